@@ -1,0 +1,175 @@
+//! The operators' door: metrics, liveness, readiness, and the pods as the proxy sees them.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::{
+    observe::metrics::{Metrics, OfPod, PodState},
+    pod::{Pod, State},
+    proxy::Site,
+    shutdown::Shutdown,
+};
+
+/// Where operators come in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Default `127.0.0.1:9096`; `None` switches the listener off.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What the pages show.
+pub struct Admin {
+    pub site: Arc<Site>,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
+}
+
+impl Admin {
+    /// Answers operators until the runtime ends: an orchestrator still asks while the proxy stops.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let admin = self.clone();
+            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+                let answer = admin.answer(request.method(), request.uri().path());
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            tokio::spawn(async move {
+                // How an operator's connection ends is of no consequence.
+                let _ = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if method != Method::GET && method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n");
+        }
+        match path {
+            "/live" => text(StatusCode::OK, "live\n"),
+            "/ready" => self.ready(),
+            "/metrics" => self.metrics_page(),
+            "/pods" => self.pods_page(),
+            "/" => text(
+                StatusCode::OK,
+                "/live     the process runs\n/ready    a pod of every pool can serve\n/pods     the pods as JSON\n/metrics  for Prometheus\n",
+            ),
+            _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods and /metrics.\n"),
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        if self.shutdown.is_stopping() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        }
+        let without = self.site.pools.iter().find(|site| !site.pool.pods().iter().any(|pod| pod.status().is_alive()));
+        match without {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(site) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("no pod of the pool {} is ready\n", site.pool.name))
+            }
+        }
+    }
+
+    fn metrics_page(&self) -> Response<Full<Bytes>> {
+        self.measure();
+        match self.metrics.page() {
+            Ok(page) => {
+                let mut answer = Response::new(Full::from(page));
+                let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+                answer
+            }
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
+        }
+    }
+
+    /// Brings the gauges up to the moment. Pods that are gone leave the page.
+    fn measure(&self) {
+        let metrics = &self.metrics;
+        metrics.pins.set(self.site.pins.len() as i64);
+        metrics.pod_state.clear();
+        metrics.pod_epoch.clear();
+        metrics.pod_requests.clear();
+        metrics.pod_sockets.clear();
+        for pod in self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec()) {
+            let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
+            let status = pod.status();
+            for state in State::ALL {
+                let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.name() };
+                metrics.pod_state.get_or_create(&label).set((status.state == state).into());
+            }
+            metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
+            metrics.pod_requests.get_or_create(&of).set(pod.load().saturating_sub(pod.open_sockets()) as i64);
+            metrics.pod_sockets.get_or_create(&of).set(pod.open_sockets() as i64);
+        }
+    }
+
+    fn pods_page(&self) -> Response<Full<Bytes>> {
+        let pods: Vec<PodPage> = self
+            .site
+            .pools
+            .iter()
+            .flat_map(|site| site.pool.pods().iter().map(|pod| PodPage::of(pod)).collect::<Vec<_>>())
+            .collect();
+        match serde_json::to_vec_pretty(&pods) {
+            Ok(page) => {
+                let mut answer = Response::new(Full::from(page));
+                answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                answer
+            }
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The page could not be written.\n"),
+        }
+    }
+}
+
+/// A pod as the page shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+struct PodPage {
+    pool: String,
+    name: String,
+    address: String,
+    state: &'static str,
+    accepts_connections: bool,
+    epoch: u32,
+    requests: usize,
+    sockets: usize,
+    server_id: Option<String>,
+    version: Option<String>,
+}
+
+impl PodPage {
+    fn of(pod: &Pod) -> PodPage {
+        let (status, info) = (pod.status(), pod.info());
+        PodPage {
+            pool: pod.pool.to_string(),
+            name: pod.name.to_string(),
+            address: pod.authority.to_string(),
+            state: status.state.name(),
+            accepts_connections: status.accepts,
+            epoch: status.epoch.0,
+            requests: pod.load().saturating_sub(pod.open_sockets()),
+            sockets: pod.open_sockets(),
+            server_id: info.as_ref().map(|info| info.id.clone()),
+            version: info.as_ref().map(|info| info.version.clone()),
+        }
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<String>) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::from(text.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}

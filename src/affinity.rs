@@ -1,0 +1,36 @@
+//! Who is whose: the cookie, the pins and the placement of clients that have none.
+
+pub mod cookie;
+pub mod pins;
+pub mod placement;
+
+/// How clients are kept with their pods.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub cookie: cookie::CookieConfig,
+    /// The ring of secrets under which cookies are made, newest first; every one of them is read. Empty: one is made at
+    /// random, and kept in the state directory if there is one.
+    pub keys: Vec<Secret>,
+    /// Pins kept at once; the longest unused go first. Default 100,000.
+    pub max_pins: usize,
+}
+
+/// A secret's bytes; its `Debug` shows none of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
+        Secret(bytes.into())
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

@@ -1,0 +1,286 @@
+//! The affinity cookie: an opaque value that names a pod to whoever holds the key.
+//!
+//! The value is the start of an HMAC over the names of pool and pod: it shows neither, nobody without the key can make
+//! another pod's, every replica with the same ring reads it, and nothing is stored for it. Values are made when the set of
+//! pods changes; a request costs one look-up.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use cookie::Cookie;
+use hmac::{Hmac, Mac};
+use http::{HeaderMap, HeaderValue, header};
+use sha2::Sha256;
+
+use super::Secret;
+use crate::pod::{Pod, PodId};
+
+/// The cookie's name and attributes.
+#[derive(Clone, Debug)]
+pub struct CookieConfig {
+    /// Default `jellyfin_server_id`.
+    pub name: String,
+    /// Default `true`.
+    pub http_only: bool,
+    /// Default `Strict`.
+    pub same_site: SameSite,
+    /// Default `Auto`.
+    pub secure: Secure,
+    /// Default `/`.
+    pub path: String,
+    /// Default none: the cookie belongs to the host that was called.
+    pub domain: Option<String>,
+    /// Default none: the cookie ends with the browser's session.
+    pub max_age: Option<Duration>,
+    /// Default `false`.
+    pub partitioned: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    Strict,
+    Lax,
+    None,
+}
+
+/// When the `Secure` attribute is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secure {
+    /// When the client itself came over TLS, as far as it can be known.
+    Auto,
+    Always,
+    Never,
+}
+
+/// The cookies of one set of pods.
+#[derive(Debug)]
+pub struct Cookies {
+    name: Arc<str>,
+    secure: Secure,
+    pods: HashMap<Box<[u8]>, Named, ahash::RandomState>,
+    set: HashMap<PodId, SetCookie, ahash::RandomState>,
+}
+
+/// What a cookie's value says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub pod: PodId,
+    /// Made with the newest key; otherwise it is time to set it anew.
+    pub is_current: bool,
+}
+
+#[derive(Debug)]
+struct SetCookie {
+    plain: HeaderValue,
+    secure: HeaderValue,
+}
+
+impl Cookies {
+    /// The cookies for these pods under this ring of keys, newest first.
+    pub fn new(config: &CookieConfig, keys: &[Secret], pods: &[Arc<Pod>]) -> Cookies {
+        let mut named = HashMap::default();
+        let mut set = HashMap::default();
+        for pod in pods {
+            for (age, key) in keys.iter().enumerate().rev() {
+                let value = value(key, pod);
+                if age == 0 {
+                    set.insert(pod.id, SetCookie::new(config, &value));
+                }
+                named.insert(value.into_bytes().into(), Named { pod: pod.id, is_current: age == 0 });
+            }
+        }
+        Cookies { name: config.name.as_str().into(), secure: config.secure, pods: named, set }
+    }
+
+    /// The pod that the request's cookie names. Where a client sends several, the first that names a pod counts; what
+    /// names none is ignored.
+    pub fn read(&self, headers: &HeaderMap) -> Option<Named> {
+        let values = headers.get_all(header::COOKIE).into_iter();
+        values.flat_map(|line| pairs(line.as_bytes())).find_map(|pair| {
+            let value = ours(pair, &self.name)?;
+            self.pods.get(value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)).copied()
+        })
+    }
+
+    /// Whether the client keeps the cookie, whatever it says.
+    pub fn is_sent(&self, headers: &HeaderMap) -> bool {
+        let lines = headers.get_all(header::COOKIE).into_iter();
+        lines.flat_map(|line| pairs(line.as_bytes())).any(|pair| ours(pair, &self.name).is_some())
+    }
+
+    /// The `Set-Cookie` value that binds a client to this pod.
+    pub fn bind(&self, pod: PodId, over_tls: bool) -> Option<HeaderValue> {
+        let cookie = self.set.get(&pod)?;
+        let secure = match self.secure {
+            Secure::Auto => over_tls,
+            Secure::Always => true,
+            Secure::Never => false,
+        };
+        Some(if secure { cookie.secure.clone() } else { cookie.plain.clone() })
+    }
+}
+
+impl SetCookie {
+    fn new(config: &CookieConfig, value: &str) -> SetCookie {
+        let attributes = |secure| {
+            let mut cookie = Cookie::build((config.name.as_str(), value))
+                .path(config.path.as_str())
+                .http_only(config.http_only)
+                .secure(secure)
+                .partitioned(config.partitioned)
+                .same_site(match config.same_site {
+                    SameSite::Strict => cookie::SameSite::Strict,
+                    SameSite::Lax => cookie::SameSite::Lax,
+                    SameSite::None => cookie::SameSite::None,
+                });
+            if let Some(domain) = &config.domain {
+                cookie = cookie.domain(domain.as_str());
+            }
+            if let Some(max_age) = config.max_age {
+                cookie = cookie.max_age(max_age.try_into().unwrap_or(cookie::time::Duration::MAX));
+            }
+            cookie.build().to_string()
+        };
+        // `config` has checked that name, path and domain are cookie text.
+        let header = |secure| HeaderValue::try_from(attributes(secure)).unwrap_or(HeaderValue::from_static(""));
+        SetCookie { plain: header(false), secure: header(true) }
+    }
+}
+
+/// 128 bits of HMAC-SHA256 in 22 letters.
+fn value(key: &Secret, pod: &Pod) -> String {
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.bytes()) else { return String::new() };
+    for part in ["jellypin affinity", &pod.pool, &pod.name] {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..16])
+}
+
+/// Takes our cookie out of the request's head; all others stay as they are.
+pub fn take_out(headers: &mut HeaderMap, name: &str) {
+    let is_there = |line: &HeaderValue| pairs(line.as_bytes()).any(|pair| ours(pair, name).is_some());
+    if !headers.get_all(header::COOKIE).iter().any(is_there) {
+        return;
+    }
+    let lines: Vec<HeaderValue> =
+        headers.get_all(header::COOKIE).iter().filter_map(|line| without(line, name)).collect();
+    headers.remove(header::COOKIE);
+    for line in lines {
+        headers.append(header::COOKIE, line);
+    }
+}
+
+fn without(line: &HeaderValue, name: &str) -> Option<HeaderValue> {
+    let others: Vec<&[u8]> = pairs(line.as_bytes()).filter(|pair| ours(pair, name).is_none()).collect();
+    let text = others.join(&b"; "[..]);
+    // A part of a valid header value is one as well.
+    (!text.is_empty()).then(|| HeaderValue::from_bytes(&text).ok()).flatten()
+}
+
+/// The pairs of a `Cookie` line. Attributes that a client sends back by mistake are pairs like others.
+fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+}
+
+fn ours<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::PodConfig;
+
+    fn config() -> CookieConfig {
+        CookieConfig {
+            name: "jellyfin_server_id".into(),
+            http_only: true,
+            same_site: SameSite::Strict,
+            secure: Secure::Auto,
+            path: "/".into(),
+            domain: None,
+            max_age: None,
+            partitioned: false,
+        }
+    }
+
+    fn pods() -> Vec<Arc<Pod>> {
+        let pool: Arc<str> = "pool".into();
+        let pod = |name: &str| Pod::new(&pool, &PodConfig { name: name.into(), authority: format!("{name}:80") });
+        vec![pod("alpha"), pod("beta")]
+    }
+
+    fn key(text: &str) -> Secret {
+        Secret::new(text)
+    }
+
+    fn value_of(set_cookie: &HeaderValue) -> String {
+        let text = set_cookie.to_str().expect("text");
+        text.split(';').next().expect("a pair").to_owned()
+    }
+
+    fn with_cookie(line: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(line).expect("a header"))])
+    }
+
+    #[test]
+    fn a_cookie_names_its_pod_and_shows_neither_name_nor_address() {
+        let pods = pods();
+        let cookies = Cookies::new(&config(), &[key("one")], &pods);
+        for pod in &pods {
+            let set = cookies.bind(pod.id, false).expect("a cookie");
+            let pair = value_of(&set);
+            assert_eq!(set.to_str().unwrap(), format!("{pair}; HttpOnly; SameSite=Strict; Path=/"));
+            assert_eq!(cookies.read(&with_cookie(&pair)), Some(Named { pod: pod.id, is_current: true }));
+            assert!(!pair.contains(&*pod.name));
+        }
+        assert!(cookies.bind(pods[0].id, true).unwrap().to_str().unwrap().contains("; Secure"));
+    }
+
+    #[test]
+    fn a_rotated_key_moves_nobody() {
+        let pods = pods();
+        let old = Cookies::new(&config(), &[key("old")], &pods);
+        let pair = value_of(&old.bind(pods[1].id, false).unwrap());
+        let both = Cookies::new(&config(), &[key("new"), key("old")], &pods);
+        assert_eq!(both.read(&with_cookie(&pair)), Some(Named { pod: pods[1].id, is_current: false }));
+        let forgotten = Cookies::new(&config(), &[key("new")], &pods);
+        assert_eq!(forgotten.read(&with_cookie(&pair)), None);
+    }
+
+    #[test]
+    fn reading_survives_attributes_sent_back_duplicates_and_junk() {
+        let pods = pods();
+        let cookies = Cookies::new(&config(), &[key("one")], &pods);
+        let pair = value_of(&cookies.bind(pods[0].id, false).unwrap());
+        for line in [
+            format!("{pair}; Path=/; HttpOnly; SameSite=Strict"),
+            format!("a=b;{pair}"),
+            format!("jellyfin_server_id=junk; {pair}"),
+            format!(";;; =; jellyfin_server_id; {pair};"),
+            pair.replace('=', "=\"") + "\"",
+        ] {
+            assert_eq!(cookies.read(&with_cookie(&line)).map(|named| named.pod), Some(pods[0].id), "{line}");
+        }
+        for line in ["", "jellyfin_server_id=", "jellyfin_server_id=alpha", "xjellyfin_server_id=1"] {
+            assert_eq!(cookies.read(&with_cookie(line)), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_our_own_cookie_is_taken_out() {
+        let rows = [
+            ("jellyfin_server_id=x", None),
+            ("a=b; jellyfin_server_id=x; c=d", Some("a=b; c=d")),
+            ("a=b;c=d", Some("a=b;c=d")),
+            ("xjellyfin_server_id=1", Some("xjellyfin_server_id=1")),
+        ];
+        for (line, left) in rows {
+            let mut headers = with_cookie(line);
+            take_out(&mut headers, "jellyfin_server_id");
+            assert_eq!(headers.get(header::COOKIE).map(|value| value.to_str().unwrap()), left, "{line}");
+        }
+    }
+}

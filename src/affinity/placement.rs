@@ -1,0 +1,134 @@
+//! Where a client goes whom nobody knows yet.
+
+use std::{hash::Hasher, sync::Arc};
+
+use siphasher::sip::SipHasher13;
+
+use crate::pod::{Pod, State};
+
+/// A client's key as a number: the same in every replica and every release, since replicas agree by it without talking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(u64);
+
+impl Key {
+    pub fn of(text: &[u8]) -> Key {
+        let mut hasher = SipHasher13::new();
+        hasher.write(text);
+        Key(hasher.finish())
+    }
+}
+
+/// The pods among which a client may be placed: the best kind that there is.
+///
+/// First those that are ready; then those that are being drained; then, rather than nobody, those that still accept connections
+/// (a database outage makes every pod unhealthy at once); and then whoever is left, since what is known of them may be old.
+pub fn candidates<'a>(
+    pods: &'a [Arc<Pod>],
+    excluded: impl Fn(&Pod) -> bool + Copy,
+) -> impl Iterator<Item = &'a Arc<Pod>> {
+    let rank = |pod: &Pod| {
+        let status = pod.status();
+        match status.state {
+            State::Ready => 0_u8,
+            State::Draining => 1,
+            _ if status.accepts => 2,
+            _ => 3,
+        }
+    };
+    let best = pods.iter().filter(|pod| !excluded(pod)).map(|pod| rank(pod)).min();
+    pods.iter().filter(move |pod| !excluded(pod) && Some(rank(pod)) == best)
+}
+
+/// Rendezvous hashing: the pod that scores highest for this key. When a pod leaves, only its own clients move.
+pub fn rendezvous<'a>(key: Key, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Option<&'a Arc<Pod>> {
+    pods.max_by_key(|pod| {
+        let mut hasher = SipHasher13::new_with_keys(key.0, 0);
+        hasher.write(pod.name.as_bytes());
+        hasher.finish()
+    })
+}
+
+/// The pod with the least under way. `turn` breaks ties, so that idle pods share new clients evenly.
+pub fn least_loaded<'a>(turn: u64, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Option<&'a Arc<Pod>> {
+    let tie = |pod: &Pod| {
+        let mut hasher = SipHasher13::new_with_keys(turn, 1);
+        hasher.write(pod.name.as_bytes());
+        hasher.finish()
+    };
+    pods.min_by_key(|pod| (pod.load(), tie(pod)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::{PodConfig, Status};
+
+    fn pods(names: &[&str]) -> Vec<Arc<Pod>> {
+        let pool: Arc<str> = "pool".into();
+        let pods =
+            names.iter().map(|name| Pod::new(&pool, &PodConfig { name: (*name).into(), authority: "h:1".into() }));
+        pods.inspect(|pod| turn(pod, State::Ready, true)).collect()
+    }
+
+    fn turn(pod: &Pod, state: State, accepts: bool) {
+        pod.change(|status| Status { state, accepts, ..status });
+    }
+
+    fn names<'a>(pods: impl Iterator<Item = &'a Arc<Pod>>) -> Vec<&'a str> {
+        pods.map(|pod| &*pod.name).collect()
+    }
+
+    #[test]
+    fn a_pod_that_leaves_moves_only_its_own_clients() {
+        let pods = pods(&["a", "b", "c", "d"]);
+        let mut moved = 0;
+        for client in 0..1000_u32 {
+            let key = Key::of(&client.to_be_bytes());
+            let home = rendezvous(key, pods.iter()).unwrap();
+            let without_d = rendezvous(key, pods[..3].iter()).unwrap();
+            if &*home.name == "d" {
+                moved += 1;
+            } else {
+                assert_eq!(home.name, without_d.name);
+            }
+        }
+        assert!((200..300).contains(&moved), "a quarter of the clients lives on one of four pods: {moved}");
+    }
+
+    #[test]
+    fn replicas_of_any_release_agree() {
+        let pods = pods(&["a", "b", "c"]);
+        let homes: Vec<_> = (0..6_u8).map(|i| &*rendezvous(Key::of(&[i]), pods.iter()).unwrap().name).collect();
+        assert_eq!(
+            homes,
+            ["c", "c", "b", "b", "c", "b"],
+            "a change of this row moves every client of a running cluster"
+        );
+    }
+
+    #[test]
+    fn the_best_kind_of_pod_is_chosen_from() {
+        let pods = pods(&["a", "b", "c", "d"]);
+        let all = |pods: &[Arc<Pod>]| names(candidates(pods, |_| false)).join("");
+        turn(&pods[0], State::Down, false);
+        turn(&pods[1], State::Down, true);
+        turn(&pods[2], State::Draining, true);
+        assert_eq!(all(&pods), "d");
+        turn(&pods[3], State::Down, false);
+        assert_eq!(all(&pods), "c");
+        turn(&pods[2], State::Down, false);
+        assert_eq!(all(&pods), "b", "a pod that is down for its health and still accepts beats nobody");
+        turn(&pods[1], State::Down, false);
+        assert_eq!(all(&pods), "abcd", "what is known may be old: at last everybody is asked");
+        assert_eq!(names(candidates(&pods, |pod| &*pod.name != "b")), ["b"]);
+    }
+
+    #[test]
+    fn idle_pods_share_new_clients_and_busy_ones_get_none() {
+        let pods = pods(&["a", "b"]);
+        let on_a = (0..1000).filter(|turn| &*least_loaded(*turn, pods.iter()).unwrap().name == "a").count();
+        assert!((400..600).contains(&on_a), "{on_a}");
+        let _busy = pods[0].count_request();
+        assert!((0..1000).all(|turn| &*least_loaded(turn, pods.iter()).unwrap().name == "b"));
+    }
+}

@@ -1,0 +1,207 @@
+//! Wiring: builds the rooms, starts them in order and stops them in order.
+//!
+//! The caller's runtime is the control side: health, discovery and the operators' door. Each worker is a `current_thread`
+//! runtime on a thread of its own, with its own sockets and its own connections to the pods.
+
+mod state;
+mod worker;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+
+use tokio::{net::TcpListener, sync::Semaphore, time};
+
+use crate::{
+    admin::{self, Admin},
+    affinity::{self, pins::Pins},
+    connection, discovery, forward, health, listen,
+    observe::{self, access::Access, metrics::Metrics},
+    proxy::{PoolSite, Site},
+    route::{self, Router},
+    shutdown::Shutdown,
+    tls, websocket,
+};
+
+/// Everything a run needs, each room's part by itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: listen::Config,
+    pub tls: tls::Config,
+    pub connection: connection::Config,
+    pub route: route::Config,
+    pub pools: Vec<discovery::PoolConfig>,
+    pub health: health::Config,
+    pub forward: forward::Config,
+    pub websocket: websocket::Config,
+    pub affinity: affinity::Config,
+    pub observe: observe::Config,
+    pub admin: admin::Config,
+    /// Directory for what must survive a restart. Default none.
+    pub state: Option<PathBuf>,
+    /// Longest time that requests may take to end when the proxy stops. Default 20 s.
+    pub drain_timeout: Duration,
+}
+
+/// Why the proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Bind(#[from] listen::BindError),
+    #[error("cannot use the certificates: {0}")]
+    Certificates(#[from] tls::Error),
+    #[error("cannot speak TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("cannot use the state directory {}: {source}", path.display())]
+    State { path: PathBuf, source: io::Error },
+    #[error("cannot write the access log: {0}")]
+    AccessLog(io::Error),
+    #[error("cannot start a worker: {0}")]
+    Worker(io::Error),
+}
+
+/// Longest time that the start waits for the first answers of the pods.
+const FIRST_PROBES: Duration = Duration::from_secs(2);
+
+/// A running proxy.
+pub struct App {
+    /// The addresses that clients are served on, cleartext first; with the ports that the system chose for port 0.
+    pub addresses: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub metrics: Metrics,
+    site: Arc<Site>,
+    shutdown: Shutdown,
+    workers: Vec<JoinHandle<()>>,
+    access: Arc<Access>,
+    certificates: Arc<tls::Certificates>,
+    tls: tls::Config,
+}
+
+/// Starts everything, or nothing.
+///
+/// # Errors
+/// What cannot be had: an address, a certificate, a file. Nothing is left running then.
+pub async fn start(config: Config) -> Result<App, Error> {
+    // What can fail comes first, while nothing runs.
+    let certificates = tls::Certificates::read(&config.tls)?;
+    let server_config = (!config.listen.https.is_empty()).then(|| certificates.server_config()).transpose()?;
+    let keys = state::cookie_keys(&config)?;
+    let bound = listen::bind(&config.listen)?;
+    let door = match config.admin.listen {
+        Some(address) => {
+            Some(TcpListener::bind(address).await.map_err(|source| listen::BindError { address, source })?)
+        }
+        None => None,
+    };
+    let access = Access::start(&config.observe.access, config.observe.format).map_err(Error::AccessLog)?;
+
+    // Then the pods, so that the first client meets pods that are known.
+    let shutdown = Shutdown::new();
+    let metrics = Metrics::new();
+    let site = Arc::new(site(&config, &keys).await);
+    watch_pods(&site, &config, &keys, &shutdown).await;
+
+    // Then the doors.
+    let addresses = bound.iter().map(|bound| bound.address).collect();
+    let admin = door.as_ref().and_then(|door| door.local_addr().ok());
+    if let Some(door) = door {
+        let pages = Arc::new(Admin { site: site.clone(), metrics: metrics.clone(), shutdown: shutdown.clone() });
+        tokio::spawn(async move {
+            if let Err(error) = pages.serve(door).await {
+                tracing::error!(%error, "the operators' door has closed");
+            }
+        });
+    }
+    let worker = worker::Plan {
+        site: site.clone(),
+        connection: config.connection.clone(),
+        tls: server_config,
+        trusted: config.forward.trusted.as_slice().into(),
+        room: Arc::new(Semaphore::new(config.listen.max_connections.min(Semaphore::MAX_PERMITS))),
+        metrics: metrics.clone(),
+        access: access.clone(),
+        shutdown: shutdown.clone(),
+        drain_timeout: config.drain_timeout,
+    };
+    let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
+    Ok(App { addresses, admin, metrics, site, shutdown, workers, access, certificates, tls: config.tls })
+}
+
+async fn site(config: &Config, keys: &[affinity::Secret]) -> Site {
+    let mut pools = Vec::new();
+    for pool in &config.pools {
+        pools.push(PoolSite::new(discovery::pool(pool).await, &config.affinity.cookie, keys));
+    }
+    let names: Vec<Arc<str>> = pools.iter().map(|site| site.pool.name.clone()).collect();
+    Site {
+        router: Router::new(&config.route, &names),
+        pools,
+        pins: Pins::new(config.affinity.max_pins, state::hash_secret(keys)),
+        cookie: config.affinity.cookie.clone(),
+        forward: Arc::new(config.forward.clone()),
+        health: Arc::new(config.health.clone()),
+        websocket: config.websocket.clone(),
+        turns: Default::default(),
+    }
+}
+
+/// Starts what watches the pods, and waits a moment for their first answers.
+async fn watch_pods(site: &Arc<Site>, config: &Config, keys: &[affinity::Secret], shutdown: &Shutdown) {
+    let mut first_rounds = Vec::new();
+    for (index, pool_config) in config.pools.iter().enumerate() {
+        let pool = &site.pools[index].pool;
+        tokio::spawn(discovery::watch(pool.clone(), pool_config.clone(), shutdown.clone()));
+        tokio::spawn(renew_cookies(site.clone(), index, keys.to_vec(), shutdown.clone()));
+        first_rounds.push(health::watch(pool.clone(), site.health.clone(), shutdown.clone()));
+    }
+    let asked = async {
+        for round in &mut first_rounds {
+            // A pool whose watch has ended is not waited for.
+            let _ = round.wait_for(|done| *done).await;
+        }
+    };
+    if time::timeout(FIRST_PROBES, asked).await.is_err() {
+        tracing::warn!("not every pod has answered its first probe; starting all the same");
+    }
+}
+
+/// Makes a pool's cookies anew whenever its set of pods changes.
+async fn renew_cookies(site: Arc<Site>, index: usize, keys: Vec<affinity::Secret>, shutdown: Shutdown) {
+    let pool = &site.pools[index];
+    let mut members = pool.pool.members();
+    loop {
+        pool.renew(&site.cookie, &keys);
+        tokio::select! {
+            changed = members.changed() => if changed.is_err() { return },
+            () = shutdown.stopping() => return,
+        }
+    }
+}
+
+impl App {
+    /// Reads the certificates anew and opens the access log anew. What is broken leaves the old one in use.
+    pub fn renew_files(&self) {
+        self.access.reopen();
+        match self.certificates.renew(&self.tls) {
+            Ok(()) => tracing::info!("the certificates were read anew"),
+            Err(error) => tracing::error!(%error, "the certificates could not be read anew; those of before stay"),
+        }
+    }
+
+    /// What is shared by the workers, for whoever looks in.
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// Stops: no new connections, requests end within the drain time-out, sockets end in a stagger. Ends when all is ended.
+    pub async fn stop(self) {
+        self.shutdown.stop();
+        let (workers, access) = (self.workers, self.access);
+        let joined = tokio::task::spawn_blocking(move || {
+            for worker in workers {
+                // A worker's panic has been printed; the others are still waited for.
+                let _ = worker.join();
+            }
+            access.finish();
+        });
+        let _ = joined.await;
+    }
+}

@@ -1,0 +1,78 @@
+//! The workers: a runtime, a thread and a socket of each address for each of them.
+
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+
+use ipnet::IpNet;
+use rustls::ServerConfig;
+use tokio::{net::TcpListener, runtime, sync::Semaphore, time};
+
+use crate::{
+    connection::{self, Server},
+    listen::{self, Bound, Door},
+    observe::{access::Access, metrics::Metrics},
+    proxy::{Proxy, Site},
+    shutdown::Shutdown,
+};
+
+/// What every worker is made of.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) site: Arc<Site>,
+    pub(super) connection: connection::Config,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) trusted: Arc<[IpNet]>,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) metrics: Metrics,
+    pub(super) access: Arc<Access>,
+    pub(super) shutdown: Shutdown,
+    pub(super) drain_timeout: Duration,
+}
+
+/// How often a worker hands its access lines over when few come.
+const FLUSH: Duration = Duration::from_millis(200);
+
+/// Starts the workers, the n-th with the n-th socket of each address.
+pub(super) fn start(plan: Plan, bound: Vec<Bound>, count: usize) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut shares: Vec<Vec<(std::net::TcpListener, bool)>> = (0..count).map(|_| Vec::new()).collect();
+    for address in bound {
+        for (share, socket) in shares.iter_mut().zip(address.sockets) {
+            share.push((socket, address.over_tls));
+        }
+    }
+    let start_one = |(index, sockets): (usize, Vec<_>)| {
+        let plan = plan.clone();
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(run(plan, sockets)))
+    };
+    shares.into_iter().enumerate().map(start_one).collect()
+}
+
+async fn run(plan: Plan, sockets: Vec<(std::net::TcpListener, bool)>) {
+    let shutdown = plan.shutdown.part();
+    let proxy = Proxy::new(plan.site, plan.access.worker(), plan.metrics.clone(), shutdown.clone());
+    let server = Arc::new(Server::new(plan.connection, proxy.clone(), shutdown.clone()));
+    for (socket, over_tls) in sockets {
+        let door = Door {
+            server: server.clone(),
+            tls: if over_tls { plan.tls.clone() } else { None },
+            trusted: plan.trusted.clone(),
+            room: plan.room.clone(),
+            metrics: plan.metrics.clone(),
+            shutdown: shutdown.clone(),
+        };
+        match TcpListener::from_std(socket) {
+            Ok(listener) => drop(tokio::spawn(listen::accept(listener, door))),
+            Err(error) => tracing::error!(%error, "a listener could not be used"),
+        }
+    }
+    loop {
+        tokio::select! {
+            () = time::sleep(FLUSH) => proxy.flush_log(),
+            () = shutdown.stopping() => break,
+        }
+    }
+    if !shutdown.ended(plan.drain_timeout).await {
+        tracing::warn!(remaining = shutdown.remaining(), "not everything ended in time; it is broken off");
+    }
+    proxy.flush_log();
+}

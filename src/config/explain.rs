@@ -1,0 +1,87 @@
+//! Puts what the TOML reader and serde complain of into an operator's words.
+//!
+//! serde tells a wrong type or an unknown key by a message only, so its wording is read here. The tests of the messages
+//! hold it in place.
+
+use std::{ops::Range, path::Path};
+
+use super::{
+    error::{Error, Fault},
+    names::{did_you_mean, listed},
+    place::{self, Place},
+};
+
+pub(super) fn explain(text: &str, file: &Path, cause: &toml::de::Error) -> Error {
+    let at = cause.span().unwrap_or(0..0);
+    let message = cause.message();
+    if !toml::de::DeTable::parse_recoverable(text).1.is_empty() {
+        return explain_syntax(text, file, at, message);
+    }
+    let table = place::find(text, &at).is_some_and(|place| place.is_table());
+    let unknown = if table { "table" } else { "key" };
+    Error::at(text, file, Fault::new(at, in_plain_words(message, unknown)))
+}
+
+fn explain_syntax(text: &str, file: &Path, at: Range<usize>, message: &str) -> Error {
+    let before = text.get(..at.start).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let key = text.get(at.clone()).unwrap_or_default();
+    let (place, problem) = match message {
+        "duplicate key" => (Some(duplicate_place(text, line_start, key)), "given twice"),
+        // What the reader says of a bare address or word: that it is a broken number.
+        _ if message.starts_with("invalid float") || message.starts_with("string values must be quoted") => {
+            (None, "not a value; text stands in quotes")
+        }
+        _ => (None, message),
+    };
+    Error::of_syntax(text, file, place, Fault::new(at, problem))
+}
+
+fn duplicate_place(text: &str, line_start: usize, key: &str) -> Place {
+    match text[line_start..].lines().next() {
+        // The header's own path, not the table before it.
+        Some(line) if line.trim_start().starts_with('[') => place::open_at_end(line),
+        _ => place::open_at_end(&text[..line_start]).with_key(key.trim_matches(['"', '\''])),
+    }
+}
+
+/// `unknown` says what an unknown name would be: a table or a key.
+fn in_plain_words(message: &str, unknown: &str) -> String {
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        let mut names = rest.split('`').skip(1).step_by(2);
+        let given = names.next().unwrap_or_default();
+        let valid: Vec<&str> = names.collect();
+        return match did_you_mean(given, valid.iter().copied()) {
+            Some(hint) => format!("unknown {unknown}; {hint}"),
+            None => format!("unknown {unknown}; the keys here are {}", listed(valid)),
+        };
+    }
+    if let Some(rest) = message.strip_prefix("missing field ") {
+        return format!("missing key {rest}");
+    }
+    if let Some((found, expected)) = message.strip_prefix("invalid type: ").and_then(|m| m.rsplit_once(", expected ")) {
+        return format!("expected {}, found {}", kind_expected(expected), kind_found(found));
+    }
+    message.to_owned()
+}
+
+fn kind_expected(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "a boolean" => "`true` or `false`",
+        other => other,
+    }
+}
+
+/// Names the type alone: the value may be a secret that was written at the wrong place.
+fn kind_found(found: &str) -> &'static str {
+    match found.split([' ', '`']).next() {
+        Some("string") => "a string",
+        Some("integer" | "floating") => "a number",
+        Some("boolean") => "a boolean",
+        Some("sequence") => "a list",
+        Some("map") => "a table",
+        _ => "another type",
+    }
+}

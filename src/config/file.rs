@@ -1,0 +1,344 @@
+//! What an operator writes, table by table, with the default of each key.
+//!
+//! The units, defaults and trade-offs are explained in the example file, which is held against these types by a test.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, thread::available_parallelism, time::Duration};
+
+use ipnet::IpNet;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use toml::Spanned;
+
+use super::{
+    names::{BasePath, CookieDomain, CookieName, CookiePath, DnsName, Name, RouteHost, RoutePath},
+    pod_url::PodUrl,
+    secret::SecretSource,
+    units::{Directives, MaxAge, MaybeAddress, Size, SocketIdle, Time, kibibytes, millis, seconds},
+    value::{FromText, OneOrMany, Table, Whole, Written},
+};
+use crate::{
+    affinity::cookie::{SameSite, Secure},
+    observe::{AccessLog, Format},
+    websocket::CloseStyle,
+};
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) listen: Table<Listen>,
+    pub(super) admin: Table<Admin>,
+    pub(super) state: Table<State>,
+    pub(super) pools: BTreeMap<Written<Name>, Table<Pool>>,
+    pub(super) routes: Vec<Table<Route>>,
+    pub(super) timeouts: Table<Timeouts>,
+    pub(super) limits: Table<Limits>,
+    pub(super) health: Table<Health>,
+    pub(super) affinity: Table<Affinity>,
+    pub(super) websocket: Table<WebSocket>,
+    pub(super) log: Table<Log>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Listen {
+    pub(super) http: OneOrMany<Written<SocketAddr>>,
+    pub(super) https: OneOrMany<Written<SocketAddr>>,
+    pub(super) certificates: Vec<Table<Certificate>>,
+    pub(super) trusted_proxies: Vec<Written<IpNet>>,
+    pub(super) workers: Whole<1, 1024>,
+    pub(super) max_connections: Whole<1, 10_000_000>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let cores = available_parallelism().map_or(1, |cores| cores.get().min(1024));
+        Listen {
+            http: OneOrMany::default(),
+            https: OneOrMany::default(),
+            certificates: Vec::new(),
+            trusted_proxies: Vec::new(),
+            workers: Whole(cores as u32),
+            max_connections: Whole(10_000),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Certificate {
+    pub(super) chain: Written<FilePath>,
+    pub(super) key: Written<FilePath>,
+}
+
+/// A path of this machine, as written.
+pub(super) struct FilePath(pub(super) String);
+
+impl FromText for FilePath {
+    const EXPECTED: &'static str = "a path";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("an empty path".to_owned()) } else { Ok(FilePath(text.to_owned())) }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) listen: Spanned<Written<MaybeAddress>>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
+        Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))) }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) path: Option<Written<FilePath>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Pool {
+    pub(super) base_path: Option<Written<BasePath>>,
+    pub(super) dns: Option<Table<Dns>>,
+    pub(super) pods: BTreeMap<Written<Name>, Spanned<Pod>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dns {
+    pub(super) name: Written<DnsName>,
+    pub(super) port: Whole<1, 65_535>,
+    #[serde(default = "five_seconds")]
+    pub(super) every: Time,
+}
+
+fn five_seconds() -> Time {
+    seconds(5)
+}
+
+/// A pod, by its URL alone or by a table.
+pub(super) struct Pod(pub(super) PodUrl);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PodTable {
+    url: Written<PodUrl>,
+}
+
+impl<'de> Deserialize<'de> for Pod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PodVisitor)
+    }
+}
+
+struct PodVisitor;
+
+impl<'de> Visitor<'de> for PodVisitor {
+    type Value = Pod;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, or `{{ url = \"…\" }}`", PodUrl::EXPECTED)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<Pod, E> {
+        PodUrl::from_text(url).map(Pod).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pod, A::Error> {
+        PodTable::deserialize(MapAccessDeserializer::new(map)).map(|table| Pod(table.url.0))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) host: Option<Written<RouteHost>>,
+    pub(super) path: Option<Written<RoutePath>>,
+    pub(super) pool: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Timeouts {
+    pub(super) connect: Time,
+    pub(super) first_byte: Time,
+    pub(super) first_byte_media: Time,
+    pub(super) client_header: Time,
+    pub(super) client_idle: Time,
+    pub(super) pod_idle: Time,
+    pub(super) drain: Time,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            connect: seconds(1),
+            first_byte: seconds(30),
+            first_byte_media: seconds(60),
+            client_header: seconds(30),
+            client_idle: seconds(120),
+            pod_idle: seconds(60),
+            drain: seconds(20),
+        }
+    }
+}
+
+const MIB: u32 = 1 << 20;
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) replay_body: Written<Size<0, { 64 * MIB }>>,
+    /// hyper reads a head into a buffer of at least 8 KiB.
+    pub(super) header_bytes: Written<Size<{ 8 << 10 }, { 16 * MIB }>>,
+    pub(super) headers: Whole<1, 10_000>,
+    pub(super) idle_per_pod: Whole<1, 10_000>,
+    pub(super) pins: Whole<1, 100_000_000>,
+    pub(super) websocket_message: Written<Size<{ 64 << 10 }, { 256 * MIB }>>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            replay_body: kibibytes(64),
+            header_bytes: kibibytes(64),
+            headers: Whole(100),
+            idle_per_pod: Whole(64),
+            pins: Whole(100_000),
+            websocket_message: kibibytes(1024),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Health {
+    pub(super) interval: Time,
+    pub(super) fast_interval: Time,
+    pub(super) timeout: Time,
+    pub(super) rise: Whole<1, 1000>,
+    pub(super) fall: Whole<1, 1000>,
+    pub(super) passive_failures: Whole<1, 1_000_000>,
+    pub(super) passive_window: Time,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health {
+            interval: seconds(1),
+            fast_interval: millis(250),
+            timeout: millis(800),
+            rise: Whole(2),
+            fall: Whole(2),
+            passive_failures: Whole(3),
+            passive_window: seconds(10),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Affinity {
+    pub(super) keys: Vec<SecretSource>,
+    pub(super) cookie: Table<Cookie>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Cookie {
+    pub(super) name: Spanned<Written<CookieName>>,
+    pub(super) http_only: bool,
+    pub(super) same_site: Spanned<Written<SameSite>>,
+    pub(super) secure: Written<Secure>,
+    pub(super) path: Written<CookiePath>,
+    pub(super) domain: Option<Written<CookieDomain>>,
+    pub(super) max_age: Option<Written<MaxAge>>,
+    pub(super) partitioned: Spanned<bool>,
+}
+
+impl Default for Cookie {
+    fn default() -> Self {
+        Cookie {
+            name: Spanned::new(0..0, Written(CookieName("jellyfin_server_id".to_owned()))),
+            http_only: true,
+            same_site: Spanned::new(0..0, Written(SameSite::Strict)),
+            secure: Written(Secure::Auto),
+            path: Written(CookiePath("/".to_owned())),
+            domain: None,
+            max_age: None,
+            partitioned: Spanned::new(0..0, false),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WebSocket {
+    pub(super) ping_interval: Spanned<Time>,
+    pub(super) idle_timeout: Written<SocketIdle>,
+    pub(super) stop_stagger: Time,
+    pub(super) close: Written<CloseStyle>,
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        WebSocket {
+            ping_interval: Spanned::new(0..0, seconds(30)),
+            idle_timeout: Written(SocketIdle(Duration::from_secs(90))),
+            stop_stagger: seconds(5),
+            close: Written(CloseStyle::Abrupt),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: Written<Directives>,
+    pub(super) format: Written<Format>,
+    pub(super) access: Access,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            level: Written(Directives("info".to_owned())),
+            format: Written(Format::Json),
+            access: Access(AccessLog::Stdout),
+        }
+    }
+}
+
+/// `true`, `false`, or the path of a file.
+pub(super) struct Access(pub(super) AccessLog);
+
+impl<'de> Deserialize<'de> for Access {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AccessVisitor)
+    }
+}
+
+struct AccessVisitor;
+
+impl Visitor<'_> for AccessVisitor {
+    type Value = Access;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`true`, `false` or the path of a file")
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<Access, E> {
+        Ok(Access(if on { AccessLog::Stdout } else { AccessLog::Off }))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<Access, E> {
+        FilePath::from_text(path).map(|path| Access(AccessLog::File(path.0.into()))).map_err(E::custom)
+    }
+}

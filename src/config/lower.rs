@@ -1,0 +1,139 @@
+//! Turns what was written into what each room takes, and makes the checks that need more than one key.
+
+use std::{collections::HashSet, net::SocketAddr, path::Path};
+
+use toml::Spanned;
+
+use super::{
+    Environment,
+    error::Fault,
+    file::{Admin, Affinity, Certificate, File, Health, Listen, Log, WebSocket},
+    units::SocketIdle,
+    value::{OneOrMany, Table, Written},
+};
+use crate::{admin, affinity, app, connection, forward, health, listen, observe, route, tls, websocket};
+
+mod cookie;
+mod pools;
+
+/// Relative paths start at `folder`. Secrets are read last, when nothing else is wrong.
+pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) -> Result<app::Config, Fault> {
+    let (timeouts, limits) = (file.timeouts.inner, file.limits.inner);
+    check_listeners(&file.listen, &file.admin.inner)?;
+    let listen = file.listen.inner;
+    let (pools, routes) = pools::lower(file.pools, file.routes)?;
+    Ok(app::Config {
+        tls: tls::Config {
+            certificates: listen.certificates.into_iter().map(|pair| certificate(pair.inner, folder)).collect(),
+        },
+        connection: connection::Config {
+            header_timeout: timeouts.client_header.0,
+            idle_timeout: timeouts.client_idle.0,
+            max_header_bytes: limits.header_bytes.0.0,
+            max_headers: limits.headers.0 as usize,
+        },
+        route: route::Config { routes },
+        pools,
+        health: health(file.health.inner),
+        forward: forward::Config {
+            connect_timeout: timeouts.connect.0,
+            first_byte: timeouts.first_byte.0,
+            first_byte_media: timeouts.first_byte_media.0,
+            pod_idle: timeouts.pod_idle.0,
+            max_idle_per_pod: limits.idle_per_pod.0 as usize,
+            replay_bytes: limits.replay_body.0.0,
+            trusted: listen.trusted_proxies.into_iter().map(|network| network.0).collect(),
+        },
+        websocket: websocket(file.websocket.inner, limits.websocket_message.0.0)?,
+        observe: observe(file.log.inner, folder),
+        admin: admin::Config { listen: file.admin.inner.listen.into_inner().0.0 },
+        state: file.state.inner.path.map(|path| folder.join(path.0.0)),
+        drain_timeout: timeouts.drain.0,
+        listen: listen::Config {
+            http: addresses(listen.http),
+            https: addresses(listen.https),
+            workers: listen.workers.0 as usize,
+            max_connections: listen.max_connections.0 as usize,
+        },
+        affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,
+    })
+}
+
+fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -> Result<(), Fault> {
+    if listen.http.0.is_empty() && listen.https.0.is_empty() {
+        return Err(Fault::new(at.clone(), "nothing to listen on; give `http` or `https` of [listen] an address"));
+    }
+    if let (Some(https), true) = (listen.https.0.first(), listen.certificates.is_empty()) {
+        return Err(Fault::new(https.span(), "needs a certificate; name its files in `certificates`"));
+    }
+    if let (true, Some(unused)) = (listen.https.0.is_empty(), listen.certificates.first()) {
+        return Err(Fault::new(unused.at.clone(), "certificates serve `https`, which has no address"));
+    }
+    let clients = listen.http.0.iter().chain(&listen.https.0).map(|entry| (entry.span(), Some(entry.get_ref().0)));
+    let operators = [(admin.listen.span(), admin.listen.get_ref().0.0)];
+    let mut seen = HashSet::new();
+    for (at, address) in clients.chain(operators) {
+        // With port 0 the system picks a free one each time.
+        if let Some(address) = address.filter(|address| address.port() != 0)
+            && !seen.insert(address)
+        {
+            return Err(Fault::new(at, format!("{address} is listened on twice")));
+        }
+    }
+    Ok(())
+}
+
+fn addresses(list: OneOrMany<Written<SocketAddr>>) -> Vec<SocketAddr> {
+    list.0.into_iter().map(|entry: Spanned<_>| entry.into_inner().0).collect()
+}
+
+fn certificate(pair: Certificate, folder: &Path) -> tls::Certificate {
+    tls::Certificate { chain: folder.join(pair.chain.0.0), key: folder.join(pair.key.0.0) }
+}
+
+fn health(health: Health) -> health::Config {
+    health::Config {
+        interval: health.interval.0,
+        fast_interval: health.fast_interval.0,
+        timeout: health.timeout.0,
+        rise: health.rise.0,
+        fall: health.fall.0,
+        passive_failures: health.passive_failures.0,
+        passive_window: health.passive_window.0,
+    }
+}
+
+fn websocket(websocket: WebSocket, max_message: usize) -> Result<websocket::Config, Fault> {
+    let Written(SocketIdle(idle_timeout)) = websocket.idle_timeout;
+    let ping_interval = websocket.ping_interval.get_ref().0;
+    if ping_interval >= idle_timeout {
+        let at = websocket.ping_interval.span();
+        return Err(Fault::new(at, "not less than `idle_timeout`; peers would be given up before they are pinged"));
+    }
+    Ok(websocket::Config {
+        ping_interval,
+        idle_timeout,
+        max_message,
+        stop_stagger: websocket.stop_stagger.0,
+        close: websocket.close.0,
+    })
+}
+
+fn affinity(
+    affinity: Affinity,
+    max_pins: usize,
+    folder: &Path,
+    environment: &dyn Environment,
+) -> Result<affinity::Config, Fault> {
+    let cookie = cookie::lower(affinity.cookie.inner)?;
+    let fetched = affinity.keys.into_iter().map(|key| key.fetch(folder, environment));
+    Ok(affinity::Config { cookie, keys: fetched.collect::<Result<_, _>>()?, max_pins })
+}
+
+fn observe(log: Log, folder: &Path) -> observe::Config {
+    let access = match log.access.0 {
+        observe::AccessLog::File(path) => observe::AccessLog::File(folder.join(path)),
+        other => other,
+    };
+    observe::Config { level: log.level.0.0, format: log.format.0, access }
+}

@@ -1,0 +1,87 @@
+//! Pools with their pods, and the routes that lead to them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use toml::Spanned;
+
+use crate::{
+    config::{
+        error::Fault,
+        file::{Dns, Pod, Pool, Route},
+        names::{Name, did_you_mean, listed},
+        value::{Table, Written},
+    },
+    discovery::{DnsConfig, PoolConfig},
+    pod::PodConfig,
+    route::RouteConfig,
+};
+
+/// Pools in the order of their names, routes in the order of the file.
+pub(super) fn lower(
+    pools: BTreeMap<Written<Name>, Table<Pool>>,
+    routes: Vec<Table<Route>>,
+) -> Result<(Vec<PoolConfig>, Vec<RouteConfig>), Fault> {
+    let pools = pools.into_iter().map(|(name, table)| pool(name.0.0, table)).collect::<Result<Vec<_>, _>>()?;
+    let routes = match pools.as_slice() {
+        [] => {
+            return Err(Fault::new(0..0, "no pool; name the pods under [pools.main.pods]"));
+        }
+        [only] if routes.is_empty() => vec![RouteConfig { host: None, path: "/".to_owned(), pool: only.name.clone() }],
+        [_, _, ..] if routes.is_empty() => {
+            let problem = "several pools and no route; say under [[routes]] which requests go to which pool";
+            return Err(Fault::new(0..0, problem));
+        }
+        some => routes_to(some, routes)?,
+    };
+    Ok((pools, routes))
+}
+
+fn pool(name: String, Table { at, inner: pool }: Table<Pool>) -> Result<PoolConfig, Fault> {
+    if pool.pods.is_empty() && pool.dns.is_none() {
+        return Err(Fault::new(at, format!("no pods; name them under [pools.{name}.pods], or give `dns`")));
+    }
+    Ok(PoolConfig {
+        name,
+        base_path: pool.base_path.map(|path| path.0.0).unwrap_or_default(),
+        pods: pods(pool.pods)?,
+        dns: pool.dns.map(|table| dns(table.inner)),
+    })
+}
+
+fn pods(written: BTreeMap<Written<Name>, Spanned<Pod>>) -> Result<Vec<PodConfig>, Fault> {
+    let mut names = HashMap::new();
+    let mut pods = Vec::with_capacity(written.len());
+    for (Written(Name(name)), pod) in written {
+        let (at, authority) = (pod.span(), pod.into_inner().0.0);
+        if let Some(other) = names.insert(authority.clone(), name.clone()) {
+            return Err(Fault::new(at, format!("the same address as pod `{other}`: {authority}")));
+        }
+        pods.push(PodConfig { name, authority });
+    }
+    Ok(pods)
+}
+
+fn dns(dns: Dns) -> DnsConfig {
+    DnsConfig { name: dns.name.0.0, port: dns.port.0 as u16, every: dns.every.0 }
+}
+
+fn routes_to(pools: &[PoolConfig], routes: Vec<Table<Route>>) -> Result<Vec<RouteConfig>, Fault> {
+    let mut seen = HashSet::new();
+    let mut lowered = Vec::with_capacity(routes.len());
+    for Table { at, inner: route } in routes {
+        let names = || pools.iter().map(|pool| pool.name.as_str());
+        let pool = route.pool.get_ref();
+        if !names().any(|name| name == pool) {
+            let hint = did_you_mean(pool, names()).unwrap_or_else(|| format!("the pools are {}", listed(names())));
+            return Err(Fault::new(route.pool.span(), format!("no pool is named {pool:?}; {hint}")));
+        }
+        let host = route.host.map(|host| host.0.0);
+        let path = route.path.map_or("/".to_owned(), |path| path.0.0);
+        if !seen.insert((host.clone(), path.clone())) {
+            let host = host.as_deref().unwrap_or("every host");
+            return Err(Fault::new(at, format!("an earlier route takes {host} with path {path:?} already")));
+        }
+        lowered.push(RouteConfig { host, path, pool: route.pool.into_inner() });
+    }
+    Ok(lowered)
+}

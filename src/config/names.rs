@@ -1,0 +1,174 @@
+//! Names: of hosts, paths, pods and cookies, and the nearest valid name to a misspelt one.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::value::FromText;
+
+/// The name of a pool or a pod; it stands in logs, metrics and pages.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name(pub(super) String);
+
+/// A name to be resolved, without a dot at its end.
+pub(super) struct DnsName(pub(super) String);
+
+/// The host of a route in lower case: exact, or `*.` and a name.
+pub(super) struct RouteHost(pub(super) String);
+
+/// The path of a route: begins with `/` and does not end with one, except the root.
+pub(super) struct RoutePath(pub(super) String);
+
+/// The path that pods are mounted under: empty, or begins with `/` and does not end with one.
+pub(super) struct BasePath(pub(super) String);
+
+pub(super) struct CookieName(pub(super) String);
+pub(super) struct CookiePath(pub(super) String);
+pub(super) struct CookieDomain(pub(super) String);
+
+impl FromText for Name {
+    const EXPECTED: &'static str = "a name";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        match text {
+            "" => Err("an empty name".to_owned()),
+            _ if text.len() > 64 => Err("a name is at most 64 characters long".to_owned()),
+            _ if text.bytes().all(plain) => Ok(Name(text.to_owned())),
+            _ => Err("a name is made of letters of ASCII, digits, `-`, `_` and `.`".to_owned()),
+        }
+    }
+}
+
+impl FromText for DnsName {
+    const EXPECTED: &'static str = "a host name";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if name.parse::<Ipv4Addr>().is_ok() || name.starts_with('[') {
+            return Err(format!("{text:?} is no name; an address belongs under `pods`"));
+        }
+        if name.contains(':') {
+            return Err(format!("{text:?} has a port; it belongs in `port`"));
+        }
+        host(name).map(DnsName)
+    }
+}
+
+impl FromText for RouteHost {
+    const EXPECTED: &'static str = "a host such as \"media.example.org\" or \"*.example.org\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if let Some((_, host)) = text.split_once("://") {
+            let host = host.split('/').next().unwrap_or_default();
+            return Err(format!("a URL; write the host alone: {host:?}"));
+        }
+        if text.contains('/') {
+            return Err(format!("{text:?} has a path; it belongs in the route's `path`"));
+        }
+        if let Some((host, _)) = text.rsplit_once(':')
+            && !text.ends_with(']')
+        {
+            return Err(format!("{text:?} has a port; a route takes every port, write {host:?}"));
+        }
+        match text.strip_prefix("*.") {
+            Some(domain) if domain.parse::<Ipv4Addr>().is_err() => Ok(RouteHost(format!("*.{}", host(domain)?))),
+            _ => host(text).map(RouteHost),
+        }
+    }
+}
+
+impl FromText for RoutePath {
+    const EXPECTED: &'static str = "a path such as \"/\" or \"/jellyfin\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let path = path_prefix(text)?;
+        Ok(RoutePath(if path.is_empty() { "/".to_owned() } else { path }))
+    }
+}
+
+impl FromText for BasePath {
+    const EXPECTED: &'static str = "a path such as \"/jellyfin\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(BasePath(String::new())) } else { path_prefix(text).map(BasePath) }
+    }
+}
+
+impl FromText for CookieName {
+    const EXPECTED: &'static str = "a cookie's name";
+
+    /// RFC 6265, section 4.1.1: a token of HTTP.
+    fn from_text(text: &str) -> Result<Self, String> {
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if !text.is_empty() && text.bytes().all(token) {
+            return Ok(CookieName(text.to_owned()));
+        }
+        Err(format!("{text:?} is no name for a cookie; use letters of ASCII, digits, `-` and `_`"))
+    }
+}
+
+impl FromText for CookiePath {
+    const EXPECTED: &'static str = "a path such as \"/\"";
+
+    /// RFC 6265, section 4.1.1: no control character and no semicolon.
+    fn from_text(text: &str) -> Result<Self, String> {
+        if !text.starts_with('/') {
+            return Err(format!("{text:?} does not begin with `/`"));
+        }
+        if text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b';') {
+            return Ok(CookiePath(text.to_owned()));
+        }
+        Err(format!("{text:?} has a character that a cookie's path cannot have"))
+    }
+}
+
+impl FromText for CookieDomain {
+    const EXPECTED: &'static str = "a domain such as \"example.org\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        host(text).map(CookieDomain)
+    }
+}
+
+/// A host in lower case: a name, an IPv4 address, or an IPv6 address in brackets.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let address: Ipv6Addr = inner.parse().map_err(|_| format!("{inner:?} is not an IPv6 address"))?;
+        return Ok(format!("[{address}]"));
+    }
+    let last = text.rsplit('.').next().unwrap_or_default();
+    if !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) {
+        let address: Ipv4Addr = text.parse().map_err(|_| format!("{text:?} is not an IPv4 address"))?;
+        return Ok(address.to_string());
+    }
+    // Underscores are no part of a host name, but service names of containers have them.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain) && !label.starts_with('-');
+    if text.len() <= 253 && text.split('.').all(label) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("{text:?} is not a host name"))
+}
+
+/// A path without the slash at its end.
+fn path_prefix(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') {
+        return Err(format!("{text:?} does not begin with `/`"));
+    }
+    if text.contains("//") || !text.bytes().all(|b| b.is_ascii_graphic() && !b"?#*\\\"<>{}|^`".contains(&b)) {
+        return Err(format!("{text:?} is not a plain path: one of its characters cannot stand in it"));
+    }
+    Ok(text.strip_suffix('/').unwrap_or(text).to_owned())
+}
+
+/// "did you mean `…`?", if one of the valid names is near.
+pub(super) fn did_you_mean<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
+    let given = given.to_lowercase();
+    let (distance, name) = valid.map(|name| (strsim::osa_distance(&given, name), name)).min()?;
+    let near = name.len().max(given.len()) / 3;
+    (distance <= near).then(|| format!("did you mean `{name}`?"))
+}
+
+/// "`a`, `b`"
+pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}

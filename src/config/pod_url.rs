@@ -1,0 +1,55 @@
+//! The URL of a pod, of which only host and port may be said.
+
+use super::{names, value::FromText};
+
+/// `host:port`, in lower case.
+pub(super) struct PodUrl(pub(super) String);
+
+impl FromText for PodUrl {
+    const EXPECTED: &'static str = "a URL such as \"http://10.0.0.11:8096\"";
+
+    // The URL itself stands in no message: it may hold a password.
+    fn from_text(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        // Anywhere: a password may hold what ends an authority.
+        if rest.contains('@') {
+            return Err("a user name and password have no place in a pod's URL".to_owned());
+        }
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => {}
+            "" => {
+                return Err(format!("a pod's URL begins with `http://`; write `http://{authority}`"));
+            }
+            "https" => {
+                return Err(format!("pods are spoken to in plain HTTP/1.1; write `http://{authority}`"));
+            }
+            other => {
+                return Err(format!("`{other}://` is not spoken to pods; a pod's URL begins with `http://`"));
+            }
+        }
+        if tail.contains(['?', '#']) {
+            return Err("a query or fragment has no place in a pod's URL".to_owned());
+        }
+        if tail.len() > 1 {
+            let path = tail.trim_end_matches('/');
+            return Err(format!("a path has no place in a pod's URL; write `base_path = {path:?}` in its pool"));
+        }
+        host_and_port(authority).map(|(host, port)| PodUrl(format!("{host}:{port}")))
+    }
+}
+
+fn host_and_port(authority: &str) -> Result<(String, u16), String> {
+    let (host, port) = match authority.rsplit_once(':') {
+        _ if authority.ends_with(']') => (authority, "80"),
+        Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
+            return Err("an IPv6 address stands in brackets, as in \"http://[::1]:8096\"".to_owned());
+        }
+        Some(parts) => parts,
+        None => (authority, "80"),
+    };
+    match port.parse::<u16>() {
+        Ok(number) if number > 0 => Ok((names::host(host)?, number)),
+        _ => Err(format!("{port:?} is not a port; write a number from 1 to 65535")),
+    }
+}

@@ -1,0 +1,101 @@
+//! Secrets: where one is written, and how it is fetched from there.
+
+use std::{fmt, ops::Range, path::Path};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use toml::Spanned;
+
+use super::{Environment, error::Fault};
+use crate::affinity::Secret;
+
+/// Shorter secrets can be guessed.
+const SHORTEST: usize = 16;
+
+/// Where a secret is to be found. It has no `Debug`: one of the places is the secret itself.
+pub(super) struct SecretSource {
+    at: Range<usize>,
+    place: SecretPlace,
+}
+
+enum SecretPlace {
+    Inline(String),
+    File(String),
+    Variable(String),
+}
+
+impl SecretSource {
+    /// Reads the secret; a newline at its end is not part of it. Files are looked for from `folder`.
+    pub(super) fn fetch(self, folder: &Path, environment: &dyn Environment) -> Result<Secret, Fault> {
+        let fault = |problem| Fault::new(self.at.clone(), problem);
+        let bytes = match self.place {
+            SecretPlace::Inline(value) => {
+                tracing::warn!(
+                    "an affinity key stands in the configuration file itself; a `file` or an `env` hides it"
+                );
+                value.into_bytes()
+            }
+            SecretPlace::File(path) => {
+                std::fs::read(folder.join(&path)).map_err(|cause| fault(format!("{path:?} cannot be read: {cause}")))?
+            }
+            SecretPlace::Variable(name) => environment
+                .get(&name)
+                .ok_or_else(|| fault(format!("the environment variable {name:?} is not set")))?
+                .into_bytes(),
+        };
+        match without_newline(&bytes) {
+            [] => Err(fault("the secret is empty".to_owned())),
+            short if short.len() < SHORTEST => Err(fault(format!("the secret is shorter than {SHORTEST} bytes"))),
+            secret => Ok(Secret::new(secret)),
+        }
+    }
+}
+
+fn without_newline(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+impl<'de> Deserialize<'de> for SecretSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let place = Spanned::<SecretPlace>::deserialize(deserializer)?;
+        Ok(SecretSource { at: place.span(), place: place.into_inner() })
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretPlace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretTable {
+    file: Option<String>,
+    env: Option<String>,
+}
+
+struct SecretVisitor;
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = SecretPlace;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a secret, `{ file = \"…\" }` or `{ env = \"…\" }`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, secret: &str) -> Result<SecretPlace, E> {
+        Ok(SecretPlace::Inline(secret.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretPlace, A::Error> {
+        match SecretTable::deserialize(MapAccessDeserializer::new(map))? {
+            SecretTable { file: Some(path), env: None } => Ok(SecretPlace::File(path)),
+            SecretTable { file: None, env: Some(name) } => Ok(SecretPlace::Variable(name)),
+            _ => Err(serde::de::Error::custom("a secret is found by either `file` or `env`")),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Where pods come from: a fixed list, or a DNS name that is resolved again and again.
+//!
+//! Whoever is found here is a pod; whether it lives is `health`'s to say.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::lookup_host, time};
+
+use crate::{
+    pod::{Pod, PodConfig, Pool},
+    shutdown::Shutdown,
+};
+
+/// One pool: the pods that serve a route.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    pub name: String,
+    /// The pods' own BaseUrl: empty, or like `/jellyfin` (no slash at the end).
+    pub base_path: String,
+    /// The fixed pods.
+    pub pods: Vec<PodConfig>,
+    /// A name whose every address is a pod.
+    pub dns: Option<DnsConfig>,
+}
+
+/// A DNS name that stands for a changing set of pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsConfig {
+    pub name: String,
+    pub port: u16,
+    /// Time from one look-up to the next. Default 5 s.
+    pub every: Duration,
+}
+
+/// Longest time for one look-up.
+const LOOKUP: Duration = Duration::from_secs(2);
+
+/// Makes a pool with its fixed pods, and with those that its DNS name has now.
+pub async fn pool(config: &PoolConfig) -> Arc<Pool> {
+    let pool = Pool::new(&config.name, &config.base_path);
+    let fixed = config.pods.iter().map(|pod| Pod::new(&pool.name, pod));
+    pool.set_pods(fixed.collect());
+    if let Some(dns) = &config.dns {
+        refresh(&pool, config, dns).await;
+    }
+    pool
+}
+
+/// Looks the pool's DNS name up again and again until the shutdown; ends at once for a pool without one.
+pub async fn watch(pool: Arc<Pool>, config: PoolConfig, shutdown: Shutdown) {
+    let Some(dns) = &config.dns else { return };
+    loop {
+        tokio::select! {
+            () = time::sleep(dns.every) => refresh(&pool, &config, dns).await,
+            () = shutdown.stopping() => return,
+        }
+    }
+}
+
+/// One look-up. When it fails, the pods of before stay: a name server that is down takes nobody down with it.
+async fn refresh(pool: &Pool, config: &PoolConfig, dns: &DnsConfig) {
+    let found = match time::timeout(LOOKUP, lookup_host((dns.name.as_str(), dns.port))).await {
+        Ok(Ok(found)) => found.collect::<Vec<_>>(),
+        Ok(Err(error)) => {
+            return tracing::warn!(pool = &*pool.name, dns.name, %error, "pods cannot be looked up; those known stay");
+        }
+        Err(_) => {
+            return tracing::warn!(pool = &*pool.name, dns.name, "no name server answered in time; the pods known stay");
+        }
+    };
+    let now = pool.pods();
+    let wanted = wanted(config, found);
+    if wanted.len() == now.len()
+        && wanted.iter().all(|config| now.iter().any(|pod| *pod.authority == *config.authority))
+    {
+        return;
+    }
+    let pods = wanted.iter().map(|config| {
+        let known = now.iter().find(|pod| *pod.authority == *config.authority);
+        known.cloned().unwrap_or_else(|| Pod::new(&pool.name, config))
+    });
+    let pods: Vec<_> = pods.collect();
+    tracing::info!(pool = &*pool.name, dns.name, pods = ?pods.iter().map(|pod| &*pod.name).collect::<Vec<_>>(), "the set of pods changed");
+    pool.set_pods(pods);
+}
+
+/// The fixed pods and one for each address, named after it.
+fn wanted(config: &PoolConfig, mut found: Vec<SocketAddr>) -> Vec<PodConfig> {
+    found.sort();
+    found.dedup();
+    let found =
+        found.into_iter().map(|address| PodConfig { name: address.ip().to_string(), authority: address.to_string() });
+    let mut pods = config.pods.clone();
+    for pod in found {
+        if !pods.iter().any(|known| known.authority == pod.authority) {
+            pods.push(pod);
+        }
+    }
+    pods
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(fixed: &[&str]) -> PoolConfig {
+        let pod = |authority: &&str| PodConfig { name: format!("fixed-{authority}"), authority: (*authority).into() };
+        PoolConfig { name: "pool".into(), base_path: String::new(), pods: fixed.iter().map(pod).collect(), dns: None }
+    }
+
+    #[test]
+    fn every_address_is_a_pod_once() {
+        let found = ["10.0.0.2:8096", "10.0.0.1:8096", "10.0.0.2:8096", "[::1]:8096"]
+            .map(|text| text.parse().expect("an address"));
+        let names: Vec<_> =
+            wanted(&config(&["10.0.0.1:8096"]), found.to_vec()).into_iter().map(|pod| pod.name).collect();
+        assert_eq!(names, ["fixed-10.0.0.1:8096", "10.0.0.2", "::1"]);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_resolved_leaves_the_pods_as_they_are() {
+        let mut config = config(&["127.0.0.1:1"]);
+        config.dns = Some(DnsConfig { name: "nobody.invalid".into(), port: 1, every: Duration::from_secs(1) });
+        let pool = pool(&config).await;
+        assert_eq!(pool.pods().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn pods_that_stay_keep_their_state() {
+        let mut config = config(&[]);
+        config.dns = Some(DnsConfig { name: "localhost".into(), port: 1, every: Duration::from_secs(1) });
+        let pool = pool(&config).await;
+        let before = pool.pods().iter().map(|pod| pod.id).collect::<Vec<_>>();
+        assert!(!before.is_empty());
+        refresh(&pool, &config, config.dns.as_ref().expect("a name")).await;
+        assert_eq!(pool.pods().iter().map(|pod| pod.id).collect::<Vec<_>>(), before);
+    }
+}

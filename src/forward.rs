@@ -1,0 +1,208 @@
+//! Sends a request to a pod and brings its answer back, over connections that are kept.
+//!
+//! Each worker has a [`Forward`] of its own, and so its own kept connections. What is done after a [`Failure`] is not decided
+//! here: [`retry`] has the rule, and `proxy` carries it out.
+
+pub mod answer;
+mod connections;
+pub mod head;
+pub mod outbound;
+pub mod retry;
+
+use std::{io, pin::pin, sync::Arc, time::Duration};
+
+use answer::AnswerBody;
+use connections::{Connections, Lease};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use outbound::Outbound;
+use tokio::{net::TcpStream, time};
+
+use crate::pod::Pod;
+
+/// How pods are spoken to.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Longest time for a connection to a pod, name look-up included. Default 1 s.
+    pub connect_timeout: Duration,
+    /// Longest time from the request's last byte to the answer's head. Default 30 s.
+    pub first_byte: Duration,
+    /// The same on media paths, where an answer waits for ffmpeg. Default 60 s.
+    pub first_byte_media: Duration,
+    /// How long an unused connection to a pod is kept. Default 60 s; Kestrel ends them after 130 s.
+    pub pod_idle: Duration,
+    /// Unused connections kept for each pod by each worker. Default 64.
+    pub max_idle_per_pod: usize,
+    /// Longest request body in bytes that is kept for sending it again. Default 64 KiB.
+    pub replay_bytes: usize,
+    /// Peers whose `X-Forwarded-*` headers are believed. Default none.
+    pub trusted: Vec<IpNet>,
+}
+
+/// Why a pod gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub cause: Cause,
+    /// The pod may have received the request, or a part of it.
+    pub maybe_received: bool,
+    /// It was sent over a kept connection, which the pod may have ended in the same moment.
+    pub over_kept: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nobody listens there, or the pod's name has no address.
+    Refused,
+    /// No connection within the time for it.
+    ConnectTimedOut,
+    /// The connection ended before the answer's head.
+    Broken,
+    /// What came is not HTTP.
+    Malformed,
+    /// No answer's head within the time for it.
+    TimedOut,
+    /// The pod went down while its answer was waited for.
+    Lost,
+    /// The client's own body broke off.
+    ClientGone,
+    /// This machine has no port or file handle left: not the pod's fault.
+    Exhausted,
+}
+
+/// How long a request may wait for its answer's head, and what may cut that short.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub first_byte: Duration,
+    /// End the wait when the pod goes down, because the request can go elsewhere.
+    pub until_lost: bool,
+}
+
+/// After this time a waiting request begins to watch its pod. Most answers come sooner and never pay for it.
+const WATCH_AFTER: Duration = Duration::from_millis(200);
+
+/// One worker's way to the pods.
+pub struct Forward {
+    config: Arc<Config>,
+    connections: Arc<Connections>,
+}
+
+impl Forward {
+    pub fn new(config: Arc<Config>) -> Forward {
+        let connections = Connections::new(config.max_idle_per_pod, config.pod_idle);
+        Forward { config, connections: Arc::new(connections) }
+    }
+
+    /// Sends a request to a pod and waits for the head of its answer.
+    ///
+    /// Kept connections that turn out to be closed before a byte was sent are passed over.
+    pub async fn send(
+        &self,
+        pod: &Arc<Pod>,
+        mut request: Request<Outbound>,
+        patience: Patience,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        loop {
+            let kept = self.connections.take(pod.id);
+            let over_kept = kept.is_some();
+            let mut lease = match kept {
+                Some(lease) => lease,
+                None => self.dial(pod).await?,
+            };
+            let body = request.body().progress();
+            let mut failed = match answer_to(pod, &mut lease, request, body, patience).await {
+                Ok(Ok(answer)) => {
+                    pod.answered();
+                    return Ok(answer.map(|body| AnswerBody::new(body, lease, pod.clone())));
+                }
+                Ok(Err(failed)) => failed,
+                Err(cause) => return Err(Failure { cause, maybe_received: true, over_kept }),
+            };
+            let cause = cause_of(failed.error());
+            match failed.take_message() {
+                // Closed before anything was sent: the request is whole and goes over the next connection.
+                Some(unsent) if over_kept => request = unsent,
+                unsent => return Err(Failure { cause, maybe_received: unsent.is_none(), over_kept }),
+            }
+        }
+    }
+
+    /// Sends an upgrade request over a connection of its own, and waits for the pod's answer.
+    pub async fn upgrade(&self, pod: &Arc<Pod>, request: Request<Outbound>) -> Result<Response<Incoming>, Failure> {
+        let mut lease = self.dial(pod).await?;
+        let patience = Patience { first_byte: self.config.first_byte, until_lost: true };
+        let body = request.body().progress();
+        let failure = |cause| Failure { cause, maybe_received: true, over_kept: false };
+        match answer_to(pod, &mut lease, request, body, patience).await {
+            Ok(Ok(answer)) => {
+                pod.answered();
+                Ok(answer)
+            }
+            Ok(Err(failed)) => Err(failure(cause_of(failed.error()))),
+            Err(cause) => Err(failure(cause)),
+        }
+    }
+
+    async fn dial(&self, pod: &Pod) -> Result<Lease, Failure> {
+        let failure = |cause| Failure { cause, maybe_received: false, over_kept: false };
+        let stream = time::timeout(self.config.connect_timeout, TcpStream::connect(&*pod.authority))
+            .await
+            .map_err(|_| failure(Cause::ConnectTimedOut))?
+            .map_err(|error| failure(refusal(&error)))?;
+        // Small requests must not wait for the peer's acknowledgement. A socket that is gone already says so later.
+        let _ = stream.set_nodelay(true);
+        self.connections.open(pod.id, stream).await.map_err(|_| failure(Cause::Broken))
+    }
+}
+
+type Sent = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<Outbound>>>;
+
+/// Waits for the answer's head; `Err` when the patience ended first.
+async fn answer_to(
+    pod: &Pod,
+    lease: &mut Lease,
+    request: Request<Outbound>,
+    body: outbound::Progress,
+    patience: Patience,
+) -> Result<Sent, Cause> {
+    let mut answer = pin!(lease.requests.try_send_request(request));
+    let asked = time::Instant::now();
+    if let Ok(sent) = time::timeout(WATCH_AFTER.min(patience.first_byte), &mut answer).await {
+        return Ok(sent);
+    }
+    let mut lost = pin!(pod.lost());
+    loop {
+        // The time counts from the last byte of the body, however long that takes to come.
+        let from = body.ended_at(asked).unwrap_or_else(time::Instant::now);
+        let end = from + patience.first_byte;
+        tokio::select! {
+            sent = &mut answer => return Ok(sent),
+            () = &mut lost, if patience.until_lost => return Err(Cause::Lost),
+            () = time::sleep_until(end) => {
+                if body.ended_at(asked).is_some_and(|ended| ended + patience.first_byte <= time::Instant::now()) {
+                    return Err(Cause::TimedOut);
+                }
+            }
+        }
+    }
+}
+
+fn cause_of(error: &hyper::Error) -> Cause {
+    if error.is_user() {
+        Cause::ClientGone
+    } else if error.is_parse() {
+        Cause::Malformed
+    } else {
+        Cause::Broken
+    }
+}
+
+fn refusal(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => Cause::Exhausted,
+        io::ErrorKind::TimedOut => Cause::ConnectTimedOut,
+        // EMFILE and ENFILE have no kind of their own.
+        _ if matches!(error.raw_os_error(), Some(23 | 24)) => Cause::Exhausted,
+        _ => Cause::Refused,
+    }
+}

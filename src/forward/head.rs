@@ -1,0 +1,222 @@
+//! What happens to headers on their way through: pure.
+//!
+//! Hop-by-hop fields (RFC 9110, 7.6.1) end here in both directions. What the pod is told of the client is what the proxy knows;
+//! what a client says of itself counts only from a trusted peer. `Host` and `User-Agent` pass as they are: Jellyfin keys its
+//! transcodes by the User-Agent.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Hop-by-hop fields besides those that `Connection` names. `TE` is treated on its own.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Further fields by which a client could pose as another.
+const CLAIMS: [HeaderName; 5] = [
+    header::FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-prefix"),
+];
+
+/// What the proxy knows of a client's connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub address: IpAddr,
+    /// The address as a header value, made once for each connection.
+    pub address_text: HeaderValue,
+    pub over_tls: bool,
+    /// The peer is one whose word counts.
+    pub is_trusted: bool,
+}
+
+/// Whether the client itself came over TLS, as far as it can be known.
+pub fn came_over_tls(headers: &HeaderMap, client: &Client) -> bool {
+    if client.is_trusted
+        && let Some(proto) = headers.get(FORWARDED_PROTO)
+    {
+        // The first of several is the one nearest to the client.
+        return proto
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .next()
+            .is_some_and(|first| first.trim_ascii().eq_ignore_ascii_case(b"https"));
+    }
+    client.over_tls
+}
+
+/// Makes a request's head fit for the pod. `Host` must be there already.
+pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
+    let wants_trailers =
+        headers.get(header::TE).is_some_and(|te| te.as_bytes().to_ascii_lowercase().starts_with(b"trailers"));
+    end_hop(headers);
+    headers.remove(header::TE);
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let host = headers.get(header::HOST).cloned();
+    if client.is_trusted {
+        let chain = headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        let chain = chain.chain([client.address_text.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
+        // Parts of valid header values make a valid one.
+        headers.insert(FORWARDED_FOR, HeaderValue::from_bytes(&chain).unwrap_or_else(|_| client.address_text.clone()));
+        headers.entry(FORWARDED_PROTO).or_insert(scheme(client));
+        if let Some(host) = host {
+            headers.entry(FORWARDED_HOST).or_insert(host);
+        }
+        return;
+    }
+    for claim in &CLAIMS {
+        headers.remove(claim);
+    }
+    headers.insert(FORWARDED_FOR, client.address_text.clone());
+    headers.insert(FORWARDED_PROTO, scheme(client));
+    match host {
+        Some(host) => headers.insert(FORWARDED_HOST, host),
+        None => headers.remove(FORWARDED_HOST),
+    };
+}
+
+/// Makes an answer's head fit for the client.
+pub fn to_client(headers: &mut HeaderMap) {
+    end_hop(headers);
+}
+
+fn end_hop(headers: &mut HeaderMap) {
+    if let Some(connection) = headers.get(header::CONNECTION) {
+        // The usual values name nothing that is not removed anyway.
+        let usual: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
+        if headers.get_all(header::CONNECTION).iter().count() > 1
+            || !usual.iter().any(|v| connection.as_bytes().eq_ignore_ascii_case(v))
+        {
+            remove_named(headers);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes the fields that `Connection` names, but not those that the message itself hangs on.
+fn remove_named(headers: &mut HeaderMap) {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let named: Vec<HeaderName> = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH && *name != header::TE)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+fn scheme(client: &Client) -> HeaderValue {
+    HeaderValue::from_static(if client.over_tls { "https" } else { "http" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let parse = |(name, value): &(&str, &str)| {
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+        };
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs.iter().map(parse) {
+            map.append(name, value);
+        }
+        map
+    }
+
+    fn client(is_trusted: bool) -> Client {
+        Client {
+            address: [192, 0, 2, 7].into(),
+            address_text: HeaderValue::from_static("192.0.2.7"),
+            over_tls: false,
+            is_trusted,
+        }
+    }
+
+    fn sent(pairs: &[(&str, &str)], is_trusted: bool) -> Vec<String> {
+        let mut map = headers(pairs);
+        to_pod(&mut map, &client(is_trusted));
+        let mut lines: Vec<_> =
+            map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn hop_by_hop_fields_end_here_and_so_do_those_that_connection_names() {
+        let request = [
+            ("host", "h"),
+            ("connection", "X-Secret, keep-alive, Host, content-length"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers, deflate"),
+            ("upgrade", "h2c"),
+            ("proxy-authorization", "x"),
+            ("content-length", "3"),
+            ("user-agent", "Player/1"),
+        ];
+        let expected = [
+            "content-length: 3",
+            "host: h",
+            "te: trailers",
+            "user-agent: Player/1",
+            "x-forwarded-for: 192.0.2.7",
+            "x-forwarded-host: h",
+            "x-forwarded-proto: http",
+        ];
+        assert_eq!(sent(&request, false), expected);
+    }
+
+    #[test]
+    fn a_stranger_cannot_pose_as_another() {
+        let request = [
+            ("host", "h"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-real-ip", "10.0.0.1"),
+        ];
+        assert_eq!(
+            sent(&request, false),
+            ["host: h", "x-forwarded-for: 192.0.2.7", "x-forwarded-host: h", "x-forwarded-proto: http"]
+        );
+        assert!(!came_over_tls(&headers(&request), &client(false)));
+    }
+
+    #[test]
+    fn a_trusted_peer_is_believed_and_stands_last_in_the_chain() {
+        let request = [
+            ("host", "h"),
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "media.example.org"),
+        ];
+        let expected = [
+            "host: h",
+            "x-forwarded-for: 198.51.100.1, 192.0.2.7",
+            "x-forwarded-host: media.example.org",
+            "x-forwarded-proto: https",
+        ];
+        assert_eq!(sent(&request, true), expected);
+        assert!(came_over_tls(&headers(&request), &client(true)));
+    }
+}

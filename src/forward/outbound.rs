@@ -1,0 +1,240 @@
+//! A request's body on its way to a pod: streamed, and kept while it is small, so that it can be sent again.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep},
+};
+
+/// The longest time that a body waits for the pod's `100 Continue`. A pod that never sends one gets it then.
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A client's body, of which several attempts can be made as long as it is small.
+#[derive(Clone, Debug)]
+pub struct Source(Option<Arc<Mutex<Held>>>);
+
+/// One attempt to send a body.
+#[derive(Debug)]
+pub struct Outbound {
+    held: Option<Arc<Mutex<Held>>>,
+    /// The next kept piece to send.
+    next: usize,
+    gate: Option<Gate>,
+}
+
+/// How far a body got, for whoever waits for the answer.
+#[derive(Clone, Debug)]
+pub struct Progress(Option<Arc<Mutex<Held>>>);
+
+/// Held for the length of one poll.
+#[derive(Debug)]
+struct Held {
+    incoming: Incoming,
+    size: SizeHint,
+    pieces: Vec<Piece>,
+    kept: usize,
+    most: usize,
+    /// Too long to be kept: what was sent is gone.
+    is_gone: bool,
+    is_broken: bool,
+    bytes: u64,
+    ended: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Data(Bytes),
+    Trailers(http::HeaderMap),
+}
+
+/// Holds a body back until the pod asks for it (`Expect: 100-continue`).
+#[derive(Debug)]
+struct Gate {
+    asked: oneshot::Receiver<()>,
+    at_last: Pin<Box<Sleep>>,
+}
+
+impl Source {
+    /// A body of which at most `most` bytes are kept.
+    pub fn new(incoming: Incoming, most: usize) -> Source {
+        if incoming.is_end_stream() {
+            return Source(None);
+        }
+        let size = incoming.size_hint();
+        let is_gone = size.lower() > most as u64;
+        let held = Held {
+            incoming,
+            size,
+            pieces: Vec::new(),
+            kept: 0,
+            most,
+            is_gone,
+            is_broken: false,
+            bytes: 0,
+            ended: None,
+        };
+        Source(Some(Arc::new(Mutex::new(held))))
+    }
+
+    /// A request without a body.
+    pub fn empty() -> Source {
+        Source(None)
+    }
+
+    /// Whether one more attempt can send all of it.
+    pub fn can_replay(&self) -> bool {
+        self.0.as_ref().is_none_or(|held| {
+            let held = held.lock();
+            !held.is_broken && (!held.is_gone || held.bytes == 0)
+        })
+    }
+
+    /// Bytes received from the client so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |held| held.lock().bytes)
+    }
+
+    /// Whether the client broke its body off.
+    pub fn is_broken(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.lock().is_broken)
+    }
+
+    /// A new attempt, from the first byte.
+    pub fn attempt(&self) -> Outbound {
+        Outbound { held: self.0.clone(), next: 0, gate: None }
+    }
+}
+
+impl Outbound {
+    pub fn progress(&self) -> Progress {
+        Progress(self.held.clone())
+    }
+
+    /// Holds the body back until the returned sender is used.
+    pub fn wait_for_continue(&mut self) -> oneshot::Sender<()> {
+        let (ask, asked) = oneshot::channel();
+        self.gate = Some(Gate { asked, at_last: Box::pin(tokio::time::sleep(CONTINUE_TIMEOUT)) });
+        ask
+    }
+}
+
+impl Progress {
+    /// When the last byte was handed on; `start` where there is no body.
+    pub fn ended_at(&self, start: Instant) -> Option<Instant> {
+        self.0.as_ref().map_or(Some(start), |held| held.lock().ended)
+    }
+}
+
+impl Body for Outbound {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll_open(cx));
+            self.gate = None;
+        }
+        let this = &mut *self;
+        let Some(held) = &this.held else { return Poll::Ready(None) };
+        held.lock().poll_piece(&mut this.next, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.held.as_ref().map_or_else(|| SizeHint::with_exact(0), |held| held.lock().size.clone())
+    }
+}
+
+impl Held {
+    fn poll_piece(
+        &mut self,
+        next: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(piece) = self.pieces.get(*next) {
+            *next += 1;
+            return Poll::Ready(Some(Ok(piece.clone().into_frame())));
+        }
+        if self.ended.is_some() {
+            return Poll::Ready(None);
+        }
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let piece = Piece::from_frame(frame);
+                self.bytes += piece.len() as u64;
+                self.keep(&piece, next);
+                if self.incoming.is_end_stream() {
+                    self.ended = Some(Instant::now());
+                }
+                Poll::Ready(Some(Ok(piece.into_frame())))
+            }
+            Some(Err(error)) => {
+                self.is_broken = true;
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                self.ended = Some(Instant::now());
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn keep(&mut self, piece: &Piece, next: &mut usize) {
+        self.kept += piece.len();
+        if self.is_gone || self.kept > self.most {
+            self.is_gone = true;
+            self.pieces = Vec::new();
+            *next = 0;
+        } else {
+            self.pieces.push(piece.clone());
+            *next = self.pieces.len();
+        }
+    }
+}
+
+impl Piece {
+    fn from_frame(frame: Frame<Bytes>) -> Piece {
+        match frame.into_data() {
+            Ok(data) => Piece::Data(data),
+            // A frame is data or trailers; an unknown kind would be no part of the body.
+            Err(other) => Piece::Trailers(other.into_trailers().unwrap_or_default()),
+        }
+    }
+
+    fn into_frame(self) -> Frame<Bytes> {
+        match self {
+            Piece::Data(data) => Frame::data(data),
+            Piece::Trailers(trailers) => Frame::trailers(trailers),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Piece::Data(data) => data.len(),
+            Piece::Trailers(_) => 0,
+        }
+    }
+}
+
+impl Gate {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A sender that is gone means that the pod has answered or broken off: the body need not wait for it.
+        if Pin::new(&mut self.asked).poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.at_last.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,201 @@
+//! One pod's prober: asks `/health` again and again over a connection that it keeps.
+//!
+//! The kept connection is a sentinel as well: a process that dies ends it, and is probed within the same moment instead of
+//! at the next interval.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time};
+
+use super::{
+    Config,
+    rules::{Outcome, Streak},
+    tell,
+};
+use crate::pod::{Info, Pod, State};
+
+const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
+
+/// The longest answer to a probe that is read.
+const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// False alarms after which a pod's connection is no sentinel any more: it ends them by habit.
+const FALSE_ALARMS: u32 = 3;
+
+pub(super) struct Prober {
+    pod: Arc<Pod>,
+    base_path: Arc<str>,
+    config: Arc<Config>,
+    streak: Streak,
+    line: Option<Line>,
+    false_alarms: u32,
+}
+
+/// A kept connection, and the task that drives it.
+struct Line {
+    requests: SendRequest<Empty<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Prober {
+    pub(super) fn new(pod: Arc<Pod>, base_path: Arc<str>, config: Arc<Config>) -> Prober {
+        Prober { pod, base_path, config, streak: Streak::default(), line: None, false_alarms: 0 }
+    }
+
+    /// Probes for ever. `first` hears of the end of the first probe.
+    pub(super) async fn run(mut self, first: oneshot::Sender<()>) {
+        self.round().await;
+        let _ = first.send(());
+        loop {
+            let alarm = self.wait().await;
+            let outcome = self.round().await;
+            match outcome {
+                Outcome::Healthy if alarm => self.false_alarms += 1,
+                Outcome::Healthy => {}
+                _ => self.false_alarms = 0,
+            }
+        }
+    }
+
+    /// Waits for the time of the next probe. Says whether the sentinel gave the alarm.
+    async fn wait(&mut self) -> bool {
+        let settled = self.streak.is_settled(self.pod.status(), &self.config);
+        let interval = if settled { self.config.interval } else { self.config.fast_interval };
+        let listens = self.false_alarms < FALSE_ALARMS;
+        tokio::select! {
+            () = time::sleep(jittered(interval)) => false,
+            () = self.pod.doubted() => false,
+            () = ended(&mut self.line), if listens && self.line.is_some() => true,
+        }
+    }
+
+    async fn round(&mut self) -> Outcome {
+        let began = time::Instant::now();
+        let outcome = self.probe().await;
+        let doubt = self.pod.take_doubt();
+        // A pod whose live traffic was answered in the meantime is slow, not dead: its processors are busy with ffmpeg.
+        if outcome == Outcome::TimedOut && self.pod.answered_within(began.elapsed()) {
+            return outcome;
+        }
+        if outcome == Outcome::Healthy && (self.pod.info().is_none() || self.pod.status().state != State::Ready) {
+            self.ask_info().await;
+        }
+        let mut streak = self.streak.clone();
+        let (before, after) = self.pod.change(|status| streak.judge(status, outcome, doubt, &self.config));
+        self.streak = streak;
+        tell(&self.pod, before, after, outcome.reason());
+        outcome
+    }
+
+    async fn probe(&mut self) -> Outcome {
+        let path = format!("{}/health", self.base_path);
+        match time::timeout(self.config.timeout, self.get(&path)).await {
+            Err(_) => {
+                self.line = None;
+                Outcome::TimedOut
+            }
+            Ok(Err(Unanswered::Refused)) => Outcome::Refused,
+            Ok(Err(Unanswered::Broken)) => Outcome::Broken,
+            Ok(Ok((status, is_page, body))) => match (status, body.trim_ascii()) {
+                (StatusCode::OK, b"Healthy") => Outcome::Healthy,
+                (StatusCode::OK, b"Degraded") => Outcome::Starting,
+                (StatusCode::SERVICE_UNAVAILABLE, _) if is_page => Outcome::Starting,
+                _ => Outcome::Unhealthy,
+            },
+        }
+    }
+
+    /// Asks the pod who it is. Not to know it yet keeps nobody from being served.
+    async fn ask_info(&mut self) {
+        let path = format!("{}/System/Info/Public", self.base_path);
+        let Ok(Ok((StatusCode::OK, _, body))) = time::timeout(self.config.timeout, self.get(&path)).await else {
+            return;
+        };
+        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&body) else { return };
+        // The set-up server answers in camelCase, the running one in PascalCase.
+        let field = |pascal, camel| json.get(pascal).or_else(|| json.get(camel))?.as_str().map(str::to_owned);
+        if let (Some(id), Some(version)) = (field("Id", "id"), field("Version", "version")) {
+            let info = Info { id, version };
+            if self.pod.info().as_deref() != Some(&info) {
+                tracing::info!(
+                    pod.name = &*self.pod.name,
+                    pod.server_id = info.id,
+                    pod.version = info.version,
+                    "pod says who it is"
+                );
+                self.pod.set_info(info);
+            }
+        }
+    }
+
+    async fn get(&mut self, path: &str) -> Result<(StatusCode, bool, Bytes), Unanswered> {
+        if let Some(line) = self.line.take()
+            && !line.requests.is_closed()
+        {
+            // The pod may have ended the kept connection just now: only a fresh one tells more.
+            if let Ok(answer) = self.ask(line, path).await {
+                return Ok(answer);
+            }
+        }
+        let line = connect(&self.pod.authority).await?;
+        self.ask(line, path).await
+    }
+
+    async fn ask(&mut self, mut line: Line, path: &str) -> Result<(StatusCode, bool, Bytes), Unanswered> {
+        let request = Request::get(path)
+            .header(header::HOST, &*self.pod.authority)
+            .header(header::USER_AGENT, USER_AGENT)
+            .body(Empty::new())
+            .map_err(|_| Unanswered::Broken)?;
+        let (head, body) = line.requests.send_request(request).await.map_err(|_| Unanswered::Broken)?.into_parts();
+        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| Unanswered::Broken)?.to_bytes();
+        let is_page =
+            head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+        self.line = Some(line);
+        Ok((head.status, is_page, body))
+    }
+}
+
+enum Unanswered {
+    Refused,
+    Broken,
+}
+
+async fn connect(authority: &str) -> Result<Line, Unanswered> {
+    let stream = TcpStream::connect(authority).await.map_err(|_| Unanswered::Refused)?;
+    let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Unanswered::Broken)?;
+    let driver = tokio::spawn(async move {
+        // How the connection ends is told to the sender's side.
+        let _ = connection.await;
+    });
+    Ok(Line { requests, driver })
+}
+
+/// Ends when the kept connection ends; never, when there is none.
+async fn ended(line: &mut Option<Line>) {
+    match line {
+        Some(line) => {
+            let _ = (&mut line.driver).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The interval ±10 %, so that the probes of many pods and proxies do not march in step.
+fn jittered(interval: Duration) -> Duration {
+    let mut byte = [0_u8; 1];
+    // Without randomness there is no jitter, and nothing else is lost.
+    let _ = getrandom::fill(&mut byte);
+    interval.mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
+}

@@ -1,0 +1,212 @@
+//! What follows from a probe: pure rules, without a clock and without I/O.
+
+use super::Config;
+use crate::pod::{Doubt, Epoch, State, Status};
+
+/// What one probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// 200 with the body `Healthy`.
+    Healthy,
+    /// The pod says that it is starting: 200 `Degraded` (its set-up server), or 503 with a page (its core is not complete).
+    Starting,
+    /// Any other answer; 503 `Unhealthy` when the database is out of reach.
+    Unhealthy,
+    /// No connection: nobody listens.
+    Refused,
+    /// No answer in time.
+    TimedOut,
+    /// The connection broke in the middle.
+    Broken,
+}
+
+impl Outcome {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Outcome::Healthy => "its health check says Healthy",
+            Outcome::Starting => "its health check says that it is starting",
+            Outcome::Unhealthy => "its health check says that it is not healthy",
+            Outcome::Refused => "its health check was refused",
+            Outcome::TimedOut => "its health check was not answered in time",
+            Outcome::Broken => "its health check broke off",
+        }
+    }
+}
+
+/// The streak of one pod's probes.
+#[derive(Clone, Debug, Default)]
+pub struct Streak {
+    good: u32,
+    bad: u32,
+    /// The process that was known is gone: when the pod is ready again, that is a new epoch.
+    process_gone: bool,
+}
+
+/// Bad probes after which a pod that is down counts as settled.
+const SETTLED_DOWN: u32 = 40;
+
+impl Streak {
+    /// The status after a probe. `doubt` is what live traffic met since the last one.
+    pub fn judge(&mut self, before: Status, outcome: Outcome, doubt: Option<Doubt>, config: &Config) -> Status {
+        if let Some(doubt) = doubt {
+            self.good = 0;
+            self.process_gone |= doubt == Doubt::Refused;
+        }
+        match outcome {
+            Outcome::Healthy => (self.good, self.bad) = (self.good.saturating_add(1), 0),
+            _ => (self.good, self.bad) = (0, self.bad.saturating_add(1)),
+        }
+        self.process_gone |= matches!(outcome, Outcome::Refused | Outcome::Starting);
+        match outcome {
+            Outcome::Healthy => self.rise(before, config),
+            Outcome::Starting => Status { state: State::Starting, accepts: true, ..before },
+            // Certain: nobody listens. No threshold would make it more so.
+            Outcome::Refused => Status { state: State::Down, accepts: false, ..before },
+            Outcome::Unhealthy => self.fall(Status { accepts: true, ..before }, config),
+            Outcome::TimedOut | Outcome::Broken => self.fall(before, config),
+        }
+    }
+
+    /// Whether the next probe may wait for the long interval.
+    pub fn is_settled(&self, status: Status, config: &Config) -> bool {
+        match status.state {
+            State::Ready | State::Draining => self.bad == 0,
+            State::Starting => false,
+            State::Down => self.bad > SETTLED_DOWN.max(config.fall),
+        }
+    }
+
+    fn rise(&mut self, before: Status, config: &Config) -> Status {
+        let first = before.epoch == Epoch(0);
+        let enough = self.good >= if first { 1 } else { config.rise };
+        let state = match before.state {
+            State::Starting | State::Down if enough => State::Ready,
+            state => state,
+        };
+        let after = Status { state, accepts: true, ..before };
+        let begins = after.is_alive() && (first || std::mem::take(&mut self.process_gone));
+        let epoch = if begins { Epoch(before.epoch.0 + 1) } else { before.epoch };
+        Status { epoch, ..after }
+    }
+
+    fn fall(&self, before: Status, config: &Config) -> Status {
+        let state = if self.bad >= config.fall { State::Down } else { before.state };
+        Status { state, ..before }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(250),
+            timeout: Duration::from_millis(800),
+            rise: 2,
+            fall: 2,
+            passive_failures: 3,
+            passive_window: Duration::from_secs(10),
+        }
+    }
+
+    const UNKNOWN: Status = Status { state: State::Starting, accepts: true, epoch: Epoch(0) };
+
+    fn after(outcomes: &[Outcome]) -> Status {
+        let mut streak = Streak::default();
+        outcomes.iter().fold(UNKNOWN, |status, outcome| streak.judge(status, *outcome, None, &config()))
+    }
+
+    #[test]
+    fn the_first_good_probe_makes_a_pod_ready() {
+        assert_eq!(after(&[Outcome::Healthy]), Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
+    }
+
+    #[test]
+    fn one_slow_probe_takes_nobody_out_and_two_do() {
+        use Outcome::*;
+        assert_eq!(after(&[Healthy, TimedOut]).state, State::Ready);
+        assert_eq!(after(&[Healthy, TimedOut, TimedOut]).state, State::Down);
+        assert_eq!(after(&[Healthy, TimedOut, Healthy, TimedOut]).state, State::Ready);
+    }
+
+    #[test]
+    fn a_refused_probe_takes_a_pod_out_at_once_and_its_return_is_a_new_epoch() {
+        use Outcome::*;
+        assert_eq!(after(&[Healthy, Refused]), Status { state: State::Down, accepts: false, epoch: Epoch(1) });
+        assert_eq!(
+            after(&[Healthy, Refused, Healthy]).state,
+            State::Down,
+            "one good probe is below the rise threshold"
+        );
+        assert_eq!(
+            after(&[Healthy, Refused, Healthy, Healthy]),
+            Status { state: State::Ready, accepts: true, epoch: Epoch(2) }
+        );
+    }
+
+    #[test]
+    fn a_starting_pod_is_not_ready_though_it_answers_200() {
+        use Outcome::*;
+        let status = after(&[Healthy, Starting]);
+        assert_eq!((status.state, status.accepts), (State::Starting, true));
+        assert_eq!(after(&[Healthy, Starting, Healthy, Healthy]).epoch, Epoch(2));
+    }
+
+    #[test]
+    fn a_pod_without_its_database_is_down_but_accepts_and_comes_back_in_the_same_epoch() {
+        use Outcome::*;
+        assert_eq!(
+            after(&[Healthy, Unhealthy, Unhealthy]),
+            Status { state: State::Down, accepts: true, epoch: Epoch(1) }
+        );
+        assert_eq!(after(&[Healthy, Unhealthy, Unhealthy, Healthy, Healthy]).epoch, Epoch(1));
+    }
+
+    #[test]
+    fn a_doubt_of_live_traffic_begins_the_streak_anew() {
+        let mut streak = Streak::default();
+        let mut status = UNKNOWN;
+        for _ in 0..5 {
+            status = streak.judge(status, Outcome::Healthy, None, &config());
+        }
+        status.state = State::Down;
+        status = streak.judge(status, Outcome::Healthy, Some(Doubt::Broken), &config());
+        assert_eq!(status.state, State::Down);
+        status = streak.judge(status, Outcome::Healthy, None, &config());
+        assert_eq!(
+            (status.state, status.epoch),
+            (State::Ready, Epoch(1)),
+            "a broken connection alone is no new process"
+        );
+    }
+
+    fn any_outcome() -> impl Strategy<Value = Outcome> {
+        use Outcome::*;
+        prop_oneof![Just(Healthy), Just(Starting), Just(Unhealthy), Just(Refused), Just(TimedOut), Just(Broken)]
+    }
+
+    proptest! {
+        #[test]
+        fn epochs_never_shrink_and_only_grow_when_a_pod_becomes_ready(outcomes in prop::collection::vec(any_outcome(), 0..60)) {
+            let mut streak = Streak::default();
+            let mut before = UNKNOWN;
+            for outcome in outcomes {
+                let after = streak.judge(before, outcome, None, &config());
+                prop_assert!(after.epoch >= before.epoch);
+                if after.epoch > before.epoch {
+                    prop_assert!(after.state == State::Ready && before.state != State::Ready);
+                }
+                if outcome == Outcome::Refused {
+                    prop_assert!(!after.accepts && after.state == State::Down);
+                }
+                before = after;
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The `Authorization` header, read exactly as the server reads it, quirks included.
+//!
+//! Source: `Jellyfin.Server.Implementations/Security/AuthorizationContext.cs`, `GetAuthorization` and `GetParts`.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, header};
+
+use super::query::url_decoded;
+
+/// Whether the pods take the carriers of old: `X-Emby-*`, `X-MediaBrowser-Token`, the scheme `Emby`, `?api_key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Legacy {
+    /// 10.11 and older, or 12.0 with `EnableLegacyAuthorization`.
+    Accepted,
+    /// 12.0 as it comes.
+    Ignored,
+}
+
+impl Legacy {
+    pub fn accepted(self) -> bool {
+        self == Legacy::Accepted
+    }
+}
+
+/// The fields of the header that somebody reads. An empty token counts as none.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Authorization<'a> {
+    pub token: Option<Cow<'a, str>>,
+    pub device_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> Authorization<'a> {
+    /// Reads the first `Authorization` line; where it is absent or empty, and the pods take it, `X-Emby-Authorization`.
+    pub fn of(headers: &'a HeaderMap, legacy: Legacy) -> Authorization<'a> {
+        let line = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|line| !line.is_empty());
+        let own: Option<&str> = line(header::AUTHORIZATION.as_str());
+        let old = || legacy.accepted().then(|| line("x-emby-authorization")).flatten();
+        own.or_else(old).map(|line| Authorization::parse(line, legacy)).unwrap_or_default()
+    }
+
+    fn parse(line: &'a str, legacy: Legacy) -> Authorization<'a> {
+        let Some((scheme, fields)) = line.split_once(' ') else { return Authorization::default() };
+        let known =
+            scheme.eq_ignore_ascii_case("MediaBrowser") || (legacy.accepted() && scheme.eq_ignore_ascii_case("Emby"));
+        if !known {
+            return Authorization::default();
+        }
+        let mut authorization = Authorization::default();
+        for_each_field(fields, |key, value| match key {
+            "Token" => authorization.token = Some(value),
+            "DeviceId" => authorization.device_id = Some(value),
+            _ => {}
+        });
+        let filled = |value: &Cow<'_, str>| !value.is_empty();
+        authorization.token = authorization.token.filter(filled);
+        authorization.device_id = authorization.device_id.filter(filled);
+        authorization
+    }
+}
+
+/// Walks over `key=value` fields: each `"` toggles quoting, a comma outside quotes ends a field, and every `=` outside quotes
+/// begins a value, so that an unquoted value with `=` in it is lost. Later fields of the same key win.
+fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&str, Cow<'a, str>)) {
+    let mut key = "";
+    let mut start = 0;
+    let mut quoted = false;
+    for (i, byte) in fields.bytes().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b',' if !quoted => {
+                if start < i {
+                    found(key, value(&fields[start..i]));
+                    key = "";
+                }
+                start = i + 1;
+            }
+            b'=' if !quoted => {
+                key = fields[start..i].trim();
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    if start < fields.len() {
+        found(key, value(&fields[start..]));
+    }
+}
+
+/// A value loses its quotes, not the blanks around them.
+fn value(raw: &str) -> Cow<'_, str> {
+    url_decoded(raw.trim_matches('"'))
+}

@@ -1,0 +1,196 @@
+//! What Jellyfin means by a path: who may call it, and what it takes to answer.
+//!
+//! Paths are compared in any case, below the pool's BaseUrl. Source: the controllers under `Jellyfin.Api/Controllers`.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+/// What an endpoint asks of its caller, as far as the proxy has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Mints a token: `/Users/AuthenticateByName`, `/Users/{id}/Authenticate`.
+    LogIn,
+    /// Demands a token that the pod knows; success confirms the token.
+    Demanding,
+    /// The same, for HLS playlists and segments: an answer may have to wait for ffmpeg.
+    DemandingMedia,
+    /// Media that anybody may fetch: streams, live segments, live files.
+    AnonymousMedia,
+    /// Whatever else: open to all, or not known to the proxy.
+    Open,
+}
+
+impl Endpoint {
+    /// Reads the endpoint off a method and a path below the BaseUrl.
+    pub fn of(method: &Method, path: &str) -> Endpoint {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let Some(first) = segments.next() else { return Endpoint::Open };
+        let rest = Rest { segments: segments.clone() };
+        match first.len() {
+            // `is` compares in any case; the length only saves comparing with each of them.
+            5 if is(first, "Users") => users(method, rest),
+            5 if is(first, "Audio") => media(rest),
+            6 if is(first, "Videos") => media(rest),
+            5 if is(first, "Items") => items(rest),
+            6 if is(first, "System") => system(rest),
+            6 if is(first, "LiveTv") => live_tv(rest),
+            _ if DEMANDING.iter().any(|known| is(first, known)) && !rest.clone().has("Images") => Endpoint::Demanding,
+            _ => Endpoint::Open,
+        }
+    }
+
+    pub fn demands_token(self) -> bool {
+        matches!(self, Endpoint::Demanding | Endpoint::DemandingMedia)
+    }
+
+    pub fn is_media(self) -> bool {
+        matches!(self, Endpoint::DemandingMedia | Endpoint::AnonymousMedia)
+    }
+}
+
+/// First segments under which every endpoint but images demands a token.
+const DEMANDING: &[&str] = &[
+    "Albums",
+    "Auth",
+    "Channels",
+    "Collections",
+    "Devices",
+    "DisplayPreferences",
+    "Environment",
+    "Library",
+    "Libraries",
+    "LiveStreams",
+    "MediaSegments",
+    "Movies",
+    "Notifications",
+    "Packages",
+    "Playback",
+    "PlayingItems",
+    "Playlists",
+    "Repositories",
+    "ScheduledTasks",
+    "Search",
+    "Sessions",
+    "Shows",
+    "Trailers",
+    "UserFavoriteItems",
+    "UserItems",
+    "UserPlayedItems",
+    "UserViews",
+];
+
+#[derive(Clone)]
+struct Rest<I> {
+    segments: I,
+}
+
+impl<'a, I: Iterator<Item = &'a str> + Clone> Rest<I> {
+    fn at(&self, index: usize) -> &'a str {
+        self.segments.clone().nth(index).unwrap_or_default()
+    }
+
+    fn has(self, name: &str) -> bool {
+        let mut segments = self.segments;
+        segments.any(|segment| is(segment, name))
+    }
+}
+
+fn users<'a>(method: &Method, rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
+    let (second, third) = (rest.at(0), rest.at(1));
+    if method == Method::POST && (is(second, "AuthenticateByName") || is(third, "Authenticate")) {
+        return Endpoint::LogIn;
+    }
+    let open = ["Public", "AuthenticateByName", "AuthenticateWithQuickConnect", "ForgotPassword"];
+    if open.iter().any(|name| is(second, name)) || rest.has("Images") { Endpoint::Open } else { Endpoint::Demanding }
+}
+
+fn media<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
+    let second = rest.at(1);
+    if is_id(rest.at(0)) {
+        if starts(second, "stream") || is(second, "hls") {
+            return Endpoint::AnonymousMedia;
+        }
+        let hls = ["hls1", "universal"].iter().any(|name| is(second, name)) || ends(second, ".m3u8");
+        if hls {
+            return Endpoint::DemandingMedia;
+        }
+        if rest.clone().has("Subtitles") || rest.has("Attachments") {
+            return Endpoint::Open;
+        }
+    }
+    Endpoint::Demanding
+}
+
+fn items<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
+    let second = rest.at(1);
+    if is(second, "Images") {
+        Endpoint::Open
+    } else if is(second, "File") || is(second, "Download") {
+        Endpoint::DemandingMedia
+    } else {
+        Endpoint::Demanding
+    }
+}
+
+fn system<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
+    let public = is(rest.at(0), "Ping") || (is(rest.at(0), "Info") && is(rest.at(1), "Public"));
+    if public { Endpoint::Open } else { Endpoint::Demanding }
+}
+
+fn live_tv<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
+    let first = rest.at(0);
+    if is(first, "LiveStreamFiles") || is(first, "LiveRecordings") {
+        Endpoint::AnonymousMedia
+    } else {
+        Endpoint::Demanding
+    }
+}
+
+/// The path as a log may show it: an API key that stands in it (`/Auth/Keys/{key}`) is blotted out.
+pub fn without_secrets(path: &str) -> Cow<'_, str> {
+    let mut segments = path.split('/');
+    let is_key_path =
+        segments.any(|segment| is(segment, "Auth")) && segments.next().is_some_and(|segment| is(segment, "Keys"));
+    match path.rfind('/') {
+        Some(last) if is_key_path && last + 1 < path.len() && segments.next().is_some() => {
+            Cow::Owned(format!("{}/…", &path[..last]))
+        }
+        _ => Cow::Borrowed(path),
+    }
+}
+
+/// The ids that only a path carries: a live playlist's 32 hex digits in `/Videos/{id}/hls/{playlist}/{segment}`, and a live
+/// file's id in `/LiveTv/LiveStreamFiles/{id}/stream.{container}`.
+pub(super) fn ids_in_path(path: &str) -> (Option<&str>, Option<&str>) {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let (Some(first), Some(second)) = (segments.next(), segments.next()) else { return (None, None) };
+    if is(first, "LiveTv") && is(second, "LiveStreamFiles") {
+        return (None, segments.next());
+    }
+    let legacy_hls =
+        (is(first, "Videos") || is(first, "Audio")) && segments.next().is_some_and(|third| is(third, "hls"));
+    (segments.next().filter(|id| legacy_hls && is_playlist(id)), None)
+}
+
+fn is_playlist(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A GUID, with or without dashes.
+fn is_id(text: &str) -> bool {
+    matches!(text.len(), 32 | 36) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+fn is(segment: &str, name: &str) -> bool {
+    segment.eq_ignore_ascii_case(name)
+}
+
+fn starts(segment: &str, name: &str) -> bool {
+    segment.get(..name.len()).is_some_and(|start| is(start, name))
+}
+
+fn ends(segment: &str, name: &str) -> bool {
+    let from = segment.len().saturating_sub(name.len());
+    segment.get(from..).is_some_and(|end| is(end, name))
+}

@@ -1,0 +1,220 @@
+//! The headers and queries of real clients, and what the server makes of them.
+
+use http::Request;
+use proptest::prelude::*;
+
+use super::*;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+fn read(target: &str, headers: &[(&str, &str)], legacy: Legacy) -> (Option<String>, Option<String>) {
+    let mut request = Request::get(target);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (head, ()) = request.body(()).expect("a request").into_parts();
+    let identity = identify(&head.uri, head.uri.path(), &head.headers, legacy);
+    (identity.token.map(Cow::into_owned), identity.device.map(Cow::into_owned))
+}
+
+fn token(target: &str, headers: &[(&str, &str)], legacy: Legacy) -> Option<String> {
+    read(target, headers, legacy).0
+}
+
+#[test]
+fn every_carrier_is_read_as_recorded_on_real_pods() {
+    let (good, gone) = (Some(TOKEN.to_owned()), None::<String>);
+    let bare = format!("Client=\"Story\", Device=\"Sofa\", DeviceId=\"d1\", Version=\"1.0\", Token=\"{TOKEN}\"");
+    let twice = format!("MediaBrowser {bare}, Token=\"{TOKEN}\"");
+    let rows: Vec<(&str, String, String, Option<String>, Option<String>)> = vec![
+        // what, header, target, read by 12.0, read by 10.11
+        ("authorization", format!("authorization: MediaBrowser {bare}"), "/".into(), good.clone(), good.clone()),
+        ("scheme in lower case", format!("authorization: mediabrowser {bare}"), "/".into(), good.clone(), good.clone()),
+        ("scheme Emby", format!("authorization: Emby {bare}"), "/".into(), gone.clone(), good.clone()),
+        (
+            "x-emby-authorization",
+            format!("x-emby-authorization: MediaBrowser {bare}"),
+            "/".into(),
+            gone.clone(),
+            good.clone(),
+        ),
+        ("x-emby-token", format!("x-emby-token: {TOKEN}"), "/".into(), gone.clone(), good.clone()),
+        ("x-mediabrowser-token", format!("x-mediabrowser-token: {TOKEN}"), "/".into(), gone.clone(), good.clone()),
+        (
+            "unquoted, shuffled",
+            format!("authorization: MediaBrowser DeviceId=d1, Token={TOKEN}, Client=Story"),
+            "/".into(),
+            good.clone(),
+            good.clone(),
+        ),
+        ("alone", format!("authorization: MediaBrowser Token=\"{TOKEN}\""), "/".into(), good.clone(), good.clone()),
+        ("twice", format!("authorization: {twice}"), "/".into(), good.clone(), good.clone()),
+        (
+            "blanks around =",
+            format!("authorization: MediaBrowser Token = \"{TOKEN}\""),
+            "/".into(),
+            Some(format!(" \"{TOKEN}")),
+            Some(format!(" \"{TOKEN}")),
+        ),
+        (
+            "key in lower case",
+            format!("authorization: MediaBrowser token=\"{TOKEN}\""),
+            "/".into(),
+            gone.clone(),
+            gone.clone(),
+        ),
+        (
+            "empty, good query",
+            "authorization: MediaBrowser Client=\"Story\", Token=\"\"".into(),
+            format!("/?ApiKey={TOKEN}"),
+            good.clone(),
+            good.clone(),
+        ),
+        ("query", "accept: */*".into(), format!("/?ApiKey={TOKEN}"), good.clone(), good.clone()),
+        ("query in lower case", "accept: */*".into(), format!("/?apikey={TOKEN}"), good.clone(), good.clone()),
+        ("query of old", "accept: */*".into(), format!("/?api_key={TOKEN}"), gone.clone(), good.clone()),
+        (
+            "query twice",
+            "accept: */*".into(),
+            format!("/?ApiKey={TOKEN}&ApiKey={TOKEN}"),
+            Some(format!("{TOKEN},{TOKEN}")),
+            Some(format!("{TOKEN},{TOKEN}")),
+        ),
+        ("basic and query", "authorization: Basic abc".into(), format!("/?ApiKey={TOKEN}"), good.clone(), good.clone()),
+        ("bearer", format!("authorization: Bearer {TOKEN}"), "/".into(), gone.clone(), gone.clone()),
+        ("no blank", format!("authorization: MediaBrowser,Token={TOKEN}"), "/".into(), gone.clone(), gone.clone()),
+        (
+            "percent-encoded",
+            "authorization: MediaBrowser Token=\"a%2Bb+c\"".into(),
+            "/".into(),
+            Some("a+b c".into()),
+            Some("a+b c".into()),
+        ),
+        (
+            "a comma in quotes",
+            format!("authorization: MediaBrowser Device=\"a, Token=no\", Token=\"{TOKEN}\""),
+            "/".into(),
+            good.clone(),
+            good.clone(),
+        ),
+        ("unquoted with =", "authorization: MediaBrowser Token=abc=".into(), "/".into(), gone.clone(), gone.clone()),
+        (
+            "bad header beats good query",
+            "authorization: MediaBrowser Token=\"None\"".into(),
+            format!("/?ApiKey={TOKEN}"),
+            Some("None".into()),
+            Some("None".into()),
+        ),
+    ];
+    for (what, header, target, now, before) in rows {
+        let (name, value) = header.split_once(": ").expect("a header");
+        assert_eq!(token(&target, &[(name, value)], Legacy::Ignored), now, "{what} (12.0)");
+        assert_eq!(token(&target, &[(name, value)], Legacy::Accepted), before, "{what} (10.11)");
+    }
+}
+
+#[test]
+fn a_foreign_scheme_hides_the_old_header_but_not_the_old_token() {
+    let old = format!("MediaBrowser Token=\"{TOKEN}\"");
+    assert_eq!(token("/", &[("authorization", "Basic x"), ("x-emby-authorization", &old)], Legacy::Accepted), None);
+    assert_eq!(
+        token("/", &[("authorization", "Basic x"), ("x-emby-token", TOKEN)], Legacy::Accepted).as_deref(),
+        Some(TOKEN)
+    );
+}
+
+#[test]
+fn the_device_comes_from_the_header_and_else_from_the_query() {
+    let header = [("authorization", "MediaBrowser DeviceId=\"TW96==\"")];
+    assert_eq!(read("/?deviceId=q", &header, Legacy::Ignored).1.as_deref(), Some("TW96=="));
+    assert_eq!(read("/?DEVICEID=q%20r", &[], Legacy::Ignored).1.as_deref(), Some("q r"));
+}
+
+#[test]
+fn ids_that_only_a_path_carries_are_found() {
+    let md5 = "1ee6004c134d74296862b20a8f40b956";
+    let path = format!("/Videos/{md5}/hls/{md5}/{md5}0.ts");
+    assert_eq!(endpoint::ids_in_path(&path), (Some(md5), None));
+    assert_eq!(endpoint::ids_in_path("/livetv/livestreamfiles/abc/stream.ts"), (None, Some("abc")));
+    assert_eq!(endpoint::ids_in_path("/Videos/x/hls1/main/0.ts"), (None, None));
+    assert_eq!(endpoint::ids_in_path("/"), (None, None));
+}
+
+#[test]
+fn endpoints_are_what_the_server_makes_of_them() {
+    use endpoint::Endpoint::{self, *};
+    use http::Method;
+    let id = "0123456789abcdef0123456789abcdef";
+    let rows: &[(&str, Endpoint)] = &[
+        ("/Users/Me", Demanding),
+        ("/users/public", Open),
+        ("/System/Info", Demanding),
+        ("/System/Info/Public", Open),
+        ("/system/ping", Open),
+        ("/Items", Demanding),
+        ("/Items/ID/Images/Primary", Open),
+        ("/Items/ID/Download", DemandingMedia),
+        ("/videos/ID/master.m3u8", DemandingMedia),
+        ("/videos/ID/hls1/main/0.ts", DemandingMedia),
+        ("/Videos/ID/stream", AnonymousMedia),
+        ("/Videos/ID/stream.mkv", AnonymousMedia),
+        ("/Videos/ID/hls/ID/ID0.ts", AnonymousMedia),
+        ("/Videos/ID/ID/Subtitles/0/Stream.vtt", Open),
+        ("/Videos/ActiveEncodings", Demanding),
+        ("/Audio/ID/universal", DemandingMedia),
+        ("/LiveTv/LiveStreamFiles/x/stream.ts", AnonymousMedia),
+        ("/LiveTv/Channels", Demanding),
+        ("/Sessions/Playing/Progress", Demanding),
+        ("/web/index.html", Open),
+        ("/", Open),
+        ("/Some/Plugin", Open),
+    ];
+    for (path, expected) in rows {
+        assert_eq!(Endpoint::of(&Method::GET, &path.replace("ID", id)), *expected, "{path}");
+    }
+    assert_eq!(Endpoint::of(&Method::POST, "/users/authenticatebyname"), LogIn);
+    assert_eq!(Endpoint::of(&Method::POST, &format!("/Users/{id}/Authenticate")), LogIn);
+}
+
+/// A plain-spoken model of the server's reader, which keeps every field in a map.
+fn model(line: &str) -> std::collections::HashMap<String, String> {
+    let mut fields = std::collections::HashMap::new();
+    let (mut key, mut text, mut quoted) = (String::new(), String::new(), false);
+    for letter in line.chars() {
+        quoted ^= letter == '"';
+        match letter {
+            ',' if !quoted => {
+                if !text.is_empty() {
+                    fields.insert(std::mem::take(&mut key), decode(&text));
+                }
+                text.clear();
+            }
+            '=' if !quoted => key = std::mem::take(&mut text).trim().to_owned(),
+            letter => text.push(letter),
+        }
+    }
+    if !text.is_empty() {
+        fields.insert(key, decode(&text));
+    }
+    fields
+}
+
+fn decode(text: &str) -> String {
+    let bare = text.trim_matches('"').replace('+', " ");
+    percent_encoding::percent_decode_str(&bare).decode_utf8_lossy().into_owned()
+}
+
+proptest! {
+    #[test]
+    fn the_parser_agrees_with_a_plain_model(line in r#"([A-Za-z0-9 %+"=,]|Token|DeviceId|="|", ){0,24}"#) {
+        let fields = model(&line);
+        let filled = |key: &str| fields.get(key).filter(|value| !value.is_empty()).cloned();
+        let header = format!("MediaBrowser {line}");
+        let (token, device) = read("/", &[("authorization", header.as_str())], Legacy::Ignored);
+        // A header's value has no blanks at its end on the wire.
+        if header.trim_end() == header {
+            prop_assert_eq!(token, filled("Token"));
+            prop_assert_eq!(device, filled("DeviceId"));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! jellypin: a reverse proxy that makes several Jellyfin servers behave as one.
+//!
+//! The rooms of this crate are the floors of ARCHITECTURE.md, lowest first. A room uses lower floors only.
+
+pub mod observe;
+pub mod shutdown;
+
+pub mod pod;
+pub mod tls;
+
+pub mod affinity;
+pub mod discovery;
+pub mod health;
+pub mod identity;
+pub mod route;
+
+pub mod forward;
+pub mod websocket;
+
+pub mod proxy;
+
+pub mod admin;
+pub mod connection;
+
+pub mod listen;
+
+pub mod config;
+
+pub mod app;

@@ -1,0 +1,185 @@
+//! Sockets in: binds the listeners and hands each accepted connection to its worker.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::HeaderValue;
+use ipnet::IpNet;
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{connection::Server, forward::head::Client, observe::metrics::Metrics, shutdown::Shutdown};
+
+/// Where clients come in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Cleartext sockets: HTTP/1.1, and HTTP/2 by prior knowledge.
+    pub http: Vec<SocketAddr>,
+    /// TLS sockets; ALPN offers `h2` and `http/1.1`.
+    pub https: Vec<SocketAddr>,
+    /// Number of workers, each a runtime on a thread of its own. Default: the number of cores.
+    pub workers: usize,
+    /// Client connections open at once over all listeners; more are closed at once. Default 10,000.
+    pub max_connections: usize,
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    pub address: SocketAddr,
+    pub source: io::Error,
+}
+
+/// The sockets of one address, one for each worker.
+pub struct Bound {
+    pub address: SocketAddr,
+    pub over_tls: bool,
+    pub sockets: Vec<StdListener>,
+}
+
+/// Connections that the kernel accepts before the worker does.
+const BACKLOG: i32 = 4096;
+
+/// Pause after the machine ran out of file handles, so that the accept loop does not spin.
+const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
+
+/// Binds every address for every worker, or nothing.
+///
+/// # Errors
+/// The first address that cannot be bound; a process that listens there already is one reason.
+pub fn bind(config: &Config) -> Result<Vec<Bound>, BindError> {
+    let plain = config.http.iter().map(|address| (*address, false));
+    let tls = config.https.iter().map(|address| (*address, true));
+    plain.chain(tls).map(|(address, over_tls)| bind_all(address, over_tls, config.workers)).collect()
+}
+
+fn bind_all(address: SocketAddr, over_tls: bool, workers: usize) -> Result<Bound, BindError> {
+    let failed = |source| BindError { address, source };
+    // SO_REUSEPORT would let a second proxy share the port unseen: a socket without it asks whether the port is free.
+    drop(socket(address, false).map_err(failed)?);
+    let first = socket(address, true).map_err(failed)?;
+    let bound = first.local_addr().map_err(failed)?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(socket(bound, true).map_err(failed)?);
+    }
+    Ok(Bound { address: bound, over_tls, sockets })
+}
+
+fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if reuse_port {
+        socket.listen(BACKLOG)?;
+    } else {
+        // Only a listening socket meets another one that listens.
+        socket.listen(1)?;
+    }
+    Ok(socket.into())
+}
+
+/// What an accept loop needs besides its socket.
+#[derive(Clone)]
+pub struct Door {
+    pub server: Arc<Server>,
+    /// Set where TLS is spoken.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Peers whose word about their clients counts.
+    pub trusted: Arc<[IpNet]>,
+    /// Room for connections, shared by all workers.
+    pub room: Arc<Semaphore>,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
+}
+
+/// Accepts connections until the shutdown.
+pub async fn accept(listener: TcpListener, door: Door) {
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = door.shutdown.stopping() => return,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if is_of_one_connection(&error) {
+                        continue;
+                    }
+                    tracing::warn!(%error, "cannot accept connections");
+                    time::sleep(OUT_OF_HANDLES).await;
+                    continue;
+                }
+            },
+        };
+        match door.room.clone().try_acquire_owned() {
+            Ok(permit) => drop(tokio::spawn(door.shutdown.track(door.clone().admit(stream, peer, permit)))),
+            // Dropping the stream closes it: the client learns at once that there is no room.
+            Err(_) => drop(
+                door.metrics.rejected.get_or_create(&crate::observe::metrics::Rejected { why: "connections" }).inc(),
+            ),
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+impl Door {
+    async fn admit(self, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
+        let _open = Open::count(&self.metrics);
+        // Answers go out at once. A peer that is gone already is found by the first read.
+        let _ = stream.set_nodelay(true);
+        let client = self.client(peer);
+        match &self.tls {
+            None => self.server.serve(stream, client).await,
+            Some(tls) => {
+                let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
+                // A peer that cannot finish a handshake in time is no client; scanners make many of them.
+                if let Ok(Ok(stream)) = time::timeout(self.server.handshake_timeout(), handshake).await {
+                    self.server.serve(stream, client).await;
+                }
+            }
+        }
+    }
+
+    fn client(&self, peer: SocketAddr) -> Client {
+        let address = peer.ip().to_canonical();
+        Client {
+            address,
+            // An address's text is always a header value.
+            address_text: HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
+            over_tls: self.tls.is_some(),
+            is_trusted: self.trusted.iter().any(|net| net.contains(&address)),
+        }
+    }
+}
+
+/// Counts an open connection until it is dropped.
+struct Open(Metrics);
+
+impl Open {
+    fn count(metrics: &Metrics) -> Open {
+        metrics.connections.inc();
+        Open(metrics.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}

@@ -1,0 +1,143 @@
+//! The command line: flags, signals, exit codes.
+//!
+//! Exit codes: 0 after an ordinary stop, 2 when the configuration or something it names cannot be used, 1 for the rest.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use jellypin::{
+    app::{self, App},
+    config::{self, ProcessEnvironment},
+    observe, tls,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A reverse proxy that makes several Jellyfin servers behave as one.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Command {
+    #[command(subcommand)]
+    task: Option<Task>,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Reads the configuration and all that it names, says what is wrong, and starts nothing.
+    Check(ConfigFile),
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration, a TOML file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/jellypin/jellypin.toml")]
+    config: PathBuf,
+}
+
+const FAILED: u8 = 1;
+const UNUSABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    match command.task {
+        Some(Task::Check(file)) => check(&file.config),
+        None => run(&command.file.config),
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    let config = match config::load(path, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(error) => return unusable(error),
+    };
+    if let Err(error) = tls::Certificates::read(&config.tls) {
+        return unusable(format_args!("{}: {error}", path.display()));
+    }
+    println!("{}: the configuration is good", path.display());
+    ExitCode::SUCCESS
+}
+
+fn run(path: &Path) -> ExitCode {
+    let config = match config::load(path, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(error) => return unusable(error),
+    };
+    observe::start_log(&config.observe);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(error),
+    };
+    runtime.block_on(async {
+        let signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => return failed(error),
+        };
+        let app = match app::start(config).await {
+            Ok(app) => app,
+            Err(app::Error::Bind(error)) => return unusable(config::cannot_bind(path, &error)),
+            Err(error) => return unusable(format_args!("{}: {error}", path.display())),
+        };
+        for address in &app.addresses {
+            tracing::info!(%address, "serving clients");
+        }
+        if let Some(address) = app.admin {
+            tracing::info!(%address, "serving operators");
+        }
+        signals.obey(app).await
+    })
+}
+
+/// The signals that are obeyed: TERM and INT stop, HUP reads files anew.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn obey(mut self, app: App) -> ExitCode {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => app.renew_files(),
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+            }
+        }
+        tracing::info!("stopping");
+        tokio::select! {
+            () = app.stop() => {
+                tracing::info!("stopped");
+                ExitCode::SUCCESS
+            }
+            _ = self.terminate.recv() => Signals::second(),
+            _ = self.interrupt.recv() => Signals::second(),
+        }
+    }
+
+    fn second() -> ExitCode {
+        tracing::warn!("stopped at once, by a second signal");
+        ExitCode::from(FAILED)
+    }
+}
+
+fn unusable(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(UNUSABLE)
+}
+
+fn failed(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("jellypin cannot run: {error}");
+    ExitCode::from(FAILED)
+}

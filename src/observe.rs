@@ -1,0 +1,51 @@
+//! Ground: the log, the access lines and the metrics. Nothing here is ever read to decide anything.
+//!
+//! Fields are dotted and carry their unit. A token, a cookie or a query never reaches any of it.
+
+pub mod access;
+pub mod metrics;
+
+use std::path::PathBuf;
+
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+/// What is written down, where and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directives of the log, like `info` or `jellypin::health=debug,info`. Default `info`.
+    pub level: String,
+    /// Default JSON.
+    pub format: Format,
+    /// Default standard output.
+    pub access: AccessLog,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Json,
+    Text,
+}
+
+/// Where the line of each request goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    #[default]
+    Stdout,
+    /// Appended to; opened anew on SIGHUP, so that it can be rotated.
+    File(PathBuf),
+}
+
+/// Sends the process's log to standard error. The first call counts.
+pub fn start_log(config: &Config) {
+    // `config` has checked the directives.
+    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(true);
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second start in one process (tests) keeps the first log.
+    let _ = match config.format {
+        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        Format::Text => registry.with(lines).try_init(),
+    };
+}

@@ -1,0 +1,345 @@
+//! The access log: one line for each request, written when its answer ended.
+//!
+//! A line is put into its worker's buffer, and buffers go to one writer thread. So a request pays for the formatting alone; a
+//! reader of the log that does not keep up loses lines, which are counted, and never slows a request down.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    net::IpAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+
+use super::{AccessLog, Format};
+
+/// What is said of one request.
+#[derive(Clone, Debug)]
+pub struct Line<'a> {
+    pub client: IpAddr,
+    pub method: &'a str,
+    pub host: &'a str,
+    /// The path without its query, secrets blotted out.
+    pub path: &'a str,
+    pub protocol: &'static str,
+    /// 0 when no answer began.
+    pub status: u16,
+    pub route: &'a str,
+    pub pool: &'a str,
+    /// Empty when no pod answered.
+    pub pod: &'a str,
+    pub reason: &'static str,
+    pub attempts: u32,
+    /// The pod that was left and why, when the request moved.
+    pub moved: Option<(&'a str, &'static str)>,
+    pub outcome: &'static str,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub first_byte: Option<Duration>,
+    pub duration: Duration,
+}
+
+/// Full buffers waiting for the writer; beyond that, lines are lost.
+const QUEUE: usize = 256;
+/// A buffer of this size goes to the writer at once; a smaller one with the next [`Worker::flush`].
+const FULL: usize = 16 * 1024;
+
+/// The log's writer thread and the way to it.
+pub struct Access {
+    format: Format,
+    queue: Option<SyncSender<Vec<u8>>>,
+    reopen: Arc<AtomicBool>,
+    lost: AtomicU64,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Access {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for appending.
+    pub fn start(to: &AccessLog, format: Format) -> io::Result<Arc<Access>> {
+        let reopen = Arc::new(AtomicBool::new(false));
+        let sink: Option<Sink> = match to {
+            AccessLog::Off => None,
+            AccessLog::Stdout => Some(Sink::Stdout),
+            AccessLog::File(path) => Some(Sink::File(open(path)?, path.as_path().into())),
+        };
+        let (mut queue, mut writer) = (None, None);
+        if let Some(sink) = sink {
+            let (sender, receiver) = sync_channel(QUEUE);
+            let reopen = reopen.clone();
+            queue = Some(sender);
+            writer = Some(
+                std::thread::Builder::new()
+                    .name("access-log".into())
+                    .spawn(move || write_all(&receiver, sink, &reopen))?,
+            );
+        }
+        Ok(Arc::new(Access { format, queue, reopen, lost: AtomicU64::new(0), writer: Mutex::new(writer) }))
+    }
+
+    /// One worker's buffer.
+    pub fn worker(self: &Arc<Self>) -> Worker {
+        Worker { access: self.clone(), buffer: Mutex::default() }
+    }
+
+    /// The file is opened anew before the next line: it was rotated.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
+    }
+
+    /// Lines' buffers that found no room on their way to the writer.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Ends the writer after its last line. Call when no worker is left.
+    pub fn finish(self: Arc<Self>) {
+        let writer = self.writer.lock().take();
+        drop(self);
+        if let Some(writer) = writer {
+            // The writer ends when the last sender is gone; a panic of it has been printed.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// A worker's buffer of lines.
+pub struct Worker {
+    access: Arc<Access>,
+    /// Held for the formatting of a line; only this worker takes it.
+    buffer: Mutex<Vec<u8>>,
+}
+
+impl Worker {
+    /// Puts a line into the buffer.
+    pub fn write(&self, line: &Line<'_>) {
+        if self.access.queue.is_none() {
+            return;
+        }
+        let mut buffer = self.buffer.lock();
+        match self.access.format {
+            Format::Json => line.write_json(&mut buffer),
+            Format::Text => line.write_text(&mut buffer),
+        }
+        if buffer.len() >= FULL {
+            self.hand_over(&mut buffer);
+        }
+    }
+
+    /// Hands what is there to the writer.
+    pub fn flush(&self) {
+        let mut buffer = self.buffer.lock();
+        if !buffer.is_empty() {
+            self.hand_over(&mut buffer);
+        }
+    }
+
+    fn hand_over(&self, buffer: &mut Vec<u8>) {
+        let Some(queue) = &self.access.queue else { return };
+        let lines = std::mem::replace(buffer, Vec::with_capacity(FULL + 1024));
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(lines) {
+            self.access.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+enum Sink {
+    Stdout,
+    File(File, Box<Path>),
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn write_all(lines: &Receiver<Vec<u8>>, mut sink: Sink, reopen: &AtomicBool) {
+    loop {
+        let buffer = match lines.recv_timeout(Duration::from_secs(1)) {
+            Ok(buffer) => buffer,
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if let Sink::File(file, path) = &mut sink
+            && reopen.swap(false, Ordering::AcqRel)
+        {
+            match open(path) {
+                Ok(fresh) => *file = fresh,
+                Err(error) => tracing::warn!(%error, path = %path.display(), "the access log could not be opened anew"),
+            }
+        }
+        let written = match &mut sink {
+            Sink::Stdout => io::stdout().write_all(&buffer),
+            Sink::File(file, _) => file.write_all(&buffer),
+        };
+        // Nobody is left to be told of a full disk but the log; the requests go on.
+        if let Err(error) = written {
+            tracing::warn!(%error, "the access log could not be written");
+        }
+    }
+}
+
+impl Line<'_> {
+    fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"time\":\"");
+        // Writing into memory cannot fail.
+        let _ = write!(
+            out,
+            "{}\",\"client.address\":\"{}\"",
+            humantime::format_rfc3339_millis(SystemTime::now()),
+            self.client
+        );
+        text(out, "http.method", self.method);
+        text(out, "http.host", self.host);
+        text(out, "http.path", self.path);
+        text(out, "http.protocol", self.protocol);
+        number(out, "http.status", self.status.into());
+        text(out, "route", self.route);
+        text(out, "pool", self.pool);
+        text(out, "pod.name", self.pod);
+        text(out, "decision.reason", self.reason);
+        number(out, "attempts", self.attempts.into());
+        if let Some((from, why)) = self.moved {
+            text(out, "moved.from", from);
+            text(out, "moved.why", why);
+        }
+        text(out, "outcome", self.outcome);
+        number(out, "bytes.in", self.bytes_in);
+        number(out, "bytes.out", self.bytes_out);
+        if let Some(first_byte) = self.first_byte {
+            millis(out, "first_byte_ms", first_byte);
+        }
+        millis(out, "duration_ms", self.duration);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn write_text(&self, out: &mut Vec<u8>) {
+        let (host, path) = (self.host.escape_debug(), self.path.escape_debug());
+        let time = humantime::format_rfc3339_millis(SystemTime::now());
+        let pod = if self.pod.is_empty() { "-" } else { self.pod };
+        // Writing into memory cannot fail.
+        let _ = write!(
+            out,
+            "{time} {} {} {host}{path} {} {}/{pod} {} {} in={} out={} {:.3}ms",
+            self.client,
+            self.method,
+            self.status,
+            self.pool,
+            self.reason,
+            self.outcome,
+            self.bytes_in,
+            self.bytes_out,
+            self.duration.as_secs_f64() * 1e3,
+        );
+        if let Some((from, why)) = self.moved {
+            let _ = write!(out, " moved-from={from} ({why})");
+        }
+        out.push(b'\n');
+    }
+}
+
+fn text(out: &mut Vec<u8>, name: &str, value: &str) {
+    key(out, name);
+    // A string always has a JSON form, and memory takes it.
+    let _ = serde_json::to_writer(out, value);
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    key(out, name);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn millis(out: &mut Vec<u8>, name: &str, value: Duration) {
+    key(out, name);
+    let micros = value.as_micros() as u64;
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(digits.format(micros / 1000).as_bytes());
+    let rest = micros % 1000;
+    out.extend_from_slice(&[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
+}
+
+fn key(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Line<'static> {
+        Line {
+            client: [192, 0, 2, 1].into(),
+            method: "GET",
+            host: "media\"\n",
+            path: "/Items",
+            protocol: "HTTP/1.1",
+            status: 200,
+            route: "/",
+            pool: "jellyfin",
+            pod: "a",
+            reason: "cookie",
+            attempts: 2,
+            moved: Some(("b", "refused")),
+            outcome: "complete",
+            bytes_in: 0,
+            bytes_out: 1024,
+            first_byte: Some(Duration::from_micros(1_045)),
+            duration: Duration::from_micros(12_300),
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_whatever_the_client_sent() {
+        let mut out = Vec::new();
+        line().write_json(&mut out);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(json["http.host"], "media\"\n");
+        assert_eq!(json["first_byte_ms"], 1.045);
+        assert_eq!(json["duration_ms"], 12.3);
+        assert_eq!(json["moved.from"], "b");
+    }
+
+    #[test]
+    fn a_text_line_is_one_line() {
+        let mut out = Vec::new();
+        line().write_text(&mut out);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+    }
+
+    #[test]
+    fn lines_reach_their_file_when_the_worker_ends_and_survive_a_rotation() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("access.log");
+        let access = Access::start(&AccessLog::File(path.clone()), Format::Json).expect("a log");
+        let worker = access.worker();
+        worker.write(&line());
+        worker.flush();
+        while std::fs::read(&path).expect("the log").is_empty() {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, folder.path().join("access.log.1")).expect("a rotation");
+        access.reopen();
+        worker.write(&line());
+        drop(worker);
+        access.finish();
+        assert_eq!(std::fs::read_to_string(&path).expect("the new log").lines().count(), 1);
+    }
+}

@@ -1,0 +1,169 @@
+//! The metrics, in Prometheus's terms. Labels are closed sets, or names that the operator gave.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Who answered a request, how, and why that pod was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Request {
+    pub route: Arc<str>,
+    pub pod: Arc<str>,
+    /// `2xx` and so on; `none` when no answer began.
+    pub code: &'static str,
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfPod {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+}
+
+/// A request that left one pod for another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Move {
+    pub pool: Arc<str>,
+    pub from: Arc<str>,
+    pub why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PodState {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    pub state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Rejected {
+    pub why: &'static str,
+}
+
+/// Every metric of the proxy. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub requests: Family<Request, Counter>,
+    pub first_byte: Family<OfPod, Histogram, fn() -> Histogram>,
+    pub moves: Family<Move, Counter>,
+    pub rejected: Family<Rejected, Counter>,
+    pub bytes_in: Counter,
+    pub bytes_out: Counter,
+    pub connections: Gauge,
+    pub pins: Gauge,
+    pub access_lost: Counter,
+    pub pod_state: Family<PodState, Gauge>,
+    pub pod_epoch: Family<OfPod, Gauge<i64, AtomicI64>>,
+    pub pod_requests: Family<OfPod, Gauge>,
+    pub pod_sockets: Family<OfPod, Gauge>,
+    pub socket_messages: Counter<u64, AtomicU64>,
+    registry: Arc<Registry>,
+}
+
+/// Buckets of the time to the first byte, in seconds.
+const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+fn histogram() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let mut metrics = Metrics {
+            requests: Family::default(),
+            first_byte: Family::new_with_constructor(histogram),
+            moves: Family::default(),
+            rejected: Family::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            connections: Gauge::default(),
+            pins: Gauge::default(),
+            access_lost: Counter::default(),
+            pod_state: Family::default(),
+            pod_epoch: Family::default(),
+            pod_requests: Family::default(),
+            pod_sockets: Family::default(),
+            socket_messages: Counter::default(),
+            registry: Arc::default(),
+        };
+        metrics.registry = Arc::new(metrics.register());
+        metrics
+    }
+
+    fn register(&self) -> Registry {
+        let mut all = Registry::with_prefix("jellypin");
+        all.register(
+            "requests",
+            "Requests whose answer ended, by route, pod, class of status and reason of the decision",
+            self.requests.clone(),
+        );
+        all.register_with_unit(
+            "first_byte",
+            "Time until the head of the pod's answer",
+            Unit::Seconds,
+            self.first_byte.clone(),
+        );
+        all.register(
+            "moves",
+            "Requests that left a pod for another in the same exchange (re-pins), by the pod left and the cause",
+            self.moves.clone(),
+        );
+        all.register("rejected", "Requests answered by the proxy itself, by cause", self.rejected.clone());
+        all.register_with_unit("received", "Bytes of request bodies", Unit::Bytes, self.bytes_in.clone());
+        all.register_with_unit("sent", "Bytes of answers' bodies", Unit::Bytes, self.bytes_out.clone());
+        all.register("client_connections", "Client connections open now", self.connections.clone());
+        all.register("pins", "Pins kept now", self.pins.clone());
+        all.register(
+            "access_log_lost_buffers",
+            "Buffers of access lines that the log's reader was too slow for",
+            self.access_lost.clone(),
+        );
+        all.register("pod_state", "1 for the state that a pod is in", self.pod_state.clone());
+        all.register("pod_epoch", "Number of a pod's present life", self.pod_epoch.clone());
+        all.register("pod_requests", "Requests under way at a pod", self.pod_requests.clone());
+        all.register("pod_sockets", "WebSockets open to a pod", self.pod_sockets.clone());
+        all.register("socket_messages", "WebSocket messages relayed, both ways", self.socket_messages.clone());
+        all
+    }
+
+    /// A pod gave the head of an answer after this time.
+    pub fn observe_first_byte(&self, pod: &OfPod, time: Duration) {
+        self.first_byte.get_or_create(pod).observe(time.as_secs_f64());
+    }
+
+    /// The page that Prometheus reads (OpenMetrics text).
+    pub fn page(&self) -> Result<String, fmt::Error> {
+        let mut page = String::new();
+        encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+/// The class of a status as a label.
+pub fn class(status: u16) -> &'static str {
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        500..=599 => "5xx",
+        _ => "none",
+    }
+}

@@ -1,0 +1,320 @@
+//! The request path, from top to bottom.
+//!
+//! [`Proxy::handle`] is the one function to read: route, identify, decide, rewrite, forward, judge, learn, bind, observe. The
+//! only room that knows affinity and pods at once.
+
+mod body;
+mod decide;
+mod exchange;
+mod reply;
+mod site;
+mod socket;
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request};
+use hyper::body::Incoming;
+
+pub use body::Body;
+pub use reply::Aborted;
+pub use site::{PoolSite, Site};
+
+use crate::{
+    affinity::{cookie, pins::Kind},
+    forward::{Forward, Patience, answer::AnswerBody, head, head::Client, outbound::Source, retry},
+    health,
+    identity::{self, endpoint::Endpoint},
+    observe::{access, metrics::Metrics},
+    pod::Pod,
+    shutdown::Shutdown,
+    websocket::handshake::{self, Asked},
+};
+use decide::{Decision, Keys};
+use exchange::Exchange;
+use reply::Refusal;
+
+/// One worker's request path.
+pub struct Proxy {
+    site: Arc<Site>,
+    forward: Forward,
+    access: access::Worker,
+    metrics: Metrics,
+    shutdown: Shutdown,
+}
+
+/// What is known of a request before it is decided where it goes.
+struct Asking<'a> {
+    pool: &'a PoolSite,
+    head: &'a request::Parts,
+    client: &'a Client,
+    endpoint: Endpoint,
+    keys: Keys<'a>,
+}
+
+impl Proxy {
+    pub fn new(site: Arc<Site>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
+        let forward = Forward::new(site.forward.clone());
+        Arc::new(Proxy { site, forward, access, metrics, shutdown })
+    }
+
+    /// Hands the access lines that are there to the log's writer.
+    pub fn flush_log(&self) {
+        self.access.flush();
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// [`Aborted`] where no answer is better than any: the connection is to be broken off.
+    ///
+    /// # Cancel safety
+    /// Dropped when the client goes away; the request at the pod ends with it.
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: &Client,
+    ) -> Result<Response<Body>, Aborted> {
+        let mut exchange = Exchange::begin(self.clone(), &request, client.address);
+        let asked = handshake::asked(&request);
+        let (mut head, body) = request.into_parts();
+        let opening = (asked == Asked::Socket).then(|| hyper::upgrade::on(Request::from_parts(bare(&mut head), ())));
+        let source = Source::new(body, self.site.forward.replay_bytes);
+        exchange.source = source.clone();
+
+        // 1. Route.
+        if let Err(refusal) = normalize(&mut head).and_then(|()| refuse_malformed(asked)) {
+            return exchange.refuse(refusal);
+        }
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let Some(route) = self.site.router.find(host, head.uri.path()) else {
+            return exchange.refuse(Refusal::NoRoute);
+        };
+        let pool = &self.site.pools[route.pool];
+        exchange.routed(&route.name, &pool.pool);
+
+        // 2. Identify.
+        let path = below_base(&pool.pool.base_path, head.uri.path());
+        let cookies = pool.cookies.load();
+        let identity = identity::identify(&head.uri, path, &head.headers, pool.legacy());
+        let keys = Keys {
+            identity,
+            cookie: cookies.read(&head.headers),
+            has_cookie: cookies.is_sent(&head.headers),
+            address: client.address,
+        };
+        let endpoint = Endpoint::of(&head.method, path);
+        let asking = Asking { pool, head: &head, client, endpoint, keys };
+
+        // 3.–5. Decide, rewrite, forward.
+        if let Some(opening) = opening {
+            return self.open_socket(asking, opening, &cookies, exchange).await;
+        }
+        let (mut answer, decision) = match self.forward(&asking, &source, &mut exchange).await {
+            Ok(answered) => answered,
+            Err(refusal) => return exchange.refuse(refusal),
+        };
+
+        // 6.–7. Judge and learn.
+        self.learn(&asking, &decision, answer.status());
+
+        // 8. Bind.
+        head::to_client(answer.headers_mut());
+        if asking.endpoint != Endpoint::AnonymousMedia {
+            bind(answer.headers_mut(), &cookies, &asking, &decision);
+        }
+
+        // 9. Observe: the exchange goes with the body and is written down when that ends.
+        Ok(exchange.answer(answer))
+    }
+
+    /// Offers a request to pods until one answers: each at most once, but for a stale connection.
+    async fn forward(
+        &self,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<(Response<AnswerBody>, Decision), Refusal> {
+        let patience = Patience {
+            first_byte: self.site.first_byte(asking.endpoint),
+            until_lost: asking.head.method.is_idempotent(),
+        };
+        let mut tried = Vec::new();
+        let mut last = Refusal::NoPod;
+        loop {
+            let Some(decision) = self.decide(asking, &tried) else { return Err(last) };
+            let pod = decision.pod.clone();
+            exchange.decided(&decision);
+            let mut fresh_try = false;
+            let failure = loop {
+                let request = self.outbound(asking, source);
+                match self.forward.send(&pod, request, patience).await {
+                    Ok(answer) => {
+                        self.judge_health(&pod, answer.status().as_u16());
+                        exchange.answered(answer.status().as_u16());
+                        return Ok((answer, decision));
+                    }
+                    Err(failure)
+                        if !fresh_try
+                            && retry::next(failure, &asking.head.method, source.can_replay())
+                                == retry::Next::SamePod =>
+                    {
+                        fresh_try = true;
+                        health::doubtful(&pod);
+                    }
+                    Err(failure) => break failure,
+                }
+            };
+            self.site.report(&pod, failure, source.bytes() == 0);
+            last = Refusal::of(failure, asking.endpoint);
+            if retry::next(failure, &asking.head.method, source.can_replay()) == retry::Next::GiveUp {
+                return Err(last);
+            }
+            exchange.moved(&pod, failure);
+            tried.push(pod.id);
+        }
+    }
+
+    fn decide(&self, asking: &Asking<'_>, tried: &[crate::pod::PodId]) -> Option<Decision> {
+        let pods = asking.pool.pool.pods();
+        decide::decide(&pods, &asking.keys, &self.site.pins, tried, self.site.turn())
+    }
+
+    /// 4. The request as the pod gets it.
+    fn outbound(&self, asking: &Asking<'_>, source: &Source) -> Request<crate::forward::outbound::Outbound> {
+        let mut body = source.attempt();
+        let waits = asking
+            .head
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let ask = (waits && !http_body::Body::is_end_stream(&body)).then(|| body.wait_for_continue());
+        let mut request = Request::new(body);
+        *request.method_mut() = asking.head.method.clone();
+        *request.uri_mut() = asking.head.uri.clone();
+        *request.headers_mut() = asking.head.headers.clone();
+        head::to_pod(request.headers_mut(), asking.client);
+        cookie::take_out(request.headers_mut(), &self.site.cookie.name);
+        if let Some(ask) = ask {
+            let ask = parking_lot::Mutex::new(Some(ask));
+            hyper::ext::on_informational(&mut request, move |answer| {
+                if answer.status() == http::StatusCode::CONTINUE
+                    && let Some(ask) = ask.lock().take()
+                {
+                    // A body that is gone needs no word.
+                    let _ = ask.send(());
+                }
+            });
+        }
+        request
+    }
+
+    /// 502 and 504 come from something on the way to Jellyfin, not from it.
+    fn judge_health(&self, pod: &Pod, status: u16) {
+        if matches!(status, 502 | 504) {
+            health::gateway_failure(pod, &self.site.health);
+        }
+    }
+
+    /// 7. A log-in teaches where the device lives; success on an endpoint that demands a token confirms the token.
+    fn learn(&self, asking: &Asking<'_>, decision: &Decision, status: http::StatusCode) {
+        let accepted = status.is_success()
+            || status == http::StatusCode::NOT_MODIFIED
+            || status == http::StatusCode::SWITCHING_PROTOCOLS;
+        if !accepted {
+            return;
+        }
+        let identity = &asking.keys.identity;
+        let proves = match &identity.token {
+            Some(token) if asking.endpoint.demands_token() || status == http::StatusCode::SWITCHING_PROTOCOLS => {
+                self.site.pins.learn(Kind::Token, token, decision.home());
+                true
+            }
+            _ => asking.endpoint == Endpoint::LogIn,
+        };
+        if !proves {
+            return;
+        }
+        let keys = [
+            (Kind::Device, &identity.device),
+            (Kind::PlaySession, &identity.play_session),
+            (Kind::LiveStream, &identity.live_stream),
+        ];
+        for (kind, key) in keys {
+            if let Some(key) = key {
+                self.site.pins.learn(kind, key, decision.home());
+            }
+        }
+    }
+}
+
+/// 8. `Set-Cookie` when the binding changed, and never on an answer that a cache may show to others.
+fn bind(headers: &mut HeaderMap, cookies: &cookie::Cookies, asking: &Asking<'_>, decision: &Decision) {
+    let is_bound = asking.keys.cookie.is_some_and(|named| named.pod == decision.pod.id && named.is_current);
+    if is_bound || asking.head.method == Method::OPTIONS || is_public(headers) {
+        return;
+    }
+    if let Some(value) = cookies.bind(decision.pod.id, head::came_over_tls(&asking.head.headers, asking.client)) {
+        headers.append(header::SET_COOKIE, value);
+    }
+}
+
+fn is_public(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CACHE_CONTROL).into_iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"public"))
+}
+
+/// The head that `hyper::upgrade::on` needs, which takes its hook out of the extensions.
+fn bare(head: &mut request::Parts) -> request::Parts {
+    let (mut bare, ()) = Request::new(()).into_parts();
+    std::mem::swap(&mut bare.extensions, &mut head.extensions);
+    bare
+}
+
+fn refuse_malformed(asked: Asked) -> Result<(), Refusal> {
+    match asked {
+        Asked::Malformed(why) => Err(Refusal::Malformed(why)),
+        Asked::Answer | Asked::Socket => Ok(()),
+    }
+}
+
+/// Brings a request's target into the form `path?query`, and its host into `Host`, whatever the protocol's version.
+fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Refusal::Method);
+    }
+    if head.headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Refusal::Malformed("more than one Host"));
+    }
+    if let Some(authority) = head.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Malformed("Host is no host"))?;
+        head.headers.insert(header::HOST, host);
+        let target = head.uri.path_and_query().cloned().ok_or(Refusal::Malformed("the target has no path"))?;
+        head.uri = Uri::from(target);
+    } else if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
+        return Err(Refusal::Malformed("Host is missing"));
+    }
+    if !head.uri.path().starts_with('/') {
+        return Err(Refusal::Malformed("the target is no path"));
+    }
+    let host = head.headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
+    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(byte);
+    if !host.iter().all(is_host) {
+        return Err(Refusal::Malformed("Host is no host"));
+    }
+    Ok(())
+}
+
+/// The path as Jellyfin's controllers see it.
+fn below_base<'a>(base: &str, path: &'a str) -> &'a str {
+    match path.split_at_checked(base.len()) {
+        Some((start, rest)) if start.eq_ignore_ascii_case(base) && (rest.is_empty() || rest.starts_with('/')) => rest,
+        _ => path,
+    }
+}
+
+/// The client's address, shown as IPv4 where it is one.
+pub fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}

@@ -1,0 +1,92 @@
+//! The body of an answer as the client gets it. It carries the exchange, which is written down when the body ends.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::Full;
+
+use super::exchange::{Exchange, Outcome};
+use crate::forward::answer::AnswerBody;
+
+/// An answer's body: the pod's, or a few words of the proxy's own.
+pub struct Body {
+    kind: Kind,
+    exchange: Option<Box<Exchange>>,
+}
+
+enum Kind {
+    Own(Full<Bytes>),
+    Answer(AnswerBody),
+}
+
+impl Body {
+    pub(super) fn text(text: String) -> Body {
+        Body { kind: Kind::Own(Full::new(text.into())), exchange: None }
+    }
+
+    pub(super) fn empty() -> Body {
+        Body { kind: Kind::Own(Full::default()), exchange: None }
+    }
+
+    pub(super) fn answer(answer: AnswerBody) -> Body {
+        Body { kind: Kind::Answer(answer), exchange: None }
+    }
+
+    /// The exchange ends with this body.
+    pub(super) fn carry(mut self, exchange: Box<Exchange>) -> Body {
+        self.exchange = Some(exchange);
+        if self.is_end_stream() {
+            self.end(Outcome::Complete);
+        }
+        self
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.ended(outcome);
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = match &mut self.kind {
+            Kind::Answer(answer) => ready!(Pin::new(answer).poll_frame(cx)),
+            Kind::Own(own) => ready!(Pin::new(own).poll_frame(cx)).map(|frame| frame.map_err(|never| match never {})),
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let (Some(exchange), Some(data)) = (&mut self.exchange, frame.data_ref()) {
+                    exchange.bytes_out += data.len() as u64;
+                }
+                if self.is_end_stream() {
+                    self.end(Outcome::Complete);
+                }
+            }
+            Some(Err(_)) => self.end(Outcome::PodBroke),
+            None => self.end(Outcome::Complete),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Own(own) => own.is_end_stream(),
+            Kind::Answer(answer) => answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Own(own) => own.size_hint(),
+            Kind::Answer(answer) => answer.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Where a request goes, and why.
+
+use std::{net::IpAddr, sync::Arc};
+
+use crate::{
+    affinity::{
+        cookie::Named,
+        pins::{Home, Kind, Pins},
+        placement::{self, Key},
+    },
+    identity::Identity,
+    pod::{Pod, PodId},
+};
+
+/// Everything by which a client can be known.
+#[derive(Debug)]
+pub(super) struct Keys<'a> {
+    pub(super) identity: Identity<'a>,
+    /// What the affinity cookie says.
+    pub(super) cookie: Option<Named>,
+    /// The client keeps the cookie, whatever it says.
+    pub(super) has_cookie: bool,
+    pub(super) address: IpAddr,
+}
+
+/// A pod, and one reason out of a closed set.
+#[derive(Clone, Debug)]
+pub(super) struct Decision {
+    pub(super) pod: Arc<Pod>,
+    pub(super) reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The token's home is known.
+    Token,
+    Cookie,
+    PlaySession,
+    LiveStream,
+    Playlist,
+    Device,
+    /// Placed by rendezvous hashing on the client's key.
+    Hashed,
+    /// Placed on the pod with the least under way, since the client has no key.
+    LeastLoaded,
+}
+
+impl Reason {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Reason::Token => "token",
+            Reason::Cookie => "cookie",
+            Reason::PlaySession => "play_session",
+            Reason::LiveStream => "live_stream",
+            Reason::Playlist => "playlist",
+            Reason::Device => "device",
+            Reason::Hashed => "hashed",
+            Reason::LeastLoaded => "least_loaded",
+        }
+    }
+}
+
+impl Decision {
+    /// What an accepted request teaches of its client's home.
+    pub(super) fn home(&self) -> Home {
+        Home { pod: self.pod.id, epoch: self.pod.status().epoch }
+    }
+}
+
+/// The order of design: a token whose home is alive, a cookie whose pod is alive, what a play session or live stream tells, a
+/// device, and else a placement. `None` when every pod was tried.
+pub(super) fn decide(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId], turn: u64) -> Option<Decision> {
+    known(pods, keys, pins, tried).or_else(|| place(pods, keys, tried, turn))
+}
+
+fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
+    let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
+    let pinned = |kind, key: Option<&str>, reason| {
+        let home = pins.home(kind, key?, |home, ends_with_epoch| {
+            alive(home.pod).is_some_and(|pod| !ends_with_epoch || pod.status().epoch == home.epoch)
+        })?;
+        Some(Decision { pod: alive(home.pod)?.clone(), reason })
+    };
+    let identity = &keys.identity;
+    pinned(Kind::Token, identity.token.as_deref(), Reason::Token)
+        .or_else(|| Some(Decision { pod: alive(keys.cookie?.pod)?.clone(), reason: Reason::Cookie }))
+        .or_else(|| pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession))
+        .or_else(|| {
+            pinned(Kind::LiveStream, identity.live_stream.as_deref().or(identity.live_file), Reason::LiveStream)
+        })
+        .or_else(|| pinned(Kind::Playlist, identity.playlist, Reason::Playlist))
+        .or_else(|| pinned(Kind::Device, identity.device.as_deref(), Reason::Device))
+}
+
+fn place(pods: &[Arc<Pod>], keys: &Keys<'_>, tried: &[PodId], turn: u64) -> Option<Decision> {
+    let candidates = placement::candidates(pods, |pod: &Pod| tried.contains(&pod.id));
+    let (pod, reason) = match placement_key(keys) {
+        Some(key) => (placement::rendezvous(key, candidates)?, Reason::Hashed),
+        None => (placement::least_loaded(turn, candidates)?, Reason::LeastLoaded),
+    };
+    Some(Decision { pod: pod.clone(), reason })
+}
+
+/// The key under which parallel requests of one client, and other replicas, find the same pod.
+///
+/// The device comes first, because a log-in has one and no token yet: so a client's later requests are placed where its log-in
+/// was. An address is the last resort of those who keep a cookie whose pod is gone; for others it would put a whole household
+/// on one pod.
+fn placement_key(keys: &Keys<'_>) -> Option<Key> {
+    let identity = &keys.identity;
+    let text = identity.device.as_deref().or(identity.token.as_deref()).or(identity.play_session.as_deref());
+    let text = text.or(identity.live_stream.as_deref()).or(identity.playlist).or(identity.live_file);
+    match text {
+        Some(text) => Some(Key::of(text.as_bytes())),
+        None if keys.has_cookie => Some(Key::of(keys.address.to_string().as_bytes())),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::pod::{Epoch, PodConfig, State, Status};
+
+    fn pods() -> Vec<Arc<Pod>> {
+        let pool: Arc<str> = "pool".into();
+        let pod = |name: &&str| {
+            let pod = Pod::new(&pool, &PodConfig { name: (*name).into(), authority: "h:1".into() });
+            pod.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
+            pod
+        };
+        ["a", "b", "c"].iter().map(pod).collect()
+    }
+
+    fn keys<'a>() -> Keys<'a> {
+        Keys { identity: Identity::default(), cookie: None, has_cookie: false, address: [192, 0, 2, 1].into() }
+    }
+
+    fn home(pod: &Pod) -> Home {
+        Home { pod: pod.id, epoch: pod.status().epoch }
+    }
+
+    fn decided(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> (String, Reason) {
+        let decision = decide(pods, keys, pins, tried, 0).expect("a decision");
+        (decision.pod.name.to_string(), decision.reason)
+    }
+
+    #[test]
+    fn what_is_known_counts_in_order_and_only_while_its_pod_lives() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        pins.learn(Kind::Token, "t", home(&pods[0]));
+        pins.learn(Kind::PlaySession, "p", home(&pods[2]));
+        pins.learn(Kind::Device, "d", home(&pods[1]));
+        let mut keys = keys();
+        keys.identity.token = Some(Cow::Borrowed("t"));
+        keys.identity.play_session = Some(Cow::Borrowed("p"));
+        keys.identity.device = Some(Cow::Borrowed("d"));
+        keys.cookie = Some(Named { pod: pods[1].id, is_current: true });
+        assert_eq!(decided(&pods, &keys, &pins, &[]), ("a".into(), Reason::Token));
+        assert_eq!(
+            decided(&pods, &keys, &pins, &[pods[0].id]),
+            ("b".into(), Reason::Cookie),
+            "a pod that was tried is left"
+        );
+        pods[0].change(|status| Status { state: State::Down, ..status });
+        assert_eq!(decided(&pods, &keys, &pins, &[]), ("b".into(), Reason::Cookie));
+        keys.cookie = None;
+        assert_eq!(decided(&pods, &keys, &pins, &[]), ("c".into(), Reason::PlaySession));
+        pods[2].change(|status| Status { epoch: Epoch(2), ..status });
+        assert_eq!(
+            decided(&pods, &keys, &pins, &[]),
+            ("b".into(), Reason::Device),
+            "a play session ends with its pod's process"
+        );
+        pods[1].change(|status| Status { epoch: Epoch(2), ..status });
+        assert_eq!(decided(&pods, &keys, &pins, &[]).1, Reason::Device, "a device does not");
+    }
+
+    #[test]
+    fn a_draining_pod_keeps_its_clients_and_gets_no_new_ones() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        pods[0].change(|status| Status { state: State::Draining, ..status });
+        let mut keys = keys();
+        keys.cookie = Some(Named { pod: pods[0].id, is_current: true });
+        assert_eq!(decided(&pods, &keys, &pins, &[]), ("a".into(), Reason::Cookie));
+        for turn in 0..50 {
+            assert_ne!(decide(&pods, &self::keys(), &pins, &[], turn).expect("a decision").pod.id, pods[0].id);
+        }
+    }
+
+    #[test]
+    fn a_log_in_and_the_requests_after_it_are_placed_alike() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        for device in ["d1", "d2", "d3", "d4", "d5"] {
+            let mut log_in = keys();
+            log_in.identity.device = Some(Cow::Borrowed(device));
+            let mut later = keys();
+            later.identity.device = Some(Cow::Borrowed(device));
+            later.identity.token = Some(Cow::Borrowed("token"));
+            assert_eq!(decided(&pods, &log_in, &pins, &[]), decided(&pods, &later, &pins, &[]));
+        }
+    }
+
+    #[test]
+    fn parallel_requests_with_the_cookie_of_a_dead_pod_end_on_one_pod() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        pods[0].change(|status| Status { state: State::Down, accepts: false, ..status });
+        let mut keys = keys();
+        keys.cookie = Some(Named { pod: pods[0].id, is_current: true });
+        keys.has_cookie = true;
+        let first = decide(&pods, &keys, &pins, &[], 0).expect("a decision");
+        assert_eq!(first.reason, Reason::Hashed);
+        assert!((1..50).all(|turn| decide(&pods, &keys, &pins, &[], turn).expect("a decision").pod.id == first.pod.id));
+    }
+
+    #[test]
+    fn when_every_pod_was_tried_there_is_no_decision() {
+        let pods = pods();
+        let tried: Vec<PodId> = pods.iter().map(|pod| pod.id).collect();
+        assert!(decide(&pods, &keys(), &Pins::new(100, (0, 0)), &tried, 0).is_none());
+    }
+}

@@ -1,0 +1,209 @@
+//! The record of one request: gathered on its way, written down once when it ends, however it ends.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use tokio::time::Instant;
+
+use super::{Aborted, Body, Proxy, decide::Decision, reply::Refusal};
+use crate::{
+    forward::{Cause, Failure, answer::AnswerBody, outbound::Source},
+    identity::endpoint,
+    observe::{access, metrics},
+    pod::{Busy, Pod, Pool},
+};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The answer went out whole.
+    Complete,
+    /// The client left first.
+    ClientGone,
+    /// The pod broke its answer off.
+    PodBroke,
+    /// The proxy answered itself, for this cause.
+    Refused(&'static str),
+    /// A socket ended, in this way.
+    Socket(&'static str),
+}
+
+pub(super) struct Exchange {
+    proxy: Arc<Proxy>,
+    client: IpAddr,
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    version: Version,
+    began: Instant,
+    route: Option<Arc<str>>,
+    pool: Option<Arc<Pool>>,
+    busy: Option<Busy>,
+    reason: &'static str,
+    attempts: u32,
+    moved: Option<(Arc<Pod>, &'static str)>,
+    status: u16,
+    first_byte: Option<Duration>,
+    outcome: Outcome,
+    pub(super) source: Source,
+    /// Bytes that a socket's client sent.
+    pub(super) socket_in: u64,
+    pub(super) bytes_out: u64,
+}
+
+impl Exchange {
+    pub(super) fn begin<B>(proxy: Arc<Proxy>, request: &Request<B>, client: IpAddr) -> Box<Exchange> {
+        Box::new(Exchange {
+            proxy,
+            client,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            host: request.headers().get(header::HOST).cloned(),
+            version: request.version(),
+            began: Instant::now(),
+            route: None,
+            pool: None,
+            busy: None,
+            reason: "none",
+            attempts: 0,
+            moved: None,
+            status: 0,
+            first_byte: None,
+            outcome: Outcome::ClientGone,
+            source: Source::empty(),
+            socket_in: 0,
+            bytes_out: 0,
+        })
+    }
+
+    pub(super) fn routed(&mut self, route: &Arc<str>, pool: &Arc<Pool>) {
+        self.route = Some(route.clone());
+        self.pool = Some(pool.clone());
+    }
+
+    /// One more pod is asked.
+    pub(super) fn decided(&mut self, decision: &Decision) {
+        self.attempts += 1;
+        self.reason = decision.reason.name();
+        self.busy = Some(decision.pod.count_request());
+    }
+
+    /// The request leaves a pod for another.
+    pub(super) fn moved(&mut self, from: &Arc<Pod>, failure: Failure) {
+        let why = cause_name(failure.cause);
+        let labels = metrics::Move { pool: from.pool.clone(), from: from.name.clone(), why };
+        self.proxy.metrics.moves.get_or_create(&labels).inc();
+        self.moved = Some((from.clone(), why));
+        self.busy = None;
+    }
+
+    /// The head of an answer is there.
+    pub(super) fn answered(&mut self, status: u16) {
+        let time = self.began.elapsed();
+        self.status = status;
+        self.first_byte = Some(time);
+        if let Some(busy) = &self.busy {
+            let pod = metrics::OfPod { pool: busy.pod().pool.clone(), pod: busy.pod().name.clone() };
+            self.proxy.metrics.observe_first_byte(&pod, time);
+        }
+    }
+
+    /// From now on a socket is under way, not a request.
+    pub(super) fn became_socket(&mut self) {
+        self.busy = self.busy.take().map(|busy| busy.pod().count_socket());
+    }
+
+    pub(super) fn ended(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// The pod's answer, which carries this exchange to its end.
+    pub(super) fn answer(self: Box<Self>, answer: Response<AnswerBody>) -> Response<Body> {
+        let (mut head, body) = answer.into_parts();
+        // The version is each connection's own.
+        head.version = Version::HTTP_11;
+        Response::from_parts(head, Body::answer(body).carry(self))
+    }
+
+    /// The proxy's own answer, or none.
+    pub(super) fn refuse(mut self: Box<Self>, refusal: Refusal) -> Result<Response<Body>, Aborted> {
+        self.outcome = Outcome::Refused(refusal.name());
+        self.proxy.metrics.rejected.get_or_create(&metrics::Rejected { why: refusal.name() }).inc();
+        let response = refusal.response().ok_or(Aborted)?;
+        self.status = response.status().as_u16();
+        self.bytes_out = http_body::Body::size_hint(response.body()).lower();
+        Ok(response)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let pod = self.busy.as_ref().map(|busy| busy.pod());
+        let bytes_in = self.source.bytes() + self.socket_in;
+        let none: Arc<str>;
+        let nobody = if self.route.is_none() || pod.is_none() {
+            none = "".into();
+            Some(&none)
+        } else {
+            None
+        };
+        let metrics = &self.proxy.metrics;
+        let labels = metrics::Request {
+            route: self.route.as_ref().or(nobody).cloned().unwrap_or_default(),
+            pod: pod.map(|pod| &pod.name).or(nobody).cloned().unwrap_or_default(),
+            code: metrics::class(self.status),
+            reason: self.reason,
+        };
+        metrics.requests.get_or_create(&labels).inc();
+        metrics.bytes_in.inc_by(bytes_in);
+        metrics.bytes_out.inc_by(self.bytes_out);
+        let outcome = match self.outcome {
+            Outcome::Complete => "complete",
+            Outcome::ClientGone if self.source.is_broken() => "client_broke",
+            Outcome::ClientGone => "client_gone",
+            Outcome::PodBroke => "pod_broke",
+            Outcome::Refused(why) | Outcome::Socket(why) => why,
+        };
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        self.proxy.access.write(&access::Line {
+            client: self.client,
+            method: self.method.as_str(),
+            host: host.or(self.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default(),
+            path: &endpoint::without_secrets(self.uri.path()),
+            protocol: protocol(self.version),
+            status: self.status,
+            route: self.route.as_deref().unwrap_or_default(),
+            pool: self.pool.as_ref().map_or("", |pool| &pool.name),
+            pod: pod.map_or("", |pod| &pod.name),
+            reason: self.reason,
+            attempts: self.attempts,
+            moved: self.moved.as_ref().map(|(from, why)| (&*from.name, *why)),
+            outcome,
+            bytes_in,
+            bytes_out: self.bytes_out,
+            first_byte: self.first_byte,
+            duration: self.began.elapsed(),
+        });
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Refused => "refused",
+        Cause::ConnectTimedOut => "connect_timed_out",
+        Cause::Broken => "broken",
+        Cause::Malformed => "malformed",
+        Cause::TimedOut => "timed_out",
+        Cause::Lost => "lost",
+        Cause::ClientGone => "client_gone",
+        Cause::Exhausted => "exhausted",
+    }
+}

@@ -1,0 +1,96 @@
+//! The one place where an error becomes a response.
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::Body;
+use crate::{
+    forward::{Cause, Failure},
+    identity::endpoint::Endpoint,
+};
+
+/// Why the proxy answers a request itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Malformed(&'static str),
+    Method,
+    NoRoute,
+    /// No pod accepts connections, or the pool is empty.
+    NoPod,
+    /// The pod broke off before an answer, and the request cannot be sent again.
+    Broken,
+    /// The pod gave no answer in time.
+    TimedOut,
+    /// This machine has no port or file handle left.
+    Exhausted,
+    /// The client's own body broke off.
+    ClientGone,
+    /// A player takes any error for the end of the film, and a broken connection for a reason to ask again.
+    Media,
+}
+
+/// No answer was better than any: the connection is broken off.
+#[derive(Debug, thiserror::Error)]
+#[error("the exchange was broken off")]
+pub struct Aborted;
+
+/// When to ask again after a 503, in seconds. Pods are looked for several times a second.
+const RETRY_AFTER: &str = "1";
+
+impl Refusal {
+    pub(super) fn of(failure: Failure, endpoint: Endpoint) -> Refusal {
+        match failure.cause {
+            Cause::ClientGone => Refusal::ClientGone,
+            Cause::Exhausted => Refusal::Exhausted,
+            _ if endpoint.is_media() => Refusal::Media,
+            Cause::Refused | Cause::ConnectTimedOut => Refusal::NoPod,
+            Cause::Broken | Cause::Malformed | Cause::Lost => Refusal::Broken,
+            Cause::TimedOut => Refusal::TimedOut,
+        }
+    }
+
+    /// A label of a closed set.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Refusal::Malformed(_) => "malformed",
+            Refusal::Method => "method",
+            Refusal::NoRoute => "no_route",
+            Refusal::NoPod => "no_pod",
+            Refusal::Broken => "pod_broke",
+            Refusal::TimedOut => "pod_timed_out",
+            Refusal::Exhausted => "exhausted",
+            Refusal::ClientGone => "client_gone",
+            Refusal::Media => "aborted",
+        }
+    }
+
+    /// The answer, or none where the connection is to be broken off.
+    pub(super) fn response(self) -> Option<Response<Body>> {
+        let (status, text) = match self {
+            Refusal::Malformed(why) => (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n")),
+            Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "This method is not served here.\n".into()),
+            Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
+            Refusal::NoPod => {
+                (StatusCode::SERVICE_UNAVAILABLE, "No Jellyfin server can be reached at the moment.\n".into())
+            }
+            Refusal::Exhausted => (StatusCode::SERVICE_UNAVAILABLE, "Too many connections at the moment.\n".into()),
+            Refusal::Broken => (StatusCode::BAD_GATEWAY, "The Jellyfin server broke off before it answered.\n".into()),
+            Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The Jellyfin server did not answer in time.\n".into()),
+            Refusal::ClientGone | Refusal::Media => return None,
+        };
+        let mut response = Response::new(Body::text(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"))
+            }
+            _ => None,
+        };
+        Some(response)
+    }
+}

@@ -1,0 +1,87 @@
+//! What all workers share: the routes, the pools with their cookies, the pins, and each room's configuration.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    affinity::{
+        Secret,
+        cookie::{CookieConfig, Cookies},
+        pins::Pins,
+    },
+    forward::{self, Cause, Failure},
+    health,
+    identity::{Legacy, endpoint::Endpoint},
+    pod::{Pod, Pool},
+    route::Router,
+    websocket,
+};
+
+pub struct Site {
+    pub router: Router,
+    /// In the order that the router knows.
+    pub pools: Vec<PoolSite>,
+    pub pins: Pins,
+    pub cookie: CookieConfig,
+    pub forward: Arc<forward::Config>,
+    pub health: Arc<health::Config>,
+    pub websocket: websocket::Config,
+    pub turns: AtomicU64,
+}
+
+/// A pool, and the cookies that name its pods.
+pub struct PoolSite {
+    pub pool: Arc<Pool>,
+    pub cookies: ArcSwap<Cookies>,
+}
+
+impl PoolSite {
+    pub fn new(pool: Arc<Pool>, config: &CookieConfig, keys: &[Secret]) -> PoolSite {
+        let site = PoolSite { cookies: ArcSwap::from_pointee(Cookies::new(config, keys, &pool.pods())), pool };
+        site.renew(config, keys);
+        site
+    }
+
+    /// Makes the cookies anew: the set of pods has changed.
+    pub fn renew(&self, config: &CookieConfig, keys: &[Secret]) {
+        self.cookies.store(Arc::new(Cookies::new(config, keys, &self.pool.pods())));
+    }
+
+    /// Whether the pods take the carriers of old. A pool that is being upgraded takes them while one pod does.
+    pub(super) fn legacy(&self) -> Legacy {
+        let takes = |pod: &Arc<Pod>| pod.info().is_none_or(|info| info.version.starts_with("10."));
+        if self.pool.pods().iter().any(takes) { Legacy::Accepted } else { Legacy::Ignored }
+    }
+}
+
+impl Site {
+    /// A number that differs for each placement.
+    pub(super) fn turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn first_byte(&self, endpoint: Endpoint) -> Duration {
+        if endpoint.is_media() { self.forward.first_byte_media } else { self.forward.first_byte }
+    }
+
+    /// Tells `health` what a failure says of a pod.
+    ///
+    /// A connection that breaks in the middle of a body is no proof against the pod: Kestrel ends those that send too slowly,
+    /// and nobody shall take a pod out by that.
+    pub(super) fn report(&self, pod: &Pod, failure: Failure, no_body: bool) {
+        match failure.cause {
+            Cause::Refused => health::refused(pod),
+            Cause::Broken if no_body && !failure.over_kept => health::broken(pod),
+            Cause::Broken => health::doubtful(pod),
+            Cause::ConnectTimedOut | Cause::TimedOut | Cause::Malformed => health::gateway_failure(pod, &self.health),
+            Cause::Lost | Cause::ClientGone | Cause::Exhausted => {}
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Host and path give the pool.
+
+use std::sync::Arc;
+
+/// The routes, in the order of the file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub routes: Vec<RouteConfig>,
+}
+
+/// One rule: requests for this host under this path go to this pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// `None` for every host; otherwise lower case, exact or `*.example.org`.
+    pub host: Option<String>,
+    /// A path prefix that begins with `/`; `/` takes every path.
+    pub path: String,
+    /// The pool's name.
+    pub pool: String,
+}
+
+/// The routes in the order in which they are asked: the exact host before the wildcard, the longer path before the shorter.
+#[derive(Debug)]
+pub struct Router {
+    routes: Vec<Route>,
+}
+
+#[derive(Debug)]
+pub struct Route {
+    /// The route as logs and metrics show it: host and path.
+    pub name: Arc<str>,
+    /// The pool's place in the list that the router was made for.
+    pub pool: usize,
+    host: Option<String>,
+    /// Without a slash at its end; empty for `/`.
+    prefix: String,
+}
+
+impl Router {
+    /// `pools` are the names of the pools; `config` has checked that each route's pool is among them.
+    pub fn new(config: &Config, pools: &[Arc<str>]) -> Router {
+        let route = |route: &RouteConfig| {
+            Some(Route {
+                name: format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path).into(),
+                pool: pools.iter().position(|name| **name == *route.pool)?,
+                host: route.host.clone(),
+                prefix: route.path.trim_end_matches('/').to_owned(),
+            })
+        };
+        let mut routes: Vec<Route> = config.routes.iter().filter_map(route).collect();
+        let rank = |route: &Route| {
+            let host = route.host.as_deref().unwrap_or_default();
+            (host.is_empty(), host.starts_with('*'), std::cmp::Reverse((host.len(), route.prefix.len())))
+        };
+        routes.sort_by_key(rank);
+        Router { routes }
+    }
+
+    /// The route for a host (as in the `Host` header, port and all) and a path.
+    pub fn find(&self, host: &str, path: &str) -> Option<&Route> {
+        let host = without_port(host);
+        self.routes.iter().find(|route| route.takes_host(host) && route.takes_path(path))
+    }
+}
+
+impl Route {
+    fn takes_host(&self, host: &str) -> bool {
+        match self.host.as_deref() {
+            None => true,
+            Some(wanted) => match wanted.strip_prefix('*') {
+                Some(suffix) => host.len() > suffix.len() && ends_with(host, suffix),
+                None => host.eq_ignore_ascii_case(wanted),
+            },
+        }
+    }
+
+    fn takes_path(&self, path: &str) -> bool {
+        match path.split_at_checked(self.prefix.len()) {
+            Some((start, rest)) => {
+                start.eq_ignore_ascii_case(&self.prefix) && (rest.is_empty() || rest.starts_with('/'))
+            }
+            None => false,
+        }
+    }
+}
+
+fn ends_with(host: &str, suffix: &str) -> bool {
+    host.len()
+        .checked_sub(suffix.len())
+        .and_then(|at| host.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+}
+
+/// The host of a `Host` header: no port, no dot at its end.
+fn without_port(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
+        // The colons of a bare IPv6 address stand inside brackets.
+        Some((name, port)) if !port.ends_with(']') => name,
+        _ => host,
+    };
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(rules: &[(Option<&str>, &str, &str)]) -> Router {
+        let routes = rules.iter().map(|(host, path, pool)| RouteConfig {
+            host: host.map(str::to_owned),
+            path: (*path).into(),
+            pool: (*pool).into(),
+        });
+        Router::new(&Config { routes: routes.collect() }, &["a".into(), "b".into(), "c".into()])
+    }
+
+    #[test]
+    fn the_most_telling_route_wins_whatever_the_order_of_the_file() {
+        let router = router(&[
+            (None, "/", "a"),
+            (Some("*.example.org"), "/", "b"),
+            (Some("media.example.org"), "/", "c"),
+            (None, "/jellyfin", "b"),
+        ]);
+        let pool = |host, path| router.find(host, path).map(|route| route.pool);
+        assert_eq!(pool("media.example.org:8920", "/x"), Some(2));
+        assert_eq!(pool("MEDIA.Example.org.", "/"), Some(2));
+        assert_eq!(pool("other.example.org", "/"), Some(1));
+        assert_eq!(pool("example.org", "/"), Some(0));
+        assert_eq!(pool("h", "/jellyfin"), Some(1));
+        assert_eq!(pool("h", "/JELLYFIN/web"), Some(1));
+        assert_eq!(pool("h", "/jellyfinx"), Some(0));
+        assert_eq!(pool("[::1]:80", "/"), Some(0));
+        assert_eq!(pool("", "/"), Some(0));
+    }
+
+    #[test]
+    fn what_no_route_takes_has_no_route() {
+        let router = router(&[(Some("media.example.org"), "/x", "a")]);
+        assert!(router.find("media.example.org", "/").is_none());
+        assert!(router.find("example.org", "/x").is_none());
+    }
+}

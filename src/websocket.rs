@@ -1,0 +1,57 @@
+//! Relays WebSocket messages between a client's socket and a pod's, and ends both itself.
+//!
+//! The two are connections of their own: pings are answered on each side, a message is passed on when it is whole, and how one
+//! side ends decides how the other is ended. No extension is negotiated; Jellyfin knows none.
+
+pub mod handshake;
+mod relay;
+
+use std::time::Duration;
+
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::protocol::{Role, WebSocketConfig},
+};
+
+pub use relay::{End, Relayed};
+
+use crate::shutdown::Shutdown;
+
+/// How sockets are kept and ended.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Silence after which a peer is pinged. Default 30 s.
+    pub ping_interval: Duration,
+    /// Silence, pongs included, after which a peer counts as gone. Default 90 s, at least 75 s.
+    pub idle_timeout: Duration,
+    /// Size of a message in bytes, in either direction. Default 16 MiB.
+    pub max_message: usize,
+    /// Time over which the sockets are ended when the proxy stops. Default 5 s.
+    pub stop_stagger: Duration,
+    /// How a client's socket is ended when no pod is left for it.
+    pub close: CloseStyle,
+}
+
+/// How a client's socket is ended by the proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CloseStyle {
+    /// The connection is reset without a Close frame: real clients dial again after that.
+    #[default]
+    Abrupt,
+    /// With a Close frame (1001): some real clients stay deaf after it.
+    Clean,
+}
+
+/// A connection that became a socket.
+pub(crate) type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Relays until one side ends, then ends the other in the same way.
+pub async fn relay(client: Upgraded, pod: Upgraded, config: &Config, shutdown: &Shutdown) -> Relayed {
+    let limits =
+        WebSocketConfig::default().max_message_size(Some(config.max_message)).max_frame_size(Some(config.max_message));
+    let client = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(limits)).await;
+    let pod = WebSocketStream::from_raw_socket(TokioIo::new(pod), Role::Client, Some(limits)).await;
+    relay::run(client, pod, config, shutdown).await
+}

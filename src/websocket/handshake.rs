@@ -1,0 +1,116 @@
+//! The opening handshake (RFC 6455, 4): which requests ask for a socket, and whether a pod's answer opens one. Pure.
+
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, response};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// An ordinary answer.
+    Answer,
+    /// A WebSocket.
+    Socket,
+    /// A WebSocket, but not in the way that the standard has it.
+    Malformed(&'static str),
+}
+
+/// Reads what a request asks for. An `Upgrade` to anything else is ignored, as the standard allows.
+pub fn asked<B>(request: &Request<B>) -> Asked {
+    let headers = request.headers();
+    let is_upgrade =
+        has_token(headers, header::CONNECTION, "upgrade") && has_token(headers, header::UPGRADE, "websocket");
+    if !is_upgrade || request.version() != Version::HTTP_11 {
+        return Asked::Answer;
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes().trim_ascii());
+    match key {
+        _ if request.method() != Method::GET => Asked::Malformed("a WebSocket is asked for with GET"),
+        None => Asked::Malformed("Sec-WebSocket-Key is missing"),
+        // 16 bytes in base64.
+        Some(key) if key.len() != 24 => Asked::Malformed("Sec-WebSocket-Key is not 16 bytes in base64"),
+        Some(_) if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") => {
+            Asked::Malformed("Sec-WebSocket-Version is not 13")
+        }
+        Some(_) => Asked::Socket,
+    }
+}
+
+/// Puts the handshake's fields back, which ended as hop-by-hop ones, and takes the offer of extensions out.
+pub fn to_pod(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+}
+
+/// Whether the pod's answer opens the socket that was asked for with this key.
+pub fn is_opened(answer: &response::Parts, key: Option<&HeaderValue>) -> bool {
+    let accept = answer.headers.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+    answer.status == StatusCode::SWITCHING_PROTOCOLS
+        && has_token(&answer.headers, header::UPGRADE, "websocket")
+        && accept.is_some()
+        && accept == key.map(|key| derive_accept_key(key.as_bytes().trim_ascii()).into_bytes()).as_deref()
+}
+
+/// Makes the pod's 101 fit for the client.
+pub fn to_client(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let lines = headers.get_all(name).into_iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(change: impl FnOnce(&mut Request<()>)) -> Request<()> {
+        let mut request = Request::get("/socket")
+            .header("connection", "keep-alive, Upgrade")
+            .header("upgrade", "WebSocket")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-version", "13")
+            .body(())
+            .expect("a request");
+        change(&mut request);
+        request
+    }
+
+    #[test]
+    fn a_socket_is_a_genuine_handshake_and_nothing_else() {
+        assert_eq!(asked(&request(|_| ())), Asked::Socket);
+        assert_eq!(asked(&request(|r| drop(r.headers_mut().remove("upgrade")))), Asked::Answer);
+        assert_eq!(
+            asked(&request(|r| drop(r.headers_mut().insert("upgrade", HeaderValue::from_static("h2c"))))),
+            Asked::Answer
+        );
+        assert_eq!(asked(&request(|r| drop(r.headers_mut().remove("connection")))), Asked::Answer);
+        assert_eq!(asked(&request(|r| *r.version_mut() = Version::HTTP_10)), Asked::Answer);
+        let malformed = |change: fn(&mut Request<()>)| matches!(asked(&request(change)), Asked::Malformed(_));
+        assert!(malformed(|r| drop(r.headers_mut().remove("sec-websocket-key"))));
+        assert!(malformed(|r| drop(r.headers_mut().insert("sec-websocket-key", HeaderValue::from_static("x")))));
+        assert!(malformed(|r| drop(r.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("8")))));
+        assert!(malformed(|r| *r.method_mut() = Method::POST));
+    }
+
+    #[test]
+    fn only_the_right_answer_to_the_key_opens_a_socket() {
+        let key = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
+        let answer = |status: u16, accept: &str| {
+            let answer = http::Response::builder()
+                .status(status)
+                .header("upgrade", "websocket")
+                .header("sec-websocket-accept", accept);
+            answer.body(()).expect("an answer").into_parts().0
+        };
+        assert!(is_opened(&answer(101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), Some(&key)));
+        assert!(!is_opened(&answer(101, "wrong"), Some(&key)));
+        assert!(!is_opened(&answer(200, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), Some(&key)));
+        assert!(!is_opened(&answer(101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), None));
+    }
+}

@@ -1,0 +1,329 @@
+//! Every broken configuration is refused with its place and its problem, and no secret is told.
+
+use std::{collections::HashMap, io, path::Path, sync::Arc};
+
+use jellypin::{
+    app,
+    config::{Environment, Error, load, parse},
+};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+
+/// Broken texts, and all that is said of each in the first line after `jellypin.toml:`. What a text lacks for a whole
+/// configuration, a listener or a pool, is put behind it.
+#[rustfmt::skip]
+const BROKEN: &[(&str, &str)] = &[
+    // Keys and types.
+    ("[health]\nintervall = \"1s\"", "2:1: [health] intervall: unknown key; did you mean `interval`?"),
+    ("[health]\n  rise = 2\n  raise = 2", "3:3: [health] raise: unknown key; did you mean `rise`?"),
+    ("[state]\nfoo = 1", "2:1: [state] foo: unknown key; the keys here are `path`"),
+    ("[helath]\nrise = 2", "1:2: [helath]: unknown table; did you mean `health`?"),
+    ("wrokers = 2", "1:1: wrokers: unknown key; the keys here are `listen`, `admin`, `state`, `pools`, `routes`, `timeouts`, `limits`, `health`, `affinity`, `websocket`, `log`"),
+    ("[[route]]\npool = \"main\"", "1:3: route: unknown key; did you mean `routes`?"),
+    ("[affinity.cookie]\nhttponly = true", "2:1: [affinity.cookie] httponly: unknown key; did you mean `http_only`?"),
+    ("affinity = { cookie = { samesite = \"lax\" } }", "1:25: [affinity.cookie] samesite: unknown key; did you mean `same_site`?"),
+    ("[log]\n\"ü\" = 1", "2:1: [log] \"ü\": unknown key; the keys here are `level`, `format`, `access`"),
+    ("health = [\"1s\"]", "1:10: health: expected a table, found a list"),
+    ("health = 3", "1:10: health: expected a table, found a number"),
+    ("pools = 1", "1:9: pools: expected a table, found a number"),
+    ("[affinity.cookie]\nhttp_only = \"yes\"", "2:13: [affinity.cookie] http_only: expected `true` or `false`, found a string"),
+    ("[log]\nlevel = true", "2:9: [log] level: expected log directives such as \"info\", found a boolean"),
+    ("[log]\naccess = 1", "2:10: [log] access: expected `true`, `false` or the path of a file, found a number"),
+    ("[affinity]\nkeys = \"k\"", "2:8: [affinity] keys: expected a list, found a string"),
+    // The TOML itself.
+    ("[health]\nrise = 1\nrise = 2", "3:1: [health] rise: given twice"),
+    ("[health]\nrise = 1\n[health]\nfall = 1", "3:2: [health]: given twice"),
+    ("[listen]\nhttp = 0.0.0.0:80", "2:11: not a value; text stands in quotes"),
+    ("[log]\nlevel = info", "2:9: not a value; text stands in quotes"),
+    ("[health]\ninterval = 10s", "2:12: not a value; text stands in quotes"),
+    ("[listen\nhttp = \"\"", "1:8: unclosed table, expected `]`"),
+    // Durations, sizes and numbers.
+    ("[health]\ninterval = 10", "2:12: [health] interval: a bare number has no unit; write a duration such as \"10s\""),
+    ("[limits]\npins = 1e3", "2:8: [limits] pins: expected a whole number from 1 to 100000000, found a number"),
+    ("[health]\ninterval = 0.5", "2:12: [health] interval: a bare number has no unit; write a duration such as \"10s\""),
+    ("[health]\ntimeout = \"10\"", "2:11: [health] timeout: \"10\" is not a duration; write one such as \"250ms\", \"10s\" or \"1m 30s\""),
+    ("[timeouts]\nfirst_byte = \"0s\"", "2:14: [timeouts] first_byte: must be more than 0"),
+    ("[timeouts]\ndrain = \"0\"", "2:9: [timeouts] drain: must be more than 0"),
+    ("[timeouts]\nconnect = \"99years\"", "2:11: [timeouts] connect: longer than ten years"),
+    ("[websocket]\nidle_timeout = \"60s\"", "2:16: [websocket] idle_timeout: less than 75s; Jellyfin lets a living socket be silent for its keep-alive of 60s"),
+    ("[websocket]\nping_interval = \"90s\"", "2:17: [websocket] ping_interval: not less than `idle_timeout`; peers would be given up before they are pinged"),
+    ("[limits]\nreplay_body = 65536", "2:15: [limits] replay_body: a bare number has no unit; write a size such as \"64KiB\""),
+    ("[limits]\nreplay_body = \"64\"", "2:15: [limits] replay_body: \"64\" is not a size; write one such as \"512B\", \"64KiB\" or \"1MiB\""),
+    ("[limits]\nreplay_body = \"1GiB\"", "2:15: [limits] replay_body: out of bounds; write a size from 0B to 64MiB"),
+    ("[limits]\nheader_bytes = \"4KiB\"", "2:16: [limits] header_bytes: out of bounds; write a size from 8KiB to 16MiB"),
+    ("[limits]\nheaders = 0", "2:11: [limits] headers: 0 is out of bounds; write a whole number from 1 to 10000"),
+    ("[limits]\npins = -1", "2:8: [limits] pins: -1 is out of bounds; write a whole number from 1 to 100000000"),
+    ("[health]\nrise = 0", "2:8: [health] rise: 0 is out of bounds; write a whole number from 1 to 1000"),
+    ("[health]\nfall = 0", "2:8: [health] fall: 0 is out of bounds; write a whole number from 1 to 1000"),
+    ("[listen]\nworkers = \"2\"", "2:11: [listen] workers: expected a whole number from 1 to 1024, found a string"),
+    ("[listen]\nworkers = 1.5", "2:11: [listen] workers: expected a whole number from 1 to 1024, found a number"),
+    // Listeners.
+    ("[listen]", "1:1: [listen]: nothing to listen on; give `http` or `https` of [listen] an address"),
+    ("[health]\n[pools.main.pods]\na = \"http://h\"\n[listen]\nworkers = 1", "4:1: [listen]: nothing to listen on; give `http` or `https` of [listen] an address"),
+    ("[listen]\nhttp = \"localhost:80\"", "2:8: [listen] http: \"localhost:80\" is not an address with a port; write one such as \"0.0.0.0:8096\" or \"[::]:8096\""),
+    ("[listen]\nhttp = [\"0.0.0.0:80\", \"0.0.0.0\"]", "2:23: [listen] http: \"0.0.0.0\" is not an address with a port; write one such as \"0.0.0.0:8096\" or \"[::]:8096\""),
+    ("[listen]\nhttp = 8096", "2:8: [listen] http: expected an address such as \"0.0.0.0:8096\", or a list of such, found a number"),
+    ("[listen]\nhttp = [\"1.1.1.1:80\", \"1.1.1.1:80\"]", "2:23: [listen] http: 1.1.1.1:80 is listened on twice"),
+    ("[admin]\nlisten = \"1.1.1.1:80\"\n[listen]\nhttp = \"1.1.1.1:80\"", "2:10: [admin] listen: 1.1.1.1:80 is listened on twice"),
+    ("[listen]\nhttp = \"127.0.0.1:9096\"\nhttps = \"127.0.0.1:9096\"\ncertificates = [{ chain = \"c\", key = \"k\" }]", "3:9: [listen] https: 127.0.0.1:9096 is listened on twice"),
+    ("[admin]\nlisten = \"on\"", "2:10: [admin] listen: \"on\" is not an address with a port; write one such as \"0.0.0.0:8096\" or \"[::]:8096\""),
+    ("[listen]\nhttps = \"0.0.0.0:8920\"", "2:9: [listen] https: needs a certificate; name its files in `certificates`"),
+    ("[listen]\nhttp = \"0.0.0.0:80\"\ncertificates = [{ chain = \"c\", key = \"k\" }]", "3:17: [[listen.certificates]]: certificates serve `https`, which has no address"),
+    ("[listen]\ncertificates = [{ chain = \"c\" }]", "2:17: [[listen.certificates]]: missing key `key`"),
+    ("[listen]\ncertificates = [{ chian = \"c\", key = \"\" }]", "2:19: [[listen.certificates]] chian: unknown key; did you mean `chain`?"),
+    ("[listen]\ncertificates = [{ chain = \"c\", key = \"\" }]", "2:38: [[listen.certificates]] key: an empty path"),
+    ("[listen]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/33\"]", "2:34: [listen] trusted_proxies: \"10.0.0.0/33\" is not a network; write one such as \"10.0.0.0/8\" or \"192.0.2.1\""),
+    // Pools and pods.
+    ("# no pool\n[pools]", "1:1: no pool; name the pods under [pools.main.pods]"),
+    ("[pools.main]\nbase_path = \"/jf\"", "1:1: [pools.main]: no pods; name them under [pools.main.pods], or give `dns`"),
+    ("[pools.main.pods]", "1:8: [pools.main]: no pods; name them under [pools.main.pods], or give `dns`"),
+    ("[pools.main.pods]\na = \"http://h:1\"\na = \"http://h:2\"", "3:1: [pools.main.pods] a: given twice"),
+    ("[pools.main.pods]\na = \"http://h:80\"\nb = { url = \"http://H/\" }", "3:5: [pools.main.pods.b]: the same address as pod `a`: h:80"),
+    ("[pools.main.pods]\na = \"10.0.0.11:8096\"", "2:5: [pools.main.pods] a: a pod's URL begins with `http://`; write `http://10.0.0.11:8096`"),
+    ("[pools.main.pods]\na = \"https://h:8920\"", "2:5: [pools.main.pods] a: pods are spoken to in plain HTTP/1.1; write `http://h:8920`"),
+    ("[pools.main.pods]\na = \"ws://h\"", "2:5: [pools.main.pods] a: `ws://` is not spoken to pods; a pod's URL begins with `http://`"),
+    ("[pools.main.pods]\na = \"http://h:8096/base/\"", "2:5: [pools.main.pods] a: a path has no place in a pod's URL; write `base_path = \"/base\"` in its pool"),
+    ("[pools.main.pods]\na = \"http://h:8096/?x=1\"", "2:5: [pools.main.pods] a: a query or fragment has no place in a pod's URL"),
+    ("[pools.main.pods]\na = \"http://me:pw@h\"", "2:5: [pools.main.pods] a: a user name and password have no place in a pod's URL"),
+    ("[pools.main.pods]\na = \"http://h:0\"", "2:5: [pools.main.pods] a: \"0\" is not a port; write a number from 1 to 65535"),
+    ("[pools.main.pods]\na = \"http://h:\"", "2:5: [pools.main.pods] a: \"\" is not a port; write a number from 1 to 65535"),
+    ("[pools.main.pods]\na = \"http://10.0.0.256\"", "2:5: [pools.main.pods] a: \"10.0.0.256\" is not an IPv4 address"),
+    ("[pools.main.pods]\na = \"http://::1:80\"", "2:5: [pools.main.pods] a: an IPv6 address stands in brackets, as in \"http://[::1]:8096\""),
+    ("[pools.main.pods]\na = \"http://[::g]:80\"", "2:5: [pools.main.pods] a: \"::g\" is not an IPv6 address"),
+    ("[pools.main.pods]\na = \"http://a b\"", "2:5: [pools.main.pods] a: \"a b\" is not a host name"),
+    ("[pools.main.pods]\na = \"http://\"", "2:5: [pools.main.pods] a: \"\" is not a host name"),
+    ("[pools.main.pods]\na = 1", "2:5: [pools.main.pods] a: expected a URL such as \"http://10.0.0.11:8096\", or `{ url = \"…\" }`, found a number"),
+    ("[pools.main.pods]\na = { uri = \"http://h\" }", "2:7: [pools.main.pods.a] uri: unknown key; did you mean `url`?"),
+    ("[pools.main.pods]\na = {}", "2:5: [pools.main.pods.a]: missing key `url`"),
+    ("[pools.main.pods]\n\"a b\" = \"http://h\"", "2:1: [pools.main.pods] \"a b\": a name is made of letters of ASCII, digits, `-`, `_` and `.`"),
+    ("[pools.main]\nbase_path = \"jellyfin\"\npods.a = \"http://h\"", "2:13: [pools.main] base_path: \"jellyfin\" does not begin with `/`"),
+    ("[pools.main]\nbase_path = \"/a?b\"", "2:13: [pools.main] base_path: \"/a?b\" is not a plain path: one of its characters cannot stand in it"),
+    ("[pools.main]\ndns = { name = \"pods\" }", "2:7: [pools.main.dns]: missing key `port`"),
+    ("[pools.main]\ndns = { name = \"10.0.0.1\", port = 1 }", "2:16: [pools.main.dns] name: \"10.0.0.1\" is no name; an address belongs under `pods`"),
+    ("[pools.main]\ndns = { name = \"pods:8096\", port = 1 }", "2:16: [pools.main.dns] name: \"pods:8096\" has a port; it belongs in `port`"),
+    ("[pools.main]\ndns = { name = \"pods\", port = 65536 }", "2:31: [pools.main.dns] port: 65536 is out of bounds; write a whole number from 1 to 65535"),
+    // Routes.
+    ("[[routes]]\npool = \"mian\"", "2:8: [[routes]] pool: no pool is named \"mian\"; did you mean `main`?"),
+    ("[[routes]]\npool = \"films\"", "2:8: [[routes]] pool: no pool is named \"films\"; the pools are `main`"),
+    ("[[routes]]\npath = \"/\"", "1:1: [[routes]]: missing key `pool`"),
+    ("[pools.a.pods]\np = \"http://h\"\n[pools.b.pods]\np = \"http://h\"", "1:1: several pools and no route; say under [[routes]] which requests go to which pool"),
+    ("[[routes]]\nhost = \"A.org\"\npath = \"/x/\"\npool = \"main\"\n[[routes]]\nhost = \"a.org\"\npath = \"/x\"\npool = \"main\"", "5:1: [[routes]]: an earlier route takes a.org with path \"/x\" already"),
+    ("routes = [{ pool = \"main\" }, { path = \"/\", pool = \"main\" }]", "1:30: [[routes]]: an earlier route takes every host with path \"/\" already"),
+    ("[[routes]]\nhost = \"a.org:443\"\npool = \"main\"", "2:8: [[routes]] host: \"a.org:443\" has a port; a route takes every port, write \"a.org\""),
+    ("[[routes]]\nhost = \"https://a.org/\"\npool = \"main\"", "2:8: [[routes]] host: a URL; write the host alone: \"a.org\""),
+    ("[[routes]]\nhost = \"a.org/x\"\npool = \"main\"", "2:8: [[routes]] host: \"a.org/x\" has a path; it belongs in the route's `path`"),
+    ("[[routes]]\nhost = \"a.*.org\"\npool = \"main\"", "2:8: [[routes]] host: \"a.*.org\" is not a host name"),
+    ("[[routes]]\npath = \"x\"\npool = \"main\"", "2:8: [[routes]] path: \"x\" does not begin with `/`"),
+    // Affinity.
+    ("[affinity]\nkeys = [{ file = \"/no/such/file\" }]", "2:9: [[affinity.keys]]: \"/no/such/file\" cannot be read: No such file or directory (os error 2)"),
+    ("[affinity]\nkeys = [{ env = \"UNSET\" }]", "2:9: [[affinity.keys]]: the environment variable \"UNSET\" is not set"),
+    ("[affinity]\nkeys = [{ env = \"EMPTY\" }]", "2:9: [[affinity.keys]]: the secret is empty"),
+    ("[affinity]\nkeys = [{ env = \"SHORT\" }]", "2:9: [[affinity.keys]]: the secret is shorter than 16 bytes"),
+    ("[affinity]\nkeys = [{ env = \"GOOD\" }, \"short\"]", "2:27: [affinity] keys: the secret is shorter than 16 bytes"),
+    ("[affinity]\nkeys = [{ env = \"GOOD\", file = \"f\" }]", "2:9: [[affinity.keys]]: a secret is found by either `file` or `env`"),
+    ("[affinity]\nkeys = [{ fiel = \"f\" }]", "2:11: [[affinity.keys]] fiel: unknown key; did you mean `file`?"),
+    ("[affinity]\nkeys = [1]", "2:9: [affinity] keys: expected a secret, `{ file = \"…\" }` or `{ env = \"…\" }`, found a number"),
+    ("[affinity.cookie]\nname = \"a b\"", "2:8: [affinity.cookie] name: \"a b\" is no name for a cookie; use letters of ASCII, digits, `-` and `_`"),
+    ("[affinity.cookie]\npath = \"x\"", "2:8: [affinity.cookie] path: \"x\" does not begin with `/`"),
+    ("[affinity.cookie]\npath = \"/;x\"", "2:8: [affinity.cookie] path: \"/;x\" has a character that a cookie's path cannot have"),
+    ("[affinity.cookie]\ndomain = \".example.org\"", "2:10: [affinity.cookie] domain: \".example.org\" is not a host name"),
+    ("[affinity.cookie]\nmax_age = \"500ms\"", "2:11: [affinity.cookie] max_age: a cookie's age counts in whole seconds"),
+    ("[affinity.cookie]\nsame_site = \"no\"", "2:13: [affinity.cookie] same_site: \"no\" is none of `strict`, `lax`, `none`"),
+    ("[affinity.cookie]\nsame_site = \"none\"", "2:13: [affinity.cookie] same_site: browsers drop a `SameSite=None` cookie that is not `Secure`; set `secure = \"always\"`"),
+    ("[affinity.cookie]\npartitioned = true", "2:15: [affinity.cookie] partitioned: browsers drop a partitioned cookie that is not `Secure`; set `secure = \"always\"`"),
+    ("[affinity.cookie]\nname = \"__Host-j\"", "2:8: [affinity.cookie] name: browsers drop a cookie of this name that is not `Secure`; set `secure = \"always\"`"),
+    ("[affinity.cookie]\nname = \"__Host-j\"\nsecure = \"always\"\npath = \"/x\"", "2:8: [affinity.cookie] name: browsers take a `__Host-` cookie only with `path = \"/\"` and without `domain`"),
+    // WebSockets and the log.
+    ("[websocket]\nclose = \"rude\"", "2:9: [websocket] close: \"rude\" is none of `abrupt`, `clean`"),
+    ("[log]\nformat = \"xml\"", "2:10: [log] format: \"xml\" is none of `json`, `text`"),
+    ("[log]\nlevel = \"inof\"", "2:9: [log] level: \"inof\" does not set a log level; did you mean `info`?"),
+    ("[log]\nlevel = \"jellypin=loud\"", "2:9: [log] level: \"jellypin=loud\" does not set a log level; write `info`, or `jellypin::health=debug,info`"),
+    ("[log]\naccess = \"\"", "2:10: [log] access: an empty path"),
+];
+
+struct Variables(HashMap<&'static str, &'static str>);
+
+impl Environment for Variables {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|value| (*value).to_owned())
+    }
+}
+
+const SECRET: &str = "hunter2-hunter2-hunter2";
+
+fn read(text: &str) -> Result<app::Config, Error> {
+    let variables = [("GOOD", SECRET), ("EMPTY", "\n"), ("SHORT", "fifteen bytes..\r\n")];
+    parse(text, Path::new("/etc/jellypin/jellypin.toml"), &Variables(HashMap::from(variables)))
+}
+
+fn whole(text: &str) -> String {
+    let listen = if text.contains("[listen") { "" } else { "\n[listen]\nhttp = \"0.0.0.0:8096\"" };
+    let pools = if text.contains("pools") { "" } else { "\n[pools.main.pods]\na = \"http://h:8096\"" };
+    format!("{text}{listen}{pools}\n")
+}
+
+fn refusal(text: &str) -> String {
+    read(text).expect_err(text).to_string()
+}
+
+#[test]
+fn each_broken_file_is_refused_with_its_place_and_problem() {
+    let wrong: Vec<String> = BROKEN
+        .iter()
+        .filter_map(|(text, expected)| {
+            let said = match read(&whole(text)) {
+                Ok(_) => "accepted".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let first = said.lines().next().unwrap_or_default();
+            (first != format!("jellypin.toml:{expected}"))
+                .then(|| format!("{text}\n  expected {expected}\n  said     {first}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(read(&whole("")).is_ok(), "what is put behind a text must not be what is refused");
+}
+
+#[test]
+fn the_source_line_is_shown_up_to_the_place() {
+    assert_eq!(
+        refusal("[health]\n\tintervall = \"1s\" # slower"),
+        "jellypin.toml:2:2: [health] intervall: unknown key; did you mean `interval`?\n \
+         2 | \tintervall\n   | \t^^^^^^^^^"
+    );
+    assert_eq!(
+        refusal("log = { level = \"info\", format = \"xml\" }"),
+        "jellypin.toml:1:34: [log] format: \"xml\" is none of `json`, `text`\n \
+         1 | log = { level = \"info\", format = \"xml\"\n   |                                  ^^^^^"
+    );
+}
+
+#[test]
+fn no_error_tells_a_secret() {
+    let misplaced = [
+        "[affinity]\nkeys = 'S'",
+        "[affinity]\nkey = 'S'",
+        "[affinity]\nkeys = ['S', 1]",
+        "[affinity]\nkeys = ['S', 'short']",
+        "[affinity]\nkeys = ['S', 'S]",
+        "[affinity]\nkeys = [\n  'hunter2',\n]",
+        "[affinity]\nkeys = [\n  '''S\n''', 'short']",
+        "[affinity]\nkeys = [\n  S,\n]",
+        "[affinity]\nkeys = { 'S' = 1 }",
+        "[affinity]\nkeys = ['S']\nkeys = ['S']",
+        "affinity = 'S'",
+        "affinity = { keys = ['S'], cookie = { nam = 1 } }",
+        "affinity = { keys = ['S'], cookies = 1 }",
+        "affinity = { keys = ['S'], cookie = 'S' }",
+        "afinity = { keys = ['S'] }",
+        "keys = ['S']",
+        "[listen]\nkeys = ['S']",
+        "[pools.main.pods]\na = 'http://me:S@h'",
+        "[pools.main.pods]\na = 'https://me:S@h'",
+        "[pools.main.pods]\na = 'me:S@h'",
+        "[pools.main.pods]\na = 'http://me:x/S@h'",
+        "[pools.main]\npods = { a = 'http://me:S@h', b = 1 }",
+    ];
+    for text in misplaced {
+        let said = refusal(&whole(&text.replace('S', SECRET)));
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Neither does one edit after another of a sound file, and none makes the reader panic.
+    #[test]
+    fn no_edit_makes_an_error_tell_a_secret(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize, "[ü\\[\\]{}=.,#'\"a1\r\n \t]{0,3}"), 1..4),
+    ) {
+        let text = "# é\naffinity = { keys = ['S', \"S\"], cookie = { path = '/' } }\n\
+            [health]\nrise = 1\n[pools.main.pods]\na = 'http://h'\n[listen]\nhttp = '[::]:80'\n";
+        let mut text: Vec<char> = text.replace('S', SECRET).chars().collect();
+        for (index, removed, inserted) in edits {
+            let start = index.index(text.len());
+            text.splice(start..(start + removed).min(text.len()), inserted.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(error) = read(&text) {
+            prop_assert!(!error.to_string().contains("hunter2"), "{text}\n{error}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_read_without_its_newline_and_an_inline_one_is_warned_of() {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&written);
+    let log = tracing_subscriber::fmt().with_writer(move || Log(Arc::clone(&writer))).finish();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("key"), format!("{SECRET}\r\n")).expect("the key's file");
+    let file = folder.path().join("jellypin.toml");
+    let text = format!("[affinity]\nkeys = [{{ file = 'key' }}, {{ env = 'GOOD' }}, '{SECRET}-inline']");
+    std::fs::write(&file, whole(&text)).expect("the configuration's file");
+
+    let config = tracing::subscriber::with_default(log, || load(&file, &Variables(HashMap::from([("GOOD", SECRET)]))));
+
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    let keys: Vec<_> = config.affinity.keys.iter().map(|key| String::from_utf8_lossy(key.bytes())).collect();
+    assert_eq!(keys, [SECRET, SECRET, &format!("{SECRET}-inline")]);
+    let log = String::from_utf8_lossy(&written.lock()).into_owned();
+    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    assert!(log.contains("stands in the configuration file") && !log.contains("hunter2"), "{log}");
+}
+
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("jellypin.toml");
+    let said = || load(&file, &Variables(HashMap::new())).expect_err("no configuration").to_string();
+    assert_eq!(said(), format!("{}: cannot be read: No such file or directory (os error 2)", file.display()));
+    std::fs::write(&file, b"[log]\n# \xff").expect("the configuration's file");
+    assert_eq!(said(), "jellypin.toml:2:3: not UTF-8");
+}
+
+#[test]
+fn what_is_written_is_what_the_rooms_get() {
+    let text = r#"
+        listen = { http = ["[::]:80", "127.0.0.1:0", "127.0.0.1:0"], trusted_proxies = ["10.1.2.3/8", "192.0.2.1"] }
+        admin.listen = "off"
+        log = { access = "access.log", level = "jellypin::health=debug,warn" }
+        [pools.b]
+        base_path = "/jf/"
+        dns = { name = "Pods.example.", port = 8096 }
+        [pools.a.pods]
+        two = "HTTP://[::1]"
+        one = { url = "http://Pod_1:8096/" }
+        [[routes]]
+        host = "*.Example.org"
+        pool = "b"
+        [[routes]]
+        path = "/x/"
+        pool = "a"
+    "#;
+    let config = read(text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.listen.http.len(), 3, "port 0 may be asked for more than once");
+    assert_eq!(format!("{:?}", config.forward.trusted), "[10.0.0.0/8, 192.0.2.1/32]");
+    assert_eq!(config.admin.listen, None);
+    assert_eq!(format!("{:?}", config.observe.access), "File(\"/etc/jellypin/access.log\")");
+    let pods: Vec<_> = config.pools[0].pods.iter().map(|pod| (pod.name.as_str(), pod.authority.as_str())).collect();
+    assert_eq!(pods, [("one", "pod_1:8096"), ("two", "[::1]:80")]);
+    assert_eq!((config.pools[1].name.as_str(), config.pools[1].base_path.as_str()), ("b", "/jf"));
+    assert_eq!(config.pools[1].dns.as_ref().map(|dns| dns.name.as_str()), Some("pods.example"));
+    let routes: Vec<_> = config.route.routes.iter().map(|r| (r.host.as_deref(), &*r.path, &*r.pool)).collect();
+    assert_eq!(routes, [(Some("*.example.org"), "/", "b"), (None, "/x", "a")]);
+}

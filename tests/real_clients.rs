@@ -1,0 +1,104 @@
+//! Real clients, which nobody of this project wrote, work through the proxy, and each stays on one of three pods.
+//!
+//! `tests/install` installs them; `tests/clients/README.md` says what each does.
+
+#[path = "clients/client.rs"]
+mod client;
+#[path = "clients/landing.rs"]
+mod landing;
+#[path = "clients/world.rs"]
+mod world;
+
+use client::{AIOJELLYFIN, APICLIENT_PYTHON, CHROMIUM, Client, MPV, MPV_SHIM, SDK};
+use jellyfin_sim::Generation;
+use landing::Landing;
+use tokio::task::block_in_place;
+use world::World;
+
+/// Keeps cookies for some of its calls only, names itself by header, erases its token at the first 401.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apiclient_python() {
+    let landing = stays_on_one_pod(APICLIENT_PYTHON, Generation::V12).await;
+    must_have(&landing, &["GET /socket", "GET /system/info", "POST /Sessions/Playing/Progress"]);
+}
+
+/// Without cookies, because its server's name is an address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aiojellyfin_by_address() {
+    let landing = stays_on_one_pod(AIOJELLYFIN, Generation::V12).await;
+    must_have(&landing, &["GET /Items", "POST /Sessions/Playing/Progress"]);
+}
+
+/// The same library with cookies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aiojellyfin_by_name() {
+    let mut world = World::start(Generation::V12).await;
+    world.url = world.url.replace("127.0.0.1", "localhost");
+    let landing = tell(world, AIOJELLYFIN).await;
+    must_have(&landing, &["GET /Items", "POST /Sessions/Playing/Progress"]);
+}
+
+/// The API client and the player have nothing in common but what stands in the address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mpv() {
+    let landing = stays_on_one_pod(MPV, Generation::V12).await;
+    must_have(&landing, &["/stream", "/master.m3u8", "/main.m3u8", "/hls1/main/", "DELETE /Videos/ActiveEncodings"]);
+}
+
+/// A whole application; its player's requests bear a token and no DeviceId.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mpv_shim() {
+    let landing = stays_on_one_pod(MPV_SHIM, Generation::V12).await;
+    must_have(&landing, &["GET /socket", "/stream", "/Playing/Seek"]);
+}
+
+/// No cookie at all, and nothing but the token on the socket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sdk() {
+    let landing = stays_on_one_pod(SDK, Generation::V12).await;
+    must_have(&landing, &["GET /socket", "GET /System/Info", "POST /Sessions/Playing/Progress"]);
+}
+
+/// The one client that keeps the cookie and sends it with everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chromium() {
+    let landing = stays_on_one_pod(CHROMIUM, Generation::V12).await;
+    must_have(&landing, &["GET /socket", "/hls1/main/", "GET /System/Info", "POST /Sessions/Playing/Progress"]);
+}
+
+/// As jellyfin-web 10.11 does it: the token of the socket is called `api_key`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chromium_with_10_11() {
+    let landing = stays_on_one_pod(CHROMIUM, Generation::V10_11).await;
+    must_have(&landing, &["GET /socket", "/hls1/main/"]);
+}
+
+/// The stories can fail: where connections are dealt out to the pods in turn, a client meets a pod that does not know it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_affinity_a_client_fails() {
+    let world = World::without_affinity().await;
+    let report = block_in_place(|| APICLIENT_PYTHON.run(&world.url, &[]));
+    assert!(report.failed().is_some_and(|why| why.starts_with("validate the token")), "{report:?}");
+}
+
+async fn stays_on_one_pod(client: Client, generation: Generation) -> Landing {
+    tell(World::start(generation).await, client).await
+}
+
+/// The client's whole story; every step must work and every token must have reached one pod.
+async fn tell(world: World, client: Client) -> Landing {
+    block_in_place(|| client.run(&world.url, &[])).must_have_worked();
+    let landing = Landing::of(&world.pods);
+    landing.must_be_one_pod_a_token();
+    world.end().await;
+    landing
+}
+
+/// What was looked at held the requests that matter.
+#[track_caller]
+fn must_have(landing: &Landing, requests: &[&str]) {
+    for wanted in requests {
+        let any = landing.requests().any(|request| request.contains(wanted));
+        assert!(any, "no request with a token had {wanted}: {:#?}", landing.requests().collect::<Vec<_>>());
+    }
+}

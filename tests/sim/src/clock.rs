@@ -1,0 +1,54 @@
+//! Times as Jellyfin writes them: UTC with seven digits of a second.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Now.
+pub(crate) fn now() -> String {
+    written(SystemTime::now())
+}
+
+/// A moment from now.
+pub(crate) fn after(delay: Duration) -> String {
+    written(SystemTime::now() + delay)
+}
+
+/// One tick of .NET is 100 ns.
+fn written(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let days = since.as_secs() / 86_400;
+    let (year, month, day) = civil(days);
+    let seconds = since.as_secs() % 86_400;
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:07}Z",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        since.subsec_nanos() / 100
+    )
+}
+
+/// Year, month and day of a day counted from 1970-01-01, by Howard Hinnant's `civil_from_days`.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_dotnet_writes_it() {
+        let time = UNIX_EPOCH + Duration::new(1_709_210_096, 123_456_700);
+        assert_eq!(written(time), "2024-02-29T12:34:56.1234567Z");
+        assert_eq!(written(UNIX_EPOCH), "1970-01-01T00:00:00.0000000Z");
+    }
+}

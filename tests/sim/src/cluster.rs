@@ -1,0 +1,97 @@
+//! What all pods of a cluster share: the users, the API keys and the token rows of one database.
+//!
+//! In memory for pods of one process, or in a directory for pods of several. A pod reads users and API keys here at each
+//! request; token rows it loads once at its start, as Jellyfin does.
+
+mod database;
+mod file;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use database::{Database, DeviceRow, Stored, User};
+
+use crate::identifiers::guid_of;
+use file::DatabaseFile;
+
+/// The shared database; clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    database: Mutex<Database>,
+    file: Option<DatabaseFile>,
+}
+
+impl Cluster {
+    /// A database in memory with the users alice, bob, root (administrator) and user0 to user999.
+    ///
+    /// Passwords: `alice-pw`, `bob-pw`, `root-pw`, and `pw` for the numbered ones.
+    pub fn new() -> Cluster {
+        Cluster { shared: Arc::new(Shared { database: Mutex::new(Database::fresh()), file: None }) }
+    }
+
+    /// The database kept in `dir`, made there if it is missing; processes that open the same directory share it.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, read or written, or holds something else.
+    pub fn open(dir: &Path) -> io::Result<Cluster> {
+        let file = DatabaseFile::open(dir)?;
+        let mut database = Database::default();
+        file.change(&mut database, |_| ())?;
+        Ok(Cluster { shared: Arc::new(Shared { database: Mutex::new(database), file: Some(file) }) })
+    }
+
+    /// The API key that every pod accepts, 32 hex.
+    pub fn api_key(&self) -> String {
+        self.read(|database| database.api_keys.first().map(|key| key.token.clone()).unwrap_or_default())
+    }
+
+    /// The id of a user, 32 hex.
+    pub fn user_id(&self, name: &str) -> Option<String> {
+        self.read(|database| database.user_by_name(name).map(|user| user.id.clone()))
+    }
+
+    /// Every access token that has a row, in the order of minting.
+    pub fn tokens(&self) -> Vec<String> {
+        self.read(|database| database.devices.iter().map(|row| row.token.clone()).collect())
+    }
+
+    /// Looks at the database as it is now.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Database) -> T) -> T {
+        let mut database = self.shared.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &self.shared.file {
+            // An unreadable file leaves what was read last: a pod goes on with what its own memory holds.
+            let _ = file.refresh(&mut database);
+        }
+        look(&database)
+    }
+
+    /// Changes the database.
+    pub(crate) fn change<T>(&self, how: impl FnOnce(&mut Database) -> T) -> T {
+        let mut database = self.shared.database.lock().unwrap_or_else(PoisonError::into_inner);
+        match &self.shared.file {
+            None => how(&mut database),
+            Some(file) => match file.change(&mut database, how) {
+                Ok(result) => result,
+                // Losing a row silently would make a test lie.
+                Err(error) => panic!("the cluster's directory cannot be written: {error}"),
+            },
+        }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Cluster::new()
+    }
+}
+
+/// The id that a name has in every cluster, so that processes and runs agree.
+fn id_of_name(kind: &str, name: &str) -> String {
+    guid_of(&format!("jellyfin-sim {kind} {name}"))
+}

@@ -1,0 +1,127 @@
+//! The tables of the shared database.
+
+use serde::{Deserialize, Serialize};
+
+use super::id_of_name;
+use crate::identifiers::random_guid;
+
+/// All tables.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Database {
+    pub(crate) users: Vec<User>,
+    pub(crate) devices: Vec<DeviceRow>,
+    pub(crate) api_keys: Vec<ApiKey>,
+    pub(crate) next_row: u64,
+}
+
+/// A user and his password.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct User {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) password: String,
+    pub(crate) administrator: bool,
+    pub(crate) disabled: bool,
+    pub(crate) invalid_log_ins: u32,
+    pub(crate) last_log_in: Option<String>,
+}
+
+/// One row of the `Devices` table: a token and the device it was minted for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceRow {
+    pub(crate) row: u64,
+    pub(crate) token: String,
+    pub(crate) user_id: String,
+    pub(crate) client: String,
+    pub(crate) version: String,
+    pub(crate) device: String,
+    pub(crate) device_id: String,
+}
+
+/// An API key and the name of the application it was made for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ApiKey {
+    pub(crate) token: String,
+    pub(crate) app: String,
+}
+
+/// Whether a row was there to be changed; a pod may remember rows that another pod has deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Yes,
+    Gone,
+}
+
+impl Database {
+    /// The tables of a new cluster.
+    pub(super) fn fresh() -> Database {
+        let mut database = Database { next_row: 1, ..Database::default() };
+        for (name, administrator) in [("alice", false), ("bob", false), ("root", true)] {
+            database.users.push(User::new(name, &format!("{name}-pw"), administrator));
+        }
+        for number in 0..1000 {
+            database.users.push(User::new(&format!("user{number}"), "pw", false));
+        }
+        database.api_keys.push(ApiKey { token: random_guid(), app: "jellyfin-sim".to_owned() });
+        database
+    }
+
+    pub(crate) fn user(&self, id: &str) -> Option<&User> {
+        self.users.iter().find(|user| user.id == id)
+    }
+
+    pub(crate) fn user_mut(&mut self, id: &str) -> Option<&mut User> {
+        self.users.iter_mut().find(|user| user.id == id)
+    }
+
+    /// Names are compared without regard to case, as Jellyfin does.
+    pub(crate) fn user_by_name(&self, name: &str) -> Option<&User> {
+        self.users.iter().find(|user| user.name.eq_ignore_ascii_case(name))
+    }
+
+    pub(crate) fn api_key(&self, token: &str) -> Option<&ApiKey> {
+        self.api_keys.iter().find(|key| key.token == token)
+    }
+
+    pub(crate) fn add_api_key(&mut self, token: String, app: String) {
+        self.api_keys.push(ApiKey { token, app });
+    }
+
+    /// Adds a row and gives it its number.
+    pub(crate) fn insert(&mut self, mut row: DeviceRow) -> DeviceRow {
+        row.row = self.next_row;
+        self.next_row += 1;
+        self.devices.push(row.clone());
+        row
+    }
+
+    pub(crate) fn delete(&mut self, row: u64) -> Stored {
+        let before = self.devices.len();
+        self.devices.retain(|device| device.row != row);
+        if self.devices.len() < before { Stored::Yes } else { Stored::Gone }
+    }
+
+    pub(crate) fn update(&mut self, row: &DeviceRow) -> Stored {
+        match self.devices.iter_mut().find(|device| device.row == row.row) {
+            Some(device) => {
+                *device = row.clone();
+                Stored::Yes
+            }
+            None => Stored::Gone,
+        }
+    }
+}
+
+impl User {
+    pub(crate) fn new(name: &str, password: &str, administrator: bool) -> User {
+        User {
+            id: id_of_name("user", name),
+            name: name.to_owned(),
+            password: password.to_owned(),
+            administrator,
+            disabled: false,
+            invalid_log_ins: 0,
+            last_log_in: None,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The endpoints, one file for each of Jellyfin's concerns.
+
+pub(crate) mod activity;
+pub(crate) mod api_keys;
+pub(crate) mod devices;
+pub(crate) mod downloads;
+pub(crate) mod hls;
+pub(crate) mod images;
+pub(crate) mod items;
+pub(crate) mod live_tv;
+pub(crate) mod playback;
+pub(crate) mod remote;
+pub(crate) mod reports;
+pub(crate) mod sessions;
+pub(crate) mod system;
+pub(crate) mod users;
+pub(crate) mod web;

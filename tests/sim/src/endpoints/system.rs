@@ -1,0 +1,86 @@
+//! The server about itself: health, information, time, logs, and the bit-rate test.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::json;
+
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::{clock, dto};
+
+/// `/health`, by any method.
+pub(crate) fn health(call: &Call) -> Answer {
+    let controls = &call.life().shared.controls;
+    if controls.database_down() {
+        health_of("Unhealthy", StatusCode::SERVICE_UNAVAILABLE)
+    } else if controls.degraded() {
+        health_of("Degraded", StatusCode::OK)
+    } else {
+        health_of("Healthy", StatusCode::OK)
+    }
+}
+
+/// A verdict of the health checks.
+pub(crate) fn health_of(word: &'static str, status: StatusCode) -> Answer {
+    Answer::text(status, "text/plain", word)
+        .with("cache-control", "no-store, no-cache")
+        .with("expires", "Thu, 01 Jan 1970 00:00:00 GMT")
+        .with("pragma", "no-cache")
+}
+
+pub(crate) fn ping(_: &Call) -> Answer {
+    Answer::json(&json!("Jellyfin Server"))
+}
+
+pub(crate) fn public_info(call: &Call) -> Answer {
+    Answer::json(&dto::public_info(&call.life().shared))
+}
+
+pub(crate) fn info(call: &Call) -> Answer {
+    Answer::json(&dto::info(&call.life().shared))
+}
+
+/// Where the server thinks the client is; with `known_proxies` it shows what `X-Forwarded-For` came to.
+pub(crate) fn endpoint(call: &Call) -> Answer {
+    let local = call.remote().parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    Answer::json(&json!({"IsLocal": local, "IsInNetwork": local}))
+}
+
+pub(crate) fn configuration(call: &Call) -> Answer {
+    Answer::json(&json!({
+        "ServerName": "Home",
+        "IsStartupWizardCompleted": true,
+        "QuickConnectAvailable": call.settings().quick_connect,
+        "EnableLegacyAuthorization": call.settings().legacy_authorization,
+    }))
+}
+
+pub(crate) fn utc_time(_: &Call) -> Answer {
+    Answer::json(&json!({"RequestReceptionTime": clock::now(), "ResponseTransmissionTime": clock::now()}))
+}
+
+pub(crate) fn branding(_: &Call) -> Answer {
+    Answer::json(&json!({"SplashscreenEnabled": false}))
+}
+
+pub(crate) fn logs(call: &Call) -> Answer {
+    let name = format!("log_{}.log", call.settings().name);
+    Answer::json(&json!([{"DateCreated": clock::now(), "DateModified": clock::now(), "Size": 1, "Name": name}]))
+}
+
+pub(crate) fn client_log(call: &Call) -> Answer {
+    let Some(client) = call.client() else {
+        return Answer::error(StatusCode::BAD_REQUEST);
+    };
+    Answer::json(&json!({"FileName": format!("upload_{}_{}_{}.log", client.client, client.version, call.body.len())}))
+}
+
+/// `size` bytes, 1 to 100,000,000, by default 102,400.
+pub(crate) fn bitrate_test(call: &Call) -> Answer {
+    let size = call.query.number("size").unwrap_or(102_400);
+    if !(1..=100_000_000).contains(&size) {
+        return Answer::problem(StatusCode::BAD_REQUEST);
+    }
+    let size = usize::try_from(size).unwrap_or_default();
+    Answer::sized("application/octet-stream", Bytes::from(vec![0x5a; size]))
+}

@@ -1,0 +1,209 @@
+//! Users: log-in, the users' own data, and what ends their tokens.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::answer::Answer;
+use crate::call::{Call, property};
+use crate::clock;
+use crate::cluster::User;
+use crate::devices::{Client, Ended};
+use crate::dto;
+use crate::generation::Generation;
+use crate::identifiers::plain;
+
+/// `POST /Users/AuthenticateByName`.
+pub(crate) fn log_in(call: &Call) -> Answer {
+    let text = |name| call.property(name).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+    let user = call.life().shared.cluster.read(|database| database.user_by_name(&text("Username")).cloned());
+    log_in_as(call, user, &text("Pw"))
+}
+
+/// `POST /Users/{id}/Authenticate?pw=`.
+pub(crate) fn log_in_by_id(call: &Call) -> Answer {
+    let user = call.life().shared.cluster.read(|database| database.user(&call.guid(0)).cloned());
+    if user.is_none() {
+        return Answer::json_with(StatusCode::NOT_FOUND, &json!("User not found"));
+    }
+    log_in_as(call, user, &call.query.get("pw").unwrap_or_default())
+}
+
+fn log_in_as(call: &Call, user: Option<User>, password: &str) -> Answer {
+    let cluster = &call.life().shared.cluster;
+    let Some(client) = Client::of(&call.given) else {
+        return Answer::error(StatusCode::BAD_REQUEST);
+    };
+    let Some(user) = user else {
+        return Answer::error(StatusCode::UNAUTHORIZED);
+    };
+    if user.password != password {
+        cluster.change(|database| {
+            if let Some(user) = database.user_mut(&user.id) {
+                user.invalid_log_ins += 1;
+            }
+        });
+        return Answer::error(StatusCode::UNAUTHORIZED);
+    }
+    if user.disabled {
+        return Answer::error(StatusCode::FORBIDDEN);
+    }
+    let note = |how: fn(&mut User)| cluster.change(|database| database.user_mut(&user.id).map(how));
+    note(|user| user.last_log_in = Some(clock::now()));
+    let result = new_session(call, &user.id, &client, &call.remote());
+    // The answer still shows the failures before it.
+    note(|user| user.invalid_log_ins = 0);
+    Answer::json(&result)
+}
+
+/// `AuthenticateDirect`: ends the device's older tokens that this pod knows, mints a new one and makes the session. Gives
+/// the `AuthenticationResult`.
+pub(crate) fn new_session(call: &Call, user_id: &str, client: &Client, remote: &str) -> Value {
+    let cluster = &call.life().shared.cluster;
+    let settings = call.settings();
+    let mut guard = call.life().memory();
+    let memory = &mut *guard;
+    let old = memory.devices.find(|row| row.device_id == client.device_id && row.user_id == user_id);
+    if !old.is_empty() {
+        // A row that another pod has deleted does not keep 10.11 from minting: it catches the exception here.
+        memory.devices.end(cluster, &old, Generation::V12);
+        for session in memory.sessions.end_device(&client.device_id) {
+            memory.sync_play.session_ended(&memory.sessions, &session);
+        }
+    }
+    let row = memory.devices.create(cluster, user_id, client);
+    let user = cluster.read(|database| database.user(user_id).cloned());
+    let Some(user) = user else {
+        return Value::Null;
+    };
+    let capabilities = memory.capabilities.get(&client.device_id).cloned();
+    let session = memory.sessions.touch((&user.id, &user.name), client, remote, capabilities);
+    let session = session.dto(settings, |_, _| None);
+    json!({
+        "User": dto::user(&user, &settings.server_id),
+        "SessionInfo": session,
+        "AccessToken": row.token,
+        "ServerId": settings.server_id,
+    })
+}
+
+pub(crate) fn me(call: &Call) -> Answer {
+    match call.user() {
+        Some(user) => Answer::json(&dto::user(user, &call.settings().server_id)),
+        None => Answer::error(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// Nobody is shown on the log-in page: every user is hidden.
+pub(crate) fn public(_: &Call) -> Answer {
+    Answer::json(&json!([]))
+}
+
+pub(crate) fn list(call: &Call) -> Answer {
+    let users = call.life().shared.cluster.read(|database| database.users.clone());
+    Answer::json(&users.iter().map(|user| dto::user(user, &call.settings().server_id)).collect())
+}
+
+pub(crate) fn one(call: &Call) -> Answer {
+    match call.life().shared.cluster.read(|database| database.user(&call.guid(0)).cloned()) {
+        Some(user) => Answer::json(&dto::user(&user, &call.settings().server_id)),
+        None => Answer::json_with(StatusCode::NOT_FOUND, &json!("User not found")),
+    }
+}
+
+/// `POST /Users/New`.
+pub(crate) fn create(call: &Call) -> Answer {
+    let text = |name| call.property(name).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+    let name = text("Name");
+    let user = call.life().shared.cluster.change(|database| {
+        if name.is_empty() || database.user_by_name(&name).is_some() {
+            return None;
+        }
+        let user = User::new(&name, &text("Password"), false);
+        database.users.push(user.clone());
+        Some(user)
+    });
+    match user {
+        Some(user) => Answer::json(&dto::user(&user, &call.settings().server_id)),
+        None => Answer::error(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// `DELETE /Users/{id}`: the user, and the tokens that this pod knows.
+pub(crate) fn delete(call: &Call) -> Answer {
+    let id = call.guid(0);
+    let there = call.life().shared.cluster.change(|database| {
+        let before = database.users.len();
+        database.users.retain(|user| user.id != id);
+        database.users.len() < before
+    });
+    if !there {
+        return Answer::problem(StatusCode::NOT_FOUND);
+    }
+    answer_of(end_tokens(call, &id, None))
+}
+
+/// `POST /Users/Password?userId=` and `POST /Users/{id}/Password`: every other token of the user that this pod knows ends.
+pub(crate) fn change_password(call: &Call) -> Answer {
+    let named = call.captured.first().cloned().or_else(|| call.query.get("userId"));
+    let own = call.user().map(|user| user.id.clone());
+    let Some(id) = named.and_then(|id| plain(&id)).or_else(|| own.clone()) else {
+        return Answer::error(StatusCode::BAD_REQUEST);
+    };
+    let is_own = own.as_ref() == Some(&id);
+    if !is_own && !call.is_administrator() {
+        return Answer::json_with(StatusCode::FORBIDDEN, &json!("User is not allowed to update the password."));
+    }
+    let text = |name| call.property(name).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+    let right = call.life().shared.cluster.change(|database| {
+        let user = database.user_mut(&id)?;
+        let right = user.password == text("CurrentPw") || (!is_own && call.is_administrator());
+        if right {
+            user.password = text("NewPw");
+        }
+        Some(right)
+    });
+    match right {
+        None => Answer::json_with(StatusCode::NOT_FOUND, &json!("User not found")),
+        Some(false) => Answer::json_with(StatusCode::FORBIDDEN, &json!("Invalid user or password entered.")),
+        Some(true) => answer_of(end_tokens(call, &id, call.given.token.as_deref())),
+    }
+}
+
+/// `POST /Users/{id}/Policy`: a user who is newly disabled loses the tokens that this pod knows.
+pub(crate) fn change_policy(call: &Call) -> Answer {
+    let id = call.guid(0);
+    let disable = property(&call.json(), "IsDisabled").is_some_and(|value| value == true);
+    let newly = call.life().shared.cluster.change(|database| {
+        let user = database.user_mut(&id)?;
+        Some(disable && !std::mem::replace(&mut user.disabled, disable))
+    });
+    match newly {
+        None => Answer::problem(StatusCode::NOT_FOUND),
+        Some(false) => Answer::no_content(),
+        Some(true) => answer_of(end_tokens(call, &id, None)),
+    }
+}
+
+fn end_tokens(call: &Call, user_id: &str, but: Option<&str>) -> Ended {
+    let mut guard = call.life().memory();
+    let memory = &mut *guard;
+    let rows = memory.devices.find(|row| row.user_id == user_id && Some(row.token.as_str()) != but);
+    let ended = memory.devices.end(&call.life().shared.cluster, &rows, call.settings().generation);
+    for row in rows {
+        for session in memory.sessions.end_device(&row.device_id) {
+            memory.sync_play.session_ended(&memory.sessions, &session);
+        }
+    }
+    ended
+}
+
+fn answer_of(ended: Ended) -> Answer {
+    match ended {
+        Ended::Cleanly => Answer::no_content(),
+        Ended::WithError => Answer::error(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+pub(crate) fn forgot_password(_: &Call) -> Answer {
+    Answer::json(&json!({"Action": "ContactAdmin"}))
+}

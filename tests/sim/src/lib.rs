@@ -1,0 +1,42 @@
+//! A simulated Jellyfin pod for the tests of jellypin: strict where the real server is, with controls to break it.
+//!
+//! It answers on the wire as Jellyfin 12.0 or 10.11 was recorded to answer and shares no type with the proxy. A
+//! [`Cluster`] is what the pods have in common (users, API keys, token rows); a [`Pod`] is one server, with its tokens,
+//! sessions, transcodes, codes and groups in its own memory.
+
+mod answer;
+mod authorization;
+mod call;
+mod clock;
+mod cluster;
+mod devices;
+mod dto;
+mod endpoints;
+mod files;
+mod generation;
+mod identifiers;
+mod library;
+mod live_streams;
+mod memory;
+mod not_jellyfin;
+mod pod;
+mod query;
+mod quick_connect;
+mod ranges;
+mod routes;
+mod seen;
+mod service;
+mod sessions;
+mod setup_server;
+mod socket;
+mod start_up;
+mod sync_play;
+mod transcoding;
+
+pub use cluster::Cluster;
+pub use generation::Generation;
+pub use identifiers::session_id;
+pub use library::{BULK, CHANNEL, FILM, bulk_bytes};
+pub use pod::{Pod, PodBuilder};
+pub use seen::Seen;
+pub use start_up::{PhaseLengths, StartUp};

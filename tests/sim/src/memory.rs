@@ -1,0 +1,25 @@
+//! What one process of a pod holds in its own memory, and loses with its end.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::devices::Devices;
+use crate::live_streams::LiveStreams;
+use crate::quick_connect::QuickConnect;
+use crate::sessions::Sessions;
+use crate::sync_play::SyncPlay;
+use crate::transcoding::Jobs;
+
+/// The memory of a process.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) devices: Devices,
+    pub(crate) sessions: Sessions,
+    /// The capabilities that a device posted, kept over the end of its session.
+    pub(crate) capabilities: HashMap<String, Value>,
+    pub(crate) jobs: Jobs,
+    pub(crate) live_streams: LiveStreams,
+    pub(crate) quick_connect: QuickConnect,
+    pub(crate) sync_play: SyncPlay,
+}

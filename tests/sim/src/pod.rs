@@ -1,0 +1,278 @@
+//! A pod in the hands of a test: started, broken, killed, started again, and asked what it saw.
+
+mod builder;
+mod controls;
+mod door;
+mod life;
+mod wire;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+pub use builder::PodBuilder;
+pub(crate) use builder::Settings;
+pub(crate) use controls::Controls;
+pub(crate) use life::{Connection, Life};
+pub(crate) use wire::Cut;
+
+use crate::cluster::Cluster;
+use crate::seen::{Record, Seen};
+use crate::start_up::Phase;
+use door::Door;
+use wire::Frost;
+
+/// How long [`Pod::until`] waits before it gives up.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long it waits for news before it looks again all the same.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A simulated pod; dropping it stops it.
+#[derive(Debug)]
+pub struct Pod {
+    shared: Arc<Shared>,
+    life: Mutex<Option<Arc<Life>>>,
+    runtime: Handle,
+}
+
+/// What outlives the pod's processes.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) cluster: Cluster,
+    pub(crate) controls: Controls,
+    record: Mutex<Record>,
+    changed: Notify,
+    frost: Arc<Frost>,
+    door: Door,
+}
+
+impl Pod {
+    /// Begins the description of a pod of `cluster`.
+    pub fn builder(cluster: &Cluster) -> PodBuilder {
+        PodBuilder::new(cluster)
+    }
+
+    fn start(cluster: Cluster, settings: Settings, address: SocketAddr) -> io::Result<Pod> {
+        let shared = Arc::new(Shared {
+            settings,
+            cluster,
+            controls: Controls::new(),
+            record: Mutex::default(),
+            changed: Notify::new(),
+            frost: Arc::default(),
+            door: Door::new(address)?,
+        });
+        let life = Life::begin(&shared)?;
+        Ok(Pod { shared, life: Mutex::new(Some(life)), runtime: Handle::current() })
+    }
+
+    /// The pod's name.
+    pub fn name(&self) -> &str {
+        &self.shared.settings.name
+    }
+
+    /// Where the pod listens; the port stays the same over [`Pod::kill`] and [`Pod::start_again`].
+    pub fn address(&self) -> SocketAddr {
+        self.shared.door.address()
+    }
+
+    /// The server id that the pod reports.
+    pub fn server_id(&self) -> &str {
+        &self.shared.settings.server_id
+    }
+
+    /// The cluster that the pod belongs to.
+    pub fn cluster(&self) -> &Cluster {
+        &self.shared.cluster
+    }
+
+    /// Ends the process as SIGKILL does: connections are refused, existing ones reset, the memory is lost.
+    pub async fn kill(&self) {
+        let life = self.life().take();
+        if let Some(life) = life {
+            life.kill().await;
+        }
+        self.shared.frost.set(false);
+    }
+
+    /// Ends the process as SIGTERM does: sockets are told and closed with 1000, then it is gone.
+    pub async fn stop(&self) {
+        let life = self.life().clone();
+        if let Some(life) = life {
+            life.stop().await;
+        }
+        self.life().take();
+        self.shared.frost.set(false);
+    }
+
+    /// Starts a new process on the same port, which loads the token rows anew.
+    ///
+    /// # Errors
+    /// When the pod runs, or the port cannot be opened.
+    pub async fn start_again(&self) -> io::Result<()> {
+        let mut life = self.life();
+        if life.is_some() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the pod runs"));
+        }
+        *life = Some(Life::begin(&self.shared)?);
+        drop(life);
+        self.shared.tell();
+        Ok(())
+    }
+
+    /// Whether a process runs, ready or not.
+    pub fn is_running(&self) -> bool {
+        self.life().is_some()
+    }
+
+    /// Whether the process is past its start.
+    pub fn is_ready(&self) -> bool {
+        self.with_life(|life| life.phase() == Phase::Running).unwrap_or(false)
+    }
+
+    /// On: connections are accepted and kept, and nothing is answered any more, as after SIGSTOP. A kill ends it.
+    pub fn hang(&self, on: bool) {
+        self.shared.frost.set(on);
+    }
+
+    /// On: new connections are refused, existing ones go on.
+    pub fn refuse(&self, on: bool) {
+        let _runtime = self.runtime.enter();
+        if let Err(error) = self.shared.door.set_refused(on) {
+            panic!("pod {}: the port cannot be opened again: {error}", self.name());
+        }
+    }
+
+    /// Delays the first byte of every answer but that of `/health`; zero ends it.
+    pub fn slow_first_byte(&self, delay: Duration) {
+        self.shared.controls.set_first_byte_delay(delay);
+    }
+
+    /// Resets the connection after so many bytes of a body; `None` ends it.
+    pub fn cut_bodies_after(&self, bytes: Option<u64>) {
+        self.shared.controls.set_cut(bytes);
+    }
+
+    /// On: `/health` answers 200 `Degraded`.
+    pub fn degrade(&self, on: bool) {
+        self.shared.controls.set_degraded(on);
+    }
+
+    /// On: `/health` answers 503 `Unhealthy`; everything else goes on.
+    pub fn database_down(&self, on: bool) {
+        self.shared.controls.set_database_down(on);
+    }
+
+    /// Every request since the start or the last [`Pod::clear_seen`].
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.record().all()
+    }
+
+    /// Forgets the requests seen so far.
+    pub fn clear_seen(&self) {
+        self.shared.record().clear();
+    }
+
+    /// Whether requests are remembered, by default yes; load tests turn it off.
+    pub fn set_recording(&self, on: bool) {
+        self.shared.record().set_recording(on);
+    }
+
+    /// The WebSockets open now.
+    pub fn open_sockets(&self) -> usize {
+        self.with_life(Life::open_sockets).unwrap_or(0)
+    }
+
+    /// The TCP connections open now, WebSockets among them.
+    pub fn open_connections(&self) -> usize {
+        self.with_life(Life::open_connections).unwrap_or(0)
+    }
+
+    /// Whether the pod's own memory holds the token.
+    pub fn knows_token(&self, token: &str) -> bool {
+        self.with_life(|life| life.memory().devices.knows(token)).unwrap_or(false)
+    }
+
+    /// Waits until `what` holds, looking again whenever something happened to the pod.
+    ///
+    /// # Panics
+    /// After 10 s, naming the line that waited and what the pod saw last.
+    #[track_caller]
+    pub fn until(&self, what: impl Fn(&Pod) -> bool) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            let wait = async {
+                loop {
+                    let changed = self.shared.changed.notified();
+                    tokio::pin!(changed);
+                    changed.as_mut().enable();
+                    if what(self) {
+                        return;
+                    }
+                    // Not every state tells of its change, so a look now and then is kept as well.
+                    let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
+                }
+            };
+            if tokio::time::timeout(DEADLINE, wait).await.is_err() {
+                panic!("pod {} never came to the state waited for at {caller}: {}", self.name(), self.summary());
+            }
+        }
+    }
+
+    fn summary(&self) -> String {
+        let last: Vec<String> = self
+            .seen()
+            .iter()
+            .rev()
+            .take(5)
+            .map(|seen| format!("{} {} -> {}", seen.method, seen.path(), seen.status))
+            .collect();
+        format!(
+            "running {}, ready {}, {} connections, {} sockets, last requests (newest first) {last:?}",
+            self.is_running(),
+            self.is_ready(),
+            self.open_connections(),
+            self.open_sockets(),
+        )
+    }
+
+    fn life(&self) -> MutexGuard<'_, Option<Arc<Life>>> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_life<T>(&self, look: impl FnOnce(&Life) -> T) -> Option<T> {
+        let life = self.life().clone();
+        life.map(|life| look(&life))
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if let Some(life) = self.life().take() {
+            life.abandon();
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets those who wait for a state look again.
+    pub(crate) fn tell(&self) {
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.door.address()
+    }
+}

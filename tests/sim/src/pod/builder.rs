@@ -1,0 +1,182 @@
+//! How a pod is to be: everything that is fixed before it starts.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use super::Pod;
+use crate::cluster::Cluster;
+use crate::generation::Generation;
+use crate::identifiers::guid_of;
+use crate::start_up::StartUp;
+
+/// Describes a pod; [`PodBuilder::start`] starts it.
+#[derive(Clone, Debug)]
+pub struct PodBuilder {
+    cluster: Cluster,
+    listen: Result<SocketAddr, String>,
+    settings: Settings,
+    server_id: Option<String>,
+    legacy_authorization: Option<bool>,
+}
+
+/// What the pod's own code needs to know of its description.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) server_id: String,
+    pub(crate) generation: Generation,
+    pub(crate) base_url: String,
+    pub(crate) start_up: StartUp,
+    pub(crate) legacy_authorization: bool,
+    pub(crate) quick_connect: bool,
+    pub(crate) known_proxies: bool,
+    pub(crate) keep_alive: Duration,
+    pub(crate) stamp_after: Duration,
+    pub(crate) stop_grace: Duration,
+    pub(crate) bulk_size: u64,
+    pub(crate) live_segment_every: Duration,
+    pub(crate) web_client: Option<bool>,
+}
+
+impl Settings {
+    pub(crate) fn has_web_client(&self) -> bool {
+        self.web_client.unwrap_or(self.generation == Generation::V12)
+    }
+}
+
+impl PodBuilder {
+    pub(super) fn new(cluster: &Cluster) -> PodBuilder {
+        PodBuilder {
+            cluster: cluster.clone(),
+            listen: Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            settings: Settings {
+                name: "pod".to_owned(),
+                server_id: String::new(),
+                generation: Generation::default(),
+                base_url: String::new(),
+                start_up: StartUp::default(),
+                legacy_authorization: false,
+                quick_connect: true,
+                known_proxies: false,
+                keep_alive: Duration::from_secs(60),
+                stamp_after: Duration::from_secs(180),
+                stop_grace: Duration::from_millis(500),
+                bulk_size: 10 << 30,
+                live_segment_every: Duration::from_secs(1),
+                web_client: None,
+            },
+            server_id: None,
+            legacy_authorization: None,
+        }
+    }
+
+    /// The pod's name, by default `pod`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// Where to listen, by default a free port of 127.0.0.1.
+    pub fn listen(mut self, address: impl ToSocketAddrs) -> Self {
+        self.listen = match address.to_socket_addrs() {
+            Ok(mut addresses) => addresses.next().ok_or_else(|| "no address to listen on".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        self
+    }
+
+    /// The server id, 32 lower-case hex; by default one made of the name, so that pods differ. Give all pods the same id
+    /// to play a shared `device.txt`.
+    pub fn server_id(mut self, id: Option<&str>) -> Self {
+        self.server_id = id.map(str::to_owned);
+        self
+    }
+
+    /// Which Jellyfin to play, by default 12.0.
+    pub fn generation(mut self, generation: Generation) -> Self {
+        self.settings.generation = generation;
+        self
+    }
+
+    /// `BaseUrl`: a leading slash, no trailing one; by default empty.
+    pub fn base_url(mut self, base_url: &str) -> Self {
+        self.settings.base_url = base_url.trim_end_matches('/').to_owned();
+        self
+    }
+
+    /// How the pod comes up, by default at once.
+    pub fn start_up(mut self, start_up: StartUp) -> Self {
+        self.settings.start_up = start_up;
+        self
+    }
+
+    /// `EnableLegacyAuthorization`, by default off in 12.0 and on in 10.11.
+    pub fn legacy_authorization(mut self, on: bool) -> Self {
+        self.legacy_authorization = Some(on);
+        self
+    }
+
+    /// `QuickConnectAvailable`, by default on.
+    pub fn quick_connect_enabled(mut self, on: bool) -> Self {
+        self.settings.quick_connect = on;
+        self
+    }
+
+    /// Whether the peer counts as a known proxy, by default not: then `X-Forwarded-For` gives the remote address and
+    /// `X-Forwarded-Proto: https` ends compression.
+    pub fn known_proxies(mut self, on: bool) -> Self {
+        self.settings.known_proxies = on;
+        self
+    }
+
+    /// The time after which a socket without `KeepAlive` is lost, by default 60 s; the other times of a socket keep their
+    /// proportion to it.
+    pub fn keep_alive(mut self, lost_after: Duration) -> Self {
+        self.settings.keep_alive = lost_after;
+        self
+    }
+
+    /// The idle time after which the use of a token is stamped into its row, by default 3 minutes.
+    pub fn stamp_after(mut self, idle: Duration) -> Self {
+        self.settings.stamp_after = idle;
+        self
+    }
+
+    /// How long a graceful stop waits for answers in flight, by default half a second.
+    pub fn stop_grace(mut self, grace: Duration) -> Self {
+        self.settings.stop_grace = grace;
+        self
+    }
+
+    /// The length of the bulk item's file, by default 10 GiB.
+    pub fn bulk_size(mut self, bytes: u64) -> Self {
+        self.settings.bulk_size = bytes;
+        self
+    }
+
+    /// How often a live playlist grows by a segment after its first three, by default each second.
+    pub fn live_segment_every(mut self, interval: Duration) -> Self {
+        self.settings.live_segment_every = interval;
+        self
+    }
+
+    /// Whether the web client is installed, by default in 12.0 only, as in the recordings.
+    pub fn web_client(mut self, on: bool) -> Self {
+        self.settings.web_client = Some(on);
+        self
+    }
+
+    /// Starts the pod on the current runtime. An instant pod is ready on return, a phased one has just begun.
+    ///
+    /// # Errors
+    /// When the address cannot be taken.
+    pub async fn start(mut self) -> io::Result<Pod> {
+        let address = self.listen.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let name = &self.settings.name;
+        self.settings.server_id = self.server_id.unwrap_or_else(|| guid_of(&format!("jellyfin-sim server {name}")));
+        self.settings.legacy_authorization =
+            self.legacy_authorization.unwrap_or(self.settings.generation.legacy_authorization_by_default());
+        Pod::start(self.cluster, self.settings, address)
+    }
+}

@@ -1,0 +1,61 @@
+//! The faults that a test can switch on and off.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Switches of one pod; they outlive its processes.
+#[derive(Debug)]
+pub(crate) struct Controls {
+    degraded: AtomicBool,
+    database_down: AtomicBool,
+    first_byte_delay_us: AtomicU64,
+    cut_bodies_after: AtomicU64,
+}
+
+/// Stands for "never".
+const NOT_CUT: u64 = u64::MAX;
+
+impl Controls {
+    pub(crate) fn new() -> Controls {
+        Controls {
+            degraded: AtomicBool::new(false),
+            database_down: AtomicBool::new(false),
+            first_byte_delay_us: AtomicU64::new(0),
+            cut_bodies_after: AtomicU64::new(NOT_CUT),
+        }
+    }
+
+    pub(crate) fn set_degraded(&self, on: bool) {
+        self.degraded.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn degraded(&self) -> bool {
+        self.degraded.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_database_down(&self, on: bool) {
+        self.database_down.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn database_down(&self) -> bool {
+        self.database_down.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_first_byte_delay(&self, delay: Duration) {
+        self.first_byte_delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    pub(crate) fn first_byte_delay(&self) -> Option<Duration> {
+        let delay = Duration::from_micros(self.first_byte_delay_us.load(Ordering::SeqCst));
+        (!delay.is_zero()).then_some(delay)
+    }
+
+    pub(crate) fn set_cut(&self, bytes: Option<u64>) {
+        self.cut_bodies_after.store(bytes.unwrap_or(NOT_CUT), Ordering::SeqCst);
+    }
+
+    pub(crate) fn cut(&self) -> Option<u64> {
+        let bytes = self.cut_bodies_after.load(Ordering::SeqCst);
+        (bytes != NOT_CUT).then_some(bytes)
+    }
+}

@@ -1,0 +1,84 @@
+//! The listening socket, opened and closed at once and always on the same port.
+//!
+//! A second socket stays bound to the port and never listens, so that nobody else is given the port between two lives.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Poll, Waker};
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// The pod's door to the network.
+#[derive(Debug)]
+pub(crate) struct Door {
+    address: SocketAddr,
+    _holder: TcpSocket,
+    leaf: Mutex<Leaf>,
+}
+
+#[derive(Debug, Default)]
+struct Leaf {
+    listener: Option<TcpListener>,
+    waker: Option<Waker>,
+    /// Whether the process wants to listen.
+    wanted: bool,
+    /// Whether the network refuses all the same.
+    refused: bool,
+}
+
+impl Door {
+    /// Takes the address, closed.
+    pub(crate) fn new(address: SocketAddr) -> io::Result<Door> {
+        let holder = bound(address)?;
+        Ok(Door { address: holder.local_addr()?, _holder: holder, leaf: Mutex::default() })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Opens or closes for the process behind it. Must be called within a runtime.
+    pub(crate) fn set_wanted(&self, wanted: bool) -> io::Result<()> {
+        self.set(|leaf| leaf.wanted = wanted)
+    }
+
+    /// Refuses new connections whatever the process wants. Must be called within a runtime.
+    pub(crate) fn set_refused(&self, refused: bool) -> io::Result<()> {
+        self.set(|leaf| leaf.refused = refused)
+    }
+
+    fn set(&self, how: impl FnOnce(&mut Leaf)) -> io::Result<()> {
+        let mut leaf = self.leaf.lock().unwrap_or_else(PoisonError::into_inner);
+        how(&mut leaf);
+        if !leaf.wanted || leaf.refused {
+            leaf.listener = None;
+        } else if leaf.listener.is_none() {
+            leaf.listener = Some(bound(self.address)?.listen(4096)?);
+            if let Some(waker) = leaf.waker.take() {
+                waker.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// The next connection; waits while the door is closed.
+    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        std::future::poll_fn(|cx| {
+            let mut leaf = self.leaf.lock().unwrap_or_else(PoisonError::into_inner);
+            leaf.waker = Some(cx.waker().clone());
+            match &leaf.listener {
+                Some(listener) => listener.poll_accept(cx),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}

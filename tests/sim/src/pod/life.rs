@@ -1,0 +1,285 @@
+//! One process of a pod: its memory, its connections and its end.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::wire::{Cut, Wire, reset_on_close};
+use crate::memory::Memory;
+use crate::service;
+use crate::start_up::{Phase, PhaseLengths, StartUp};
+
+/// Kestrel takes 32 KiB of header fields and 8 KiB of request line.
+const HEAD_LIMIT: usize = 40 * 1024;
+
+/// The pause after a failed accept, so that a lack of descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// A running process.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) shared: Arc<Shared>,
+    memory: Mutex<Memory>,
+    phase: watch::Sender<Phase>,
+    wires: Arc<Wires>,
+    /// `None` once the process has ended: nothing more is spawned.
+    tasks: Mutex<Option<JoinSet<()>>>,
+}
+
+/// One accepted connection, as the requests on it see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) life: Arc<Life>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) cut: Arc<Cut>,
+}
+
+impl Life {
+    /// Starts a process; must be called within a runtime.
+    pub(super) fn begin(shared: &Arc<Shared>) -> io::Result<Arc<Life>> {
+        let life = Arc::new(Life {
+            shared: Arc::clone(shared),
+            memory: Mutex::default(),
+            phase: watch::Sender::new(Phase::Closed),
+            wires: Arc::new(Wires { shared: Arc::downgrade(shared), open: Mutex::default() }),
+            tasks: Mutex::new(Some(JoinSet::new())),
+        });
+        life.spawn(accept(Arc::clone(&life)));
+        match shared.settings.start_up {
+            StartUp::Instant => {
+                life.load();
+                life.enter(Phase::Running)?;
+            }
+            StartUp::Phased(lengths) => life.spawn(come_up(Arc::clone(&life), lengths)),
+        }
+        Ok(life)
+    }
+
+    /// What the process holds in its own memory.
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Runs a task that ends with the process.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tasks) = tasks.as_mut() {
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(task);
+        }
+    }
+
+    /// Whether the process has ended; what breaks off from then on is not the client's doing.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    pub(super) fn open_connections(&self) -> usize {
+        self.wires.all().len()
+    }
+
+    pub(super) fn open_sockets(&self) -> usize {
+        self.memory().sessions.open_sockets()
+    }
+
+    /// SIGKILL.
+    pub(super) async fn kill(&self) {
+        if let Some(mut tasks) = self.cut_off() {
+            tasks.shutdown().await;
+        }
+        self.forget();
+    }
+
+    /// SIGTERM.
+    pub(super) async fn stop(&self) {
+        // A door that cannot be closed has no listener left either way.
+        let _ = self.shared.door.set_wanted(false);
+        self.memory().sessions.shut_down();
+        self.phase.send_replace(Phase::Stopping);
+        self.shared.tell();
+        let idle = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                if self.open_connections() == 0 {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        // What is still in flight after the grace is broken off, as Kestrel does.
+        let _ = tokio::time::timeout(self.shared.settings.stop_grace, idle).await;
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+        self.forget();
+    }
+
+    /// Ends everything without waiting for it.
+    pub(super) fn abandon(&self) {
+        if let Some(mut tasks) = self.cut_off() {
+            tasks.abort_all();
+        }
+        self.forget();
+    }
+
+    fn cut_off(&self) -> Option<JoinSet<()>> {
+        let _ = self.shared.door.set_wanted(false);
+        for stream in self.wires.all() {
+            reset_on_close(&stream);
+        }
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn forget(&self) {
+        *self.memory() = Memory::default();
+        self.shared.tell();
+    }
+
+    fn load(&self) {
+        let rows = self.shared.cluster.read(|database| database.devices.clone());
+        self.memory().devices.load(rows);
+    }
+
+    fn enter(&self, phase: Phase) -> io::Result<()> {
+        self.phase.send_replace(phase);
+        self.shared.door.set_wanted(phase != Phase::Closed)?;
+        self.shared.tell();
+        Ok(())
+    }
+}
+
+/// A phased start, as `recordings/04-start-up` shows it.
+async fn come_up(life: Arc<Life>, lengths: PhaseLengths) {
+    let phases = [
+        (Phase::Closed, lengths.refused),
+        (Phase::Setup { host: false }, lengths.host_after.min(lengths.setup)),
+        (Phase::Setup { host: true }, lengths.setup.saturating_sub(lengths.host_after)),
+        (Phase::Closed, lengths.gap),
+        (Phase::Core, lengths.core),
+    ];
+    for (phase, length) in phases {
+        if phase == Phase::Core {
+            life.load();
+        }
+        if let Err(error) = life.enter(phase) {
+            eprintln!("pod {}: the port cannot be opened: {error}", life.shared.settings.name);
+            return;
+        }
+        tokio::time::sleep(length).await;
+    }
+    // The door is open already.
+    let _ = life.enter(Phase::Running);
+}
+
+async fn accept(life: Arc<Life>) {
+    loop {
+        // An error of one connection (reset before it was accepted) is no reason to stop accepting.
+        match life.shared.door.accept().await {
+            Ok((stream, peer)) => life.spawn(serve(Arc::clone(&life), stream, peer)),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn serve(life: Arc<Life>, stream: TcpStream, peer: SocketAddr) {
+    // Delayed small writes would only slow the tests down.
+    let _ = stream.set_nodelay(true);
+    let stream = Arc::new(stream);
+    let cut = Arc::<Cut>::default();
+    let registered = life.wires.add(&stream);
+    let wire = Wire::new(stream, Arc::clone(&life.shared.frost), Arc::clone(&cut), registered);
+    let mut phases = life.phases();
+    let born_in = *phases.borrow_and_update();
+    let connection = Connection { life, peer, cut };
+    let answer = service_fn(move |request| service::answer(connection.clone(), request));
+    let mut served = pin!(
+        http1::Builder::new()
+            .title_case_headers(true)
+            .max_buf_size(HEAD_LIMIT)
+            .serve_connection(TokioIo::new(wire), answer)
+            .with_upgrades()
+    );
+    loop {
+        tokio::select! {
+            // A connection that ends in an error was broken by the peer or by a control: both are what was asked for.
+            _ = served.as_mut() => return,
+            changed = phases.changed() => {
+                let now = *phases.borrow_and_update();
+                if changed.is_err() || ends(born_in, now) {
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Whether a connection accepted in one phase is to end in another: the setup server's do not live on, nor any in a stop.
+fn ends(born_in: Phase, now: Phase) -> bool {
+    let setup = |phase| matches!(phase, Phase::Setup { .. });
+    now == Phase::Stopping || (setup(born_in) && !setup(now))
+}
+
+/// The open connections of a process.
+#[derive(Debug)]
+struct Wires {
+    shared: Weak<Shared>,
+    open: Mutex<(u64, HashMap<u64, Weak<TcpStream>>)>,
+}
+
+/// Takes a connection out of the list when it is dropped.
+#[derive(Debug)]
+pub(super) struct Registered {
+    number: u64,
+    wires: Arc<Wires>,
+}
+
+impl Wires {
+    fn add(self: &Arc<Self>, stream: &Arc<TcpStream>) -> Registered {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.0 += 1;
+        let number = open.0;
+        open.1.insert(number, Arc::downgrade(stream));
+        drop(open);
+        self.tell();
+        Registered { number, wires: Arc::clone(self) }
+    }
+
+    fn all(&self) -> Vec<Arc<TcpStream>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.1.values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn tell(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.tell();
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.wires.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.number);
+        self.wires.tell();
+    }
+}

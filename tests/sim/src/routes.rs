@@ -1,0 +1,248 @@
+//! The table of endpoints: method, path, who may call, and what answers.
+
+use http::Method;
+
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::endpoints::{
+    activity, api_keys, devices, downloads, hls, images, items, live_tv, playback, remote, reports,
+};
+use crate::endpoints::{sessions, system, users};
+use crate::generation::Generation;
+use crate::{quick_connect, sync_play};
+
+/// One endpoint.
+pub(crate) struct Route {
+    methods: &'static [&'static str],
+    /// In lower case; `{…}` stands for one segment, a last `{*}` for all that follow, and a segment may end in `{…}.ext`.
+    path: &'static str,
+    pub(crate) access: Access,
+    pub(crate) handler: fn(&Call) -> Answer,
+    /// Whether it answers before the core has completed its start.
+    pub(crate) while_starting: bool,
+    /// A limit of its own for the body, in bytes.
+    pub(crate) body_limit: Option<usize>,
+    only: Option<Generation>,
+}
+
+/// Who may call an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Anonymous,
+    /// `[Authorize]`.
+    Authorized,
+    /// Policy `RequiresElevation`.
+    Administrator,
+    /// The policies of `/SyncPlay/*`.
+    SyncPlay {
+        in_group: bool,
+    },
+}
+
+/// What the table has for a request.
+pub(crate) enum Match {
+    Route(&'static Route, Vec<String>),
+    /// The path is there, the method is not; with the value of `Allow`.
+    WrongMethod(String),
+    None,
+}
+
+const GET: &[&str] = &["GET"];
+const POST: &[&str] = &["POST"];
+const DELETE: &[&str] = &["DELETE"];
+const GET_POST: &[&str] = &["GET", "POST"];
+const GET_HEAD: &[&str] = &["GET", "HEAD"];
+const ANY: &[&str] = &[];
+
+const fn route(
+    methods: &'static [&'static str],
+    path: &'static str,
+    access: Access,
+    handler: fn(&Call) -> Answer,
+) -> Route {
+    Route { methods, path, access, handler, while_starting: false, body_limit: None, only: None }
+}
+
+impl Route {
+    const fn while_starting(mut self) -> Route {
+        self.while_starting = true;
+        self
+    }
+
+    const fn body_limit(mut self, bytes: usize) -> Route {
+        self.body_limit = Some(bytes);
+        self
+    }
+
+    const fn only(mut self, generation: Generation) -> Route {
+        self.only = Some(generation);
+        self
+    }
+}
+
+use Access::{Administrator, Anonymous, Authorized};
+const GROUP: Access = Access::SyncPlay { in_group: true };
+const SYNC_PLAY: Access = Access::SyncPlay { in_group: false };
+
+/// Literal paths stand before those with placeholders that would take them.
+static ROUTES: &[Route] = &[
+    route(ANY, "/health", Anonymous, system::health),
+    route(GET_POST, "/system/ping", Anonymous, system::ping).while_starting(),
+    route(GET, "/system/info/public", Anonymous, system::public_info),
+    route(GET, "/system/info", Authorized, system::info),
+    route(GET, "/system/endpoint", Authorized, system::endpoint),
+    route(GET, "/system/logs", Administrator, system::logs),
+    route(GET, "/system/configuration", Authorized, system::configuration),
+    route(GET, "/getutctime", Anonymous, system::utc_time),
+    route(GET, "/branding/configuration", Anonymous, system::branding),
+    route(POST, "/clientlog/document", Authorized, system::client_log).body_limit(1_000_000),
+    route(GET, "/playback/bitratetest", Authorized, system::bitrate_test),
+    route(GET, "/quickconnect/enabled", Anonymous, quick_connect::enabled),
+    route(POST, "/quickconnect/initiate", Anonymous, quick_connect::initiate),
+    route(GET, "/quickconnect/initiate", Anonymous, quick_connect::initiate).only(Generation::V10_11),
+    route(GET, "/quickconnect/connect", Anonymous, quick_connect::connect),
+    route(POST, "/quickconnect/authorize", Authorized, quick_connect::authorize),
+    route(POST, "/users/authenticatewithquickconnect", Anonymous, quick_connect::log_in),
+    route(POST, "/users/authenticatebyname", Anonymous, users::log_in),
+    route(POST, "/users/forgotpassword", Anonymous, users::forgot_password),
+    route(GET, "/users/public", Anonymous, users::public),
+    route(GET, "/users/me", Authorized, users::me),
+    route(POST, "/users/new", Administrator, users::create),
+    route(POST, "/users/password", Authorized, users::change_password),
+    route(GET, "/users", Authorized, users::list),
+    route(POST, "/users/{id}/authenticate", Anonymous, users::log_in_by_id),
+    route(POST, "/users/{id}/password", Authorized, users::change_password),
+    route(POST, "/users/{id}/policy", Administrator, users::change_policy),
+    route(GET, "/users/{id}/items", Authorized, items::of_user),
+    route(GET, "/users/{id}/items/resume", Authorized, items::none),
+    route(GET, "/users/{id}/items/latest", Authorized, items::none_as_list),
+    route(GET, "/users/{id}/items/{item}", Authorized, items::one_of_user),
+    route(GET, "/users/{id}/views", Authorized, items::views),
+    route(GET_HEAD, "/users/{id}/images/{kind}", Anonymous, images::image),
+    route(GET, "/users/{id}", Authorized, users::one),
+    route(DELETE, "/users/{id}", Administrator, users::delete),
+    route(GET_HEAD, "/userimage", Anonymous, images::image),
+    route(GET, "/auth/keys", Administrator, api_keys::list),
+    route(POST, "/auth/keys", Administrator, api_keys::create),
+    route(DELETE, "/auth/keys/{key}", Administrator, api_keys::delete),
+    route(GET, "/devices", Administrator, devices::list),
+    route(DELETE, "/devices", Administrator, devices::delete),
+    route(GET, "/sessions", Authorized, sessions::list),
+    route(POST, "/sessions/logout", Authorized, sessions::log_out),
+    route(POST, "/sessions/capabilities", Authorized, sessions::capabilities),
+    route(POST, "/sessions/capabilities/full", Authorized, sessions::full_capabilities),
+    route(POST, "/sessions/viewing", Authorized, sessions::viewing),
+    route(POST, "/sessions/playing", Authorized, reports::started),
+    route(POST, "/sessions/playing/progress", Authorized, reports::progress),
+    route(POST, "/sessions/playing/stopped", Authorized, reports::stopped),
+    route(POST, "/sessions/playing/ping", Authorized, reports::ping),
+    route(POST, "/sessions/{id}/message", Authorized, remote::message),
+    route(POST, "/sessions/{id}/command", Authorized, remote::full_command),
+    route(POST, "/sessions/{id}/command/{name}", Authorized, remote::command),
+    route(POST, "/sessions/{id}/system/{name}", Authorized, remote::command),
+    route(POST, "/sessions/{id}/playing", Authorized, remote::play),
+    route(POST, "/sessions/{id}/playing/{name}", Authorized, remote::play_state),
+    route(GET, "/system/activitylog/entries", Administrator, activity::entries),
+    route(GET, "/scheduledtasks", Administrator, activity::tasks),
+    route(GET, "/userviews", Authorized, items::views),
+    route(GET, "/useritems/resume", Authorized, items::none),
+    route(GET, "/shows/nextup", Authorized, items::none),
+    route(GET, "/displaypreferences/{id}", Authorized, items::display_preferences),
+    route(POST, "/displaypreferences/{id}", Authorized, items::keep_nothing),
+    route(GET, "/items", Authorized, items::list),
+    route(GET, "/items/latest", Authorized, items::none_as_list),
+    route(GET, "/items/{id}", Authorized, items::one),
+    route(DELETE, "/items/{id}", Authorized, items::delete),
+    route(GET_HEAD, "/items/{id}/images/{kind}", Anonymous, images::image),
+    route(GET_HEAD, "/items/{id}/images/{kind}/{index}", Anonymous, images::image),
+    route(GET_POST, "/items/{id}/playbackinfo", Authorized, playback::info),
+    route(GET_HEAD, "/items/{id}/download", Authorized, downloads::download),
+    route(GET_HEAD, "/items/{id}/file", Authorized, downloads::file),
+    route(GET_HEAD, "/videos/{id}/stream", Anonymous, downloads::stream),
+    route(GET_HEAD, "/videos/{id}/stream.{ext}", Anonymous, downloads::stream),
+    route(GET_HEAD, "/audio/{id}/stream", Anonymous, downloads::stream),
+    route(GET_HEAD, "/videos/{id}/master.m3u8", Authorized, hls::master),
+    route(GET, "/videos/{id}/main.m3u8", Authorized, hls::main),
+    route(GET, "/videos/{id}/hls1/{playlist}/{segment}", Authorized, hls::segment),
+    route(GET, "/videos/{id}/live.m3u8", Authorized, hls::live),
+    route(GET, "/videos/{id}/hls/{playlist}/{segment}", Anonymous, hls::live_segment),
+    route(DELETE, "/videos/activeencodings", Authorized, hls::end),
+    route(POST, "/livestreams/open", Authorized, live_tv::open),
+    route(POST, "/livestreams/close", Authorized, live_tv::close),
+    route(GET, "/livetv/livestreamfiles/{id}/stream.{ext}", Anonymous, live_tv::file),
+    route(GET, "/syncplay/list", SYNC_PLAY, sync_play::list),
+    route(POST, "/syncplay/new", SYNC_PLAY, sync_play::new),
+    route(POST, "/syncplay/join", SYNC_PLAY, sync_play::join),
+    route(POST, "/syncplay/ping", SYNC_PLAY, sync_play::ping),
+    route(POST, "/syncplay/leave", GROUP, sync_play::leave),
+    route(POST, "/syncplay/setnewqueue", GROUP, sync_play::set_new_queue),
+    route(POST, "/syncplay/unpause", GROUP, sync_play::unpause),
+    route(POST, "/syncplay/pause", GROUP, sync_play::pause),
+    route(POST, "/syncplay/stop", GROUP, sync_play::stop),
+    route(POST, "/syncplay/seek", GROUP, sync_play::seek),
+    route(POST, "/syncplay/{other}", GROUP, sync_play::other),
+    route(GET, "/syncplay/{id}", SYNC_PLAY, sync_play::one),
+];
+
+/// Finds the endpoint of a request.
+pub(crate) fn find(method: &Method, path: &str, generation: Generation) -> Match {
+    let mut allowed: Vec<&str> = Vec::new();
+    for route in ROUTES.iter().filter(|route| route.only.is_none_or(|only| only == generation)) {
+        let Some(captured) = captured(route.path, path) else {
+            continue;
+        };
+        if route.methods.is_empty() || route.methods.contains(&method.as_str()) {
+            return Match::Route(route, captured);
+        }
+        allowed.extend(route.methods);
+    }
+    if allowed.is_empty() { Match::None } else { Match::WrongMethod(allowed.join(", ")) }
+}
+
+/// What the placeholders stand for, if the path fits the pattern.
+fn captured(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    let mut segments = path.trim_start_matches('/').trim_end_matches('/').split('/');
+    for part in pattern.trim_start_matches('/').split('/') {
+        let segment = segments.next()?;
+        match part.split_once('{') {
+            None if part.eq_ignore_ascii_case(segment) => {}
+            Some((start, _))
+                if segment.len() > start.len() && segment.get(..start.len())?.eq_ignore_ascii_case(start) =>
+            {
+                found.push(segment[start.len()..].to_owned());
+            }
+            _ => return None,
+        }
+    }
+    segments.next().is_none().then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_fit_in_any_case_and_placeholders_take_one_segment() {
+        assert_eq!(
+            captured("/users/{id}/items/{item}", "/Users/A/Items/B"),
+            Some(vec!["A".to_owned(), "B".to_owned()])
+        );
+        assert_eq!(
+            captured("/videos/{id}/stream.{ext}", "/videos/7/stream.mkv"),
+            Some(vec!["7".to_owned(), "mkv".to_owned()])
+        );
+        assert_eq!(captured("/users/{id}", "/Users/a/b"), None);
+        assert_eq!(captured("/users/{id}", "/Users/"), None);
+    }
+
+    #[test]
+    fn a_known_path_with_another_method_names_those_allowed() {
+        let Match::WrongMethod(allowed) = find(&Method::GET, "/QuickConnect/Initiate", Generation::V12) else {
+            panic!("GET must not be taken");
+        };
+        assert_eq!(allowed, "POST");
+        assert!(matches!(find(&Method::GET, "/QuickConnect/Initiate", Generation::V10_11), Match::Route(..)));
+        assert!(matches!(find(&Method::GET, "/nowhere", Generation::V12), Match::None));
+    }
+}

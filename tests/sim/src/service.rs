@@ -1,0 +1,202 @@
+//! The way of a request through the pod, in the order of the real server's middleware.
+
+mod finish;
+mod watched;
+
+use std::convert::Infallible;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use crate::answer::{Answer, Body};
+use crate::authorization::Credentials;
+use crate::call::{Call, Caller};
+use crate::endpoints::web;
+use crate::generation::Generation;
+use crate::pod::Connection;
+use crate::query::Query;
+use crate::routes::{self, Access, Match, Route};
+use crate::start_up::Phase;
+use crate::{not_jellyfin, setup_server, socket};
+use watched::Watch;
+
+/// Kestrel's limit of the request line.
+const REQUEST_LINE_LIMIT: usize = 8 * 1024;
+
+/// Kestrel's limit of a request body.
+const BODY_LIMIT: usize = 30_000_000;
+
+/// Answers one request.
+pub(crate) async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let began = Instant::now();
+    let watch = Watch::begin(&connection, &request);
+    let head = finish::Head::of(&request, &connection);
+    let health = request.uri().path().ends_with("/health");
+    let answer = respond(&connection, request).await;
+    if let Some(delay) = connection.life.shared.controls.first_byte_delay().filter(|_| !health) {
+        tokio::time::sleep(delay).await;
+    }
+    let response = match answer {
+        Outcome::Bare(answer) => finish::bare(answer),
+        Outcome::Answered(answer) => head.finish(answer, began),
+    };
+    Ok(watch.over(response, &connection))
+}
+
+/// An answer, and whether the main server's common headers belong on it.
+pub(crate) enum Outcome {
+    Answered(Answer),
+    /// From the setup server, or from a path that is not Jellyfin's.
+    Bare(Answer),
+}
+
+async fn respond(connection: &Connection, request: Request<Incoming>) -> Outcome {
+    let line = request.method().as_str().len() + request.uri().to_string().len() + " HTTP/1.1  ".len();
+    if line > REQUEST_LINE_LIMIT {
+        return Outcome::Bare(Answer::empty(StatusCode::URI_TOO_LONG).with("connection", "close"));
+    }
+    if request.uri().path().starts_with("/_sim/") {
+        return Outcome::Bare(not_jellyfin::answer(request).await);
+    }
+    if let Phase::Setup { .. } = connection.life.phase() {
+        return Outcome::Bare(setup_server::answer(connection, request.uri().path()).await);
+    }
+    if finish::is_preflight(request.headers(), request.method()) {
+        return Outcome::Answered(Answer::no_content());
+    }
+    let settings = &connection.life.shared.settings;
+    let path = request.uri().path().to_owned();
+    match below_base_url(&path, &settings.base_url) {
+        Err(to) => Outcome::Answered(Answer::empty(StatusCode::FOUND).with("location", &to)),
+        Ok(path) => {
+            let path = match settings.generation {
+                Generation::V12 => path.to_owned(),
+                Generation::V10_11 => match without_legacy_prefix(path) {
+                    Some(path) => path,
+                    None => return Outcome::Answered(Answer::error(StatusCode::BAD_REQUEST)),
+                },
+            };
+            Outcome::Answered(main_server(connection, request, path).await)
+        }
+    }
+}
+
+/// The path below the base URL, or where the client is sent instead.
+fn below_base_url<'a>(path: &'a str, base_url: &str) -> Result<&'a str, String> {
+    let web = || format!("{base_url}/web/");
+    let below = match path.get(..base_url.len()) {
+        Some(start) if start.eq_ignore_ascii_case(base_url) => &path[base_url.len()..],
+        _ if path.eq_ignore_ascii_case("/health") => return Err(format!("{base_url}/health")),
+        _ => return Err(web()),
+    };
+    match below {
+        "" if base_url.is_empty() => Ok("/"),
+        "" => Err(web()),
+        "/" => Err("web/".to_owned()),
+        below if below.starts_with('/') => Ok(below),
+        _ => Err(web()),
+    }
+}
+
+/// 10.11 takes one prefix `/emby` or `/mediabrowser` away, without a look at the slash; `None` is no path any more.
+fn without_legacy_prefix(path: &str) -> Option<String> {
+    for prefix in ["/emby", "/mediabrowser"] {
+        if path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)) {
+            let rest = &path[prefix.len()..];
+            return if rest.starts_with('/') || rest.is_empty() { Some(rest.to_owned()) } else { None };
+        }
+    }
+    Some(path.to_owned())
+}
+
+async fn main_server(connection: &Connection, request: Request<Incoming>, path: String) -> Answer {
+    let has_web = connection.life.shared.settings.has_web_client();
+    if let Some(asset) = web::asset(&path, request.method()).filter(|_| has_web) {
+        return asset;
+    }
+    let (parts, body) = request.into_parts();
+    let life = &connection.life;
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let given = Credentials::read(&parts.headers, &query, life.shared.settings.legacy_authorization);
+    let Ok(caller) = Caller::look_up(life, &given) else {
+        return Answer::error(StatusCode::INTERNAL_SERVER_ERROR);
+    };
+    let mut call = Call {
+        connection: connection.clone(),
+        path,
+        captured: Vec::new(),
+        query,
+        headers: parts.headers.clone(),
+        body: Bytes::new(),
+        given,
+        caller,
+    };
+    if socket::is_upgrade(&call.headers) {
+        return socket::open(&call, parts);
+    }
+    let generation = life.shared.settings.generation;
+    let (route, captured) = match routes::find(&parts.method, &call.path, generation) {
+        Match::None if life.phase() == Phase::Core => {
+            return setup_server::still_starting(generation);
+        }
+        Match::None => return Answer::empty(StatusCode::NOT_FOUND),
+        Match::WrongMethod(allowed) => {
+            return Answer::empty(StatusCode::METHOD_NOT_ALLOWED).with("allow", &allowed);
+        }
+        Match::Route(route, captured) => (route, captured),
+    };
+    call.captured = captured;
+    if let Some(refusal) = refusal(&call, route.access) {
+        return refusal;
+    }
+    if life.phase() == Phase::Core && !route.while_starting {
+        return setup_server::still_starting(generation);
+    }
+    run(call, route, parts, body).await
+}
+
+/// The authorization middleware.
+fn refusal(call: &Call, access: Access) -> Option<Answer> {
+    let refused = |status| Some(Answer::empty(status));
+    match (access, &call.caller) {
+        (Access::Anonymous, _) => None,
+        // Its handler looks for a user with an empty id and throws.
+        (Access::SyncPlay { .. }, Caller::Nobody | Caller::ApiKey { .. } | Caller::Disabled | Caller::Orphan) => {
+            Some(Answer::error(StatusCode::BAD_REQUEST))
+        }
+        (_, Caller::Nobody | Caller::Disabled) => refused(StatusCode::UNAUTHORIZED),
+        (_, Caller::Orphan) => refused(StatusCode::FORBIDDEN),
+        (Access::Authorized, _) => None,
+        (Access::Administrator, _) if call.is_administrator() => None,
+        (Access::Administrator, _) => refused(StatusCode::FORBIDDEN),
+        (Access::SyncPlay { in_group: false }, _) => None,
+        (Access::SyncPlay { in_group: true }, Caller::User { .. }) => {
+            let session = call.touch_session().unwrap_or_default();
+            let member = call.life().memory().sync_play.is_member(&session);
+            if member { None } else { refused(StatusCode::FORBIDDEN) }
+        }
+    }
+}
+
+async fn run(mut call: Call, route: &Route, parts: Parts, body: Incoming) -> Answer {
+    let limit = route.body_limit.unwrap_or(BODY_LIMIT);
+    let too_large = || Answer::empty(StatusCode::PAYLOAD_TOO_LARGE).with("connection", "close");
+    let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit as u64) {
+        return too_large();
+    }
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        call.body = match Limited::new(body, limit).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return too_large(),
+            Err(_) => return Answer::error(StatusCode::BAD_REQUEST),
+        };
+    }
+    let answer = (route.handler)(&call);
+    call.life().shared.tell();
+    answer
+}

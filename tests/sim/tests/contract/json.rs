@@ -1,0 +1,83 @@
+//! Compares two JSON values: keys, types, lengths of arrays, and values.
+
+use serde_json::Value;
+
+use crate::difference::{Difference, Kind};
+use crate::names::Names;
+use crate::url;
+
+/// Every difference between `recorded` and `seen`, named from `at` on (`body`, `frame`).
+pub(crate) fn compare(at: &str, recorded: &Value, seen: &Value, names: &mut Names) -> Vec<Difference> {
+    let mut found = Vec::new();
+    walk(&format!("{at} "), recorded, seen, names, &mut found);
+    found
+}
+
+fn walk(at: &str, recorded: &Value, seen: &Value, names: &mut Names, found: &mut Vec<Difference>) {
+    match (recorded, seen) {
+        (Value::Object(recorded), Value::Object(seen)) => {
+            for (key, value) in recorded {
+                let at = member(at, key);
+                match seen.get(key) {
+                    Some(seen) => walk(&at, value, seen, names, found),
+                    None => found.push(Difference::new(Kind::Missing, at, brief(value))),
+                }
+            }
+            for (key, value) in seen.iter().filter(|(key, _)| !recorded.contains_key(*key)) {
+                found.push(Difference::new(Kind::Extra, member(at, key), brief(value)));
+            }
+        }
+        (Value::Array(recorded), Value::Array(seen)) => {
+            let at = format!("{at}[]");
+            if recorded.len() != seen.len() {
+                let detail = format!("recorded {}, seen {}", recorded.len(), seen.len());
+                found.push(Difference::new(Kind::Length, at.clone(), detail));
+            }
+            for (recorded, seen) in recorded.iter().zip(seen) {
+                walk(&at, recorded, seen, names, found);
+            }
+        }
+        (Value::String(recorded), Value::String(seen)) if at.ends_with(".TranscodingUrl") => {
+            found.extend(url::compare(at, recorded, seen, names));
+        }
+        (Value::String(recorded), Value::String(seen)) => {
+            if let Err(why) = names.agree(recorded, seen) {
+                let detail = format!("recorded {recorded:?}, seen {seen:?} ({why})");
+                found.push(Difference::new(Kind::Value, at.trim_end(), detail));
+            }
+        }
+        _ if type_of(recorded) != type_of(seen) => {
+            let detail = format!("recorded {}, seen {}", brief(recorded), brief(seen));
+            found.push(Difference::new(Kind::Shape, at.trim_end(), detail));
+        }
+        _ if recorded != seen => {
+            let detail = format!("recorded {recorded}, seen {seen}");
+            found.push(Difference::new(Kind::Value, at.trim_end(), detail));
+        }
+        _ => {}
+    }
+}
+
+fn member(at: &str, key: &str) -> String {
+    let dot = if at.ends_with(' ') { "" } else { "." };
+    format!("{at}{dot}{key}")
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(120) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
