@@ -1,8 +1,11 @@
 //! Who is whose: the cookie, the pins and the placement of clients that have none.
 
+pub mod budget;
 pub mod cookie;
+pub mod pace;
 pub mod pins;
 pub mod placement;
+pub mod refusals;
 
 /// How clients are kept with their pods.
 #[derive(Clone, Debug)]

@@ -12,10 +12,10 @@ use tokio::{net::TcpListener, sync::Semaphore, time};
 
 use crate::{
     admin::{self, Admin},
-    affinity::{self, pins::Pins},
+    affinity::{self, budget::Budget, pace::Pace, pins::Pins, refusals::Refusals},
     connection, discovery, forward, health, listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{PoolSite, Site},
+    proxy::{HELD, PoolSite, Site},
     route::{self, Router},
     shutdown::Shutdown,
     tls, websocket,
@@ -135,6 +135,10 @@ async fn site(config: &Config, keys: &[affinity::Secret]) -> Site {
         router: Router::new(&config.route, &names),
         pools,
         pins: Pins::new(config.affinity.max_pins, state::hash_secret(keys)),
+        refusals: Refusals::new(state::hash_secret(keys)),
+        budget: Budget::default(),
+        pace: Pace::new(state::hash_secret(keys)),
+        held: Semaphore::new(HELD),
         cookie: config.affinity.cookie.clone(),
         forward: Arc::new(config.forward.clone()),
         health: Arc::new(config.health.clone()),

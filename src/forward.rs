@@ -34,6 +34,8 @@ pub struct Config {
     pub pod_idle: Duration,
     /// Unused connections kept for each pod by each worker. Default 64.
     pub max_idle_per_pod: usize,
+    /// Longest time that a request is held because its pod may come back. Default 20 s.
+    pub hold: Duration,
     /// Longest request body in bytes that is kept for sending it again. Default 64 KiB.
     pub replay_bytes: usize,
     /// Peers whose `X-Forwarded-*` headers are believed. Default none.
@@ -68,6 +70,22 @@ pub enum Cause {
     ClientGone,
     /// This machine has no port or file handle left: not the pod's fault.
     Exhausted,
+}
+
+impl Cause {
+    /// A label of a closed set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Refused => "refused",
+            Cause::ConnectTimedOut => "connect_timed_out",
+            Cause::Broken => "broken",
+            Cause::Malformed => "malformed",
+            Cause::TimedOut => "timed_out",
+            Cause::Lost => "lost",
+            Cause::ClientGone => "client_gone",
+            Cause::Exhausted => "exhausted",
+        }
+    }
 }
 
 /// How long a request may wait for its answer's head, and what may cut that short.
@@ -110,9 +128,12 @@ impl Forward {
                 None => self.dial(pod).await?,
             };
             let body = request.body().progress();
-            let mut failed = match answer_to(pod, &mut lease, request, body, patience).await {
+            let mut failed = match answer_to(pod, &mut lease, request, body.clone(), patience).await {
                 Ok(Ok(answer)) => {
                     pod.answered();
+                    if body.is_held_back() {
+                        lease.end_with_answer();
+                    }
                     return Ok(answer.map(|body| AnswerBody::new(body, lease, pod.clone())));
                 }
                 Ok(Err(failed)) => failed,
@@ -128,7 +149,7 @@ impl Forward {
     }
 
     /// Sends an upgrade request over a connection of its own, and waits for the pod's answer.
-    pub async fn upgrade(&self, pod: &Arc<Pod>, request: Request<Outbound>) -> Result<Response<Incoming>, Failure> {
+    pub async fn upgrade(&self, pod: &Arc<Pod>, request: Request<Outbound>) -> Result<Response<AnswerBody>, Failure> {
         let mut lease = self.dial(pod).await?;
         let patience = Patience { first_byte: self.config.first_byte, until_lost: true };
         let body = request.body().progress();
@@ -136,7 +157,7 @@ impl Forward {
         match answer_to(pod, &mut lease, request, body, patience).await {
             Ok(Ok(answer)) => {
                 pod.answered();
-                Ok(answer)
+                Ok(answer.map(|body| AnswerBody::unkept(body, pod.clone())))
             }
             Ok(Err(failed)) => Err(failure(cause_of(failed.error()))),
             Err(cause) => Err(failure(cause)),

@@ -5,10 +5,11 @@
 pub mod authorization;
 pub mod endpoint;
 mod query;
+pub mod verdict;
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Uri};
 
 use authorization::Authorization;
 pub use authorization::Legacy;
@@ -19,6 +20,9 @@ use query::Query;
 pub struct Identity<'a> {
     /// The access token or API key that the server would read.
     pub token: Option<Cow<'a, str>>,
+    /// A token in a carrier that these pods ignore. Some clients send it there all the same, to endpoints that ask for none:
+    /// it tells whose request it is, and proves nothing.
+    pub hint: Option<Cow<'a, str>>,
     /// The device's id: from the `Authorization` header, else from the query.
     pub device: Option<Cow<'a, str>>,
     /// The query's `PlaySessionId`.
@@ -39,26 +43,23 @@ pub fn identify<'a>(uri: &'a Uri, path: &'a str, headers: &'a HeaderMap, legacy:
     let query = Query::parse(uri.query().unwrap_or_default());
     let (playlist, live_file) = endpoint::ids_in_path(path);
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
-    let token = authorization
-        .token
-        .or_else(|| legacy.accepted().then(|| header("x-emby-token")).flatten().map(Cow::Borrowed))
-        .or_else(|| legacy.accepted().then(|| header("x-mediabrowser-token")).flatten().map(Cow::Borrowed))
-        .or(query.api_key)
-        .or_else(|| query.legacy_api_key.filter(|_| legacy.accepted()));
+    let old = || {
+        let header = header("x-emby-token").or_else(|| header("x-mediabrowser-token"));
+        header.map(Cow::Borrowed)
+    };
+    let (token, hint) = match legacy {
+        Legacy::Accepted => (authorization.token.or_else(old).or(query.api_key).or(query.legacy_api_key), None),
+        Legacy::Ignored => (authorization.token.or(query.api_key), old().or(query.legacy_api_key)),
+    };
     Identity {
         token,
+        hint,
         device: authorization.device_id.or(query.device_id),
         play_session: query.play_session_id,
         live_stream: query.live_stream_id,
         playlist,
         live_file,
     }
-}
-
-/// Whether a request looks like a browser's visit of a page.
-pub fn is_navigation(headers: &HeaderMap) -> bool {
-    let accepts_page = |value: &http::HeaderValue| value.as_bytes().starts_with(b"text/html");
-    headers.get(header::ACCEPT).is_some_and(accepts_page)
 }
 
 #[cfg(test)]

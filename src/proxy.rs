@@ -6,6 +6,7 @@
 mod body;
 mod decide;
 mod exchange;
+mod offer;
 mod reply;
 mod site;
 mod socket;
@@ -17,13 +18,13 @@ use hyper::body::Incoming;
 
 pub use body::Body;
 pub use reply::Aborted;
-pub use site::{PoolSite, Site};
+pub use site::{HELD, PoolSite, Site};
 
 use crate::{
     affinity::{cookie, pins::Kind},
-    forward::{Forward, Patience, answer::AnswerBody, head, head::Client, outbound::Source, retry},
+    forward::{Forward, head, head::Client, outbound::Source},
     health,
-    identity::{self, endpoint::Endpoint},
+    identity::{self, endpoint::Endpoint, verdict::Verdict},
     observe::{access, metrics::Metrics},
     pod::Pod,
     shutdown::Shutdown,
@@ -48,6 +49,7 @@ struct Asking<'a> {
     head: &'a request::Parts,
     client: &'a Client,
     endpoint: Endpoint,
+    is_upgrade: bool,
     keys: Keys<'a>,
 }
 
@@ -103,19 +105,21 @@ impl Proxy {
             address: client.address,
         };
         let endpoint = Endpoint::of(&head.method, path);
-        let asking = Asking { pool, head: &head, client, endpoint, keys };
+        let asking = Asking { pool, head: &head, client, endpoint, is_upgrade: opening.is_some(), keys };
 
-        // 3.–5. Decide, rewrite, forward.
+        // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
         if let Some(opening) = opening {
             return self.open_socket(asking, opening, &cookies, exchange).await;
         }
-        let (mut answer, decision) = match self.forward(&asking, &source, &mut exchange).await {
-            Ok(answered) => answered,
+        // 6. Judge: what says that the pod does not know the client's token is offered to the others.
+        let offered = match self.offer(&asking, &source, &mut exchange).await {
+            Ok(offered) => offered,
             Err(refusal) => return exchange.refuse(refusal),
         };
+        let (mut answer, decision) = (offered.answer, offered.decision);
 
-        // 6.–7. Judge and learn.
-        self.learn(&asking, &decision, answer.status());
+        // 7. Learn.
+        self.learn(&asking, &decision, offered.verdict, answer.status());
 
         // 8. Bind.
         head::to_client(answer.headers_mut());
@@ -125,58 +129,6 @@ impl Proxy {
 
         // 9. Observe: the exchange goes with the body and is written down when that ends.
         Ok(exchange.answer(answer))
-    }
-
-    /// Offers a request to pods until one answers: each at most once, but for a stale connection.
-    async fn forward(
-        &self,
-        asking: &Asking<'_>,
-        source: &Source,
-        exchange: &mut Exchange,
-    ) -> Result<(Response<AnswerBody>, Decision), Refusal> {
-        let patience = Patience {
-            first_byte: self.site.first_byte(asking.endpoint),
-            until_lost: asking.head.method.is_idempotent(),
-        };
-        let mut tried = Vec::new();
-        let mut last = Refusal::NoPod;
-        loop {
-            let Some(decision) = self.decide(asking, &tried) else { return Err(last) };
-            let pod = decision.pod.clone();
-            exchange.decided(&decision);
-            let mut fresh_try = false;
-            let failure = loop {
-                let request = self.outbound(asking, source);
-                match self.forward.send(&pod, request, patience).await {
-                    Ok(answer) => {
-                        self.judge_health(&pod, answer.status().as_u16());
-                        exchange.answered(answer.status().as_u16());
-                        return Ok((answer, decision));
-                    }
-                    Err(failure)
-                        if !fresh_try
-                            && retry::next(failure, &asking.head.method, source.can_replay())
-                                == retry::Next::SamePod =>
-                    {
-                        fresh_try = true;
-                        health::doubtful(&pod);
-                    }
-                    Err(failure) => break failure,
-                }
-            };
-            self.site.report(&pod, failure, source.bytes() == 0);
-            last = Refusal::of(failure, asking.endpoint);
-            if retry::next(failure, &asking.head.method, source.can_replay()) == retry::Next::GiveUp {
-                return Err(last);
-            }
-            exchange.moved(&pod, failure);
-            tried.push(pod.id);
-        }
-    }
-
-    fn decide(&self, asking: &Asking<'_>, tried: &[crate::pod::PodId]) -> Option<Decision> {
-        let pods = asking.pool.pool.pods();
-        decide::decide(&pods, &asking.keys, &self.site.pins, tried, self.site.turn())
     }
 
     /// 4. The request as the pod gets it.
@@ -215,23 +167,15 @@ impl Proxy {
         }
     }
 
-    /// 7. A log-in teaches where the device lives; success on an endpoint that demands a token confirms the token.
-    fn learn(&self, asking: &Asking<'_>, decision: &Decision, status: http::StatusCode) {
-        let accepted = status.is_success()
-            || status == http::StatusCode::NOT_MODIFIED
-            || status == http::StatusCode::SWITCHING_PROTOCOLS;
-        if !accepted {
-            return;
-        }
+    /// 7. A log-in teaches where the device lives; an accepted token confirms its home.
+    fn learn(&self, asking: &Asking<'_>, decision: &Decision, verdict: Verdict, status: http::StatusCode) {
         let identity = &asking.keys.identity;
-        let proves = match &identity.token {
-            Some(token) if asking.endpoint.demands_token() || status == http::StatusCode::SWITCHING_PROTOCOLS => {
-                self.site.pins.learn(Kind::Token, token, decision.home());
-                true
-            }
-            _ => asking.endpoint == Endpoint::LogIn,
-        };
-        if !proves {
+        let is_log_in = asking.endpoint == Endpoint::LogIn && status.is_success();
+        if verdict == Verdict::Accepted
+            && let Some(token) = &identity.token
+        {
+            self.site.pins.learn(Kind::Token, token, decision.home());
+        } else if !is_log_in {
             return;
         }
         let keys = [
@@ -292,8 +236,12 @@ fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
         head.headers.insert(header::HOST, host);
         let target = head.uri.path_and_query().cloned().ok_or(Refusal::Malformed("the target has no path"))?;
         head.uri = Uri::from(target);
-    } else if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
-        return Err(Refusal::Malformed("Host is missing"));
+    } else if !head.headers.contains_key(header::HOST) {
+        if head.version == Version::HTTP_11 {
+            return Err(Refusal::Malformed("Host is missing"));
+        }
+        // HTTP/1.0 needs none, and the pod is asked in HTTP/1.1, which does (RFC 9112, 3.2).
+        head.headers.insert(header::HOST, HeaderValue::from_static(""));
     }
     if !head.uri.path().starts_with('/') {
         return Err(Refusal::Malformed("the target is no path"));

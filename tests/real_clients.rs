@@ -9,10 +9,12 @@ mod landing;
 #[path = "clients/world.rs"]
 mod world;
 
-use client::{AIOJELLYFIN, APICLIENT_PYTHON, CHROMIUM, Client, MPV, MPV_SHIM, SDK};
-use jellyfin_sim::Generation;
+use std::time::{Duration, Instant};
+
+use client::{AIOJELLYFIN, APICLIENT_PYTHON, CHROMIUM, Client, MPV, MPV_SHIM, Report, SDK};
+use jellyfin_sim::{Generation, Pod};
 use landing::Landing;
-use tokio::task::block_in_place;
+use tokio::{task::block_in_place, time::sleep};
 use world::World;
 
 /// Keeps cookies for some of its calls only, names itself by header, erases its token at the first 401.
@@ -71,6 +73,65 @@ async fn chromium() {
 async fn chromium_with_10_11() {
     let landing = stays_on_one_pod(CHROMIUM, Generation::V10_11).await;
     must_have(&landing, &["GET /socket", "/hls1/main/"]);
+}
+
+/// A pod dies and comes back while a client of another one works: calls and socket go on as if nothing was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apiclient_python_while_another_pod_dies() {
+    notices_nothing(APICLIENT_PYTHON).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sdk_while_another_pod_dies() {
+    notices_nothing(SDK).await;
+}
+
+/// The film goes on too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mpv_while_another_pod_dies() {
+    notices_nothing(MPV).await;
+}
+
+async fn notices_nothing(client: Client) {
+    let world = World::start(Generation::V12).await;
+    let report = hold(&world, client, |home, pod| home != pod.name()).await;
+    report.must_have_worked();
+    assert!(report.held("calls").as_u64() > Some(10), "it hardly worked: {report:?}");
+    for count in ["failed_calls", "socket_closed"] {
+        assert!(report.held(count).as_u64().unwrap_or(0) == 0, "{count}: {report:?}");
+    }
+    assert!(report.held("token_lost") == false, "{report:?}");
+    assert!(report.held("film_ended").as_array().is_none_or(Vec::is_empty), "{report:?}");
+    world.end().await;
+}
+
+/// Kills one of the pods that `victim` picks while the client is at work, lets the client work on, starts the pod again,
+/// and lets the client work on once more.
+async fn hold(world: &World, client: Client, victim: impl Fn(&str, &Pod) -> bool) -> Report {
+    let mut running = client.start(&world.url, &["--hold"]);
+    block_in_place(|| running.until_holding());
+    let landing = Landing::of(&world.pods);
+    let home = landing.home().expect("the client stayed on one pod before anything happened");
+    let victim = world.pods.iter().find(|pod| victim(home, pod)).expect("there is such a pod");
+    victim.kill().await;
+    works_on(world).await;
+    victim.start_again().await.expect("the pod starts again");
+    works_on(world).await;
+    block_in_place(|| running.release())
+}
+
+/// Waits until ten more of the client's requests were answered, wherever that is.
+async fn works_on(world: &World) {
+    let answered = || -> usize {
+        let seen = world.pods.iter().flat_map(Pod::seen);
+        seen.filter(|seen| (200..400).contains(&seen.status) && seen.header("authorization").is_some()).count()
+    };
+    let before = answered();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while answered() < before + 10 {
+        assert!(Instant::now() < deadline, "the client no longer works");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The stories can fail: where connections are dealt out to the pods in turn, a client meets a pod that does not know it.

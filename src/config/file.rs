@@ -174,6 +174,7 @@ pub(super) struct Timeouts {
     pub(super) client_idle: Time,
     pub(super) pod_idle: Time,
     pub(super) drain: Time,
+    pub(super) hold: Time,
 }
 
 impl Default for Timeouts {
@@ -186,6 +187,7 @@ impl Default for Timeouts {
             client_idle: seconds(120),
             pod_idle: seconds(60),
             drain: seconds(20),
+            hold: seconds(20),
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             first_byte_media: timeouts.first_byte_media.0,
             pod_idle: timeouts.pod_idle.0,
             max_idle_per_pod: limits.idle_per_pod.0 as usize,
+            hold: timeouts.hold.0,
             replay_bytes: limits.replay_body.0.0,
             trusted: listen.trusted_proxies.into_iter().map(|network| network.0).collect(),
         },

@@ -51,9 +51,10 @@ impl Body for AnswerBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match &frame {
-            Some(Ok(_)) => self.give_back_if_whole(),
+            // Nothing comes after trailers, and nobody asks.
+            Some(Ok(frame)) if !frame.is_trailers() => self.give_back_if_whole(),
             Some(Err(_)) => health::doubtful(&self.pod),
-            None => {
+            Some(Ok(_)) | None => {
                 if let Some(lease) = self.lease.take() {
                     lease.give_back();
                 }

@@ -9,7 +9,7 @@ use std::{
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, task::AbortHandle, time::Instant};
 
 use super::outbound::Outbound;
 use crate::pod::PodId;
@@ -28,6 +28,7 @@ pub(super) struct Connections {
 #[derive(Debug)]
 struct Kept {
     requests: SendRequest<Outbound>,
+    driver: AbortHandle,
     since: Instant,
 }
 
@@ -37,6 +38,18 @@ pub(super) struct Lease {
     pub(super) requests: SendRequest<Outbound>,
     pod: PodId,
     home: Arc<Connections>,
+    driver: AbortHandle,
+    last: Option<Last>,
+}
+
+/// Ends a connection when it is dropped.
+#[derive(Debug)]
+struct Last(AbortHandle);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Connections {
@@ -48,9 +61,9 @@ impl Connections {
     pub(super) fn take(self: &Arc<Self>, pod: PodId) -> Option<Lease> {
         let mut kept = self.kept.lock();
         let of_pod = kept.get_mut(&pod)?;
-        while let Some(Kept { requests, since }) = of_pod.pop_back() {
+        while let Some(Kept { requests, driver, since }) = of_pod.pop_back() {
             if requests.is_ready() && since.elapsed() < self.idle {
-                return Some(Lease { requests, pod, home: self.clone() });
+                return Some(Lease { requests, pod, home: self.clone(), driver, last: None });
             }
         }
         None
@@ -60,14 +73,14 @@ impl Connections {
     pub(super) async fn open(self: &Arc<Self>, pod: PodId, stream: TcpStream) -> hyper::Result<Lease> {
         let (requests, connection) =
             http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             // How it ends is told to whoever waits for an answer, or found when it is taken.
             let _ = connection.with_upgrades().await;
         });
-        Ok(Lease { requests, pod, home: self.clone() })
+        Ok(Lease { requests, pod, home: self.clone(), driver: driver.abort_handle(), last: None })
     }
 
-    fn keep(&self, pod: PodId, requests: SendRequest<Outbound>) {
+    fn keep(&self, pod: PodId, requests: SendRequest<Outbound>, driver: AbortHandle) {
         let now = Instant::now();
         let mut kept = self.kept.lock();
         let of_pod = kept.entry(pod).or_default();
@@ -76,21 +89,29 @@ impl Connections {
             of_pod.pop_front();
         }
         if self.most > 0 {
-            of_pod.push_back(Kept { requests, since: now });
+            of_pod.push_back(Kept { requests, driver, since: now });
         }
     }
 }
 
 impl Lease {
+    /// This exchange is the connection's last: the pod is owed a body that nobody will send.
+    pub(super) fn end_with_answer(&mut self) {
+        self.last = Some(Last(self.driver.clone()));
+    }
+
     /// The answer is whole: keeps the connection for the next request.
     pub(super) fn give_back(mut self) {
+        if self.last.is_some() {
+            return;
+        }
         if self.requests.is_ready() {
-            self.home.clone().keep(self.pod, self.requests);
+            self.home.keep(self.pod, self.requests, self.driver);
         } else if !self.requests.is_closed() {
             // The answer came before the request's last byte; the connection is free when that is gone too.
             tokio::spawn(async move {
                 if self.requests.ready().await.is_ok() {
-                    self.home.clone().keep(self.pod, self.requests);
+                    self.home.keep(self.pod, self.requests, self.driver);
                 }
             });
         }

@@ -67,6 +67,7 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+    join_cookies(headers);
     let host = headers.get(header::HOST).cloned();
     if client.is_trusted {
         let chain = headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
@@ -120,6 +121,17 @@ fn remove_named(headers: &mut HeaderMap) {
         .collect();
     for name in named {
         headers.remove(name);
+    }
+}
+
+/// HTTP/2 may split `Cookie` into several fields; HTTP/1.1 wants one (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        // Parts of valid header values make a valid one.
+        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, joined);
+        }
     }
 }
 

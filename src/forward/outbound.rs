@@ -47,6 +47,8 @@ struct Held {
     /// Too long to be kept: what was sent is gone.
     is_gone: bool,
     is_broken: bool,
+    /// The pod has not asked for it yet (`Expect: 100-continue`), so the client was not either.
+    is_held_back: bool,
     bytes: u64,
     ended: Option<Instant>,
 }
@@ -80,6 +82,7 @@ impl Source {
             most,
             is_gone,
             is_broken: false,
+            is_held_back: false,
             bytes: 0,
             ended: None,
         };
@@ -123,8 +126,15 @@ impl Outbound {
     /// Holds the body back until the returned sender is used.
     pub fn wait_for_continue(&mut self) -> oneshot::Sender<()> {
         let (ask, asked) = oneshot::channel();
+        self.hold_back(true);
         self.gate = Some(Gate { asked, at_last: Box::pin(tokio::time::sleep(CONTINUE_TIMEOUT)) });
         ask
+    }
+
+    fn hold_back(&self, is_held_back: bool) {
+        if let Some(held) = &self.held {
+            held.lock().is_held_back = is_held_back;
+        }
     }
 }
 
@@ -132,6 +142,11 @@ impl Progress {
     /// When the last byte was handed on; `start` where there is no body.
     pub fn ended_at(&self, start: Instant) -> Option<Instant> {
         self.0.as_ref().map_or(Some(start), |held| held.lock().ended)
+    }
+
+    /// Whether nobody has asked for the body yet. Once the pod has answered, it stays so.
+    pub fn is_held_back(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.lock().is_held_back)
     }
 }
 
@@ -143,6 +158,7 @@ impl Body for Outbound {
         if let Some(gate) = &mut self.gate {
             ready!(gate.poll_open(cx));
             self.gate = None;
+            self.hold_back(false);
         }
         let this = &mut *self;
         let Some(held) = &this.held else { return Poll::Ready(None) };
@@ -231,10 +247,15 @@ impl Piece {
 
 impl Gate {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // A sender that is gone means that the pod has answered or broken off: the body need not wait for it.
-        if Pin::new(&mut self.asked).poll(cx).is_ready() {
-            return Poll::Ready(());
+        if !self.asked.is_terminated() {
+            match Pin::new(&mut self.asked).poll(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(()),
+                Poll::Pending => return self.at_last.as_mut().poll(cx),
+                Poll::Ready(Err(_)) => {}
+            }
         }
-        self.at_last.as_mut().poll(cx)
+        // The sender is gone: the pod has answered without the body, or broken off. The body stays where it is, and the
+        // connection ends with the answer.
+        Poll::Pending
     }
 }

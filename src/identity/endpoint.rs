@@ -9,11 +9,17 @@ use http::Method;
 /// What an endpoint asks of its caller, as far as the proxy has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Mints a token: `/Users/AuthenticateByName`, `/Users/{id}/Authenticate`.
+    /// Mints a token: `/Users/AuthenticateByName`, `/Users/{id}/Authenticate`, `/Users/AuthenticateWithQuickConnect`.
     LogIn,
+    /// `/QuickConnect/*`: its 401 says that it is switched off.
+    QuickConnect,
+    /// `/SyncPlay/*`: demands a token, and answers an unknown one with 400.
+    SyncPlay,
+    /// `GET /System/Info` and `GET /Users/Me`: demand a token, and real clients erase theirs when they fail.
+    Vital,
     /// Demands a token that the pod knows; success confirms the token.
     Demanding,
-    /// The same, for HLS playlists and segments: an answer may have to wait for ffmpeg.
+    /// The same, for HLS playlists and segments and for files: an answer may have to wait for ffmpeg.
     DemandingMedia,
     /// Media that anybody may fetch: streams, live segments, live files.
     AnonymousMedia,
@@ -30,10 +36,12 @@ impl Endpoint {
         match first.len() {
             // `is` compares in any case; the length only saves comparing with each of them.
             5 if is(first, "Users") => users(method, rest),
+            8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
+            12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
             5 if is(first, "Items") => items(rest),
-            6 if is(first, "System") => system(rest),
+            6 if is(first, "System") => system(method, rest),
             6 if is(first, "LiveTv") => live_tv(rest),
             _ if DEMANDING.iter().any(|known| is(first, known)) && !rest.clone().has("Images") => Endpoint::Demanding,
             _ => Endpoint::Open,
@@ -41,7 +49,12 @@ impl Endpoint {
     }
 
     pub fn demands_token(self) -> bool {
-        matches!(self, Endpoint::Demanding | Endpoint::DemandingMedia)
+        matches!(self, Endpoint::Demanding | Endpoint::DemandingMedia | Endpoint::SyncPlay | Endpoint::Vital)
+    }
+
+    /// Whether a request is rather held than failed while no pod answers: a client would log its user out or end the film.
+    pub fn is_worth_holding(self) -> bool {
+        self == Endpoint::Vital || self.is_media()
     }
 
     pub fn is_media(self) -> bool {
@@ -98,11 +111,15 @@ impl<'a, I: Iterator<Item = &'a str> + Clone> Rest<I> {
 
 fn users<'a>(method: &Method, rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
     let (second, third) = (rest.at(0), rest.at(1));
-    if method == Method::POST && (is(second, "AuthenticateByName") || is(third, "Authenticate")) {
-        return Endpoint::LogIn;
+    let mints = is(second, "AuthenticateByName") || is(second, "AuthenticateWithQuickConnect") || is(third, "Authenticate");
+    if mints {
+        return if method == Method::POST { Endpoint::LogIn } else { Endpoint::Open };
     }
-    let open = ["Public", "AuthenticateByName", "AuthenticateWithQuickConnect", "ForgotPassword"];
-    if open.iter().any(|name| is(second, name)) || rest.has("Images") { Endpoint::Open } else { Endpoint::Demanding }
+    if is(second, "Me") && third.is_empty() && method == Method::GET {
+        return Endpoint::Vital;
+    }
+    let is_open = is(second, "Public") || is(second, "ForgotPassword") || rest.has("Images");
+    if is_open { Endpoint::Open } else { Endpoint::Demanding }
 }
 
 fn media<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
@@ -133,9 +150,15 @@ fn items<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
     }
 }
 
-fn system<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
-    let public = is(rest.at(0), "Ping") || (is(rest.at(0), "Info") && is(rest.at(1), "Public"));
-    if public { Endpoint::Open } else { Endpoint::Demanding }
+fn system<'a>(method: &Method, rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
+    let (second, third) = (rest.at(0), rest.at(1));
+    if is(second, "Ping") || (is(second, "Info") && is(third, "Public")) {
+        Endpoint::Open
+    } else if is(second, "Info") && third.is_empty() && method == Method::GET {
+        Endpoint::Vital
+    } else {
+        Endpoint::Demanding
+    }
 }
 
 fn live_tv<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {

@@ -124,6 +124,15 @@ fn a_foreign_scheme_hides_the_old_header_but_not_the_old_token() {
 }
 
 #[test]
+fn a_token_in_a_carrier_of_old_still_tells_whose_request_it_is() {
+    let (head, ()) = Request::get(format!("/?api_key={TOKEN}")).body(()).expect("a request").into_parts();
+    let identity = identify(&head.uri, "/", &head.headers, Legacy::Ignored);
+    assert_eq!((identity.token, identity.hint.as_deref()), (None, Some(TOKEN)));
+    let identity = identify(&head.uri, "/", &head.headers, Legacy::Accepted);
+    assert_eq!((identity.token.as_deref(), identity.hint), (Some(TOKEN), None));
+}
+
+#[test]
 fn the_device_comes_from_the_header_and_else_from_the_query() {
     let header = [("authorization", "MediaBrowser DeviceId=\"TW96==\"")];
     assert_eq!(read("/?deviceId=q", &header, Legacy::Ignored).1.as_deref(), Some("TW96=="));
@@ -146,9 +155,13 @@ fn endpoints_are_what_the_server_makes_of_them() {
     use http::Method;
     let id = "0123456789abcdef0123456789abcdef";
     let rows: &[(&str, Endpoint)] = &[
-        ("/Users/Me", Demanding),
+        ("/Users/Me", Vital),
+        ("/Users/ID", Demanding),
+        ("/QuickConnect/Connect", QuickConnect),
+        ("/syncplay/list", SyncPlay),
         ("/users/public", Open),
-        ("/System/Info", Demanding),
+        ("/System/Info", Vital),
+        ("/System/Logs", Demanding),
         ("/System/Info/Public", Open),
         ("/system/ping", Open),
         ("/Items", Demanding),
@@ -174,6 +187,8 @@ fn endpoints_are_what_the_server_makes_of_them() {
     }
     assert_eq!(Endpoint::of(&Method::POST, "/users/authenticatebyname"), LogIn);
     assert_eq!(Endpoint::of(&Method::POST, &format!("/Users/{id}/Authenticate")), LogIn);
+    assert_eq!(Endpoint::of(&Method::POST, "/Users/AuthenticateWithQuickConnect"), LogIn);
+    assert_eq!(Endpoint::of(&Method::POST, "/Users/Me"), Demanding, "only reading it is vital");
 }
 
 /// A plain-spoken model of the server's reader, which keeps every field in a map.

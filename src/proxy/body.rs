@@ -66,7 +66,8 @@ impl http_body::Body for Body {
                 if let (Some(exchange), Some(data)) = (&mut self.exchange, frame.data_ref()) {
                     exchange.bytes_out += data.len() as u64;
                 }
-                if self.is_end_stream() {
+                // Nothing comes after trailers, and nobody asks.
+                if frame.is_trailers() || self.is_end_stream() {
                     self.end(Outcome::Complete);
                 }
             }

@@ -82,7 +82,7 @@ fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Op
         Some(Decision { pod: alive(home.pod)?.clone(), reason })
     };
     let identity = &keys.identity;
-    pinned(Kind::Token, identity.token.as_deref(), Reason::Token)
+    pinned(Kind::Token, identity.token.as_deref().or(identity.hint.as_deref()), Reason::Token)
         .or_else(|| Some(Decision { pod: alive(keys.cookie?.pod)?.clone(), reason: Reason::Cookie }))
         .or_else(|| pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession))
         .or_else(|| {
@@ -92,7 +92,7 @@ fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Op
         .or_else(|| pinned(Kind::Device, identity.device.as_deref(), Reason::Device))
 }
 
-fn place(pods: &[Arc<Pod>], keys: &Keys<'_>, tried: &[PodId], turn: u64) -> Option<Decision> {
+pub(super) fn place(pods: &[Arc<Pod>], keys: &Keys<'_>, tried: &[PodId], turn: u64) -> Option<Decision> {
     let candidates = placement::candidates(pods, |pod: &Pod| tried.contains(&pod.id));
     let (pod, reason) = match placement_key(keys) {
         Some(key) => (placement::rendezvous(key, candidates)?, Reason::Hashed),

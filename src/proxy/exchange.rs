@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Aborted, Body, Proxy, decide::Decision, reply::Refusal};
 use crate::{
-    forward::{Cause, Failure, answer::AnswerBody, outbound::Source},
+    forward::{answer::AnswerBody, outbound::Source},
     identity::endpoint,
     observe::{access, metrics},
     pod::{Busy, Pod, Pool},
@@ -89,8 +89,7 @@ impl Exchange {
     }
 
     /// The request leaves a pod for another.
-    pub(super) fn moved(&mut self, from: &Arc<Pod>, failure: Failure) {
-        let why = cause_name(failure.cause);
+    pub(super) fn moved(&mut self, from: &Arc<Pod>, why: &'static str) {
         let labels = metrics::Move { pool: from.pool.clone(), from: from.name.clone(), why };
         self.proxy.metrics.moves.get_or_create(&labels).inc();
         self.moved = Some((from.clone(), why));
@@ -192,18 +191,5 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_2 => "HTTP/2",
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
-    }
-}
-
-fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Refused => "refused",
-        Cause::ConnectTimedOut => "connect_timed_out",
-        Cause::Broken => "broken",
-        Cause::Malformed => "malformed",
-        Cause::TimedOut => "timed_out",
-        Cause::Lost => "lost",
-        Cause::ClientGone => "client_gone",
-        Cause::Exhausted => "exhausted",
     }
 }

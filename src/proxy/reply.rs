@@ -24,6 +24,10 @@ pub(super) enum Refusal {
     Exhausted,
     /// The client's own body broke off.
     ClientGone,
+    /// Every pod has refused the token: none is asked again.
+    DeadToken,
+    /// The same for a WebSocket, which Jellyfin refuses with 403.
+    DeadSocketToken,
     /// A player takes any error for the end of the film, and a broken connection for a reason to ask again.
     Media,
 }
@@ -59,8 +63,14 @@ impl Refusal {
             Refusal::TimedOut => "pod_timed_out",
             Refusal::Exhausted => "exhausted",
             Refusal::ClientGone => "client_gone",
+            Refusal::DeadToken | Refusal::DeadSocketToken => "dead_token",
             Refusal::Media => "aborted",
         }
+    }
+
+    /// Whether it may be otherwise in a moment.
+    pub(super) fn may_pass(self) -> bool {
+        matches!(self, Refusal::NoPod | Refusal::Broken | Refusal::TimedOut | Refusal::Media)
     }
 
     /// The answer, or none where the connection is to be broken off.
@@ -75,6 +85,8 @@ impl Refusal {
             Refusal::Exhausted => (StatusCode::SERVICE_UNAVAILABLE, "Too many connections at the moment.\n".into()),
             Refusal::Broken => (StatusCode::BAD_GATEWAY, "The Jellyfin server broke off before it answered.\n".into()),
             Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The Jellyfin server did not answer in time.\n".into()),
+            Refusal::DeadSocketToken => (StatusCode::FORBIDDEN, "Error processing request.".into()),
+            Refusal::DeadToken => return Some(challenge()),
             Refusal::ClientGone | Refusal::Media => return None,
         };
         let mut response = Response::new(Body::text(text));
@@ -93,4 +105,11 @@ impl Refusal {
         };
         Some(response)
     }
+}
+
+/// What a pod answers to a token that it does not know: 401 and nothing else.
+fn challenge() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response
 }

@@ -9,12 +9,16 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use crate::{
     affinity::{
         Secret,
         cookie::{CookieConfig, Cookies},
         pins::Pins,
+        budget::Budget,
+        pace::Pace,
+        refusals::Refusals,
     },
     forward::{self, Cause, Failure},
     health,
@@ -24,15 +28,23 @@ use crate::{
     websocket,
 };
 
+/// Requests held at once, over all workers; more are answered as if there were no holding.
+pub const HELD: usize = 4096;
+
 pub struct Site {
     pub router: Router,
     /// In the order that the router knows.
     pub pools: Vec<PoolSite>,
     pub pins: Pins,
+    pub refusals: Refusals,
+    pub budget: Budget,
+    pub pace: Pace,
     pub cookie: CookieConfig,
     pub forward: Arc<forward::Config>,
     pub health: Arc<health::Config>,
     pub websocket: websocket::Config,
+    /// Room for requests that are held.
+    pub held: Semaphore,
     pub turns: AtomicU64,
 }
 

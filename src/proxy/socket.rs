@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
+use tokio::time;
 
 use super::{
     Aborted, Asking, Body, Proxy, bind,
@@ -11,13 +12,13 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    affinity::cookie::Cookies,
-    forward::{answer::AnswerBody, head, outbound::Source, retry},
+    affinity::{cookie::Cookies, pace::Kind},
+    forward::{head, outbound::Source},
     websocket::{self, handshake},
 };
 
 impl Proxy {
-    /// Asks pods for the socket until one answers; an answer other than 101 goes to the client as it is.
+    /// Asks pods for the socket; an answer other than 101 goes to the client as it is.
     pub(super) async fn open_socket(
         self: &Arc<Self>,
         asking: Asking<'_>,
@@ -25,28 +26,18 @@ impl Proxy {
         cookies: &Cookies,
         mut exchange: Box<Exchange>,
     ) -> Result<Response<Body>, Aborted> {
-        let mut tried = Vec::new();
-        let mut last = Refusal::NoPod;
-        let (answer, decision) = loop {
-            let Some(decision) = self.decide(&asking, &tried) else { return exchange.refuse(last) };
-            exchange.decided(&decision);
-            let mut request = self.outbound(&asking, &Source::empty());
-            handshake::to_pod(request.headers_mut());
-            match self.forward.upgrade(&decision.pod, request).await {
-                Ok(answer) => break (answer, decision),
-                Err(failure) => {
-                    self.site.report(&decision.pod, failure, true);
-                    last = Refusal::of(failure, asking.endpoint);
-                    if retry::next(failure, &asking.head.method, true) == retry::Next::GiveUp {
-                        return exchange.refuse(last);
-                    }
-                    exchange.moved(&decision.pod, failure);
-                    tried.push(decision.pod.id);
-                }
+        let offered = match self.offer(&asking, &Source::empty(), &mut exchange).await {
+            Ok(offered) => offered,
+            Err(refusal) => {
+                self.answer_late(&asking).await;
+                return exchange.refuse(if refusal == Refusal::DeadToken { Refusal::DeadSocketToken } else { refusal });
             }
         };
-        exchange.answered(answer.status().as_u16());
-        self.learn(&asking, &decision, answer.status());
+        let (answer, decision) = (offered.answer, offered.decision);
+        if answer.status() == StatusCode::FORBIDDEN {
+            self.answer_late(&asking).await;
+        }
+        self.learn(&asking, &decision, offered.verdict, answer.status());
         let (mut head, body) = answer.into_parts();
         let opened = handshake::is_opened(&head, asking.head.headers.get(header::SEC_WEBSOCKET_KEY));
         head::to_client(&mut head.headers);
@@ -55,7 +46,7 @@ impl Proxy {
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return exchange.refuse(Refusal::Broken);
             }
-            return Ok(exchange.answer(Response::from_parts(head, AnswerBody::unkept(body, decision.pod))));
+            return Ok(exchange.answer(Response::from_parts(head, body)));
         }
         handshake::to_client(&mut head.headers);
         head.version = Version::HTTP_11;
@@ -63,6 +54,15 @@ impl Proxy {
         exchange.became_socket();
         tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, exchange)));
         Ok(Response::from_parts(head, Body::empty()))
+    }
+
+    /// Real clients dial again at once, thousands of times a second: a refusal comes late, and one after the other.
+    async fn answer_late(&self, asking: &Asking<'_>) {
+        let slot = match asking.keys.identity.token.as_deref() {
+            Some(token) => self.site.pace.slot(Kind::Token, token),
+            None => self.site.pace.slot(Kind::Address, &asking.client.address.to_string()),
+        };
+        time::sleep_until(slot).await;
     }
 
     async fn relay(self: Arc<Self>, client: OnUpgrade, pod: OnUpgrade, mut exchange: Box<Exchange>) {

@@ -35,6 +35,13 @@ impl Landing {
         self.tokens.values().flat_map(BTreeMap::values).flatten().map(String::as_str)
     }
 
+    /// The pod that the tokens reached, when it is one.
+    pub(crate) fn home(&self) -> Option<&str> {
+        let mut pods = self.tokens.values().flat_map(BTreeMap::keys);
+        let home = pods.next()?;
+        pods.all(|pod| pod == home).then_some(home)
+    }
+
     fn add(&mut self, pod: &str, seen: &Seen) {
         for token in tokens(seen) {
             let request = format!("{} {}", seen.method, seen.path());

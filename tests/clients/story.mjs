@@ -88,17 +88,17 @@ class Story {
 class Hold {
     constructor() {
         this.begun = performance.now();
-        this.over = false;
+        this.ms = null;
         this.calls = 0;
         this.failures = [];
         this.facts = {};
-        const end = () => { this.over = true; };
+        const end = () => { this.ms ??= Math.round(performance.now() - this.begun); };
         process.stdin.once('data', end).once('end', end).resume();
     }
 
     // One round each 200 ms until the end.
     async *rounds() {
-        for (let number = 0; !this.over; number += 1) {
+        for (let number = 0; this.ms === null; number += 1) {
             yield number;
             await pause(HOLD_PAUSE_MS);
         }
@@ -117,7 +117,7 @@ class Hold {
 
     report() {
         return {
-            ms: Math.round(performance.now() - this.begun),
+            ms: this.ms,
             calls: this.calls,
             failed_calls: this.failures.length,
             failures: this.failures.slice(0, 5),

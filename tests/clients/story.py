@@ -107,6 +107,7 @@ class Hold:
 
     def __init__(self):
         self.begun = time.monotonic()
+        self.ms = None
         self.ended = threading.Event()
         self.calls = 0
         self.failures = []
@@ -115,6 +116,7 @@ class Hold:
 
     def _listen(self):
         sys.stdin.readline()
+        self.ms = _ms_since(self.begun)
         self.ended.set()
 
     def rounds(self):
@@ -137,7 +139,7 @@ class Hold:
 
     def report(self):
         return {
-            "ms": _ms_since(self.begun),
+            "ms": self.ms,
             "calls": self.calls,
             "failed_calls": len(self.failures),
             "failures": self.failures[:5],

@@ -79,6 +79,8 @@ const HEAD: &str = "
 http = \"127.0.0.1:0\"
 [admin]
 listen = \"127.0.0.1:0\"
+[log]
+access = false
 [pools.jellyfin.pods]
 ";
 const SERVER_ID: &str = "5a1e0f3d9c7b48268f4d2a6b1c3e5f70";

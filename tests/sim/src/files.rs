@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::answer::{Answer, Content};
+use crate::answer::{self, Answer, Content};
 use crate::call::Call;
-use crate::library::{LAST_MODIFIED, bulk_bytes};
+use crate::library::{LAST_MODIFIED, bulk_piece};
 use crate::ranges::{Part, part};
 
 /// Where a file's bytes come from.
@@ -59,6 +59,11 @@ pub(crate) fn physical_file(call: &Call, content_type: &'static str, file: File)
     answer.with("accept-ranges", "bytes").with("last-modified", LAST_MODIFIED)
 }
 
+/// So many bytes made on the fly.
+pub(crate) fn generated(size: u64) -> answer::Body {
+    FileBody { file: File::Bulk(size), at: 0, end: size }.boxed_unsync()
+}
+
 struct FileBody {
     file: File,
     at: u64,
@@ -75,13 +80,13 @@ impl Body for FileBody {
             return Poll::Ready(None);
         }
         let at = self.at;
-        self.at += count;
         // Both fit: a frame is small, and a kept file lies in memory.
         let (from, count) = (usize::try_from(at).unwrap_or_default(), usize::try_from(count).unwrap_or_default());
         let bytes = match self.file {
             File::Kept(bytes) => Bytes::from_static(&bytes[from..from + count]),
-            File::Bulk(_) => bulk_bytes(at, count),
+            File::Bulk(_) => bulk_piece(at, count),
         };
+        self.at += bytes.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 

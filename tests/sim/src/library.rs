@@ -1,9 +1,13 @@
 //! The media library, the same on every pod: a film that really plays, a file too large to keep, and a live channel.
 
+use std::sync::OnceLock;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Value, json};
 
+use crate::generation::Generation;
 use crate::identifiers::dashed;
+use crate::pod::Settings;
 
 /// The id of the film: one minute in a small Matroska file.
 pub const FILM: &str = "11f0c1a5e0b04d6e9d3a7c2f5b8e4d01";
@@ -80,7 +84,8 @@ impl Item {
     }
 
     /// `BaseItemDto`, whole.
-    pub(crate) fn dto(self, server_id: &str) -> Value {
+    pub(crate) fn dto(self, settings: &Settings) -> Value {
+        let server_id = &settings.server_id;
         if self == Item::Channel {
             return json!({
                 "Name": self.name(), "ServerId": server_id, "Id": self.id(), "ChannelId": null, "IsFolder": false,
@@ -110,8 +115,8 @@ impl Item {
             "GenreItems": [],
             "LocalTrailerCount": 0,
             "SpecialFeatureCount": 0,
-            "PrimaryImageAspectRatio": 1.777,
-            "MediaStreams": media_streams(),
+            "PrimaryImageAspectRatio": 16.0 / 9.0,
+            "MediaStreams": media_streams(settings.generation),
             "VideoType": "VideoFile",
             "ImageTags": {"Primary": "3e73498deed313b456bac557cd7953b6"},
             "BackdropImageTags": [],
@@ -127,8 +132,8 @@ impl Item {
 }
 
 /// What a session shows as its `NowPlayingItem`.
-pub(crate) fn playing(id: &str, server_id: &str) -> Option<Value> {
-    Item::of(id).map(|item| item.dto(server_id))
+pub(crate) fn playing(id: &str, settings: &Settings) -> Option<Value> {
+    Item::of(id).map(|item| item.dto(settings))
 }
 
 /// `UserItemDataDto` of something never played.
@@ -139,8 +144,8 @@ pub(crate) fn user_data(id: &str) -> Value {
 }
 
 /// The two streams of the film.
-pub(crate) fn media_streams() -> Value {
-    json!([
+pub(crate) fn media_streams(generation: Generation) -> Value {
+    let mut streams = json!([
         {
             "Codec": "h264", "TimeBase": "1/1000", "VideoRange": "SDR", "VideoRangeType": "SDR",
             "AudioSpatialFormat": "None", "DisplayTitle": "180p H264 SDR", "IsInterlaced": false, "BitRate": 33_000,
@@ -158,19 +163,37 @@ pub(crate) fn media_streams() -> Value {
             "IsForced": false, "IsHearingImpaired": false, "IsOriginal": false, "Type": "Audio", "Index": 1,
             "IsExternal": false, "IsTextSubtitleStream": false, "SupportsExternalStream": false,
         },
-    ])
+    ]);
+    if generation == Generation::V10_11 {
+        for stream in streams.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            stream.remove("IsOriginal");
+            stream.remove("LocalizedOriginal");
+            stream.insert("IsAVC".to_owned(), json!(false));
+            stream.entry("Level").or_insert(json!(0));
+        }
+    }
+    streams
 }
 
-/// The bytes of the bulk item from `offset` on: each group of eight is a hash of its place, so any range can be checked.
+/// The period of the bulk item's bytes: a prime, so that a range off by any power of two is found out.
+const PAGE: usize = 1_048_573;
+
+/// The bytes of the bulk item from `offset` on: noise that repeats after a prime period, so any range can be checked.
 pub fn bulk_bytes(offset: u64, length: usize) -> Bytes {
-    let first = offset / 8;
-    let skip = usize::try_from(offset % 8).unwrap_or_default();
-    let groups = (skip + length).div_ceil(8);
-    let mut bytes = BytesMut::with_capacity(groups * 8);
-    for group in first..first + groups as u64 {
-        bytes.put_u64_le(split_mix(group));
+    let mut bytes = BytesMut::with_capacity(length);
+    while bytes.len() < length {
+        bytes.put(bulk_piece(offset + bytes.len() as u64, length - bytes.len()));
     }
-    bytes.freeze().slice(skip..skip + length)
+    bytes.freeze()
+}
+
+/// The same without a copy, and at most to the end of a period.
+pub(crate) fn bulk_piece(offset: u64, length: usize) -> Bytes {
+    static PAGE_OF_NOISE: OnceLock<Bytes> = OnceLock::new();
+    let page = PAGE_OF_NOISE.get_or_init(|| (0..PAGE as u64).map(|place| split_mix(place).to_le_bytes()[0]).collect());
+    // The remainder is smaller than the page.
+    let from = usize::try_from(offset % PAGE as u64).unwrap_or_default();
+    page.slice(from..(from + length).min(PAGE))
 }
 
 /// The finalizer of SplitMix64.
@@ -190,6 +213,8 @@ mod tests {
         let whole = bulk_bytes(1000, 100);
         assert_eq!(bulk_bytes(1003, 20), whole.slice(3..23));
         assert_ne!(bulk_bytes(1008, 8), bulk_bytes(1016, 8));
+        let over_the_end = bulk_bytes(PAGE as u64 - 3, 8);
+        assert_eq!(over_the_end[3..], bulk_bytes(0, 5));
         assert!(bulk_bytes(5, 0).is_empty());
     }
 }

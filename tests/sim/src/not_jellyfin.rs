@@ -20,9 +20,9 @@ use crate::query::Query;
 /// Answers a request below `/_sim/`.
 pub(crate) async fn answer(request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
-    let answer = match path.trim_start_matches("/_sim/") {
+    let answer = match path.split_once("/_sim/").map_or("", |(_, name)| name) {
         "sink" => sink(request.into_body()).await,
-        "echo" => echo(request.into_body()),
+        "echo" => echo(request),
         "headers" => headers(&request),
         other => match other.strip_prefix("status/").and_then(|code| code.parse().ok()) {
             Some(code) => status(&request, code),
@@ -47,10 +47,16 @@ async fn sink(mut body: Incoming) -> Answer {
     Answer::json(&json!({"bytes": bytes, "sha256": hex(&hash.finalize())}))
 }
 
-fn echo(body: Incoming) -> Answer {
-    // A body of known length would be sent back with it; as a stream it goes chunked, and trailers can follow.
-    let frames = BodyStream::new(body.map_err(io::Error::other));
-    Answer::stream("application/octet-stream", BodyExt::boxed_unsync(StreamBody::new(frames)))
+fn echo(request: Request<Incoming>) -> Answer {
+    let named = request.headers().get("trailer").and_then(|names| names.to_str().ok()).map(str::to_owned);
+    // A body of known length would be sent back with it; as a stream it goes chunked, and trailers can follow. Only
+    // those that are announced are sent, and only to a client that says `TE: trailers`.
+    let frames = BodyStream::new(request.into_body().map_err(io::Error::other));
+    let answer = Answer::stream("application/octet-stream", BodyExt::boxed_unsync(StreamBody::new(frames)));
+    match named {
+        Some(names) => answer.with("trailer", &names),
+        None => answer,
+    }
 }
 
 fn headers(request: &Request<Incoming>) -> Answer {

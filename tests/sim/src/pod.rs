@@ -4,6 +4,8 @@ mod builder;
 mod controls;
 mod door;
 mod life;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::future::Future;
@@ -176,7 +178,12 @@ impl Pod {
         self.shared.record().all()
     }
 
-    /// Forgets the requests seen so far.
+    /// Every message that came over a WebSocket since then, in order.
+    pub fn heard(&self) -> Vec<String> {
+        self.shared.record().heard()
+    }
+
+    /// Forgets the requests and messages seen so far.
     pub fn clear_seen(&self) {
         self.shared.record().clear();
     }

@@ -14,7 +14,7 @@ use crate::{quick_connect, sync_play};
 /// One endpoint.
 pub(crate) struct Route {
     methods: &'static [&'static str],
-    /// In lower case; `{…}` stands for one segment, a last `{*}` for all that follow, and a segment may end in `{…}.ext`.
+    /// In lower case; `{…}` stands for one segment, or for the rest of one that begins otherwise.
     path: &'static str,
     pub(crate) access: Access,
     pub(crate) handler: fn(&Call) -> Answer,

@@ -35,6 +35,7 @@ pub(crate) struct Record {
     off: bool,
     first: u64,
     requests: Vec<Seen>,
+    messages: Vec<String>,
 }
 
 impl Record {
@@ -45,6 +46,13 @@ impl Record {
         }
         self.requests.push(seen());
         Some(self.first + self.requests.len() as u64 - 1)
+    }
+
+    /// Adds a message that came over a WebSocket.
+    pub(crate) fn hear(&mut self, text: &[u8]) {
+        if !self.off {
+            self.messages.push(String::from_utf8_lossy(text).into_owned());
+        }
     }
 
     /// Changes a request that is still remembered.
@@ -59,7 +67,12 @@ impl Record {
         self.requests.clone()
     }
 
+    pub(crate) fn heard(&self) -> Vec<String> {
+        self.messages.clone()
+    }
+
     pub(crate) fn clear(&mut self) {
+        self.messages.clear();
         self.first += self.requests.len() as u64;
         self.requests.clear();
     }

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use crate::answer::{Answer, Body};
 use crate::authorization::Credentials;
-use crate::call::{Call, Caller};
+use crate::call::{Call, Caller, StaleRow};
 use crate::endpoints::web;
 use crate::generation::Generation;
 use crate::pod::Connection;
@@ -59,10 +59,11 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Outcome
     if line > REQUEST_LINE_LIMIT {
         return Outcome::Bare(Answer::empty(StatusCode::URI_TOO_LONG).with("connection", "close"));
     }
-    if request.uri().path().starts_with("/_sim/") {
+    let base_url = &connection.life.shared.settings.base_url;
+    if request.uri().path().strip_prefix(base_url.as_str()).is_some_and(|path| path.starts_with("/_sim/")) {
         return Outcome::Bare(not_jellyfin::answer(request).await);
     }
-    if let Phase::Setup { .. } = connection.life.phase() {
+    if connection.is_of_setup_server() {
         return Outcome::Bare(setup_server::answer(connection, request.uri().path()).await);
     }
     if finish::is_preflight(request.headers(), request.method()) {
@@ -119,13 +120,28 @@ async fn main_server(connection: &Connection, request: Request<Incoming>, path: 
         return asset;
     }
     let (parts, body) = request.into_parts();
+    let mut call = match call_of(connection, &parts, path) {
+        Ok(call) => call,
+        Err(StaleRow) => return refuse(connection, Answer::error(StatusCode::INTERNAL_SERVER_ERROR), body),
+    };
+    if socket::is_upgrade(&call.headers) {
+        return socket::open(&call, parts);
+    }
+    match admit(&call, &parts.method) {
+        Err(answer) => refuse(connection, *answer, body),
+        Ok((route, captured)) => {
+            call.captured = captured;
+            run(call, route, parts, body).await
+        }
+    }
+}
+
+fn call_of(connection: &Connection, parts: &Parts, path: String) -> Result<Call, StaleRow> {
     let life = &connection.life;
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let given = Credentials::read(&parts.headers, &query, life.shared.settings.legacy_authorization);
-    let Ok(caller) = Caller::look_up(life, &given) else {
-        return Answer::error(StatusCode::INTERNAL_SERVER_ERROR);
-    };
-    let mut call = Call {
+    let caller = Caller::look_up(life, &given)?;
+    Ok(Call {
         connection: connection.clone(),
         path,
         captured: Vec::new(),
@@ -134,29 +150,35 @@ async fn main_server(connection: &Connection, request: Request<Incoming>, path: 
         body: Bytes::new(),
         given,
         caller,
-    };
-    if socket::is_upgrade(&call.headers) {
-        return socket::open(&call, parts);
-    }
-    let generation = life.shared.settings.generation;
-    let (route, captured) = match routes::find(&parts.method, &call.path, generation) {
-        Match::None if life.phase() == Phase::Core => {
-            return setup_server::still_starting(generation);
-        }
-        Match::None => return Answer::empty(StatusCode::NOT_FOUND),
+    })
+}
+
+/// Routing, authorization, and the message of a server that is still starting, in this order.
+fn admit(call: &Call, method: &Method) -> Result<(&'static Route, Vec<String>), Box<Answer>> {
+    let generation = call.settings().generation;
+    let starting = call.life().phase() == Phase::Core;
+    let (route, captured) = match routes::find(method, &call.path, generation) {
+        Match::None if starting => return Err(setup_server::still_starting(generation).into()),
+        Match::None => return Err(Answer::empty(StatusCode::NOT_FOUND).into()),
         Match::WrongMethod(allowed) => {
-            return Answer::empty(StatusCode::METHOD_NOT_ALLOWED).with("allow", &allowed);
+            return Err(Answer::empty(StatusCode::METHOD_NOT_ALLOWED).with("allow", &allowed).into());
         }
         Match::Route(route, captured) => (route, captured),
     };
-    call.captured = captured;
-    if let Some(refusal) = refusal(&call, route.access) {
-        return refusal;
+    match refusal(call, route.access) {
+        Some(refusal) => Err(refusal.into()),
+        None if starting && !route.while_starting => Err(setup_server::still_starting(generation).into()),
+        None => Ok((route, captured)),
     }
-    if life.phase() == Phase::Core && !route.while_starting {
-        return setup_server::still_starting(generation);
+}
+
+/// Answers without having looked at the body, which is read and thrown away beside it: Kestrel keeps the connection of a
+/// large upload that way.
+fn refuse(connection: &Connection, answer: Answer, mut body: Incoming) -> Answer {
+    if !body.is_end_stream() {
+        connection.life.spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
     }
-    run(call, route, parts, body).await
+    answer
 }
 
 /// The authorization middleware.

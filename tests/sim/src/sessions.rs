@@ -69,12 +69,10 @@ pub(crate) enum Outgoing {
 }
 
 impl Playing {
-    /// The position now, in ticks of 100 ns; it runs on between two reports while nothing is paused.
+    /// The position now, in ticks of 100 ns; it runs on between two reports, by whole seconds, while nothing is paused.
     pub(crate) fn position_now(&self) -> i64 {
-        if self.paused {
-            return self.position;
-        }
-        self.position.saturating_add(i64::try_from(self.at.elapsed().as_nanos() / 100).unwrap_or(i64::MAX))
+        let seconds = if self.paused { 0 } else { self.at.elapsed().as_secs() };
+        self.position.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(10_000_000))
     }
 }
 
@@ -235,7 +233,7 @@ impl Session {
     }
 
     /// `SessionInfoDto`.
-    pub(crate) fn dto(&self, settings: &Settings, item: impl Fn(&str, &str) -> Option<Value>) -> Value {
+    pub(crate) fn dto(&self, settings: &Settings, item: impl Fn(&str, &Settings) -> Option<Value>) -> Value {
         let capabilities = self.capabilities.clone().unwrap_or_else(no_capabilities);
         let playable = self.capability("PlayableMediaTypes").cloned().unwrap_or_else(|| json!([]));
         let commands = self.capability("SupportedCommands").cloned().unwrap_or_else(|| json!([]));
@@ -268,7 +266,7 @@ impl Session {
         if settings.generation == Generation::V10_11 {
             dto["NowPlayingQueueFullItems"] = json!([]);
         }
-        if let Some(item) = self.playing.as_ref().and_then(|playing| item(&playing.item_id, &settings.server_id)) {
+        if let Some(item) = self.playing.as_ref().and_then(|playing| item(&playing.item_id, settings)) {
             dto["NowPlayingItem"] = item;
         }
         dto

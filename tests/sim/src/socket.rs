@@ -1,6 +1,8 @@
 //! The WebSocket: any path with `Upgrade: websocket`, greeted, kept alive by messages, and closed as Jellyfin closes it.
 
 mod listeners;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::MissedTickBehavior;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -113,10 +116,11 @@ async fn serve(life: Arc<Life>, upgraded: Upgraded, session: String, user_id: St
 
 impl Socket {
     async fn run(mut self, mut inbox: UnboundedReceiver<Outgoing>) {
-        if self.greet().await.is_err() {
+        if self.force_keep_alive().await.is_err() {
             return;
         }
         let mut watch = tokio::time::interval(self.life.shared.settings.keep_alive / 5);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         watch.tick().await;
         loop {
             let next = tokio::select! {
@@ -139,10 +143,6 @@ impl Socket {
         }
     }
 
-    async fn greet(&mut self) -> Result<(), Error> {
-        self.force_keep_alive().await
-    }
-
     async fn force_keep_alive(&mut self) -> Result<(), Error> {
         let seconds = self.life.shared.settings.keep_alive.as_secs_f64().ceil() as u64;
         self.send("ForceKeepAlive", Some(&json!(seconds))).await
@@ -156,7 +156,7 @@ impl Socket {
         let data = listeners::data(&self.life, kind, self.sees.as_deref());
         self.send(kind, Some(&data)).await?;
         if self.life.memory().sessions.any_playing() {
-            self.listeners.send_again();
+            self.listeners.send_again(self.life.shared.settings.keep_alive / 60);
         }
         Ok(Next::GoOn)
     }
@@ -215,6 +215,8 @@ impl Socket {
             Message::Close(_) => return Ok(Next::End),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(Next::GoOn),
         };
+        self.life.shared.record().hear(text);
+        self.life.shared.tell();
         if text.is_empty() {
             return self.close("").await;
         }

@@ -2,7 +2,7 @@
 //!
 //! Readers take no lock: a rename is atomic, and a look at the file's inode tells whether it was replaced.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl DatabaseFile {
         }
         let result = how(database);
         let part = self.database.with_extension("part");
-        serde_json::to_writer(io::BufWriter::new(File::create(&part)?), database).map_err(io::Error::other)?;
+        fs::write(&part, serde_json::to_vec(database).map_err(io::Error::other)?)?;
         fs::rename(&part, &self.database)?;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(stamp(&self.database)?);
         Ok(result)

@@ -19,7 +19,7 @@ pub(crate) fn list(call: &Call) -> Answer {
         return page(vec![view(settings), playlists(settings)], 2, 0);
     }
     let items = Item::ALL.iter().filter(|item| wanted.is_empty() || wanted.contains(item.id()));
-    let all: Vec<Value> = items.map(|item| item.dto(&settings.server_id)).collect();
+    let all: Vec<Value> = items.map(|item| item.dto(settings)).collect();
     let total = all.len();
     let number = |name| call.query.number(name).map(|number| usize::try_from(number).unwrap_or(total));
     let start = number("startIndex").unwrap_or(0);
@@ -47,10 +47,9 @@ pub(crate) fn one_of_user(call: &Call) -> Answer {
 }
 
 fn item(call: &Call, id: &str) -> Answer {
-    let server_id = &call.settings().server_id;
     match Item::of(id) {
         Some(item) => {
-            let mut dto = item.dto(server_id);
+            let mut dto = item.dto(call.settings());
             dto["UserData"] = user_data(id);
             dto["MediaSources"] = json!([super::playback::media_source(call, item)]);
             Answer::json(&dto)
@@ -86,7 +85,7 @@ pub(crate) fn views(call: &Call) -> Answer {
     });
     if settings.generation == Generation::V12 {
         rest["Chapters"] = json!([]);
-        rest["PrimaryImageAspectRatio"] = json!(1.777);
+        rest["PrimaryImageAspectRatio"] = json!(16.0 / 9.0);
     }
     for (name, value) in rest.as_object().into_iter().flatten() {
         view[name] = value.clone();

@@ -52,7 +52,7 @@ pub(crate) fn source(call: &Call, opening: bool) -> Value {
         "SupportsDirectPlay": true,
         "SupportsProbing": true,
         "OpenToken": guid_of("open token"),
-        "MediaStreams": media_streams(),
+        "MediaStreams": media_streams(call.settings().generation),
         "MediaAttachments": [],
         "Formats": [],
         "RequiredHttpHeaders": {},

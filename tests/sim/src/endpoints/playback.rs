@@ -85,7 +85,7 @@ pub(crate) fn media_source(call: &Call, item: Item) -> Value {
         Item::Bulk => call.settings().bulk_size,
         Item::Film | Item::Channel => FILM_FILE.len() as u64,
     };
-    let mut source = json!({
+    json!({
         "Protocol": "File",
         "Id": item.id(),
         "Path": item.path(),
@@ -110,7 +110,7 @@ pub(crate) fn media_source(call: &Call, item: Item) -> Value {
         "RequiresLooping": false,
         "SupportsProbing": true,
         "VideoType": "VideoFile",
-        "MediaStreams": media_streams(),
+        "MediaStreams": media_streams(call.settings().generation),
         "MediaAttachments": [],
         "Formats": [],
         "Bitrate": 66_000,
@@ -118,14 +118,5 @@ pub(crate) fn media_source(call: &Call, item: Item) -> Value {
         "TranscodingSubProtocol": "http",
         "DefaultAudioStreamIndex": 1,
         "HasSegments": false,
-    });
-    if call.settings().generation == Generation::V10_11 {
-        for stream in source["MediaStreams"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-            stream.remove("IsOriginal");
-            stream.remove("LocalizedOriginal");
-            stream.insert("IsAVC".to_owned(), json!(false));
-            stream.entry("Level").or_insert(json!(0));
-        }
-    }
-    source
+    })
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::answer::Answer;
 use crate::call::{Call, property};
 use crate::clock;
+use crate::generation::Generation;
 use crate::identifiers::{dashed, plain};
 use crate::library::VIEW;
 use crate::sessions::Playing;
@@ -73,7 +74,7 @@ fn announce_user_data(call: &Call, position: i64) {
         return;
     };
     let item = call.property("ItemId").and_then(|id| plain(id.as_str()?)).unwrap_or_default();
-    let data = json!({
+    let mut data = json!({
         "UserId": user.id,
         "UserDataList": [{
             "PlaybackPositionTicks": position,
@@ -84,7 +85,6 @@ fn announce_user_data(call: &Call, position: i64) {
             "Key": dashed(&item),
             "ItemId": item,
         }, {
-            "PlayedPercentage": 0,
             "UnplayedItemCount": 2,
             "PlaybackPositionTicks": 0,
             "PlayCount": 0,
@@ -94,6 +94,9 @@ fn announce_user_data(call: &Call, position: i64) {
             "ItemId": VIEW,
         }],
     });
+    if call.settings().generation == Generation::V12 {
+        data["UserDataList"][1]["PlayedPercentage"] = json!(0);
+    }
     let user_id = user.id.clone();
     let life = std::sync::Arc::clone(&call.connection.life);
     let gathering: Duration = call.settings().keep_alive / 120;

@@ -1,11 +1,11 @@
 //! The server about itself: health, information, time, logs, and the bit-rate test.
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::files::generated;
 use crate::{clock, dto};
 
 /// `/health`, by any method.
@@ -81,6 +81,5 @@ pub(crate) fn bitrate_test(call: &Call) -> Answer {
     if !(1..=100_000_000).contains(&size) {
         return Answer::problem(StatusCode::BAD_REQUEST);
     }
-    let size = usize::try_from(size).unwrap_or_default();
-    Answer::sized("application/octet-stream", Bytes::from(vec![0x5a; size]))
+    Answer::stream("application/octet-stream", generated(size))
 }

@@ -51,15 +51,20 @@ fn log_in_as(call: &Call, user: Option<User>, password: &str) -> Answer {
     note(|user| user.last_log_in = Some(clock::now()));
     let result = new_session(call, &user.id, &client, &call.remote());
     // The answer still shows the failures before it.
-    note(|user| user.invalid_log_ins = 0);
+    if user.invalid_log_ins > 0 {
+        note(|user| user.invalid_log_ins = 0);
+    }
     Answer::json(&result)
 }
 
 /// `AuthenticateDirect`: ends the device's older tokens that this pod knows, mints a new one and makes the session. Gives
-/// the `AuthenticationResult`.
+/// the `AuthenticationResult`, `Null` for a user who is not there.
 pub(crate) fn new_session(call: &Call, user_id: &str, client: &Client, remote: &str) -> Value {
     let cluster = &call.life().shared.cluster;
     let settings = call.settings();
+    let Some(user) = cluster.read(|database| database.user(user_id).cloned()) else {
+        return Value::Null;
+    };
     let mut guard = call.life().memory();
     let memory = &mut *guard;
     let old = memory.devices.find(|row| row.device_id == client.device_id && row.user_id == user_id);
@@ -71,10 +76,6 @@ pub(crate) fn new_session(call: &Call, user_id: &str, client: &Client, remote: &
         }
     }
     let row = memory.devices.create(cluster, user_id, client);
-    let user = cluster.read(|database| database.user(user_id).cloned());
-    let Some(user) = user else {
-        return Value::Null;
-    };
     let capabilities = memory.capabilities.get(&client.device_id).cloned();
     let session = memory.sessions.touch((&user.id, &user.name), client, remote, capabilities);
     let session = session.dto(settings, |_, _| None);

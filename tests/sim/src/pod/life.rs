@@ -44,6 +44,14 @@ pub(crate) struct Connection {
     pub(crate) life: Arc<Life>,
     pub(crate) peer: SocketAddr,
     pub(crate) cut: Arc<Cut>,
+    born_in: Phase,
+}
+
+impl Connection {
+    /// Whether the setup server accepted it: it alone answers on it, even after its end.
+    pub(crate) fn is_of_setup_server(&self) -> bool {
+        matches!(self.born_in, Phase::Setup { .. } | Phase::Closed)
+    }
 }
 
 impl Life {
@@ -179,6 +187,10 @@ async fn come_up(life: Arc<Life>, lengths: PhaseLengths) {
         (Phase::Core, lengths.core),
     ];
     for (phase, length) in phases {
+        // A host that comes to be as the setup server ends is never seen beside it.
+        if phase == (Phase::Setup { host: true }) && length.is_zero() {
+            continue;
+        }
         if phase == Phase::Core {
             life.load();
         }
@@ -196,13 +208,13 @@ async fn accept(life: Arc<Life>) {
     loop {
         // An error of one connection (reset before it was accepted) is no reason to stop accepting.
         match life.shared.door.accept().await {
-            Ok((stream, peer)) => life.spawn(serve(Arc::clone(&life), stream, peer)),
+            Ok((stream, peer)) => life.spawn(serve(Arc::clone(&life), stream, peer, life.phase())),
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn serve(life: Arc<Life>, stream: TcpStream, peer: SocketAddr) {
+async fn serve(life: Arc<Life>, stream: TcpStream, peer: SocketAddr, born_in: Phase) {
     // Delayed small writes would only slow the tests down.
     let _ = stream.set_nodelay(true);
     let stream = Arc::new(stream);
@@ -210,8 +222,8 @@ async fn serve(life: Arc<Life>, stream: TcpStream, peer: SocketAddr) {
     let registered = life.wires.add(&stream);
     let wire = Wire::new(stream, Arc::clone(&life.shared.frost), Arc::clone(&cut), registered);
     let mut phases = life.phases();
-    let born_in = *phases.borrow_and_update();
-    let connection = Connection { life, peer, cut };
+    let connection = Connection { life, peer, cut, born_in };
+    let of_setup_server = connection.is_of_setup_server();
     let answer = service_fn(move |request| service::answer(connection.clone(), request));
     let mut served = pin!(
         http1::Builder::new()
@@ -220,24 +232,18 @@ async fn serve(life: Arc<Life>, stream: TcpStream, peer: SocketAddr) {
             .serve_connection(TokioIo::new(wire), answer)
             .with_upgrades()
     );
-    loop {
-        tokio::select! {
-            // A connection that ends in an error was broken by the peer or by a control: both are what was asked for.
-            _ = served.as_mut() => return,
-            changed = phases.changed() => {
-                let now = *phases.borrow_and_update();
-                if changed.is_err() || ends(born_in, now) {
-                    served.as_mut().graceful_shutdown();
-                }
-            }
-        }
+    // The setup server's connections do not live on after it, nor any after a stop.
+    let over =
+        phases.wait_for(|now| *now == Phase::Stopping || (of_setup_server && !matches!(now, Phase::Setup { .. })));
+    tokio::select! {
+        // The phase comes first, so that an answer which waited for it already says that the connection ends.
+        biased;
+        _ = over => served.as_mut().graceful_shutdown(),
+        // A connection that ends in an error was broken by the peer or by a control: both are what was asked for.
+        _ = served.as_mut() => return,
     }
-}
-
-/// Whether a connection accepted in one phase is to end in another: the setup server's do not live on, nor any in a stop.
-fn ends(born_in: Phase, now: Phase) -> bool {
-    let setup = |phase| matches!(phase, Phase::Setup { .. });
-    now == Phase::Stopping || (setup(born_in) && !setup(now))
+    // What is in flight is still answered.
+    let _ = served.await;
 }
 
 /// The open connections of a process.

@@ -82,10 +82,11 @@ impl Listeners {
         "Sessions"
     }
 
-    /// Something plays: its position changes all the time.
-    pub(super) fn send_again(&mut self) {
+    /// Something plays: its position changes with each `tick`, and the first one after the interval is sent.
+    pub(super) fn send_again(&mut self, tick: Duration) {
         if let Some(sessions) = &mut self.sessions {
-            sessions.due = Some(Instant::now() + sessions.interval);
+            let ticks = sessions.interval.as_nanos().div_ceil(tick.as_nanos().max(1));
+            sessions.due = Some(Instant::now() + tick * u32::try_from(ticks).unwrap_or(u32::MAX));
         }
     }
 }

@@ -19,17 +19,17 @@ pub(crate) fn compare(recorded: &Response, seen: &Answer, names: &mut Names) -> 
         let detail = format!("recorded {}, seen {}", recorded.status, seen.status);
         found.push(Difference::new(Kind::Value, "status", detail));
     }
-    headers(recorded, seen, &mut found);
+    headers(recorded, seen, names, &mut found);
     body(recorded, seen, names, &mut found);
     found
 }
 
-fn headers(recorded: &Response, seen: &Answer, found: &mut Vec<Difference>) {
+fn headers(recorded: &Response, seen: &Answer, names: &mut Names, found: &mut Vec<Difference>) {
     for (name, value) in &recorded.headers {
         let at = format!("header {name}");
         match seen.header(name) {
             None => found.push(Difference::new(Kind::Missing, at, value)),
-            Some(seen_value) => header(name, value, seen_value, found),
+            Some(seen_value) => header(name, value, seen_value, part(recorded), names, found),
         }
     }
     let was_recorded = |name: &str| recorded.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -46,21 +46,42 @@ fn headers(recorded: &Response, seen: &Answer, found: &mut Vec<Difference>) {
     }
 }
 
-/// The last number of `Content-Range` is the size of the film, so it is told apart from the rest.
-fn header(name: &str, recorded: &str, seen: &str, found: &mut Vec<Difference>) {
-    if recorded == seen {
+/// What kind of body the answer bears: the length of a range or of a refusal is exact, that of a whole file is not.
+fn part(recorded: &Response) -> &'static str {
+    match recorded.status {
+        200 if content_type(recorded).ends_with("mpegurl") => " of a playlist",
+        200 => " of a file",
+        206 => " of a range",
+        _ => " of a refusal",
+    }
+}
+
+fn content_type(recorded: &Response) -> &str {
+    let mut headers = recorded.headers.iter();
+    let found = headers.find(|(name, _)| name == "Content-Type");
+    found.map_or("", |(_, value)| value.as_str())
+}
+
+/// The last number of `Content-Range` is the size of the file, so it is told apart from the rest.
+fn header(name: &str, recorded: &str, seen: &str, part: &str, names: &mut Names, found: &mut Vec<Difference>) {
+    let dated = name == "Last-Modified" && is_http_date(seen);
+    let Err(why) = names.agree(recorded, seen) else { return };
+    if dated {
         return;
     }
-    let detail = format!("recorded {recorded:?}, seen {seen:?}");
-    let parts = (recorded.rsplit_once('/'), seen.rsplit_once('/'));
-    let only_total = name.eq_ignore_ascii_case("Content-Range")
-        && matches!(parts, (Some((a, _)), Some((b, total)))
-            if a == b && total.parse::<u64>().is_ok());
-    let at = if only_total { "header Content-Range total".to_owned() } else { format!("header {name}") };
-    let dated = name.eq_ignore_ascii_case("Last-Modified") && is_http_date(seen);
-    if !dated {
-        found.push(Difference::new(Kind::Value, at, detail));
-    }
+    let range_and_total =
+        |value: &str| value.rsplit_once('/').map(|(range, total)| (range.to_owned(), total.to_owned()));
+    let at = match (name, range_and_total(recorded), range_and_total(seen)) {
+        ("Content-Range", Some((recorded, _)), Some((seen, total)))
+            if recorded == seen && total.parse::<u64>().is_ok() =>
+        {
+            "header Content-Range total".to_owned()
+        }
+        ("Content-Length", ..) => format!("header Content-Length{part}"),
+        _ => format!("header {name}"),
+    };
+    let detail = format!("recorded {recorded:?}, seen {seen:?} ({why})");
+    found.push(Difference::new(Kind::Value, at, detail));
 }
 
 /// As `Mon, 23 Nov 2026 15:31:17 GMT`.
@@ -85,13 +106,13 @@ fn body(recorded: &Response, seen: &Answer, names: &mut Names, found: &mut Vec<D
     }
     match &recorded.body {
         Some(text) => written(recorded, text, seen, names, found),
-        None => unwritten(recorded.length, seen, found),
+        None => unwritten(recorded, seen, found),
     }
 }
 
 /// A body whose text was recorded.
 fn written(recorded: &Response, text: &str, seen: &Answer, names: &mut Names, found: &mut Vec<Difference>) {
-    let kind = recorded.headers.iter().find(|(name, _)| name == "Content-Type").map_or("", |(_, value)| value.as_str());
+    let kind = content_type(recorded);
     if text == "(html)" {
         let page = seen.text().to_ascii_lowercase();
         if !page.contains("<html") {
@@ -126,14 +147,13 @@ fn escapes(text: &str) -> bool {
 }
 
 /// A body that is binary: its length alone was recorded.
-fn unwritten(recorded: Option<usize>, seen: &Answer, found: &mut Vec<Difference>) {
-    let Some(recorded) = recorded else { return };
-    let length = seen.body.len();
-    if (recorded == 0) != (length == 0) {
-        let detail = format!("recorded {recorded} octets, seen {:?}", seen.text());
+fn unwritten(recorded: &Response, seen: &Answer, found: &mut Vec<Difference>) {
+    let (Some(expected), length) = (recorded.length, seen.body.len()) else { return };
+    if (expected == 0) != (length == 0) {
+        let detail = format!("recorded {expected} octets, seen {:?}", seen.text());
         found.push(Difference::new(Kind::Shape, "body", detail));
-    } else if recorded != length {
-        let detail = format!("recorded {recorded} octets, seen {length}");
-        found.push(Difference::new(Kind::Length, "body", detail));
+    } else if expected != length {
+        let detail = format!("recorded {expected} octets, seen {length}");
+        found.push(Difference::new(Kind::Length, format!("body{}", part(recorded)), detail));
     }
 }

@@ -106,7 +106,7 @@ impl Names {
 }
 
 /// Kinds of which every appearance is another value.
-const FLEETING: [&str; 4] = ["time", "uuid", "trace", "http"];
+const FLEETING: [&str; 3] = ["time", "uuid", "trace"];
 
 enum Piece<'a> {
     Text(&'a str),
@@ -146,7 +146,8 @@ fn length_of(name: &str, text: &str) -> Option<usize> {
     match kind_of(name) {
         "time" => time(text),
         "trace" => trace(text),
-        "http" => text.starts_with("http://127.0.0.1:").then_some(text.len()),
+        "size" => Some(text.chars().take_while(char::is_ascii_digit).count()).filter(|digits| *digits > 0),
+        "http" => Some(text.len()),
         "secret" => exactly(text, 64, |c| c.is_ascii_digit() || ('A'..='F').contains(&c)),
         "code" => exactly(text, 6, |c| c.is_ascii_digit()),
         _ => exactly(text, 32, lower_hex),

@@ -32,7 +32,8 @@ pub(crate) struct Play {
     pub(crate) literals: &'static [(&'static str, &'static str)],
 }
 
-const FILES: [&str; 7] = [
+/// All files of a generation, in the order in which they were recorded.
+pub(crate) const FILES: [&str; 7] = [
     "01-log-in-and-tokens",
     "02-quick-connect",
     "03-socket",
@@ -42,10 +43,10 @@ const FILES: [&str; 7] = [
     "07-stale-device-row",
 ];
 
-/// Replays all files and reports on them.
-pub(crate) async fn play(play: &Play) -> Report {
+/// Replays the files and reports on them.
+pub(crate) async fn play(play: &Play, files: &[&'static str]) -> Report {
     let mut stage = Stage::set(play).await;
-    for file in FILES {
+    for &file in files {
         let recording = Recording::read(&format!("{}{file}", play.folder), play.literals);
         stage.report.begin(file);
         if file.starts_with("04") {
@@ -73,11 +74,12 @@ impl Stage {
     async fn set(play: &Play) -> Stage {
         let cluster = Cluster::new();
         let mut pods = BTreeMap::new();
-        for name in ["a", "b"] {
+        let phased = StartUp::Phased(start_up::lengths(play.generation));
+        for (name, start_up) in [("a", StartUp::Instant), ("b", phased)] {
             let pod = Pod::builder(&cluster)
                 .name(name)
                 .generation(play.generation)
-                .start_up(StartUp::Phased(start_up::LENGTHS))
+                .start_up(start_up)
                 .start()
                 .await
                 .expect("a free port of 127.0.0.1");
@@ -91,6 +93,9 @@ impl Stage {
             names.set(&format!("user:{user}"), &id);
         }
         names.set("item:1", FILM);
+        for (name, pod) in &pods {
+            names.set(&format!("http://pod-{name}"), &format!("http://{}", pod.address()));
+        }
         let mut stage = Stage {
             pods,
             names,

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use jellyfin_sim::{PhaseLengths, Pod};
+use jellyfin_sim::{Generation, PhaseLengths, Pod};
+use tokio::net::TcpStream;
 
 use crate::answer;
 use crate::client::{self, Answer, NoAnswer, Outgoing, PATIENCE};
@@ -14,14 +15,26 @@ use crate::recording::{Probe, Recording, What};
 use crate::report::Report;
 
 /// Long enough that a round of questions falls into every phase even on a busy machine.
-pub(crate) const LENGTHS: PhaseLengths = PhaseLengths {
-    refused: Duration::from_millis(100),
-    setup: Duration::from_millis(900),
-    host_after: Duration::from_millis(400),
-    info_wait: Duration::from_millis(2500),
-    gap: Duration::from_millis(500),
-    core: Duration::from_millis(600),
-};
+const PHASE: Duration = Duration::from_millis(800);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The lengths of the phases: the host came to be as the setup server of the recorded 12.0 ended, and a while before the
+/// setup server of the recorded 10.11 did.
+pub(crate) fn lengths(generation: Generation) -> PhaseLengths {
+    PhaseLengths {
+        refused: Duration::from_millis(100),
+        setup: match generation {
+            Generation::V12 => PHASE,
+            Generation::V10_11 => PHASE * 2,
+        },
+        host_after: PHASE,
+        info_wait: PATIENCE,
+        gap: PHASE,
+        core: PHASE,
+    }
+}
 
 /// What one path answered, change by change; `None` stands for a refused connection.
 type Changes = Vec<Option<Answer>>;
@@ -57,13 +70,17 @@ async fn watch<'a>(pod: &Pod, paths: &[&'a str]) -> BTreeMap<&'a str, Changes> {
     ask_all(pod, paths, &mut seen).await;
     pod.start_again().await.expect("its own port");
     let deadline = Instant::now() + PATIENCE;
+    // A round that began before the port was open would lose the setup server's time to the one answer that is held.
+    while TcpStream::connect(pod.address()).await.is_err() && Instant::now() < deadline {
+        tokio::time::sleep(PAUSE).await;
+    }
     loop {
         let ready = pod.is_ready();
         ask_all(pod, paths, &mut seen).await;
         if ready || Instant::now() > deadline {
             return seen;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

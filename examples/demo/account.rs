@@ -1,0 +1,123 @@
+//! What a client saw, in words and figures; every figure is read off the records of the client.
+
+use tokio::time::{Duration, Instant};
+
+use crate::{client::Record, socket::Event, viewer::Viewer};
+
+/// What one client saw since a moment.
+pub(crate) struct Account<'a> {
+    viewer: &'a Viewer,
+    since: Instant,
+    requests: Vec<&'a Record>,
+}
+
+impl<'a> Account<'a> {
+    pub(crate) fn of(viewer: &'a Viewer, since: Instant) -> Account<'a> {
+        Account { viewer, since, requests: viewer.requests_since(since).collect() }
+    }
+
+    /// A time in which nothing was killed.
+    pub(crate) fn of_quiet_time(&self, homes: &[String]) -> String {
+        format!("  The {}, at home on {}:\n{}", self.viewer.name(), names(homes), self.figures())
+    }
+
+    /// The time since a kill. `before` and `now` are the pods that served the client.
+    pub(crate) fn of_kill(&self, before: &[String], now: &[String], killed: &str) -> String {
+        let name = self.viewer.name();
+        if !before.iter().any(|pod| pod == killed) {
+            let stayed = if before == now { "stayed there" } else { "was moved all the same" };
+            return format!(
+                "  The {name}, at home on {}, {stayed} ({}).\n{}",
+                names(before),
+                names(now),
+                self.figures()
+            );
+        }
+        let lines = [
+            format!("  The {name}, at home on {}, is on {} now:", names(before), names(now)),
+            self.next_answer(),
+            self.film(),
+            self.socket(),
+            self.figures(),
+            self.explanation(killed),
+        ];
+        lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+
+    fn figures(&self) -> String {
+        let count = |wanted: fn(u16) -> bool| self.requests.iter().filter(|request| wanted(request.status)).count();
+        let slowest = self.requests.iter().map(|request| request.ended - request.began).max().unwrap_or_default();
+        format!(
+            "    requests: {}; failed (no answer, or 5xx): {}; refused (401, 403): {}; other 4xx: {}; slowest: {} ms",
+            self.requests.len(),
+            count(|status| status == 0 || status >= 500),
+            count(|status| matches!(status, 401 | 403)),
+            count(|status| (400..500).contains(&status) && !matches!(status, 401 | 403)),
+            millis(slowest),
+        )
+    }
+
+    /// The dead pod gives no answer any more, so the first one is another's.
+    fn next_answer(&self) -> String {
+        let Some(next) = self.requests.iter().find(|request| request.status != 0) else {
+            return "    next answer, by another pod: none".to_owned();
+        };
+        let asked = match next.began.checked_duration_since(self.since) {
+            Some(later) => format!("asked for {} ms after it", millis(later)),
+            None => "asked for before it".to_owned(),
+        };
+        let (after, status) = (millis(next.ended - self.since), next.status);
+        format!("    next answer, by another pod: {after} ms after the kill, {asked} (status {status})")
+    }
+
+    fn film(&self) -> String {
+        let with = match self.viewer.log_ins_since(self.since) {
+            0 => "with the token it had".to_owned(),
+            1 => "after 1 new log-in".to_owned(),
+            count => format!("after {count} new log-ins"),
+        };
+        let went_on = self.requests.iter().find(|request| request.is_segment && (200..400).contains(&request.status));
+        match went_on {
+            Some(segment) => {
+                format!(
+                    "    next segment of the film: {} ms after the kill, {with}",
+                    millis(segment.ended - self.since)
+                )
+            }
+            None => "    next segment of the film: none".to_owned(),
+        }
+    }
+
+    fn socket(&self) -> String {
+        let events = self.viewer.socket_since(self.since);
+        let at = |wanted| events.iter().find(|(_, event)| *event == wanted).map(|(at, _)| millis(*at - self.since));
+        let refused = events.iter().filter(|(_, event)| *event == Event::Refused).count();
+        match (at(Event::Lost), at(Event::Opened)) {
+            (None, None) => "    WebSocket: never ended".to_owned(),
+            (_, Some(opened)) => {
+                format!(
+                    "    WebSocket: ended with its pod, open again {opened} ms after the kill (refused dials: {refused})"
+                )
+            }
+            (Some(_), None) => format!("    WebSocket: ended with its pod, not open again (refused dials: {refused})"),
+        }
+    }
+
+    fn explanation(&self, killed: &str) -> String {
+        if self.viewer.log_ins_since(self.since) == 0 {
+            return String::new();
+        }
+        format!(
+            "    Why the log-in: {killed} had the session in its own memory, and the pod that took over refused the token.\n    \
+             This release finds a living pod within the same request; it does not yet carry a session over."
+        )
+    }
+}
+
+fn names(pods: &[String]) -> String {
+    if pods.is_empty() { "none".to_owned() } else { pods.join(" and ") }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1e3)
+}

@@ -1,0 +1,132 @@
+//! The pods and the proxy, all in this process.
+
+use std::{error::Error, io, net::SocketAddr, path::Path, time::Duration};
+
+use jellyfin_sim::{Cluster, Pod};
+use jellypin::{
+    app::{self, App},
+    config::{self, ProcessEnvironment},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+/// The configuration of the demo, but for its pods.
+const HEAD: &str = "
+[listen]
+http = \"127.0.0.1:0\"
+[admin]
+listen = \"127.0.0.1:0\"
+[affinity]
+keys = [\"the key of a demo, for nothing else\"]
+[timeouts]
+drain = \"1s\"
+[websocket]
+stop_stagger = \"100ms\"
+[log]
+access = false
+[pools.jellyfin.pods]
+";
+
+/// To clients the pods are one server, as with one `device.txt` on all of them.
+const SERVER_ID: &str = "d3a0f1c25b9e4c68a7d4e2b1908f6c35";
+
+/// The longest that a pod may take to be used again.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Three pods behind jellypin.
+pub(crate) struct Stage {
+    pods: Vec<Pod>,
+    proxy: App,
+}
+
+impl Stage {
+    /// Starts everything, on ports that the system chooses.
+    pub(crate) async fn raise() -> Result<Stage, Box<dyn Error>> {
+        let cluster = Cluster::new();
+        let mut pods = Vec::new();
+        let mut text = String::from(HEAD);
+        for name in ["a", "b", "c"] {
+            let pod = Pod::builder(&cluster).name(name).server_id(Some(SERVER_ID)).web_client(true).start().await?;
+            text += &format!("{name} = \"http://{}\"\n", pod.address());
+            pods.push(pod);
+        }
+        let config = config::parse(&text, Path::new("demo.toml"), &ProcessEnvironment)?;
+        Ok(Stage { pods, proxy: app::start(config).await? })
+    }
+
+    /// Where clients come in.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.proxy.addresses[0]
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    pub(crate) fn admin_url(&self) -> String {
+        self.proxy.admin.map(|address| format!("http://{address}")).unwrap_or_default()
+    }
+
+    /// The pods that served a device since the last kill, in the order of their names.
+    pub(crate) fn homes(&self, device: &str) -> Vec<String> {
+        let names = |request: &jellyfin_sim::Seen| {
+            let header = request.header("authorization").unwrap_or_default();
+            header.contains(&format!("DeviceId=\"{device}\""))
+                || request.target.contains(&format!("DeviceId={device}&"))
+        };
+        let served = |pod: &&Pod| pod.seen().iter().any(|seen| (200..400).contains(&seen.status) && names(seen));
+        self.pods.iter().filter(served).map(|pod| pod.name().to_owned()).collect()
+    }
+
+    /// Lets a pod's answers begin late, as those of a busy one do, until it is killed.
+    pub(crate) fn slow(&self, name: &str, first_byte: Duration) {
+        for pod in self.pods.iter().filter(|pod| pod.name() == name) {
+            pod.slow_first_byte(first_byte);
+        }
+    }
+
+    /// Kills a pod as SIGKILL does, and gives the moment from which on it was dead.
+    pub(crate) async fn kill(&self, name: &str) -> Instant {
+        for pod in self.pods.iter().filter(|pod| pod.name() == name) {
+            pod.kill().await;
+            pod.slow_first_byte(Duration::ZERO);
+        }
+        let killed = Instant::now();
+        for pod in &self.pods {
+            pod.clear_seen();
+        }
+        killed
+    }
+
+    /// Starts a killed pod, and gives the time until jellypin uses it again.
+    pub(crate) async fn start_again(&self, name: &str) -> io::Result<Duration> {
+        let began = Instant::now();
+        for pod in self.pods.iter().filter(|pod| pod.name() == name) {
+            pod.start_again().await?;
+        }
+        let used = async {
+            while !self.is_alive(name) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(DEADLINE, used).await.map_err(|_| io::Error::other(format!("pod {name} is not used again")))?;
+        Ok(began.elapsed())
+    }
+
+    fn is_alive(&self, name: &str) -> bool {
+        let pools = &self.proxy.site().pools;
+        pools.iter().any(|site| site.pool.pods().iter().any(|pod| &*pod.name == name && pod.status().is_alive()))
+    }
+
+    /// The lines of the metrics that count requests which left a pod for another.
+    pub(crate) fn moves(&self) -> String {
+        let page = self.proxy.metrics.page().unwrap_or_default();
+        let lines = page.lines().filter(|line| line.starts_with("jellypin_moves_total"));
+        let lines: Vec<_> = lines.map(|line| format!("  {line}")).collect();
+        if lines.is_empty() { "  none".to_owned() } else { lines.join("\n") }
+    }
+
+    /// Stops the proxy, then the pods.
+    pub(crate) async fn strike(self) {
+        self.proxy.stop().await;
+    }
+}

@@ -1,0 +1,94 @@
+//! Which pods refused which tokens: a dead token costs each pod one request, and then none.
+//!
+//! A refusal holds for one life of the pod, since a restarted pod reads every token's row anew, and for some minutes at most.
+
+use std::{hash::Hasher, time::Duration};
+
+use dashmap::DashMap;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use tokio::time::Instant;
+
+use crate::pod::{Pod, State};
+
+/// How long a refusal is remembered.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// Refusals kept at once. When they are more, all are forgotten: that costs requests, and no client its session.
+const MOST: usize = 200_000;
+
+#[derive(Debug)]
+pub struct Refusals {
+    until: DashMap<u128, Instant, ahash::RandomState>,
+    secret: (u64, u64),
+}
+
+impl Refusals {
+    /// An empty memory; `secret` keys the hashes, so that no token stands in it.
+    pub fn new(secret: (u64, u64)) -> Refusals {
+        Refusals { until: DashMap::default(), secret }
+    }
+
+    /// The pod does not know this token.
+    pub fn remember(&self, token: &str, pod: &Pod) {
+        if self.until.len() >= MOST {
+            self.until.clear();
+        }
+        self.until.insert(self.hash(token, pod), Instant::now() + REMEMBERED);
+    }
+
+    /// Whether the pod refused this token in its present life.
+    pub fn is_refused(&self, token: &str, pod: &Pod) -> bool {
+        if self.until.is_empty() {
+            return false;
+        }
+        self.until.get(&self.hash(token, pod)).is_some_and(|until| *until > Instant::now())
+    }
+
+    /// Whether every ready pod refused this token. With no pod ready nothing is known.
+    pub fn is_dead<'a>(&self, token: &str, pods: impl Iterator<Item = &'a Pod>) -> bool {
+        let mut ready = pods.filter(|pod| pod.status().state == State::Ready).peekable();
+        ready.peek().is_some() && ready.all(|pod| self.is_refused(token, pod))
+    }
+
+    fn hash(&self, token: &str, pod: &Pod) -> u128 {
+        let mut hasher = SipHasher13::new_with_keys(self.secret.0, self.secret.1);
+        hasher.write(pod.pool.as_bytes());
+        hasher.write_u8(0);
+        hasher.write(pod.name.as_bytes());
+        hasher.write_u8(0);
+        hasher.write_u32(pod.status().epoch.0);
+        hasher.write(token.as_bytes());
+        hasher.finish128().as_u128()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::pod::{Epoch, PodConfig, Status};
+
+    fn pod(name: &str) -> Arc<Pod> {
+        let pod = Pod::new(&Arc::from("pool"), &PodConfig { name: name.into(), authority: "h:1".into() });
+        pod.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
+        pod
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_ends_with_its_pods_life_and_with_time() {
+        let (refusals, a, b) = (Refusals::new((1, 2)), pod("a"), pod("b"));
+        let is_dead = || refusals.is_dead("t", [&*a, &*b].into_iter());
+        refusals.remember("t", &a);
+        assert!(refusals.is_refused("t", &a) && !refusals.is_refused("t", &b) && !refusals.is_refused("u", &a));
+        assert!(!is_dead());
+        refusals.remember("t", &b);
+        assert!(is_dead());
+        a.change(|status| Status { epoch: Epoch(2), ..status });
+        assert!(!is_dead(), "the restarted pod is asked again");
+        refusals.remember("t", &a);
+        assert!(is_dead());
+        tokio::time::advance(REMEMBERED).await;
+        assert!(!is_dead());
+    }
+}

@@ -1,0 +1,105 @@
+//! What a pod's answer means for the client's session: the signatures of Jellyfin's refusals. Pure.
+//!
+//! An unknown token looks different from endpoint to endpoint, and most 401s mean something else: a wrong password, a
+//! QuickConnect that is switched off, an item that is forbidden. Those have a body.
+//! Source: `CustomAuthenticationHandler.cs`, `WebSocketManager.cs`, `SyncPlayAccessHandler.cs`, `ExceptionMiddleware.cs`.
+
+use http::{HeaderMap, Method, StatusCode, header, response};
+
+use super::endpoint::Endpoint;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The pod took the token that the endpoint demands.
+    Accepted,
+    /// The pod does not know the token. The endpoint did not run.
+    UnknownToken,
+    /// The token's row was deleted by another pod: one such 500, and the next request passes.
+    StaleRow,
+    /// Nothing that concerns the token.
+    Other,
+}
+
+/// Judges the head of an answer to a request that carried a token.
+pub fn judge(endpoint: Endpoint, method: &Method, is_upgrade: bool, answer: &response::Parts) -> Verdict {
+    let status = answer.status;
+    if matches!(endpoint, Endpoint::LogIn | Endpoint::QuickConnect) {
+        return Verdict::Other;
+    }
+    if is_upgrade {
+        return match status {
+            StatusCode::SWITCHING_PROTOCOLS => Verdict::Accepted,
+            StatusCode::FORBIDDEN => Verdict::UnknownToken,
+            _ => Verdict::Other,
+        };
+    }
+    let is_unknown = match endpoint {
+        Endpoint::SyncPlay => status == StatusCode::BAD_REQUEST && is_error_text(&answer.headers),
+        _ => false,
+    };
+    if is_unknown || (status == StatusCode::UNAUTHORIZED && is_challenge(&answer.headers)) {
+        Verdict::UnknownToken
+    } else if status == StatusCode::INTERNAL_SERVER_ERROR && method == Method::GET && is_error_text(&answer.headers) {
+        Verdict::StaleRow
+    } else if endpoint.demands_token() && (status.is_success() || status == StatusCode::NOT_MODIFIED) {
+        Verdict::Accepted
+    } else {
+        Verdict::Other
+    }
+}
+
+/// The answer of the authentication handler: empty, and without `WWW-Authenticate`.
+fn is_challenge(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
+        && !headers.contains_key(header::CONTENT_TYPE)
+        && !headers.contains_key(header::WWW_AUTHENTICATE)
+}
+
+/// `Error processing request.`, which is all that a pod says outside development.
+fn is_error_text(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&str, &str)]) -> response::Parts {
+        let build = headers.iter().fold(Response::builder().status(status), |build, (name, value)| build.header(*name, *value));
+        build.body(()).expect("an answer").into_parts().0
+    }
+
+    #[test]
+    fn the_signatures_of_real_pods_are_told_apart() {
+        use Endpoint::{Demanding, LogIn, Open, QuickConnect, SyncPlay};
+        let empty: &[(&str, &str)] = &[("content-length", "0"), ("content-language", "en-US")];
+        let text: &[(&str, &str)] = &[("content-type", "text/plain"), ("transfer-encoding", "chunked")];
+        let json: &[(&str, &str)] = &[("content-type", "application/json; charset=utf-8")];
+        let rows = [
+            ("unknown token", Demanding, 401, empty, Verdict::UnknownToken),
+            ("unknown token on a plugin's path", Open, 401, empty, Verdict::UnknownToken),
+            ("wrong password", LogIn, 401, text, Verdict::Other),
+            ("empty 401 of a log-in", LogIn, 401, empty, Verdict::Other),
+            ("QuickConnect is off", QuickConnect, 401, json, Verdict::Other),
+            ("no right to delete an item", Demanding, 401, json, Verdict::Other),
+            ("a proxy's own log-in", Demanding, 401, &[("content-length", "0"), ("www-authenticate", "Basic")], Verdict::Other),
+            ("policy forbids", Demanding, 403, empty, Verdict::Other),
+            ("unknown token at SyncPlay", SyncPlay, 400, text, Verdict::UnknownToken),
+            ("bad request elsewhere", Demanding, 400, text, Verdict::Other),
+            ("row deleted by another pod", Demanding, 500, text, Verdict::StaleRow),
+            ("accepted", Demanding, 200, json, Verdict::Accepted),
+            ("not modified", Demanding, 304, &[], Verdict::Accepted),
+            ("open to all", Open, 200, json, Verdict::Other),
+            ("not found", Demanding, 404, json, Verdict::Other),
+        ];
+        for (what, endpoint, status, headers, verdict) in rows {
+            assert_eq!(judge(endpoint, &Method::GET, false, &answer(status, headers)), verdict, "{what}");
+        }
+        assert_eq!(judge(Demanding, &Method::POST, false, &answer(500, text)), Verdict::Other, "a POST may have run");
+        assert_eq!(judge(Open, &Method::GET, true, &answer(403, text)), Verdict::UnknownToken);
+        assert_eq!(judge(Open, &Method::GET, true, &answer(101, &[])), Verdict::Accepted);
+        assert_eq!(judge(Open, &Method::GET, true, &answer(503, text)), Verdict::Other);
+    }
+}

@@ -1,0 +1,255 @@
+//! A request is offered to pods until one takes it: a pod that cannot be reached, or does not know the client's token, is left
+//! for another within the same exchange.
+
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use tokio::time::{self, Instant};
+
+use super::{
+    Asking, Proxy,
+    decide::{self, Decision},
+    exchange::Exchange,
+    reply::Refusal,
+};
+use crate::{
+    affinity::pins::{Home, Kind},
+    forward::{
+        Failure, Patience,
+        answer::AnswerBody,
+        outbound::{Outbound, Source},
+        retry::{self, Next},
+    },
+    health,
+    identity::{
+        endpoint::Endpoint,
+        verdict::{self, Verdict},
+    },
+    pod::{Pod, PodId},
+    websocket::handshake,
+};
+
+/// A pod's answer, whose it is, and what it means.
+pub(super) struct Offered {
+    pub(super) answer: Response<AnswerBody>,
+    pub(super) decision: Decision,
+    pub(super) verdict: Verdict,
+}
+
+/// How often a held request looks for a pod that may answer it.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Proxy {
+    /// Offers the request to the pods. Where every one fails and a client would suffer for it, the request is held and offered
+    /// again when a pod may answer, for a bounded time.
+    pub(super) async fn offer(
+        &self,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let end = Instant::now() + self.site.forward.hold;
+        let mut place = None;
+        loop {
+            let offered = self.ask_each(asking, source, exchange).await;
+            let is_worth = match &offered {
+                Ok(offered) if offered.verdict == Verdict::UnknownToken => self.home_is_away(asking),
+                Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),
+                Err(Refusal::DeadToken) => self.home_is_away(asking),
+                Err(refusal) => refusal.may_pass() && asking.endpoint.is_worth_holding(),
+            };
+            if !is_worth || !source.can_replay() {
+                return offered;
+            }
+            place = place.or_else(|| self.site.held.try_acquire().ok());
+            if place.is_none() || !self.pod_may_answer(asking, end).await {
+                // Held once in vain: the next request of this client is not.
+                self.forget_token(asking);
+                return offered;
+            }
+        }
+    }
+
+    /// One round: each pod at most once, but for a stale connection or a stale row.
+    async fn ask_each(
+        &self,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let mut tried = self.pods_known_to_refuse(asking)?;
+        let mut last = Err(Refusal::NoPod);
+        loop {
+            let Some(decision) = self.decide(asking, &tried) else { return self.placed(asking, last) };
+            if matches!(&last, Ok(_)) && !decision.pod.status().is_alive() {
+                // A refusal of a living pod tells more than what a dead one would.
+                return self.placed(asking, last);
+            }
+            let pod = decision.pod.clone();
+            tried.push(pod.id);
+            exchange.decided(&decision);
+            match self.ask(asking, source, decision).await {
+                Ok(offered) => {
+                    exchange.answered(offered.answer.status().as_u16());
+                    let why = match offered.verdict {
+                        Verdict::UnknownToken if self.goes_on(asking, source, &pod) => "unknown_token",
+                        _ if is_fatal(asking.endpoint, offered.answer.status()) => "server_error",
+                        _ => return Ok(offered),
+                    };
+                    exchange.moved(&pod, why);
+                    last = Ok(offered);
+                }
+                Err(failure) => {
+                    self.site.report(&pod, failure, source.bytes() == 0);
+                    let refusal = Refusal::of(failure, asking.endpoint);
+                    if retry::next(failure, &asking.head.method, source.can_replay()) == Next::GiveUp {
+                        return Err(refusal);
+                    }
+                    exchange.moved(&pod, failure.cause.name());
+                    last = last.or(Err(refusal));
+                }
+            }
+        }
+    }
+
+    /// Asks one pod, and once more over a fresh connection or after a stale row.
+    async fn ask(&self, asking: &Asking<'_>, source: &Source, decision: Decision) -> Result<Offered, Failure> {
+        let mut again = true;
+        loop {
+            match self.send(asking, source, &decision).await {
+                Ok(answer) => {
+                    let (head, body) = answer.into_parts();
+                    self.judge_health(&decision.pod, head.status.as_u16());
+                    let has_token = asking.keys.identity.token.is_some();
+                    let verdict = if has_token {
+                        verdict::judge(asking.endpoint, &asking.head.method, asking.is_upgrade, &head)
+                    } else {
+                        Verdict::Other
+                    };
+                    if verdict == Verdict::StaleRow && again {
+                        again = false;
+                        continue;
+                    }
+                    return Ok(Offered { answer: Response::from_parts(head, body), decision, verdict });
+                }
+                Err(failure)
+                    if again
+                        && retry::next(failure, &asking.head.method, source.can_replay()) == Next::SamePod =>
+                {
+                    again = false;
+                    health::doubtful(&decision.pod);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        asking: &Asking<'_>,
+        source: &Source,
+        decision: &Decision,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        let mut request: Request<Outbound> = self.outbound(asking, source);
+        if asking.is_upgrade {
+            handshake::to_pod(request.headers_mut());
+            return self.forward.upgrade(&decision.pod, request).await;
+        }
+        let patience = Patience {
+            first_byte: self.site.first_byte(asking.endpoint),
+            until_lost: asking.head.method.is_idempotent(),
+        };
+        self.forward.send(&decision.pod, request, patience).await
+    }
+
+    fn decide(&self, asking: &Asking<'_>, tried: &[PodId]) -> Option<Decision> {
+        let pods = asking.pool.pool.pods();
+        decide::decide(&pods, &asking.keys, &self.site.pins, tried, self.site.turn())
+    }
+
+    /// The pods that refused this token in their present life need not be asked again.
+    fn pods_known_to_refuse(&self, asking: &Asking<'_>) -> Result<Vec<PodId>, Refusal> {
+        let Some(token) = asking.demanded_token() else { return Ok(Vec::new()) };
+        let pods = asking.pool.pool.pods();
+        if self.site.refusals.is_dead(token, pods.iter().map(|pod| &**pod)) {
+            return Err(Refusal::DeadToken);
+        }
+        let refuses = pods.iter().filter(|pod| self.site.refusals.is_refused(token, pod));
+        Ok(refuses.map(|pod| pod.id).collect())
+    }
+
+    /// After a refusal: whether the request is offered to another pod.
+    ///
+    /// A living home's own refusal means that the token is dead: it was logged out there, and must not come to life on a pod
+    /// that has not heard of it.
+    fn goes_on(&self, asking: &Asking<'_>, source: &Source, pod: &Pod) -> bool {
+        let Some(token) = asking.keys.identity.token.as_deref() else { return false };
+        self.site.refusals.remember(token, pod);
+        if self.home(asking) == Some(Home { pod: pod.id, epoch: pod.status().epoch }) {
+            asking.pool.pool.pods().iter().for_each(|pod| self.site.refusals.remember(token, pod));
+            self.forget_token(asking);
+            return false;
+        }
+        source.can_replay() && self.site.budget.spend(asking.client.address, Instant::now())
+    }
+
+    /// A client that no pod knows belongs to the pod where its next log-in will go.
+    fn placed(&self, asking: &Asking<'_>, last: Result<Offered, Refusal>) -> Result<Offered, Refusal> {
+        let mut offered = last?;
+        if offered.verdict == Verdict::UnknownToken {
+            self.forget_token_unless_away(asking);
+            let pods = asking.pool.pool.pods();
+            offered.decision = decide::place(&pods, &asking.keys, &[], self.site.turn()).unwrap_or(offered.decision);
+        }
+        Ok(offered)
+    }
+
+    fn home(&self, asking: &Asking<'_>) -> Option<Home> {
+        self.site.pins.home(Kind::Token, asking.keys.identity.token.as_deref()?, |_, _| true)
+    }
+
+    /// The client's home is known, and is not there at the moment: it may come back, and know the token again.
+    fn home_is_away(&self, asking: &Asking<'_>) -> bool {
+        let Some(home) = self.home(asking) else { return false };
+        asking.pool.pool.pods().iter().any(|pod| pod.id == home.pod && !pod.status().is_alive())
+    }
+
+    fn forget_token_unless_away(&self, asking: &Asking<'_>) {
+        if !self.home_is_away(asking) {
+            self.forget_token(asking);
+        }
+    }
+
+    fn forget_token(&self, asking: &Asking<'_>) {
+        if let Some(token) = asking.keys.identity.token.as_deref() {
+            self.site.pins.forget(Kind::Token, token);
+        }
+    }
+
+    /// Waits until a living pod may answer this request, at most until `end`.
+    async fn pod_may_answer(&self, asking: &Asking<'_>, end: Instant) -> bool {
+        loop {
+            time::sleep(LOOK).await;
+            let refuses = |pod: &Pod| asking.demanded_token().is_some_and(|token| self.site.refusals.is_refused(token, pod));
+            if asking.pool.pool.pods().iter().any(|pod| pod.status().is_alive() && !refuses(pod)) {
+                return true;
+            }
+            if Instant::now() >= end || self.shutdown.is_stopping() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Asking<'_> {
+    /// The token, where the answer hangs on it.
+    fn demanded_token(&self) -> Option<&str> {
+        let hangs = self.is_upgrade || self.endpoint.demands_token();
+        self.keys.identity.token.as_deref().filter(|_| hangs)
+    }
+}
+
+/// An answer on which real clients erase their token.
+fn is_fatal(endpoint: Endpoint, status: StatusCode) -> bool {
+    endpoint == Endpoint::Vital && status.is_server_error()
+}

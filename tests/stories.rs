@@ -1,0 +1,19 @@
+//! Stories: the whole proxy in process, simulated pods behind it, and one promise a test.
+
+mod stories {
+    mod affinity;
+    mod bodies;
+    mod discovery;
+    mod fail_over;
+    mod headers;
+    mod health;
+    mod hostile;
+    mod observe;
+    mod process;
+    mod routes;
+    mod sockets;
+    mod stop;
+    mod tls;
+    mod wire;
+    mod world;
+}

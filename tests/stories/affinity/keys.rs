@@ -1,0 +1,67 @@
+//! The keys of the cookie: rotated, shared by replicas, kept over a restart.
+
+use crate::stories::world::{Client, World};
+
+const PUBLIC: &str = "/System/Info/Public";
+
+/// Browsers with their homes, enough of them for every pod to have some.
+async fn browsers(world: &World) -> Vec<(Client, String)> {
+    let mut browsers = Vec::new();
+    for _ in 0..12 {
+        let mut client = world.client();
+        let home = world.home(&client.get(PUBLIC).await).to_owned();
+        browsers.push((client, home));
+    }
+    browsers
+}
+
+#[tokio::test]
+async fn a_rotated_key_moves_nobody_and_renews_the_cookie_once() {
+    let mut world = World::plan(3).set("affinity.keys", "[\"the first of two keys\"]").start().await;
+    let before = browsers(&world).await;
+    world.restart(|settings| settings.set("affinity.keys", "[\"the new key of both\", \"the first of two keys\"]")).await;
+    for (client, home) in &before {
+        let mut client = client.moved_to(&world.proxy);
+        let answer = client.get(PUBLIC).await;
+        assert_eq!(world.home(&answer), home);
+        assert!(answer.set_cookie().is_some(), "the cookie is renewed under the new key");
+        let again = client.get(PUBLIC).await;
+        assert_eq!((world.home(&again), again.set_cookie()), (&**home, None));
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn two_proxies_with_one_key_agree_about_browsers_and_about_devices() {
+    let world = World::plan(3).set("affinity.keys", "[\"the key that both have\"]").start().await;
+    let mut replica = world.replica(|_| ()).await;
+    for (client, home) in &browsers(&world).await {
+        let answer = client.moved_to(&replica).get(PUBLIC).await;
+        assert_eq!((world.home(&answer), answer.set_cookie()), (&**home, None));
+    }
+    let mut homes = std::collections::BTreeSet::new();
+    for device in (0..12).map(|number| format!("device {number}")) {
+        let here = world.client().without_cookies().device(&device).get(PUBLIC).await;
+        let there = replica.client().without_cookies().device(&device).get(PUBLIC).await;
+        assert_eq!(world.home(&here), world.home(&there), "{device}");
+        homes.insert(world.home(&here));
+    }
+    assert!(homes.len() > 1, "the devices are spread");
+    replica.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_state_folder_keeps_the_key_over_a_restart() {
+    let mut world = World::plan(3).set("state.path", "\"state\"").start().await;
+    let before = browsers(&world).await;
+    world.restart(|_| ()).await;
+    for (client, home) in &before {
+        let answer = client.moved_to(&world.proxy).get(PUBLIC).await;
+        assert_eq!((world.home(&answer), answer.set_cookie()), (&**home, None));
+    }
+    world.restart(|settings| settings.remove("state.path")).await;
+    let answer = before[0].0.moved_to(&world.proxy).get(PUBLIC).await;
+    assert!(answer.set_cookie().is_some(), "without the folder the key is another one");
+    world.stop().await;
+}

@@ -1,0 +1,1 @@
+//! Pods are found by a name.

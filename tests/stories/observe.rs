@@ -1,0 +1,1 @@
+//! What is written down of a request, and what is never written.

@@ -1,0 +1,1 @@
+//! The program itself: its flags, its exit codes, its signals.

@@ -1,0 +1,1 @@
+//! Host and path give the pool.

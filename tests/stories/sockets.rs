@@ -1,0 +1,1 @@
+//! WebSockets are relayed as they are.

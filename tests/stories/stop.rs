@@ -1,0 +1,1 @@
+//! The proxy stops without harm to what is under way.

@@ -1,0 +1,48 @@
+//! Both ends of the wire in a test's own hands: clients and pods that send bytes and read bytes, with the proxy between.
+
+mod end;
+mod pod;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+pub(super) use end::{Answer, End, Ended, within};
+pub(super) use pod::{Call, Counter, HandPod};
+
+use super::world::{Plan, World};
+
+/// The time within which the proxy promises to tell one side that the other is gone.
+pub(super) const SOON: Duration = Duration::from_secs(1);
+
+/// An address of this machine with a port that the system picks.
+pub(super) const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A world whose one pod is played by hand.
+pub(super) fn plan_before(pod: &HandPod) -> Plan {
+    World::plan(0).set("pools.main.pods.a", &format!("\"http://{}\"", pod.address))
+}
+
+/// The same without further knobs.
+pub(super) async fn before(pod: &HandPod) -> World {
+    start(plan_before(pod)).await
+}
+
+/// Starts a world for clients that the world does not count.
+pub(super) async fn start(plan: Plan) -> World {
+    let world = plan.start().await;
+    world.proxy.has_uncounted_requests();
+    world
+}
+
+/// A client's connection to the proxy.
+pub(super) async fn client(world: &World) -> End {
+    End::connect(world.proxy.address).await
+}
+
+/// Bytes that differ from place to place, so that what is lost, doubled or swapped shows.
+pub(super) fn pattern(from: usize, count: usize) -> Vec<u8> {
+    let words = (from / 8..).map(|word| (word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    words.flatten().skip(from % 8).take(count).collect()
+}

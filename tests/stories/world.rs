@@ -1,0 +1,195 @@
+//! The world of a story: simulated pods of one cluster, the proxy before them, and clients.
+//!
+//! A world has to be stopped at the end of its story, and then asserts that nothing leaked: no connection and no socket is
+//! left at a pod, nothing is under way in the proxy, and every request has its access line.
+
+mod client;
+mod proxy;
+mod settings;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use client::{Answer, Client, Failed, Socket, body_of};
+use jellyfin_sim::{Cluster, Pod, PodBuilder};
+use jellypin::pod::State;
+pub(crate) use proxy::Proxy;
+pub(crate) use settings::Settings;
+use tempfile::TempDir;
+
+/// How long a story waits for a state before it fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long it waits between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A cluster of pods behind a proxy.
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) proxy: Proxy,
+    settings: Settings,
+    folder: Arc<TempDir>,
+    is_stopped: bool,
+}
+
+/// What a world is to be.
+pub(crate) struct Plan {
+    pods: usize,
+    build: Box<dyn Fn(PodBuilder) -> PodBuilder>,
+    settings: Settings,
+}
+
+impl World {
+    /// A world of so many pods, named `a`, `b`, `c` and so on; without further knobs.
+    pub(crate) async fn of(pods: usize) -> World {
+        World::plan(pods).start().await
+    }
+
+    /// The description of a world, to be changed before it starts.
+    pub(crate) fn plan(pods: usize) -> Plan {
+        Plan { pods, build: Box::new(|pod| pod), settings: Settings::default() }
+    }
+
+    /// Where clients go, without a slash at the end.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.proxy.address)
+    }
+
+    /// A pod by its name.
+    #[track_caller]
+    pub(crate) fn pod(&self, name: &str) -> &Pod {
+        self.pods.iter().find(|pod| pod.name() == name).unwrap_or_else(|| panic!("no pod is named {name}"))
+    }
+
+    /// All pods but one.
+    pub(crate) fn pods_but(&self, name: &str) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().filter(move |pod| pod.name() != name)
+    }
+
+    /// A new client with a cookie jar, known by nothing yet.
+    pub(crate) fn client(&self) -> Client {
+        self.proxy.client()
+    }
+
+    /// The pods that the request reached which this answer belongs to, one name for each time.
+    pub(crate) fn saw(&self, answer: &Answer) -> Vec<&str> {
+        self.saw_request(answer.number)
+    }
+
+    /// The same by the number of the request.
+    pub(crate) fn saw_request(&self, number: u64) -> Vec<&str> {
+        let times = |pod: &Pod| pod.seen().iter().filter(|seen| client::number_of(&seen.headers) == Some(number)).count();
+        self.pods.iter().flat_map(|pod| std::iter::repeat_n(pod.name(), times(pod))).collect()
+    }
+
+    /// The one pod that answered.
+    #[track_caller]
+    pub(crate) fn home(&self, answer: &Answer) -> &str {
+        match self.saw(answer)[..] {
+            [home] => home,
+            ref pods => panic!("one pod should have seen the request once: {pods:?}"),
+        }
+    }
+
+    /// Waits until the proxy holds a pod for this.
+    #[track_caller]
+    pub(crate) fn until_state(&self, pod: &str, state: State) -> impl Future<Output = ()> {
+        self.proxy.until_state(pod, state)
+    }
+
+    /// The configuration as it was given to the proxy.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// A folder that is gone after the story.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// A second proxy before the same pods, its configuration changed by `change`.
+    pub(crate) async fn replica(&self, change: impl FnOnce(&mut Settings)) -> Proxy {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        Proxy::start(&settings, &self.folder).await
+    }
+
+    /// Stops the proxy and starts it anew with a changed configuration.
+    pub(crate) async fn restart(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.proxy.stop().await;
+        self.proxy = Proxy::start(&self.settings, &self.folder).await;
+    }
+
+    /// Ends the story.
+    ///
+    /// # Panics
+    /// When something leaked.
+    pub(crate) async fn stop(mut self) {
+        self.proxy.stop().await;
+        for pod in &self.pods {
+            pod.hang(false);
+            pod.until(|pod| pod.open_connections() == 0 && pod.open_sockets() == 0).await;
+        }
+        self.is_stopped = true;
+    }
+}
+
+impl Plan {
+    /// Writes a key of the configuration: `health.rise`, and its value as TOML.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Plan {
+        self.settings.set(key, value);
+        self
+    }
+
+    /// Changes the configuration in other ways.
+    pub(crate) fn configure(mut self, change: impl FnOnce(&mut Settings)) -> Plan {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Changes every pod before it starts.
+    pub(crate) fn build(mut self, build: impl Fn(PodBuilder) -> PodBuilder + 'static) -> Plan {
+        self.build = Box::new(build);
+        self
+    }
+
+    /// Starts the pods, then the proxy.
+    pub(crate) async fn start(mut self) -> World {
+        let cluster = Cluster::new();
+        let mut pods = Vec::new();
+        for name in ('a'..='z').take(self.pods).map(String::from) {
+            let pod = (self.build)(Pod::builder(&cluster).name(&name)).start().await.expect("a pod starts");
+            self.settings.set(&format!("pools.main.pods.{name}"), &format!("\"http://{}\"", pod.address()));
+            pods.push(pod);
+        }
+        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+        let proxy = Proxy::start(&self.settings, &folder).await;
+        World { cluster, pods, proxy, settings: self.settings, folder, is_stopped: false }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        assert!(self.is_stopped || std::thread::panicking(), "a world must be stopped at the end of its story");
+    }
+}
+
+/// Waits until something holds, looking again and again.
+///
+/// # Panics
+/// After [`DEADLINE`], saying what was waited for.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let wait = async {
+            while !holds() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "{caller}: it never came to this: {what}");
+    }
+}

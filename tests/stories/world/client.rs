@@ -1,0 +1,327 @@
+//! A small HTTP client: says what it is told to, keeps cookies if it is to, and shows everything of the answer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error as SocketError;
+
+/// The body of a request.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A client's side of a WebSocket.
+pub(crate) type Socket = WebSocketStream<TcpStream>;
+
+/// The header by which a request is found again in what the pods saw.
+const NUMBER: &str = "x-story-request";
+
+/// One client: an address book of one, a cookie jar, and what it says of itself.
+pub(crate) struct Client {
+    address: SocketAddr,
+    /// The `Host` that it names.
+    pub(crate) host: String,
+    /// Cookies by their names; `None` for a client that keeps none.
+    pub(crate) cookies: Option<BTreeMap<String, String>>,
+    pub(crate) token: Option<String>,
+    pub(crate) device: Option<String>,
+    /// Opens a connection for each request.
+    pub(crate) is_fresh: bool,
+    connection: Option<SendRequest<Body>>,
+    sent: Arc<AtomicU64>,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The request's number, by which the pods' records know it.
+    pub(crate) number: u64,
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What came instead of a whole answer.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// No connection.
+    Connect(io::Error),
+    /// The connection ended before the answer's head.
+    NoAnswer { number: u64 },
+    /// It ended in the middle of the body.
+    Cut { number: u64, status: u16, received: usize },
+}
+
+impl Failed {
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self {
+            Failed::Connect(_) => None,
+            Failed::NoAnswer { number } | Failed::Cut { number, .. } => Some(*number),
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn new(address: SocketAddr, sent: Arc<AtomicU64>) -> Client {
+        Client {
+            address,
+            host: address.to_string(),
+            cookies: Some(BTreeMap::new()),
+            token: None,
+            device: None,
+            is_fresh: false,
+            connection: None,
+            sent,
+        }
+    }
+
+    /// The same client without a cookie jar.
+    pub(crate) fn without_cookies(mut self) -> Client {
+        self.cookies = None;
+        self
+    }
+
+    /// The same client with a device id, which stands in its `Authorization` header from now on.
+    pub(crate) fn device(mut self, id: &str) -> Client {
+        self.device = Some(id.to_owned());
+        self
+    }
+
+    /// Another connection's worth of this client: same cookies, token and device.
+    pub(crate) fn twin(&self) -> Client {
+        Client {
+            address: self.address,
+            host: self.host.clone(),
+            cookies: self.cookies.clone(),
+            token: self.token.clone(),
+            device: self.device.clone(),
+            is_fresh: self.is_fresh,
+            connection: None,
+            sent: self.sent.clone(),
+        }
+    }
+
+    /// The same client, calling another proxy from now on.
+    pub(crate) fn moved_to(&self, proxy: &super::Proxy) -> Client {
+        let there = proxy.client();
+        Client { cookies: self.cookies.clone(), token: self.token.clone(), device: self.device.clone(), ..there }
+    }
+
+    /// The value of the affinity cookie that it holds.
+    pub(crate) fn pin(&self) -> Option<&str> {
+        self.cookies.as_ref()?.get("jellyfin_server_id").map(String::as_str)
+    }
+
+    /// Holds this value of the affinity cookie from now on.
+    pub(crate) fn set_pin(&mut self, value: &str) {
+        self.cookies.get_or_insert_default().insert("jellyfin_server_id".to_owned(), value.to_owned());
+    }
+
+    /// Logs in and keeps the token: `alice`, `bob`, `root`, or `user0` to `user999`.
+    #[track_caller]
+    pub(crate) fn log_in(&mut self, user: &str) -> impl Future<Output = Answer> {
+        let password = if user.starts_with("user") { "pw".to_owned() } else { format!("{user}-pw") };
+        self.token = None;
+        self.device.get_or_insert_with(|| format!("device of {user}"));
+        let body = json!({"Username": user, "Pw": password});
+        async move {
+            let answer = self.post("/Users/AuthenticateByName", body).await;
+            assert_eq!(answer.status, 200, "the log-in is refused: {}", answer.text());
+            self.token = answer.json()["AccessToken"].as_str().map(str::to_owned);
+            answer
+        }
+    }
+
+    /// GET, with a whole answer.
+    #[track_caller]
+    pub(crate) fn get(&mut self, path: &str) -> impl Future<Output = Answer> {
+        let request = self.request(Method::GET, path);
+        self.must(request, empty())
+    }
+
+    /// GET with further headers.
+    #[track_caller]
+    pub(crate) fn get_with(&mut self, path: &str, headers: &[(&str, &str)]) -> impl Future<Output = Answer> {
+        let request = self.request(Method::GET, path);
+        self.must(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)), empty())
+    }
+
+    /// POST of JSON.
+    #[track_caller]
+    pub(crate) fn post(&mut self, path: &str, body: Value) -> impl Future<Output = Answer> {
+        let request = self.request(Method::POST, path).header(header::CONTENT_TYPE, "application/json");
+        self.must(request, body_of(body.to_string()))
+    }
+
+    #[track_caller]
+    fn must(&mut self, request: request::Builder, body: Body) -> impl Future<Output = Answer> {
+        let caller = std::panic::Location::caller();
+        async move { self.send(request, body).await.unwrap_or_else(|failed| panic!("{caller}: {failed:?}")) }
+    }
+
+    /// The head of a request, with what this client says of itself.
+    pub(crate) fn request(&self, method: Method, path: &str) -> request::Builder {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.host);
+        request = request.header(NUMBER, number);
+        if self.device.is_some() || self.token.is_some() {
+            request = request.header(header::AUTHORIZATION, self.authorization());
+        }
+        let pairs = self.cookies.iter().flatten().map(|(name, value)| format!("{name}={value}"));
+        let cookies = pairs.collect::<Vec<_>>().join("; ");
+        if cookies.is_empty() { request } else { request.header(header::COOKIE, cookies) }
+    }
+
+    fn authorization(&self) -> String {
+        let mut text = "MediaBrowser Client=\"Story\", Device=\"Test\", Version=\"1.0\"".to_owned();
+        for (name, value) in [("DeviceId", &self.device), ("Token", &self.token)] {
+            if let Some(value) = value {
+                text += &format!(", {name}=\"{value}\"");
+            }
+        }
+        text
+    }
+
+    /// Sends a request and gathers the answer.
+    pub(crate) async fn send(&mut self, request: request::Builder, body: Body) -> Result<Answer, Failed> {
+        let number = request.headers_ref().and_then(number_of).unwrap_or_default();
+        let (head, mut incoming) = self.open(request, body).await?.into_parts();
+        let status = head.status.as_u16();
+        let mut body = BytesMut::new();
+        while let Some(frame) = incoming.frame().await {
+            let Ok(frame) = frame else {
+                self.connection = None;
+                return Err(Failed::Cut { number, status, received: body.len() });
+            };
+            if let Ok(data) = frame.into_data() {
+                body.extend_from_slice(&data);
+            }
+        }
+        Ok(Answer { number, status, headers: head.headers, body: body.freeze() })
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(crate) async fn open(&mut self, request: request::Builder, body: Body) -> Result<Response<Incoming>, Failed> {
+        let mut request = request.body(body).expect("a request");
+        let number = number_of(request.headers()).unwrap_or_default();
+        loop {
+            let kept = if self.is_fresh { None } else { self.connection.take() };
+            let over_kept = kept.as_ref().is_some_and(|kept| !kept.is_closed());
+            let mut connection = match kept.filter(|kept| !kept.is_closed()) {
+                Some(kept) => kept,
+                None => self.connect().await.map_err(Failed::Connect)?,
+            };
+            if connection.ready().await.is_err() {
+                continue;
+            }
+            // Counted before it is sent: whoever drops this future has sent it all the same.
+            self.sent.fetch_add(1, Ordering::Relaxed);
+            match connection.try_send_request(request).await {
+                Ok(answer) => {
+                    self.connection = Some(connection);
+                    self.keep_cookies(answer.headers());
+                    return Ok(answer);
+                }
+                Err(mut failed) => match failed.take_message() {
+                    // The kept connection had ended before anything was sent.
+                    Some(unsent) if over_kept => {
+                        self.sent.fetch_sub(1, Ordering::Relaxed);
+                        request = unsent;
+                    }
+                    _ => return Err(Failed::NoAnswer { number }),
+                },
+            }
+        }
+    }
+
+    /// Opens a WebSocket, or gives the status of the refusal.
+    pub(crate) async fn socket(&mut self, path: &str) -> Result<Socket, StatusCode> {
+        let request = self.request(Method::GET, path);
+        let request = request
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==");
+        // tungstenite wants the host in the target.
+        let request = request.uri(format!("ws://{}{path}", self.host)).body(()).expect("a request");
+        let stream = TcpStream::connect(self.address).await.expect("a connection");
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        match tokio_tungstenite::client_async(request, stream).await {
+            Ok((socket, answer)) => {
+                self.keep_cookies(answer.headers());
+                Ok(socket)
+            }
+            Err(SocketError::Http(answer)) => Err(answer.status()),
+            Err(error) => panic!("no WebSocket handshake: {error}"),
+        }
+    }
+
+    async fn connect(&self) -> io::Result<SendRequest<Body>> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        // How the connection ends is told to whoever sends over it.
+        tokio::spawn(connection);
+        Ok(requests)
+    }
+
+    fn keep_cookies(&mut self, headers: &HeaderMap) {
+        let Some(jar) = &mut self.cookies else { return };
+        for line in headers.get_all(header::SET_COOKIE) {
+            let text = line.to_str().expect("a cookie is text");
+            let (name, value) = text.split(';').next().and_then(|pair| pair.split_once('=')).expect("a pair");
+            jar.insert(name.to_owned(), value.to_owned());
+        }
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a text")
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// A header's first line, empty if there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The one `Set-Cookie` of the answer.
+    #[track_caller]
+    pub(crate) fn set_cookie(&self) -> Option<&str> {
+        let lines: Vec<_> = self.headers.get_all(header::SET_COOKIE).iter().collect();
+        assert!(lines.len() <= 1, "{lines:?}");
+        lines.first().map(|line| line.to_str().expect("a cookie is text"))
+    }
+}
+
+/// The number that a client gave its request.
+pub(super) fn number_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(NUMBER)?.to_str().ok()?.parse().ok()
+}
+
+/// A body with its length.
+pub(crate) fn body_of(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn empty() -> Body {
+    body_of(Bytes::new())
+}

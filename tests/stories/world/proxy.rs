@@ -1,0 +1,158 @@
+//! The proxy of a story: started in process from a configuration text, looked into, stopped.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::Location;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use jellypin::app::{self, App};
+use jellypin::config::{self, ProcessEnvironment};
+use jellypin::pod::{self, State};
+use jellypin::proxy::Site;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::client::{Answer, Client};
+use super::{DEADLINE, Settings, until};
+
+/// The longest time that a stop may take: the drain time-out of [`Settings`] and some air.
+const STOP: Duration = Duration::from_secs(20);
+
+/// A running proxy.
+pub(crate) struct Proxy {
+    /// Its first address for clients.
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) app: Option<App>,
+    site: Arc<Site>,
+    access_log: PathBuf,
+    sent: Arc<AtomicU64>,
+    has_uncounted: AtomicBool,
+    /// The files of the configuration stand here.
+    _folder: Arc<TempDir>,
+}
+
+impl Proxy {
+    /// Starts a proxy with an access log of its own.
+    #[track_caller]
+    pub(crate) fn start(settings: &Settings, folder: &Arc<TempDir>) -> impl Future<Output = Proxy> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let caller = Location::caller();
+        let access_log = folder.path().join(format!("access-{}.log", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let mut settings = settings.clone();
+        settings.set("log.access", &format!("{:?}", access_log.display().to_string()));
+        let text = settings.text();
+        let folder = folder.clone();
+        async move {
+            let config = config::parse(&text, &folder.path().join("story.toml"), &ProcessEnvironment)
+                .unwrap_or_else(|error| panic!("{caller}: the configuration is bad: {error}\n{text}"));
+            let app = app::start(config).await.unwrap_or_else(|error| panic!("{caller}: no start: {error}"));
+            Proxy {
+                address: app.addresses[0],
+                admin: app.admin.expect("an admin address"),
+                site: app.site().clone(),
+                app: Some(app),
+                access_log,
+                sent: Arc::default(),
+                has_uncounted: AtomicBool::new(false),
+                _folder: folder,
+            }
+        }
+    }
+
+    /// A new client with a cookie jar, known by nothing yet.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address, self.sent.clone())
+    }
+
+    /// Requests come by other ways than by a [`Client`] too, so that the number of access lines is not known.
+    pub(crate) fn has_uncounted_requests(&self) {
+        self.has_uncounted.store(true, Ordering::Relaxed);
+    }
+
+    /// What live code holds of a pod, by the pod's name.
+    #[track_caller]
+    pub(crate) fn pod(&self, name: &str) -> Arc<pod::Pod> {
+        let pods = self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec());
+        pods.into_iter().find(|pod| &*pod.name == name).unwrap_or_else(|| panic!("the proxy knows no pod {name}"))
+    }
+
+    /// The names of all pods.
+    pub(crate) fn pod_names(&self) -> Vec<String> {
+        let pods = self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec());
+        pods.map(|pod| pod.name.to_string()).collect()
+    }
+
+    /// Waits until the proxy holds a pod for this.
+    #[track_caller]
+    pub(crate) fn until_state(&self, name: &str, state: State) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        let pod = self.pod(name);
+        async move {
+            let mut changes = pod.changes();
+            let reached = timeout(DEADLINE, changes.wait_for(|status| status.state == state)).await;
+            assert!(matches!(reached, Ok(Ok(_))), "{caller}: {pod:?} never became {}", state.name());
+        }
+    }
+
+    /// Asks the operators' door.
+    pub(crate) async fn ask_admin(&self, path: &str) -> Answer {
+        Client::new(self.admin, Arc::default()).get(path).await
+    }
+
+    /// The sum of a metric's samples that bear all these labels.
+    pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let page = self.ask_admin("/metrics").await;
+        let is_wanted = |sample: &&str| {
+            let rest = sample.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|(key, value)| sample.contains(&format!("{key}=\"{value}\"")))
+        };
+        let samples = page.text().lines().filter(is_wanted);
+        samples.filter_map(|sample| sample.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Every access line that is written so far.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.access_log).unwrap_or_default();
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+    }
+
+    /// The text of the access log.
+    pub(crate) fn access_log(&self) -> &Path {
+        &self.access_log
+    }
+
+    /// Waits for the access lines of a path, at least so many.
+    pub(crate) async fn lines_of(&self, path: &str, at_least: usize) -> Vec<Value> {
+        let wanted = || -> Vec<Value> {
+            self.lines().into_iter().filter(|line| line["http.path"] == path).collect()
+        };
+        until(&format!("{at_least} access lines of {path}"), || wanted().len() >= at_least).await;
+        wanted()
+    }
+
+    /// Stops the proxy.
+    ///
+    /// # Panics
+    /// When it does not stop in time, something stays under way, or a request has no access line or two.
+    pub(crate) async fn stop(&mut self) {
+        let app = self.app.take().expect("a proxy is stopped once");
+        assert!(timeout(STOP, app.stop()).await.is_ok(), "the proxy did not stop");
+        for pod in self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec()) {
+            assert_eq!(pod.load(), 0, "something is still under way at {pod:?}");
+        }
+        let (lines, sent) = (self.lines().len() as u64, self.sent.load(Ordering::Relaxed));
+        if self.has_uncounted.load(Ordering::Relaxed) {
+            assert!(lines >= sent, "{sent} requests and only {lines} access lines");
+        } else {
+            assert_eq!(lines, sent, "every request has one access line");
+        }
+    }
+}
