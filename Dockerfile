@@ -7,10 +7,9 @@ FROM rust:1.95-slim-trixie AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src ./src
-# The whole workspace has to be there for its manifest to be read, though nothing else of it is built.
-COPY examples ./examples
+# The workspace's other members: cargo reads their manifests, and builds nothing of them.
 COPY loadtest ./loadtest
-COPY tests ./tests
+COPY tests/sim ./tests/sim
 RUN cargo build --release --locked --package jellypin --bin jellypin
 
 # The same Debian as above: the program is linked to the C library of where it was built.

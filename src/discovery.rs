@@ -65,7 +65,11 @@ async fn refresh(pool: &Pool, config: &PoolConfig, dns: &DnsConfig) {
             return tracing::warn!(pool = &*pool.name, dns.name, %error, "pods cannot be looked up; those known stay");
         }
         Err(_) => {
-            return tracing::warn!(pool = &*pool.name, dns.name, "no name server answered in time; the pods known stay");
+            return tracing::warn!(
+                pool = &*pool.name,
+                dns.name,
+                "no name server answered in time; the pods known stay"
+            );
         }
     };
     let now = pool.pods();

@@ -13,7 +13,7 @@ use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use answer::AnswerBody;
 use connections::{Connections, Lease};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use outbound::Outbound;
@@ -129,6 +129,10 @@ impl Forward {
             };
             let body = request.body().progress();
             let mut failed = match answer_to(pod, &mut lease, request, body.clone(), patience).await {
+                // Nobody asked for another protocol, and nobody could speak it.
+                Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept });
+                }
                 Ok(Ok(answer)) => {
                     pod.answered();
                     if body.is_held_back() {

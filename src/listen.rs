@@ -163,6 +163,7 @@ impl Door {
             // An address's text is always a header value.
             address_text: HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
             over_tls: self.tls.is_some(),
+            trusted: self.trusted.clone(),
             is_trusted: self.trusted.iter().any(|net| net.contains(&address)),
         }
     }

@@ -48,6 +48,7 @@ struct Asking<'a> {
     pool: &'a PoolSite,
     head: &'a request::Parts,
     client: &'a Client,
+    origin: IpAddr,
     endpoint: Endpoint,
     is_upgrade: bool,
     keys: Keys<'a>,
@@ -76,7 +77,8 @@ impl Proxy {
         request: Request<Incoming>,
         client: &Client,
     ) -> Result<Response<Body>, Aborted> {
-        let mut exchange = Exchange::begin(self.clone(), &request, client.address);
+        let origin = head::origin(request.headers(), client);
+        let mut exchange = Exchange::begin(self.clone(), &request, origin);
         let asked = handshake::asked(&request);
         let (mut head, body) = request.into_parts();
         let opening = (asked == Asked::Socket).then(|| hyper::upgrade::on(Request::from_parts(bare(&mut head), ())));
@@ -102,10 +104,10 @@ impl Proxy {
             identity,
             cookie: cookies.read(&head.headers),
             has_cookie: cookies.is_sent(&head.headers),
-            address: client.address,
+            address: origin,
         };
         let endpoint = Endpoint::of(&head.method, path);
-        let asking = Asking { pool, head: &head, client, endpoint, is_upgrade: opening.is_some(), keys };
+        let asking = Asking { pool, head: &head, client, origin, endpoint, is_upgrade: opening.is_some(), keys };
 
         // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
         if let Some(opening) = opening {
@@ -231,6 +233,11 @@ fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
     if head.headers.get_all(header::HOST).iter().count() > 1 {
         return Err(Refusal::Malformed("more than one Host"));
     }
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.next().is_some() {
+        // The field ends here: any other coding would reach the pod as the body itself.
+        return Err(Refusal::Malformed("Transfer-Encoding is not chunked"));
+    }
     if let Some(authority) = head.uri.authority() {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Malformed("Host is no host"))?;
         head.headers.insert(header::HOST, host);
@@ -260,9 +267,4 @@ fn below_base<'a>(base: &str, path: &'a str) -> &'a str {
         Some((start, rest)) if start.eq_ignore_ascii_case(base) && (rest.is_empty() || rest.starts_with('/')) => rest,
         _ => path,
     }
-}
-
-/// The client's address, shown as IPv4 where it is one.
-pub fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }

@@ -10,6 +10,7 @@ mod stories {
     mod hostile;
     mod observe;
     mod process;
+    mod re_pin;
     mod routes;
     mod sockets;
     mod stop;

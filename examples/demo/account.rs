@@ -11,6 +11,16 @@ pub(crate) struct Account<'a> {
     requests: Vec<&'a Record>,
 }
 
+/// What is known of the pods after a kill.
+pub(crate) struct After<'a> {
+    pub(crate) killed: &'a str,
+    /// The pods that served the client before it and since.
+    pub(crate) before: &'a [String],
+    pub(crate) now: &'a [String],
+    /// The pods that know the client's token by themselves.
+    pub(crate) knows: &'a [String],
+}
+
 impl<'a> Account<'a> {
     pub(crate) fn of(viewer: &'a Viewer, since: Instant) -> Account<'a> {
         Account { viewer, since, requests: viewer.requests_since(since).collect() }
@@ -21,25 +31,22 @@ impl<'a> Account<'a> {
         format!("  The {}, at home on {}:\n{}", self.viewer.name(), names(homes), self.figures())
     }
 
-    /// The time since a kill. `before` and `now` are the pods that served the client.
-    pub(crate) fn of_kill(&self, before: &[String], now: &[String], killed: &str) -> String {
-        let name = self.viewer.name();
-        if !before.iter().any(|pod| pod == killed) {
-            let stayed = if before == now { "stayed there" } else { "was moved all the same" };
-            return format!(
-                "  The {name}, at home on {}, {stayed} ({}).\n{}",
-                names(before),
-                names(now),
-                self.figures()
-            );
+    /// The time since a kill.
+    pub(crate) fn of_kill(&self, after: &After<'_>) -> String {
+        let (name, before, now) = (self.viewer.name(), names(after.before), names(after.now));
+        if !after.before.iter().any(|pod| pod == after.killed) {
+            let stayed =
+                if before == now { "stayed there".to_owned() } else { format!("is on {now} now all the same") };
+            return format!("  The {name}, at home on {before}, {stayed}:\n{}", self.figures());
         }
+        let went = if before == now { "is there again".to_owned() } else { format!("is on {now} now") };
         let lines = [
-            format!("  The {name}, at home on {}, is on {} now:", names(before), names(now)),
+            format!("  The {name}, at home on {before}, {went}:"),
             self.next_answer(),
             self.film(),
             self.socket(),
             self.figures(),
-            self.explanation(killed),
+            self.explanation(after),
         ];
         lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
     }
@@ -57,17 +64,16 @@ impl<'a> Account<'a> {
         )
     }
 
-    /// The dead pod gives no answer any more, so the first one is another's.
     fn next_answer(&self) -> String {
         let Some(next) = self.requests.iter().find(|request| request.status != 0) else {
-            return "    next answer, by another pod: none".to_owned();
+            return "    next answer: none".to_owned();
         };
         let asked = match next.began.checked_duration_since(self.since) {
             Some(later) => format!("asked for {} ms after it", millis(later)),
             None => "asked for before it".to_owned(),
         };
         let (after, status) = (millis(next.ended - self.since), next.status);
-        format!("    next answer, by another pod: {after} ms after the kill, {asked} (status {status})")
+        format!("    next answer: {after} ms after the kill, {asked} (status {status})")
     }
 
     fn film(&self) -> String {
@@ -103,14 +109,18 @@ impl<'a> Account<'a> {
         }
     }
 
-    fn explanation(&self, killed: &str) -> String {
-        if self.viewer.log_ins_since(self.since) == 0 {
-            return String::new();
+    fn explanation(&self, after: &After<'_>) -> String {
+        let (killed, now) = (after.killed, names(after.now));
+        if self.viewer.log_ins_since(self.since) > 0 {
+            format!(
+                "    Why the log-in: {killed} had the session in its memory, and no living pod knew the token.\n    \
+                 This release does not yet carry a session over to a pod that does not know it."
+            )
+        } else if after.now.iter().all(|pod| after.knows.contains(pod)) {
+            format!("    Why no log-in: {now} read the token from the shared database as it started.")
+        } else {
+            String::new()
         }
-        format!(
-            "    Why the log-in: {killed} had the session in its own memory, and the pod that took over refused the token.\n    \
-             This release finds a living pod within the same request; it does not yet carry a session over."
-        )
     }
 }
 

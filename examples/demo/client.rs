@@ -69,6 +69,10 @@ impl Client {
         self.device
     }
 
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     pub(crate) fn set_token(&mut self, token: Option<String>) {
         self.token = token;
     }

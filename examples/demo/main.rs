@@ -14,7 +14,7 @@ use std::{error::Error, process::ExitCode, time::Duration};
 use clap::Parser;
 use tokio::time::{Instant, sleep};
 
-use account::Account;
+use account::{Account, After};
 use stage::Stage;
 use viewer::{Kind, Viewer};
 
@@ -26,10 +26,22 @@ struct Options {
     stay: bool,
 }
 
-/// What the clients fetch before the kill and after it, a segment for each step of the player.
+/// Steps of the players before a kill and after it; each fetches a segment.
 const BEFORE: u32 = 4;
 const AFTER: u32 = 14;
 const PACE: Duration = Duration::from_millis(100);
+
+/// What happens to a pod that is killed.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// It is started again a moment later, while the clients play.
+    SoonBack,
+    /// It stays away until the clients have gone on without it.
+    Away,
+}
+
+/// How long a pod is away that is soon back.
+const MOMENT: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -53,6 +65,8 @@ async fn play(options: &Options) -> Result<bool, Box<dyn Error>> {
     println!("Three simulated Jellyfin pods, each with its own memory, and jellypin in front of them:\n");
     println!("  clients    {}", stage.url());
     println!("  operators  {0}/pods, {0}/metrics, {0}/ready\n", stage.admin_url());
+    println!("Where no living pod knows a client's session, jellypin holds its requests for {}", stage::HOLD);
+    println!("(20s by default) in case its pod comes back.\n");
 
     let mut viewers = [Viewer::new(Kind::Browser, stage.address()), Viewer::new(Kind::Television, stage.address())];
     println!("Alice signs in on a browser, which keeps cookies, and on a TV app, which keeps none.");
@@ -64,9 +78,9 @@ async fn play(options: &Options) -> Result<bool, Box<dyn Error>> {
         println!("{}\n", Account::of(viewer, began).of_quiet_time(&stage.homes(viewer.device())));
     }
 
-    for victim in 0..viewers.len() {
+    for (victim, fate) in [(0, Fate::SoonBack), (0, Fate::Away), (1, Fate::Away)] {
         if let Some(pod) = stage.homes(viewers[victim].device()).last().cloned() {
-            kill_under(&stage, &mut viewers, victim, &pod).await?;
+            kill_under(&stage, &mut viewers, victim, &pod, fate).await?;
         }
     }
     println!(
@@ -94,26 +108,45 @@ async fn settle_in(viewer: &mut Viewer) {
     viewer.watch(BEFORE, PACE).await;
 }
 
-/// Both clients play; the pod under one of them is killed in the middle; then it comes back.
-async fn kill_under(stage: &Stage, viewers: &mut [Viewer; 2], victim: usize, pod: &str) -> Result<(), Box<dyn Error>> {
-    println!("Both play on. Pod {pod}, where the {} is at home, is killed in mid-request.\n", viewers[victim].name());
-    let homes: Vec<_> = viewers.iter().map(|viewer| stage.homes(viewer.device())).collect();
+/// Both clients play; the pod under one of them is killed in the middle.
+async fn kill_under(
+    stage: &Stage,
+    viewers: &mut [Viewer; 2],
+    victim: usize,
+    pod: &str,
+    fate: Fate,
+) -> Result<(), Box<dyn Error>> {
+    let then = match fate {
+        Fate::SoonBack => format!("in mid-request, and started again {} ms later", MOMENT.as_millis()),
+        Fate::Away => "in mid-request, and stays away".to_owned(),
+    };
+    println!("Both play on. Pod {pod}, where the {} is at home, is killed {then}.\n", viewers[victim].name());
+    let before: Vec<_> = viewers.iter().map(|viewer| stage.homes(viewer.device())).collect();
     let kill = async {
         // Between two steps of the players the pod becomes slow, so that the next step's request meets its end.
         sleep(PACE * BEFORE - PACE / 2).await;
         stage.slow(pod, PACE);
         sleep(PACE).await;
-        stage.kill(pod).await
+        let killed = stage.kill(pod).await;
+        if let Fate::SoonBack = fate {
+            sleep(MOMENT).await;
+            stage.start_again(pod).await?;
+        }
+        Ok::<_, Box<dyn Error>>(killed)
     };
     let [browser, television] = viewers;
     let (killed, (), ()) =
         tokio::join!(kill, browser.watch(BEFORE + AFTER, PACE), television.watch(BEFORE + AFTER, PACE));
-    for (viewer, before) in viewers.iter_mut().zip(&homes) {
+    let killed = killed?;
+    for (viewer, before) in viewers.iter_mut().zip(&before) {
         viewer.wait_for_socket().await;
-        let now = stage.homes(viewer.device());
-        println!("{}\n", Account::of(viewer, killed).of_kill(before, &now, pod));
+        let after =
+            After { killed: pod, before, now: &stage.homes(viewer.device()), knows: &stage.knowing(viewer.token()) };
+        println!("{}\n", Account::of(viewer, killed).of_kill(&after));
     }
-    let back = stage.start_again(pod).await?;
-    println!("Pod {pod} is started again; jellypin sends it requests after {} ms.\n", back.as_millis());
+    if let Fate::Away = fate {
+        stage.start_again(pod).await?;
+        println!("Pod {pod} is started again.\n");
+    }
     Ok(())
 }

@@ -9,7 +9,10 @@ use jellypin::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// The configuration of the demo, but for its pods.
+/// How long requests are held here; less than by default, so that the evening stays short.
+pub(crate) const HOLD: &str = "3s";
+
+/// The configuration of the demo, but for `hold` and the pods.
 const HEAD: &str = "
 [listen]
 http = \"127.0.0.1:0\"
@@ -17,13 +20,10 @@ http = \"127.0.0.1:0\"
 listen = \"127.0.0.1:0\"
 [affinity]
 keys = [\"the key of a demo, for nothing else\"]
-[timeouts]
-drain = \"1s\"
 [websocket]
 stop_stagger = \"100ms\"
 [log]
 access = false
-[pools.jellyfin.pods]
 ";
 
 /// To clients the pods are one server, as with one `device.txt` on all of them.
@@ -43,7 +43,7 @@ impl Stage {
     pub(crate) async fn raise() -> Result<Stage, Box<dyn Error>> {
         let cluster = Cluster::new();
         let mut pods = Vec::new();
-        let mut text = String::from(HEAD);
+        let mut text = format!("{HEAD}[timeouts]\ndrain = \"1s\"\nhold = \"{HOLD}\"\n[pools.jellyfin.pods]\n");
         for name in ["a", "b", "c"] {
             let pod = Pod::builder(&cluster).name(name).server_id(Some(SERVER_ID)).web_client(true).start().await?;
             text += &format!("{name} = \"http://{}\"\n", pod.address());
@@ -77,6 +77,12 @@ impl Stage {
         self.pods.iter().filter(served).map(|pod| pod.name().to_owned()).collect()
     }
 
+    /// The pods that know a token by themselves.
+    pub(crate) fn knowing(&self, token: Option<&str>) -> Vec<String> {
+        let knows = |pod: &&Pod| token.is_some_and(|token| pod.knows_token(token));
+        self.pods.iter().filter(knows).map(|pod| pod.name().to_owned()).collect()
+    }
+
     /// Lets a pod's answers begin late, as those of a busy one do, until it is killed.
     pub(crate) fn slow(&self, name: &str, first_byte: Duration) {
         for pod in self.pods.iter().filter(|pod| pod.name() == name) {
@@ -97,9 +103,8 @@ impl Stage {
         killed
     }
 
-    /// Starts a killed pod, and gives the time until jellypin uses it again.
-    pub(crate) async fn start_again(&self, name: &str) -> io::Result<Duration> {
-        let began = Instant::now();
+    /// Starts a killed pod, and waits until jellypin uses it again.
+    pub(crate) async fn start_again(&self, name: &str) -> io::Result<()> {
         for pod in self.pods.iter().filter(|pod| pod.name() == name) {
             pod.start_again().await?;
         }
@@ -108,8 +113,7 @@ impl Stage {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(DEADLINE, used).await.map_err(|_| io::Error::other(format!("pod {name} is not used again")))?;
-        Ok(began.elapsed())
+        timeout(DEADLINE, used).await.map_err(|_| io::Error::other(format!("pod {name} is not used again")))
     }
 
     fn is_alive(&self, name: &str) -> bool {

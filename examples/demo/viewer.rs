@@ -56,6 +56,10 @@ impl Viewer {
         self.client.device()
     }
 
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.client.token()
+    }
+
     /// The requests that ended since a moment.
     pub(crate) fn requests_since(&self, moment: Instant) -> impl Iterator<Item = &Record> {
         self.client.records.iter().filter(move |record| record.ended >= moment)

@@ -4,9 +4,10 @@
 //! what a client says of itself counts only from a trusted peer. `Host` and `User-Agent` pass as they are: Jellyfin keys its
 //! transcodes by the User-Agent.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -39,8 +40,21 @@ pub struct Client {
     /// The address as a header value, made once for each connection.
     pub address_text: HeaderValue,
     pub over_tls: bool,
-    /// The peer is one whose word counts.
+    /// The peers whose word counts.
+    pub trusted: Arc<[IpNet]>,
+    /// The peer is one of them.
     pub is_trusted: bool,
+}
+
+/// The address of the client itself: behind trusted peers, the last of `X-Forwarded-For` that is none of them.
+pub fn origin(headers: &HeaderMap, client: &Client) -> IpAddr {
+    if !client.is_trusted {
+        return client.address;
+    }
+    let lines = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|line| line.to_str().ok());
+    let hops = lines.flat_map(|line| line.rsplit(',')).map_while(|hop| hop.trim().parse::<IpAddr>().ok());
+    let stranger = hops.map(|hop| hop.to_canonical()).find(|hop| !client.trusted.iter().any(|net| net.contains(hop)));
+    stranger.unwrap_or(client.address)
 }
 
 /// Whether the client itself came over TLS, as far as it can be known.
@@ -159,8 +173,23 @@ mod tests {
             address: [192, 0, 2, 7].into(),
             address_text: HeaderValue::from_static("192.0.2.7"),
             over_tls: false,
+            trusted: Arc::from(["192.0.2.0/24".parse::<IpNet>().expect("a network")]),
             is_trusted,
         }
+    }
+
+    #[test]
+    fn behind_trusted_peers_the_client_is_the_last_stranger() {
+        let origin_of = |chain: &str| origin(&headers(&[("x-forwarded-for", chain)]), &client(true));
+        assert_eq!(origin_of("203.0.113.9, 198.51.100.1, 192.0.2.9"), IpAddr::from([198, 51, 100, 1]));
+        assert_eq!(origin_of("192.0.2.9"), IpAddr::from([192, 0, 2, 7]), "nobody but trusted peers: the peer itself");
+        assert_eq!(
+            origin_of("198.51.100.1, junk, 192.0.2.9"),
+            IpAddr::from([192, 0, 2, 7]),
+            "nothing behind junk counts"
+        );
+        let stranger = Client { is_trusted: false, ..client(true) };
+        assert_eq!(origin(&headers(&[("x-forwarded-for", "198.51.100.1")]), &stranger), IpAddr::from([192, 0, 2, 7]));
     }
 
     fn sent(pairs: &[(&str, &str)], is_trusted: bool) -> Vec<String> {

@@ -84,7 +84,7 @@ impl Streak {
             state => state,
         };
         let after = Status { state, accepts: true, ..before };
-        let begins = after.is_alive() && (first || std::mem::take(&mut self.process_gone));
+        let begins = after.is_alive() && (std::mem::take(&mut self.process_gone) || first);
         let epoch = if begins { Epoch(before.epoch.0 + 1) } else { before.epoch };
         Status { epoch, ..after }
     }

@@ -111,7 +111,8 @@ impl<'a, I: Iterator<Item = &'a str> + Clone> Rest<I> {
 
 fn users<'a>(method: &Method, rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
     let (second, third) = (rest.at(0), rest.at(1));
-    let mints = is(second, "AuthenticateByName") || is(second, "AuthenticateWithQuickConnect") || is(third, "Authenticate");
+    let mints =
+        is(second, "AuthenticateByName") || is(second, "AuthenticateWithQuickConnect") || is(third, "Authenticate");
     if mints {
         return if method == Method::POST { Endpoint::LogIn } else { Endpoint::Open };
     }

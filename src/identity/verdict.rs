@@ -67,7 +67,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, headers: &[(&str, &str)]) -> response::Parts {
-        let build = headers.iter().fold(Response::builder().status(status), |build, (name, value)| build.header(*name, *value));
+        let build =
+            headers.iter().fold(Response::builder().status(status), |build, (name, value)| build.header(*name, *value));
         build.body(()).expect("an answer").into_parts().0
     }
 
@@ -84,7 +85,13 @@ mod tests {
             ("empty 401 of a log-in", LogIn, 401, empty, Verdict::Other),
             ("QuickConnect is off", QuickConnect, 401, json, Verdict::Other),
             ("no right to delete an item", Demanding, 401, json, Verdict::Other),
-            ("a proxy's own log-in", Demanding, 401, &[("content-length", "0"), ("www-authenticate", "Basic")], Verdict::Other),
+            (
+                "a proxy's own log-in",
+                Demanding,
+                401,
+                &[("content-length", "0"), ("www-authenticate", "Basic")],
+                Verdict::Other,
+            ),
             ("policy forbids", Demanding, 403, empty, Verdict::Other),
             ("unknown token at SyncPlay", SyncPlay, 400, text, Verdict::UnknownToken),
             ("bad request elsewhere", Demanding, 400, text, Verdict::Other),

@@ -133,8 +133,7 @@ impl Proxy {
                     return Ok(Offered { answer: Response::from_parts(head, body), decision, verdict });
                 }
                 Err(failure)
-                    if again
-                        && retry::next(failure, &asking.head.method, source.can_replay()) == Next::SamePod =>
+                    if again && retry::next(failure, &asking.head.method, source.can_replay()) == Next::SamePod =>
                 {
                     again = false;
                     health::doubtful(&decision.pod);
@@ -190,7 +189,7 @@ impl Proxy {
             self.forget_token(asking);
             return false;
         }
-        source.can_replay() && self.site.budget.spend(asking.client.address, Instant::now())
+        source.can_replay() && self.site.budget.spend(asking.origin, Instant::now())
     }
 
     /// A client that no pod knows belongs to the pod where its next log-in will go.
@@ -230,7 +229,8 @@ impl Proxy {
     async fn pod_may_answer(&self, asking: &Asking<'_>, end: Instant) -> bool {
         loop {
             time::sleep(LOOK).await;
-            let refuses = |pod: &Pod| asking.demanded_token().is_some_and(|token| self.site.refusals.is_refused(token, pod));
+            let refuses =
+                |pod: &Pod| asking.demanded_token().is_some_and(|token| self.site.refusals.is_refused(token, pod));
             if asking.pool.pool.pods().iter().any(|pod| pod.status().is_alive() && !refuses(pod)) {
                 return true;
             }

@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 use crate::{
     affinity::{
         Secret,
-        cookie::{CookieConfig, Cookies},
-        pins::Pins,
         budget::Budget,
+        cookie::{CookieConfig, Cookies},
         pace::Pace,
+        pins::Pins,
         refusals::Refusals,
     },
     forward::{self, Cause, Failure},

@@ -60,7 +60,7 @@ impl Proxy {
     async fn answer_late(&self, asking: &Asking<'_>) {
         let slot = match asking.keys.identity.token.as_deref() {
             Some(token) => self.site.pace.slot(Kind::Token, token),
-            None => self.site.pace.slot(Kind::Address, &asking.client.address.to_string()),
+            None => self.site.pace.slot(Kind::Address, &asking.origin.to_string()),
         };
         time::sleep_until(slot).await;
     }

@@ -23,8 +23,15 @@ pub fn asked<B>(request: &Request<B>) -> Asked {
         return Asked::Answer;
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes().trim_ascii());
+    let is_twice = |name| headers.get_all(name).iter().nth(1).is_some();
+    let has_body = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+        || headers.contains_key(header::TRANSFER_ENCODING);
     match key {
         _ if request.method() != Method::GET => Asked::Malformed("a WebSocket is asked for with GET"),
+        // The pod would take the first bytes of the socket for the body.
+        _ if has_body => Asked::Malformed("a WebSocket is asked for without a body"),
+        _ if is_twice(header::SEC_WEBSOCKET_KEY) => Asked::Malformed("more than one Sec-WebSocket-Key"),
+        _ if is_twice(header::SEC_WEBSOCKET_VERSION) => Asked::Malformed("more than one Sec-WebSocket-Version"),
         None => Asked::Malformed("Sec-WebSocket-Key is missing"),
         // 16 bytes in base64.
         Some(key) if key.len() != 24 => Asked::Malformed("Sec-WebSocket-Key is not 16 bytes in base64"),
@@ -96,6 +103,15 @@ mod tests {
         assert!(malformed(|r| drop(r.headers_mut().insert("sec-websocket-key", HeaderValue::from_static("x")))));
         assert!(malformed(|r| drop(r.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("8")))));
         assert!(malformed(|r| *r.method_mut() = Method::POST));
+        assert!(malformed(|r| drop(r.headers_mut().insert("content-length", HeaderValue::from_static("4")))));
+        assert!(malformed(|r| drop(r.headers_mut().insert("transfer-encoding", HeaderValue::from_static("chunked")))));
+        assert!(malformed(|r| {
+            r.headers_mut().append("sec-websocket-key", HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="));
+        }));
+        assert_eq!(
+            asked(&request(|r| drop(r.headers_mut().insert("content-length", HeaderValue::from_static("0"))))),
+            Asked::Socket
+        );
     }
 
     #[test]

@@ -1,1 +1,5 @@
-//! What a pod sees of a request, and what a client sees of an answer.
+//! Heads pass as they are, but for what ends at a proxy and for what it says of the client.
+
+mod answers;
+mod requests;
+mod targets;

@@ -1,1 +1,8 @@
-//! Malformed and hostile requests harm nobody.
+//! Malformed and hostile requests: none reaches a pod in a second reading, and none harms a client beside it.
+
+mod attack;
+mod frames;
+mod http1;
+mod strict;
+
+use attack::{Attack, Outcome, Then, run_all};

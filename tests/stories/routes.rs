@@ -1,1 +1,117 @@
 //! Host and path give the pool.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::world::{Client, World};
+
+const PUBLIC: &str = "/System/Info/Public";
+
+/// Two pods, each in a pool of its own: `a` in `main`, `b` in `other`.
+async fn two_pools(routes: &[&str]) -> World {
+    let mut world = World::of(2).await;
+    let address = world.pod("b").address();
+    world
+        .restart(|settings| {
+            settings.remove("pools.main.pods.b");
+            settings.set("pools.other.pods.b", &format!("\"http://{address}\""));
+            routes.iter().for_each(|route| settings.add_route(route));
+        })
+        .await;
+    world
+}
+
+fn at(world: &World, host: &str) -> Client {
+    let mut client = world.client();
+    client.host = host.to_owned();
+    client
+}
+
+#[tokio::test]
+async fn the_host_gives_the_pool() {
+    let world =
+        two_pools(&["host = \"media.example.org\"\npool = \"main\"", "host = \"*.example.org\"\npool = \"other\""])
+            .await;
+    let rows = [
+        ("media.example.org", "a"),
+        ("MEDIA.example.org:8096", "a"),
+        ("media.example.org.", "a"),
+        ("tv.example.org", "b"),
+        ("a.b.example.org", "b"),
+    ];
+    for (host, pod) in rows {
+        assert_eq!(world.home(&at(&world, host).get(PUBLIC).await), pod, "{host}");
+    }
+    for host in ["example.org", "127.0.0.1", "media.example.org.evil", "xmedia.example.org.net"] {
+        let answer = at(&world, host).get(PUBLIC).await;
+        assert_eq!((answer.status, answer.set_cookie()), (404, None), "{host}");
+        assert!(world.saw(&answer).is_empty(), "{host}");
+    }
+    assert_eq!(world.proxy.metric("jellypin_rejected_total", &[("why", "no_route")]).await, 4.0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_longest_path_gives_the_pool() {
+    let world = two_pools(&["pool = \"main\"", "path = \"/_sim\"\npool = \"other\""]).await;
+    let rows = [(PUBLIC, "a"), ("/_sim/status/200", "b"), ("/_SIM/status/200", "b"), ("/_simple", "a"), ("/", "a")];
+    for (path, pod) in rows {
+        assert_eq!(world.home(&world.client().get(path).await), pod, "{path}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn one_browser_stays_bound_in_two_pools_of_one_host() {
+    let mut world = World::of(4).await;
+    let addresses: Vec<_> = ["c", "d"].map(|name| (name, world.pod(name).address())).into();
+    world
+        .restart(|settings| {
+            for (name, address) in &addresses {
+                settings.remove(&format!("pools.main.pods.{name}"));
+                settings.set(&format!("pools.other.pods.{name}"), &format!("\"http://{address}\""));
+            }
+            settings.add_route("pool = \"main\"");
+            settings.add_route("path = \"/_sim\"\npool = \"other\"");
+        })
+        .await;
+    for _ in 0..6 {
+        let mut client = world.client();
+        let (mut homes, mut set) = (BTreeSet::new(), 0);
+        for _ in 0..6 {
+            for path in [PUBLIC, "/_sim/status/200"] {
+                let answer = client.get(path).await;
+                homes.insert(world.home(&answer).to_owned());
+                set += usize::from(answer.set_cookie().is_some());
+            }
+        }
+        assert_eq!(homes.len(), 2, "one home in each pool: {homes:?}, bound {set} times");
+        assert_eq!(set, 2, "bound once in each pool");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn pods_below_a_base_url_are_probed_and_pinned_like_others() {
+    let plan = World::plan(3).build(|pod| pod.base_url("/jf")).set("pools.main.base_path", "\"/jf\"");
+    let world = plan.start().await;
+    assert_eq!(world.proxy.ask_admin("/ready").await.status, 200, "the checks ask below the base as well");
+    let mut homes = BTreeSet::new();
+    for number in 0..6 {
+        let mut app = world.client().without_cookies().device(&format!("app {number}"));
+        let log_in = json!({"Username": format!("user{number}"), "Pw": "pw"});
+        let log_in = app.post("/jf/Users/AuthenticateByName", log_in).await;
+        assert_eq!(log_in.status, 200);
+        let home = world.home(&log_in).to_owned();
+        let token = log_in.json()["AccessToken"].as_str().expect("a token").to_owned();
+        app.token = Some(token.clone());
+        assert_eq!(app.get("/jf/Users/Me").await.status, 200);
+        // Nothing but the token.
+        let answer = world.client().without_cookies().get(&format!("/JF/Items?ApiKey={token}")).await;
+        assert_eq!((answer.status, world.home(&answer)), (200, &*home));
+        homes.insert(home);
+    }
+    assert!(homes.len() > 1, "the apps are spread: {homes:?}");
+    world.stop().await;
+}

@@ -37,9 +37,11 @@ pub(crate) struct World {
 /// What a world is to be.
 pub(crate) struct Plan {
     pods: usize,
-    build: Box<dyn Fn(PodBuilder) -> PodBuilder>,
+    builds: Vec<(Option<&'static str>, Build)>,
     settings: Settings,
 }
+
+type Build = Box<dyn Fn(PodBuilder) -> PodBuilder>;
 
 impl World {
     /// A world of so many pods, named `a`, `b`, `c` and so on; without further knobs.
@@ -49,7 +51,7 @@ impl World {
 
     /// The description of a world, to be changed before it starts.
     pub(crate) fn plan(pods: usize) -> Plan {
-        Plan { pods, build: Box::new(|pod| pod), settings: Settings::default() }
+        Plan { pods, builds: Vec::new(), settings: Settings::default() }
     }
 
     /// Where clients go, without a slash at the end.
@@ -80,7 +82,8 @@ impl World {
 
     /// The same by the number of the request.
     pub(crate) fn saw_request(&self, number: u64) -> Vec<&str> {
-        let times = |pod: &Pod| pod.seen().iter().filter(|seen| client::number_of(&seen.headers) == Some(number)).count();
+        let times =
+            |pod: &Pod| pod.seen().iter().filter(|seen| client::number_of(&seen.headers) == Some(number)).count();
         self.pods.iter().flat_map(|pod| std::iter::repeat_n(pod.name(), times(pod))).collect()
     }
 
@@ -152,7 +155,13 @@ impl Plan {
 
     /// Changes every pod before it starts.
     pub(crate) fn build(mut self, build: impl Fn(PodBuilder) -> PodBuilder + 'static) -> Plan {
-        self.build = Box::new(build);
+        self.builds.push((None, Box::new(build)));
+        self
+    }
+
+    /// Changes one pod before it starts.
+    pub(crate) fn build_one(mut self, name: &'static str, build: impl Fn(PodBuilder) -> PodBuilder + 'static) -> Plan {
+        self.builds.push((Some(name), Box::new(build)));
         self
     }
 
@@ -161,7 +170,9 @@ impl Plan {
         let cluster = Cluster::new();
         let mut pods = Vec::new();
         for name in ('a'..='z').take(self.pods).map(String::from) {
-            let pod = (self.build)(Pod::builder(&cluster).name(&name)).start().await.expect("a pod starts");
+            let builds = self.builds.iter().filter(|(only, _)| only.is_none_or(|only| only == name));
+            let pod = builds.fold(Pod::builder(&cluster).name(&name), |pod, (_, build)| build(pod));
+            let pod = pod.start().await.expect("a pod starts");
             self.settings.set(&format!("pools.main.pods.{name}"), &format!("\"http://{}\"", pod.address()));
             pods.push(pod);
         }

@@ -19,7 +19,9 @@ async fn browsers(world: &World) -> Vec<(Client, String)> {
 async fn a_rotated_key_moves_nobody_and_renews_the_cookie_once() {
     let mut world = World::plan(3).set("affinity.keys", "[\"the first of two keys\"]").start().await;
     let before = browsers(&world).await;
-    world.restart(|settings| settings.set("affinity.keys", "[\"the new key of both\", \"the first of two keys\"]")).await;
+    world
+        .restart(|settings| settings.set("affinity.keys", "[\"the new key of both\", \"the first of two keys\"]"))
+        .await;
     for (client, home) in &before {
         let mut client = client.moved_to(&world.proxy);
         let answer = client.get(PUBLIC).await;

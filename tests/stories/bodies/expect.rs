@@ -43,7 +43,12 @@ async fn a_pod_that_refuses_at_once_leaves_the_body_unsent() {
         let mut call = pod.call().await;
         call.reply(status, "").await;
         let answer = end.answer().await;
-        assert_eq!(answer.status.to_string(), status[..3], "the refusal comes without a 100 before it: {}", answer.head);
+        assert_eq!(
+            answer.status.to_string(),
+            status[..3],
+            "the refusal comes without a 100 before it: {}",
+            answer.head
+        );
         end.finish().await;
         let (rest, _) = end.rest().await;
         assert!(rest.is_empty(), "nothing comes after it: {:?}", String::from_utf8_lossy(&rest));

@@ -45,7 +45,9 @@ async fn trailers_reach_only_those_who_take_them() {
     let mut call = pod.call().await;
     assert_eq!(call.field("te"), None);
     call.wire
-        .send("HTTP/1.1 200 OK\r\nTrailer: X-Back\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Back: 6\r\n\r\n")
+        .send(
+            "HTTP/1.1 200 OK\r\nTrailer: X-Back\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Back: 6\r\n\r\n",
+        )
         .await;
     let answer = end.answer().await;
     assert_eq!((answer.text().as_str(), answer.is_whole, answer.trailers.as_str()), ("ok", true, ""));

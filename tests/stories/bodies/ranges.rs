@@ -59,7 +59,9 @@ async fn whatever_is_asked_of_a_file_the_answer_is_the_pods_own() {
             let direct = ask(End::connect(world.pods[0].address()).await, method, &stream, headers).await;
             assert_eq!(through, direct, "{method} with {headers:?}");
             assert!(method == "GET" || through.1.is_empty(), "HEAD has no body");
-            statuses.extend(through.0.iter().filter_map(|line| line.strip_prefix("http/1.1 ")?.get(..3)?.parse::<u16>().ok()));
+            statuses.extend(
+                through.0.iter().filter_map(|line| line.strip_prefix("http/1.1 ")?.get(..3)?.parse::<u16>().ok()),
+            );
         }
     }
     assert_eq!(statuses, BTreeSet::from([200, 206, 304, 412, 416]), "the table holds every case");

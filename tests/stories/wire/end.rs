@@ -150,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
         }
     }
 
-    async fn try_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+    pub(crate) async fn try_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.read.len() < count {
             if self.more().await? {
                 return None;

@@ -86,6 +86,11 @@ impl Client {
         }
     }
 
+    /// A client of whatever listens there, which no proxy counts.
+    pub(crate) fn at_address(address: SocketAddr) -> Client {
+        Client::new(address, Arc::default())
+    }
+
     /// The same client without a cookie jar.
     pub(crate) fn without_cookies(mut self) -> Client {
         self.cookies = None;
@@ -116,6 +121,13 @@ impl Client {
     pub(crate) fn moved_to(&self, proxy: &super::Proxy) -> Client {
         let there = proxy.client();
         Client { cookies: self.cookies.clone(), token: self.token.clone(), device: self.device.clone(), ..there }
+    }
+
+    /// The same client, calling a pod past the proxy from now on.
+    pub(crate) fn at(self, pod: &jellyfin_sim::Pod) -> Client {
+        // Its requests are none of the proxy's, and so are not counted with them.
+        let sent = Arc::new(AtomicU64::new(1 << 40));
+        Client { address: pod.address(), host: pod.address().to_string(), connection: None, sent, ..self }
     }
 
     /// The value of the affinity cookie that it holds.

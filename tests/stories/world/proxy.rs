@@ -99,9 +99,14 @@ impl Proxy {
         }
     }
 
+    /// A client of the operators' door, which is not counted.
+    pub(crate) fn operators(&self) -> Client {
+        Client::at_address(self.admin)
+    }
+
     /// Asks the operators' door.
     pub(crate) async fn ask_admin(&self, path: &str) -> Answer {
-        Client::new(self.admin, Arc::default()).get(path).await
+        self.operators().get(path).await
     }
 
     /// The sum of a metric's samples that bear all these labels.
@@ -131,19 +136,17 @@ impl Proxy {
 
     /// Waits for the access lines of a path, at least so many.
     pub(crate) async fn lines_of(&self, path: &str, at_least: usize) -> Vec<Value> {
-        let wanted = || -> Vec<Value> {
-            self.lines().into_iter().filter(|line| line["http.path"] == path).collect()
-        };
+        let wanted = || -> Vec<Value> { self.lines().into_iter().filter(|line| line["http.path"] == path).collect() };
         until(&format!("{at_least} access lines of {path}"), || wanted().len() >= at_least).await;
         wanted()
     }
 
-    /// Stops the proxy.
+    /// Stops the proxy, unless it was stopped before.
     ///
     /// # Panics
     /// When it does not stop in time, something stays under way, or a request has no access line or two.
     pub(crate) async fn stop(&mut self) {
-        let app = self.app.take().expect("a proxy is stopped once");
+        let Some(app) = self.app.take() else { return };
         assert!(timeout(STOP, app.stop()).await.is_ok(), "the proxy did not stop");
         for pod in self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec()) {
             assert_eq!(pod.load(), 0, "something is still under way at {pod:?}");

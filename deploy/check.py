@@ -1,0 +1,259 @@
+"""Checks that the Dockerfile, deploy/compose and the crate agree; `deploy/check` runs it.
+
+Each check is a function named `check_…` whose docstring says what holds. Nothing is started but `jellypin check`.
+"""
+
+import fnmatch
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+
+import yaml
+
+ROOT = pathlib.Path(sys.argv[1])
+COMPOSE = ROOT / "deploy/compose"
+
+
+class Dockerfile:
+    """The instructions of the Dockerfile, as pairs of a word and the rest."""
+
+    def __init__(self):
+        text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.M).replace("\\\n", " ")
+        self.instructions = [line.split(None, 1) for line in text.splitlines() if line.strip()]
+
+    def all(self, word):
+        return [rest for name, rest in self.instructions if name.upper() == word]
+
+    def last(self, word):
+        found = self.all(word)
+        assert found, f"the Dockerfile has no {word}"
+        return found[-1]
+
+    def copied_from_context(self):
+        """Sources and destinations of the COPY instructions that take from the build context."""
+        for rest in self.all("COPY"):
+            if not rest.startswith("--from"):
+                *sources, destination = rest.split()
+                yield sources, destination
+
+
+class Stack:
+    """compose.yaml with its variables at their defaults, in a copy of its folder in which `set-up` has run."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(shutil.copytree(COMPOSE, folder / "compose", ignore=shutil.ignore_patterns("secrets")))
+        subprocess.run([self.folder / "set-up"], check=True)
+        text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (self.folder / "compose.yaml").read_text())
+        assert "${" not in text, "a variable has no default"
+        self.yaml = yaml.safe_load(text)
+        self.services = self.yaml["services"]
+        self.config = tomllib.loads((self.folder / "jellypin.toml").read_text())
+
+    def pods(self):
+        """The services that are pods, by name."""
+        return {name: service for name, service in self.services.items() if name != "jellypin"}
+
+    def mounts(self, service):
+        """Triples of source, target and mode."""
+        for volume in service.get("volumes", []):
+            source, target, *mode = volume.split(":")
+            yield source, target, mode
+
+    def secrets(self, service):
+        """The files of a service's secrets, by their paths in its container."""
+        for name in service.get("secrets", []):
+            assert name in self.yaml["secrets"], f"the secret {name} is not declared"
+            yield f"/run/secrets/{name}", self.folder / self.yaml["secrets"][name]["file"]
+
+    def ports_of_pods(self):
+        """The ports of the pods as jellypin's configuration has them, by host."""
+        urls = [pod if isinstance(pod, str) else pod["url"] for pod in self.config["pools"]["main"]["pods"].values()]
+        return dict(re.fullmatch(r"http://([^:/]+):(\d+)", url).groups() for url in urls)
+
+
+def container_ports(service):
+    return {port.rsplit(":", 1)[1] for port in service.get("ports", [])}
+
+
+def cargo(*arguments, cwd=ROOT):
+    done = subprocess.run(["cargo", *arguments], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, f"cargo {' '.join(arguments)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def binaries():
+    """The programs of the crate jellypin."""
+    packages = json.loads(cargo("metadata", "--no-deps", "--format-version", "1"))["packages"]
+    targets = next(package for package in packages if package["name"] == "jellypin")["targets"]
+    return {target["name"] for target in targets if "bin" in target["kind"]}
+
+
+def check_copied(dockerfile, _):
+    """what the Dockerfile copies is there, and .dockerignore lets it through"""
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    for sources, _destination in dockerfile.copied_from_context():
+        for source in sources:
+            assert (ROOT / source).exists(), f"{source} is not there"
+            ignored = False
+            for rule in rules:
+                if any(fnmatch.fnmatch(path, rule.lstrip("!")) for path in (source, *ancestors(source))):
+                    ignored = not rule.startswith("!")
+            assert not ignored, f".dockerignore hides {source}"
+
+
+def ancestors(path):
+    return [str(parent) for parent in pathlib.PurePosixPath(path).parents if str(parent) != "."]
+
+
+def check_context(dockerfile, stack):
+    """cargo can read the workspace made of what is copied"""
+    context = stack.folder / "context"
+    for sources, destination in dockerfile.copied_from_context():
+        for source in sources:
+            target = context / destination / ("" if (ROOT / source).is_dir() else source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if (ROOT / source).is_dir() else shutil.copyfile)(ROOT / source, target)
+    cargo("metadata", "--no-deps", "--format-version", "1", cwd=context)
+
+
+def check_program(dockerfile, _):
+    """the image builds, copies and starts the crate's program"""
+    entry = json.loads(dockerfile.last("ENTRYPOINT"))[0]
+    built, started = dockerfile.last("COPY").split()[-2:]
+    assert started == entry, f"{started} is copied, {entry} is started"
+    name = pathlib.PurePosixPath(built).name
+    assert name in binaries(), f"{name} is no program of the crate"
+    build = " ".join(dockerfile.all("RUN"))
+    assert f"--bin {name}" in build and "--release" in build and "--locked" in build, build
+    assert built == f"/build/target/release/{name}" and "/build" in dockerfile.all("WORKDIR"), built
+
+
+def check_stages(dockerfile, _):
+    """the image is built by the workspace's Rust on the Debian that it runs on, and not run by root"""
+    build, run = (rest.split()[0] for rest in dockerfile.all("FROM"))
+    rust = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
+    assert build.startswith(f"rust:{rust}-"), f"{build} is not Rust {rust}"
+    assert run.split(":")[1].split("-")[0] in build, f"{build} and {run} are not the same Debian"
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", dockerfile.last("USER")), "the image runs as root"
+
+
+def check_ports(dockerfile, stack):
+    """listeners, EXPOSE and published ports are the same"""
+    listeners = {stack.config[table][key].rsplit(":", 1)[1] for table, key in (("listen", "http"), ("admin", "listen"))}
+    exposed = set(dockerfile.last("EXPOSE").split())
+    published = container_ports(stack.services["jellypin"])
+    assert listeners == exposed == published, f"listeners {listeners}, exposed {exposed}, published {published}"
+    admin = stack.config["admin"]["listen"].rsplit(":", 1)[1]
+    open_to_all = [port for port in stack.services["jellypin"]["ports"] if port.endswith(f":{admin}")]
+    assert all(port.startswith("127.0.0.1:") for port in open_to_all), "the operators' door is open to all"
+    host_ports = [port.rsplit(":", 1)[0].rsplit(":", 1)[-1] for service in stack.services.values() for port in service["ports"]]
+    assert len(host_ports) == len(set(host_ports)), f"a port of the host is published twice: {host_ports}"
+
+
+def check_pods(_, stack):
+    """jellypin's pods are the stack's other services, at the ports that those listen on"""
+    configured, pods = stack.ports_of_pods(), stack.pods()
+    assert configured.keys() == pods.keys(), f"configured {set(configured)}, services {set(pods)}"
+    for name, port in configured.items():
+        assert container_ports(pods[name]) == {port}, f"{name} is asked at {port}, and listens on {container_ports(pods[name])}"
+
+
+def check_volumes(_, stack):
+    """every volume and every file that is mounted is there, and every volume is used"""
+    used = set()
+    for name, service in stack.services.items():
+        for source, target, _mode in stack.mounts(service):
+            if not source.startswith((".", "/")):
+                assert source in stack.yaml["volumes"], f"{name}: the volume {source} is not declared"
+                used.add(source)
+            elif pathlib.PurePosixPath(target).suffix:
+                assert (stack.folder / source).is_file(), f"{name}: {source} is not there"
+    assert used == stack.yaml["volumes"].keys(), f"unused: {stack.yaml['volumes'].keys() - used}"
+
+
+def check_secrets(_, stack):
+    """every secret is declared, made by set-up and readable to a program that is not root"""
+    used = [file for service in stack.services.values() for _path, file in stack.secrets(service)]
+    assert used and len(used) == len(stack.yaml["secrets"]), "a secret is not used"
+    for file in used:
+        assert file.stat().st_size >= 16 and file.stat().st_mode & 0o004, f"{file.name} is too short or cannot be read"
+        assert file.parent.stat().st_mode & 0o077 == 0, f"{file.parent.name}/ is open to others"
+
+
+def check_one_server(_, stack):
+    """the pods are one server to clients, and none shares what must be its own"""
+    own, ids, addresses, images, media = [], set(), set(), set(), set()
+    for service in stack.pods().values():
+        by_target = {target: source for source, target, _mode in stack.mounts(service)}
+        own += [by_target["/config"], by_target["/cache"]]
+        ids.add(by_target["/config/data/device.txt"])
+        media.add(by_target["/media"])
+        images.add(service["image"])
+        addresses.add(service["environment"]["JELLYFIN_PublishedServerUrl"])
+    assert len(own) == len(set(own)), f"pods share a folder that is each pod's own: {own}"
+    assert [len(same) for same in (ids, addresses, images, media)] == [1] * 4, "pods differ in what has to be the same"
+    (device,) = ids
+    server_id = (stack.folder / device).read_text()
+    assert re.fullmatch("[0-9a-f]{32}", server_id), f"{server_id!r} is no server id"
+
+
+def check_set_up(_, stack):
+    """set-up leaves what it has made before"""
+    files = [stack.folder / "secrets" / name for name in ("cookie_key", "device.txt")]
+    before = [file.read_bytes() for file in files]
+    assert before[0] != before[1]
+    subprocess.run([stack.folder / "set-up"], check=True)
+    assert before == [file.read_bytes() for file in files]
+
+
+def check_config(_, stack):
+    """`jellypin check` takes the configuration that is mounted where jellypin looks for it"""
+    jellypin = stack.services["jellypin"]
+    mounted = {target: source for source, target, _mode in stack.mounts(jellypin)}
+    usage = cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "--help")
+    default = re.search(r"\[default: (\S+)\]", usage)[1]
+    assert default in mounted, f"jellypin looks for {default}, mounted are {list(mounted)}"
+    text = (stack.folder / mounted[default]).read_text()
+    for path, file in stack.secrets(jellypin):
+        assert f'"{path}"' in text, f"{path} is not used"
+        text = text.replace(f'"{path}"', json.dumps(str(file)))
+    here = stack.folder / "checked.toml"
+    here.write_text(text)
+    cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "check", "--config", str(here))
+
+
+def check_compose(_, stack):
+    """`docker compose config` takes compose.yaml"""
+    done = subprocess.run(["docker", "compose", "config", "--quiet"], cwd=stack.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def has_compose():
+    docker = shutil.which("docker")
+    return docker and subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0
+
+
+def main():
+    checks = [check for name, check in globals().items() if name.startswith("check_")]
+    if not has_compose():
+        print("left out: `docker compose config`, since there is no docker compose here")
+        checks.remove(check_compose)
+    failed = 0
+    for check in checks:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                check(Dockerfile(), Stack(pathlib.Path(folder)))
+                print(f"ok      {check.__doc__}")
+            except Exception as error:
+                failed += 1
+                print(f"FAILED  {check.__doc__}: {type(error).__name__}: {error}")
+    print(f"{len(checks) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+sys.exit(main())
