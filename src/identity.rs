@@ -4,6 +4,7 @@
 
 pub mod authorization;
 pub mod endpoint;
+pub mod lesson;
 mod query;
 pub mod verdict;
 
@@ -33,6 +34,16 @@ pub struct Identity<'a> {
     pub playlist: Option<&'a str>,
     /// The id of a live stream's file, from its path.
     pub live_file: Option<&'a str>,
+}
+
+/// The path as the controllers see it: 10.11 and older take `/emby` and `/mediabrowser` off its front, in any case.
+pub fn path_of(path: &str, legacy: Legacy) -> &str {
+    let prefixes = ["/emby", "/mediabrowser"].into_iter().filter(|_| legacy.accepted());
+    let rests = prefixes.filter_map(|prefix| {
+        let (start, rest) = path.split_at_checked(prefix.len())?;
+        (start.eq_ignore_ascii_case(prefix) && rest.starts_with('/')).then_some(rest)
+    });
+    rests.last().unwrap_or(path)
 }
 
 /// Reads the identity off a request's head. `path` is the path below the pool's BaseUrl.

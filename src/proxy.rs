@@ -6,6 +6,7 @@
 mod body;
 mod decide;
 mod exchange;
+mod learning;
 mod offer;
 mod reply;
 mod site;
@@ -21,10 +22,10 @@ pub use reply::Aborted;
 pub use site::{HELD, PoolSite, Site};
 
 use crate::{
-    affinity::{cookie, pins::Kind},
+    affinity::cookie,
     forward::{Forward, head, head::Client, outbound::Source},
     health,
-    identity::{self, endpoint::Endpoint, verdict::Verdict},
+    identity::{self, endpoint::Endpoint},
     observe::{access, metrics::Metrics},
     pod::Pod,
     shutdown::Shutdown,
@@ -47,6 +48,8 @@ pub struct Proxy {
 struct Asking<'a> {
     pool: &'a PoolSite,
     head: &'a request::Parts,
+    /// Below the BaseUrl.
+    path: &'a str,
     client: &'a Client,
     origin: IpAddr,
     endpoint: Endpoint,
@@ -97,9 +100,10 @@ impl Proxy {
         exchange.routed(&route.name, &pool.pool);
 
         // 2. Identify.
-        let path = below_base(&pool.pool.base_path, head.uri.path());
+        let legacy = pool.legacy();
+        let path = identity::path_of(below_base(&pool.pool.base_path, head.uri.path()), legacy);
         let cookies = pool.cookies.load();
-        let identity = identity::identify(&head.uri, path, &head.headers, pool.legacy());
+        let identity = identity::identify(&head.uri, path, &head.headers, legacy);
         let keys = Keys {
             identity,
             cookie: cookies.read(&head.headers),
@@ -107,7 +111,7 @@ impl Proxy {
             address: origin,
         };
         let endpoint = Endpoint::of(&head.method, path);
-        let asking = Asking { pool, head: &head, client, origin, endpoint, is_upgrade: opening.is_some(), keys };
+        let asking = Asking { pool, head: &head, path, client, origin, endpoint, is_upgrade: opening.is_some(), keys };
 
         // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
         if let Some(opening) = opening {
@@ -118,19 +122,20 @@ impl Proxy {
             Ok(offered) => offered,
             Err(refusal) => return exchange.refuse(refusal),
         };
-        let (mut answer, decision) = (offered.answer, offered.decision);
+        let ((mut answer, body), decision) = (offered.answer.into_parts(), offered.decision);
 
         // 7. Learn.
-        self.learn(&asking, &decision, offered.verdict, answer.status());
+        self.learn(&asking, &decision, offered.verdict, answer.status);
+        let learning = self.listen(&asking, &decision, &answer);
 
         // 8. Bind.
-        head::to_client(answer.headers_mut());
+        head::to_client(&mut answer.headers);
         if asking.endpoint != Endpoint::AnonymousMedia {
-            bind(answer.headers_mut(), &cookies, &asking, &decision);
+            bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 
         // 9. Observe: the exchange goes with the body and is written down when that ends.
-        Ok(exchange.answer(answer))
+        Ok(exchange.answer(answer, body, learning))
     }
 
     /// 4. The request as the pod gets it.
@@ -166,29 +171,6 @@ impl Proxy {
     fn judge_health(&self, pod: &Pod, status: u16) {
         if matches!(status, 502 | 504) {
             health::gateway_failure(pod, &self.site.health);
-        }
-    }
-
-    /// 7. A log-in teaches where the device lives; an accepted token confirms its home.
-    fn learn(&self, asking: &Asking<'_>, decision: &Decision, verdict: Verdict, status: http::StatusCode) {
-        let identity = &asking.keys.identity;
-        let is_log_in = asking.endpoint == Endpoint::LogIn && status.is_success();
-        if verdict == Verdict::Accepted
-            && let Some(token) = &identity.token
-        {
-            self.site.pins.learn(Kind::Token, token, decision.home());
-        } else if !is_log_in {
-            return;
-        }
-        let keys = [
-            (Kind::Device, &identity.device),
-            (Kind::PlaySession, &identity.play_session),
-            (Kind::LiveStream, &identity.live_stream),
-        ];
-        for (kind, key) in keys {
-            if let Some(key) = key {
-                self.site.pins.learn(kind, key, decision.home());
-            }
         }
     }
 }

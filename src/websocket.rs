@@ -44,13 +44,16 @@ pub enum CloseStyle {
     Clean,
 }
 
-/// A connection that became a socket.
-pub(crate) type Socket = WebSocketStream<TokioIo<Upgraded>>;
+/// Bytes that each side of a socket takes for reading as long as it lives. Messages of Jellyfin are short; longer ones are
+/// gathered elsewhere.
+const READ_BUFFER: usize = 8 * 1024;
 
 /// Relays until one side ends, then ends the other in the same way.
 pub async fn relay(client: Upgraded, pod: Upgraded, config: &Config, shutdown: &Shutdown) -> Relayed {
-    let limits =
-        WebSocketConfig::default().max_message_size(Some(config.max_message)).max_frame_size(Some(config.max_message));
+    let limits = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(Some(config.max_message))
+        .max_frame_size(Some(config.max_message));
     let client = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(limits)).await;
     let pod = WebSocketStream::from_raw_socket(TokioIo::new(pod), Role::Client, Some(limits)).await;
     relay::run(client, pod, config, shutdown).await

@@ -8,6 +8,7 @@ mod stories {
     mod headers;
     mod health;
     mod hostile;
+    mod learning;
     mod observe;
     mod process;
     mod re_pin;

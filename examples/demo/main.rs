@@ -121,7 +121,8 @@ async fn kill_under(
         Fate::Away => "in mid-request, and stays away".to_owned(),
     };
     println!("Both play on. Pod {pod}, where the {} is at home, is killed {then}.\n", viewers[victim].name());
-    let before: Vec<_> = viewers.iter().map(|viewer| stage.homes(viewer.device())).collect();
+    let before: Vec<_> =
+        viewers.iter().map(|viewer| (stage.homes(viewer.device()), stage.knowing(viewer.token()))).collect();
     let kill = async {
         // Between two steps of the players the pod becomes slow, so that the next step's request meets its end.
         sleep(PACE * BEFORE - PACE / 2).await;
@@ -138,10 +139,10 @@ async fn kill_under(
     let (killed, (), ()) =
         tokio::join!(kill, browser.watch(BEFORE + AFTER, PACE), television.watch(BEFORE + AFTER, PACE));
     let killed = killed?;
-    for (viewer, before) in viewers.iter_mut().zip(&before) {
+    for (viewer, (before, knew)) in viewers.iter_mut().zip(before) {
         viewer.wait_for_socket().await;
-        let after =
-            After { killed: pod, before, now: &stage.homes(viewer.device()), knows: &stage.knowing(viewer.token()) };
+        let (now, knows) = (stage.homes(viewer.device()), stage.knowing(viewer.token()));
+        let after = After { killed: pod, before: &before, now: &now, knew: &knew, knows: &knows };
         println!("{}\n", Account::of(viewer, killed).of_kill(&after));
     }
     if let Fate::Away = fate {

@@ -171,17 +171,42 @@ fn live_tv<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
     }
 }
 
+/// `/Items/{id}/PlaybackInfo` and `/LiveStreams/Open`, whose answers name play sessions and live streams.
+pub(super) fn opens_playback(path: &str) -> bool {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    match (segments.next(), segments.next(), segments.next()) {
+        (Some(first), _, Some(third)) if is(first, "Items") => is(third, "PlaybackInfo"),
+        (Some(first), Some(second), None) => is(first, "LiveStreams") && is(second, "Open"),
+        _ => false,
+    }
+}
+
+/// `/Videos/{id}/live.m3u8`, whose segments have no query.
+pub(super) fn is_live_playlist(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|last| is(last, "live.m3u8"))
+}
+
 /// The path as a log may show it: an API key that stands in it (`/Auth/Keys/{key}`) is blotted out.
 pub fn without_secrets(path: &str) -> Cow<'_, str> {
-    let mut segments = path.split('/');
-    let is_key_path =
-        segments.any(|segment| is(segment, "Auth")) && segments.next().is_some_and(|segment| is(segment, "Keys"));
-    match path.rfind('/') {
-        Some(last) if is_key_path && last + 1 < path.len() && segments.next().is_some() => {
-            Cow::Owned(format!("{}/…", &path[..last]))
+    let (mut before, mut end) = ("", 0);
+    for segment in path.split('/') {
+        end += segment.len();
+        if is_decoded(before, "Auth") && is_decoded(segment, "Keys") && end + 1 < path.len() {
+            return Cow::Owned(format!("{}/…", &path[..end]));
         }
-        _ => Cow::Borrowed(path),
+        if !segment.is_empty() {
+            before = segment;
+        }
+        end += 1;
     }
+    Cow::Borrowed(path)
+}
+
+/// The same as [`is`], for a segment whose letters may be written as `%XX`.
+fn is_decoded(segment: &str, name: &str) -> bool {
+    is(segment, name)
+        || (segment.contains('%')
+            && is(&percent_encoding::percent_decode_str(segment).decode_utf8_lossy(), name))
 }
 
 /// The ids that only a path carries: a live playlist's 32 hex digits in `/Videos/{id}/hls/{playlist}/{segment}`, and a live

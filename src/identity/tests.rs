@@ -133,6 +133,14 @@ fn a_token_in_a_carrier_of_old_still_tells_whose_request_it_is() {
 }
 
 #[test]
+fn prefixes_of_old_are_taken_off_where_the_pods_do_it() {
+    assert_eq!(path_of("/emby/Users/Me", Legacy::Accepted), "/Users/Me");
+    assert_eq!(path_of("/MediaBrowser/SyncPlay/List", Legacy::Accepted), "/SyncPlay/List");
+    assert_eq!(path_of("/embyfoo", Legacy::Accepted), "/embyfoo");
+    assert_eq!(path_of("/emby/Users/Me", Legacy::Ignored), "/emby/Users/Me");
+}
+
+#[test]
 fn the_device_comes_from_the_header_and_else_from_the_query() {
     let header = [("authorization", "MediaBrowser DeviceId=\"TW96==\"")];
     assert_eq!(read("/?deviceId=q", &header, Legacy::Ignored).1.as_deref(), Some("TW96=="));
@@ -189,6 +197,17 @@ fn endpoints_are_what_the_server_makes_of_them() {
     assert_eq!(Endpoint::of(&Method::POST, &format!("/Users/{id}/Authenticate")), LogIn);
     assert_eq!(Endpoint::of(&Method::POST, "/Users/AuthenticateWithQuickConnect"), LogIn);
     assert_eq!(Endpoint::of(&Method::POST, "/Users/Me"), Demanding, "only reading it is vital");
+}
+
+#[test]
+fn an_api_key_in_a_path_is_blotted_out_however_the_path_is_written() {
+    for path in ["/Auth/Keys/K", "/jf/auth/keys/K", "/Auth//Keys/K", "/Auth/Keys/K/x", "/Auth/x/Auth/Keys//K", "/%41uth/Keys/K"] {
+        let shown = endpoint::without_secrets(path);
+        assert!(shown.ends_with("eys/…"), "{shown}");
+    }
+    for path in ["/Auth/Keys", "/Auth/Keys/", "/Auth/Providers/K", "/Keys/K", "/"] {
+        assert_eq!(endpoint::without_secrets(path), path);
+    }
 }
 
 /// A plain-spoken model of the server's reader, which keeps every field in a map.

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 
-use super::exchange::{Exchange, Outcome};
+use super::{
+    exchange::{Exchange, Outcome},
+    learning::Learning,
+};
 use crate::forward::answer::AnswerBody;
 
 /// An answer's body: the pod's, or a few words of the proxy's own.
@@ -20,7 +23,7 @@ pub struct Body {
 
 enum Kind {
     Own(Full<Bytes>),
-    Answer(AnswerBody),
+    Answer(AnswerBody, Option<Box<Learning>>),
 }
 
 impl Body {
@@ -32,8 +35,8 @@ impl Body {
         Body { kind: Kind::Own(Full::default()), exchange: None }
     }
 
-    pub(super) fn answer(answer: AnswerBody) -> Body {
-        Body { kind: Kind::Answer(answer), exchange: None }
+    pub(super) fn answer(answer: AnswerBody, learning: Option<Box<Learning>>) -> Body {
+        Body { kind: Kind::Answer(answer, learning), exchange: None }
     }
 
     /// The exchange ends with this body.
@@ -46,6 +49,11 @@ impl Body {
     }
 
     fn end(&mut self, outcome: Outcome) {
+        if let Kind::Answer(_, learning) = &mut self.kind
+            && let Some(learning) = learning.take()
+        {
+            learning.end();
+        }
         if let Some(mut exchange) = self.exchange.take() {
             exchange.ended(outcome);
         }
@@ -58,7 +66,15 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = match &mut self.kind {
-            Kind::Answer(answer) => ready!(Pin::new(answer).poll_frame(cx)),
+            Kind::Answer(answer, learning) => {
+                let frame = ready!(Pin::new(answer).poll_frame(cx));
+                if let (Some(learning), Some(Ok(frame))) = (learning, &frame)
+                    && let Some(data) = frame.data_ref()
+                {
+                    learning.hear(data);
+                }
+                frame
+            }
             Kind::Own(own) => ready!(Pin::new(own).poll_frame(cx)).map(|frame| frame.map_err(|never| match never {})),
         };
         match &frame {
@@ -80,14 +96,14 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Own(own) => own.is_end_stream(),
-            Kind::Answer(answer) => answer.is_end_stream(),
+            Kind::Answer(answer, _) => answer.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Own(own) => own.size_hint(),
-            Kind::Answer(answer) => answer.size_hint(),
+            Kind::Answer(answer, _) => answer.size_hint(),
         }
     }
 }

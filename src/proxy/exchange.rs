@@ -2,10 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, response};
 use tokio::time::Instant;
 
-use super::{Aborted, Body, Proxy, decide::Decision, reply::Refusal};
+use super::{Aborted, Body, Proxy, decide::Decision, learning::Learning, reply::Refusal};
 use crate::{
     forward::{answer::AnswerBody, outbound::Source},
     identity::endpoint,
@@ -117,11 +117,15 @@ impl Exchange {
     }
 
     /// The pod's answer, which carries this exchange to its end.
-    pub(super) fn answer(self: Box<Self>, answer: Response<AnswerBody>) -> Response<Body> {
-        let (mut head, body) = answer.into_parts();
+    pub(super) fn answer(
+        self: Box<Self>,
+        mut head: response::Parts,
+        body: AnswerBody,
+        learning: Option<Box<Learning>>,
+    ) -> Response<Body> {
         // The version is each connection's own.
         head.version = Version::HTTP_11;
-        Response::from_parts(head, Body::answer(body).carry(self))
+        Response::from_parts(head, Body::answer(body, learning).carry(self))
     }
 
     /// The proxy's own answer, or none.

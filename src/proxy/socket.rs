@@ -46,7 +46,7 @@ impl Proxy {
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return exchange.refuse(Refusal::Broken);
             }
-            return Ok(exchange.answer(Response::from_parts(head, body)));
+            return Ok(exchange.answer(head, body, None));
         }
         handshake::to_client(&mut head.headers);
         head.version = Version::HTTP_11;

@@ -4,14 +4,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
-use tokio::{sync::mpsc, time};
-use tokio_tungstenite::tungstenite::{
-    Error, Message,
-    protocol::{CloseFrame, frame::coding::CloseCode},
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    time,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
 };
 
-use super::{CloseStyle, Config, Socket};
+use super::{CloseStyle, Config};
 use crate::shutdown::Shutdown;
+
+#[cfg(test)]
+mod tests;
 
 /// Messages that wait for a slow peer; then its counterpart is no longer read.
 const WAITING: usize = 4;
@@ -19,7 +29,7 @@ const WAITING: usize = 4;
 /// Longest time for the last frames of a closing handshake.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// What the proxy's own pings carry, so that their pongs are not passed on.
+/// What the proxy's own pings carry.
 const PING: Bytes = Bytes::from_static(b"jellypin");
 
 /// How a relay ended.
@@ -68,6 +78,11 @@ pub struct Count {
     pub bytes: u64,
 }
 
+/// What a socket lies upon: a connection, or in tests a pipe.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
 /// How one side stopped being read or written.
 enum Stopped {
     Closed(Option<CloseFrame>),
@@ -76,7 +91,12 @@ enum Stopped {
     Malformed,
 }
 
-pub(super) async fn run(client: Socket, pod: Socket, config: &Config, shutdown: &Shutdown) -> Relayed {
+pub(super) async fn run<S: Stream>(
+    client: WebSocketStream<S>,
+    pod: WebSocketStream<S>,
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Relayed {
     let (mut client_out, client_in) = client.split();
     let (mut pod_out, pod_in) = pod.split();
     let (to_client, mut for_client) = mpsc::channel(WAITING);
@@ -114,8 +134,8 @@ fn pod_stopped(stopped: Stopped) -> (End, Option<CloseFrame>) {
 }
 
 /// Passes messages on. A peer that is silent is pinged through `back`, and counts as gone when it stays silent.
-async fn read(
-    mut from: SplitStream<Socket>,
+async fn read<S: Stream>(
+    mut from: SplitStream<WebSocketStream<S>>,
     to: &mpsc::Sender<Message>,
     back: &mpsc::Sender<Message>,
     config: &Config,
@@ -135,7 +155,8 @@ async fn read(
         silent = Duration::ZERO;
         let message = match received {
             Some(Ok(Message::Close(frame))) => return Stopped::Closed(frame),
-            Some(Ok(Message::Pong(echo))) if echo == PING => continue,
+            // Each side's pings are answered on that side: reading on sends the pong.
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(message)) => message,
             Some(Err(error)) => return if is_malformed(&error) { Stopped::Malformed } else { Stopped::Gone },
             None => return Stopped::Gone,
@@ -158,7 +179,7 @@ fn is_malformed(error: &Error) -> bool {
 }
 
 /// Writes until the peer takes no more.
-async fn write(to: &mut SplitSink<Socket, Message>, messages: &mut mpsc::Receiver<Message>) {
+async fn write<S: Stream>(to: &mut SplitSink<WebSocketStream<S>, Message>, messages: &mut mpsc::Receiver<Message>) {
     while let Some(message) = messages.recv().await {
         if to.send(message).await.is_err() {
             return;
@@ -166,10 +187,16 @@ async fn write(to: &mut SplitSink<Socket, Message>, messages: &mut mpsc::Receive
     }
 }
 
-type Writer = (SplitSink<Socket, Message>, mpsc::Receiver<Message>);
+type Writer<S> = (SplitSink<WebSocketStream<S>, Message>, mpsc::Receiver<Message>);
 
 /// Ends both sides as the end asks for. A side that gets no Close is dropped, and so ends abnormally.
-async fn finish(end: End, close: Option<CloseFrame>, config: &Config, client: Writer, pod: Writer) {
+async fn finish<S: Stream>(
+    end: End,
+    close: Option<CloseFrame>,
+    config: &Config,
+    client: Writer<S>,
+    pod: Writer<S>,
+) {
     match end {
         End::ClientClosed => drop(tokio::join!(close_with(pod, close), echo_close(client))),
         End::PodClosed => drop(tokio::join!(close_with(client, close), echo_close(pod))),
@@ -191,7 +218,7 @@ async fn finish(end: End, close: Option<CloseFrame>, config: &Config, client: Wr
     }
 }
 
-async fn close_with((mut out, mut messages): Writer, frame: Option<CloseFrame>) {
+async fn close_with<S: Stream>((mut out, mut messages): Writer<S>, frame: Option<CloseFrame>) {
     write(&mut out, &mut messages).await;
     // A peer that is gone meanwhile needs no farewell.
     let _ = out.send(Message::Close(frame)).await;
@@ -199,7 +226,7 @@ async fn close_with((mut out, mut messages): Writer, frame: Option<CloseFrame>) 
 }
 
 /// Lets the answer to the peer's own Close go out, which waits to be flushed.
-async fn echo_close((mut out, _): Writer) {
+async fn echo_close<S: Stream>((mut out, _): Writer<S>) {
     let _ = out.close().await;
 }
 

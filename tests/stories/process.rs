@@ -1,1 +1,172 @@
 //! The program itself: its flags, its exit codes, its signals.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http::Method;
+use jellyfin_sim::BULK;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+use super::world::{Program, World, body_of, until};
+
+const PUBLIC: &str = "/System/Info/Public";
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("a text")
+}
+
+#[test]
+fn it_says_its_version_and_how_it_is_used() {
+    let version = Program::run(&["--version"]);
+    assert_eq!((version.status.code(), text(&version.stdout)), (Some(0), "jellypin 0.1.0\n"));
+    let help = Program::run(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).contains("--config") && text(&help.stdout).contains("check"));
+    assert_eq!(Program::run(&["--unknown"]).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn check_tells_a_good_configuration_from_a_bad_one() {
+    let world = World::of(1).await;
+    let good = Program::file(world.settings(), world.folder());
+    let checked = Program::run(&["check", "--config", &good.to_string_lossy()]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    assert!(text(&checked.stdout).ends_with(": the configuration is good\n"));
+
+    let mut settings = world.settings().clone();
+    settings.set("health.intervall", "\"1s\"");
+    let bad = Program::file(&settings, world.folder());
+    let line = settings.text().lines().position(|line| line.starts_with("intervall")).expect("a line") + 1;
+    for arguments in [&["check", "--config", &bad.to_string_lossy()][..], &["--config", &bad.to_string_lossy()]] {
+        let checked = Program::run(arguments);
+        let errors = text(&checked.stderr);
+        assert_eq!((checked.status.code(), text(&checked.stdout)), (Some(2), ""), "{errors}");
+        let file = bad.file_name().expect("a name").to_string_lossy();
+        assert!(errors.starts_with(&format!("{file}:{line}:1: [health] intervall: ")), "{errors}");
+        assert!(errors.contains("`interval`"), "{errors}");
+    }
+
+    let missing = Program::run(&["check", "--config", "/nowhere/jellypin.toml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).starts_with("/nowhere/jellypin.toml: "), "{}", text(&missing.stderr));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named_with_its_place_in_the_file() {
+    let world = World::of(1).await;
+    // The one who listens there already is another proxy, whose sockets could share the port unseen.
+    let first = Program::start(world.settings(), world.folder()).await;
+    let [clients, operators] = first.addresses()[..] else { panic!("two addresses: {:?}", first.addresses()) };
+    for (key, table, address) in [("listen.http", "listen", clients), ("admin.listen", "admin", operators)] {
+        let mut settings = world.settings().clone();
+        settings.set(key, &format!("\"{address}\""));
+        let second = Program::file(&settings, world.folder());
+        let line = settings.text().lines().position(|line| line.contains(&address.to_string())).expect("a line") + 1;
+        let ended = Program::run(&["--config", &second.to_string_lossy()]);
+        let errors = text(&ended.stderr);
+        let name = second.file_name().expect("a name").to_string_lossy();
+        let key = key.rsplit('.').next().expect("a key");
+        assert_eq!(ended.status.code(), Some(2), "{errors}");
+        let wanted = format!("{name}:{line}:8: [{table}] {key}: cannot listen on {address}: Address already in use");
+        assert!(errors.contains(&wanted) || errors.contains(&wanted.replacen(":8:", ":10:", 1)), "{errors}");
+    }
+    assert_eq!(first.client().get(PUBLIC).await.status, 200, "the first one is untouched");
+    drop(first);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_signal_stops_it_in_order_and_a_second_one_at_once() {
+    let world = World::of(1).await;
+    for signal in ["TERM", "INT"] {
+        let mut program = Program::start(world.settings(), world.folder()).await;
+        assert_eq!(program.client().get(PUBLIC).await.status, 200);
+        program.signal(signal);
+        assert_eq!(program.ended().await.code(), Some(0), "{signal}");
+        assert_eq!(program.output().lines().count(), 1, "the access line is written before the end");
+    }
+
+    let mut program = Program::start(world.settings(), world.folder()).await;
+    let mut client = program.client();
+    let request = client.request(Method::GET, &format!("/Videos/{BULK}/stream?static=true"));
+    let endless = client.open(request, body_of("")).await.expect("an answer");
+    program.signal("TERM");
+    until("it stops", || program.log().contains("\"stopping\"")).await;
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(1));
+    drop(endless);
+    world.stop().await;
+}
+
+/// Writes a fresh certificate for `localhost` and its key, and gives the certificate.
+fn write_certificate(folder: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(folder.join("chain.pem"), made.cert.pem()).expect("a file");
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("a file");
+    made.cert.der().clone()
+}
+
+/// Whether a TLS client that trusts this certificate alone gets a connection.
+async fn is_shown(program: &Program, certificate: &CertificateDer<'static>) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).expect("a certificate");
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(program.addresses()[1]).await.expect("a connection");
+    let name = ServerName::try_from("localhost").expect("a name");
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_hangup_reads_certificates_anew_and_broken_ones_leave_the_old_in_use() {
+    let world = World::of(1).await;
+    let old = write_certificate(world.folder());
+    let mut settings = world.settings().clone();
+    settings.set("listen.https", "\"127.0.0.1:0\"");
+    settings.set("listen.certificates", "[{ chain = \"chain.pem\", key = \"key.pem\" }]");
+    let mut program = Program::start(&settings, world.folder()).await;
+    assert!(is_shown(&program, &old).await);
+
+    std::fs::write(world.folder().join("chain.pem"), "junk").expect("a file");
+    program.signal("HUP");
+    until("the failure is told", || program.log().contains("could not be read anew")).await;
+    assert!(program.log().contains("chain.pem"), "the file is named");
+    assert!(is_shown(&program, &old).await, "the old one is still shown");
+    assert_eq!(program.client().get(PUBLIC).await.status, 200);
+
+    let new = write_certificate(world.folder());
+    program.signal("HUP");
+    until("the success is told", || program.log().contains("the certificates were read anew")).await;
+    assert!(is_shown(&program, &new).await && !is_shown(&program, &old).await);
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_hangup_lets_the_access_log_be_rotated() {
+    let world = World::of(1).await;
+    let mut settings = world.settings().clone();
+    settings.set("log.access", "\"rotated.log\"");
+    let mut program = Program::start(&settings, world.folder()).await;
+    let (log, old) = (world.folder().join("rotated.log"), world.folder().join("rotated.log.1"));
+    let lines = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
+    program.client().get(PUBLIC).await;
+    until("the first line is written", || lines(&log) == 1).await;
+    std::fs::rename(&log, &old).expect("a rotation");
+    program.signal("HUP");
+    until("the signal has come", || program.log().contains("read anew")).await;
+    program.client().get(PUBLIC).await;
+    until("the second line stands in the new file", || lines(&log) == 1).await;
+    assert_eq!(lines(&old), 1);
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0));
+    world.stop().await;
+}

@@ -63,36 +63,6 @@ async fn the_longest_path_gives_the_pool() {
 }
 
 #[tokio::test]
-async fn one_browser_stays_bound_in_two_pools_of_one_host() {
-    let mut world = World::of(4).await;
-    let addresses: Vec<_> = ["c", "d"].map(|name| (name, world.pod(name).address())).into();
-    world
-        .restart(|settings| {
-            for (name, address) in &addresses {
-                settings.remove(&format!("pools.main.pods.{name}"));
-                settings.set(&format!("pools.other.pods.{name}"), &format!("\"http://{address}\""));
-            }
-            settings.add_route("pool = \"main\"");
-            settings.add_route("path = \"/_sim\"\npool = \"other\"");
-        })
-        .await;
-    for _ in 0..6 {
-        let mut client = world.client();
-        let (mut homes, mut set) = (BTreeSet::new(), 0);
-        for _ in 0..6 {
-            for path in [PUBLIC, "/_sim/status/200"] {
-                let answer = client.get(path).await;
-                homes.insert(world.home(&answer).to_owned());
-                set += usize::from(answer.set_cookie().is_some());
-            }
-        }
-        assert_eq!(homes.len(), 2, "one home in each pool: {homes:?}, bound {set} times");
-        assert_eq!(set, 2, "bound once in each pool");
-    }
-    world.stop().await;
-}
-
-#[tokio::test]
 async fn pods_below_a_base_url_are_probed_and_pinned_like_others() {
     let plan = World::plan(3).build(|pod| pod.base_url("/jf")).set("pools.main.base_path", "\"/jf\"");
     let world = plan.start().await;

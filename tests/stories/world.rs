@@ -4,6 +4,7 @@
 //! left at a pod, nothing is under way in the proxy, and every request has its access line.
 
 mod client;
+mod program;
 mod proxy;
 mod settings;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub(crate) use client::{Answer, Client, Failed, Socket, body_of};
 use jellyfin_sim::{Cluster, Pod, PodBuilder};
 use jellypin::pod::State;
+pub(crate) use program::Program;
 pub(crate) use proxy::Proxy;
 pub(crate) use settings::Settings;
 use tempfile::TempDir;

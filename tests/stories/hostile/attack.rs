@@ -44,8 +44,8 @@ pub(super) enum Then {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Status(u16),
-    /// Frames of HTTP/2, in the words of [`super::frames`].
-    Frames(&'static str),
+    /// Several answers, or frames of HTTP/2 in the words of [`super::frames`].
+    Words(&'static str),
     /// The connection ended without an answer.
     Ended,
     /// Nobody stayed to see.
@@ -97,7 +97,7 @@ pub(super) async fn run_all(what: &str, attacks: Vec<Attack>, read: impl AsyncFn
 fn in_words(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Status(status) => status.to_string(),
-        Outcome::Frames(frames) => (*frames).to_owned(),
+        Outcome::Words(words) => (*words).to_owned(),
         Outcome::Ended => "ended".into(),
         Outcome::Nothing => "-".into(),
     }

@@ -1,0 +1,147 @@
+//! What the body of an answer teaches: a token that was minted, a play session, a live stream, a live playlist.
+//!
+//! The body is read while it streams by, whatever its size, chunks and compression, in bounded memory, and is never held back.
+//! Log-ins are told by their shape (`AuthenticationResult`), since plug-ins mint tokens on paths of their own.
+
+mod json;
+mod playlist;
+
+use std::io::Write;
+
+use brotli_decompressor::DecompressorWriter;
+use flate2::write::GzDecoder;
+use http::{Method, header, response};
+
+use super::endpoint::{self, Endpoint};
+
+/// What was learnt. Every part may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lesson {
+    /// The access token of a log-in.
+    pub token: Option<String>,
+    /// The device that it was minted for.
+    pub device: Option<String>,
+    pub play_session: Option<String>,
+    /// At most [`MOST_STREAMS`].
+    pub live_streams: Vec<String>,
+    /// The 32 hex digits by which a live playlist's segments are found.
+    pub playlist: Option<String>,
+}
+
+/// Live streams learnt from one answer.
+const MOST_STREAMS: usize = 8;
+
+/// Decoded bytes after which an answer is not read any further: no log-in is that long.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// Reads one answer's body.
+pub struct Listener {
+    decoder: Decoder,
+}
+
+enum Decoder {
+    Identity(Scanner),
+    Gzip(Box<GzDecoder<Scanner>>),
+    Brotli(Box<DecompressorWriter<Scanner>>),
+    /// Nothing more is to be learnt from it.
+    Done,
+}
+
+struct Scanner {
+    text: Text,
+    read: u64,
+}
+
+enum Text {
+    Json(Box<json::Reader>),
+    Playlist(playlist::Reader),
+}
+
+impl Listener {
+    /// Whoever has to listen to this answer, if anybody has.
+    pub fn of(endpoint: Endpoint, method: &Method, path: &str, answer: &response::Parts) -> Option<Listener> {
+        if !answer.status.is_success() {
+            return None;
+        }
+        let kind = answer.headers.get(header::CONTENT_TYPE)?.as_bytes();
+        let may_mint = endpoint == Endpoint::LogIn || (endpoint == Endpoint::Open && method == Method::POST);
+        let text = if kind.starts_with(b"application/json") && (may_mint || endpoint::opens_playback(path)) {
+            Text::Json(Box::default())
+        } else if endpoint == Endpoint::DemandingMedia && endpoint::is_live_playlist(path) {
+            Text::Playlist(playlist::Reader::default())
+        } else {
+            return None;
+        };
+        let scanner = Scanner { text, read: 0 };
+        let decoder = match answer.headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes()) {
+            None | Some(b"identity") => Decoder::Identity(scanner),
+            Some(b"gzip") => Decoder::Gzip(Box::new(GzDecoder::new(scanner))),
+            Some(b"br") => Decoder::Brotli(Box::new(DecompressorWriter::new(scanner, 4096))),
+            Some(_) => return None,
+        };
+        Some(Listener { decoder })
+    }
+
+    /// Hears the next piece of the body, and tells what is new in it. What cannot be read is no lesson, and no error of
+    /// anybody's.
+    pub fn hear(&mut self, piece: &[u8]) -> Lesson {
+        let heard = match &mut self.decoder {
+            Decoder::Identity(scanner) => scanner.write_all(piece),
+            Decoder::Gzip(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
+            Decoder::Brotli(decoder) => decoder.write_all(piece),
+            Decoder::Done => return Lesson::default(),
+        };
+        let lesson = self.take();
+        if heard.is_err() {
+            self.decoder = Decoder::Done;
+        }
+        lesson
+    }
+
+    /// What the end of the body brings.
+    pub fn end(&mut self) -> Lesson {
+        // A broken end loses no more than what was behind it.
+        let _ = match &mut self.decoder {
+            Decoder::Gzip(decoder) => decoder.try_finish(),
+            Decoder::Brotli(decoder) => decoder.close(),
+            Decoder::Identity(_) | Decoder::Done => Ok(()),
+        };
+        self.take()
+    }
+
+    fn take(&mut self) -> Lesson {
+        match &mut self.decoder {
+            Decoder::Identity(scanner) => scanner.text.take(),
+            Decoder::Gzip(decoder) => decoder.get_mut().text.take(),
+            Decoder::Brotli(decoder) => decoder.get_mut().text.take(),
+            Decoder::Done => Lesson::default(),
+        }
+    }
+}
+
+impl Text {
+    fn take(&mut self) -> Lesson {
+        match self {
+            Text::Json(reader) => std::mem::take(&mut reader.lesson),
+            Text::Playlist(reader) => Lesson { playlist: reader.take(), ..Lesson::default() },
+        }
+    }
+}
+
+impl Write for Scanner {
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+        self.read += piece.len() as u64;
+        let goes_on = match &mut self.text {
+            Text::Json(reader) => reader.read(piece),
+            Text::Playlist(reader) => reader.read(piece),
+        };
+        if goes_on && self.read <= LONGEST { Ok(piece.len()) } else { Err(std::io::ErrorKind::Other.into()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! A JSON answer, read event by event.
+
+use actson::{
+    JsonEvent, JsonParser,
+    feeder::PushJsonFeeder,
+};
+
+use super::{Lesson, MOST_STREAMS};
+
+/// Bytes without an event after which the text is given up: a value that long is none of those that are looked for.
+const LONGEST_VALUE: usize = 256 * 1024;
+
+pub(super) struct Reader {
+    parser: JsonParser<PushJsonFeeder>,
+    pub(super) lesson: Lesson,
+    /// The names on the way down to the present value; an array has none.
+    path: Vec<Name>,
+    /// The field that the next value belongs to.
+    field: Name,
+    silent: usize,
+}
+
+/// The names that matter; in PascalCase or camelCase, as the client has asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Name {
+    AccessToken,
+    SessionInfo,
+    DeviceId,
+    PlaySessionId,
+    LiveStreamId,
+    #[default]
+    Other,
+}
+
+impl Default for Reader {
+    fn default() -> Reader {
+        Reader {
+            parser: JsonParser::new(PushJsonFeeder::new()),
+            lesson: Lesson::default(),
+            path: Vec::new(),
+            field: Name::Other,
+            silent: 0,
+        }
+    }
+}
+
+impl Reader {
+    /// Reads the next piece; says whether there may be more to learn.
+    pub(super) fn read(&mut self, mut piece: &[u8]) -> bool {
+        loop {
+            match self.parser.next_event() {
+                Ok(Some(JsonEvent::NeedMoreInput)) if piece.is_empty() => return true,
+                Ok(Some(JsonEvent::NeedMoreInput)) => {
+                    let taken = self.parser.feeder.push_bytes(piece);
+                    piece = &piece[taken..];
+                    self.silent += taken;
+                    if self.silent > LONGEST_VALUE {
+                        return false;
+                    }
+                }
+                Ok(Some(event)) => {
+                    self.silent = 0;
+                    self.meet(event);
+                }
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+
+    fn meet(&mut self, event: JsonEvent) {
+        match event {
+            JsonEvent::FieldName => self.field = self.parser.current_str().map(Name::of).unwrap_or_default(),
+            JsonEvent::StartObject | JsonEvent::StartArray => self.path.push(std::mem::take(&mut self.field)),
+            JsonEvent::EndObject | JsonEvent::EndArray => drop(self.path.pop()),
+            JsonEvent::ValueString => self.learn(),
+            _ => {}
+        }
+    }
+
+    fn learn(&mut self) {
+        let Ok(value) = self.parser.current_str() else { return };
+        if value.is_empty() {
+            return;
+        }
+        let lesson = &mut self.lesson;
+        match (&self.path[..], self.field) {
+            ([_], Name::AccessToken) => lesson.token = Some(value.to_owned()),
+            ([_], Name::PlaySessionId) => lesson.play_session = Some(value.to_owned()),
+            ([_, Name::SessionInfo], Name::DeviceId) => lesson.device = Some(value.to_owned()),
+            (_, Name::LiveStreamId) if lesson.live_streams.len() < MOST_STREAMS => {
+                lesson.live_streams.push(value.to_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Name {
+    fn of(text: &str) -> Name {
+        let names = [
+            ("AccessToken", Name::AccessToken),
+            ("SessionInfo", Name::SessionInfo),
+            ("DeviceId", Name::DeviceId),
+            ("PlaySessionId", Name::PlaySessionId),
+            ("LiveStreamId", Name::LiveStreamId),
+        ];
+        let same = |name: &str| name.eq_ignore_ascii_case(text) && name[1..] == text[1..];
+        names.into_iter().find(|(name, _)| same(name)).map(|(_, name)| name).unwrap_or_default()
+    }
+}

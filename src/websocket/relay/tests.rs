@@ -1,0 +1,152 @@
+//! The relay on a paused clock, between two peers over pipes.
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    io::DuplexStream,
+    task::JoinHandle,
+    time::{Instant, advance},
+};
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::*;
+
+type Peer = WebSocketStream<DuplexStream>;
+
+/// A relay between two peers in the hands of the test.
+async fn relayed(shutdown: &Shutdown) -> (Peer, Peer, JoinHandle<Relayed>) {
+    let (client, client_side) = tokio::io::duplex(1024);
+    let (pod_side, pod) = tokio::io::duplex(1024);
+    let config = Config {
+        ping_interval: Duration::from_secs(30),
+        idle_timeout: Duration::from_secs(90),
+        max_message: 64 * 1024,
+        stop_stagger: Duration::from_secs(5),
+        close: CloseStyle::Abrupt,
+    };
+    let client_side = WebSocketStream::from_raw_socket(client_side, Role::Server, None).await;
+    let pod_side = WebSocketStream::from_raw_socket(pod_side, Role::Client, None).await;
+    let shutdown = shutdown.clone();
+    let relay = tokio::spawn(async move { run(client_side, pod_side, &config, &shutdown).await });
+    let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+    (client, WebSocketStream::from_raw_socket(pod, Role::Server, None).await, relay)
+}
+
+/// Reads on, and so answers pings, until the peer's socket ends; gives what came but for control frames.
+fn answering(mut peer: Peer) -> JoinHandle<Vec<Message>> {
+    tokio::spawn(async move {
+        let mut came = Vec::new();
+        while let Some(Ok(message)) = peer.next().await {
+            if message.is_text() || message.is_binary() {
+                came.push(message);
+            }
+        }
+        came
+    })
+}
+
+/// Waits in the test's own time for the relay's end.
+async fn end_of(relay: JoinHandle<Relayed>) -> (End, Duration) {
+    let began = Instant::now();
+    let relayed = relay.await.expect("no panic");
+    (relayed.end, began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_vanished_is_found_by_its_silence() {
+    // It is kept, and neither read nor closed: as a machine that lost its power.
+    let (_client, pod, relay) = relayed(&Shutdown::new()).await;
+    let pod = answering(pod);
+    let (end, after) = end_of(relay).await;
+    assert_eq!(end, End::ClientSilent);
+    assert!((Duration::from_secs(90)..Duration::from_secs(91)).contains(&after), "{after:?}");
+    pod.await.expect("the pod's side has ended too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_vanished_is_found_by_its_silence() {
+    let (client, _pod, relay) = relayed(&Shutdown::new()).await;
+    let client = answering(client);
+    let (end, after) = end_of(relay).await;
+    assert_eq!(end, End::PodSilent);
+    assert!((Duration::from_secs(90)..Duration::from_secs(91)).contains(&after), "{after:?}");
+    client.await.expect("the client's side has ended too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_that_answer_pings_are_kept_however_silent() {
+    let (client, mut pod, relay) = relayed(&Shutdown::new()).await;
+    let client = answering(client);
+    let deadline = Instant::now() + Duration::from_secs(3600);
+    let mut pings = 0;
+    while let Ok(Some(message)) = time::timeout_at(deadline, pod.next()).await {
+        assert!(message.expect("a living socket").is_ping(), "nothing but pings comes in an hour of silence");
+        pings += 1;
+    }
+    assert!((115..=121).contains(&pings), "{pings} pings in an hour, one each 30 s");
+    assert!(!relay.is_finished());
+    pod.send(Message::text("late")).await.expect("sent");
+    drop(pod);
+    assert_eq!(end_of(relay).await.0, End::PodGone);
+    assert_eq!(client.await.expect("no panic"), [Message::text("late")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_proxys_own_pings_are_answered_on_their_own_side() {
+    let (mut client, mut pod, relay) = relayed(&Shutdown::new()).await;
+    client.send(Message::Ping("mine".into())).await.expect("sent");
+    client.send(Message::Pong("unasked".into())).await.expect("sent");
+    client.send(Message::text("after")).await.expect("sent");
+    assert_eq!(pod.next().await.expect("a message").expect("whole"), Message::text("after"), "the pod hears no ping");
+    assert_eq!(client.next().await.expect("a message").expect("whole"), Message::Pong("mine".into()));
+    pod.send(Message::text("back")).await.expect("sent");
+    assert_eq!(client.next().await.expect("a message").expect("whole"), Message::text("back"), "one pong, not two");
+    drop((client, pod));
+    relay.await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_holds_the_other_back_and_is_not_given_up() {
+    let (mut client, mut pod, relay) = relayed(&Shutdown::new()).await;
+    let text = "x".repeat(1000);
+    let sending = tokio::spawn(async move {
+        let mut sent = 0;
+        while time::timeout(Duration::from_secs(1), pod.send(Message::text("x".repeat(1000)))).await.is_ok() {
+            sent += 1;
+        }
+        (pod, sent)
+    });
+    let (pod, sent) = sending.await.expect("no panic");
+    assert!(sent < 20, "{sent} messages of 1,000 bytes are under way, and the pipes hold 1,024 bytes each");
+    advance(Duration::from_secs(20)).await;
+    for _ in 0..sent {
+        assert_eq!(client.next().await.expect("a message").expect("whole"), Message::text(text.as_str()));
+    }
+    assert!(!relay.is_finished());
+    drop((client, pod));
+    relay.await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_sockets_within_the_stagger() {
+    let shutdown = Shutdown::new();
+    let mut ends = Vec::new();
+    for _ in 0..20 {
+        let (client, pod, relay) = relayed(&shutdown).await;
+        let (client, pod) = (answering(client), answering(pod));
+        ends.push(tokio::spawn(async move {
+            let (end, after) = end_of(relay).await;
+            drop((client.await, pod.await));
+            (end, after)
+        }));
+    }
+    shutdown.stop();
+    let mut times = Vec::new();
+    for end in ends {
+        let (end, after) = end.await.expect("no panic");
+        assert_eq!(end, End::Stopping);
+        times.push(after);
+    }
+    let (first, last) = (times.iter().min().expect("times"), times.iter().max().expect("times"));
+    assert!(*last < Duration::from_secs(6), "{last:?}");
+    assert!(*last - *first > Duration::from_millis(500), "they end one after the other: {first:?} to {last:?}");
+}

@@ -1,0 +1,100 @@
+//! The program as an operator runs it: a process with a configuration file, whose output is kept.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Client, Settings, until};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_jellypin");
+
+/// A running program; it is killed when it is dropped.
+pub(crate) struct Program {
+    child: Child,
+    output: PathBuf,
+    errors: PathBuf,
+}
+
+impl Program {
+    /// Runs the program to its end with these arguments.
+    pub(crate) fn run(arguments: &[&str]) -> Output {
+        Command::new(BINARY).args(arguments).stdin(Stdio::null()).output().expect("the program runs")
+    }
+
+    /// Writes a configuration file and gives its path.
+    pub(crate) fn file(settings: &Settings, folder: &Path) -> PathBuf {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let path = folder.join(format!("program-{}.toml", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        std::fs::write(&path, settings.text()).expect("a file");
+        path
+    }
+
+    /// Starts the program and waits until it serves.
+    pub(crate) async fn start(settings: &Settings, folder: &Path) -> Program {
+        let path = Program::file(settings, folder);
+        let (output, errors) = (path.with_extension("out"), path.with_extension("err"));
+        let child = Command::new(BINARY)
+            .arg("--config")
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(File::create(&output).expect("a file"))
+            .stderr(File::create(&errors).expect("a file"))
+            .spawn()
+            .expect("the program starts");
+        let program = Program { child, output, errors };
+        until("the program serves operators", || program.log().contains("serving operators")).await;
+        program
+    }
+
+    /// The addresses that it serves, in the order of its log: those for clients, then the operators' door.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines
+            .filter(|line| line["message"].as_str().is_some_and(|message| message.starts_with("serving ")))
+            .filter_map(|line| line["address"].as_str()?.parse().ok())
+            .collect()
+    }
+
+    /// A client of its first address.
+    pub(crate) fn client(&self) -> Client {
+        Client::at_address(self.addresses()[0])
+    }
+
+    /// What it wrote to standard error.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.errors).expect("the log")
+    }
+
+    /// What it wrote to standard output: the access log, unless it goes elsewhere.
+    pub(crate) fn output(&self) -> String {
+        std::fs::read_to_string(&self.output).expect("the output")
+    }
+
+    /// Sends a signal: `TERM`, `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success(), "{command}");
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the program ends", || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        })
+        .await;
+        status.expect("it has ended")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
