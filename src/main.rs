@@ -15,6 +15,10 @@ use jellypin::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// The request path makes and frees small things all the time; this allocator does it in about half the time of glibc's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A reverse proxy that makes several Jellyfin servers behave as one.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]

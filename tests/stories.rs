@@ -12,6 +12,7 @@ mod stories {
     mod observe;
     mod process;
     mod re_pin;
+    mod recorded_web;
     mod routes;
     mod sockets;
     mod stop;

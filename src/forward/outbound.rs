@@ -170,7 +170,7 @@ impl Body for Outbound {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.held.as_ref().map_or_else(|| SizeHint::with_exact(0), |held| held.lock().size.clone())
+        self.held.as_ref().map_or_else(|| SizeHint::with_exact(0), |held| held.lock().size)
     }
 }
 

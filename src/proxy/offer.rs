@@ -86,7 +86,6 @@ impl Proxy {
                 return self.placed(asking, last);
             }
             let pod = decision.pod.clone();
-            tried.push(pod.id);
             exchange.decided(&decision);
             match self.ask(asking, source, decision).await {
                 Ok(offered) => {
@@ -98,6 +97,7 @@ impl Proxy {
                     };
                     exchange.moved(&pod, why);
                     last = Ok(offered);
+                    tried.push(pod.id);
                 }
                 Err(failure) => {
                     self.site.report(&pod, failure, source.bytes() == 0);
@@ -107,6 +107,7 @@ impl Proxy {
                     }
                     exchange.moved(&pod, failure.cause.name());
                     last = last.or(Err(refusal));
+                    tried.push(pod.id);
                 }
             }
         }

@@ -190,13 +190,7 @@ async fn write<S: Stream>(to: &mut SplitSink<WebSocketStream<S>, Message>, messa
 type Writer<S> = (SplitSink<WebSocketStream<S>, Message>, mpsc::Receiver<Message>);
 
 /// Ends both sides as the end asks for. A side that gets no Close is dropped, and so ends abnormally.
-async fn finish<S: Stream>(
-    end: End,
-    close: Option<CloseFrame>,
-    config: &Config,
-    client: Writer<S>,
-    pod: Writer<S>,
-) {
+async fn finish<S: Stream>(end: End, close: Option<CloseFrame>, config: &Config, client: Writer<S>, pod: Writer<S>) {
     match end {
         End::ClientClosed => drop(tokio::join!(close_with(pod, close), echo_close(client))),
         End::PodClosed => drop(tokio::join!(close_with(client, close), echo_close(pod))),
@@ -209,13 +203,13 @@ async fn finish<S: Stream>(
             };
             tokio::join!(to_client, close_with(pod, Some(away.clone())));
         }
-        End::ClientGone
-        | End::ClientSilent
-        | End::ClientMalformed
-        | End::PodGone
-        | End::PodSilent
-        | End::PodMalformed => {}
+        End::ClientGone | End::ClientSilent | End::ClientMalformed => deliver(pod).await,
+        End::PodGone | End::PodSilent | End::PodMalformed => deliver(client).await,
     }
+}
+
+async fn deliver<S: Stream>((mut out, mut messages): Writer<S>) {
+    write(&mut out, &mut messages).await;
 }
 
 async fn close_with<S: Stream>((mut out, mut messages): Writer<S>, frame: Option<CloseFrame>) {

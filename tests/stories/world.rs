@@ -56,11 +56,6 @@ impl World {
         Plan { pods, builds: Vec::new(), settings: Settings::default() }
     }
 
-    /// Where clients go, without a slash at the end.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.proxy.address)
-    }
-
     /// A pod by its name.
     #[track_caller]
     pub(crate) fn pod(&self, name: &str) -> &Pod {
@@ -79,13 +74,9 @@ impl World {
 
     /// The pods that the request reached which this answer belongs to, one name for each time.
     pub(crate) fn saw(&self, answer: &Answer) -> Vec<&str> {
-        self.saw_request(answer.number)
-    }
-
-    /// The same by the number of the request.
-    pub(crate) fn saw_request(&self, number: u64) -> Vec<&str> {
-        let times =
-            |pod: &Pod| pod.seen().iter().filter(|seen| client::number_of(&seen.headers) == Some(number)).count();
+        let times = |pod: &Pod| {
+            pod.seen().iter().filter(|seen| client::number_of(&seen.headers) == Some(answer.number)).count()
+        };
         self.pods.iter().flat_map(|pod| std::iter::repeat_n(pod.name(), times(pod))).collect()
     }
 
@@ -146,12 +137,6 @@ impl Plan {
     /// Writes a key of the configuration: `health.rise`, and its value as TOML.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Plan {
         self.settings.set(key, value);
-        self
-    }
-
-    /// Changes the configuration in other ways.
-    pub(crate) fn configure(mut self, change: impl FnOnce(&mut Settings)) -> Plan {
-        change(&mut self.settings);
         self
     }
 

@@ -68,7 +68,9 @@ async fn first_end(end: &mut End) -> String {
         let Some(head) = end.try_bytes(9).await else { return "ended".into() };
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         let Some(payload) = end.try_bytes(length).await else { return "ended".into() };
-        let code = |at: usize| payload.get(at..at + 4).map_or(0, |four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]));
+        let code = |at: usize| {
+            payload.get(at..at + 4).map_or(0, |four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+        };
         match head[3] {
             HEADERS => status = status_of(&payload),
             RST_STREAM if code(0) == 0 => {}
@@ -100,7 +102,8 @@ fn status_of(block: &[u8]) -> String {
 #[tokio::test]
 async fn hostile_frames_end_their_stream_or_their_connection() {
     let x = "GET /x HTTP/1.1";
-    let long: Vec<(&str, &str)> = vec![("x", "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"); 150];
+    let long: Vec<(&str, &str)> =
+        vec![("x", "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"); 150];
     let large = {
         let mut frames = frame(HEADERS, END_STREAM, 1, &block(&REQUEST));
         for part in 0..5 {
@@ -123,7 +126,13 @@ async fn hostile_frames_end_their_stream_or_their_connection() {
         })
         .collect();
     let upload = |length: &str, body: &[u8]| {
-        let fields = [(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/x"), ("content-length", length)];
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "h"),
+            (":path", "/x"),
+            ("content-length", length),
+        ];
         [frame(HEADERS, END_HEADERS, 1, &block(&fields)), frame(DATA, END_STREAM, 1, body)].concat()
     };
     run_all(
@@ -141,11 +150,26 @@ async fn hostile_frames_end_their_stream_or_their_connection() {
             attack("no path", "RST 1", &[], only(&REQUEST[..3])),
             attack("no method", "RST 1", &[], only(&REQUEST[1..])),
             attack("two paths", "RST 1", &[], with(&[(":path", "/y")])),
-            attack("a pseudo-field after a field", "RST 1", &[], only(&[REQUEST[0], ("a", "b"), REQUEST[1], REQUEST[2], REQUEST[3]])),
+            attack(
+                "a pseudo-field after a field",
+                "RST 1",
+                &[],
+                only(&[REQUEST[0], ("a", "b"), REQUEST[1], REQUEST[2], REQUEST[3]]),
+            ),
             attack("an unknown pseudo-field", "GOAWAY 1", &[], with(&[(":evil", "1")])),
-            attack("a path with a request in it", "RST 1", &[], only(&[REQUEST[0], REQUEST[1], REQUEST[2], (":path", "/x HTTP/1.1\r\nHost: evil\r\n\r\n")])),
+            attack(
+                "a path with a request in it",
+                "RST 1",
+                &[],
+                only(&[REQUEST[0], REQUEST[1], REQUEST[2], (":path", "/x HTTP/1.1\r\nHost: evil\r\n\r\n")]),
+            ),
             attack("a path without a slash", "RST 1", &[], only(&[REQUEST[0], REQUEST[1], REQUEST[2], (":path", "x")])),
-            attack("a host that is none", "400", &[], only(&[REQUEST[0], REQUEST[1], (":authority", "u@h"), REQUEST[3]])),
+            attack(
+                "a host that is none",
+                "400",
+                &[],
+                only(&[REQUEST[0], REQUEST[1], (":authority", "u@h"), REQUEST[3]]),
+            ),
             attack("CONNECT", "405", &[], only(&[(":method", "CONNECT"), (":authority", "h:443")])),
             breaks_off("a longer body than told", "RST 1", upload("2", b"body")),
             breaks_off("a shorter body than told", "RST 1", upload("9", b"body")),
@@ -154,9 +178,19 @@ async fn hostile_frames_end_their_stream_or_their_connection() {
             attack("streams opened and reset without end", "GOAWAY 11", &[], rapid),
             attack("pings without end", "ended", &[], frame(PING, 0, 0, &[0; 8]).repeat(20_000)),
             attack("DATA on no stream", "GOAWAY 1", &[], frame(DATA, END_STREAM, 1, b"body")),
-            attack("HEADERS on an even stream", "GOAWAY 1", &[], frame(HEADERS, END_HEADERS | END_STREAM, 2, &block(&REQUEST))),
+            attack(
+                "HEADERS on an even stream",
+                "GOAWAY 1",
+                &[],
+                frame(HEADERS, END_HEADERS | END_STREAM, 2, &block(&REQUEST)),
+            ),
             attack("a frame that is too long", "GOAWAY 6", &[], frame(DATA, 0, 1, &[0; 20_000])),
-            attack("a window of more than 2^31", "GOAWAY 3", &[], frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes())),
+            attack(
+                "a window of more than 2^31",
+                "GOAWAY 3",
+                &[],
+                frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()),
+            ),
             attack("SETTINGS of a wrong size", "GOAWAY 1", &[], frame(SETTINGS, 0, 0, &[0; 5])),
             Attack {
                 name: "a preface that is broken off",

@@ -43,10 +43,14 @@ async fn smuggled_requests_reach_nobody() {
         "Request smuggling",
         vec![
             // RFC 9112, 6.3: the chunks count, and the connection ends after the answer.
-            passes("Content-Length and chunked", "POST /x HTTP/1.1",
+            passes(
+                "Content-Length and chunked",
+                "POST /x HTTP/1.1",
                 post(&format!("Content-Length: 5\r\n{chunked}"), &after("0\r\n\r\n")),
             ),
-            passes("chunked and Content-Length", "POST /x HTTP/1.1",
+            passes(
+                "chunked and Content-Length",
+                "POST /x HTTP/1.1",
                 post(&format!("{chunked}Content-Length: 5\r\n"), &after("0\r\n\r\n")),
             ),
             refused(

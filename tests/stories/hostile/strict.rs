@@ -59,8 +59,9 @@ async fn serve(stream: TcpStream, seen: Arc<Mutex<Vec<String>>>) {
             return;
         }
         let at = seen.lock().len();
-        let is_own =
-            ["/health", "/System/Info/Public", "/witness", "/last"].iter().any(|path| head.contains(&format!(" {path} ")));
+        let is_own = ["/health", "/System/Info/Public", "/witness", "/last"]
+            .iter()
+            .any(|path| head.contains(&format!(" {path} ")));
         if !is_own {
             note(format!("{line}{UNFINISHED}"));
         }

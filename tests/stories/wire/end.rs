@@ -93,10 +93,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
         End { stream, read: Vec::new() }
     }
 
-    /// The stream itself; nothing that was read may be left.
-    pub(crate) fn into_stream(self) -> S {
-        assert!(self.read.is_empty(), "bytes are left: {:?}", String::from_utf8_lossy(&self.read));
-        self.stream
+    /// The stream itself, and what was read from it and not yet taken.
+    pub(crate) fn into_parts(self) -> (S, Vec<u8>) {
+        (self.stream, self.read)
     }
 
     #[track_caller]

@@ -58,18 +58,9 @@ pub(crate) enum Failed {
     /// No connection.
     Connect(io::Error),
     /// The connection ended before the answer's head.
-    NoAnswer { number: u64 },
+    NoAnswer,
     /// It ended in the middle of the body.
-    Cut { number: u64, status: u16, received: usize },
-}
-
-impl Failed {
-    pub(crate) fn number(&self) -> Option<u64> {
-        match self {
-            Failed::Connect(_) => None,
-            Failed::NoAnswer { number } | Failed::Cut { number, .. } => Some(*number),
-        }
-    }
+    Cut { status: u16, received: usize },
 }
 
 impl Client {
@@ -215,7 +206,7 @@ impl Client {
         while let Some(frame) = incoming.frame().await {
             let Ok(frame) = frame else {
                 self.connection = None;
-                return Err(Failed::Cut { number, status, received: body.len() });
+                return Err(Failed::Cut { status, received: body.len() });
             };
             if let Ok(data) = frame.into_data() {
                 body.extend_from_slice(&data);
@@ -227,7 +218,6 @@ impl Client {
     /// Sends a request and waits for the head of the answer.
     pub(crate) async fn open(&mut self, request: request::Builder, body: Body) -> Result<Response<Incoming>, Failed> {
         let mut request = request.body(body).expect("a request");
-        let number = number_of(request.headers()).unwrap_or_default();
         loop {
             let kept = if self.is_fresh { None } else { self.connection.take() };
             let over_kept = kept.as_ref().is_some_and(|kept| !kept.is_closed());
@@ -252,7 +242,7 @@ impl Client {
                         self.sent.fetch_sub(1, Ordering::Relaxed);
                         request = unsent;
                     }
-                    _ => return Err(Failed::NoAnswer { number }),
+                    _ => return Err(Failed::NoAnswer),
                 },
             }
         }

@@ -1,0 +1,194 @@
+//! Messages pass as they are, as fast as they are taken.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::time::{self, Instant};
+use tokio_tungstenite::tungstenite::{Message, protocol::Role};
+
+use super::{Peer, accept, asks, opened, peer};
+use crate::stories::{
+    wire::{self, Counter, HandPod, pattern, within},
+    world::{DEADLINE, World},
+};
+
+async fn next(peer: &mut Peer) -> Message {
+    within(DEADLINE, "a message", peer.next()).await.expect("a message").expect("a whole one")
+}
+
+#[tokio::test]
+async fn text_and_binary_pass_both_ways() {
+    let mut pod = HandPod::start().await;
+    let world = wire::before(&pod).await;
+    let (mut client, mut pod_side) = opened(&world, &mut pod).await;
+    let messages = [
+        Message::text("{\"MessageType\":\"KeepAlive\"}"),
+        Message::text(""),
+        Message::text("Grüße, 世界"),
+        Message::binary(pattern(0, 100_000)),
+        Message::binary(Vec::new()),
+    ];
+    for message in messages {
+        client.send(message.clone()).await.expect("sent");
+        assert!(next(&mut pod_side).await == message, "the pod got something else than {message:.100}");
+        pod_side.send(message.clone()).await.expect("sent");
+        assert!(next(&mut client).await == message, "the client got something else than {message:.100}");
+    }
+    drop((client, pod_side));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_in_fragments_arrives_as_one() {
+    let mut pod = HandPod::start().await;
+    let world = wire::before(&pod).await;
+    let mut end = wire::client(&world).await;
+    end.send(asks("/socket", "")).await;
+    let mut pod_side = accept(pod.call().await).await;
+    end.head().await;
+    // "one" and "two" in two frames with a ping "p" between them, masked with zeros.
+    end.send(b"\x01\x83\0\0\0\0one").await;
+    end.send(b"\x89\x81\0\0\0\0p").await;
+    assert_eq!(end.bytes(3).await, b"\x8a\x01p", "the pong does not wait for the message's end");
+    end.send(b"\x80\x83\0\0\0\0two").await;
+    assert_eq!(next(&mut pod_side).await, Message::text("onetwo"));
+    drop((end, pod_side));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_ping_gets_one_pong() {
+    let mut pod = HandPod::start().await;
+    let world = wire::before(&pod).await;
+    let (mut client, mut pod_side) = opened(&world, &mut pod).await;
+    for (one, other) in [(&mut client, &mut pod_side)] {
+        one.send(Message::Ping("x".into())).await.expect("sent");
+        assert_eq!(next(one).await, Message::Pong("x".into()));
+        one.send(Message::text("on")).await.expect("sent");
+        assert_eq!(next(other).await, Message::text("on"), "a ping is of its own side");
+        other.send(Message::Ping("y".into())).await.expect("sent");
+        assert_eq!(next(other).await, Message::Pong("y".into()));
+        other.send(Message::text("back")).await.expect("sent");
+        assert_eq!(next(one).await, Message::text("back"), "there was one pong");
+    }
+    drop((client, pod_side));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_of_the_limit_passes_and_a_larger_one_ends_the_socket() {
+    const LIMIT: usize = 1 << 20;
+    let mut pod = HandPod::start().await;
+    let world = wire::before(&pod).await;
+    let (mut client, mut pod_side) = opened(&world, &mut pod).await;
+    let largest = Message::binary(pattern(0, LIMIT));
+    let (sent, got) = tokio::join!(client.send(largest.clone()), next(&mut pod_side));
+    sent.expect("sent");
+    assert!(got == largest);
+    let (sent, got) = tokio::join!(pod_side.send(largest.clone()), next(&mut client));
+    sent.expect("sent");
+    assert!(got == largest);
+    // The socket may end before the message is sent whole.
+    let _ = client.send(Message::binary(pattern(0, LIMIT + 1))).await;
+    let end = within(DEADLINE, "the pod's end", pod_side.next()).await;
+    assert!(end.is_none_or(|end| end.is_err()), "the pod gets nothing of it, and no farewell");
+
+    let (mut client, mut pod_side) = opened(&world, &mut pod).await;
+    client.send(Message::text("the proxy lives")).await.expect("sent");
+    assert_eq!(next(&mut pod_side).await, Message::text("the proxy lives"));
+    drop((client, pod_side));
+    world.stop().await;
+}
+
+/// What may be under way when one side does not read: the kernel's buffers, and a few messages.
+const UNDER_WAY: usize = 24 << 20;
+
+#[tokio::test]
+async fn a_side_that_does_not_read_holds_the_other_back() {
+    const MESSAGE: usize = 64 << 10;
+    const COUNT: usize = (64 << 20) / MESSAGE;
+    let mut pod = HandPod::start().await;
+    let world = wire::before(&pod).await;
+    let (client, pod_side) = opened(&world, &mut pod).await;
+    for (mut slow, mut fast) in [(client, pod_side)] {
+        let sent = Counter::default();
+        let counted = sent.clone();
+        let sending = tokio::spawn(async move {
+            let message = Message::binary(pattern(0, MESSAGE));
+            for _ in 0..COUNT {
+                fast.send(message.clone()).await.expect("sent");
+                counted.add(MESSAGE);
+            }
+            fast
+        });
+        let (mut count, mut since) = (0, Instant::now());
+        within(DEADLINE, "the sender is held back", async {
+            while count == 0 || since.elapsed() < Duration::from_millis(300) {
+                time::sleep(Duration::from_millis(5)).await;
+                if sent.get() != count {
+                    (count, since) = (sent.get(), Instant::now());
+                    assert!(count <= UNDER_WAY, "{count} bytes are under way and nobody takes them");
+                }
+            }
+        })
+        .await;
+        println!("a client that reads nothing of its socket: the pod was stopped after {count} bytes");
+        for _ in 0..COUNT {
+            assert_eq!(next(&mut slow).await.len(), MESSAGE);
+        }
+        drop((slow, sending.await.expect("all was sent")));
+    }
+    world.stop().await;
+}
+
+fn kind(message: &Message) -> String {
+    let value: Value = serde_json::from_str(message.to_text().expect("a text")).expect("JSON");
+    value["MessageType"].as_str().expect("a kind").to_owned()
+}
+
+#[tokio::test]
+async fn jellyfins_keep_alive_goes_on_through_the_proxy() {
+    let world = World::plan(2).build(|pod| pod.keep_alive(Duration::from_secs(2))).start().await;
+    let mut client = world.client();
+    assert_eq!(client.log_in("user1").await.status, 200);
+    let token = client.token.clone().expect("a token");
+    let mut socket = client.socket(&format!("/socket?ApiKey={token}&deviceId=d1")).await.expect("a socket");
+    let mut read = async || within(DEADLINE, "a message", socket.next()).await.expect("a message").expect("whole");
+    assert_eq!(kind(&read().await), "ForceKeepAlive");
+    // The pod reminds a silent client, which answers, and so the socket lives.
+    assert_eq!(kind(&read().await), "ForceKeepAlive");
+    socket.send(Message::text(json!({"MessageType": "KeepAlive"}).to_string())).await.expect("sent");
+    loop {
+        let message = within(DEADLINE, "the answer", socket.next()).await.expect("a message").expect("whole");
+        if kind(&message) == "KeepAlive" {
+            break;
+        }
+    }
+    drop(socket);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_pod_says_together_with_its_yes_arrives() {
+    let mut pod = HandPod::start().await;
+    let world = wire::before(&pod).await;
+    let mut end = wire::client(&world).await;
+    end.send(asks("/socket", "")).await;
+    let call = pod.call().await;
+    let pod_side = tokio::spawn(async move {
+        let mut pod_side = accept(call).await;
+        // The pod's first words may come in the same bytes as its yes.
+        for number in 0..100 {
+            pod_side.send(Message::text(number.to_string())).await.expect("sent");
+        }
+        pod_side
+    });
+    end.head().await;
+    let mut client = peer(end, Role::Client).await;
+    for number in 0..100 {
+        assert_eq!(next(&mut client).await, Message::text(number.to_string()));
+    }
+    drop((client, pod_side.await.expect("all was sent")));
+    world.stop().await;
+}
