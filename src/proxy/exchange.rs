@@ -38,6 +38,8 @@ pub(super) struct Exchange {
     began: Instant,
     route: Option<Arc<str>>,
     pool: Option<Arc<Pool>>,
+    /// The pod that was asked last.
+    pod: Option<Arc<Pod>>,
     busy: Option<Busy>,
     reason: &'static str,
     attempts: u32,
@@ -63,6 +65,7 @@ impl Exchange {
             began: Instant::now(),
             route: None,
             pool: None,
+            pod: None,
             busy: None,
             reason: "none",
             attempts: 0,
@@ -85,6 +88,7 @@ impl Exchange {
     pub(super) fn decided(&mut self, decision: &Decision) {
         self.attempts += 1;
         self.reason = decision.reason.name();
+        self.pod = Some(decision.pod.clone());
         self.busy = Some(decision.pod.count_request());
     }
 
@@ -141,7 +145,8 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let pod = self.busy.as_ref().map(|busy| busy.pod());
+        // The pod that answered, or is being waited for.
+        let pod = self.pod.as_ref().filter(|_| self.first_byte.is_some() || self.busy.is_some());
         let bytes_in = self.source.bytes() + self.socket_in;
         let none: Arc<str>;
         let nobody = if self.route.is_none() || pod.is_none() {

@@ -39,6 +39,10 @@ pub(super) struct Offered {
 /// How often a held request looks for a pod that may answer it.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// The longest pause between two rounds of a held request. Pods that answer, but not as they should, are asked less and less
+/// often.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
 impl Proxy {
     /// Offers the request to the pods. Where every one fails and a client would suffer for it, the request is held and offered
     /// again when a pod may answer, for a bounded time.
@@ -50,6 +54,7 @@ impl Proxy {
     ) -> Result<Offered, Refusal> {
         let end = Instant::now() + self.site.forward.hold;
         let mut place = None;
+        let mut pause = LOOK;
         loop {
             let offered = self.ask_each(asking, source, exchange).await;
             let is_worth = match &offered {
@@ -62,7 +67,12 @@ impl Proxy {
                 return offered;
             }
             place = place.or_else(|| self.site.held.try_acquire().ok());
-            if place.is_none() || !self.pod_may_answer(asking, end).await {
+            if place.is_none() {
+                return offered;
+            }
+            time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if !self.pod_may_answer(asking, end).await {
                 // Held once in vain: the next request of this client is not.
                 self.forget_token(asking);
                 return offered;
@@ -229,15 +239,15 @@ impl Proxy {
     /// Waits until a living pod may answer this request, at most until `end`.
     async fn pod_may_answer(&self, asking: &Asking<'_>, end: Instant) -> bool {
         loop {
-            time::sleep(LOOK).await;
             let refuses =
                 |pod: &Pod| asking.demanded_token().is_some_and(|token| self.site.refusals.is_refused(token, pod));
-            if asking.pool.pool.pods().iter().any(|pod| pod.status().is_alive() && !refuses(pod)) {
-                return true;
-            }
             if Instant::now() >= end || self.shutdown.is_stopping() {
                 return false;
             }
+            if asking.pool.pool.pods().iter().any(|pod| pod.status().is_alive() && !refuses(pod)) {
+                return true;
+            }
+            time::sleep(LOOK).await;
         }
     }
 }

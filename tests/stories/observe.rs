@@ -1,5 +1,6 @@
 //! What is written down of a request, and what is never written.
 
+use futures_util::StreamExt;
 use http::Method;
 use jellyfin_sim::FILM;
 use jellypin::pod::State;
@@ -61,13 +62,14 @@ async fn a_socket_has_one_line_when_it_ends() {
     let world = World::of(1).await;
     let mut client = world.client();
     client.log_in("alice").await;
-    let socket = client.socket("/socket").await.expect("a socket");
+    let mut socket = client.socket("/socket").await.expect("a socket");
+    let greeting = socket.next().await.expect("a message").expect("a message");
     until("the socket is counted", || world.proxy.pod("a").open_sockets() == 1).await;
     assert_eq!(world.proxy.metric("jellypin_pod_sockets", &[("pod", "a")]).await, 1.0);
     drop(socket);
     let line = world.proxy.lines_of("/socket", 1).await.remove(0);
     assert_eq!((&line["http.status"], &line["outcome"]), (&101.into(), &"client_gone".into()));
-    assert!(line["bytes.out"].as_u64() > Some(0), "ForceKeepAlive went through: {line}");
+    assert_eq!(line["bytes.out"], greeting.len(), "ForceKeepAlive went through: {line}");
     world.stop().await;
 }
 

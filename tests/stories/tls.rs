@@ -145,14 +145,18 @@ async fn the_pod_and_the_cookie_know_that_it_is_tls() {
     let cookie = answer.field("set-cookie").expect("a cookie");
     assert!(cookie.split("; ").any(|part| part == "Secure"), "{cookie}");
 
+    drop((end, call));
+
     let mut plain = wire::client(&world).await;
     plain.send(request.replace("Proto: http", "Proto: https")).await;
-    assert_eq!(call.wire.head().await.matches("x-forwarded-proto: http\r\n").count(), 1, "a stranger is not believed");
+    // Another worker may serve this one, over a connection of its own to the pod.
+    let mut call = pod.call().await;
+    assert_eq!(call.all("x-forwarded-proto"), ["http"], "a stranger is not believed");
     call.reply("200 OK", "").await;
     let answer = plain.answer().await;
     let cookie = answer.field("set-cookie").expect("a cookie");
     assert!(!cookie.contains("Secure"), "{cookie}");
-    drop((end, plain, call));
+    drop((plain, call));
     world.stop().await;
 }
 
