@@ -7,6 +7,7 @@ mod body;
 mod decide;
 mod exchange;
 mod learning;
+mod log_out;
 mod offer;
 mod reply;
 mod site;
@@ -124,7 +125,10 @@ impl Proxy {
         };
         let ((mut answer, body), decision) = (offered.answer.into_parts(), offered.decision);
 
-        // 7. Learn.
+        // 7. Learn, or forget.
+        if asking.endpoint == Endpoint::LogOut && answer.status.is_success() {
+            self.log_out_everywhere(&asking, &source, &decision, &mut exchange).await;
+        }
         self.learn(&asking, &decision, offered.verdict, answer.status);
         let learning = self.listen(&asking, &decision, &answer);
 

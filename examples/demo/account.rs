@@ -101,7 +101,8 @@ impl<'a> Account<'a> {
         let refused = events.iter().filter(|(_, event)| *event == Event::Refused).count();
         match (at(Event::Lost), at(Event::Opened)) {
             (None, None) => "    WebSocket: never ended".to_owned(),
-            (_, Some(opened)) => {
+            (None, Some(_)) => "    WebSocket: never ended; its client opened a new one".to_owned(),
+            (Some(_), Some(opened)) => {
                 format!(
                     "    WebSocket: ended with its pod, open again {opened} ms after the kill (refused dials: {refused})"
                 )

@@ -90,13 +90,13 @@ impl Stage {
         }
     }
 
-    /// Kills a pod as SIGKILL does, and gives the moment from which on it was dead.
+    /// Kills a pod as SIGKILL does, and gives the moment of the kill.
     pub(crate) async fn kill(&self, name: &str) -> Instant {
+        let killed = Instant::now();
         for pod in self.pods.iter().filter(|pod| pod.name() == name) {
             pod.kill().await;
             pod.slow_first_byte(Duration::ZERO);
         }
-        let killed = Instant::now();
         for pod in &self.pods {
             pod.clear_seen();
         }

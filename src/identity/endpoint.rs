@@ -11,6 +11,8 @@ use http::Method;
 pub enum Endpoint {
     /// Mints a token: `/Users/AuthenticateByName`, `/Users/{id}/Authenticate`, `/Users/AuthenticateWithQuickConnect`.
     LogIn,
+    /// `POST /Sessions/Logout`: demands a token and ends it.
+    LogOut,
     /// `/QuickConnect/*`: its 401 says that it is switched off.
     QuickConnect,
     /// `/SyncPlay/*`: demands a token, and answers an unknown one with 400.
@@ -37,6 +39,7 @@ impl Endpoint {
             // `is` compares in any case; the length only saves comparing with each of them.
             5 if is(first, "Users") => users(method, rest),
             8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
+            8 if is(first, "Sessions") && method == Method::POST && is(rest.at(0), "Logout") => Endpoint::LogOut,
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
@@ -49,7 +52,8 @@ impl Endpoint {
     }
 
     pub fn demands_token(self) -> bool {
-        matches!(self, Endpoint::Demanding | Endpoint::DemandingMedia | Endpoint::SyncPlay | Endpoint::Vital)
+        use Endpoint::{Demanding, DemandingMedia, LogOut, SyncPlay, Vital};
+        matches!(self, Demanding | DemandingMedia | LogOut | SyncPlay | Vital)
     }
 
     /// Whether a request is rather held than failed while no pod answers: a client would log its user out or end the film.

@@ -196,6 +196,7 @@ fn endpoints_are_what_the_server_makes_of_them() {
     assert_eq!(Endpoint::of(&Method::POST, "/users/authenticatebyname"), LogIn);
     assert_eq!(Endpoint::of(&Method::POST, &format!("/Users/{id}/Authenticate")), LogIn);
     assert_eq!(Endpoint::of(&Method::POST, "/Users/AuthenticateWithQuickConnect"), LogIn);
+    assert_eq!(Endpoint::of(&Method::POST, "/Sessions/Logout"), LogOut);
     assert_eq!(Endpoint::of(&Method::POST, "/Users/Me"), Demanding, "only reading it is vital");
 }
 

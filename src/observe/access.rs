@@ -40,6 +40,8 @@ pub struct Line<'a> {
     pub attempts: u32,
     /// The pod that was left and why, when the request moved.
     pub moved: Option<(&'a str, &'static str)>,
+    /// What other pods answered to the same request, where all of them have to hear it: `b=204 c=401`.
+    pub fan_out: &'a str,
     pub outcome: &'static str,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -218,6 +220,9 @@ impl Line<'_> {
             text(out, "moved.from", from);
             text(out, "moved.why", why);
         }
+        if !self.fan_out.is_empty() {
+            text(out, "fan_out", self.fan_out);
+        }
         text(out, "outcome", self.outcome);
         number(out, "bytes.in", self.bytes_in);
         number(out, "bytes.out", self.bytes_out);
@@ -297,6 +302,7 @@ mod tests {
             reason: "cookie",
             attempts: 2,
             moved: Some(("b", "refused")),
+            fan_out: "",
             outcome: "complete",
             bytes_in: 0,
             bytes_out: 1024,

@@ -51,6 +51,8 @@ pub(super) struct Exchange {
     /// Bytes that a socket's client sent.
     pub(super) socket_in: u64,
     pub(super) bytes_out: u64,
+    /// What other pods answered to a log-out.
+    pub(super) fan_out: String,
 }
 
 impl Exchange {
@@ -76,6 +78,7 @@ impl Exchange {
             source: Source::empty(),
             socket_in: 0,
             bytes_out: 0,
+            fan_out: String::new(),
         })
     }
 
@@ -186,6 +189,7 @@ impl Drop for Exchange {
             reason: self.reason,
             attempts: self.attempts,
             moved: self.moved.as_ref().map(|(from, why)| (&*from.name, *why)),
+            fan_out: &self.fan_out,
             outcome,
             bytes_in,
             bytes_out: self.bytes_out,

@@ -26,6 +26,9 @@ impl Proxy {
     pub(super) fn learn(&self, asking: &Asking<'_>, decision: &Decision, verdict: Verdict, status: StatusCode) {
         let identity = &asking.keys.identity;
         let is_log_in = asking.endpoint == Endpoint::LogIn && status.is_success();
+        if asking.endpoint == Endpoint::LogOut {
+            return;
+        }
         if verdict == Verdict::Accepted
             && let Some(token) = &identity.token
         {

@@ -154,7 +154,7 @@ impl Proxy {
         }
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         asking: &Asking<'_>,
         source: &Source,

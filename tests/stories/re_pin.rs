@@ -169,6 +169,9 @@ async fn a_logged_out_token_does_not_come_to_life_on_a_pod_that_still_knows_it()
     let token = client.token.clone().expect("a token");
     assert!(other.knows_token(&token), "a restarted pod reads every row");
     assert_eq!(client.post("/Sessions/Logout", json!({})).await.status, 204);
+    assert!(!other.knows_token(&token), "every pod has heard of the log-out");
+    let lines = world.proxy.lines_of("/Sessions/Logout", 1).await;
+    assert_eq!(lines[0]["fan_out"], format!("{}=204", other.name()));
     for path in ["/Users/Me", "/Items", "/System/Info"] {
         assert_eq!(client.get(path).await.status, 401, "{path}");
     }
