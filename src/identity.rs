@@ -38,12 +38,14 @@ pub struct Identity<'a> {
 
 /// The path as the controllers see it: 10.11 and older take `/emby` and `/mediabrowser` off its front, in any case.
 pub fn path_of(path: &str, legacy: Legacy) -> &str {
-    let prefixes = ["/emby", "/mediabrowser"].into_iter().filter(|_| legacy.accepted());
-    let rests = prefixes.filter_map(|prefix| {
+    let below = |prefix: &str| {
         let (start, rest) = path.split_at_checked(prefix.len())?;
         (start.eq_ignore_ascii_case(prefix) && rest.starts_with('/')).then_some(rest)
-    });
-    rests.last().unwrap_or(path)
+    };
+    match legacy {
+        Legacy::Accepted => below("/emby").or_else(|| below("/mediabrowser")).unwrap_or(path),
+        Legacy::Ignored => path,
+    }
 }
 
 /// Reads the identity off a request's head. `path` is the path below the pool's BaseUrl.

@@ -27,6 +27,7 @@ pub struct Source(Option<Arc<Mutex<Held>>>);
 #[derive(Debug)]
 pub struct Outbound {
     held: Option<Arc<Mutex<Held>>>,
+    number: u32,
     /// The next kept piece to send.
     next: usize,
     gate: Option<Gate>,
@@ -46,6 +47,8 @@ struct Held {
     most: usize,
     /// Too long to be kept: what was sent is gone.
     is_gone: bool,
+    /// Attempts made so far. Only the newest reads on: two would take the client's bytes from each other.
+    attempts: u32,
     is_broken: bool,
     /// The pod has not asked for it yet (`Expect: 100-continue`), so the client was not either.
     is_held_back: bool,
@@ -81,6 +84,7 @@ impl Source {
             kept: 0,
             most,
             is_gone,
+            attempts: 0,
             is_broken: false,
             is_held_back: false,
             bytes: 0,
@@ -114,7 +118,12 @@ impl Source {
 
     /// A new attempt, from the first byte.
     pub fn attempt(&self) -> Outbound {
-        Outbound { held: self.0.clone(), next: 0, gate: None }
+        let number = self.0.as_ref().map_or(0, |held| {
+            let mut held = held.lock();
+            held.attempts += 1;
+            held.attempts
+        });
+        Outbound { held: self.0.clone(), number, next: 0, gate: None }
     }
 }
 
@@ -162,7 +171,12 @@ impl Body for Outbound {
         }
         let this = &mut *self;
         let Some(held) = &this.held else { return Poll::Ready(None) };
-        held.lock().poll_piece(&mut this.next, cx)
+        let mut held = held.lock();
+        if held.attempts != this.number {
+            // Its pod has answered already, and ends the connection when it likes.
+            return Poll::Pending;
+        }
+        held.poll_piece(&mut this.next, cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -91,7 +91,7 @@ impl Proxy {
         let mut last = Err(Refusal::NoPod);
         loop {
             let Some(decision) = self.decide(asking, &tried) else { return self.placed(asking, last) };
-            if matches!(&last, Ok(_)) && !decision.pod.status().is_alive() {
+            if last.is_ok() && !decision.pod.status().is_alive() {
                 // A refusal of a living pod tells more than what a dead one would.
                 return self.placed(asking, last);
             }

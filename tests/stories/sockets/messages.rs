@@ -62,16 +62,14 @@ async fn a_ping_gets_one_pong() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let (mut client, mut pod_side) = opened(&world, &mut pod).await;
-    for (one, other) in [(&mut client, &mut pod_side)] {
-        one.send(Message::Ping("x".into())).await.expect("sent");
-        assert_eq!(next(one).await, Message::Pong("x".into()));
-        one.send(Message::text("on")).await.expect("sent");
-        assert_eq!(next(other).await, Message::text("on"), "a ping is of its own side");
-        other.send(Message::Ping("y".into())).await.expect("sent");
-        assert_eq!(next(other).await, Message::Pong("y".into()));
-        other.send(Message::text("back")).await.expect("sent");
-        assert_eq!(next(one).await, Message::text("back"), "there was one pong");
-    }
+    client.send(Message::Ping("x".into())).await.expect("sent");
+    assert_eq!(next(&mut client).await, Message::Pong("x".into()));
+    client.send(Message::text("on")).await.expect("sent");
+    assert_eq!(next(&mut pod_side).await, Message::text("on"), "a ping is of its own side");
+    pod_side.send(Message::Ping("y".into())).await.expect("sent");
+    assert_eq!(next(&mut pod_side).await, Message::Pong("y".into()));
+    pod_side.send(Message::text("back")).await.expect("sent");
+    assert_eq!(next(&mut client).await, Message::text("back"), "there was one pong");
     drop((client, pod_side));
     world.stop().await;
 }
@@ -110,8 +108,9 @@ async fn a_side_that_does_not_read_holds_the_other_back() {
     const COUNT: usize = (64 << 20) / MESSAGE;
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
-    let (client, pod_side) = opened(&world, &mut pod).await;
-    for (mut slow, mut fast) in [(client, pod_side)] {
+    for is_client_slow in [true, false] {
+        let (client, pod_side) = opened(&world, &mut pod).await;
+        let (mut slow, mut fast) = if is_client_slow { (client, pod_side) } else { (pod_side, client) };
         let sent = Counter::default();
         let counted = sent.clone();
         let sending = tokio::spawn(async move {
@@ -133,7 +132,8 @@ async fn a_side_that_does_not_read_holds_the_other_back() {
             }
         })
         .await;
-        println!("a client that reads nothing of its socket: the pod was stopped after {count} bytes");
+        let who = if is_client_slow { "client" } else { "pod" };
+        println!("a {who} that reads nothing of its socket: the other was stopped after {count} bytes");
         for _ in 0..COUNT {
             assert_eq!(next(&mut slow).await.len(), MESSAGE);
         }

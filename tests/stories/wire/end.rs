@@ -256,7 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
     /// Waits for the end of the connection, whatever comes before it.
     #[track_caller]
     pub(crate) fn ended(&mut self, at_most: Duration) -> impl Future<Output = Ended> {
-        let end = within(at_most, "the end of the connection", async {
+        within(at_most, "the end of the connection", async {
             loop {
                 self.read.clear();
                 match self.more().await {
@@ -265,8 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
                     None => return Ended::Reset,
                 }
             }
-        });
-        async move { end.await }
+        })
     }
 
     /// Reads what there is: whether it was the end; `None` for a reset.
