@@ -105,12 +105,9 @@ impl Proxy {
         let path = identity::path_of(below_base(&pool.pool.base_path, head.uri.path()), legacy);
         let cookies = pool.cookies.load();
         let identity = identity::identify(&head.uri, path, &head.headers, legacy);
-        let keys = Keys {
-            identity,
-            cookie: cookies.read(&head.headers),
-            has_cookie: cookies.is_sent(&head.headers),
-            address: origin,
-        };
+        let cookie = cookies.read(&head.headers);
+        let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
+        let keys = Keys { identity, cookie, has_cookie, address: origin };
         let endpoint = Endpoint::of(&head.method, path);
         let asking = Asking { pool, head: &head, path, client, origin, endpoint, is_upgrade: opening.is_some(), keys };
 

@@ -137,7 +137,7 @@ impl Proxy {
                     } else {
                         Verdict::Other
                     };
-                    if verdict == Verdict::StaleRow && again {
+                    if verdict == Verdict::StaleRow && again && source.can_replay() {
                         again = false;
                         continue;
                     }
