@@ -113,7 +113,8 @@ impl Proxy {
 
         // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
         if let Some(opening) = opening {
-            return self.open_socket(asking, opening, &cookies, exchange).await;
+            // Boxed, as what follows a log-out: every request's future is moved about, and these parts of it are seldom used.
+            return Box::pin(self.open_socket(asking, opening, &cookies, exchange)).await;
         }
         // 6. Judge: what says that the pod does not know the client's token is offered to the others.
         let offered = match self.offer(&asking, &source, &mut exchange).await {
@@ -124,7 +125,7 @@ impl Proxy {
 
         // 7. Learn, or forget.
         if asking.endpoint == Endpoint::LogOut && answer.status.is_success() {
-            self.log_out_everywhere(&asking, &source, &decision, &mut exchange).await;
+            Box::pin(self.log_out_everywhere(&asking, &source, &decision, &mut exchange)).await;
         }
         self.learn(&asking, &decision, offered.verdict, answer.status);
         let learning = self.listen(&asking, &decision, &answer);

@@ -2,7 +2,11 @@
 //!
 //! A refusal holds for one life of the pod, since a restarted pod reads every token's row anew, and for some minutes at most.
 
-use std::{hash::Hasher, time::Duration};
+use std::{
+    hash::Hasher,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -18,6 +22,8 @@ const MOST: usize = 200_000;
 
 #[derive(Debug)]
 pub struct Refusals {
+    /// Something was refused since the start; until then a request costs one load.
+    any: AtomicBool,
     until: DashMap<u128, Instant, ahash::RandomState>,
     secret: (u64, u64),
 }
@@ -25,7 +31,7 @@ pub struct Refusals {
 impl Refusals {
     /// An empty memory; `secret` keys the hashes, so that no token stands in it.
     pub fn new(secret: (u64, u64)) -> Refusals {
-        Refusals { until: DashMap::default(), secret }
+        Refusals { any: AtomicBool::new(false), until: DashMap::default(), secret }
     }
 
     /// The pod does not know this token.
@@ -34,11 +40,12 @@ impl Refusals {
             self.until.clear();
         }
         self.until.insert(self.hash(token, pod), Instant::now() + REMEMBERED);
+        self.any.store(true, Ordering::Release);
     }
 
     /// Whether the pod refused this token in its present life.
     pub fn is_refused(&self, token: &str, pod: &Pod) -> bool {
-        if self.until.is_empty() {
+        if !self.any.load(Ordering::Acquire) {
             return false;
         }
         self.until.get(&self.hash(token, pod)).is_some_and(|until| *until > Instant::now())

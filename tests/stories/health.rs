@@ -172,6 +172,15 @@ async fn an_idle_proxy_finds_a_dead_pod_within_three_seconds() {
 }
 
 #[tokio::test]
+async fn a_dead_pod_is_found_long_before_its_next_check() {
+    let world = World::plan(2).set("health.interval", "\"1h\"").start().await;
+    world.pod("a").kill().await;
+    world.until_state("a", State::Down).await;
+    assert!(world.proxy.lines().is_empty(), "no traffic helped");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn the_operators_see_every_pod() {
     let world = World::of(2).await;
     visit(&world, 3).await;

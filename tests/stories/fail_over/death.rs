@@ -117,7 +117,8 @@ async fn a_restarted_pod_comes_back_in_a_new_epoch_and_gets_new_clients_and_not_
 #[tokio::test]
 async fn a_post_that_a_pod_refused_goes_elsewhere_in_the_same_request() {
     // Connections to pods are not kept, so that each request meets the closed door.
-    let world = World::plan(2).set("timeouts.pod_idle", "\"1us\"").start().await;
+    let plan = World::plan(2).set("timeouts.pod_idle", "\"1us\"").set("health.rise", "1000");
+    let world = plan.start().await;
     let mut client = browser_at(&world, "a").await;
     world.pod("a").refuse(true);
     let request = client.request(Method::POST, "/_sim/sink");
@@ -125,6 +126,8 @@ async fn a_post_that_a_pod_refused_goes_elsewhere_in_the_same_request() {
     assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(14)));
     assert_eq!(world.saw(&answer), ["b"]);
     assert!(answer.set_cookie().is_some());
+    // Its checks go over a connection that is open still: it was the request that took it out.
+    assert_eq!(world.proxy.pod("a").status().state, State::Down, "a pod that refuses a connection is out at once");
     let lines = world.proxy.lines_of("/_sim/sink", 1).await;
     assert_eq!((&lines[0]["moved.from"], &lines[0]["moved.why"]), (&"a".into(), &"refused".into()));
     world.pod("a").refuse(false);
