@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, sync::Semaphore, time};
 
 use crate::{
     admin::{self, Admin},
-    affinity::{self, budget::Budget, pace::Pace, pins::Pins, refusals::Refusals},
+    affinity::{self, budget::Budget, cookie::CookieConfig, pace::Pace, pins::Pins, refusals::Refusals},
     connection, discovery, forward, health, listen,
     observe::{self, access::Access, metrics::Metrics},
     proxy::{HELD, PoolSite, Site},
@@ -128,7 +128,8 @@ pub async fn start(config: Config) -> Result<App, Error> {
 async fn site(config: &Config, keys: &[affinity::Secret]) -> Site {
     let mut pools = Vec::new();
     for pool in &config.pools {
-        pools.push(PoolSite::new(discovery::pool(pool).await, &config.affinity.cookie, keys));
+        let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
+        pools.push(PoolSite::new(discovery::pool(pool).await, cookie, keys));
     }
     let names: Vec<Arc<str>> = pools.iter().map(|site| site.pool.name.clone()).collect();
     Site {
@@ -145,6 +146,17 @@ async fn site(config: &Config, keys: &[affinity::Secret]) -> Site {
         websocket: config.websocket.clone(),
         turns: Default::default(),
     }
+}
+
+/// The cookie of one pool. Pools that share a host by path would overwrite each other's, so that one with a path of its own
+/// gets its cookie for that path; unless the path is configured, or the name demands that there is none.
+fn cookie_of(cookie: &CookieConfig, routes: &route::Config, pool: &str) -> CookieConfig {
+    let mut paths = routes.routes.iter().filter(|route| route.pool == pool).map(|route| route.path.as_str());
+    let path = match (paths.next(), paths.next()) {
+        (Some(path), None) if cookie.path == "/" && !cookie.name.starts_with("__Host-") => path,
+        _ => &cookie.path,
+    };
+    CookieConfig { path: path.to_owned(), ..cookie.clone() }
 }
 
 /// Starts what watches the pods, and waits a moment for their first answers.
@@ -172,7 +184,7 @@ async fn renew_cookies(site: Arc<Site>, index: usize, keys: Vec<affinity::Secret
     let pool = &site.pools[index];
     let mut members = pool.pool.members();
     loop {
-        pool.renew(&site.cookie, &keys);
+        pool.renew(&keys);
         tokio::select! {
             changed = members.changed() => if changed.is_err() { return },
             () = shutdown.stopping() => return,

@@ -218,7 +218,9 @@ fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
         return Err(Refusal::Malformed("more than one Host"));
     }
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.next().is_some() {
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
         // The field ends here: any other coding would reach the pod as the body itself.
         return Err(Refusal::Malformed("Transfer-Encoding is not chunked"));
     }

@@ -22,10 +22,7 @@ impl Key {
 ///
 /// First those that are ready; then those that are being drained; then, rather than nobody, those that still accept connections
 /// (a database outage makes every pod unhealthy at once); and then whoever is left, since what is known of them may be old.
-pub fn candidates(
-    pods: &[Arc<Pod>],
-    excluded: impl Fn(&Pod) -> bool + Copy,
-) -> impl Iterator<Item = &Arc<Pod>> {
+pub fn candidates(pods: &[Arc<Pod>], excluded: impl Fn(&Pod) -> bool + Copy) -> impl Iterator<Item = &Arc<Pod>> {
     let rank = |pod: &Pod| {
         let status = pod.status();
         match status.state {

@@ -209,8 +209,7 @@ pub fn without_secrets(path: &str) -> Cow<'_, str> {
 /// The same as [`is`], for a segment whose letters may be written as `%XX`.
 fn is_decoded(segment: &str, name: &str) -> bool {
     is(segment, name)
-        || (segment.contains('%')
-            && is(&percent_encoding::percent_decode_str(segment).decode_utf8_lossy(), name))
+        || (segment.contains('%') && is(&percent_encoding::percent_decode_str(segment).decode_utf8_lossy(), name))
 }
 
 /// The ids that only a path carries: a live playlist's 32 hex digits in `/Videos/{id}/hls/{playlist}/{segment}`, and a live

@@ -21,13 +21,15 @@ fn token(target: &str, headers: &[(&str, &str)], legacy: Legacy) -> Option<Strin
     read(target, headers, legacy).0
 }
 
+/// What, header, target, read by 12.0, read by 10.11.
+type Row = (&'static str, String, String, Option<String>, Option<String>);
+
 #[test]
 fn every_carrier_is_read_as_recorded_on_real_pods() {
     let (good, gone) = (Some(TOKEN.to_owned()), None::<String>);
     let bare = format!("Client=\"Story\", Device=\"Sofa\", DeviceId=\"d1\", Version=\"1.0\", Token=\"{TOKEN}\"");
     let twice = format!("MediaBrowser {bare}, Token=\"{TOKEN}\"");
-    let rows: Vec<(&str, String, String, Option<String>, Option<String>)> = vec![
-        // what, header, target, read by 12.0, read by 10.11
+    let rows: Vec<Row> = vec![
         ("authorization", format!("authorization: MediaBrowser {bare}"), "/".into(), good.clone(), good.clone()),
         ("scheme in lower case", format!("authorization: mediabrowser {bare}"), "/".into(), good.clone(), good.clone()),
         ("scheme Emby", format!("authorization: Emby {bare}"), "/".into(), gone.clone(), good.clone()),
@@ -202,7 +204,9 @@ fn endpoints_are_what_the_server_makes_of_them() {
 
 #[test]
 fn an_api_key_in_a_path_is_blotted_out_however_the_path_is_written() {
-    for path in ["/Auth/Keys/K", "/jf/auth/keys/K", "/Auth//Keys/K", "/Auth/Keys/K/x", "/Auth/x/Auth/Keys//K", "/%41uth/Keys/K"] {
+    for path in
+        ["/Auth/Keys/K", "/jf/auth/keys/K", "/Auth//Keys/K", "/Auth/Keys/K/x", "/Auth/x/Auth/Keys//K", "/%41uth/Keys/K"]
+    {
         let shown = endpoint::without_secrets(path);
         assert!(shown.ends_with("eys/…"), "{shown}");
     }

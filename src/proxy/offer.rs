@@ -182,7 +182,12 @@ impl Proxy {
         let Some(token) = asking.demanded_token() else { return Ok(Vec::new()) };
         let pods = asking.pool.pool.pods();
         if self.site.refusals.is_dead(token, pods.iter().map(|pod| &**pod)) {
-            return Err(Refusal::DeadToken);
+            if !asking.endpoint.is_media() {
+                return Err(Refusal::DeadToken);
+            }
+            // A player gets no error that the proxy made: one pod is asked for its own.
+            let asked = decide::place(&pods, &asking.keys, &[], 0).map(|decision| decision.pod.id);
+            return Ok(pods.iter().map(|pod| pod.id).filter(|id| Some(*id) != asked).collect());
         }
         let refuses = pods.iter().filter(|pod| self.site.refusals.is_refused(token, pod));
         Ok(refuses.map(|pod| pod.id).collect())

@@ -51,19 +51,19 @@ pub struct Site {
 /// A pool, and the cookies that name its pods.
 pub struct PoolSite {
     pub pool: Arc<Pool>,
+    cookie: CookieConfig,
     pub cookies: ArcSwap<Cookies>,
 }
 
 impl PoolSite {
-    pub fn new(pool: Arc<Pool>, config: &CookieConfig, keys: &[Secret]) -> PoolSite {
-        let site = PoolSite { cookies: ArcSwap::from_pointee(Cookies::new(config, keys, &pool.pods())), pool };
-        site.renew(config, keys);
-        site
+    pub fn new(pool: Arc<Pool>, cookie: CookieConfig, keys: &[Secret]) -> PoolSite {
+        let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
+        PoolSite { pool, cookie, cookies }
     }
 
     /// Makes the cookies anew: the set of pods has changed.
-    pub fn renew(&self, config: &CookieConfig, keys: &[Secret]) {
-        self.cookies.store(Arc::new(Cookies::new(config, keys, &self.pool.pods())));
+    pub fn renew(&self, keys: &[Secret]) {
+        self.cookies.store(Arc::new(Cookies::new(&self.cookie, keys, &self.pool.pods())));
     }
 
     /// Whether the pods take the carriers of old. A pool that is being upgraded takes them while one pod does.

@@ -39,7 +39,8 @@ async fn a_live_playlists_segments_find_their_pod_without_query_or_cookie() {
         let mut client = world.client().without_cookies().device(&format!("device {i}"));
         client.log_in(&format!("user{i}")).await;
         let token = client.token.clone().expect("a token");
-        let query = format!("DeviceId=device%20{i}&PlaySessionId=ps{i}&ApiKey={token}&VideoCodec=h264&SegmentContainer=ts");
+        let query =
+            format!("DeviceId=device%20{i}&PlaySessionId=ps{i}&ApiKey={token}&VideoCodec=h264&SegmentContainer=ts");
         let mut player = world.client().without_cookies();
         let playlist = player.get(&format!("/Videos/{}/live.m3u8?{query}", jellyfin_sim::FILM)).await;
         assert_eq!(playlist.status, 200);

@@ -1,9 +1,6 @@
 //! A JSON answer, read event by event.
 
-use actson::{
-    JsonEvent, JsonParser,
-    feeder::PushJsonFeeder,
-};
+use actson::{JsonEvent, JsonParser, feeder::PushJsonFeeder};
 
 use super::{Lesson, MOST_STREAMS};
 

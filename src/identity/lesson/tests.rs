@@ -79,7 +79,8 @@ fn a_live_playlist_is_learnt_across_pieces() {
     let text = format!("#EXTM3U\n#EXTINF:3.0,\nhls/short/x.ts\nhls/{md5}/{md5}0.ts\n");
     for piece in [1, 3, 40, 1000] {
         let path = format!("/Videos/{md5}/live.m3u8");
-        let mut listener = listener(&path, &Method::GET, None, "application/vnd.apple.mpegurl").expect("somebody listens");
+        let mut listener =
+            listener(&path, &Method::GET, None, "application/vnd.apple.mpegurl").expect("somebody listens");
         let lesson = hear_all(&mut listener, text.as_bytes(), piece);
         assert_eq!(lesson.playlist.as_deref(), Some(md5), "pieces of {piece}");
     }
