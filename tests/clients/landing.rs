@@ -43,6 +43,10 @@ impl Landing {
     }
 
     fn add(&mut self, pod: &str, seen: &Seen) {
+        if seen.method == "POST" && seen.path().eq_ignore_ascii_case("/Sessions/Logout") {
+            // A log-out is told to every pod.
+            return;
+        }
         for token in tokens(seen) {
             let request = format!("{} {}", seen.method, seen.path());
             self.tokens.entry(token).or_default().entry(pod.to_owned()).or_default().push(request);

@@ -85,3 +85,20 @@ async fn pods_below_a_base_url_are_probed_and_pinned_like_others() {
     assert!(homes.len() > 1, "the apps are spread: {homes:?}");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn two_pools_of_one_host_do_not_overwrite_each_others_cookie() {
+    let world = two_pools(&["pool = \"main\"", "path = \"/_sim\"\npool = \"other\""]).await;
+    let mut browser = world.client().without_cookies();
+    let main = browser.get(PUBLIC).await.set_cookie().expect("a cookie").to_owned();
+    let other = browser.get("/_sim/status/200").await.set_cookie().expect("a cookie").to_owned();
+    assert!(main.ends_with("; Path=/"), "{main}");
+    assert!(other.ends_with("; Path=/_sim"), "{other}");
+    // Below the longer path a browser sends both, that of the longer path first.
+    let pair = |cookie: &str| cookie.split(';').next().expect("a pair").to_owned();
+    let both = format!("{}; {}", pair(&other), pair(&main));
+    for (path, cookies) in [(PUBLIC, pair(&main)), ("/_sim/status/200", both)] {
+        assert_eq!(browser.get_with(path, &[("cookie", &cookies)]).await.set_cookie(), None, "{path}");
+    }
+    world.stop().await;
+}
