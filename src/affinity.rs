@@ -2,10 +2,12 @@
 
 pub mod budget;
 pub mod cookie;
+pub mod keeping;
 pub mod pace;
 pub mod pins;
 pub mod placement;
 pub mod refusals;
+mod unknown;
 
 /// How clients are kept with their pods.
 #[derive(Clone, Debug)]

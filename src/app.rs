@@ -18,6 +18,7 @@ use crate::{
     proxy::{HELD, PoolSite, Site},
     route::{self, Router},
     shutdown::Shutdown,
+    store::{self, disk::Entry},
     tls, websocket,
 };
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub admin: admin::Config,
     /// Directory for what must survive a restart. Default none.
     pub state: Option<PathBuf>,
+    /// What several replicas share. Default none.
+    pub redis: Option<store::shared::Config>,
     /// Longest time that requests may take to end when the proxy stops. Default 20 s.
     pub drain_timeout: Duration,
 }
@@ -52,6 +55,8 @@ pub enum Error {
     Tls(#[from] rustls::Error),
     #[error("cannot use the state directory {}: {source}", path.display())]
     State { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Redis(#[from] store::shared::Error),
     #[error("cannot write the access log: {0}")]
     AccessLog(io::Error),
     #[error("cannot start a worker: {0}")]
@@ -84,6 +89,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let certificates = tls::Certificates::read(&config.tls)?;
     let server_config = (!config.listen.https.is_empty()).then(|| certificates.server_config()).transpose()?;
     let keys = state::cookie_keys(&config)?;
+    config.redis.as_ref().map(store::shared::check).transpose()?;
     let bound = listen::bind(&config.listen)?;
     let door = match config.admin.listen {
         Some(address) => {
@@ -96,8 +102,13 @@ pub async fn start(config: Config) -> Result<App, Error> {
     // Then the pods, so that the first client meets pods that are known.
     let shutdown = Shutdown::new();
     let metrics = Metrics::new();
-    let site = Arc::new(site(&config, &keys).await);
+    let (site, kept) = site(&config, &keys, &metrics, &shutdown).await?;
+    let site = Arc::new(site);
     watch_pods(&site, &config, &keys, &shutdown).await;
+
+    // Then what is known of clients: a pin belongs to its pod's present life, which is known only now.
+    site.pins.restore(&site.pins.keeping().of_entries(&kept));
+    site.pins.keeping().settled().await;
 
     // Then the doors.
     let addresses = bound.iter().map(|bound| bound.address).collect();
@@ -125,27 +136,37 @@ pub async fn start(config: Config) -> Result<App, Error> {
     Ok(App { addresses, admin, metrics, site, shutdown, workers, access, certificates, tls: config.tls })
 }
 
-async fn site(config: &Config, keys: &[affinity::Secret]) -> Site {
+async fn site(
+    config: &Config,
+    keys: &[affinity::Secret],
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Result<(Site, Vec<Entry>), Error> {
     let mut pools = Vec::new();
     for pool in &config.pools {
         let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
         pools.push(PoolSite::new(discovery::pool(pool).await, cookie, keys));
     }
     let names: Vec<Arc<str>> = pools.iter().map(|site| site.pool.name.clone()).collect();
-    Site {
+    let (keeping, kept) =
+        state::keeping(config, keys, pools.iter().map(|site| site.pool.clone()).collect(), metrics, shutdown)?;
+    let seeds = state::hash_secrets(keys);
+    let seed = seeds.first().copied().unwrap_or_default();
+    let site = Site {
         router: Router::new(&config.route, &names),
         pools,
-        pins: Pins::new(config.affinity.max_pins, state::hash_secret(keys)),
-        refusals: Refusals::new(state::hash_secret(keys)),
+        pins: Pins::new(config.affinity.max_pins, seed).kept(keeping, seeds.get(1..).unwrap_or_default()),
+        refusals: Refusals::new(seed),
         budget: Budget::default(),
-        pace: Pace::new(state::hash_secret(keys)),
+        pace: Pace::new(seed),
         held: Semaphore::new(HELD),
         cookie: config.affinity.cookie.clone(),
         forward: Arc::new(config.forward.clone()),
         health: Arc::new(config.health.clone()),
         websocket: config.websocket.clone(),
         turns: Default::default(),
-    }
+    };
+    Ok((site, kept))
 }
 
 /// The cookie of one pool. Pools that share a host by path would overwrite each other's, so that one with a path of its own
@@ -219,5 +240,6 @@ impl App {
             access.finish();
         });
         let _ = joined.await;
+        self.site.pins.keeping().finish().await;
     }
 }

@@ -10,11 +10,14 @@ pub mod verdict;
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 
 use authorization::Authorization;
 pub use authorization::Legacy;
 use query::Query;
+
+const EMBY_TOKEN: HeaderName = HeaderName::from_static("x-emby-token");
+const MEDIABROWSER_TOKEN: HeaderName = HeaderName::from_static("x-mediabrowser-token");
 
 /// What a request tells of its client, borrowed from its head. The affinity cookie is `affinity`'s.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -55,15 +58,14 @@ pub fn identify<'a>(uri: &'a Uri, path: &'a str, headers: &'a HeaderMap, legacy:
     let authorization = Authorization::of(headers, legacy);
     let query = Query::parse(uri.query().unwrap_or_default());
     let (playlist, live_file) = endpoint::ids_in_path(path);
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
-    let old = || {
-        let header = header("x-emby-token").or_else(|| header("x-mediabrowser-token"));
-        header.map(Cow::Borrowed)
+    let header =
+        |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
+    let old = || header(EMBY_TOKEN).or_else(|| header(MEDIABROWSER_TOKEN)).map(Cow::Borrowed);
+    let token = match legacy {
+        Legacy::Accepted => authorization.token.or_else(old).or(query.api_key).or(query.legacy_api_key.clone()),
+        Legacy::Ignored => authorization.token.or(query.api_key),
     };
-    let (token, hint) = match legacy {
-        Legacy::Accepted => (authorization.token.or_else(old).or(query.api_key).or(query.legacy_api_key), None),
-        Legacy::Ignored => (authorization.token.or(query.api_key), old().or(query.legacy_api_key)),
-    };
+    let hint = if token.is_none() { old().or(query.legacy_api_key) } else { None };
     Identity {
         token,
         hint,

@@ -6,6 +6,7 @@ pub mod observe;
 pub mod shutdown;
 
 pub mod pod;
+pub mod store;
 pub mod tls;
 
 pub mod affinity;

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use jellypin::{
     app::{self, App},
     config::{self, ProcessEnvironment},
-    observe, tls,
+    observe, store, tls,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -59,6 +59,9 @@ fn check(path: &Path) -> ExitCode {
         Err(error) => return unusable(error),
     };
     if let Err(error) = tls::Certificates::read(&config.tls) {
+        return unusable(format_args!("{}: {error}", path.display()));
+    }
+    if let Some(Err(error)) = config.redis.as_ref().map(store::shared::check) {
         return unusable(format_args!("{}: {error}", path.display()));
     }
     println!("{}: the configuration is good", path.display());

@@ -9,9 +9,11 @@ mod exchange;
 mod learning;
 mod log_out;
 mod offer;
+mod recall;
 mod reply;
 mod site;
 mod socket;
+mod tally;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -35,6 +37,7 @@ use crate::{
 use decide::{Decision, Keys};
 use exchange::Exchange;
 use reply::Refusal;
+use tally::Tally;
 
 /// One worker's request path.
 pub struct Proxy {
@@ -42,6 +45,7 @@ pub struct Proxy {
     forward: Forward,
     access: access::Worker,
     metrics: Metrics,
+    tally: Tally,
     shutdown: Shutdown,
 }
 
@@ -61,7 +65,8 @@ struct Asking<'a> {
 impl Proxy {
     pub fn new(site: Arc<Site>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
         let forward = Forward::new(site.forward.clone());
-        Arc::new(Proxy { site, forward, access, metrics, shutdown })
+        let tally = Tally::new(metrics.clone());
+        Arc::new(Proxy { site, forward, access, metrics, tally, shutdown })
     }
 
     /// Hands the access lines that are there to the log's writer.
@@ -110,6 +115,7 @@ impl Proxy {
         let keys = Keys { identity, cookie, has_cookie, address: origin };
         let endpoint = Endpoint::of(&head.method, path);
         let asking = Asking { pool, head: &head, path, client, origin, endpoint, is_upgrade: opening.is_some(), keys };
+        self.recall(&asking).await;
 
         // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
         if let Some(opening) = opening {

@@ -13,6 +13,7 @@ mod stories {
     mod process;
     mod re_pin;
     mod recorded_web;
+    mod replicas;
     mod routes;
     mod sockets;
     mod stop;

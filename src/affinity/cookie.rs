@@ -161,8 +161,19 @@ fn value(key: &Secret, pod: &Pod) -> String {
 /// Takes our cookie out of the request's head; all others stay as they are.
 pub fn take_out(headers: &mut HeaderMap, name: &str) {
     let is_there = |line: &HeaderValue| pairs(line.as_bytes()).any(|pair| ours(pair, name).is_some());
-    if !headers.get_all(header::COOKIE).iter().any(is_there) {
-        return;
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => return,
+        (Some(only), None) => {
+            if is_there(only) {
+                match without(only, name) {
+                    Some(others) => drop(headers.insert(header::COOKIE, others)),
+                    None => drop(headers.remove(header::COOKIE)),
+                }
+            }
+            return;
+        }
+        _ => {}
     }
     let lines: Vec<HeaderValue> =
         headers.get_all(header::COOKIE).iter().filter_map(|line| without(line, name)).collect();

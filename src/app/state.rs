@@ -1,19 +1,33 @@
-//! What must survive a restart of the proxy and is kept on disk.
+//! What must survive a restart of the proxy, or is shared with its replicas: the keys, and the pins.
 
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    sync::Arc,
 };
 
-use siphasher::sip128::SipHasher13;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 
 use super::{Config, Error};
-use crate::affinity::Secret;
+use crate::{
+    affinity::{Secret, keeping::Keeping},
+    observe::metrics::Metrics,
+    pod::Pool,
+    shutdown::Shutdown,
+    store::{
+        disk::{Disk, Entry},
+        shared::Shared,
+    },
+};
 
 /// The file of the cookie key that was made because none was configured.
 const KEY_FILE: &str = "cookie.key";
+
+/// The file of the pins, where no Redis has them.
+const PINS_FILE: &str = "pins.redb";
 
 /// The ring of keys: the configured one, else the one kept in the state directory, else one for this run.
 pub(super) fn cookie_keys(config: &Config) -> Result<Vec<Secret>, Error> {
@@ -33,11 +47,44 @@ pub(super) fn cookie_keys(config: &Config) -> Result<Vec<Secret>, Error> {
     Ok(vec![key])
 }
 
-/// The seed of the hashes by which pins are found; the same in every replica with the same ring.
-pub(super) fn hash_secret(keys: &[Secret]) -> (u64, u64) {
-    let newest = keys.first().map_or(&b""[..], Secret::bytes);
-    let hash = SipHasher13::new().hash(newest);
-    (hash.h1, hash.h2)
+/// The seeds of the hashes by which pins are found, one for each key of the ring, newest first. They say nothing of the keys.
+pub(super) fn hash_secrets(keys: &[Secret]) -> Vec<(u64, u64)> {
+    let seed = |key: &Secret| {
+        // HMAC takes keys of any length.
+        let mut mac = Hmac::<Sha256>::new_from_slice(key.bytes()).ok()?;
+        mac.update(b"jellypin hash");
+        let mac = mac.finalize().into_bytes();
+        let half = |part: &[u8]| part.iter().fold(0, |half, byte| (half << 8) | u64::from(*byte));
+        Some((half(&mac[..8]), half(&mac[8..16])))
+    };
+    keys.iter().filter_map(seed).collect()
+}
+
+/// Where pins are kept beyond this process, and what is there of an earlier one: in Redis, else in the state directory, else
+/// nowhere.
+pub(super) fn keeping(
+    config: &Config,
+    keys: &[Secret],
+    pools: Vec<Arc<Pool>>,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Result<(Keeping, Vec<Entry>), Error> {
+    if let Some(redis) = &config.redis {
+        if config.affinity.keys.is_empty() {
+            tracing::warn!("no [affinity] keys beside [redis]: replicas need the same keys to find each other's pins");
+        }
+        let shared = Shared::start(redis, metrics.clone(), shutdown)?;
+        return Ok((Keeping::with_replicas(shared, &redis.prefix, keys, pools), Vec::new()));
+    }
+    let Some(folder) = &config.state else { return Ok((Keeping::in_memory(), Vec::new())) };
+    let path = folder.join(PINS_FILE);
+    match Disk::open(&path, config.affinity.max_pins, metrics.clone()) {
+        Ok((disk, entries)) => Ok((Keeping::on_disk(disk, pools), entries)),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "pins cannot be kept on disk; a restart will forget them");
+            Ok((Keeping::in_memory(), Vec::new()))
+        }
+    }
 }
 
 fn kept_key(path: &Path) -> io::Result<Secret> {

@@ -86,7 +86,8 @@ fn excerpt(text: &str, at: &Range<usize>, place: &Place) -> Option<String> {
     // Nothing behind the place is shown: behind a misspelt `keys` stand the keys.
     let marked = text.get(at.clone())?.lines().next()?;
     let bare_key = before.trim().is_empty() && !marked.contains(['"', '\'']);
-    let secret = place.is_under("affinity") && !bare_key || before.contains('@') || marked.contains('@');
+    let may_hide = ["affinity", "redis"].iter().any(|table| place.is_under(table));
+    let secret = may_hide && !bare_key || before.contains('@') || marked.contains('@');
     let (indent, marks) = (before.chars().count(), marked.chars().count());
     if secret || indent + marks > LONGEST_LINE {
         return None;

@@ -12,10 +12,10 @@ use serde::{
 use toml::Spanned;
 
 use super::{
-    names::{BasePath, CookieDomain, CookieName, CookiePath, DnsName, Name, RouteHost, RoutePath},
+    names::{BasePath, CookieDomain, CookieName, CookiePath, DnsName, KeyPrefix, Name, RouteHost, RoutePath},
     pod_url::PodUrl,
     secret::SecretSource,
-    units::{Directives, MaxAge, MaybeAddress, Size, SocketIdle, Time, kibibytes, millis, seconds},
+    units::{Deadline, Directives, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time, kibibytes, millis, seconds},
     value::{FromText, OneOrMany, Table, Whole, Written},
 };
 use crate::{
@@ -30,6 +30,7 @@ pub(super) struct File {
     pub(super) listen: Table<Listen>,
     pub(super) admin: Table<Admin>,
     pub(super) state: Table<State>,
+    pub(super) redis: Option<Table<Redis>>,
     pub(super) pools: BTreeMap<Written<Name>, Table<Pool>>,
     pub(super) routes: Vec<Table<Route>>,
     pub(super) timeouts: Table<Timeouts>,
@@ -100,6 +101,19 @@ impl Default for Admin {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct State {
     pub(super) path: Option<Written<FilePath>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Redis {
+    pub(super) url: SecretSource,
+    pub(super) ca: Option<Spanned<Written<FilePath>>>,
+    #[serde(default)]
+    pub(super) deadline: Written<Deadline>,
+    #[serde(default)]
+    pub(super) prefix: Written<KeyPrefix>,
+    #[serde(default)]
+    pub(super) ttl: Written<PinLife>,
 }
 
 #[derive(Default, Deserialize)]

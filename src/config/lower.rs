@@ -15,6 +15,7 @@ use crate::{admin, affinity, app, connection, forward, health, listen, observe, 
 
 mod cookie;
 mod pools;
+mod shared;
 
 /// Relative paths start at `folder`. Secrets are read last, when nothing else is wrong.
 pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) -> Result<app::Config, Fault> {
@@ -56,6 +57,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             workers: listen.workers.0 as usize,
             max_connections: listen.max_connections.0 as usize,
         },
+        redis: file.redis.map(|redis| shared::lower(redis.inner, folder, environment)).transpose()?,
         affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,
     })
 }

@@ -20,6 +20,9 @@ pub(super) struct RoutePath(pub(super) String);
 /// The path that pods are mounted under: empty, or begins with `/` and does not end with one.
 pub(super) struct BasePath(pub(super) String);
 
+/// What keys in Redis begin with.
+pub(super) struct KeyPrefix(pub(super) String);
+
 pub(super) struct CookieName(pub(super) String);
 pub(super) struct CookiePath(pub(super) String);
 pub(super) struct CookieDomain(pub(super) String);
@@ -34,6 +37,26 @@ impl FromText for Name {
             _ if text.len() > 64 => Err("a name is at most 64 characters long".to_owned()),
             _ if text.bytes().all(plain) => Ok(Name(text.to_owned())),
             _ => Err("a name is made of letters of ASCII, digits, `-`, `_` and `.`".to_owned()),
+        }
+    }
+}
+
+impl Default for KeyPrefix {
+    fn default() -> Self {
+        KeyPrefix("jellypin".to_owned())
+    }
+}
+
+impl FromText for KeyPrefix {
+    const EXPECTED: &'static str = "a prefix such as \"jellypin\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+        match text {
+            "" => Err("an empty prefix".to_owned()),
+            _ if text.len() > 64 => Err("a prefix is at most 64 characters long".to_owned()),
+            _ if text.bytes().all(plain) => Ok(KeyPrefix(text.to_owned())),
+            _ => Err("a prefix is made of letters of ASCII, digits, `-`, `_`, `.` and `:`".to_owned()),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::{
 use toml::Spanned;
 
 use super::{Environment, error::Fault};
-use crate::affinity::Secret;
+use crate::{affinity::Secret, store::shared::Url};
 
 /// Shorter secrets can be guessed.
 const SHORTEST: usize = 16;
@@ -27,29 +27,49 @@ enum SecretPlace {
 }
 
 impl SecretSource {
-    /// Reads the secret; a newline at its end is not part of it. Files are looked for from `folder`.
+    /// Reads a key; a newline at its end is not part of it. Files are looked for from `folder`.
     pub(super) fn fetch(self, folder: &Path, environment: &dyn Environment) -> Result<Secret, Fault> {
-        let fault = |problem| Fault::new(self.at.clone(), problem);
-        let bytes = match self.place {
-            SecretPlace::Inline(value) => {
-                tracing::warn!(
-                    "an affinity key stands in the configuration file itself; a `file` or an `env` hides it"
-                );
-                value.into_bytes()
-            }
-            SecretPlace::File(path) => {
-                std::fs::read(folder.join(&path)).map_err(|cause| fault(format!("{path:?} cannot be read: {cause}")))?
-            }
-            SecretPlace::Variable(name) => environment
-                .get(&name)
-                .ok_or_else(|| fault(format!("the environment variable {name:?} is not set")))?
-                .into_bytes(),
-        };
-        match without_newline(&bytes) {
-            [] => Err(fault("the secret is empty".to_owned())),
-            short if short.len() < SHORTEST => Err(fault(format!("the secret is shorter than {SHORTEST} bytes"))),
+        if self.is_inline() {
+            tracing::warn!("an affinity key stands in the configuration file itself; a `file` or an `env` hides it");
+        }
+        match without_newline(&self.read(folder, environment)?) {
+            [] => Err(self.fault("the secret is empty")),
+            short if short.len() < SHORTEST => Err(self.fault(format!("the secret is shorter than {SHORTEST} bytes"))),
             secret => Ok(Secret::new(secret)),
         }
+    }
+
+    /// Reads a URL of Redis, which may hold a password.
+    pub(super) fn fetch_url(&self, folder: &Path, environment: &dyn Environment) -> Result<Url, Fault> {
+        let bytes = self.read(folder, environment)?;
+        let text = std::str::from_utf8(without_newline(&bytes)).map_err(|_| self.fault("not UTF-8"))?;
+        let url = Url::parse(text).map_err(|problem| self.fault(problem))?;
+        if self.is_inline() && url.has_password() {
+            tracing::warn!(
+                "a password of Redis stands in the configuration file itself; a `file` or an `env` hides it"
+            );
+        }
+        Ok(url)
+    }
+
+    fn read(&self, folder: &Path, environment: &dyn Environment) -> Result<Vec<u8>, Fault> {
+        match &self.place {
+            SecretPlace::Inline(value) => Ok(value.clone().into_bytes()),
+            SecretPlace::File(path) => std::fs::read(folder.join(path))
+                .map_err(|cause| self.fault(format!("{path:?} cannot be read: {cause}"))),
+            SecretPlace::Variable(name) => environment
+                .get(name)
+                .map(String::into_bytes)
+                .ok_or_else(|| self.fault(format!("the environment variable {name:?} is not set"))),
+        }
+    }
+
+    fn is_inline(&self) -> bool {
+        matches!(self.place, SecretPlace::Inline(_))
+    }
+
+    fn fault(&self, problem: impl Into<String>) -> Fault {
+        Fault::new(self.at.clone(), problem)
     }
 }
 

@@ -14,7 +14,10 @@ use super::{
     value::{FromText, Written},
 };
 use crate::{
-    affinity::cookie::{SameSite, Secure},
+    affinity::{
+        cookie::{SameSite, Secure},
+        keeping::RENEWAL,
+    },
     observe::Format,
     websocket::CloseStyle,
 };
@@ -27,6 +30,12 @@ pub(super) struct MaxAge(pub(super) Duration);
 
 /// The silence after which a socket's peer counts as gone.
 pub(super) struct SocketIdle(pub(super) Duration);
+
+/// The longest time that a request waits for Redis.
+pub(super) struct Deadline(pub(super) Duration);
+
+/// How long a pin is kept that nobody uses.
+pub(super) struct PinLife(pub(super) Duration);
 
 /// A size in bytes within bounds.
 pub(super) struct Size<const MIN: u32, const MAX: u32>(pub(super) usize);
@@ -86,6 +95,42 @@ impl FromText for SocketIdle {
         match Duration::from_text(text)? {
             idle if idle >= Duration::from_secs(75) => Ok(SocketIdle(idle)),
             _ => Err("less than 75s; Jellyfin lets a living socket be silent for its keep-alive of 60s".to_owned()),
+        }
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Deadline(Duration::from_millis(30))
+    }
+}
+
+impl FromText for Deadline {
+    const EXPECTED: &'static str = "a duration such as \"30ms\"";
+    const HAS_UNIT: bool = true;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match Duration::from_text(text)? {
+            deadline if deadline <= Duration::from_secs(1) => Ok(Deadline(deadline)),
+            _ => Err("more than 1s; requests wait for it".to_owned()),
+        }
+    }
+}
+
+impl Default for PinLife {
+    fn default() -> Self {
+        PinLife(Duration::from_secs(30 * 24 * 60 * 60))
+    }
+}
+
+impl FromText for PinLife {
+    const EXPECTED: &'static str = "a duration such as \"30days\"";
+    const HAS_UNIT: bool = true;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match Duration::from_text(text)? {
+            life if life >= 2 * RENEWAL => Ok(PinLife(life)),
+            _ => Err("less than 2h; a pin in use is renewed once an hour".to_owned()),
         }
     }
 }

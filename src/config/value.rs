@@ -20,7 +20,7 @@ pub(super) trait FromText: Sized {
 }
 
 /// A value that is written as a string and means a `T`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Written<T>(pub(super) T);
 
 /// A table, and only a table: a struct of serde's own making would take a list too.

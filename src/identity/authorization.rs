@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 use super::query::url_decoded;
 
@@ -33,9 +33,10 @@ pub struct Authorization<'a> {
 impl<'a> Authorization<'a> {
     /// Reads the first `Authorization` line; where it is absent or empty, and the pods take it, `X-Emby-Authorization`.
     pub fn of(headers: &'a HeaderMap, legacy: Legacy) -> Authorization<'a> {
-        let line = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|line| !line.is_empty());
-        let own: Option<&str> = line(header::AUTHORIZATION.as_str());
-        let old = || legacy.accepted().then(|| line("x-emby-authorization")).flatten();
+        let line =
+            |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).filter(|line| !line.is_empty());
+        let own: Option<&str> = line(header::AUTHORIZATION);
+        let old = || legacy.accepted().then(|| line(HeaderName::from_static("x-emby-authorization"))).flatten();
         own.or_else(old).map(|line| Authorization::parse(line, legacy)).unwrap_or_default()
     }
 
@@ -47,9 +48,9 @@ impl<'a> Authorization<'a> {
             return Authorization::default();
         }
         let mut authorization = Authorization::default();
-        for_each_field(fields, |key, value| match key {
-            "Token" => authorization.token = Some(value),
-            "DeviceId" => authorization.device_id = Some(value),
+        for_each_field(fields, |key, raw| match key {
+            "Token" => authorization.token = Some(value(raw)),
+            "DeviceId" => authorization.device_id = Some(value(raw)),
             _ => {}
         });
         let filled = |value: &Cow<'_, str>| !value.is_empty();
@@ -61,7 +62,7 @@ impl<'a> Authorization<'a> {
 
 /// Walks over `key=value` fields: each `"` toggles quoting, a comma outside quotes ends a field, and every `=` outside quotes
 /// begins a value, so that an unquoted value with `=` in it is lost. Later fields of the same key win.
-fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&str, Cow<'a, str>)) {
+fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) {
     let mut key = "";
     let mut start = 0;
     let mut quoted = false;
@@ -70,7 +71,7 @@ fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&str, Cow<'a, str>)
             b'"' => quoted = !quoted,
             b',' if !quoted => {
                 if start < i {
-                    found(key, value(&fields[start..i]));
+                    found(key, &fields[start..i]);
                     key = "";
                 }
                 start = i + 1;
@@ -83,7 +84,7 @@ fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&str, Cow<'a, str>)
         }
     }
     if start < fields.len() {
-        found(key, value(&fields[start..]));
+        found(key, &fields[start..]);
     }
 }
 

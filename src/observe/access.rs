@@ -123,6 +123,11 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Whether lines are written at all.
+    pub fn is_on(&self) -> bool {
+        self.access.queue.is_some()
+    }
+
     /// Puts a line into the buffer.
     pub fn write(&self, line: &Line<'_>) {
         if self.access.queue.is_none() {

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64},
     },
-    time::Duration,
 };
 
 use prometheus_client::{
@@ -51,6 +50,12 @@ pub struct Rejected {
     pub why: &'static str,
 }
 
+/// How a reading from a store, or a writing to one, came out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreOutcome {
+    pub outcome: &'static str,
+}
+
 /// Every metric of the proxy. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -68,6 +73,11 @@ pub struct Metrics {
     pub pod_requests: Family<OfPod, Gauge>,
     pub pod_sockets: Family<OfPod, Gauge>,
     pub socket_messages: Counter<u64, AtomicU64>,
+    pub redis_up: Gauge,
+    /// `hit`, `miss`, `timed_out`, `failed`, `skipped`.
+    pub shared_lookups: Family<StoreOutcome, Counter>,
+    /// `written`, `dropped`.
+    pub store_writes: Family<StoreOutcome, Counter>,
     registry: Arc<Registry>,
 }
 
@@ -95,6 +105,9 @@ impl Metrics {
             pod_requests: Family::default(),
             pod_sockets: Family::default(),
             socket_messages: Counter::default(),
+            redis_up: Gauge::default(),
+            shared_lookups: Family::default(),
+            store_writes: Family::default(),
             registry: Arc::default(),
         };
         metrics.registry = Arc::new(metrics.register());
@@ -134,12 +147,14 @@ impl Metrics {
         all.register("pod_requests", "Requests under way at a pod", self.pod_requests.clone());
         all.register("pod_sockets", "WebSockets open to a pod", self.pod_sockets.clone());
         all.register("socket_messages", "WebSocket messages relayed, both ways", self.socket_messages.clone());
+        all.register("redis_up", "1 while Redis answers; 0 without one", self.redis_up.clone());
+        all.register("shared_lookups", "Questions of requests to Redis, by outcome", self.shared_lookups.clone());
+        all.register(
+            "store_writes",
+            "Changes of what is kept in Redis or on disk, by outcome",
+            self.store_writes.clone(),
+        );
         all
-    }
-
-    /// A pod gave the head of an answer after this time.
-    pub fn observe_first_byte(&self, pod: &OfPod, time: Duration) {
-        self.first_byte.get_or_create(pod).observe(time.as_secs_f64());
     }
 
     /// The page that Prometheus reads (OpenMetrics text).

@@ -108,9 +108,8 @@ impl Exchange {
         let time = self.began.elapsed();
         self.status = status;
         self.first_byte = Some(time);
-        if let Some(busy) = &self.busy {
-            let pod = metrics::OfPod { pool: busy.pod().pool.clone(), pod: busy.pod().name.clone() };
-            self.proxy.metrics.observe_first_byte(&pod, time);
+        if let Some(pod) = &self.pod {
+            self.proxy.tally.first_byte(pod, time);
         }
     }
 
@@ -151,23 +150,13 @@ impl Drop for Exchange {
         // The pod that answered, or is being waited for.
         let pod = self.pod.as_ref().filter(|_| self.first_byte.is_some() || self.busy.is_some());
         let bytes_in = self.source.bytes() + self.socket_in;
-        let none: Arc<str>;
-        let nobody = if self.route.is_none() || pod.is_none() {
-            none = "".into();
-            Some(&none)
-        } else {
-            None
-        };
         let metrics = &self.proxy.metrics;
-        let labels = metrics::Request {
-            route: self.route.as_ref().or(nobody).cloned().unwrap_or_default(),
-            pod: pod.map(|pod| &pod.name).or(nobody).cloned().unwrap_or_default(),
-            code: metrics::class(self.status),
-            reason: self.reason,
-        };
-        metrics.requests.get_or_create(&labels).inc();
+        self.proxy.tally.request(self.route.as_ref(), pod, self.status, self.reason);
         metrics.bytes_in.inc_by(bytes_in);
         metrics.bytes_out.inc_by(self.bytes_out);
+        if !self.proxy.access.is_on() {
+            return;
+        }
         let outcome = match self.outcome {
             Outcome::Complete => "complete",
             Outcome::ClientGone if self.source.is_broken() => "client_broke",

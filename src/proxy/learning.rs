@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use http::{StatusCode, response};
 
-use super::{Asking, Proxy, decide::Decision};
+use super::{
+    Asking, Proxy,
+    decide::{Decision, Reason},
+};
 use crate::{
     affinity::pins::{Home, Kind},
     identity::{
@@ -36,10 +39,12 @@ impl Proxy {
         } else if !is_log_in {
             return;
         }
+        // Where the token's own pin decided, its device is known.
+        let device = identity.device.as_ref().filter(|_| decision.reason != Reason::Token);
         let keys = [
-            (Kind::Device, &identity.device),
-            (Kind::PlaySession, &identity.play_session),
-            (Kind::LiveStream, &identity.live_stream),
+            (Kind::Device, device),
+            (Kind::PlaySession, identity.play_session.as_ref()),
+            (Kind::LiveStream, identity.live_stream.as_ref()),
         ];
         for (kind, key) in keys {
             if let Some(key) = key {

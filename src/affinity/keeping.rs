@@ -1,0 +1,290 @@
+//! Pins beyond one process: shared with other replicas through Redis, or kept on disk over a restart.
+//!
+//! Only what is known of tokens and devices is kept, which have rows in the pods' database; the rest dies with a pod's memory.
+//! A pin is stored as the names of its pool and pod, since numbers of pods mean something to one process only.
+//!
+//! What the key is hashed with differs. In memory and on disk it is SipHash-2-4 of 128 bits, keyed from the ring: it costs some
+//! tens of nanoseconds, which every request pays, and the disk can be loaded into memory as it is. Redis is read by others than
+//! this proxy, so there it is HMAC-SHA256 under the ring's keys, cut to 128 bits: one more layer would have to break before a
+//! guessed device id could be confirmed. It is computed on a miss and on a change only.
+
+use std::{sync::Arc, time::Duration};
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use tokio::time;
+
+use super::{
+    Secret,
+    pins::{Home, Kind},
+    unknown::Unknown,
+};
+use crate::{
+    pod::Pool,
+    store::{
+        disk::{self, Disk, Entry},
+        shared::{Found, Shared},
+    },
+};
+
+/// How old what is kept of a pin in use may become: it is written anew no more often, however much it is used.
+pub const RENEWAL: Duration = Duration::from_secs(60 * 60);
+
+/// Where pins are kept, and between which pods.
+#[derive(Debug)]
+pub struct Keeping {
+    place: Place,
+    pools: Vec<Arc<Pool>>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory,
+    Disk(Disk),
+    Replicas(Replicas),
+}
+
+#[derive(Debug)]
+struct Replicas {
+    shared: Shared,
+    prefix: String,
+    /// Newest first: written under the first, read under all.
+    ring: Vec<Hmac<Sha256>>,
+    unknown: Unknown,
+}
+
+/// A pin as it was kept on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub kind: Kind,
+    pub hash: u128,
+    pub home: Home,
+    /// How long ago it was last written.
+    pub age: Duration,
+}
+
+/// What the other replicas know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Recalled {
+    pub(super) home: Home,
+    /// Found under the newest key of the ring.
+    pub(super) is_current: bool,
+}
+
+/// The longest time that the start waits for the first attempt to reach Redis.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
+
+impl Keeping {
+    /// Nothing is kept beyond this process.
+    pub fn in_memory() -> Keeping {
+        Keeping { place: Place::Memory, pools: Vec::new() }
+    }
+
+    pub fn on_disk(disk: Disk, pools: Vec<Arc<Pool>>) -> Keeping {
+        Keeping { place: Place::Disk(disk), pools }
+    }
+
+    /// Shared by all replicas whose ring of keys has one in common, newest first, under the same prefix.
+    pub fn with_replicas(shared: Shared, prefix: &str, keys: &[Secret], pools: Vec<Arc<Pool>>) -> Keeping {
+        // HMAC takes keys of any length.
+        let ring = keys.iter().filter_map(|key| Hmac::new_from_slice(key.bytes()).ok()).collect();
+        let prefix = prefix.to_owned();
+        Keeping { place: Place::Replicas(Replicas { shared, prefix, ring, unknown: Unknown::default() }), pools }
+    }
+
+    /// Whether pins of this kind go anywhere.
+    pub(super) fn keeps(&self, kind: Kind) -> bool {
+        !matches!(self.place, Place::Memory) && !kind.ends_with_epoch()
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.place, Place::Replicas(_))
+    }
+
+    pub(super) fn put(&self, kind: Kind, key: &str, hash: u128, home: Home) {
+        let Some(value) = self.names(home) else { return };
+        match &self.place {
+            Place::Memory => {}
+            Place::Disk(disk) => disk.put(disk_key(kind, hash), value),
+            Place::Replicas(replicas) => {
+                if let Some(key) = replicas.keys(kind, key).next() {
+                    replicas.shared.put(key, value);
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&self, kind: Kind, key: &str, hash: u128) {
+        match &self.place {
+            Place::Memory => {}
+            Place::Disk(disk) => disk.remove(disk_key(kind, hash)),
+            Place::Replicas(replicas) => replicas.keys(kind, key).for_each(|key| replicas.shared.remove(key)),
+        }
+    }
+
+    /// What another replica has learnt of a key that this one does not know, or whose home is gone. Asks once in a while for
+    /// each key, and waits no longer than the store's deadline.
+    pub(super) async fn find(&self, kind: Kind, key: &str, hash: u128) -> Option<Recalled> {
+        let Place::Replicas(replicas) = &self.place else { return None };
+        if replicas.unknown.contains(hash) {
+            return None;
+        }
+        let keys: Vec<String> = replicas.keys(kind, key).collect();
+        match replicas.shared.find(&keys).await {
+            Found::Value { nth, bytes } => {
+                let home = self.home(&bytes);
+                if home.is_none() {
+                    replicas.unknown.remember(hash);
+                }
+                Some(Recalled { home: home?, is_current: nth == 0 })
+            }
+            Found::Nothing => {
+                replicas.unknown.remember(hash);
+                None
+            }
+            Found::Unknown => None,
+        }
+    }
+
+    /// What was found does not help: the other replicas are not asked again at once.
+    pub(super) fn is_of_no_use(&self, hash: u128) {
+        if let Place::Replicas(replicas) = &self.place {
+            replicas.unknown.remember(hash);
+        }
+    }
+
+    /// The pins of a store's entries. A pin whose pod is no longer there is left out.
+    pub fn of_entries(&self, entries: &[Entry]) -> Vec<Kept> {
+        let now = disk::now();
+        let kept = |entry: &Entry| {
+            let (kind, hash) = of_disk_key(&entry.key)?;
+            let age = Duration::from_secs(now.saturating_sub(entry.at));
+            Some(Kept { kind, hash, home: self.home(&entry.value)?, age })
+        };
+        entries.iter().filter_map(kept).collect()
+    }
+
+    /// Ends when Redis has answered for the first time, or has not for some time.
+    pub async fn settled(&self) {
+        if let Place::Replicas(replicas) = &self.place {
+            // An attempt that takes longer goes on by itself.
+            let _ = time::timeout(FIRST_ATTEMPT, replicas.shared.settled()).await;
+        }
+    }
+
+    /// Writes what is still to be written.
+    pub async fn finish(&self) {
+        match &self.place {
+            Place::Memory => {}
+            Place::Disk(disk) => disk.finish().await,
+            Place::Replicas(replicas) => replicas.shared.finish().await,
+        }
+    }
+
+    fn names(&self, home: Home) -> Option<Vec<u8>> {
+        self.pools.iter().find_map(|pool| {
+            let pods = pool.pods();
+            let pod = pods.iter().find(|pod| pod.id == home.pod)?;
+            Some(format!("{}/{}", pool.name, pod.name).into_bytes())
+        })
+    }
+
+    /// The home is one of the pod's present life: what is kept says nothing of lives.
+    fn home(&self, names: &[u8]) -> Option<Home> {
+        let (pool, pod) = std::str::from_utf8(names).ok()?.split_once('/')?;
+        let pods = self.pools.iter().find(|of| *of.name == *pool)?.pods();
+        let pod = pods.iter().find(|of| *of.name == *pod)?;
+        Some(Home { pod: pod.id, epoch: pod.status().epoch })
+    }
+}
+
+impl Replicas {
+    /// The key's names in Redis, newest key of the ring first.
+    fn keys(&self, kind: Kind, key: &str) -> impl Iterator<Item = String> {
+        self.ring.iter().map(move |mac| {
+            let mut mac = mac.clone();
+            mac.update(b"jellypin pin");
+            mac.update(&[kind as u8]);
+            mac.update(key.as_bytes());
+            let mac = mac.finalize().into_bytes();
+            let hash = mac.iter().take(16).fold(0, |hash, byte| (hash << 8) | u128::from(*byte));
+            format!("{}:pin:{hash:032x}", self.prefix)
+        })
+    }
+}
+
+fn disk_key(kind: Kind, hash: u128) -> Vec<u8> {
+    [&[kind as u8][..], &hash.to_be_bytes()].concat()
+}
+
+fn of_disk_key(key: &[u8]) -> Option<(Kind, u128)> {
+    let (kind, hash) = key.split_first()?;
+    let kind = [Kind::Token, Kind::Device].into_iter().find(|of| *of as u8 == *kind)?;
+    Some((kind, u128::from_be_bytes(hash.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        observe::metrics::Metrics,
+        pod::{Pod, PodConfig},
+    };
+
+    fn pool(pods: &[&str]) -> Arc<Pool> {
+        let pool = Pool::new("main", "");
+        let pod = |name: &&str| Pod::new(&pool.name, &PodConfig { name: (*name).into(), authority: "h:1".into() });
+        pool.set_pods(pods.iter().map(pod).collect());
+        pool
+    }
+
+    fn keeping(folder: &tempfile::TempDir, pods: &[&str]) -> (Keeping, Vec<Entry>) {
+        let (disk, entries) = Disk::open(&folder.path().join("pins.redb"), 100, Metrics::new()).expect("a store");
+        (Keeping::on_disk(disk, vec![pool(pods)]), entries)
+    }
+
+    #[tokio::test]
+    async fn a_pin_comes_back_by_name_and_only_while_its_pod_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (before, _) = keeping(&folder, &["a", "b", "gone"]);
+        let home = |keeping: &Keeping, pod: &str| keeping.home(format!("main/{pod}").as_bytes());
+        before.put(Kind::Token, "t", 7, home(&before, "b").expect("a home"));
+        before.put(Kind::Device, "d", 7, home(&before, "gone").expect("a home"));
+        before.put(Kind::Token, "u", 8, home(&before, "a").expect("a home"));
+        before.remove(Kind::Token, "u", 8);
+        before.finish().await;
+        let (after, entries) = keeping(&folder, &["a", "b"]);
+        assert_eq!(entries.len(), 2);
+        let kept = after.of_entries(&entries);
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].kind, kept[0].hash, Some(kept[0].home)), (Kind::Token, 7, home(&after, "b")));
+        after.finish().await;
+    }
+
+    #[test]
+    fn names_in_redis_differ_by_key_kind_and_ring_and_show_nothing() {
+        let ring = |keys: &[&str]| keys.iter().filter_map(|key| Hmac::new_from_slice(key.as_bytes()).ok()).collect();
+        let (link, _runtime) = {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let config = crate::store::shared::Config {
+                url: crate::store::shared::Url::parse("unix:///nowhere").expect("a URL"),
+                ca: None,
+                deadline: Duration::from_millis(1),
+                prefix: "p".into(),
+                ttl: RENEWAL,
+            };
+            let _inside = runtime.enter();
+            let shared = Shared::start(&config, Metrics::new(), &crate::shutdown::Shutdown::new()).expect("a link");
+            (shared, runtime)
+        };
+        let replicas =
+            Replicas { shared: link, prefix: "p".into(), ring: ring(&["new", "old"]), unknown: Unknown::default() };
+        let keys: Vec<String> = replicas.keys(Kind::Token, "token").collect();
+        assert_eq!(keys.len(), 2);
+        assert!(keys.iter().all(|key| key.starts_with("p:pin:") && key.len() == 38), "{keys:?}");
+        assert_ne!(keys[0], keys[1]);
+        assert!(replicas.keys(Kind::Device, "token").all(|key| !keys.contains(&key)));
+        let older = Replicas { ring: ring(&["old"]), ..replicas };
+        assert_eq!(older.keys(Kind::Token, "token").collect::<Vec<_>>(), keys[1..]);
+    }
+}

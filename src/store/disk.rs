@@ -1,0 +1,180 @@
+//! What one proxy keeps in a file of its own over its restarts.
+//!
+//! The entries are read once, at the start, and written behind by a thread in batches: of a crash of the machine or the process
+//! the file comes back as it was after a batch. A file that cannot be read is moved aside and a new one begun; a store that
+//! cannot be had at all is told once and done without. It never keeps the proxy from starting.
+
+mod file;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime},
+};
+
+use parking_lot::Mutex;
+
+use crate::observe::metrics::{Metrics, StoreOutcome};
+use file::{Broken, File};
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    /// When it was last put, in seconds of Unix.
+    pub at: u64,
+}
+
+/// The entries on disk. Used by all workers, who never wait for it.
+#[derive(Debug)]
+pub struct Disk {
+    changes: SyncSender<Change>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+enum Change {
+    Put(Entry),
+    Remove(Vec<u8>),
+    End,
+}
+
+/// Changes that may wait for the disk. More are dropped.
+const QUEUE: usize = 8192;
+
+/// How long changes gather for one batch.
+const GATHER: Duration = Duration::from_secs(1);
+
+impl Disk {
+    /// Opens the file, or begins it, and reads its entries, the latest first. It keeps at most this many.
+    ///
+    /// # Errors
+    /// When there can be no store here: another process holds the file, or the disk refuses.
+    pub fn open(path: &Path, most: usize, metrics: Metrics) -> io::Result<(Disk, Vec<Entry>)> {
+        let (file, entries) = match open_whole(path, most) {
+            Ok(opened) => opened,
+            Err(Broken::Unusable(error)) => return Err(error),
+            Err(Broken::Corrupt(why)) => {
+                let aside = move_aside(path)?;
+                tracing::error!(
+                    path = %path.display(), aside = %aside.display(), why,
+                    "the store cannot be read; it was moved aside and a new one begun"
+                );
+                open_whole(path, most).map_err(Broken::into_io)?
+            }
+        };
+        let (changes, queue) = mpsc::sync_channel(QUEUE);
+        let count = metrics.clone();
+        let write = move || write(&file, &queue, &count);
+        let writer = std::thread::Builder::new().name("store".to_owned()).spawn(write)?;
+        Ok((Disk { changes, writer: Mutex::new(Some(writer)), metrics }, entries))
+    }
+
+    /// Writes an entry, some time soon.
+    pub fn put(&self, key: Vec<u8>, value: Vec<u8>) {
+        self.change(Change::Put(Entry { key, value, at: now() }));
+    }
+
+    /// Takes an entry out, some time soon.
+    pub fn remove(&self, key: Vec<u8>) {
+        self.change(Change::Remove(key));
+    }
+
+    /// Writes what is still queued and lets go of the file. What is put later is dropped.
+    pub async fn finish(&self) {
+        let Some(writer) = self.writer.lock().take() else { return };
+        let changes = self.changes.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            // A writer that is gone has said why.
+            let _ = changes.send(Change::End);
+            let _ = writer.join();
+        });
+        let _ = ended.await;
+    }
+
+    fn change(&self, change: Change) {
+        if self.changes.try_send(change).is_err() {
+            self.metrics.store_writes.get_or_create(&StoreOutcome { outcome: "dropped" }).inc();
+        }
+    }
+}
+
+/// Seconds of Unix.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// Opens and reads. What is wrong with a file shows in reading it, by an error or by a panic of the library.
+fn open_whole(path: &Path, most: usize) -> Result<(File, Vec<Entry>), Broken> {
+    let read = std::panic::catch_unwind(|| {
+        let file = File::open(path, most)?;
+        let entries = file.entries()?;
+        Ok((file, entries))
+    });
+    read.unwrap_or_else(|_| Err(Broken::Corrupt("reading it ended in a panic".to_owned())))
+}
+
+/// Gives a broken file another name, which no earlier one bears.
+fn move_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut aside = path.with_extension("corrupt");
+    let mut number = 1;
+    while aside.exists() {
+        number += 1;
+        aside = path.with_extension(format!("corrupt-{number}"));
+    }
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// The thread: gathers changes and writes them, until the end of the queue or of the disk's good will.
+fn write(file: &File, queue: &Receiver<Change>, metrics: &Metrics) {
+    let count = |outcome, count: usize| {
+        metrics.store_writes.get_or_create(&StoreOutcome { outcome }).inc_by(count as u64);
+    };
+    let mut goes_on = true;
+    let mut has_failed = false;
+    while goes_on {
+        let (changes, more) = gather(queue);
+        goes_on = more;
+        if changes.is_empty() {
+            continue;
+        }
+        match file.write(&changes) {
+            Ok(()) => {
+                has_failed = false;
+                count("written", changes.len());
+            }
+            Err(error) => {
+                count("dropped", changes.len());
+                if !has_failed {
+                    tracing::error!(%error, "the store cannot be written; pins are kept in memory only");
+                }
+                has_failed = true;
+            }
+        }
+    }
+}
+
+/// Waits for a change and takes what comes in some time after it. Says whether there will be more.
+fn gather(queue: &Receiver<Change>) -> (Vec<Change>, bool) {
+    let mut changes = match queue.recv() {
+        Ok(Change::End) | Err(_) => return (Vec::new(), false),
+        Ok(first) => vec![first],
+    };
+    let end = Instant::now() + GATHER;
+    while changes.len() < QUEUE {
+        match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(Change::End) | Err(RecvTimeoutError::Disconnected) => return (changes, false),
+            Ok(change) => changes.push(change),
+            Err(RecvTimeoutError::Timeout) => break,
+        }
+    }
+    (changes, true)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! The file: a table of entries, each with the time of its last use, bounded by letting the oldest go.
+
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
+
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, Table,
+    TableDefinition, backends::FileBackend,
+};
+
+use super::{Change, Entry};
+
+const ENTRIES: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("entries");
+
+/// Memory for pages of the file.
+const CACHE: usize = 8 << 20;
+
+pub(super) struct File {
+    database: Database,
+    most: usize,
+}
+
+/// Why a file cannot be used.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// What stands in it makes no sense.
+    Corrupt(String),
+    /// It cannot be had.
+    Unusable(io::Error),
+}
+
+impl File {
+    /// Opens the file and checks all of it, or begins it; nobody but its owner may read it.
+    pub(super) fn open(path: &Path, most: usize) -> Result<File, Broken> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+        let backend = FileBackend::new(file)?;
+        let database = builder.create_with_backend(backend)?;
+        Ok(File { database, most: most.max(1) })
+    }
+
+    /// All entries, the latest first.
+    pub(super) fn entries(&self) -> Result<Vec<Entry>, Broken> {
+        // Made here for a file that has just been begun.
+        self.write(&[]).map_err(Broken::from)?;
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let table = transaction.open_table(ENTRIES).map_err(redb::Error::from)?;
+        let mut entries = Vec::new();
+        for entry in table.iter().map_err(redb::Error::from)? {
+            let (key, value) = entry.map_err(redb::Error::from)?;
+            let (at, bytes) = value.value();
+            entries.push(Entry { key: key.value().to_vec(), value: bytes.to_vec(), at });
+        }
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
+        Ok(entries)
+    }
+
+    /// Writes all of these changes, in their order, or none.
+    pub(super) fn write(&self, changes: &[Change]) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(ENTRIES)?;
+            for change in changes {
+                match change {
+                    Change::Put(entry) => {
+                        table.insert(entry.key.as_slice(), (entry.at, entry.value.as_slice()))?;
+                    }
+                    Change::Remove(key) => {
+                        table.remove(key.as_slice())?;
+                    }
+                    Change::End => {}
+                }
+            }
+            self.make_room(&mut table)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Lets the oldest go, and a sixteenth more, so that the walk over the whole file is paid by many changes.
+    fn make_room(&self, table: &mut Table<'_, &[u8], (u64, &[u8])>) -> Result<(), redb::Error> {
+        let count = table.len()? as usize;
+        if count <= self.most {
+            return Ok(());
+        }
+        let gone = count - self.most + self.most / 16;
+        let mut ages = Vec::with_capacity(count);
+        for entry in table.iter()? {
+            let (key, value) = entry?;
+            ages.push((value.value().0, key.value().to_vec()));
+        }
+        ages.select_nth_unstable(gone.min(count) - 1);
+        for (_, key) in &ages[..gone.min(count)] {
+            table.remove(key.as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+impl Broken {
+    pub(super) fn into_io(self) -> io::Error {
+        match self {
+            Broken::Corrupt(why) => io::Error::other(why),
+            Broken::Unusable(error) => error,
+        }
+    }
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Broken {
+        Broken::Unusable(error)
+    }
+}
+
+impl From<DatabaseError> for Broken {
+    fn from(error: DatabaseError) -> Broken {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+                Broken::Unusable(io::Error::other("another process uses it"))
+            }
+            DatabaseError::Storage(StorageError::Io(error)) if !is_of_content(&error) => Broken::Unusable(error),
+            other => Broken::Corrupt(other.to_string()),
+        }
+    }
+}
+
+impl From<redb::Error> for Broken {
+    fn from(error: redb::Error) -> Broken {
+        match error {
+            redb::Error::Io(error) if !is_of_content(&error) => Broken::Unusable(error),
+            other => Broken::Corrupt(other.to_string()),
+        }
+    }
+}
+
+/// The library's way of saying that a file is too short, or no file of its own.
+fn is_of_content(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}

@@ -1,0 +1,86 @@
+//! Tests: the file over restarts, its bound, and what it does when it is broken.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn open(path: &Path, most: usize) -> (Disk, Vec<Entry>) {
+    Disk::open(path, most, Metrics::new()).expect("a store")
+}
+
+fn keys(entries: &[Entry]) -> Vec<&[u8]> {
+    entries.iter().map(|entry| entry.key.as_slice()).collect()
+}
+
+#[tokio::test]
+async fn what_was_put_is_there_after_a_restart_and_nobody_else_may_read_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pins.redb");
+    let (disk, entries) = open(&path, 100);
+    assert_eq!(entries, []);
+    disk.put(b"gone".to_vec(), b"1".to_vec());
+    disk.put(b"kept".to_vec(), b"1".to_vec());
+    disk.put(b"kept".to_vec(), b"2".to_vec());
+    disk.remove(b"gone".to_vec());
+    disk.finish().await;
+    assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
+    let (disk, entries) = open(&path, 100);
+    assert_eq!((keys(&entries), entries[0].value.as_slice()), (vec![&b"kept"[..]], &b"2"[..]));
+    assert!(entries[0].at.abs_diff(now()) < 60);
+    disk.finish().await;
+}
+
+#[test]
+fn the_file_is_bounded_and_the_oldest_go_first() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = File::open(&folder.path().join("pins.redb"), 32).expect("a file");
+    for at in 0..200_u64 {
+        let entry = Entry { key: at.to_be_bytes().to_vec(), value: Vec::new(), at };
+        file.write(&[Change::Put(entry)]).expect("written");
+        assert!(file.entries().expect("entries").len() <= 32);
+    }
+    let entries = file.entries().expect("entries");
+    let ages: Vec<u64> = entries.iter().map(|entry| entry.at).collect();
+    assert!(ages.len() >= 30, "no more go than have to: {ages:?}");
+    assert_eq!(ages, (200 - ages.len() as u64..200).rev().collect::<Vec<_>>(), "the latest, and the latest first");
+}
+
+#[tokio::test]
+async fn a_corrupt_file_is_moved_aside_and_a_new_one_begun() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pins.redb");
+    let (disk, _) = open(&path, 1000);
+    for i in 0..1000_u32 {
+        disk.put(i.to_be_bytes().to_vec(), b"main/a".to_vec());
+    }
+    disk.finish().await;
+    let whole = fs::read(&path).expect("the file");
+    let mut scratched = whole.clone();
+    for byte in scratched.iter_mut().skip(4096) {
+        *byte ^= 0x55;
+    }
+    let broken: [&[u8]; 4] = [b"no file of ours", &whole[..100], &whole[..whole.len() / 2], &scratched];
+    for (number, broken) in broken.into_iter().enumerate() {
+        fs::write(&path, broken).expect("written");
+        let (disk, entries) = open(&path, 100);
+        assert_eq!(entries, [], "case {number}");
+        disk.put(b"new".to_vec(), b"1".to_vec());
+        disk.finish().await;
+        let (disk, entries) = open(&path, 100);
+        assert_eq!(keys(&entries), [b"new"], "case {number}");
+        disk.finish().await;
+        let aside = if number == 0 { "pins.corrupt".to_owned() } else { format!("pins.corrupt-{}", number + 1) };
+        assert_eq!(fs::read(folder.path().join(aside)).expect("what was moved aside").len(), broken.len());
+    }
+}
+
+#[tokio::test]
+async fn a_file_in_use_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pins.redb");
+    let (disk, _) = open(&path, 100);
+    let error = Disk::open(&path, 100, Metrics::new()).expect_err("no second store");
+    assert!(error.to_string().contains("another process"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1, "nothing is moved aside");
+    disk.finish().await;
+}

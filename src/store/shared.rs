@@ -1,0 +1,245 @@
+//! What replicas share through Redis.
+//!
+//! Reading waits for at most a deadline of some tens of milliseconds, and not at all while Redis is known not to answer.
+//! Writing is done behind the request, by one task, out of a bounded queue: when Redis is slower than the queue is deep, what
+//! does not fit is dropped and counted.
+
+mod breaker;
+mod link;
+mod writer;
+
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
+
+use crate::{
+    observe::metrics::{Metrics, StoreOutcome},
+    shutdown::Shutdown,
+};
+use link::Link;
+use writer::Change;
+
+/// The Redis that all replicas use.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub url: Url,
+    /// PEM file of the authorities that Redis's certificate is checked against. Default: the system's.
+    pub ca: Option<PathBuf>,
+    /// The longest time that a request waits for an answer of Redis. Default 30 ms.
+    pub deadline: Duration,
+    /// What the keys begin with. Default `jellypin`.
+    pub prefix: String,
+    /// How long an entry is kept after it was last written. Default 30 days.
+    pub ttl: Duration,
+}
+
+/// Where Redis is, and how it is signed in to. `Debug` shows no password.
+#[derive(Clone)]
+pub struct Url(redis::ConnectionInfo);
+
+/// Why Redis cannot be used at all; that it does not answer is no reason.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {}: {source}", path.display())]
+    Authorities { path: PathBuf, source: io::Error },
+    #[error("cannot use Redis as configured: {0}")]
+    Client(#[from] redis::RedisError),
+}
+
+/// What Redis says of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The value of the nth of the keys that were asked for, the first that has one.
+    Value {
+        nth: usize,
+        bytes: Vec<u8>,
+    },
+    Nothing,
+    /// Redis was not asked, or has not answered in time.
+    Unknown,
+}
+
+/// Changes that may wait for Redis. More are dropped.
+const QUEUE: usize = 8192;
+
+/// The longest time that [`Shared::finish`] takes.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// The entries in Redis. Used by all workers; its tasks run where it was started.
+pub struct Shared {
+    link: Arc<Link>,
+    changes: mpsc::Sender<Change>,
+    deadline: Duration,
+    metrics: Metrics,
+}
+
+impl Shared {
+    /// Begins to connect, and goes on trying until the shutdown. Does not wait for Redis.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used, whether Redis answers or not.
+    pub fn start(config: &Config, metrics: Metrics, shutdown: &Shutdown) -> Result<Shared, Error> {
+        let client = client(config)?;
+        let link = Arc::new(Link::new(metrics.clone()));
+        let (changes, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(link::keep(link.clone(), client, shutdown.clone()));
+        tokio::spawn(writer::write(link.clone(), queue, config.ttl, shutdown.clone()));
+        Ok(Shared { link, changes, deadline: config.deadline, metrics })
+    }
+
+    /// The value of the first of these keys that has one. Waits for the deadline at most.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn find(&self, keys: &[String]) -> Found {
+        let Some(mut connection) = self.link.connection() else {
+            return self.count_lookup("skipped", Found::Unknown);
+        };
+        let mut command = redis::cmd("MGET");
+        command.arg(keys);
+        match time::timeout(self.deadline, command.query_async::<Vec<Option<Vec<u8>>>>(&mut connection)).await {
+            Ok(Ok(values)) => {
+                self.link.answered();
+                let value = values.into_iter().enumerate().find_map(|(nth, bytes)| Some((nth, bytes?)));
+                match value {
+                    Some((nth, bytes)) => self.count_lookup("hit", Found::Value { nth, bytes }),
+                    None => self.count_lookup("miss", Found::Nothing),
+                }
+            }
+            Ok(Err(error)) => {
+                self.link.failed(&error);
+                self.count_lookup("failed", Found::Unknown)
+            }
+            Err(_) => {
+                self.link.failed(&"no answer within the deadline");
+                self.count_lookup("timed_out", Found::Unknown)
+            }
+        }
+    }
+
+    /// Writes an entry, some time soon.
+    pub fn put(&self, key: String, value: Vec<u8>) {
+        self.change(Change::Put { key, value });
+    }
+
+    /// Takes an entry out, some time soon.
+    pub fn remove(&self, key: String) {
+        self.change(Change::Remove { key });
+    }
+
+    /// Ends when the first attempt to connect has ended, whatever came of it.
+    pub async fn settled(&self) {
+        self.link.settled().await;
+    }
+
+    /// Waits a moment for the changes that are still queued.
+    pub async fn finish(&self) {
+        if self.link.connection().is_none() && self.changes.capacity() == QUEUE {
+            return;
+        }
+        let (done, is_done) = oneshot::channel();
+        let written = async {
+            if self.changes.send(Change::Mark(done)).await.is_ok() {
+                // An end without the word means that there is nobody left to write.
+                let _ = is_done.await;
+            }
+        };
+        if self.link.connection().is_none() || time::timeout(FINISH, written).await.is_err() {
+            tracing::warn!("Redis has not taken everything that it was to be told");
+        }
+    }
+
+    fn change(&self, change: Change) {
+        if self.changes.try_send(change).is_err() {
+            self.metrics.store_writes.get_or_create(&StoreOutcome { outcome: "dropped" }).inc();
+        }
+    }
+
+    fn count_lookup(&self, outcome: &'static str, found: Found) -> Found {
+        self.metrics.shared_lookups.get_or_create(&StoreOutcome { outcome }).inc();
+        found
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+impl Url {
+    /// Reads `redis://[user][:password@]host[:port][/database]`, `rediss://` of the same form for TLS, or `unix://path`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that repeat nothing of it: it may hold a password.
+    pub fn parse(text: &str) -> Result<Url, &'static str> {
+        const SCHEMES: [&str; 3] = ["redis://", "rediss://", "unix://"];
+        if !SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+            return Err("a URL of Redis begins with `redis://`, `rediss://` or `unix://`");
+        }
+        if text.contains('#') {
+            return Err("a fragment has no place in a URL of Redis; write a `#` of a password as `%23`");
+        }
+        let info =
+            text.into_connection_info().map_err(|_| "not a URL of Redis; write one such as \"redis://host:6379\"")?;
+        Ok(Url(info))
+    }
+
+    /// Whether a password stands in it.
+    pub fn has_password(&self) -> bool {
+        self.0.redis_settings().password().is_some()
+    }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self.0.addr(), ConnectionAddr::TcpTls { .. })
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({})", self.0.addr())
+    }
+}
+
+/// Whether Redis can be used as configured; nothing is connected.
+///
+/// # Errors
+/// As [`Shared::start`].
+pub fn check(config: &Config) -> Result<(), Error> {
+    client(config).map(drop)
+}
+
+fn client(config: &Config) -> Result<Client, Error> {
+    if !config.url.is_tls() {
+        return Ok(Client::open(config.url.0.clone())?);
+    }
+    // The Redis library takes the process's provider. A provider that somebody has set already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Authorities { path: path.clone(), source });
+    let root_cert = config.ca.as_ref().map(read).transpose()?;
+    Ok(Client::build_with_tls(config.url.0.clone(), TlsCertificates { client_tls: None, root_cert })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_shows_no_password_and_is_refused_without_being_repeated() {
+        let url = Url::parse("redis://me:hunter2@cache.example:7000/3").expect("a URL");
+        assert_eq!(
+            (format!("{url:?}"), url.has_password(), url.is_tls()),
+            ("Url(cache.example:7000)".into(), true, false)
+        );
+        assert!(Url::parse("rediss://cache.example").expect("a URL").is_tls());
+        assert!(!Url::parse("unix:///run/redis.sock").expect("a URL").has_password());
+        for text in ["hunter2", "http://hunter2", "redis://:hunter2", "redis://:hunter2@h:x", "redis://:hunter2#@h"] {
+            let problem = Url::parse(text).expect_err(text);
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The connection to Redis: there, or known not to be.
+//!
+//! The breaker is open while there is no connection to take. What opens it is failures in a row, of whoever asked; what closes
+//! it is an answer to this file's own attempt over a fresh connection, so that no request pays for finding out.
+
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+
+use super::breaker::{self, Breaker};
+use crate::{observe::metrics::Metrics, shutdown::Shutdown};
+
+/// The longest time for a connection, and for an answer that no request waits for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time between two questions whether Redis still answers.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) struct Link {
+    connection: ArcSwapOption<MultiplexedConnection>,
+    breaker: Breaker,
+    state: watch::Sender<State>,
+    /// The log has said that Redis does not answer.
+    is_told: AtomicBool,
+    metrics: Metrics,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No attempt has ended yet.
+    Unknown,
+    Up,
+    Down,
+}
+
+impl Link {
+    pub(super) fn new(metrics: Metrics) -> Link {
+        Link {
+            connection: ArcSwapOption::empty(),
+            breaker: Breaker::default(),
+            state: watch::Sender::new(State::Unknown),
+            is_told: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// The connection, while Redis answers.
+    pub(super) fn connection(&self) -> Option<MultiplexedConnection> {
+        self.connection.load().as_deref().cloned()
+    }
+
+    /// Waits for a connection; `None` when the proxy stops before there is one.
+    pub(super) async fn connected(&self, shutdown: &Shutdown) -> Option<MultiplexedConnection> {
+        let mut states = self.state.subscribe();
+        loop {
+            if let Some(connection) = self.connection() {
+                return Some(connection);
+            }
+            tokio::select! {
+                up = states.wait_for(|state| *state == State::Up) => drop(up.ok()?),
+                () = shutdown.stopping() => return None,
+            }
+        }
+    }
+
+    /// Ends when the first attempt to connect has ended.
+    pub(super) async fn settled(&self) {
+        // The sender is `self`'s own, so that the wait can only end by the state.
+        let _ = self.state.subscribe().wait_for(|state| *state != State::Unknown).await;
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(super) fn answered(&self) {
+        self.breaker.answered();
+    }
+
+    pub(super) fn failed(&self, reason: &dyn Display) {
+        if self.breaker.failed() {
+            self.open(reason);
+        }
+    }
+
+    /// Nobody asks Redis from here on.
+    fn open(&self, reason: &dyn Display) {
+        self.connection.store(None);
+        self.state.send_replace(State::Down);
+        self.metrics.redis_up.set(0);
+        if !self.is_told.swap(true, Ordering::AcqRel) {
+            tracing::warn!(reason = %reason, "Redis does not answer; the proxy goes on without it and tries again");
+        }
+    }
+
+    fn close(&self, connection: MultiplexedConnection) {
+        self.breaker.answered();
+        self.connection.store(Some(Arc::new(connection)));
+        self.metrics.redis_up.set(1);
+        self.state.send_replace(State::Up);
+        self.is_told.store(false, Ordering::Release);
+        tracing::info!("Redis answers");
+    }
+}
+
+/// Connects, watches the connection, and connects again when the breaker has opened, until the shutdown.
+pub(super) async fn keep(link: Arc<Link>, client: Client, shutdown: Shutdown) {
+    let mut attempts = 0;
+    loop {
+        let connected = tokio::select! {
+            connected = connect(&client) => connected,
+            () = shutdown.stopping() => return,
+        };
+        match connected {
+            Ok(connection) => {
+                link.close(connection);
+                let since = Instant::now();
+                tokio::select! {
+                    () = watch(&link) => {}
+                    () = shutdown.stopping() => return,
+                }
+                // One that answers here and fails its users, being too slow or not permitting it, is not tried all the time.
+                if since.elapsed() >= breaker::LONGEST_PAUSE {
+                    attempts = 0;
+                }
+            }
+            Err(error) => link.open(&error),
+        }
+        let mut chance = [0_u8];
+        // Without chance the replicas come back together; that is no reason not to come back.
+        let _ = getrandom::fill(&mut chance);
+        tokio::select! {
+            () = time::sleep(breaker::pause(attempts, chance[0])) => attempts += 1,
+            () = shutdown.stopping() => return,
+        }
+    }
+}
+
+async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    redis::cmd("PING").query_async::<()>(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Ends when the breaker has opened. Asks from time to time, so that it opens without any traffic too.
+async fn watch(link: &Link) {
+    let mut states = link.state.subscribe();
+    loop {
+        tokio::select! {
+            _ = states.wait_for(|state| *state != State::Up) => return,
+            () = time::sleep(ASK_AGAIN) => {}
+        }
+        while let Some(mut connection) = link.connection() {
+            match redis::cmd("PING").query_async::<()>(&mut connection).await {
+                Ok(()) => {
+                    link.answered();
+                    break;
+                }
+                Err(error) => link.failed(&error),
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What one replica has learnt of a client, another knows through Redis; and a replica alone knows it after its restart.
+
+mod disk;
+mod outage;
+mod redis_server;
+mod sharing;
+
+use std::time::Duration;
+
+use redis_server::RedisServer;
+use tokio::time::{Instant, sleep};
+
+use super::world::{Answer, Client, DEADLINE, Plan, Proxy, Settings, World};
+
+const KEYS: &str = "[\"a key of more than sixteen bytes\"]";
+
+/// How long a story waits between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Replicas that share this Redis, with a deadline that a busy machine does not miss.
+fn plan(pods: usize, redis: &RedisServer) -> Plan {
+    let plan = World::plan(pods).set("affinity.keys", KEYS).set("redis.url", &format!("{:?}", redis.url()));
+    plan.set("redis.deadline", "\"1s\"")
+}
+
+/// A second replica that has reached Redis.
+async fn replica(world: &World, change: impl FnOnce(&mut Settings)) -> Proxy {
+    let replica = world.replica(change).await;
+    until_up(&replica).await;
+    replica
+}
+
+/// Logs a user in; gives its token and its home.
+async fn log_in(world: &World, user: &str, device: &str) -> (String, String) {
+    let mut client = world.client().without_cookies().device(device);
+    let answer = client.log_in(user).await;
+    (client.token.expect("a token"), world.home(&answer).to_owned())
+}
+
+/// A request that tells of its client nothing but the token.
+async fn ask(mut client: Client, token: &str) -> Answer {
+    client.get(&format!("/Users/Me?ApiKey={token}")).await
+}
+
+/// Waits until a number is at least this.
+async fn until_at_least(what: &str, at_least: f64, number: impl AsyncFn() -> f64) {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let now = number().await;
+        if now >= at_least {
+            return;
+        }
+        assert!(Instant::now() < end, "{what}: {now}, and never {at_least}");
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn until_up(proxy: &Proxy) {
+    until_at_least("Redis is up", 1.0, async || proxy.metric("jellypin_redis_up", &[]).await).await;
+}
+
+/// Waits until the store has taken so many changes.
+async fn until_written(proxy: &Proxy, changes: usize) {
+    let written = async || proxy.metric("jellypin_store_writes_total", &[("outcome", "written")]).await;
+    until_at_least("changes written", changes as f64, written).await;
+}
+
+async fn lookups(proxy: &Proxy, outcome: &str) -> f64 {
+    proxy.metric("jellypin_shared_lookups_total", &[("outcome", outcome)]).await
+}
+
+/// Nothing of what a client sent stands in these bytes.
+#[track_caller]
+fn assert_no_secret(bytes: &[u8], secrets: &[&str]) {
+    for secret in secrets {
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret} stands in the store");
+    }
+}

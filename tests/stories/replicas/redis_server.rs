@@ -1,0 +1,112 @@
+//! A real `redis-server` of a story: it can be stopped in every way, and started again at the same address.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::stories::world::DEADLINE;
+
+/// A Redis that keeps nothing on disk; it is killed when it is dropped.
+pub(super) struct RedisServer {
+    child: Option<Child>,
+    port: u16,
+    tls: Option<PathBuf>,
+}
+
+impl RedisServer {
+    /// Starts a server at a free port of 127.0.0.1.
+    pub(super) fn start() -> RedisServer {
+        RedisServer::absent().started()
+    }
+
+    /// A server that is not running yet.
+    pub(super) fn absent() -> RedisServer {
+        RedisServer { child: None, port: free_port(), tls: None }
+    }
+
+    /// A server that speaks TLS only, with `cert.pem` and `key.pem` of this folder.
+    pub(super) fn with_tls(folder: &Path) -> RedisServer {
+        RedisServer { child: None, port: free_port(), tls: Some(folder.to_owned()) }.started()
+    }
+
+    fn started(mut self) -> RedisServer {
+        self.start_again();
+        self
+    }
+
+    /// Starts it at the address that it had.
+    pub(super) fn start_again(&mut self) {
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        match &self.tls {
+            None => drop(command.args(["--port", &port])),
+            Some(folder) => {
+                command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
+                command.arg("--tls-cert-file").arg(folder.join("cert.pem"));
+                command.arg("--tls-key-file").arg(folder.join("key.pem"));
+                command.arg("--tls-ca-cert-file").arg(folder.join("cert.pem"));
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.child = Some(command.spawn().expect("a redis-server starts"));
+        let end = Instant::now() + DEADLINE;
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < end, "Redis does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills it.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // One that has ended already cannot be killed.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Lets it hang: connections stay, and nothing is answered.
+    pub(super) fn hang(&self, on: bool) {
+        let child = self.child.as_ref().expect("it runs");
+        let command = format!("kill -{} {}", if on { "STOP" } else { "CONT" }, child.id());
+        assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success(), "{command}");
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("{}://127.0.0.1:{}", if self.tls.is_some() { "rediss" } else { "redis" }, self.port)
+    }
+
+    /// Loses every entry.
+    pub(super) fn flush(&self) {
+        redis::cmd("FLUSHALL").query::<()>(&mut self.connection()).expect("flushed");
+    }
+
+    /// Every key with its value and its remaining life in milliseconds.
+    pub(super) fn dump(&self) -> Vec<(String, String, i64)> {
+        let mut connection = self.connection();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).expect("keys");
+        let entry = |key: String| {
+            let value: Option<String> = redis::cmd("GET").arg(&key).query(&mut connection).expect("a value");
+            let life: i64 = redis::cmd("PTTL").arg(&key).query(&mut connection).expect("a time");
+            Some((key, value?, life))
+        };
+        keys.into_iter().filter_map(entry).collect()
+    }
+
+    fn connection(&self) -> redis::Connection {
+        redis::Client::open(self.url()).and_then(|client| client.get_connection()).expect("a connection")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}

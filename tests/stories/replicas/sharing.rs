@@ -1,0 +1,141 @@
+//! Two replicas and one Redis.
+
+use http::Method;
+
+use super::{KEYS, RedisServer, ask, assert_no_secret, log_in, lookups, plan, replica, until_up, until_written};
+use crate::stories::world::{World, body_of, until};
+
+const USERS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_one_replica_is_known_to_the_other_at_its_first_request() {
+    let redis = RedisServer::start();
+    let world = plan(5, &redis).start().await;
+    let mut other = replica(&world, |_| {}).await;
+    let mut secrets = vec!["Story".to_owned()];
+    let mut clients = Vec::new();
+    for i in 0..USERS {
+        let (user, device) = (format!("user{i}"), format!("device-number-{i}"));
+        clients.push(log_in(&world, &user, &device).await);
+        secrets.extend([user, device]);
+    }
+    until("every token and device is shared", || redis.dump().len() == 2 * USERS).await;
+    for (token, home) in &clients {
+        let first = ask(other.client().without_cookies(), token).await;
+        assert_eq!((first.status, world.saw(&first)), (200, vec![home.as_str()]), "no other pod was asked");
+        let second = ask(other.client().without_cookies(), token).await;
+        assert_eq!((second.status, world.saw(&second)), (200, vec![home.as_str()]));
+    }
+    assert_eq!(lookups(&other, "hit").await, USERS as f64, "Redis is asked once for each token");
+    assert_eq!(lookups(&world.proxy, "hit").await, 0.0);
+
+    secrets.extend(clients.into_iter().map(|(token, _)| token));
+    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+    for (key, value, life) in redis.dump() {
+        assert!(key.starts_with("jellypin:pin:") && key.len() == "jellypin:pin:".len() + 32, "{key}");
+        assert!(value.starts_with("main/") && value.len() == "main/a".len(), "{value}");
+        assert!(life > 29 * 86_400_000 && life <= 30 * 86_400_000, "{life}");
+        assert_no_secret(format!("{key} {value}").as_bytes(), &secrets);
+    }
+    other.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_the_other_replica_finds_the_home_by_asking_the_pods() {
+    let world = World::plan(3).set("affinity.keys", KEYS).start().await;
+    let mut other = world.replica(|_| {}).await;
+    for i in 0..USERS {
+        let (token, home) = log_in(&world, &format!("user{i}"), &format!("device {i}")).await;
+        let first = ask(other.client().without_cookies(), &token).await;
+        assert_eq!((first.status, world.saw(&first).contains(&home.as_str())), (200, true));
+    }
+    other.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_out_ends_what_is_shared() {
+    let redis = RedisServer::start();
+    let world = plan(3, &redis).start().await;
+    let mut client = world.client().without_cookies().device("sofa");
+    client.log_in("alice").await;
+    until("the token and the device are shared", || redis.dump().len() == 2).await;
+    let log_out = client.request(Method::POST, "/Sessions/Logout");
+    assert_eq!(client.send(log_out, body_of("")).await.expect("an answer").status, 204);
+    until("the token is shared no more", || redis.dump().len() == 1).await;
+    // Changes are written in their order: when these are, all before them are.
+    log_in(&world, "bob", "desk").await;
+    until("bob's token and device are shared", || redis.dump().len() >= 3).await;
+    until_written(&world.proxy, 5).await;
+    assert_eq!(redis.dump().len(), 3, "alice's token has not come back");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_tokens_are_asked_for_once_in_a_while_and_never_kept() {
+    let redis = RedisServer::start();
+    let world = plan(3, &redis).start().await;
+    for _ in 0..10 {
+        assert_eq!(ask(world.client().without_cookies(), "00000000000000000000000000000abc").await.status, 401);
+    }
+    // The memory lasts for seconds: one question, or two if the machine was slow.
+    assert!((1.0..=2.0).contains(&lookups(&world.proxy, "miss").await));
+    assert!(redis.dump().is_empty());
+    assert_eq!(world.proxy.metric("jellypin_store_writes_total", &[]).await, 0.0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_can_be_rotated_without_losing_what_is_shared() {
+    let redis = RedisServer::start();
+    let world = plan(5, &redis).set("affinity.keys", "[\"the old key, long enough\"]").start().await;
+    let ring = "[\"the new key, long enough\", \"the old key, long enough\"]";
+    let mut both = replica(&world, |settings| settings.set("affinity.keys", ring)).await;
+    let mut new = replica(&world, |settings| settings.set("affinity.keys", "[\"the new key, long enough\"]")).await;
+    let (token, home) = log_in(&world, "alice", "sofa").await;
+    until("the token and the device are shared", || redis.dump().len() == 2).await;
+    let answer = ask(both.client().without_cookies(), &token).await;
+    assert_eq!((answer.status, world.saw(&answer)), (200, vec![home.as_str()]), "found under the older key");
+    until("the token is written under the newer key", || redis.dump().len() == 3).await;
+    let answer = ask(new.client().without_cookies(), &token).await;
+    assert_eq!((answer.status, lookups(&new, "hit").await), (200, 1.0), "found under the newer key");
+    both.stop().await;
+    new.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_late_hears_of_everything() {
+    let mut redis = RedisServer::absent();
+    let world = plan(5, &redis).start().await;
+    assert_eq!(world.proxy.metric("jellypin_redis_up", &[]).await, 0.0);
+    let (token, home) = log_in(&world, "alice", "sofa").await;
+    assert!(lookups(&world.proxy, "skipped").await >= 1.0, "nobody waits for it");
+    redis.start_again();
+    until_up(&world.proxy).await;
+    until("the token and the device are shared", || redis.dump().len() == 2).await;
+    let mut other = replica(&world, |_| {}).await;
+    let answer = ask(other.client().without_cookies(), &token).await;
+    assert_eq!((answer.status, world.saw(&answer)), (200, vec![home.as_str()]));
+    other.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_can_be_spoken_to_over_tls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).expect("written");
+    std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).expect("written");
+    let redis = RedisServer::with_tls(folder.path());
+    let ca = format!("{:?}", folder.path().join("cert.pem").display().to_string());
+    let world = plan(2, &redis).set("redis.ca", &ca).start().await;
+    until_up(&world.proxy).await;
+    log_in(&world, "alice", "sofa").await;
+    until_written(&world.proxy, 2).await;
+    let mut stranger = world.replica(|settings| settings.remove("redis.ca")).await;
+    assert_eq!(stranger.metric("jellypin_redis_up", &[]).await, 0.0, "a certificate that nobody vouches for");
+    stranger.stop().await;
+    world.stop().await;
+}
