@@ -56,7 +56,7 @@ class Stack:
 
     def pods(self):
         """The services that are pods, by name."""
-        return {name: service for name, service in self.services.items() if name != "jellypin"}
+        return {name: service for name, service in self.services.items() if name not in ("jellypin", "redis")}
 
     def mounts(self, service):
         """Triples of source, target and mode."""
@@ -151,12 +151,14 @@ def check_ports(dockerfile, stack):
     admin = stack.config["admin"]["listen"].rsplit(":", 1)[1]
     open_to_all = [port for port in stack.services["jellypin"]["ports"] if port.endswith(f":{admin}")]
     assert all(port.startswith("127.0.0.1:") for port in open_to_all), "the operators' door is open to all"
-    host_ports = [port.rsplit(":", 1)[0].rsplit(":", 1)[-1] for service in stack.services.values() for port in service["ports"]]
+    host_ports = [port.rsplit(":", 1)[0].rsplit(":", 1)[-1] for service in stack.services.values() for port in service.get("ports", [])]
     assert len(host_ports) == len(set(host_ports)), f"a port of the host is published twice: {host_ports}"
 
 
 def check_pods(_, stack):
-    """jellypin's pods are the stack's other services, at the ports that those listen on"""
+    """jellypin's pods are the stack's other services, at the ports that those listen on, and its Redis is there"""
+    redis = stack.config["redis"]["url"].removeprefix("redis://").split(":")[0]
+    assert redis in stack.services, f"{redis} is no service"
     configured, pods = stack.ports_of_pods(), stack.pods()
     assert configured.keys() == pods.keys(), f"configured {set(configured)}, services {set(pods)}"
     for name, port in configured.items():
