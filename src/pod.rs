@@ -120,6 +120,7 @@ pub struct Pod {
     status: AtomicU64,
     changes: watch::Sender<Status>,
     info: ArcSwapOption<Info>,
+    may_be_old: AtomicBool,
     requests: AtomicUsize,
     sockets: AtomicUsize,
     born: Instant,
@@ -141,6 +142,7 @@ impl Pod {
             status: AtomicU64::new(Status::UNKNOWN.to_word()),
             changes: watch::Sender::new(Status::UNKNOWN),
             info: ArcSwapOption::empty(),
+            may_be_old: AtomicBool::new(true),
             requests: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
             born: Instant::now(),
@@ -188,7 +190,13 @@ impl Pod {
         self.info.load_full()
     }
 
+    /// Whether it is of the generation before 12.0, or may be: nothing is known of it yet.
+    pub fn may_be_old(&self) -> bool {
+        self.may_be_old.load(Ordering::Relaxed)
+    }
+
     pub fn set_info(&self, info: Info) {
+        self.may_be_old.store(info.version.starts_with("10."), Ordering::Relaxed);
         self.info.store(Some(Arc::new(info)));
     }
 

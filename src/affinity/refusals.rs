@@ -43,9 +43,14 @@ impl Refusals {
         self.any.store(true, Ordering::Release);
     }
 
+    /// Nothing was refused since the start.
+    pub fn is_empty(&self) -> bool {
+        !self.any.load(Ordering::Acquire)
+    }
+
     /// Whether the pod refused this token in its present life.
     pub fn is_refused(&self, token: &str, pod: &Pod) -> bool {
-        if !self.any.load(Ordering::Acquire) {
+        if self.is_empty() {
             return false;
         }
         self.until.get(&self.hash(token, pod)).is_some_and(|until| *until > Instant::now())

@@ -215,6 +215,10 @@ fn is_decoded(segment: &str, name: &str) -> bool {
 /// The ids that only a path carries: a live playlist's 32 hex digits in `/Videos/{id}/hls/{playlist}/{segment}`, and a live
 /// file's id in `/LiveTv/LiveStreamFiles/{id}/stream.{container}`.
 pub(super) fn ids_in_path(path: &str) -> (Option<&str>, Option<&str>) {
+    // Most paths are told by their first letter.
+    if !matches!(path.as_bytes().get(1), Some(b'V' | b'v' | b'A' | b'a' | b'L' | b'l' | b'/')) {
+        return (None, None);
+    }
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     let (Some(first), Some(second)) = (segments.next(), segments.next()) else { return (None, None) };
     if is(first, "LiveTv") && is(second, "LiveStreamFiles") {

@@ -68,8 +68,7 @@ impl PoolSite {
 
     /// Whether the pods take the carriers of old. A pool that is being upgraded takes them while one pod does.
     pub(super) fn legacy(&self) -> Legacy {
-        let takes = |pod: &Arc<Pod>| pod.info().is_none_or(|info| info.version.starts_with("10."));
-        if self.pool.pods().iter().any(takes) { Legacy::Accepted } else { Legacy::Ignored }
+        if self.pool.pods().iter().any(|pod| pod.may_be_old()) { Legacy::Accepted } else { Legacy::Ignored }
     }
 }
 
