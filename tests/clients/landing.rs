@@ -26,6 +26,9 @@ impl Landing {
     pub(crate) fn must_be_one_pod_a_token(&self) {
         assert!(!self.tokens.is_empty(), "no request bore a token: nothing was looked at");
         for pods in self.tokens.values() {
+            for (pod, requests) in pods {
+                println!("{} requests with one token, all of them at {pod}", requests.len());
+            }
             assert!(pods.len() == 1, "one token reached several pods: {pods:#?}");
         }
     }
