@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, header};
+use memchr::{memchr, memchr3};
 
 use super::query::url_decoded;
 
@@ -63,25 +64,28 @@ impl<'a> Authorization<'a> {
 /// Walks over `key=value` fields: each `"` toggles quoting, a comma outside quotes ends a field, and every `=` outside quotes
 /// begins a value, so that an unquoted value with `=` in it is lost. Later fields of the same key win.
 fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) {
-    let mut key = "";
-    let mut start = 0;
-    let mut quoted = false;
-    for (i, byte) in fields.bytes().enumerate() {
-        match byte {
+    let bytes = fields.as_bytes();
+    let (mut key, mut start, mut at, mut quoted) = ("", 0, 0, false);
+    loop {
+        let rest = &bytes[at..];
+        let next = if quoted { memchr(b'"', rest) } else { memchr3(b'"', b',', b'=', rest) };
+        let Some(next) = next else { break };
+        at += next;
+        match bytes[at] {
             b'"' => quoted = !quoted,
-            b',' if !quoted => {
-                if start < i {
-                    found(key, &fields[start..i]);
+            b',' => {
+                if start < at {
+                    found(key, &fields[start..at]);
                     key = "";
                 }
-                start = i + 1;
+                start = at + 1;
             }
-            b'=' if !quoted => {
-                key = fields[start..i].trim();
-                start = i + 1;
+            _ => {
+                key = fields[start..at].trim();
+                start = at + 1;
             }
-            _ => {}
         }
+        at += 1;
     }
     if start < fields.len() {
         found(key, &fields[start..]);

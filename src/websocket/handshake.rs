@@ -17,6 +17,9 @@ pub enum Asked {
 /// Reads what a request asks for. An `Upgrade` to anything else is ignored, as the standard allows.
 pub fn asked<B>(request: &Request<B>) -> Asked {
     let headers = request.headers();
+    if !headers.contains_key(header::UPGRADE) {
+        return Asked::Answer;
+    }
     let is_upgrade =
         has_token(headers, header::CONNECTION, "upgrade") && has_token(headers, header::UPGRADE, "websocket");
     if !is_upgrade || request.version() != Version::HTTP_11 {
