@@ -98,6 +98,7 @@ impl Admin {
     fn measure(&self) {
         let metrics = &self.metrics;
         metrics.pins.set(self.site.pins.len() as i64);
+        metrics.sessions.set(self.site.sessions.len() as i64);
         metrics.pod_state.clear();
         metrics.pod_epoch.clear();
         metrics.pod_requests.clear();

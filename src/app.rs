@@ -13,9 +13,12 @@ use tokio::{net::TcpListener, sync::Semaphore, time};
 use crate::{
     admin::{self, Admin},
     affinity::{self, budget::Budget, cookie::CookieConfig, pace::Pace, pins::Pins, refusals::Refusals},
-    connection, discovery, forward, health, listen,
+    carryover::{self, Sessions, mints::Mints},
+    connection, discovery, forward, health,
+    identity::Legacy,
+    listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{HELD, PoolSite, Site},
+    proxy::{HELD, PoolSite, Proxy, Site},
     route::{self, Router},
     shutdown::Shutdown,
     store::{self, disk::Entry},
@@ -34,6 +37,9 @@ pub struct Config {
     pub forward: forward::Config,
     pub websocket: websocket::Config,
     pub affinity: affinity::Config,
+    pub carryover: carryover::Config,
+    /// Whether the pods take the carriers of old. Default `None`: their version tells.
+    pub legacy: Option<Legacy>,
     pub observe: observe::Config,
     pub admin: admin::Config,
     /// Directory for what must survive a restart. Default none.
@@ -110,6 +116,12 @@ pub async fn start(config: Config) -> Result<App, Error> {
     site.pins.restore(&site.pins.keeping().of_entries(&kept));
     site.pins.keeping().settled().await;
 
+    // Then what is done for pods besides requests.
+    let steward = Proxy::new(site.clone(), access.worker(), metrics.clone(), shutdown.clone());
+    for pool in &site.pools {
+        tokio::spawn(steward.clone().attend(pool.pool.clone()));
+    }
+
     // Then the doors.
     let addresses = bound.iter().map(|bound| bound.address).collect();
     let admin = door.as_ref().and_then(|door| door.local_addr().ok());
@@ -145,17 +157,23 @@ async fn site(
     let mut pools = Vec::new();
     for pool in &config.pools {
         let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
-        pools.push(PoolSite::new(discovery::pool(pool).await, cookie, keys));
+        pools.push(PoolSite::new(discovery::pool(pool).await, cookie, keys, config.legacy));
     }
     let names: Vec<Arc<str>> = pools.iter().map(|site| site.pool.name.clone()).collect();
-    let (keeping, kept) =
-        state::keeping(config, keys, pools.iter().map(|site| site.pool.clone()).collect(), metrics, shutdown)?;
+    let members: Vec<_> = pools.iter().map(|site| site.pool.clone()).collect();
+    let shared = state::shared(config, metrics, shutdown)?;
+    let (keeping, kept) = state::keeping(config, keys, shared.clone(), members.clone(), metrics);
     let seeds = state::hash_secrets(keys);
     let seed = seeds.first().copied().unwrap_or_default();
+    let vault = state::vault(config, keys, shared, metrics);
     let site = Site {
         router: Router::new(&config.route, &names),
         pools,
         pins: Pins::new(config.affinity.max_pins, seed).kept(keeping, seeds.get(1..).unwrap_or_default()),
+        sessions: Sessions::new(config.affinity.max_pins, seed, members, vault),
+        mints: Mints::default(),
+        carryover: config.carryover.clone(),
+        orders: Default::default(),
         refusals: Refusals::new(seed),
         budget: Budget::default(),
         pace: Pace::new(seed),
@@ -241,5 +259,6 @@ impl App {
         });
         let _ = joined.await;
         self.site.pins.keeping().finish().await;
+        self.site.sessions.vault().finish().await;
     }
 }

@@ -6,6 +6,7 @@ pub mod authorization;
 pub mod endpoint;
 pub mod lesson;
 mod query;
+pub mod translation;
 pub mod verdict;
 
 use std::borrow::Cow;
@@ -58,8 +59,7 @@ pub fn identify<'a>(uri: &'a Uri, path: &'a str, headers: &'a HeaderMap, legacy:
     let authorization = Authorization::of(headers, legacy);
     let query = Query::parse(uri.query().unwrap_or_default());
     let (playlist, live_file) = endpoint::ids_in_path(path);
-    let header =
-        |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty());
+    let header = |name: HeaderName| authorization::text(headers.get(name)?).filter(|value| !value.is_empty());
     let old = || header(EMBY_TOKEN).or_else(|| header(MEDIABROWSER_TOKEN)).map(Cow::Borrowed);
     let token = match legacy {
         Legacy::Accepted => authorization.token.or_else(old).or(query.api_key).or(query.legacy_api_key.clone()),

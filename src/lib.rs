@@ -10,6 +10,7 @@ pub mod store;
 pub mod tls;
 
 pub mod affinity;
+pub mod carryover;
 pub mod discovery;
 pub mod health;
 pub mod identity;

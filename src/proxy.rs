@@ -4,15 +4,19 @@
 //! only room that knows affinity and pods at once.
 
 mod body;
+mod call;
+mod carry;
 mod decide;
 mod exchange;
+mod introduce;
 mod learning;
-mod log_out;
 mod offer;
 mod recall;
 mod reply;
+mod revoke;
 mod site;
 mod socket;
+mod steward;
 mod tally;
 
 use std::{net::IpAddr, sync::Arc};
@@ -23,12 +27,14 @@ use hyper::body::Incoming;
 pub use body::Body;
 pub use reply::Aborted;
 pub use site::{HELD, PoolSite, Site};
+pub use steward::Lack;
 
 use crate::{
     affinity::cookie,
+    carryover::{Session, Token},
     forward::{Forward, head, head::Client, outbound::Source},
     health,
-    identity::{self, endpoint::Endpoint},
+    identity::{self, endpoint::Endpoint, translation},
     observe::{access, metrics::Metrics},
     pod::Pod,
     shutdown::Shutdown,
@@ -60,6 +66,25 @@ struct Asking<'a> {
     endpoint: Endpoint,
     is_upgrade: bool,
     keys: Keys<'a>,
+    client_session: ClientSession,
+}
+
+/// The session that a request's token stands for.
+enum ClientSession {
+    /// None is known.
+    Unknown,
+    Known(Arc<Session>),
+    /// It was ended: no pod may take its token any more, whatever it remembers.
+    Ended,
+}
+
+impl Asking<'_> {
+    fn session(&self) -> Option<&Arc<Session>> {
+        match &self.client_session {
+            ClientSession::Known(session) => Some(session),
+            ClientSession::Unknown | ClientSession::Ended => None,
+        }
+    }
 }
 
 impl Proxy {
@@ -114,8 +139,18 @@ impl Proxy {
         let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
         let keys = Keys { identity, cookie, has_cookie, address: origin };
         let endpoint = Endpoint::of(&head.method, path);
-        let asking = Asking { pool, head: &head, path, client, origin, endpoint, is_upgrade: opening.is_some(), keys };
-        self.recall(&asking).await;
+        let mut asking = Asking {
+            pool,
+            head: &head,
+            path,
+            client,
+            origin,
+            endpoint,
+            is_upgrade: opening.is_some(),
+            keys,
+            client_session: ClientSession::Unknown,
+        };
+        self.recall(&mut asking).await;
 
         // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
         if let Some(opening) = opening {
@@ -130,10 +165,13 @@ impl Proxy {
         let ((mut answer, body), decision) = (offered.answer.into_parts(), offered.decision);
 
         // 7. Learn, or forget.
-        if asking.endpoint == Endpoint::LogOut && answer.status.is_success() {
-            Box::pin(self.log_out_everywhere(&asking, &source, &decision, &mut exchange)).await;
+        if let Some(ended) = revoke::ended_by(&asking, answer.status) {
+            let told =
+                Box::pin(self.end_everywhere(&asking, ended, answer.status, &source, &decision, &mut exchange)).await;
+            answer.status = told.unwrap_or(answer.status);
         }
-        self.learn(&asking, &decision, offered.verdict, answer.status);
+        self.learn(&asking, &decision, offered.verdict, offered.token.as_ref(), answer.status);
+        self.note(&asking, &source, answer.status);
         let learning = self.listen(&asking, &decision, &answer);
 
         // 8. Bind.
@@ -146,8 +184,13 @@ impl Proxy {
         Ok(exchange.answer(answer, body, learning))
     }
 
-    /// 4. The request as the pod gets it.
-    fn outbound(&self, asking: &Asking<'_>, source: &Source) -> Request<crate::forward::outbound::Outbound> {
+    /// 4. The request as the pod gets it, with the token that the pod knows.
+    fn outbound(
+        &self,
+        asking: &Asking<'_>,
+        source: &Source,
+        token: Option<&Token>,
+    ) -> Request<crate::forward::outbound::Outbound> {
         let mut body = source.attempt();
         let waits = asking
             .head
@@ -161,6 +204,7 @@ impl Proxy {
         *request.headers_mut() = asking.head.headers.clone();
         head::to_pod(request.headers_mut(), asking.client);
         cookie::take_out(request.headers_mut(), &self.site.cookie.name);
+        translate(&mut request, asking, token);
         if let Some(ask) = ask {
             let ask = parking_lot::Mutex::new(Some(ask));
             hyper::ext::on_informational(&mut request, move |answer| {
@@ -182,6 +226,25 @@ impl Proxy {
         }
     }
 }
+
+/// Puts the token that the pod knows in the place of the client's, and none in the place of one that was ended.
+fn translate<B>(request: &mut Request<B>, asking: &Asking<'_>, token: Option<&Token>) {
+    let Some(own) = asking.keys.identity.token.as_deref().or(asking.keys.identity.hint.as_deref()) else { return };
+    let mut uri = request.uri().clone();
+    match (&asking.client_session, token) {
+        (ClientSession::Ended, _) => {
+            translation::translate(&mut uri, request.headers_mut(), |token| token == own, NO_TOKEN);
+        }
+        (ClientSession::Known(session), Some(token)) if token.as_str() != own => {
+            translation::translate(&mut uri, request.headers_mut(), |other| session.has(other), token.as_str());
+        }
+        _ => return,
+    }
+    *request.uri_mut() = uri;
+}
+
+/// A token that no pod ever mints.
+const NO_TOKEN: &str = "00000000000000000000000000000000";
 
 /// 8. `Set-Cookie` when the binding changed, and never on an answer that a cache may show to others.
 fn bind(headers: &mut HeaderMap, cookies: &cookie::Cookies, asking: &Asking<'_>, decision: &Decision) {

@@ -3,6 +3,7 @@
 mod stories {
     mod affinity;
     mod bodies;
+    mod carry_over;
     mod discovery;
     mod fail_over;
     mod headers;

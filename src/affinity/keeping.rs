@@ -46,7 +46,7 @@ enum Place {
 
 #[derive(Debug)]
 struct Replicas {
-    shared: Shared,
+    shared: Arc<Shared>,
     prefix: String,
     /// Newest first: written under the first, read under all.
     ring: Vec<Hmac<Sha256>>,
@@ -85,7 +85,7 @@ impl Keeping {
     }
 
     /// Shared by all replicas whose ring of keys has one in common, newest first, under the same prefix.
-    pub fn with_replicas(shared: Shared, prefix: &str, keys: &[Secret], pools: Vec<Arc<Pool>>) -> Keeping {
+    pub fn with_replicas(shared: Arc<Shared>, prefix: &str, keys: &[Secret], pools: Vec<Arc<Pool>>) -> Keeping {
         // HMAC takes keys of any length.
         let ring = keys.iter().filter_map(|key| Hmac::new_from_slice(key.bytes()).ok()).collect();
         let prefix = prefix.to_owned();
@@ -275,7 +275,7 @@ mod tests {
             };
             let _inside = runtime.enter();
             let shared = Shared::start(&config, Metrics::new(), &crate::shutdown::Shutdown::new()).expect("a link");
-            (shared, runtime)
+            (Arc::new(shared), runtime)
         };
         let replicas =
             Replicas { shared: link, prefix: "p".into(), ring: ring(&["new", "old"]), unknown: Unknown::default() };

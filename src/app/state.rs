@@ -14,6 +14,7 @@ use sha2::Sha256;
 use super::{Config, Error};
 use crate::{
     affinity::{Secret, keeping::Keeping},
+    carryover::vault::Vault,
     observe::metrics::Metrics,
     pod::Pool,
     shutdown::Shutdown,
@@ -28,6 +29,9 @@ const KEY_FILE: &str = "cookie.key";
 
 /// The file of the pins, where no Redis has them.
 const PINS_FILE: &str = "pins.redb";
+
+/// The file of the sessions, where no Redis has them.
+const SESSIONS_FILE: &str = "sessions.redb";
 
 /// The ring of keys: the configured one, else the one kept in the state directory, else one for this run.
 pub(super) fn cookie_keys(config: &Config) -> Result<Vec<Secret>, Error> {
@@ -60,31 +64,62 @@ pub(super) fn hash_secrets(keys: &[Secret]) -> Vec<(u64, u64)> {
     keys.iter().filter_map(seed).collect()
 }
 
+/// The Redis that all replicas share, if there is one.
+pub(super) fn shared(config: &Config, metrics: &Metrics, shutdown: &Shutdown) -> Result<Option<Arc<Shared>>, Error> {
+    let Some(redis) = &config.redis else { return Ok(None) };
+    if config.affinity.keys.is_empty() {
+        tracing::warn!("no [affinity] keys beside [redis]: replicas need the same keys to find each other's pins");
+    }
+    Ok(Some(Arc::new(Shared::start(redis, metrics.clone(), shutdown)?)))
+}
+
 /// Where pins are kept beyond this process, and what is there of an earlier one: in Redis, else in the state directory, else
 /// nowhere.
 pub(super) fn keeping(
     config: &Config,
     keys: &[Secret],
+    shared: Option<Arc<Shared>>,
     pools: Vec<Arc<Pool>>,
     metrics: &Metrics,
-    shutdown: &Shutdown,
-) -> Result<(Keeping, Vec<Entry>), Error> {
-    if let Some(redis) = &config.redis {
-        if config.affinity.keys.is_empty() {
-            tracing::warn!("no [affinity] keys beside [redis]: replicas need the same keys to find each other's pins");
-        }
-        let shared = Shared::start(redis, metrics.clone(), shutdown)?;
-        return Ok((Keeping::with_replicas(shared, &redis.prefix, keys, pools), Vec::new()));
+) -> (Keeping, Vec<Entry>) {
+    if let (Some(redis), Some(shared)) = (&config.redis, shared) {
+        return (Keeping::with_replicas(shared, &redis.prefix, keys, pools), Vec::new());
     }
-    let Some(folder) = &config.state else { return Ok((Keeping::in_memory(), Vec::new())) };
-    let path = folder.join(PINS_FILE);
-    match Disk::open(&path, config.affinity.max_pins, metrics.clone()) {
-        Ok((disk, entries)) => Ok((Keeping::on_disk(disk, pools), entries)),
-        Err(error) => {
-            tracing::error!(path = %path.display(), %error, "pins cannot be kept on disk; a restart will forget them");
-            Ok((Keeping::in_memory(), Vec::new()))
+    match disk(config, PINS_FILE, metrics) {
+        Some((disk, entries)) => (Keeping::on_disk(disk, pools), entries),
+        None => (Keeping::in_memory(), Vec::new()),
+    }
+}
+
+/// Where sessions are kept, if they are carried over at all: likewise.
+pub(super) fn vault(config: &Config, keys: &[Secret], shared: Option<Arc<Shared>>, metrics: &Metrics) -> Vault {
+    if config.carryover.api_key.is_none() {
+        return Vault::in_memory();
+    }
+    let keys = keys.iter().map(Secret::bytes);
+    if let (Some(redis), Some(shared)) = (&config.redis, shared) {
+        return Vault::in_redis(shared, &redis.prefix, keys);
+    }
+    match disk(config, SESSIONS_FILE, metrics) {
+        Some((disk, entries)) => Vault::on_disk(disk, entries, keys),
+        None => {
+            tracing::warn!(
+                "no [redis] and no [state] path: a restart of the proxy forgets the sessions that were carried over, and logs their users out"
+            );
+            Vault::in_memory()
         }
     }
+}
+
+/// A file of the state directory and what it holds.
+fn disk(config: &Config, file: &str, metrics: &Metrics) -> Option<(Disk, Vec<Entry>)> {
+    let path = config.state.as_ref()?.join(file);
+    let opened = Disk::open(&path, config.affinity.max_pins, metrics.clone());
+    opened
+        .inspect_err(|error| {
+            tracing::error!(path = %path.display(), %error, "nothing can be kept on disk; a restart will forget it");
+        })
+        .ok()
 }
 
 fn kept_key(path: &Path) -> io::Result<Secret> {

@@ -15,7 +15,11 @@ struct OldKey;
 
 impl Environment for OldKey {
     fn get(&self, name: &str) -> Option<String> {
-        (name == "JELLYPIN_OLD_KEY").then(|| "an old key that is long enough".to_owned())
+        match name {
+            "JELLYPIN_OLD_KEY" => Some("an old key that is long enough".to_owned()),
+            "JELLYPIN_API_KEY" => Some("0123456789abcdef0123456789abcdef".to_owned()),
+            _ => None,
+        }
     }
 }
 

@@ -15,7 +15,10 @@ use super::{
     names::{BasePath, CookieDomain, CookieName, CookiePath, DnsName, KeyPrefix, Name, RouteHost, RoutePath},
     pod_url::PodUrl,
     secret::SecretSource,
-    units::{Deadline, Directives, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time, kibibytes, millis, seconds},
+    units::{
+        Deadline, Directives, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time, kibibytes, millis,
+        seconds,
+    },
     value::{FromText, OneOrMany, Table, Whole, Written},
 };
 use crate::{
@@ -37,6 +40,7 @@ pub(super) struct File {
     pub(super) limits: Table<Limits>,
     pub(super) health: Table<Health>,
     pub(super) affinity: Table<Affinity>,
+    pub(super) jellyfin: Table<Jellyfin>,
     pub(super) websocket: Table<WebSocket>,
     pub(super) log: Table<Log>,
 }
@@ -264,6 +268,13 @@ impl Default for Health {
 pub(super) struct Affinity {
     pub(super) keys: Vec<SecretSource>,
     pub(super) cookie: Table<Cookie>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Jellyfin {
+    pub(super) api_key: Option<SecretSource>,
+    pub(super) legacy_authorization: Written<LegacyCarriers>,
 }
 
 #[derive(Deserialize)]

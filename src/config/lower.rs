@@ -11,7 +11,7 @@ use super::{
     units::SocketIdle,
     value::{OneOrMany, Table, Written},
 };
-use crate::{admin, affinity, app, connection, forward, health, listen, observe, route, tls, websocket};
+use crate::{admin, affinity, app, carryover, connection, forward, health, listen, observe, route, tls, websocket};
 
 mod cookie;
 mod pools;
@@ -56,6 +56,10 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             https: addresses(listen.https),
             workers: listen.workers.0 as usize,
             max_connections: listen.max_connections.0 as usize,
+        },
+        legacy: file.jellyfin.inner.legacy_authorization.0.0,
+        carryover: carryover::Config {
+            api_key: file.jellyfin.inner.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
         },
         redis: file.redis.map(|redis| shared::lower(redis.inner, folder, environment)).transpose()?,
         affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,

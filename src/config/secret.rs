@@ -9,7 +9,7 @@ use serde::{
 use toml::Spanned;
 
 use super::{Environment, error::Fault};
-use crate::{affinity::Secret, store::shared::Url};
+use crate::{affinity::Secret, carryover::Token, store::shared::Url};
 
 /// Shorter secrets can be guessed.
 const SHORTEST: usize = 16;
@@ -50,6 +50,19 @@ impl SecretSource {
             );
         }
         Ok(url)
+    }
+
+    /// Reads an API key of Jellyfin.
+    pub(super) fn fetch_api_key(self, folder: &Path, environment: &dyn Environment) -> Result<Token, Fault> {
+        let bytes = self.read(folder, environment)?;
+        if self.is_inline() {
+            tracing::warn!("the API key stands in the configuration file itself; a `file` or an `env` hides it");
+        }
+        let text = std::str::from_utf8(without_newline(&bytes)).unwrap_or_default();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(self.fault("not an API key; Jellyfin's are made of 32 letters and digits"));
+        }
+        Ok(Token::new(text))
     }
 
     fn read(&self, folder: &Path, environment: &dyn Environment) -> Result<Vec<u8>, Fault> {

@@ -18,6 +18,7 @@ use crate::{
         cookie::{SameSite, Secure},
         keeping::RENEWAL,
     },
+    identity::Legacy,
     observe::Format,
     websocket::CloseStyle,
 };
@@ -209,6 +210,19 @@ impl FromText for Directives {
             Ok(_) => Ok(Directives(text.to_owned())),
             Err(_) => not_directives("write `info`, or `jellypin::health=debug,info`".to_owned()),
         }
+    }
+}
+
+/// Whether the pods take the carriers of old; `None` where their version is to tell.
+#[derive(Default)]
+pub(super) struct LegacyCarriers(pub(super) Option<Legacy>);
+
+impl FromText for LegacyCarriers {
+    const EXPECTED: &'static str = "`auto`, `on` or `off`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let choices = [("auto", None), ("on", Some(Legacy::Accepted)), ("off", Some(Legacy::Ignored))];
+        choice(text, &choices).map(LegacyCarriers)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Source(Option<Arc<Mutex<Held>>>);
 #[derive(Debug)]
 pub struct Outbound {
     held: Option<Arc<Mutex<Held>>>,
+    /// A body of the proxy's own, until it is sent.
+    own: Option<Bytes>,
     number: u32,
     /// The next kept piece to send.
     next: usize,
@@ -116,6 +118,21 @@ impl Source {
         self.0.as_ref().is_some_and(|held| held.lock().is_broken)
     }
 
+    /// The whole body, if it has come to its end and was short enough to be kept.
+    pub fn kept(&self) -> Option<Bytes> {
+        let Some(held) = &self.0 else { return Some(Bytes::new()) };
+        let held = held.lock();
+        if held.is_gone || held.is_broken || held.ended.is_none() {
+            return None;
+        }
+        let data = held.pieces.iter().filter_map(|piece| if let Piece::Data(data) = piece { Some(data) } else { None });
+        let data: Vec<&Bytes> = data.collect();
+        match data[..] {
+            [one] => Some(one.clone()),
+            _ => Some(data.into_iter().flatten().copied().collect()),
+        }
+    }
+
     /// A new attempt, from the first byte.
     pub fn attempt(&self) -> Outbound {
         let number = self.0.as_ref().map_or(0, |held| {
@@ -123,11 +140,16 @@ impl Source {
             held.attempts += 1;
             held.attempts
         });
-        Outbound { held: self.0.clone(), number, next: 0, gate: None }
+        Outbound { held: self.0.clone(), own: None, number, next: 0, gate: None }
     }
 }
 
 impl Outbound {
+    /// A body of the proxy's own.
+    pub fn own(body: Bytes) -> Outbound {
+        Outbound { held: None, own: Some(body).filter(|body| !body.is_empty()), number: 0, next: 0, gate: None }
+    }
+
     pub fn progress(&self) -> Progress {
         Progress(self.held.clone())
     }
@@ -170,7 +192,7 @@ impl Body for Outbound {
             self.hold_back(false);
         }
         let this = &mut *self;
-        let Some(held) = &this.held else { return Poll::Ready(None) };
+        let Some(held) = &this.held else { return Poll::Ready(this.own.take().map(|body| Ok(Frame::data(body)))) };
         let mut held = held.lock();
         if held.attempts != this.number {
             // Its pod has answered already, and ends the connection when it likes.
@@ -180,11 +202,12 @@ impl Body for Outbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_none()
+        self.held.is_none() && self.own.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.held.as_ref().map_or_else(|| SizeHint::with_exact(0), |held| held.lock().size)
+        let own = || self.own.as_ref().map_or(0, Bytes::len) as u64;
+        self.held.as_ref().map_or_else(|| SizeHint::with_exact(own()), |held| held.lock().size)
     }
 }
 

@@ -4,8 +4,9 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use memchr::{memchr, memchr3};
+use percent_encoding::NON_ALPHANUMERIC;
 
 use super::query::url_decoded;
 
@@ -34,20 +35,7 @@ pub struct Authorization<'a> {
 impl<'a> Authorization<'a> {
     /// Reads the first `Authorization` line; where it is absent or empty, and the pods take it, `X-Emby-Authorization`.
     pub fn of(headers: &'a HeaderMap, legacy: Legacy) -> Authorization<'a> {
-        let line =
-            |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).filter(|line| !line.is_empty());
-        let own: Option<&str> = line(header::AUTHORIZATION);
-        let old = || legacy.accepted().then(|| line(HeaderName::from_static("x-emby-authorization"))).flatten();
-        own.or_else(old).map(|line| Authorization::parse(line, legacy)).unwrap_or_default()
-    }
-
-    fn parse(line: &'a str, legacy: Legacy) -> Authorization<'a> {
-        let Some((scheme, fields)) = line.split_once(' ') else { return Authorization::default() };
-        let known =
-            scheme.eq_ignore_ascii_case("MediaBrowser") || (legacy.accepted() && scheme.eq_ignore_ascii_case("Emby"));
-        if !known {
-            return Authorization::default();
-        }
+        let Some(fields) = fields(headers, legacy) else { return Authorization::default() };
         let mut authorization = Authorization::default();
         for_each_field(fields, |key, raw| match key {
             "Token" => authorization.token = Some(value(raw)),
@@ -61,9 +49,82 @@ impl<'a> Authorization<'a> {
     }
 }
 
+/// What a client says of itself: the four fields that the server demands of a log-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub client: String,
+    /// The device's name.
+    pub name: String,
+    pub id: String,
+    pub version: String,
+}
+
+impl Device {
+    /// Reads the header; `None` where one of the four is missing.
+    pub fn of(headers: &HeaderMap, legacy: Legacy) -> Option<Device> {
+        let (mut client, mut name, mut id, mut version) = Default::default();
+        for_each_field(fields(headers, legacy)?, |key, raw| match key {
+            "Client" => client = value(raw).into_owned(),
+            "Device" => name = value(raw).into_owned(),
+            "DeviceId" => id = value(raw).into_owned(),
+            "Version" => version = value(raw).into_owned(),
+            _ => {}
+        });
+        let device = Device { client, name, id, version };
+        device.is_whole().then_some(device)
+    }
+
+    /// Whether all four are there.
+    pub fn is_whole(&self) -> bool {
+        [&self.client, &self.name, &self.id, &self.version].iter().all(|field| !field.is_empty())
+    }
+
+    /// The header by which the server reads the same four, and this token.
+    pub fn header(&self, token: Option<&str>) -> HeaderValue {
+        let encoded = |text: &str| percent_encoding::utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let mut line = format!(
+            "MediaBrowser Client=\"{}\", Device=\"{}\", DeviceId=\"{}\", Version=\"{}\"",
+            encoded(&self.client),
+            encoded(&self.name),
+            encoded(&self.id),
+            encoded(&self.version)
+        );
+        if let Some(token) = token {
+            line.push_str(&format!(", Token=\"{}\"", encoded(token)));
+        }
+        // What is encoded is plain ASCII.
+        HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+}
+
+/// The header by which nothing but a token is told.
+pub fn token_only(token: &str) -> HeaderValue {
+    let line = format!("MediaBrowser Token=\"{}\"", percent_encoding::utf8_percent_encode(token, NON_ALPHANUMERIC));
+    // What is encoded is plain ASCII.
+    let mut value = HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+/// A header's value as text: pods read UTF-8, which some clients send as it is.
+pub(super) fn text(value: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()).ok()
+}
+
+/// The fields of the first `Authorization` line; where it is absent or empty, and the pods take it, of
+/// `X-Emby-Authorization`.
+fn fields(headers: &HeaderMap, legacy: Legacy) -> Option<&str> {
+    let line = |name: HeaderName| text(headers.get(name)?).filter(|line| !line.is_empty());
+    let old = || legacy.accepted().then(|| line(HeaderName::from_static("x-emby-authorization"))).flatten();
+    let (scheme, fields) = line(header::AUTHORIZATION).or_else(old)?.split_once(' ')?;
+    let known =
+        scheme.eq_ignore_ascii_case("MediaBrowser") || (legacy.accepted() && scheme.eq_ignore_ascii_case("Emby"));
+    known.then_some(fields)
+}
+
 /// Walks over `key=value` fields: each `"` toggles quoting, a comma outside quotes ends a field, and every `=` outside quotes
 /// begins a value, so that an unquoted value with `=` in it is lost. Later fields of the same key win.
-fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) {
+pub(super) fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) {
     let bytes = fields.as_bytes();
     let (mut key, mut start, mut at, mut quoted) = ("", 0, 0, false);
     loop {
@@ -93,6 +154,6 @@ fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) 
 }
 
 /// A value loses its quotes, not the blanks around them.
-fn value(raw: &str) -> Cow<'_, str> {
+pub(super) fn value(raw: &str) -> Cow<'_, str> {
     url_decoded(raw.trim_matches('"'))
 }

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use super::query;
+
 /// What an endpoint asks of its caller, as far as the proxy has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -182,6 +184,78 @@ pub(super) fn opens_playback(path: &str) -> bool {
         (Some(first), _, Some(third)) if is(first, "Items") => is(third, "PlaybackInfo"),
         (Some(first), Some(second), None) => is(first, "LiveStreams") && is(second, "Open"),
         _ => false,
+    }
+}
+
+/// A request whose content a pod remembers of the client, and is not told again: what `POST /Sessions/…` brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noteworthy {
+    /// `Capabilities` and `Capabilities/Full`.
+    Capabilities,
+    /// `Playing` and `Playing/Progress`.
+    Playing,
+    /// `Playing/Stopped`.
+    Stopped,
+}
+
+impl Noteworthy {
+    pub fn of(method: &Method, path: &str) -> Option<Noteworthy> {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        if method != Method::POST || !segments.next().is_some_and(|first| is(first, "Sessions")) {
+            return None;
+        }
+        match (segments.next()?, segments.next(), segments.next()) {
+            (second, None, _) if is(second, "Capabilities") => Some(Noteworthy::Capabilities),
+            (second, Some(third), None) if is(second, "Capabilities") && is(third, "Full") => {
+                Some(Noteworthy::Capabilities)
+            }
+            (second, None, _) if is(second, "Playing") => Some(Noteworthy::Playing),
+            (second, Some(third), None) if is(second, "Playing") && is(third, "Progress") => Some(Noteworthy::Playing),
+            (second, Some(third), None) if is(second, "Playing") && is(third, "Stopped") => Some(Noteworthy::Stopped),
+            _ => None,
+        }
+    }
+}
+
+/// What a request ends, if the pod does as it asks: sessions of others than its caller among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// `POST /Sessions/Logout`: the caller's own token.
+    Token,
+    /// `DELETE /Devices?id=…[&id=…]`: every token of these devices.
+    Devices(Vec<String>),
+    /// `POST /Users/Password`, `POST /Users/{id}/Password`: every token of the user but the caller's. `None`: the caller's own
+    /// user.
+    OthersOf(Option<String>),
+    /// `POST /Users/{id}/Policy`: every token of the user, if it disables him.
+    UserIfDisabled(String),
+    /// `DELETE /Users/{id}`.
+    User(String),
+}
+
+impl Ends {
+    pub fn of(method: &Method, path: &str, query: &str) -> Option<Ends> {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let (first, second, third) = (segments.next()?, segments.next(), segments.next());
+        if segments.next().is_some() {
+            return None;
+        }
+        let is_user = is(first, "Users");
+        match (method, second, third) {
+            (&Method::POST, Some(second), None) if is(first, "Sessions") && is(second, "Logout") => Some(Ends::Token),
+            (&Method::DELETE, None, None) if is(first, "Devices") => Some(Ends::Devices(query::all(query, "id"))),
+            (&Method::POST, Some(second), None) if is_user && is(second, "Password") => {
+                Some(Ends::OthersOf(query::all(query, "userId").into_iter().next()))
+            }
+            (&Method::POST, Some(id), Some(third)) if is_user && is_id(id) && is(third, "Password") => {
+                Some(Ends::OthersOf(Some(id.to_owned())))
+            }
+            (&Method::POST, Some(id), Some(third)) if is_user && is_id(id) && is(third, "Policy") => {
+                Some(Ends::UserIfDisabled(id.to_owned()))
+            }
+            (&Method::DELETE, Some(id), None) if is_user && is_id(id) => Some(Ends::User(id.to_owned())),
+            _ => None,
+        }
     }
 }
 

@@ -19,13 +19,40 @@ use super::endpoint::{self, Endpoint};
 pub struct Lesson {
     /// The access token of a log-in.
     pub token: Option<String>,
-    /// The device that it was minted for.
+    /// Whom a log-in is for, field by field as it is read.
+    pub user: Option<String>,
+    pub client: Option<String>,
+    pub device_name: Option<String>,
+    /// The device's id.
     pub device: Option<String>,
+    pub version: Option<String>,
     pub play_session: Option<String>,
     /// At most [`MOST_STREAMS`].
     pub live_streams: Vec<String>,
     /// The 32 hex digits by which a live playlist's segments are found.
     pub playlist: Option<String>,
+}
+
+impl Lesson {
+    /// Takes in what a further piece of the same answer taught.
+    pub fn absorb(&mut self, new: Lesson) {
+        let places = [
+            (&mut self.token, new.token),
+            (&mut self.user, new.user),
+            (&mut self.client, new.client),
+            (&mut self.device_name, new.device_name),
+            (&mut self.device, new.device),
+            (&mut self.version, new.version),
+            (&mut self.play_session, new.play_session),
+            (&mut self.playlist, new.playlist),
+        ];
+        for (place, new) in places {
+            if new.is_some() {
+                *place = new;
+            }
+        }
+        self.live_streams.extend(new.live_streams);
+    }
 }
 
 /// Live streams learnt from one answer.

@@ -42,6 +42,13 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Every value of a key, in any case of it.
+pub(super) fn all(query: &str, key: &str) -> Vec<String> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let wanted = pairs.filter(|(name, value)| !value.is_empty() && url_decoded(name).eq_ignore_ascii_case(key));
+    wanted.map(|(_, value)| url_decoded(value).into_owned()).collect()
+}
+
 /// `%XX` and `+` decoded, as `WebUtility.UrlDecode` does it. Borrows where nothing is encoded.
 pub(super) fn url_decoded(raw: &str) -> Cow<'_, str> {
     if !raw.bytes().any(|byte| matches!(byte, b'%' | b'+')) {

@@ -38,6 +38,24 @@ pub struct Move {
     pub why: &'static str,
 }
 
+/// A session that was to be carried to another pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CarryOver {
+    pub pool: Arc<str>,
+    pub to: Arc<str>,
+    /// `known`, `minted`, `refused`, `dead`, `failed`.
+    pub outcome: &'static str,
+}
+
+/// What a pod lacks for sessions to be carried to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Lack {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    /// `api_key`, `quick_connect`, `no_answer`.
+    pub what: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PodState {
     pub pool: Arc<str>,
@@ -62,6 +80,10 @@ pub struct Metrics {
     pub requests: Family<Request, Counter>,
     pub first_byte: Family<OfPod, Histogram, fn() -> Histogram>,
     pub moves: Family<Move, Counter>,
+    pub carry_overs: Family<CarryOver, Counter>,
+    pub carry_over_seconds: Histogram,
+    pub carry_over_lacks: Family<Lack, Gauge>,
+    pub sessions: Gauge,
     pub rejected: Family<Rejected, Counter>,
     pub bytes_in: Counter,
     pub bytes_out: Counter,
@@ -94,6 +116,10 @@ impl Metrics {
             requests: Family::default(),
             first_byte: Family::new_with_constructor(histogram),
             moves: Family::default(),
+            carry_overs: Family::default(),
+            carry_over_seconds: histogram(),
+            carry_over_lacks: Family::default(),
+            sessions: Gauge::default(),
             rejected: Family::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
@@ -132,6 +158,23 @@ impl Metrics {
             "Requests that left a pod for another in the same exchange (re-pins), by the pod left and the cause",
             self.moves.clone(),
         );
+        all.register(
+            "carry_overs",
+            "Sessions that were to be carried to another pod, by that pod and outcome",
+            self.carry_overs.clone(),
+        );
+        all.register_with_unit(
+            "carry_over",
+            "Time that a carry-over took",
+            Unit::Seconds,
+            self.carry_over_seconds.clone(),
+        );
+        all.register(
+            "carry_over_lacks",
+            "1 for what a pod lacks for sessions to be carried to it",
+            self.carry_over_lacks.clone(),
+        );
+        all.register("sessions", "Sessions known now", self.sessions.clone());
         all.register("rejected", "Requests answered by the proxy itself, by cause", self.rejected.clone());
         all.register_with_unit("received", "Bytes of request bodies", Unit::Bytes, self.bytes_in.clone());
         all.register_with_unit("sent", "Bytes of answers' bodies", Unit::Bytes, self.bytes_out.clone());

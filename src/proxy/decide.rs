@@ -8,7 +8,8 @@ use crate::{
         pins::{Home, Kind, Pins},
         placement::{self, Key},
     },
-    identity::Identity,
+    carryover::{Session, session::Place},
+    identity::{Identity, endpoint::Endpoint},
     pod::{Pod, PodId},
 };
 
@@ -39,6 +40,8 @@ pub(super) enum Reason {
     LiveStream,
     Playlist,
     Device,
+    /// The client's home is gone: its session is carried over to this pod.
+    CarriedOver,
     /// Placed by rendezvous hashing on the client's key.
     Hashed,
     /// Placed on the pod with the least under way, since the client has no key.
@@ -54,6 +57,7 @@ impl Reason {
             Reason::LiveStream => "live_stream",
             Reason::Playlist => "playlist",
             Reason::Device => "device",
+            Reason::CarriedOver => "carried_over",
             Reason::Hashed => "hashed",
             Reason::LeastLoaded => "least_loaded",
         }
@@ -71,6 +75,47 @@ impl Decision {
 /// device, and else a placement. `None` when every pod was tried.
 pub(super) fn decide(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId], turn: u64) -> Option<Decision> {
     known(pods, keys, pins, tried).or_else(|| place(pods, keys, tried, turn))
+}
+
+/// The same for a client whose session is known: the pod that it lives on, or, when that is gone, the one that its device is
+/// placed on, so that all of its requests meet there. Media that runs stays where it runs, while the session is valid there.
+pub(super) fn of_session(
+    pods: &[Arc<Pod>],
+    endpoint: Endpoint,
+    keys: &Keys<'_>,
+    session: &Session,
+    pins: &Pins,
+    tried: &[PodId],
+) -> Option<Decision> {
+    let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
+    let runs = |pod: &Pod| session.token_at(Place::of(pod)).is_some();
+    if endpoint.is_media()
+        && let Some(running) = media(pods, keys, pins, tried).filter(|decision| runs(&decision.pod))
+    {
+        return Some(running);
+    }
+    let at = |place: Option<Place>, reason| Some(Decision { pod: alive(place?.pod)?.clone(), reason });
+    let placed = || {
+        let candidates = placement::candidates(pods, |pod: &Pod| tried.contains(&pod.id));
+        let pod = placement::rendezvous(Key::of(session.device.id.as_bytes()), candidates)?;
+        Some(Decision { pod: pod.clone(), reason: Reason::CarriedOver })
+    };
+    at(session.home(), Reason::Token).or_else(|| at(session.destination(), Reason::CarriedOver)).or_else(placed)
+}
+
+/// The pod on which the media of this request is known to run.
+fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
+    let pinned = |kind, key: Option<&str>, reason| {
+        let home = pins.home(kind, key?, |_, _| true)?;
+        let is_there = |pod: &&Arc<Pod>| pod.id == home.pod && pod.status().epoch == home.epoch;
+        let pod = pods.iter().find(|pod| is_there(pod) && pod.status().is_alive() && !tried.contains(&pod.id))?;
+        Some(Decision { pod: pod.clone(), reason })
+    };
+    let identity = &keys.identity;
+    let stream = identity.live_stream.as_deref().or(identity.live_file);
+    pinned(Kind::LiveStream, stream, Reason::LiveStream)
+        .or_else(|| pinned(Kind::Playlist, identity.playlist, Reason::Playlist))
+        .or_else(|| pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession))
 }
 
 fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Option<Decision> {

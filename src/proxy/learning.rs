@@ -10,32 +10,52 @@ use super::{
 };
 use crate::{
     affinity::pins::{Home, Kind},
+    carryover::{
+        Device, Session, Token,
+        session::{LONGEST_NOTE, Note, Place},
+    },
+    forward::outbound::Source,
     identity::{
-        endpoint::Endpoint,
+        endpoint::{Endpoint, Noteworthy},
         lesson::{Lesson, Listener},
         verdict::Verdict,
     },
+    pod::Pod,
 };
 
 /// Listens to one answer's body.
 pub(super) struct Learning {
     listener: Listener,
-    home: Home,
+    pod: Arc<Pod>,
+    heard: Lesson,
     proxy: Arc<Proxy>,
 }
 
 impl Proxy {
     /// A log-in teaches where its device lives; an accepted token confirms its home, and that of what came with it.
-    pub(super) fn learn(&self, asking: &Asking<'_>, decision: &Decision, verdict: Verdict, status: StatusCode) {
+    pub(super) fn learn(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        decision: &Decision,
+        verdict: Verdict,
+        token: Option<&Token>,
+        status: StatusCode,
+    ) {
         let identity = &asking.keys.identity;
         let is_log_in = asking.endpoint == Endpoint::LogIn && status.is_success();
         if asking.endpoint == Endpoint::LogOut {
             return;
         }
         if verdict == Verdict::Accepted
-            && let Some(token) = &identity.token
+            && let Some(own) = &identity.token
         {
-            self.site.pins.learn(Kind::Token, token, decision.home());
+            match asking.session() {
+                Some(session) => self.learn_home(asking, session, &decision.pod, token.map_or(own, Token::as_str)),
+                None => {
+                    self.site.pins.learn(Kind::Token, own, decision.home());
+                    self.introduce(asking, &decision.pod);
+                }
+            }
         } else if !is_log_in {
             return;
         }
@@ -53,6 +73,41 @@ impl Proxy {
         }
     }
 
+    /// The session was accepted there. It lives there now, unless only its media runs there and its home lives.
+    fn learn_home(&self, asking: &Asking<'_>, session: &Session, pod: &Pod, token: &str) {
+        let pods = asking.pool.pool.pods();
+        let lives_elsewhere = session.home().is_some_and(|home| {
+            home.pod != pod.id && pods.iter().any(|other| other.id == home.pod && other.status().is_alive())
+        });
+        if lives_elsewhere {
+            session.accept(Place::of(pod), token);
+        } else if session.settle(Place::of(pod), token) {
+            self.site.sessions.keep(session);
+        }
+    }
+
+    /// What the pod was told of the client, and another pod would not know.
+    pub(super) fn note(&self, asking: &Asking<'_>, source: &Source, status: StatusCode) {
+        let Some(session) = asking.session().filter(|_| status.is_success()) else { return };
+        let Some(noteworthy) = Noteworthy::of(&asking.head.method, asking.path) else { return };
+        let note = |target: &str| {
+            let body = source.kept().filter(|body| body.len() <= LONGEST_NOTE)?;
+            Some(Note { target: target.to_owned(), body })
+        };
+        match noteworthy {
+            Noteworthy::Capabilities => {
+                let query = asking.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
+                if let Some(note) = note(&format!("{}{query}", asking.path))
+                    && session.note_capabilities(note)
+                {
+                    self.site.sessions.keep(session);
+                }
+            }
+            Noteworthy::Playing => session.note_playing(note("/Sessions/Playing/Progress")),
+            Noteworthy::Stopped => session.note_playing(None),
+        }
+    }
+
     /// Whoever has to listen to the answer's body.
     pub(super) fn listen(
         self: &Arc<Self>,
@@ -61,7 +116,7 @@ impl Proxy {
         answer: &response::Parts,
     ) -> Option<Box<Learning>> {
         let listener = Listener::of(asking.endpoint, &asking.head.method, asking.path, answer)?;
-        Some(Box::new(Learning { listener, home: decision.home(), proxy: self.clone() }))
+        Some(Box::new(Learning { listener, pod: decision.pod.clone(), heard: Lesson::default(), proxy: self.clone() }))
     }
 }
 
@@ -69,22 +124,43 @@ impl Learning {
     /// Hears a piece before the client gets it, so that the client's next request finds what it taught.
     pub(super) fn hear(&mut self, piece: &[u8]) {
         let lesson = self.listener.hear(piece);
-        self.learn(&lesson);
+        self.learn(lesson);
     }
 
     pub(super) fn end(mut self) {
         let lesson = self.listener.end();
-        self.learn(&lesson);
+        self.learn(lesson);
     }
 
-    fn learn(&self, lesson: &Lesson) {
+    fn learn(&mut self, lesson: Lesson) {
+        if lesson == Lesson::default() {
+            return;
+        }
+        let home = Home { pod: self.pod.id, epoch: self.pod.status().epoch };
         let learn = |kind, key: &str| {
-            self.proxy.site.pins.learn(kind, key, self.home);
+            self.proxy.site.pins.learn(kind, key, home);
         };
         lesson.token.iter().for_each(|token| learn(Kind::Token, token));
         lesson.device.iter().for_each(|device| learn(Kind::Device, device));
         lesson.play_session.iter().for_each(|session| learn(Kind::PlaySession, session));
         lesson.live_streams.iter().for_each(|stream| learn(Kind::LiveStream, stream));
         lesson.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
+        let brings_token = lesson.token.is_some();
+        self.heard.absorb(lesson);
+        if brings_token && self.proxy.carries_over() {
+            self.begin_session();
+        }
+    }
+
+    /// A log-in is whole when its token comes: that stands behind the user and the device.
+    fn begin_session(&self) {
+        let heard = self.heard.clone();
+        let (Some(token), Some(user)) = (heard.token, heard.user) else { return };
+        let (Some(client), Some(name), Some(id), Some(version)) =
+            (heard.client, heard.device_name, heard.device, heard.version)
+        else {
+            return;
+        };
+        self.proxy.site.sessions.begin(&self.pod, &user, Device { client, name, id, version }, &token, true);
     }
 }

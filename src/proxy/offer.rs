@@ -1,19 +1,22 @@
 //! A request is offered to pods until one takes it: a pod that cannot be reached, or does not know the client's token, is left
 //! for another within the same exchange.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{Request, Response, StatusCode};
 use tokio::time::{self, Instant};
 
 use super::{
-    Asking, Proxy,
+    Asking, ClientSession, Proxy,
+    call::on_behalf_of,
+    carry::Standing,
     decide::{self, Decision},
     exchange::Exchange,
     reply::Refusal,
 };
 use crate::{
     affinity::pins::{Home, Kind},
+    carryover::{Token, session::Place},
     forward::{
         Failure, Patience,
         answer::AnswerBody,
@@ -33,6 +36,8 @@ use crate::{
 pub(super) struct Offered {
     pub(super) answer: Response<AnswerBody>,
     pub(super) decision: Decision,
+    /// The token that the pod was given in the place of the client's.
+    pub(super) token: Option<Token>,
     pub(super) verdict: Verdict,
 }
 
@@ -47,7 +52,7 @@ impl Proxy {
     /// Offers the request to the pods. Where every one fails and a client would suffer for it, the request is held and offered
     /// again when a pod may answer, for a bounded time.
     pub(super) async fn offer(
-        &self,
+        self: &Arc<Self>,
         asking: &Asking<'_>,
         source: &Source,
         exchange: &mut Exchange,
@@ -82,7 +87,7 @@ impl Proxy {
 
     /// One round: each pod at most once, but for a stale connection or a stale row.
     async fn ask_each(
-        &self,
+        self: &Arc<Self>,
         asking: &Asking<'_>,
         source: &Source,
         exchange: &mut Exchange,
@@ -101,6 +106,13 @@ impl Proxy {
                 Ok(offered) => {
                     exchange.answered(offered.answer.status().as_u16());
                     let why = match offered.verdict {
+                        Verdict::UnknownToken if asking.session().is_some() => {
+                            match Box::pin(self.doubt(asking, source, &offered)).await {
+                                Doubted::GoOn => "unknown_token",
+                                Doubted::AskAgain => continue,
+                                Doubted::Final => return Ok(offered),
+                            }
+                        }
                         Verdict::UnknownToken if self.goes_on(asking, source, &pod) => "unknown_token",
                         _ if is_fatal(asking.endpoint, offered.answer.status()) => "server_error",
                         _ => return Ok(offered),
@@ -124,10 +136,19 @@ impl Proxy {
     }
 
     /// Asks one pod, and once more over a fresh connection or after a stale row.
-    async fn ask(&self, asking: &Asking<'_>, source: &Source, decision: Decision) -> Result<Offered, Failure> {
+    async fn ask(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        decision: Decision,
+    ) -> Result<Offered, Failure> {
+        let token = match asking.session() {
+            Some(_) => Box::pin(self.passage(asking, &decision.pod)).await?,
+            None => None,
+        };
         let mut again = true;
         loop {
-            match self.send(asking, source, &decision).await {
+            match self.send(asking, source, &decision, token.as_ref()).await {
                 Ok(answer) => {
                     let (head, body) = answer.into_parts();
                     self.judge_health(&decision.pod, head.status.as_u16());
@@ -141,7 +162,7 @@ impl Proxy {
                         again = false;
                         continue;
                     }
-                    return Ok(Offered { answer: Response::from_parts(head, body), decision, verdict });
+                    return Ok(Offered { answer: Response::from_parts(head, body), decision, token, verdict });
                 }
                 Err(failure)
                     if again && retry::next(failure, &asking.head.method, source.can_replay()) == Next::SamePod =>
@@ -159,8 +180,9 @@ impl Proxy {
         asking: &Asking<'_>,
         source: &Source,
         decision: &Decision,
+        token: Option<&Token>,
     ) -> Result<Response<AnswerBody>, Failure> {
-        let mut request: Request<Outbound> = self.outbound(asking, source);
+        let mut request: Request<Outbound> = self.outbound(asking, source, token);
         if asking.is_upgrade {
             handshake::to_pod(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;
@@ -174,11 +196,52 @@ impl Proxy {
 
     fn decide(&self, asking: &Asking<'_>, tried: &[PodId]) -> Option<Decision> {
         let pods = asking.pool.pool.pods();
-        decide::decide(&pods, &asking.keys, &self.site.pins, tried, self.site.turn())
+        match asking.session() {
+            Some(session) => decide::of_session(&pods, asking.endpoint, &asking.keys, session, &self.site.pins, tried),
+            None => decide::decide(&pods, &asking.keys, &self.site.pins, tried, self.site.turn()),
+        }
+    }
+
+    /// After a refusal of a known session's token.
+    ///
+    /// Where the session is known to be valid, the refusal may be the endpoint's own affair, or the end of the session: the pod
+    /// is asked which. A living home that does not know its token any more has ended it, unless another replica has carried
+    /// the session meanwhile.
+    async fn doubt(self: &Arc<Self>, asking: &Asking<'_>, source: &Source, offered: &Offered) -> Doubted {
+        let Some(session) = asking.session() else { return Doubted::Final };
+        let (pod, place) = (&offered.decision.pod, Place::of(&offered.decision.pod));
+        let own = asking.keys.identity.token.as_deref().unwrap_or_default();
+        let used = offered.token.as_ref().map_or(own, Token::as_str);
+        let was_valid = session.token_at(place).is_some();
+        if was_valid {
+            let client = on_behalf_of(asking);
+            match self.ask_who(pod, &asking.pool.pool.base_path, used, &client).await {
+                Ok(Standing::Unknown) => session.leave(place),
+                Ok(Standing::Known { .. }) | Err(_) => return Doubted::Final,
+            }
+        }
+        self.site.refusals.remember(used, pod);
+        if was_valid && session.home() == Some(place) {
+            if source.can_replay() && self.site.sessions.refresh(session).await {
+                return Doubted::AskAgain;
+            }
+            self.site.sessions.end(session);
+            asking.pool.pool.pods().iter().for_each(|pod| self.site.refusals.remember(own, pod));
+            self.forget_token(asking);
+            return Doubted::Final;
+        }
+        let goes_on = source.can_replay() && self.site.budget.spend(asking.origin, Instant::now());
+        if goes_on { Doubted::GoOn } else { Doubted::Final }
     }
 
     /// The pods that refused this token in their present life need not be asked again.
     fn pods_known_to_refuse(&self, asking: &Asking<'_>) -> Result<Vec<PodId>, Refusal> {
+        match asking.client_session {
+            ClientSession::Ended if asking.demanded_token().is_some() => return Err(Refusal::DeadToken),
+            // Which pods know a session by which token is its own affair.
+            ClientSession::Ended | ClientSession::Known(_) => return Ok(Vec::new()),
+            ClientSession::Unknown => {}
+        }
         if self.site.refusals.is_empty() {
             return Ok(Vec::new());
         }
@@ -228,8 +291,12 @@ impl Proxy {
 
     /// The client's home is known, and is not there at the moment: it may come back, and know the token again.
     fn home_is_away(&self, asking: &Asking<'_>) -> bool {
-        let Some(home) = self.home(asking) else { return false };
-        asking.pool.pool.pods().iter().any(|pod| pod.id == home.pod && !pod.status().is_alive())
+        let home = match asking.session() {
+            Some(session) => session.home().map(|home| home.pod),
+            None => self.home(asking).map(|home| home.pod),
+        };
+        let Some(home) = home else { return false };
+        asking.pool.pool.pods().iter().any(|pod| pod.id == home && !pod.status().is_alive())
     }
 
     fn forget_token_unless_away(&self, asking: &Asking<'_>) {
@@ -247,8 +314,10 @@ impl Proxy {
     /// Waits until a living pod may answer this request, at most until `end`.
     async fn pod_may_answer(&self, asking: &Asking<'_>, end: Instant) -> bool {
         loop {
-            let refuses =
-                |pod: &Pod| asking.demanded_token().is_some_and(|token| self.site.refusals.is_refused(token, pod));
+            let refuses = |pod: &Pod| match asking.session() {
+                Some(session) => session.is_refused(Place::of(pod)),
+                None => asking.demanded_token().is_some_and(|token| self.site.refusals.is_refused(token, pod)),
+            };
             if Instant::now() >= end || self.shutdown.is_stopping() {
                 return false;
             }
@@ -260,7 +329,23 @@ impl Proxy {
     }
 }
 
+/// What follows from a refusal of a known session's token.
+enum Doubted {
+    /// Another pod is asked.
+    GoOn,
+    /// The same one, by another token.
+    AskAgain,
+    /// The answer is the client's.
+    Final,
+}
+
 impl Asking<'_> {
+    /// Whether the pod has to know the client's token for the right answer: so it is for all but log-ins, and media that
+    /// anybody may fetch.
+    pub(super) fn hangs_on_token(&self) -> bool {
+        self.is_upgrade || !matches!(self.endpoint, Endpoint::LogIn | Endpoint::AnonymousMedia)
+    }
+
     /// The token, where the answer hangs on it.
     fn demanded_token(&self) -> Option<&str> {
         let hangs = self.is_upgrade || self.endpoint.demands_token();

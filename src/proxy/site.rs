@@ -1,6 +1,7 @@
 //! What all workers share: the routes, the pools with their cookies, the pins, and each room's configuration.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,8 +10,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::revoke::Order;
 use crate::{
     affinity::{
         Secret,
@@ -20,10 +23,11 @@ use crate::{
         pins::Pins,
         refusals::Refusals,
     },
+    carryover::{self, Sessions, mints::Mints},
     forward::{self, Cause, Failure},
     health,
     identity::{Legacy, endpoint::Endpoint},
-    pod::{Pod, Pool},
+    pod::{Pod, PodId, Pool},
     route::Router,
     websocket,
 };
@@ -31,11 +35,19 @@ use crate::{
 /// Requests held at once, over all workers; more are answered as if there were no holding.
 pub const HELD: usize = 4096;
 
+/// Orders that wait for one pod.
+const MOST_ORDERS: usize = 1000;
+
 pub struct Site {
     pub router: Router,
     /// In the order that the router knows.
     pub pools: Vec<PoolSite>,
     pub pins: Pins,
+    pub sessions: Sessions,
+    pub mints: Mints,
+    pub carryover: carryover::Config,
+    /// What pods that were down are to be told when they return. Held for a push or a take.
+    pub orders: Mutex<HashMap<PodId, Vec<Order>, ahash::RandomState>>,
     pub refusals: Refusals,
     pub budget: Budget,
     pub pace: Pace,
@@ -53,12 +65,13 @@ pub struct PoolSite {
     pub pool: Arc<Pool>,
     cookie: CookieConfig,
     pub cookies: ArcSwap<Cookies>,
+    legacy: Option<Legacy>,
 }
 
 impl PoolSite {
-    pub fn new(pool: Arc<Pool>, cookie: CookieConfig, keys: &[Secret]) -> PoolSite {
+    pub fn new(pool: Arc<Pool>, cookie: CookieConfig, keys: &[Secret], legacy: Option<Legacy>) -> PoolSite {
         let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        PoolSite { pool, cookie, cookies }
+        PoolSite { pool, cookie, cookies, legacy }
     }
 
     /// Makes the cookies anew: the set of pods has changed.
@@ -68,11 +81,24 @@ impl PoolSite {
 
     /// Whether the pods take the carriers of old. A pool that is being upgraded takes them while one pod does.
     pub(super) fn legacy(&self) -> Legacy {
+        if let Some(legacy) = self.legacy {
+            return legacy;
+        }
         if self.pool.pods().iter().any(|pod| pod.may_be_old()) { Legacy::Accepted } else { Legacy::Ignored }
     }
 }
 
 impl Site {
+    /// The pod is to be told this when it returns. More than it may be told are dropped, the oldest first: tombstones hold all
+    /// the same.
+    pub(super) fn later(&self, pod: &Pod, orders: &[Order]) {
+        let mut all = self.orders.lock();
+        let of_pod = all.entry(pod.id).or_default();
+        of_pod.extend_from_slice(orders);
+        let surplus = of_pod.len().saturating_sub(MOST_ORDERS);
+        of_pod.drain(..surplus);
+    }
+
     /// A number that differs for each placement.
     pub(super) fn turn(&self) -> u64 {
         self.turns.fetch_add(1, Ordering::Relaxed)

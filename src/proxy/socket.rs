@@ -37,7 +37,7 @@ impl Proxy {
         if answer.status() == StatusCode::FORBIDDEN {
             self.answer_late(&asking).await;
         }
-        self.learn(&asking, &decision, offered.verdict, answer.status());
+        self.learn(&asking, &decision, offered.verdict, offered.token.as_ref(), answer.status());
         let (mut head, body) = answer.into_parts();
         let opened = handshake::is_opened(&head, asking.head.headers.get(header::SEC_WEBSOCKET_KEY));
         head::to_client(&mut head.headers);

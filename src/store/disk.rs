@@ -15,6 +15,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::observe::metrics::{Metrics, StoreOutcome};
 use file::{Broken, File};
@@ -40,6 +41,8 @@ pub struct Disk {
 enum Change {
     Put(Entry),
     Remove(Vec<u8>),
+    /// To be told when everything before it is on disk, which is to be soon.
+    Mark(oneshot::Sender<()>),
     End,
 }
 
@@ -82,6 +85,13 @@ impl Disk {
     /// Takes an entry out, some time soon.
     pub fn remove(&self, key: Vec<u8>) {
         self.change(Change::Remove(key));
+    }
+
+    /// Waits until the changes so far are on disk, at most so long. Says whether they are.
+    pub async fn flush(&self, at_most: Duration) -> bool {
+        let (done, is_done) = oneshot::channel();
+        self.changes.try_send(Change::Mark(done)).is_ok()
+            && matches!(tokio::time::timeout(at_most, is_done).await, Ok(Ok(())))
     }
 
     /// Writes what is still queued and lets go of the file. What is put later is dropped.
@@ -143,15 +153,22 @@ fn write(file: &File, queue: &Receiver<Change>, metrics: &Metrics) {
         if changes.is_empty() {
             continue;
         }
+        let entries = changes.iter().filter(|change| !matches!(change, Change::Mark(_))).count();
         match file.write(&changes) {
             Ok(()) => {
                 has_failed = false;
-                count("written", changes.len());
+                count("written", entries);
+                for change in changes {
+                    if let Change::Mark(done) = change {
+                        // Whoever waited may have lost patience.
+                        let _ = done.send(());
+                    }
+                }
             }
             Err(error) => {
-                count("dropped", changes.len());
+                count("dropped", entries);
                 if !has_failed {
-                    tracing::error!(%error, "the store cannot be written; pins are kept in memory only");
+                    tracing::error!(%error, "the store cannot be written; what is new is kept in memory only");
                 }
                 has_failed = true;
             }
@@ -165,11 +182,20 @@ fn gather(queue: &Receiver<Change>) -> (Vec<Change>, bool) {
         Ok(Change::End) | Err(_) => return (Vec::new(), false),
         Ok(first) => vec![first],
     };
+    if matches!(changes[..], [Change::Mark(_)]) {
+        return (changes, true);
+    }
     let end = Instant::now() + GATHER;
     while changes.len() < QUEUE {
         match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(Change::End) | Err(RecvTimeoutError::Disconnected) => return (changes, false),
-            Ok(change) => changes.push(change),
+            Ok(change) => {
+                let is_awaited = matches!(change, Change::Mark(_));
+                changes.push(change);
+                if is_awaited {
+                    break;
+                }
+            }
             Err(RecvTimeoutError::Timeout) => break,
         }
     }

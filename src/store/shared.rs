@@ -96,29 +96,73 @@ impl Shared {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn find(&self, keys: &[String]) -> Found {
+        let Some(values) = self.find_all(keys).await else { return Found::Unknown };
+        let value = values.into_iter().enumerate().find_map(|(nth, bytes)| Some((nth, bytes?)));
+        value.map_or(Found::Nothing, |(nth, bytes)| Found::Value { nth, bytes })
+    }
+
+    /// The values of these keys, or `None` if Redis is not asked, or does not answer within the deadline.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn find_all(&self, keys: &[String]) -> Option<Vec<Option<Vec<u8>>>> {
         let Some(mut connection) = self.link.connection() else {
-            return self.count_lookup("skipped", Found::Unknown);
+            self.count_lookup("skipped");
+            return None;
         };
         let mut command = redis::cmd("MGET");
         command.arg(keys);
         match time::timeout(self.deadline, command.query_async::<Vec<Option<Vec<u8>>>>(&mut connection)).await {
             Ok(Ok(values)) => {
                 self.link.answered();
-                let value = values.into_iter().enumerate().find_map(|(nth, bytes)| Some((nth, bytes?)));
-                match value {
-                    Some((nth, bytes)) => self.count_lookup("hit", Found::Value { nth, bytes }),
-                    None => self.count_lookup("miss", Found::Nothing),
-                }
+                self.count_lookup(if values.iter().any(Option::is_some) { "hit" } else { "miss" });
+                Some(values)
             }
             Ok(Err(error)) => {
                 self.link.failed(&error);
-                self.count_lookup("failed", Found::Unknown)
+                self.count_lookup("failed");
+                None
             }
             Err(_) => {
                 self.link.failed(&"no answer within the deadline");
-                self.count_lookup("timed_out", Found::Unknown)
+                self.count_lookup("timed_out");
+                None
             }
         }
+    }
+
+    /// Makes a key that lasts so long, unless it is there already. Says whether it was made, or `None` if Redis does not say.
+    ///
+    /// # Cancel safety
+    /// When it is dropped, the key may have been made.
+    pub async fn claim(&self, key: &str, lasts: Duration) -> Option<bool> {
+        let mut connection = self.link.connection()?;
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg("1").arg("NX").arg("PX").arg(lasts.as_millis() as u64);
+        match time::timeout(self.deadline, command.query_async::<Option<String>>(&mut connection)).await {
+            Ok(Ok(made)) => {
+                self.link.answered();
+                Some(made.is_some())
+            }
+            Ok(Err(error)) => {
+                self.link.failed(&error);
+                None
+            }
+            Err(_) => {
+                self.link.failed(&"no answer within the deadline");
+                None
+            }
+        }
+    }
+
+    /// Waits until the changes so far are written, at most so long. Says whether they are.
+    pub async fn flush(&self, at_most: Duration) -> bool {
+        if self.link.connection().is_none() {
+            return false;
+        }
+        let (done, is_done) = oneshot::channel();
+        let written = async { self.changes.send(Change::Mark(done)).await.is_ok() && is_done.await.is_ok() };
+        time::timeout(at_most, written).await.unwrap_or(false)
     }
 
     /// Writes an entry, some time soon.
@@ -141,14 +185,7 @@ impl Shared {
         if self.link.connection().is_none() && self.changes.capacity() == QUEUE {
             return;
         }
-        let (done, is_done) = oneshot::channel();
-        let written = async {
-            if self.changes.send(Change::Mark(done)).await.is_ok() {
-                // An end without the word means that there is nobody left to write.
-                let _ = is_done.await;
-            }
-        };
-        if self.link.connection().is_none() || time::timeout(FINISH, written).await.is_err() {
+        if !self.flush(FINISH).await {
             tracing::warn!("Redis has not taken everything that it was to be told");
         }
     }
@@ -159,9 +196,8 @@ impl Shared {
         }
     }
 
-    fn count_lookup(&self, outcome: &'static str, found: Found) -> Found {
+    fn count_lookup(&self, outcome: &'static str) {
         self.metrics.shared_lookups.get_or_create(&StoreOutcome { outcome }).inc();
-        found
     }
 }
 

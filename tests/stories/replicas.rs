@@ -71,7 +71,7 @@ async fn lookups(proxy: &Proxy, outcome: &str) -> f64 {
 
 /// Nothing of what a client sent stands in these bytes.
 #[track_caller]
-fn assert_no_secret(bytes: &[u8], secrets: &[&str]) {
+pub(crate) fn assert_no_secret(bytes: &[u8], secrets: &[&str]) {
     for secret in secrets {
         assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret} stands in the store");
     }

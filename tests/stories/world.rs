@@ -39,6 +39,7 @@ pub(crate) struct World {
 /// What a world is to be.
 pub(crate) struct Plan {
     pods: usize,
+    has_key: bool,
     builds: Vec<(Option<&'static str>, Build)>,
     settings: Settings,
 }
@@ -53,7 +54,7 @@ impl World {
 
     /// The description of a world, to be changed before it starts.
     pub(crate) fn plan(pods: usize) -> Plan {
-        Plan { pods, builds: Vec::new(), settings: Settings::default() }
+        Plan { pods, has_key: false, builds: Vec::new(), settings: Settings::default() }
     }
 
     /// A pod by its name.
@@ -140,6 +141,12 @@ impl Plan {
         self
     }
 
+    /// Gives the proxy the pods' API key, so that it carries sessions over.
+    pub(crate) fn with_api_key(mut self) -> Plan {
+        self.has_key = true;
+        self
+    }
+
     /// Changes every pod before it starts.
     pub(crate) fn build(mut self, build: impl Fn(PodBuilder) -> PodBuilder + 'static) -> Plan {
         self.builds.push((None, Box::new(build)));
@@ -155,6 +162,9 @@ impl Plan {
     /// Starts the pods, then the proxy.
     pub(crate) async fn start(mut self) -> World {
         let cluster = Cluster::new();
+        if self.has_key {
+            self.settings.set("jellyfin.api_key", &format!("\"{}\"", cluster.api_key()));
+        }
         let mut pods = Vec::new();
         for name in ('a'..='z').take(self.pods).map(String::from) {
             let builds = self.builds.iter().filter(|(only, _)| only.is_none_or(|only| only == name));

@@ -22,7 +22,11 @@ pub(super) struct Reader {
 enum Name {
     AccessToken,
     SessionInfo,
+    UserId,
+    Client,
+    DeviceName,
     DeviceId,
+    ApplicationVersion,
     PlaySessionId,
     LiveStreamId,
     #[default]
@@ -83,7 +87,14 @@ impl Reader {
         match (&self.path[..], self.field) {
             ([_], Name::AccessToken) => lesson.token = Some(value.to_owned()),
             ([_], Name::PlaySessionId) => lesson.play_session = Some(value.to_owned()),
-            ([_, Name::SessionInfo], Name::DeviceId) => lesson.device = Some(value.to_owned()),
+            ([_, Name::SessionInfo], field) => match field {
+                Name::UserId => lesson.user = Some(value.to_owned()),
+                Name::Client => lesson.client = Some(value.to_owned()),
+                Name::DeviceName => lesson.device_name = Some(value.to_owned()),
+                Name::DeviceId => lesson.device = Some(value.to_owned()),
+                Name::ApplicationVersion => lesson.version = Some(value.to_owned()),
+                _ => {}
+            },
             (_, Name::LiveStreamId) if lesson.live_streams.len() < MOST_STREAMS => {
                 lesson.live_streams.push(value.to_owned());
             }
@@ -97,7 +108,11 @@ impl Name {
         let names = [
             ("AccessToken", Name::AccessToken),
             ("SessionInfo", Name::SessionInfo),
+            ("UserId", Name::UserId),
+            ("Client", Name::Client),
+            ("DeviceName", Name::DeviceName),
             ("DeviceId", Name::DeviceId),
+            ("ApplicationVersion", Name::ApplicationVersion),
             ("PlaySessionId", Name::PlaySessionId),
             ("LiveStreamId", Name::LiveStreamId),
         ];

@@ -22,12 +22,9 @@ fn listener(path: &str, method: &Method, encoding: Option<&str>, kind: &str) -> 
 fn hear_all(listener: &mut Listener, body: &[u8], piece: usize) -> Lesson {
     let mut lessons: Vec<Lesson> = body.chunks(piece).map(|piece| listener.hear(piece)).collect();
     lessons.push(listener.end());
-    lessons.into_iter().fold(Lesson::default(), |all, new| Lesson {
-        token: new.token.or(all.token),
-        device: new.device.or(all.device),
-        play_session: new.play_session.or(all.play_session),
-        live_streams: [all.live_streams, new.live_streams].concat(),
-        playlist: new.playlist.or(all.playlist),
+    lessons.into_iter().fold(Lesson::default(), |mut all, new| {
+        all.absorb(new);
+        all
     })
 }
 

@@ -69,7 +69,7 @@ impl File {
                     Change::Remove(key) => {
                         table.remove(key.as_slice())?;
                     }
-                    Change::End => {}
+                    Change::Mark(_) | Change::End => {}
                 }
             }
             self.make_room(&mut table)?;

@@ -1,0 +1,53 @@
+//! Sessions that outlive their pod: which tokens stand for one client, where it lives, and what was ended for ever.
+//!
+//! A client keeps the token of its log-in. When its pod is gone, `proxy` makes the client known to another pod, which may give
+//! it another token; from then on every token of the session is an alias of the others. That map must not be lost, or a restart
+//! of the proxy would log users out: it is kept on disk or in Redis, sealed so that nobody can read an entry who does not hold
+//! the token already ([`seal`]). What was ended, by a log-out or by an administrator, leaves a tombstone and is never revived.
+
+pub mod mints;
+mod seal;
+pub mod session;
+pub mod sessions;
+pub mod vault;
+
+use std::fmt;
+
+pub use session::{Device, Session};
+pub use sessions::{Found, Sessions};
+
+/// How sessions are carried over.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// An API key of the pods. Without one nothing is minted, and no session is kept. Default none.
+    pub api_key: Option<Token>,
+}
+
+/// An access token or API key. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Box<str>);
+
+impl Token {
+    pub fn new(text: impl Into<Box<str>>) -> Token {
+        Token(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Milliseconds of Unix: the one clock that replicas have in common.
+pub type UnixMillis = u64;
+
+/// The present moment.
+pub fn now() -> UnixMillis {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since.map_or(0, |time| time.as_millis() as u64)
+}

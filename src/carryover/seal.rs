@@ -1,0 +1,90 @@
+//! Sealing: an entry is found by a keyed hash of a token, and opened only by the token itself.
+//!
+//! The key of an entry's seal is made of a key of the ring and the token, so that neither a stolen store nor a stolen
+//! ring opens a session by itself. XChaCha20-Poly1305; its nonces are long enough to be drawn at random.
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+const NONCE: usize = 24;
+
+/// The secrets that every replica has, newest first: sealed under the first, opened under all.
+#[derive(Clone)]
+pub(super) struct Ring(Vec<Hmac<Sha256>>);
+
+impl Ring {
+    pub(super) fn new<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Ring {
+        // HMAC takes keys of any length.
+        Ring(keys.filter_map(|key| <Hmac<Sha256> as Mac>::new_from_slice(key).ok()).collect())
+    }
+
+    /// The names that something is found under, newest first. `purpose` keeps those of different things apart.
+    pub(super) fn names(&self, purpose: &str, text: &str) -> impl Iterator<Item = [u8; 16]> {
+        self.0.iter().map(move |key| {
+            let mut name = [0; 16];
+            name.copy_from_slice(&mac(key, purpose, text)[..16]);
+            name
+        })
+    }
+
+    /// `plain`, for nobody but who holds the token. `None` without a key or randomness.
+    pub(super) fn seal(&self, token: &str, plain: &[u8]) -> Option<Vec<u8>> {
+        let cipher = cipher(self.0.first()?, token)?;
+        let mut nonce = [0; NONCE];
+        getrandom::fill(&mut nonce).ok()?;
+        let sealed = cipher.encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: &[] }).ok()?;
+        Some([&nonce[..], &sealed].concat())
+    }
+
+    /// What was sealed for this token under any key of the ring.
+    pub(super) fn open(&self, token: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, sealed) = sealed.split_at_checked(NONCE)?;
+        let open = |key| cipher(key, token)?.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: &[] }).ok();
+        self.0.iter().find_map(open)
+    }
+}
+
+fn cipher(key: &Hmac<Sha256>, token: &str) -> Option<XChaCha20Poly1305> {
+    XChaCha20Poly1305::new_from_slice(&mac(key, "seal", token)).ok()
+}
+
+fn mac(key: &Hmac<Sha256>, purpose: &str, text: &str) -> [u8; 32] {
+    let mut mac = key.clone();
+    mac.update(b"jellypin ");
+    mac.update(purpose.as_bytes());
+    mac.update(&[0]);
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_token_and_a_key_of_the_ring_open_an_entry() {
+        let ring = |keys: &[&str]| Ring::new(keys.iter().map(|key| key.as_bytes()));
+        let sealed = ring(&["new"]).seal("token", b"session").expect("sealed");
+        assert!(!sealed.windows(7).any(|window| window == b"session"));
+        assert_eq!(ring(&["newer", "new"]).open("token", &sealed).as_deref(), Some(&b"session"[..]));
+        assert_eq!(ring(&["new"]).open("other token", &sealed), None, "the store and the ring alone open nothing");
+        assert_eq!(ring(&["other"]).open("token", &sealed), None);
+        let mut forged = sealed.clone();
+        *forged.last_mut().expect("a byte") ^= 1;
+        assert_eq!(ring(&["new"]).open("token", &forged), None);
+        assert_eq!(ring(&["new"]).open("token", b"short"), None);
+        assert_ne!(sealed, ring(&["new"]).seal("token", b"session").expect("sealed"), "never twice the same");
+    }
+
+    #[test]
+    fn names_of_different_purposes_never_meet() {
+        let ring = Ring::new([b"key".as_slice(), b"old"].into_iter());
+        let names: Vec<_> = ring.names("session", "x").chain(ring.names("ended user", "x")).collect();
+        assert_eq!(names.len(), 4);
+        assert!((0..4).all(|one| (0..one).all(|other| names[one] != names[other])));
+    }
+}

@@ -1,0 +1,391 @@
+//! All sessions that this process knows, found by any of their tokens.
+//!
+//! A session leaves memory when it was not used for long; what is kept beyond the process brings it back. An end is for ever: it
+//! leaves a tombstone under every token, and the moment at which everything of its user or its device ended.
+
+use std::{
+    hash::Hasher,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use serde_json::{Value, json};
+use siphasher::sip128::{Hasher128, SipHasher24};
+use tokio::time::Instant;
+
+use super::{
+    Session, Token, now,
+    session::{Device, Minted, Note, Notes, Place},
+    vault::{Kept, Vault, Whole},
+};
+use crate::pod::{Pod, Pool};
+
+/// Tombstones in memory. When they are more, the kept ones have to do.
+const MOST_TOMBSTONES: usize = 200_000;
+
+/// Strangers remembered at once. When they are more, all are forgotten: that costs questions, and nobody an answer.
+const MOST_STRANGERS: usize = 50_000;
+
+/// How long nobody is asked for a token again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Sessions {
+    living: DashMap<u128, Arc<Session>, ahash::RandomState>,
+    dead: DashMap<u128, (), ahash::RandomState>,
+    /// Tokens of which nothing is known, until when nobody is asked for them.
+    strangers: DashMap<u128, Instant, ahash::RandomState>,
+    /// The session of each user on each device: a log-in takes the place of the one before.
+    devices: DashMap<u128, Arc<Session>, ahash::RandomState>,
+    secret: (u64, u64),
+    most: usize,
+    count: AtomicUsize,
+    began: Instant,
+    pools: Vec<Arc<Pool>>,
+    vault: Vault,
+}
+
+/// What is known of a token.
+#[derive(Clone, Debug)]
+pub enum Found {
+    Living(Arc<Session>),
+    /// It was ended, and is never revived.
+    Dead,
+    Unknown,
+}
+
+impl Sessions {
+    /// None yet, at most so many tokens in memory; `secret` keys the hashes by which they are found.
+    pub fn new(most: usize, secret: (u64, u64), pools: Vec<Arc<Pool>>, vault: Vault) -> Sessions {
+        Sessions {
+            living: DashMap::default(),
+            dead: DashMap::default(),
+            strangers: DashMap::default(),
+            devices: DashMap::default(),
+            secret,
+            most: most.max(16),
+            count: AtomicUsize::new(0),
+            began: Instant::now(),
+            pools,
+            vault,
+        }
+    }
+
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// Sessions in memory.
+    pub fn len(&self) -> usize {
+        self.devices.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+    }
+
+    /// What this process knows of a token; nothing is waited for.
+    pub fn find(&self, token: &str) -> Found {
+        let hash = self.hash(&[token]);
+        if let Some(session) = self.living.get(&hash) {
+            session.touch(self.seconds());
+            return Found::Living(session.clone());
+        }
+        if self.dead.contains_key(&hash) {
+            return Found::Dead;
+        }
+        Found::Unknown
+    }
+
+    /// Asks what is kept beyond this process, within the store's deadline.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn recall(&self, token: &str) -> Found {
+        if self.vault.is_shared() && !self.is_stranger(token) {
+            return Found::Unknown;
+        }
+        let Ok(Some(kept)) = self.vault.find(token).await else { return Found::Unknown };
+        match kept {
+            Kept::Tombstone => {
+                self.remember_dead(token);
+                Found::Dead
+            }
+            Kept::Session(plain) => match self.read(&plain) {
+                Some((session, home)) => self.take_in(token, session, home).await,
+                None => Found::Unknown,
+            },
+        }
+    }
+
+    /// Whether somebody is to be asked for this token, of which nothing is known: once in a while.
+    pub fn is_stranger(&self, token: &str) -> bool {
+        self.strangers.get(&self.hash(&[token])).is_none_or(|until| *until <= Instant::now())
+    }
+
+    /// Somebody is being asked for this token.
+    pub fn is_asked_for(&self, token: &str) {
+        if self.strangers.len() >= MOST_STRANGERS {
+            self.strangers.clear();
+        }
+        self.strangers.insert(self.hash(&[token]), Instant::now() + ASK_AGAIN);
+    }
+
+    /// What was kept under this token becomes known, unless all of its user or device has ended since.
+    async fn take_in(&self, token: &str, session: Session, home: Option<Place>) -> Found {
+        let Ok(ended) = self.vault.ended(&session.user, &session.device.id).await else { return Found::Unknown };
+        if ended >= session.born() {
+            self.remember_dead(token);
+            self.vault.bury(token);
+            return Found::Dead;
+        }
+        if let Found::Living(known) = self.find(token) {
+            // Another request was quicker, or another replica has carried it since.
+            if known.adopt(&session) {
+                self.list(&known);
+                if let Some(home) = home.filter(|home| known.home() != Some(*home)) {
+                    known.presume(home);
+                }
+            }
+            return Found::Living(known);
+        }
+        let session = Arc::new(session);
+        if let Some(home) = home {
+            session.presume(home);
+        }
+        self.list(&session);
+        Found::Living(session)
+    }
+
+    /// Looks again at what other replicas have kept. Says whether there was something later.
+    pub async fn refresh(&self, session: &Arc<Session>) -> bool {
+        if !self.vault.is_shared() {
+            return false;
+        }
+        let revision = session.revision();
+        if let Some(own) = session.tokens().last() {
+            self.recall(own.token.as_str()).await;
+        }
+        session.revision() > revision
+    }
+
+    /// Keeps other replicas from carrying the session of this token meanwhile. `false` while another one does.
+    pub async fn lock(&self, token: &Token) -> bool {
+        self.vault.lock(token.as_str()).await
+    }
+
+    pub fn unlock(&self, token: &Token) {
+        self.vault.unlock(token.as_str());
+    }
+
+    /// A log-in made this token, or a pod accepted it of a client that is not known yet. Of a log-in, whatever session the
+    /// user had on the device before is ended, as the pod has ended it.
+    pub fn begin(&self, pod: &Pod, user: &str, device: Device, token: &str, is_log_in: bool) -> Arc<Session> {
+        if let Found::Living(known) = self.find(token) {
+            known.settle(Place::of(pod), token);
+            return known;
+        }
+        let session = Session::new(pod.pool.clone(), plain_id(user), device, Token::new(token));
+        let session = Arc::new(session);
+        let before = self.devices.get(&self.device_hash(&session)).map(|before| before.clone());
+        if is_log_in && let Some(before) = before {
+            self.end(&before);
+        }
+        session.settle(Place::of(pod), token);
+        self.list(&session);
+        self.keep(&session);
+        session
+    }
+
+    /// Keeps a session beyond this process, some time soon.
+    pub fn keep(&self, session: &Session) {
+        session.revise();
+        let plain = self.write(session);
+        for minted in session.tokens() {
+            self.vault.put(minted.token.as_str(), &plain);
+        }
+    }
+
+    /// Keeps a session whose tokens have changed, and waits until that is safe, for a bounded time. Says whether it is.
+    pub async fn keep_safe(&self, session: &Arc<Session>) -> bool {
+        self.list(session);
+        self.keep(session);
+        self.vault.is_safe().await
+    }
+
+    /// Ends a session for ever.
+    pub fn end(&self, session: &Session) {
+        session.die();
+        for minted in session.tokens() {
+            self.end_token(minted.token.as_str());
+        }
+        self.devices.remove_if(&self.device_hash(session), |_, listed| std::ptr::eq(&**listed, session));
+    }
+
+    /// Ends a token for ever, of which no session is known.
+    pub fn end_token(&self, token: &str) {
+        self.vault.bury(token);
+        if self.living.remove(&self.hash(&[token])).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.remember_dead(token);
+    }
+
+    /// Ends every session of a user but one, here and wherever they are kept. Gives those that were known here.
+    pub fn end_user(&self, user: &str, but: Option<&Arc<Session>>) -> Vec<Arc<Session>> {
+        let user = plain_id(user);
+        let ended = self.end_all(|session| session.user == user && !but.is_some_and(|but| Arc::ptr_eq(but, session)));
+        let at = now();
+        self.vault.end(Whole::User, &user, at);
+        if let Some(spared) = but.filter(|spared| spared.user == user) {
+            spared.confirm(at + 1);
+            self.keep(spared);
+        }
+        ended
+    }
+
+    /// Ends every session on a device, here and wherever they are kept. Gives those that were known here.
+    pub fn end_device(&self, device: &str) -> Vec<Arc<Session>> {
+        let ended = self.end_all(|session| session.device.id == device);
+        self.vault.end(Whole::Device, device, now());
+        ended
+    }
+
+    fn end_all(&self, is_meant: impl Fn(&Arc<Session>) -> bool) -> Vec<Arc<Session>> {
+        let meant: Vec<_> = self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect();
+        meant.iter().for_each(|session| self.end(session));
+        meant
+    }
+
+    /// Every session that lives on this pod.
+    pub fn of_pod(&self, pod: &Pod) -> Vec<Arc<Session>> {
+        let lives_there = |session: &Session| session.home().is_some_and(|home| home.pod == pod.id);
+        self.devices.iter().filter(|entry| lives_there(entry)).map(|entry| entry.clone()).collect()
+    }
+
+    /// Makes a session findable by all of its tokens.
+    fn list(&self, session: &Arc<Session>) {
+        if session.is_dead() {
+            return;
+        }
+        session.touch(self.seconds());
+        self.devices.insert(self.device_hash(session), session.clone());
+        for minted in session.tokens() {
+            let is_new = self.living.insert(self.hash(&[minted.token.as_str()]), session.clone()).is_none();
+            if is_new && self.count.fetch_add(1, Ordering::Relaxed) >= self.most {
+                self.make_room();
+            }
+        }
+    }
+
+    fn remember_dead(&self, token: &str) {
+        if self.dead.len() >= MOST_TOMBSTONES {
+            self.dead.clear();
+        }
+        self.dead.insert(self.hash(&[token]), ());
+    }
+
+    /// Lets the longest unused sixteenth go.
+    fn make_room(&self) {
+        let age = |session: &Session| session.used.load(Ordering::Relaxed);
+        let mut ages: Vec<u32> = self.living.iter().map(|entry| age(&entry)).collect();
+        let share = (ages.len() / 16).max(1);
+        if ages.len() <= self.most || share >= ages.len() {
+            return;
+        }
+        let (_, &mut oldest_kept, _) = ages.select_nth_unstable(share);
+        let mut room = share;
+        let mut goes = |session: &Session| {
+            let goes = room > 0 && age(session) <= oldest_kept;
+            room -= usize::from(goes);
+            goes
+        };
+        self.living.retain(|_, session| !goes(session));
+        self.devices.retain(|_, session| age(session) > oldest_kept);
+        self.count.store(self.living.len(), Ordering::Relaxed);
+    }
+
+    fn device_hash(&self, session: &Session) -> u128 {
+        self.hash(&[&session.pool, &session.user, &session.device.id])
+    }
+
+    fn hash(&self, parts: &[&str]) -> u128 {
+        let mut hasher = SipHasher24::new_with_keys(self.secret.0, self.secret.1);
+        for part in parts {
+            hasher.write(part.as_bytes());
+            hasher.write_u8(0);
+        }
+        hasher.finish128().as_u128()
+    }
+
+    fn seconds(&self) -> u32 {
+        self.began.elapsed().as_secs().try_into().unwrap_or(u32::MAX)
+    }
+
+    /// A session as it is kept. Pods stand there by name: their numbers mean something to one process only.
+    fn write(&self, session: &Session) -> Vec<u8> {
+        let home = session.home().and_then(|home| {
+            let pods = self.pool(&session.pool)?.pods();
+            pods.iter().find(|pod| pod.id == home.pod).map(|pod| pod.name.to_string())
+        });
+        let tokens: Vec<Value> =
+            session.tokens().iter().rev().map(|minted| json!([minted.token.as_str(), minted.at])).collect();
+        let notes = session.notes();
+        let note = |note: &Option<Note>| {
+            note.as_ref().map(|note| json!([note.target, String::from_utf8_lossy(&note.body)])).unwrap_or_default()
+        };
+        let device = &session.device;
+        let record = json!({
+            "pool": &*session.pool,
+            "user": session.user,
+            "client": device.client,
+            "name": device.name,
+            "device": device.id,
+            "version": device.version,
+            "born": session.born(),
+            "revision": session.revision(),
+            "tokens": tokens,
+            "home": home,
+            "capabilities": note(&notes.capabilities),
+        });
+        record.to_string().into_bytes()
+    }
+
+    /// The session of a record, and its home in that pod's present life.
+    fn read(&self, plain: &[u8]) -> Option<(Session, Option<Place>)> {
+        let record: Value = serde_json::from_slice(plain).ok()?;
+        let text = |key: &str| record[key].as_str().map(str::to_owned);
+        let pool = self.pool(record["pool"].as_str()?)?;
+        let device =
+            Device { client: text("client")?, name: text("name")?, id: text("device")?, version: text("version")? };
+        let minted =
+            |entry: &Value| Some(Minted { token: Token::new(entry[0].as_str()?), at: entry[1].as_u64().unwrap_or(0) });
+        let tokens: Vec<Minted> = record["tokens"].as_array()?.iter().filter_map(minted).collect();
+        let note = |entry: &Value| {
+            let body = Bytes::from(entry[1].as_str()?.to_owned());
+            Some(Note { target: entry[0].as_str()?.to_owned(), body })
+        };
+        let notes = Notes { capabilities: note(&record["capabilities"]), playing: None };
+        let home = record["home"].as_str().and_then(|name| {
+            let pods = pool.pods();
+            pods.iter().find(|pod| *pod.name == *name).map(|pod| Place::of(pod))
+        });
+        let (born, revision) = (record["born"].as_u64()?, record["revision"].as_u64()?);
+        let session = Session::of_parts(pool.name.clone(), text("user")?, device, born, revision, tokens, notes);
+        Some((session, home))
+    }
+
+    fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|pool| *pool.name == *name)
+    }
+}
+
+/// A GUID as Jellyfin's JSON has it: without dashes, in lower case.
+pub(super) fn plain_id(id: &str) -> String {
+    id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect()
+}

@@ -1,0 +1,91 @@
+//! Requests of the proxy's own to a pod: few, small, and answered in bounded time and memory.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Limited};
+use tokio::time;
+
+use super::{Asking, Proxy};
+use crate::{
+    forward::{Cause, Failure, Patience, head, outbound::Outbound},
+    pod::Pod,
+};
+
+/// The longest answer that is read, in bytes.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// The longest time for one call. The first mint after a pod's start takes a second, and a storm of them two.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One call.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    /// Path and query below the BaseUrl.
+    pub(super) target: &'a str,
+    /// On whose behalf: what a pod is told of a client.
+    pub(super) client: &'a HeaderMap,
+    pub(super) authorization: Option<HeaderValue>,
+    /// JSON, or nothing.
+    pub(super) body: Bytes,
+}
+
+/// An answer that is there as a whole.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl Reply {
+    pub(super) fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+impl Proxy {
+    /// Calls a pod. Kept connections that turn out to be closed are passed over, and one that breaks is not tried again.
+    pub(super) async fn call(&self, pod: &Arc<Pod>, base_path: &str, call: Call<'_>) -> Result<Reply, Failure> {
+        let failure = |cause| Failure { cause, maybe_received: true, over_kept: false };
+        let target = format!("{base_path}{}", call.target);
+        let uri: Uri = target.parse().map_err(|_| failure(Cause::Malformed))?;
+        let length = call.body.len();
+        let mut request = Request::new(Outbound::own(call.body));
+        *request.method_mut() = call.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = call.client.clone();
+        let headers = request.headers_mut();
+        if !headers.contains_key(header::HOST)
+            && let Ok(host) = HeaderValue::from_str(&pod.authority)
+        {
+            headers.insert(header::HOST, host);
+        }
+        if let Some(authorization) = call.authorization {
+            headers.insert(header::AUTHORIZATION, authorization);
+        }
+        if length > 0 {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        let answered = async {
+            let patience = Patience { first_byte: PATIENCE, until_lost: true };
+            let (head, body) = self.forward.send(pod, request, patience).await?.into_parts();
+            let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| failure(Cause::Broken))?;
+            Ok(Reply { status: head.status, body: body.to_bytes() })
+        };
+        time::timeout(PATIENCE, answered).await.unwrap_or_else(|_| Err(failure(Cause::TimedOut)))
+    }
+}
+
+/// What a pod is told of the client on whose behalf the proxy calls: its address and its program, as in its own request, so
+/// that the pod's rules judge the client and not the proxy.
+pub(super) fn on_behalf_of(asking: &Asking<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in [header::HOST.as_str(), "user-agent", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
+        for value in asking.head.headers.get_all(name) {
+            headers.append(header::HeaderName::from_bytes(name.as_bytes()).unwrap_or(header::HOST), value.clone());
+        }
+    }
+    head::to_pod(&mut headers, asking.client);
+    headers
+}

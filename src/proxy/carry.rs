@@ -1,0 +1,361 @@
+//! Carry-over: a client whose home is gone becomes known to another pod, within the request that finds out.
+//!
+//! First the tokens that stand for the session already are tried there, since a restarted pod knows every row of the database;
+//! else a session is minted for the same user and device, by three calls that need an API key of the pods. Parallel requests
+//! and sockets of one client wait for the one that does it. What a living home refuses is dead, and is never carried.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::json;
+use tokio::{sync::watch, time};
+
+use super::{
+    Asking, Proxy,
+    call::{Call, on_behalf_of},
+};
+use crate::{
+    carryover::{
+        Session, Token,
+        mints::Need,
+        session::{Carried, Note, Part, Place},
+    },
+    forward::{Cause, Failure},
+    identity::authorization::{self, Device},
+    observe::metrics,
+    pod::Pod,
+};
+
+/// What a pod says of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It knows it; of an API key there is no user.
+    Known {
+        user: Option<String>,
+    },
+    Unknown,
+}
+
+/// How often a replica looks whether another one has carried the session.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Looks until it carries the session itself.
+const LOOKS: u32 = 80;
+
+impl Proxy {
+    /// By which token the client is known to this pod; where it is not and its home is gone, it is made known. `None`: by its
+    /// own, whatever comes of it.
+    pub(super) async fn passage(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        pod: &Arc<Pod>,
+    ) -> Result<Option<Token>, Failure> {
+        let Some(session) = asking.session() else { return Ok(None) };
+        let place = Place::of(pod);
+        if let Some(token) = session.token_at(place) {
+            return Ok(Some(token));
+        }
+        if !asking.hangs_on_token() || session.is_refused(place) || !self.may_carry(session, asking, pod) {
+            return Ok(None);
+        }
+        let need = if asking.is_upgrade { Need::Idle } else { Need::Waiting };
+        match self.carry(session, pod, asking.pool.pool.base_path.clone(), on_behalf_of(asking), need).await {
+            Carried::Settled => Ok(session.token_at(place)),
+            Carried::Refused | Carried::Dead => Ok(None),
+            Carried::Failed => Err(Failure { cause: Cause::Lost, maybe_received: false, over_kept: false }),
+        }
+    }
+
+    /// Only a session whose home is gone, or has begun a new life, is carried: a living home has the last word.
+    fn may_carry(&self, session: &Session, asking: &Asking<'_>, pod: &Pod) -> bool {
+        if !pod.status().is_alive() || session.is_dead() {
+            return false;
+        }
+        let Some(home) = session.home() else { return true };
+        let pods = asking.pool.pool.pods();
+        let at_home = pods.iter().find(|other| other.id == home.pod && other.status().is_alive());
+        at_home.is_none_or(|at_home| at_home.id == pod.id)
+    }
+
+    /// Makes a session known to a pod, or waits for whoever does. It goes on when this is dropped.
+    pub(super) async fn carry(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        pod: &Arc<Pod>,
+        base_path: Arc<str>,
+        client: HeaderMap,
+        need: Need,
+    ) -> Carried {
+        let mut outcome = match session.carry(Place::of(pod)) {
+            Part::Follow(outcome) => outcome,
+            Part::Lead(tell, outcome) => {
+                let work =
+                    Carrying { proxy: self.clone(), session: session.clone(), pod: pod.clone(), base_path, client };
+                tokio::spawn(work.run(need, tell));
+                outcome
+            }
+        };
+        match outcome.wait_for(Option::is_some).await {
+            Ok(carried) => carried.unwrap_or(Carried::Failed),
+            // Whoever did it has ended with its worker.
+            Err(_) => Carried::Failed,
+        }
+    }
+
+    /// Asks a pod who has this token.
+    pub(super) async fn ask_who(
+        &self,
+        pod: &Arc<Pod>,
+        base_path: &str,
+        token: &str,
+        client: &HeaderMap,
+    ) -> Result<Standing, Failure> {
+        let mut again = true;
+        loop {
+            let call = Call {
+                method: Method::GET,
+                target: "/Users/Me",
+                client,
+                authorization: Some(authorization::token_only(token)),
+                body: Bytes::new(),
+            };
+            let reply = self.call(pod, base_path, call).await?;
+            return Ok(match reply.status {
+                StatusCode::OK => {
+                    let user = reply.json().and_then(|me| me["Id"].as_str().map(str::to_owned));
+                    Standing::Known { user }
+                }
+                StatusCode::UNAUTHORIZED => Standing::Unknown,
+                // An API key, which is nobody; or a user who may not come in at this hour, or from there.
+                StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => Standing::Known { user: None },
+                // A row that another pod has deleted: once, and then it is as if nothing had been.
+                StatusCode::INTERNAL_SERVER_ERROR if std::mem::take(&mut again) => continue,
+                _ => return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept: false }),
+            });
+        }
+    }
+}
+
+/// One carry-over, led by this worker.
+struct Carrying {
+    proxy: Arc<Proxy>,
+    session: Arc<Session>,
+    pod: Arc<Pod>,
+    base_path: Arc<str>,
+    client: HeaderMap,
+}
+
+impl Carrying {
+    async fn run(self, need: Need, tell: watch::Sender<Option<Carried>>) {
+        let began = time::Instant::now();
+        let from = self.session.home();
+        let (carried, how) = self.carry(need).await;
+        if carried == Carried::Refused {
+            self.session.refuse(Place::of(&self.pod));
+        }
+        self.report(from, carried, how, began.elapsed());
+        tell.send_replace(Some(carried));
+        if carried == Carried::Settled {
+            self.retell().await;
+        }
+    }
+
+    async fn carry(&self, need: Need) -> (Carried, &'static str) {
+        if let Some(carried) = self.try_known().await {
+            return (carried, "known");
+        }
+        let at_home = self.session.home().is_some_and(|home| home.pod == self.pod.id);
+        if at_home && !self.site().sessions.refresh(&self.session).await {
+            self.site().sessions.end(&self.session);
+            // The home has read the rows of all its tokens, or minted them: none is left.
+            return (Carried::Dead, "its home knows it no more");
+        }
+        let Some(api_key) = self.site().carryover.api_key.clone() else { return (Carried::Refused, "no API key") };
+        let own = self.session.tokens().last().map(|minted| minted.token.clone());
+        let Some(own) = own else { return (Carried::Dead, "no token") };
+        // Another replica may be at it: what it mints is the one that lives.
+        for _ in 0..LOOKS {
+            if self.site().sessions.lock(&own).await {
+                break;
+            }
+            time::sleep(LOOK).await;
+            if self.site().sessions.refresh(&self.session).await
+                && let Some(carried) = self.try_known().await
+            {
+                return (carried, "known");
+            }
+        }
+        let carried = if self.site().sessions.refresh(&self.session).await
+            && let Some(carried) = self.try_known().await
+        {
+            (carried, "known")
+        } else {
+            self.mint_in_turn(&api_key, need).await
+        };
+        self.site().sessions.unlock(&own);
+        carried
+    }
+
+    /// Tries the tokens that stand for the session already, the latest first. `None` when the pod knows none of them.
+    async fn try_known(&self) -> Option<Carried> {
+        for minted in self.session.tokens() {
+            let token = minted.token.as_str();
+            if self.site().refusals.is_refused(token, &self.pod) {
+                continue;
+            }
+            match self.proxy.ask_who(&self.pod, &self.base_path, token, &self.client).await {
+                Ok(Standing::Known { user }) if user.as_ref().is_none_or(|user| *user == self.session.user) => {
+                    self.session.settle(Place::of(&self.pod), token);
+                    self.site().sessions.keep(&self.session);
+                    return Some(Carried::Settled);
+                }
+                // Another user's: nothing of this session.
+                Ok(Standing::Known { .. }) => {}
+                Ok(Standing::Unknown) => self.site().refusals.remember(token, &self.pod),
+                Err(failure) => {
+                    self.site().report(&self.pod, failure, true);
+                    return Some(Carried::Failed);
+                }
+            }
+        }
+        None
+    }
+
+    async fn mint_in_turn(&self, api_key: &Token, need: Need) -> (Carried, &'static str) {
+        let Some(_turn) = self.site().mints.turn(self.pod.id, need).await else { return (Carried::Failed, "stopping") };
+        // The pod may have died, or the session ended, while this waited.
+        if !self.pod.status().is_alive() {
+            return (Carried::Failed, "the pod is gone");
+        }
+        if self.session.is_dead() {
+            return (Carried::Dead, "ended meanwhile");
+        }
+        match self.mint(api_key).await {
+            Ok(token) => {
+                self.session.add(token.clone());
+                // What is not safe yet would log the client out if the proxy died now.
+                if !self.site().sessions.keep_safe(&self.session).await {
+                    tracing::debug!("a carried session is not kept beyond this process yet");
+                }
+                self.session.settle(Place::of(&self.pod), token.as_str());
+                if self.session.is_dead() {
+                    return (Carried::Dead, "ended meanwhile");
+                }
+                (Carried::Settled, "minted")
+            }
+            Err(Unminted::Failed(failure)) => {
+                self.site().report(&self.pod, failure, true);
+                (Carried::Failed, failure.cause.name())
+            }
+            Err(Unminted::Refused(why)) => (Carried::Refused, why),
+        }
+    }
+
+    /// The three calls. The first must not bear the API key, or the session would bear the key's name.
+    async fn mint(&self, api_key: &Token) -> Result<Token, Unminted> {
+        let device = device_of(&self.session);
+        let begun = self.post("/QuickConnect/Initiate", Some(device.header(None)), Bytes::new()).await?;
+        let begun = begun.map_err(|status| Unminted::Refused(initiate_refused(status)))?;
+        let (Some(code), Some(secret)) = (text(&begun, "Code"), text(&begun, "Secret")) else {
+            return Err(Unminted::Refused("Initiate gave no code"));
+        };
+        let target = format!("/QuickConnect/Authorize?code={code}&userId={}", self.session.user);
+        let authorized = self.post(&target, Some(authorization::token_only(api_key.as_str())), Bytes::new()).await?;
+        authorized.map_err(|status| Unminted::Refused(authorize_refused(status)))?;
+        let body = Bytes::from(json!({"Secret": secret}).to_string());
+        let minted = self.post("/Users/AuthenticateWithQuickConnect", None, body).await?;
+        let minted = minted.map_err(|_| Unminted::Refused("the log-in was refused"))?;
+        text(&minted, "AccessToken").map(Token::new).ok_or(Unminted::Refused("the log-in gave no token"))
+    }
+
+    async fn post(
+        &self,
+        target: &str,
+        authorization: Option<HeaderValue>,
+        body: Bytes,
+    ) -> Result<Result<serde_json::Value, StatusCode>, Unminted> {
+        let call = Call { method: Method::POST, target, client: &self.client, authorization, body };
+        let reply = self.proxy.call(&self.pod, &self.base_path, call).await.map_err(Unminted::Failed)?;
+        Ok(if reply.status.is_success() { Ok(reply.json().unwrap_or_default()) } else { Err(reply.status) })
+    }
+
+    /// Tells the pod what the one before knew of the client. What it does not take is lost, and nothing else.
+    async fn retell(&self) {
+        let notes = self.session.notes();
+        let Some(token) = self.session.token_at(Place::of(&self.pod)) else { return };
+        let device = device_of(&self.session);
+        for Note { target, body } in [notes.capabilities, notes.playing].into_iter().flatten() {
+            let authorization = Some(device.header(Some(token.as_str())));
+            let call = Call { method: Method::POST, target: &target, client: &self.client, authorization, body };
+            if let Err(failure) = self.proxy.call(&self.pod, &self.base_path, call).await {
+                tracing::debug!(pod.name = &*self.pod.name, cause = failure.cause.name(), "a note was not taken");
+            }
+        }
+    }
+
+    /// Says who moved where, and why.
+    fn report(&self, from: Option<Place>, carried: Carried, how: &'static str, took: Duration) {
+        let outcome = match carried {
+            Carried::Settled => how,
+            Carried::Refused => "refused",
+            Carried::Dead => "dead",
+            Carried::Failed => "failed",
+        };
+        let labels = metrics::CarryOver { pool: self.pod.pool.clone(), to: self.pod.name.clone(), outcome };
+        self.proxy.metrics.carry_overs.get_or_create(&labels).inc();
+        self.proxy.metrics.carry_over_seconds.observe(took.as_secs_f64());
+        let pods = self.site().pools.iter().flat_map(|site| site.pool.pods().to_vec());
+        let from = pods.into_iter().find(|pod| from.is_some_and(|from| from.pod == pod.id));
+        let from = from.as_ref().map_or("", |pod| &*pod.name);
+        let (to, duration_ms) = (&*self.pod.name, took.as_millis() as u64);
+        let (user, client) = (&*self.session.user, &*self.session.device.client);
+        match carried {
+            Carried::Settled => {
+                tracing::info!(user.id = user, client, from, to, how, duration_ms, "session carried over");
+            }
+            Carried::Dead => tracing::info!(user.id = user, client, from, to, why = how, "session is dead"),
+            Carried::Refused | Carried::Failed => {
+                tracing::warn!(user.id = user, client, from, to, why = how, duration_ms, "session not carried over");
+            }
+        }
+    }
+
+    fn site(&self) -> &super::Site {
+        &self.proxy.site
+    }
+}
+
+/// Why there is no token.
+enum Unminted {
+    Failed(Failure),
+    Refused(&'static str),
+}
+
+fn initiate_refused(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "Quick Connect is disabled in Jellyfin",
+        _ => "Initiate was refused",
+    }
+}
+
+fn authorize_refused(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "the API key is not valid",
+        StatusCode::FORBIDDEN => "the user may not sign in there",
+        StatusCode::NOT_FOUND => "the user is gone",
+        _ => "Authorize was refused",
+    }
+}
+
+/// The session's device as the server's parser is told of it.
+fn device_of(session: &Session) -> Device {
+    let device = session.device.clone();
+    Device { client: device.client, name: device.name, id: device.id, version: device.version }
+}
+
+/// A field's text, in PascalCase or camelCase.
+fn text(json: &serde_json::Value, name: &str) -> Option<String> {
+    let camel = name[..1].to_ascii_lowercase() + &name[1..];
+    json.get(name).or_else(|| json.get(&camel))?.as_str().map(str::to_owned)
+}

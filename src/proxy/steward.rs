@@ -1,0 +1,162 @@
+//! What is done for a pod besides requests, when it begins a life: the API key is checked on it, its slow first mint is made
+//! less slow, and what was ended while it was down is ended there too.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::json;
+use tokio::{task::JoinSet, time};
+
+use super::{Proxy, call::Call};
+use crate::{
+    identity::authorization::{self, Device},
+    observe::metrics,
+    pod::{Epoch, Pod, PodId, Pool},
+};
+
+/// Why sessions cannot be carried to a pod, and what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The pod does not know the API key.
+    Key,
+    /// Quick Connect is disabled.
+    QuickConnect,
+    /// It could not be asked.
+    Answer,
+}
+
+impl Lack {
+    /// One sentence with the remedy.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Lack::Key => {
+                "it refuses the API key, so no session can be carried to it; make a key in Jellyfin's Dashboard under API Keys and set it as [jellyfin] api_key"
+            }
+            Lack::QuickConnect => {
+                "Quick Connect is disabled, so no session can be carried to it; enable it in Jellyfin's Dashboard under General"
+            }
+            Lack::Answer => "it does not answer, so it is not known whether sessions can be carried to it",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Lack::Key => "api_key",
+            Lack::QuickConnect => "quick_connect",
+            Lack::Answer => "no_answer",
+        }
+    }
+}
+
+/// Time from one look at the pods to the next.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl Proxy {
+    /// Serves every pod of a pool at the beginning of each of its lives, until the shutdown.
+    pub async fn attend(self: Arc<Self>, pool: Arc<Pool>) {
+        let mut seen: HashMap<PodId, Epoch> = HashMap::new();
+        let mut work = JoinSet::new();
+        loop {
+            for pod in pool.pods().iter() {
+                let status = pod.status();
+                if status.is_alive() && seen.insert(pod.id, status.epoch) != Some(status.epoch) {
+                    work.spawn(self.clone().welcome(pod.clone(), pool.base_path.clone()));
+                }
+            }
+            seen.retain(|id, _| pool.pods().iter().any(|pod| pod.id == *id));
+            while work.try_join_next().is_some() {}
+            tokio::select! {
+                () = time::sleep(LOOK) => {}
+                () = self.shutdown.stopping() => return,
+            }
+        }
+    }
+
+    async fn welcome(self: Arc<Self>, pod: Arc<Pod>, base_path: Arc<str>) {
+        let orders = self.site.orders.lock().remove(&pod.id).unwrap_or_default();
+        if !orders.is_empty() {
+            let outcome = self.tell(&pod, &base_path, &orders).await;
+            tracing::info!(
+                pod.name = &*pod.name,
+                count = orders.len(),
+                outcome,
+                "pod was told what was ended meanwhile"
+            );
+        }
+        if !self.carries_over() {
+            return;
+        }
+        let lack = self.lack(&pod, &base_path).await;
+        let gauge = |what: &'static str| {
+            let labels = metrics::Lack { pool: pod.pool.clone(), pod: pod.name.clone(), what };
+            self.metrics.carry_over_lacks.get_or_create(&labels).clone()
+        };
+        for each in [Lack::Key, Lack::QuickConnect, Lack::Answer] {
+            gauge(each.name()).set((lack == Some(each)).into());
+        }
+        match lack {
+            Some(lack) => tracing::error!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{}", lack.sentence()),
+            None => self.warm(&pod, &base_path).await,
+        }
+    }
+
+    /// What is missing for carrying sessions to this pod.
+    pub async fn lack(&self, pod: &Arc<Pod>, base_path: &str) -> Option<Lack> {
+        let key = self.site.carryover.api_key.as_ref()?;
+        let nobody = HeaderMap::new();
+        let get = |target, authorization| Call {
+            method: Method::GET,
+            target,
+            client: &nobody,
+            authorization,
+            body: Bytes::new(),
+        };
+        let with_key = Some(authorization::token_only(key.as_str()));
+        let Ok(info) = self.call(pod, base_path, get("/System/Info", with_key)).await else {
+            return Some(Lack::Answer);
+        };
+        if matches!(info.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Some(Lack::Key);
+        }
+        let Ok(enabled) = self.call(pod, base_path, get("/QuickConnect/Enabled", None)).await else {
+            return Some(Lack::Answer);
+        };
+        match (info.status, enabled.status, enabled.json()) {
+            (StatusCode::OK, StatusCode::OK, Some(serde_json::Value::Bool(true))) => None,
+            (StatusCode::OK, StatusCode::OK, _) => Some(Lack::QuickConnect),
+            _ => Some(Lack::Answer),
+        }
+    }
+
+    /// Has the pod compile what a mint needs, as far as that leaves no trace: a code that is never authorized ends by itself
+    /// after ten minutes, and the two other calls ask for what is not there. What a real authorization runs beyond that stays
+    /// cold.
+    async fn warm(&self, pod: &Arc<Pod>, base_path: &str) {
+        let Some(key) = &self.site.carryover.api_key else { return };
+        let device =
+            Device { client: "jellypin".into(), name: "jellypin".into(), id: "jellypin".into(), version: "1".into() };
+        let nobody = HeaderMap::new();
+        let calls = [
+            ("/QuickConnect/Initiate".to_owned(), Some(device.header(None)), Bytes::new()),
+            (
+                format!("/QuickConnect/Authorize?code=none&userId={NOBODY}"),
+                Some(authorization::token_only(key.as_str())),
+                Bytes::new(),
+            ),
+            (
+                "/Users/AuthenticateWithQuickConnect".to_owned(),
+                None,
+                Bytes::from(json!({"Secret": "none"}).to_string()),
+            ),
+        ];
+        for (target, authorization, body) in calls {
+            let call = Call { method: Method::POST, target: &target, client: &nobody, authorization, body };
+            // Whatever it answers, it has run.
+            let _ = self.call(pod, base_path, call).await;
+        }
+    }
+}
+
+/// The id of no user.
+const NOBODY: &str = "00000000000000000000000000000001";

@@ -1,0 +1,39 @@
+//! A session goes on on another pod when its own is gone, and a dead one never does.
+
+mod death;
+mod keeping;
+
+use jellyfin_sim::Pod;
+use jellypin::pod::State;
+
+use super::world::{Client, Plan, World};
+
+/// A world whose proxy has the pods' API key.
+pub(crate) fn plan(pods: usize) -> Plan {
+    World::plan(pods).with_api_key()
+}
+
+/// A client without cookies that has logged in, and its home.
+pub(crate) async fn client_of(world: &World, user: &str, device: &str) -> (Client, String) {
+    let mut client = world.client().without_cookies().device(device);
+    let log_in = client.log_in(user).await;
+    let home = world.home(&log_in).to_owned();
+    (client, home)
+}
+
+/// Kills a pod, and waits until the proxy knows.
+pub(crate) async fn kill(world: &World, pod: &str) {
+    world.pod(pod).kill().await;
+    world.until_state(pod, State::Down).await;
+}
+
+/// Starts a pod again, and waits until the proxy knows.
+pub(crate) async fn start_again(world: &World, pod: &str) {
+    world.pod(pod).start_again().await.expect("it starts");
+    world.until_state(pod, State::Ready).await;
+}
+
+/// Requests of the pod that bear this path.
+pub(crate) fn count(pod: &Pod, path: &str) -> usize {
+    pod.seen().iter().filter(|seen| seen.path() == path).count()
+}
