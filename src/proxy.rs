@@ -3,6 +3,7 @@
 //! [`Proxy::handle`] is the one function to read: route, identify, decide, rewrite, forward, judge, learn, bind, observe. The
 //! only room that knows affinity and pods at once.
 
+mod again;
 mod body;
 mod decide;
 mod exchange;
@@ -52,6 +53,8 @@ pub struct Proxy {
 /// What is known of a request before it is decided where it goes.
 struct Asking<'a> {
     pool: &'a PoolSite,
+    /// The pool's number among those of the site.
+    pool_index: usize,
     head: &'a request::Parts,
     /// Below the BaseUrl.
     path: &'a str,
@@ -106,15 +109,8 @@ impl Proxy {
         exchange.routed(&route.name, &pool.pool);
 
         // 2. Identify.
-        let legacy = pool.legacy();
-        let path = identity::path_of(below_base(&pool.pool.base_path, head.uri.path()), legacy);
         let cookies = pool.cookies.load();
-        let identity = identity::identify(&head.uri, path, &head.headers, legacy);
-        let cookie = cookies.read(&head.headers);
-        let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
-        let keys = Keys { identity, cookie, has_cookie, address: origin };
-        let endpoint = Endpoint::of(&head.method, path);
-        let asking = Asking { pool, head: &head, path, client, origin, endpoint, is_upgrade: opening.is_some(), keys };
+        let asking = self.identify(route.pool, &cookies, &head, client, origin, opening.is_some());
         self.recall(&asking).await;
 
         // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
@@ -144,6 +140,27 @@ impl Proxy {
 
         // 9. Observe: the exchange goes with the body and is written down when that ends.
         Ok(exchange.answer(answer, body, learning))
+    }
+
+    /// 2. All that the request's head tells of its client.
+    fn identify<'a>(
+        &'a self,
+        pool_index: usize,
+        cookies: &cookie::Cookies,
+        head: &'a request::Parts,
+        client: &'a Client,
+        origin: IpAddr,
+        is_upgrade: bool,
+    ) -> Asking<'a> {
+        let pool = &self.site.pools[pool_index];
+        let legacy = pool.legacy();
+        let path = identity::path_of(below_base(&pool.pool.base_path, head.uri.path()), legacy);
+        let identity = identity::identify(&head.uri, path, &head.headers, legacy);
+        let cookie = cookies.read(&head.headers);
+        let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
+        let keys = Keys { identity, cookie, has_cookie, address: origin };
+        let endpoint = Endpoint::of(&head.method, path);
+        Asking { pool, pool_index, head, path, client, origin, endpoint, is_upgrade, keys }
     }
 
     /// 4. The request as the pod gets it.

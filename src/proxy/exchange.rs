@@ -30,6 +30,8 @@ pub(super) enum Outcome {
 
 pub(super) struct Exchange {
     proxy: Arc<Proxy>,
+    /// It is a client's own request, and is written down when it ends.
+    is_written: bool,
     client: IpAddr,
     method: Method,
     uri: Uri,
@@ -59,6 +61,7 @@ impl Exchange {
     pub(super) fn begin<B>(proxy: Arc<Proxy>, request: &Request<B>, client: IpAddr) -> Box<Exchange> {
         Box::new(Exchange {
             proxy,
+            is_written: true,
             client,
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -80,6 +83,14 @@ impl Exchange {
             bytes_out: 0,
             fan_out: String::new(),
         })
+    }
+
+    /// For a request that the proxy makes of itself, for an exchange that is written down already. It counts at the pods while
+    /// it is there, and leaves no line.
+    pub(super) fn unwritten(proxy: Arc<Proxy>, client: IpAddr) -> Box<Exchange> {
+        let mut exchange = Exchange::begin(proxy, &Request::new(()), client);
+        exchange.is_written = false;
+        exchange
     }
 
     pub(super) fn routed(&mut self, route: &Arc<str>, pool: &Arc<Pool>) {
@@ -147,6 +158,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if !self.is_written {
+            return;
+        }
         // The pod that answered, or is being waited for.
         let pod = self.pod.as_ref().filter(|_| self.first_byte.is_some() || self.busy.is_some());
         let bytes_in = self.source.bytes() + self.socket_in;
