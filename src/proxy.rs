@@ -12,6 +12,7 @@ mod log_out;
 mod offer;
 mod recall;
 mod reply;
+mod resume;
 mod site;
 mod socket;
 mod tally;
@@ -35,9 +36,11 @@ use crate::{
     shutdown::Shutdown,
     websocket::handshake::{self, Asked},
 };
+use again::Again;
 use decide::{Decision, Keys};
 use exchange::Exchange;
 use reply::Refusal;
+use resume::Resuming;
 use tally::Tally;
 
 /// One worker's request path.
@@ -138,8 +141,14 @@ impl Proxy {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 
-        // 9. Observe: the exchange goes with the body and is written down when that ends.
-        Ok(exchange.answer(answer, body, learning))
+        // 9. Observe: the exchange goes with the body and is written down when that ends. A file goes on after its pod.
+        match resume::File::of(asking.endpoint, &asking.head.method, &answer).filter(|_| learning.is_none()) {
+            Some(file) => {
+                let resuming = Resuming::new(file, body, &decision, Again::of(&self, &asking));
+                Ok(exchange.carry(answer, Body::resuming(resuming)))
+            }
+            None => Ok(exchange.answer(answer, body, learning)),
+        }
     }
 
     /// 2. All that the request's head tells of its client.

@@ -38,6 +38,15 @@ pub struct Move {
     pub why: &'static str,
 }
 
+/// An answer that broke off in the middle, at which pod, and whether it went on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Resumption {
+    pub pool: Arc<str>,
+    pub from: Arc<str>,
+    /// `resumed`; `changed` where no pod had the same file; `gave_up`.
+    pub outcome: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PodState {
     pub pool: Arc<str>,
@@ -62,6 +71,7 @@ pub struct Metrics {
     pub requests: Family<Request, Counter>,
     pub first_byte: Family<OfPod, Histogram, fn() -> Histogram>,
     pub moves: Family<Move, Counter>,
+    pub resumed: Family<Resumption, Counter>,
     pub rejected: Family<Rejected, Counter>,
     pub bytes_in: Counter,
     pub bytes_out: Counter,
@@ -94,6 +104,7 @@ impl Metrics {
             requests: Family::default(),
             first_byte: Family::new_with_constructor(histogram),
             moves: Family::default(),
+            resumed: Family::default(),
             rejected: Family::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
@@ -131,6 +142,11 @@ impl Metrics {
             "moves",
             "Requests that left a pod for another in the same exchange (re-pins), by the pod left and the cause",
             self.moves.clone(),
+        );
+        all.register(
+            "resumed",
+            "Files that broke off in the middle, by the pod that sent them and whether they went on",
+            self.resumed.clone(),
         );
         all.register("rejected", "Requests answered by the proxy itself, by cause", self.rejected.clone());
         all.register_with_unit("received", "Bytes of request bodies", Unit::Bytes, self.bytes_in.clone());

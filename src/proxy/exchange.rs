@@ -48,6 +48,8 @@ pub(super) struct Exchange {
     moved: Option<(Arc<Pod>, &'static str)>,
     status: u16,
     first_byte: Option<Duration>,
+    /// How often a pod went on with the answer of another.
+    resumed: u32,
     outcome: Outcome,
     pub(super) source: Source,
     /// Bytes that a socket's client sent.
@@ -77,6 +79,7 @@ impl Exchange {
             moved: None,
             status: 0,
             first_byte: None,
+            resumed: 0,
             outcome: Outcome::ClientGone,
             source: Source::empty(),
             socket_in: 0,
@@ -133,16 +136,29 @@ impl Exchange {
         self.outcome = outcome;
     }
 
+    /// Another pod has gone on with the answer, for the so-many-th time: nothing is under way at the first one any more.
+    pub(super) fn resumed(&mut self, times: u32) {
+        if self.resumed != times {
+            self.resumed = times;
+            self.busy = None;
+        }
+    }
+
     /// The pod's answer, which carries this exchange to its end.
     pub(super) fn answer(
         self: Box<Self>,
-        mut head: response::Parts,
+        head: response::Parts,
         body: AnswerBody,
         learning: Option<Box<Learning>>,
     ) -> Response<Body> {
+        self.carry(head, Body::answer(body, learning))
+    }
+
+    /// The same for a body that is made already.
+    pub(super) fn carry(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
         // The version is each connection's own.
         head.version = Version::HTTP_11;
-        Response::from_parts(head, Body::answer(body, learning).carry(self))
+        Response::from_parts(head, body.carry(self))
     }
 
     /// The proxy's own answer, or none.
@@ -193,6 +209,7 @@ impl Drop for Exchange {
             attempts: self.attempts,
             moved: self.moved.as_ref().map(|(from, why)| (&*from.name, *why)),
             fan_out: &self.fan_out,
+            resumed: self.resumed,
             outcome,
             bytes_in,
             bytes_out: self.bytes_out,

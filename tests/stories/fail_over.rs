@@ -4,6 +4,7 @@ mod bodies;
 mod death;
 mod hang;
 mod repeat;
+mod resume;
 
 use super::world::{Client, World};
 
