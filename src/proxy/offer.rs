@@ -22,7 +22,7 @@ use crate::{
     },
     health,
     identity::{
-        endpoint::Endpoint,
+        endpoint::{self, Endpoint},
         verdict::{self, Verdict},
     },
     pod::{Pod, PodId},
@@ -112,7 +112,7 @@ impl Proxy {
                 Err(failure) => {
                     self.site.report(&pod, failure, source.bytes() == 0);
                     let refusal = Refusal::of(failure, asking.endpoint);
-                    if retry::next(failure, &asking.head.method, source.can_replay()) == Next::GiveUp {
+                    if retry::next(failure, asking.can_repeat(), source.can_replay()) == Next::GiveUp {
                         return Err(refusal);
                     }
                     exchange.moved(&pod, failure.cause.name());
@@ -144,7 +144,7 @@ impl Proxy {
                     return Ok(Offered { answer: Response::from_parts(head, body), decision, verdict });
                 }
                 Err(failure)
-                    if again && retry::next(failure, &asking.head.method, source.can_replay()) == Next::SamePod =>
+                    if again && retry::next(failure, asking.can_repeat(), source.can_replay()) == Next::SamePod =>
                 {
                     again = false;
                     health::doubtful(&decision.pod);
@@ -165,10 +165,7 @@ impl Proxy {
             handshake::to_pod(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;
         }
-        let patience = Patience {
-            first_byte: self.site.first_byte(asking.endpoint),
-            until_lost: asking.head.method.is_idempotent(),
-        };
+        let patience = Patience { first_byte: self.site.first_byte(asking.endpoint), until_lost: asking.can_repeat() };
         self.forward.send(&decision.pod, request, patience).await
     }
 
@@ -261,6 +258,12 @@ impl Proxy {
 }
 
 impl Asking<'_> {
+    /// Whether a pod may get it though another may have carried it out.
+    fn can_repeat(&self) -> bool {
+        let method = &self.head.method;
+        method.is_idempotent() || endpoint::is_harmless_twice(method, self.path)
+    }
+
     /// The token, where the answer hangs on it.
     fn demanded_token(&self) -> Option<&str> {
         let hangs = self.is_upgrade || self.endpoint.demands_token();

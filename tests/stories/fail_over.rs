@@ -3,6 +3,7 @@
 mod bodies;
 mod death;
 mod hang;
+mod harmless;
 mod repeat;
 mod resume;
 
