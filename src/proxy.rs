@@ -3,6 +3,7 @@
 //! [`Proxy::handle`] is the one function to read: route, identify, decide, rewrite, forward, judge, learn, bind, observe. The
 //! only room that knows affinity and pods at once.
 
+mod again;
 mod body;
 mod call;
 mod carry;
@@ -13,6 +14,7 @@ mod learning;
 mod offer;
 mod recall;
 mod reply;
+mod resume;
 mod revoke;
 mod site;
 mod socket;
@@ -40,9 +42,11 @@ use crate::{
     shutdown::Shutdown,
     websocket::handshake::{self, Asked},
 };
+use again::Again;
 use decide::{Decision, Keys};
 use exchange::Exchange;
 use reply::Refusal;
+use resume::Resuming;
 use tally::Tally;
 
 /// One worker's request path.
@@ -58,6 +62,8 @@ pub struct Proxy {
 /// What is known of a request before it is decided where it goes.
 struct Asking<'a> {
     pool: &'a PoolSite,
+    /// The pool's number among those of the site.
+    pool_index: usize,
     head: &'a request::Parts,
     /// Below the BaseUrl.
     path: &'a str,
@@ -131,25 +137,8 @@ impl Proxy {
         exchange.routed(&route.name, &pool.pool);
 
         // 2. Identify.
-        let legacy = pool.legacy();
-        let path = identity::path_of(below_base(&pool.pool.base_path, head.uri.path()), legacy);
         let cookies = pool.cookies.load();
-        let identity = identity::identify(&head.uri, path, &head.headers, legacy);
-        let cookie = cookies.read(&head.headers);
-        let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
-        let keys = Keys { identity, cookie, has_cookie, address: origin };
-        let endpoint = Endpoint::of(&head.method, path);
-        let mut asking = Asking {
-            pool,
-            head: &head,
-            path,
-            client,
-            origin,
-            endpoint,
-            is_upgrade: opening.is_some(),
-            keys,
-            client_session: ClientSession::Unknown,
-        };
+        let mut asking = self.identify(route.pool, &cookies, &head, client, origin, opening.is_some());
         self.recall(&mut asking).await;
 
         // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
@@ -180,8 +169,36 @@ impl Proxy {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 
-        // 9. Observe: the exchange goes with the body and is written down when that ends.
-        Ok(exchange.answer(answer, body, learning))
+        // 9. Observe: the exchange goes with the body and is written down when that ends. A file goes on after its pod.
+        match resume::File::of(asking.endpoint, &asking.head.method, &answer).filter(|_| learning.is_none()) {
+            Some(file) => {
+                let resuming = Resuming::new(file, body, &decision, Again::of(&self, &asking));
+                Ok(exchange.carry(answer, Body::resuming(resuming)))
+            }
+            None => Ok(exchange.answer(answer, body, learning)),
+        }
+    }
+
+    /// 2. All that the request's head tells of its client.
+    fn identify<'a>(
+        &'a self,
+        pool_index: usize,
+        cookies: &cookie::Cookies,
+        head: &'a request::Parts,
+        client: &'a Client,
+        origin: IpAddr,
+        is_upgrade: bool,
+    ) -> Asking<'a> {
+        let pool = &self.site.pools[pool_index];
+        let legacy = pool.legacy();
+        let path = identity::path_of(below_base(&pool.pool.base_path, head.uri.path()), legacy);
+        let identity = identity::identify(&head.uri, path, &head.headers, legacy);
+        let cookie = cookies.read(&head.headers);
+        let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
+        let keys = Keys { identity, cookie, has_cookie, address: origin };
+        let endpoint = Endpoint::of(&head.method, path);
+        let client_session = ClientSession::Unknown;
+        Asking { pool, pool_index, head, path, client, origin, endpoint, is_upgrade, keys, client_session }
     }
 
     /// 4. The request as the pod gets it, with the token that the pod knows.

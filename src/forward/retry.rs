@@ -1,7 +1,5 @@
 //! What may be done after a failure: a pure rule.
 
-use http::Method;
-
 use super::{Cause, Failure};
 
 /// What to do with a request that got no answer.
@@ -15,18 +13,19 @@ pub enum Next {
     GiveUp,
 }
 
-/// The rule. `can_replay`: the body is still there to be sent again.
+/// The rule. `can_repeat`: doing it twice does no harm, by its method (RFC 9110, 9.2.2) or by what its path means.
+/// `can_replay`: the body is still there to be sent again.
 ///
-/// A request that was not received goes elsewhere, whatever it is. One that may have been received is sent again only if doing
-/// it twice does no harm (RFC 9110, 9.2.2), and only if nothing of its body is lost.
-pub fn next(failure: Failure, method: &Method, can_replay: bool) -> Next {
+/// A request that was not received goes elsewhere, whatever it is. One that may have been received is sent again only if that
+/// does no harm, and only if nothing of its body is lost.
+pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
     if !can_replay || failure.cause == Cause::ClientGone {
         return Next::GiveUp;
     }
     if !failure.maybe_received {
         return Next::OtherPod;
     }
-    if !method.is_idempotent() {
+    if !can_repeat {
         return Next::GiveUp;
     }
     match failure.cause {
@@ -46,30 +45,30 @@ mod tests {
     #[test]
     fn what_was_not_received_goes_elsewhere_whatever_it_is() {
         let refused = failure(Cause::Refused, false, false);
-        assert_eq!(next(refused, &Method::POST, true), Next::OtherPod);
-        assert_eq!(next(refused, &Method::GET, true), Next::OtherPod);
+        assert_eq!(next(refused, false, true), Next::OtherPod);
+        assert_eq!(next(refused, true, true), Next::OtherPod);
     }
 
     #[test]
     fn what_may_have_been_executed_is_not_done_twice() {
         for cause in [Cause::Broken, Cause::TimedOut, Cause::Lost, Cause::Malformed] {
             for over_kept in [true, false] {
-                assert_eq!(next(failure(cause, true, over_kept), &Method::POST, true), Next::GiveUp);
+                assert_eq!(next(failure(cause, true, over_kept), false, true), Next::GiveUp);
             }
         }
     }
 
     #[test]
     fn a_stale_connection_is_no_reason_to_leave_the_pod() {
-        assert_eq!(next(failure(Cause::Broken, true, true), &Method::GET, true), Next::SamePod);
-        assert_eq!(next(failure(Cause::Broken, true, false), &Method::GET, true), Next::OtherPod);
+        assert_eq!(next(failure(Cause::Broken, true, true), true, true), Next::SamePod);
+        assert_eq!(next(failure(Cause::Broken, true, false), true, true), Next::OtherPod);
     }
 
     #[test]
     fn a_body_that_is_gone_is_never_sent_again() {
-        for method in [Method::PUT, Method::POST, Method::GET] {
-            assert_eq!(next(failure(Cause::Broken, true, true), &method, false), Next::GiveUp);
-            assert_eq!(next(failure(Cause::Refused, false, false), &method, false), Next::GiveUp);
+        for can_repeat in [true, false] {
+            assert_eq!(next(failure(Cause::Broken, true, true), can_repeat, false), Next::GiveUp);
+            assert_eq!(next(failure(Cause::Refused, false, false), can_repeat, false), Next::GiveUp);
         }
     }
 }

@@ -203,6 +203,42 @@ fn endpoints_are_what_the_server_makes_of_them() {
 }
 
 #[test]
+fn what_does_no_harm_twice_is_a_short_list() {
+    let harmless = [
+        "/Sessions/Capabilities",
+        "/sessions/capabilities/full",
+        "/Sessions/Viewing",
+        "/Sessions/Playing/Progress",
+        "/Sessions/Playing/Ping",
+        "//Sessions/Playing/Stopped/",
+        "/SyncPlay/Ping",
+        "/Items/0123/PlaybackInfo",
+    ];
+    let harmful = [
+        "/Sessions/Playing",
+        "/Sessions/Logout",
+        "/Sessions/Capabilities/Full/More",
+        "/Sessions/0123/Viewing",
+        "/Sessions/0123/Playing/Ping",
+        "/SyncPlay/New",
+        "/SyncPlay/Ping/More",
+        "/QuickConnect/Authorize",
+        "/QuickConnect/Initiate",
+        "/Users/AuthenticateByName",
+        "/Items/0123/Refresh",
+        "/LiveStreams/Open",
+        "/",
+    ];
+    for path in harmless {
+        assert!(endpoint::is_harmless_twice(&http::Method::POST, path), "{path}");
+        assert!(!endpoint::is_harmless_twice(&http::Method::PATCH, path), "{path}");
+    }
+    for path in harmful {
+        assert!(!endpoint::is_harmless_twice(&http::Method::POST, path), "{path}");
+    }
+}
+
+#[test]
 fn an_api_key_in_a_path_is_blotted_out_however_the_path_is_written() {
     for path in
         ["/Auth/Keys/K", "/jf/auth/keys/K", "/Auth//Keys/K", "/Auth/Keys/K/x", "/Auth/x/Auth/Keys//K", "/%41uth/Keys/K"]

@@ -42,6 +42,8 @@ pub struct Line<'a> {
     pub moved: Option<(&'a str, &'static str)>,
     /// What other pods answered to the same request, where all of them have to hear it: `b=204 c=401`.
     pub fan_out: &'a str,
+    /// How often a pod went on with the answer of another.
+    pub resumed: u32,
     pub outcome: &'static str,
     pub bytes_in: u64,
     pub bytes_out: u64,
@@ -228,6 +230,9 @@ impl Line<'_> {
         if !self.fan_out.is_empty() {
             text(out, "fan_out", self.fan_out);
         }
+        if self.resumed > 0 {
+            number(out, "resumed", self.resumed.into());
+        }
         text(out, "outcome", self.outcome);
         number(out, "bytes.in", self.bytes_in);
         number(out, "bytes.out", self.bytes_out);
@@ -308,6 +313,7 @@ mod tests {
             attempts: 2,
             moved: Some(("b", "refused")),
             fan_out: "",
+            resumed: 0,
             outcome: "complete",
             bytes_in: 0,
             bytes_out: 1024,

@@ -56,6 +56,15 @@ pub struct Lack {
     pub what: &'static str,
 }
 
+/// An answer that broke off in the middle, at which pod, and whether it went on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Resumption {
+    pub pool: Arc<str>,
+    pub from: Arc<str>,
+    /// `resumed`; `changed` where no pod had the same file; `gave_up`.
+    pub outcome: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PodState {
     pub pool: Arc<str>,
@@ -84,6 +93,7 @@ pub struct Metrics {
     pub carry_over_seconds: Histogram,
     pub carry_over_lacks: Family<Lack, Gauge>,
     pub sessions: Gauge,
+    pub resumed: Family<Resumption, Counter>,
     pub rejected: Family<Rejected, Counter>,
     pub bytes_in: Counter,
     pub bytes_out: Counter,
@@ -120,6 +130,7 @@ impl Metrics {
             carry_over_seconds: histogram(),
             carry_over_lacks: Family::default(),
             sessions: Gauge::default(),
+            resumed: Family::default(),
             rejected: Family::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
@@ -175,6 +186,11 @@ impl Metrics {
             self.carry_over_lacks.clone(),
         );
         all.register("sessions", "Sessions known now", self.sessions.clone());
+        all.register(
+            "resumed",
+            "Files that broke off in the middle, by the pod that sent them and whether they went on",
+            self.resumed.clone(),
+        );
         all.register("rejected", "Requests answered by the proxy itself, by cause", self.rejected.clone());
         all.register_with_unit("received", "Bytes of request bodies", Unit::Bytes, self.bytes_in.clone());
         all.register_with_unit("sent", "Bytes of answers' bodies", Unit::Bytes, self.bytes_out.clone());

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use super::{
     exchange::{Exchange, Outcome},
     learning::Learning,
+    resume::Resuming,
 };
 use crate::forward::answer::AnswerBody;
 
@@ -24,6 +25,8 @@ pub struct Body {
 enum Kind {
     Own(Full<Bytes>),
     Answer(AnswerBody, Option<Box<Learning>>),
+    /// A file, which goes on after its pod.
+    File(Box<Resuming>),
 }
 
 impl Body {
@@ -37,6 +40,10 @@ impl Body {
 
     pub(super) fn answer(answer: AnswerBody, learning: Option<Box<Learning>>) -> Body {
         Body { kind: Kind::Answer(answer, learning), exchange: None }
+    }
+
+    pub(super) fn resuming(file: Box<Resuming>) -> Body {
+        Body { kind: Kind::File(file), exchange: None }
     }
 
     /// The exchange ends with this body.
@@ -65,13 +72,21 @@ impl http_body::Body for Body {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = match &mut self.kind {
+        let this = &mut *self;
+        let frame = match &mut this.kind {
             Kind::Answer(answer, learning) => {
                 let frame = ready!(Pin::new(answer).poll_frame(cx));
                 if let (Some(learning), Some(Ok(frame))) = (learning, &frame)
                     && let Some(data) = frame.data_ref()
                 {
                     learning.hear(data);
+                }
+                frame
+            }
+            Kind::File(file) => {
+                let frame = ready!(file.poll_frame(cx));
+                if let Some(exchange) = &mut this.exchange {
+                    exchange.resumed(file.times());
                 }
                 frame
             }
@@ -97,6 +112,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Own(own) => own.is_end_stream(),
             Kind::Answer(answer, _) => answer.is_end_stream(),
+            Kind::File(file) => file.remaining() == 0,
         }
     }
 
@@ -104,6 +120,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Own(own) => own.size_hint(),
             Kind::Answer(answer, _) => answer.size_hint(),
+            Kind::File(file) => SizeHint::with_exact(file.remaining()),
         }
     }
 }

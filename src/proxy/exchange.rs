@@ -30,6 +30,8 @@ pub(super) enum Outcome {
 
 pub(super) struct Exchange {
     proxy: Arc<Proxy>,
+    /// It is a client's own request, and is written down when it ends.
+    is_written: bool,
     client: IpAddr,
     method: Method,
     uri: Uri,
@@ -46,6 +48,8 @@ pub(super) struct Exchange {
     moved: Option<(Arc<Pod>, &'static str)>,
     status: u16,
     first_byte: Option<Duration>,
+    /// How often a pod went on with the answer of another.
+    resumed: u32,
     outcome: Outcome,
     pub(super) source: Source,
     /// Bytes that a socket's client sent.
@@ -59,6 +63,7 @@ impl Exchange {
     pub(super) fn begin<B>(proxy: Arc<Proxy>, request: &Request<B>, client: IpAddr) -> Box<Exchange> {
         Box::new(Exchange {
             proxy,
+            is_written: true,
             client,
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -74,12 +79,21 @@ impl Exchange {
             moved: None,
             status: 0,
             first_byte: None,
+            resumed: 0,
             outcome: Outcome::ClientGone,
             source: Source::empty(),
             socket_in: 0,
             bytes_out: 0,
             fan_out: String::new(),
         })
+    }
+
+    /// For a request that the proxy makes of itself, for an exchange that is written down already. It counts at the pods while
+    /// it is there, and leaves no line.
+    pub(super) fn unwritten(proxy: Arc<Proxy>, client: IpAddr) -> Box<Exchange> {
+        let mut exchange = Exchange::begin(proxy, &Request::new(()), client);
+        exchange.is_written = false;
+        exchange
     }
 
     pub(super) fn routed(&mut self, route: &Arc<str>, pool: &Arc<Pool>) {
@@ -122,16 +136,29 @@ impl Exchange {
         self.outcome = outcome;
     }
 
+    /// Another pod has gone on with the answer, for the so-many-th time: nothing is under way at the first one any more.
+    pub(super) fn resumed(&mut self, times: u32) {
+        if self.resumed != times {
+            self.resumed = times;
+            self.busy = None;
+        }
+    }
+
     /// The pod's answer, which carries this exchange to its end.
     pub(super) fn answer(
         self: Box<Self>,
-        mut head: response::Parts,
+        head: response::Parts,
         body: AnswerBody,
         learning: Option<Box<Learning>>,
     ) -> Response<Body> {
+        self.carry(head, Body::answer(body, learning))
+    }
+
+    /// The same for a body that is made already.
+    pub(super) fn carry(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
         // The version is each connection's own.
         head.version = Version::HTTP_11;
-        Response::from_parts(head, Body::answer(body, learning).carry(self))
+        Response::from_parts(head, body.carry(self))
     }
 
     /// The proxy's own answer, or none.
@@ -147,6 +174,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if !self.is_written {
+            return;
+        }
         // The pod that answered, or is being waited for.
         let pod = self.pod.as_ref().filter(|_| self.first_byte.is_some() || self.busy.is_some());
         let bytes_in = self.source.bytes() + self.socket_in;
@@ -179,6 +209,7 @@ impl Drop for Exchange {
             attempts: self.attempts,
             moved: self.moved.as_ref().map(|(from, why)| (&*from.name, *why)),
             fan_out: &self.fan_out,
+            resumed: self.resumed,
             outcome,
             bytes_in,
             bytes_out: self.bytes_out,

@@ -25,7 +25,7 @@ use crate::{
     },
     health,
     identity::{
-        endpoint::Endpoint,
+        endpoint::{self, Endpoint},
         verdict::{self, Verdict},
     },
     pod::{Pod, PodId},
@@ -124,7 +124,7 @@ impl Proxy {
                 Err(failure) => {
                     self.site.report(&pod, failure, source.bytes() == 0);
                     let refusal = Refusal::of(failure, asking.endpoint);
-                    if retry::next(failure, &asking.head.method, source.can_replay()) == Next::GiveUp {
+                    if retry::next(failure, asking.can_repeat(), source.can_replay()) == Next::GiveUp {
                         return Err(refusal);
                     }
                     exchange.moved(&pod, failure.cause.name());
@@ -165,7 +165,7 @@ impl Proxy {
                     return Ok(Offered { answer: Response::from_parts(head, body), decision, token, verdict });
                 }
                 Err(failure)
-                    if again && retry::next(failure, &asking.head.method, source.can_replay()) == Next::SamePod =>
+                    if again && retry::next(failure, asking.can_repeat(), source.can_replay()) == Next::SamePod =>
                 {
                     again = false;
                     health::doubtful(&decision.pod);
@@ -187,10 +187,7 @@ impl Proxy {
             handshake::to_pod(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;
         }
-        let patience = Patience {
-            first_byte: self.site.first_byte(asking.endpoint),
-            until_lost: asking.head.method.is_idempotent(),
-        };
+        let patience = Patience { first_byte: self.site.first_byte(asking.endpoint), until_lost: asking.can_repeat() };
         self.forward.send(&decision.pod, request, patience).await
     }
 
@@ -344,6 +341,12 @@ impl Asking<'_> {
     /// anybody may fetch.
     pub(super) fn hangs_on_token(&self) -> bool {
         self.is_upgrade || !matches!(self.endpoint, Endpoint::LogIn | Endpoint::AnonymousMedia)
+    }
+
+    /// Whether a pod may get it though another may have carried it out.
+    fn can_repeat(&self) -> bool {
+        let method = &self.head.method;
+        method.is_idempotent() || endpoint::is_harmless_twice(method, self.path)
     }
 
     /// The token, where the answer hangs on it.

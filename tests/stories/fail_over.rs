@@ -3,7 +3,9 @@
 mod bodies;
 mod death;
 mod hang;
+mod harmless;
 mod repeat;
+mod resume;
 
 use super::world::{Client, World};
 

@@ -1,0 +1,177 @@
+//! A file goes on after its pod: direct play and downloads do not end in the middle.
+//!
+//! A film that is played as it is, is one answer of many gigabytes, and a player that sees it break off stops, or asks for what it
+//! has already. So where a file breaks off, another pod (or the same one, once it is back) is asked for the rest, within the
+//! same answer. It goes on only if that is the very same file; else the answer breaks off as it did.
+//!
+//! Nothing is gathered: the rest is asked for when the client wants the next byte, and streams as the first part did.
+
+mod file;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::time::{self, Instant};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    again::{Again, Answered},
+    decide::Decision,
+    exchange::Exchange,
+};
+use crate::{forward::answer::AnswerBody, observe::metrics, pod::Pod};
+pub(super) use file::File;
+
+/// Resumptions in a row that bring no byte, after which the answer breaks off.
+const FUTILE: u32 = 8;
+
+/// The pause before a pod is asked again; it doubles.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The body of a file's answer.
+pub(super) struct Resuming {
+    file: File,
+    body: AnswerBody,
+    pod: Arc<Pod>,
+    /// What is under way at the pod that goes on with the file.
+    busy: Option<Box<Exchange>>,
+    /// Away while the rest is looked for.
+    again: Option<Again>,
+    gap: Option<Gap>,
+    times: u32,
+    futile: u32,
+}
+
+/// The file broke off, with this error, and its rest is looked for.
+struct Gap {
+    broke: Option<hyper::Error>,
+    search: AbortOnDropHandle<Found>,
+}
+
+struct Found {
+    again: Again,
+    rest: Result<Answered, Lost>,
+}
+
+/// Why a file does not go on.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    /// A pod answered with something else than the rest of this file.
+    Changed,
+    /// Nobody answered in time.
+    NoPod,
+}
+
+impl Resuming {
+    pub(super) fn new(file: File, body: AnswerBody, decision: &Decision, again: Again) -> Box<Resuming> {
+        let pod = decision.pod.clone();
+        Box::new(Resuming { file, body, pod, busy: None, again: Some(again), gap: None, times: 0, futile: 0 })
+    }
+
+    /// How often another answer went on with this one.
+    pub(super) fn times(&self) -> u32 {
+        self.times
+    }
+
+    /// Bytes that the client has still to get.
+    pub(super) fn remaining(&self) -> u64 {
+        self.file.remaining()
+    }
+
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        loop {
+            if let Some(gap) = &mut self.gap {
+                let found = ready!(Pin::new(&mut gap.search).poll(cx));
+                let broke = gap.broke.take();
+                self.gap = None;
+                // A search that panicked, or was ended with its runtime, has found nothing.
+                if !found.is_ok_and(|found| self.go_on(found)) {
+                    return Poll::Ready(broke.map(Err));
+                }
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Err(error)) => match self.again.take().filter(|_| self.futile < FUTILE) {
+                    Some(again) => self.search(again, error),
+                    None => return Poll::Ready(Some(Err(error))),
+                },
+                frame => {
+                    if let Some(Ok(frame)) = &frame
+                        && let Some(data) = frame.data_ref()
+                    {
+                        self.file.passed(data.len() as u64);
+                        self.futile = 0;
+                    }
+                    return Poll::Ready(frame);
+                }
+            }
+        }
+    }
+
+    /// Begins to look for the rest. In a task of its own, since nobody polls this body while the client does not read, and a
+    /// pod that has answered meanwhile must not seem to be late.
+    fn search(&mut self, again: Again, broke: hyper::Error) {
+        self.busy = None;
+        let search = tokio::spawn(search(again, self.file.clone(), self.futile));
+        self.futile += 1;
+        self.gap = Some(Gap { broke: Some(broke), search: AbortOnDropHandle::new(search) });
+    }
+
+    /// Goes on with what was found. Says whether there was anything.
+    fn go_on(&mut self, found: Found) -> bool {
+        let outcome = match &found.rest {
+            Ok(_) => "resumed",
+            Err(Lost::Changed) => "changed",
+            Err(Lost::NoPod) => "gave_up",
+        };
+        let labels = metrics::Resumption { pool: self.pod.pool.clone(), from: self.pod.name.clone(), outcome };
+        found.again.proxy().metrics.resumed.get_or_create(&labels).inc();
+        let Ok(answered) = found.rest else { return false };
+        self.pod = answered.offered.decision.pod;
+        self.body = answered.offered.answer.into_body();
+        self.busy = Some(answered.exchange);
+        self.again = Some(found.again);
+        self.times += 1;
+        true
+    }
+}
+
+/// Asks for the rest of a file until a pod has it, for as long as requests are held. `futile`: how often that brought nothing.
+///
+/// The pod that broke off may be asked first, and rightly so: Kestrel ends the connections of those who read too slowly.
+async fn search(mut again: Again, file: File, futile: u32) -> Found {
+    let end = Instant::now() + again.proxy().site.forward.hold;
+    file.ask_rest(again.headers());
+    let mut pause = PAUSE.saturating_mul(1 << futile.min(FUTILE)).min(LONGEST_PAUSE);
+    if futile > 0 {
+        time::sleep(pause).await;
+    }
+    loop {
+        // Who does not answer at all is the matter of `ask`; here the whole search has its end.
+        let Ok(asked) = time::timeout_at(end, again.ask()).await else {
+            return Found { again, rest: Err(Lost::NoPod) };
+        };
+        if let Ok(answered) = asked {
+            let answer = &answered.offered.answer;
+            if file.is_continued_by(answer.status(), answer.headers()) {
+                return Found { again, rest: Ok(answered) };
+            }
+            // A pod that starts, or has lost its database, says nothing of the file.
+            if !answer.status().is_server_error() {
+                return Found { again, rest: Err(Lost::Changed) };
+            }
+        }
+        if again.proxy().shutdown.is_stopping() || Instant::now() + pause >= end {
+            return Found { again, rest: Err(Lost::NoPod) };
+        }
+        time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
