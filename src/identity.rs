@@ -5,6 +5,7 @@
 pub mod authorization;
 pub mod endpoint;
 pub mod lesson;
+pub mod message;
 mod query;
 pub mod translation;
 pub mod verdict;

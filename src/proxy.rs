@@ -25,6 +25,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 
 pub use body::Body;
 pub use reply::Aborted;
@@ -56,6 +57,8 @@ pub struct Proxy {
     access: access::Worker,
     metrics: Metrics,
     tally: Tally,
+    /// Room for sockets that are being attached anew.
+    attaching: Semaphore,
     shutdown: Shutdown,
 }
 
@@ -97,7 +100,8 @@ impl Proxy {
     pub fn new(site: Arc<Site>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
         let forward = Forward::new(site.forward.clone());
         let tally = Tally::new(metrics.clone());
-        Arc::new(Proxy { site, forward, access, metrics, tally, shutdown })
+        let attaching = Semaphore::new(socket::AT_ONCE);
+        Arc::new(Proxy { site, forward, access, metrics, tally, attaching, shutdown })
     }
 
     /// Hands the access lines that are there to the log's writer.

@@ -1,12 +1,13 @@
 //! Relays WebSocket messages between a client's socket and a pod's, and ends both itself.
 //!
-//! The two are connections of their own: pings are answered on each side, a message is passed on when it is whole, and how one
-//! side ends decides how the other is ended. No extension is negotiated; Jellyfin knows none.
+//! The two are connections of their own: pings are answered on each side, a message is passed on when it is whole, and a
+//! client's socket outlives its pod's. No extension is negotiated; Jellyfin knows none.
 
 pub mod handshake;
 mod relay;
+mod wishes;
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -48,13 +49,44 @@ pub enum CloseStyle {
 /// gathered elsewhere.
 const READ_BUFFER: usize = 8 * 1024;
 
-/// Relays until one side ends, then ends the other in the same way.
-pub async fn relay(client: Upgraded, pod: Upgraded, config: &Config, shutdown: &Shutdown) -> Relayed {
-    let limits = WebSocketConfig::default()
+/// Whoever finds the pods' sides of one client's socket.
+pub trait Pods<S>: Send {
+    /// Another side, where the client lives now; `None` when no pod takes the socket within the time for it.
+    ///
+    /// # Cancel safety
+    /// What was begun ends when it is dropped.
+    fn attach(&mut self) -> impl Future<Output = Option<WebSocketStream<S>>> + Send;
+
+    /// Ends when the client has come to live elsewhere while its side still stands. Cancel safe.
+    fn moved(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// The last side has ended.
+    fn lost(&mut self);
+}
+
+/// A pod's side of a socket.
+pub type PodSide = WebSocketStream<TokioIo<Upgraded>>;
+
+/// The pod's side of a socket that it has opened.
+pub async fn pod_side(upgraded: Upgraded, config: &Config) -> PodSide {
+    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(limits(config))).await
+}
+
+/// Relays until the client ends, or no pod takes its socket any more.
+pub async fn relay(
+    client: Upgraded,
+    pod: PodSide,
+    pods: &mut impl Pods<TokioIo<Upgraded>>,
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Relayed {
+    let client = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(limits(config))).await;
+    relay::run(client, pod, pods, config, shutdown).await
+}
+
+fn limits(config: &Config) -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(config.max_message))
-        .max_frame_size(Some(config.max_message));
-    let client = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(limits)).await;
-    let pod = WebSocketStream::from_raw_socket(TokioIo::new(pod), Role::Client, Some(limits)).await;
-    relay::run(client, pod, config, shutdown).await
+        .max_frame_size(Some(config.max_message))
 }

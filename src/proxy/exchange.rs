@@ -132,6 +132,16 @@ impl Exchange {
         self.busy = self.busy.take().map(|busy| busy.pod().count_socket());
     }
 
+    /// Whoever knows where it goes on counts it there.
+    pub(super) fn take_busy(&mut self) -> Option<Busy> {
+        self.busy.take()
+    }
+
+    /// It went on at this pod.
+    pub(super) fn went_to(&mut self, pod: Arc<Pod>) {
+        self.pod = Some(pod);
+    }
+
     pub(super) fn ended(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }

@@ -1,20 +1,25 @@
 //! Upgrades: pinned like requests; the tunnel opens only after the pod's own 101.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{Response, StatusCode, Version, header};
-use hyper::upgrade::OnUpgrade;
-use tokio::time;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::{sync::watch, time};
 
 use super::{
-    Aborted, Asking, Body, Proxy, bind,
+    Aborted, Asking, Body, Proxy,
+    again::Again,
+    bind,
     exchange::{Exchange, Outcome},
     reply::Refusal,
 };
 use crate::{
     affinity::{cookie::Cookies, pace::Kind},
+    carryover::{Session, session::Place},
     forward::{head, outbound::Source},
-    websocket::{self, handshake},
+    pod::{Busy, Pod},
+    websocket::{self, PodSide, handshake},
 };
 
 impl Proxy {
@@ -52,7 +57,8 @@ impl Proxy {
         head.version = Version::HTTP_11;
         let pod_side = hyper::upgrade::on(Response::from_parts(bare(&mut head), ()));
         exchange.became_socket();
-        tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, exchange)));
+        let home = Attachments::new(self, &asking, decision.pod.clone());
+        tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, home, exchange)));
         Ok(Response::from_parts(head, Body::empty()))
     }
 
@@ -65,14 +71,137 @@ impl Proxy {
         time::sleep_until(slot).await;
     }
 
-    async fn relay(self: Arc<Self>, client: OnUpgrade, pod: OnUpgrade, mut exchange: Box<Exchange>) {
+    async fn relay(
+        self: Arc<Self>,
+        client: OnUpgrade,
+        pod: OnUpgrade,
+        mut pods: Attachments,
+        mut exchange: Box<Exchange>,
+    ) {
         let (Ok(client), Ok(pod)) = (client.await, pod.await) else { return };
-        let relayed = websocket::relay(client, pod, &self.site.websocket, &self.shutdown).await;
+        let pod = websocket::pod_side(pod, &self.site.websocket).await;
+        // What is under way at the pod is counted by whoever knows which pod it is.
+        pods.busy = exchange.take_busy();
+        let relayed = websocket::relay(client, pod, &mut pods, &self.site.websocket, &self.shutdown).await;
         self.metrics.socket_messages.inc_by(relayed.from_client.messages + relayed.from_pod.messages);
         exchange.socket_in = relayed.from_client.bytes;
         exchange.bytes_out = relayed.from_pod.bytes;
+        exchange.resumed(relayed.attached);
+        exchange.went_to(pods.pod.clone());
         exchange.ended(Outcome::Socket(relayed.end.name()));
     }
+}
+
+/// The pods' sides of one client's socket, one after the other.
+struct Attachments {
+    again: Again,
+    session: Option<Arc<Session>>,
+    moves: Option<watch::Receiver<Option<Place>>>,
+    /// The pod of the last side.
+    pod: Arc<Pod>,
+    busy: Option<Busy>,
+}
+
+/// Sockets that are attached anew by one worker at once. Those of a dead pod all come at the same moment, and requests come
+/// before them.
+pub(super) const AT_ONCE: usize = 64;
+
+/// The time over which the sockets of a dead pod begin to look for another.
+const SPREAD: Duration = Duration::from_millis(200);
+
+/// Time between two attempts while no pod takes the socket.
+const PAUSE: Duration = Duration::from_millis(250);
+
+impl Attachments {
+    fn new(proxy: &Arc<Proxy>, asking: &Asking<'_>, pod: Arc<Pod>) -> Attachments {
+        let session = asking.session().cloned();
+        let moves = session.as_ref().map(|session| session.moves());
+        Attachments { again: Again::of(proxy, asking), session, moves, pod, busy: None }
+    }
+
+    /// Asks the pods once, as the client did.
+    async fn ask(&mut self) -> Attempt {
+        let proxy = self.again.proxy().clone();
+        let Ok(answered) = self.again.ask().await else { return Attempt::Nobody };
+        let pod = answered.offered.decision.pod.clone();
+        let (mut head, _) = answered.offered.answer.into_parts();
+        if head.status == StatusCode::FORBIDDEN {
+            return Attempt::Refused;
+        }
+        let key = self.again.headers().get(header::SEC_WEBSOCKET_KEY).cloned();
+        if !handshake::is_opened(&head, key.as_ref()) {
+            return Attempt::Nobody;
+        }
+        let Ok(upgraded) = hyper::upgrade::on(Response::from_parts(bare(&mut head), ())).await else {
+            return Attempt::Nobody;
+        };
+        tracing::info!(from = &*self.pod.name, to = &*pod.name, "socket attached anew");
+        self.busy = Some(pod.count_socket());
+        self.pod = pod;
+        Attempt::Opened(Box::new(websocket::pod_side(upgraded, &proxy.site.websocket).await))
+    }
+}
+
+enum Attempt {
+    Opened(Box<PodSide>),
+    /// The pods do not know the client.
+    Refused,
+    /// No pod could be asked, or none opened it.
+    Nobody,
+}
+
+impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
+    async fn attach(&mut self) -> Option<PodSide> {
+        let proxy = self.again.proxy().clone();
+        let end = time::Instant::now() + proxy.site.forward.hold;
+        if !self.pod.status().is_alive() {
+            // Requests that are held find the client's new home first.
+            time::sleep(SPREAD.mul_f64(f64::from(chance()))).await;
+        }
+        while time::Instant::now() < end && !proxy.shutdown.is_stopping() {
+            if self.session.as_ref().is_some_and(|session| session.is_dead()) {
+                return None;
+            }
+            let attempt = {
+                // Nobody closes the semaphore.
+                let _turn = proxy.attaching.acquire().await;
+                self.ask().await
+            };
+            match attempt {
+                Attempt::Opened(side) => return Some(*side),
+                // Where every pod is asked already, a refusal is final unless its home is on its way back.
+                Attempt::Refused if self.session.is_none() && self.pod.status().is_alive() => return None,
+                Attempt::Refused | Attempt::Nobody => time::sleep(PAUSE).await,
+            }
+        }
+        None
+    }
+
+    async fn moved(&mut self) {
+        loop {
+            let Some(moves) = &mut self.moves else { return std::future::pending().await };
+            if moves.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let home = *moves.borrow_and_update();
+            // A session that was ended has no home; its pod ends the socket, or is asked to take it once more in vain.
+            if home.is_none_or(|home| home.pod != self.pod.id) {
+                return;
+            }
+        }
+    }
+
+    fn lost(&mut self) {
+        self.busy = None;
+    }
+}
+
+/// A number from 0 to 1.
+fn chance() -> f32 {
+    let mut byte = [0_u8];
+    // Without randomness all come together, and nothing else is lost.
+    let _ = getrandom::fill(&mut byte);
+    f32::from(byte[0]) / 255.0
 }
 
 /// The head that `hyper::upgrade::on` needs, which takes its hook out of the extensions.

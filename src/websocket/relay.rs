@@ -1,13 +1,20 @@
-//! Two sockets, four small loops: a reader and a writer for each.
+//! A client's socket, and one pod's socket after the other behind it.
+//!
+//! The client's side lasts as long as the client does. When the pod's side ends, or the client has come to live elsewhere,
+//! another one is attached: what the client had asked for is asked for again, and what it said meanwhile is said in order.
+//! Each side is two small loops, a reader and a writer.
 
-use std::time::Duration;
+use std::{collections::VecDeque, pin::pin, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
-    time,
+    time::{self, Instant},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -17,8 +24,8 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{CloseStyle, Config};
-use crate::shutdown::Shutdown;
+use super::{CloseStyle, Config, Pods, wishes::Wishes};
+use crate::{identity::message, shutdown::Shutdown};
 
 #[cfg(test)]
 mod tests;
@@ -26,16 +33,30 @@ mod tests;
 /// Messages that wait for a slow peer; then its counterpart is no longer read.
 const WAITING: usize = 4;
 
+/// What a client may say while it has no pod: more is left unread.
+const GAP_MESSAGES: usize = 64;
+const GAP_BYTES: usize = 256 * 1024;
+
 /// Longest time for the last frames of a closing handshake.
 const CLOSING: Duration = Duration::from_secs(3);
 
 /// What the proxy's own pings carry.
 const PING: Bytes = Bytes::from_static(b"jellypin");
 
+/// A pod's side that ends sooner than this was of no use: the next attempt waits a little.
+const SHORT: Duration = Duration::from_secs(5);
+
+/// The pause before the second attempt after such a side; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Such sides in a row, after which the client's socket is ended.
+const MOST_SHORT: u32 = 8;
+
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     ClientClosed,
+    /// The pod's side ended so, and no pod took its place.
     PodClosed,
     ClientGone,
     PodGone,
@@ -70,6 +91,8 @@ pub struct Relayed {
     pub end: End,
     pub from_client: Count,
     pub from_pod: Count,
+    /// How often another pod's side was attached.
+    pub attached: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,11 +102,12 @@ pub struct Count {
 }
 
 /// What a socket lies upon: a connection, or in tests a pipe.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// How one side stopped being read or written.
+#[derive(Debug)]
 enum Stopped {
     Closed(Option<CloseFrame>),
     Gone,
@@ -91,55 +115,180 @@ enum Stopped {
     Malformed,
 }
 
-pub(super) async fn run<S: Stream>(
+type Out<S> = SplitSink<WebSocketStream<S>, Message>;
+type In<S> = SplitStream<WebSocketStream<S>>;
+
+/// What the client has said and no pod has been told yet.
+#[derive(Default)]
+struct Unsaid {
+    messages: VecDeque<Message>,
+    wishes: Wishes,
+}
+
+/// How the time with one pod's side ended.
+enum Turn<S> {
+    Client(Stopped),
+    Pod(Stopped),
+    /// The client lives elsewhere, and this is the side there.
+    Replaced(WebSocketStream<S>),
+    Stopping,
+}
+
+pub(super) async fn run<S: Stream, P: Pods<S>>(
     client: WebSocketStream<S>,
     pod: WebSocketStream<S>,
+    pods: &mut P,
     config: &Config,
     shutdown: &Shutdown,
 ) -> Relayed {
     let (mut client_out, client_in) = client.split();
-    let (mut pod_out, pod_in) = pod.split();
     let (to_client, mut for_client) = mpsc::channel(WAITING);
     let (to_pod, mut for_pod) = mpsc::channel(WAITING);
     let (mut from_client, mut from_pod) = (Count::default(), Count::default());
-    let (end, close) = tokio::select! {
-        stopped = read(client_in, &to_pod, &to_client, config, &mut from_client) => client_stopped(stopped),
-        stopped = read(pod_in, &to_client, &to_pod, config, &mut from_pod) => pod_stopped(stopped),
-        () = write(&mut client_out, &mut for_client) => (End::ClientGone, None),
-        () = write(&mut pod_out, &mut for_pod) => (End::PodGone, None),
-        () = stagger(shutdown, config) => (End::Stopping, None),
+    let (mut attached, mut short) = (0, 0);
+    let mut unsaid = Unsaid::default();
+    let (end, farewell, last) = {
+        let client_side = async {
+            tokio::select! {
+                stopped = read(client_in, &to_pod, &to_client, config, &mut from_client, |_| true) => stopped,
+                () = write(&mut client_out, &mut for_client) => Stopped::Gone,
+            }
+        };
+        let mut client_side = pin!(client_side);
+        let mut stopping = pin!(stagger(shutdown, config));
+        let mut side = pod.split();
+        loop {
+            let began = Instant::now();
+            let turn = {
+                let (pod_out, pod_in) = &mut side;
+                let pod_side = async {
+                    tokio::select! {
+                        stopped = read(pod_in, &to_client, &to_pod, config, &mut from_pod, is_for_client) => stopped,
+                        () = speak(pod_out, &mut for_pod, &mut unsaid) => Stopped::Gone,
+                    }
+                };
+                let mut pod_side = pin!(pod_side);
+                loop {
+                    tokio::select! {
+                        stopped = &mut client_side => break Turn::Client(stopped),
+                        stopped = &mut pod_side => break Turn::Pod(stopped),
+                        () = &mut stopping => break Turn::Stopping,
+                        // Where nobody else takes it, it stays where it is.
+                        next = elsewhere(pods) => if let Some(next) = next { break Turn::Replaced(next) },
+                    }
+                }
+            };
+            let stopped = match turn {
+                Turn::Client(stopped) => break (client_end(&stopped), stopped.farewell(), Some(side)),
+                Turn::Stopping => break (End::Stopping, None, Some(side)),
+                Turn::Replaced(next) => {
+                    attached += 1;
+                    tokio::spawn(part(std::mem::replace(&mut side, next.split())));
+                    unsaid.wish_again();
+                    continue;
+                }
+                Turn::Pod(stopped) => stopped,
+            };
+            let end = pod_end(&stopped);
+            if let Stopped::Closed(_) = stopped {
+                // Its farewell is answered.
+                tokio::spawn(part(side));
+            }
+            short = if began.elapsed() < SHORT { short + 1 } else { 0 };
+            if short > MOST_SHORT {
+                break (end, None, None);
+            }
+            pods.lost();
+            let next = tokio::select! {
+                stopped = &mut client_side => break (client_end(&stopped), stopped.farewell(), None),
+                () = &mut stopping => break (End::Stopping, None, None),
+                () = listen(&mut for_pod, &mut unsaid) => None,
+                next = again(pods, short) => next,
+            };
+            let Some(next) = next else { break (end, None, None) };
+            attached += 1;
+            unsaid.wish_again();
+            side = next.split();
+        }
     };
     // What was read before the end still reaches the other side.
     drop((to_client, to_pod));
-    let _ = time::timeout(CLOSING, finish(end, close, config, (client_out, for_client), (pod_out, for_pod))).await;
-    Relayed { end, from_client, from_pod }
+    let ending = finish(end, farewell, config, (client_out, for_client), last, (for_pod, unsaid));
+    let _ = time::timeout(CLOSING, ending).await;
+    Relayed { end, from_client, from_pod, attached }
 }
 
-fn client_stopped(stopped: Stopped) -> (End, Option<CloseFrame>) {
-    match stopped {
-        Stopped::Closed(frame) => (End::ClientClosed, frame),
-        Stopped::Gone => (End::ClientGone, None),
-        Stopped::Silent => (End::ClientSilent, None),
-        Stopped::Malformed => (End::ClientMalformed, None),
+impl Stopped {
+    fn farewell(self) -> Option<CloseFrame> {
+        match self {
+            Stopped::Closed(frame) => frame,
+            Stopped::Gone | Stopped::Silent | Stopped::Malformed => None,
+        }
     }
 }
 
-fn pod_stopped(stopped: Stopped) -> (End, Option<CloseFrame>) {
-    match stopped {
-        Stopped::Closed(frame) => (End::PodClosed, frame),
-        Stopped::Gone => (End::PodGone, None),
-        Stopped::Silent => (End::PodSilent, None),
-        Stopped::Malformed => (End::PodMalformed, None),
+impl Unsaid {
+    fn hear(&mut self, message: Message) {
+        self.wishes.hear(&message);
+        self.messages.push_back(message);
     }
+
+    /// Another pod is to hear first what the client has asked for.
+    fn wish_again(&mut self) {
+        self.messages = self.wishes.messages().chain(self.messages.drain(..)).collect();
+    }
+
+    fn is_full(&self) -> bool {
+        let bytes: usize = self.messages.iter().map(Message::len).sum();
+        self.messages.len() >= GAP_MESSAGES || bytes >= GAP_BYTES
+    }
+}
+
+fn client_end(stopped: &Stopped) -> End {
+    match stopped {
+        Stopped::Closed(_) => End::ClientClosed,
+        Stopped::Gone => End::ClientGone,
+        Stopped::Silent => End::ClientSilent,
+        Stopped::Malformed => End::ClientMalformed,
+    }
+}
+
+fn pod_end(stopped: &Stopped) -> End {
+    match stopped {
+        Stopped::Closed(_) => End::PodClosed,
+        Stopped::Gone => End::PodGone,
+        Stopped::Silent => End::PodSilent,
+        Stopped::Malformed => End::PodMalformed,
+    }
+}
+
+/// Waits until the client lives elsewhere, and gives the side there.
+async fn elsewhere<S, P: Pods<S>>(pods: &mut P) -> Option<WebSocketStream<S>> {
+    pods.moved().await;
+    pods.attach().await
+}
+
+/// The next side. After one that was of no use it waits a little, longer each time.
+async fn again<S, P: Pods<S>>(pods: &mut P, short: u32) -> Option<WebSocketStream<S>> {
+    if short > 1 {
+        time::sleep(FIRST_PAUSE * 2_u32.saturating_pow(short - 2)).await;
+    }
+    pods.attach().await
+}
+
+/// That its pod goes down is nothing to a client that goes on with another.
+fn is_for_client(message: &Message) -> bool {
+    !matches!(message, Message::Text(text) if message::is_farewell(text))
 }
 
 /// Passes messages on. A peer that is silent is pinged through `back`, and counts as gone when it stays silent.
-async fn read<S: Stream>(
-    mut from: SplitStream<WebSocketStream<S>>,
+async fn read(
+    mut from: impl StreamExt<Item = Result<Message, Error>> + Unpin,
     to: &mpsc::Sender<Message>,
     back: &mpsc::Sender<Message>,
     config: &Config,
     count: &mut Count,
+    is_passed: fn(&Message) -> bool,
 ) -> Stopped {
     let mut silent = Duration::ZERO;
     loop {
@@ -163,7 +312,7 @@ async fn read<S: Stream>(
         };
         count.messages += 1;
         count.bytes += message.len() as u64;
-        if to.send(message).await.is_err() {
+        if is_passed(&message) && to.send(message).await.is_err() {
             return Stopped::Gone;
         }
     }
@@ -179,7 +328,7 @@ fn is_malformed(error: &Error) -> bool {
 }
 
 /// Writes until the peer takes no more.
-async fn write<S: Stream>(to: &mut SplitSink<WebSocketStream<S>, Message>, messages: &mut mpsc::Receiver<Message>) {
+async fn write<S: Stream>(to: &mut Out<S>, messages: &mut mpsc::Receiver<Message>) {
     while let Some(message) = messages.recv().await {
         if to.send(message).await.is_err() {
             return;
@@ -187,41 +336,86 @@ async fn write<S: Stream>(to: &mut SplitSink<WebSocketStream<S>, Message>, messa
     }
 }
 
-type Writer<S> = (SplitSink<WebSocketStream<S>, Message>, mpsc::Receiver<Message>);
-
-/// Ends both sides as the end asks for. A side that gets no Close is dropped, and so ends abnormally.
-async fn finish<S: Stream>(end: End, close: Option<CloseFrame>, config: &Config, client: Writer<S>, pod: Writer<S>) {
-    match end {
-        End::ClientClosed => drop(tokio::join!(close_with(pod, close), echo_close(client))),
-        End::PodClosed => drop(tokio::join!(close_with(client, close), echo_close(pod))),
-        End::Stopping => {
-            let away = CloseFrame { code: CloseCode::Away, reason: "".into() };
-            let to_client = async {
-                if config.close == CloseStyle::Clean {
-                    close_with(client, Some(away.clone())).await;
-                }
-            };
-            tokio::join!(to_client, close_with(pod, Some(away.clone())));
+/// Writes what the client says to a pod, until that takes no more. What was not written stays to be said to the next.
+async fn speak<S: Stream>(to: &mut Out<S>, messages: &mut mpsc::Receiver<Message>, unsaid: &mut Unsaid) {
+    loop {
+        while let Some(message) = unsaid.messages.front() {
+            if to.send(message.clone()).await.is_err() {
+                return;
+            }
+            unsaid.messages.pop_front();
         }
-        End::ClientGone | End::ClientSilent | End::ClientMalformed => deliver(pod).await,
-        End::PodGone | End::PodSilent | End::PodMalformed => deliver(client).await,
+        match messages.recv().await {
+            // The proxy's own, for the pod that was silent.
+            Some(ping @ Message::Ping(_)) => {
+                if to.send(ping).await.is_err() {
+                    return;
+                }
+            }
+            Some(message) => unsaid.hear(message),
+            None => return,
+        }
     }
 }
 
-async fn deliver<S: Stream>((mut out, mut messages): Writer<S>) {
-    write(&mut out, &mut messages).await;
+/// Keeps what the client says while it has no pod, as far as there is room; never ends.
+async fn listen(messages: &mut mpsc::Receiver<Message>, unsaid: &mut Unsaid) {
+    while !unsaid.is_full() {
+        match messages.recv().await {
+            Some(Message::Ping(_)) => {}
+            Some(message) => unsaid.hear(message),
+            None => break,
+        }
+    }
+    std::future::pending().await
 }
 
-async fn close_with<S: Stream>((mut out, mut messages): Writer<S>, frame: Option<CloseFrame>) {
-    write(&mut out, &mut messages).await;
-    // A peer that is gone meanwhile needs no farewell.
-    let _ = out.send(Message::Close(frame)).await;
-    let _ = out.close().await;
+/// Takes leave of a pod, so that it keeps no socket that nobody reads.
+async fn part<S: Stream>((mut out, mut rest): (Out<S>, In<S>)) {
+    let leave = async {
+        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        // A pod that is gone meanwhile needs no farewell.
+        let _ = out.send(Message::Close(Some(normal))).await;
+        while let Some(Ok(_)) = rest.next().await {}
+    };
+    let _ = time::timeout(CLOSING, leave).await;
 }
 
-/// Lets the answer to the peer's own Close go out, which waits to be flushed.
-async fn echo_close<S: Stream>((mut out, _): Writer<S>) {
-    let _ = out.close().await;
+/// Ends both sides as the end asks for. A client that gets no Close is dropped, and so ends abnormally.
+async fn finish<S: Stream>(
+    end: End,
+    farewell: Option<CloseFrame>,
+    config: &Config,
+    (mut client, mut for_client): (Out<S>, mpsc::Receiver<Message>),
+    pod: Option<(Out<S>, In<S>)>,
+    (mut for_pod, mut unsaid): (mpsc::Receiver<Message>, Unsaid),
+) {
+    let to_pod = async move {
+        let Some((mut out, rest)) = pod else { return };
+        speak(&mut out, &mut for_pod, &mut unsaid).await;
+        if end == End::ClientClosed {
+            // A pod that is gone meanwhile needs no farewell.
+            let _ = out.send(Message::Close(farewell)).await;
+        }
+        part((out, rest)).await;
+    };
+    // It is let go of as soon as it has heard all.
+    let to_client = async move {
+        match end {
+            // The answer to its own Close waits to be flushed.
+            End::ClientClosed => drop(client.close().await),
+            End::ClientGone | End::ClientSilent | End::ClientMalformed => {}
+            _ => {
+                write(&mut client, &mut for_client).await;
+                if config.close == CloseStyle::Clean {
+                    let away = CloseFrame { code: CloseCode::Away, reason: "".into() };
+                    let _ = client.send(Message::Close(Some(away))).await;
+                    let _ = client.close().await;
+                }
+            }
+        }
+    };
+    tokio::join!(to_pod, to_client);
 }
 
 /// Ends at this socket's own moment after the stop, so that not all clients dial again at once.

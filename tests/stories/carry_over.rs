@@ -2,6 +2,7 @@
 
 mod death;
 mod keeping;
+mod sockets;
 
 use jellyfin_sim::Pod;
 use jellypin::pod::State;

@@ -12,8 +12,44 @@ use super::*;
 
 type Peer = WebSocketStream<DuplexStream>;
 
+/// Further sides, for whoever attaches; then there are none.
+struct Sides(VecDeque<(Moves, Peer)>);
+
+/// When a further side is to be attached: when the one before has ended, or at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moves {
+    WhenLost,
+    AtOnce,
+}
+
+impl Pods<DuplexStream> for Sides {
+    async fn attach(&mut self) -> Option<Peer> {
+        self.0.pop_front().map(|(_, side)| side)
+    }
+
+    async fn moved(&mut self) {
+        if !self.0.front().is_some_and(|(moves, _)| *moves == Moves::AtOnce) {
+            std::future::pending().await
+        }
+    }
+
+    fn lost(&mut self) {}
+}
+
 /// A relay between two peers in the hands of the test.
 async fn relayed(shutdown: &Shutdown) -> (Peer, Peer, JoinHandle<Relayed>) {
+    let (client, pod, _, relay) = relayed_on(shutdown, &[]).await;
+    (client, pod, relay)
+}
+
+/// The same with further pods.
+async fn relayed_on(shutdown: &Shutdown, further: &[Moves]) -> (Peer, Peer, Vec<Peer>, JoinHandle<Relayed>) {
+    let (mut sides, mut pods) = (VecDeque::new(), Vec::new());
+    for moves in further {
+        let (side, pod) = tokio::io::duplex(1024);
+        sides.push_back((*moves, WebSocketStream::from_raw_socket(side, Role::Client, None).await));
+        pods.push(WebSocketStream::from_raw_socket(pod, Role::Server, None).await);
+    }
     let (client, client_side) = tokio::io::duplex(1024);
     let (pod_side, pod) = tokio::io::duplex(1024);
     let config = Config {
@@ -26,9 +62,54 @@ async fn relayed(shutdown: &Shutdown) -> (Peer, Peer, JoinHandle<Relayed>) {
     let client_side = WebSocketStream::from_raw_socket(client_side, Role::Server, None).await;
     let pod_side = WebSocketStream::from_raw_socket(pod_side, Role::Client, None).await;
     let shutdown = shutdown.clone();
-    let relay = tokio::spawn(async move { run(client_side, pod_side, &config, &shutdown).await });
+    let relay = tokio::spawn(async move { run(client_side, pod_side, &mut Sides(sides), &config, &shutdown).await });
     let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
-    (client, WebSocketStream::from_raw_socket(pod, Role::Server, None).await, relay)
+    (client, WebSocketStream::from_raw_socket(pod, Role::Server, None).await, pods, relay)
+}
+
+async fn text_of(peer: &mut Peer) -> String {
+    loop {
+        if let Message::Text(text) = peer.next().await.expect("a message").expect("whole") {
+            return text.to_string();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_goes_on_with_another_pod_and_notices_nothing() {
+    let (mut client, mut first, mut further, relay) = relayed_on(&Shutdown::new(), &[Moves::WhenLost]).await;
+    let mut second = further.pop().expect("a pod");
+    let wish = r#"{"MessageType":"SessionsStart","Data":"0,1500"}"#;
+    client.send(Message::text(wish)).await.expect("sent");
+    assert_eq!(text_of(&mut first).await, wish);
+    first.send(Message::text("before")).await.expect("sent");
+    first.send(Message::text(r#"{"MessageType":"ServerShuttingDown"}"#)).await.expect("sent");
+    first.close(None).await.expect("a farewell");
+    drop(first);
+    client.send(Message::text("meanwhile")).await.expect("sent");
+    assert_eq!(text_of(&mut client).await, "before");
+    assert_eq!(text_of(&mut second).await, wish, "what the client had asked for");
+    assert_eq!(text_of(&mut second).await, "meanwhile");
+    second.send(Message::text("after")).await.expect("sent");
+    assert_eq!(text_of(&mut client).await, "after", "neither the farewell nor the end was heard");
+    drop(second);
+    assert!(!matches!(client.next().await, Some(Ok(_))), "no pod is left, and the end is abnormal");
+    assert_eq!(relay.await.expect("no panic").attached, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_lives_elsewhere_gets_its_second_side_before_the_first_one_ends() {
+    let (mut client, mut first, mut further, relay) = relayed_on(&Shutdown::new(), &[Moves::AtOnce]).await;
+    let mut second = further.pop().expect("a pod");
+    let farewell = first.next().await.expect("a farewell").expect("whole");
+    assert!(matches!(farewell, Message::Close(Some(frame)) if frame.code == CloseCode::Normal));
+    client.send(Message::text("hello")).await.expect("sent");
+    assert_eq!(text_of(&mut second).await, "hello");
+    client.close(None).await.expect("a farewell");
+    let farewell = second.next().await.expect("a farewell").expect("whole");
+    assert!(farewell.is_close());
+    drop((client, second, first));
+    assert_eq!(relay.await.expect("no panic").end, End::ClientClosed);
 }
 
 /// Reads on, and so answers pings, until the peer's socket ends; gives what came but for control frames.

@@ -23,49 +23,72 @@ fn is_abnormal(end: &Option<Result<Message, Error>>) -> bool {
     matches!(end, None | Some(Err(_)))
 }
 
+/// The pod is asked once more, and does not know the client any more.
+async fn refuse_again(pod: &mut HandPod) {
+    let mut call = pod.call().await;
+    call.reply("403 Forbidden", "Error processing request.").await;
+}
+
 #[tokio::test]
-async fn code_and_reason_of_a_farewell_pass_both_ways() {
+async fn code_and_reason_of_a_clients_farewell_reach_the_pod() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let farewells = [
-        Some(CloseFrame { code: CloseCode::Normal, reason: "System Shutdown".into() }),
+        Some(CloseFrame { code: CloseCode::Normal, reason: "going".into() }),
         Some(CloseFrame { code: CloseCode::Library(4321), reason: "".into() }),
         None,
     ];
     for farewell in farewells {
-        for is_from_client in [true, false] {
-            let (client, pod_side) = opened(&world, &mut pod).await;
-            let (mut one, mut other) = if is_from_client { (client, pod_side) } else { (pod_side, client) };
-            one.send(Message::Close(farewell.clone())).await.expect("sent");
-            let heard = last(&mut other).await.expect("a farewell").expect("a whole one");
-            assert_eq!(heard, Message::Close(farewell.clone()));
-            let echo = last(&mut one).await.expect("an echo").expect("a whole one");
-            assert!(echo.is_close(), "a farewell is answered: {echo:?}");
-            drop((one, other));
-        }
+        let (mut client, mut pod_side) = opened(&world, &mut pod).await;
+        client.send(Message::Close(farewell.clone())).await.expect("sent");
+        assert_eq!(last(&mut pod_side).await.expect("a farewell").expect("whole"), Message::Close(farewell));
+        let echo = last(&mut client).await.expect("an echo").expect("a whole one");
+        assert!(echo.is_close(), "a farewell is answered: {echo:?}");
     }
     world.stop().await;
 }
 
 #[tokio::test]
-async fn an_end_without_a_farewell_stays_one() {
+async fn a_client_that_is_gone_leaves_no_socket_at_its_pod() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
-    for is_from_client in [true, false] {
-        for with_reset in [true, false] {
-            let (client, pod_side) = opened(&world, &mut pod).await;
-            let (mut one, mut other) = if is_from_client { (client, pod_side) } else { (pod_side, client) };
-            one.send(Message::text("last words")).await.expect("sent");
-            assert_eq!(last(&mut other).await.expect("a message").expect("whole"), Message::text("last words"));
-            if with_reset {
-                one.get_ref().set_zero_linger().expect("a socket");
-            }
-            drop(one);
-            let end = last(&mut other).await;
-            assert!(is_abnormal(&end), "from the client: {is_from_client}, reset: {with_reset}: {end:?}");
+    for with_reset in [true, false] {
+        let (mut client, mut pod_side) = opened(&world, &mut pod).await;
+        client.send(Message::text("last words")).await.expect("sent");
+        assert_eq!(last(&mut pod_side).await.expect("a message").expect("whole"), Message::text("last words"));
+        if with_reset {
+            client.get_ref().set_zero_linger().expect("a socket");
         }
+        drop(client);
+        let end = last(&mut pod_side).await.expect("a farewell").expect("whole");
+        assert!(matches!(end, Message::Close(Some(frame)) if frame.code == CloseCode::Normal), "reset: {with_reset}");
     }
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_pods_farewell_is_none_of_the_clients() {
+    for with_farewell in [true, false] {
+        let mut pod = HandPod::start().await;
+        let world = wire::before(&pod).await;
+        let (mut client, mut pod_side) = opened(&world, &mut pod).await;
+        if with_farewell {
+            let frame = CloseFrame { code: CloseCode::Normal, reason: "System Shutdown".into() };
+            pod_side.send(Message::Close(Some(frame))).await.expect("sent");
+            let echo = last(&mut pod_side).await.expect("an echo").expect("a whole one");
+            assert!(echo.is_close(), "a farewell is answered: {echo:?}");
+        }
+        drop(pod_side);
+        // The same pod is asked for the same socket.
+        let mut next = super::accept(pod.call().await).await;
+        next.send(Message::text("here again")).await.expect("sent");
+        assert_eq!(last(&mut client).await.expect("a message").expect("whole"), Message::text("here again"));
+        drop(next);
+        refuse_again(&mut pod).await;
+        let end = last(&mut client).await;
+        assert!(is_abnormal(&end), "{end:?}");
+        world.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -77,6 +100,7 @@ async fn last_words_before_an_end_without_a_farewell_arrive() {
         pod_side.send(Message::text(number.to_string())).await.expect("sent");
     }
     drop(pod_side);
+    refuse_again(&mut pod).await;
     for number in 0..20 {
         assert_eq!(last(&mut client).await.expect("a message").expect("whole"), Message::text(number.to_string()));
     }
@@ -106,7 +130,7 @@ async fn what_is_no_message_ends_the_socket() {
         end.send(bytes).await;
         let heard = last(&mut pod_side).await;
         end.ended(SOON).await;
-        assert!(is_abnormal(&heard), "{what}: the pod got {heard:?}");
+        assert!(matches!(&heard, Some(Ok(Message::Close(_)))), "{what}: the pod got {heard:?}");
     }
     world.stop().await;
 }

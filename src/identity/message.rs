@@ -1,0 +1,80 @@
+//! What Jellyfin's socket messages mean, as far as the proxy has to know.
+
+use serde_json::Value;
+
+/// Longer messages are none of those that are looked for, in bytes.
+const LONGEST: usize = 4096;
+
+/// What a client's message asks of its pod for as long as the socket lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To be told again and again; a later one of the same name takes its place.
+    Starts(Subject),
+    Stops(Subject),
+}
+
+/// What a client can be told again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Sessions,
+    ActivityLogEntry,
+    ScheduledTasksInfo,
+}
+
+/// The wish in a client's message, if there is one.
+pub fn wish(text: &str) -> Option<Wish> {
+    let kind = kind(text, &["Start\"", "Stop\""])?;
+    let (name, is_start) = match kind.strip_suffix("Start") {
+        Some(name) => (name, true),
+        None => (kind.strip_suffix("Stop")?, false),
+    };
+    let subject = match name {
+        "Sessions" => Subject::Sessions,
+        "ActivityLogEntry" => Subject::ActivityLogEntry,
+        "ScheduledTasksInfo" => Subject::ScheduledTasksInfo,
+        _ => return None,
+    };
+    Some(if is_start { Wish::Starts(subject) } else { Wish::Stops(subject) })
+}
+
+/// Whether a pod says that it ends or begins anew: of no interest to a client that goes on with another.
+pub fn is_farewell(text: &str) -> bool {
+    let kind = kind(text, &["ServerShuttingDown", "ServerRestarting"]);
+    kind.is_some_and(|kind| kind == "ServerShuttingDown" || kind == "ServerRestarting")
+}
+
+/// The type of a short message in which one of these texts stands. Most messages are told by that alone.
+fn kind(text: &str, one_of: &[&str]) -> Option<String> {
+    let may_be = text.len() <= LONGEST
+        && one_of.iter().any(|part| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some());
+    let message: Value = serde_json::from_str(text).ok().filter(|_| may_be)?;
+    Some(message.get("MessageType")?.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_and_farewells_are_told_from_what_only_speaks_of_them() {
+        let rows = [
+            (r#"{"MessageType":"SessionsStart","Data":"0,1500"}"#, Some(Wish::Starts(Subject::Sessions))),
+            (r#"{"MessageType":"SessionsStop"}"#, Some(Wish::Stops(Subject::Sessions))),
+            (
+                r#"{"MessageType":"ActivityLogEntryStart","Data":"0,1500"}"#,
+                Some(Wish::Starts(Subject::ActivityLogEntry)),
+            ),
+            (r#"{"Data":"","MessageType":"ScheduledTasksInfoStart"}"#, Some(Wish::Starts(Subject::ScheduledTasksInfo))),
+            (r#"{"MessageType":"KeepAlive"}"#, None),
+            (r#"{"MessageType":"OtherStart"}"#, None),
+            (r#"{"MessageType":"Chat","Data":"SessionsStart\"}"}"#, None),
+            ("no JSON, SessionsStart\"", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(wish(text), expected, "{text}");
+        }
+        assert!(is_farewell(r#"{"MessageId":"1","MessageType":"ServerShuttingDown"}"#));
+        assert!(is_farewell(r#"{"MessageType":"ServerRestarting"}"#));
+        assert!(!is_farewell(r#"{"MessageType":"Chat","Data":"ServerShuttingDown"}"#));
+    }
+}
