@@ -3,6 +3,7 @@
 //! The caller's runtime is the control side: health, discovery and the operators' door. Each worker is a `current_thread`
 //! runtime on a thread of its own, with its own sockets and its own connections to the pods.
 
+mod server_id;
 mod state;
 mod worker;
 
@@ -13,7 +14,9 @@ use tokio::{net::TcpListener, sync::Semaphore, time};
 use crate::{
     admin::{self, Admin},
     affinity::{self, budget::Budget, cookie::CookieConfig, pace::Pace, pins::Pins, refusals::Refusals},
-    connection, discovery, forward, health, listen,
+    connection, discovery,
+    facade::{self, Facade},
+    forward, health, listen,
     observe::{self, access::Access, metrics::Metrics},
     proxy::{HELD, PoolSite, Site},
     route::{self, Router},
@@ -30,6 +33,7 @@ pub struct Config {
     pub connection: connection::Config,
     pub route: route::Config,
     pub pools: Vec<discovery::PoolConfig>,
+    pub facade: facade::Config,
     pub health: health::Config,
     pub forward: forward::Config,
     pub websocket: websocket::Config,
@@ -109,6 +113,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     // Then what is known of clients: a pin belongs to its pod's present life, which is known only now.
     site.pins.restore(&site.pins.keeping().of_entries(&kept));
     site.pins.keeping().settled().await;
+    server_id::keep(&site, &config, &shutdown).await;
 
     // Then the doors.
     let addresses = bound.iter().map(|bound| bound.address).collect();
@@ -145,7 +150,9 @@ async fn site(
     let mut pools = Vec::new();
     for pool in &config.pools {
         let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
-        pools.push(PoolSite::new(discovery::pool(pool).await, cookie, keys));
+        let shown = server_id::known(config, &pool.name)?;
+        let pool = discovery::pool(pool).await;
+        pools.push(PoolSite::new(pool.clone(), Facade::new(pool, shown), cookie, keys));
     }
     let names: Vec<Arc<str>> = pools.iter().map(|site| site.pool.name.clone()).collect();
     let (keeping, kept) =
@@ -161,6 +168,7 @@ async fn site(
         pace: Pace::new(seed),
         held: Semaphore::new(HELD),
         cookie: config.affinity.cookie.clone(),
+        facade: config.facade.clone(),
         forward: Arc::new(config.forward.clone()),
         health: Arc::new(config.health.clone()),
         websocket: config.websocket.clone(),

@@ -11,6 +11,7 @@ pub mod tls;
 
 pub mod affinity;
 pub mod discovery;
+pub mod facade;
 pub mod health;
 pub mod identity;
 pub mod route;

@@ -6,6 +6,7 @@
 mod body;
 mod decide;
 mod exchange;
+mod face;
 mod learning;
 mod log_out;
 mod offer;
@@ -26,7 +27,11 @@ pub use site::{HELD, PoolSite, Site};
 
 use crate::{
     affinity::cookie,
-    forward::{Forward, head, head::Client, outbound::Source},
+    forward::{
+        Forward, head,
+        head::Client,
+        outbound::{Outbound, Source},
+    },
     health,
     identity::{self, endpoint::Endpoint},
     observe::{access, metrics::Metrics},
@@ -35,7 +40,7 @@ use crate::{
     websocket::handshake::{self, Asked},
 };
 use decide::{Decision, Keys};
-use exchange::Exchange;
+use exchange::{Exchange, Outcome};
 use reply::Refusal;
 use tally::Tally;
 
@@ -136,18 +141,23 @@ impl Proxy {
         self.learn(&asking, &decision, offered.verdict, answer.status);
         let learning = self.listen(&asking, &decision, &answer);
 
-        // 8. Bind.
+        // 8. Bind, and show one server.
         head::to_client(&mut answer.headers);
         if asking.endpoint != Endpoint::AnonymousMedia {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 
+        let Ok(body) = self.for_client(&asking, &mut answer, body, learning).await else {
+            exchange.ended(Outcome::PodBroke);
+            return Err(Aborted);
+        };
+
         // 9. Observe: the exchange goes with the body and is written down when that ends.
-        Ok(exchange.answer(answer, body, learning))
+        Ok(exchange.answer_with(answer, body))
     }
 
     /// 4. The request as the pod gets it.
-    fn outbound(&self, asking: &Asking<'_>, source: &Source) -> Request<crate::forward::outbound::Outbound> {
+    fn outbound(&self, asking: &Asking<'_>, source: &Source, pod: &Pod) -> Request<Outbound> {
         let mut body = source.attempt();
         let waits = asking
             .head
@@ -161,6 +171,7 @@ impl Proxy {
         *request.headers_mut() = asking.head.headers.clone();
         head::to_pod(request.headers_mut(), asking.client);
         cookie::take_out(request.headers_mut(), &self.site.cookie.name);
+        self.for_pod(asking, pod, &mut request);
         if let Some(ask) = ask {
             let ask = parking_lot::Mutex::new(Some(ask));
             hyper::ext::on_informational(&mut request, move |answer| {

@@ -44,17 +44,32 @@ pub enum CloseStyle {
     Clean,
 }
 
+/// What becomes of the texts that pass.
+pub trait Passing {
+    /// A text of the pod as the client gets it; `None` if that is as it is.
+    fn to_client(&self, text: &str) -> Option<String>;
+
+    /// A text of the client as the pod gets it; `None` if that is as it is.
+    fn to_pod(&self, text: &str) -> Option<String>;
+}
+
 /// Bytes that each side of a socket takes for reading as long as it lives. Messages of Jellyfin are short; longer ones are
 /// gathered elsewhere.
 const READ_BUFFER: usize = 8 * 1024;
 
 /// Relays until one side ends, then ends the other in the same way.
-pub async fn relay(client: Upgraded, pod: Upgraded, config: &Config, shutdown: &Shutdown) -> Relayed {
+pub async fn relay(
+    client: Upgraded,
+    pod: Upgraded,
+    passing: &impl Passing,
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Relayed {
     let limits = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(config.max_message))
         .max_frame_size(Some(config.max_message));
     let client = WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(limits)).await;
     let pod = WebSocketStream::from_raw_socket(TokioIo::new(pod), Role::Client, Some(limits)).await;
-    relay::run(client, pod, config, shutdown).await
+    relay::run(client, pod, passing, config, shutdown).await
 }

@@ -14,12 +14,14 @@ use toml::Spanned;
 use super::{
     names::{BasePath, CookieDomain, CookieName, CookiePath, DnsName, KeyPrefix, Name, RouteHost, RoutePath},
     pod_url::PodUrl,
+    public_url::PublicUrl,
     secret::SecretSource,
     units::{Deadline, Directives, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time, kibibytes, millis, seconds},
     value::{FromText, OneOrMany, Table, Whole, Written},
 };
 use crate::{
     affinity::cookie::{SameSite, Secure},
+    facade::ServerId,
     observe::{AccessLog, Format},
     websocket::CloseStyle,
 };
@@ -31,6 +33,7 @@ pub(super) struct File {
     pub(super) admin: Table<Admin>,
     pub(super) state: Table<State>,
     pub(super) redis: Option<Table<Redis>>,
+    pub(super) jellyfin: Table<Jellyfin>,
     pub(super) pools: BTreeMap<Written<Name>, Table<Pool>>,
     pub(super) routes: Vec<Table<Route>>,
     pub(super) timeouts: Table<Timeouts>,
@@ -48,6 +51,7 @@ pub(super) struct Listen {
     pub(super) https: OneOrMany<Written<SocketAddr>>,
     pub(super) certificates: Vec<Table<Certificate>>,
     pub(super) trusted_proxies: Vec<Written<IpNet>>,
+    pub(super) public_url: Option<Written<PublicUrl>>,
     pub(super) workers: Whole<1, 1024>,
     pub(super) max_connections: Whole<1, 10_000_000>,
 }
@@ -60,6 +64,7 @@ impl Default for Listen {
             https: OneOrMany::default(),
             certificates: Vec::new(),
             trusted_proxies: Vec::new(),
+            public_url: None,
             workers: Whole(cores as u32),
             max_connections: Whole(10_000),
         }
@@ -114,6 +119,12 @@ pub(super) struct Redis {
     pub(super) prefix: Written<KeyPrefix>,
     #[serde(default)]
     pub(super) ttl: Written<PinLife>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Jellyfin {
+    pub(super) server_id: Option<Spanned<Written<ServerId>>>,
 }
 
 #[derive(Default, Deserialize)]

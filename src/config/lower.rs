@@ -7,11 +7,15 @@ use toml::Spanned;
 use super::{
     Environment,
     error::Fault,
-    file::{Admin, Affinity, Certificate, File, Health, Listen, Log, WebSocket},
+    file::{Admin, Affinity, Certificate, File, Health, Jellyfin, Listen, Log, WebSocket},
     units::SocketIdle,
     value::{OneOrMany, Table, Written},
 };
-use crate::{admin, affinity, app, connection, forward, health, listen, observe, route, tls, websocket};
+use crate::{
+    admin, affinity, app, connection,
+    facade::{self, ServerId},
+    forward, health, listen, observe, route, tls, websocket,
+};
 
 mod cookie;
 mod pools;
@@ -23,6 +27,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     check_listeners(&file.listen, &file.admin.inner)?;
     let listen = file.listen.inner;
     let (pools, routes) = pools::lower(file.pools, file.routes)?;
+    let server_id = server_id(file.jellyfin.inner, pools.len())?;
     Ok(app::Config {
         tls: tls::Config {
             certificates: listen.certificates.into_iter().map(|pair| certificate(pair.inner, folder)).collect(),
@@ -35,6 +40,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         },
         route: route::Config { routes },
         pools,
+        facade: facade::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
         forward: forward::Config {
             connect_timeout: timeouts.connect.0,
@@ -84,6 +90,16 @@ fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -
         }
     }
     Ok(())
+}
+
+fn server_id(jellyfin: Jellyfin, pools: usize) -> Result<Option<ServerId>, Fault> {
+    let Some(id) = jellyfin.server_id else { return Ok(None) };
+    if pools > 1 {
+        let problem =
+            "several pools, and each is a server of its own; leave it out, and each shows the id of its first pod";
+        return Err(Fault::new(id.span(), problem));
+    }
+    Ok(Some(id.into_inner().0))
 }
 
 fn addresses(list: OneOrMany<Written<SocketAddr>>) -> Vec<SocketAddr> {

@@ -125,13 +125,18 @@ impl Exchange {
     /// The pod's answer, which carries this exchange to its end.
     pub(super) fn answer(
         self: Box<Self>,
-        mut head: response::Parts,
+        head: response::Parts,
         body: AnswerBody,
         learning: Option<Box<Learning>>,
     ) -> Response<Body> {
+        self.answer_with(head, Body::answer(body, learning, None))
+    }
+
+    /// The same with a body that is made already.
+    pub(super) fn answer_with(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
         // The version is each connection's own.
         head.version = Version::HTTP_11;
-        Response::from_parts(head, Body::answer(body, learning).carry(self))
+        Response::from_parts(head, body.carry(self))
     }
 
     /// The proxy's own answer, or none.

@@ -160,7 +160,7 @@ impl Proxy {
         source: &Source,
         decision: &Decision,
     ) -> Result<Response<AnswerBody>, Failure> {
-        let mut request: Request<Outbound> = self.outbound(asking, source);
+        let mut request: Request<Outbound> = self.outbound(asking, source, &decision.pod);
         if asking.is_upgrade {
             handshake::to_pod(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;

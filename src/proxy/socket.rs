@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     affinity::{cookie::Cookies, pace::Kind},
+    facade::Facade,
     forward::{head, outbound::Source},
-    websocket::{self, handshake},
+    pod::Pod,
+    websocket::{self, Passing, handshake},
 };
 
 impl Proxy {
@@ -34,6 +36,7 @@ impl Proxy {
             }
         };
         let (answer, decision) = (offered.answer, offered.decision);
+        let face = Face { facade: asking.pool.facade.clone(), pod: answer.body().pod().clone() };
         if answer.status() == StatusCode::FORBIDDEN {
             self.answer_late(&asking).await;
         }
@@ -52,7 +55,7 @@ impl Proxy {
         head.version = Version::HTTP_11;
         let pod_side = hyper::upgrade::on(Response::from_parts(bare(&mut head), ()));
         exchange.became_socket();
-        tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, exchange)));
+        tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, face, exchange)));
         Ok(Response::from_parts(head, Body::empty()))
     }
 
@@ -65,13 +68,29 @@ impl Proxy {
         time::sleep_until(slot).await;
     }
 
-    async fn relay(self: Arc<Self>, client: OnUpgrade, pod: OnUpgrade, mut exchange: Box<Exchange>) {
+    async fn relay(self: Arc<Self>, client: OnUpgrade, pod: OnUpgrade, face: Face, mut exchange: Box<Exchange>) {
         let (Ok(client), Ok(pod)) = (client.await, pod.await) else { return };
-        let relayed = websocket::relay(client, pod, &self.site.websocket, &self.shutdown).await;
+        let relayed = websocket::relay(client, pod, &face, &self.site.websocket, &self.shutdown).await;
         self.metrics.socket_messages.inc_by(relayed.from_client.messages + relayed.from_pod.messages);
         exchange.socket_in = relayed.from_client.bytes;
         exchange.bytes_out = relayed.from_pod.bytes;
         exchange.ended(Outcome::Socket(relayed.end.name()));
+    }
+}
+
+/// Shows the one server in a pod's messages.
+struct Face {
+    facade: Arc<Facade>,
+    pod: Arc<Pod>,
+}
+
+impl Passing for Face {
+    fn to_client(&self, text: &str) -> Option<String> {
+        self.facade.message_to_client(&self.pod, text)
+    }
+
+    fn to_pod(&self, text: &str) -> Option<String> {
+        self.facade.message_to_pod(&self.pod, text)
     }
 }
 

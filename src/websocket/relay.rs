@@ -17,7 +17,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{CloseStyle, Config};
+use super::{CloseStyle, Config, Passing};
 use crate::shutdown::Shutdown;
 
 #[cfg(test)]
@@ -94,6 +94,7 @@ enum Stopped {
 pub(super) async fn run<S: Stream>(
     client: WebSocketStream<S>,
     pod: WebSocketStream<S>,
+    passing: &impl Passing,
     config: &Config,
     shutdown: &Shutdown,
 ) -> Relayed {
@@ -103,8 +104,8 @@ pub(super) async fn run<S: Stream>(
     let (to_pod, mut for_pod) = mpsc::channel(WAITING);
     let (mut from_client, mut from_pod) = (Count::default(), Count::default());
     let (end, close) = tokio::select! {
-        stopped = read(client_in, &to_pod, &to_client, config, &mut from_client) => client_stopped(stopped),
-        stopped = read(pod_in, &to_client, &to_pod, config, &mut from_pod) => pod_stopped(stopped),
+        stopped = read(client_in, &to_pod, &to_client, |text| passing.to_pod(text), config, &mut from_client) => client_stopped(stopped),
+        stopped = read(pod_in, &to_client, &to_pod, |text| passing.to_client(text), config, &mut from_pod) => pod_stopped(stopped),
         () = write(&mut client_out, &mut for_client) => (End::ClientGone, None),
         () = write(&mut pod_out, &mut for_pod) => (End::PodGone, None),
         () = stagger(shutdown, config) => (End::Stopping, None),
@@ -138,6 +139,7 @@ async fn read<S: Stream>(
     mut from: SplitStream<WebSocketStream<S>>,
     to: &mpsc::Sender<Message>,
     back: &mpsc::Sender<Message>,
+    rewrite: impl Fn(&str) -> Option<String>,
     config: &Config,
     count: &mut Count,
 ) -> Stopped {
@@ -157,6 +159,7 @@ async fn read<S: Stream>(
             Some(Ok(Message::Close(frame))) => return Stopped::Closed(frame),
             // Each side's pings are answered on that side: reading on sends the pong.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(Message::Text(text))) => rewrite(&text).map_or_else(|| Message::Text(text), Message::text),
             Some(Ok(message)) => message,
             Some(Err(error)) => return if is_malformed(&error) { Stopped::Malformed } else { Stopped::Gone },
             None => return Stopped::Gone,

@@ -12,6 +12,18 @@ use super::*;
 
 type Peer = WebSocketStream<DuplexStream>;
 
+struct AsTheyAre;
+
+impl Passing for AsTheyAre {
+    fn to_client(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn to_pod(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
 /// A relay between two peers in the hands of the test.
 async fn relayed(shutdown: &Shutdown) -> (Peer, Peer, JoinHandle<Relayed>) {
     let (client, client_side) = tokio::io::duplex(1024);
@@ -26,7 +38,7 @@ async fn relayed(shutdown: &Shutdown) -> (Peer, Peer, JoinHandle<Relayed>) {
     let client_side = WebSocketStream::from_raw_socket(client_side, Role::Server, None).await;
     let pod_side = WebSocketStream::from_raw_socket(pod_side, Role::Client, None).await;
     let shutdown = shutdown.clone();
-    let relay = tokio::spawn(async move { run(client_side, pod_side, &config, &shutdown).await });
+    let relay = tokio::spawn(async move { run(client_side, pod_side, &AsTheyAre, &config, &shutdown).await });
     let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
     (client, WebSocketStream::from_raw_socket(pod, Role::Server, None).await, relay)
 }
