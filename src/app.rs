@@ -3,6 +3,7 @@
 //! The caller's runtime is the control side: health, discovery and the operators' door. Each worker is a `current_thread`
 //! runtime on a thread of its own, with its own sockets and its own connections to the pods.
 
+mod server_id;
 mod state;
 mod worker;
 
@@ -14,7 +15,9 @@ use crate::{
     admin::{self, Admin},
     affinity::{self, budget::Budget, cookie::CookieConfig, pace::Pace, pins::Pins, refusals::Refusals},
     carryover::{self, Sessions, mints::Mints},
-    connection, discovery, forward, health,
+    connection, discovery,
+    facade::{self, Facade},
+    forward, health,
     identity::Legacy,
     listen,
     observe::{self, access::Access, metrics::Metrics},
@@ -33,6 +36,7 @@ pub struct Config {
     pub connection: connection::Config,
     pub route: route::Config,
     pub pools: Vec<discovery::PoolConfig>,
+    pub facade: facade::Config,
     pub health: health::Config,
     pub forward: forward::Config,
     pub websocket: websocket::Config,
@@ -115,6 +119,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     // Then what is known of clients: a pin belongs to its pod's present life, which is known only now.
     site.pins.restore(&site.pins.keeping().of_entries(&kept));
     site.pins.keeping().settled().await;
+    server_id::keep(&site, &config, &shutdown).await;
 
     // Then what is done for pods besides requests.
     let steward = Proxy::new(site.clone(), access.worker(), metrics.clone(), shutdown.clone());
@@ -157,7 +162,9 @@ async fn site(
     let mut pools = Vec::new();
     for pool in &config.pools {
         let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
-        pools.push(PoolSite::new(discovery::pool(pool).await, cookie, keys, config.legacy));
+        let shown = server_id::known(config, &pool.name)?;
+        let pool = discovery::pool(pool).await;
+        pools.push(PoolSite::new(pool.clone(), Facade::new(pool, shown), cookie, keys, config.legacy));
     }
     let names: Vec<Arc<str>> = pools.iter().map(|site| site.pool.name.clone()).collect();
     let members: Vec<_> = pools.iter().map(|site| site.pool.clone()).collect();
@@ -179,6 +186,7 @@ async fn site(
         pace: Pace::new(seed),
         held: Semaphore::new(HELD),
         cookie: config.affinity.cookie.clone(),
+        facade: config.facade.clone(),
         forward: Arc::new(config.forward.clone()),
         health: Arc::new(config.health.clone()),
         websocket: config.websocket.clone(),

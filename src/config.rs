@@ -15,6 +15,7 @@ mod lower;
 mod names;
 mod place;
 mod pod_url;
+mod public_url;
 mod secret;
 mod units;
 mod value;

@@ -12,6 +12,7 @@ pub mod tls;
 pub mod affinity;
 pub mod carryover;
 pub mod discovery;
+pub mod facade;
 pub mod health;
 pub mod identity;
 pub mod route;

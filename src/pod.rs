@@ -190,6 +190,11 @@ impl Pod {
         self.info.load_full()
     }
 
+    /// Looks at what the pod says of itself without taking it along; for the request path.
+    pub fn with_info<T>(&self, look: impl FnOnce(&Info) -> T) -> Option<T> {
+        self.info.load().as_deref().map(look)
+    }
+
     /// Whether it is of the generation before 12.0, or may be: nothing is known of it yet.
     pub fn may_be_old(&self) -> bool {
         self.may_be_old.load(Ordering::Relaxed)

@@ -9,6 +9,7 @@ mod call;
 mod carry;
 mod decide;
 mod exchange;
+mod face;
 mod introduce;
 mod learning;
 mod offer;
@@ -35,7 +36,11 @@ pub use steward::Lack;
 use crate::{
     affinity::cookie,
     carryover::{Session, Token},
-    forward::{Forward, head, head::Client, outbound::Source},
+    forward::{
+        Forward, head,
+        head::Client,
+        outbound::{Outbound, Source},
+    },
     health,
     identity::{self, endpoint::Endpoint, translation},
     observe::{access, metrics::Metrics},
@@ -45,7 +50,7 @@ use crate::{
 };
 use again::Again;
 use decide::{Decision, Keys};
-use exchange::Exchange;
+use exchange::{Exchange, Outcome};
 use reply::Refusal;
 use resume::Resuming;
 use tally::Tally;
@@ -167,20 +172,24 @@ impl Proxy {
         self.note(&asking, &source, answer.status);
         let learning = self.listen(&asking, &decision, &answer);
 
-        // 8. Bind.
+        // 8. Bind, and show one server.
         head::to_client(&mut answer.headers);
         if asking.endpoint != Endpoint::AnonymousMedia {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 
         // 9. Observe: the exchange goes with the body and is written down when that ends. A file goes on after its pod.
-        match resume::File::of(asking.endpoint, &asking.head.method, &answer).filter(|_| learning.is_none()) {
-            Some(file) => {
-                let resuming = Resuming::new(file, body, &decision, Again::of(&self, &asking));
-                Ok(exchange.carry(answer, Body::resuming(resuming)))
-            }
-            None => Ok(exchange.answer(answer, body, learning)),
+        if let Some(file) =
+            resume::File::of(asking.endpoint, &asking.head.method, &answer).filter(|_| learning.is_none())
+        {
+            let resuming = Resuming::new(file, body, &decision, Again::of(&self, &asking));
+            return Ok(exchange.answer_with(answer, Body::resuming(resuming)));
         }
+        let Ok(body) = self.for_client(&asking, &mut answer, body, learning).await else {
+            exchange.ended(Outcome::PodBroke);
+            return Err(Aborted);
+        };
+        Ok(exchange.answer_with(answer, body))
     }
 
     /// 2. All that the request's head tells of its client.
@@ -206,12 +215,7 @@ impl Proxy {
     }
 
     /// 4. The request as the pod gets it, with the token that the pod knows.
-    fn outbound(
-        &self,
-        asking: &Asking<'_>,
-        source: &Source,
-        token: Option<&Token>,
-    ) -> Request<crate::forward::outbound::Outbound> {
+    fn outbound(&self, asking: &Asking<'_>, source: &Source, pod: &Pod, token: Option<&Token>) -> Request<Outbound> {
         let mut body = source.attempt();
         let waits = asking
             .head
@@ -226,6 +230,7 @@ impl Proxy {
         head::to_pod(request.headers_mut(), asking.client);
         cookie::take_out(request.headers_mut(), &self.site.cookie.name);
         translate(&mut request, asking, token);
+        self.for_pod(asking, pod, &mut request);
         if let Some(ask) = ask {
             let ask = parking_lot::Mutex::new(Some(ask));
             hyper::ext::on_informational(&mut request, move |answer| {

@@ -45,6 +45,15 @@ pub enum CloseStyle {
     Clean,
 }
 
+/// What becomes of the texts that pass.
+pub trait Passing {
+    /// A text of the pod as the client gets it; `None` if that is as it is.
+    fn to_client(&self, text: &str) -> Option<String>;
+
+    /// A text of the client as the pod gets it; `None` if that is as it is.
+    fn to_pod(&self, text: &str) -> Option<String>;
+}
+
 /// Bytes that each side of a socket takes for reading as long as it lives. Messages of Jellyfin are short; longer ones are
 /// gathered elsewhere.
 const READ_BUFFER: usize = 8 * 1024;
@@ -62,6 +71,9 @@ pub trait Pods<S>: Send {
 
     /// The last side has ended.
     fn lost(&mut self);
+
+    /// What happens to texts on their way to and from the side that stands.
+    fn passing(&self) -> impl Passing + 'static;
 }
 
 /// A pod's side of a socket.

@@ -11,6 +11,7 @@ mod stories {
     mod hostile;
     mod learning;
     mod observe;
+    mod one_server;
     mod process;
     mod re_pin;
     mod recorded_web;

@@ -97,6 +97,14 @@ impl Keeping {
         !matches!(self.place, Place::Memory) && !kind.ends_with_epoch()
     }
 
+    /// What all replicas share, where they share something.
+    pub fn shared(&self) -> Option<&Shared> {
+        match &self.place {
+            Place::Replicas(replicas) => Some(&replicas.shared),
+            Place::Memory | Place::Disk(_) => None,
+        }
+    }
+
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.place, Place::Replicas(_))
     }

@@ -130,13 +130,17 @@ fn kept_key(path: &Path) -> io::Result<Secret> {
         Err(error) => return Err(error),
     }
     let key = random_key()?;
-    // Whole or not at all, and for nobody else's eyes.
+    write_whole(path, key.bytes())?;
+    Ok(key)
+}
+
+/// Writes a file whole or not at all, and for nobody else's eyes.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(key.bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    Ok(key)
+    fs::rename(&fresh, path)
 }
 
 fn random_key() -> io::Result<Secret> {

@@ -14,6 +14,7 @@ use toml::Spanned;
 use super::{
     names::{BasePath, CookieDomain, CookieName, CookiePath, DnsName, KeyPrefix, Name, RouteHost, RoutePath},
     pod_url::PodUrl,
+    public_url::PublicUrl,
     secret::SecretSource,
     units::{
         Deadline, Directives, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time, kibibytes, millis,
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     affinity::cookie::{SameSite, Secure},
+    facade::ServerId,
     observe::{AccessLog, Format},
     websocket::CloseStyle,
 };
@@ -34,13 +36,13 @@ pub(super) struct File {
     pub(super) admin: Table<Admin>,
     pub(super) state: Table<State>,
     pub(super) redis: Option<Table<Redis>>,
+    pub(super) jellyfin: Table<Jellyfin>,
     pub(super) pools: BTreeMap<Written<Name>, Table<Pool>>,
     pub(super) routes: Vec<Table<Route>>,
     pub(super) timeouts: Table<Timeouts>,
     pub(super) limits: Table<Limits>,
     pub(super) health: Table<Health>,
     pub(super) affinity: Table<Affinity>,
-    pub(super) jellyfin: Table<Jellyfin>,
     pub(super) websocket: Table<WebSocket>,
     pub(super) log: Table<Log>,
 }
@@ -52,6 +54,7 @@ pub(super) struct Listen {
     pub(super) https: OneOrMany<Written<SocketAddr>>,
     pub(super) certificates: Vec<Table<Certificate>>,
     pub(super) trusted_proxies: Vec<Written<IpNet>>,
+    pub(super) public_url: Option<Written<PublicUrl>>,
     pub(super) workers: Whole<1, 1024>,
     pub(super) max_connections: Whole<1, 10_000_000>,
 }
@@ -64,6 +67,7 @@ impl Default for Listen {
             https: OneOrMany::default(),
             certificates: Vec::new(),
             trusted_proxies: Vec::new(),
+            public_url: None,
             workers: Whole(cores as u32),
             max_connections: Whole(10_000),
         }
@@ -118,6 +122,14 @@ pub(super) struct Redis {
     pub(super) prefix: Written<KeyPrefix>,
     #[serde(default)]
     pub(super) ttl: Written<PinLife>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Jellyfin {
+    pub(super) server_id: Option<Spanned<Written<ServerId>>>,
+    pub(super) api_key: Option<SecretSource>,
+    pub(super) legacy_authorization: Written<LegacyCarriers>,
 }
 
 #[derive(Default, Deserialize)]
@@ -268,13 +280,6 @@ impl Default for Health {
 pub(super) struct Affinity {
     pub(super) keys: Vec<SecretSource>,
     pub(super) cookie: Table<Cookie>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Jellyfin {
-    pub(super) api_key: Option<SecretSource>,
-    pub(super) legacy_authorization: Written<LegacyCarriers>,
 }
 
 #[derive(Deserialize)]

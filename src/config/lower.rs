@@ -11,7 +11,11 @@ use super::{
     units::SocketIdle,
     value::{OneOrMany, Table, Written},
 };
-use crate::{admin, affinity, app, carryover, connection, forward, health, listen, observe, route, tls, websocket};
+use crate::{
+    admin, affinity, app, carryover, connection,
+    facade::{self, ServerId},
+    forward, health, listen, observe, route, tls, websocket,
+};
 
 mod cookie;
 mod pools;
@@ -23,6 +27,8 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     check_listeners(&file.listen, &file.admin.inner)?;
     let listen = file.listen.inner;
     let (pools, routes) = pools::lower(file.pools, file.routes)?;
+    let jellyfin = file.jellyfin.inner;
+    let server_id = server_id(jellyfin.server_id, pools.len())?;
     Ok(app::Config {
         tls: tls::Config {
             certificates: listen.certificates.into_iter().map(|pair| certificate(pair.inner, folder)).collect(),
@@ -35,6 +41,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         },
         route: route::Config { routes },
         pools,
+        facade: facade::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
         forward: forward::Config {
             connect_timeout: timeouts.connect.0,
@@ -57,9 +64,9 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             workers: listen.workers.0 as usize,
             max_connections: listen.max_connections.0 as usize,
         },
-        legacy: file.jellyfin.inner.legacy_authorization.0.0,
+        legacy: jellyfin.legacy_authorization.0.0,
         carryover: carryover::Config {
-            api_key: file.jellyfin.inner.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
+            api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
         },
         redis: file.redis.map(|redis| shared::lower(redis.inner, folder, environment)).transpose()?,
         affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,
@@ -88,6 +95,16 @@ fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -
         }
     }
     Ok(())
+}
+
+fn server_id(id: Option<Spanned<Written<ServerId>>>, pools: usize) -> Result<Option<ServerId>, Fault> {
+    let Some(id) = id else { return Ok(None) };
+    if pools > 1 {
+        let problem =
+            "several pools, and each is a server of its own; leave it out, and each shows the id of its first pod";
+        return Err(Fault::new(id.span(), problem));
+    }
+    Ok(Some(id.into_inner().0))
 }
 
 fn addresses(list: OneOrMany<Written<SocketAddr>>) -> Vec<SocketAddr> {

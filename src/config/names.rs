@@ -173,7 +173,7 @@ pub(super) fn host(text: &str) -> Result<String, String> {
 }
 
 /// A path without the slash at its end.
-fn path_prefix(text: &str) -> Result<String, String> {
+pub(super) fn path_prefix(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err(format!("{text:?} does not begin with `/`"));
     }

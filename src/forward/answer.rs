@@ -35,6 +35,11 @@ impl AnswerBody {
         AnswerBody { incoming, lease: None, pod }
     }
 
+    /// Whose answer it is.
+    pub fn pod(&self) -> &Arc<Pod> {
+        &self.pod
+    }
+
     fn give_back_if_whole(&mut self) {
         if self.incoming.is_end_stream()
             && let Some(lease) = self.lease.take()

@@ -71,6 +71,13 @@ pub fn came_over_tls(headers: &HeaderMap, client: &Client) -> bool {
     client.over_tls
 }
 
+/// The host that the client itself called, as far as it can be known.
+pub fn called_host<'a>(headers: &'a HeaderMap, client: &Client) -> Option<&'a str> {
+    let claimed = headers.get(FORWARDED_HOST).filter(|_| client.is_trusted);
+    // The first of several is the one nearest to the client.
+    claimed.or_else(|| headers.get(header::HOST))?.to_str().ok()?.split(',').next().map(str::trim)
+}
+
 /// Makes a request's head fit for the pod. `Host` must be there already.
 pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
     let wants_trailers =
@@ -261,5 +268,14 @@ mod tests {
         ];
         assert_eq!(sent(&request, true), expected);
         assert!(came_over_tls(&headers(&request), &client(true)));
+    }
+
+    #[test]
+    fn the_host_that_was_called_is_told_by_trusted_peers_only() {
+        let request = headers(&[("host", "inner"), ("x-forwarded-host", "media.example.org:8443, middle")]);
+        assert_eq!(called_host(&request, &client(true)), Some("media.example.org:8443"));
+        assert_eq!(called_host(&request, &client(false)), Some("inner"));
+        assert_eq!(called_host(&headers(&[("host", "inner")]), &client(true)), Some("inner"));
+        assert_eq!(called_host(&headers(&[]), &client(true)), None);
     }
 }

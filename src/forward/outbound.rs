@@ -16,6 +16,8 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use crate::facade::Rewriting;
+
 /// The longest time that a body waits for the pod's `100 Continue`. A pod that never sends one gets it then.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,7 @@ pub struct Outbound {
     /// The next kept piece to send.
     next: usize,
     gate: Option<Gate>,
+    rewriting: Option<Box<Rewriting>>,
 }
 
 /// How far a body got, for whoever waits for the answer.
@@ -140,14 +143,21 @@ impl Source {
             held.attempts += 1;
             held.attempts
         });
-        Outbound { held: self.0.clone(), own: None, number, next: 0, gate: None }
+        Outbound { held: self.0.clone(), own: None, number, next: 0, gate: None, rewriting: None }
     }
 }
 
 impl Outbound {
     /// A body of the proxy's own.
     pub fn own(body: Bytes) -> Outbound {
-        Outbound { held: None, own: Some(body).filter(|body| !body.is_empty()), number: 0, next: 0, gate: None }
+        Outbound {
+            held: None,
+            own: Some(body).filter(|body| !body.is_empty()),
+            number: 0,
+            next: 0,
+            gate: None,
+            rewriting: None,
+        }
     }
 
     pub fn progress(&self) -> Progress {
@@ -160,6 +170,11 @@ impl Outbound {
         self.hold_back(true);
         self.gate = Some(Gate { asked, at_last: Box::pin(tokio::time::sleep(CONTINUE_TIMEOUT)) });
         ask
+    }
+
+    /// Rewrites the body on its way. What is kept stays as the client sent it, since each pod has an id of its own.
+    pub fn rewrite(&mut self, rewriting: Rewriting) {
+        self.rewriting = Some(Box::new(rewriting));
     }
 
     fn hold_back(&self, is_held_back: bool) {
@@ -198,7 +213,10 @@ impl Body for Outbound {
             // Its pod has answered already, and ends the connection when it likes.
             return Poll::Pending;
         }
-        held.poll_piece(&mut this.next, cx)
+        match &mut this.rewriting {
+            Some(rewriting) => rewriting.poll_frame(|| held.poll_piece(&mut this.next, cx)),
+            None => held.poll_piece(&mut this.next, cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

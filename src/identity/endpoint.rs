@@ -294,6 +294,20 @@ impl Ends {
     }
 }
 
+/// `/System/Info` and `/System/Info/Public`, whose answers tell the server's own address.
+pub fn tells_address(path: &str) -> bool {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    segments.next().is_some_and(|first| is(first, "System"))
+        && segments.next().is_some_and(|second| is(second, "Info"))
+        && segments.next().is_none_or(|third| is(third, "Public"))
+        && segments.next().is_none()
+}
+
+/// `/web/*`: the files of the web client, large ones, in which no server is named.
+pub fn is_of_web_client(path: &str) -> bool {
+    path.split('/').find(|segment| !segment.is_empty()).is_some_and(|first| is(first, "web"))
+}
+
 /// `/Videos/{id}/live.m3u8`, whose segments have no query.
 pub(super) fn is_live_playlist(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|last| is(last, "live.m3u8"))

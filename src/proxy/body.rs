@@ -1,6 +1,7 @@
 //! The body of an answer as the client gets it. It carries the exchange, which is written down when the body ends.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -14,7 +15,7 @@ use super::{
     learning::Learning,
     resume::Resuming,
 };
-use crate::forward::answer::AnswerBody;
+use crate::{facade::Rewriting, forward::answer::AnswerBody};
 
 /// An answer's body: the pod's, or a few words of the proxy's own.
 pub struct Body {
@@ -24,22 +25,41 @@ pub struct Body {
 
 enum Kind {
     Own(Full<Bytes>),
-    Answer(AnswerBody, Option<Box<Learning>>),
+    Answer(Answering),
     /// A file, which goes on after its pod.
     File(Box<Resuming>),
 }
 
+/// A pod's body with what listens to it, and with what rewrites it after that.
+struct Answering {
+    body: AnswerBody,
+    /// What was read of it ahead.
+    early: VecDeque<Frame<Bytes>>,
+    learning: Option<Box<Learning>>,
+    rewriting: Option<Box<Rewriting>>,
+}
+
 impl Body {
     pub(super) fn text(text: String) -> Body {
-        Body { kind: Kind::Own(Full::new(text.into())), exchange: None }
+        Body::whole(text.into())
     }
 
     pub(super) fn empty() -> Body {
-        Body { kind: Kind::Own(Full::default()), exchange: None }
+        Body::whole(Bytes::new())
     }
 
-    pub(super) fn answer(answer: AnswerBody, learning: Option<Box<Learning>>) -> Body {
-        Body { kind: Kind::Answer(answer, learning), exchange: None }
+    /// A body that is there already.
+    pub(super) fn whole(bytes: Bytes) -> Body {
+        Body { kind: Kind::Own(Full::new(bytes)), exchange: None }
+    }
+
+    pub(super) fn answer(body: AnswerBody, learning: Option<Box<Learning>>, rewriting: Option<Box<Rewriting>>) -> Body {
+        Body { kind: Kind::Answer(Answering { body, early: VecDeque::new(), learning, rewriting }), exchange: None }
+    }
+
+    /// An answer of which these frames were read ahead.
+    pub(super) fn begun(early: VecDeque<Frame<Bytes>>, body: AnswerBody, rewriting: Option<Box<Rewriting>>) -> Body {
+        Body { kind: Kind::Answer(Answering { body, early, learning: None, rewriting }), exchange: None }
     }
 
     pub(super) fn resuming(file: Box<Resuming>) -> Body {
@@ -56,8 +76,8 @@ impl Body {
     }
 
     fn end(&mut self, outcome: Outcome) {
-        if let Kind::Answer(_, learning) = &mut self.kind
-            && let Some(learning) = learning.take()
+        if let Kind::Answer(answering) = &mut self.kind
+            && let Some(learning) = answering.learning.take()
         {
             learning.end();
         }
@@ -74,15 +94,7 @@ impl http_body::Body for Body {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
         let frame = match &mut this.kind {
-            Kind::Answer(answer, learning) => {
-                let frame = ready!(Pin::new(answer).poll_frame(cx));
-                if let (Some(learning), Some(Ok(frame))) = (learning, &frame)
-                    && let Some(data) = frame.data_ref()
-                {
-                    learning.hear(data);
-                }
-                frame
-            }
+            Kind::Answer(answering) => ready!(answering.poll_frame(cx)),
             Kind::File(file) => {
                 let frame = ready!(file.poll_frame(cx));
                 if let Some(exchange) = &mut this.exchange {
@@ -111,7 +123,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Own(own) => own.is_end_stream(),
-            Kind::Answer(answer, _) => answer.is_end_stream(),
+            Kind::Answer(answering) => answering.is_end_stream(),
             Kind::File(file) => file.remaining() == 0,
         }
     }
@@ -119,8 +131,44 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Own(own) => own.size_hint(),
-            Kind::Answer(answer, _) => answer.size_hint(),
+            Kind::Answer(answering) => answering.size_hint(),
             Kind::File(file) => SizeHint::with_exact(file.remaining()),
         }
+    }
+}
+
+impl Answering {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Answering { body, early, learning, rewriting } = self;
+        let mut next = || {
+            if let Some(frame) = early.pop_front() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+            if let (Some(learning), Some(Ok(frame))) = (&mut *learning, &frame)
+                && let Some(data) = frame.data_ref()
+            {
+                learning.hear(data);
+            }
+            Poll::Ready(frame)
+        };
+        match rewriting {
+            Some(rewriting) => rewriting.poll_frame(next),
+            None => next(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let has_ended = self.early.is_empty() && self.body.is_end_stream();
+        self.rewriting.as_ref().map_or(has_ended, |rewriting| rewriting.is_end_stream(has_ended))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if !self.early.is_empty() {
+            // What was read ahead had no length that was told.
+            return SizeHint::default();
+        }
+        let hint = self.body.size_hint();
+        self.rewriting.as_ref().map_or(hint, |rewriting| rewriting.size_hint(hint))
     }
 }

@@ -161,11 +161,11 @@ impl Exchange {
         body: AnswerBody,
         learning: Option<Box<Learning>>,
     ) -> Response<Body> {
-        self.carry(head, Body::answer(body, learning))
+        self.answer_with(head, Body::answer(body, learning, None))
     }
 
-    /// The same for a body that is made already.
-    pub(super) fn carry(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
+    /// The same with a body that is made already.
+    pub(super) fn answer_with(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
         // The version is each connection's own.
         head.version = Version::HTTP_11;
         Response::from_parts(head, body.carry(self))

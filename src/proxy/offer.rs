@@ -182,7 +182,7 @@ impl Proxy {
         decision: &Decision,
         token: Option<&Token>,
     ) -> Result<Response<AnswerBody>, Failure> {
-        let mut request: Request<Outbound> = self.outbound(asking, source, token);
+        let mut request: Request<Outbound> = self.outbound(asking, source, &decision.pod, token);
         if asking.is_upgrade {
             handshake::to_pod(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;

@@ -24,6 +24,7 @@ use crate::{
         refusals::Refusals,
     },
     carryover::{self, Sessions, mints::Mints},
+    facade::{self, Facade},
     forward::{self, Cause, Failure},
     health,
     identity::{Legacy, endpoint::Endpoint},
@@ -52,6 +53,7 @@ pub struct Site {
     pub budget: Budget,
     pub pace: Pace,
     pub cookie: CookieConfig,
+    pub facade: facade::Config,
     pub forward: Arc<forward::Config>,
     pub health: Arc<health::Config>,
     pub websocket: websocket::Config,
@@ -60,18 +62,25 @@ pub struct Site {
     pub turns: AtomicU64,
 }
 
-/// A pool, and the cookies that name its pods.
+/// A pool, the one server that clients see in it, and the cookies that name its pods.
 pub struct PoolSite {
     pub pool: Arc<Pool>,
+    pub facade: Arc<Facade>,
     cookie: CookieConfig,
     pub cookies: ArcSwap<Cookies>,
     legacy: Option<Legacy>,
 }
 
 impl PoolSite {
-    pub fn new(pool: Arc<Pool>, cookie: CookieConfig, keys: &[Secret], legacy: Option<Legacy>) -> PoolSite {
+    pub fn new(
+        pool: Arc<Pool>,
+        facade: Facade,
+        cookie: CookieConfig,
+        keys: &[Secret],
+        legacy: Option<Legacy>,
+    ) -> PoolSite {
         let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        PoolSite { pool, cookie, cookies, legacy }
+        PoolSite { pool, facade: Arc::new(facade), cookie, cookies, legacy }
     }
 
     /// Makes the cookies anew: the set of pods has changed.

@@ -17,9 +17,10 @@ use super::{
 use crate::{
     affinity::{cookie::Cookies, pace::Kind},
     carryover::{Session, session::Place},
+    facade::Facade,
     forward::{head, outbound::Source},
     pod::{Busy, Pod},
-    websocket::{self, PodSide, handshake},
+    websocket::{self, Passing, PodSide, handshake},
 };
 
 impl Proxy {
@@ -100,6 +101,7 @@ struct Attachments {
     /// The pod of the last side.
     pod: Arc<Pod>,
     busy: Option<Busy>,
+    facade: Arc<Facade>,
 }
 
 /// Sockets that are attached anew by one worker at once. Those of a dead pod all come at the same moment, and requests come
@@ -116,7 +118,8 @@ impl Attachments {
     fn new(proxy: &Arc<Proxy>, asking: &Asking<'_>, pod: Arc<Pod>) -> Attachments {
         let session = asking.session().cloned();
         let moves = session.as_ref().map(|session| session.moves());
-        Attachments { again: Again::of(proxy, asking), session, moves, pod, busy: None }
+        let facade = asking.pool.facade.clone();
+        Attachments { again: Again::of(proxy, asking), session, moves, pod, busy: None, facade }
     }
 
     /// Asks the pods once, as the client did.
@@ -194,6 +197,10 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
     fn lost(&mut self) {
         self.busy = None;
     }
+
+    fn passing(&self) -> impl Passing + 'static {
+        Face { facade: self.facade.clone(), pod: self.pod.clone() }
+    }
 }
 
 /// A number from 0 to 1.
@@ -202,6 +209,22 @@ fn chance() -> f32 {
     // Without randomness all come together, and nothing else is lost.
     let _ = getrandom::fill(&mut byte);
     f32::from(byte[0]) / 255.0
+}
+
+/// Shows the one server in a pod's messages.
+struct Face {
+    facade: Arc<Facade>,
+    pod: Arc<Pod>,
+}
+
+impl Passing for Face {
+    fn to_client(&self, text: &str) -> Option<String> {
+        self.facade.message_to_client(&self.pod, text)
+    }
+
+    fn to_pod(&self, text: &str) -> Option<String> {
+        self.facade.message_to_pod(&self.pod, text)
+    }
 }
 
 /// The head that `hyper::upgrade::on` needs, which takes its hook out of the extensions.

@@ -165,6 +165,26 @@ impl Shared {
         time::timeout(at_most, written).await.unwrap_or(false)
     }
 
+    /// The value on which all replicas agree for ever: the one that is there, else this one, which is there from then on. `None`
+    /// while Redis does not answer. Waits longer than a request may.
+    pub async fn agree(&self, key: &str, value: Option<&str>) -> Option<Option<String>> {
+        let mut connection = self.link.connection()?;
+        let mut pipeline = redis::pipe();
+        if let Some(value) = value {
+            pipeline.cmd("SET").arg(key).arg(value).arg("NX").ignore();
+        }
+        match pipeline.cmd("GET").arg(key).query_async::<(Option<String>,)>(&mut connection).await {
+            Ok((agreed,)) => {
+                self.link.answered();
+                Some(agreed)
+            }
+            Err(error) => {
+                self.link.failed(&error);
+                None
+            }
+        }
+    }
+
     /// Writes an entry, some time soon.
     pub fn put(&self, key: String, value: Vec<u8>) {
         self.change(Change::Put { key, value });

@@ -24,7 +24,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{CloseStyle, Config, Pods, wishes::Wishes};
+use super::{CloseStyle, Config, Passing, Pods, wishes::Wishes};
 use crate::{identity::message, shutdown::Shutdown};
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
     let (end, farewell, last) = {
         let client_side = async {
             tokio::select! {
-                stopped = read(client_in, &to_pod, &to_client, config, &mut from_client, |_| true) => stopped,
+                stopped = read(client_in, &to_pod, &to_client, config, &mut from_client, Some) => stopped,
                 () = write(&mut client_out, &mut for_client) => Stopped::Gone,
             }
         };
@@ -159,12 +159,14 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
         let mut side = pod.split();
         loop {
             let began = Instant::now();
+            let passing = pods.passing();
             let turn = {
                 let (pod_out, pod_in) = &mut side;
+                let for_client = |message| for_client_of(message, &passing);
                 let pod_side = async {
                     tokio::select! {
-                        stopped = read(pod_in, &to_client, &to_pod, config, &mut from_pod, is_for_client) => stopped,
-                        () = speak(pod_out, &mut for_pod, &mut unsaid) => Stopped::Gone,
+                        stopped = read(pod_in, &to_client, &to_pod, config, &mut from_pod, for_client) => stopped,
+                        () = speak(pod_out, &mut for_pod, &mut unsaid, &passing) => Stopped::Gone,
                     }
                 };
                 let mut pod_side = pin!(pod_side);
@@ -213,7 +215,8 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
     };
     // What was read before the end still reaches the other side.
     drop((to_client, to_pod));
-    let ending = finish(end, farewell, config, (client_out, for_client), last, (for_pod, unsaid));
+    let said = (for_pod, unsaid, pods.passing());
+    let ending = finish(end, farewell, config, (client_out, for_client), last, said);
     let _ = time::timeout(CLOSING, ending).await;
     Relayed { end, from_client, from_pod, attached }
 }
@@ -276,9 +279,13 @@ async fn again<S, P: Pods<S>>(pods: &mut P, short: u32) -> Option<WebSocketStrea
     pods.attach().await
 }
 
-/// That its pod goes down is nothing to a client that goes on with another.
-fn is_for_client(message: &Message) -> bool {
-    !matches!(message, Message::Text(text) if message::is_farewell(text))
+/// A pod's message as its client gets it. That its pod goes down is nothing to a client that goes on with another.
+fn for_client_of(message: Message, passing: &impl Passing) -> Option<Message> {
+    match &message {
+        Message::Text(text) if message::is_farewell(text) => None,
+        Message::Text(text) => Some(passing.to_client(text).map_or(message, Message::text)),
+        _ => Some(message),
+    }
 }
 
 /// Passes messages on. A peer that is silent is pinged through `back`, and counts as gone when it stays silent.
@@ -288,7 +295,7 @@ async fn read(
     back: &mpsc::Sender<Message>,
     config: &Config,
     count: &mut Count,
-    is_passed: fn(&Message) -> bool,
+    passed: impl Fn(Message) -> Option<Message>,
 ) -> Stopped {
     let mut silent = Duration::ZERO;
     loop {
@@ -312,7 +319,9 @@ async fn read(
         };
         count.messages += 1;
         count.bytes += message.len() as u64;
-        if is_passed(&message) && to.send(message).await.is_err() {
+        if let Some(message) = passed(message)
+            && to.send(message).await.is_err()
+        {
             return Stopped::Gone;
         }
     }
@@ -337,10 +346,19 @@ async fn write<S: Stream>(to: &mut Out<S>, messages: &mut mpsc::Receiver<Message
 }
 
 /// Writes what the client says to a pod, until that takes no more. What was not written stays to be said to the next.
-async fn speak<S: Stream>(to: &mut Out<S>, messages: &mut mpsc::Receiver<Message>, unsaid: &mut Unsaid) {
+async fn speak<S: Stream>(
+    to: &mut Out<S>,
+    messages: &mut mpsc::Receiver<Message>,
+    unsaid: &mut Unsaid,
+    passing: &impl Passing,
+) {
     loop {
         while let Some(message) = unsaid.messages.front() {
-            if to.send(message.clone()).await.is_err() {
+            let rewritten = match message {
+                Message::Text(text) => passing.to_pod(text).map(Message::text),
+                _ => None,
+            };
+            if to.send(rewritten.unwrap_or_else(|| message.clone())).await.is_err() {
                 return;
             }
             unsaid.messages.pop_front();
@@ -388,11 +406,11 @@ async fn finish<S: Stream>(
     config: &Config,
     (mut client, mut for_client): (Out<S>, mpsc::Receiver<Message>),
     pod: Option<(Out<S>, In<S>)>,
-    (mut for_pod, mut unsaid): (mpsc::Receiver<Message>, Unsaid),
+    (mut for_pod, mut unsaid, passing): (mpsc::Receiver<Message>, Unsaid, impl Passing),
 ) {
     let to_pod = async move {
         let Some((mut out, rest)) = pod else { return };
-        speak(&mut out, &mut for_pod, &mut unsaid).await;
+        speak(&mut out, &mut for_pod, &mut unsaid, &passing).await;
         if end == End::ClientClosed {
             // A pod that is gone meanwhile needs no farewell.
             let _ = out.send(Message::Close(farewell)).await;

@@ -3,6 +3,7 @@
 mod disk;
 mod outage;
 mod redis_server;
+mod server_id;
 mod sharing;
 
 use std::time::Duration;

@@ -52,7 +52,7 @@ async fn peer(end: End, role: Role) -> Peer {
 }
 
 /// A socket through the proxy, both of its ends.
-async fn opened(world: &World, pod: &mut HandPod) -> (Peer, Peer) {
+pub(super) async fn opened(world: &World, pod: &mut HandPod) -> (Peer, Peer) {
     let mut end = wire::client(world).await;
     end.send(asks("/socket?ApiKey=t", "")).await;
     let pod_side = accept(pod.call().await).await;

@@ -161,6 +161,18 @@ async fn the_pod_and_the_cookie_know_that_it_is_tls() {
 }
 
 #[tokio::test]
+async fn the_address_that_a_client_is_told_over_tls_is_https() {
+    let sites = Sites::new();
+    let world = wire::start(sites.of(World::plan(1))).await;
+    let mut end = End::over(sites.connect(&world, "media.example.org", &["http/1.1"]).await.expect("a handshake"));
+    end.send("GET /System/Info/Public HTTP/1.1\r\nHost: media.example.org:8920\r\n\r\n").await;
+    let answer = end.answer().await.text();
+    assert!(answer.contains("\"LocalAddress\":\"https://media.example.org:8920\""), "{answer}");
+    drop(end);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_socket_opens_over_tls() {
     let sites = Sites::new();
     let world = wire::start(sites.of(World::plan(1))).await;

@@ -95,6 +95,19 @@ impl RedisServer {
         keys.into_iter().filter_map(entry).collect()
     }
 
+    /// The entries of clients, without the server id.
+    pub(super) fn pins(&self) -> Vec<(String, String, i64)> {
+        self.dump().into_iter().filter(|(key, ..)| key.contains(":pin:")).collect()
+    }
+
+    /// Writes these entries.
+    pub(super) fn restore(&self, entries: &[(String, String, i64)]) {
+        let mut connection = self.connection();
+        for (key, value, _) in entries {
+            redis::cmd("SET").arg(key).arg(value).query::<()>(&mut connection).expect("written");
+        }
+    }
+
     fn connection(&self) -> redis::Connection {
         redis::Client::open(self.url()).and_then(|client| client.get_connection()).expect("a connection")
     }

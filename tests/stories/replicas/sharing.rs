@@ -19,7 +19,7 @@ async fn a_client_of_one_replica_is_known_to_the_other_at_its_first_request() {
         clients.push(log_in(&world, &user, &device).await);
         secrets.extend([user, device]);
     }
-    until("every token and device is shared", || redis.dump().len() == 2 * USERS).await;
+    until("every token and device is shared", || redis.pins().len() == 2 * USERS).await;
     for (token, home) in &clients {
         let first = ask(other.client().without_cookies(), token).await;
         assert_eq!((first.status, world.saw(&first)), (200, vec![home.as_str()]), "no other pod was asked");
@@ -31,7 +31,7 @@ async fn a_client_of_one_replica_is_known_to_the_other_at_its_first_request() {
 
     secrets.extend(clients.into_iter().map(|(token, _)| token));
     let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-    for (key, value, life) in redis.dump() {
+    for (key, value, life) in redis.pins() {
         assert!(key.starts_with("jellypin:pin:") && key.len() == "jellypin:pin:".len() + 32, "{key}");
         assert!(value.starts_with("main/") && value.len() == "main/a".len(), "{value}");
         assert!(life > 29 * 86_400_000 && life <= 30 * 86_400_000, "{life}");
@@ -60,15 +60,15 @@ async fn a_log_out_ends_what_is_shared() {
     let world = plan(3, &redis).start().await;
     let mut client = world.client().without_cookies().device("sofa");
     client.log_in("alice").await;
-    until("the token and the device are shared", || redis.dump().len() == 2).await;
+    until("the token and the device are shared", || redis.pins().len() == 2).await;
     let log_out = client.request(Method::POST, "/Sessions/Logout");
     assert_eq!(client.send(log_out, body_of("")).await.expect("an answer").status, 204);
-    until("the token is shared no more", || redis.dump().len() == 1).await;
+    until("the token is shared no more", || redis.pins().len() == 1).await;
     // Changes are written in their order: when these are, all before them are.
     log_in(&world, "bob", "desk").await;
-    until("bob's token and device are shared", || redis.dump().len() >= 3).await;
+    until("bob's token and device are shared", || redis.pins().len() >= 3).await;
     until_written(&world.proxy, 5).await;
-    assert_eq!(redis.dump().len(), 3, "alice's token has not come back");
+    assert_eq!(redis.pins().len(), 3, "alice's token has not come back");
     world.stop().await;
 }
 
@@ -81,7 +81,7 @@ async fn made_up_tokens_are_asked_for_once_in_a_while_and_never_kept() {
     }
     // The memory lasts for seconds: one question, or two if the machine was slow.
     assert!((1.0..=2.0).contains(&lookups(&world.proxy, "miss").await));
-    assert!(redis.dump().is_empty());
+    assert!(redis.pins().is_empty());
     assert_eq!(world.proxy.metric("jellypin_store_writes_total", &[]).await, 0.0);
     world.stop().await;
 }
@@ -94,10 +94,10 @@ async fn a_key_can_be_rotated_without_losing_what_is_shared() {
     let mut both = replica(&world, |settings| settings.set("affinity.keys", ring)).await;
     let mut new = replica(&world, |settings| settings.set("affinity.keys", "[\"the new key, long enough\"]")).await;
     let (token, home) = log_in(&world, "alice", "sofa").await;
-    until("the token and the device are shared", || redis.dump().len() == 2).await;
+    until("the token and the device are shared", || redis.pins().len() == 2).await;
     let answer = ask(both.client().without_cookies(), &token).await;
     assert_eq!((answer.status, world.saw(&answer)), (200, vec![home.as_str()]), "found under the older key");
-    until("the token is written under the newer key", || redis.dump().len() == 3).await;
+    until("the token is written under the newer key", || redis.pins().len() == 3).await;
     let answer = ask(new.client().without_cookies(), &token).await;
     assert_eq!((answer.status, lookups(&new, "hit").await), (200, 1.0), "found under the newer key");
     both.stop().await;
@@ -114,7 +114,7 @@ async fn a_redis_that_comes_late_hears_of_everything() {
     assert!(lookups(&world.proxy, "skipped").await >= 1.0, "nobody waits for it");
     redis.start_again();
     until_up(&world.proxy).await;
-    until("the token and the device are shared", || redis.dump().len() == 2).await;
+    until("the token and the device are shared", || redis.pins().len() == 2).await;
     let mut other = replica(&world, |_| {}).await;
     let answer = ask(other.client().without_cookies(), &token).await;
     assert_eq!((answer.status, world.saw(&answer)), (200, vec![home.as_str()]));

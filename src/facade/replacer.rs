@@ -1,0 +1,197 @@
+//! Replaces an id by another while bytes stream by: pure, and in memory of less than one id.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
+
+use super::ServerId;
+
+/// What is put in comes out again, byte by byte the same number, with every id replaced, wherever pieces begin and end.
+pub struct Replacer {
+    finder: Finder<'static>,
+    id: ServerId,
+    by: ServerId,
+    /// The end of what came so far, where it may be the beginning of an id: a prefix of it, and less than the whole.
+    held: usize,
+}
+
+impl Replacer {
+    pub fn new(id: ServerId, by: ServerId) -> Replacer {
+        Replacer { finder: Finder::new(id.bytes()).into_owned(), id, by, held: 0 }
+    }
+
+    /// Takes the next piece, and gives what can go on of this and of what was held back.
+    pub fn push(&mut self, piece: Bytes) -> Bytes {
+        if self.held == 0 {
+            return self.replace(piece);
+        }
+        let mut whole = BytesMut::with_capacity(self.held + piece.len());
+        whole.extend_from_slice(&self.id.bytes()[..self.held]);
+        whole.extend_from_slice(&piece);
+        self.replace(whole.freeze())
+    }
+
+    /// Gives what was held back: nothing more comes.
+    pub fn finish(&mut self) -> Bytes {
+        Bytes::copy_from_slice(&self.id.bytes()[..std::mem::take(&mut self.held)])
+    }
+
+    /// Whether something is held back.
+    pub fn holds(&self) -> bool {
+        self.held > 0
+    }
+
+    /// Bytes that are held back.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    fn replace(&mut self, piece: Bytes) -> Bytes {
+        let mut found = self.finder.find_iter(&piece).peekable();
+        let (mut replaced, mut end) = (None, 0);
+        // Where there is no id nothing is copied.
+        if found.peek().is_some() {
+            let mut copy = BytesMut::from(&piece[..]);
+            for at in found {
+                end = at + ServerId::LENGTH;
+                copy[at..end].copy_from_slice(self.by.bytes());
+            }
+            replaced = Some(copy.freeze());
+        }
+        self.held = self.prefix_at_end(&piece[end..]);
+        let mut out = replaced.unwrap_or(piece);
+        out.truncate(out.len() - self.held);
+        out
+    }
+
+    /// The length of the longest end of this that the id could begin with.
+    fn prefix_at_end(&self, text: &[u8]) -> usize {
+        let longest = text.len().min(ServerId::LENGTH - 1);
+        (1..=longest).rev().find(|length| text.ends_with(&self.id.bytes()[..*length])).unwrap_or(0)
+    }
+}
+
+impl fmt::Debug for Replacer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} by {:?}", self.id, self.by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(text: &str) -> ServerId {
+        ServerId::parse(text).expect("an id")
+    }
+
+    /// What comes out for these pieces, and the most that was held back.
+    fn replaced(pieces: &[Vec<u8>], from: ServerId, to: ServerId) -> (Vec<u8>, usize) {
+        let mut replacer = Replacer::new(from, to);
+        let (mut out, mut most) = (Vec::new(), 0);
+        for piece in pieces {
+            out.extend(replacer.push(Bytes::copy_from_slice(piece)));
+            most = most.max(replacer.held());
+        }
+        out.extend(replacer.finish());
+        assert!(!replacer.holds());
+        (out, most)
+    }
+
+    /// Ids that repeat themselves are the hard ones: their beginnings look like their ends.
+    fn ids() -> impl Strategy<Value = ServerId> {
+        let period = prop_oneof![Just(1_usize), Just(2), Just(3), Just(5), Just(16), Just(31), Just(32)];
+        (period, proptest::collection::vec(prop_oneof![Just('a'), Just('b'), Just('0')], 32))
+            .prop_map(|(period, digits)| id(&digits.iter().take(period).cycle().take(32).collect::<String>()))
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_length_give_what_the_whole_would_give(
+            from in ids(),
+            to in ids(),
+            parts in proptest::collection::vec((0_usize..4, 0_usize..33, "[ab0\"]{0,40}"), 0..12),
+            cuts in proptest::collection::vec(0_usize..50, 0..40),
+        ) {
+            // Text out of whole ids, beginnings and ends of ids, and the digits they are made of.
+            let mut text = String::new();
+            for (kind, length, rest) in &parts {
+                match kind {
+                    0 => text += from.as_str(),
+                    1 => text += &from.as_str()[..*length.min(&32)],
+                    2 => text += &from.as_str()[*length.min(&32)..],
+                    _ => text += rest,
+                }
+            }
+            let mut pieces = Vec::new();
+            let mut rest = text.as_bytes();
+            for cut in cuts {
+                let (piece, behind) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece.to_vec());
+                rest = behind;
+            }
+            pieces.push(rest.to_vec());
+            let naive = text.replace(from.as_str(), to.as_str());
+            let (out, most) = replaced(&pieces, from, to);
+            prop_assert_eq!(String::from_utf8(out).expect("a text"), naive);
+            prop_assert!(most < ServerId::LENGTH);
+        }
+    }
+
+    #[test]
+    fn what_holds_no_id_is_not_copied_and_not_held_back() {
+        let mut replacer = Replacer::new(id(&"ab".repeat(16)), id(&"c".repeat(32)));
+        let piece = Bytes::from_static(b"{\"Name\":\"aabab\"}");
+        let out = replacer.push(piece.clone());
+        assert_eq!((out.as_ptr(), out.len(), replacer.held()), (piece.as_ptr(), piece.len(), 0));
+    }
+
+    /// Prints what it costs, and asserts nothing of it:
+    /// `cargo test --release --lib facade -- --nocapture figures`.
+    #[test]
+    fn figures() {
+        let (from, to) = (id("0f1e2d3c4b5a69788796a5b4c3d2e1f0"), id("5a1e0f3d9c7b48268f4d2a6b1c3e5f70"));
+        let item = |n: u32| {
+            format!(
+                "{{\"Name\":\"Film {n}\",\"ServerId\":\"{from:?}\",\"Id\":\"{:032x}\",\"ImageTags\":{{\"Primary\":\"{:032x}\"}},\
+                 \"Overview\":\"{}\",\"Etag\":\"{:032x}\"}},",
+                u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+                u128::from(n).wrapping_mul(0xf39c_c060_5ced_c835_9e37_79b9_7f4a_7c15),
+                "words of a film that is neither long nor short. ".repeat(12),
+                u128::from(n).wrapping_mul(0x5ced_c835_9e37_79b9_7f4a_7c15_f39c_c061),
+            )
+        };
+        let text: String = (0..)
+            .map(item)
+            .scan(0, |length, item| {
+                *length += item.len();
+                (*length < 1 << 20).then_some(item)
+            })
+            .collect();
+        let pieces: Vec<Bytes> = text.as_bytes().chunks(16 << 10).map(Bytes::copy_from_slice).collect();
+        let rounds = if cfg!(debug_assertions) { 1 } else { 200 };
+        let began = Instant::now();
+        for _ in 0..rounds {
+            let mut replacer = Replacer::new(from, to);
+            pieces.iter().for_each(|piece| drop(std::hint::black_box(replacer.push(piece.clone()))));
+        }
+        let per_mib = began.elapsed() / rounds;
+        let short = Bytes::from(item(1));
+        let began = Instant::now();
+        for _ in 0..rounds * 1000 {
+            let mut replacer = Replacer::new(from, to);
+            std::hint::black_box((replacer.push(short.clone()), replacer.finish()));
+        }
+        let per_short = began.elapsed() / (rounds * 1000);
+        println!(
+            "1 MiB of JSON, {} ids: {per_mib:?}; {} bytes with one id: {per_short:?}",
+            text.matches(from.as_str()).count(),
+            short.len()
+        );
+    }
+}

@@ -1,0 +1,47 @@
+//! All replicas show one server id.
+
+use tokio::time::{Instant, sleep};
+
+use super::{LOOK_AGAIN, RedisServer, plan, replica};
+use crate::stories::{
+    one_server::id_at,
+    world::{DEADLINE, Settings},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_it() {
+    let redis = RedisServer::start();
+    let world = plan(3, &redis).start().await;
+    let first = world.pod("a").server_id().to_owned();
+    assert_eq!(id_at(&world.proxy).await, first);
+    let mut other = replica(&world, |settings| settings.remove("pools.main.pods.a")).await;
+    assert_eq!(id_at(&other).await, first, "which does not know the pod that gave it");
+    other.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_could_not_ask_follows_the_others_later() {
+    let mut redis = RedisServer::start();
+    let world = plan(3, &redis).set("state.path", "\"state\"").start().await;
+    let first = world.pod("a").server_id().to_owned();
+    let dump = redis.dump();
+    redis.kill();
+    let change = |settings: &mut Settings| {
+        settings.remove("pools.main.pods.a");
+        settings.set("state.path", "\"another\"");
+    };
+    let mut other = world.replica(change).await;
+    assert_eq!(id_at(&other).await, world.pod("b").server_id(), "without Redis it goes by what it sees");
+    redis.start_again();
+    redis.restore(&dump);
+    let mut id = id_at(&other).await;
+    let end = Instant::now() + DEADLINE;
+    while id != first {
+        assert!(Instant::now() < end, "it never followed");
+        sleep(LOOK_AGAIN).await;
+        id = id_at(&other).await;
+    }
+    other.stop().await;
+    world.stop().await;
+}
