@@ -7,6 +7,7 @@ mod again;
 mod body;
 mod decide;
 mod exchange;
+mod hold;
 mod learning;
 mod log_out;
 mod offer;
@@ -24,7 +25,7 @@ use hyper::body::Incoming;
 
 pub use body::Body;
 pub use reply::Aborted;
-pub use site::{HELD, PoolSite, Site};
+pub use site::{HELD, HELD_KIB, PoolSite, Site};
 
 use crate::{
     affinity::cookie,

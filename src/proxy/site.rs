@@ -31,6 +31,10 @@ use crate::{
 /// Requests held at once, over all workers; more are answered as if there were no holding.
 pub const HELD: usize = 4096;
 
+/// Bytes of held requests' bodies, over all workers, in KiB: 64 MiB.
+pub const HELD_KIB: usize = 64 * KIB;
+pub(super) const KIB: usize = 1024;
+
 pub struct Site {
     pub router: Router,
     /// In the order that the router knows.
@@ -45,6 +49,8 @@ pub struct Site {
     pub websocket: websocket::Config,
     /// Room for requests that are held.
     pub held: Semaphore,
+    /// Room for their bodies.
+    pub held_kib: Semaphore,
     pub turns: AtomicU64,
 }
 
