@@ -1,5 +1,6 @@
 //! What cannot be answered at the moment waits: a pod that restarts costs its clients nothing but time.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -37,27 +38,28 @@ async fn slow_starter() -> World {
     world
 }
 
-/// Asks again and again until it is told that it is over; every answer must have this status. Gives their number.
-async fn never_fails(
-    over: &tokio::sync::watch::Sender<bool>,
-    status: u16,
-    mut ask: impl AsyncFnMut() -> Answer,
-) -> usize {
-    let over = over.subscribe();
-    let mut count = 0;
-    while !*over.borrow() {
+/// Asks again and again until it is told that it is over; every answer must have this status. Counts them.
+async fn never_fails(over: &AtomicBool, count: &AtomicUsize, status: u16, mut ask: impl AsyncFnMut() -> Answer) {
+    while !over.load(Ordering::Relaxed) {
         let answer = ask().await;
         assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(&answer.body));
-        count += 1;
+        count.fetch_add(1, Ordering::Relaxed);
     }
-    count
+}
+
+/// Waits until each of them has come so much further.
+async fn until_all_went_on(counts: &[AtomicUsize], by: usize) {
+    let now = || counts.iter().map(|count| count.load(Ordering::Relaxed));
+    let before: Vec<usize> = now().collect();
+    until("every client is served", || now().zip(&before).all(|(now, before)| now >= before + by)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_pod_that_restarts_costs_its_clients_nothing_but_time() {
     let world = slow_starter().await;
     let pod = world.pod("a");
-    let over = tokio::sync::watch::Sender::new(false);
+    let over = AtomicBool::new(false);
+    let counts: [AtomicUsize; 4] = Default::default();
     let mut clients: Vec<Client> = Vec::new();
     for number in 0..4 {
         let mut client = world.client().device(&format!("device {number}"));
@@ -66,31 +68,38 @@ async fn a_single_pod_that_restarts_costs_its_clients_nothing_but_time() {
     }
     let film = format!("/Videos/{FILM}/stream?static=true");
     let busy = clients.iter_mut().enumerate().map(|(number, client)| {
-        let (over, film) = (&over, &film);
+        let (over, count, film) = (&over, &counts[number], &film);
         async move {
             match number {
-                0 => never_fails(over, 200, async || client.get("/Users/Me").await).await,
-                1 => never_fails(over, 200, async || client.get(OPEN).await).await,
+                0 => never_fails(over, count, 200, async || client.get("/Users/Me").await).await,
+                1 => never_fails(over, count, 200, async || client.get(OPEN).await).await,
                 2 => {
                     let progress = json!({"ItemId": FILM, "PositionTicks": 10});
-                    never_fails(over, 204, async || client.post("/Sessions/Playing/Progress", progress.clone()).await)
+                    never_fails(over, count, 204, async || {
+                        client.post("/Sessions/Playing/Progress", progress.clone()).await
+                    })
+                    .await
+                }
+                _ => {
+                    never_fails(over, count, 206, async || client.get_with(film, &[("range", "bytes=0-999")]).await)
                         .await
                 }
-                _ => never_fails(over, 206, async || client.get_with(film, &[("range", "bytes=0-999")]).await).await,
             }
         }
     });
     let restarts = async {
         for _ in 0..2 {
+            until_all_went_on(&counts, 10).await;
             pod.kill().await;
             world.until_state("a", State::Down).await;
             pod.start_again().await.expect("a start");
             world.until_state("a", State::Starting).await;
             world.until_state("a", State::Ready).await;
         }
-        over.send_replace(true);
+        until_all_went_on(&counts, 10).await;
+        over.store(true, Ordering::Relaxed);
     };
-    let (counts, ()) = tokio::join!(join_all(busy), restarts);
+    tokio::join!(join_all(busy), restarts);
     println!("{counts:?} requests over two restarts, none failed");
     assert_eq!(held(&world), 0);
     assert_eq!(site(&world).held_kib.available_permits(), HELD_KIB);
