@@ -10,6 +10,7 @@ mod carry;
 mod decide;
 mod exchange;
 mod face;
+mod hold;
 mod introduce;
 mod learning;
 mod offer;
@@ -30,7 +31,7 @@ use tokio::sync::Semaphore;
 
 pub use body::Body;
 pub use reply::Aborted;
-pub use site::{HELD, PoolSite, Site};
+pub use site::{HELD, HELD_KIB, PoolSite, Site};
 pub use steward::Lack;
 
 use crate::{

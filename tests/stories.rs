@@ -8,6 +8,7 @@ mod stories {
     mod fail_over;
     mod headers;
     mod health;
+    mod hold;
     mod hostile;
     mod learning;
     mod observe;

@@ -111,6 +111,15 @@ impl Source {
         })
     }
 
+    /// The most bytes that may be kept of it for a further attempt.
+    pub fn may_keep(&self) -> usize {
+        self.0.as_ref().map_or(0, |held| {
+            let held = held.lock();
+            let whole = held.size.upper().and_then(|bytes| usize::try_from(bytes).ok());
+            if held.is_gone { 0 } else { whole.unwrap_or(held.most).min(held.most) }
+        })
+    }
+
     /// Bytes received from the client so far.
     pub fn bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |held| held.lock().bytes)

@@ -58,8 +58,8 @@ impl Endpoint {
         matches!(self, Demanding | DemandingMedia | LogOut | SyncPlay | Vital)
     }
 
-    /// Whether a request is rather held than failed while no pod answers: a client would log its user out or end the film.
-    pub fn is_worth_holding(self) -> bool {
+    /// Whether a failure costs more than a look at the next page: a client would log its user out or end the film.
+    pub fn is_worth_much(self) -> bool {
         self == Endpoint::Vital || self.is_media()
     }
 
@@ -174,6 +174,16 @@ fn live_tv<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
         Endpoint::AnonymousMedia
     } else {
         Endpoint::Demanding
+    }
+}
+
+/// Paths by which load balancers and orchestrators ask whether the server is there. They want to hear at once that it is not.
+pub fn is_probe(path: &str) -> bool {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    match (segments.next(), segments.next(), segments.next()) {
+        (Some(first), None, None) => is(first, "health"),
+        (Some(first), Some(second), None) => is(first, "System") && is(second, "Ping"),
+        _ => false,
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     carry::Standing,
     decide::{self, Decision},
     exchange::Exchange,
+    hold,
     reply::Refusal,
 };
 use crate::{
@@ -49,39 +50,46 @@ const LOOK: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 impl Proxy {
-    /// Offers the request to the pods. Where every one fails and a client would suffer for it, the request is held and offered
-    /// again when a pod may answer, for a bounded time.
+    /// Offers the request to the pods. Where none can answer it, the request is held and offered again when a pod may, for a
+    /// bounded time.
     pub(super) async fn offer(
         self: &Arc<Self>,
         asking: &Asking<'_>,
         source: &Source,
         exchange: &mut Exchange,
     ) -> Result<Offered, Refusal> {
-        let end = Instant::now() + self.site.forward.hold;
+        let began = Instant::now();
         let mut place = None;
         let mut pause = LOOK;
+        let mut breaks = 0;
         loop {
             let offered = self.ask_each(asking, source, exchange).await;
+            breaks += u32::from(matches!(offered, Err(refusal) if refusal != Refusal::NoPod));
+            let is_refused = match &offered {
+                Ok(offered) => offered.verdict == Verdict::UnknownToken,
+                Err(refusal) => *refusal == Refusal::DeadToken,
+            };
             let is_worth = match &offered {
-                Ok(offered) if offered.verdict == Verdict::UnknownToken => self.home_is_away(asking),
+                _ if is_refused => self.home_is_away(asking),
+                Ok(offered) if offered.is_start_up_page() => asking.waits_out(offered, began),
                 Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),
-                Err(Refusal::DeadToken) => self.home_is_away(asking),
-                Err(refusal) => refusal.may_pass() && asking.endpoint.is_worth_holding(),
+                Err(refusal) => asking.waits_after(*refusal, breaks),
             };
             if !is_worth || !source.can_replay() {
                 return offered;
             }
-            place = place.or_else(|| self.site.held.try_acquire().ok());
+            place = place.or_else(|| self.site.place(source));
             if place.is_none() {
-                return offered;
+                return hold::in_vain(offered, asking.endpoint);
             }
-            time::sleep(pause).await;
+            if !self.pod_may_answer(asking, pause, began + self.site.forward.hold).await {
+                if is_refused {
+                    // Held once in vain: the next request of this client is not.
+                    self.forget_token(asking);
+                }
+                return hold::in_vain(offered, asking.endpoint);
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
-            if !self.pod_may_answer(asking, end).await {
-                // Held once in vain: the next request of this client is not.
-                self.forget_token(asking);
-                return offered;
-            }
         }
     }
 
@@ -114,6 +122,7 @@ impl Proxy {
                             }
                         }
                         Verdict::UnknownToken if self.goes_on(asking, source, &pod) => "unknown_token",
+                        _ if offered.is_start_up_page() && source.can_replay() => "starting",
                         _ if is_fatal(asking.endpoint, offered.answer.status()) => "server_error",
                         _ => return Ok(offered),
                     };
@@ -308,8 +317,12 @@ impl Proxy {
         }
     }
 
-    /// Waits until a living pod may answer this request, at most until `end`.
-    async fn pod_may_answer(&self, asking: &Asking<'_>, end: Instant) -> bool {
+    /// Waits until a living pod may answer this request: at least for `pause`, at most until `end`, and not while the proxy stops.
+    async fn pod_may_answer(&self, asking: &Asking<'_>, pause: Duration, end: Instant) -> bool {
+        tokio::select! {
+            () = time::sleep(pause) => {}
+            () = self.shutdown.stopping() => {}
+        }
         loop {
             let refuses = |pod: &Pod| match asking.session() {
                 Some(session) => session.is_refused(Place::of(pod)),
@@ -344,7 +357,7 @@ impl Asking<'_> {
     }
 
     /// Whether a pod may get it though another may have carried it out.
-    fn can_repeat(&self) -> bool {
+    pub(super) fn can_repeat(&self) -> bool {
         let method = &self.head.method;
         method.is_idempotent() || endpoint::is_harmless_twice(method, self.path)
     }

@@ -38,6 +38,9 @@ pub const HELD: usize = 4096;
 
 /// Orders that wait for one pod.
 const MOST_ORDERS: usize = 1000;
+/// Bytes of held requests' bodies, over all workers, in KiB: 64 MiB.
+pub const HELD_KIB: usize = 64 * KIB;
+pub(super) const KIB: usize = 1024;
 
 pub struct Site {
     pub router: Router,
@@ -59,6 +62,8 @@ pub struct Site {
     pub websocket: websocket::Config,
     /// Room for requests that are held.
     pub held: Semaphore,
+    /// Room for their bodies.
+    pub held_kib: Semaphore,
     pub turns: AtomicU64,
 }
 

@@ -92,7 +92,7 @@ fn range(headers: &HeaderMap) -> Option<(u64, u64, u64)> {
     let (first_last, total) = rest.split_once('/')?;
     let (first, last) = first_last.split_once('-')?;
     let (first, last, total) = (number(first.as_bytes())?, number(last.as_bytes())?, number(total.as_bytes())?);
-    (unit.eq_ignore_ascii_case("bytes") && first <= last && last < total).then_some((first, last + 1, total))
+    (unit.eq_ignore_ascii_case("bytes") && first <= last && last < total).then(|| (first, last + 1, total))
 }
 
 fn tag(headers: &HeaderMap) -> Option<HeaderValue> {

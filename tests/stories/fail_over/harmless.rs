@@ -10,8 +10,10 @@ use crate::stories::world::{DEADLINE, World, body_of};
 /// request. Gives the client's status and how often pods had the request.
 async fn post_while_the_home_dies(path: &str) -> (u16, usize) {
     let world = World::of(2).await;
+    let mut number = 0;
     let mut client = loop {
-        let mut client = world.client().device("sofa");
+        number += 1;
+        let mut client = world.client().device(&format!("device {number}"));
         client.log_in("alice").await;
         if world.home(&client.get("/Users/Me").await) == "a" {
             break client;

@@ -1,0 +1,195 @@
+//! What cannot be answered at the moment waits: a pod that restarts costs its clients nothing but time.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use http::Method;
+use jellyfin_sim::{FILM, PhaseLengths, StartUp};
+use jellypin::pod::State;
+use jellypin::proxy::{HELD, HELD_KIB, Site};
+use serde_json::json;
+
+use super::world::{Answer, Client, Plan, World, body_of, until};
+
+const OPEN: &str = "/Branding/Configuration";
+
+fn site(world: &World) -> &Site {
+    world.proxy.app.as_ref().expect("a running proxy").site()
+}
+
+fn held(world: &World) -> usize {
+    HELD - site(world).held.available_permits()
+}
+
+/// A world whose only pod is away.
+async fn deserted(plan: Plan) -> World {
+    let world = plan.start().await;
+    world.pod("a").kill().await;
+    world.until_state("a", State::Down).await;
+    world
+}
+
+/// A world of one pod that starts as a real one does, in a quarter of the time.
+async fn slow_starter() -> World {
+    let phases = PhaseLengths::RECORDED.scaled(0.25);
+    let world = World::plan(1).build(move |pod| pod.start_up(StartUp::Phased(phases))).start().await;
+    world.until_state("a", State::Ready).await;
+    world
+}
+
+/// Asks again and again until it is told that it is over; every answer must have this status. Counts them.
+async fn never_fails(over: &AtomicBool, count: &AtomicUsize, status: u16, mut ask: impl AsyncFnMut() -> Answer) {
+    while !over.load(Ordering::Relaxed) {
+        let answer = ask().await;
+        assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(&answer.body));
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits until each of them has come so much further.
+async fn until_all_went_on(counts: &[AtomicUsize], by: usize) {
+    let now = || counts.iter().map(|count| count.load(Ordering::Relaxed));
+    let before: Vec<usize> = now().collect();
+    until("every client is served", || now().zip(&before).all(|(now, before)| now >= before + by)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_pod_that_restarts_costs_its_clients_nothing_but_time() {
+    let world = slow_starter().await;
+    let pod = world.pod("a");
+    let over = AtomicBool::new(false);
+    let counts: [AtomicUsize; 4] = Default::default();
+    let mut clients: Vec<Client> = Vec::new();
+    for number in 0..4 {
+        let mut client = world.client().device(&format!("device {number}"));
+        client.log_in(&format!("user{number}")).await;
+        clients.push(client);
+    }
+    let film = format!("/Videos/{FILM}/stream?static=true");
+    let busy = clients.iter_mut().enumerate().map(|(number, client)| {
+        let (over, count, film) = (&over, &counts[number], &film);
+        async move {
+            match number {
+                0 => never_fails(over, count, 200, async || client.get("/Users/Me").await).await,
+                1 => never_fails(over, count, 200, async || client.get(OPEN).await).await,
+                2 => {
+                    let progress = json!({"ItemId": FILM, "PositionTicks": 10});
+                    never_fails(over, count, 204, async || {
+                        client.post("/Sessions/Playing/Progress", progress.clone()).await
+                    })
+                    .await
+                }
+                _ => {
+                    never_fails(over, count, 206, async || client.get_with(film, &[("range", "bytes=0-999")]).await)
+                        .await
+                }
+            }
+        }
+    });
+    let restarts = async {
+        for _ in 0..2 {
+            until_all_went_on(&counts, 10).await;
+            pod.kill().await;
+            world.until_state("a", State::Down).await;
+            pod.start_again().await.expect("a start");
+            world.until_state("a", State::Starting).await;
+            world.until_state("a", State::Ready).await;
+        }
+        until_all_went_on(&counts, 10).await;
+        over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(join_all(busy), restarts);
+    println!("{counts:?} requests over two restarts, none failed");
+    assert_eq!(held(&world), 0);
+    assert_eq!(site(&world).held_kib.available_permits(), HELD_KIB);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_post_and_a_socket_that_find_no_pod_wait_for_it() {
+    let world = slow_starter().await;
+    let mut client = world.client().device("sofa");
+    client.log_in("alice").await;
+    let (mut poster, pod) = (client.twin(), world.pod("a"));
+    pod.kill().await;
+    world.until_state("a", State::Down).await;
+    let request = poster.request(Method::POST, "/_sim/sink");
+    let sent = async { poster.send(request, body_of(vec![7; 60_000])).await.expect("an answer") };
+    let returned = async {
+        until("room is taken for the body", || site(&world).held_kib.available_permits() <= HELD_KIB - 58).await;
+        pod.start_again().await.expect("a start");
+        world.until_state("a", State::Starting).await;
+        client.socket("/socket").await.expect("a socket")
+    };
+    let (answer, socket) = tokio::join!(sent, returned);
+    assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(60_000)));
+    let times = pod.seen().iter().filter(|seen| seen.path() == "/_sim/sink").count();
+    assert_eq!(times, 1, "it was carried out once");
+    drop(socket);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_asks_how_the_server_is_hears_it_at_once() {
+    let world = deserted(World::plan(1)).await;
+    let mut client = world.client();
+    for path in ["/health", "/System/Ping"] {
+        let began = Instant::now();
+        assert_eq!(client.get(path).await.status, 503, "{path}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{path}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn without_room_requests_are_answered_as_if_there_were_no_holding() {
+    let world = deserted(World::plan(1)).await;
+    let is_refused = |answer: Answer| {
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+    };
+    let all = site(&world).held.acquire_many(HELD as u32).await.expect("all the room");
+    is_refused(world.client().get(OPEN).await);
+    drop(all);
+    let all = site(&world).held_kib.acquire_many(HELD_KIB as u32 - 10).await.expect("nearly all the room for bodies");
+    let mut client = world.client();
+    let large = client.request(Method::POST, "/_sim/sink");
+    is_refused(client.send(large, body_of(vec![7; 20_000])).await.expect("an answer"));
+    drop(all);
+    assert_eq!(held(&world), 0);
+    world.stop().await;
+}
+
+/// Asks for something that is held, without waiting for it.
+async fn ask_and_be_held(world: &World) -> tokio::task::JoinHandle<Answer> {
+    let mut client = world.client();
+    let before = held(world);
+    let asked = tokio::spawn(async move { client.get(OPEN).await });
+    until("the request is held", || held(world) > before).await;
+    asked
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_frees_its_room() {
+    let world = deserted(World::plan(1)).await;
+    let asked = ask_and_be_held(&world).await;
+    asked.abort();
+    until("the room is free", || held(&world) == 0).await;
+    let line = world.proxy.lines_of(OPEN, 1).await.remove(0);
+    assert_eq!(line["outcome"], "client_gone");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_stops_lets_nobody_wait_for_a_pod() {
+    let mut world = deserted(World::plan(1)).await;
+    let asked = [ask_and_be_held(&world).await, ask_and_be_held(&world).await];
+    let began = Instant::now();
+    world.proxy.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    for asked in asked {
+        let answer = asked.await.expect("an answer");
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+    }
+    world.stop().await;
+}
