@@ -13,7 +13,9 @@ use tokio::{net::TcpListener, sync::Semaphore, time};
 use crate::{
     admin::{self, Admin},
     affinity::{self, budget::Budget, cookie::CookieConfig, pace::Pace, pins::Pins, refusals::Refusals},
-    connection, discovery, forward, health, listen,
+    connection, discovery, forward, health,
+    leader::{self, Leader},
+    listen,
     observe::{self, access::Access, metrics::Metrics},
     proxy::{HELD, PoolSite, Site},
     route::{self, Router},
@@ -31,6 +33,7 @@ pub struct Config {
     pub route: route::Config,
     pub pools: Vec<discovery::PoolConfig>,
     pub health: health::Config,
+    pub leader: leader::Config,
     pub forward: forward::Config,
     pub websocket: websocket::Config,
     pub affinity: affinity::Config,
@@ -57,6 +60,8 @@ pub enum Error {
     State { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Redis(#[from] store::shared::Error),
+    #[error(transparent)]
+    Leader(#[from] leader::Error),
     #[error("cannot write the access log: {0}")]
     AccessLog(io::Error),
     #[error("cannot start a worker: {0}")]
@@ -66,6 +71,9 @@ pub enum Error {
 /// Longest time that the start waits for the first answers of the pods.
 const FIRST_PROBES: Duration = Duration::from_secs(2);
 
+/// Longest time that the stop takes for giving leases back.
+const RELEASE: Duration = Duration::from_secs(1);
+
 /// A running proxy.
 pub struct App {
     /// The addresses that clients are served on, cleartext first; with the ports that the system chose for port 0.
@@ -74,6 +82,7 @@ pub struct App {
     pub metrics: Metrics,
     site: Arc<Site>,
     shutdown: Shutdown,
+    leaders: Shutdown,
     workers: Vec<JoinHandle<()>>,
     access: Arc<Access>,
     certificates: Arc<tls::Certificates>,
@@ -106,6 +115,11 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let site = Arc::new(site);
     watch_pods(&site, &config, &keys, &shutdown).await;
 
+    // Then who leads them. This goes on until the last request has ended, and so has a shutdown of its own.
+    let leaders = Shutdown::new();
+    let of_pools = site.pools.iter().map(|site| (site.pool.clone(), site.leader.clone())).collect();
+    leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
+
     // Then what is known of clients: a pin belongs to its pod's present life, which is known only now.
     site.pins.restore(&site.pins.keeping().of_entries(&kept));
     site.pins.keeping().settled().await;
@@ -133,7 +147,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
         drain_timeout: config.drain_timeout,
     };
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
-    Ok(App { addresses, admin, metrics, site, shutdown, workers, access, certificates, tls: config.tls })
+    Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls: config.tls })
 }
 
 async fn site(
@@ -145,7 +159,9 @@ async fn site(
     let mut pools = Vec::new();
     for pool in &config.pools {
         let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
-        pools.push(PoolSite::new(discovery::pool(pool).await, cookie, keys));
+        let pool = discovery::pool(pool).await;
+        let leader = Leader::new(&pool, metrics.clone());
+        pools.push(PoolSite::new(pool, leader, cookie, keys));
     }
     let names: Vec<Arc<str>> = pools.iter().map(|site| site.pool.name.clone()).collect();
     let (keeping, kept) =
@@ -240,6 +256,9 @@ impl App {
             access.finish();
         });
         let _ = joined.await;
+        // A lease that is given back need not run out.
+        self.leaders.stop();
+        self.leaders.ended(RELEASE).await;
         self.site.pins.keeping().finish().await;
     }
 }

@@ -13,6 +13,7 @@ pub mod affinity;
 pub mod discovery;
 pub mod health;
 pub mod identity;
+pub mod leader;
 pub mod route;
 
 pub mod forward;

@@ -8,11 +8,13 @@ mod stories {
     mod headers;
     mod health;
     mod hostile;
+    mod leader;
     mod learning;
     mod observe;
     mod process;
     mod re_pin;
     mod recorded_web;
+    mod redis_server;
     mod replicas;
     mod routes;
     mod sockets;

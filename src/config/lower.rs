@@ -14,6 +14,7 @@ use super::{
 use crate::{admin, affinity, app, connection, forward, health, listen, observe, route, tls, websocket};
 
 mod cookie;
+mod leader;
 mod pools;
 mod shared;
 
@@ -22,6 +23,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     let (timeouts, limits) = (file.timeouts.inner, file.limits.inner);
     check_listeners(&file.listen, &file.admin.inner)?;
     let listen = file.listen.inner;
+    let leader = leader::lower(&file.leader.inner, file.redis.as_ref(), &file.pools)?;
     let (pools, routes) = pools::lower(file.pools, file.routes)?;
     Ok(app::Config {
         tls: tls::Config {
@@ -36,6 +38,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         route: route::Config { routes },
         pools,
         health: health(file.health.inner),
+        leader,
         forward: forward::Config {
             connect_timeout: timeouts.connect.0,
             first_byte: timeouts.first_byte.0,

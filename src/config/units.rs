@@ -18,6 +18,7 @@ use crate::{
         cookie::{SameSite, Secure},
         keeping::RENEWAL,
     },
+    leader::Mode,
     observe::Format,
     websocket::CloseStyle,
 };
@@ -36,6 +37,9 @@ pub(super) struct Deadline(pub(super) Duration);
 
 /// How long a pin is kept that nobody uses.
 pub(super) struct PinLife(pub(super) Duration);
+
+/// How long a lease is held without being renewed.
+pub(super) struct LeaseLife(pub(super) Duration);
 
 /// A size in bytes within bounds.
 pub(super) struct Size<const MIN: u32, const MAX: u32>(pub(super) usize);
@@ -135,6 +139,18 @@ impl FromText for PinLife {
     }
 }
 
+impl FromText for LeaseLife {
+    const EXPECTED: &'static str = "a duration such as \"30s\"";
+    const HAS_UNIT: bool = true;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match Duration::from_text(text)? {
+            life if life >= Duration::from_secs(1) => Ok(LeaseLife(life)),
+            _ => Err("less than 1s; a busy machine would lose it all the time".to_owned()),
+        }
+    }
+}
+
 impl<const MIN: u32, const MAX: u32> FromText for Size<MIN, MAX> {
     const EXPECTED: &'static str = "a size such as \"64KiB\"";
     const HAS_UNIT: bool = true;
@@ -225,6 +241,14 @@ impl FromText for Secure {
 
     fn from_text(text: &str) -> Result<Self, String> {
         choice(text, &[("auto", Secure::Auto), ("always", Secure::Always), ("never", Secure::Never)])
+    }
+}
+
+impl FromText for Mode {
+    const EXPECTED: &'static str = "`local`, `follow` or `elect`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        choice(text, &[("local", Mode::Local), ("follow", Mode::Follow), ("elect", Mode::Elect)])
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     forward::{self, Cause, Failure},
     health,
     identity::{Legacy, endpoint::Endpoint},
+    leader::Leader,
     pod::{Pod, Pool},
     route::Router,
     websocket,
@@ -48,17 +49,18 @@ pub struct Site {
     pub turns: AtomicU64,
 }
 
-/// A pool, and the cookies that name its pods.
+/// A pool, its leader, and the cookies that name its pods.
 pub struct PoolSite {
     pub pool: Arc<Pool>,
+    pub leader: Arc<Leader>,
     cookie: CookieConfig,
     pub cookies: ArcSwap<Cookies>,
 }
 
 impl PoolSite {
-    pub fn new(pool: Arc<Pool>, cookie: CookieConfig, keys: &[Secret]) -> PoolSite {
+    pub fn new(pool: Arc<Pool>, leader: Arc<Leader>, cookie: CookieConfig, keys: &[Secret]) -> PoolSite {
         let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        PoolSite { pool, cookie, cookies }
+        PoolSite { pool, leader, cookie, cookies }
     }
 
     /// Makes the cookies anew: the set of pods has changed.

@@ -5,12 +5,14 @@
 //! does not fit is dropped and counted.
 
 mod breaker;
+pub mod ledger;
 mod link;
+mod notices;
 mod writer;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisError, TlsCertificates};
 use tokio::{
     sync::{mpsc, oneshot},
     time,
@@ -20,7 +22,7 @@ use crate::{
     observe::metrics::{Metrics, StoreOutcome},
     shutdown::Shutdown,
 };
-use link::Link;
+use link::{Link, Serves};
 use writer::Change;
 
 /// The Redis that all replicas use.
@@ -47,7 +49,7 @@ pub enum Error {
     #[error("cannot read {}: {source}", path.display())]
     Authorities { path: PathBuf, source: io::Error },
     #[error("cannot use Redis as configured: {0}")]
-    Client(#[from] redis::RedisError),
+    Client(#[from] RedisError),
 }
 
 /// What Redis says of a key.
@@ -84,7 +86,7 @@ impl Shared {
     /// When the configuration cannot be used, whether Redis answers or not.
     pub fn start(config: &Config, metrics: Metrics, shutdown: &Shutdown) -> Result<Shared, Error> {
         let client = client(config)?;
-        let link = Arc::new(Link::new(metrics.clone()));
+        let link = Arc::new(Link::new(Serves::Requests, metrics.clone()));
         let (changes, queue) = mpsc::channel(QUEUE);
         tokio::spawn(link::keep(link.clone(), client, shutdown.clone()));
         tokio::spawn(writer::write(link.clone(), queue, config.ttl, shutdown.clone()));
@@ -194,6 +196,11 @@ impl Url {
         self.0.redis_settings().password().is_some()
     }
 
+    /// The number of the database.
+    pub fn database(&self) -> i64 {
+        self.0.redis_settings().db()
+    }
+
     pub fn is_tls(&self) -> bool {
         matches!(self.0.addr(), ConnectionAddr::TcpTls { .. })
     }
@@ -222,6 +229,11 @@ fn client(config: &Config) -> Result<Client, Error> {
     let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Authorities { path: path.clone(), source });
     let root_cert = config.ca.as_ref().map(read).transpose()?;
     Ok(Client::build_with_tls(config.url.0.clone(), TlsCertificates { client_tls: None, root_cert })?)
+}
+
+/// Redis has read the commands and said no (out of memory, read-only, not permitted): saying them again changes nothing.
+fn is_refusal(error: &RedisError) -> bool {
+    !error.is_io_error() && !error.is_timeout() && !error.is_connection_dropped()
 }
 
 #[cfg(test)]

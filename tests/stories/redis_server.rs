@@ -12,6 +12,7 @@ pub(super) struct RedisServer {
     child: Option<Child>,
     port: u16,
     tls: Option<PathBuf>,
+    password: Option<&'static str>,
 }
 
 impl RedisServer {
@@ -22,12 +23,21 @@ impl RedisServer {
 
     /// A server that is not running yet.
     pub(super) fn absent() -> RedisServer {
-        RedisServer { child: None, port: free_port(), tls: None }
+        RedisServer { child: None, port: free_port(), tls: None, password: None }
     }
 
     /// A server that speaks TLS only, with `cert.pem` and `key.pem` of this folder.
     pub(super) fn with_tls(folder: &Path) -> RedisServer {
-        RedisServer { child: None, port: free_port(), tls: Some(folder.to_owned()) }.started()
+        let mut server = RedisServer::absent();
+        server.tls = Some(folder.to_owned());
+        server.started()
+    }
+
+    /// A server that wants a password.
+    pub(super) fn with_password(password: &'static str) -> RedisServer {
+        let mut server = RedisServer::absent();
+        server.password = Some(password);
+        server.started()
     }
 
     fn started(mut self) -> RedisServer {
@@ -48,6 +58,9 @@ impl RedisServer {
                 command.arg("--tls-key-file").arg(folder.join("key.pem"));
                 command.arg("--tls-ca-cert-file").arg(folder.join("cert.pem"));
             }
+        }
+        if let Some(password) = self.password {
+            command.args(["--requirepass", password]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         self.child = Some(command.spawn().expect("a redis-server starts"));
@@ -74,8 +87,27 @@ impl RedisServer {
         assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success(), "{command}");
     }
 
+    /// Its address, without the password that it may want.
     pub(super) fn url(&self) -> String {
         format!("{}://127.0.0.1:{}", if self.tls.is_some() { "rediss" } else { "redis" }, self.port)
+    }
+
+    /// Carries a command out, whatever it answers.
+    pub(super) fn command(&self, words: &[&str]) {
+        let (name, rest) = words.split_first().expect("a command");
+        redis::cmd(name).arg(rest).query::<redis::Value>(&mut self.connection()).expect("carried out");
+    }
+
+    /// The number in a command's answer.
+    pub(super) fn number(&self, words: &[&str]) -> usize {
+        let (name, rest) = words.split_first().expect("a command");
+        let answer: (String, usize) = redis::cmd(name).arg(rest).query(&mut self.connection()).expect("a number");
+        answer.1
+    }
+
+    /// What a field of a hash holds.
+    pub(super) fn field(&self, key: &str, field: &str) -> Option<String> {
+        redis::cmd("HGET").arg(key).arg(field).query(&mut self.connection()).expect("a field")
     }
 
     /// Loses every entry.
@@ -96,7 +128,11 @@ impl RedisServer {
     }
 
     fn connection(&self) -> redis::Connection {
-        redis::Client::open(self.url()).and_then(|client| client.get_connection()).expect("a connection")
+        let url = match self.password {
+            Some(password) => self.url().replacen("//", &format!("//:{password}@"), 1),
+            None => self.url(),
+        };
+        redis::Client::open(url).and_then(|client| client.get_connection()).expect("a connection")
     }
 }
 
