@@ -92,7 +92,8 @@ impl Election {
 
     /// The pod to go by: the one of the seat, or the one that it would be if that is none of this replica's.
     pub fn leads(&self) -> Option<&Arc<str>> {
-        if self.is_member() { self.seat.pod.as_ref() } else { choose(None, &self.field) }
+        let named = self.seat.pod.as_ref()?;
+        if self.is_member() { Some(named) } else { choose(None, &self.field) }
     }
 
     pub fn why(&self) -> Why {

@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     observe::metrics::LeaderProblem,
-    pod::Pool,
+    pod::{Pod, Pool},
     shutdown::Shutdown,
-    store::shared::ledger::{Ledger, Unanswered},
+    store::shared::ledger::{Ledger, Value},
 };
 
 /// Time to the next look after one without an answer.
@@ -53,18 +53,13 @@ impl Follower {
             if answers.now() == Some(true) && Instant::now() >= next {
                 let read = self.ledger.read(key).await;
                 next = Instant::now() + if read.is_ok() { self.poll } else { self.poll.min(LOOK_AGAIN) };
-                match read {
-                    Ok(Some(value)) => reading = Some(Reading::Value(value)),
-                    Ok(None) => reading = Some(Reading::Nothing),
-                    Err(Unanswered::Refused(_)) => {
-                        next = Instant::now() + self.poll;
-                        reading = Some(Reading::Unreadable);
-                    }
-                    // Once is no reason to leave what is followed.
-                    Err(Unanswered::Away) => {}
+                // One failure is no reason to leave what is followed.
+                if let Ok(value) = read {
+                    reading = Some(of_value(value));
                 }
             }
-            if answers.now() == Some(false) {
+            let up = answers.now();
+            if up == Some(false) {
                 reading = Some(Reading::Away);
             }
             if let Some(reading) = &reading {
@@ -76,7 +71,7 @@ impl Follower {
                 () = change.happens() => {}
                 () = notices.next() => next = Instant::now(),
                 () = answers.changed() => next = Instant::now(),
-                () = time::sleep_until(next), if answers.now() == Some(true) => {}
+                () = time::sleep_until(next), if up == Some(true) => {}
                 () = shutdown.stopping() => return,
             }
         }
@@ -102,7 +97,7 @@ impl Follower {
     }
 
     fn bearers(&self, field: &Field, candidates: &[Candidate]) -> Vec<Bearer> {
-        let bearer = |(pod, candidate): (&Arc<crate::pod::Pod>, &Candidate)| Bearer {
+        let bearer = |(pod, candidate): (&Arc<Pod>, &Candidate)| Bearer {
             reported: pod.info().map(|info| info.id.clone()),
             configured: self.config.instance_ids.get(&*pod.name).cloned(),
             is_alive: candidate.is_alive(),
@@ -135,6 +130,14 @@ impl Follower {
             None => tracing::info!(leader.pool = pool, leader.key = key, "the key names the leader"),
         }
         *told = now;
+    }
+}
+
+fn of_value(value: Value) -> Reading {
+    match value {
+        Value::Bytes(bytes) => Reading::Value(bytes),
+        Value::Nothing => Reading::Nothing,
+        Value::Other => Reading::Unreadable,
     }
 }
 

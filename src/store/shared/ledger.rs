@@ -42,6 +42,15 @@ pub enum Unanswered {
     Refused(RedisError),
 }
 
+/// What a key holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Bytes(Vec<u8>),
+    Nothing,
+    /// A list, a hash or the like.
+    Other,
+}
+
 /// The keys of one lease, and the channel on which its changes are told.
 #[derive(Clone, Debug)]
 pub struct Lease {
@@ -101,13 +110,14 @@ impl Ledger {
     /// The value of a key.
     ///
     /// # Errors
-    /// When it cannot be told. A refusal is the key's own (it holds no text), and says nothing against Redis.
-    pub async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, Unanswered> {
-        let answer = self.ask(redis::cmd("GET").arg(key)).await;
-        if matches!(answer, Err(Unanswered::Refused(_))) {
-            self.link.answered();
+    /// When it cannot be told.
+    pub async fn read(&self, key: &str) -> Result<Value, Unanswered> {
+        match self.ask::<Option<Vec<u8>>>(redis::cmd("GET").arg(key)).await {
+            Ok(Some(bytes)) => Ok(Value::Bytes(bytes)),
+            Ok(None) => Ok(Value::Nothing),
+            Err(Unanswered::Refused(error)) if error.code() == Some("WRONGTYPE") => Ok(Value::Other),
+            Err(unanswered) => Err(self.judge(unanswered)),
         }
-        answer
     }
 
     /// Looks at a lease, and takes, takes over or renews it as the claim has it. `None`: nobody holds it, and the claim wants
@@ -124,11 +134,7 @@ impl Ledger {
         command.arg(claim.wanted.as_deref().unwrap_or_default()).arg(u8::from(claim.renews)).arg(&lease.channel);
         command.arg(claim.fit.len()).arg(&claim.fit).arg(&claim.unfit);
         let answer = self.ask::<Vec<String>>(&command).await;
-        if let Err(Unanswered::Refused(error)) = &answer {
-            // Read-only, out of memory, not permitted: no lease can be had here, perhaps at the address's next server.
-            self.link.failed(error);
-        }
-        Ok(held(answer?))
+        Ok(held(answer.map_err(|unanswered| self.judge(unanswered))?))
     }
 
     /// Gives a lease back, if this claimant holds it. Tries once.
@@ -156,6 +162,15 @@ impl Ledger {
 
     fn notices(&self, channel: String) -> Notices {
         notices::start(self.client.clone(), self.link.clone(), channel, self.shutdown.clone())
+    }
+
+    /// Read-only, loading, out of memory, not permitted: a server that refuses is of no use, and the next one at its address may
+    /// be.
+    fn judge(&self, unanswered: Unanswered) -> Unanswered {
+        if let Unanswered::Refused(error) = &unanswered {
+            self.link.failed(error);
+        }
+        unanswered
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
