@@ -146,6 +146,10 @@ const BROKEN: &[(&str, &str)] = &[
     ("[redis]\nurl = \"redis://h\"\nprefix = \"a b\"", "3:10: [redis] prefix: a prefix is made of letters of ASCII, digits, `-`, `_`, `.` and `:`"),
     ("[redis]\nurl = \"redis://h\"\nprefix = \"\"", "3:10: [redis] prefix: an empty prefix"),
     ("[redis]\nurl = \"redis://h\"\nurls = 1", "3:1: [redis] urls: unknown key; did you mean `url`?"),
+    ("[redis]\nurl = \"unix:///run/redis.sock\"\nsentinels = [\"redis://h:26379\"]", "2:7: [redis] url: with `sentinels`, the host of the URL is the name of their service"),
+    ("[redis]\nurl = \"redis://mymaster\"\nsentinels = [\"unix:///s\"]", "3:14: [redis] sentinels: a sentinel has a host and a port; write one such as \"redis://host:26379\""),
+    ("[redis]\nurl = \"redis://mymaster\"\nsentinels = [\"h:26379\"]", "3:14: [redis] sentinels: a URL of Redis begins with `redis://`, `rediss://` or `unix://`"),
+    ("[redis]\nurl = \"redis://mymaster\"\nsentinels = \"redis://h\"", "3:13: [redis] sentinels: expected a list, found a string"),
     // Leaders.
     ("[leader]\nmode = \"follow\"", "2:8: [leader] mode: leaders are followed and elected through Redis; say in [redis] where it is"),
     ("[leader]\nkey = \"k\"\nmode = \"elect\"", "3:8: [leader] mode: leaders are followed and elected through Redis; say in [redis] where it is"),
@@ -257,6 +261,7 @@ fn no_error_tells_a_secret() {
         "[redis]\nurl = 'redis://:S#@h'",
         "[redis]\nurl = 'http://:S@h'",
         "[redis]\nurls = 'redis://:S@h'",
+        "[redis]\nurl = 'redis://h'\nsentinels = ['redis://:S@h', 'S']",
         "redis = 'redis://:S@h'",
         "redis = { url = 'redis://:S@h', prefix = 1 }",
         "redis = { url = 'redis://:S@h', ttl = '1s' }",

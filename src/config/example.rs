@@ -15,7 +15,11 @@ struct OldKey;
 
 impl Environment for OldKey {
     fn get(&self, name: &str) -> Option<String> {
-        (name == "JELLYPIN_OLD_KEY").then(|| "an old key that is long enough".to_owned())
+        match name {
+            "JELLYPIN_OLD_KEY" => Some("an old key that is long enough".to_owned()),
+            "JELLYPIN_SENTINEL" => Some("redis://:secret@10.0.0.32:26379".to_owned()),
+            _ => None,
+        }
     }
 }
 

@@ -115,6 +115,8 @@ pub(super) struct State {
 #[serde(deny_unknown_fields)]
 pub(super) struct Redis {
     pub(super) url: SecretSource,
+    #[serde(default)]
+    pub(super) sentinels: Vec<SecretSource>,
     pub(super) ca: Option<Spanned<Written<FilePath>>>,
     #[serde(default)]
     pub(super) deadline: Written<Deadline>,

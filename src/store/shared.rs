@@ -8,11 +8,12 @@ mod breaker;
 pub mod ledger;
 mod link;
 mod notices;
+mod server;
 mod writer;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisError, TlsCertificates};
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisError};
 use tokio::{
     sync::{mpsc, oneshot},
     time,
@@ -23,12 +24,15 @@ use crate::{
     shutdown::Shutdown,
 };
 use link::{Link, Serves};
+use server::Server;
 use writer::Change;
 
 /// The Redis that all replicas use.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub url: Url,
+    /// The sentinels that know where Redis is; the host of the URL is the name of its service then. Default none.
+    pub sentinels: Vec<Url>,
     /// PEM file of the authorities that Redis's certificate is checked against. Default: the system's.
     pub ca: Option<PathBuf>,
     /// The longest time that a request waits for an answer of Redis. Default 30 ms.
@@ -85,10 +89,10 @@ impl Shared {
     /// # Errors
     /// When the configuration cannot be used, whether Redis answers or not.
     pub fn start(config: &Config, metrics: Metrics, shutdown: &Shutdown) -> Result<Shared, Error> {
-        let client = client(config)?;
+        let server = Arc::new(Server::new(config)?);
         let link = Arc::new(Link::new(Serves::Requests, metrics.clone()));
         let (changes, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(link::keep(link.clone(), client, shutdown.clone()));
+        tokio::spawn(link::keep(link.clone(), server, shutdown.clone()));
         tokio::spawn(writer::write(link.clone(), queue, config.ttl, shutdown.clone()));
         Ok(Shared { link, changes, deadline: config.deadline, metrics })
     }
@@ -196,6 +200,11 @@ impl Url {
         self.0.redis_settings().password().is_some()
     }
 
+    /// Whether it has a host, which a socket of this machine has not.
+    pub fn has_host(&self) -> bool {
+        self.host().is_some()
+    }
+
     /// The number of the database.
     pub fn database(&self) -> i64 {
         self.0.redis_settings().db()
@@ -217,18 +226,7 @@ impl fmt::Debug for Url {
 /// # Errors
 /// As [`Shared::start`].
 pub fn check(config: &Config) -> Result<(), Error> {
-    client(config).map(drop)
-}
-
-fn client(config: &Config) -> Result<Client, Error> {
-    if !config.url.is_tls() {
-        return Ok(Client::open(config.url.0.clone())?);
-    }
-    // The Redis library takes the process's provider. A provider that somebody has set already is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Authorities { path: path.clone(), source });
-    let root_cert = config.ca.as_ref().map(read).transpose()?;
-    Ok(Client::build_with_tls(config.url.0.clone(), TlsCertificates { client_tls: None, root_cert })?)
+    Server::new(config).map(drop)
 }
 
 /// Redis has read the commands and said no (out of memory, read-only, not permitted): saying them again changes nothing.

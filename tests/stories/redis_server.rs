@@ -13,6 +13,8 @@ pub(super) struct RedisServer {
     port: u16,
     tls: Option<PathBuf>,
     password: Option<&'static str>,
+    /// The configuration that makes it a sentinel.
+    sentinel: Option<PathBuf>,
 }
 
 impl RedisServer {
@@ -23,7 +25,7 @@ impl RedisServer {
 
     /// A server that is not running yet.
     pub(super) fn absent() -> RedisServer {
-        RedisServer { child: None, port: free_port(), tls: None, password: None }
+        RedisServer { child: None, port: free_port(), tls: None, password: None, sentinel: None }
     }
 
     /// A server that speaks TLS only, with `cert.pem` and `key.pem` of this folder.
@@ -40,6 +42,27 @@ impl RedisServer {
         server.started()
     }
 
+    /// A copy of another server.
+    pub(super) fn replica_of(primary: &RedisServer) -> RedisServer {
+        let replica = RedisServer::start();
+        replica.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+        replica
+    }
+
+    /// A sentinel that watches a server under the name `mymaster`, and makes a copy of it the primary soon after its death.
+    pub(super) fn sentinel_of(primary: &RedisServer, folder: &Path) -> RedisServer {
+        let mut server = RedisServer::absent();
+        let text = format!(
+            "sentinel monitor mymaster 127.0.0.1 {} 1\nsentinel down-after-milliseconds mymaster 500\n\
+             sentinel failover-timeout mymaster 3000\n",
+            primary.port
+        );
+        let path = folder.join("sentinel.conf");
+        std::fs::write(&path, text).expect("written");
+        server.sentinel = Some(path);
+        server.started()
+    }
+
     fn started(mut self) -> RedisServer {
         self.start_again();
         self
@@ -49,7 +72,11 @@ impl RedisServer {
     pub(super) fn start_again(&mut self) {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        match &self.sentinel {
+            Some(config) => drop(command.arg(config).arg("--sentinel")),
+            None => drop(command.args(["--save", "", "--appendonly", "no"])),
+        }
+        command.args(["--bind", "127.0.0.1", "--daemonize", "no"]);
         match &self.tls {
             None => drop(command.args(["--port", &port])),
             Some(folder) => {
@@ -103,6 +130,12 @@ impl RedisServer {
         let (name, rest) = words.split_first().expect("a command");
         let answer: (String, usize) = redis::cmd(name).arg(rest).query(&mut self.connection()).expect("a number");
         answer.1
+    }
+
+    /// A command's answer, a text.
+    pub(super) fn text(&self, words: &[&str]) -> String {
+        let (name, rest) = words.split_first().expect("a command");
+        redis::cmd(name).arg(rest).query(&mut self.connection()).expect("a text")
     }
 
     /// What a field of a hash holds.

@@ -5,14 +5,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{Client, Cmd, FromRedisValue, RedisError};
+use redis::{Cmd, FromRedisValue, RedisError};
 use tokio::{sync::watch, time};
 
 pub use super::notices::Notices;
 use super::{
-    Config, Error, client,
+    Config, Error,
     link::{self, Link, Serves, State},
     notices,
+    server::Server,
 };
 use crate::{observe::metrics::Metrics, shutdown::Shutdown};
 
@@ -26,7 +27,7 @@ const RELEASE: &str = include_str!("ledger/release.lua");
 #[derive(Clone)]
 pub struct Ledger {
     link: Arc<Link>,
-    client: Client,
+    server: Arc<Server>,
     database: i64,
     shutdown: Shutdown,
 }
@@ -101,10 +102,10 @@ impl Ledger {
     /// # Errors
     /// When the configuration cannot be used, whether Redis answers or not.
     pub fn start(config: &Config, metrics: Metrics, shutdown: &Shutdown) -> Result<Ledger, Error> {
-        let client = client(config)?;
+        let server = Arc::new(Server::new(config)?);
         let link = Arc::new(Link::new(Serves::Ledger, metrics));
-        tokio::spawn(link::keep(link.clone(), client.clone(), shutdown.clone()));
-        Ok(Ledger { link, client, database: config.url.database(), shutdown: shutdown.clone() })
+        tokio::spawn(link::keep(link.clone(), server.clone(), shutdown.clone()));
+        Ok(Ledger { link, server, database: config.url.database(), shutdown: shutdown.clone() })
     }
 
     /// The value of a key.
@@ -161,7 +162,7 @@ impl Ledger {
     }
 
     fn notices(&self, channel: String) -> Notices {
-        notices::start(self.client.clone(), self.link.clone(), channel, self.shutdown.clone())
+        notices::start(self.server.clone(), self.link.clone(), channel, self.shutdown.clone())
     }
 
     /// Read-only, loading, out of memory, not permitted: a server that refuses is of no use, and the next one at its address may

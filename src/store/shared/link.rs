@@ -13,13 +13,16 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::watch,
     time::{self, Instant},
 };
 
-use super::breaker::{self, Breaker};
+use super::{
+    breaker::{self, Breaker},
+    server::Server,
+};
 use crate::{observe::metrics::Metrics, shutdown::Shutdown};
 
 /// The longest time for a connection, and for an answer that no request waits for.
@@ -151,11 +154,11 @@ impl Link {
 }
 
 /// Connects, watches the connection, and connects again when the breaker has opened, until the shutdown.
-pub(super) async fn keep(link: Arc<Link>, client: Client, shutdown: Shutdown) {
+pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdown) {
     let mut attempts = 0;
     loop {
         let connected = tokio::select! {
-            connected = connect(&client) => connected,
+            connected = connect(&server) => connected,
             () = shutdown.stopping() => return,
         };
         match connected {
@@ -183,10 +186,10 @@ pub(super) async fn keep(link: Arc<Link>, client: Client, shutdown: Shutdown) {
     }
 }
 
-async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
+async fn connect(server: &Server) -> RedisResult<MultiplexedConnection> {
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut connection = server.client().await?.get_multiplexed_async_connection_with_config(&config).await?;
     redis::cmd("PING").query_async::<()>(&mut connection).await?;
     Ok(connection)
 }

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use redis::{Client, RedisResult, aio::PubSub};
+use redis::{RedisResult, aio::PubSub};
 use tokio::{sync::watch, time};
 
 use super::{
     is_refusal,
     link::{Link, State},
+    server::Server,
 };
 use crate::shutdown::Shutdown;
 
@@ -36,18 +37,18 @@ impl Notices {
 }
 
 /// Subscribes whenever Redis answers, until the shutdown.
-pub(super) fn start(client: Client, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Notices {
+pub(super) fn start(server: Arc<Server>, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Notices {
     let (tell, heard) = watch::channel(());
     tokio::spawn(async move {
         tokio::select! {
-            () = keep(&client, &link, &channel, &tell) => {}
+            () = keep(&server, &link, &channel, &tell) => {}
             () = shutdown.stopping() => {}
         }
     });
     Notices { heard }
 }
 
-async fn keep(client: &Client, link: &Link, channel: &str, tell: &watch::Sender<()>) {
+async fn keep(server: &Server, link: &Link, channel: &str, tell: &watch::Sender<()>) {
     let mut states = link.states();
     let mut is_told = false;
     loop {
@@ -57,7 +58,7 @@ async fn keep(client: &Client, link: &Link, channel: &str, tell: &watch::Sender<
         // A connection that only listens does not find out that its server is gone: it ends with the link that asks.
         let is_down = async { drop(states.wait_for(|state| *state != State::Up).await) };
         let heard = tokio::select! {
-            heard = listen(client, channel, tell) => heard,
+            heard = listen(server, channel, tell) => heard,
             () = is_down => continue,
         };
         let refusal = heard.err().filter(is_refusal);
@@ -71,9 +72,9 @@ async fn keep(client: &Client, link: &Link, channel: &str, tell: &watch::Sender<
 }
 
 /// Tells of every message until the connection ends.
-async fn listen(client: &Client, channel: &str, tell: &watch::Sender<()>) -> RedisResult<()> {
+async fn listen(server: &Server, channel: &str, tell: &watch::Sender<()>) -> RedisResult<()> {
     let subscribe = async {
-        let mut subscription: PubSub = client.get_async_pubsub().await?;
+        let mut subscription: PubSub = server.client().await?.get_async_pubsub().await?;
         subscription.subscribe(channel).await?;
         RedisResult::Ok(subscription)
     };

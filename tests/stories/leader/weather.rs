@@ -117,3 +117,29 @@ async fn an_election_goes_over_tls_with_an_authority_of_its_own() {
     second.stop().await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_lead_to_the_new_primary() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut primary = RedisServer::start();
+    let copy = RedisServer::replica_of(&primary);
+    until("the copy is in step", || copy.text(&["INFO", "replication"]).contains("master_link_status:up")).await;
+    let sentinel = RedisServer::sentinel_of(&primary, folder.path());
+    until("the sentinel knows the copy", || sentinel.text(&["INFO", "sentinel"]).contains("slaves=1")).await;
+    let sentinels = format!("[{:?}]", sentinel.url());
+    let plan = plan(2, &primary).set("redis.url", "\"redis://mymaster/0\"").set("redis.sentinels", &sentinels);
+    let world = plan.start().await;
+    let mut second = world.replica(|_| {}).await;
+    let all = [&world.proxy, &second];
+    let (term, pod) = until_agreed(&all, None).await;
+    assert_eq!(primary.field(KEY, "value").as_deref(), Some(&*pod));
+    primary.kill();
+    until("the copy is the primary", || copy.text(&["INFO", "replication"]).contains("role:master")).await;
+    world.pod(&pod).kill().await;
+    let (next_term, next) = until_agreed(&all, Some(&pod)).await;
+    assert!(next_term > term);
+    until("the new primary has the lease", || copy.field(KEY, "value").as_deref() == Some(&*next)).await;
+    until_agreed(&all, Some(&pod)).await;
+    second.stop().await;
+    world.stop().await;
+}
