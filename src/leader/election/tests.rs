@@ -81,6 +81,8 @@ struct World {
     late: Vec<Claim>,
     /// The value that each term had in the book, since it last forgot.
     terms: HashMap<u64, String>,
+    /// The pod of each term that a replica ever named.
+    named: HashMap<(usize, u64), Arc<str>>,
     /// A book that forgot, or answers that lag, may give the lease to another at once.
     forgot_at: Option<Instant>,
 }
@@ -101,6 +103,7 @@ impl World {
             views: vec![field(standings); 3],
             late: Vec::new(),
             terms: HashMap::new(),
+            named: HashMap::new(),
             forgot_at: None,
         }
     }
@@ -132,6 +135,11 @@ impl World {
             let known = self.terms.entry(*term).or_insert_with(|| value.clone());
             assert_eq!(known, value, "term {term} has two values");
         }
+        for (number, replica) in self.replicas.iter().enumerate() {
+            let Seat { term, pod: Some(pod) } = replica.seat() else { continue };
+            let named = self.named.entry((number, *term)).or_insert_with(|| pod.clone());
+            assert_eq!(named, pod, "replica {number} names two pods for term {term}");
+        }
         let mut holders: Vec<u64> = self.replicas.iter().filter(|r| r.holds(self.now)).map(|r| r.seat.term).collect();
         let held = holders.len();
         holders.sort_unstable();
@@ -145,6 +153,7 @@ impl World {
         self.views[number][pod].standing = standing;
         self.replicas[number].see(self.views[number].clone());
         assert!(self.replicas[number].seat.term >= before);
+        self.check();
     }
 
     /// Everybody asks for so long, at every fifth of a second.
@@ -216,6 +225,7 @@ proptest! {
                     let before = world.replicas[replica].seat.term;
                     world.replicas[replica].redis(Some(up));
                     prop_assert!(world.replicas[replica].seat.term >= before);
+                    world.check();
                 }
                 Event::CarryOut(index) if !world.late.is_empty() => {
                     let claim = world.late.swap_remove(index.index(world.late.len()));
@@ -231,6 +241,7 @@ proptest! {
                 }
             }
         }
+        world.check();
         // The weather clears, and everybody sees the same two pods.
         for number in 0..3 {
             world.replicas[number].redis(Some(true));
@@ -269,6 +280,25 @@ fn a_leader_that_is_gone_is_replaced_in_the_same_moment() {
     assert_eq!(world.replicas[2].seat, Seat { term: 2, pod: Some("b".into()) });
     world.settle(LOOK);
     assert_eq!(world.leaders(), [(2, Some('b')); 3]);
+}
+
+#[test]
+fn a_claim_that_comes_late_ends_no_newer_term() {
+    let mut world = World::new("RRR");
+    world.settle(LOOK);
+    world.see(0, 0, Standing::Away);
+    world.ask(0, Fate::Late);
+    (1..3).for_each(|number| world.see(number, 0, Standing::Away));
+    world.settle(LOOK);
+    (0..3).for_each(|number| world.see(number, 0, Standing::Ready));
+    (0..3).for_each(|number| world.see(number, 1, Standing::Away));
+    world.settle(LOOK);
+    let settled = world.leaders();
+    assert_eq!(settled, [(3, Some('a')); 3]);
+    let late = world.late.pop().expect("a claim against `a`, for `b`");
+    world.book.claim(world.now, &late);
+    world.settle(LOOK);
+    assert_eq!(world.leaders(), settled);
 }
 
 #[test]
