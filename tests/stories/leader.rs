@@ -3,6 +3,7 @@
 mod alone;
 mod election;
 mod following;
+mod script;
 mod weather;
 
 use std::sync::Arc;

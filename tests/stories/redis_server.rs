@@ -138,6 +138,11 @@ impl RedisServer {
         redis::cmd(name).arg(rest).query(&mut self.connection()).expect("a text")
     }
 
+    /// The remaining life of a key in milliseconds; -1 if it is without end.
+    pub(super) fn life(&self, key: &str) -> i64 {
+        redis::cmd("PTTL").arg(key).query(&mut self.connection()).expect("a time")
+    }
+
     /// What a field of a hash holds.
     pub(super) fn field(&self, key: &str, field: &str) -> Option<String> {
         redis::cmd("HGET").arg(key).arg(field).query(&mut self.connection()).expect("a field")

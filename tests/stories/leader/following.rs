@@ -163,3 +163,22 @@ async fn pools_follow_a_key_each() {
     proxy.stop().await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_away_the_last_leader_stays_and_afterwards_the_key_counts_again() {
+    let mut redis = RedisServer::start();
+    write(&redis, &id('b'));
+    let world = following(3, &redis).start().await;
+    until_leads(&world.proxy, "b").await;
+    redis.kill();
+    until_problem(&world, "redis_away").await;
+    assert!(leads_now(&world.proxy, "b"));
+    redis.start_again();
+    write(&redis, &id('c'));
+    until_leads(&world.proxy, "c").await;
+    redis.hang(true);
+    world.pod("c").kill().await;
+    until_leads(&world.proxy, "a").await;
+    redis.hang(false);
+    world.stop().await;
+}
