@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Server(Place);
 
 enum Place {
-    Fixed(Client),
+    Fixed(Box<Client>),
     Watched(Box<Mutex<SentinelClient>>),
 }
 
@@ -25,7 +25,7 @@ impl Server {
     pub(super) fn new(config: &Config) -> Result<Server, Error> {
         let certificates = certificates(config)?;
         let place = match config.sentinels.first() {
-            None => Place::Fixed(fixed(&config.url, certificates)?),
+            None => Place::Fixed(Box::new(fixed(&config.url, certificates)?)),
             Some(first) => Place::Watched(Box::new(Mutex::new(watched(config, first, certificates)?))),
         };
         Ok(Server(place))
@@ -34,7 +34,7 @@ impl Server {
     /// Who is to be connected to now.
     pub(super) async fn client(&self) -> RedisResult<Client> {
         match &self.0 {
-            Place::Fixed(client) => Ok(client.clone()),
+            Place::Fixed(client) => Ok(Client::clone(client)),
             Place::Watched(sentinels) => {
                 let primary = async { sentinels.lock().await.async_get_client().await };
                 let late = || RedisError::from((ErrorKind::Io, "no sentinel answers in time"));
