@@ -18,7 +18,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[health]\n  rise = 2\n  raise = 2", "3:3: [health] raise: unknown key; did you mean `rise`?"),
     ("[state]\nfoo = 1", "2:1: [state] foo: unknown key; the keys here are `path`"),
     ("[helath]\nrise = 2", "1:2: [helath]: unknown table; did you mean `health`?"),
-    ("wrokers = 2", "1:1: wrokers: unknown key; the keys here are `listen`, `admin`, `state`, `redis`, `pools`, `routes`, `timeouts`, `limits`, `health`, `affinity`, `websocket`, `log`"),
+    ("wrokers = 2", "1:1: wrokers: unknown key; the keys here are `listen`, `admin`, `state`, `redis`, `pools`, `routes`, `timeouts`, `limits`, `health`, `leader`, `affinity`, `websocket`, `log`"),
     ("[[route]]\npool = \"main\"", "1:3: route: unknown key; did you mean `routes`?"),
     ("[affinity.cookie]\nhttponly = true", "2:1: [affinity.cookie] httponly: unknown key; did you mean `http_only`?"),
     ("affinity = { cookie = { samesite = \"lax\" } }", "1:25: [affinity.cookie] samesite: unknown key; did you mean `same_site`?"),

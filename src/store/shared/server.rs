@@ -11,7 +11,7 @@ use tokio::{sync::Mutex, time};
 use super::{Config, Error, Url};
 
 /// The longest time that the sentinels are asked for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) struct Server(Place);
 
