@@ -132,20 +132,21 @@ impl RedisServer {
         answer.1
     }
 
-    /// A command's answer, a text.
+    /// A command's answer, a text; empty when there is none. A server that changes its role ends its connections.
     pub(super) fn text(&self, words: &[&str]) -> String {
         let (name, rest) = words.split_first().expect("a command");
-        redis::cmd(name).arg(rest).query(&mut self.connection()).expect("a text")
+        self.connect().and_then(|mut connection| redis::cmd(name).arg(rest).query(&mut connection)).unwrap_or_default()
     }
 
-    /// The remaining life of a key in milliseconds; -1 if it is without end.
+    /// The remaining life of a key in milliseconds; -1 if it is without end, -2 if there is no such key.
     pub(super) fn life(&self, key: &str) -> i64 {
         redis::cmd("PTTL").arg(key).query(&mut self.connection()).expect("a time")
     }
 
-    /// What a field of a hash holds.
+    /// What a field of a hash holds; nothing either when there is no answer.
     pub(super) fn field(&self, key: &str, field: &str) -> Option<String> {
-        redis::cmd("HGET").arg(key).arg(field).query(&mut self.connection()).expect("a field")
+        let ask = |mut connection| redis::cmd("HGET").arg(key).arg(field).query(&mut connection);
+        self.connect().and_then(ask).ok().flatten()
     }
 
     /// Loses every entry.
@@ -166,11 +167,15 @@ impl RedisServer {
     }
 
     fn connection(&self) -> redis::Connection {
+        self.connect().expect("a connection")
+    }
+
+    fn connect(&self) -> redis::RedisResult<redis::Connection> {
         let url = match self.password {
             Some(password) => self.url().replacen("//", &format!("//:{password}@"), 1),
             None => self.url(),
         };
-        redis::Client::open(url).and_then(|client| client.get_connection()).expect("a connection")
+        redis::Client::open(url).and_then(|client| client.get_connection())
     }
 }
 

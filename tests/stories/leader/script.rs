@@ -73,7 +73,7 @@ async fn a_lease_is_taken_kept_taken_over_mended_and_given_back() {
     ledger.release(&lease, "Y").await;
     assert_eq!(say(claim("Y", (13, "b"), "b", "ab", "")).await, held(13, "b", "X", false), "it was not Y's to give");
     ledger.release(&lease, "X").await;
-    assert_eq!(redis.field("k", "holder"), None);
+    assert_eq!(redis.life("k"), -2, "nobody holds it");
     assert_eq!(say(claim("Y", (0, ""), "a", "ab", "")).await, held(13, "b", "Y", true), "who led goes on in its term");
     redis.command(&["DEL", "k"]);
     assert_eq!(say(claim("Z", (13, "b"), "a", "a", "b")).await, held(14, "a", "Z", true), "if it is fit");
