@@ -74,7 +74,10 @@ impl RedisServer {
         let mut command = Command::new("redis-server");
         match &self.sentinel {
             Some(config) => drop(command.arg(config).arg("--sentinel")),
-            None => drop(command.args(["--save", "", "--appendonly", "no"])),
+            None => {
+                // A copy takes what it copies into memory, and leaves no file.
+                command.args(["--save", "", "--appendonly", "no", "--repl-diskless-load", "swapdb"]);
+            }
         }
         command.args(["--bind", "127.0.0.1", "--daemonize", "no"]);
         match &self.tls {
