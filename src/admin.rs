@@ -103,6 +103,10 @@ impl Admin {
         metrics.pod_epoch.clear();
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
+        metrics.leader.clear();
+        for leads in self.site.pools.iter().filter_map(|site| site.leader.current()) {
+            metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
+        }
         for pod in self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec()) {
             let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
             let status = pod.status();
@@ -121,7 +125,11 @@ impl Admin {
             .site
             .pools
             .iter()
-            .flat_map(|site| site.pool.pods().iter().map(|pod| PodPage::of(pod)).collect::<Vec<_>>())
+            .flat_map(|site| {
+                let leads = site.leader.current().map(|pod| pod.id);
+                let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id));
+                site.pool.pods().iter().map(page).collect::<Vec<_>>()
+            })
             .collect();
         match serde_json::to_vec_pretty(&pods) {
             Ok(page) => {
@@ -143,6 +151,7 @@ struct PodPage {
     address: String,
     state: &'static str,
     accepts_connections: bool,
+    leads: bool,
     epoch: u32,
     requests: usize,
     sockets: usize,
@@ -151,7 +160,7 @@ struct PodPage {
 }
 
 impl PodPage {
-    fn of(pod: &Pod) -> PodPage {
+    fn of(pod: &Pod, leads: bool) -> PodPage {
         let (status, info) = (pod.status(), pod.info());
         PodPage {
             pool: pod.pool.to_string(),
@@ -159,6 +168,7 @@ impl PodPage {
             address: pod.authority.to_string(),
             state: status.state.name(),
             accepts_connections: status.accepts,
+            leads,
             epoch: status.epoch.0,
             requests: pod.load().saturating_sub(pod.open_sockets()),
             sockets: pod.open_sockets(),

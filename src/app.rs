@@ -19,6 +19,7 @@ use crate::{
     facade::{self, Facade},
     forward, health,
     identity::Legacy,
+    leader::{self, Leader},
     listen,
     observe::{self, access::Access, metrics::Metrics},
     proxy::{HELD, HELD_KIB, PoolSite, Proxy, Site},
@@ -38,6 +39,7 @@ pub struct Config {
     pub pools: Vec<discovery::PoolConfig>,
     pub facade: facade::Config,
     pub health: health::Config,
+    pub leader: leader::Config,
     pub forward: forward::Config,
     pub websocket: websocket::Config,
     pub affinity: affinity::Config,
@@ -67,6 +69,8 @@ pub enum Error {
     State { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Redis(#[from] store::shared::Error),
+    #[error(transparent)]
+    Leader(#[from] leader::Error),
     #[error("cannot write the access log: {0}")]
     AccessLog(io::Error),
     #[error("cannot start a worker: {0}")]
@@ -76,6 +80,9 @@ pub enum Error {
 /// Longest time that the start waits for the first answers of the pods.
 const FIRST_PROBES: Duration = Duration::from_secs(2);
 
+/// Longest time that the stop takes for giving leases back.
+const RELEASE: Duration = Duration::from_secs(1);
+
 /// A running proxy.
 pub struct App {
     /// The addresses that clients are served on, cleartext first; with the ports that the system chose for port 0.
@@ -84,6 +91,7 @@ pub struct App {
     pub metrics: Metrics,
     site: Arc<Site>,
     shutdown: Shutdown,
+    leaders: Shutdown,
     workers: Vec<JoinHandle<()>>,
     access: Arc<Access>,
     certificates: Arc<tls::Certificates>,
@@ -115,6 +123,11 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let (site, kept) = site(&config, &keys, &metrics, &shutdown).await?;
     let site = Arc::new(site);
     watch_pods(&site, &config, &keys, &shutdown).await;
+
+    // Then who leads them. This goes on until the last request has ended, and so has a shutdown of its own.
+    let leaders = Shutdown::new();
+    let of_pools = site.pools.iter().map(|site| (site.pool.clone(), site.leader.clone())).collect();
+    leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
 
     // Then what is known of clients: a pin belongs to its pod's present life, which is known only now.
     site.pins.restore(&site.pins.keeping().of_entries(&kept));
@@ -150,7 +163,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
         drain_timeout: config.drain_timeout,
     };
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
-    Ok(App { addresses, admin, metrics, site, shutdown, workers, access, certificates, tls: config.tls })
+    Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls: config.tls })
 }
 
 async fn site(
@@ -164,7 +177,9 @@ async fn site(
         let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
         let shown = server_id::known(config, &pool.name)?;
         let pool = discovery::pool(pool).await;
-        pools.push(PoolSite::new(pool.clone(), Facade::new(pool, shown), cookie, keys, config.legacy));
+        let leader = Leader::new(&pool, metrics.clone());
+        let facade = Facade::new(pool.clone(), shown);
+        pools.push(PoolSite::new(pool, leader, facade, cookie, keys, config.legacy));
     }
     let names: Vec<Arc<str>> = pools.iter().map(|site| site.pool.name.clone()).collect();
     let members: Vec<_> = pools.iter().map(|site| site.pool.clone()).collect();
@@ -267,6 +282,9 @@ impl App {
             access.finish();
         });
         let _ = joined.await;
+        // A lease that is given back need not run out.
+        self.leaders.stop();
+        self.leaders.ended(RELEASE).await;
         self.site.pins.keeping().finish().await;
         self.site.sessions.vault().finish().await;
     }

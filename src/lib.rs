@@ -15,6 +15,7 @@ pub mod discovery;
 pub mod facade;
 pub mod health;
 pub mod identity;
+pub mod leader;
 pub mod route;
 
 pub mod forward;

@@ -10,12 +10,14 @@ mod stories {
     mod health;
     mod hold;
     mod hostile;
+    mod leader;
     mod learning;
     mod observe;
     mod one_server;
     mod process;
     mod re_pin;
     mod recorded_web;
+    mod redis_server;
     mod replicas;
     mod routes;
     mod sockets;

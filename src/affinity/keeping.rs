@@ -276,6 +276,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let config = crate::store::shared::Config {
                 url: crate::store::shared::Url::parse("unix:///nowhere").expect("a URL"),
+                sentinels: Vec::new(),
                 ca: None,
                 deadline: Duration::from_millis(1),
                 prefix: "p".into(),

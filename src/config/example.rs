@@ -18,6 +18,7 @@ impl Environment for OldKey {
         match name {
             "JELLYPIN_OLD_KEY" => Some("an old key that is long enough".to_owned()),
             "JELLYPIN_API_KEY" => Some("0123456789abcdef0123456789abcdef".to_owned()),
+            "JELLYPIN_SENTINEL" => Some("redis://:secret@10.0.0.32:26379".to_owned()),
             _ => None,
         }
     }
@@ -79,11 +80,12 @@ fn the_complete_example_has_every_key() {
         ("jellyfin", keys_of::<file::Jellyfin>()),
         ("pools.main", keys_of::<file::Pool>()),
         ("pools.main.dns", keys_of::<file::Dns>()),
-        ("pools.main.pods.b", keys_of::<file::PodTable>()),
+        ("pools.main.pods.c", keys_of::<file::PodTable>()),
         ("routes", keys_of::<file::Route>()),
         ("timeouts", keys_of::<file::Timeouts>()),
         ("limits", keys_of::<file::Limits>()),
         ("health", keys_of::<file::Health>()),
+        ("leader", keys_of::<file::Leader>()),
         ("affinity", keys_of::<file::Affinity>()),
         ("affinity.keys", keys_of::<secret::SecretTable>()),
         ("affinity.cookie", keys_of::<file::Cookie>()),

@@ -12,19 +12,23 @@ use serde::{
 use toml::Spanned;
 
 use super::{
-    names::{BasePath, CookieDomain, CookieName, CookiePath, DnsName, KeyPrefix, Name, RouteHost, RoutePath},
+    names::{
+        BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, Name, RouteHost,
+        RoutePath,
+    },
     pod_url::PodUrl,
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
-        Deadline, Directives, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time, kibibytes, millis,
-        seconds,
+        Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time,
+        kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Table, Whole, Written},
 };
 use crate::{
     affinity::cookie::{SameSite, Secure},
     facade::ServerId,
+    leader::Mode,
     observe::{AccessLog, Format},
     websocket::CloseStyle,
 };
@@ -42,6 +46,7 @@ pub(super) struct File {
     pub(super) timeouts: Table<Timeouts>,
     pub(super) limits: Table<Limits>,
     pub(super) health: Table<Health>,
+    pub(super) leader: Table<Leader>,
     pub(super) affinity: Table<Affinity>,
     pub(super) websocket: Table<WebSocket>,
     pub(super) log: Table<Log>,
@@ -115,6 +120,8 @@ pub(super) struct State {
 #[serde(deny_unknown_fields)]
 pub(super) struct Redis {
     pub(super) url: SecretSource,
+    #[serde(default)]
+    pub(super) sentinels: Vec<SecretSource>,
     pub(super) ca: Option<Spanned<Written<FilePath>>>,
     #[serde(default)]
     pub(super) deadline: Written<Deadline>,
@@ -137,6 +144,7 @@ pub(super) struct Jellyfin {
 pub(super) struct Pool {
     pub(super) base_path: Option<Written<BasePath>>,
     pub(super) dns: Option<Table<Dns>>,
+    pub(super) leader_key: Option<Spanned<Written<LeaderKey>>>,
     pub(super) pods: BTreeMap<Written<Name>, Spanned<Pod>>,
 }
 
@@ -154,12 +162,16 @@ fn five_seconds() -> Time {
 }
 
 /// A pod, by its URL alone or by a table.
-pub(super) struct Pod(pub(super) PodUrl);
+pub(super) struct Pod {
+    pub(super) url: PodUrl,
+    pub(super) instance_id: Option<Spanned<Written<InstanceId>>>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PodTable {
     url: Written<PodUrl>,
+    instance_id: Option<Spanned<Written<InstanceId>>>,
 }
 
 impl<'de> Deserialize<'de> for Pod {
@@ -178,11 +190,12 @@ impl<'de> Visitor<'de> for PodVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<Pod, E> {
-        PodUrl::from_text(url).map(Pod).map_err(E::custom)
+        PodUrl::from_text(url).map(|url| Pod { url, instance_id: None }).map_err(E::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pod, A::Error> {
-        PodTable::deserialize(MapAccessDeserializer::new(map)).map(|table| Pod(table.url.0))
+        let table = PodTable::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Pod { url: table.url.0, instance_id: table.instance_id })
     }
 }
 
@@ -271,6 +284,26 @@ impl Default for Health {
             fall: Whole(2),
             passive_failures: Whole(3),
             passive_window: seconds(10),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Leader {
+    pub(super) mode: Spanned<Written<Mode>>,
+    pub(super) key: Written<LeaderKey>,
+    pub(super) lease: Written<LeaseLife>,
+    pub(super) poll: Spanned<Time>,
+}
+
+impl Default for Leader {
+    fn default() -> Self {
+        Leader {
+            mode: Spanned::new(0..0, Written(Mode::Local)),
+            key: Written(LeaderKey("jellyfin:task-leader".to_owned())),
+            lease: Written(LeaseLife(Duration::from_secs(30))),
+            poll: Spanned::new(0..0, seconds(1)),
         }
     }
 }

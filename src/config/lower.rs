@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod cookie;
+mod leader;
 mod pools;
 mod shared;
 
@@ -26,6 +27,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     let (timeouts, limits) = (file.timeouts.inner, file.limits.inner);
     check_listeners(&file.listen, &file.admin.inner)?;
     let listen = file.listen.inner;
+    let leader = leader::lower(&file.leader.inner, file.redis.as_ref(), &file.pools)?;
     let (pools, routes) = pools::lower(file.pools, file.routes)?;
     let jellyfin = file.jellyfin.inner;
     let server_id = server_id(jellyfin.server_id, pools.len())?;
@@ -43,6 +45,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         pools,
         facade: facade::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
+        leader,
         forward: forward::Config {
             connect_timeout: timeouts.connect.0,
             first_byte: timeouts.first_byte.0,

@@ -23,6 +23,12 @@ pub(super) struct BasePath(pub(super) String);
 /// What keys in Redis begin with.
 pub(super) struct KeyPrefix(pub(super) String);
 
+/// A key in Redis that somebody else writes.
+pub(super) struct LeaderKey(pub(super) String);
+
+/// The id that a pod writes into that key.
+pub(super) struct InstanceId(pub(super) String);
+
 pub(super) struct CookieName(pub(super) String);
 pub(super) struct CookiePath(pub(super) String);
 pub(super) struct CookieDomain(pub(super) String);
@@ -58,6 +64,22 @@ impl FromText for KeyPrefix {
             _ if text.bytes().all(plain) => Ok(KeyPrefix(text.to_owned())),
             _ => Err("a prefix is made of letters of ASCII, digits, `-`, `_`, `.` and `:`".to_owned()),
         }
+    }
+}
+
+impl FromText for LeaderKey {
+    const EXPECTED: &'static str = "a key such as \"jellyfin:task-leader\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        graphic("a key", text, 256).map(LeaderKey)
+    }
+}
+
+impl FromText for InstanceId {
+    const EXPECTED: &'static str = "an instance id";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        graphic("an instance id", text, 128).map(InstanceId)
     }
 }
 
@@ -170,6 +192,16 @@ pub(super) fn host(text: &str) -> Result<String, String> {
         return Ok(text.to_ascii_lowercase());
     }
     Err(format!("{text:?} is not a host name"))
+}
+
+/// A text without spaces, control characters and letters beyond ASCII.
+fn graphic(what: &str, text: &str, longest: usize) -> Result<String, String> {
+    match text {
+        "" => Err("is empty".to_owned()),
+        _ if text.len() > longest => Err(format!("{what} is at most {longest} characters long")),
+        _ if text.bytes().all(|b| b.is_ascii_graphic()) => Ok(text.to_owned()),
+        _ => Err(format!("{what} is made of letters of ASCII, digits and signs, without spaces")),
+    }
 }
 
 /// A path without the slash at its end.

@@ -81,7 +81,7 @@ impl SecretSource {
         matches!(self.place, SecretPlace::Inline(_))
     }
 
-    fn fault(&self, problem: impl Into<String>) -> Fault {
+    pub(super) fn fault(&self, problem: impl Into<String>) -> Fault {
         Fault::new(self.at.clone(), problem)
     }
 }

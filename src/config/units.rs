@@ -19,6 +19,7 @@ use crate::{
         keeping::RENEWAL,
     },
     identity::Legacy,
+    leader::Mode,
     observe::Format,
     websocket::CloseStyle,
 };
@@ -37,6 +38,9 @@ pub(super) struct Deadline(pub(super) Duration);
 
 /// How long a pin is kept that nobody uses.
 pub(super) struct PinLife(pub(super) Duration);
+
+/// How long a lease is held without being renewed.
+pub(super) struct LeaseLife(pub(super) Duration);
 
 /// A size in bytes within bounds.
 pub(super) struct Size<const MIN: u32, const MAX: u32>(pub(super) usize);
@@ -132,6 +136,18 @@ impl FromText for PinLife {
         match Duration::from_text(text)? {
             life if life >= 2 * RENEWAL => Ok(PinLife(life)),
             _ => Err("less than 2h; a pin in use is renewed once an hour".to_owned()),
+        }
+    }
+}
+
+impl FromText for LeaseLife {
+    const EXPECTED: &'static str = "a duration such as \"30s\"";
+    const HAS_UNIT: bool = true;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match Duration::from_text(text)? {
+            life if life >= Duration::from_secs(1) => Ok(LeaseLife(life)),
+            _ => Err("less than 1s; a busy machine would lose it all the time".to_owned()),
         }
     }
 }
@@ -239,6 +255,14 @@ impl FromText for Secure {
 
     fn from_text(text: &str) -> Result<Self, String> {
         choice(text, &[("auto", Secure::Auto), ("always", Secure::Always), ("never", Secure::Never)])
+    }
+}
+
+impl FromText for Mode {
+    const EXPECTED: &'static str = "`local`, `follow` or `elect`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        choice(text, &[("local", Mode::Local), ("follow", Mode::Follow), ("elect", Mode::Elect)])
     }
 }
 

@@ -30,6 +30,25 @@ pub struct OfPod {
     pub pod: Arc<str>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfPool {
+    pub pool: Arc<str>,
+}
+
+/// A change of a pool's leader, or of its term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LeaderChange {
+    pub pool: Arc<str>,
+    pub why: &'static str,
+}
+
+/// Why the pods' key named no leader.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LeaderProblem {
+    pub pool: Arc<str>,
+    pub cause: &'static str,
+}
+
 /// A request that left one pod for another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Move {
@@ -110,6 +129,11 @@ pub struct Metrics {
     pub shared_lookups: Family<StoreOutcome, Counter>,
     /// `written`, `dropped`.
     pub store_writes: Family<StoreOutcome, Counter>,
+    pub leader: Family<OfPod, Gauge>,
+    pub leader_term: Family<OfPool, Gauge>,
+    pub leader_lease: Family<OfPool, Gauge>,
+    pub leader_changes: Family<LeaderChange, Counter>,
+    pub leader_problems: Family<LeaderProblem, Counter>,
     registry: Arc<Registry>,
 }
 
@@ -145,6 +169,11 @@ impl Metrics {
             redis_up: Gauge::default(),
             shared_lookups: Family::default(),
             store_writes: Family::default(),
+            leader: Family::default(),
+            leader_term: Family::default(),
+            leader_lease: Family::default(),
+            leader_changes: Family::default(),
+            leader_problems: Family::default(),
             registry: Arc::default(),
         };
         metrics.registry = Arc::new(metrics.register());
@@ -212,6 +241,19 @@ impl Metrics {
             "store_writes",
             "Changes of what is kept in Redis or on disk, by outcome",
             self.store_writes.clone(),
+        );
+        all.register("leader", "1 for the pod that leads its pool", self.leader.clone());
+        all.register("leader_term", "Number of the present leader's term", self.leader_term.clone());
+        all.register("leader_lease", "1 while this replica holds the lease of an election", self.leader_lease.clone());
+        all.register(
+            "leader_changes",
+            "Changes of the pod that leads, or of its term, by cause",
+            self.leader_changes.clone(),
+        );
+        all.register(
+            "leader_problems",
+            "Times that the pods' key began to name no leader, by cause",
+            self.leader_problems.clone(),
         );
         all
     }

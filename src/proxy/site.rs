@@ -28,6 +28,7 @@ use crate::{
     forward::{self, Cause, Failure},
     health,
     identity::{Legacy, endpoint::Endpoint},
+    leader::Leader,
     pod::{Pod, PodId, Pool},
     route::Router,
     websocket,
@@ -67,9 +68,10 @@ pub struct Site {
     pub turns: AtomicU64,
 }
 
-/// A pool, the one server that clients see in it, and the cookies that name its pods.
+/// A pool, its leader, the one server that clients see in it, and the cookies that name its pods.
 pub struct PoolSite {
     pub pool: Arc<Pool>,
+    pub leader: Arc<Leader>,
     pub facade: Arc<Facade>,
     cookie: CookieConfig,
     pub cookies: ArcSwap<Cookies>,
@@ -79,13 +81,14 @@ pub struct PoolSite {
 impl PoolSite {
     pub fn new(
         pool: Arc<Pool>,
+        leader: Arc<Leader>,
         facade: Facade,
         cookie: CookieConfig,
         keys: &[Secret],
         legacy: Option<Legacy>,
     ) -> PoolSite {
         let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        PoolSite { pool, facade: Arc::new(facade), cookie, cookies, legacy }
+        PoolSite { pool, leader, facade: Arc::new(facade), cookie, cookies, legacy }
     }
 
     /// Makes the cookies anew: the set of pods has changed.

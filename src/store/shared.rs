@@ -5,12 +5,15 @@
 //! does not fit is dropped and counted.
 
 mod breaker;
+pub mod ledger;
 mod link;
+mod notices;
+mod server;
 mod writer;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisError};
 use tokio::{
     sync::{mpsc, oneshot},
     time,
@@ -20,13 +23,16 @@ use crate::{
     observe::metrics::{Metrics, StoreOutcome},
     shutdown::Shutdown,
 };
-use link::Link;
+use link::{Link, Serves};
+use server::Server;
 use writer::Change;
 
 /// The Redis that all replicas use.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub url: Url,
+    /// The sentinels that know where Redis is; the host of the URL is the name of its service then. Default none.
+    pub sentinels: Vec<Url>,
     /// PEM file of the authorities that Redis's certificate is checked against. Default: the system's.
     pub ca: Option<PathBuf>,
     /// The longest time that a request waits for an answer of Redis. Default 30 ms.
@@ -47,7 +53,7 @@ pub enum Error {
     #[error("cannot read {}: {source}", path.display())]
     Authorities { path: PathBuf, source: io::Error },
     #[error("cannot use Redis as configured: {0}")]
-    Client(#[from] redis::RedisError),
+    Client(#[from] RedisError),
 }
 
 /// What Redis says of a key.
@@ -83,10 +89,10 @@ impl Shared {
     /// # Errors
     /// When the configuration cannot be used, whether Redis answers or not.
     pub fn start(config: &Config, metrics: Metrics, shutdown: &Shutdown) -> Result<Shared, Error> {
-        let client = client(config)?;
-        let link = Arc::new(Link::new(metrics.clone()));
+        let server = Arc::new(Server::new(config)?);
+        let link = Arc::new(Link::new(Serves::Requests, metrics.clone()));
         let (changes, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(link::keep(link.clone(), client, shutdown.clone()));
+        tokio::spawn(link::keep(link.clone(), server, shutdown.clone()));
         tokio::spawn(writer::write(link.clone(), queue, config.ttl, shutdown.clone()));
         Ok(Shared { link, changes, deadline: config.deadline, metrics })
     }
@@ -250,6 +256,16 @@ impl Url {
         self.0.redis_settings().password().is_some()
     }
 
+    /// Whether it has a host, which a socket of this machine has not.
+    pub fn has_host(&self) -> bool {
+        self.host().is_some()
+    }
+
+    /// The number of the database.
+    pub fn database(&self) -> i64 {
+        self.0.redis_settings().db()
+    }
+
     pub fn is_tls(&self) -> bool {
         matches!(self.0.addr(), ConnectionAddr::TcpTls { .. })
     }
@@ -266,18 +282,12 @@ impl fmt::Debug for Url {
 /// # Errors
 /// As [`Shared::start`].
 pub fn check(config: &Config) -> Result<(), Error> {
-    client(config).map(drop)
+    Server::new(config).map(drop)
 }
 
-fn client(config: &Config) -> Result<Client, Error> {
-    if !config.url.is_tls() {
-        return Ok(Client::open(config.url.0.clone())?);
-    }
-    // The Redis library takes the process's provider. A provider that somebody has set already is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Authorities { path: path.clone(), source });
-    let root_cert = config.ca.as_ref().map(read).transpose()?;
-    Ok(Client::build_with_tls(config.url.0.clone(), TlsCertificates { client_tls: None, root_cert })?)
+/// Redis has read the commands and said no (out of memory, read-only, not permitted): saying them again changes nothing.
+fn is_refusal(error: &RedisError) -> bool {
+    !error.is_io_error() && !error.is_timeout() && !error.is_connection_dropped()
 }
 
 #[cfg(test)]

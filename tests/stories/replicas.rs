@@ -2,15 +2,14 @@
 
 mod disk;
 mod outage;
-mod redis_server;
 mod server_id;
 mod sharing;
 
 use std::time::Duration;
 
-use redis_server::RedisServer;
 use tokio::time::{Instant, sleep};
 
+use super::redis_server::RedisServer;
 use super::world::{Answer, Client, DEADLINE, Plan, Proxy, Settings, World};
 
 const KEYS: &str = "[\"a key of more than sixteen bytes\"]";

@@ -52,7 +52,7 @@ fn pods(written: BTreeMap<Written<Name>, Spanned<Pod>>) -> Result<Vec<PodConfig>
     let mut names = HashMap::new();
     let mut pods = Vec::with_capacity(written.len());
     for (Written(Name(name)), pod) in written {
-        let (at, authority) = (pod.span(), pod.into_inner().0.0);
+        let (at, authority) = (pod.span(), pod.into_inner().url.0);
         if let Some(other) = names.insert(authority.clone(), name.clone()) {
             return Err(Fault::new(at, format!("the same address as pod `{other}`: {authority}")));
         }

@@ -13,13 +13,16 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::watch,
     time::{self, Instant},
 };
 
-use super::breaker::{self, Breaker};
+use super::{
+    breaker::{self, Breaker},
+    server::Server,
+};
 use crate::{observe::metrics::Metrics, shutdown::Shutdown};
 
 /// The longest time for a connection, and for an answer that no request waits for.
@@ -28,7 +31,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two questions whether Redis still answers.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Whom a link serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serves {
+    /// Requests, which give up after tens of milliseconds; the gauge of Redis is theirs.
+    Requests,
+    /// A ledger, whose own questions come often enough to tell whether Redis is of use: one that only reads answers a `PING` too.
+    Ledger,
+}
+
 pub(super) struct Link {
+    serves: Serves,
     connection: ArcSwapOption<MultiplexedConnection>,
     breaker: Breaker,
     state: watch::Sender<State>,
@@ -38,16 +51,26 @@ pub(super) struct Link {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// No attempt has ended yet.
     Unknown,
     Up,
     Down,
 }
 
+impl Serves {
+    fn name(self) -> &'static str {
+        match self {
+            Serves::Requests => "requests",
+            Serves::Ledger => "ledger",
+        }
+    }
+}
+
 impl Link {
-    pub(super) fn new(metrics: Metrics) -> Link {
+    pub(super) fn new(serves: Serves, metrics: Metrics) -> Link {
         Link {
+            serves,
             connection: ArcSwapOption::empty(),
             breaker: Breaker::default(),
             state: watch::Sender::new(State::Unknown),
@@ -85,8 +108,16 @@ impl Link {
         &self.metrics
     }
 
+    /// Hears of every opening and closing of the breaker.
+    pub(super) fn states(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
     pub(super) fn answered(&self) {
         self.breaker.answered();
+        if self.serves == Serves::Ledger && self.is_told.swap(false, Ordering::AcqRel) {
+            tracing::info!(redis.link = self.serves.name(), "Redis can be used again");
+        }
     }
 
     pub(super) fn failed(&self, reason: &dyn Display) {
@@ -99,28 +130,35 @@ impl Link {
     fn open(&self, reason: &dyn Display) {
         self.connection.store(None);
         self.state.send_replace(State::Down);
-        self.metrics.redis_up.set(0);
+        if self.serves == Serves::Requests {
+            self.metrics.redis_up.set(0);
+        }
         if !self.is_told.swap(true, Ordering::AcqRel) {
-            tracing::warn!(reason = %reason, "Redis does not answer; the proxy goes on without it and tries again");
+            let link = self.serves.name();
+            tracing::warn!(redis.link = link, reason = %reason, "Redis cannot be used; the proxy goes on without it and tries again");
         }
     }
 
     fn close(&self, connection: MultiplexedConnection) {
         self.breaker.answered();
         self.connection.store(Some(Arc::new(connection)));
-        self.metrics.redis_up.set(1);
+        if self.serves == Serves::Requests {
+            self.metrics.redis_up.set(1);
+        }
         self.state.send_replace(State::Up);
-        self.is_told.store(false, Ordering::Release);
-        tracing::info!("Redis answers");
+        if self.serves == Serves::Requests || !self.is_told.load(Ordering::Acquire) {
+            self.is_told.store(false, Ordering::Release);
+            tracing::info!(redis.link = self.serves.name(), "Redis answers");
+        }
     }
 }
 
 /// Connects, watches the connection, and connects again when the breaker has opened, until the shutdown.
-pub(super) async fn keep(link: Arc<Link>, client: Client, shutdown: Shutdown) {
+pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdown) {
     let mut attempts = 0;
     loop {
         let connected = tokio::select! {
-            connected = connect(&client) => connected,
+            connected = connect(&server) => connected,
             () = shutdown.stopping() => return,
         };
         match connected {
@@ -148,10 +186,10 @@ pub(super) async fn keep(link: Arc<Link>, client: Client, shutdown: Shutdown) {
     }
 }
 
-async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
+async fn connect(server: &Server) -> RedisResult<MultiplexedConnection> {
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut connection = server.client().await?.get_multiplexed_async_connection_with_config(&config).await?;
     redis::cmd("PING").query_async::<()>(&mut connection).await?;
     Ok(connection)
 }
@@ -162,7 +200,7 @@ async fn watch(link: &Link) {
     loop {
         tokio::select! {
             _ = states.wait_for(|state| *state != State::Up) => return,
-            () = time::sleep(ASK_AGAIN) => {}
+            () = time::sleep(ASK_AGAIN), if link.serves == Serves::Requests => {}
         }
         while let Some(mut connection) = link.connection() {
             match redis::cmd("PING").query_async::<()>(&mut connection).await {

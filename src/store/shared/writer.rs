@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Pipeline, RedisError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::link::Link;
+use super::{is_refusal, link::Link};
 use crate::{observe::metrics::StoreOutcome, shutdown::Shutdown};
 
 pub(super) enum Change {
@@ -89,9 +89,4 @@ async fn send(link: &Link, pipeline: &Pipeline, shutdown: &Shutdown) -> Result<(
             Err(error) => link.failed(&error),
         }
     }
-}
-
-/// Redis has read the commands and said no (out of memory, read-only, not permitted): saying them again changes nothing.
-fn is_refusal(error: &RedisError) -> bool {
-    !error.is_io_error() && !error.is_timeout() && !error.is_connection_dropped()
 }

@@ -12,6 +12,9 @@ pub(super) struct RedisServer {
     child: Option<Child>,
     port: u16,
     tls: Option<PathBuf>,
+    password: Option<&'static str>,
+    /// The configuration that makes it a sentinel.
+    sentinel: Option<PathBuf>,
 }
 
 impl RedisServer {
@@ -22,12 +25,42 @@ impl RedisServer {
 
     /// A server that is not running yet.
     pub(super) fn absent() -> RedisServer {
-        RedisServer { child: None, port: free_port(), tls: None }
+        RedisServer { child: None, port: free_port(), tls: None, password: None, sentinel: None }
     }
 
     /// A server that speaks TLS only, with `cert.pem` and `key.pem` of this folder.
     pub(super) fn with_tls(folder: &Path) -> RedisServer {
-        RedisServer { child: None, port: free_port(), tls: Some(folder.to_owned()) }.started()
+        let mut server = RedisServer::absent();
+        server.tls = Some(folder.to_owned());
+        server.started()
+    }
+
+    /// A server that wants a password.
+    pub(super) fn with_password(password: &'static str) -> RedisServer {
+        let mut server = RedisServer::absent();
+        server.password = Some(password);
+        server.started()
+    }
+
+    /// A copy of another server.
+    pub(super) fn replica_of(primary: &RedisServer) -> RedisServer {
+        let replica = RedisServer::start();
+        replica.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+        replica
+    }
+
+    /// A sentinel that watches a server under the name `mymaster`, and makes a copy of it the primary soon after its death.
+    pub(super) fn sentinel_of(primary: &RedisServer, folder: &Path) -> RedisServer {
+        let mut server = RedisServer::absent();
+        let text = format!(
+            "sentinel monitor mymaster 127.0.0.1 {} 1\nsentinel down-after-milliseconds mymaster 500\n\
+             sentinel failover-timeout mymaster 3000\n",
+            primary.port
+        );
+        let path = folder.join("sentinel.conf");
+        std::fs::write(&path, text).expect("written");
+        server.sentinel = Some(path);
+        server.started()
     }
 
     fn started(mut self) -> RedisServer {
@@ -39,7 +72,14 @@ impl RedisServer {
     pub(super) fn start_again(&mut self) {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        match &self.sentinel {
+            Some(config) => drop(command.arg(config).arg("--sentinel")),
+            None => {
+                // A copy takes what it copies into memory, and leaves no file.
+                command.args(["--save", "", "--appendonly", "no", "--repl-diskless-load", "swapdb"]);
+            }
+        }
+        command.args(["--bind", "127.0.0.1", "--daemonize", "no"]);
         match &self.tls {
             None => drop(command.args(["--port", &port])),
             Some(folder) => {
@@ -48,6 +88,9 @@ impl RedisServer {
                 command.arg("--tls-key-file").arg(folder.join("key.pem"));
                 command.arg("--tls-ca-cert-file").arg(folder.join("cert.pem"));
             }
+        }
+        if let Some(password) = self.password {
+            command.args(["--requirepass", password]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         self.child = Some(command.spawn().expect("a redis-server starts"));
@@ -74,8 +117,39 @@ impl RedisServer {
         assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success(), "{command}");
     }
 
+    /// Its address, without the password that it may want.
     pub(super) fn url(&self) -> String {
         format!("{}://127.0.0.1:{}", if self.tls.is_some() { "rediss" } else { "redis" }, self.port)
+    }
+
+    /// Carries a command out, whatever it answers.
+    pub(super) fn command(&self, words: &[&str]) {
+        let (name, rest) = words.split_first().expect("a command");
+        redis::cmd(name).arg(rest).query::<redis::Value>(&mut self.connection()).expect("carried out");
+    }
+
+    /// The number in a command's answer.
+    pub(super) fn number(&self, words: &[&str]) -> usize {
+        let (name, rest) = words.split_first().expect("a command");
+        let answer: (String, usize) = redis::cmd(name).arg(rest).query(&mut self.connection()).expect("a number");
+        answer.1
+    }
+
+    /// A command's answer, a text; empty when there is none. A server that changes its role ends its connections.
+    pub(super) fn text(&self, words: &[&str]) -> String {
+        let (name, rest) = words.split_first().expect("a command");
+        self.connect().and_then(|mut connection| redis::cmd(name).arg(rest).query(&mut connection)).unwrap_or_default()
+    }
+
+    /// The remaining life of a key in milliseconds; -1 if it is without end, -2 if there is no such key.
+    pub(super) fn life(&self, key: &str) -> i64 {
+        redis::cmd("PTTL").arg(key).query(&mut self.connection()).expect("a time")
+    }
+
+    /// What a field of a hash holds; nothing either when there is no answer.
+    pub(super) fn field(&self, key: &str, field: &str) -> Option<String> {
+        let ask = |mut connection| redis::cmd("HGET").arg(key).arg(field).query(&mut connection);
+        self.connect().and_then(ask).ok().flatten()
     }
 
     /// Loses every entry.
@@ -109,7 +183,15 @@ impl RedisServer {
     }
 
     fn connection(&self) -> redis::Connection {
-        redis::Client::open(self.url()).and_then(|client| client.get_connection()).expect("a connection")
+        self.connect().expect("a connection")
+    }
+
+    fn connect(&self) -> redis::RedisResult<redis::Connection> {
+        let url = match self.password {
+            Some(password) => self.url().replacen("//", &format!("//:{password}@"), 1),
+            None => self.url(),
+        };
+        redis::Client::open(url).and_then(|client| client.get_connection())
     }
 }
 

@@ -1,0 +1,63 @@
+//! How each pool's leader is found.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    config::{
+        error::Fault,
+        file::{Leader, Pool, Redis},
+        names::Name,
+        value::{Table, Written},
+    },
+    leader::{Config, Mode, PoolConfig, naming::canonical},
+};
+
+pub(super) fn lower(
+    leader: &Leader,
+    redis: Option<&Table<Redis>>,
+    pools: &BTreeMap<Written<Name>, Table<Pool>>,
+) -> Result<Config, Fault> {
+    let (mode, lease) = (leader.mode.get_ref().0, leader.lease.0.0);
+    if mode != Mode::Local && redis.is_none() {
+        let problem = "leaders are followed and elected through Redis; say in [redis] where it is";
+        return Err(Fault::new(leader.mode.span(), problem));
+    }
+    let poll = leader.poll.get_ref().0;
+    if poll > lease / 2 {
+        return Err(Fault::new(
+            leader.poll.span(),
+            "more than half of `lease`; a lease would end before it is renewed",
+        ));
+    }
+    let prefix = redis.map(|redis| redis.inner.prefix.0.0.as_str()).unwrap_or_default();
+    let mut lowered: Vec<PoolConfig> = Vec::with_capacity(pools.len());
+    for (Written(Name(name)), Table { at, inner: pool }) in pools {
+        let key = match (mode, &pool.leader_key) {
+            (Mode::Elect, _) => format!("{prefix}:leader:{name}"),
+            (_, Some(key)) => key.get_ref().0.0.clone(),
+            (_, None) => leader.key.0.0.clone(),
+        };
+        if let (Mode::Follow, Some(other)) = (mode, lowered.iter().find(|other| other.key == key)) {
+            let at = pool.leader_key.as_ref().map_or(at.clone(), |key| key.span());
+            let problem =
+                format!("pool `{}` follows the same key {key:?}; give each a `leader_key` of its own", other.pool);
+            return Err(Fault::new(at, problem));
+        }
+        lowered.push(PoolConfig { pool: name.clone(), key, instance_ids: instance_ids(pool)? });
+    }
+    Ok(Config { mode, lease, poll, pools: lowered })
+}
+
+fn instance_ids(pool: &Pool) -> Result<HashMap<String, String>, Fault> {
+    let mut ids: HashMap<String, String> = HashMap::new();
+    for (Written(Name(name)), pod) in &pool.pods {
+        let Some(id) = &pod.get_ref().instance_id else { continue };
+        let text = &id.get_ref().0.0;
+        let same = |other: &&String| canonical(other) == canonical(text);
+        if let Some((other, _)) = ids.iter().find(|(_, other)| same(other)) {
+            return Err(Fault::new(id.span(), format!("the same instance id as pod `{other}`")));
+        }
+        ids.insert(name.clone(), text.clone());
+    }
+    Ok(ids)
+}

@@ -1,0 +1,231 @@
+//! Which pod of a pool leads: the one that serves what lives in a single pod's memory, QuickConnect and SyncPlay.
+//!
+//! Nothing here touches a request: each pool has a task that finds its leader out and writes it into [`Leader`], which the
+//! request path reads without a lock. There are three ways to find it out, see [`Mode`]; what they decide stands in [`rule`],
+//! [`election`] and [`naming`], which are pure.
+
+mod elect;
+pub mod election;
+mod field;
+mod follow;
+mod local;
+pub mod naming;
+pub mod rule;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{oneshot, watch},
+    time,
+};
+
+use crate::{
+    observe::metrics::{LeaderChange, Metrics, OfPool},
+    pod::{Pod, Pool},
+    shutdown::Shutdown,
+    store::{self, shared::ledger::Ledger},
+};
+
+/// How the leaders are found.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Default [`Mode::Local`].
+    pub mode: Mode,
+    /// How long a replica that elects holds its lease without renewing it. Default 30 s.
+    pub lease: Duration,
+    /// Time between two looks into Redis. Default 1 s.
+    pub poll: Duration,
+    pub pools: Vec<PoolConfig>,
+}
+
+/// What is particular to a pool.
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    pub pool: String,
+    /// The key in Redis: the pods' own, or the one of the lease.
+    pub key: String,
+    /// The ids that the pods write into the key, by the pods' names, as far as they differ from those that they report.
+    pub instance_ids: HashMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// This proxy decides by itself. For one proxy, without Redis.
+    #[default]
+    Local,
+    /// The pods elect among themselves and write the leader's id into a key in Redis.
+    Follow,
+    /// The replicas of this proxy elect one of the pods.
+    Elect,
+}
+
+/// Why no leaders can be found at all; that Redis does not answer is no reason.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Redis(#[from] store::shared::Error),
+    #[error("leaders are to be found through Redis, and none is configured")]
+    WithoutRedis,
+}
+
+/// The leader of one pool, as the request path reads it.
+#[derive(Debug)]
+pub struct Leader {
+    pool: Arc<str>,
+    now: ArcSwap<Leadership>,
+    changes: watch::Sender<Leadership>,
+    metrics: Metrics,
+}
+
+/// Who leads, and for which term.
+#[derive(Clone, Debug, Default)]
+pub struct Leadership {
+    /// Never shrinks while the proxy runs, and grows with each change of the pod; with `elect` sometimes without one (after
+    /// Redis has forgotten the term). With `elect` it is the same on every replica that Redis answers; else each counts alone.
+    pub term: u64,
+    /// `None` while no pod has been alive. A leader that is down stays it while no other pod is alive.
+    pub pod: Option<Arc<Pod>>,
+}
+
+/// Why a pod became the leader, or its term changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// There was none before.
+    First,
+    /// The one before is down; the next by the rule.
+    PodDown,
+    /// The pods' key names it.
+    Named,
+    /// This replica has had it elected.
+    Elected,
+    /// Another replica has.
+    Agreed,
+    /// The same pod for a new term: Redis had forgotten the old one, or it was not agreed on.
+    Counted,
+}
+
+impl Why {
+    pub fn name(self) -> &'static str {
+        match self {
+            Why::First => "first",
+            Why::PodDown => "pod_down",
+            Why::Named => "named",
+            Why::Elected => "elected",
+            Why::Agreed => "agreed",
+            Why::Counted => "counted",
+        }
+    }
+}
+
+/// The longest time that the start waits for the first leaders.
+const FIRST_LEADERS: Duration = Duration::from_secs(1);
+
+/// Finds the leaders of these pools out until the shutdown, which the tasks are tracked by. Waits a moment for the first ones.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub async fn start(
+    config: &Config,
+    redis: Option<&store::shared::Config>,
+    pools: Vec<(Arc<Pool>, Arc<Leader>)>,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
+    let Some((_, any)) = pools.first() else { return Ok(()) };
+    let ledger = match (config.mode, redis) {
+        (Mode::Local, _) => None,
+        (_, Some(redis)) => Some(Ledger::start(redis, any.metrics.clone(), shutdown)?),
+        (_, None) => return Err(Error::WithoutRedis),
+    };
+    let mut first = Vec::new();
+    for (pool, leader) in pools {
+        let (settled, is_settled) = oneshot::channel();
+        first.push(is_settled);
+        let of_pool = config.pools.iter().find(|of| *of.pool == *pool.name);
+        let stops = shutdown.clone();
+        let (Some(ledger), Some(of_pool)) = (ledger.clone(), of_pool.cloned()) else {
+            tokio::spawn(shutdown.track(local::run(pool, leader, settled, stops)));
+            continue;
+        };
+        let (lease, poll) = (config.lease, config.poll);
+        if config.mode == Mode::Follow {
+            let follow = follow::Follower { pool, leader, config: of_pool, poll, ledger };
+            tokio::spawn(shutdown.track(follow.run(settled, stops)));
+        } else {
+            let elector = elect::Elector { pool, leader, key: of_pool.key, lease, poll, ledger };
+            tokio::spawn(shutdown.track(elector.run(settled, stops)));
+        }
+    }
+    let all = async {
+        for settled in first {
+            // A task that has ended is not waited for.
+            let _ = settled.await;
+        }
+    };
+    if time::timeout(FIRST_LEADERS, all).await.is_err() {
+        tracing::warn!("not every pool has found its leader; starting all the same");
+    }
+    Ok(())
+}
+
+impl Leader {
+    /// Nobody leads this pool yet.
+    pub fn new(pool: &Pool, metrics: Metrics) -> Arc<Leader> {
+        Arc::new(Leader {
+            pool: pool.name.clone(),
+            now: ArcSwap::default(),
+            changes: watch::Sender::new(Leadership::default()),
+            metrics,
+        })
+    }
+
+    /// The pod that leads. It may have gone down just now.
+    pub fn current(&self) -> Option<Arc<Pod>> {
+        self.now.load().pod.clone()
+    }
+
+    /// The number of the present leader's term; 0 before the first.
+    pub fn term(&self) -> u64 {
+        self.now.load().term
+    }
+
+    /// Both as of one moment.
+    pub fn now(&self) -> Arc<Leadership> {
+        self.now.load_full()
+    }
+
+    /// Hears of every change of the pod or the term.
+    pub fn changes(&self) -> watch::Receiver<Leadership> {
+        self.changes.subscribe()
+    }
+
+    /// Writes down who leads. Only the pool's own task does.
+    fn set(&self, pod: Option<Arc<Pod>>, term: u64, why: Why) {
+        let before = self.now.load_full();
+        let id = |pod: &Option<Arc<Pod>>| pod.as_ref().map(|pod| pod.id);
+        if id(&before.pod) == id(&pod) && before.term == term {
+            return;
+        }
+        let now = Leadership { term, pod };
+        self.now.store(Arc::new(now.clone()));
+        self.metrics.leader_changes.get_or_create(&LeaderChange { pool: self.pool.clone(), why: why.name() }).inc();
+        self.metrics.leader_term.get_or_create(&OfPool { pool: self.pool.clone() }).set(term as i64);
+        let name = |leads: &Leadership| leads.pod.as_ref().map(|pod| pod.name.clone());
+        let (pool, from) = (&*self.pool, name(&before));
+        let (from, why) = (from.as_deref(), why.name());
+        match name(&now).as_deref() {
+            Some(name) => {
+                tracing::info!(
+                    leader.pool = pool,
+                    leader.pod = name,
+                    leader.from = from,
+                    leader.why = why,
+                    leader.term = term,
+                    "pod leads"
+                );
+            }
+            None => tracing::warn!(leader.pool = pool, leader.from = from, leader.term = term, "no pod leads"),
+        }
+        self.changes.send_replace(now);
+    }
+}

@@ -1,0 +1,97 @@
+//! Carries a replica's part in an election: asks Redis what [`Election`] wants to know, and writes down what comes of it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::oneshot,
+    time::{self, Instant},
+};
+
+use super::{
+    Leader,
+    election::Election,
+    field::{self, Field},
+};
+use crate::{
+    observe::metrics::OfPool,
+    pod::Pool,
+    shutdown::Shutdown,
+    store::shared::ledger::{Lease, Ledger},
+};
+
+pub(super) struct Elector {
+    pub(super) pool: Arc<Pool>,
+    pub(super) leader: Arc<Leader>,
+    pub(super) key: String,
+    pub(super) lease: Duration,
+    pub(super) poll: Duration,
+    pub(super) ledger: Ledger,
+}
+
+impl Elector {
+    pub(super) async fn run(self, settled: oneshot::Sender<()>, shutdown: Shutdown) {
+        let lease = Lease::new(&self.key, self.lease);
+        let (mut answers, mut notices) = (self.ledger.answers(), self.ledger.notices_of(&lease));
+        let me = replica();
+        let mut election = Election::new(me.clone(), self.lease, self.poll, Instant::now());
+        let mut settled = Some(settled);
+        loop {
+            let (field, mut change) = field::look(&self.pool);
+            election.redis(answers.now());
+            election.see(field.candidates());
+            self.write_down(&mut election, &field);
+            if election.is_settled() {
+                // The start may have lost its patience.
+                let _ = settled.take().map(|settled| settled.send(()));
+            }
+            if let Some(claim) = election.claim(Instant::now()) {
+                let sent = Instant::now();
+                match self.ledger.claim(&lease, &claim).await {
+                    Ok(held) => election.answered(sent, held),
+                    // Why was said by the ledger.
+                    Err(_) => election.unanswered(Instant::now()),
+                }
+                if !shutdown.is_stopping() {
+                    continue;
+                }
+            }
+            let wakes = election.wakes();
+            tokio::select! {
+                () = change.happens() => {}
+                () = notices.next() => election.noticed(),
+                () = answers.changed() => {}
+                () = until(wakes) => {}
+                () = shutdown.stopping() => break,
+            }
+        }
+        self.ledger.release(&lease, &me).await;
+    }
+
+    fn write_down(&self, election: &mut Election, field: &Field) {
+        let now = Instant::now();
+        if election.lost(now) {
+            tracing::warn!(leader.pool = &*self.pool.name, leader.term = election.seat().term, "the lease has run out");
+        }
+        let of = OfPool { pool: self.pool.name.clone() };
+        self.leader.metrics.leader_lease.get_or_create(&of).set(election.holds(now).into());
+        self.leader.set(field.pod(election.leads()), election.seat().term, election.why());
+    }
+}
+
+async fn until(wakes: Option<Instant>) {
+    match wakes {
+        Some(at) => time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A name for this replica that no other has.
+fn replica() -> String {
+    let mut bytes = [0_u8; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        // Without chance the time and the process tell replicas apart, if not for certain.
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        bytes = (since.as_nanos() ^ (u128::from(std::process::id()) << 96)).to_be_bytes();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

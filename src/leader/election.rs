@@ -1,0 +1,231 @@
+//! One replica's part in an election: what it knows, what it claims, when it asks. Pure: it is given the time, the pods and
+//! Redis's answers.
+//!
+//! The replicas agree through one lease (see [`Ledger::claim`]): its value is the pod that leads, its holder is the replica
+//! that renews it. Every replica looks at it again and again; any of them takes it when it has run out, and takes it over when
+//! the pod that leads is gone in its own eyes. A replica that Redis does not answer goes on by itself, by the same rule.
+//!
+//! [`Ledger::claim`]: crate::store::shared::ledger::Ledger::claim
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Why,
+    rule::{Candidate, Seat, choose},
+};
+use crate::store::shared::ledger::{Claim, Held};
+
+/// Time to the next question after one without an answer.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub struct Election {
+    me: String,
+    lease: Duration,
+    look: Duration,
+    field: Vec<Candidate>,
+    /// The term and its pod: as agreed, or as counted on while alone.
+    seat: Seat,
+    why: Why,
+    answers: Option<bool>,
+    /// The lease is this replica's, by the latest answer.
+    is_mine: bool,
+    /// Until when that can be relied on: counted from before the question was sent, by this replica's clock.
+    held_until: Option<Instant>,
+    /// When to look again if nothing happens.
+    next: Instant,
+    /// When to ask again whatever happens.
+    not_before: Instant,
+    is_urgent: bool,
+    is_settled: bool,
+    /// Pods that this replica has voted out and not seen alive since. Whoever names one again must see it alive: it is let be,
+    /// lest two replicas that see different pods vote each other's out for ever.
+    removed: BTreeSet<Arc<str>>,
+}
+
+impl Election {
+    /// `me` is borne by no other replica. It looks once in `look`, and renews at half of the lease.
+    pub fn new(me: String, lease: Duration, look: Duration, now: Instant) -> Election {
+        Election {
+            me,
+            lease,
+            look,
+            field: Vec::new(),
+            seat: Seat::default(),
+            why: Why::First,
+            answers: None,
+            is_mine: false,
+            held_until: None,
+            next: now,
+            not_before: now,
+            is_urgent: true,
+            is_settled: false,
+            removed: BTreeSet::new(),
+        }
+    }
+
+    /// The pods have changed.
+    pub fn see(&mut self, field: Vec<Candidate>) {
+        self.removed.retain(|name| field.iter().any(|pod| pod.name == *name && !pod.is_alive()));
+        self.field = field;
+        self.go_on_alone();
+    }
+
+    /// Whether Redis answers, as far as is known.
+    pub fn redis(&mut self, answers: Option<bool>) {
+        self.is_urgent |= answers == Some(true) && self.answers != Some(true);
+        self.answers = answers;
+        self.go_on_alone();
+    }
+
+    /// Somebody has changed something.
+    pub fn noticed(&mut self) {
+        self.is_urgent = true;
+    }
+
+    /// The term and the pod that was named for it. The pod may be one that this replica does not know (yet).
+    pub fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    /// The pod to go by: the one of the seat, or the one that it would be if that is none of this replica's.
+    pub fn leads(&self) -> Option<&Arc<str>> {
+        let named = self.seat.pod.as_ref()?;
+        if self.is_member() { Some(named) } else { choose(None, &self.field) }
+    }
+
+    pub fn why(&self) -> Why {
+        self.why
+    }
+
+    /// Whether this replica holds the lease. It stops to before Redis can have given it to another.
+    pub fn holds(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether the lease has run out under this replica since it was asked last.
+    pub fn lost(&mut self, now: Instant) -> bool {
+        let lost = self.held_until.is_some_and(|until| until <= now);
+        if lost {
+            (self.held_until, self.is_mine) = (None, false);
+        }
+        lost
+    }
+
+    /// Whether Redis has answered once, or is known not to.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// What to ask now, if anything.
+    pub fn claim(&self, now: Instant) -> Option<Claim> {
+        if self.answers != Some(true) || now < self.asks_at() {
+            return None;
+        }
+        let names = |of: fn(&Candidate) -> bool| self.field.iter().filter(move |pod| of(pod));
+        Some(Claim {
+            claimant: self.me.clone(),
+            known: (self.seat.term, self.seat.pod.as_deref().unwrap_or_default().to_owned()),
+            wanted: self.wanted().map(|pod| pod.to_string()),
+            fit: names(Candidate::is_alive).map(|pod| pod.name.to_string()).collect(),
+            unfit: names(|pod| !pod.is_alive())
+                .filter(|pod| !self.removed.contains(&pod.name))
+                .map(|pod| pod.name.to_string())
+                .collect(),
+            renews: self.is_mine && self.renewal().is_none_or(|at| now >= at),
+        })
+    }
+
+    /// Redis has answered a question that was sent at `sent`.
+    pub fn answered(&mut self, sent: Instant, held: Option<Held>) {
+        (self.next, self.not_before) = (sent + self.look, sent);
+        (self.is_urgent, self.is_settled) = (false, true);
+        let Some(held) = held else {
+            (self.is_mine, self.held_until) = (false, None);
+            return;
+        };
+        if held.term < self.seat.term {
+            // Nobody who keeps the rules writes that; the next question mends it.
+            self.not_before = self.next;
+            return;
+        }
+        self.is_mine = held.holder == self.me;
+        match (self.is_mine, held.is_renewed) {
+            (true, true) => self.held_until = Some(sent + self.lease),
+            // Taken by a question whose answer was lost. Nothing tells when.
+            (true, false) => self.is_urgent = self.held_until.is_none(),
+            (false, _) => self.held_until = None,
+        }
+        if self.seat.pod.as_deref() != Some(&*held.value) {
+            let gone = |name: &Arc<str>| self.field.iter().any(|pod| pod.name == *name && !pod.is_alive());
+            if let Some(before) = self.seat.pod.take().filter(|name| self.is_mine && gone(name)) {
+                self.removed.insert(before);
+            }
+            self.why = if self.is_mine { Why::Elected } else { Why::Agreed };
+            self.seat.pod = Some(held.value.into());
+        } else if held.term != self.seat.term {
+            self.why = Why::Counted;
+        }
+        self.seat.term = held.term;
+    }
+
+    /// Redis has not answered.
+    pub fn unanswered(&mut self, now: Instant) {
+        self.not_before = now + ASK_AGAIN.min(self.look);
+        self.next = self.not_before;
+    }
+
+    /// When there is something to do, if nothing happens before.
+    pub fn wakes(&self) -> Option<Instant> {
+        let asks = (self.answers == Some(true)).then(|| self.asks_at());
+        [asks, self.held_until].into_iter().flatten().min()
+    }
+
+    fn asks_at(&self) -> Instant {
+        let is_due_now = self.is_urgent || self.must_move();
+        let due = if is_due_now { self.not_before } else { self.renewal().map_or(self.next, |at| at.min(self.next)) };
+        due.max(self.not_before)
+    }
+
+    /// When a lease of this replica's is to be renewed.
+    fn renewal(&self) -> Option<Instant> {
+        self.held_until.map(|until| until - self.lease / 2)
+    }
+
+    fn is_member(&self) -> bool {
+        self.field.iter().any(|pod| Some(&pod.name) == self.seat.pod.as_ref())
+    }
+
+    fn wanted(&self) -> Option<&Arc<str>> {
+        let wanted = choose(self.seat.pod.as_deref(), &self.field)?;
+        self.field.iter().any(|pod| pod.name == *wanted && pod.is_alive()).then_some(wanted)
+    }
+
+    /// Whether the pod that leads is gone, another can, and it is this replica's to say so.
+    fn must_move(&self) -> bool {
+        let Some(leads) = &self.seat.pod else { return false };
+        let alive = self.field.iter().any(|pod| pod.name == *leads && pod.is_alive());
+        let is_mine_to_move = self.is_mine || self.is_member() && !self.removed.contains(leads);
+        !alive && is_mine_to_move && self.wanted().is_some()
+    }
+
+    /// Without Redis each replica counts on, by the rule that all of them have.
+    fn go_on_alone(&mut self) {
+        if self.answers != Some(false) {
+            return;
+        }
+        self.is_settled = true;
+        let before = self.seat.clone();
+        self.seat.settle(&self.field);
+        if self.seat != before {
+            self.why = if before.pod.is_none() { Why::First } else { Why::PodDown };
+            // Whatever lease there was, it was another pod's.
+            (self.is_mine, self.held_until) = (false, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

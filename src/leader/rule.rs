@@ -1,0 +1,119 @@
+//! Who leads when nothing but the pods' own state is known: pure, and the same on every replica.
+
+use std::sync::Arc;
+
+/// How a pod stands at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Ready,
+    /// Keeps its clients and gets no new ones: it goes on leading, and is not made the leader while another can be.
+    Draining,
+    Away,
+}
+
+/// A pod of the pool that a leader is sought for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub name: Arc<str>,
+    pub standing: Standing,
+}
+
+impl Candidate {
+    pub fn is_alive(&self) -> bool {
+        self.standing != Standing::Away
+    }
+}
+
+/// The pod that leads, out of these in name order.
+///
+/// The last leader stays while it is alive, and while nobody is: it may be no more than the database that is gone, and then it
+/// still has what it led. Else it is the first that is ready.
+pub fn choose<'a>(last: Option<&str>, field: &'a [Candidate]) -> Option<&'a Arc<str>> {
+    let last = field.iter().find(|pod| Some(&*pod.name) == last);
+    let first = |standing| field.iter().find(|pod| pod.standing == standing);
+    let leads = last.filter(|pod| pod.is_alive());
+    let leads = leads.or_else(|| first(Standing::Ready)).or_else(|| first(Standing::Draining)).or(last);
+    leads.map(|pod| &pod.name)
+}
+
+/// The leader by this replica's own count of terms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seat {
+    pub term: u64,
+    pub pod: Option<Arc<str>>,
+}
+
+impl Seat {
+    /// Gives the seat to a pod; each change begins a term.
+    pub fn give(&mut self, pod: Option<&Arc<str>>) {
+        if self.pod.as_ref() != pod {
+            self.term += 1;
+            self.pod = pod.cloned();
+        }
+    }
+
+    /// Gives it by [`choose`].
+    pub fn settle(&mut self, field: &[Candidate]) {
+        self.give(choose(self.pod.as_deref(), field));
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pods named `a`, `b` and so on: `R`eady, `D`raining or away.
+    pub(in crate::leader) fn field(standings: &str) -> Vec<Candidate> {
+        let candidate = |(name, standing): (char, char)| Candidate {
+            name: name.to_string().into(),
+            standing: match standing {
+                'R' => Standing::Ready,
+                'D' => Standing::Draining,
+                _ => Standing::Away,
+            },
+        };
+        ('a'..='z').zip(standings.chars()).map(candidate).collect()
+    }
+
+    #[test]
+    fn the_last_stays_while_it_lives_and_then_it_is_the_first_that_is_ready() {
+        for (last, standings, leads) in [
+            (None, "RRR", Some("a")),
+            (None, "-RR", Some("b")),
+            (None, "DRR", Some("b")),
+            (None, "-D-", Some("b")),
+            (None, "---", None),
+            (None, "", None),
+            (Some("c"), "RRR", Some("c")),
+            (Some("c"), "RRD", Some("c")),
+            (Some("c"), "DR-", Some("b")),
+            (Some("c"), "---", Some("c")),
+            (Some("z"), "RRR", Some("a")),
+            (Some("z"), "---", None),
+        ] {
+            assert_eq!(choose(last, &field(standings)).map(|name| &**name), leads, "{last:?} in {standings}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_seat_changes_hands_only_for_a_pod_that_is_gone(fields in prop::collection::vec("[RD-]{0,5}", 1..20)) {
+            let mut seat = Seat::default();
+            for standings in fields {
+                let (before, field) = (seat.clone(), field(&standings));
+                seat.settle(&field);
+                let stayed = before.pod == seat.pod;
+                prop_assert_eq!(seat.term, before.term + u64::from(!stayed));
+                let alive = |name: &Arc<str>| field.iter().any(|pod| pod.name == *name && pod.is_alive());
+                prop_assert!(stayed || !before.pod.as_ref().is_some_and(alive));
+                prop_assert!(seat.pod.as_ref().is_none_or(|pod| alive(pod) || !field.iter().any(Candidate::is_alive)));
+                // Whoever knew the same before decides the same.
+                let mut other = before;
+                other.settle(&field);
+                prop_assert_eq!(other, seat.clone());
+            }
+        }
+    }
+}

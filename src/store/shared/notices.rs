@@ -1,0 +1,89 @@
+//! What Redis tells of itself on a channel. A notice is a reason to look, and no more: some may be lost.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use redis::{RedisResult, aio::PubSub};
+use tokio::{sync::watch, time};
+
+use super::{
+    is_refusal,
+    link::{Link, State},
+    server::Server,
+};
+use crate::shutdown::Shutdown;
+
+/// Time between two attempts to subscribe while Redis answers, and while it refuses.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const ASK_LEAVE_AGAIN: Duration = Duration::from_secs(10);
+
+/// The longest time for an attempt.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Hears that something has happened; several notices may come as one.
+#[derive(Clone, Debug)]
+pub struct Notices {
+    heard: watch::Receiver<()>,
+}
+
+impl Notices {
+    /// Ends when there was a notice since the last one. Cancel safe.
+    pub async fn next(&mut self) {
+        if self.heard.changed().await.is_err() {
+            // Nobody is left to tell anything.
+            std::future::pending().await
+        }
+    }
+}
+
+/// Subscribes whenever Redis answers, until the shutdown.
+pub(super) fn start(server: Arc<Server>, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Notices {
+    let (tell, heard) = watch::channel(());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = keep(&server, &link, &channel, &tell) => {}
+            () = shutdown.stopping() => {}
+        }
+    });
+    Notices { heard }
+}
+
+async fn keep(server: &Server, link: &Link, channel: &str, tell: &watch::Sender<()>) {
+    let mut states = link.states();
+    let mut is_told = false;
+    loop {
+        if states.wait_for(|state| *state == State::Up).await.is_err() {
+            return;
+        }
+        // A connection that only listens does not find out that its server is gone: it ends with the link that asks.
+        let is_down = async { drop(states.wait_for(|state| *state != State::Up).await) };
+        let heard = tokio::select! {
+            heard = listen(server, channel, tell) => heard,
+            () = is_down => continue,
+        };
+        let refusal = heard.err().filter(is_refusal);
+        if let Some(error) = &refusal
+            && !std::mem::replace(&mut is_told, true)
+        {
+            tracing::warn!(redis.channel = channel, %error, "Redis gives no notices; changes are found by looking");
+        }
+        time::sleep(if refusal.is_some() { ASK_LEAVE_AGAIN } else { TRY_AGAIN }).await;
+    }
+}
+
+/// Tells of every message until the connection ends.
+async fn listen(server: &Server, channel: &str, tell: &watch::Sender<()>) -> RedisResult<()> {
+    let subscribe = async {
+        let mut subscription: PubSub = server.client().await?.get_async_pubsub().await?;
+        subscription.subscribe(channel).await?;
+        RedisResult::Ok(subscription)
+    };
+    let Ok(subscription) = time::timeout(PATIENCE, subscribe).await else { return Ok(()) };
+    let mut messages = subscription?.into_on_message();
+    // What happened before the subscription was told to nobody.
+    tell.send_replace(());
+    while messages.next().await.is_some() {
+        tell.send_replace(());
+    }
+    Ok(())
+}
