@@ -12,6 +12,7 @@ mod exchange;
 mod face;
 mod hold;
 mod introduce;
+mod lead;
 mod learning;
 mod offer;
 mod recall;
@@ -82,6 +83,16 @@ struct Asking<'a> {
     is_upgrade: bool,
     keys: Keys<'a>,
     client_session: ClientSession,
+    target: Target,
+}
+
+/// Which pod a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    /// Its client's home.
+    Home,
+    /// The leader, or the pod that made this code or secret.
+    Leader(Option<String>),
 }
 
 /// The session that a request's token stands for.
@@ -157,7 +168,7 @@ impl Proxy {
             return Box::pin(self.open_socket(asking, opening, &cookies, exchange)).await;
         }
         // 6. Judge: what says that the pod does not know the client's token is offered to the others.
-        let offered = match self.offer(&asking, &source, &mut exchange).await {
+        let offered = match self.offer_led(&asking, &source, &mut exchange).await {
             Ok(offered) => offered,
             Err(refusal) => return exchange.refuse(refusal),
         };
@@ -175,7 +186,7 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut answer.headers);
-        if asking.endpoint != Endpoint::AnonymousMedia {
+        if !matches!(asking.endpoint, Endpoint::AnonymousMedia | Endpoint::QuickConnect) {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 
@@ -212,7 +223,19 @@ impl Proxy {
         let keys = Keys { identity, cookie, has_cookie, address: origin };
         let endpoint = Endpoint::of(&head.method, path);
         let client_session = ClientSession::Unknown;
-        Asking { pool, pool_index, head, path, client, origin, endpoint, is_upgrade, keys, client_session }
+        Asking {
+            pool,
+            pool_index,
+            head,
+            path,
+            client,
+            origin,
+            endpoint,
+            is_upgrade,
+            keys,
+            client_session,
+            target: Target::Home,
+        }
     }
 
     /// 4. The request as the pod gets it, with the token that the pod knows.

@@ -43,6 +43,8 @@ pub struct Session {
     state: Mutex<State>,
     /// Tells the sockets of the session that it lives elsewhere now.
     home: watch::Sender<Option<Place>>,
+    /// Its sockets by number, and the pod that has greeted each last.
+    sockets: watch::Sender<Vec<(u64, PodId)>>,
 }
 
 /// What a client says of itself: the four fields that the server demands of a log-in.
@@ -149,7 +151,26 @@ impl Session {
             used: AtomicU32::new(0),
             state: Mutex::new(state),
             home: watch::Sender::new(None),
+            sockets: watch::Sender::default(),
         }
+    }
+
+    /// The sockets of the session, and where they are.
+    pub fn sockets(&self) -> watch::Receiver<Vec<(u64, PodId)>> {
+        self.sockets.subscribe()
+    }
+
+    /// A pod has greeted this socket of the session.
+    pub fn greeted(&self, socket: u64, pod: PodId) {
+        self.sockets.send_modify(|sockets| {
+            sockets.retain(|(other, _)| *other != socket);
+            sockets.push((socket, pod));
+        });
+    }
+
+    /// A socket of the session has ended.
+    pub fn parted(&self, socket: u64) {
+        self.sockets.send_modify(|sockets| sockets.retain(|(other, _)| *other != socket));
     }
 
     /// Where the session lives, if that is known.

@@ -161,6 +161,26 @@ impl Vault {
         }
     }
 
+    /// Tells the other replicas something; nobody where there are none.
+    pub(super) fn tell(&self, what: &str, of: &str, value: &[u8]) {
+        if let Place::Redis(shared, prefix) = &self.place {
+            shared.put(format!("{prefix}:{what}:{of}"), value.to_vec());
+        }
+    }
+
+    pub(super) fn untell(&self, what: &str, of: &str) {
+        if let Place::Redis(shared, prefix) = &self.place {
+            shared.remove(format!("{prefix}:{what}:{of}"));
+        }
+    }
+
+    /// Whether another replica has told it.
+    pub(super) async fn is_told(&self, what: &str, of: &str) -> bool {
+        let Place::Redis(shared, prefix) = &self.place else { return false };
+        let found = shared.find_all(&[format!("{prefix}:{what}:{of}")]).await;
+        found.is_some_and(|values| values.iter().any(Option::is_some))
+    }
+
     /// Writes what is still to be written.
     pub async fn finish(&self) {
         match &self.place {

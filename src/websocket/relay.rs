@@ -187,6 +187,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                     attached += 1;
                     tokio::spawn(part(std::mem::replace(&mut side, next.split())));
                     unsaid.wish_again();
+                    say(pods, &to_client);
                     continue;
                 }
                 Turn::Pod(stopped) => stopped,
@@ -210,6 +211,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
             let Some(next) = next else { break (end, None, None) };
             attached += 1;
             unsaid.wish_again();
+            say(pods, &to_client);
             side = next.split();
         }
     };
@@ -262,6 +264,14 @@ fn pod_end(stopped: &Stopped) -> End {
         Stopped::Gone => End::PodGone,
         Stopped::Silent => End::PodSilent,
         Stopped::Malformed => End::PodMalformed,
+    }
+}
+
+/// Tells the client what is to be told of the change.
+fn say<S, P: Pods<S>>(pods: &mut P, to_client: &mpsc::Sender<Message>) {
+    if let Some(word) = pods.word() {
+        // A client that takes no more is found by its own side.
+        let _ = to_client.try_send(Message::text(word));
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod death;
 mod keeping;
-mod sockets;
+pub(crate) mod sockets;
 
 use jellyfin_sim::Pod;
 use jellypin::pod::State;

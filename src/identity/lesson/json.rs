@@ -15,6 +15,8 @@ pub(super) struct Reader {
     /// The field that the next value belongs to.
     field: Name,
     silent: usize,
+    /// What was met so far, the ends of lists apart.
+    met: usize,
 }
 
 /// The names that matter; in PascalCase or camelCase, as the client has asked for.
@@ -29,6 +31,8 @@ enum Name {
     ApplicationVersion,
     PlaySessionId,
     LiveStreamId,
+    Code,
+    Secret,
     #[default]
     Other,
 }
@@ -41,6 +45,7 @@ impl Default for Reader {
             path: Vec::new(),
             field: Name::Other,
             silent: 0,
+            met: 0,
         }
     }
 }
@@ -69,9 +74,16 @@ impl Reader {
     }
 
     fn meet(&mut self, event: JsonEvent) {
+        if event != JsonEvent::EndArray {
+            self.met += 1;
+        }
         match event {
             JsonEvent::FieldName => self.field = self.parser.current_str().map(Name::of).unwrap_or_default(),
             JsonEvent::StartObject | JsonEvent::StartArray => self.path.push(std::mem::take(&mut self.field)),
+            JsonEvent::EndArray if self.path.len() == 1 => {
+                self.lesson.is_empty_list = self.met == 1;
+                self.path.pop();
+            }
             JsonEvent::EndObject | JsonEvent::EndArray => drop(self.path.pop()),
             JsonEvent::ValueString => self.learn(),
             _ => {}
@@ -86,6 +98,7 @@ impl Reader {
         let lesson = &mut self.lesson;
         match (&self.path[..], self.field) {
             ([_], Name::AccessToken) => lesson.token = Some(value.to_owned()),
+            ([_], Name::Code | Name::Secret) => lesson.quick_connect.push(value.to_owned()),
             ([_], Name::PlaySessionId) => lesson.play_session = Some(value.to_owned()),
             ([_, Name::SessionInfo], field) => match field {
                 Name::UserId => lesson.user = Some(value.to_owned()),
@@ -115,6 +128,8 @@ impl Name {
             ("ApplicationVersion", Name::ApplicationVersion),
             ("PlaySessionId", Name::PlaySessionId),
             ("LiveStreamId", Name::LiveStreamId),
+            ("Code", Name::Code),
+            ("Secret", Name::Secret),
         ];
         let same = |name: &str| name.eq_ignore_ascii_case(text) && name[1..] == text[1..];
         names.into_iter().find(|(name, _)| same(name)).map(|(_, name)| name).unwrap_or_default()
