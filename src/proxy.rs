@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod carry;
 mod decide;
+mod drain;
 mod exchange;
 mod face;
 mod hold;
@@ -31,6 +32,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 pub use body::Body;
+pub use drain::When;
 pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};
 pub use steward::Lack;

@@ -6,6 +6,7 @@ use http::{StatusCode, response};
 
 use super::{
     Asking, Proxy,
+    call::on_behalf_of,
     decide::{Decision, Reason},
 };
 use crate::{
@@ -77,6 +78,9 @@ impl Proxy {
 
     /// The session was accepted there. It lives there now, unless only its media runs there and its home lives.
     fn learn_home(&self, asking: &Asking<'_>, session: &Session, pod: &Pod, token: &str) {
+        if session.is_faceless() {
+            session.note_client(on_behalf_of(asking));
+        }
         let pods = asking.pool.pool.pods();
         let lives_elsewhere = session.home().is_some_and(|home| {
             home.pod != pod.id && pods.iter().any(|other| other.id == home.pod && other.status().is_alive())

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use tokio::time::{self, Instant};
 
 use super::{
@@ -164,7 +164,7 @@ impl Proxy {
                     self.judge_health(&decision.pod, head.status.as_u16());
                     let has_token = asking.keys.identity.token.is_some();
                     let verdict = if has_token {
-                        verdict::judge(asking.endpoint, &asking.head.method, asking.is_upgrade, &head)
+                        verdict::judge(asking.endpoint, asking.may_ask_twice(), asking.is_upgrade, &head)
                     } else {
                         Verdict::Other
                     };
@@ -370,6 +370,12 @@ impl Asking<'_> {
     /// changed.
     fn may_be_elsewhere(&self, offered: &Offered) -> bool {
         matches!(self.target, Target::Leader(Some(_))) && offered.answer.status() == StatusCode::NOT_FOUND
+    }
+
+    /// Whether the same pod may be asked again after an error of its own.
+    fn may_ask_twice(&self) -> bool {
+        let method = &self.head.method;
+        method == Method::GET || endpoint::is_harmless_twice(method, self.path)
     }
 
     /// The token, where the answer hangs on it.

@@ -1,6 +1,7 @@
 //! A session goes on on another pod when its own is gone, and a dead one never does.
 
 mod death;
+mod drain;
 mod keeping;
 pub(crate) mod sockets;
 
