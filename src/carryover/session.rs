@@ -214,7 +214,7 @@ impl Session {
             return false;
         }
         self.accept(place, token);
-        self.home.send_if_modified(|home| std::mem::replace(home, Some(place)) != Some(place))
+        self.home.send_if_modified(|home| home.replace(place) != Some(place))
     }
 
     /// The session is valid at this place by this token, wherever it lives.

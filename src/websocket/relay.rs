@@ -130,7 +130,7 @@ enum Turn<S> {
     Client(Stopped),
     Pod(Stopped),
     /// The client lives elsewhere, and this is the side there.
-    Replaced(WebSocketStream<S>),
+    Replaced(Box<WebSocketStream<S>>),
     Stopping,
 }
 
@@ -176,7 +176,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                         stopped = &mut pod_side => break Turn::Pod(stopped),
                         () = &mut stopping => break Turn::Stopping,
                         // Where nobody else takes it, it stays where it is.
-                        next = elsewhere(pods) => if let Some(next) = next { break Turn::Replaced(next) },
+                        next = elsewhere(pods) => if let Some(next) = next { break Turn::Replaced(Box::new(next)) },
                     }
                 }
             };
@@ -185,7 +185,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 Turn::Stopping => break (End::Stopping, None, Some(side)),
                 Turn::Replaced(next) => {
                     attached += 1;
-                    tokio::spawn(part(std::mem::replace(&mut side, next.split())));
+                    tokio::spawn(part(std::mem::replace(&mut side, (*next).split())));
                     unsaid.wish_again();
                     say(pods, &to_client);
                     continue;

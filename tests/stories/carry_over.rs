@@ -4,6 +4,7 @@ mod death;
 mod drain;
 mod keeping;
 pub(crate) mod sockets;
+mod storm;
 
 use jellyfin_sim::Pod;
 use jellypin::pod::State;
