@@ -17,8 +17,7 @@ pub(crate) struct After<'a> {
     /// The pods that served the client before it and since.
     pub(crate) before: &'a [String],
     pub(crate) now: &'a [String],
-    /// The pods that by themselves knew the token which the client had before it, and know the one which it has now.
-    pub(crate) knew: &'a [String],
+    /// The pods that by themselves know the token which the client has.
     pub(crate) knows: &'a [String],
 }
 
@@ -112,19 +111,13 @@ impl<'a> Account<'a> {
     }
 
     fn explanation(&self, after: &After<'_>) -> String {
-        let (killed, now) = (after.killed, names(after.now));
-        let others: Vec<_> = after.knew.iter().filter(|pod| *pod != killed).cloned().collect();
-        if self.viewer.log_ins_since(self.since) > 0 && others.is_empty() {
-            format!(
-                "    Why the log-in: of all pods, {killed} alone knew the token.\n    \
-                 This release does not yet carry a session over to a pod that does not know it."
-            )
-        } else if self.viewer.log_ins_since(self.since) > 0 {
-            format!("    The log-in should not have been needed: {} knew the token.", names(&others))
+        let now = names(after.now);
+        if self.viewer.log_ins_since(self.since) > 0 {
+            "    The log-in should not have been needed.".to_owned()
         } else if after.now.iter().all(|pod| after.knows.contains(pod)) {
             format!("    Why no log-in: {now} read the token from the shared database as it started.")
         } else {
-            String::new()
+            format!("    Why no log-in: jellypin carried the session over to {now}, which knows it by another token.")
         }
     }
 }

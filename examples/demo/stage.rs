@@ -9,10 +9,7 @@ use jellypin::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long requests are held here; less than by default, so that the evening stays short.
-pub(crate) const HOLD: &str = "3s";
-
-/// The configuration of the demo, but for `hold` and the pods.
+/// The configuration of the demo, but for the API key and the pods.
 const HEAD: &str = "
 [listen]
 http = \"127.0.0.1:0\"
@@ -25,9 +22,6 @@ stop_stagger = \"100ms\"
 [log]
 access = false
 ";
-
-/// To clients the pods are one server, as with one `device.txt` on all of them.
-const SERVER_ID: &str = "d3a0f1c25b9e4c68a7d4e2b1908f6c35";
 
 /// The longest that a pod may take to be used again.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -43,9 +37,11 @@ impl Stage {
     pub(crate) async fn raise() -> Result<Stage, Box<dyn Error>> {
         let cluster = Cluster::new();
         let mut pods = Vec::new();
-        let mut text = format!("{HEAD}[timeouts]\ndrain = \"1s\"\nhold = \"{HOLD}\"\n[pools.jellyfin.pods]\n");
+        let key = cluster.api_key();
+        let mut text =
+            format!("{HEAD}[timeouts]\ndrain = \"1s\"\n[jellyfin]\napi_key = \"{key}\"\n[pools.jellyfin.pods]\n");
         for name in ["a", "b", "c"] {
-            let pod = Pod::builder(&cluster).name(name).server_id(Some(SERVER_ID)).web_client(true).start().await?;
+            let pod = Pod::builder(&cluster).name(name).web_client(true).start().await?;
             text += &format!("{name} = \"http://{}\"\n", pod.address());
             pods.push(pod);
         }
@@ -121,10 +117,11 @@ impl Stage {
         pools.iter().any(|site| site.pool.pods().iter().any(|pod| &*pod.name == name && pod.status().is_alive()))
     }
 
-    /// The lines of the metrics that count requests which left a pod for another.
+    /// The lines of the metrics that count requests which left a pod for another, and sessions that were carried over.
     pub(crate) fn moves(&self) -> String {
         let page = self.proxy.metrics.page().unwrap_or_default();
-        let lines = page.lines().filter(|line| line.starts_with("jellypin_moves_total"));
+        let counts = ["jellypin_moves_total", "jellypin_carry_overs_total"];
+        let lines = page.lines().filter(|line| counts.iter().any(|name| line.starts_with(name)));
         let lines: Vec<_> = lines.map(|line| format!("  {line}")).collect();
         if lines.is_empty() { "  none".to_owned() } else { lines.join("\n") }
     }
