@@ -1,0 +1,100 @@
+// Several clients of @jellyfin/sdk in one process, told what to do by lines of JSON and answering each with one: for the
+// stories in which clients have to do with each other. A line is {"do": ..., "as": name, ...}; a command that fails
+// answers {"error": ...}.
+
+import { createInterface } from 'node:readline';
+import { writeSync } from 'node:fs';
+
+import { Jellyfin } from '@jellyfin/sdk';
+import { OutboundWebSocketMessageType } from '@jellyfin/sdk/lib/websocket/index.js';
+import { getAuthenticationApi } from '@jellyfin/sdk/lib/utils/api/authentication-api.js';
+import { getSyncPlayApi } from '@jellyfin/sdk/lib/utils/api/sync-play-api.js';
+import { getUserApi } from '@jellyfin/sdk/lib/utils/api/user-api.js';
+
+const url = process.argv[2];
+const clients = new Map();
+console.log = console.error;
+
+class Client {
+    constructor(name) {
+        this.api = new Jellyfin({
+            clientInfo: { name: 'Story SDK', version: '1' },
+            deviceInfo: { name: 'Desk', id: name }
+        }).createApi(url);
+        this.heard = {};
+    }
+
+    // What comes by the socket is counted by its kind: commands of SyncPlay, and updates of a group.
+    listen() {
+        const types = [OutboundWebSocketMessageType.SyncPlayCommand, OutboundWebSocketMessageType.SyncPlayGroupUpdate];
+        this.end = this.api.subscribe(types, message => {
+            const data = message.Data ?? {};
+            const kind = data.Command ?? data.Type;
+            this.heard[kind] = (this.heard[kind] ?? 0) + 1;
+        });
+    }
+}
+
+const deeds = {
+    async log_in({ user, password }, client) {
+        const credentials = { Username: user, Pw: password };
+        const { data } = await getAuthenticationApi(client.api).authenticateUserByName({ authenticateUserByName: credentials });
+        client.api.update({ accessToken: data.AccessToken });
+        return {};
+    },
+    async listen(_, client) {
+        client.listen();
+        return {};
+    },
+    async me(_, client) {
+        const { data } = await getUserApi(client.api).getCurrentUser();
+        return { name: data.Name };
+    },
+    async authorize({ code }, client) {
+        const { data } = await getAuthenticationApi(client.api).authorizeQuickConnect({ code });
+        return { authorized: data };
+    },
+    async new_group(_, client) {
+        const { data } = await getSyncPlayApi(client.api).syncPlayCreateGroup({ newGroupRequestDto: { GroupName: 'evening' } });
+        return { group: data.GroupId };
+    },
+    async join({ group }, client) {
+        await getSyncPlayApi(client.api).syncPlayJoinGroup({ joinGroupRequestDto: { GroupId: group } });
+        return {};
+    },
+    async queue({ item }, client) {
+        const queue = { PlayingQueue: [item], PlayingItemPosition: 0, StartPositionTicks: 0 };
+        await getSyncPlayApi(client.api).syncPlaySetNewQueue({ playRequestDto: queue });
+        return {};
+    },
+    async unpause(_, client) {
+        await getSyncPlayApi(client.api).syncPlayUnpause();
+        return {};
+    },
+    async pause(_, client) {
+        await getSyncPlayApi(client.api).syncPlayPause();
+        return {};
+    },
+    async seek({ ticks }, client) {
+        await getSyncPlayApi(client.api).syncPlaySeek({ seekRequestDto: { PositionTicks: ticks } });
+        return {};
+    },
+    async heard(_, client) {
+        return { heard: client.heard };
+    }
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+    const told = JSON.parse(line);
+    if (!clients.has(told.as)) {
+        clients.set(told.as, new Client(told.as));
+    }
+    let answer;
+    try {
+        answer = await deeds[told.do](told, clients.get(told.as));
+    } catch (error) {
+        answer = { error: `${told.do}: ${error?.response?.status ?? ''} ${error?.message ?? error}` };
+    }
+    writeSync(1, `${JSON.stringify(answer)}\n`);
+}
+process.exit(0);
