@@ -183,7 +183,7 @@ impl Proxy {
             answer.status = told.unwrap_or(answer.status);
         }
         self.learn(&asking, &decision, offered.verdict, offered.token.as_ref(), answer.status);
-        self.note(&asking, &source, answer.status);
+        self.note(&asking, &source, &decision.pod, answer.status);
         let learning = self.listen(&asking, &decision, &answer);
 
         // 8. Bind, and show one server.

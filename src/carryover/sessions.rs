@@ -31,6 +31,9 @@ const MOST_TOMBSTONES: usize = 200_000;
 /// Strangers remembered at once. When they are more, all are forgotten: that costs questions, and nobody an answer.
 const MOST_STRANGERS: usize = 50_000;
 
+/// Clients without a known session whose capabilities are kept. When they are more, all are forgotten.
+const MOST_NOTES: usize = 10_000;
+
 /// How long nobody is asked for a token again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -42,6 +45,8 @@ pub struct Sessions {
     strangers: DashMap<u128, Instant, ahash::RandomState>,
     /// The session of each user on each device: a log-in takes the place of the one before.
     devices: DashMap<u128, Arc<Session>, ahash::RandomState>,
+    /// The capabilities of clients whose session is not known, by token, and where they were told last.
+    capabilities: DashMap<u128, (Place, Note), ahash::RandomState>,
     /// Leaders that may have SyncPlay groups.
     groups: DashMap<Place, (), ahash::RandomState>,
     secret: (u64, u64),
@@ -69,6 +74,7 @@ impl Sessions {
             dead: DashMap::default(),
             strangers: DashMap::default(),
             devices: DashMap::default(),
+            capabilities: DashMap::default(),
             groups: DashMap::default(),
             secret,
             most: most.max(16),
@@ -263,6 +269,21 @@ impl Sessions {
         let meant: Vec<_> = self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect();
         meant.iter().for_each(|session| self.end(session));
         meant
+    }
+
+    /// A client whose session is not known has told this pod what it can do.
+    pub fn note_capabilities(&self, token: &str, pod: &Pod, note: Note) {
+        if self.capabilities.len() >= MOST_NOTES {
+            self.capabilities.clear();
+        }
+        self.capabilities.insert(self.hash(&[token]), (Place::of(pod), note));
+    }
+
+    /// What such a client has told another pod, or an earlier life of this one; from now on this one counts as told.
+    pub fn capabilities_for(&self, token: &str, pod: &Pod) -> Option<Note> {
+        let mut noted = self.capabilities.get_mut(&self.hash(&[token]))?;
+        let place = Place::of(pod);
+        (std::mem::replace(&mut noted.0, place) != place).then(|| noted.1.clone())
     }
 
     /// This leader has made a SyncPlay group.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, response};
+use http::{Method, StatusCode, response};
 
 use super::{
     Asking, Proxy,
-    call::on_behalf_of,
+    call::{Call, on_behalf_of},
     decide::{Decision, Reason},
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     },
     forward::outbound::Source,
     identity::{
+        authorization,
         endpoint::{Endpoint, Noteworthy},
         lesson::{Lesson, Listener},
         verdict::Verdict,
@@ -55,7 +56,9 @@ impl Proxy {
             match asking.session() {
                 Some(session) => self.learn_home(asking, session, &decision.pod, token.map_or(own, Token::as_str)),
                 None => {
-                    self.site.pins.learn(Kind::Token, own, decision.home());
+                    if self.site.pins.learn(Kind::Token, own, decision.home()) {
+                        self.retell(asking, own, &decision.pod);
+                    }
                     self.introduce(asking, &decision.pod);
                 }
             }
@@ -92,18 +95,45 @@ impl Proxy {
         }
     }
 
+    /// Tells the new home of a client without a known session what it can do. What the pod does not take is lost.
+    fn retell(self: &Arc<Self>, asking: &Asking<'_>, token: &str, pod: &Arc<Pod>) {
+        let Some(note) = self.site.sessions.capabilities_for(token, pod) else { return };
+        let (proxy, pod, client) = (self.clone(), pod.clone(), on_behalf_of(asking));
+        let (base_path, authorization) = (asking.pool.pool.base_path.clone(), authorization::token_only(token));
+        tokio::spawn(async move {
+            let (method, authorization) = (Method::POST, Some(authorization));
+            let call = Call { method, target: &note.target, client: &client, authorization, body: note.body };
+            if let Err(failure) = proxy.call(&pod, &base_path, call).await {
+                tracing::debug!(pod.name = &*pod.name, cause = failure.cause.name(), "capabilities were not taken");
+            }
+        });
+    }
+
     /// What the pod was told of the client, and another pod would not know.
-    pub(super) fn note(&self, asking: &Asking<'_>, source: &Source, status: StatusCode) {
-        let Some(session) = asking.session().filter(|_| status.is_success()) else { return };
+    pub(super) fn note(&self, asking: &Asking<'_>, source: &Source, pod: &Pod, status: StatusCode) {
+        if !status.is_success() {
+            return;
+        }
         let Some(noteworthy) = Noteworthy::of(&asking.head.method, asking.path) else { return };
         let note = |target: &str| {
             let body = source.kept().filter(|body| body.len() <= LONGEST_NOTE)?;
             Some(Note { target: target.to_owned(), body })
         };
+        let capabilities = || {
+            let query = asking.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
+            note(&format!("{}{query}", asking.path))
+        };
+        let Some(session) = asking.session() else {
+            if noteworthy == Noteworthy::Capabilities
+                && let (Some(token), Some(note)) = (&asking.keys.identity.token, capabilities())
+            {
+                self.site.sessions.note_capabilities(token, pod, note);
+            }
+            return;
+        };
         match noteworthy {
             Noteworthy::Capabilities => {
-                let query = asking.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
-                if let Some(note) = note(&format!("{}{query}", asking.path))
+                if let Some(note) = capabilities()
                     && session.note_capabilities(note)
                 {
                     self.site.sessions.keep(session);

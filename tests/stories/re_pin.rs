@@ -267,3 +267,24 @@ async fn a_single_stale_row_is_not_shown_to_the_client() {
     assert!(seen.contains(&500), "the pod did answer with its single 500: {seen:?}");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_can_do_is_told_to_its_new_home() {
+    let world = World::of(2).await;
+    let mut client = world.client().without_cookies().device("sofa");
+    let log_in = client.log_in("alice").await;
+    let home = world.home(&log_in).to_owned();
+    let can = json!({"SupportedCommands": ["Play"], "SupportsMediaControl": true});
+    assert_eq!(client.post("/Sessions/Capabilities/Full", can).await.status, 204);
+    // The other pod has read the token's row, having started after the log-in.
+    let other = world.pods_but(&home).next().expect("another pod");
+    other.kill().await;
+    other.start_again().await.expect("it starts");
+    world.until_state(other.name(), State::Ready).await;
+    world.pod(&home).kill().await;
+    assert_eq!(client.get("/Users/Me").await.status, 200);
+    other.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/Sessions/Capabilities/Full")).await;
+    let sessions = client.get("/Sessions").await.json();
+    assert_eq!(sessions[0]["Capabilities"]["SupportedCommands"][0], "Play");
+    world.stop().await;
+}

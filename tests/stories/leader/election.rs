@@ -4,7 +4,7 @@ use super::*;
 use crate::stories::world::{Client, Program};
 use jellypin::pod::State;
 
-const KILLS: usize = 40;
+const KILLS: usize = 50;
 const KEY: &str = "jellypin:leader:main";
 
 /// What an onlooker of all replicas saw: it compares them all the time.
