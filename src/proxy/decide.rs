@@ -103,7 +103,17 @@ pub(super) fn of_session(
         let pod = placement::rendezvous(Key::of(session.device.id.as_bytes()), candidates)?;
         Some(Decision { pod: pod.clone(), reason: Reason::CarriedOver })
     };
-    at(session.home(), Reason::Token).or_else(|| at(session.destination(), Reason::CarriedOver)).or_else(placed)
+    // While no pod is well, for want of the database say, nobody is carried: whoever still answers is the home.
+    let nobody_is_well = || !pods.iter().any(|pod| pod.status().is_alive());
+    let ill = || {
+        let home = session.home().filter(|_| nobody_is_well())?;
+        let pod = pods.iter().find(|pod| pod.id == home.pod && pod.status().accepts && !tried.contains(&pod.id))?;
+        Some(Decision { pod: pod.clone(), reason: Reason::Token })
+    };
+    at(session.home(), Reason::Token)
+        .or_else(ill)
+        .or_else(|| at(session.destination(), Reason::CarriedOver))
+        .or_else(placed)
 }
 
 /// For what only a leader can answer: the pod that made the code or secret, then the leader, then the others in name order.
@@ -245,6 +255,29 @@ mod tests {
         );
         pods[1].change(|status| Status { epoch: Epoch(2), ..status });
         assert_eq!(decided(&pods, &keys, &pins, &[]).1, Reason::Device, "a device does not");
+    }
+
+    #[test]
+    fn a_sessions_home_decides_and_while_nobody_is_well_it_stays_the_home() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        let device =
+            crate::carryover::Device { client: "c".into(), name: "n".into(), id: "device".into(), version: "1".into() };
+        let token = crate::carryover::Token::new("t");
+        let session = Session::new("pool".into(), "u".into(), device, token);
+        session.settle(Place::of(&pods[1]), "t");
+        let decided = |tried: &[PodId]| {
+            let decision = of_session(&pods, Endpoint::Demanding, &keys(), &session, &pins, tried).expect("a pod");
+            (decision.pod.name.to_string(), decision.reason)
+        };
+        assert_eq!(decided(&[]), ("b".into(), Reason::Token));
+        pods[1].change(|status| Status { state: State::Down, ..status });
+        let (to, reason) = decided(&[]);
+        assert!(to != "b" && reason == Reason::CarriedOver);
+        assert_eq!(decided(&[]), (to, reason), "parallel requests meet on one pod");
+        for pod in &pods {
+            pod.change(|status| Status { state: State::Down, accepts: true, ..status });
+        }
+        assert_eq!(decided(&[]), ("b".into(), Reason::Token));
     }
 
     #[test]
