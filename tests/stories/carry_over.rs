@@ -2,6 +2,9 @@
 
 mod death;
 mod keeping;
+mod live_hls;
+mod live_tv;
+mod player;
 mod sockets;
 
 use jellyfin_sim::Pod;
