@@ -1,6 +1,11 @@
 //! The operators' door: metrics, liveness, readiness, and the pods as the proxy sees them.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -13,7 +18,7 @@ use tokio::net::TcpListener;
 use crate::{
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
-    proxy::Site,
+    proxy::{Proxy, Site, When},
     shutdown::Shutdown,
 };
 
@@ -29,6 +34,8 @@ pub struct Admin {
     pub site: Arc<Site>,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
+    /// Whoever drains pods; gone when the proxy stops, which this door outlives.
+    pub steward: Weak<Proxy>,
 }
 
 impl Admin {
@@ -38,7 +45,7 @@ impl Admin {
             let (stream, _) = listener.accept().await?;
             let admin = self.clone();
             let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let answer = admin.answer(request.method(), request.uri().path());
+                let answer = admin.answer(&request);
                 async move { Ok::<_, Infallible>(answer) }
             });
             tokio::spawn(async move {
@@ -51,9 +58,13 @@ impl Admin {
         }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let (method, path) = (request.method(), request.uri().path());
+        if method == Method::POST {
+            return self.act(request);
+        }
         if method != Method::GET && method != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n");
+            return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD, and POST to drain a pod.\n");
         }
         match path {
             "/live" => text(StatusCode::OK, "live\n"),
@@ -62,10 +73,48 @@ impl Admin {
             "/pods" => self.pods_page(),
             "/" => text(
                 StatusCode::OK,
-                "/live     the process runs\n/ready    a pod of every pool can serve\n/pods     the pods as JSON\n/metrics  for Prometheus\n",
+                "/live     the process runs\n/ready    a pod of every pool can serve\n/pods     the pods as JSON\n/metrics  for Prometheus\n\
+                 POST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\n",
             ),
             _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods and /metrics.\n"),
         }
+    }
+
+    /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]` and `/undrain`.
+    fn act<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        // A page in an operator's browser must not reach what only he may do.
+        if request.headers().contains_key(header::ORIGIN) {
+            return text(StatusCode::FORBIDDEN, "Not for pages of browsers.\n");
+        }
+        let segments: Vec<&str> = request.uri().path().split('/').skip(1).collect();
+        let ["pods", pool, pod, deed @ ("drain" | "undrain")] = segments[..] else {
+            return text(StatusCode::NOT_FOUND, "There are /pods/{pool}/{pod}/drain and /undrain.\n");
+        };
+        let site = self.site.pools.iter().find(|site| *site.pool.name == *pool);
+        let found = site.and_then(|site| {
+            let pods = site.pool.pods();
+            Some((site.pool.clone(), pods.iter().find(|other| *other.name == *pod)?.clone()))
+        });
+        let Some((pool, pod)) = found else {
+            return text(StatusCode::NOT_FOUND, format!("No pod {pool}/{pod}; /pods shows all.\n"));
+        };
+        let when = match request.uri().query() {
+            None | Some("when=now") => When::Now,
+            Some("when=idle") => When::Idle,
+            Some(_) => return text(StatusCode::BAD_REQUEST, "`when` is `now` or `idle`.\n"),
+        };
+        let Some(steward) = self.steward.upgrade() else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        };
+        let (is_done, word) = match deed {
+            "drain" => (steward.drain(&pool, &pod, when), "draining"),
+            _ => (steward.undrain(&pod), "ready"),
+        };
+        if is_done {
+            return text(StatusCode::ACCEPTED, format!("{} is {word}\n", pod.name));
+        }
+        let state = pod.status().state.name();
+        text(StatusCode::CONFLICT, format!("{} is {state}; only a pod that serves can be drained\n", pod.name))
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
@@ -127,7 +176,8 @@ impl Admin {
             .iter()
             .flat_map(|site| {
                 let leads = site.leader.current().map(|pod| pod.id);
-                let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id));
+                let sessions = |pod: &Pod| self.site.sessions.of_pod(pod).len();
+                let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
                 site.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
             .collect();
@@ -152,6 +202,8 @@ struct PodPage {
     state: &'static str,
     accepts_connections: bool,
     leads: bool,
+    /// Of the clients that are known: only with an API key.
+    sessions: usize,
     epoch: u32,
     requests: usize,
     sockets: usize,
@@ -160,7 +212,7 @@ struct PodPage {
 }
 
 impl PodPage {
-    fn of(pod: &Pod, leads: bool) -> PodPage {
+    fn of(pod: &Pod, leads: bool, sessions: usize) -> PodPage {
         let (status, info) = (pod.status(), pod.info());
         PodPage {
             pool: pod.pool.to_string(),
@@ -169,6 +221,7 @@ impl PodPage {
             state: status.state.name(),
             accepts_connections: status.accepts,
             leads,
+            sessions,
             epoch: status.epoch.0,
             requests: pod.load().saturating_sub(pod.open_sockets()),
             sockets: pod.open_sockets(),

@@ -144,7 +144,8 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let addresses = bound.iter().map(|bound| bound.address).collect();
     let admin = door.as_ref().and_then(|door| door.local_addr().ok());
     if let Some(door) = door {
-        let pages = Arc::new(Admin { site: site.clone(), metrics: metrics.clone(), shutdown: shutdown.clone() });
+        let (site, metrics, shutdown) = (site.clone(), metrics.clone(), shutdown.clone());
+        let pages = Arc::new(Admin { site, metrics, shutdown, steward: Arc::downgrade(&steward) });
         tokio::spawn(async move {
             if let Err(error) = pages.serve(door).await {
                 tracing::error!(%error, "the operators' door has closed");

@@ -23,7 +23,7 @@ const EMBY_TOKEN: HeaderName = HeaderName::from_static("x-emby-token");
 const MEDIABROWSER_TOKEN: HeaderName = HeaderName::from_static("x-mediabrowser-token");
 
 /// What a request tells of its client, borrowed from its head. The affinity cookie is `affinity`'s.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity<'a> {
     /// The access token or API key that the server would read.
     pub token: Option<Cow<'a, str>>,

@@ -121,6 +121,7 @@ pub struct Pod {
     changes: watch::Sender<Status>,
     info: ArcSwapOption<Info>,
     may_be_old: AtomicBool,
+    drain_round: AtomicU32,
     requests: AtomicUsize,
     sockets: AtomicUsize,
     born: Instant,
@@ -143,6 +144,7 @@ impl Pod {
             changes: watch::Sender::new(Status::UNKNOWN),
             info: ArcSwapOption::empty(),
             may_be_old: AtomicBool::new(true),
+            drain_round: AtomicU32::new(0),
             requests: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
             born: Instant::now(),
@@ -193,6 +195,16 @@ impl Pod {
     /// Looks at what the pod says of itself without taking it along; for the request path.
     pub fn with_info<T>(&self, look: impl FnOnce(&Info) -> T) -> Option<T> {
         self.info.load().as_deref().map(look)
+    }
+
+    /// Which of the operator's words to drain it is the last.
+    pub fn drain_round(&self) -> u32 {
+        self.drain_round.load(Ordering::Relaxed)
+    }
+
+    /// The operator has said when to drain it: earlier words hold no longer.
+    pub fn next_drain(&self) -> u32 {
+        self.drain_round.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Whether it is of the generation before 12.0, or may be: nothing is known of it yet.

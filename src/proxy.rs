@@ -8,10 +8,12 @@ mod body;
 mod call;
 mod carry;
 mod decide;
+mod drain;
 mod exchange;
 mod face;
 mod hold;
 mod introduce;
+mod lead;
 mod learning;
 mod live;
 mod offer;
@@ -31,6 +33,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 pub use body::Body;
+pub use drain::When;
 pub use live::streams::Streams;
 pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};
@@ -84,6 +87,16 @@ struct Asking<'a> {
     is_upgrade: bool,
     keys: Keys<'a>,
     client_session: ClientSession,
+    target: Target,
+}
+
+/// Which pod a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    /// Its client's home.
+    Home,
+    /// The leader, or the pod that made this code or secret.
+    Leader(Option<String>),
 }
 
 /// The session that a request's token stands for.
@@ -162,7 +175,7 @@ impl Proxy {
         let offered = match self.stream(&asking) {
             // Boxed, as what follows a log-out: every request's future is moved about, and these parts are seldom used.
             Some(stream) => Box::pin(self.offer_stream(&stream, &asking, &source, &mut exchange)).await,
-            None => self.offer(&asking, &source, &mut exchange).await,
+            None => self.offer_led(&asking, &source, &mut exchange).await,
         };
         let offered = match offered {
             Ok(offered) => offered,
@@ -182,7 +195,7 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut answer.headers);
-        if asking.endpoint != Endpoint::AnonymousMedia {
+        if !matches!(asking.endpoint, Endpoint::AnonymousMedia | Endpoint::QuickConnect) {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 
@@ -224,7 +237,19 @@ impl Proxy {
         let keys = Keys { identity, cookie, has_cookie, address: origin };
         let endpoint = Endpoint::of(&head.method, path);
         let client_session = ClientSession::Unknown;
-        Asking { pool, pool_index, head, path, client, origin, endpoint, is_upgrade, keys, client_session }
+        Asking {
+            pool,
+            pool_index,
+            head,
+            path,
+            client,
+            origin,
+            endpoint,
+            is_upgrade,
+            keys,
+            client_session,
+            target: Target::Home,
+        }
     }
 
     /// 4. The request as the pod gets it, with the token that the pod knows.

@@ -72,6 +72,9 @@ pub trait Pods<S>: Send {
     /// The last side has ended.
     fn lost(&mut self);
 
+    /// What the client is to hear when another side was attached, before that side says anything.
+    fn word(&mut self) -> Option<String>;
+
     /// What happens to texts on their way to and from the side that stands.
     fn passing(&self) -> impl Passing + 'static;
 }

@@ -15,6 +15,7 @@ mod stories {
     mod observe;
     mod one_server;
     mod process;
+    mod quick_connect;
     mod re_pin;
     mod recorded_web;
     mod redis_server;
@@ -22,6 +23,7 @@ mod stories {
     mod routes;
     mod sockets;
     mod stop;
+    mod sync_play;
     mod tls;
     mod wire;
     mod world;

@@ -40,7 +40,7 @@ pub struct Keeping {
 #[derive(Debug)]
 enum Place {
     Memory,
-    Disk(Disk),
+    Disk(Box<Disk>),
     Replicas(Replicas),
 }
 
@@ -81,7 +81,7 @@ impl Keeping {
     }
 
     pub fn on_disk(disk: Disk, pools: Vec<Arc<Pool>>) -> Keeping {
-        Keeping { place: Place::Disk(disk), pools }
+        Keeping { place: Place::Disk(Box::new(disk)), pools }
     }
 
     /// Shared by all replicas whose ring of keys has one in common, newest first, under the same prefix.

@@ -25,13 +25,15 @@ pub enum Kind {
     PlaySession = 3,
     LiveStream = 4,
     Playlist = 5,
+    /// A QuickConnect code or secret.
+    QuickConnect = 6,
 }
 
 impl Kind {
     /// Whether the knowledge is of the pod's memory only, and ends with its process. Tokens and devices have rows in the
     /// database, which a restarted pod reads.
     pub(super) fn ends_with_epoch(self) -> bool {
-        matches!(self, Kind::PlaySession | Kind::LiveStream | Kind::Playlist)
+        matches!(self, Kind::PlaySession | Kind::LiveStream | Kind::Playlist | Kind::QuickConnect)
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
@@ -24,6 +25,9 @@ const MOST_PLACES: usize = 8;
 
 /// How long a pod that would not take a session is not asked to again.
 const REFUSED: Duration = Duration::from_secs(10);
+
+/// How long after a player's last report its film counts as running.
+const REPORTED: Duration = Duration::from_secs(60);
 
 /// The longest report or list of capabilities that is remembered, in bytes.
 pub const LONGEST_NOTE: usize = 32 * 1024;
@@ -43,6 +47,8 @@ pub struct Session {
     state: Mutex<State>,
     /// Tells the sockets of the session that it lives elsewhere now.
     home: watch::Sender<Option<Place>>,
+    /// Its sockets by number, and the pod that has greeted each last.
+    sockets: watch::Sender<Vec<(u64, PodId)>>,
 }
 
 /// What a client says of itself: the four fields that the server demands of a log-in.
@@ -68,6 +74,10 @@ struct State {
     refused: Option<(Place, Instant)>,
     carry: Option<(Place, watch::Receiver<Option<Carried>>)>,
     notes: Notes,
+    /// When something was last played.
+    played: Option<Instant>,
+    /// What pods were told of the client last: its address, and its program.
+    client: HeaderMap,
     is_dead: bool,
 }
 
@@ -149,7 +159,26 @@ impl Session {
             used: AtomicU32::new(0),
             state: Mutex::new(state),
             home: watch::Sender::new(None),
+            sockets: watch::Sender::default(),
         }
+    }
+
+    /// The sockets of the session, and where they are.
+    pub fn sockets(&self) -> watch::Receiver<Vec<(u64, PodId)>> {
+        self.sockets.subscribe()
+    }
+
+    /// A pod has greeted this socket of the session.
+    pub fn greeted(&self, socket: u64, pod: PodId) {
+        self.sockets.send_modify(|sockets| {
+            sockets.retain(|(other, _)| *other != socket);
+            sockets.push((socket, pod));
+        });
+    }
+
+    /// A socket of the session has ended.
+    pub fn parted(&self, socket: u64) {
+        self.sockets.send_modify(|sockets| sockets.retain(|(other, _)| *other != socket));
     }
 
     /// Where the session lives, if that is known.
@@ -185,7 +214,7 @@ impl Session {
             return false;
         }
         self.accept(place, token);
-        self.home.send_if_modified(|home| std::mem::replace(home, Some(place)) != Some(place))
+        self.home.send_if_modified(|home| home.replace(place) != Some(place))
     }
 
     /// The session is valid at this place by this token, wherever it lives.
@@ -286,11 +315,28 @@ impl Session {
 
     /// Remembers what is being played; `None` when nothing is any more.
     pub fn note_playing(&self, note: Option<Note>) {
-        self.state.lock().notes.playing = note;
+        let mut state = self.state.lock();
+        state.played = note.is_some().then(Instant::now);
+        state.notes.playing = note;
     }
 
+    /// Whether a film runs: players report every ten seconds or so, and one that is gone reports nothing.
     pub fn is_playing(&self) -> bool {
-        self.state.lock().notes.playing.is_some()
+        self.state.lock().played.is_some_and(|at| at.elapsed() < REPORTED)
+    }
+
+    /// What pods were told of the client last.
+    pub fn client(&self) -> HeaderMap {
+        self.state.lock().client.clone()
+    }
+
+    /// Whether nothing is known of that yet.
+    pub fn is_faceless(&self) -> bool {
+        self.state.lock().client.is_empty()
+    }
+
+    pub fn note_client(&self, client: HeaderMap) {
+        self.state.lock().client = client;
     }
 
     /// Whether this pod has just refused to take the session.

@@ -42,6 +42,8 @@ pub struct Sessions {
     strangers: DashMap<u128, Instant, ahash::RandomState>,
     /// The session of each user on each device: a log-in takes the place of the one before.
     devices: DashMap<u128, Arc<Session>, ahash::RandomState>,
+    /// Leaders that may have SyncPlay groups.
+    groups: DashMap<Place, (), ahash::RandomState>,
     secret: (u64, u64),
     most: usize,
     count: AtomicUsize,
@@ -67,6 +69,7 @@ impl Sessions {
             dead: DashMap::default(),
             strangers: DashMap::default(),
             devices: DashMap::default(),
+            groups: DashMap::default(),
             secret,
             most: most.max(16),
             count: AtomicUsize::new(0),
@@ -262,6 +265,23 @@ impl Sessions {
         meant
     }
 
+    /// This leader has made a SyncPlay group.
+    pub fn note_groups(&self, leader: &Pod) {
+        self.groups.insert(Place::of(leader), ());
+        self.vault.tell("groups", &named(leader), b"1");
+    }
+
+    /// It has none at the moment.
+    pub fn note_no_groups(&self, leader: &Pod) {
+        self.groups.remove(&Place::of(leader));
+        self.vault.untell("groups", &named(leader));
+    }
+
+    /// Whether the leader may have groups, by what this proxy or another has seen.
+    pub async fn may_have_groups(&self, leader: &Pod) -> bool {
+        self.groups.contains_key(&Place::of(leader)) || self.vault.is_told("groups", &named(leader)).await
+    }
+
     /// Every session that lives on this pod.
     pub fn of_pod(&self, pod: &Pod) -> Vec<Arc<Session>> {
         let lives_there = |session: &Session| session.home().is_some_and(|home| home.pod == pod.id);
@@ -383,6 +403,11 @@ impl Sessions {
     fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
         self.pools.iter().find(|pool| *pool.name == *name)
     }
+}
+
+/// A pod by the names that replicas have in common.
+fn named(pod: &Pod) -> String {
+    format!("{}:{}", pod.pool, pod.name)
 }
 
 /// A GUID as Jellyfin's JSON has it: without dashes, in lower case.

@@ -31,7 +31,7 @@ pub struct Vault {
 enum Place {
     Memory,
     /// All that is on disk, by name: read at the start, changed with it.
-    Disk(Disk, Mutex<Entries>),
+    Disk(Box<(Disk, Mutex<Entries>)>),
     Redis(Arc<Shared>, String),
 }
 
@@ -69,7 +69,7 @@ impl Vault {
     /// On disk; `entries` are what the disk held at the start.
     pub fn on_disk<'a>(disk: Disk, entries: Vec<Entry>, keys: impl Iterator<Item = &'a [u8]>) -> Vault {
         let entries = entries.into_iter().map(|entry| (entry.key, entry.value)).collect();
-        Vault { ring: Ring::new(keys), place: Place::Disk(disk, Mutex::new(entries)) }
+        Vault { ring: Ring::new(keys), place: Place::Disk(Box::new((disk, Mutex::new(entries)))) }
     }
 
     /// In the Redis of all replicas, whose keys begin with `prefix`.
@@ -84,8 +84,8 @@ impl Vault {
 
     /// What is kept under this token on disk; nothing is waited for.
     pub(super) fn look(&self, token: &str) -> Option<Kept> {
-        let Place::Disk(_, entries) = &self.place else { return None };
-        let entries = entries.lock();
+        let Place::Disk(kept) = &self.place else { return None };
+        let entries = kept.1.lock();
         let found = self.ring.names("session", token).find_map(|name| entries.get(&name[..]).cloned());
         drop(entries);
         self.opened(token, found?)
@@ -105,8 +105,8 @@ impl Vault {
         let names = [of(Whole::User, user), of(Whole::Device, device)].concat();
         let values: Vec<Vec<u8>> = match &self.place {
             Place::Memory => Vec::new(),
-            Place::Disk(_, entries) => {
-                let entries = entries.lock();
+            Place::Disk(kept) => {
+                let entries = kept.1.lock();
                 names.iter().filter_map(|name| entries.get(&name[..]).cloned()).collect()
             }
             Place::Redis(shared, prefix) => {
@@ -140,7 +140,7 @@ impl Vault {
     pub(super) async fn is_safe(&self) -> bool {
         match &self.place {
             Place::Memory => true,
-            Place::Disk(disk, _) => disk.flush(SAFE).await,
+            Place::Disk(kept) => kept.0.flush(SAFE).await,
             Place::Redis(shared, _) => shared.flush(SAFE).await,
         }
     }
@@ -161,11 +161,31 @@ impl Vault {
         }
     }
 
+    /// Tells the other replicas something; nobody where there are none.
+    pub(super) fn tell(&self, what: &str, of: &str, value: &[u8]) {
+        if let Place::Redis(shared, prefix) = &self.place {
+            shared.put(format!("{prefix}:{what}:{of}"), value.to_vec());
+        }
+    }
+
+    pub(super) fn untell(&self, what: &str, of: &str) {
+        if let Place::Redis(shared, prefix) = &self.place {
+            shared.remove(format!("{prefix}:{what}:{of}"));
+        }
+    }
+
+    /// Whether another replica has told it.
+    pub(super) async fn is_told(&self, what: &str, of: &str) -> bool {
+        let Place::Redis(shared, prefix) = &self.place else { return false };
+        let found = shared.find_all(&[format!("{prefix}:{what}:{of}")]).await;
+        found.is_some_and(|values| values.iter().any(Option::is_some))
+    }
+
     /// Writes what is still to be written.
     pub async fn finish(&self) {
         match &self.place {
             Place::Memory => {}
-            Place::Disk(disk, _) => disk.finish().await,
+            Place::Disk(kept) => kept.0.finish().await,
             Place::Redis(shared, _) => shared.finish().await,
         }
     }
@@ -182,9 +202,9 @@ impl Vault {
     fn write(&self, kind: &str, name: [u8; 16], value: Vec<u8>) {
         match &self.place {
             Place::Memory => {}
-            Place::Disk(disk, entries) => {
-                entries.lock().insert(name.to_vec(), value.clone());
-                disk.put(name.to_vec(), value);
+            Place::Disk(kept) => {
+                kept.1.lock().insert(name.to_vec(), value.clone());
+                kept.0.put(name.to_vec(), value);
             }
             Place::Redis(shared, prefix) => shared.put(named(prefix, kind, name), value),
         }

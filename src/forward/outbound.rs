@@ -130,6 +130,28 @@ impl Source {
         self.0.as_ref().is_some_and(|held| held.lock().is_broken)
     }
 
+    /// Reads the whole body before anybody is asked, if it is no longer than what is kept. Says nothing of one that is longer,
+    /// or breaks off.
+    ///
+    /// # Cancel safety
+    /// What was read stays.
+    pub async fn read_ahead(&self) -> Option<Bytes> {
+        let mut next = 0;
+        while let Some(held) = &self.0 {
+            let ended = std::future::poll_fn(|cx| {
+                let mut held = held.lock();
+                match ready!(held.poll_piece(&mut next, cx)) {
+                    Some(Ok(_)) => Poll::Ready(held.is_gone),
+                    Some(Err(_)) | None => Poll::Ready(true),
+                }
+            });
+            if ended.await {
+                break;
+            }
+        }
+        self.kept()
+    }
+
     /// The whole body, if it has come to its end and was short enough to be kept.
     pub fn kept(&self) -> Option<Bytes> {
         let Some(held) = &self.0 else { return Some(Bytes::new()) };

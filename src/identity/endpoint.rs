@@ -243,6 +243,54 @@ pub(super) fn opens_playback(path: &str) -> bool {
     }
 }
 
+/// What only the leader can answer, or what has to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Led {
+    /// `/QuickConnect/Enabled`.
+    Enabled,
+    /// `/QuickConnect/Initiate`: makes a code and a secret.
+    Initiate,
+    /// `/QuickConnect/Connect?secret=`: asks whether the code was authorized.
+    Connect,
+    /// `POST /QuickConnect/Authorize?code=[&userId=]`.
+    Authorize,
+    /// `POST /Users/AuthenticateWithQuickConnect`, with the secret in its body.
+    LogIn,
+    /// `POST /SyncPlay/New` and `/SyncPlay/Join`: make their caller a member.
+    Join,
+    /// `GET /SyncPlay/List` and `GET /SyncPlay/{id}`: show the groups.
+    Look,
+}
+
+impl Led {
+    pub fn of(method: &Method, path: &str) -> Option<Led> {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let (first, second) = (segments.next()?, segments.next()?);
+        if segments.next().is_some() {
+            return None;
+        }
+        let is_post = method == Method::POST;
+        match first.len() {
+            12 if is(first, "QuickConnect") => match second {
+                _ if is(second, "Enabled") => Some(Led::Enabled),
+                _ if is(second, "Initiate") => Some(Led::Initiate),
+                _ if is(second, "Connect") => Some(Led::Connect),
+                _ if is(second, "Authorize") && is_post => Some(Led::Authorize),
+                _ => None,
+            },
+            5 if is(first, "Users") && is(second, "AuthenticateWithQuickConnect") && is_post => Some(Led::LogIn),
+            8 if is(first, "SyncPlay") && is_post => (is(second, "New") || is(second, "Join")).then_some(Led::Join),
+            8 if is(first, "SyncPlay") && method == Method::GET => Some(Led::Look),
+            _ => None,
+        }
+    }
+}
+
+/// The first value of a key of the query, in any case of it.
+pub fn in_query(query: &str, key: &str) -> Option<String> {
+    query::all(query, key).into_iter().next()
+}
+
 /// A request whose content a pod remembers of the client, and is not told again: what `POST /Sessions/…` brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noteworthy {

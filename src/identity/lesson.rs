@@ -12,7 +12,7 @@ use brotli_decompressor::DecompressorWriter;
 use flate2::write::GzDecoder;
 use http::{Method, header, response};
 
-use super::endpoint::{self, Endpoint};
+use super::endpoint::{self, Endpoint, Led};
 
 /// What was learnt. Every part may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +27,12 @@ pub struct Lesson {
     pub device: Option<String>,
     pub version: Option<String>,
     pub play_session: Option<String>,
+    /// The code and the secret of a QuickConnect that was begun.
+    pub quick_connect: Vec<String>,
     /// At most [`MOST_STREAMS`].
     pub live_streams: Vec<String>,
+    /// The answer is a list, and nothing stands in it.
+    pub is_empty_list: bool,
     /// The 32 hex digits by which a live playlist's segments are found.
     pub playlist: Option<String>,
 }
@@ -51,7 +55,9 @@ impl Lesson {
                 *place = new;
             }
         }
+        self.is_empty_list |= new.is_empty_list;
         self.live_streams.extend(new.live_streams);
+        self.quick_connect.extend(new.quick_connect);
     }
 }
 
@@ -92,7 +98,8 @@ impl Listener {
         }
         let kind = answer.headers.get(header::CONTENT_TYPE)?.as_bytes();
         let may_mint = endpoint == Endpoint::LogIn || (endpoint == Endpoint::Open && method == Method::POST);
-        let text = if kind.starts_with(b"application/json") && (may_mint || endpoint::opens_playback(path)) {
+        let begins = matches!(Led::of(method, path), Some(Led::Initiate | Led::Look));
+        let text = if kind.starts_with(b"application/json") && (may_mint || endpoint::opens_playback(path) || begins) {
             Text::Json(Box::default())
         } else if endpoint == Endpoint::DemandingMedia && endpoint::is_live_playlist(path) {
             Text::Playlist(playlist::Reader::default())

@@ -43,6 +43,44 @@ pub fn is_farewell(text: &str) -> bool {
     kind.is_some_and(|kind| kind == "ServerShuttingDown" || kind == "ServerRestarting")
 }
 
+/// What a pod says of its client's SyncPlay group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The client is a member of this one.
+    Joined(String),
+    /// It is a member of none.
+    Left,
+}
+
+/// What a pod's message says of its client's group, if it says anything.
+pub fn group(text: &str) -> Option<Group> {
+    let says = |part: &str| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some();
+    if !says("SyncPlayGroupUpdate") || !(says("GroupJoined") || says("GroupLeft") || says("NotInGroup")) {
+        return None;
+    }
+    let message: Value = serde_json::from_str(text).ok()?;
+    if message["MessageType"] != "SyncPlayGroupUpdate" {
+        return None;
+    }
+    let data = &message["Data"];
+    match data["Type"].as_str()? {
+        "GroupJoined" => Some(Group::Joined(data["GroupId"].as_str()?.to_owned())),
+        "GroupLeft" | "NotInGroup" => Some(Group::Left),
+        _ => None,
+    }
+}
+
+/// What a pod tells a member whose membership has ended (recorded: `GroupLeft`, with the group's id, and that with dashes).
+pub fn group_left(group: &str) -> String {
+    let plain: String = group.chars().filter(char::is_ascii_alphanumeric).collect();
+    let dashed = match plain.len() {
+        32 => format!("{}-{}-{}-{}-{}", &plain[..8], &plain[8..12], &plain[12..16], &plain[16..20], &plain[20..]),
+        _ => plain.clone(),
+    };
+    let data = serde_json::json!({"GroupId": plain, "Data": dashed, "Type": "GroupLeft"});
+    serde_json::json!({"MessageType": "SyncPlayGroupUpdate", "MessageId": plain, "Data": data}).to_string()
+}
+
 /// The type of a short message in which one of these texts stands. Most messages are told by that alone.
 fn kind(text: &str, one_of: &[&str]) -> Option<String> {
     let may_be = text.len() <= LONGEST
@@ -54,6 +92,20 @@ fn kind(text: &str, one_of: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn membership_of_a_group_is_read_and_ended_as_a_pod_ends_it() {
+        let id = "822fe8d1854041a9bbb54c051f96824d";
+        let joined = format!(
+            r#"{{"MessageId":"1","Data":{{"GroupId":"{id}","Data":{{"GroupName":"evening"}},"Type":"GroupJoined"}},"MessageType":"SyncPlayGroupUpdate"}}"#
+        );
+        assert_eq!(group(&joined), Some(Group::Joined(id.to_owned())));
+        assert_eq!(group(&group_left(id)), Some(Group::Left));
+        assert!(group_left(id).contains("822fe8d1-8540-41a9-bbb5-4c051f96824d"));
+        assert_eq!(group(r#"{"MessageType":"Chat","Data":"SyncPlayGroupUpdate GroupJoined"}"#), None);
+        let other = joined.replace("GroupJoined", "UserJoined");
+        assert_eq!(group(&other), None);
+    }
 
     #[test]
     fn wishes_and_farewells_are_told_from_what_only_speaks_of_them() {

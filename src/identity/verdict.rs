@@ -4,7 +4,7 @@
 //! QuickConnect that is switched off, an item that is forbidden. Those have a body.
 //! Source: `CustomAuthenticationHandler.cs`, `WebSocketManager.cs`, `SyncPlayAccessHandler.cs`, `ExceptionMiddleware.cs`.
 
-use http::{HeaderMap, Method, StatusCode, header, response};
+use http::{HeaderMap, StatusCode, header, response};
 
 use super::endpoint::Endpoint;
 
@@ -20,8 +20,8 @@ pub enum Verdict {
     Other,
 }
 
-/// Judges the head of an answer to a request that carried a token.
-pub fn judge(endpoint: Endpoint, method: &Method, is_upgrade: bool, answer: &response::Parts) -> Verdict {
+/// Judges the head of an answer to a request that carried a token. `may_repeat`: it does no harm to ask for it twice.
+pub fn judge(endpoint: Endpoint, may_repeat: bool, is_upgrade: bool, answer: &response::Parts) -> Verdict {
     let status = answer.status;
     if matches!(endpoint, Endpoint::LogIn | Endpoint::QuickConnect) {
         return Verdict::Other;
@@ -39,7 +39,7 @@ pub fn judge(endpoint: Endpoint, method: &Method, is_upgrade: bool, answer: &res
     };
     if is_unknown || (status == StatusCode::UNAUTHORIZED && is_challenge(&answer.headers)) {
         Verdict::UnknownToken
-    } else if status == StatusCode::INTERNAL_SERVER_ERROR && method == Method::GET && is_error_text(&answer.headers) {
+    } else if status == StatusCode::INTERNAL_SERVER_ERROR && may_repeat && is_error_text(&answer.headers) {
         Verdict::StaleRow
     } else if endpoint.demands_token() && (status.is_success() || status == StatusCode::NOT_MODIFIED) {
         Verdict::Accepted
@@ -102,11 +102,11 @@ mod tests {
             ("not found", Demanding, 404, json, Verdict::Other),
         ];
         for (what, endpoint, status, headers, verdict) in rows {
-            assert_eq!(judge(endpoint, &Method::GET, false, &answer(status, headers)), verdict, "{what}");
+            assert_eq!(judge(endpoint, true, false, &answer(status, headers)), verdict, "{what}");
         }
-        assert_eq!(judge(Demanding, &Method::POST, false, &answer(500, text)), Verdict::Other, "a POST may have run");
-        assert_eq!(judge(Open, &Method::GET, true, &answer(403, text)), Verdict::UnknownToken);
-        assert_eq!(judge(Open, &Method::GET, true, &answer(101, &[])), Verdict::Accepted);
-        assert_eq!(judge(Open, &Method::GET, true, &answer(503, text)), Verdict::Other);
+        assert_eq!(judge(Demanding, false, false, &answer(500, text)), Verdict::Other, "a POST may have run");
+        assert_eq!(judge(Open, true, true, &answer(403, text)), Verdict::UnknownToken);
+        assert_eq!(judge(Open, true, true, &answer(101, &[])), Verdict::Accepted);
+        assert_eq!(judge(Open, true, true, &answer(503, text)), Verdict::Other);
     }
 }

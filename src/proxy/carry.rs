@@ -33,6 +33,7 @@ pub(super) enum Standing {
     /// It knows it; of an API key there is no user.
     Known {
         user: Option<String>,
+        is_administrator: bool,
     },
     Unknown,
 }
@@ -87,20 +88,51 @@ impl Proxy {
         client: HeaderMap,
         need: Need,
     ) -> Carried {
+        self.bring_to(session, pod, base_path, client, need, true).await
+    }
+
+    /// Makes a session valid on a pod too, and lets it live where it lives.
+    pub(super) async fn introduce_to(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        pod: &Arc<Pod>,
+        base_path: Arc<str>,
+        client: HeaderMap,
+    ) -> Carried {
+        self.bring_to(session, pod, base_path, client, Need::Waiting, false).await
+    }
+
+    async fn bring_to(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        pod: &Arc<Pod>,
+        base_path: Arc<str>,
+        client: HeaderMap,
+        need: Need,
+        moves: bool,
+    ) -> Carried {
         let mut outcome = match session.carry(Place::of(pod)) {
             Part::Follow(outcome) => outcome,
             Part::Lead(tell, outcome) => {
-                let work =
-                    Carrying { proxy: self.clone(), session: session.clone(), pod: pod.clone(), base_path, client };
+                let (proxy, session, pod) = (self.clone(), session.clone(), pod.clone());
+                let work = Carrying { proxy, session, pod, base_path, client, moves };
                 tokio::spawn(work.run(need, tell));
                 outcome
             }
         };
-        match outcome.wait_for(Option::is_some).await {
+        let carried = match outcome.wait_for(Option::is_some).await {
             Ok(carried) => carried.unwrap_or(Carried::Failed),
             // Whoever did it has ended with its worker.
             Err(_) => Carried::Failed,
+        };
+        // Whoever it was may have wanted it there only to be known.
+        if moves
+            && carried == Carried::Settled
+            && let Some(token) = session.token_at(Place::of(pod))
+        {
+            session.settle(Place::of(pod), token.as_str());
         }
+        carried
     }
 
     /// Asks a pod who has this token.
@@ -123,12 +155,15 @@ impl Proxy {
             let reply = self.call(pod, base_path, call).await?;
             return Ok(match reply.status {
                 StatusCode::OK => {
-                    let user = reply.json().and_then(|me| me["Id"].as_str().map(str::to_owned));
-                    Standing::Known { user }
+                    let me = reply.json().unwrap_or_default();
+                    let user = me["Id"].as_str().map(str::to_owned);
+                    Standing::Known { user, is_administrator: me["Policy"]["IsAdministrator"] == true }
                 }
                 StatusCode::UNAUTHORIZED => Standing::Unknown,
                 // An API key, which is nobody; or a user who may not come in at this hour, or from there.
-                StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => Standing::Known { user: None },
+                StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
+                    Standing::Known { user: None, is_administrator: false }
+                }
                 // A row that another pod has deleted: once, and then it is as if nothing had been.
                 StatusCode::INTERNAL_SERVER_ERROR if std::mem::take(&mut again) => continue,
                 _ => return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept: false }),
@@ -144,6 +179,8 @@ struct Carrying {
     pod: Arc<Pod>,
     base_path: Arc<str>,
     client: HeaderMap,
+    /// The session is to live there.
+    moves: bool,
 }
 
 impl Carrying {
@@ -205,8 +242,8 @@ impl Carrying {
                 continue;
             }
             match self.proxy.ask_who(&self.pod, &self.base_path, token, &self.client).await {
-                Ok(Standing::Known { user }) if user.as_ref().is_none_or(|user| *user == self.session.user) => {
-                    self.session.settle(Place::of(&self.pod), token);
+                Ok(Standing::Known { user, .. }) if user.as_ref().is_none_or(|user| *user == self.session.user) => {
+                    self.settle(token);
                     self.site().sessions.keep(&self.session);
                     return Some(Carried::Settled);
                 }
@@ -220,6 +257,15 @@ impl Carrying {
             }
         }
         None
+    }
+
+    fn settle(&self, token: &str) {
+        let place = Place::of(&self.pod);
+        if self.moves {
+            self.session.settle(place, token);
+        } else {
+            self.session.accept(place, token);
+        }
     }
 
     async fn mint_in_turn(&self, api_key: &Token, need: Need) -> (Carried, &'static str) {
@@ -238,7 +284,7 @@ impl Carrying {
                 if !self.site().sessions.keep_safe(&self.session).await {
                     tracing::debug!("a carried session is not kept beyond this process yet");
                 }
-                self.session.settle(Place::of(&self.pod), token.as_str());
+                self.settle(token.as_str());
                 if self.session.is_dead() {
                     return (Carried::Dead, "ended meanwhile");
                 }

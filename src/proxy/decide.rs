@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Everything by which a client can be known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Keys<'a> {
     pub(super) identity: Identity<'a>,
     /// What the affinity cookie says.
@@ -40,6 +40,8 @@ pub(super) enum Reason {
     LiveStream,
     Playlist,
     Device,
+    /// What only the leader can answer, or the pod that made the code.
+    Leader,
     /// The client's home is gone: its session is carried over to this pod.
     CarriedOver,
     /// Placed by rendezvous hashing on the client's key.
@@ -57,6 +59,7 @@ impl Reason {
             Reason::LiveStream => "live_stream",
             Reason::Playlist => "playlist",
             Reason::Device => "device",
+            Reason::Leader => "leader",
             Reason::CarriedOver => "carried_over",
             Reason::Hashed => "hashed",
             Reason::LeastLoaded => "least_loaded",
@@ -101,6 +104,27 @@ pub(super) fn of_session(
         Some(Decision { pod: pod.clone(), reason: Reason::CarriedOver })
     };
     at(session.home(), Reason::Token).or_else(|| at(session.destination(), Reason::CarriedOver)).or_else(placed)
+}
+
+/// For what only a leader can answer: the pod that made the code or secret, then the leader, then the others in name order.
+pub(super) fn of_leader(
+    pods: &[Arc<Pod>],
+    leader: Option<Arc<Pod>>,
+    key: Option<&str>,
+    pins: &Pins,
+    tried: &[PodId],
+) -> Option<Decision> {
+    let is_open = |pod: &&Arc<Pod>| pod.status().is_alive() && !tried.contains(&pod.id);
+    let made = key.and_then(|key| pins.home(Kind::QuickConnect, key, |_, _| true));
+    let maker = pods
+        .iter()
+        .filter(is_open)
+        .find(|pod| made.is_some_and(|made| made.pod == pod.id && made.epoch == pod.status().epoch));
+    let leader = || pods.iter().filter(is_open).find(|pod| leader.as_ref().is_some_and(|leader| leader.id == pod.id));
+    // Only what one pod alone has made is looked for on the others.
+    let others = || pods.iter().find(is_open).filter(|_| key.is_some() || tried.is_empty() || leader().is_none());
+    let pod = maker.or_else(leader).or_else(others)?;
+    Some(Decision { pod: pod.clone(), reason: Reason::Leader })
 }
 
 /// The pod on which the media of this request is known to run.

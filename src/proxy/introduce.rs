@@ -19,7 +19,8 @@ impl Proxy {
         let (base_path, client) = (asking.pool.pool.base_path.clone(), on_behalf_of(asking));
         tokio::spawn(async move {
             // Whoever is not told now is asked again in a minute.
-            if let Ok(Standing::Known { user: Some(user) }) = proxy.ask_who(&pod, &base_path, &token, &client).await {
+            if let Ok(Standing::Known { user: Some(user), .. }) = proxy.ask_who(&pod, &base_path, &token, &client).await
+            {
                 proxy.site.sessions.begin(&pod, &user, told(device), &token, false);
             }
         });

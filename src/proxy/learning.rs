@@ -6,6 +6,7 @@ use http::{StatusCode, response};
 
 use super::{
     Asking, Proxy,
+    call::on_behalf_of,
     decide::{Decision, Reason},
 };
 use crate::{
@@ -28,6 +29,8 @@ pub(super) struct Learning {
     listener: Listener,
     pod: Arc<Pod>,
     heard: Lesson,
+    /// It is the list of the pod's SyncPlay groups.
+    is_of_groups: bool,
     proxy: Arc<Proxy>,
 }
 
@@ -75,6 +78,9 @@ impl Proxy {
 
     /// The session was accepted there. It lives there now, unless only its media runs there and its home lives.
     fn learn_home(&self, asking: &Asking<'_>, session: &Session, pod: &Pod, token: &str) {
+        if session.is_faceless() {
+            session.note_client(on_behalf_of(asking));
+        }
         let pods = asking.pool.pool.pods();
         let lives_elsewhere = session.home().is_some_and(|home| {
             home.pod != pod.id && pods.iter().any(|other| other.id == home.pod && other.status().is_alive())
@@ -116,7 +122,9 @@ impl Proxy {
         answer: &response::Parts,
     ) -> Option<Box<Learning>> {
         let listener = Listener::of(asking.endpoint, &asking.head.method, asking.path, answer)?;
-        Some(Box::new(Learning { listener, pod: decision.pod.clone(), heard: Lesson::default(), proxy: self.clone() }))
+        let is_of_groups = asking.endpoint == Endpoint::SyncPlay;
+        let pod = decision.pod.clone();
+        Some(Box::new(Learning { listener, pod, heard: Lesson::default(), is_of_groups, proxy: self.clone() }))
     }
 }
 
@@ -145,6 +153,10 @@ impl Learning {
         lesson.play_session.iter().for_each(|session| learn(Kind::PlaySession, session));
         lesson.live_streams.iter().for_each(|stream| learn(Kind::LiveStream, stream));
         lesson.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
+        lesson.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
+        if lesson.is_empty_list && self.is_of_groups {
+            self.proxy.site.sessions.note_no_groups(&self.pod);
+        }
         let brings_token = lesson.token.is_some();
         self.heard.absorb(lesson);
         if brings_token && self.proxy.carries_over() {

@@ -3,11 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use tokio::time::{self, Instant};
 
 use super::{
-    Asking, ClientSession, Proxy,
+    Asking, ClientSession, Proxy, Target,
     call::on_behalf_of,
     carry::Standing,
     decide::{self, Decision},
@@ -122,6 +122,7 @@ impl Proxy {
                             }
                         }
                         Verdict::UnknownToken if self.goes_on(asking, source, &pod) => "unknown_token",
+                        _ if asking.may_be_elsewhere(&offered) && source.can_replay() => "unknown_code",
                         _ if offered.is_start_up_page() && source.can_replay() => "starting",
                         _ if is_fatal(asking.endpoint, offered.answer.status()) => "server_error",
                         _ => return Ok(offered),
@@ -163,7 +164,7 @@ impl Proxy {
                     self.judge_health(&decision.pod, head.status.as_u16());
                     let has_token = asking.keys.identity.token.is_some();
                     let verdict = if has_token {
-                        verdict::judge(asking.endpoint, &asking.head.method, asking.is_upgrade, &head)
+                        verdict::judge(asking.endpoint, asking.may_ask_twice(), asking.is_upgrade, &head)
                     } else {
                         Verdict::Other
                     };
@@ -200,8 +201,11 @@ impl Proxy {
         self.forward.send(&decision.pod, request, patience).await
     }
 
-    fn decide(&self, asking: &Asking<'_>, tried: &[PodId]) -> Option<Decision> {
+    pub(super) fn decide(&self, asking: &Asking<'_>, tried: &[PodId]) -> Option<Decision> {
         let pods = asking.pool.pool.pods();
+        if let Target::Leader(key) = &asking.target {
+            return decide::of_leader(&pods, asking.pool.leader.current(), key.as_deref(), &self.site.pins, tried);
+        }
         match asking.session() {
             Some(session) => decide::of_session(&pods, asking.endpoint, &asking.keys, session, &self.site.pins, tried),
             None => decide::decide(&pods, &asking.keys, &self.site.pins, tried, self.site.turn()),
@@ -360,6 +364,18 @@ impl Asking<'_> {
     pub(super) fn can_repeat(&self) -> bool {
         let method = &self.head.method;
         method.is_idempotent() || endpoint::is_harmless_twice(method, self.path)
+    }
+
+    /// A pod that does not know a code or secret says so and has done nothing; another may have made it before the leader
+    /// changed.
+    fn may_be_elsewhere(&self, offered: &Offered) -> bool {
+        matches!(self.target, Target::Leader(Some(_))) && offered.answer.status() == StatusCode::NOT_FOUND
+    }
+
+    /// Whether the same pod may be asked again after an error of its own.
+    fn may_ask_twice(&self) -> bool {
+        let method = &self.head.method;
+        method == Method::GET || endpoint::is_harmless_twice(method, self.path)
     }
 
     /// The token, where the answer hangs on it.

@@ -1,10 +1,17 @@
 //! Upgrades: pinned like requests; the tunnel opens only after the pod's own 101.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Response, StatusCode, Version, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::{sync::watch, time};
 
 use super::{
@@ -19,6 +26,7 @@ use crate::{
     carryover::{Session, session::Place},
     facade::Facade,
     forward::{head, outbound::Source},
+    identity::message::{self, Group},
     pod::{Busy, Pod},
     websocket::{self, Passing, PodSide, handshake},
 };
@@ -102,6 +110,15 @@ struct Attachments {
     pod: Arc<Pod>,
     busy: Option<Busy>,
     facade: Arc<Facade>,
+    /// Its number among the sockets of this process.
+    number: u64,
+    member: Arc<Mutex<Option<Membership>>>,
+}
+
+/// The SyncPlay group that a socket's client is a member of, and the pod in whose memory it is.
+struct Membership {
+    group: String,
+    place: Place,
 }
 
 /// Sockets that are attached anew by one worker at once. Those of a dead pod all come at the same moment, and requests come
@@ -119,7 +136,9 @@ impl Attachments {
         let session = asking.session().cloned();
         let moves = session.as_ref().map(|session| session.moves());
         let facade = asking.pool.facade.clone();
-        Attachments { again: Again::of(proxy, asking), session, moves, pod, busy: None, facade }
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let again = Again::of(proxy, asking);
+        Attachments { again, session, moves, pod, busy: None, facade, number, member: Arc::default() }
     }
 
     /// Asks the pods once, as the client did.
@@ -198,8 +217,22 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         self.busy = None;
     }
 
+    fn word(&mut self) -> Option<String> {
+        let place = Place::of(&self.pod);
+        // A group dies with its pod, and its members are told as if they had left.
+        let member = self.member.lock().take_if(|member| member.place != place)?;
+        Some(message::group_left(&member.group))
+    }
+
     fn passing(&self) -> impl Passing + 'static {
-        Face { facade: self.facade.clone(), pod: self.pod.clone() }
+        Face {
+            facade: self.facade.clone(),
+            pod: self.pod.clone(),
+            number: self.number,
+            session: self.session.clone(),
+            is_greeted: AtomicBool::new(false),
+            member: self.member.clone(),
+        }
     }
 }
 
@@ -211,14 +244,46 @@ fn chance() -> f32 {
     f32::from(byte[0]) / 255.0
 }
 
-/// Shows the one server in a pod's messages.
+impl Drop for Attachments {
+    fn drop(&mut self) {
+        if let Some(session) = &self.session {
+            session.parted(self.number);
+        }
+    }
+}
+
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+/// Shows the one server in a pod's messages, and hears what they say of the client's standing there.
 struct Face {
     facade: Arc<Facade>,
     pod: Arc<Pod>,
+    number: u64,
+    session: Option<Arc<Session>>,
+    is_greeted: AtomicBool,
+    member: Arc<Mutex<Option<Membership>>>,
+}
+
+impl Face {
+    fn hear(&self, text: &str) {
+        if !self.is_greeted.swap(true, Ordering::Relaxed)
+            && let Some(session) = &self.session
+        {
+            session.greeted(self.number, self.pod.id);
+        }
+        match message::group(text) {
+            Some(Group::Joined(group)) => {
+                *self.member.lock() = Some(Membership { group, place: Place::of(&self.pod) });
+            }
+            Some(Group::Left) => *self.member.lock() = None,
+            None => {}
+        }
+    }
 }
 
 impl Passing for Face {
     fn to_client(&self, text: &str) -> Option<String> {
+        self.hear(text);
         self.facade.message_to_client(&self.pod, text)
     }
 

@@ -130,7 +130,7 @@ enum Turn<S> {
     Client(Stopped),
     Pod(Stopped),
     /// The client lives elsewhere, and this is the side there.
-    Replaced(WebSocketStream<S>),
+    Replaced(Box<WebSocketStream<S>>),
     Stopping,
 }
 
@@ -176,7 +176,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                         stopped = &mut pod_side => break Turn::Pod(stopped),
                         () = &mut stopping => break Turn::Stopping,
                         // Where nobody else takes it, it stays where it is.
-                        next = elsewhere(pods) => if let Some(next) = next { break Turn::Replaced(next) },
+                        next = elsewhere(pods) => if let Some(next) = next { break Turn::Replaced(Box::new(next)) },
                     }
                 }
             };
@@ -185,8 +185,9 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 Turn::Stopping => break (End::Stopping, None, Some(side)),
                 Turn::Replaced(next) => {
                     attached += 1;
-                    tokio::spawn(part(std::mem::replace(&mut side, next.split())));
+                    tokio::spawn(part(std::mem::replace(&mut side, (*next).split())));
                     unsaid.wish_again();
+                    say(pods, &to_client);
                     continue;
                 }
                 Turn::Pod(stopped) => stopped,
@@ -210,6 +211,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
             let Some(next) = next else { break (end, None, None) };
             attached += 1;
             unsaid.wish_again();
+            say(pods, &to_client);
             side = next.split();
         }
     };
@@ -262,6 +264,14 @@ fn pod_end(stopped: &Stopped) -> End {
         Stopped::Gone => End::PodGone,
         Stopped::Silent => End::PodSilent,
         Stopped::Malformed => End::PodMalformed,
+    }
+}
+
+/// Tells the client what is to be told of the change.
+fn say<S, P: Pods<S>>(pods: &mut P, to_client: &mpsc::Sender<Message>) {
+    if let Some(word) = pods.word() {
+        // A client that takes no more is found by its own side.
+        let _ = to_client.try_send(Message::text(word));
     }
 }
 

@@ -1,11 +1,13 @@
 //! A session goes on on another pod when its own is gone, and a dead one never does.
 
 mod death;
+mod drain;
 mod keeping;
 mod live_hls;
 mod live_tv;
 mod player;
-mod sockets;
+pub(crate) mod sockets;
+mod storm;
 
 use jellyfin_sim::Pod;
 use jellypin::pod::State;

@@ -11,15 +11,17 @@ pub(super) struct Reader {
     parser: JsonParser<PushJsonFeeder>,
     pub(super) lesson: Lesson,
     /// The names on the way down to the present value; an array has none.
-    path: Vec<Name>,
+    path: Vec<Key>,
     /// The field that the next value belongs to.
-    field: Name,
+    field: Key,
     silent: usize,
+    /// What was met so far, the ends of lists apart.
+    met: usize,
 }
 
 /// The names that matter; in PascalCase or camelCase, as the client has asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Name {
+enum Key {
     AccessToken,
     SessionInfo,
     UserId,
@@ -29,6 +31,8 @@ enum Name {
     ApplicationVersion,
     PlaySessionId,
     LiveStreamId,
+    Code,
+    Secret,
     #[default]
     Other,
 }
@@ -39,8 +43,9 @@ impl Default for Reader {
             parser: JsonParser::new(PushJsonFeeder::new()),
             lesson: Lesson::default(),
             path: Vec::new(),
-            field: Name::Other,
+            field: Key::Other,
             silent: 0,
+            met: 0,
         }
     }
 }
@@ -69,9 +74,16 @@ impl Reader {
     }
 
     fn meet(&mut self, event: JsonEvent) {
+        if event != JsonEvent::EndArray {
+            self.met += 1;
+        }
         match event {
-            JsonEvent::FieldName => self.field = self.parser.current_str().map(Name::of).unwrap_or_default(),
+            JsonEvent::FieldName => self.field = self.parser.current_str().map(Key::of).unwrap_or_default(),
             JsonEvent::StartObject | JsonEvent::StartArray => self.path.push(std::mem::take(&mut self.field)),
+            JsonEvent::EndArray if self.path.len() == 1 => {
+                self.lesson.is_empty_list = self.met == 1;
+                self.path.pop();
+            }
             JsonEvent::EndObject | JsonEvent::EndArray => drop(self.path.pop()),
             JsonEvent::ValueString => self.learn(),
             _ => {}
@@ -85,17 +97,18 @@ impl Reader {
         }
         let lesson = &mut self.lesson;
         match (&self.path[..], self.field) {
-            ([_], Name::AccessToken) => lesson.token = Some(value.to_owned()),
-            ([_], Name::PlaySessionId) => lesson.play_session = Some(value.to_owned()),
-            ([_, Name::SessionInfo], field) => match field {
-                Name::UserId => lesson.user = Some(value.to_owned()),
-                Name::Client => lesson.client = Some(value.to_owned()),
-                Name::DeviceName => lesson.device_name = Some(value.to_owned()),
-                Name::DeviceId => lesson.device = Some(value.to_owned()),
-                Name::ApplicationVersion => lesson.version = Some(value.to_owned()),
+            ([_], Key::AccessToken) => lesson.token = Some(value.to_owned()),
+            ([_], Key::Code | Key::Secret) => lesson.quick_connect.push(value.to_owned()),
+            ([_], Key::PlaySessionId) => lesson.play_session = Some(value.to_owned()),
+            ([_, Key::SessionInfo], field) => match field {
+                Key::UserId => lesson.user = Some(value.to_owned()),
+                Key::Client => lesson.client = Some(value.to_owned()),
+                Key::DeviceName => lesson.device_name = Some(value.to_owned()),
+                Key::DeviceId => lesson.device = Some(value.to_owned()),
+                Key::ApplicationVersion => lesson.version = Some(value.to_owned()),
                 _ => {}
             },
-            (_, Name::LiveStreamId) if lesson.live_streams.len() < MOST_STREAMS => {
+            (_, Key::LiveStreamId) if lesson.live_streams.len() < MOST_STREAMS => {
                 lesson.live_streams.push(value.to_owned());
             }
             _ => {}
@@ -103,18 +116,20 @@ impl Reader {
     }
 }
 
-impl Name {
-    fn of(text: &str) -> Name {
+impl Key {
+    fn of(text: &str) -> Key {
         let names = [
-            ("AccessToken", Name::AccessToken),
-            ("SessionInfo", Name::SessionInfo),
-            ("UserId", Name::UserId),
-            ("Client", Name::Client),
-            ("DeviceName", Name::DeviceName),
-            ("DeviceId", Name::DeviceId),
-            ("ApplicationVersion", Name::ApplicationVersion),
-            ("PlaySessionId", Name::PlaySessionId),
-            ("LiveStreamId", Name::LiveStreamId),
+            ("AccessToken", Key::AccessToken),
+            ("SessionInfo", Key::SessionInfo),
+            ("UserId", Key::UserId),
+            ("Client", Key::Client),
+            ("DeviceName", Key::DeviceName),
+            ("DeviceId", Key::DeviceId),
+            ("ApplicationVersion", Key::ApplicationVersion),
+            ("PlaySessionId", Key::PlaySessionId),
+            ("LiveStreamId", Key::LiveStreamId),
+            ("Code", Key::Code),
+            ("Secret", Key::Secret),
         ];
         let same = |name: &str| name.eq_ignore_ascii_case(text) && name[1..] == text[1..];
         names.into_iter().find(|(name, _)| same(name)).map(|(_, name)| name).unwrap_or_default()

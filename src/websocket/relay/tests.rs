@@ -35,6 +35,10 @@ impl Pods<DuplexStream> for Sides {
 
     fn lost(&mut self) {}
 
+    fn word(&mut self) -> Option<String> {
+        None
+    }
+
     fn passing(&self) -> impl Passing + 'static {
         AsTheyAre
     }

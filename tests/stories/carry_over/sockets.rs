@@ -14,7 +14,7 @@ use crate::stories::{
 };
 
 /// The next message of this type; others are passed over.
-async fn next_of(socket: &mut Socket, kind: &str) -> Value {
+pub(crate) async fn next_of(socket: &mut Socket, kind: &str) -> Value {
     let wait = async {
         loop {
             let message = socket.next().await.expect("the socket is open").expect("a whole message");
@@ -29,7 +29,7 @@ async fn next_of(socket: &mut Socket, kind: &str) -> Value {
     within(DEADLINE, kind, wait).await
 }
 
-async fn socket_of(world: &World, token: &str) -> Socket {
+pub(crate) async fn socket_of(world: &World, token: &str) -> Socket {
     let path = format!("/socket?ApiKey={token}&deviceId=d");
     let mut socket = world.client().socket(&path).await.expect("a socket");
     next_of(&mut socket, "ForceKeepAlive").await;

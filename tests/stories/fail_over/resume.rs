@@ -45,11 +45,12 @@ async fn a_film_goes_on_after_the_death_of_each_pod() {
     let mut deaths = 0;
     for share in [1, 2] {
         read_until(answer.body_mut(), &mut read, share * (SIZE / 4)).await;
-        let serving = world
-            .pods
-            .iter()
-            .find(|pod| pod.is_running() && pod.seen().iter().any(|seen| seen.path().starts_with("/Videos/")));
-        serving.expect("a pod serves the film").kill().await;
+        let serves = |pod: &&jellyfin_sim::Pod| {
+            pod.is_running() && pod.seen().iter().any(|seen| seen.path().starts_with("/Videos/"))
+        };
+        crate::stories::world::until("a living pod serves the film", || world.pods.iter().any(|pod| serves(&pod)))
+            .await;
+        world.pods.iter().find(serves).expect("a pod serves the film").kill().await;
         deaths += 1;
     }
     read_until(answer.body_mut(), &mut read, SIZE).await;

@@ -1,0 +1,317 @@
+//! What only the leader can answer: QuickConnect and SyncPlay, for clients that live on other pods.
+//!
+//! A QuickConnect flow goes to the leader, and stays with the pod that made its code while that lives. Who approves it is known
+//! to his own pod only: that pod is asked whether he is who he says, and the API key speaks for him. Who joins a SyncPlay
+//! group comes to live on the leader, socket and all, before the call is let go; who only looks moves nowhere.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use tokio::time;
+
+use super::{
+    Asking, ClientSession, Proxy, Target, call::on_behalf_of, carry::Standing, decide::Keys, exchange::Exchange,
+    offer::Offered, reply::Refusal,
+};
+use crate::{
+    affinity::pins::{Home, Kind},
+    carryover::{
+        Session,
+        mints::Need,
+        session::{Carried, Place},
+    },
+    forward::outbound::Source,
+    identity::{
+        Identity, authorization,
+        endpoint::{self, Led},
+    },
+    observe::metrics,
+    pod::Pod,
+};
+
+/// The longest time that a call waits for its client's sockets to be attached and greeted at the leader.
+const SOCKETS: Duration = Duration::from_secs(5);
+
+impl Proxy {
+    /// Offers a request to the pods, by way of the leader where that is what it takes.
+    pub(super) async fn offer_led(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let Some(led) = Led::of(&asking.head.method, asking.path) else {
+            return self.offer(asking, source, exchange).await;
+        };
+        // Boxed, for they are seldom used, and every request's future would be the larger for them.
+        match led {
+            Led::Enabled | Led::Initiate => Box::pin(self.to_leader(asking, None, source, exchange)).await,
+            Led::Connect => Box::pin(self.to_leader(asking, asking.query("secret"), source, exchange)).await,
+            Led::LogIn => {
+                let secret = Box::pin(source.read_ahead()).await.and_then(|body| secret_in(&body));
+                Box::pin(self.to_leader(asking, secret, source, exchange)).await
+            }
+            Led::Authorize => Box::pin(self.authorize(asking, source, exchange)).await,
+            Led::Join => Box::pin(self.join(asking, source, exchange)).await,
+            Led::Look => Box::pin(self.look(asking, source, exchange)).await,
+        }
+    }
+
+    async fn to_leader(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        key: Option<String>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        self.offer(&asking.toward(Target::Leader(key)), source, exchange).await
+    }
+
+    /// Approves a code on the pod that made it, for the user that the caller's own pod knows him to be.
+    async fn authorize(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let code = asking.query("code");
+        let target = Target::Leader(code.clone());
+        let Some(code) = code else { return self.offer(asking, source, exchange).await };
+        let Some(session) = asking.session() else {
+            // An API key, or a client that is not known: its token may be known there all the same.
+            return self.authorize_as_it_is(asking, target, source, exchange).await;
+        };
+        let named = asking.query("userId");
+        let Some(approver) = self.approver(asking, session).await else {
+            // What his own pod says of him is his to hear.
+            return self.offer(asking, source, exchange).await;
+        };
+        let is_own = named.as_ref().is_none_or(|named| same_id(named, &approver.user));
+        if !is_own && !approver.is_administrator {
+            // His own pod refuses him before it looks for the code.
+            return self.offer(asking, source, exchange).await;
+        }
+        let Some(api_key) = &self.site.carryover.api_key else { return self.offer(asking, source, exchange).await };
+        let user = named.unwrap_or(approver.user);
+        let head = asking.head_for(&format!("/QuickConnect/Authorize?code={}&userId={}", plain(&code), plain(&user)));
+        let Some(mut head) = head else { return Err(Refusal::Malformed("the code is no code")) };
+        head.headers.insert(header::AUTHORIZATION, authorization::token_only(api_key.as_str()));
+        let by_key = Asking {
+            head: &head,
+            keys: Keys { identity: Identity::default(), ..asking.keys.clone() },
+            client_session: ClientSession::Unknown,
+            target,
+            ..asking.toward(Target::Home)
+        };
+        self.offer(&by_key, &Source::empty(), exchange).await
+    }
+
+    /// Without a session to speak for: the pod that made the code may know the token, having started after the log-in. If it
+    /// does not, the client must not hear of it as of its own end.
+    async fn authorize_as_it_is(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        target: Target,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let offered = self.offer(&asking.toward(target), source, exchange).await?;
+        let is_unknown = offered.answer.status() == StatusCode::UNAUTHORIZED
+            && offered.answer.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        if !is_unknown {
+            return Ok(offered);
+        }
+        if asking.keys.identity.token.is_some() && !self.carries_over() {
+            self.lacks_key(asking, "quick_connect");
+        }
+        self.offer(asking, source, exchange).await
+    }
+
+    /// Who the caller is, by the word of the pod that he lives on.
+    async fn approver(self: &Arc<Self>, asking: &Asking<'_>, session: &Session) -> Option<Approver> {
+        let pods = asking.pool.pool.pods();
+        let home = session.home()?;
+        let pod = pods.iter().find(|pod| pod.id == home.pod && pod.status().is_alive())?;
+        let token = session.token_at(Place::of(pod))?;
+        let base_path = &asking.pool.pool.base_path;
+        match self.ask_who(pod, base_path, token.as_str(), &on_behalf_of(asking)).await {
+            Ok(Standing::Known { user: Some(user), is_administrator }) => Some(Approver { user, is_administrator }),
+            _ => None,
+        }
+    }
+
+    /// Lets a client come to live on the leader, and only then become a member of a group there.
+    async fn join(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        if let Some(leader) = asking.pool.leader.current() {
+            match asking.session() {
+                Some(session) => self.bring(asking, session, &leader).await,
+                None => self.bring_next_time(asking, &leader),
+            }
+        }
+        let offered = self.offer(asking, source, exchange).await?;
+        if offered.answer.status() == StatusCode::OK {
+            self.site.sessions.note_groups(&offered.decision.pod);
+        }
+        Ok(offered)
+    }
+
+    async fn bring(self: &Arc<Self>, asking: &Asking<'_>, session: &Arc<Session>, leader: &Arc<Pod>) {
+        if session.home().is_none_or(|home| home.pod != leader.id) {
+            let base_path = asking.pool.pool.base_path.clone();
+            let carried = self.carry(session, leader, base_path, on_behalf_of(asking), Need::Waiting).await;
+            if carried != Carried::Settled {
+                tracing::warn!(
+                    user.id = &*session.user,
+                    to = &*leader.name,
+                    "a client cannot come to live on the leader; its group stays on its own pod"
+                );
+                return;
+            }
+        }
+        // What the leader says of a group, it says once, by the socket that it has.
+        let mut sockets = session.sockets();
+        let there = sockets.wait_for(|sockets| sockets.iter().all(|(_, pod)| *pod == leader.id));
+        if time::timeout(SOCKETS, there).await.is_err() {
+            tracing::warn!(
+                to = &*leader.name,
+                "a client's socket is not at the leader in time; its group may not hear it"
+            );
+        }
+    }
+
+    /// Without an API key nobody can be moved: the device goes to the leader at its next log-in.
+    fn bring_next_time(&self, asking: &Asking<'_>, leader: &Pod) {
+        let home = self.decide(asking, &[]).map(|decision| decision.pod.id);
+        if home == Some(leader.id) || self.carries_over() {
+            return;
+        }
+        if let Some(device) = asking.keys.identity.device.as_deref() {
+            let home = Home { pod: leader.id, epoch: leader.status().epoch };
+            self.site.pins.learn(Kind::Device, device, home);
+        }
+        self.lacks_key(asking, "sync_play");
+    }
+
+    /// Shows the leader's groups as this user may see them; moves nobody, and asks the leader only while it may have any.
+    async fn look(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let (Some(session), Some(leader)) = (asking.session(), asking.pool.leader.current()) else {
+            return self.offer(asking, source, exchange).await;
+        };
+        let pool = &asking.pool.pool;
+        let is_home = session.home().is_none_or(|home| home.pod == leader.id);
+        if is_home || !leader.status().is_alive() || !self.site.sessions.may_have_groups(&leader).await {
+            return self.offer(asking, source, exchange).await;
+        }
+        if session.token_at(Place::of(&leader)).is_none()
+            && self.introduce_to(session, &leader, pool.base_path.clone(), on_behalf_of(asking)).await
+                != Carried::Settled
+        {
+            return self.offer(asking, source, exchange).await;
+        }
+        self.offer(&asking.toward(Target::Leader(None)), source, exchange).await
+    }
+
+    /// Says once what cannot be had without an API key.
+    fn lacks_key(&self, asking: &Asking<'_>, what: &'static str) {
+        let labels = metrics::Lack { pool: asking.pool.pool.name.clone(), pod: "".into(), what };
+        let gauge = self.metrics.carry_over_lacks.get_or_create(&labels).clone();
+        if gauge.set(1) == 0 {
+            let feature = if what == "sync_play" { "SyncPlay" } else { "Quick Connect" };
+            tracing::warn!(
+                "{feature} between clients of different pods needs an API key of Jellyfin; set [jellyfin] api_key"
+            );
+        }
+    }
+}
+
+struct Approver {
+    user: String,
+    is_administrator: bool,
+}
+
+impl<'a> Asking<'a> {
+    /// The same request for another pod.
+    fn toward(&self, target: Target) -> Asking<'_> {
+        Asking {
+            pool: self.pool,
+            pool_index: self.pool_index,
+            head: self.head,
+            path: self.path,
+            client: self.client,
+            origin: self.origin,
+            endpoint: self.endpoint,
+            is_upgrade: self.is_upgrade,
+            keys: self.keys.clone(),
+            client_session: match &self.client_session {
+                ClientSession::Known(session) => ClientSession::Known(session.clone()),
+                ClientSession::Unknown => ClientSession::Unknown,
+                ClientSession::Ended => ClientSession::Ended,
+            },
+            target,
+        }
+    }
+
+    fn query(&self, key: &str) -> Option<String> {
+        endpoint::in_query(self.head.uri.query().unwrap_or_default(), key)
+    }
+
+    /// A head for the same method, on the client's behalf, with another target.
+    fn head_for(&self, target: &str) -> Option<http::request::Parts> {
+        let uri: Uri = format!("{}{target}", self.pool.pool.base_path).parse().ok()?;
+        let mut headers: HeaderMap = self.head.headers.clone();
+        headers.remove(header::AUTHORIZATION);
+        headers.remove("x-emby-authorization");
+        headers.remove("x-emby-token");
+        headers.remove("x-mediabrowser-token");
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        headers.remove(header::TRANSFER_ENCODING);
+        headers.remove(header::CONTENT_TYPE);
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = self.head.method.clone();
+        head.uri = uri;
+        head.headers = headers;
+        Some(head)
+    }
+}
+
+/// The secret in the body of a log-in by QuickConnect, its key in any case.
+fn secret_in(body: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let secret = json.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case("Secret"))?.1;
+    secret.as_str().map(str::to_owned)
+}
+
+/// Only what a code or an id is made of: nothing else gets into another's query.
+fn plain(text: &str) -> String {
+    text.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '-').collect()
+}
+
+/// Ids with and without dashes, in any case.
+fn same_id(one: &str, other: &str) -> bool {
+    let digits =
+        |id: &str| id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect::<String>();
+    digits(one) == digits(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_secrets_are_read_as_the_server_reads_them() {
+        assert!(same_id("0A-1b", "0a1B") && !same_id("0a1b", "0a1c"));
+        assert_eq!(secret_in(br#"{"secret":"ABC"}"#).as_deref(), Some("ABC"));
+        assert_eq!(secret_in(b"no JSON"), None);
+        assert_eq!(plain("12&userId=x 3"), "12userIdx3");
+    }
+}

@@ -1,0 +1,157 @@
+//! QuickConnect between clients of different pods: a new device shows a code, and a user who is signed in elsewhere approves it.
+
+use http::Method;
+use jellypin::pod::State;
+use serde_json::{Value, json};
+
+use super::carry_over::{client_of, plan};
+use super::world::{Answer, Client, World, body_of};
+
+/// A new device that shows a code.
+struct Device {
+    client: Client,
+    code: String,
+    secret: String,
+}
+
+async fn begin(world: &World, device: &str) -> Device {
+    let mut client = world.client().without_cookies().device(device);
+    let begun = post(&mut client, "/QuickConnect/Initiate").await;
+    assert_eq!(begun.status, 200, "{}", begun.text());
+    let text = |name: &str| begun.json()[name].as_str().expect("a text").to_owned();
+    Device { client, code: text("Code"), secret: text("Secret") }
+}
+
+impl Device {
+    async fn poll(&mut self) -> Answer {
+        self.client.get(&format!("/QuickConnect/Connect?secret={}", self.secret)).await
+    }
+
+    async fn log_in(&mut self) -> Answer {
+        let answer = self.client.post("/Users/AuthenticateWithQuickConnect", json!({"Secret": self.secret})).await;
+        self.client.token = answer.json()["AccessToken"].as_str().map(str::to_owned);
+        answer
+    }
+}
+
+async fn post(client: &mut Client, path: &str) -> Answer {
+    let request = client.request(Method::POST, path);
+    client.send(request, body_of("")).await.expect("an answer")
+}
+
+async fn approve(client: &mut Client, code: &str) -> Answer {
+    post(client, &format!("/QuickConnect/Authorize?code={code}")).await
+}
+
+/// A client that has logged in on a pod other than the leader.
+async fn elsewhere(world: &World, user: &str, leader: &str) -> Client {
+    for number in 0..50 {
+        let (client, home) = client_of(world, user, &format!("phone {number} of {user}")).await;
+        if home != leader {
+            return client;
+        }
+    }
+    panic!("every device is placed on {leader}");
+}
+
+async fn leader(world: &World) -> String {
+    let pods: Value = world.proxy.ask_admin("/pods").await.json();
+    let leads = pods.as_array().expect("pods").iter().find(|pod| pod["leads"] == true);
+    leads.expect("a leader")["name"].as_str().expect("a name").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_approved_by_a_user_of_any_pod() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    for turn in 0..20 {
+        let mut approver = elsewhere(&world, "alice", &leader).await;
+        let mut device = begin(&world, &format!("tv {turn}")).await;
+        assert_eq!(device.poll().await.json()["Authenticated"], false);
+        let approved = approve(&mut approver, &device.code).await;
+        assert_eq!((approved.status, approved.text()), (200, "true"));
+        assert_eq!(device.poll().await.json()["Authenticated"], true);
+        let log_in = device.log_in().await;
+        assert_eq!(log_in.status, 200);
+        assert_eq!(log_in.json()["User"]["Name"], "alice");
+        let me = device.client.get("/Users/Me").await;
+        assert_eq!((me.status, world.home(&me)), (200, leader.as_str()));
+        assert_eq!(approver.get("/Users/Me").await.status, 200, "the approver is where he was");
+        // A device that calls itself something else from now on is found by its token.
+        device.client.device = Some(format!("another name {turn}"));
+        assert_eq!(device.client.get("/Items").await.status, 200);
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_approves_as_somebody_else() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let mut alice = elsewhere(&world, "alice", &leader).await;
+    let mut root = elsewhere(&world, "root", &leader).await;
+    let bob = world.cluster.user_id("bob").expect("bob");
+    let dashed = format!("{}-{}-{}-{}-{}", &bob[..8], &bob[8..12], &bob[12..16], &bob[16..20], &bob[20..]);
+    let mut device = begin(&world, "tv").await;
+    for foreign in [&bob, &dashed, &bob.to_uppercase()] {
+        let path = format!("/QuickConnect/Authorize?code={}&userId={foreign}", device.code);
+        assert_eq!(post(&mut alice, &path).await.status, 403, "{foreign}");
+    }
+    let mut stranger = world.client().without_cookies().device("stranger");
+    assert_eq!(approve(&mut stranger, &device.code).await.status, 401);
+    stranger.token = Some("00000000000000000000000000000abc".into());
+    assert_eq!(approve(&mut stranger, &device.code).await.status, 401);
+    assert_eq!(device.poll().await.json()["Authenticated"], false);
+    let own = world.cluster.user_id("alice").expect("alice");
+    let unknown = post(&mut alice, &format!("/QuickConnect/Authorize?code=none&userId={own}")).await;
+    assert_eq!(unknown.status, 404);
+    let path = format!("/QuickConnect/Authorize?code={}&userId={bob}", device.code);
+    assert_eq!(post(&mut root, &path).await.status, 200, "an administrator may");
+    assert_eq!(device.log_in().await.json()["User"]["Name"], "bob");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_goes_on_where_it_began_while_that_pod_lives_and_ends_as_on_a_real_pod_when_it_dies() {
+    let world = plan(3).start().await;
+    let first = leader(&world).await;
+    let mut approver = elsewhere(&world, "alice", &first).await;
+    // The leader changes, and the pod of the code lives.
+    let mut device = begin(&world, "tv").await;
+    world.pod(&first).degrade(true);
+    world.until_state(&first, State::Starting).await;
+    world.pod(&first).degrade(false);
+    world.until_state(&first, State::Ready).await;
+    let mut now = leader(&world).await;
+    for _ in 0..20 {
+        assert_eq!(device.poll().await.status, 200, "led by {now}");
+    }
+    assert_eq!(approve(&mut approver, &device.code).await.status, 200);
+    assert_eq!(device.log_in().await.status, 200);
+    // The pod of the code dies with it.
+    let mut device = begin(&world, "another tv").await;
+    world.pod(&now).kill().await;
+    world.until_state(&now, State::Down).await;
+    let poll = device.poll().await;
+    assert_eq!((poll.status, poll.text()), (404, "\"Unknown secret\""));
+    assert_eq!(approve(&mut approver, &device.code).await.status, 404);
+    let mut device = begin(&world, "another tv").await;
+    assert_eq!(approve(&mut approver, &device.code).await.status, 200);
+    assert_eq!(device.log_in().await.status, 200);
+    now.clear();
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_api_key_a_vain_approval_logs_nobody_out() {
+    let world = World::plan(3).start().await;
+    let leader = leader(&world).await;
+    let mut approver = elsewhere(&world, "alice", &leader).await;
+    let mut device = begin(&world, "tv").await;
+    let vain = approve(&mut approver, &device.code).await;
+    assert_eq!(vain.status, 404, "a 401 would make the client forget its token");
+    assert_eq!(approver.get("/Users/Me").await.status, 200);
+    assert_eq!(device.poll().await.json()["Authenticated"], false);
+    assert_eq!(world.proxy.metric("jellypin_carry_over_lacks", &[("what", "quick_connect")]).await, 1.0);
+    world.stop().await;
+}

@@ -1,0 +1,177 @@
+//! SyncPlay between clients of different pods: they come to live on the leader, and each hears what its group does.
+
+use jellypin::pod::State;
+use serde_json::{Value, json};
+
+use super::carry_over::sockets::{next_of, socket_of};
+use super::carry_over::{client_of, plan};
+use super::world::{Answer, Client, Socket, World};
+
+struct Member {
+    client: Client,
+    socket: Socket,
+    home: String,
+}
+
+impl Member {
+    async fn new(world: &World, number: usize) -> Member {
+        let (client, home) = client_of(world, &format!("user{number}"), &format!("device {number}")).await;
+        let socket = socket_of(world, client.token.as_deref().expect("a token")).await;
+        Member { client, socket, home }
+    }
+
+    async fn does(&mut self, what: &str, body: Value) -> Answer {
+        self.client.post(&format!("/SyncPlay/{what}"), body).await
+    }
+
+    /// Waits for an update of the group.
+    async fn hears(&mut self, kind: &str) -> Value {
+        loop {
+            let update = next_of(&mut self.socket, "SyncPlayGroupUpdate").await;
+            if update["Data"]["Type"] == kind {
+                return update["Data"].clone();
+            }
+        }
+    }
+
+    /// Waits for a command.
+    async fn is_told(&mut self, command: &str) -> Value {
+        loop {
+            let told = next_of(&mut self.socket, "SyncPlayCommand").await;
+            if told["Data"]["Command"] == command {
+                return told["Data"].clone();
+            }
+        }
+    }
+}
+
+async fn leader(world: &World) -> String {
+    let pods: Value = world.proxy.ask_admin("/pods").await.json();
+    let leads = pods.as_array().expect("pods").iter().find(|pod| pod["leads"] == true);
+    leads.expect("a leader")["name"].as_str().expect("a name").to_owned()
+}
+
+/// A group of so many, made by the first.
+async fn group(members: &mut [Member]) -> String {
+    let (first, others) = members.split_first_mut().expect("a member");
+    let new = first.does("New", json!({"GroupName": "evening"})).await;
+    assert_eq!(new.status, 200, "{}", new.text());
+    let id = new.json()["GroupId"].as_str().expect("an id").to_owned();
+    first.hears("GroupJoined").await;
+    for member in others {
+        assert_eq!(member.does("Join", json!({"GroupId": id})).await.status, 204);
+        member.hears("GroupJoined").await;
+        first.hears("UserJoined").await;
+    }
+    id
+}
+
+async fn evening(count: usize) {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let mut members = Vec::new();
+    for number in 0..count {
+        members.push(Member::new(&world, number).await);
+    }
+    let strangers = members.iter().filter(|member| member.home != leader).count();
+    assert!(strangers > 0, "somebody lives elsewhere");
+    group(&mut members).await;
+    let queue = json!({"PlayingQueue": [jellyfin_sim::FILM], "PlayingItemPosition": 0, "StartPositionTicks": 0});
+    assert_eq!(members[0].does("SetNewQueue", queue).await.status, 204);
+    for member in &mut members {
+        member.hears("PlayQueue").await;
+        assert_eq!(member.does("Ping", json!({"Ping": 20})).await.status, 204);
+    }
+    for (what, body) in [("Unpause", json!({})), ("Pause", json!({})), ("Seek", json!({"PositionTicks": 100_000_000}))]
+    {
+        let last = members.len() - 1;
+        assert_eq!(members[last].does(what, body).await.status, 204);
+        let mut told = Vec::new();
+        for member in &mut members {
+            told.push(member.is_told(what).await["When"].clone());
+        }
+        assert!(told.iter().all(|when| *when == told[0]), "{what}: {told:?}");
+    }
+    for member in &mut members {
+        let time = member.client.get("/GetUtcTime").await;
+        assert_eq!((time.status, world.home(&time)), (200, leader.as_str()), "the clock that stamps the commands");
+    }
+    // A member that leaves goes on as before.
+    assert_eq!(members[0].does("Leave", json!({})).await.status, 204);
+    members[0].hears("GroupLeft").await;
+    assert_eq!(members[0].client.get("/Users/Me").await.status, 200);
+    println!("{count} members, {strangers} of them from other pods: each heard each command once");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clients_of_different_pods_watch_together() {
+    evening(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_clients_of_three_pods_watch_together() {
+    evening(20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listing_moves_nobody_and_asks_the_leader_only_while_it_may_have_groups() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let mut members = Vec::new();
+    for number in 0..6 {
+        members.push(Member::new(&world, number).await);
+    }
+    let at = members.iter().position(|member| member.home != leader).expect("somebody lives elsewhere");
+    let mut stranger = members.remove(at);
+    let list = stranger.client.get("/SyncPlay/List").await;
+    assert_eq!((list.status, list.text(), world.home(&list)), (200, "[]", stranger.home.as_str()));
+    group(&mut members[..1]).await;
+    let list = stranger.client.get("/SyncPlay/List").await;
+    assert_eq!(list.json()[0]["GroupName"], "evening");
+    let id = list.json()[0]["GroupId"].as_str().expect("an id").to_owned();
+    assert_eq!(stranger.client.get(&format!("/SyncPlay/{id}")).await.status, 200);
+    let me = stranger.client.get("/Users/Me").await;
+    assert_eq!((me.status, world.home(&me)), (200, stranger.home.as_str()), "who looks moves nowhere");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_dies_with_its_leader_and_a_new_one_can_begin() {
+    let world = plan(3).start().await;
+    let first = leader(&world).await;
+    let mut members = Vec::new();
+    for number in 0..4 {
+        members.push(Member::new(&world, number).await);
+    }
+    let id = group(&mut members).await;
+    let began = std::time::Instant::now();
+    world.pod(&first).kill().await;
+    world.until_state(&first, State::Down).await;
+    for member in &mut members {
+        assert_eq!(member.hears("GroupLeft").await["GroupId"], id);
+        assert_eq!(member.client.get("/Users/Me").await.status, 200);
+    }
+    group(&mut members).await;
+    println!("the leader died, and its members were together again after {:?}", began.elapsed());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_api_key_a_group_stays_on_its_pod_and_the_device_comes_to_the_leader_at_its_next_log_in() {
+    let world = World::plan(3).start().await;
+    let leader = leader(&world).await;
+    for number in 0.. {
+        let mut member = Member::new(&world, number).await;
+        if member.home == leader {
+            continue;
+        }
+        assert_eq!(member.does("New", json!({"GroupName": "alone"})).await.status, 200);
+        member.hears("GroupJoined").await;
+        assert_eq!(world.proxy.metric("jellypin_carry_over_lacks", &[("what", "sync_play")]).await, 1.0);
+        let log_in = member.client.log_in(&format!("user{number}")).await;
+        assert_eq!(world.home(&log_in), leader);
+        break;
+    }
+    world.stop().await;
+}
