@@ -6,6 +6,7 @@ pub mod authorization;
 pub mod endpoint;
 pub mod lesson;
 pub mod message;
+pub mod playlist;
 mod query;
 pub mod translation;
 pub mod verdict;

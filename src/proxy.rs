@@ -15,6 +15,7 @@ mod hold;
 mod introduce;
 mod lead;
 mod learning;
+mod live;
 mod offer;
 mod recall;
 mod reply;
@@ -33,6 +34,7 @@ use tokio::sync::Semaphore;
 
 pub use body::Body;
 pub use drain::When;
+pub use live::streams::Streams;
 pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};
 pub use steward::Lack;
@@ -170,7 +172,12 @@ impl Proxy {
             return Box::pin(self.open_socket(asking, opening, &cookies, exchange)).await;
         }
         // 6. Judge: what says that the pod does not know the client's token is offered to the others.
-        let offered = match self.offer_led(&asking, &source, &mut exchange).await {
+        let offered = match self.stream(&asking) {
+            // Boxed, as what follows a log-out: every request's future is moved about, and these parts are seldom used.
+            Some(stream) => Box::pin(self.offer_stream(&stream, &asking, &source, &mut exchange)).await,
+            None => self.offer_led(&asking, &source, &mut exchange).await,
+        };
+        let offered = match offered {
             Ok(offered) => offered,
             Err(refusal) => return exchange.refuse(refusal),
         };
@@ -199,7 +206,12 @@ impl Proxy {
             let resuming = Resuming::new(file, body, &decision, Again::of(&self, &asking));
             return Ok(exchange.answer_with(answer, Body::resuming(resuming)));
         }
-        let Ok(body) = self.for_client(&asking, &mut answer, body, learning).await else {
+        let shown = if asking.is_live_playlist() {
+            Box::pin(self.show_playlist(&asking, &decision, &mut answer, body, learning)).await
+        } else {
+            self.for_client(&asking, &mut answer, body, learning).await
+        };
+        let Ok(body) = shown else {
             exchange.ended(Outcome::PodBroke);
             return Err(Aborted);
         };

@@ -11,7 +11,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-use client::{AIOJELLYFIN, APICLIENT_PYTHON, CHROMIUM, Client, MPV, MPV_SHIM, Report, SDK};
+use client::{AIOJELLYFIN, APICLIENT_PYTHON, CHROMIUM, Client, MPV, MPV_LIVE, MPV_SHIM, Report, SDK};
 use jellyfin_sim::{Generation, Pod};
 use landing::Landing;
 use tokio::{task::block_in_place, time::sleep};
@@ -90,6 +90,42 @@ async fn sdk_while_another_pod_dies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mpv_while_another_pod_dies() {
     notices_nothing(MPV).await;
+}
+
+/// The pod that plays a film of unknown length is killed, and the film does not stand still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mpv_while_the_pod_of_its_live_film_dies() {
+    plays_on(&[]).await;
+}
+
+/// The same for a channel, whose list goes on behind a discontinuity.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mpv_while_the_pod_of_its_channel_dies() {
+    plays_on(&["--channel"]).await;
+}
+
+async fn plays_on(options: &[&str]) {
+    let world = World::with_api_key().await;
+    let mut running = MPV_LIVE.start(&world.url, &[&["--hold"], options].concat());
+    block_in_place(|| running.until_holding());
+    let segments = |pod: &Pod| {
+        pod.seen().iter().filter(|seen| seen.path().contains("/hls/") && matches!(seen.status, 200 | 206)).count()
+    };
+    let home = world.pods.iter().max_by_key(|pod| segments(pod)).expect("a pod");
+    let had = segments(home);
+    home.kill().await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let more = || world.pods.iter().filter(|pod| pod.name() != home.name()).map(segments).sum::<usize>();
+    while more() < 4 {
+        assert!(Instant::now() < deadline, "after {had} segments of the dead pod only {} came", more());
+        sleep(Duration::from_millis(50)).await;
+    }
+    let report = block_in_place(|| running.release());
+    report.must_have_worked();
+    println!("{:?}: stalls of {} ms", options, report.held("stalls_ms"));
+    assert!(report.held("film_ended").as_array().is_some_and(Vec::is_empty), "{report:?}");
+    assert!(report.held("played_s").as_f64() > Some(6.0), "{report:?}");
+    world.end().await;
 }
 
 async fn notices_nothing(client: Client) {

@@ -23,6 +23,9 @@ pub enum Endpoint {
     Vital,
     /// Demands a token that the pod knows; success confirms the token.
     Demanding,
+    /// The same, about a job that a pod runs: `DELETE /Videos/ActiveEncodings`, `POST /Sessions/Playing/Ping`. Every other pod
+    /// answers as if it had done it.
+    OfJob,
     /// The same, for HLS playlists and segments and for files: an answer may have to wait for ffmpeg.
     DemandingMedia,
     /// Media that anybody may fetch: streams, live segments, live files.
@@ -42,6 +45,7 @@ impl Endpoint {
             5 if is(first, "Users") => users(method, rest),
             8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
             8 if is(first, "Sessions") && method == Method::POST && is(rest.at(0), "Logout") => Endpoint::LogOut,
+            8 if is(first, "Sessions") && is(rest.at(0), "Playing") && is(rest.at(1), "Ping") => Endpoint::OfJob,
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
@@ -54,13 +58,18 @@ impl Endpoint {
     }
 
     pub fn demands_token(self) -> bool {
-        use Endpoint::{Demanding, DemandingMedia, LogOut, SyncPlay, Vital};
-        matches!(self, Demanding | DemandingMedia | LogOut | SyncPlay | Vital)
+        use Endpoint::{Demanding, DemandingMedia, LogOut, OfJob, SyncPlay, Vital};
+        matches!(self, Demanding | DemandingMedia | LogOut | OfJob | SyncPlay | Vital)
     }
 
     /// Whether a failure costs more than a look at the next page: a client would log its user out or end the film.
     pub fn is_worth_much(self) -> bool {
         self == Endpoint::Vital || self.is_media()
+    }
+
+    /// Whether it has to reach the pod on which the media runs, wherever the client lives.
+    pub fn goes_with_media(self) -> bool {
+        self == Endpoint::OfJob || self.is_media()
     }
 
     pub fn is_media(self) -> bool {
@@ -142,6 +151,8 @@ fn media<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
         if rest.clone().has("Subtitles") || rest.has("Attachments") {
             return Endpoint::Open;
         }
+    } else if is(rest.at(0), "ActiveEncodings") {
+        return Endpoint::OfJob;
     }
     Endpoint::Demanding
 }
@@ -367,8 +378,22 @@ pub fn is_of_web_client(path: &str) -> bool {
 }
 
 /// `/Videos/{id}/live.m3u8`, whose segments have no query.
-pub(super) fn is_live_playlist(path: &str) -> bool {
+pub fn is_live_playlist(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|last| is(last, "live.m3u8"))
+}
+
+/// How a pod is asked to open the live stream that a playlist needs: by the playback info of its channel, which the playlist's path
+/// names. A target below the BaseUrl, for `POST`; none for what is no live stream.
+///
+/// The stream's id is made of tuner, channel and media source, and so is the same on every pod that opens it.
+pub fn opening_of(path: &str, query: &str) -> Option<String> {
+    query::all(query, "LiveStreamId").iter().find(|id| !id.is_empty())?;
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let channel = segments.nth(1).filter(|id| is_id(id))?;
+    let target = format!("/Items/{channel}/PlaybackInfo?autoOpenLiveStream=true");
+    let source = query::all(query, "MediaSourceId").into_iter().find(|source| is_id(source));
+    let source = source.map_or(String::new(), |source| format!("&mediaSourceId={source}"));
+    Some(target + &source)
 }
 
 /// The path as a log may show it: an API key that stands in it (`/Auth/Keys/{key}`) is blotted out.

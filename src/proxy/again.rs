@@ -10,9 +10,15 @@ use http::{HeaderMap, Request, request};
 use super::{Asking, Proxy, exchange::Exchange, offer::Offered, reply::Refusal};
 use crate::forward::{head::Client, outbound::Source};
 
-/// What is kept of a request. It has no body: who wants to ask again for something with a body must not have sent it.
+/// A request of which a copy is kept, by one worker.
 pub(super) struct Again {
     proxy: Arc<Proxy>,
+    question: Question,
+}
+
+/// What is kept of a request. It has no body: who wants to ask again for something with a body must not have sent it.
+#[derive(Clone)]
+pub(super) struct Question {
     pool: usize,
     head: request::Parts,
     client: Client,
@@ -30,19 +36,12 @@ pub(super) struct Answered {
 impl Again {
     /// Keeps a copy of what is needed to ask again.
     pub(super) fn of(proxy: &Arc<Proxy>, asking: &Asking<'_>) -> Again {
-        let (mut head, ()) = Request::new(()).into_parts();
-        head.method = asking.head.method.clone();
-        head.uri = asking.head.uri.clone();
-        head.version = asking.head.version;
-        head.headers = asking.head.headers.clone();
-        Again {
-            proxy: proxy.clone(),
-            pool: asking.pool_index,
-            head,
-            client: asking.client.clone(),
-            origin: asking.origin,
-            is_upgrade: asking.is_upgrade,
-        }
+        Again::by(proxy, Question::of(asking))
+    }
+
+    /// Asks in the place of the worker that was asked first.
+    pub(super) fn by(proxy: &Arc<Proxy>, question: Question) -> Again {
+        Again { proxy: proxy.clone(), question }
     }
 
     pub(super) fn proxy(&self) -> &Arc<Proxy> {
@@ -51,7 +50,7 @@ impl Again {
 
     /// The fields that the next asking sends: the client's own, until they are changed.
     pub(super) fn headers(&mut self) -> &mut HeaderMap {
-        &mut self.head.headers
+        self.question.headers()
     }
 
     /// Offers the request to the pods, as if the client had made it just now, and learns from the answer. What such a request
@@ -63,13 +62,46 @@ impl Again {
     /// # Cancel safety
     /// Dropping the future ends the request at the pod.
     pub(super) async fn ask(&self) -> Result<Answered, Refusal> {
-        let mut exchange = Exchange::unwritten(self.proxy.clone(), self.origin);
-        let cookies = self.proxy.site.pools[self.pool].cookies.load_full();
-        let mut asking =
-            self.proxy.identify(self.pool, &cookies, &self.head, &self.client, self.origin, self.is_upgrade);
+        let Question { pool, head, client, origin, is_upgrade } = &self.question;
+        let mut exchange = Exchange::unwritten(self.proxy.clone(), *origin);
+        let cookies = self.proxy.site.pools[*pool].cookies.load_full();
+        let mut asking = self.proxy.identify(*pool, &cookies, head, client, *origin, *is_upgrade);
         self.proxy.recall(&mut asking).await;
         let offered = self.proxy.offer(&asking, &Source::empty(), &mut exchange).await?;
         self.proxy.learn(&asking, &offered.decision, offered.verdict, offered.token.as_ref(), offered.answer.status());
         Ok(Answered { offered, exchange })
+    }
+}
+
+impl Question {
+    pub(super) fn of(asking: &Asking<'_>) -> Question {
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = asking.head.method.clone();
+        head.uri = asking.head.uri.clone();
+        head.version = asking.head.version;
+        head.headers = asking.head.headers.clone();
+        Question {
+            pool: asking.pool_index,
+            head,
+            client: asking.client.clone(),
+            origin: asking.origin,
+            is_upgrade: asking.is_upgrade,
+        }
+    }
+
+    /// The fields that it is asked with.
+    pub(super) fn headers(&mut self) -> &mut HeaderMap {
+        &mut self.head.headers
+    }
+
+    /// Looks at it as at a request that has just come.
+    pub(super) fn as_asked<T>(&self, proxy: &Proxy, look: impl FnOnce(&Asking<'_>) -> T) -> T {
+        let cookies = proxy.site.pools[self.pool].cookies.load_full();
+        look(&proxy.identify(self.pool, &cookies, &self.head, &self.client, self.origin, self.is_upgrade))
+    }
+
+    /// The pool's number among those of the site.
+    pub(super) fn pool(&self) -> usize {
+        self.pool
     }
 }

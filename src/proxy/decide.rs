@@ -92,7 +92,7 @@ pub(super) fn of_session(
 ) -> Option<Decision> {
     let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
     let runs = |pod: &Pod| session.token_at(Place::of(pod)).is_some();
-    if endpoint.is_media()
+    if endpoint.goes_with_media()
         && let Some(running) = media(pods, keys, pins, tried).filter(|decision| runs(&decision.pod))
     {
         return Some(running);
@@ -147,9 +147,10 @@ fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Op
     };
     let identity = &keys.identity;
     let stream = identity.live_stream.as_deref().or(identity.live_file);
-    pinned(Kind::LiveStream, stream, Reason::LiveStream)
+    // A live stream's id is the same on every pod, and several may have it open: its viewer's own keys come first.
+    pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession)
         .or_else(|| pinned(Kind::Playlist, identity.playlist, Reason::Playlist))
-        .or_else(|| pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession))
+        .or_else(|| pinned(Kind::LiveStream, stream, Reason::LiveStream))
 }
 
 fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
@@ -161,13 +162,14 @@ fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Op
         Some(Decision { pod: alive(home.pod)?.clone(), reason })
     };
     let identity = &keys.identity;
-    pinned(Kind::Token, identity.token.as_deref().or(identity.hint.as_deref()), Reason::Token)
+    // A live playlist's segment is on one pod only, whatever else a browser sends with it.
+    pinned(Kind::Playlist, identity.playlist, Reason::Playlist)
+        .or_else(|| pinned(Kind::Token, identity.token.as_deref().or(identity.hint.as_deref()), Reason::Token))
         .or_else(|| Some(Decision { pod: alive(keys.cookie?.pod)?.clone(), reason: Reason::Cookie }))
         .or_else(|| pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession))
         .or_else(|| {
             pinned(Kind::LiveStream, identity.live_stream.as_deref().or(identity.live_file), Reason::LiveStream)
         })
-        .or_else(|| pinned(Kind::Playlist, identity.playlist, Reason::Playlist))
         .or_else(|| pinned(Kind::Device, identity.device.as_deref(), Reason::Device))
 }
 

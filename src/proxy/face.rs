@@ -21,7 +21,7 @@ const LONGEST: usize = 64 * 1024;
 pub(super) struct Broken;
 
 /// An answer that is gathered: whole, or so much of it that it is no more.
-enum Gathered {
+pub(super) enum Gathered {
     Whole(Bytes),
     Longer(VecDeque<Frame<Bytes>>),
 }
@@ -77,7 +77,7 @@ impl Proxy {
             return Ok(Body::answer(body, None, rewriting(guise)));
         };
         let mut body = body;
-        let json = match gather(&mut body).await? {
+        let json = match gather(&mut body, LONGEST).await? {
             Gathered::Whole(json) => json,
             Gathered::Longer(early) => return Ok(Body::begun(early, body, rewriting(guise))),
         };
@@ -112,13 +112,14 @@ fn ask_unencoded(headers: &mut HeaderMap) {
     }
 }
 
-async fn gather(body: &mut AnswerBody) -> Result<Gathered, Broken> {
+/// Gathers an answer of at most so many bytes.
+pub(super) async fn gather(body: &mut AnswerBody, most: usize) -> Result<Gathered, Broken> {
     let (mut frames, mut length) = (VecDeque::new(), 0);
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         let frame = frame.map_err(|_| Broken)?;
         length += frame.data_ref().map_or(0, Bytes::len);
         frames.push_back(frame);
-        if length > LONGEST {
+        if length > most {
             return Ok(Gathered::Longer(frames));
         }
     }

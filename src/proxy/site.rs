@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::revoke::Order;
+use super::{Streams, revoke::Order};
 use crate::{
     affinity::{
         Secret,
@@ -53,6 +53,7 @@ pub struct Site {
     pub carryover: carryover::Config,
     /// What pods that were down are to be told when they return. Held for a push or a take.
     pub orders: Mutex<HashMap<PodId, Vec<Order>, ahash::RandomState>>,
+    pub streams: Streams,
     pub refusals: Refusals,
     pub budget: Budget,
     pub pace: Pace,

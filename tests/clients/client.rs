@@ -32,6 +32,7 @@ enum Need {
 pub(crate) const APICLIENT_PYTHON: Client = Client { name: "apiclient_python", needs: &[Need::Venv] };
 pub(crate) const AIOJELLYFIN: Client = Client { name: "aiojellyfin_client", needs: &[Need::Venv] };
 pub(crate) const MPV: Client = Client { name: "mpv_story", needs: &[Need::Venv, Need::Program("mpv")] };
+pub(crate) const MPV_LIVE: Client = Client { name: "mpv_live", needs: &[Need::Venv, Need::Program("mpv")] };
 pub(crate) const MPV_SHIM: Client = Client { name: "mpv_shim", needs: &[Need::Venv] };
 pub(crate) const SDK: Client = Client { name: "sdk", needs: &[Need::Node] };
 pub(crate) const CHROMIUM: Client = Client { name: "chromium", needs: &[Need::Node, Need::Program("chromium")] };

@@ -69,6 +69,7 @@ class Story:
         self.device = arguments.device
         self.stays = arguments.stay
         self.holds = arguments.hold
+        self.channel = arguments.channel
         self.steps = []
         self.current = "before the first step"
         self.failed = None
@@ -238,6 +239,7 @@ def _arguments(client):
     parser.add_argument("--device", default=f"story-{client}", help="the DeviceId")
     parser.add_argument("--stay", action="store_true", help="do not log out at the end")
     parser.add_argument("--hold", action="store_true", help="go on working until a line comes on standard input")
+    parser.add_argument("--channel", action="store_true", help="play a live channel, where the story can do either")
     return parser.parse_args()
 
 

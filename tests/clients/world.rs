@@ -22,8 +22,17 @@ pub(crate) struct World {
 impl World {
     /// Pods behind jellypin.
     pub(crate) async fn start(generation: Generation) -> World {
-        let pods = pods(generation).await;
-        let mut text = String::from(HEAD);
+        World::behind_proxy(pods(&Cluster::new(), generation).await, String::from(HEAD)).await
+    }
+
+    /// Pods behind a jellypin that carries sessions over.
+    pub(crate) async fn with_api_key() -> World {
+        let cluster = Cluster::new();
+        let key = format!("[jellyfin]\napi_key = \"{}\"\n", cluster.api_key());
+        World::behind_proxy(pods(&cluster, Generation::V12).await, key + HEAD).await
+    }
+
+    async fn behind_proxy(pods: Vec<Pod>, mut text: String) -> World {
         for pod in &pods {
             text += &format!("{} = \"http://{}\"\n", pod.name(), pod.address());
         }
@@ -35,7 +44,7 @@ impl World {
 
     /// Pods behind a load balancer that deals out connections to them in turn.
     pub(crate) async fn without_affinity() -> World {
-        let pods = pods(Generation::V12).await;
+        let pods = pods(&Cluster::new(), Generation::V12).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let addresses: Arc<[SocketAddr]> = pods.iter().map(Pod::address).collect();
@@ -63,12 +72,11 @@ async fn deal(mut client: TcpStream, pod: SocketAddr) {
     }
 }
 
-async fn pods(generation: Generation) -> Vec<Pod> {
-    let cluster = Cluster::new();
+async fn pods(cluster: &Cluster, generation: Generation) -> Vec<Pod> {
     let mut pods = Vec::new();
     for name in ["a", "b", "c"] {
         // One server id for all, as pods with a shared data folder have: to a client they are one server.
-        let pod = Pod::builder(&cluster).name(name).server_id(Some(SERVER_ID)).generation(generation).web_client(true);
+        let pod = Pod::builder(cluster).name(name).server_id(Some(SERVER_ID)).generation(generation).web_client(true);
         pods.push(pod.start().await.expect("a pod starts"));
     }
     pods

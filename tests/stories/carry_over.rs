@@ -3,6 +3,9 @@
 mod death;
 mod drain;
 mod keeping;
+mod live_hls;
+mod live_tv;
+mod player;
 pub(crate) mod sockets;
 mod storm;
 

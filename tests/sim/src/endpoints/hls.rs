@@ -8,14 +8,12 @@ use serde_json::json;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::files::{File, physical_file};
+use crate::generation::Generation;
 use crate::library::{Item, SEGMENT_TICKS, SEGMENTS};
 use crate::transcoding::LiveKey;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const SEGMENT: &str = "video/mp2t";
-
-/// How many segments a live playlist shows at first.
-const FIRST_LIVE_SEGMENTS: usize = 3;
 
 /// `master.m3u8`: one variant, with the whole query repeated.
 pub(crate) fn master(call: &Call) -> Answer {
@@ -68,8 +66,9 @@ pub(crate) fn live(call: &Call) -> Answer {
     };
     let mut path = item.path();
     let mut memory = call.life().memory();
-    if let Some(id) = call.query.get("LiveStreamId") {
-        match memory.live_streams.path(&id) {
+    let stream = call.query.get("LiveStreamId");
+    if let Some(id) = &stream {
+        match memory.live_streams.path(id) {
             Some(open) => path = open,
             None => return Answer::error(StatusCode::NOT_FOUND),
         }
@@ -78,29 +77,28 @@ pub(crate) fn live(call: &Call) -> Answer {
     let (device_id, play_session) = (value("DeviceId"), value("PlaySessionId"));
     let user_agent = call.header("user-agent").unwrap_or_default();
     let key = LiveKey { path: &path, user_agent, device_id: &device_id, play_session: &play_session };
-    let started = memory.jobs.live(key);
-    let grown = started.elapsed().as_nanos() / call.settings().live_segment_every.as_nanos().max(1);
-    let count = usize::try_from(grown).unwrap_or(usize::MAX).saturating_add(FIRST_LIVE_SEGMENTS).min(SEGMENTS.len());
+    let progress = memory.jobs.live(key, stream.is_some(), call.settings().live_segment_every);
     let name = key.name();
     let mut text = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:0\n\
                     #EXT-X-PLAYLIST-TYPE:EVENT\n"
         .to_owned();
-    for number in 0..count {
+    for number in 0..progress.segments {
         let _ = writeln!(text, "#EXTINF:3.000000,\nhls/{name}/{name}{number}.ts");
     }
-    if count == SEGMENTS.len() {
+    if progress.has_ended {
         text.push_str("#EXT-X-ENDLIST\n");
     }
     Answer::sized(PLAYLIST, text)
 }
 
-/// `hls/{md5}/{md5}{n}.ts`: anonymous, and there only where `live.m3u8` started the job.
+/// `hls/{md5}/{md5}{n}.ts`: anonymous, and there only where `live.m3u8` started the job, once it is made.
 pub(crate) fn live_segment(call: &Call) -> Answer {
     let name = call.captured(1);
-    let number = call.captured(2).strip_prefix(name).and_then(|rest| rest.strip_suffix(".ts"));
-    let bytes = number.and_then(|number| SEGMENTS.get(number.parse::<usize>().ok()?));
-    match bytes.filter(|_| call.life().memory().jobs.has_live(name)) {
-        Some(bytes) => physical_file(call, SEGMENT, File::Kept(bytes)),
+    let number = call.captured(2).strip_prefix(name).and_then(|rest| rest.strip_suffix(".ts")?.parse::<usize>().ok());
+    let every = call.settings().live_segment_every;
+    match number.filter(|number| call.life().memory().jobs.has_segment(name, *number, every)) {
+        Some(number) => physical_file(call, SEGMENT, File::Kept(SEGMENTS[number % SEGMENTS.len()])),
+        None if call.settings().generation == Generation::V10_11 => Answer::error(StatusCode::INTERNAL_SERVER_ERROR),
         None => Answer::json_with(StatusCode::NOT_FOUND, &json!("Hls segment not found.")),
     }
 }

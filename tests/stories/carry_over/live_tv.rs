@@ -1,0 +1,113 @@
+//! A live channel goes on on another pod: opened there, and behind a discontinuity in the list that the player has.
+
+use std::time::Duration;
+
+use http::Method;
+use jellyfin_sim::{CHANNEL, Pod};
+use serde_json::json;
+
+use super::{client_of, count, kill, plan, player::Player};
+use crate::stories::world::{Client, Failed, World, body_of};
+
+fn brisk(pods: usize) -> crate::stories::world::Plan {
+    plan(pods).build(|pod| pod.live_segment_every(Duration::from_millis(100)))
+}
+
+/// Opens the channel as an app does, and gives the playlist's address.
+async fn open(client: &mut Client) -> String {
+    let info = client.post(&info(), json!({"AutoOpenLiveStream": true})).await.json();
+    let source = &info["MediaSources"][0];
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    let (stream, id, play_session) = (text(&source["LiveStreamId"]), text(&source["Id"]), text(&info["PlaySessionId"]));
+    let token = client.token.as_deref().expect("a token");
+    format!(
+        "/videos/{CHANNEL}/live.m3u8?DeviceId=sofa&MediaSourceId={id}&PlaySessionId={play_session}&ApiKey={token}\
+         &LiveStreamId={stream}"
+    )
+}
+
+fn info() -> String {
+    format!("/Items/{CHANNEL}/PlaybackInfo")
+}
+
+fn playing(world: &World) -> String {
+    let segments =
+        |pod: &&Pod| pod.seen().iter().filter(|seen| seen.path().contains("/hls/") && seen.status == 200).count();
+    world.pods.iter().max_by_key(segments).expect("a pod").name().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_goes_on_through_two_deaths_in_one_list() {
+    let world = brisk(3).start().await;
+    let (mut client, mut home) = client_of(&world, "alice", "sofa").await;
+    let mut player = Player::new(&world, open(&mut client).await);
+    for (number, until) in [8, 16].into_iter().enumerate() {
+        player.play(until).await;
+        world.pods.iter().for_each(Pod::clear_seen);
+        world.pod(&home).kill().await;
+        player.play(until + 4).await;
+        assert_eq!(player.discontinuities, number + 1);
+        let next = playing(&world);
+        assert_ne!(next, home);
+        assert_eq!(count(world.pod(&next), &info()), 1, "opened there once");
+        home = next;
+    }
+    player.play(30).await;
+    assert!(player.gaps >= 16, "what is gone is marked: {}", player.gaps);
+    println!("live TV through two deaths: the longest wait for an answer was {:?}", player.longest);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_is_gone_with_its_pod_breaks_off_and_is_no_error() {
+    let world = brisk(2).start().await;
+    let (mut client, home) = client_of(&world, "alice", "sofa").await;
+    let mut player = Player::new(&world, open(&mut client).await);
+    player.play(4).await;
+    kill(&world, &home).await;
+    let gone = player.url(3);
+    for _ in 0..2 {
+        let mut asking = world.client().without_cookies();
+        let request = asking.request(Method::GET, &gone);
+        let answer = asking.send(request, body_of("")).await;
+        assert!(matches!(answer, Err(Failed::NoAnswer)), "{answer:?}");
+    }
+    player.play(10).await;
+    assert_eq!(player.discontinuities, 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_its_client_has_closed_is_not_opened_again() {
+    let world = brisk(2).start().await;
+    let (mut client, _) = client_of(&world, "alice", "sofa").await;
+    let target = open(&mut client).await;
+    let mut player = Player::new(&world, target.clone());
+    player.play(4).await;
+    let stream = target.split("LiveStreamId=").nth(1).expect("an id").to_owned();
+    let closed = client.post(&format!("/LiveStreams/Close?liveStreamId={stream}"), json!({})).await;
+    assert_eq!(closed.status, 204);
+    assert_eq!(client.get(&target).await.status, 404);
+    assert_eq!(world.pods.iter().map(|pod| count(pod, &info())).sum::<usize>(), 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_viewers_of_one_channel_keep_their_own_pods() {
+    let world = brisk(2).start().await;
+    let mut players = Vec::new();
+    for number in 0..8 {
+        let (mut client, home) = client_of(&world, &format!("user{number}"), &format!("device {number}")).await;
+        players.push((Player::new(&world, open(&mut client).await), home));
+    }
+    let (victim, _) = (players[0].1.clone(), ());
+    for (player, _) in &mut players {
+        player.play(3).await;
+    }
+    kill(&world, &victim).await;
+    for (player, home) in &mut players {
+        player.play(6).await;
+        assert_eq!(player.discontinuities, usize::from(*home == victim));
+    }
+    world.stop().await;
+}
