@@ -139,6 +139,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     for pool in &site.pools {
         tokio::spawn(steward.clone().attend(pool.pool.clone()));
     }
+    tokio::spawn(steward.hear());
 
     // Then the doors.
     let addresses = bound.iter().map(|bound| bound.address).collect();

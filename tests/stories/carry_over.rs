@@ -2,6 +2,7 @@
 
 mod death;
 mod keeping;
+mod revocation;
 mod sockets;
 
 use jellyfin_sim::Pod;
