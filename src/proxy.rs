@@ -110,6 +110,11 @@ impl Proxy {
         Arc::new(Proxy { site, forward, access, metrics, tally, attaching, shutdown })
     }
 
+    /// The pools that it serves.
+    pub fn pools(&self) -> &[PoolSite] {
+        &self.site.pools
+    }
+
     /// Hands the access lines that are there to the log's writer.
     pub fn flush_log(&self) {
         self.access.flush();

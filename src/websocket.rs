@@ -72,6 +72,11 @@ pub trait Pods<S>: Send {
     /// The last side has ended.
     fn lost(&mut self);
 
+    /// Whether the client was signed out: then nothing may pass any more, whatever side stands.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// What happens to texts on their way to and from the side that stands.
     fn passing(&self) -> impl Passing + 'static;
 }

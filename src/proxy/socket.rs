@@ -187,7 +187,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
                 return std::future::pending().await;
             }
             let home = *moves.borrow_and_update();
-            // A session that was ended has no home; its pod ends the socket, or is asked to take it once more in vain.
+            // A session that was ended has no home, and nobody takes its socket.
             if home.is_none_or(|home| home.pod != self.pod.id) {
                 return;
             }
@@ -196,6 +196,10 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
 
     fn lost(&mut self) {
         self.busy = None;
+    }
+
+    fn is_over(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_dead())
     }
 
     fn passing(&self) -> impl Passing + 'static {

@@ -1,9 +1,12 @@
 //! A session goes on on another pod when its own is gone, and a dead one never does.
 
+mod crashes;
 mod death;
 mod keeping;
 mod revocation;
 mod sockets;
+mod thieves;
+mod two_replicas;
 
 use jellyfin_sim::Pod;
 use jellypin::pod::State;
@@ -33,6 +36,13 @@ pub(crate) async fn kill(world: &World, pod: &str) {
 pub(crate) async fn start_again(world: &World, pod: &str) {
     world.pod(pod).start_again().await.expect("it starts");
     world.until_state(pod, State::Ready).await;
+}
+
+/// Tokens that the pods have minted for the proxy.
+pub(crate) fn minted(world: &World) -> usize {
+    let is_mint =
+        |seen: &&jellyfin_sim::Seen| seen.path() == "/Users/AuthenticateWithQuickConnect" && seen.status == 200;
+    world.pods.iter().map(|pod| pod.seen().iter().filter(is_mint).count()).sum()
 }
 
 /// Requests of the pod that bear this path.

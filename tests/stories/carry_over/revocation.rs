@@ -3,11 +3,14 @@
 mod keys;
 mod rights;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use futures_util::future::join_all;
 use http::Method;
-use jellyfin_sim::{Generation, MOVIE};
+use jellyfin_sim::{FILM, Generation};
 use serde_json::json;
 
 use super::{client_of, kill, plan, start_again};
@@ -95,9 +98,11 @@ impl Replicas {
     }
 }
 
-/// Logs in on a device whose home is this pod.
-async fn at_home(world: &World, user: &str, pod: &str) -> Client {
-    for number in 0..64 {
+/// Logs in on a device of its own whose home is this pod.
+pub(super) async fn at_home(world: &World, user: &str, pod: &str) -> Client {
+    static NUMBERS: AtomicUsize = AtomicUsize::new(0);
+    for _ in 0..64 {
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (client, home) = client_of(world, user, &format!("{user} {pod} {number}")).await;
         if home == pod {
             return client;
@@ -142,7 +147,7 @@ async fn try_all(replicas: &Replicas, victim: &Victim) -> (Vec<String>, bool) {
             let mut client = proxy.client().without_cookies();
             let socket = client.socket(&format!("/socket?ApiKey={token}&deviceId=d")).await;
             let by_query = client.get(&format!("/Items?ApiKey={token}")).await.status;
-            sees_image &= client.get(&format!("/Items/{MOVIE}/Images/Primary?ApiKey={token}")).await.status == 200;
+            sees_image &= client.get(&format!("/Items/{FILM}/Images/Primary?ApiKey={token}")).await.status == 200;
             client.token = Some(token.clone());
             client.device.clone_from(&victim.client.device);
             let by_header = client.get("/Users/Me").await.status;
