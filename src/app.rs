@@ -9,6 +9,7 @@ mod worker;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::{net::TcpListener, sync::Semaphore, time};
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     leader::{self, Leader},
     listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{HELD, HELD_KIB, PoolSite, Proxy, Site, Streams},
+    proxy::{HELD, HELD_KIB, Lack, PoolSite, Proxy, Site, Streams},
     route::{self, Router},
     shutdown::Shutdown,
     store::{self, disk::Entry},
@@ -79,6 +80,9 @@ pub enum Error {
 
 /// Longest time that the start waits for the first answers of the pods.
 const FIRST_PROBES: Duration = Duration::from_secs(2);
+
+/// Longest time that a pod is asked what it lacks.
+const ASKING: Duration = Duration::from_secs(2);
 
 /// Longest time that the stop takes for giving leases back.
 const RELEASE: Duration = Duration::from_secs(1);
@@ -139,6 +143,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     for pool in &site.pools {
         tokio::spawn(steward.clone().attend(pool.pool.clone()));
     }
+    tokio::spawn(steward.clone().hear());
 
     // Then the doors.
     let addresses = bound.iter().map(|bound| bound.address).collect();
@@ -165,6 +170,41 @@ pub async fn start(config: Config) -> Result<App, Error> {
     };
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
     Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls: config.tls })
+}
+
+/// What a pod lacks for carrying sessions to it.
+pub struct Lacking {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    pub lack: Lack,
+}
+
+/// Asks every configured pod at once what it lacks for carrying sessions to it; without an API key nobody is asked. Nothing is
+/// opened but connections to the pods, and nothing is kept.
+///
+/// # Errors
+/// As [`start`].
+pub async fn lacking(config: Config) -> Result<Vec<Lacking>, Error> {
+    if config.carryover.api_key.is_none() {
+        return Ok(Vec::new());
+    }
+    let config = Config { redis: None, state: None, ..config };
+    let keys = state::cookie_keys(&config)?;
+    let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
+    let (site, _) = site(&config, &keys, &metrics, &shutdown).await?;
+    let access = Access::start(&observe::AccessLog::Off, config.observe.format).map_err(Error::AccessLog)?;
+    let proxy = Proxy::new(Arc::new(site), access.worker(), metrics, shutdown);
+    let pools = proxy.pools().iter().map(|site| site.pool.clone());
+    let asked = pools.flat_map(|pool| pool.pods().iter().map(|pod| (pool.clone(), pod.clone())).collect::<Vec<_>>());
+    let asked = asked.map(|(pool, pod)| {
+        let proxy = &proxy;
+        async move {
+            let lack = time::timeout(ASKING, proxy.lack(&pod, &pool.base_path)).await;
+            let lack = lack.unwrap_or(Some(Lack::Answer))?;
+            Some(Lacking { pool: pool.name.clone(), pod: pod.name.clone(), lack })
+        }
+    });
+    Ok(join_all(asked).await.into_iter().flatten().collect())
 }
 
 async fn site(

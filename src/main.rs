@@ -9,9 +9,11 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use jellypin::{
-    app::{self, App},
+    app::{self, App, Lacking},
     config::{self, ProcessEnvironment},
-    observe, store, tls,
+    observe,
+    proxy::Lack,
+    store, tls,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -31,7 +33,8 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Reads the configuration and all that it names, says what is wrong, and starts nothing.
+    /// Reads the configuration and all that it names, says what is wrong, and starts nothing. With an API key the pods are asked
+    /// what they lack; those that do not answer are named, and that is no error.
     Check(ConfigFile),
 }
 
@@ -64,8 +67,26 @@ fn check(path: &Path) -> ExitCode {
     if let Some(Err(error)) = config.redis.as_ref().map(store::shared::check) {
         return unusable(format_args!("{}: {error}", path.display()));
     }
+    match runtime().and_then(|runtime| Ok(runtime.block_on(app::lacking(config)))) {
+        Ok(Ok(lacking)) if tell(path, &lacking) => {}
+        Ok(Ok(_)) => return ExitCode::from(UNUSABLE),
+        Ok(Err(error)) => return unusable(format_args!("{}: {error}", path.display())),
+        Err(error) => return failed(error),
+    }
     println!("{}: the configuration is good", path.display());
     ExitCode::SUCCESS
+}
+
+/// Says what the pods lack, a line for each. `false` where something is wrong; a pod that could not be asked is none.
+fn tell(path: &Path, lacking: &[Lacking]) -> bool {
+    for Lacking { pool, pod, lack } in lacking {
+        eprintln!("{}: [pools.{pool}] pod {pod}: {}", path.display(), lack.sentence());
+    }
+    lacking.iter().all(|lacking| lacking.lack == Lack::Answer)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn run(path: &Path) -> ExitCode {
@@ -74,7 +95,7 @@ fn run(path: &Path) -> ExitCode {
         Err(error) => return unusable(error),
     };
     observe::start_log(&config.observe);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(error),
     };

@@ -125,6 +125,11 @@ impl Proxy {
         Arc::new(Proxy { site, forward, access, metrics, tally, attaching, shutdown })
     }
 
+    /// The pools that it serves.
+    pub fn pools(&self) -> &[PoolSite] {
+        &self.site.pools
+    }
+
     /// Hands the access lines that are there to the log's writer.
     pub fn flush_log(&self) {
         self.access.flush();
@@ -185,9 +190,15 @@ impl Proxy {
 
         // 7. Learn, or forget.
         if let Some(ended) = revoke::ended_by(&asking, answer.status) {
-            let told =
-                Box::pin(self.end_everywhere(&asking, ended, answer.status, &source, &decision, &mut exchange)).await;
-            answer.status = told.unwrap_or(answer.status);
+            let answered = (answer.status, offered.token.as_ref());
+            let told = Box::pin(self.end_everywhere(&asking, ended, answered, &source, &decision, &mut exchange)).await;
+            if let Some(status) = told {
+                // What its own pod says less than all of them together.
+                answer.status = status;
+                exchange.answers(status.as_u16());
+                revoke::strip(&mut answer.headers);
+                return Ok(exchange.answer_with(answer, Body::empty()));
+            }
         }
         self.learn(&asking, &decision, offered.verdict, offered.token.as_ref(), answer.status);
         self.note(&asking, &source, &decision.pod, answer.status);

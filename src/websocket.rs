@@ -75,6 +75,11 @@ pub trait Pods<S>: Send {
     /// What the client is to hear when another side was attached, before that side says anything.
     fn word(&mut self) -> Option<String>;
 
+    /// Whether the client was signed out: then nothing may pass any more, whatever side stands.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// What happens to texts on their way to and from the side that stands.
     fn passing(&self) -> impl Passing + 'static;
 }

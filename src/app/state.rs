@@ -101,7 +101,7 @@ pub(super) fn vault(config: &Config, keys: &[Secret], shared: Option<Arc<Shared>
         return Vault::in_redis(shared, &redis.prefix, keys);
     }
     match disk(config, SESSIONS_FILE, metrics) {
-        Some((disk, entries)) => Vault::on_disk(disk, entries, keys),
+        Some((disk, entries)) => Vault::on_disk(disk, entries, config.affinity.max_pins, keys),
         None => {
             tracing::warn!(
                 "no [redis] and no [state] path: a restart of the proxy forgets the sessions that were carried over, and logs their users out"

@@ -43,6 +43,8 @@ pub struct Session {
     pub device: Device,
     /// Seconds since the start of the store that it stands in.
     pub(super) used: AtomicU32,
+    /// When it was last compared with what other replicas keep, likewise and one more; 0: not since something may have been missed.
+    compared: AtomicU32,
     /// Held for a look or a change, never across an await.
     state: Mutex<State>,
     /// Tells the sockets of the session that it lives elsewhere now.
@@ -67,6 +69,8 @@ struct State {
     born: UnixMillis,
     /// Grows with each change that is kept; of two copies the higher is right.
     revision: u64,
+    /// When the session last moved, here or at another replica.
+    moved: UnixMillis,
     /// Oldest first; the first is the client's own.
     tokens: Vec<Minted>,
     /// Where the session is known to be valid, and by which token; the latest last.
@@ -117,6 +121,15 @@ pub struct Note {
     pub body: Bytes,
 }
 
+/// What was found in another replica's copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Adopted {
+    /// Something that was not known here.
+    pub(super) is_news: bool,
+    /// A token is missing in it.
+    pub(super) lacks: bool,
+}
+
 /// How a carry-over came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carried {
@@ -157,6 +170,7 @@ impl Session {
             user,
             device,
             used: AtomicU32::new(0),
+            compared: AtomicU32::new(0),
             state: Mutex::new(state),
             home: watch::Sender::new(None),
             sockets: watch::Sender::default(),
@@ -214,12 +228,47 @@ impl Session {
             return false;
         }
         self.accept(place, token);
-        self.home.send_if_modified(|home| home.replace(place) != Some(place))
+        let mut state = self.state.lock();
+        // What was under way when the session ended changes nothing any more.
+        if state.is_dead {
+            return false;
+        }
+        let is_move = self.home.send_if_modified(|home| home.replace(place) != Some(place));
+        if is_move {
+            state.moved = now();
+        }
+        is_move
+    }
+
+    /// The client's own token.
+    pub fn own(&self) -> Option<Token> {
+        self.state.lock().tokens.first().map(|minted| minted.token.clone())
+    }
+
+    /// Whether sockets wait for its moves.
+    pub(super) fn has_sockets(&self) -> bool {
+        self.home.receiver_count() > 0
+    }
+
+    pub(super) fn moved(&self) -> UnixMillis {
+        self.state.lock().moved
+    }
+
+    /// When it was last compared with what other replicas keep; 0: not since something may have been missed.
+    pub(super) fn compared(&self) -> u32 {
+        self.compared.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_compared(&self, at: u32) {
+        self.compared.store(at, Ordering::Relaxed);
     }
 
     /// The session is valid at this place by this token, wherever it lives.
     pub fn accept(&self, place: Place, token: &str) {
         let mut state = self.state.lock();
+        if state.is_dead {
+            return;
+        }
         state.places.retain(|(at, _)| *at != place);
         state.places.push((place, Token::new(token)));
         if state.places.len() > MOST_PLACES {
@@ -227,9 +276,15 @@ impl Session {
         }
     }
 
-    /// The session lives there, as it was kept; by which token is not known yet.
-    pub(super) fn presume(&self, place: Place) {
-        self.home.send_replace(Some(place));
+    /// The session lives there since this moment, as it was kept; by which token is not known yet. What is known of a later
+    /// move stands.
+    pub(super) fn presume(&self, place: Place, moved: UnixMillis) {
+        let mut state = self.state.lock();
+        if state.is_dead || (moved < state.moved && self.home().is_some()) {
+            return;
+        }
+        state.moved = moved;
+        self.home.send_if_modified(|home| std::mem::replace(home, Some(place)) != Some(place));
     }
 
     /// The token is not valid there after all.
@@ -256,18 +311,30 @@ impl Session {
         }
     }
 
-    /// Takes in what another replica kept later. Says whether it was later.
-    pub(super) fn adopt(&self, later: &Session) -> bool {
-        let theirs = later.state.lock();
+    /// Takes in what another replica kept: what is later stands, and the tokens of both.
+    pub(super) fn adopt(&self, theirs: &Session) -> Adopted {
+        let theirs = theirs.state.lock();
         let mut state = self.state.lock();
-        if theirs.revision <= state.revision {
-            return false;
+        let has = |tokens: &[Minted], one: &Minted| tokens.iter().any(|minted| minted.token == one.token);
+        let is_later = theirs.revision > state.revision;
+        let news: Vec<Minted> = theirs.tokens.iter().filter(|one| !has(&state.tokens, one)).cloned().collect();
+        let adopted = Adopted {
+            is_news: is_later || !news.is_empty(),
+            lacks: state.tokens.iter().any(|one| !has(&theirs.tokens, one)),
+        };
+        if !news.is_empty() {
+            state.tokens.extend(news);
+            // The first is the client's own whenever the others were minted.
+            state.tokens[1..].sort_by_key(|minted| minted.at);
+            let surplus = state.tokens.len().saturating_sub(MOST_TOKENS);
+            state.tokens.drain(1..=surplus);
         }
-        state.revision = theirs.revision;
-        state.born = theirs.born;
-        state.tokens.clone_from(&theirs.tokens);
-        state.notes.clone_from(&theirs.notes);
-        true
+        if is_later {
+            state.revision = theirs.revision;
+            state.notes.capabilities.clone_from(&theirs.notes.capabilities);
+        }
+        state.born = state.born.max(theirs.born);
+        adopted
     }
 
     pub(super) fn born(&self) -> UnixMillis {
@@ -283,9 +350,10 @@ impl Session {
         self.state.lock().revision
     }
 
-    /// One more change is to be kept.
+    /// One more change is to be kept. The number tells of changes at two replicas which was later.
     pub(super) fn revise(&self) {
-        self.state.lock().revision += 1;
+        let mut state = self.state.lock();
+        state.revision = (state.revision + 1).max(now());
     }
 
     pub fn is_dead(&self) -> bool {
@@ -418,6 +486,45 @@ mod tests {
         let tokens: Vec<_> = session.tokens().into_iter().map(|minted| minted.token).collect();
         assert_eq!((tokens.len(), tokens.first()), (MOST_TOKENS, Some(&Token::new("minted 49"))));
         assert!(session.has("own") && !session.has("minted 3"));
+    }
+
+    #[test]
+    fn of_two_replicas_copies_the_later_stands_with_the_tokens_of_both() {
+        let (here, there) = (session("own"), session("own"));
+        here.revise();
+        here.add(Token::new("minted here"));
+        there.add(Token::new("minted there"));
+        there.revise();
+        there.revise();
+        assert_eq!(here.adopt(&there), Adopted { is_news: true, lacks: true });
+        assert!(here.has("own") && here.has("minted here") && here.has("minted there"));
+        assert_eq!(here.adopt(&there), Adopted { is_news: false, lacks: true }, "the same tells nothing new");
+        assert_eq!(there.adopt(&here), Adopted { is_news: true, lacks: false });
+        for number in 0..2 * MOST_TOKENS {
+            there.add(Token::new(format!("later {number}")));
+        }
+        here.adopt(&there);
+        assert_eq!((here.tokens().len(), here.own()), (MOST_TOKENS, Some(Token::new("own"))));
+    }
+
+    #[test]
+    fn what_comes_after_the_end_changes_nothing() {
+        let (session, a) = (session("own"), place("a"));
+        session.settle(a, "own");
+        session.die();
+        assert!(!session.settle(a, "own"));
+        session.presume(a, UnixMillis::MAX);
+        assert_eq!((session.home(), session.token_at(a)), (None, None));
+    }
+
+    #[test]
+    fn an_older_move_of_another_replica_moves_nobody_back() {
+        let (session, a, b) = (session("own"), place("a"), place("b"));
+        session.settle(a, "own");
+        session.presume(b, session.moved() - 1);
+        assert_eq!(session.home(), Some(a));
+        session.presume(b, session.moved() + 1);
+        assert_eq!(session.home(), Some(b));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! leaves a tombstone under every token, and the moment at which everything of its user or its device ended.
 
 use std::{
+    fmt::Write,
     hash::Hasher,
     sync::{
         Arc,
@@ -19,11 +20,14 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
 
 use super::{
-    Session, Token, now,
+    Session, Token, UnixMillis, now,
     session::{Device, Minted, Note, Notes, Place},
     vault::{Kept, Vault, Whole},
 };
-use crate::pod::{Pod, Pool};
+use crate::{
+    pod::{Pod, Pool},
+    store::shared::notices::Heard,
+};
 
 /// Tombstones in memory. When they are more, the kept ones have to do.
 const MOST_TOMBSTONES: usize = 200_000;
@@ -33,6 +37,12 @@ const MOST_STRANGERS: usize = 50_000;
 
 /// Clients without a known session whose capabilities are kept. When they are more, all are forgotten.
 const MOST_NOTES: usize = 10_000;
+/// How long a session is believed without a look at what other replicas keep of it. They tell what changes; this bounds what comes
+/// of a word that was lost.
+const COMPARE_AGAIN: Duration = Duration::from_secs(60);
+
+/// How old an entry becomes before it is written anew, in milliseconds: in Redis it lasts for some days only.
+const WRITE_AGAIN: u64 = 86_400_000;
 
 /// How long nobody is asked for a token again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -55,6 +65,8 @@ pub struct Sessions {
     began: Instant,
     pools: Vec<Arc<Pool>>,
     vault: Vault,
+    /// This replica's name in what it tells the others.
+    name: String,
 }
 
 /// What is known of a token.
@@ -64,6 +76,13 @@ pub enum Found {
     /// It was ended, and is never revived.
     Dead,
     Unknown,
+}
+
+/// A session as it was kept, and its home in that pod's present life.
+struct Record {
+    session: Session,
+    home: Option<Place>,
+    moved: UnixMillis,
 }
 
 impl Sessions {
@@ -82,6 +101,7 @@ impl Sessions {
             began: Instant::now(),
             pools,
             vault,
+            name: name(),
         }
     }
 
@@ -121,12 +141,12 @@ impl Sessions {
         }
         let Ok(Some(kept)) = self.vault.find(token).await else { return Found::Unknown };
         match kept {
-            Kept::Tombstone => {
+            Kept::Ended => {
                 self.remember_dead(token);
                 Found::Dead
             }
             Kept::Session(plain) => match self.read(&plain) {
-                Some((session, home)) => self.take_in(token, session, home).await,
+                Some(kept) => self.take_in(token, kept).await,
                 None => Found::Unknown,
             },
         }
@@ -146,41 +166,124 @@ impl Sessions {
     }
 
     /// What was kept under this token becomes known, unless all of its user or device has ended since.
-    async fn take_in(&self, token: &str, session: Session, home: Option<Place>) -> Found {
-        let Ok(ended) = self.vault.ended(&session.user, &session.device.id).await else { return Found::Unknown };
-        if ended >= session.born() {
+    async fn take_in(&self, token: &str, kept: Record) -> Found {
+        let Ok(ended) = self.vault.ended(&kept.session.user, &kept.session.device.id).await else {
+            return Found::Unknown;
+        };
+        if ended >= kept.session.born() {
             self.remember_dead(token);
-            self.vault.bury(token);
+            self.vault.bury(token, now());
             return Found::Dead;
         }
         if let Found::Living(known) = self.find(token) {
-            // Another request was quicker, or another replica has carried it since.
-            if known.adopt(&session) {
-                self.list(&known);
-                if let Some(home) = home.filter(|home| known.home() != Some(*home)) {
-                    known.presume(home);
-                }
-            }
+            // Another request was quicker.
+            self.adopt(&known, &kept);
             return Found::Living(known);
         }
-        let session = Arc::new(session);
-        if let Some(home) = home {
-            session.presume(home);
+        let session = Arc::new(kept.session);
+        if let Some(home) = kept.home {
+            session.presume(home, kept.moved);
         }
         self.list(&session);
         Found::Living(session)
     }
 
-    /// Looks again at what other replicas have kept. Says whether there was something later.
+    /// Says whether there is something new in what was kept.
+    fn adopt(&self, known: &Arc<Session>, kept: &Record) -> bool {
+        let adopted = known.adopt(&kept.session);
+        if let Some(home) = kept.home.filter(|home| kept.moved > known.moved() && known.home() != Some(*home)) {
+            known.presume(home, kept.moved);
+        }
+        if adopted.is_news {
+            self.list(known);
+        }
+        if adopted.lacks || now().saturating_sub(known.revision()) > WRITE_AGAIN {
+            self.keep(known);
+        }
+        adopted.is_news
+    }
+
+    /// Looks again at what other replicas have kept. Says whether there was something new; a session that another one has ended
+    /// is dead afterwards.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
     pub async fn refresh(&self, session: &Arc<Session>) -> bool {
-        if !self.vault.is_shared() {
+        let Some(own) = session.own().filter(|_| self.vault.is_shared() && !session.is_dead()) else { return false };
+        let reviewed = self.vault.review(own.as_str(), &session.user, &session.device.id).await;
+        let Ok((kept, ended)) = reviewed else { return false };
+        session.set_compared(self.seconds().saturating_add(1));
+        let is_news = match kept {
+            Some(Kept::Ended) => {
+                self.end(session);
+                return false;
+            }
+            Some(Kept::Session(plain)) => self.read(&plain).is_some_and(|kept| self.adopt(session, &kept)),
+            // Redis has lost it.
+            None => {
+                self.keep(session);
+                false
+            }
+        };
+        if ended >= session.born() {
+            self.end(session);
             return false;
         }
-        let revision = session.revision();
-        if let Some(own) = session.tokens().last() {
-            self.recall(own.token.as_str()).await;
+        is_news
+    }
+
+    /// Whether a known session is to be compared with what other replicas keep, before it is believed.
+    pub fn is_due(&self, session: &Session) -> bool {
+        let compared = session.compared();
+        self.vault.is_shared()
+            && (compared == 0 || u64::from(self.seconds().saturating_sub(compared)) >= COMPARE_AGAIN.as_secs())
+    }
+
+    /// Takes in what other replicas tell, for ever.
+    pub async fn hear(&self) {
+        let Some(mut words) = self.vault.hear() else { return std::future::pending().await };
+        loop {
+            match words.next().await {
+                Heard::Said(said) => self.heed(&said).await,
+                Heard::Lost => self.doubt_all().await,
+            }
         }
-        session.revision() > revision
+    }
+
+    /// What a word is about is looked at again; nothing else of it is believed.
+    async fn heed(&self, said: &str) {
+        let mut words = said.split(' ');
+        if words.next() == Some(&*self.name) {
+            return;
+        }
+        let kind = words.next();
+        let names: Vec<u128> = words.filter_map(|word| u128::from_str_radix(word, 16).ok()).collect();
+        let is_of = |whole, id: &str| {
+            self.vault.names_of(whole, id).iter().any(|name| names.contains(&u128::from_be_bytes(*name)))
+        };
+        let listed = |is_meant: &dyn Fn(&Session) -> bool| -> Vec<Arc<Session>> {
+            self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect()
+        };
+        let meant = match kind {
+            Some("token") => names.iter().filter_map(|name| Some(self.living.get(name)?.clone())).collect(),
+            Some("user") => listed(&|session| is_of(Whole::User, &session.user)),
+            Some("device") => listed(&|session| is_of(Whole::Device, &session.device.id)),
+            _ => Vec::new(),
+        };
+        for session in meant {
+            session.set_compared(0);
+            self.refresh(&session).await;
+        }
+    }
+
+    /// Something may have been missed: every session is compared before it is believed again, and those whose sockets wait at once.
+    async fn doubt_all(&self) {
+        self.devices.iter().for_each(|session| session.set_compared(0));
+        let waiting = self.devices.iter().filter(|session| session.has_sockets());
+        let waiting: Vec<_> = waiting.map(|session| session.clone()).collect();
+        for session in waiting {
+            self.refresh(&session).await;
+        }
     }
 
     /// Keeps other replicas from carrying the session of this token meanwhile. `false` while another one does.
@@ -192,31 +295,54 @@ impl Sessions {
         self.vault.unlock(token.as_str());
     }
 
-    /// A log-in made this token, or a pod accepted it of a client that is not known yet. Of a log-in, whatever session the
-    /// user had on the device before is ended, as the pod has ended it.
-    pub fn begin(&self, pod: &Pod, user: &str, device: Device, token: &str, is_log_in: bool) -> Arc<Session> {
-        if let Found::Living(known) = self.find(token) {
-            known.settle(Place::of(pod), token);
-            return known;
+    /// A log-in made this token. Whatever session the user had on the device before is ended, as the pod has ended it.
+    pub fn begin(&self, pod: &Pod, user: &str, device: Device, token: &str) {
+        match self.find(token) {
+            Found::Living(known) => drop(known.settle(Place::of(pod), token)),
+            Found::Dead => {}
+            Found::Unknown => {
+                let session = self.fresh(pod, user, device, token);
+                let before = self.devices.get(&self.device_hash(&session)).map(|before| before.clone());
+                if let Some(before) = before {
+                    self.end(&before);
+                }
+                self.list(&session);
+                self.keep(&session);
+            }
         }
-        let session = Session::new(pod.pool.clone(), plain_id(user), device, Token::new(token));
-        let session = Arc::new(session);
-        let before = self.devices.get(&self.device_hash(&session)).map(|before| before.clone());
-        if is_log_in && let Some(before) = before {
-            self.end(&before);
-        }
-        session.settle(Place::of(pod), token);
-        self.list(&session);
-        self.keep(&session);
-        session
     }
 
-    /// Keeps a session beyond this process, some time soon.
+    /// A pod has accepted a token of which nothing was known. What may be kept of it stands.
+    pub async fn begin_seen(&self, pod: &Pod, user: &str, device: Device, token: &str) {
+        let kept = self.vault.find(token).await;
+        let (Found::Unknown, Ok(None) | Err(_)) = (self.find(token), &kept) else { return };
+        let session = self.fresh(pod, user, device, token);
+        self.list(&session);
+        match kept {
+            Ok(_) => self.keep(&session),
+            // It is compared with what is kept before it is believed again, and kept then.
+            Err(_) => session.set_compared(0),
+        }
+    }
+
+    fn fresh(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
+        let session = Session::new(pod.pool.clone(), plain_id(user), device, Token::new(token));
+        session.settle(Place::of(pod), token);
+        Arc::new(session)
+    }
+
+    /// Keeps a session beyond this process, some time soon, and tells the other replicas.
     pub fn keep(&self, session: &Session) {
+        if session.is_dead() {
+            return;
+        }
         session.revise();
         let plain = self.write(session);
         for minted in session.tokens() {
             self.vault.put(minted.token.as_str(), &plain);
+        }
+        if let Some(own) = session.own() {
+            self.tell_of_token(own.as_str());
         }
     }
 
@@ -238,31 +364,51 @@ impl Sessions {
 
     /// Ends a token for ever, of which no session is known.
     pub fn end_token(&self, token: &str) {
-        self.vault.bury(token);
+        self.vault.bury(token, now());
+        self.tell_of_token(token);
+        // Dead first: nobody shall find that it is neither.
+        self.remember_dead(token);
         if self.living.remove(&self.hash(&[token])).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
-        self.remember_dead(token);
     }
 
     /// Ends every session of a user but one, here and wherever they are kept. Gives those that were known here.
     pub fn end_user(&self, user: &str, but: Option<&Arc<Session>>) -> Vec<Arc<Session>> {
         let user = plain_id(user);
-        let ended = self.end_all(|session| session.user == user && !but.is_some_and(|but| Arc::ptr_eq(but, session)));
         let at = now();
-        self.vault.end(Whole::User, &user, at);
+        // Kept before the end is: whoever reads in between shall not find the one without the other.
         if let Some(spared) = but.filter(|spared| spared.user == user) {
             spared.confirm(at + 1);
             self.keep(spared);
         }
+        let ended = self.end_all(|session| session.user == user && !but.is_some_and(|but| Arc::ptr_eq(but, session)));
+        self.end_whole(Whole::User, &user, at);
         ended
     }
 
     /// Ends every session on a device, here and wherever they are kept. Gives those that were known here.
     pub fn end_device(&self, device: &str) -> Vec<Arc<Session>> {
         let ended = self.end_all(|session| session.device.id == device);
-        self.vault.end(Whole::Device, device, now());
+        self.end_whole(Whole::Device, device, now());
         ended
+    }
+
+    fn end_whole(&self, whole: Whole, id: &str, at: UnixMillis) {
+        self.vault.end(whole, id, at);
+        let mut words = format!("{} {}", self.name, if whole == Whole::User { "user" } else { "device" });
+        for name in self.vault.names_of(whole, id) {
+            // Writing into memory cannot fail.
+            let _ = write!(words, " {:032x}", u128::from_be_bytes(name));
+        }
+        self.vault.tell(words);
+    }
+
+    /// The token's keyed hash is all that the others hear; they look for themselves what it is about.
+    fn tell_of_token(&self, token: &str) {
+        if self.vault.is_shared() {
+            self.vault.tell(format!("{} token {:032x}", self.name, self.hash(&[token])));
+        }
     }
 
     fn end_all(&self, is_meant: impl Fn(&Arc<Session>) -> bool) -> Vec<Arc<Session>> {
@@ -289,18 +435,18 @@ impl Sessions {
     /// This leader has made a SyncPlay group.
     pub fn note_groups(&self, leader: &Pod) {
         self.groups.insert(Place::of(leader), ());
-        self.vault.tell("groups", &named(leader), b"1");
+        self.vault.mark("groups", &named(leader));
     }
 
     /// It has none at the moment.
     pub fn note_no_groups(&self, leader: &Pod) {
         self.groups.remove(&Place::of(leader));
-        self.vault.untell("groups", &named(leader));
+        self.vault.unmark("groups", &named(leader));
     }
 
     /// Whether the leader may have groups, by what this proxy or another has seen.
     pub async fn may_have_groups(&self, leader: &Pod) -> bool {
-        self.groups.contains_key(&Place::of(leader)) || self.vault.is_told("groups", &named(leader)).await
+        self.groups.contains_key(&Place::of(leader)) || self.vault.is_marked("groups", &named(leader)).await
     }
 
     /// Every session that lives on this pod.
@@ -315,6 +461,7 @@ impl Sessions {
             return;
         }
         session.touch(self.seconds());
+        session.set_compared(self.seconds().saturating_add(1));
         self.devices.insert(self.device_hash(session), session.clone());
         for minted in session.tokens() {
             let is_new = self.living.insert(self.hash(&[minted.token.as_str()]), session.clone()).is_none();
@@ -390,6 +537,7 @@ impl Sessions {
             "version": device.version,
             "born": session.born(),
             "revision": session.revision(),
+            "moved": session.moved(),
             "tokens": tokens,
             "home": home,
             "capabilities": note(&notes.capabilities),
@@ -397,8 +545,7 @@ impl Sessions {
         record.to_string().into_bytes()
     }
 
-    /// The session of a record, and its home in that pod's present life.
-    fn read(&self, plain: &[u8]) -> Option<(Session, Option<Place>)> {
+    fn read(&self, plain: &[u8]) -> Option<Record> {
         let record: Value = serde_json::from_slice(plain).ok()?;
         let text = |key: &str| record[key].as_str().map(str::to_owned);
         let pool = self.pool(record["pool"].as_str()?)?;
@@ -418,7 +565,7 @@ impl Sessions {
         });
         let (born, revision) = (record["born"].as_u64()?, record["revision"].as_u64()?);
         let session = Session::of_parts(pool.name.clone(), text("user")?, device, born, revision, tokens, notes);
-        Some((session, home))
+        Some(Record { session, home, moved: record["moved"].as_u64().unwrap_or(0) })
     }
 
     fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
@@ -429,6 +576,14 @@ impl Sessions {
 /// A pod by the names that replicas have in common.
 fn named(pod: &Pod) -> String {
     format!("{}:{}", pod.pool, pod.name)
+}
+
+/// A name that no other replica has.
+fn name() -> String {
+    let mut bytes = [0; 8];
+    // Without randomness a replica may take another's words for its own, and finds out by looking.
+    let _ = getrandom::fill(&mut bytes);
+    format!("{:016x}", u64::from_be_bytes(bytes))
 }
 
 /// A GUID as Jellyfin's JSON has it: without dashes, in lower case.

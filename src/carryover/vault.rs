@@ -1,20 +1,23 @@
 //! Where sessions are kept beyond this process: sealed, each entry under the name that only its token gives.
 //!
-//! There are three kinds of entries: a session under each of its tokens, a tombstone in the place of one, and the moment at which
-//! everything of a user or a device was ended.
+//! There are two kinds of entries: a session under each of its tokens, and the moment at which a token, or everything of a user or a
+//! device, was ended. An end stands beside the session and not in its place: nothing that is written later, by a replica that has
+//! not heard of it or by somebody who puts an old entry back, takes it away.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 
 use super::{UnixMillis, seal::Ring};
 use crate::store::{
     disk::{Disk, Entry},
-    shared::Shared,
+    shared::{Shared, notices::Words},
 };
-
-/// What stands in the place of a session that was ended.
-const TOMBSTONE: &[u8] = b"ended";
 
 /// The longest time that a change waits until it is safe.
 const SAFE: Duration = Duration::from_millis(500);
@@ -35,19 +38,28 @@ enum Place {
     Redis(Arc<Shared>, String),
 }
 
-type Entries = HashMap<Vec<u8>, Vec<u8>, ahash::RandomState>;
+/// What is on disk, in the order in which it was put: the oldest go first, as they do there.
+#[derive(Default)]
+struct Entries {
+    by_name: HashMap<[u8; 16], (u64, Vec<u8>), ahash::RandomState>,
+    by_age: BTreeMap<u64, [u8; 16]>,
+    count: u64,
+    most: usize,
+}
 
 /// An entry as it is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
     /// A session, opened.
     Session(Vec<u8>),
-    Tombstone,
+    /// It was ended.
+    Ended,
 }
 
-/// What is ended as a whole.
+/// What is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whole {
+    Token,
     User,
     Device,
 }
@@ -55,21 +67,30 @@ pub(super) enum Whole {
 impl Whole {
     fn purpose(self) -> &'static str {
         match self {
+            Whole::Token => "ended token",
             Whole::User => "ended user",
             Whole::Device => "ended device",
         }
     }
 }
 
+/// A name under the ring's keys, one for each.
+pub(super) type Names = Vec<[u8; 16]>;
+
 impl Vault {
     pub fn in_memory() -> Vault {
         Vault { ring: Ring::new(std::iter::empty()), place: Place::Memory }
     }
 
-    /// On disk; `entries` are what the disk held at the start.
-    pub fn on_disk<'a>(disk: Disk, entries: Vec<Entry>, keys: impl Iterator<Item = &'a [u8]>) -> Vault {
-        let entries = entries.into_iter().map(|entry| (entry.key, entry.value)).collect();
-        Vault { ring: Ring::new(keys), place: Place::Disk(Box::new((disk, Mutex::new(entries)))) }
+    /// On disk; `entries` are what the disk held at the start, the latest first, and `most` is how many it keeps.
+    pub fn on_disk<'a>(disk: Disk, entries: Vec<Entry>, most: usize, keys: impl Iterator<Item = &'a [u8]>) -> Vault {
+        let mut known = Entries { most, ..Entries::default() };
+        for entry in entries.into_iter().rev() {
+            if let Ok(name) = entry.key.try_into() {
+                known.put(name, entry.value);
+            }
+        }
+        Vault { ring: Ring::new(keys), place: Place::Disk(Box::new((disk, Mutex::new(known)))) }
     }
 
     /// In the Redis of all replicas, whose keys begin with `prefix`.
@@ -82,58 +103,83 @@ impl Vault {
         matches!(self.place, Place::Redis(..))
     }
 
-    /// What is kept under this token on disk; nothing is waited for.
-    pub(super) fn look(&self, token: &str) -> Option<Kept> {
-        let Place::Disk(kept) = &self.place else { return None };
-        let entries = kept.1.lock();
-        let found = self.ring.names("session", token).find_map(|name| entries.get(&name[..]).cloned());
-        drop(entries);
-        self.opened(token, found?)
+    /// What is kept under this token, in Redis within the store's deadline. `Err` where Redis does not answer.
+    pub(super) async fn find(&self, token: &str) -> Result<Option<Kept>, Silent> {
+        let (ended, sessions) = (self.names_of(Whole::Token, token), self.session_names(token));
+        let values = self.values(&[("ended", &ended), ("session", &sessions)]).await?;
+        Ok(self.kept(token, &values, ended.len()))
     }
 
-    /// What is kept under this token in Redis, within the store's deadline. `Err` where Redis does not answer.
-    pub(super) async fn find(&self, token: &str) -> Result<Option<Kept>, Silent> {
-        let Place::Redis(shared, prefix) = &self.place else { return Ok(self.look(token)) };
-        let names: Vec<String> = self.ring.names("session", token).map(|name| named(prefix, "session", name)).collect();
-        let found = shared.find_all(&names).await.ok_or(Silent)?;
-        Ok(found.into_iter().flatten().next().and_then(|value| self.opened(token, value)))
+    /// The same for a session that is known: what is kept of it, and when all of its user or device was ended last.
+    pub(super) async fn review(
+        &self,
+        token: &str,
+        user: &str,
+        device: &str,
+    ) -> Result<(Option<Kept>, UnixMillis), Silent> {
+        let (ended, sessions) = (self.names_of(Whole::Token, token), self.session_names(token));
+        let wholes = [self.names_of(Whole::User, user), self.names_of(Whole::Device, device)].concat();
+        let values = self.values(&[("ended", &ended), ("session", &sessions), ("ended", &wholes)]).await?;
+        let (own, wholes) = values.split_at(ended.len() + sessions.len());
+        Ok((self.kept(token, own, ended.len()), latest(wholes)))
     }
 
     /// When all of this user, and all of this device, was ended last.
     pub(super) async fn ended(&self, user: &str, device: &str) -> Result<UnixMillis, Silent> {
-        let of = |whole: Whole, id: &str| self.ring.names(whole.purpose(), &normal(whole, id)).collect::<Vec<_>>();
-        let names = [of(Whole::User, user), of(Whole::Device, device)].concat();
-        let values: Vec<Vec<u8>> = match &self.place {
-            Place::Memory => Vec::new(),
-            Place::Disk(kept) => {
-                let entries = kept.1.lock();
-                names.iter().filter_map(|name| entries.get(&name[..]).cloned()).collect()
-            }
-            Place::Redis(shared, prefix) => {
-                let names: Vec<String> = names.iter().map(|name| named(prefix, "ended", *name)).collect();
-                shared.find_all(&names).await.ok_or(Silent)?.into_iter().flatten().collect()
-            }
-        };
-        let moment = |value: &Vec<u8>| std::str::from_utf8(value).ok()?.parse::<UnixMillis>().ok();
-        Ok(values.iter().filter_map(moment).max().unwrap_or(0))
+        let names = [self.names_of(Whole::User, user), self.names_of(Whole::Device, device)].concat();
+        Ok(latest(&self.values(&[("ended", &names)]).await?))
     }
 
     /// Keeps a session under one of its tokens, some time soon.
     pub(super) fn put(&self, token: &str, plain: &[u8]) {
-        if let Some(sealed) = self.ring.seal(token, plain) {
-            self.store(token, sealed);
+        if let Some(sealed) = self.ring.seal(token, plain)
+            && let Some(name) = self.ring.names("session", token).next()
+        {
+            self.write("session", name, sealed);
         }
     }
 
-    /// Puts a tombstone in the place of a session.
-    pub(super) fn bury(&self, token: &str) {
-        self.store(token, TOMBSTONE.to_vec());
+    /// Takes a session's entry out, and puts a tombstone beside its place.
+    pub(super) fn bury(&self, token: &str, at: UnixMillis) {
+        self.end(Whole::Token, token, at);
+        for name in self.session_names(token) {
+            match &self.place {
+                Place::Memory => {}
+                Place::Disk(kept) => {
+                    kept.1.lock().remove(&name);
+                    kept.0.remove(name.to_vec());
+                }
+                Place::Redis(shared, prefix) => shared.remove(named(prefix, "session", name)),
+            }
+        }
     }
 
-    /// All of this user or device was ended at this moment.
+    /// All of this token, user or device was ended at this moment. Written under every key of the ring, for replicas that have
+    /// not got the newest.
     pub(super) fn end(&self, whole: Whole, id: &str, at: UnixMillis) {
-        let Some(name) = self.ring.names(whole.purpose(), &normal(whole, id)).next() else { return };
-        self.write("ended", name, at.to_string().into_bytes());
+        for name in self.names_of(whole, id) {
+            self.write("ended", name, at.to_string().into_bytes());
+        }
+    }
+
+    /// The names under which the end of a user or a device is told.
+    pub(super) fn names_of(&self, whole: Whole, id: &str) -> Names {
+        self.ring.names(whole.purpose(), &normal(whole, id)).collect()
+    }
+
+    /// Tells the other replicas, after all that was written so far.
+    pub(super) fn tell(&self, words: String) {
+        if let Place::Redis(shared, prefix) = &self.place {
+            shared.tell(channel(prefix), words);
+        }
+    }
+
+    /// Hears what the other replicas tell, and this one. `None` where there are none.
+    pub(super) fn hear(&self) -> Option<Words> {
+        match &self.place {
+            Place::Redis(shared, prefix) => Some(shared.hear(channel(prefix))),
+            Place::Memory | Place::Disk(..) => None,
+        }
     }
 
     /// Waits until what was told is safe, for a bounded time. Says whether it is.
@@ -161,21 +207,21 @@ impl Vault {
         }
     }
 
-    /// Tells the other replicas something; nobody where there are none.
-    pub(super) fn tell(&self, what: &str, of: &str, value: &[u8]) {
+    /// Marks something for all replicas; nothing where there are none.
+    pub(super) fn mark(&self, what: &str, of: &str) {
         if let Place::Redis(shared, prefix) = &self.place {
-            shared.put(format!("{prefix}:{what}:{of}"), value.to_vec());
+            shared.put(format!("{prefix}:{what}:{of}"), b"1".to_vec());
         }
     }
 
-    pub(super) fn untell(&self, what: &str, of: &str) {
+    pub(super) fn unmark(&self, what: &str, of: &str) {
         if let Place::Redis(shared, prefix) = &self.place {
             shared.remove(format!("{prefix}:{what}:{of}"));
         }
     }
 
-    /// Whether another replica has told it.
-    pub(super) async fn is_told(&self, what: &str, of: &str) -> bool {
+    /// Whether another replica has marked it.
+    pub(super) async fn is_marked(&self, what: &str, of: &str) -> bool {
         let Place::Redis(shared, prefix) = &self.place else { return false };
         let found = shared.find_all(&[format!("{prefix}:{what}:{of}")]).await;
         found.is_some_and(|values| values.iter().any(Option::is_some))
@@ -190,20 +236,40 @@ impl Vault {
         }
     }
 
-    fn opened(&self, token: &str, value: Vec<u8>) -> Option<Kept> {
-        if value == TOMBSTONE { Some(Kept::Tombstone) } else { self.ring.open(token, &value).map(Kept::Session) }
+    fn session_names(&self, token: &str) -> Names {
+        self.ring.names("session", token).collect()
     }
 
-    fn store(&self, token: &str, value: Vec<u8>) {
-        let Some(name) = self.ring.names("session", token).next() else { return };
-        self.write("session", name, value);
+    /// The values of these names, each list of which is of one kind; in Redis within the store's deadline.
+    async fn values(&self, names: &[(&str, &Names)]) -> Result<Vec<Option<Vec<u8>>>, Silent> {
+        let all = names.iter().flat_map(|(kind, names)| names.iter().map(move |name| (*kind, *name)));
+        match &self.place {
+            Place::Memory => Ok(all.map(|_| None).collect()),
+            Place::Disk(kept) => {
+                let entries = kept.1.lock();
+                Ok(all.map(|(_, name)| entries.get(&name).cloned()).collect())
+            }
+            Place::Redis(shared, prefix) => {
+                let names: Vec<String> = all.map(|(kind, name)| named(prefix, kind, name)).collect();
+                shared.find_all(&names).await.ok_or(Silent)
+            }
+        }
+    }
+
+    /// The first `ends` values tell of an end, the others are sessions.
+    fn kept(&self, token: &str, values: &[Option<Vec<u8>>], ends: usize) -> Option<Kept> {
+        let (ended, sessions) = values.split_at(ends);
+        if ended.iter().any(Option::is_some) {
+            return Some(Kept::Ended);
+        }
+        sessions.iter().flatten().find_map(|sealed| self.ring.open(token, sealed)).map(Kept::Session)
     }
 
     fn write(&self, kind: &str, name: [u8; 16], value: Vec<u8>) {
         match &self.place {
             Place::Memory => {}
             Place::Disk(kept) => {
-                kept.1.lock().insert(name.to_vec(), value.clone());
+                kept.1.lock().put(name, value.clone());
                 kept.0.put(name.to_vec(), value);
             }
             Place::Redis(shared, prefix) => shared.put(named(prefix, kind, name), value),
@@ -225,6 +291,41 @@ impl fmt::Debug for Vault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Silent;
 
+impl Entries {
+    fn get(&self, name: &[u8; 16]) -> Option<&Vec<u8>> {
+        self.by_name.get(name).map(|(_, value)| value)
+    }
+
+    fn put(&mut self, name: [u8; 16], value: Vec<u8>) {
+        self.remove(&name);
+        self.count += 1;
+        self.by_age.insert(self.count, name);
+        self.by_name.insert(name, (self.count, value));
+        while self.by_name.len() > self.most
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.by_name.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, name: &[u8; 16]) {
+        if let Some((at, _)) = self.by_name.remove(name) {
+            self.by_age.remove(&at);
+        }
+    }
+}
+
+/// The latest of these moments.
+fn latest(values: &[Option<Vec<u8>>]) -> UnixMillis {
+    let moment = |value: &Vec<u8>| std::str::from_utf8(value).ok()?.parse::<UnixMillis>().ok();
+    values.iter().flatten().filter_map(moment).max().unwrap_or(0)
+}
+
+/// Where replicas tell each other what has changed.
+fn channel(prefix: &str) -> String {
+    format!("{prefix}:told")
+}
+
 fn named(prefix: &str, kind: &str, name: [u8; 16]) -> String {
     format!("{prefix}:{kind}:{:032x}", u128::from_be_bytes(name))
 }
@@ -233,6 +334,26 @@ fn named(prefix: &str, kind: &str, name: [u8; 16]) -> String {
 fn normal(whole: Whole, id: &str) -> String {
     match whole {
         Whole::User => super::sessions::plain_id(id),
-        Whole::Device => id.to_owned(),
+        Whole::Token | Whole::Device => id.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_disk_is_known_within_the_same_bound_the_oldest_gone() {
+        let mut entries = Entries { most: 3, ..Entries::default() };
+        for number in 0..5_u8 {
+            entries.put([number; 16], vec![number]);
+            entries.put([0; 16], vec![number]);
+        }
+        assert_eq!(entries.by_name.len(), 3);
+        assert_eq!(entries.by_age.len(), 3);
+        assert_eq!(entries.get(&[0; 16]), Some(&vec![4]), "what is put again is young again");
+        assert!(entries.get(&[4; 16]).is_some() && entries.get(&[2; 16]).is_none());
+        entries.remove(&[0; 16]);
+        assert_eq!((entries.by_name.len(), entries.by_age.len()), (2, 2));
     }
 }

@@ -41,8 +41,8 @@ pub(super) enum Standing {
 /// How often a replica looks whether another one has carried the session.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Looks until it carries the session itself.
-const LOOKS: u32 = 80;
+/// Looks until it carries the session itself: the lock lasts as long.
+const LOOKS: u32 = 400;
 
 impl Proxy {
     /// By which token the client is known to this pod; where it is not and its home is gone, it is made known. `None`: by its
@@ -53,6 +53,11 @@ impl Proxy {
         pod: &Arc<Pod>,
     ) -> Result<Option<Token>, Failure> {
         let Some(session) = asking.session() else { return Ok(None) };
+        // It was ended while this request was on its way: no pod may take its token any more, whatever it remembers.
+        let of_nobody = || Ok(Some(Token::new(super::NO_TOKEN)));
+        if session.is_dead() {
+            return of_nobody();
+        }
         let place = Place::of(pod);
         if let Some(token) = session.token_at(place) {
             return Ok(Some(token));
@@ -62,6 +67,7 @@ impl Proxy {
         }
         let need = if asking.is_upgrade { Need::Idle } else { Need::Waiting };
         match self.carry(session, pod, asking.pool.pool.base_path.clone(), on_behalf_of(asking), need).await {
+            _ if session.is_dead() => of_nobody(),
             Carried::Settled => Ok(session.token_at(place)),
             Carried::Refused | Carried::Dead => Ok(None),
             Carried::Failed => Err(Failure { cause: Cause::Lost, maybe_received: false, over_kept: false }),
@@ -209,11 +215,13 @@ impl Carrying {
             return (Carried::Dead, "its home knows it no more");
         }
         let Some(api_key) = self.site().carryover.api_key.clone() else { return (Carried::Refused, "no API key") };
-        let own = self.session.tokens().last().map(|minted| minted.token.clone());
-        let Some(own) = own else { return (Carried::Dead, "no token") };
-        // Another replica may be at it: what it mints is the one that lives.
+        let Some(own) = self.session.own() else { return (Carried::Dead, "no token") };
+        // The turn comes first: what another replica waits for is to be the mint, and not the queue before it.
+        let Some(_turn) = self.site().mints.turn(self.pod.id, need).await else { return (Carried::Failed, "stopping") };
+        let mut is_mine = false;
         for _ in 0..LOOKS {
-            if self.site().sessions.lock(&own).await {
+            is_mine = self.site().sessions.lock(&own).await;
+            if is_mine {
                 break;
             }
             time::sleep(LOOK).await;
@@ -223,14 +231,17 @@ impl Carrying {
                 return (carried, "known");
             }
         }
+        // What another replica has minted is the one that lives.
         let carried = if self.site().sessions.refresh(&self.session).await
             && let Some(carried) = self.try_known().await
         {
             (carried, "known")
         } else {
-            self.mint_in_turn(&api_key, need).await
+            self.mint_now(&api_key).await
         };
-        self.site().sessions.unlock(&own);
+        if is_mine {
+            self.site().sessions.unlock(&own);
+        }
         carried
     }
 
@@ -268,8 +279,7 @@ impl Carrying {
         }
     }
 
-    async fn mint_in_turn(&self, api_key: &Token, need: Need) -> (Carried, &'static str) {
-        let Some(_turn) = self.site().mints.turn(self.pod.id, need).await else { return (Carried::Failed, "stopping") };
+    async fn mint_now(&self, api_key: &Token) -> (Carried, &'static str) {
         // The pod may have died, or the session ended, while this waited.
         if !self.pod.status().is_alive() {
             return (Carried::Failed, "the pod is gone");
@@ -286,6 +296,11 @@ impl Carrying {
                 }
                 self.settle(token.as_str());
                 if self.session.is_dead() {
+                    // Whoever ended it did not know this token.
+                    self.site().sessions.end_token(token.as_str());
+                    let authorization = Some(authorization::token_only(token.as_str()));
+                    // Nobody has the token: a pod that does not hear of it keeps a row, and nothing else.
+                    let _ = self.post("/Sessions/Logout", authorization, Bytes::new()).await;
                     return (Carried::Dead, "ended meanwhile");
                 }
                 (Carried::Settled, "minted")

@@ -127,6 +127,11 @@ impl Exchange {
         }
     }
 
+    /// The client gets another status than its pod's.
+    pub(super) fn answers(&mut self, status: u16) {
+        self.status = status;
+    }
+
     /// From now on a socket is under way, not a request.
     pub(super) fn became_socket(&mut self) {
         self.busy = self.busy.take().map(|busy| busy.pod().count_socket());

@@ -21,7 +21,7 @@ impl Proxy {
             // Whoever is not told now is asked again in a minute.
             if let Ok(Standing::Known { user: Some(user), .. }) = proxy.ask_who(&pod, &base_path, &token, &client).await
             {
-                proxy.site.sessions.begin(&pod, &user, told(device), &token, false);
+                proxy.site.sessions.begin_seen(&pod, &user, told(device), &token).await;
             }
         });
     }

@@ -203,6 +203,6 @@ impl Learning {
         else {
             return;
         };
-        self.proxy.site.sessions.begin(&self.pod, &user, Device { client, name, id, version }, &token, true);
+        self.proxy.site.sessions.begin(&self.pod, &user, Device { client, name, id, version }, &token);
     }
 }

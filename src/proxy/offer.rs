@@ -301,6 +301,9 @@ impl Proxy {
 
     /// The client's home is known, and is not there at the moment: it may come back, and know the token again.
     fn home_is_away(&self, asking: &Asking<'_>) -> bool {
+        if matches!(asking.client_session, ClientSession::Ended) {
+            return false;
+        }
         let home = match asking.session() {
             Some(session) => session.home().map(|home| home.pod),
             None => self.home(asking).map(|home| home.pod),

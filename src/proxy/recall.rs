@@ -13,6 +13,11 @@ impl Proxy {
         if let Some(token) = token.filter(|_| self.carries_over()) {
             let found = match self.site.sessions.find(token) {
                 Found::Unknown => Box::pin(self.site.sessions.recall(token)).await,
+                // Another replica may have ended it, or moved it.
+                Found::Living(session) if self.site.sessions.is_due(&session) => {
+                    Box::pin(self.site.sessions.refresh(&session)).await;
+                    if session.is_dead() { Found::Dead } else { Found::Living(session) }
+                }
                 found => found,
             };
             asking.client_session = match found {

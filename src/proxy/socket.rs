@@ -206,7 +206,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
                 return std::future::pending().await;
             }
             let home = *moves.borrow_and_update();
-            // A session that was ended has no home; its pod ends the socket, or is asked to take it once more in vain.
+            // A session that was ended has no home, and nobody takes its socket.
             if home.is_none_or(|home| home.pod != self.pod.id) {
                 return;
             }
@@ -222,6 +222,10 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         // A group dies with its pod, and its members are told as if they had left.
         let member = self.member.lock().take_if(|member| member.place != place)?;
         Some(message::group_left(&member.group))
+    }
+
+    fn is_over(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_dead())
     }
 
     fn passing(&self) -> impl Passing + 'static {

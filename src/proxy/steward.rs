@@ -73,6 +73,14 @@ impl Proxy {
         }
     }
 
+    /// Takes in what other replicas tell of sessions, until the shutdown.
+    pub async fn hear(self: Arc<Self>) {
+        tokio::select! {
+            () = self.site.sessions.hear() => {}
+            () = self.shutdown.stopping() => {}
+        }
+    }
+
     async fn welcome(self: Arc<Self>, pod: Arc<Pod>, base_path: Arc<str>) {
         let orders = self.site.orders.lock().remove(&pod.id).unwrap_or_default();
         if !orders.is_empty() {

@@ -7,7 +7,7 @@
 mod breaker;
 pub mod ledger;
 mod link;
-mod notices;
+pub mod notices;
 mod server;
 mod writer;
 
@@ -24,6 +24,7 @@ use crate::{
     shutdown::Shutdown,
 };
 use link::{Link, Serves};
+use notices::Words;
 use server::Server;
 use writer::Change;
 
@@ -81,6 +82,8 @@ pub struct Shared {
     changes: mpsc::Sender<Change>,
     deadline: Duration,
     metrics: Metrics,
+    server: Arc<Server>,
+    shutdown: Shutdown,
 }
 
 impl Shared {
@@ -92,9 +95,9 @@ impl Shared {
         let server = Arc::new(Server::new(config)?);
         let link = Arc::new(Link::new(Serves::Requests, metrics.clone()));
         let (changes, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(link::keep(link.clone(), server, shutdown.clone()));
+        tokio::spawn(link::keep(link.clone(), server.clone(), shutdown.clone()));
         tokio::spawn(writer::write(link.clone(), queue, config.ttl, shutdown.clone()));
-        Ok(Shared { link, changes, deadline: config.deadline, metrics })
+        Ok(Shared { link, changes, deadline: config.deadline, metrics, server, shutdown: shutdown.clone() })
     }
 
     /// The value of the first of these keys that has one. Waits for the deadline at most.
@@ -199,6 +202,16 @@ impl Shared {
     /// Takes an entry out, some time soon.
     pub fn remove(&self, key: String) {
         self.change(Change::Remove { key });
+    }
+
+    /// Tells whoever listens on a channel, when all that was to be written before is written.
+    pub fn tell(&self, channel: String, words: String) {
+        self.change(Change::Tell { channel, words });
+    }
+
+    /// Hears what is told on a channel.
+    pub fn hear(&self, channel: String) -> Words {
+        notices::words(self.server.clone(), self.link.clone(), channel, self.shutdown.clone())
     }
 
     /// Ends when the first attempt to connect has ended, whatever came of it.

@@ -175,8 +175,12 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                         stopped = &mut client_side => break Turn::Client(stopped),
                         stopped = &mut pod_side => break Turn::Pod(stopped),
                         () = &mut stopping => break Turn::Stopping,
-                        // Where nobody else takes it, it stays where it is.
-                        next = elsewhere(pods) => if let Some(next) = next { break Turn::Replaced(Box::new(next)) },
+                        next = elsewhere(pods) => match next {
+                            Some(next) => break Turn::Replaced(Box::new(next)),
+                            None if pods.is_over() => break Turn::Pod(Stopped::Gone),
+                            // Where nobody else takes it, it stays where it is.
+                            None => {}
+                        },
                     }
                 }
             };

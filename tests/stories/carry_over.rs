@@ -1,13 +1,17 @@
 //! A session goes on on another pod when its own is gone, and a dead one never does.
 
+mod crashes;
 mod death;
 mod drain;
 mod keeping;
 mod live_hls;
 mod live_tv;
 mod player;
+mod revocation;
 pub(crate) mod sockets;
 mod storm;
+mod thieves;
+mod two_replicas;
 
 use jellyfin_sim::Pod;
 use jellypin::pod::State;
@@ -37,6 +41,13 @@ pub(crate) async fn kill(world: &World, pod: &str) {
 pub(crate) async fn start_again(world: &World, pod: &str) {
     world.pod(pod).start_again().await.expect("it starts");
     world.until_state(pod, State::Ready).await;
+}
+
+/// Tokens that the pods have minted for the proxy.
+pub(crate) fn minted(world: &World) -> usize {
+    let is_mint =
+        |seen: &&jellyfin_sim::Seen| seen.path() == "/Users/AuthenticateWithQuickConnect" && seen.status == 200;
+    world.pods.iter().map(|pod| pod.seen().iter().filter(is_mint).count()).sum()
 }
 
 /// Requests of the pod that bear this path.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::world::{Program, World, body_of, until};
+use super::world::{Program, Settings, World, body_of, until};
 
 const PUBLIC: &str = "/System/Info/Public";
 
@@ -52,6 +52,47 @@ async fn check_tells_a_good_configuration_from_a_bad_one() {
     let missing = Program::run(&["check", "--config", "/nowhere/jellypin.toml"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).starts_with("/nowhere/jellypin.toml: "), "{}", text(&missing.stderr));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_the_pods_what_they_lack_for_carrying_sessions() {
+    let mut world = World::plan(3).with_api_key().build_one("b", |pod| pod.quick_connect_enabled(false)).start().await;
+    let check = |settings: &Settings, folder: &Path| {
+        let file = Program::file(settings, folder);
+        let checked = Program::run(&["check", "--config", &file.to_string_lossy()]);
+        (checked.status.code(), text(&checked.stdout).to_owned(), text(&checked.stderr).to_owned())
+    };
+    world.pod("c").kill().await;
+    let (code, output, errors) = check(world.settings(), world.folder());
+    assert_eq!((code, output.as_str()), (Some(2), ""), "{errors}");
+    assert_eq!(errors.lines().count(), 2, "{errors}");
+    assert!(errors.contains("pod b: Quick Connect is disabled") && errors.contains("enable it in"), "{errors}");
+    assert!(errors.contains("pod c: it does not answer"), "{errors}");
+
+    let mut without_b = world.settings().clone();
+    without_b.remove("pools.main.pods.b");
+    let (code, output, errors) = check(&without_b, world.folder());
+    assert_eq!(code, Some(0), "a pod that is away is no error: {errors}");
+    assert!(
+        output.ends_with(": the configuration is good\n") && errors.contains("pod c: it does not answer"),
+        "{errors}"
+    );
+
+    let mut wrong = without_b.clone();
+    wrong.set("jellyfin.api_key", "\"00000000000000000000000000000000\"");
+    let (code, output, errors) = check(&wrong, world.folder());
+    assert_eq!((code, output.as_str()), (Some(2), ""));
+    assert!(errors.contains("pod a: it refuses the API key") && errors.contains("make a key in"), "{errors}");
+    assert!(!errors.contains(&world.cluster.api_key()) && !errors.contains("00000000"), "no key is said");
+
+    world.pod("a").hang(true);
+    let began = std::time::Instant::now();
+    let (code, _, errors) = check(&without_b, world.folder());
+    assert_eq!((code, errors.matches("does not answer").count()), (Some(0), 2), "{errors}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "all are asked at once: {:?}", began.elapsed());
+    world.pod("a").hang(false);
+    world.restart(|_| {}).await;
     world.stop().await;
 }
 

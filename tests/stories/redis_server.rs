@@ -169,6 +169,23 @@ impl RedisServer {
         keys.into_iter().filter_map(entry).collect()
     }
 
+    /// Every key with the bytes of its value.
+    pub(super) fn bytes(&self) -> Vec<(String, Vec<u8>)> {
+        let mut connection = self.connection();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).expect("keys");
+        let value = |key: &String| redis::cmd("GET").arg(key).query(&mut connection).unwrap_or_default();
+        let values: Vec<Vec<u8>> = keys.iter().map(value).collect();
+        keys.into_iter().zip(values).collect()
+    }
+
+    /// Writes these bytes.
+    pub(super) fn restore_bytes(&self, entries: &[(String, Vec<u8>)]) {
+        let mut connection = self.connection();
+        for (key, value) in entries {
+            redis::cmd("SET").arg(key).arg(value).query::<()>(&mut connection).expect("written");
+        }
+    }
+
     /// The entries of clients, without the server id.
     pub(super) fn pins(&self) -> Vec<(String, String, i64)> {
         self.dump().into_iter().filter(|(key, ..)| key.contains(":pin:")).collect()

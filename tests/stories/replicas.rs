@@ -18,13 +18,13 @@ const KEYS: &str = "[\"a key of more than sixteen bytes\"]";
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Replicas that share this Redis, with a deadline that a busy machine does not miss.
-fn plan(pods: usize, redis: &RedisServer) -> Plan {
+pub(crate) fn plan(pods: usize, redis: &RedisServer) -> Plan {
     let plan = World::plan(pods).set("affinity.keys", KEYS).set("redis.url", &format!("{:?}", redis.url()));
     plan.set("redis.deadline", "\"1s\"")
 }
 
 /// A second replica that has reached Redis.
-async fn replica(world: &World, change: impl FnOnce(&mut Settings)) -> Proxy {
+pub(crate) async fn replica(world: &World, change: impl FnOnce(&mut Settings)) -> Proxy {
     let replica = world.replica(change).await;
     until_up(&replica).await;
     replica
@@ -43,7 +43,7 @@ async fn ask(mut client: Client, token: &str) -> Answer {
 }
 
 /// Waits until a number is at least this.
-async fn until_at_least(what: &str, at_least: f64, number: impl AsyncFn() -> f64) {
+pub(crate) async fn until_at_least(what: &str, at_least: f64, number: impl AsyncFn() -> f64) {
     let end = Instant::now() + DEADLINE;
     loop {
         let now = number().await;
@@ -55,7 +55,7 @@ async fn until_at_least(what: &str, at_least: f64, number: impl AsyncFn() -> f64
     }
 }
 
-async fn until_up(proxy: &Proxy) {
+pub(crate) async fn until_up(proxy: &Proxy) {
     until_at_least("Redis is up", 1.0, async || proxy.metric("jellypin_redis_up", &[]).await).await;
 }
 

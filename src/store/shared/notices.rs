@@ -1,10 +1,13 @@
-//! What Redis tells of itself on a channel. A notice is a reason to look, and no more: some may be lost.
+//! What is told on a channel of Redis. A notice is a reason to look, and no more: some may be lost.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use redis::{RedisResult, aio::PubSub};
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::{broadcast, watch},
+    time,
+};
 
 use super::{
     is_refusal,
@@ -19,6 +22,9 @@ const ASK_LEAVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// The longest time for an attempt.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Words that wait to be heard; with more, some are lost, which is told.
+const WAITING: usize = 4096;
 
 /// Hears that something has happened; several notices may come as one.
 #[derive(Clone, Debug)]
@@ -36,19 +42,60 @@ impl Notices {
     }
 }
 
+/// Hears each word that is told.
+#[derive(Debug)]
+pub struct Words {
+    heard: broadcast::Receiver<Option<Arc<str>>>,
+}
+
+/// What was heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Said(Arc<str>),
+    /// Words may have been lost: the subscription has just begun, or more came than could wait.
+    Lost,
+}
+
+impl Words {
+    /// The next word. Cancel safe.
+    pub async fn next(&mut self) -> Heard {
+        match self.heard.recv().await {
+            Ok(Some(said)) => Heard::Said(said),
+            Ok(None) | Err(broadcast::error::RecvError::Lagged(_)) => Heard::Lost,
+            // Nobody is left to tell anything.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// Subscribes whenever Redis answers, until the shutdown, and gives on every word.
+pub(super) fn words(server: Arc<Server>, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Words {
+    let (tell, heard) = broadcast::channel(WAITING);
+    tokio::spawn(async move {
+        // Whoever listened may be gone.
+        let give = |said: Option<&str>| drop(tell.send(said.map(Arc::from)));
+        tokio::select! {
+            () = keep(&server, &link, &channel, &give) => {}
+            () = shutdown.stopping() => {}
+        }
+    });
+    Words { heard }
+}
+
 /// Subscribes whenever Redis answers, until the shutdown.
 pub(super) fn start(server: Arc<Server>, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Notices {
     let (tell, heard) = watch::channel(());
     tokio::spawn(async move {
+        let give = |_: Option<&str>| tell.send_replace(());
         tokio::select! {
-            () = keep(&server, &link, &channel, &tell) => {}
+            () = keep(&server, &link, &channel, &give) => {}
             () = shutdown.stopping() => {}
         }
     });
     Notices { heard }
 }
 
-async fn keep(server: &Server, link: &Link, channel: &str, tell: &watch::Sender<()>) {
+async fn keep(server: &Server, link: &Link, channel: &str, tell: &(impl Fn(Option<&str>) + Sync)) {
     let mut states = link.states();
     let mut is_told = false;
     loop {
@@ -71,8 +118,8 @@ async fn keep(server: &Server, link: &Link, channel: &str, tell: &watch::Sender<
     }
 }
 
-/// Tells of every message until the connection ends.
-async fn listen(server: &Server, channel: &str, tell: &watch::Sender<()>) -> RedisResult<()> {
+/// Tells of every message until the connection ends, and of the beginning.
+async fn listen(server: &Server, channel: &str, tell: &(impl Fn(Option<&str>) + Sync)) -> RedisResult<()> {
     let subscribe = async {
         let mut subscription: PubSub = server.client().await?.get_async_pubsub().await?;
         subscription.subscribe(channel).await?;
@@ -81,9 +128,9 @@ async fn listen(server: &Server, channel: &str, tell: &watch::Sender<()>) -> Red
     let Ok(subscription) = time::timeout(PATIENCE, subscribe).await else { return Ok(()) };
     let mut messages = subscription?.into_on_message();
     // What happened before the subscription was told to nobody.
-    tell.send_replace(());
-    while messages.next().await.is_some() {
-        tell.send_replace(());
+    tell(None);
+    while let Some(message) = messages.next().await {
+        tell(std::str::from_utf8(message.get_payload_bytes()).ok());
     }
     Ok(())
 }

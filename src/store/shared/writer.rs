@@ -16,6 +16,11 @@ pub(super) enum Change {
     Remove {
         key: String,
     },
+    /// A word to whoever listens; nothing of it is kept.
+    Tell {
+        channel: String,
+        words: String,
+    },
     /// To be told when everything before it is written.
     Mark(oneshot::Sender<()>),
 }
@@ -30,7 +35,7 @@ pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, tt
     let mut is_refused = false;
     while queue.recv_many(&mut changes, MOST).await > 0 {
         let (pipeline, count) = pipeline(&changes, ttl);
-        if count > 0 {
+        if !pipeline.is_empty() {
             let refusal = send(&link, &pipeline, &shutdown).await.err();
             let outcome = if refusal.is_none() { "written" } else { "dropped" };
             // Said once, and again only after Redis has taken something in between.
@@ -60,6 +65,10 @@ fn pipeline(changes: &[Change], ttl: Duration) -> (Pipeline, u64) {
                 pipeline.cmd("SET").arg(key).arg(value).arg("PX").arg(ttl.as_millis() as u64).ignore();
             }
             Change::Remove { key } => drop(pipeline.cmd("DEL").arg(key).ignore()),
+            Change::Tell { channel, words } => {
+                pipeline.cmd("PUBLISH").arg(channel).arg(words).ignore();
+                continue;
+            }
             Change::Mark(_) => continue,
         }
         count += 1;

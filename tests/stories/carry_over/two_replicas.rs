@@ -1,0 +1,155 @@
+//! Two replicas carry one client over as one.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, future::join_all};
+use jellypin::{
+    carryover::{Found, session::Place},
+    pod::State,
+};
+
+use super::{client_of, minted, revocation::at_home, start_again};
+use crate::stories::{
+    redis_server::RedisServer,
+    replicas::{plan, replica, until_up},
+    world::{Client, DEADLINE, Proxy, World, until},
+};
+
+/// Requests of a client through each replica, at once.
+const EACH: usize = 10;
+
+async fn ask_through_both(client: &Client, proxies: [&Proxy; 2]) -> Vec<u16> {
+    let clients = proxies.iter().flat_map(|proxy| (0..EACH).map(|_| client.moved_to(proxy)));
+    join_all(clients.map(|mut client| async move { client.get("/Users/Me").await.status })).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_mints_and_both_go_on() {
+    let redis = RedisServer::start();
+    let world = plan(3, &redis).with_api_key().start().await;
+    until_up(&world.proxy).await;
+    let mut other = replica(&world, |_| {}).await;
+    let mut mints = Vec::new();
+    for round in 0..20 {
+        let mut client = at_home(&world, &format!("user{round}"), "a").await;
+        if round % 2 == 0 {
+            // Every second time the other replica has never seen the client.
+            assert_eq!(client.moved_to(&other).get("/Users/Me").await.status, 200);
+        }
+        world.pods.iter().for_each(|pod| pod.clear_seen());
+        world.pod("a").kill().await;
+        let statuses = ask_through_both(&client, [&world.proxy, &other]).await;
+        assert!(statuses.iter().all(|status| *status == 200), "round {round}: {statuses:?}");
+        mints.push(minted(&world));
+        start_again(&world, "a").await;
+        other.until_state("a", State::Ready).await;
+        assert_eq!(client.get("/Items").await.status, 200, "round {round}");
+        assert_eq!(client.moved_to(&other).get("/Items").await.status, 200, "round {round}");
+    }
+    println!("20 rounds of {} requests through two replicas: mints in each {mints:?}", 2 * EACH);
+    assert!(mints.iter().all(|mints| *mints == 1), "{mints:?}");
+    other.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_whose_redis_dies_in_the_middle() {
+    const ROUNDS: usize = 10;
+    let mut redis = RedisServer::start();
+    let world = plan(3, &redis).with_api_key().start().await;
+    until_up(&world.proxy).await;
+    let mut other = replica(&world, |_| {}).await;
+    let (mut failed, mut mints, mut lost) = (0, Vec::new(), 0);
+    for round in 0..ROUNDS {
+        let client = at_home(&world, &format!("user{round}"), "a").await;
+        assert_eq!(client.moved_to(&other).get("/Users/Me").await.status, 200);
+        world.pods.iter().for_each(|pod| pod.clear_seen());
+        world.pod("a").kill().await;
+        let asking = ask_through_both(&client, [&world.proxy, &other]);
+        let killing = async {
+            tokio::time::sleep(Duration::from_millis(2 * round as u64)).await;
+            redis.kill();
+        };
+        let (statuses, ()) = tokio::join!(asking, killing);
+        failed += statuses.iter().filter(|status| **status != 200).count();
+        mints.push(minted(&world));
+        redis.start_again();
+        start_again(&world, "a").await;
+        other.until_state("a", State::Ready).await;
+        join_all([&world.proxy, &other].map(until_up)).await;
+        for proxy in [&world.proxy, &other] {
+            lost += usize::from(client.moved_to(proxy).get("/Users/Me").await.status != 200);
+        }
+    }
+    println!(
+        "Redis killed in the middle, {ROUNDS} rounds of {} requests: {failed} failed, mints in each {mints:?}; {lost} of {} lost \
+         their session at a replica",
+        2 * EACH,
+        2 * ROUNDS
+    );
+    assert!(mints.iter().all(|mints| (1..=2).contains(mints)), "{mints:?}");
+    other.stop().await;
+    world.stop().await;
+}
+
+/// Moves a client from its living home, as a replica does for a feature that only another pod has.
+async fn move_to(world: &World, token: &str, pod: &str) {
+    let site = world.proxy.app.as_ref().expect("it runs").site();
+    let Found::Living(session) = site.sessions.find(token) else { panic!("the session is known") };
+    assert!(session.settle(Place::of(&world.proxy.pod(pod)), token), "a move");
+    site.sessions.keep(&session);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_is_heard_at_the_other_replica_and_by_the_sockets_there() {
+    let redis = RedisServer::start();
+    let world = plan(2, &redis).with_api_key().start().await;
+    until_up(&world.proxy).await;
+    let mut other = replica(&world, |_| {}).await;
+    let client = at_home(&world, "alice", "a").await;
+    let token = client.token.clone().expect("a token");
+    // Pod b has read the token's row.
+    world.pod("b").kill().await;
+    start_again(&world, "b").await;
+    other.until_state("b", State::Ready).await;
+    let mut there = client.moved_to(&other);
+    let answer = there.get("/Users/Me").await;
+    assert_eq!(world.saw(&answer), ["a"]);
+    let mut socket = there.socket(&format!("/socket?ApiKey={token}")).await.expect("a socket");
+    world.pod("a").until(|pod| pod.open_sockets() == 1).await;
+    let began = std::time::Instant::now();
+    move_to(&world, &token, "b").await;
+    world.pod("b").until(|pod| pod.open_sockets() == 1).await;
+    println!("a socket of the other replica followed a move after {:?}", began.elapsed());
+    let answer = there.get("/Users/Me").await;
+    assert_eq!((answer.status, world.saw(&answer)), (200, vec!["b"]), "the old home lives, and is not asked");
+    // And back, told by the other way round: it ends there, and the socket with it.
+    assert_eq!(client.moved_to(&world.proxy).post("/Sessions/Logout", serde_json::json!({})).await.status, 204);
+    let ends = async { while let Some(Ok(_)) = socket.next().await {} };
+    assert!(tokio::time::timeout(DEADLINE, ends).await.is_ok(), "the socket ends");
+    assert_eq!(there.get("/Users/Me").await.status, 401);
+    other.stop().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_told_to_nobody_is_found_when_redis_is_back() {
+    let mut redis = RedisServer::start();
+    let world = plan(2, &redis).with_api_key().start().await;
+    until_up(&world.proxy).await;
+    let mut other = replica(&world, |_| {}).await;
+    let (client, home) = client_of(&world, "alice", "sofa").await;
+    let mut there = client.moved_to(&other);
+    assert_eq!(there.get("/Users/Me").await.status, 200);
+    redis.kill();
+    assert_eq!(client.moved_to(&world.proxy).post("/Sessions/Logout", serde_json::json!({})).await.status, 204);
+    redis.start_again();
+    join_all([&world.proxy, &other].map(until_up)).await;
+    until("the end is kept", || redis.bytes().iter().any(|(key, _)| key.contains(":ended:"))).await;
+    world.pods.iter().for_each(|pod| pod.clear_seen());
+    world.pod(&home).kill().await;
+    assert_eq!(there.get("/Users/Me").await.status, 401, "it is not carried over");
+    assert_eq!(minted(&world), 0);
+    other.stop().await;
+    world.stop().await;
+}
