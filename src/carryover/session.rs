@@ -284,7 +284,7 @@ impl Session {
             return;
         }
         state.moved = moved;
-        self.home.send_if_modified(|home| std::mem::replace(home, Some(place)) != Some(place));
+        self.home.send_if_modified(|home| home.replace(place) != Some(place));
     }
 
     /// The token is not valid there after all.

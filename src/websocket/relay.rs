@@ -40,6 +40,9 @@ const GAP_BYTES: usize = 256 * 1024;
 /// Longest time for the last frames of a closing handshake.
 const CLOSING: Duration = Duration::from_secs(3);
 
+/// Longest time for what a side has said before it took no more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What the proxy's own pings carry.
 const PING: Bytes = Bytes::from_static(b"jellypin");
 
@@ -164,9 +167,14 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 let (pod_out, pod_in) = &mut side;
                 let for_client = |message| for_client_of(message, &passing);
                 let pod_side = async {
+                    let reading = read(pod_in, &to_client, &to_pod, config, &mut from_pod, for_client);
+                    let mut reading = pin!(reading);
                     tokio::select! {
-                        stopped = read(pod_in, &to_client, &to_pod, config, &mut from_pod, for_client) => stopped,
-                        () = speak(pod_out, &mut for_pod, &mut unsaid, &passing) => Stopped::Gone,
+                        stopped = &mut reading => stopped,
+                        // What a pod that takes no more has said before is still heard.
+                        () = speak(pod_out, &mut for_pod, &mut unsaid, &passing) => {
+                            time::timeout(LAST_WORDS, reading).await.unwrap_or(Stopped::Gone)
+                        }
                     }
                 };
                 let mut pod_side = pin!(pod_side);
