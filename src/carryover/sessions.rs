@@ -140,6 +140,10 @@ impl Sessions {
             return Found::Unknown;
         }
         let Ok(Some(kept)) = self.vault.find(token).await else { return Found::Unknown };
+        self.found(token, kept).await
+    }
+
+    async fn found(&self, token: &str, kept: Kept) -> Found {
         match kept {
             Kept::Ended => {
                 self.remember_dead(token);
@@ -211,7 +215,10 @@ impl Sessions {
     pub async fn refresh(&self, session: &Arc<Session>) -> bool {
         let Some(own) = session.own().filter(|_| self.vault.is_shared() && !session.is_dead()) else { return false };
         let reviewed = self.vault.review(own.as_str(), &session.user, &session.device.id).await;
-        let Ok((kept, ended)) = reviewed else { return false };
+        let Ok((kept, ended)) = reviewed else {
+            session.set_compared(0);
+            return false;
+        };
         session.set_compared(self.seconds().saturating_add(1));
         let is_news = match kept {
             Some(Kept::Ended) => {
@@ -220,8 +227,10 @@ impl Sessions {
             }
             Some(Kept::Session(plain)) => self.read(&plain).is_some_and(|kept| self.adopt(session, &kept)),
             // Redis has lost it.
+            // Redis has lost it, and perhaps what another replica has kept since.
             None => {
                 self.keep(session);
+                session.set_compared(0);
                 false
             }
         };
@@ -230,6 +239,12 @@ impl Sessions {
             return false;
         }
         is_news
+    }
+
+    /// Whether Redis has not said what other replicas keep of a session, or something may have been missed since: nobody can tell
+    /// then whether one of them has ended it.
+    pub fn is_uncertain(&self, session: &Session) -> bool {
+        self.vault.is_shared() && !session.is_dead() && session.compared() == 0
     }
 
     /// Whether a known session is to be compared with what other replicas keep, before it is believed.
@@ -315,7 +330,13 @@ impl Sessions {
     /// A pod has accepted a token of which nothing was known. What may be kept of it stands.
     pub async fn begin_seen(&self, pod: &Pod, user: &str, device: Device, token: &str) {
         let kept = self.vault.find(token).await;
-        let (Found::Unknown, Ok(None) | Err(_)) = (self.find(token), &kept) else { return };
+        if !matches!(self.find(token), Found::Unknown) {
+            return;
+        }
+        if let Ok(Some(kept)) = kept {
+            drop(self.found(token, kept).await);
+            return;
+        }
         let session = self.fresh(pod, user, device, token);
         self.list(&session);
         match kept {

@@ -210,6 +210,9 @@ impl Carrying {
         }
         let at_home = self.session.home().is_some_and(|home| home.pod == self.pod.id);
         if at_home && !self.site().sessions.refresh(&self.session).await {
+            if self.site().sessions.is_uncertain(&self.session) {
+                return (Carried::Failed, "Redis does not say whether it was ended");
+            }
             self.site().sessions.end(&self.session);
             // The home has read the rows of all its tokens, or minted them: none is left.
             return (Carried::Dead, "its home knows it no more");
@@ -225,19 +228,16 @@ impl Carrying {
                 break;
             }
             time::sleep(LOOK).await;
-            if self.site().sessions.refresh(&self.session).await
-                && let Some(carried) = self.try_known().await
-            {
+            self.site().sessions.refresh(&self.session).await;
+            if let Some(carried) = self.try_known().await {
                 return (carried, "known");
             }
         }
-        // What another replica has minted is the one that lives.
-        let carried = if self.site().sessions.refresh(&self.session).await
-            && let Some(carried) = self.try_known().await
-        {
-            (carried, "known")
-        } else {
-            self.mint_now(&api_key).await
+        // What another replica has minted is the one that lives, whether it was heard of just now or by a word before.
+        self.site().sessions.refresh(&self.session).await;
+        let carried = match self.try_known().await {
+            Some(carried) => (carried, "known"),
+            None => self.mint_now(&api_key).await,
         };
         if is_mine {
             self.site().sessions.unlock(&own);

@@ -70,7 +70,10 @@ impl Proxy {
                 Err(refusal) => *refusal == Refusal::DeadToken,
             };
             let is_worth = match &offered {
-                _ if is_refused => self.home_is_away(asking),
+                _ if is_refused => {
+                    self.home_is_away(asking)
+                        || asking.session().is_some_and(|session| self.site.sessions.is_uncertain(session))
+                }
                 Ok(offered) if offered.is_start_up_page() => asking.waits_out(offered, began),
                 Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),
                 Err(refusal) => asking.waits_after(*refusal, breaks),
@@ -234,6 +237,10 @@ impl Proxy {
         if was_valid && session.home() == Some(place) {
             if source.can_replay() && self.site.sessions.refresh(session).await {
                 return Doubted::AskAgain;
+            }
+            // Another replica may have ended it, or minted another token for it: the request is held until Redis says which.
+            if self.site.sessions.is_uncertain(session) {
+                return Doubted::GoOn;
             }
             self.site.sessions.end(session);
             asking.pool.pool.pods().iter().for_each(|pod| self.site.refusals.remember(own, pod));

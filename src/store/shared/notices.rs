@@ -76,6 +76,7 @@ pub(super) fn words(server: Arc<Server>, link: Arc<Link>, channel: String, shutd
         let give = |said: Option<&str>| drop(tell.send(said.map(Arc::from)));
         tokio::select! {
             () = keep(&server, &link, &channel, &give) => {}
+            () = losses(&link, &give) => {}
             () = shutdown.stopping() => {}
         }
     });
@@ -95,6 +96,16 @@ pub(super) fn start(server: Arc<Server>, link: Arc<Link>, channel: String, shutd
     Notices { heard }
 }
 
+/// Tells of every loss of Redis, so that what is known is doubted from that moment on, and not only after the next subscription.
+async fn losses(link: &Link, tell: &(impl Fn(Option<&str>) + Sync)) {
+    let mut states = link.states();
+    while states.wait_for(|state| *state == State::Up).await.is_ok()
+        && states.wait_for(|state| *state != State::Up).await.is_ok()
+    {
+        tell(None);
+    }
+}
+
 async fn keep(server: &Server, link: &Link, channel: &str, tell: &(impl Fn(Option<&str>) + Sync)) {
     let mut states = link.states();
     let mut is_told = false;
@@ -108,6 +119,8 @@ async fn keep(server: &Server, link: &Link, channel: &str, tell: &(impl Fn(Optio
             heard = listen(server, channel, tell) => heard,
             () = is_down => continue,
         };
+        // What is told from now on is missed.
+        tell(None);
         let refusal = heard.err().filter(is_refusal);
         if let Some(error) = &refusal
             && !std::mem::replace(&mut is_told, true)
