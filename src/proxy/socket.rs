@@ -98,8 +98,10 @@ struct Attachments {
     again: Again,
     session: Option<Arc<Session>>,
     moves: Option<watch::Receiver<Option<Place>>>,
-    /// The pod of the last side.
+    /// The pod of the last side, and its life at that time.
     pod: Arc<Pod>,
+    life: Place,
+    is_new_life: bool,
     busy: Option<Busy>,
     facade: Arc<Facade>,
 }
@@ -119,7 +121,17 @@ impl Attachments {
         let session = asking.session().cloned();
         let moves = session.as_ref().map(|session| session.moves());
         let facade = asking.pool.facade.clone();
-        Attachments { again: Again::of(proxy, asking), session, moves, pod, busy: None, facade }
+        let life = Place::of(&pod);
+        Attachments {
+            again: Again::of(proxy, asking),
+            session,
+            moves,
+            pod,
+            life,
+            is_new_life: false,
+            busy: None,
+            facade,
+        }
     }
 
     /// Asks the pods once, as the client did.
@@ -140,6 +152,8 @@ impl Attachments {
         };
         tracing::info!(from = &*self.pod.name, to = &*pod.name, "socket attached anew");
         self.busy = Some(pod.count_socket());
+        let life = Place::of(&pod);
+        self.is_new_life = std::mem::replace(&mut self.life, life) != life;
         self.pod = pod;
         Attempt::Opened(Box::new(websocket::pod_side(upgraded, &proxy.site.websocket).await))
     }
@@ -196,6 +210,10 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
 
     fn lost(&mut self) {
         self.busy = None;
+    }
+
+    fn is_new_life(&self) -> bool {
+        self.is_new_life
     }
 
     fn passing(&self) -> impl Passing + 'static {

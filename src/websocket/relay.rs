@@ -43,7 +43,7 @@ const CLOSING: Duration = Duration::from_secs(3);
 /// What the proxy's own pings carry.
 const PING: Bytes = Bytes::from_static(b"jellypin");
 
-/// A pod's side that ends sooner than this was of no use: the next attempt waits a little.
+/// A pod's side that ends sooner than this while its pod lives on was of no use: the next attempt waits a little.
 const SHORT: Duration = Duration::from_secs(5);
 
 /// The pause before the second attempt after such a side; each further one is twice as long.
@@ -209,6 +209,9 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
             };
             let Some(next) = next else { break (end, None, None) };
             attached += 1;
+            if pods.is_new_life() {
+                short = 0;
+            }
             unsaid.wish_again();
             side = next.split();
         }

@@ -35,6 +35,10 @@ impl Pods<DuplexStream> for Sides {
 
     fn lost(&mut self) {}
 
+    fn is_new_life(&self) -> bool {
+        false
+    }
+
     fn passing(&self) -> impl Passing + 'static {
         AsTheyAre
     }
