@@ -80,6 +80,10 @@ pub trait Pods<S>: Send {
         false
     }
 
+    /// Whether the side that was attached last lies at another life of a pod than the one before it: then that one ended
+    /// with its pod, however soon that was.
+    fn is_new_life(&self) -> bool;
+
     /// What happens to texts on their way to and from the side that stands.
     fn passing(&self) -> impl Passing + 'static;
 }

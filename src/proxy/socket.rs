@@ -106,8 +106,10 @@ struct Attachments {
     again: Again,
     session: Option<Arc<Session>>,
     moves: Option<watch::Receiver<Option<Place>>>,
-    /// The pod of the last side.
+    /// The pod of the last side, and its life at that time.
     pod: Arc<Pod>,
+    life: Place,
+    is_new_life: bool,
     busy: Option<Busy>,
     facade: Arc<Facade>,
     /// Its number among the sockets of this process.
@@ -137,8 +139,19 @@ impl Attachments {
         let moves = session.as_ref().map(|session| session.moves());
         let facade = asking.pool.facade.clone();
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let again = Again::of(proxy, asking);
-        Attachments { again, session, moves, pod, busy: None, facade, number, member: Arc::default() }
+        let life = Place::of(&pod);
+        Attachments {
+            again: Again::of(proxy, asking),
+            session,
+            moves,
+            pod,
+            life,
+            is_new_life: false,
+            busy: None,
+            facade,
+            number,
+            member: Arc::default(),
+        }
     }
 
     /// Asks the pods once, as the client did.
@@ -159,6 +172,8 @@ impl Attachments {
         };
         tracing::info!(from = &*self.pod.name, to = &*pod.name, "socket attached anew");
         self.busy = Some(pod.count_socket());
+        let life = Place::of(&pod);
+        self.is_new_life = std::mem::replace(&mut self.life, life) != life;
         self.pod = pod;
         Attempt::Opened(Box::new(websocket::pod_side(upgraded, &proxy.site.websocket).await))
     }
@@ -226,6 +241,10 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
 
     fn is_over(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_dead())
+    }
+
+    fn is_new_life(&self) -> bool {
+        self.is_new_life
     }
 
     fn passing(&self) -> impl Passing + 'static {

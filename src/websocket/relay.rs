@@ -46,7 +46,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What the proxy's own pings carry.
 const PING: Bytes = Bytes::from_static(b"jellypin");
 
-/// A pod's side that ends sooner than this was of no use: the next attempt waits a little.
+/// A pod's side that ends sooner than this while its pod lives on was of no use: the next attempt waits a little.
 const SHORT: Duration = Duration::from_secs(5);
 
 /// The pause before the second attempt after such a side; each further one is twice as long.
@@ -222,6 +222,9 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
             };
             let Some(next) = next else { break (end, None, None) };
             attached += 1;
+            if pods.is_new_life() {
+                short = 0;
+            }
             unsaid.wish_again();
             say(pods, &to_client);
             side = next.split();

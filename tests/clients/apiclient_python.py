@@ -98,6 +98,7 @@ def play(story, client, heard, film):
 
 
 def hold(story, client, heard, film, source, play_session):
+    token = client.config.data["auth.token"]
     sockets = heard.count("WebSocketConnect")
     held = story.begin_hold()
     for number, _ in enumerate(held.rounds()):
@@ -107,7 +108,7 @@ def hold(story, client, heard, film, source, play_session):
         else:
             held.call("GET /Users/{id}", lambda: expect(client.jellyfin.get_user(), "an empty answer"))
     held.facts = {
-        "token_lost": client.config.data["auth.token"] is None,
+        "token_lost": client.config.data["auth.token"] != token,
         "socket_closed": heard.count("WebSocketConnect") - sockets + heard.count("WebSocketError"),
     }
 

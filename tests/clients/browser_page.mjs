@@ -92,7 +92,7 @@ function playFilm(address) {
     video.crossOrigin = 'anonymous';
     video.loop = true;
     document.body.append(video);
-    film = { video, ended: null, stalls: [], played: 0, position: 0, moved: null };
+    film = { video, ended: null, stalls: [], longest: 0, played: 0, position: 0, moved: null };
 
     const player = new Hls(SHORT_MEMORY);
     player.on(Hls.Events.MANIFEST_PARSED, () => video.play());
@@ -115,11 +115,18 @@ function watch(film) {
     }
     const step = position - film.position;
     film.played += step > 0 && step < 5 ? step : 0;
-    if (film.moved !== null && now - film.moved > STALL_MS) {
-        film.stalls.push(Math.round(now - film.moved));
+    if (film.moved !== null) {
+        note(film, Math.round(now - film.moved));
     }
     film.position = position;
     film.moved = now;
+}
+
+function note(film, still) {
+    film.longest = Math.max(film.longest, still);
+    if (still > STALL_MS) {
+        film.stalls.push(still);
+    }
 }
 
 function state() {
@@ -130,6 +137,7 @@ function state() {
             ended: film.ended,
             played: film.played,
             position: film.position,
+            longest: Math.max(film.longest, still),
             stalls: still > STALL_MS ? [...film.stalls, still] : [...film.stalls]
         }
     };

@@ -163,6 +163,7 @@ async function hold(story, page, call, film, playSession) {
         token_lost: held.failures.some(failure => failure.why.includes('401')),
         socket_closed: after.heard.socketClosed - before.heard.socketClosed,
         film_ended: after.film.ended === null ? [] : [after.film.ended],
+        longest_still_ms: after.film.longest,
         stalls_ms: after.film.stalls.slice(before.film.stalls.length),
         played_s: Math.round((after.film.played - before.film.played) * 10) / 10
     };

@@ -15,7 +15,7 @@ use serde_json::Value;
 const LINE_LIMIT: Duration = Duration::from_secs(90);
 
 /// A real client with the script that tells its story.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Client {
     /// The script's file name without its ending; also the DeviceId of its runs.
     pub(crate) name: &'static str,
@@ -179,6 +179,17 @@ impl Report {
         if !(self.succeeded && all) {
             panic!("{}: {}\n{}\n{}", self.client.name, self.line["failed"], self.line, self.complaints);
         }
+    }
+
+    /// Demands that a held client saw nothing of what was done meanwhile.
+    #[track_caller]
+    pub(crate) fn must_have_noticed_nothing(&self) {
+        assert!(self.held("calls").as_u64() > Some(10), "it hardly worked: {self:?}");
+        for count in ["failed_calls", "socket_closed"] {
+            assert!(self.held(count).as_u64().unwrap_or(0) == 0, "{count}: {self:?}");
+        }
+        assert!(self.held("token_lost") == false, "{self:?}");
+        assert!(self.held("film_ended").as_array().is_none_or(Vec::is_empty), "{self:?}");
     }
 
     /// The step that failed and why.

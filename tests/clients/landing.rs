@@ -17,6 +17,8 @@ impl Landing {
             for seen in pod.seen() {
                 landing.add(pod.name(), &seen);
             }
+            // The proxy's own calls bear it.
+            landing.tokens.remove(&pod.cluster().api_key());
         }
         landing
     }

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import threading
 
-from story import PATIENCE_S, die_with_parent, expect, until
+from story import PATIENCE_S, Stalls, die_with_parent, expect, until
 
 # No window, no sound device, none of the user's settings; the film still runs at its own pace.
 HEADLESS = ["--no-config", "--no-terminal", "--vo=null", "--ao=null", "--idle=yes"]
@@ -31,6 +31,7 @@ class Mpv:
         self.ends = []
         self.starts = 0
         self.requests = 0
+        self.stalls = None
         threading.Thread(target=self._read, daemon=True).start()
 
     def command(self, *words):
@@ -64,6 +65,19 @@ class Mpv:
         self.command("seek", second, "absolute+exact")
         until(f"the film at {second} s", lambda: second + 0.3 < (self.position() or 0) < second + 10)
 
+    def watch(self):
+        """Looks at the position whenever mpv tells of it, which is with each frame, whatever else goes on here."""
+        self.stalls = Stalls()
+        self.command("observe_property", 1, "time-pos")
+        return self.stalls
+
+    def play_to_the_end(self):
+        """Plays what is left, and tells why the film ended."""
+        ends = len(self.ends)
+        self.command("set_property", "loop-file", "no")
+        until("the end of the film", lambda: len(self.ends) > ends, patience=60)
+        return self.ends[-1].get("file_error") or self.ends[-1].get("reason")
+
     def quit(self):
         self.process.kill()
         self.process.wait(PATIENCE_S)
@@ -79,6 +93,8 @@ class Mpv:
                     self.ends.append(message)
                 elif message["event"] == "file-loaded":
                     self.starts += 1
+                elif message["event"] == "property-change" and self.stalls is not None:
+                    self.stalls.look(message.get("data"))
 
 
 def _dial(address):

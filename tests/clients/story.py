@@ -70,6 +70,7 @@ class Story:
         self.stays = arguments.stay
         self.holds = arguments.hold
         self.channel = arguments.channel
+        self.holds_file = arguments.hold_file
         self.steps = []
         self.current = "before the first step"
         self.failed = None
@@ -156,6 +157,7 @@ class Stalls:
         self.moved = time.monotonic()
         self.first_move = None
         self.found_ms = []
+        self.longest_s = 0.0
         self.played_s = 0.0
 
     def look(self, position):
@@ -174,9 +176,11 @@ class Stalls:
         """Counts the stall that is not over yet."""
         if self.first_move is not None:
             self._note(time.monotonic() - self.moved)
-        return {"stalls_ms": self.found_ms, "played_s": round(self.played_s, 1)}
+        longest_ms = round(self.longest_s * 1000)
+        return {"stalls_ms": self.found_ms, "longest_still_ms": longest_ms, "played_s": round(self.played_s, 1)}
 
     def _note(self, seconds):
+        self.longest_s = max(self.longest_s, seconds)
         if seconds > STALL_S:
             self.found_ms.append(round(seconds * 1000))
 
@@ -240,6 +244,7 @@ def _arguments(client):
     parser.add_argument("--stay", action="store_true", help="do not log out at the end")
     parser.add_argument("--hold", action="store_true", help="go on working until a line comes on standard input")
     parser.add_argument("--channel", action="store_true", help="play a live channel, where the story can do either")
+    parser.add_argument("--hold-file", action="store_true", help="of mpv: hold while a plain file plays, not HLS")
     return parser.parse_args()
 
 

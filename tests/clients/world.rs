@@ -12,39 +12,66 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use super::tap::Tap;
+
 pub(crate) struct World {
     /// Where clients go, without a slash at the end.
     pub(crate) url: String,
     pub(crate) pods: Vec<Pod>,
+    tap: Option<Tap>,
     proxy: Option<App>,
 }
 
+/// The pods' own server ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// One for all, as pods with a shared data folder have: to a client they are one server.
+    One,
+    /// Each its own, none of them the one that clients are shown.
+    Each,
+}
+
 impl World {
-    /// Pods behind jellypin.
+    /// Pods behind jellypin, which has no API key of theirs.
     pub(crate) async fn start(generation: Generation) -> World {
-        World::behind_proxy(pods(&Cluster::new(), generation).await, String::from(HEAD)).await
+        World::behind(generation, Ids::One, None).await
     }
 
-    /// Pods behind a jellypin that carries sessions over.
-    pub(crate) async fn with_api_key() -> World {
+    /// Pods behind jellypin, which has their API key and so carries sessions over. A tap listens to what clients get.
+    pub(crate) async fn with_api_key(generation: Generation, ids: Ids) -> World {
         let cluster = Cluster::new();
-        let key = format!("[jellyfin]\napi_key = \"{}\"\n", cluster.api_key());
-        World::behind_proxy(pods(&cluster, Generation::V12).await, key + HEAD).await
+        let mut world = World::behind(generation, ids, Some(&cluster)).await;
+        let proxy = world.proxy.as_ref().expect("a proxy").addresses[0];
+        let tap = Tap::open(proxy).await;
+        world.url = format!("http://{}", tap.address);
+        world.tap = Some(tap);
+        world
     }
 
-    async fn behind_proxy(pods: Vec<Pod>, mut text: String) -> World {
+    async fn behind(generation: Generation, ids: Ids, carry_with: Option<&Cluster>) -> World {
+        let pods = pods(carry_with.cloned().unwrap_or_default(), generation, ids).await;
+        let mut text = String::from(HEAD);
+        if let Some(cluster) = carry_with {
+            text += &format!("[jellyfin]\nserver_id = \"{SERVER_ID}\"\napi_key = \"{}\"\n", cluster.api_key());
+        }
+        text += "[pools.jellyfin.pods]\n";
         for pod in &pods {
             text += &format!("{} = \"http://{}\"\n", pod.name(), pod.address());
         }
         let config =
             config::parse(&text, Path::new("clients.toml"), &ProcessEnvironment).expect("the configuration is good");
         let proxy = app::start(config).await.expect("the proxy starts");
-        World { url: format!("http://{}", proxy.addresses[0]), pods, proxy: Some(proxy) }
+        World { url: format!("http://{}", proxy.addresses[0]), pods, tap: None, proxy: Some(proxy) }
+    }
+
+    /// What listens between the clients and the proxy.
+    pub(crate) fn tap(&self) -> &Tap {
+        self.tap.as_ref().expect("this world has a tap")
     }
 
     /// Pods behind a load balancer that deals out connections to them in turn.
     pub(crate) async fn without_affinity() -> World {
-        let pods = pods(&Cluster::new(), Generation::V12).await;
+        let pods = pods(Cluster::new(), Generation::V12, Ids::One).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let addresses: Arc<[SocketAddr]> = pods.iter().map(Pod::address).collect();
@@ -54,7 +81,7 @@ impl World {
                 tokio::spawn(deal(client, pod));
             }
         });
-        World { url, pods, proxy: None }
+        World { url, pods, tap: None, proxy: None }
     }
 
     /// Stops the proxy; the pods end with the world.
@@ -72,11 +99,11 @@ async fn deal(mut client: TcpStream, pod: SocketAddr) {
     }
 }
 
-async fn pods(cluster: &Cluster, generation: Generation) -> Vec<Pod> {
+async fn pods(cluster: Cluster, generation: Generation, ids: Ids) -> Vec<Pod> {
     let mut pods = Vec::new();
     for name in ["a", "b", "c"] {
-        // One server id for all, as pods with a shared data folder have: to a client they are one server.
-        let pod = Pod::builder(cluster).name(name).server_id(Some(SERVER_ID)).generation(generation).web_client(true);
+        let id = (ids == Ids::One).then_some(SERVER_ID);
+        let pod = Pod::builder(&cluster).name(name).server_id(id).generation(generation).web_client(true);
         pods.push(pod.start().await.expect("a pod starts"));
     }
     pods
@@ -89,6 +116,6 @@ http = \"127.0.0.1:0\"
 listen = \"127.0.0.1:0\"
 [log]
 access = false
-[pools.jellyfin.pods]
 ";
-const SERVER_ID: &str = "5a1e0f3d9c7b48268f4d2a6b1c3e5f70";
+/// The id that clients see.
+pub(crate) const SERVER_ID: &str = "5a1e0f3d9c7b48268f4d2a6b1c3e5f70";

@@ -39,6 +39,10 @@ impl Pods<DuplexStream> for Sides {
         None
     }
 
+    fn is_new_life(&self) -> bool {
+        false
+    }
+
     fn passing(&self) -> impl Passing + 'static {
         AsTheyAre
     }
