@@ -20,6 +20,7 @@ mod stories {
     mod recorded_web;
     mod redis_server;
     mod replicas;
+    mod rolling;
     mod routes;
     mod sockets;
     mod stop;

@@ -250,12 +250,7 @@ impl Client {
 
     /// Opens a WebSocket, or gives the status of the refusal.
     pub(crate) async fn socket(&mut self, path: &str) -> Result<Socket, StatusCode> {
-        let request = self.request(Method::GET, path);
-        let request = request
-            .header(header::CONNECTION, "Upgrade")
-            .header(header::UPGRADE, "websocket")
-            .header(header::SEC_WEBSOCKET_VERSION, "13")
-            .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==");
+        let request = upgrade(self.request(Method::GET, path));
         // tungstenite wants the host in the target.
         let request = request.uri(format!("ws://{}{path}", self.host)).body(()).expect("a request");
         let stream = TcpStream::connect(self.address).await.expect("a connection");
@@ -268,6 +263,15 @@ impl Client {
             Err(SocketError::Http(answer)) => Err(answer.status()),
             Err(error) => panic!("no WebSocket handshake: {error}"),
         }
+    }
+
+    /// Opens a WebSocket where that may fail, or gives nothing.
+    pub(crate) async fn dial_socket(&mut self, path: &str) -> Option<Socket> {
+        let request = self.request(Method::GET, path);
+        let request = upgrade(request).uri(format!("ws://{}{path}", self.host)).body(()).expect("a request");
+        let stream = TcpStream::connect(self.address).await.ok()?;
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        Some(tokio_tungstenite::client_async(request, stream).await.ok()?.0)
     }
 
     async fn connect(&self) -> io::Result<SendRequest<Body>> {
@@ -317,6 +321,14 @@ impl Answer {
 /// The number that a client gave its request.
 pub(super) fn number_of(headers: &HeaderMap) -> Option<u64> {
     headers.get(NUMBER)?.to_str().ok()?.parse().ok()
+}
+
+fn upgrade(request: request::Builder) -> request::Builder {
+    request
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
 }
 
 /// A body with its length.
