@@ -67,7 +67,7 @@ fn check(path: &Path) -> ExitCode {
     if let Some(Err(error)) = config.redis.as_ref().map(store::shared::check) {
         return unusable(format_args!("{}: {error}", path.display()));
     }
-    match runtime().and_then(|runtime| Ok(runtime.block_on(app::lacking(config)))) {
+    match runtime().map(|runtime| runtime.block_on(app::lacking(config))) {
         Ok(Ok(lacking)) if tell(path, &lacking) => {}
         Ok(Ok(_)) => return ExitCode::from(UNUSABLE),
         Ok(Err(error)) => return unusable(format_args!("{}: {error}", path.display())),
