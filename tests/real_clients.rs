@@ -97,18 +97,29 @@ async fn mpv_while_another_pod_dies() {
 /// The pod that plays a film of unknown length is killed, and the film does not stand still.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mpv_while_the_pod_of_its_live_film_dies() {
-    plays_on(&[]).await;
+    plays_on(MPV_LIVE, &[]).await;
 }
 
 /// The same for a channel, whose list goes on behind a discontinuity.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mpv_while_the_pod_of_its_channel_dies() {
-    plays_on(&["--channel"]).await;
+    plays_on(MPV_LIVE, &["--channel"]).await;
 }
 
-async fn plays_on(options: &[&str]) {
+/// hls.js as jellyfin-web uses it: the first error that a pod or the proxy answered would end the film.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chromium_while_the_pod_of_its_live_film_dies() {
+    plays_on(CHROMIUM, &["--live"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chromium_while_the_pod_of_its_channel_dies() {
+    plays_on(CHROMIUM, &["--channel"]).await;
+}
+
+async fn plays_on(client: Client, options: &[&str]) {
     let world = World::with_api_key(Generation::V12, Ids::One).await;
-    let mut running = MPV_LIVE.start(&world.url, &[&["--hold"], options].concat());
+    let mut running = client.start(&world.url, &[&["--hold"], options].concat());
     block_in_place(|| running.until_holding());
     let segments = |pod: &Pod| {
         pod.seen().iter().filter(|seen| seen.path().contains("/hls/") && matches!(seen.status, 200 | 206)).count()

@@ -359,8 +359,13 @@ impl Sessions {
         }
         session.revise();
         let plain = self.write(session);
-        for minted in session.tokens() {
+        let tokens = session.tokens();
+        for minted in &tokens {
             self.vault.put(minted.token.as_str(), &plain);
+        }
+        // Ended in this very moment: what was written comes out again.
+        if session.is_dead() {
+            tokens.iter().for_each(|minted| self.vault.bury(minted.token.as_str(), now()));
         }
         if let Some(own) = session.own() {
             self.tell_of_token(own.as_str());

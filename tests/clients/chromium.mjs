@@ -52,9 +52,14 @@ async function tellInside(story, browser) {
         const user = await call('getUser', await call('getCurrentUserId'));
         expect(user.Name === story.user, `the user is ${user.Name}`);
     });
-    const film = await story.step('items', async () =>
-        firstFilm((await call('getItems', null, { recursive: true, includeItemTypes: 'Movie', limit: 5 })).Items));
-    await story.step('image', () => page.evaluate(item => window.story.showImage(item), film.Id));
+    const film = await story.step('items', async () => {
+        const kind = story.channel ? 'TvChannel' : 'Movie';
+        const found = await call('getItems', null, { recursive: true, includeItemTypes: kind, limit: 5 });
+        return firstFilm(found.Items.filter(item => item.Type === kind));
+    });
+    if (!story.channel) {
+        await story.step('image', () => page.evaluate(item => window.story.showImage(item), film.Id));
+    }
     await openSocket(story, page, call, server.Version);
     const playSession = await play(story, page, call, film);
     if (story.holds) {
@@ -126,9 +131,13 @@ async function tellSession(story, page, call) {
 
 async function play(story, page, call, film) {
     const { source, playSession } = await story.step('PlaybackInfo', async () => {
-        const info = await call('getPlaybackInfo', film.Id, {}, HLS_ONLY);
-        expect(info.MediaSources[0].TranscodingUrl, 'no TranscodingUrl for a profile that takes HLS only');
-        return { source: info.MediaSources[0], playSession: info.PlaySessionId };
+        const info = await call('getPlaybackInfo', film.Id, { AutoOpenLiveStream: story.channel }, HLS_ONLY);
+        const source = info.MediaSources[0];
+        if (story.live) {
+            source.TranscodingUrl = await livePlaylist(story, page, film, info);
+        }
+        expect(source.TranscodingUrl, 'no TranscodingUrl for a profile that takes HLS only');
+        return { source, playSession: info.PlaySessionId };
     });
     await story.step('HLS plays', async () => {
         await page.evaluate(address => window.story.playFilm(address), story.url + source.TranscodingUrl);
@@ -144,6 +153,19 @@ async function play(story, page, call, film) {
         await until('a Sessions message', () => heard(page, 'Sessions'));
     });
     return playSession;
+}
+
+// The address of a playlist that grows, which real pods name in the master playlist of such an item.
+async function livePlaylist(story, page, film, info) {
+    const [source] = info.MediaSources;
+    const query = {
+        DeviceId: story.device, MediaSourceId: source.Id, PlaySessionId: info.PlaySessionId,
+        ApiKey: await page.evaluate(() => JSON.parse(localStorage.getItem('story')).token)
+    };
+    if (story.channel) {
+        query.LiveStreamId = expect(source.LiveStreamId, 'the channel was not opened');
+    }
+    return `/Videos/${film.Id}/live.m3u8?${new URLSearchParams(query)}`;
 }
 
 async function hold(story, page, call, film, playSession) {

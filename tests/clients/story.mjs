@@ -38,7 +38,7 @@ export async function run(client, version, tell) {
 }
 
 class Story {
-    constructor(client, version, { url, user, password, device, stay, hold }) {
+    constructor(client, version, { url, user, password, device, stay, hold, live, channel }) {
         this.client = client;
         this.version = version;
         this.url = url.replace(/\/+$/, '');
@@ -47,6 +47,8 @@ class Story {
         this.device = device;
         this.stays = stay;
         this.holds = hold;
+        this.live = live || channel;
+        this.channel = channel;
         this.steps = [];
         this.current = 'before the first step';
         this.failed = null;
@@ -192,7 +194,10 @@ function readArguments(client) {
             password: { type: 'string' },
             device: { type: 'string', default: `story-${client.replace(/\W+/g, '-')}` },
             stay: { type: 'boolean', default: false },
-            hold: { type: 'boolean', default: false }
+            hold: { type: 'boolean', default: false },
+            // Where the story can: the film by a playlist that grows, or a live channel.
+            live: { type: 'boolean', default: false },
+            channel: { type: 'boolean', default: false }
         }
     });
     for (const name of ['url', 'user', 'password']) {
