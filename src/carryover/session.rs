@@ -204,7 +204,7 @@ impl Session {
         if state.is_dead {
             return false;
         }
-        let is_move = self.home.send_if_modified(|home| std::mem::replace(home, Some(place)) != Some(place));
+        let is_move = self.home.send_if_modified(|home| home.replace(place) != Some(place));
         if is_move {
             state.moved = now();
         }
@@ -255,7 +255,7 @@ impl Session {
             return;
         }
         state.moved = moved;
-        self.home.send_if_modified(|home| std::mem::replace(home, Some(place)) != Some(place));
+        self.home.send_if_modified(|home| home.replace(place) != Some(place));
     }
 
     /// The token is not valid there after all.

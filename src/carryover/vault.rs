@@ -34,7 +34,7 @@ pub struct Vault {
 enum Place {
     Memory,
     /// All that is on disk, by name: read at the start, changed with it.
-    Disk(Disk, Mutex<Entries>),
+    Disk(Box<Disk>, Mutex<Entries>),
     Redis(Arc<Shared>, String),
 }
 
@@ -90,7 +90,7 @@ impl Vault {
                 known.put(name, entry.value);
             }
         }
-        Vault { ring: Ring::new(keys), place: Place::Disk(disk, Mutex::new(known)) }
+        Vault { ring: Ring::new(keys), place: Place::Disk(Box::new(disk), Mutex::new(known)) }
     }
 
     /// In the Redis of all replicas, whose keys begin with `prefix`.
