@@ -225,8 +225,8 @@ async fn story(generation: Generation, home: Home, redis: Option<&RedisServer>) 
         sockets.push(there.socket(&format!("/socket?ApiKey={token}")).await.expect("a socket"));
     }
     let mut outcomes: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for number in 0..victims.len() {
-        let status = carry_out(&mut victims[number], &replicas, &root).await;
+    for (number, victim) in victims.iter_mut().enumerate() {
+        let status = carry_out(victim, &replicas, &root).await;
         if status != 204 {
             outcomes.entry(number).or_default().push(format!("it was answered with {status}"));
         }
