@@ -313,7 +313,7 @@ impl Revival {
     }
 }
 
-/// Whether the pod has not what it is asked for: 404, or 500 in 10.11.
+/// Whether the pod has not what it is asked for: 404 on every pod that was recorded, and by its source 500 in some of 10.11.
 fn is_missing(offered: &Offered) -> bool {
     let status = offered.answer.status();
     status == StatusCode::NOT_FOUND || status.is_server_error()

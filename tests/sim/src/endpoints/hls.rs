@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::files::{File, physical_file};
-use crate::generation::Generation;
 use crate::library::{Item, SEGMENT_TICKS, SEGMENTS};
 use crate::transcoding::LiveKey;
 
@@ -98,7 +97,6 @@ pub(crate) fn live_segment(call: &Call) -> Answer {
     let every = call.settings().live_segment_every;
     match number.filter(|number| call.life().memory().jobs.has_segment(name, *number, every)) {
         Some(number) => physical_file(call, SEGMENT, File::Kept(SEGMENTS[number % SEGMENTS.len()])),
-        None if call.settings().generation == Generation::V10_11 => Answer::error(StatusCode::INTERNAL_SERVER_ERROR),
         None => Answer::json_with(StatusCode::NOT_FOUND, &json!("Hls segment not found.")),
     }
 }
