@@ -72,6 +72,11 @@ impl Endpoint {
         self == Endpoint::OfJob || self.is_media()
     }
 
+    /// Whether it may be one of [`Led`], which takes a closer look.
+    pub fn may_be_led(self) -> bool {
+        matches!(self, Endpoint::QuickConnect | Endpoint::SyncPlay | Endpoint::LogIn)
+    }
+
     pub fn is_media(self) -> bool {
         matches!(self, Endpoint::DemandingMedia | Endpoint::AnonymousMedia)
     }

@@ -98,7 +98,7 @@ impl Listener {
         }
         let kind = answer.headers.get(header::CONTENT_TYPE)?.as_bytes();
         let may_mint = endpoint == Endpoint::LogIn || (endpoint == Endpoint::Open && method == Method::POST);
-        let begins = matches!(Led::of(method, path), Some(Led::Initiate | Led::Look));
+        let begins = endpoint.may_be_led() && matches!(Led::of(method, path), Some(Led::Initiate | Led::Look));
         let text = if kind.starts_with(b"application/json") && (may_mint || endpoint::opens_playback(path) || begins) {
             Text::Json(Box::default())
         } else if endpoint == Endpoint::DemandingMedia && endpoint::is_live_playlist(path) {

@@ -40,7 +40,8 @@ impl Proxy {
         source: &Source,
         exchange: &mut Exchange,
     ) -> Result<Offered, Refusal> {
-        let Some(led) = Led::of(&asking.head.method, asking.path) else {
+        let led = if asking.endpoint.may_be_led() { Led::of(&asking.head.method, asking.path) } else { None };
+        let Some(led) = led else {
             return self.offer(asking, source, exchange).await;
         };
         // Boxed, for they are seldom used, and every request's future would be the larger for them.
