@@ -283,8 +283,13 @@ impl Proxy {
     fn goes_on(&self, asking: &Asking<'_>, source: &Source, pod: &Pod) -> bool {
         let Some(token) = asking.keys.identity.token.as_deref() else { return false };
         self.site.refusals.remember(token, pod);
+        let pods = asking.pool.pool.pods();
+        if self.site.refusals.is_dead(token, pods.iter().map(|pod| &**pod)) {
+            // A log-out may have come meanwhile.
+            return false;
+        }
         if self.home(asking) == Some(Home { pod: pod.id, epoch: pod.status().epoch }) {
-            asking.pool.pool.pods().iter().for_each(|pod| self.site.refusals.remember(token, pod));
+            pods.iter().for_each(|pod| self.site.refusals.remember(token, pod));
             self.forget_token(asking);
             return false;
         }

@@ -195,8 +195,9 @@ impl Proxy {
         let pods = asking.pool.pool.pods();
         let client = on_behalf_of(asking);
         let order = |token: String| {
-            self.site.pins.forget(Kind::Token, &token);
+            // In this order: who finds no pin finds the refusals.
             pods.iter().for_each(|pod| self.site.refusals.remember(&token, pod));
+            self.site.pins.forget(Kind::Token, &token);
             Order {
                 method: Method::POST,
                 target: "/Sessions/Logout".to_owned(),

@@ -157,7 +157,11 @@ impl Attachments {
     /// Asks the pods once, as the client did.
     async fn ask(&mut self) -> Attempt {
         let proxy = self.again.proxy().clone();
-        let Ok(answered) = self.again.ask().await else { return Attempt::Nobody };
+        let answered = match self.again.ask().await {
+            Ok(answered) => answered,
+            Err(Refusal::DeadToken) => return Attempt::Refused,
+            Err(_) => return Attempt::Nobody,
+        };
         let pod = answered.offered.decision.pod.clone();
         let (mut head, _) = answered.offered.answer.into_parts();
         if head.status == StatusCode::FORBIDDEN {

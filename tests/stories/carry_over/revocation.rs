@@ -103,10 +103,11 @@ pub(super) async fn at_home(world: &World, user: &str, pod: &str) -> Client {
     static NUMBERS: AtomicUsize = AtomicUsize::new(0);
     for _ in 0..64 {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let (client, home) = client_of(world, user, &format!("{user} {pod} {number}")).await;
+        let (mut client, home) = client_of(world, user, &format!("{user} {pod} {number}")).await;
         if home == pod {
             return client;
         }
+        assert_eq!(client.post("/Sessions/Logout", json!({})).await.status, 204);
     }
     panic!("no device is at home on {pod}");
 }
