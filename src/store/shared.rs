@@ -133,7 +133,7 @@ impl Shared {
                 None
             }
             Err(_) => {
-                self.link.failed(&"no answer within the deadline");
+                self.link.late();
                 self.count_lookup("timed_out");
                 None
             }
@@ -158,7 +158,7 @@ impl Shared {
                 None
             }
             Err(_) => {
-                self.link.failed(&"no answer within the deadline");
+                self.link.late();
                 None
             }
         }
