@@ -3,6 +3,8 @@
 //! A session leaves memory when it was not used for long; what is kept beyond the process brings it back. An end is for ever: it
 //! leaves a tombstone under every token, and the moment at which everything of its user or its device ended.
 
+mod gathering;
+
 use std::{
     fmt::Write,
     hash::Hasher,
@@ -15,9 +17,12 @@ use std::{
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
+
+use gathering::{Question, Questions};
 
 use super::{
     Session, Token, UnixMillis, now,
@@ -59,6 +64,8 @@ pub struct Sessions {
     capabilities: DashMap<u128, (Place, Note), ahash::RandomState>,
     /// Leaders that may have SyncPlay groups.
     groups: DashMap<Place, (), ahash::RandomState>,
+    /// What the other replicas have been asked.
+    questions: Questions,
     secret: (u64, u64),
     most: usize,
     count: AtomicUsize,
@@ -95,6 +102,7 @@ impl Sessions {
             devices: DashMap::default(),
             capabilities: DashMap::default(),
             groups: DashMap::default(),
+            questions: DashMap::default(),
             secret,
             most: most.max(16),
             count: AtomicUsize::new(0),
@@ -226,7 +234,6 @@ impl Sessions {
                 return false;
             }
             Some(Kept::Session(plain)) => self.read(&plain).is_some_and(|kept| self.adopt(session, &kept)),
-            // Redis has lost it.
             // Redis has lost it, and perhaps what another replica has kept since.
             None => {
                 self.keep(session);
@@ -257,22 +264,30 @@ impl Sessions {
     /// Takes in what other replicas tell, for ever.
     pub async fn hear(&self) {
         let Some(mut words) = self.vault.hear() else { return std::future::pending().await };
+        let mut answering = FuturesUnordered::new();
         loop {
-            match words.next().await {
-                Heard::Said(said) => self.heed(&said).await,
-                Heard::Lost => self.doubt_all().await,
+            tokio::select! {
+                heard = words.next() => match heard {
+                    Heard::Said(said) => answering.extend(self.heed(&said).await.map(|asked| self.answer(asked))),
+                    Heard::Lost => self.doubt_all().await,
+                },
+                Some(()) = answering.next() => {}
             }
         }
     }
 
-    /// What a word is about is looked at again; nothing else of it is believed.
-    async fn heed(&self, said: &str) {
+    /// What a word is about is looked at again; nothing else of it is believed. Gives the question, if it is one.
+    async fn heed(&self, said: &str) -> Option<Question> {
         let mut words = said.split(' ');
-        if words.next() == Some(&*self.name) {
-            return;
-        }
-        let kind = words.next();
+        let (from, kind) = (words.next()?, words.next()?);
         let names: Vec<u128> = words.filter_map(|word| u128::from_str_radix(word, 16).ok()).collect();
+        if from == self.name {
+            // Who asks and hears itself is one of those that have heard it.
+            if kind == "where" {
+                self.is_answered(*names.first()?);
+            }
+            return None;
+        }
         let is_of = |whole, id: &str| {
             self.vault.names_of(whole, id).iter().any(|name| names.contains(&u128::from_be_bytes(*name)))
         };
@@ -280,15 +295,21 @@ impl Sessions {
             self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect()
         };
         let meant = match kind {
-            Some("token") => names.iter().filter_map(|name| Some(self.living.get(name)?.clone())).collect(),
-            Some("user") => listed(&|session| is_of(Whole::User, &session.user)),
-            Some("device") => listed(&|session| is_of(Whole::Device, &session.device.id)),
+            "where" => return self.question(&names),
+            "there" => {
+                self.is_answered(*names.first()?);
+                return None;
+            }
+            "token" => names.iter().filter_map(|name| Some(self.living.get(name)?.clone())).collect(),
+            "user" => listed(&|session| is_of(Whole::User, &session.user)),
+            "device" => listed(&|session| is_of(Whole::Device, &session.device.id)),
             _ => Vec::new(),
         };
         for session in meant {
             session.set_compared(0);
             self.refresh(&session).await;
         }
+        None
     }
 
     /// Something may have been missed: every session is compared before it is believed again, and those whose sockets wait at once.
@@ -606,10 +627,14 @@ fn named(pod: &Pod) -> String {
 
 /// A name that no other replica has.
 fn name() -> String {
+    format!("{:016x}", random())
+}
+
+fn random() -> u64 {
     let mut bytes = [0; 8];
     // Without randomness a replica may take another's words for its own, and finds out by looking.
     let _ = getrandom::fill(&mut bytes);
-    format!("{:016x}", u64::from_be_bytes(bytes))
+    u64::from_be_bytes(bytes)
 }
 
 /// A GUID as Jellyfin's JSON has it: without dashes, in lower case.

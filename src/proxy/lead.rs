@@ -4,10 +4,9 @@
 //! to his own pod only: that pod is asked whether he is who he says, and the API key speaks for him. Who joins a SyncPlay
 //! group comes to live on the leader, socket and all, before the call is let go; who only looks moves nowhere.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use tokio::time;
 
 use super::{
     Asking, ClientSession, Proxy, Target, call::on_behalf_of, carry::Standing, decide::Keys, exchange::Exchange,
@@ -28,9 +27,6 @@ use crate::{
     observe::metrics,
     pod::Pod,
 };
-
-/// The longest time that a call waits for its client's sockets to be attached and greeted at the leader.
-const SOCKETS: Duration = Duration::from_secs(5);
 
 impl Proxy {
     /// Offers a request to the pods, by way of the leader where that is what it takes.
@@ -175,9 +171,7 @@ impl Proxy {
             }
         }
         // What the leader says of a group, it says once, by the socket that it has.
-        let mut sockets = session.sockets();
-        let there = sockets.wait_for(|sockets| sockets.iter().all(|(_, pod)| *pod == leader.id));
-        if time::timeout(SOCKETS, there).await.is_err() {
+        if !self.site.sessions.gather(session, leader).await {
             tracing::warn!(
                 to = &*leader.name,
                 "a client's socket is not at the leader in time; its group may not hear it"
