@@ -19,6 +19,8 @@ pub enum Endpoint {
     QuickConnect,
     /// `/SyncPlay/*`: demands a token, and answers an unknown one with 400.
     SyncPlay,
+    /// `/GetUtcTime`: open to all. Clients ask for it to agree on the time with who commands their SyncPlay group.
+    Clock,
     /// `GET /System/Info` and `GET /Users/Me`: demand a token, and real clients erase theirs when they fail.
     Vital,
     /// Demands a token that the pod knows; success confirms the token.
@@ -46,6 +48,7 @@ impl Endpoint {
             8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
             8 if is(first, "Sessions") && method == Method::POST && is(rest.at(0), "Logout") => Endpoint::LogOut,
             8 if is(first, "Sessions") && is(rest.at(0), "Playing") && is(rest.at(1), "Ping") => Endpoint::OfJob,
+            10 if is(first, "GetUtcTime") => Endpoint::Clock,
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
@@ -74,7 +77,7 @@ impl Endpoint {
 
     /// Whether it may be one of [`Led`], which takes a closer look.
     pub fn may_be_led(self) -> bool {
-        matches!(self, Endpoint::QuickConnect | Endpoint::SyncPlay | Endpoint::LogIn)
+        matches!(self, Endpoint::QuickConnect | Endpoint::SyncPlay | Endpoint::LogIn | Endpoint::Clock)
     }
 
     pub fn is_media(self) -> bool {
@@ -265,12 +268,14 @@ pub enum Led {
     Join,
     /// `GET /SyncPlay/List` and `GET /SyncPlay/{id}`: show the groups.
     Look,
+    /// `GET /GetUtcTime`.
+    Time,
 }
 
 impl Led {
     pub fn of(method: &Method, path: &str) -> Option<Led> {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-        let (first, second) = (segments.next()?, segments.next()?);
+        let (first, second) = (segments.next()?, segments.next().unwrap_or_default());
         if segments.next().is_some() {
             return None;
         }
@@ -285,7 +290,8 @@ impl Led {
             },
             5 if is(first, "Users") && is(second, "AuthenticateWithQuickConnect") && is_post => Some(Led::LogIn),
             8 if is(first, "SyncPlay") && is_post => (is(second, "New") || is(second, "Join")).then_some(Led::Join),
-            8 if is(first, "SyncPlay") && method == Method::GET => Some(Led::Look),
+            8 if is(first, "SyncPlay") && method == Method::GET && !second.is_empty() => Some(Led::Look),
+            10 if is(first, "GetUtcTime") && method == Method::GET && second.is_empty() => Some(Led::Time),
             _ => None,
         }
     }

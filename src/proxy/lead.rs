@@ -51,6 +51,7 @@ impl Proxy {
             Led::Authorize => Box::pin(self.authorize(asking, source, exchange)).await,
             Led::Join => Box::pin(self.join(asking, source, exchange)).await,
             Led::Look => Box::pin(self.look(asking, source, exchange)).await,
+            Led::Time => Box::pin(self.tell_time(asking, source, exchange)).await,
         }
     }
 
@@ -214,6 +215,24 @@ impl Proxy {
             return self.offer(asking, source, exchange).await;
         }
         self.offer(&asking.toward(Target::Leader(None)), source, exchange).await
+    }
+
+    /// Tells the time by the clock that stamps the commands of groups: the leader's, for whoever may still join one; but that of
+    /// the client's home where that may have groups, for it may have led before.
+    async fn tell_time(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let (home, leader) = (self.decide(asking, &[]).map(|decision| decision.pod), asking.pool.leader.current());
+        let Some(home) = home.filter(|home| leader.is_some_and(|leader| leader.id != home.id)) else {
+            return self.offer(asking, source, exchange).await;
+        };
+        if self.site.sessions.may_have_groups(&home).await {
+            return self.offer(asking, source, exchange).await;
+        }
+        self.to_leader(asking, None, source, exchange).await
     }
 
     /// Says once what cannot be had without an API key.

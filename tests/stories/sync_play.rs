@@ -1,5 +1,6 @@
 //! SyncPlay between clients of different pods: they come to live on the leader, and each hears what its group does.
 
+mod clock;
 mod replicas;
 
 use jellypin::pod::State;

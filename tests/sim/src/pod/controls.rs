@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::clock::Clock;
+
 /// Switches of one pod; they outlive its processes.
 #[derive(Debug)]
 pub(crate) struct Controls {
@@ -10,6 +12,7 @@ pub(crate) struct Controls {
     database_down: AtomicBool,
     first_byte_delay_us: AtomicU64,
     cut_bodies_after: AtomicU64,
+    pub(crate) clock: Clock,
 }
 
 /// Stands for "never".
@@ -22,6 +25,7 @@ impl Controls {
             database_down: AtomicBool::new(false),
             first_byte_delay_us: AtomicU64::new(0),
             cut_bodies_after: AtomicU64::new(NOT_CUT),
+            clock: Clock::default(),
         }
     }
 
