@@ -240,6 +240,11 @@ pub fn is_harmless_twice(method: &Method, path: &str) -> bool {
 
 /// `/Items/{id}/PlaybackInfo` and `/LiveStreams/Open`, whose answers name play sessions and live streams.
 pub(super) fn opens_playback(path: &str) -> bool {
+    // Most paths are told by their end.
+    let end = path.trim_end_matches('/');
+    if !ends(end, "/PlaybackInfo") && !ends(end, "/Open") {
+        return false;
+    }
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     match (segments.next(), segments.next(), segments.next()) {
         (Some(first), _, Some(third)) if is(first, "Items") => is(third, "PlaybackInfo"),
