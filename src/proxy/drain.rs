@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::Proxy;
+use super::{Proxy, carry::Errand};
 use crate::{
     affinity::placement::{self, Key},
     carryover::{Session, mints::Need, session::Carried},
@@ -82,7 +82,8 @@ impl Proxy {
         let pods = pool.pods().to_vec();
         let ready = pods.iter().filter(|pod| pod.status().state == State::Ready);
         let Some(to) = placement::rendezvous(Key::of(session.device.id.as_bytes()), ready) else { return };
-        let carried = self.carry(session, to, pool.base_path.clone(), session.client(), Need::Idle).await;
+        let (base_path, client) = (pool.base_path.clone(), session.client());
+        let carried = self.carry(session, to, Errand { base_path, client, need: Need::Idle, moves: true }).await;
         if carried == Carried::Refused {
             tracing::debug!(to = &*to.name, "a session of a draining pod stays until another pod takes it");
         }

@@ -9,14 +9,18 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 
 use super::{
-    Asking, ClientSession, Proxy, Target, call::on_behalf_of, carry::Standing, decide::Keys, exchange::Exchange,
-    offer::Offered, reply::Refusal,
+    Asking, ClientSession, Proxy, Target,
+    call::on_behalf_of,
+    carry::{Errand, Standing},
+    decide::Keys,
+    exchange::Exchange,
+    offer::Offered,
+    reply::Refusal,
 };
 use crate::{
     affinity::pins::{Home, Kind},
     carryover::{
         Session,
-        mints::Need,
         session::{Carried, Place},
     },
     forward::outbound::Source,
@@ -160,8 +164,7 @@ impl Proxy {
 
     async fn bring(self: &Arc<Self>, asking: &Asking<'_>, session: &Arc<Session>, leader: &Arc<Pod>) {
         if session.home().is_none_or(|home| home.pod != leader.id) {
-            let base_path = asking.pool.pool.base_path.clone();
-            let carried = self.carry(session, leader, base_path, on_behalf_of(asking), Need::Waiting).await;
+            let carried = self.carry(session, leader, Errand::of(asking)).await;
             if carried != Carried::Settled {
                 tracing::warn!(
                     user.id = &*session.user,
@@ -203,14 +206,12 @@ impl Proxy {
         let (Some(session), Some(leader)) = (asking.session(), asking.pool.leader.current()) else {
             return self.offer(asking, source, exchange).await;
         };
-        let pool = &asking.pool.pool;
         let is_home = session.home().is_none_or(|home| home.pod == leader.id);
         if is_home || !leader.status().is_alive() || !self.site.sessions.may_have_groups(&leader).await {
             return self.offer(asking, source, exchange).await;
         }
         if session.token_at(Place::of(&leader)).is_none()
-            && self.introduce_to(session, &leader, pool.base_path.clone(), on_behalf_of(asking)).await
-                != Carried::Settled
+            && self.carry(session, &leader, Errand { moves: false, ..Errand::of(asking) }).await != Carried::Settled
         {
             return self.offer(asking, source, exchange).await;
         }

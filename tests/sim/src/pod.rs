@@ -25,6 +25,7 @@ pub(crate) use life::{Connection, Life};
 pub(crate) use wire::Cut;
 
 use crate::cluster::Cluster;
+use crate::mint_times::MintTimes;
 use crate::seen::{Record, Seen};
 use crate::start_up::Phase;
 use door::Door;
@@ -156,6 +157,11 @@ impl Pod {
     /// Delays the first byte of every answer but that of `/health`; zero ends it.
     pub fn slow_first_byte(&self, delay: Duration) {
         self.shared.controls.set_first_byte_delay(delay);
+    }
+
+    /// What minting takes from now on, by default nothing; over the pod's processes, each of which compiles anew.
+    pub fn mint_times(&self, times: MintTimes) {
+        self.shared.controls.set_mint_times(times);
     }
 
     /// Resets the connection after so many bytes of a body; `None` ends it.
