@@ -154,6 +154,11 @@ impl Link {
         }
     }
 
+    /// Whether the pauses begin anew, however short a time the connection lasted.
+    fn begins_anew(&self) -> bool {
+        self.serves == Serves::Ledger && self.is_broken.load(Ordering::Relaxed)
+    }
+
     fn close(&self, connection: MultiplexedConnection) {
         self.breaker.answered();
         self.is_broken.store(false, Ordering::Relaxed);
@@ -186,7 +191,7 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
                     () = shutdown.stopping() => return,
                 }
                 // One that answers here and fails its users, being too slow or not permitting it, is not tried all the time.
-                if since.elapsed() >= breaker::LONGEST_PAUSE || link.is_broken.load(Ordering::Relaxed) {
+                if since.elapsed() >= breaker::LONGEST_PAUSE || link.begins_anew() {
                     attempts = 0;
                 }
             }
