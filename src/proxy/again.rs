@@ -8,7 +8,10 @@ use std::{net::IpAddr, sync::Arc};
 use http::{HeaderMap, Request, request};
 
 use super::{Asking, Proxy, exchange::Exchange, offer::Offered, reply::Refusal};
-use crate::forward::{head::Client, outbound::Source};
+use crate::{
+    carryover::{Found, Session},
+    forward::{head::Client, outbound::Source},
+};
 
 /// A request of which a copy is kept, by one worker.
 pub(super) struct Again {
@@ -46,6 +49,18 @@ impl Again {
 
     pub(super) fn proxy(&self) -> &Arc<Proxy> {
         &self.proxy
+    }
+
+    /// The session of its token, as far as this process knows it.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        let known = self.question.as_asked(&self.proxy, |asking| {
+            let token = asking.keys.identity.token.as_deref()?;
+            match self.proxy.site.sessions.find(token) {
+                Found::Living(session) if session.pool == asking.pool.pool.name => Some(session),
+                Found::Living(_) | Found::Dead | Found::Unknown => None,
+            }
+        });
+        known.filter(|session| !session.is_dead())
     }
 
     /// The fields that the next asking sends: the client's own, until they are changed.

@@ -130,6 +130,9 @@ pub(super) const AT_ONCE: usize = 64;
 /// The time over which the sockets of a dead pod begin to look for another.
 const SPREAD: Duration = Duration::from_millis(200);
 
+/// Time between two looks whether the session of a socket is known by now.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Time between two attempts while no pod takes the socket.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -151,6 +154,24 @@ impl Attachments {
             facade,
             number,
             member: Arc::default(),
+        }
+    }
+
+    /// Waits until the client's session is known. Its socket may be there first, where the proxy has not seen its log-in.
+    async fn until_known(&mut self) {
+        if !self.again.proxy().carries_over() {
+            return std::future::pending().await;
+        }
+        loop {
+            time::sleep(LOOK).await;
+            let Some(session) = self.again.session() else { continue };
+            // Its pod has greeted it long ago; and it may live elsewhere already.
+            session.greeted(self.number, self.pod.id);
+            let mut moves = session.moves();
+            moves.mark_changed();
+            self.moves = Some(moves);
+            self.session = Some(session);
+            return;
         }
     }
 
@@ -220,7 +241,10 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
 
     async fn moved(&mut self) {
         loop {
-            let Some(moves) = &mut self.moves else { return std::future::pending().await };
+            let Some(moves) = &mut self.moves else {
+                self.until_known().await;
+                continue;
+            };
             if moves.changed().await.is_err() {
                 return std::future::pending().await;
             }

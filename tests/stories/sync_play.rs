@@ -3,12 +3,12 @@
 mod clock;
 mod replicas;
 
-use jellypin::pod::State;
+use jellypin::{carryover::Found, pod::State};
 use serde_json::{Value, json};
 
 use super::carry_over::sockets::{next_of, socket_of};
 use super::carry_over::{client_of, plan};
-use super::world::{Answer, Client, Socket, Visitors, World};
+use super::world::{Answer, Client, Socket, Visitors, World, until};
 
 struct Member {
     client: Client,
@@ -161,6 +161,29 @@ async fn a_group_dies_with_its_leader_and_a_new_one_can_begin() {
     group(&mut members).await;
     visitors.leave("a leader killed under its group").await;
     println!("the leader died, and its members were together again after {:?}", began.elapsed());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_was_there_before_its_client_was_known_follows_it_to_the_leader() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let elsewhere = world.pods_but(&leader).next().expect("another pod");
+    // The proxy does not see the log-in, and a socket says nothing of its device.
+    let mut direct = world.client().device("a device").at(elsewhere);
+    assert_eq!(direct.log_in("alice").await.status, 200);
+    let mut socket = socket_of(&world, direct.token.as_deref().expect("a token")).await;
+    let mut client = direct.moved_to(&world.proxy);
+    drop(direct);
+    let token = client.token.clone().expect("a token");
+    let site = world.proxy.app.as_ref().expect("it runs").site();
+    assert!(matches!(site.sessions.find(&token), Found::Unknown));
+    assert_eq!(client.get("/Users/Me").await.status, 200);
+    until("the client is known", || matches!(site.sessions.find(&token), Found::Living(_))).await;
+    let Found::Living(session) = site.sessions.find(&token) else { panic!("it was known") };
+    until("its socket is known", || session.sockets().borrow().len() == 1).await;
+    assert_eq!(client.post("/SyncPlay/New", json!({"GroupName": "evening"})).await.status, 200);
+    while next_of(&mut socket, "SyncPlayGroupUpdate").await["Data"]["Type"] != "GroupJoined" {}
     world.stop().await;
 }
 
