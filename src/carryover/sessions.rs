@@ -5,6 +5,7 @@
 
 mod clients;
 mod ends;
+mod gathering;
 mod record;
 mod replicas;
 
@@ -27,6 +28,7 @@ use super::{
     vault::{Kept, Vault},
 };
 use crate::pod::{Pod, Pool};
+use gathering::Questions;
 use record::Record;
 
 /// Tombstones in memory. When they are more, the kept ones have to do.
@@ -58,6 +60,8 @@ pub struct Sessions {
     missed: AtomicU32,
     pools: Vec<Arc<Pool>>,
     vault: Vault,
+    /// What the other replicas have been asked.
+    questions: Questions,
     /// This replica's name in what it tells the others.
     name: String,
 }
@@ -88,6 +92,7 @@ impl Sessions {
             missed: AtomicU32::new(0),
             pools,
             vault,
+            questions: DashMap::default(),
             name: replicas::name(),
         }
     }

@@ -125,8 +125,9 @@ impl Proxy {
         if moves
             && carried == Carried::Settled
             && let Some(token) = session.token_at(Place::of(pod))
+            && session.settle(Place::of(pod), token.as_str())
         {
-            session.settle(Place::of(pod), token.as_str());
+            self.site.sessions.keep(session);
         }
         carried
     }
@@ -276,7 +277,6 @@ impl Carrying {
             match self.proxy.ask_who(&self.pod, &self.errand.base_path, token, &self.errand.client).await {
                 Ok(Standing::Known { user, .. }) if user.as_ref().is_none_or(|user| *user == self.session.user) => {
                     self.settle(token);
-                    self.site().sessions.keep(&self.session);
                     return Some(Carried::Settled);
                 }
                 // Another user's: nothing of this session.
@@ -298,6 +298,8 @@ impl Carrying {
         } else {
             self.session.accept(place, token);
         }
+        // Where it lives now is for the other replicas to know, whose sockets follow.
+        self.site().sessions.keep(&self.session);
     }
 
     async fn mint_now(&self, api_key: &Token) -> (Carried, &'static str) {

@@ -4,10 +4,9 @@
 //! to his own pod only: that pod is asked whether he is who he says, and the API key speaks for him. Who joins a SyncPlay
 //! group comes to live on the leader, socket and all, before the call is let go; who only looks moves nowhere.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use tokio::time;
 
 use super::{
     Asking, ClientSession, Proxy, Target,
@@ -33,9 +32,6 @@ use crate::{
     pod::Pod,
 };
 
-/// The longest time that a call waits for its client's sockets to be attached and greeted at the leader.
-const SOCKETS: Duration = Duration::from_secs(5);
-
 impl Proxy {
     /// Offers a request to the pods, by way of the leader where that is what it takes.
     pub(super) async fn offer_led(
@@ -59,6 +55,7 @@ impl Proxy {
             Led::Authorize => Box::pin(self.authorize(asking, source, exchange)).await,
             Led::Join => Box::pin(self.join(asking, source, exchange)).await,
             Led::Look => Box::pin(self.look(asking, source, exchange)).await,
+            Led::Time => Box::pin(self.tell_time(asking, source, exchange)).await,
         }
     }
 
@@ -178,9 +175,7 @@ impl Proxy {
             }
         }
         // What the leader says of a group, it says once, by the socket that it has.
-        let mut sockets = session.sockets();
-        let there = sockets.wait_for(|sockets| sockets.iter().all(|(_, pod)| *pod == leader.id));
-        if time::timeout(SOCKETS, there).await.is_err() {
+        if !self.site.sessions.gather(session, leader).await {
             tracing::warn!(
                 to = &*leader.name,
                 "a client's socket is not at the leader in time; its group may not hear it"
@@ -221,6 +216,24 @@ impl Proxy {
             return self.offer(asking, source, exchange).await;
         }
         self.offer(&asking.toward(Target::Leader(None)), source, exchange).await
+    }
+
+    /// Tells the time by the clock that stamps the commands of groups: the leader's, for whoever may still join one; but that of
+    /// the client's home where that may have groups, for it may have led before.
+    async fn tell_time(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let (home, leader) = (self.decide(asking, &[]).map(|decision| decision.pod), asking.pool.leader.current());
+        let Some(home) = home.filter(|home| leader.is_some_and(|leader| leader.id != home.id)) else {
+            return self.offer(asking, source, exchange).await;
+        };
+        if self.site.sessions.may_have_groups(&home).await {
+            return self.offer(asking, source, exchange).await;
+        }
+        self.to_leader(asking, None, source, exchange).await
     }
 
     /// Says once what cannot be had without an API key.

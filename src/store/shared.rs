@@ -133,7 +133,7 @@ impl Shared {
                 None
             }
             Err(_) => {
-                self.link.failed(&"no answer within the deadline");
+                self.link.late();
                 self.count_lookup("timed_out");
                 None
             }
@@ -158,7 +158,7 @@ impl Shared {
                 None
             }
             Err(_) => {
-                self.link.failed(&"no answer within the deadline");
+                self.link.late();
                 None
             }
         }
@@ -207,6 +207,34 @@ impl Shared {
     /// Tells whoever listens on a channel, when all that was to be written before is written.
     pub fn tell(&self, channel: String, words: String) {
         self.change(Change::Tell { channel, words });
+    }
+
+    /// Tells whoever listens on a channel, when all that was to be written before is written, and gives how many listen. `None` if
+    /// Redis does not say so in time.
+    ///
+    /// # Cancel safety
+    /// When it is dropped, it may have been told.
+    pub async fn ask(&self, channel: &str, words: &str) -> Option<usize> {
+        if !self.flush(self.deadline).await {
+            return None;
+        }
+        let mut connection = self.link.connection()?;
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(channel).arg(words);
+        match time::timeout(self.deadline, command.query_async::<usize>(&mut connection)).await {
+            Ok(Ok(listeners)) => {
+                self.link.answered();
+                Some(listeners)
+            }
+            Ok(Err(error)) => {
+                self.link.failed(&error);
+                None
+            }
+            Err(_) => {
+                self.link.late();
+                None
+            }
+        }
     }
 
     /// Hears what is told on a channel.

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Sessions, record::Record};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+
+use super::{Sessions, gathering::Question, record::Record};
 use crate::{
     carryover::{
         Session, Token, now,
@@ -95,22 +97,30 @@ impl Sessions {
     /// Takes in what other replicas tell, for ever.
     pub async fn hear(&self) {
         let Some(mut words) = self.vault.hear() else { return std::future::pending().await };
+        let mut answering = FuturesUnordered::new();
         loop {
-            match words.next().await {
-                Heard::Said(said) => self.heed(&said).await,
-                Heard::Lost => self.doubt_all().await,
+            tokio::select! {
+                heard = words.next() => match heard {
+                    Heard::Said(said) => answering.extend(self.heed(&said).await.map(|asked| self.answer(asked))),
+                    Heard::Lost => self.doubt_all().await,
+                },
+                Some(()) = answering.next() => {}
             }
         }
     }
 
-    /// What a word is about is looked at again; nothing else of it is believed.
-    async fn heed(&self, said: &str) {
+    /// What a word is about is looked at again; nothing else of it is believed. Gives the question, if it is one.
+    async fn heed(&self, said: &str) -> Option<Question> {
         let mut words = said.split(' ');
-        if words.next() == Some(&*self.name) {
-            return;
-        }
-        let kind = words.next();
+        let (from, kind) = (words.next()?, words.next()?);
         let names: Vec<u128> = words.filter_map(|word| u128::from_str_radix(word, 16).ok()).collect();
+        if from == self.name {
+            // Who asks and hears itself is one of those that have heard it.
+            if kind == "where" {
+                self.is_answered(*names.first()?);
+            }
+            return None;
+        }
         let is_of = |whole, id: &str| {
             self.vault.names_of(whole, id).iter().any(|name| names.contains(&u128::from_be_bytes(*name)))
         };
@@ -118,15 +128,21 @@ impl Sessions {
             self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect()
         };
         let meant = match kind {
-            Some("token") => names.iter().filter_map(|name| Some(self.living.get(name)?.clone())).collect(),
-            Some("user") => listed(&|session| is_of(Whole::User, &session.user)),
-            Some("device") => listed(&|session| is_of(Whole::Device, &session.device.id)),
+            "where" => return self.question(&names),
+            "there" => {
+                self.is_answered(*names.first()?);
+                return None;
+            }
+            "token" => names.iter().filter_map(|name| Some(self.living.get(name)?.clone())).collect(),
+            "user" => listed(&|session| is_of(Whole::User, &session.user)),
+            "device" => listed(&|session| is_of(Whole::Device, &session.device.id)),
             _ => Vec::new(),
         };
         for session in meant {
             session.set_compared(0);
             self.refresh(&session).await;
         }
+        None
     }
 
     /// Something may have been missed: every session is compared before it is believed again. Those that are in use are compared
@@ -164,8 +180,12 @@ impl Sessions {
 
 /// A name that no other replica has.
 pub(super) fn name() -> String {
+    format!("{:016x}", random())
+}
+
+pub(super) fn random() -> u64 {
     let mut bytes = [0; 8];
     // Without randomness a replica may take another's words for its own, and finds out by looking.
     let _ = getrandom::fill(&mut bytes);
-    format!("{:016x}", u64::from_be_bytes(bytes))
+    u64::from_be_bytes(bytes)
 }

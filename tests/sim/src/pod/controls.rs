@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::mint_times::MintTimes;
 
 /// Switches of one pod; they outlive its processes.
@@ -13,6 +14,7 @@ pub(crate) struct Controls {
     database_down: AtomicBool,
     first_byte_delay_us: AtomicU64,
     cut_bodies_after: AtomicU64,
+    pub(crate) clock: Clock,
     mint_times: Mutex<MintTimes>,
 }
 
@@ -26,6 +28,7 @@ impl Controls {
             database_down: AtomicBool::new(false),
             first_byte_delay_us: AtomicU64::new(0),
             cut_bodies_after: AtomicU64::new(NOT_CUT),
+            clock: Clock::default(),
             mint_times: Mutex::default(),
         }
     }
