@@ -200,8 +200,8 @@ impl Carrying {
         if let Some(carried) = self.try_known().await {
             return (carried, "known");
         }
-        if at_home && let Some(outcome) = self.refused_at_home().await {
-            return outcome;
+        if at_home {
+            return self.refused_at_home().await;
         }
         let Some(api_key) = self.site().carryover.api_key.clone() else { return (Carried::Refused, "no API key") };
         let Some(own) = self.session.own() else { return (Carried::Dead, "no token") };
@@ -223,6 +223,8 @@ impl Carrying {
         self.site().sessions.refresh(&self.session).await;
         let carried = match self.try_known().await {
             Some(carried) => (carried, "known"),
+            // Another replica has brought it here meanwhile, and it was ended since.
+            None if self.is_at_home() => self.refused_at_home().await,
             None => self.mint_now(&api_key).await,
         };
         if is_mine {
@@ -247,22 +249,22 @@ impl Carrying {
     }
 
     /// Its home knows none of its tokens. It has read their rows or minted them, so that they were deleted: that is the end of the
-    /// session, unless another replica has minted one since, or moved the session: `None`.
-    async fn refused_at_home(&self) -> Option<(Carried, &'static str)> {
+    /// session, unless another replica has minted one since, or moved the session. It is never minted there again.
+    async fn refused_at_home(&self) -> (Carried, &'static str) {
         let sessions = &self.site().sessions;
         sessions.refresh(&self.session).await;
         // What it has refused it is not asked again.
         if let Some(carried) = self.try_known().await {
-            return Some((carried, "known"));
+            return (carried, "known");
         }
         if !self.is_at_home() && !self.session.is_dead() {
-            return None;
+            return (Carried::Failed, "it lives elsewhere by now");
         }
         if sessions.is_uncertain(&self.session) {
-            return Some((Carried::Failed, "Redis does not say whether it was ended"));
+            return (Carried::Failed, "Redis does not say whether it was ended");
         }
         sessions.end(&self.session);
-        Some((Carried::Dead, "its home knows it no more"))
+        (Carried::Dead, "its home knows it no more")
     }
 
     /// Tries the tokens that stand for the session already, the latest first. `None` when the pod knows none of them.

@@ -1,9 +1,10 @@
 //! A real `redis-server` of a story: it can be stopped in every way, and started again at the same address.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use tokio::net::TcpSocket;
 
 use crate::stories::world::DEADLINE;
 
@@ -237,6 +238,8 @@ impl Drop for RedisServer {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    // Not a listener's way, which takes ports that a pod which is down still holds.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    socket.local_addr().expect("an address").port()
 }

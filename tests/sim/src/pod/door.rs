@@ -30,7 +30,7 @@ struct Leaf {
 impl Door {
     /// Takes the address, closed.
     pub(crate) fn new(address: SocketAddr) -> io::Result<Door> {
-        let holder = bound(address)?;
+        let holder = if address.port() == 0 { bound_alone(address)? } else { bound(address)? };
         Ok(Door { address: holder.local_addr()?, _holder: holder, leaf: Mutex::default() })
     }
 
@@ -74,6 +74,14 @@ impl Door {
         })
         .await
     }
+}
+
+/// Bound to a port that no other socket is bound to: with `SO_REUSEADDR` the system would give one of those that are only held.
+fn bound_alone(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(address)?;
+    socket.set_reuseaddr(true)?;
+    Ok(socket)
 }
 
 fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
