@@ -8,7 +8,7 @@ mod body;
 mod call;
 mod carry;
 mod decide;
-mod drain;
+pub mod drain;
 mod exchange;
 mod face;
 mod hold;
@@ -36,7 +36,6 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 pub use body::Body;
-pub use drain::When;
 pub use live::streams::Streams;
 pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};

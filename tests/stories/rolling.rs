@@ -1,6 +1,7 @@
 //! Restarts without end: pods, and the proxy itself, are restarted under clients at work, which notice nothing of it.
 
 mod fleet;
+mod removal;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,10 +11,15 @@ use fleet::{Fleet, Pace, Saw, Work};
 use futures_util::future::join_all;
 use jellyfin_sim::{PhaseLengths, StartUp};
 use jellypin::pod::State;
+use serde_json::Value;
+use tokio::time::sleep;
 
 use super::redis_server::RedisServer;
 use super::replicas;
-use super::world::{Client, Plan, Program, Settings, World};
+use super::world::{Client, DEADLINE, Plan, Program, Settings, World, until};
+
+/// How long a story waits between two looks at a page.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A start as a real pod's, in a twentieth of the time; the proxy looks oftener too.
 fn quick_starters(plan: Plan) -> Plan {
@@ -142,16 +148,38 @@ impl Outside {
         fleet.lives(self.address);
     }
 
+    /// Reads its configuration anew, which is what `settings` say now.
+    async fn read_anew(&self) {
+        let times = || self.program.log().matches(" read anew").count();
+        let before = times();
+        self.program.rewrite(&self.settings);
+        self.program.signal("HUP");
+        // The certificates, and the pods.
+        until("the configuration is read", || times() >= before + 2).await;
+    }
+
     /// Waits until it holds a pod for this.
     async fn until_state(&self, pod: &str, state: State) {
-        let operators = Client::at_address(self.program.addresses()[1]);
-        replicas::until_at_least(&format!("{pod} is {}", state.name()), 1.0, async || {
-            let mut operators = operators.twin();
+        let is_so = |page: &Value| page["name"] == pod && page["state"] == state.name();
+        self.until_page(&format!("{pod} is {}", state.name()), |pods| pods.iter().any(is_so)).await;
+    }
+
+    /// Waits until these are its pods.
+    async fn until_pods(&self, names: &[&str]) {
+        self.until_page(&format!("the pods are {names:?}"), |pods| pods.iter().map(|pod| &pod["name"]).eq(names)).await;
+    }
+
+    async fn until_page(&self, what: &str, is_so: impl Fn(&[Value]) -> bool) {
+        let mut operators = Client::at_address(self.program.addresses()[1]);
+        let end = Instant::now() + DEADLINE;
+        loop {
             let pods = operators.get("/pods").await.json();
-            let is_so = |page: &&serde_json::Value| page["name"] == pod && page["state"] == state.name();
-            pods.as_array().expect("pods").iter().filter(is_so).count() as f64
-        })
-        .await;
+            if is_so(pods.as_array().expect("pods")) {
+                return;
+            }
+            assert!(Instant::now() < end, "it never came to this: {what}: {pods:#}\n{}", self.program.log());
+            sleep(LOOK_AGAIN).await;
+        }
     }
 }
 
