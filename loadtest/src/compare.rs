@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Bytes of an answer
     #[arg(long, default_value_t = 1024)]
     bytes: u64,
+    /// Each pod reports a server id of its own, which jellypin hides from clients and the others do not
+    #[arg(long)]
+    own_ids: bool,
     /// What is asked for; given again, each client asks in turn
     #[arg(long = "path", default_values_t = ["/Items?limit=1".to_owned()])]
     paths: Vec<String>,
@@ -68,7 +71,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Verdict> {
     let stage = Stage::set(&arguments.stage)?;
     let mut ports = Ports::new();
     let backends = backends(arguments.pods, &mut ports)?;
-    let mut pods = stage.start_pods(&backends, &["--bytes".to_owned(), arguments.bytes.to_string()])?;
+    let mut options = vec!["--bytes".to_owned(), arguments.bytes.to_string()];
+    options.extend(arguments.own_ids.then(|| "--own-ids".to_owned()));
+    let mut pods = stage.start_pods(&backends, &options)?;
     for &backend in &backends {
         pod_answers(&mut pods, backend).await?;
     }
@@ -249,6 +254,7 @@ fn figures(arguments: &Arguments, turns: &[Turn], failures: &Failures) -> Value 
         "connections": arguments.connections,
         "pods": arguments.pods,
         "bytes": arguments.bytes,
+        "own_ids": arguments.own_ids,
         "paths": arguments.paths,
         "access_log": arguments.access_log,
         "failed": failures.kinds(),

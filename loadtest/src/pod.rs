@@ -6,7 +6,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `/health` | `Healthy`; while starting `Degraded`, as Jellyfin does |
-//! | `/System/Info/Public` | an id made of the name |
+//! | `/System/Info/Public` | the id that all pods share; with `--own-ids` one made of the name |
 //! | `/_loadtest/counts` | what it has counted, see [`Counts`] |
 //! | `/_loadtest/sink` | the number of bytes sent to it; `?stall_ms=N` stops reading for that long after the first MiB |
 //! | anything else | `?bytes=N` bytes, else `--bytes` |
@@ -56,14 +56,19 @@ pub(crate) struct Arguments {
     /// For how long after its start a pod is not ready
     #[arg(long, default_value_t = 0)]
     starting_ms: u64,
+    /// Each pod reports a server id of its own
+    #[arg(long)]
+    own_ids: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<Verdict> {
     let mut pods = JoinSet::new();
     for (name, address) in (arguments.name..).zip(&arguments.listen) {
         let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+        let id = if arguments.own_ids { u32::from(name) } else { 0 };
         let pod = Pod {
             name,
+            id: format!("{id:032x}"),
             header: HeaderValue::from_str(&name.to_string())?,
             ready_at: Instant::now() + Duration::from_millis(arguments.starting_ms),
             bytes: arguments.bytes,
@@ -95,6 +100,8 @@ struct Counts {
 
 struct Pod {
     name: char,
+    /// The server's id that it reports.
+    id: String,
     header: HeaderValue,
     ready_at: Instant,
     bytes: u64,
@@ -194,8 +201,7 @@ impl Pod {
     }
 
     fn public_info(&self) -> String {
-        let id = format!("{:032x}", u32::from(self.name));
-        let name = self.name;
+        let Pod { name, id, .. } = self;
         format!(
             "{{\"LocalAddress\":\"\",\"ServerName\":\"{name}\",\"Version\":\"12.0.0\",\"ProductName\":\"Jellyfin Server\",\
              \"OperatingSystem\":\"\",\"Id\":\"{id}\",\"StartupWizardCompleted\":true}}"

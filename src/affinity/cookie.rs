@@ -192,7 +192,9 @@ fn without(line: &HeaderValue, name: &str) -> Option<HeaderValue> {
 
 /// The pairs of a `Cookie` line. Attributes that a client sends back by mistake are pairs like others.
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+    let ends = memchr::memchr_iter(b';', line).chain([line.len()]);
+    let pairs = ends.scan(0, |start, end| line.get(std::mem::replace(start, end + 1)..end));
+    pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
 }
 
 fn ours<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {

@@ -1,59 +1,61 @@
 //! What has to be rewritten between one pod and its clients: its own id here, the shown one there.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Uri, header, uri::PathAndQuery};
-use memchr::memmem;
 
-use super::{Replacer, Rewriting, ServerId};
+use super::{Replacer, Rewriting, ServerId, replacer::Replacement};
 
-/// A pod's own id, and the one that clients see instead; never the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A pod's own id and the one that clients see instead, both ways. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Guise {
-    own: ServerId,
     shown: ServerId,
+    to_client: Arc<Replacement>,
+    to_pod: Arc<Replacement>,
 }
 
 impl Guise {
     pub(super) fn new(own: ServerId, shown: ServerId) -> Guise {
-        Guise { own, shown }
+        let replacement = |id, by| Arc::new(Replacement::new(id, by));
+        Guise { shown, to_client: replacement(own, shown), to_pod: replacement(shown, own) }
+    }
+
+    pub(super) fn shows(&self, id: ServerId) -> bool {
+        self.shown == id
     }
 
     /// Rewrites a body for the client.
     pub fn to_client(&self) -> Rewriting {
-        Rewriting::new(Replacer::new(self.own, self.shown))
+        Rewriting::new(Replacer::new(self.to_client.clone()))
     }
 
     /// A body that is there already, for the client.
     pub fn whole_to_client(&self, body: Bytes) -> Bytes {
-        let mut replacer = Replacer::new(self.own, self.shown);
+        let mut replacer = Replacer::new(self.to_client.clone());
         let (most, rest) = (replacer.push(body), replacer.finish());
         if rest.is_empty() { most } else { [most, rest].concat().into() }
     }
 
     /// Rewrites a body for the pod.
     pub fn to_pod(&self) -> Rewriting {
-        Rewriting::new(Replacer::new(self.shown, self.own))
+        Rewriting::new(Replacer::new(self.to_pod.clone()))
     }
 
     /// Path and query as the pod gets them; `None` if that is as they are.
     pub fn target_to_pod(&self, target: &Uri) -> Option<Uri> {
-        let text = replaced(target.path_and_query()?.as_str(), self.shown, self.own)?;
+        let text = self.to_pod.of_text(target.path_and_query()?.as_str())?;
         // One digit in the place of another leaves a valid target valid.
         PathAndQuery::from_maybe_shared(Bytes::from(text)).ok().map(Uri::from)
     }
 
     pub(super) fn text_to_client(&self, text: &str) -> Option<String> {
-        replaced(text, self.own, self.shown)
+        self.to_client.of_text(text)
     }
 
     pub(super) fn text_to_pod(&self, text: &str) -> Option<String> {
-        replaced(text, self.shown, self.own)
+        self.to_pod.of_text(text)
     }
-}
-
-fn replaced(text: &str, from: ServerId, to: ServerId) -> Option<String> {
-    memmem::find(text.as_bytes(), from.bytes())?;
-    Some(text.replace(from.as_str(), to.as_str()))
 }
 
 /// Whether a body is JSON, and not compressed.

@@ -1,24 +1,49 @@
 //! Replaces an id by another while bytes stream by: pure, and in memory of less than one id.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 
 use super::ServerId;
 
-/// What is put in comes out again, byte by byte the same number, with every id replaced, wherever pieces begin and end.
-pub struct Replacer {
+/// An id and what takes its place. Made once for many bodies: a search takes longer to prepare than most bodies to read.
+#[derive(Clone)]
+pub struct Replacement {
     finder: Finder<'static>,
     id: ServerId,
     by: ServerId,
+}
+
+impl Replacement {
+    pub fn new(id: ServerId, by: ServerId) -> Replacement {
+        Replacement { finder: Finder::new(id.bytes()).into_owned(), id, by }
+    }
+
+    /// The text with every id replaced; `None` where there is none.
+    pub fn of_text(&self, text: &str) -> Option<String> {
+        self.finder.find(text.as_bytes())?;
+        Some(text.replace(self.id.as_str(), self.by.as_str()))
+    }
+}
+
+impl fmt::Debug for Replacement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} by {:?}", self.id, self.by)
+    }
+}
+
+/// What is put in comes out again, byte by byte the same number, with every id replaced, wherever pieces begin and end.
+#[derive(Debug)]
+pub struct Replacer {
+    what: Arc<Replacement>,
     /// The end of what came so far, where it may be the beginning of an id: a prefix of it, and less than the whole.
     held: usize,
 }
 
 impl Replacer {
-    pub fn new(id: ServerId, by: ServerId) -> Replacer {
-        Replacer { finder: Finder::new(id.bytes()).into_owned(), id, by, held: 0 }
+    pub fn new(what: Arc<Replacement>) -> Replacer {
+        Replacer { what, held: 0 }
     }
 
     /// Takes the next piece, and gives what can go on of this and of what was held back.
@@ -27,14 +52,14 @@ impl Replacer {
             return self.replace(piece);
         }
         let mut whole = BytesMut::with_capacity(self.held + piece.len());
-        whole.extend_from_slice(&self.id.bytes()[..self.held]);
+        whole.extend_from_slice(&self.what.id.bytes()[..self.held]);
         whole.extend_from_slice(&piece);
         self.replace(whole.freeze())
     }
 
     /// Gives what was held back: nothing more comes.
     pub fn finish(&mut self) -> Bytes {
-        Bytes::copy_from_slice(&self.id.bytes()[..std::mem::take(&mut self.held)])
+        Bytes::copy_from_slice(&self.what.id.bytes()[..std::mem::take(&mut self.held)])
     }
 
     /// Whether something is held back.
@@ -48,14 +73,14 @@ impl Replacer {
     }
 
     fn replace(&mut self, piece: Bytes) -> Bytes {
-        let mut found = self.finder.find_iter(&piece).peekable();
+        let mut found = self.what.finder.find_iter(&piece).peekable();
         let (mut replaced, mut end) = (None, 0);
         // Where there is no id nothing is copied.
         if found.peek().is_some() {
             let mut copy = BytesMut::from(&piece[..]);
             for at in found {
                 end = at + ServerId::LENGTH;
-                copy[at..end].copy_from_slice(self.by.bytes());
+                copy[at..end].copy_from_slice(self.what.by.bytes());
             }
             replaced = Some(copy.freeze());
         }
@@ -68,13 +93,7 @@ impl Replacer {
     /// The length of the longest end of this that the id could begin with.
     fn prefix_at_end(&self, text: &[u8]) -> usize {
         let longest = text.len().min(ServerId::LENGTH - 1);
-        (1..=longest).rev().find(|length| text.ends_with(&self.id.bytes()[..*length])).unwrap_or(0)
-    }
-}
-
-impl fmt::Debug for Replacer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} by {:?}", self.id, self.by)
+        (1..=longest).rev().find(|length| text.ends_with(&self.what.id.bytes()[..*length])).unwrap_or(0)
     }
 }
 
@@ -90,9 +109,13 @@ mod tests {
         ServerId::parse(text).expect("an id")
     }
 
+    fn replacer(from: ServerId, to: ServerId) -> Replacer {
+        Replacer::new(Arc::new(Replacement::new(from, to)))
+    }
+
     /// What comes out for these pieces, and the most that was held back.
     fn replaced(pieces: &[Vec<u8>], from: ServerId, to: ServerId) -> (Vec<u8>, usize) {
-        let mut replacer = Replacer::new(from, to);
+        let mut replacer = replacer(from, to);
         let (mut out, mut most) = (Vec::new(), 0);
         for piece in pieces {
             out.extend(replacer.push(Bytes::copy_from_slice(piece)));
@@ -145,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_holds_no_id_is_not_copied_and_not_held_back() {
-        let mut replacer = Replacer::new(id(&"ab".repeat(16)), id(&"c".repeat(32)));
+        let mut replacer = replacer(id(&"ab".repeat(16)), id(&"c".repeat(32)));
         let piece = Bytes::from_static(b"{\"Name\":\"aabab\"}");
         let out = replacer.push(piece.clone());
         assert_eq!((out.as_ptr(), out.len(), replacer.held()), (piece.as_ptr(), piece.len(), 0));
@@ -177,14 +200,14 @@ mod tests {
         let rounds = if cfg!(debug_assertions) { 1 } else { 200 };
         let began = Instant::now();
         for _ in 0..rounds {
-            let mut replacer = Replacer::new(from, to);
+            let mut replacer = replacer(from, to);
             pieces.iter().for_each(|piece| drop(std::hint::black_box(replacer.push(piece.clone()))));
         }
         let per_mib = began.elapsed() / rounds;
         let short = Bytes::from(item(1));
         let began = Instant::now();
         for _ in 0..rounds * 1000 {
-            let mut replacer = Replacer::new(from, to);
+            let mut replacer = replacer(from, to);
             std::hint::black_box((replacer.push(short.clone()), replacer.finish()));
         }
         let per_short = began.elapsed() / (rounds * 1000);

@@ -79,17 +79,17 @@ impl Rewriting {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, convert::Infallible};
+    use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
     use http::HeaderMap;
 
     use super::*;
-    use crate::facade::ServerId;
+    use crate::facade::{ServerId, replacer::Replacement};
 
     /// What comes out for these frames: the bytes of each, or that it was trailers.
     fn passed(frames: Vec<Frame<Bytes>>) -> Vec<Option<Bytes>> {
         let id = |digit: &str| ServerId::parse(&digit.repeat(32)).expect("an id");
-        let mut rewriting = Rewriting::new(Replacer::new(id("a"), id("b")));
+        let mut rewriting = Rewriting::new(Replacer::new(Arc::new(Replacement::new(id("a"), id("b")))));
         let mut frames = VecDeque::from(frames);
         let mut out = Vec::new();
         loop {

@@ -3,7 +3,7 @@
 use std::{fmt, str};
 
 /// 32 lower-case hex digits: a GUID as .NET writes it with the format `N`. What is written in upper case is lowered.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServerId([u8; ServerId::LENGTH]);
 
 impl ServerId {

@@ -80,11 +80,10 @@ pub fn called_host<'a>(headers: &'a HeaderMap, client: &Client) -> Option<&'a st
 
 /// Makes a request's head fit for the pod. `Host` must be there already.
 pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
-    let wants_trailers =
-        headers.get(header::TE).is_some_and(|te| te.as_bytes().to_ascii_lowercase().starts_with(b"trailers"));
     end_hop(headers);
-    headers.remove(header::TE);
-    if wants_trailers {
+    if let Some(te) = headers.remove(header::TE)
+        && te.as_bytes().to_ascii_lowercase().starts_with(b"trailers")
+    {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     join_cookies(headers);

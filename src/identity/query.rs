@@ -51,7 +51,7 @@ pub(super) fn all(query: &str, key: &str) -> Vec<String> {
 
 /// `%XX` and `+` decoded, as `WebUtility.UrlDecode` does it. Borrows where nothing is encoded.
 pub(super) fn url_decoded(raw: &str) -> Cow<'_, str> {
-    if !raw.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+    if memchr::memchr2(b'%', b'+', raw.as_bytes()).is_none() {
         return Cow::Borrowed(raw);
     }
     let blanks = raw.replace('+', " ");

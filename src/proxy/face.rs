@@ -10,7 +10,7 @@ use super::{Asking, Body, Proxy, learning::Learning};
 use crate::{
     facade::{Guise, Rewriting, address, is_readable_json},
     forward::{answer::AnswerBody, head, outbound::Outbound},
-    identity::endpoint,
+    identity::endpoint::{self, Endpoint},
     pod::Pod,
 };
 
@@ -30,7 +30,7 @@ impl Proxy {
     /// 4. The request as a pod gets it that has an id of its own: by that id, and so that its answer can be read.
     pub(super) fn for_pod(&self, asking: &Asking<'_>, pod: &Pod, request: &mut Request<Outbound>) {
         let guise = asking.pool.facade.guise(pod);
-        if asking.tells_address() || guise.is_some_and(|_| asking.may_get_json()) {
+        if asking.tells_address() || (guise.is_some() && asking.may_get_json()) {
             ask_unencoded(request.headers_mut());
         }
         let Some(guise) = guise else { return };
@@ -93,11 +93,14 @@ impl Proxy {
 
 impl Asking<'_> {
     fn tells_address(&self) -> bool {
-        self.head.method == Method::GET && endpoint::tells_address(self.path)
+        matches!(self.endpoint, Endpoint::Vital | Endpoint::Open)
+            && self.head.method == Method::GET
+            && endpoint::tells_address(self.path)
     }
 
     fn may_get_json(&self) -> bool {
-        !self.endpoint.is_media() && !endpoint::is_of_web_client(self.path)
+        let is_of_web_client = || self.endpoint == Endpoint::Open && endpoint::is_of_web_client(self.path);
+        !self.endpoint.is_media() && !is_of_web_client()
     }
 }
 

@@ -1,0 +1,48 @@
+//! QuickConnect and SyncPlay, which one pod alone can serve.
+
+use http::Method;
+
+use super::{is, segments};
+
+/// What only the leader can answer, or what has to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Led {
+    /// `/QuickConnect/Enabled`.
+    Enabled,
+    /// `/QuickConnect/Initiate`: makes a code and a secret.
+    Initiate,
+    /// `/QuickConnect/Connect?secret=`: asks whether the code was authorized.
+    Connect,
+    /// `POST /QuickConnect/Authorize?code=[&userId=]`.
+    Authorize,
+    /// `POST /Users/AuthenticateWithQuickConnect`, with the secret in its body.
+    LogIn,
+    /// `POST /SyncPlay/New` and `/SyncPlay/Join`: make their caller a member.
+    Join,
+    /// `GET /SyncPlay/List` and `GET /SyncPlay/{id}`: show the groups.
+    Look,
+}
+
+impl Led {
+    pub fn of(method: &Method, path: &str) -> Option<Led> {
+        let mut segments = segments(path);
+        let (first, second) = (segments.next()?, segments.next()?);
+        if segments.next().is_some() {
+            return None;
+        }
+        let is_post = method == Method::POST;
+        match first.len() {
+            12 if is(first, "QuickConnect") => match second {
+                _ if is(second, "Enabled") => Some(Led::Enabled),
+                _ if is(second, "Initiate") => Some(Led::Initiate),
+                _ if is(second, "Connect") => Some(Led::Connect),
+                _ if is(second, "Authorize") && is_post => Some(Led::Authorize),
+                _ => None,
+            },
+            5 if is(first, "Users") && is(second, "AuthenticateWithQuickConnect") && is_post => Some(Led::LogIn),
+            8 if is(first, "SyncPlay") && is_post => (is(second, "New") || is(second, "Join")).then_some(Led::Join),
+            8 if is(first, "SyncPlay") && method == Method::GET => Some(Led::Look),
+            _ => None,
+        }
+    }
+}
