@@ -210,7 +210,7 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut answer.headers);
-        if !matches!(asking.endpoint, Endpoint::AnonymousMedia | Endpoint::QuickConnect) {
+        if !matches!(asking.endpoint, Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::Clock) {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 

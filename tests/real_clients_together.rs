@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
@@ -20,15 +21,25 @@ use jellypin::{
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
-/// Three pods with their own server ids behind jellypin with an API key. The first pod leads.
+/// Three pods with their own server ids behind jellypin with an API key.
 struct World {
-    url: String,
     pods: Vec<Pod>,
-    proxy: App,
+    proxies: Vec<App>,
 }
 
 impl World {
+    /// One proxy before them.
     async fn start() -> World {
+        World::of(1, "").await
+    }
+
+    /// Two replicas that elect the leader.
+    async fn elects(redis: &Redis) -> World {
+        let keys = "[affinity]\nkeys = [\"a key of more than sixteen bytes\"]\n[leader]\nmode = \"elect\"\n";
+        World::of(2, &format!("{keys}[redis]\nurl = \"redis://127.0.0.1:{}\"\ndeadline = \"1s\"\n", redis.port)).await
+    }
+
+    async fn of(proxies: usize, more: &str) -> World {
         let cluster = Cluster::new();
         let (mut pods, mut lines) = (Vec::new(), String::new());
         for name in ["a", "b", "c"] {
@@ -38,17 +49,84 @@ impl World {
         }
         let text = format!(
             "[listen]\nhttp = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
-             [jellyfin]\napi_key = \"{}\"\n[pools.main.pods]\n{lines}",
+             [jellyfin]\napi_key = \"{}\"\n{more}[pools.main.pods]\n{lines}",
             cluster.api_key()
         );
-        let config = config::parse(&text, Path::new("together.toml"), &ProcessEnvironment).expect("a configuration");
-        let proxy = app::start(config).await.expect("the proxy starts");
-        World { url: format!("http://{}", proxy.addresses[0]), pods, proxy }
+        let mut world = World { pods, proxies: Vec::new() };
+        for _ in 0..proxies {
+            let config =
+                config::parse(&text, Path::new("together.toml"), &ProcessEnvironment).expect("a configuration");
+            world.proxies.push(app::start(config).await.expect("the proxy starts"));
+        }
+        world
+    }
+
+    fn url(&self, proxy: usize) -> String {
+        format!("http://{}", self.proxies[proxy].addresses[0])
     }
 
     fn leader(&self) -> String {
-        let leader = self.proxy.site().pools[0].leader.current().expect("a leader");
+        let leader = self.proxies[0].site().pools[0].leader.current().expect("a leader");
         leader.name.to_string()
+    }
+
+    async fn stop(self) {
+        for proxy in self.proxies {
+            proxy.stop().await;
+        }
+    }
+}
+
+/// A `redis-server` that keeps nothing.
+struct Redis {
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Redis {
+    fn start() -> Redis {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut redis = Redis { port: listener.local_addr().expect("an address").port(), child: None };
+        drop(listener);
+        redis.start_again();
+        redis
+    }
+
+    fn start_again(&mut self) {
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"]);
+        command.stdout(Stdio::null());
+        self.child = Some(command.spawn().expect("a redis-server starts"));
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // One that has ended already cannot be killed.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits until every replica has asked it who leads.
+    async fn until_asked(&self, replicas: usize) {
+        let asked = || {
+            let client = redis::Client::open(("127.0.0.1", self.port)).expect("an address");
+            let mut connection = client.get_connection().ok()?;
+            let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut connection).ok()?;
+            (clients.matches("cmd=eval").count() >= replicas).then_some(())
+        };
+        let end = Instant::now() + Duration::from_secs(20);
+        while asked().is_none() {
+            assert!(Instant::now() < end, "Redis is not asked");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -121,15 +199,7 @@ impl Library {
     /// Waits until the client has heard this so often.
     #[track_caller]
     fn until_heard(&mut self, who: &str, kind: &str, times: u64) {
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
-            let heard = self.does(who, "heard", json!({}));
-            if heard["heard"][kind].as_u64().unwrap_or(0) >= times {
-                return;
-            }
-            assert!(Instant::now() < end, "{who} never heard {kind}: {heard}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.does(who, "hears", json!({"kind": kind, "times": times}));
     }
 }
 
@@ -138,6 +208,42 @@ impl Drop for Library {
         // One that has ended already cannot be killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Users of the SDK, homed on each of the pods, who look at this and that all the while: none of their requests may fail.
+struct Visitors {
+    libraries: Vec<Library>,
+    devices: Vec<String>,
+}
+
+impl Visitors {
+    /// Three for each proxy.
+    fn come(world: &World) -> Visitors {
+        let mut libraries: Vec<Library> =
+            (0..world.proxies.len()).map(|proxy| Library::sdk(&world.url(proxy))).collect();
+        let devices: Vec<String> = ["a", "b", "c"].iter().map(|pod| device_on(pod, "visitor")).collect();
+        for (number, library) in libraries.iter_mut().enumerate() {
+            for (at, device) in devices.iter().enumerate() {
+                let user = format!("user{}", 900 + 3 * number + at);
+                library.does(device, "log_in", json!({"user": user, "password": "pw"}));
+                library.does(device, "look", json!({}));
+            }
+        }
+        Visitors { libraries, devices }
+    }
+
+    fn leave(mut self, meanwhile: &str) {
+        let (mut asked, mut failed) = (0, Vec::new());
+        for library in &mut self.libraries {
+            for device in &self.devices {
+                let looked = library.does(device, "stop", json!({}));
+                asked += looked["asked"].as_u64().unwrap_or(0);
+                failed.extend(looked["failed"].as_array().expect("failures").clone());
+            }
+        }
+        println!("{meanwhile}: {asked} ordinary requests, {} failed", failed.len());
+        assert!(asked > 0 && failed.is_empty(), "of {asked}: {failed:?}");
     }
 }
 
@@ -152,24 +258,16 @@ async fn quick_connect_between_two_libraries() {
     let world = World::start().await;
     let leader = world.leader();
     let elsewhere = if leader == "b" { "c" } else { "b" };
-    let (mut sdk, mut python) = (Library::sdk(&world.url), Library::python(&world.url));
+    let (mut sdk, mut python) = (Library::sdk(&world.url(0)), Library::python(&world.url(0)));
+    let visitors = Visitors::come(&world);
     let approver = device_on(elsewhere, "approver");
     sdk.does(&approver, "log_in", json!({"user": "alice", "password": "alice-pw"}));
     let mut failed = Vec::new();
     let began = Instant::now();
     for run in 0..RUNS {
-        let device = format!("new-device-{run}");
-        let mut flow = || -> Result<(), String> {
-            let code = python.tries(&device, "begin", json!({}))?["code"].clone();
-            python.tries(&device, "state", json!({}))?;
-            let approved = sdk.tries(&approver, "authorize", json!({"code": code}))?;
-            let state = python.tries(&device, "state", json!({}))?;
-            let finished = python.tries(&device, "finish", json!({}))?;
-            let is_good =
-                approved["authorized"] == true && state["authenticated"] == true && finished["name"] == "alice";
-            is_good.then_some(()).ok_or(format!("{approved} {state} {finished}"))
-        };
-        failed.extend(flow().err());
+        let flow =
+            Flow { sdk: &mut sdk, python: &mut python, approver: &approver, device: &format!("new-device-{run}") };
+        failed.extend(flow.run(|| {}).err());
     }
     println!(
         "QuickConnect, approver on {elsewhere}, leader {leader}: {RUNS} runs, {} failed, {:.0} ms a run",
@@ -188,13 +286,74 @@ async fn quick_connect_between_two_libraries() {
     let code = python.does("lucky", "begin", json!({}))["code"].clone();
     sdk.does(&approver, "authorize", json!({"code": code}));
     assert_eq!(python.does("lucky", "finish", json!({}))["name"], "alice");
+    visitors.leave("QuickConnect");
     drop((sdk, python));
-    world.proxy.stop().await;
+    world.stop().await;
+}
+
+/// One code: shown by a device of one library, approved by a user of the other.
+struct Flow<'a> {
+    sdk: &'a mut Library,
+    python: &'a mut Library,
+    approver: &'a str,
+    device: &'a str,
+}
+
+impl Flow<'_> {
+    /// From the code to a working session; says what failed. Something may happen while the code is shown.
+    fn run(self, meanwhile: impl FnOnce()) -> Result<(), String> {
+        let Flow { sdk, python, approver, device } = self;
+        let code = python.tries(device, "begin", json!({}))?["code"].clone();
+        python.tries(device, "state", json!({}))?;
+        meanwhile();
+        let approved = sdk.tries(approver, "authorize", json!({"code": code}))?;
+        let state = python.tries(device, "state", json!({}))?;
+        let finished = python.tries(device, "finish", json!({}))?;
+        let is_good = approved["authorized"] == true && state["authenticated"] == true && finished["name"] == "alice";
+        is_good.then_some(()).ok_or(format!("{approved} {state} {finished}"))
+    }
+}
+
+/// The device comes through one replica, and who approves its code through the other; Redis is killed before the code is made,
+/// or while it is shown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quick_connect_between_two_libraries_and_two_replicas_while_redis_is_killed() {
+    const RUNS: usize = 20;
+    let mut redis = Redis::start();
+    let world = World::elects(&redis).await;
+    redis.until_asked(2).await;
+    let leader = world.leader();
+    let elsewhere = if leader == "b" { "c" } else { "b" };
+    let (mut sdk, mut python) = (Library::sdk(&world.url(0)), Library::python(&world.url(1)));
+    let visitors = Visitors::come(&world);
+    let approver = device_on(elsewhere, "approver");
+    sdk.does(&approver, "log_in", json!({"user": "alice", "password": "alice-pw"}));
+    let mut failed = Vec::new();
+    for run in 0..RUNS {
+        let is_before = run % 2 == 0;
+        if is_before {
+            redis.kill();
+        }
+        let flow =
+            Flow { sdk: &mut sdk, python: &mut python, approver: &approver, device: &format!("new-device-{run}") };
+        failed.extend(flow.run(|| redis.kill()).err());
+        redis.start_again();
+        redis.until_asked(2).await;
+    }
+    println!(
+        "QuickConnect through two replicas, Redis killed before Initiate or between it and Authorize: {RUNS} runs, {} failed",
+        failed.len()
+    );
+    assert_eq!(failed, Vec::<String>::new());
+    visitors.leave("QuickConnect while Redis is killed");
+    drop((sdk, python));
+    world.stop().await;
 }
 
 async fn watch_together(count: usize) {
     let world = World::start().await;
-    let (mut sdk, mut python) = (Library::sdk(&world.url), Library::python(&world.url));
+    let (mut sdk, mut python) = (Library::sdk(&world.url(0)), Library::python(&world.url(0)));
+    let visitors = Visitors::come(&world);
     let pods = ["a", "b", "c"];
     let name = |number: usize| device_on(pods[number % 3], &format!("member-{number}"));
     let members: Vec<(String, bool)> = (0..count).map(|number| (name(number), number % 2 == 0)).collect();
@@ -238,8 +397,9 @@ async fn watch_together(count: usize) {
     }
     println!("SyncPlay, {count} members of two libraries on three pods: {lost} lost, {doubled} doubled");
     assert_eq!((lost, doubled), (0, 0));
+    visitors.leave("SyncPlay");
     drop((sdk, python));
-    world.proxy.stop().await;
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,14 @@
 //! One session: a user on a device, the tokens that stand for it, and the pod that it lives on.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
+mod carrying;
+mod notes;
+mod tokens;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
-use bytes::Bytes;
 use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
@@ -16,21 +16,12 @@ use tokio::{sync::watch, time::Instant};
 use super::{Token, UnixMillis, now};
 use crate::pod::{Epoch, Pod, PodId};
 
-/// Tokens of one session kept at most: the client's own, and the latest that were minted for it. Older ones stand only in
-/// playlists of films that ended long ago.
-const MOST_TOKENS: usize = 6;
+pub use carrying::{Carried, Lead, Part};
+pub use notes::{LONGEST_NOTE, Note, Notes};
+pub use tokens::Minted;
 
 /// Pods that a session is known to be valid on, kept at most.
 const MOST_PLACES: usize = 8;
-
-/// How long a pod that would not take a session is not asked to again.
-const REFUSED: Duration = Duration::from_secs(10);
-
-/// How long after a player's last report its film counts as running.
-const REPORTED: Duration = Duration::from_secs(60);
-
-/// The longest report or list of capabilities that is remembered, in bytes.
-pub const LONGEST_NOTE: usize = 32 * 1024;
 
 /// A session, shared by all that has to do with it.
 #[derive(Debug)]
@@ -45,6 +36,8 @@ pub struct Session {
     pub(super) used: AtomicU32,
     /// When it was last compared with what other replicas keep, likewise and one more; 0: not since something may have been missed.
     compared: AtomicU32,
+    /// When its entry was missing in Redis, likewise; 0: never.
+    lost: AtomicU32,
     /// Held for a look or a change, never across an await.
     state: Mutex<State>,
     /// Tells the sockets of the session that it lives elsewhere now.
@@ -76,7 +69,7 @@ struct State {
     /// Where the session is known to be valid, and by which token; the latest last.
     places: Vec<(Place, Token)>,
     refused: Option<(Place, Instant)>,
-    carry: Option<(Place, watch::Receiver<Option<Carried>>)>,
+    carry: Option<carrying::UnderWay>,
     notes: Notes,
     /// When something was last played.
     played: Option<Instant>,
@@ -96,57 +89,6 @@ impl Place {
     pub fn of(pod: &Pod) -> Place {
         Place { pod: pod.id, epoch: pod.status().epoch }
     }
-}
-
-/// A token and when it was minted, as far as is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Minted {
-    pub token: Token,
-    pub at: UnixMillis,
-}
-
-/// What a pod knows of a client by requests that are not repeated: told again to the next one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// `POST /Sessions/Capabilities` or `/Full`.
-    pub capabilities: Option<Note>,
-    /// The last report of what is being played.
-    pub playing: Option<Note>,
-}
-
-/// A request to be told again: its path and query below the BaseUrl, and its body of JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    pub target: String,
-    pub body: Bytes,
-}
-
-/// What was found in another replica's copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Adopted {
-    /// Something that was not known here.
-    pub(super) is_news: bool,
-    /// A token is missing in it.
-    pub(super) lacks: bool,
-}
-
-/// How a carry-over came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carried {
-    /// The session is valid there; its token stands in [`Session::token_at`].
-    Settled,
-    /// The pod would not take it, or may not be asked.
-    Refused,
-    /// The session was ended: it is not revived.
-    Dead,
-    /// The pod could not be reached, or broke off.
-    Failed,
-}
-
-/// Who does the work of a carry-over, and who waits for it.
-pub enum Part {
-    Lead(watch::Sender<Option<Carried>>, watch::Receiver<Option<Carried>>),
-    Follow(watch::Receiver<Option<Carried>>),
 }
 
 impl Session {
@@ -171,6 +113,7 @@ impl Session {
             device,
             used: AtomicU32::new(0),
             compared: AtomicU32::new(0),
+            lost: AtomicU32::new(0),
             state: Mutex::new(state),
             home: watch::Sender::new(None),
             sockets: watch::Sender::default(),
@@ -211,16 +154,6 @@ impl Session {
         state.places.iter().rev().find(|(at, _)| *at == place).map(|(_, token)| token.clone())
     }
 
-    /// Whether this token stands for the session.
-    pub fn has(&self, token: &str) -> bool {
-        self.state.lock().tokens.iter().any(|minted| minted.token.as_str() == token)
-    }
-
-    /// All tokens, the latest first.
-    pub fn tokens(&self) -> Vec<Minted> {
-        self.state.lock().tokens.iter().rev().cloned().collect()
-    }
-
     /// The session was accepted at this place by this token: it lives there now. Says whether that is a move.
     pub fn settle(&self, place: Place, token: &str) -> bool {
         // What holds nearly always costs one look.
@@ -240,11 +173,6 @@ impl Session {
         is_move
     }
 
-    /// The client's own token.
-    pub fn own(&self) -> Option<Token> {
-        self.state.lock().tokens.first().map(|minted| minted.token.clone())
-    }
-
     /// Whether sockets wait for its moves.
     pub(super) fn has_sockets(&self) -> bool {
         self.home.receiver_count() > 0
@@ -261,6 +189,14 @@ impl Session {
 
     pub(super) fn set_compared(&self, at: u32) {
         self.compared.store(at, Ordering::Relaxed);
+    }
+
+    pub(super) fn lost(&self) -> u32 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_lost(&self, at: u32) {
+        self.lost.store(at, Ordering::Relaxed);
     }
 
     /// The session is valid at this place by this token, wherever it lives.
@@ -298,45 +234,6 @@ impl Session {
         self.home.send_if_modified(|home| std::mem::replace(home, but) != but);
     }
 
-    /// A token was minted for the session.
-    pub fn add(&self, token: Token) {
-        let mut state = self.state.lock();
-        if state.tokens.iter().any(|minted| minted.token == token) {
-            return;
-        }
-        state.tokens.push(Minted { token, at: now() });
-        if state.tokens.len() > MOST_TOKENS {
-            // The first is the client's own.
-            state.tokens.remove(1);
-        }
-    }
-
-    /// Takes in what another replica kept: what is later stands, and the tokens of both.
-    pub(super) fn adopt(&self, theirs: &Session) -> Adopted {
-        let theirs = theirs.state.lock();
-        let mut state = self.state.lock();
-        let has = |tokens: &[Minted], one: &Minted| tokens.iter().any(|minted| minted.token == one.token);
-        let is_later = theirs.revision > state.revision;
-        let news: Vec<Minted> = theirs.tokens.iter().filter(|one| !has(&state.tokens, one)).cloned().collect();
-        let adopted = Adopted {
-            is_news: is_later || !news.is_empty(),
-            lacks: state.tokens.iter().any(|one| !has(&theirs.tokens, one)),
-        };
-        if !news.is_empty() {
-            state.tokens.extend(news);
-            // The first is the client's own whenever the others were minted.
-            state.tokens[1..].sort_by_key(|minted| minted.at);
-            let surplus = state.tokens.len().saturating_sub(MOST_TOKENS);
-            state.tokens.drain(1..=surplus);
-        }
-        if is_later {
-            state.revision = theirs.revision;
-            state.notes.capabilities.clone_from(&theirs.notes.capabilities);
-        }
-        state.born = state.born.max(theirs.born);
-        adopted
-    }
-
     pub(super) fn born(&self) -> UnixMillis {
         self.state.lock().born
     }
@@ -369,77 +266,6 @@ impl Session {
         self.home.send_replace(None);
     }
 
-    pub fn notes(&self) -> Notes {
-        self.state.lock().notes.clone()
-    }
-
-    /// Remembers what the client posted. Says whether that is new.
-    pub fn note_capabilities(&self, note: Note) -> bool {
-        let mut state = self.state.lock();
-        let is_new = state.notes.capabilities.as_ref() != Some(&note);
-        state.notes.capabilities = Some(note);
-        is_new
-    }
-
-    /// Remembers what is being played; `None` when nothing is any more.
-    pub fn note_playing(&self, note: Option<Note>) {
-        let mut state = self.state.lock();
-        state.played = note.is_some().then(Instant::now);
-        state.notes.playing = note;
-    }
-
-    /// Whether a film runs: players report every ten seconds or so, and one that is gone reports nothing.
-    pub fn is_playing(&self) -> bool {
-        self.state.lock().played.is_some_and(|at| at.elapsed() < REPORTED)
-    }
-
-    /// What pods were told of the client last.
-    pub fn client(&self) -> HeaderMap {
-        self.state.lock().client.clone()
-    }
-
-    /// Whether nothing is known of that yet.
-    pub fn is_faceless(&self) -> bool {
-        self.state.lock().client.is_empty()
-    }
-
-    pub fn note_client(&self, client: HeaderMap) {
-        self.state.lock().client = client;
-    }
-
-    /// Whether this pod has just refused to take the session.
-    pub fn is_refused(&self, place: Place) -> bool {
-        self.state.lock().refused.is_some_and(|(at, until)| at == place && until > Instant::now())
-    }
-
-    pub fn refuse(&self, place: Place) {
-        self.state.lock().refused = Some((place, Instant::now() + REFUSED));
-    }
-
-    /// The one carry-over to this place: the first to come leads it, the others follow.
-    pub fn carry(&self, place: Place) -> Part {
-        let mut state = self.state.lock();
-        // A sender that is gone without a word has ended with its worker.
-        let is_under_way =
-            |outcome: &watch::Receiver<Option<Carried>>| outcome.borrow().is_none() && outcome.has_changed().is_ok();
-        if let Some((to, outcome)) = &state.carry
-            && *to == place
-            && is_under_way(outcome)
-        {
-            return Part::Follow(outcome.clone());
-        }
-        let (tell, outcome) = watch::channel(None);
-        state.carry = Some((place, outcome.clone()));
-        Part::Lead(tell, outcome)
-    }
-
-    /// The pod that the session is being carried to at this moment.
-    pub fn destination(&self) -> Option<Place> {
-        let state = self.state.lock();
-        let (to, outcome) = state.carry.as_ref()?;
-        (outcome.borrow().is_none() && outcome.has_changed().is_ok()).then_some(*to)
-    }
-
     pub(super) fn touch(&self, at: u32) {
         // A store to a shared line only when it tells something new.
         if self.used.load(Ordering::Relaxed) != at {
@@ -453,12 +279,12 @@ mod tests {
     use super::*;
     use crate::pod::PodConfig;
 
-    pub(crate) fn session(token: &str) -> Session {
+    pub(super) fn session(token: &str) -> Session {
         let device = Device { client: "Story".into(), name: "Test".into(), id: "sofa".into(), version: "1".into() };
         Session::new("main".into(), "u1".into(), device, Token::new(token))
     }
 
-    fn place(name: &str) -> Place {
+    pub(super) fn place(name: &str) -> Place {
         Place::of(&Pod::new(&"main".into(), &PodConfig { name: name.into(), authority: "h:1".into() }))
     }
 
@@ -475,36 +301,6 @@ mod tests {
         assert_eq!(session.token_at(Place { epoch: Epoch(9), ..b }), None, "another life knows nothing of it");
         session.leave(a);
         assert_eq!(session.token_at(a), None);
-    }
-
-    #[test]
-    fn the_clients_own_token_is_never_lost_for_minted_ones() {
-        let session = session("own");
-        for number in 0..50 {
-            session.add(Token::new(format!("minted {number}")));
-        }
-        let tokens: Vec<_> = session.tokens().into_iter().map(|minted| minted.token).collect();
-        assert_eq!((tokens.len(), tokens.first()), (MOST_TOKENS, Some(&Token::new("minted 49"))));
-        assert!(session.has("own") && !session.has("minted 3"));
-    }
-
-    #[test]
-    fn of_two_replicas_copies_the_later_stands_with_the_tokens_of_both() {
-        let (here, there) = (session("own"), session("own"));
-        here.revise();
-        here.add(Token::new("minted here"));
-        there.add(Token::new("minted there"));
-        there.revise();
-        there.revise();
-        assert_eq!(here.adopt(&there), Adopted { is_news: true, lacks: true });
-        assert!(here.has("own") && here.has("minted here") && here.has("minted there"));
-        assert_eq!(here.adopt(&there), Adopted { is_news: false, lacks: true }, "the same tells nothing new");
-        assert_eq!(there.adopt(&here), Adopted { is_news: true, lacks: false });
-        for number in 0..2 * MOST_TOKENS {
-            there.add(Token::new(format!("later {number}")));
-        }
-        here.adopt(&there);
-        assert_eq!((here.tokens().len(), here.own()), (MOST_TOKENS, Some(Token::new("own"))));
     }
 
     #[test]
@@ -525,18 +321,5 @@ mod tests {
         assert_eq!(session.home(), Some(a));
         session.presume(b, session.moved() + 1);
         assert_eq!(session.home(), Some(b));
-    }
-
-    #[test]
-    fn of_parallel_carry_overs_to_one_place_one_leads() {
-        let (session, a) = (session("own"), place("a"));
-        let Part::Lead(tell, _outcome) = session.carry(a) else { panic!("the first leads") };
-        assert!(matches!(session.carry(a), Part::Follow(_)));
-        assert_eq!(session.destination(), Some(a));
-        tell.send_replace(Some(Carried::Refused));
-        assert_eq!(session.destination(), None);
-        let Part::Lead(tell, _outcome) = session.carry(a) else { panic!("what ended begins anew") };
-        drop(tell);
-        assert!(matches!(session.carry(a), Part::Lead(..)), "a leader that is gone leads nobody");
     }
 }

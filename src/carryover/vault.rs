@@ -174,6 +174,15 @@ impl Vault {
         }
     }
 
+    /// The same, and gives how many replicas listen, this one among them. `None` where they are not to be told, or Redis does not
+    /// say.
+    pub(super) async fn ask(&self, words: &str) -> Option<usize> {
+        match &self.place {
+            Place::Redis(shared, prefix) => shared.ask(&channel(prefix), words).await,
+            Place::Memory | Place::Disk(..) => None,
+        }
+    }
+
     /// Hears what the other replicas tell, and this one. `None` where there are none.
     pub(super) fn hear(&self) -> Option<Words> {
         match &self.place {

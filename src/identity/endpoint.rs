@@ -32,6 +32,8 @@ pub enum Endpoint {
     QuickConnect,
     /// `/SyncPlay/*`: demands a token, and answers an unknown one with 400.
     SyncPlay,
+    /// `/GetUtcTime`: open to all. Clients ask for it to agree on the time with who commands their SyncPlay group.
+    Clock,
     /// `GET /System/Info` and `GET /Users/Me`: demand a token, and real clients erase theirs when they fail.
     Vital,
     /// Demands a token that the pod knows; success confirms the token.
@@ -59,6 +61,7 @@ impl Endpoint {
             8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
             8 if is(first, "Sessions") && method == Method::POST && is(rest.at(0), "Logout") => Endpoint::LogOut,
             8 if is(first, "Sessions") && is(rest.at(0), "Playing") && is(rest.at(1), "Ping") => Endpoint::OfJob,
+            10 if is(first, "GetUtcTime") => Endpoint::Clock,
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
@@ -87,7 +90,7 @@ impl Endpoint {
 
     /// Whether it may be one of [`Led`], which takes a closer look.
     pub fn may_be_led(self) -> bool {
-        matches!(self, Endpoint::QuickConnect | Endpoint::SyncPlay | Endpoint::LogIn)
+        matches!(self, Endpoint::QuickConnect | Endpoint::SyncPlay | Endpoint::LogIn | Endpoint::Clock)
     }
 
     pub fn is_media(self) -> bool {

@@ -168,6 +168,7 @@ fn endpoints_are_what_the_server_makes_of_them() {
         ("/Users/Me", Vital),
         ("/Users/ID", Demanding),
         ("/QuickConnect/Connect", QuickConnect),
+        ("/GetUTCTime", Clock),
         ("/syncplay/list", SyncPlay),
         ("/users/public", Open),
         ("/System/Info", Vital),
@@ -201,6 +202,18 @@ fn endpoints_are_what_the_server_makes_of_them() {
     assert_eq!(Endpoint::of(&Method::POST, "/Users/AuthenticateWithQuickConnect"), LogIn);
     assert_eq!(Endpoint::of(&Method::POST, "/Sessions/Logout"), LogOut);
     assert_eq!(Endpoint::of(&Method::POST, "/Users/Me"), Demanding, "only reading it is vital");
+}
+
+#[test]
+fn what_is_the_leaders_is_told_by_method_and_path() {
+    use endpoint::Led;
+    use http::Method;
+    assert_eq!(Led::of(&Method::GET, "/GetUTCTime"), Some(Led::Time));
+    assert_eq!(Led::of(&Method::GET, "/getutctime/x"), None);
+    assert_eq!(Led::of(&Method::GET, "/SyncPlay/List"), Some(Led::Look));
+    assert_eq!(Led::of(&Method::GET, "/SyncPlay"), None);
+    assert_eq!(Led::of(&Method::POST, "/syncplay/join/"), Some(Led::Join));
+    assert_eq!(Led::of(&Method::GET, "/QuickConnect"), None);
 }
 
 #[test]

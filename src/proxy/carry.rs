@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 use tokio::{sync::watch, time};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Asking, Proxy,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     carryover::{
         Session, Token,
-        mints::Need,
+        mints::{Need, Turn},
         session::{Carried, Note, Part, Place},
     },
     forward::{Cause, Failure},
@@ -36,6 +37,24 @@ pub(super) enum Standing {
         is_administrator: bool,
     },
     Unknown,
+}
+
+/// What a session is brought to a pod for.
+pub(super) struct Errand {
+    pub(super) base_path: Arc<str>,
+    /// What the pod is told of the client.
+    pub(super) client: HeaderMap,
+    pub(super) need: Need,
+    /// The session is to live there; else it is only to be known there too.
+    pub(super) moves: bool,
+}
+
+impl Errand {
+    /// For a request that waits for it, to live there.
+    pub(super) fn of(asking: &Asking<'_>) -> Errand {
+        let base_path = asking.pool.pool.base_path.clone();
+        Errand { base_path, client: on_behalf_of(asking), need: Need::Waiting, moves: true }
+    }
 }
 
 /// How often a replica looks whether another one has carried the session.
@@ -69,7 +88,7 @@ impl Proxy {
             return Ok(None);
         }
         let need = if asking.is_upgrade { Need::Idle } else { Need::Waiting };
-        match self.carry(session, pod, asking.pool.pool.base_path.clone(), on_behalf_of(asking), need).await {
+        match self.carry(session, pod, Errand { need, ..Errand::of(asking) }).await {
             _ if session.is_dead() => of_nobody(),
             Carried::Settled => Ok(session.token_at(place)),
             Carried::Refused | Carried::Dead => Ok(None),
@@ -89,43 +108,14 @@ impl Proxy {
     }
 
     /// Makes a session known to a pod, or waits for whoever does. It goes on when this is dropped.
-    pub(super) async fn carry(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        pod: &Arc<Pod>,
-        base_path: Arc<str>,
-        client: HeaderMap,
-        need: Need,
-    ) -> Carried {
-        self.bring_to(session, pod, base_path, client, need, true).await
-    }
-
-    /// Makes a session valid on a pod too, and lets it live where it lives.
-    pub(super) async fn introduce_to(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        pod: &Arc<Pod>,
-        base_path: Arc<str>,
-        client: HeaderMap,
-    ) -> Carried {
-        self.bring_to(session, pod, base_path, client, Need::Waiting, false).await
-    }
-
-    async fn bring_to(
-        self: &Arc<Self>,
-        session: &Arc<Session>,
-        pod: &Arc<Pod>,
-        base_path: Arc<str>,
-        client: HeaderMap,
-        need: Need,
-        moves: bool,
-    ) -> Carried {
-        let mut outcome = match session.carry(Place::of(pod)) {
+    pub(super) async fn carry(self: &Arc<Self>, session: &Arc<Session>, pod: &Arc<Pod>, errand: Errand) -> Carried {
+        let moves = errand.moves;
+        let mut outcome = match session.carry(Place::of(pod), errand.need) {
             Part::Follow(outcome) => outcome,
-            Part::Lead(tell, outcome) => {
+            Part::Lead(lead) => {
+                let outcome = lead.tell.subscribe();
                 let (proxy, session, pod) = (self.clone(), session.clone(), pod.clone());
-                let work = Carrying { proxy, session, pod, base_path, client, moves };
-                tokio::spawn(work.run(need, tell));
+                tokio::spawn(Carrying { proxy, session, pod, errand, pressed: lead.pressed }.run(lead.tell));
                 outcome
             }
         };
@@ -138,8 +128,9 @@ impl Proxy {
         if moves
             && carried == Carried::Settled
             && let Some(token) = session.token_at(Place::of(pod))
+            && session.settle(Place::of(pod), token.as_str())
         {
-            session.settle(Place::of(pod), token.as_str());
+            self.site.sessions.keep(session);
         }
         carried
     }
@@ -186,17 +177,16 @@ struct Carrying {
     proxy: Arc<Proxy>,
     session: Arc<Session>,
     pod: Arc<Pod>,
-    base_path: Arc<str>,
-    client: HeaderMap,
-    /// The session is to live there.
-    moves: bool,
+    errand: Errand,
+    /// Ends when a request has come to wait for it.
+    pressed: CancellationToken,
 }
 
 impl Carrying {
-    async fn run(self, need: Need, tell: watch::Sender<Option<Carried>>) {
+    async fn run(self, tell: watch::Sender<Option<Carried>>) {
         let began = time::Instant::now();
         let from = self.session.home();
-        let (carried, how) = self.carry(need).await;
+        let (carried, how) = self.carry().await;
         if carried == Carried::Refused {
             self.session.refuse(Place::of(&self.pod));
         }
@@ -207,23 +197,19 @@ impl Carrying {
         }
     }
 
-    async fn carry(&self, need: Need) -> (Carried, &'static str) {
+    async fn carry(&self) -> (Carried, &'static str) {
+        // Before the tokens are looked at: another replica's home comes with the token by which it lives there.
+        let at_home = self.is_at_home();
         if let Some(carried) = self.try_known().await {
             return (carried, "known");
         }
-        let at_home = self.session.home().is_some_and(|home| home.pod == self.pod.id);
-        if at_home && !self.site().sessions.refresh(&self.session).await {
-            if self.site().sessions.is_uncertain(&self.session) {
-                return (Carried::Failed, "Redis does not say whether it was ended");
-            }
-            self.site().sessions.end(&self.session);
-            // The home has read the rows of all its tokens, or minted them: none is left.
-            return (Carried::Dead, "its home knows it no more");
+        if at_home && let Some(outcome) = self.refused_at_home().await {
+            return outcome;
         }
         let Some(api_key) = self.site().carryover.api_key.clone() else { return (Carried::Refused, "no API key") };
         let Some(own) = self.session.own() else { return (Carried::Dead, "no token") };
         // The turn comes first: what another replica waits for is to be the mint, and not the queue before it.
-        let Some(_turn) = self.site().mints.turn(self.pod.id, need).await else { return (Carried::Failed, "stopping") };
+        let Some(_turn) = self.turn().await else { return (Carried::Failed, "stopping") };
         let mut is_mine = false;
         for _ in 0..LOOKS {
             is_mine = self.site().sessions.lock(&own).await;
@@ -263,6 +249,40 @@ impl Carrying {
         }
     }
 
+    /// A place among those who mint there; an idle socket's becomes a request's as soon as one waits for it.
+    async fn turn(&self) -> Option<Turn> {
+        let mints = &self.site().mints;
+        tokio::select! {
+            biased;
+            () = self.pressed.cancelled() => {}
+            turn = mints.turn(self.pod.id, Need::Idle) => return turn,
+        }
+        mints.turn(self.pod.id, Need::Waiting).await
+    }
+
+    fn is_at_home(&self) -> bool {
+        self.session.home().is_some_and(|home| home.pod == self.pod.id)
+    }
+
+    /// Its home knows none of its tokens. It has read their rows or minted them, so that they were deleted: that is the end of the
+    /// session, unless another replica has minted one since, or moved the session: `None`.
+    async fn refused_at_home(&self) -> Option<(Carried, &'static str)> {
+        let sessions = &self.site().sessions;
+        sessions.refresh(&self.session).await;
+        // What it has refused it is not asked again.
+        if let Some(carried) = self.try_known().await {
+            return Some((carried, "known"));
+        }
+        if !self.is_at_home() && !self.session.is_dead() {
+            return None;
+        }
+        if sessions.is_uncertain(&self.session) {
+            return Some((Carried::Failed, "Redis does not say whether it was ended"));
+        }
+        sessions.end(&self.session);
+        Some((Carried::Dead, "its home knows it no more"))
+    }
+
     /// Tries the tokens that stand for the session already, the latest first. `None` when the pod knows none of them.
     async fn try_known(&self) -> Option<Carried> {
         for minted in self.session.tokens() {
@@ -270,10 +290,9 @@ impl Carrying {
             if self.site().refusals.is_refused(token, &self.pod) {
                 continue;
             }
-            match self.proxy.ask_who(&self.pod, &self.base_path, token, &self.client).await {
+            match self.proxy.ask_who(&self.pod, &self.errand.base_path, token, &self.errand.client).await {
                 Ok(Standing::Known { user, .. }) if user.as_ref().is_none_or(|user| *user == self.session.user) => {
                     self.settle(token);
-                    self.site().sessions.keep(&self.session);
                     return Some(Carried::Settled);
                 }
                 // Another user's: nothing of this session.
@@ -290,11 +309,13 @@ impl Carrying {
 
     fn settle(&self, token: &str) {
         let place = Place::of(&self.pod);
-        if self.moves {
+        if self.errand.moves {
             self.session.settle(place, token);
         } else {
             self.session.accept(place, token);
         }
+        // Where it lives now is for the other replicas to know, whose sockets follow.
+        self.site().sessions.keep(&self.session);
     }
 
     async fn mint_now(&self, api_key: &Token) -> (Carried, &'static str) {
@@ -354,8 +375,8 @@ impl Carrying {
         authorization: Option<HeaderValue>,
         body: Bytes,
     ) -> Result<Result<serde_json::Value, StatusCode>, Unminted> {
-        let call = Call { method: Method::POST, target, client: &self.client, authorization, body };
-        let reply = self.proxy.call(&self.pod, &self.base_path, call).await.map_err(Unminted::Failed)?;
+        let call = Call { method: Method::POST, target, client: &self.errand.client, authorization, body };
+        let reply = self.proxy.call(&self.pod, &self.errand.base_path, call).await.map_err(Unminted::Failed)?;
         Ok(if reply.status.is_success() { Ok(reply.json().unwrap_or_default()) } else { Err(reply.status) })
     }
 
@@ -366,8 +387,8 @@ impl Carrying {
         let device = device_of(&self.session);
         for Note { target, body } in [notes.capabilities, notes.playing].into_iter().flatten() {
             let authorization = Some(device.header(Some(token.as_str())));
-            let call = Call { method: Method::POST, target: &target, client: &self.client, authorization, body };
-            if let Err(failure) = self.proxy.call(&self.pod, &self.base_path, call).await {
+            let call = Call { method: Method::POST, target: &target, client: &self.errand.client, authorization, body };
+            if let Err(failure) = self.proxy.call(&self.pod, &self.errand.base_path, call).await {
                 tracing::debug!(pod.name = &*self.pod.name, cause = failure.cause.name(), "a note was not taken");
             }
         }

@@ -10,7 +10,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use tokio::time;
 
-use super::Proxy;
+use super::{Proxy, carry::Errand};
 use crate::{
     affinity::placement::{self, Key},
     carryover::{Session, mints::Need, session::Carried},
@@ -143,7 +143,8 @@ impl Proxy {
         let pods = pool.pods().to_vec();
         let ready = pods.iter().filter(|pod| pod.status().state == State::Ready);
         let Some(to) = placement::rendezvous(Key::of(session.device.id.as_bytes()), ready) else { return };
-        let carried = self.carry(session, to, pool.base_path.clone(), session.client(), Need::Idle).await;
+        let (base_path, client) = (pool.base_path.clone(), session.client());
+        let carried = self.carry(session, to, Errand { base_path, client, need: Need::Idle, moves: true }).await;
         if carried == Carried::Refused {
             tracing::debug!(to = &*to.name, "a session of a draining pod stays until another pod takes it");
         }

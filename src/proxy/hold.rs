@@ -71,7 +71,7 @@ impl Asking<'_> {
         }
         // Once more, for the pod that was killed. A request that kills its pod must not do so again and again.
         let may_break = self.endpoint.is_worth_much() || (refusal == Refusal::Broken && breaks <= 1);
-        refusal == Refusal::NoPod || (self.can_repeat() && may_break)
+        matches!(refusal, Refusal::NoPod | Refusal::Undecided) || (self.can_repeat() && may_break)
     }
 
     /// Whoever asks for these wants to know how it is now.

@@ -4,23 +4,23 @@
 //! to his own pod only: that pod is asked whether he is who he says, and the API key speaks for him. Who joins a SyncPlay
 //! group comes to live on the leader, socket and all, before the call is let go; who only looks moves nowhere.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use tokio::time;
 
 use super::{
-    Asking, ClientSession, Proxy, Target, call::on_behalf_of, carry::Standing, decide::Keys, exchange::Exchange,
-    offer::Offered, reply::Refusal,
+    Asking, ClientSession, Proxy, Target,
+    call::on_behalf_of,
+    carry::{Errand, Standing},
+    decide::Keys,
+    exchange::Exchange,
+    offer::Offered,
+    reply::Refusal,
 };
 use crate::{
     affinity::pins::{Home, Kind},
     carryover::{
         Session,
-        mints::Need,
         session::{Carried, Place},
     },
     forward::outbound::Source,
@@ -31,9 +31,6 @@ use crate::{
     observe::metrics,
     pod::Pod,
 };
-
-/// The longest time that a call waits for its client's sockets to be attached and greeted at the leader.
-const SOCKETS: Duration = Duration::from_secs(5);
 
 impl Proxy {
     /// Offers a request to the pods, by way of the leader where that is what it takes.
@@ -58,6 +55,7 @@ impl Proxy {
             Led::Authorize => Box::pin(self.authorize(asking, source, exchange)).await,
             Led::Join => Box::pin(self.join(asking, source, exchange)).await,
             Led::Look => Box::pin(self.look(asking, source, exchange)).await,
+            Led::Time => Box::pin(self.tell_time(asking, source, exchange)).await,
         }
     }
 
@@ -166,8 +164,7 @@ impl Proxy {
 
     async fn bring(self: &Arc<Self>, asking: &Asking<'_>, session: &Arc<Session>, leader: &Arc<Pod>) {
         if session.home().is_none_or(|home| home.pod != leader.id) {
-            let base_path = asking.pool.pool.base_path.clone();
-            let carried = self.carry(session, leader, base_path, on_behalf_of(asking), Need::Waiting).await;
+            let carried = self.carry(session, leader, Errand::of(asking)).await;
             if carried != Carried::Settled {
                 tracing::warn!(
                     user.id = &*session.user,
@@ -178,9 +175,7 @@ impl Proxy {
             }
         }
         // What the leader says of a group, it says once, by the socket that it has.
-        let mut sockets = session.sockets();
-        let there = sockets.wait_for(|sockets| sockets.iter().all(|(_, pod)| *pod == leader.id));
-        if time::timeout(SOCKETS, there).await.is_err() {
+        if !self.site.sessions.gather(session, leader).await {
             tracing::warn!(
                 to = &*leader.name,
                 "a client's socket is not at the leader in time; its group may not hear it"
@@ -211,18 +206,34 @@ impl Proxy {
         let (Some(session), Some(leader)) = (asking.session(), asking.pool.leader.current()) else {
             return self.offer(asking, source, exchange).await;
         };
-        let pool = &asking.pool.pool;
         let is_home = session.home().is_none_or(|home| home.pod == leader.id);
         if is_home || !leader.status().is_alive() || !self.site.sessions.may_have_groups(&leader).await {
             return self.offer(asking, source, exchange).await;
         }
         if session.token_at(Place::of(&leader)).is_none()
-            && self.introduce_to(session, &leader, pool.base_path.clone(), on_behalf_of(asking)).await
-                != Carried::Settled
+            && self.carry(session, &leader, Errand { moves: false, ..Errand::of(asking) }).await != Carried::Settled
         {
             return self.offer(asking, source, exchange).await;
         }
         self.offer(&asking.toward(Target::Leader(None)), source, exchange).await
+    }
+
+    /// Tells the time by the clock that stamps the commands of groups: the leader's, for whoever may still join one; but that of
+    /// the client's home where that may have groups, for it may have led before.
+    async fn tell_time(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let (home, leader) = (self.decide(asking, &[]).map(|decision| decision.pod), asking.pool.leader.current());
+        let Some(home) = home.filter(|home| leader.is_some_and(|leader| leader.id != home.id)) else {
+            return self.offer(asking, source, exchange).await;
+        };
+        if self.site.sessions.may_have_groups(&home).await {
+            return self.offer(asking, source, exchange).await;
+        }
+        self.to_leader(asking, None, source, exchange).await
     }
 
     /// Says once what cannot be had without an API key.

@@ -22,7 +22,7 @@ use crate::{
     affinity::pins::{Home, Kind},
     carryover::{Token, session::Place},
     forward::{
-        Failure, Patience,
+        Cause, Failure, Patience,
         answer::AnswerBody,
         outbound::{Outbound, Source},
         retry::{self, Next},
@@ -67,16 +67,14 @@ impl Proxy {
         let mut breaks = 0;
         loop {
             let offered = self.ask_each(asking, source, exchange).await;
-            breaks += u32::from(matches!(offered, Err(refusal) if refusal != Refusal::NoPod));
+            breaks +=
+                u32::from(matches!(offered, Err(refusal) if !matches!(refusal, Refusal::NoPod | Refusal::Undecided)));
             let is_refused = match &offered {
                 Ok(offered) => offered.verdict == Verdict::UnknownToken,
                 Err(refusal) => *refusal == Refusal::DeadToken,
             };
             let is_worth = match &offered {
-                _ if is_refused => {
-                    self.home_is_away(asking)
-                        || asking.session().is_some_and(|session| self.site.sessions.is_uncertain(session))
-                }
+                _ if is_refused => self.home_is_away(asking) || self.is_uncertain(asking),
                 Ok(offered) if offered.is_start_up_page() => asking.waits_out(offered, began),
                 Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),
                 Err(refusal) => asking.waits_after(*refusal, breaks),
@@ -92,6 +90,10 @@ impl Proxy {
                 if is_refused {
                     // Held once in vain: the next request of this client is not.
                     self.forget_token(asking);
+                }
+                if is_refused && self.is_uncertain(asking) {
+                    // Whoever hears 401 forgets his token, and nobody knows yet that he has to.
+                    return Err(if asking.endpoint.is_media() { Refusal::Media } else { Refusal::Undecided });
                 }
                 return hold::in_vain(offered, asking.endpoint);
             }
@@ -139,7 +141,10 @@ impl Proxy {
                 }
                 Err(failure) => {
                     self.site.report(&pod, failure, source.bytes() == 0);
-                    let refusal = Refusal::of(failure, asking.endpoint);
+                    // What was not sent was lost on the way to its token.
+                    let is_undecided =
+                        failure.cause == Cause::Lost && !failure.maybe_received && self.is_uncertain(asking);
+                    let refusal = if is_undecided { Refusal::Undecided } else { Refusal::of(failure, asking.endpoint) };
                     if retry::next(failure, asking.can_repeat(), source.can_replay()) == Next::GiveUp {
                         return Err(refusal);
                     }
@@ -242,11 +247,13 @@ impl Proxy {
         }
         self.site.refusals.remember(used, pod);
         if was_valid && session.home() == Some(place) {
-            if source.can_replay() && self.site.sessions.refresh(session).await {
-                return Doubted::AskAgain;
+            self.site.sessions.refresh(session).await;
+            let is_untried = |token: &Token| !self.site.refusals.is_refused(token.as_str(), pod);
+            if session.tokens().iter().any(|minted| is_untried(&minted.token)) {
+                return if source.can_replay() { Doubted::AskAgain } else { Doubted::Final };
             }
             // Another replica may have ended it, or minted another token for it: the request is held until Redis says which.
-            if self.site.sessions.is_uncertain(session) {
+            if self.is_uncertain(asking) {
                 return Doubted::GoOn;
             }
             self.site.sessions.end(session);
@@ -329,6 +336,11 @@ impl Proxy {
         };
         let Some(home) = home else { return false };
         asking.pool.pool.pods().iter().any(|pod| pod.id == home && !pod.status().is_alive())
+    }
+
+    /// Another replica may have ended the client's session, or minted for it.
+    fn is_uncertain(&self, asking: &Asking<'_>) -> bool {
+        asking.session().is_some_and(|session| self.site.sessions.is_uncertain(session))
     }
 
     fn forget_token_unless_away(&self, asking: &Asking<'_>) {

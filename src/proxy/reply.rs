@@ -26,7 +26,9 @@ pub(super) enum Refusal {
     ClientGone,
     /// Every pod has refused the token: none is asked again.
     DeadToken,
-    /// The same for a WebSocket, which Jellyfin refuses with 403.
+    /// Nobody can tell whether the client's session was ended by another replica.
+    Undecided,
+    /// Like `DeadToken` for a WebSocket, which Jellyfin refuses with 403.
     DeadSocketToken,
     /// A player takes any error for the end of the film, and a broken connection for a reason to ask again.
     Media,
@@ -63,6 +65,7 @@ impl Refusal {
             Refusal::TimedOut => "pod_timed_out",
             Refusal::Exhausted => "exhausted",
             Refusal::ClientGone => "client_gone",
+            Refusal::Undecided => "undecided",
             Refusal::DeadToken | Refusal::DeadSocketToken => "dead_token",
             Refusal::Media => "aborted",
         }
@@ -70,7 +73,7 @@ impl Refusal {
 
     /// Whether it may be otherwise in a moment.
     pub(super) fn may_pass(self) -> bool {
-        matches!(self, Refusal::NoPod | Refusal::Broken | Refusal::TimedOut | Refusal::Media)
+        matches!(self, Refusal::NoPod | Refusal::Undecided | Refusal::Broken | Refusal::TimedOut | Refusal::Media)
     }
 
     /// The answer, or none where the connection is to be broken off.
@@ -82,6 +85,10 @@ impl Refusal {
             Refusal::NoPod => {
                 (StatusCode::SERVICE_UNAVAILABLE, "No Jellyfin server can be reached at the moment.\n".into())
             }
+            Refusal::Undecided => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "It cannot be told at the moment whether this session was ended.\n".into(),
+            ),
             Refusal::Exhausted => (StatusCode::SERVICE_UNAVAILABLE, "Too many connections at the moment.\n".into()),
             Refusal::Broken => (StatusCode::BAD_GATEWAY, "The Jellyfin server broke off before it answered.\n".into()),
             Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The Jellyfin server did not answer in time.\n".into()),

@@ -133,7 +133,7 @@ impl Shared {
                 None
             }
             Err(_) => {
-                self.link.failed(&"no answer within the deadline");
+                self.link.late();
                 self.count_lookup("timed_out");
                 None
             }
@@ -147,7 +147,7 @@ impl Shared {
     pub async fn claim(&self, key: &str, lasts: Duration) -> Option<bool> {
         let mut command = redis::cmd("SET");
         command.arg(key).arg("1").arg("NX").arg("PX").arg(lasts.as_millis() as u64);
-        let made: Option<String> = self.ask(&command).await?;
+        let made: Option<String> = self.answer_to(&command).await?;
         Some(made.is_some())
     }
 
@@ -159,11 +159,11 @@ impl Shared {
         let mut command = redis::cmd("PEXPIRE");
         command.arg(key).arg(lasts.as_millis() as u64);
         // A lock that runs out is a question more.
-        let _: Option<bool> = self.ask(&command).await;
+        let _: Option<bool> = self.answer_to(&command).await;
     }
 
     /// What Redis answers within the deadline.
-    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
+    async fn answer_to<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
         let mut connection = self.link.connection()?;
         match time::timeout(self.deadline, command.query_async(&mut connection)).await {
             Ok(Ok(answer)) => {
@@ -175,7 +175,7 @@ impl Shared {
                 None
             }
             Err(_) => {
-                self.link.failed(&"no answer within the deadline");
+                self.link.late();
                 None
             }
         }
@@ -224,6 +224,34 @@ impl Shared {
     /// Tells whoever listens on a channel, when all that was to be written before is written.
     pub fn tell(&self, channel: String, words: String) {
         self.change(Change::Tell { channel, words });
+    }
+
+    /// Tells whoever listens on a channel, when all that was to be written before is written, and gives how many listen. `None` if
+    /// Redis does not say so in time.
+    ///
+    /// # Cancel safety
+    /// When it is dropped, it may have been told.
+    pub async fn ask(&self, channel: &str, words: &str) -> Option<usize> {
+        if !self.flush(self.deadline).await {
+            return None;
+        }
+        let mut connection = self.link.connection()?;
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(channel).arg(words);
+        match time::timeout(self.deadline, command.query_async::<usize>(&mut connection)).await {
+            Ok(Ok(listeners)) => {
+                self.link.answered();
+                Some(listeners)
+            }
+            Ok(Err(error)) => {
+                self.link.failed(&error);
+                None
+            }
+            Err(_) => {
+                self.link.late();
+                None
+            }
+        }
     }
 
     /// Hears what is told on a channel.

@@ -4,10 +4,12 @@
 
 import { createInterface } from 'node:readline';
 import { writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Jellyfin } from '@jellyfin/sdk';
 import { OutboundWebSocketMessageType } from '@jellyfin/sdk/lib/websocket/index.js';
 import { getAuthenticationApi } from '@jellyfin/sdk/lib/utils/api/authentication-api.js';
+import { getSystemApi } from '@jellyfin/sdk/lib/utils/api/system-api.js';
 import { getSyncPlayApi } from '@jellyfin/sdk/lib/utils/api/sync-play-api.js';
 import { getUserApi } from '@jellyfin/sdk/lib/utils/api/user-api.js';
 
@@ -22,6 +24,7 @@ class Client {
             deviceInfo: { name: 'Desk', id: name }
         }).createApi(url);
         this.heard = {};
+        this.waiting = new Set();
     }
 
     // What comes by the socket is counted by its kind: commands of SyncPlay, and updates of a group.
@@ -31,7 +34,39 @@ class Client {
             const data = message.Data ?? {};
             const kind = data.Command ?? data.Type;
             this.heard[kind] = (this.heard[kind] ?? 0) + 1;
+            this.waiting.forEach(look => look());
         });
+    }
+
+    // Ends when it has heard this so often.
+    hears(kind, times) {
+        return new Promise((resolve, reject) => {
+            const late = setTimeout(() => end(() => reject(new Error(`never heard ${kind}: ${JSON.stringify(this.heard)}`))), 20_000);
+            const look = () => (this.heard[kind] ?? 0) >= times && end(resolve);
+            const end = how => {
+                clearTimeout(late);
+                this.waiting.delete(look);
+                how();
+            };
+            this.waiting.add(look);
+            look();
+        });
+    }
+
+    // Looks at this and that until it is told to stop.
+    async look() {
+        const failed = [];
+        let asked = 0;
+        while (!this.stops) {
+            const looks = [() => getUserApi(this.api).getCurrentUser(), () => getSystemApi(this.api).getSystemInfo()];
+            try {
+                await looks[asked++ % looks.length]();
+            } catch (error) {
+                failed.push(`${error?.response?.status ?? ''} ${error?.message ?? error}`);
+            }
+            await sleep(20);
+        }
+        return { asked, failed };
     }
 }
 
@@ -79,8 +114,20 @@ const deeds = {
         await getSyncPlayApi(client.api).syncPlaySeek({ seekRequestDto: { PositionTicks: ticks } });
         return {};
     },
+    async hears({ kind, times }, client) {
+        await client.hears(kind, times);
+        return {};
+    },
     async heard(_, client) {
         return { heard: client.heard };
+    },
+    async look(_, client) {
+        client.looking = client.look();
+        return {};
+    },
+    async stop(_, client) {
+        client.stops = true;
+        return client.looking;
     }
 };
 

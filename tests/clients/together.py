@@ -22,15 +22,16 @@ class Client:
         self.library.config.data["auth.ssl"] = False
         self.library.callback = self.hear
         self.heard = {}
-        self.lock = threading.Lock()
+        self.news = threading.Condition()
         self.secret = None
         self.library.auth.connect_to_address(url)
 
     def hear(self, event, data):
         if event in ("SyncPlayCommand", "SyncPlayGroupUpdate") and isinstance(data, dict):
             kind = data.get("Command") or data.get("Type")
-            with self.lock:
+            with self.news:
                 self.heard[kind] = self.heard.get(kind, 0) + 1
+                self.news.notify_all()
 
 
 def signed_in(client, listens):
@@ -73,12 +74,19 @@ def join(client, group):
     return {}
 
 
+def hears(client, kind, times):
+    with client.news:
+        came = client.news.wait_for(lambda: client.heard.get(kind, 0) >= times, 20)
+        assert came, f"never heard {kind}: {client.heard}"
+    return {}
+
+
 def heard(client):
-    with client.lock:
+    with client.news:
         return {"heard": dict(client.heard)}
 
 
-deeds = {deed.__name__: deed for deed in (log_in, begin, state, finish, me, join, heard)}
+deeds = {deed.__name__: deed for deed in (log_in, begin, state, finish, me, join, hears, heard)}
 
 for line in sys.stdin:
     told = json.loads(line)

@@ -7,7 +7,7 @@ mod keeping;
 mod live_hls;
 mod live_tv;
 mod player;
-mod revocation;
+pub(crate) mod revocation;
 pub(crate) mod sockets;
 mod storm;
 mod thieves;

@@ -3,6 +3,7 @@
 mod alone;
 mod election;
 mod following;
+mod kills;
 mod script;
 mod weather;
 

@@ -5,7 +5,7 @@ use jellypin::pod::State;
 use serde_json::{Value, json};
 
 use super::carry_over::{client_of, plan};
-use super::world::{Answer, Client, World, body_of};
+use super::world::{Answer, Client, Visitors, World, body_of};
 
 /// A new device that shows a code.
 struct Device {
@@ -64,6 +64,7 @@ async fn leader(world: &World) -> String {
 async fn a_code_is_approved_by_a_user_of_any_pod() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
+    let visitors = Visitors::sign_in(6, |_| world.client()).await;
     for turn in 0..20 {
         let mut approver = elsewhere(&world, "alice", &leader).await;
         let mut device = begin(&world, &format!("tv {turn}")).await;
@@ -81,6 +82,7 @@ async fn a_code_is_approved_by_a_user_of_any_pod() {
         device.client.device = Some(format!("another name {turn}"));
         assert_eq!(device.client.get("/Items").await.status, 200);
     }
+    visitors.leave("20 codes").await;
     world.stop().await;
 }
 
@@ -115,6 +117,7 @@ async fn nobody_approves_as_somebody_else() {
 async fn a_flow_goes_on_where_it_began_while_that_pod_lives_and_ends_as_on_a_real_pod_when_it_dies() {
     let world = plan(3).start().await;
     let first = leader(&world).await;
+    let visitors = Visitors::sign_in(6, |_| world.client()).await;
     let mut approver = elsewhere(&world, "alice", &first).await;
     // The leader changes, and the pod of the code lives.
     let mut device = begin(&world, "tv").await;
@@ -139,6 +142,7 @@ async fn a_flow_goes_on_where_it_began_while_that_pod_lives_and_ends_as_on_a_rea
     assert_eq!(approve(&mut approver, &device.code).await.status, 200);
     assert_eq!(device.log_in().await.status, 200);
     now.clear();
+    visitors.leave("codes whose pods change and die").await;
     world.stop().await;
 }
 

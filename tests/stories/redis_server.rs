@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::stories::world::DEADLINE;
 
-/// A Redis that keeps nothing on disk; it is killed when it is dropped.
+/// A Redis that keeps nothing on disk unless it is told to; it is killed when it is dropped.
 pub(super) struct RedisServer {
     child: Option<Child>,
     port: u16,
@@ -15,6 +15,8 @@ pub(super) struct RedisServer {
     password: Option<&'static str>,
     /// The configuration that makes it a sentinel.
     sentinel: Option<PathBuf>,
+    /// Where it writes down every change.
+    kept_in: Option<PathBuf>,
 }
 
 impl RedisServer {
@@ -25,7 +27,20 @@ impl RedisServer {
 
     /// A server that is not running yet.
     pub(super) fn absent() -> RedisServer {
-        RedisServer { child: None, port: free_port(), tls: None, password: None, sentinel: None }
+        RedisServer { child: None, port: free_port(), tls: None, password: None, sentinel: None, kept_in: None }
+    }
+
+    /// A server that knows after a kill what it knew before.
+    pub(super) fn kept_in(folder: &Path) -> RedisServer {
+        let mut server = RedisServer::absent();
+        server.kept_in = Some(folder.to_owned());
+        server.started()
+    }
+
+    /// Loses what it has kept, while it does not run.
+    pub(super) fn forget(&self) {
+        let folder = self.kept_in.as_ref().expect("it keeps something");
+        std::fs::remove_dir_all(folder.join("appendonlydir")).expect("removed");
     }
 
     /// A server that speaks TLS only, with `cert.pem` and `key.pem` of this folder.
@@ -80,6 +95,9 @@ impl RedisServer {
             }
         }
         command.args(["--bind", "127.0.0.1", "--daemonize", "no"]);
+        if let Some(folder) = &self.kept_in {
+            command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(folder);
+        }
         match &self.tls {
             None => drop(command.args(["--port", &port])),
             Some(folder) => {

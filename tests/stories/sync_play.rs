@@ -1,11 +1,14 @@
 //! SyncPlay between clients of different pods: they come to live on the leader, and each hears what its group does.
 
+mod clock;
+mod replicas;
+
 use jellypin::pod::State;
 use serde_json::{Value, json};
 
 use super::carry_over::sockets::{next_of, socket_of};
 use super::carry_over::{client_of, plan};
-use super::world::{Answer, Client, Socket, World};
+use super::world::{Answer, Client, Socket, Visitors, World};
 
 struct Member {
     client: Client,
@@ -69,6 +72,7 @@ async fn group(members: &mut [Member]) -> String {
 async fn evening(count: usize) {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
+    let visitors = Visitors::sign_in(6, |_| world.client()).await;
     let mut members = Vec::new();
     for number in 0..count {
         members.push(Member::new(&world, number).await);
@@ -100,6 +104,7 @@ async fn evening(count: usize) {
     assert_eq!(members[0].does("Leave", json!({})).await.status, 204);
     members[0].hears("GroupLeft").await;
     assert_eq!(members[0].client.get("/Users/Me").await.status, 200);
+    visitors.leave(&format!("{count} members watching together")).await;
     println!("{count} members, {strangers} of them from other pods: each heard each command once");
     world.stop().await;
 }
@@ -140,6 +145,7 @@ async fn listing_moves_nobody_and_asks_the_leader_only_while_it_may_have_groups(
 async fn a_group_dies_with_its_leader_and_a_new_one_can_begin() {
     let world = plan(3).start().await;
     let first = leader(&world).await;
+    let visitors = Visitors::sign_in(6, |_| world.client()).await;
     let mut members = Vec::new();
     for number in 0..4 {
         members.push(Member::new(&world, number).await);
@@ -153,6 +159,7 @@ async fn a_group_dies_with_its_leader_and_a_new_one_can_begin() {
         assert_eq!(member.client.get("/Users/Me").await.status, 200);
     }
     group(&mut members).await;
+    visitors.leave("a leader killed under its group").await;
     println!("the leader died, and its members were together again after {:?}", began.elapsed());
     world.stop().await;
 }

@@ -7,6 +7,7 @@ mod client;
 mod program;
 mod proxy;
 mod settings;
+mod visitors;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(crate) use program::Program;
 pub(crate) use proxy::Proxy;
 pub(crate) use settings::Settings;
 use tempfile::TempDir;
+pub(crate) use visitors::Visitors;
 
 /// How long a story waits for a state before it fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);

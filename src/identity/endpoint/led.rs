@@ -1,4 +1,4 @@
-//! QuickConnect and SyncPlay, which one pod alone can serve.
+//! QuickConnect and SyncPlay, which one pod alone can serve, and the time that goes with them.
 
 use http::Method;
 
@@ -21,12 +21,14 @@ pub enum Led {
     Join,
     /// `GET /SyncPlay/List` and `GET /SyncPlay/{id}`: show the groups.
     Look,
+    /// `GET /GetUtcTime`.
+    Time,
 }
 
 impl Led {
     pub fn of(method: &Method, path: &str) -> Option<Led> {
         let mut segments = segments(path);
-        let (first, second) = (segments.next()?, segments.next()?);
+        let (first, second) = (segments.next()?, segments.next().unwrap_or_default());
         if segments.next().is_some() {
             return None;
         }
@@ -41,7 +43,8 @@ impl Led {
             },
             5 if is(first, "Users") && is(second, "AuthenticateWithQuickConnect") && is_post => Some(Led::LogIn),
             8 if is(first, "SyncPlay") && is_post => (is(second, "New") || is(second, "Join")).then_some(Led::Join),
-            8 if is(first, "SyncPlay") && method == Method::GET => Some(Led::Look),
+            8 if is(first, "SyncPlay") && method == Method::GET && !second.is_empty() => Some(Led::Look),
+            10 if is(first, "GetUtcTime") && method == Method::GET && second.is_empty() => Some(Led::Time),
             _ => None,
         }
     }

@@ -187,7 +187,7 @@ impl Ledger {
                 Err(Unanswered::Away)
             }
             Err(_) => {
-                self.link.failed(&"no answer in time");
+                self.link.late();
                 Err(Unanswered::Away)
             }
         }

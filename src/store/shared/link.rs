@@ -13,7 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{AsyncConnectionConfig, RedisResult, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -45,6 +45,8 @@ pub(super) struct Link {
     connection: ArcSwapOption<MultiplexedConnection>,
     breaker: Breaker,
     state: watch::Sender<State>,
+    /// The latest connection has broken, which says nothing against the server that will be there next.
+    is_broken: AtomicBool,
     /// The log has said that Redis does not answer.
     is_told: AtomicBool,
     metrics: Metrics,
@@ -74,6 +76,7 @@ impl Link {
             connection: ArcSwapOption::empty(),
             breaker: Breaker::default(),
             state: watch::Sender::new(State::Unknown),
+            is_broken: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
             metrics,
         }
@@ -120,7 +123,19 @@ impl Link {
         }
     }
 
-    pub(super) fn failed(&self, reason: &dyn Display) {
+    pub(super) fn failed(&self, error: &RedisError) {
+        if error.is_connection_dropped() || (error.is_io_error() && !error.is_timeout()) {
+            self.is_broken.store(true, Ordering::Relaxed);
+        }
+        self.count(error);
+    }
+
+    /// There was no answer in time.
+    pub(super) fn late(&self) {
+        self.count(&"no answer in time");
+    }
+
+    fn count(&self, reason: &dyn Display) {
         if self.breaker.failed() {
             self.open(reason);
         }
@@ -139,8 +154,14 @@ impl Link {
         }
     }
 
+    /// Whether the pauses begin anew, however short a time the connection lasted.
+    fn begins_anew(&self) -> bool {
+        self.serves == Serves::Ledger && self.is_broken.load(Ordering::Relaxed)
+    }
+
     fn close(&self, connection: MultiplexedConnection) {
         self.breaker.answered();
+        self.is_broken.store(false, Ordering::Relaxed);
         self.connection.store(Some(Arc::new(connection)));
         if self.serves == Serves::Requests {
             self.metrics.redis_up.set(1);
@@ -170,7 +191,7 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
                     () = shutdown.stopping() => return,
                 }
                 // One that answers here and fails its users, being too slow or not permitting it, is not tried all the time.
-                if since.elapsed() >= breaker::LONGEST_PAUSE {
+                if since.elapsed() >= breaker::LONGEST_PAUSE || link.begins_anew() {
                     attempts = 0;
                 }
             }

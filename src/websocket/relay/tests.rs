@@ -1,14 +1,17 @@
 //! The relay on a paused clock, between two peers over pipes.
 
+use std::collections::VecDeque;
+
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::DuplexStream,
     task::JoinHandle,
     time::{Instant, advance},
 };
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use super::*;
+use crate::websocket::{CloseStyle, Passing};
 
 type Peer = WebSocketStream<DuplexStream>;
 

@@ -1,5 +1,8 @@
 //! One request as an endpoint sees it: routed, its caller known, its body read.
 
+use std::cell::Cell;
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
@@ -8,6 +11,7 @@ use crate::authorization::Credentials;
 use crate::cluster::{DeviceRow, User};
 use crate::devices::{Client, Lookup};
 use crate::identifiers::plain;
+use crate::mint_times::Code;
 use crate::pod::{Connection, Life, Settings};
 use crate::query::Query;
 
@@ -23,6 +27,8 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     pub(crate) given: Credentials,
     pub(crate) caller: Caller,
+    /// The answer is not ready before this moment.
+    pub(crate) busy_until: Cell<Option<Instant>>,
 }
 
 /// Whose request it is, by this pod's knowledge.
@@ -77,6 +83,13 @@ impl Call {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.life().shared.settings
+    }
+
+    /// The pod runs this code for the request.
+    pub(crate) fn run(&self, code: Code) {
+        let times = self.life().shared.controls.mint_times();
+        let begins = self.busy_until.get().unwrap_or_else(Instant::now);
+        self.busy_until.set(Some(self.life().memory().compiled.run(code, &times, begins)));
     }
 
     /// The placeholder at a place, as the client wrote it.

@@ -1,15 +1,37 @@
 //! Times as Jellyfin writes them: UTC with seven digits of a second.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A pod's own clock, which may go wrong.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock {
+    ahead_us: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// Goes before the true time by so many microseconds, or behind it.
+    pub(crate) fn set_ahead(&self, microseconds: i64) {
+        self.ahead_us.store(microseconds, Ordering::SeqCst);
+    }
+
+    pub(crate) fn now(&self) -> String {
+        self.after(Duration::ZERO)
+    }
+
+    /// A moment from now.
+    pub(crate) fn after(&self, delay: Duration) -> String {
+        let ahead = self.ahead_us.load(Ordering::SeqCst);
+        let by = Duration::from_micros(ahead.unsigned_abs());
+        let time = SystemTime::now() + delay;
+        written(if ahead < 0 { time - by } else { time + by })
+    }
+}
 
 /// Now.
 pub(crate) fn now() -> String {
     written(SystemTime::now())
-}
-
-/// A moment from now.
-pub(crate) fn after(delay: Duration) -> String {
-    written(SystemTime::now() + delay)
 }
 
 /// One tick of .NET is 100 ns.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use jellyfin_sim::{Cluster, Generation, PhaseLengths, Pod, StartUp};
+use jellyfin_sim::{Cluster, Generation, MintTimes, PhaseLengths, Pod, StartUp};
 use tokio::signal::unix::{SignalKind, signal};
 
 type Failure = Box<dyn std::error::Error>;
@@ -47,6 +47,9 @@ struct Options {
     /// Start through the recorded phases, their lengths times this factor
     #[arg(long)]
     phased: Option<f64>,
+    /// Take as long for the making of sessions as a recorded pod
+    #[arg(long)]
+    mint_times: bool,
     /// Seconds of silence after which a socket is lost
     #[arg(long, default_value_t = 60.0)]
     keep_alive: f64,
@@ -134,6 +137,9 @@ async fn start(options: &Options, cluster: &Cluster, number: u16) -> Result<Pod,
     }
     let pod = builder.start().await?;
     pod.set_recording(options.record);
+    if options.mint_times {
+        pod.mint_times(MintTimes::RECORDED);
+    }
     Ok(pod)
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::devices::Devices;
 use crate::live_streams::LiveStreams;
+use crate::mint_times::Compiled;
 use crate::quick_connect::QuickConnect;
 use crate::sessions::Sessions;
 use crate::sync_play::SyncPlay;
@@ -20,6 +21,7 @@ pub(crate) struct Memory {
     pub(crate) capabilities: HashMap<String, Value>,
     pub(crate) jobs: Jobs,
     pub(crate) live_streams: LiveStreams,
+    pub(crate) compiled: Compiled,
     pub(crate) quick_connect: QuickConnect,
     pub(crate) sync_play: SyncPlay,
 }

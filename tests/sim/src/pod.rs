@@ -25,6 +25,7 @@ pub(crate) use life::{Connection, Life};
 pub(crate) use wire::Cut;
 
 use crate::cluster::Cluster;
+use crate::mint_times::MintTimes;
 use crate::seen::{Record, Seen};
 use crate::start_up::Phase;
 use door::Door;
@@ -158,6 +159,11 @@ impl Pod {
         self.shared.controls.set_first_byte_delay(delay);
     }
 
+    /// What minting takes from now on, by default nothing; over the pod's processes, each of which compiles anew.
+    pub fn mint_times(&self, times: MintTimes) {
+        self.shared.controls.set_mint_times(times);
+    }
+
     /// Resets the connection after so many bytes of a body; `None` ends it.
     pub fn cut_bodies_after(&self, bytes: Option<u64>) {
         self.shared.controls.set_cut(bytes);
@@ -171,6 +177,12 @@ impl Pod {
     /// On: `/health` answers 503 `Unhealthy`; everything else goes on.
     pub fn database_down(&self, on: bool) {
         self.shared.controls.set_database_down(on);
+    }
+
+    /// Sets the clock by which the pod answers `GetUtcTime` and stamps what it tells SyncPlay groups before the true time by so
+    /// many milliseconds, or behind it.
+    pub fn set_clock_ahead(&self, milliseconds: i64) {
+        self.shared.controls.clock.set_ahead(milliseconds * 1000);
     }
 
     /// Every request since the start or the last [`Pod::clear_seen`].

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::devices::Client;
 use crate::endpoints::users;
 use crate::identifiers::{hex, plain, random_bytes};
+use crate::mint_times::Code;
 
 /// Requests to connect, waiting and authorized.
 #[derive(Debug, Default)]
@@ -78,6 +79,7 @@ pub(crate) fn initiate(call: &Call) -> Answer {
         result: None,
     };
     let dto = request.dto();
+    call.run(Code::Initiate);
     call.life().memory().quick_connect.requests.push(request);
     Answer::json(&dto)
 }
@@ -110,6 +112,7 @@ pub(crate) fn authorize(call: &Call) -> Answer {
             None => return Answer::error(StatusCode::BAD_REQUEST),
         },
     };
+    call.run(Code::Authorize);
     let code = call.query.get("code").unwrap_or_default();
     let found = call.life().memory().quick_connect.find(|request| request.code == code).cloned();
     let request = match found {
@@ -132,9 +135,13 @@ pub(crate) fn authorize(call: &Call) -> Answer {
 /// `POST /Users/AuthenticateWithQuickConnect`: the same token each time.
 pub(crate) fn log_in(call: &Call) -> Answer {
     let secret = call.property("Secret").and_then(|secret| secret.as_str().map(str::to_owned)).unwrap_or_default();
+    call.run(Code::LogIn);
     let result = call.life().memory().quick_connect.find(|r| r.secret == secret).and_then(|r| r.result.clone());
     match result {
-        Some(result) => Answer::json(&result),
+        Some(result) => {
+            call.run(Code::Token);
+            Answer::json(&result)
+        }
         None => Answer::error(StatusCode::NOT_FOUND),
     }
 }

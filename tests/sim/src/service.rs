@@ -3,6 +3,7 @@
 mod finish;
 mod watched;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::time::Instant;
 
@@ -150,6 +151,7 @@ fn call_of(connection: &Connection, parts: &Parts, path: String) -> Result<Call,
         body: Bytes::new(),
         given,
         caller,
+        busy_until: Cell::default(),
     })
 }
 
@@ -219,6 +221,9 @@ async fn run(mut call: Call, route: &Route, parts: Parts, body: Incoming) -> Ans
         };
     }
     let answer = (route.handler)(&call);
+    if let Some(ready) = call.busy_until.get() {
+        tokio::time::sleep_until(ready.into()).await;
+    }
     call.life().shared.tell();
     answer
 }

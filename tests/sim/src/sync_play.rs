@@ -59,7 +59,7 @@ pub(crate) fn new(call: &Call) -> Answer {
     let mut guard = call.life().memory();
     let memory = &mut *guard;
     memory.sync_play.leave(&memory.sessions, &session);
-    let mut group = Group::new(name);
+    let mut group = Group::new(name, call.life().shared.controls.clock.clone());
     group.add(&memory.sessions, &session, user);
     let info = group.info();
     memory.sync_play.groups.push(group);

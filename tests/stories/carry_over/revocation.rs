@@ -99,7 +99,7 @@ impl Replicas {
 }
 
 /// Logs in on a device of its own whose home is this pod.
-pub(super) async fn at_home(world: &World, user: &str, pod: &str) -> Client {
+pub(crate) async fn at_home(world: &World, user: &str, pod: &str) -> Client {
     static NUMBERS: AtomicUsize = AtomicUsize::new(0);
     for _ in 0..64 {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);

@@ -1,14 +1,14 @@
 //! Three replicas elect one pod.
 
 use super::*;
-use crate::stories::world::{Client, Program};
+use crate::stories::world::{Client, Program, Visitors};
 use jellypin::pod::State;
 
-const KILLS: usize = 50;
-const KEY: &str = "jellypin:leader:main";
+pub(super) const KILLS: usize = 50;
+pub(super) const KEY: &str = "jellypin:leader:main";
 
 /// What an onlooker of all replicas saw: it compares them all the time.
-struct Onlooker {
+pub(super) struct Onlooker {
     task: tokio::task::JoinHandle<()>,
     seen: Arc<parking_lot::Mutex<Seen>>,
 }
@@ -22,7 +22,7 @@ struct Seen {
 }
 
 impl Onlooker {
-    fn of(proxies: &[&Proxy]) -> Onlooker {
+    pub(super) fn of(proxies: &[&Proxy]) -> Onlooker {
         let leaders: Vec<_> = proxies.iter().map(|proxy| leader(proxy)).collect();
         let seen = Arc::new(parking_lot::Mutex::new(Seen::default()));
         let notes = seen.clone();
@@ -50,7 +50,7 @@ impl Onlooker {
     }
 
     /// Nobody ever saw two leaders of one term, nor a term that shrank.
-    fn end(self) {
+    pub(super) fn end(self) {
         self.task.abort();
         let seen = self.seen.lock();
         println!(
@@ -66,11 +66,12 @@ impl Onlooker {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_killed_is_replaced_at_once_and_all_replicas_agree() {
     let redis = RedisServer::start();
-    let world = plan(3, &redis).start().await;
+    let world = plan(3, &redis).with_api_key().start().await;
     let (mut second, mut third) = (world.replica(|_| {}).await, world.replica(|_| {}).await);
     let all = [&world.proxy, &second, &third];
     let (mut term, mut pod) = until_agreed(&all, None).await;
     assert_eq!(pod, "a");
+    let visitors = Visitors::sign_in(6, |number| all[number % 3].client()).await;
     let onlooker = Onlooker::of(&all);
     let (mut first_knew, mut all_agreed) = (Vec::new(), Vec::new());
     for _ in 0..KILLS {
@@ -91,6 +92,7 @@ async fn a_leader_that_is_killed_is_replaced_at_once_and_all_replicas_agree() {
     report("leader killed until the first replica names a new one", first_knew);
     report("leader killed until all three replicas name the new one", all_agreed);
     onlooker.end();
+    visitors.leave(&format!("{KILLS} kills of the leader")).await;
     let mut held = 0.0;
     for proxy in all {
         held += proxy.metric("jellypin_leader_lease", &[]).await;

@@ -129,7 +129,11 @@ impl Client {
 
     /// The same client, calling another proxy from now on.
     pub(crate) fn moved_to(&self, proxy: &super::Proxy) -> Client {
-        let there = proxy.client();
+        self.moved(proxy.client())
+    }
+
+    /// The same client, calling whom that one calls from now on.
+    pub(crate) fn moved(&self, there: Client) -> Client {
         Client { cookies: self.cookies.clone(), token: self.token.clone(), device: self.device.clone(), ..there }
     }
 

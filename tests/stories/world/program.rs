@@ -85,6 +85,13 @@ impl Program {
         assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success(), "{command}");
     }
 
+    /// What it holds of the machine's memory, in KiB.
+    pub(crate) fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut status = None;

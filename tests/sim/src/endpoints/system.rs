@@ -55,8 +55,9 @@ pub(crate) fn configuration(call: &Call) -> Answer {
     }))
 }
 
-pub(crate) fn utc_time(_: &Call) -> Answer {
-    Answer::json(&json!({"RequestReceptionTime": clock::now(), "ResponseTransmissionTime": clock::now()}))
+pub(crate) fn utc_time(call: &Call) -> Answer {
+    let clock = &call.life().shared.controls.clock;
+    Answer::json(&json!({"RequestReceptionTime": clock.now(), "ResponseTransmissionTime": clock.now()}))
 }
 
 pub(crate) fn branding(_: &Call) -> Answer {

@@ -11,6 +11,7 @@ use crate::devices::{Client, Ended};
 use crate::dto;
 use crate::generation::Generation;
 use crate::identifiers::plain;
+use crate::mint_times::Code;
 
 /// `POST /Users/AuthenticateByName`.
 pub(crate) fn log_in(call: &Call) -> Answer {
@@ -65,6 +66,7 @@ pub(crate) fn new_session(call: &Call, user_id: &str, client: &Client, remote: &
     let Some(user) = cluster.read(|database| database.user(user_id).cloned()) else {
         return Value::Null;
     };
+    call.run(Code::Session);
     let mut guard = call.life().memory();
     let memory = &mut *guard;
     let old = memory.devices.find(|row| row.device_id == client.device_id && row.user_id == user_id);

@@ -1,7 +1,11 @@
 //! The faults that a test can switch on and off.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::mint_times::MintTimes;
 
 /// Switches of one pod; they outlive its processes.
 #[derive(Debug)]
@@ -10,6 +14,8 @@ pub(crate) struct Controls {
     database_down: AtomicBool,
     first_byte_delay_us: AtomicU64,
     cut_bodies_after: AtomicU64,
+    pub(crate) clock: Clock,
+    mint_times: Mutex<MintTimes>,
 }
 
 /// Stands for "never".
@@ -22,6 +28,8 @@ impl Controls {
             database_down: AtomicBool::new(false),
             first_byte_delay_us: AtomicU64::new(0),
             cut_bodies_after: AtomicU64::new(NOT_CUT),
+            clock: Clock::default(),
+            mint_times: Mutex::default(),
         }
     }
 
@@ -48,6 +56,14 @@ impl Controls {
     pub(crate) fn first_byte_delay(&self) -> Option<Duration> {
         let delay = Duration::from_micros(self.first_byte_delay_us.load(Ordering::SeqCst));
         (!delay.is_zero()).then_some(delay)
+    }
+
+    pub(crate) fn set_mint_times(&self, times: MintTimes) {
+        *self.mint_times.lock().unwrap_or_else(PoisonError::into_inner) = times;
+    }
+
+    pub(crate) fn mint_times(&self) -> MintTimes {
+        *self.mint_times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_cut(&self, bytes: Option<u64>) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::clock;
+use crate::clock::Clock;
 use crate::identifiers::{dashed, random_guid};
 use crate::sessions::Sessions;
 
@@ -28,6 +28,7 @@ pub(super) struct Group {
     position: i64,
     since: Instant,
     updated: String,
+    clock: Clock,
 }
 
 /// What a group does.
@@ -45,7 +46,7 @@ pub(super) fn update(group: &str, kind: &str, data: Value) -> Value {
 }
 
 impl Group {
-    pub(super) fn new(name: String) -> Group {
+    pub(super) fn new(name: String, clock: Clock) -> Group {
         Group {
             id: random_guid(),
             name,
@@ -55,7 +56,8 @@ impl Group {
             index: 0,
             position: 0,
             since: Instant::now(),
-            updated: clock::now(),
+            updated: clock.now(),
+            clock,
         }
     }
 
@@ -83,7 +85,7 @@ impl Group {
         if !self.has(session) {
             self.members.push((session.to_owned(), user));
         }
-        self.updated = clock::now();
+        self.updated = self.clock.now();
         tell(sessions, session, "SyncPlayGroupUpdate", update(&self.id, "GroupJoined", self.info()));
         if self.queue.is_empty() {
             tell(sessions, session, "SyncPlayCommand", self.command_data("Stop", Duration::ZERO));
@@ -99,7 +101,7 @@ impl Group {
             return;
         };
         let (_, user) = self.members.remove(at);
-        self.updated = clock::now();
+        self.updated = self.clock.now();
         tell(sessions, session, "SyncPlayGroupUpdate", update(&self.id, "GroupLeft", json!(dashed(&self.id))));
         self.tell_others(sessions, session, &update(&self.id, "UserLeft", json!(user)));
     }
@@ -109,7 +111,7 @@ impl Group {
         self.index = index;
         self.position = position;
         self.state = State::Waiting;
-        self.updated = clock::now();
+        self.updated = self.clock.now();
         let queue = self.play_queue();
         self.tell_others(sessions, "", &queue);
     }
@@ -119,7 +121,7 @@ impl Group {
         self.position = position.unwrap_or_else(|| self.position_now());
         self.since = Instant::now();
         self.state = state;
-        self.updated = clock::now();
+        self.updated = self.clock.now();
         let ahead = if command == "Unpause" { AHEAD } else { Duration::ZERO };
         let data = self.command_data(command, ahead);
         let change = update(&self.id, "StateUpdate", json!({"State": format!("{state:?}"), "Reason": command}));
@@ -139,10 +141,10 @@ impl Group {
         json!({
             "GroupId": self.id,
             "PlaylistItemId": playing.map_or(NO_ID, |(_, entry)| entry.as_str()),
-            "When": clock::after(ahead),
+            "When": self.clock.after(ahead),
             "PositionTicks": self.position,
             "Command": command,
-            "EmittedAt": clock::now(),
+            "EmittedAt": self.clock.now(),
         })
     }
 

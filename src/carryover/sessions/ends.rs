@@ -1,0 +1,75 @@
+//! What was ended is dead for ever: here, in what is kept, and at the other replicas.
+
+use std::{
+    fmt::Write,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{MOST_TOMBSTONES, Sessions, plain_id};
+use crate::carryover::{Session, UnixMillis, now, vault::Whole};
+
+impl Sessions {
+    /// Ends a session for ever.
+    pub fn end(&self, session: &Session) {
+        session.die();
+        for minted in session.tokens() {
+            self.end_token(minted.token.as_str());
+        }
+        self.devices.remove_if(&self.device_hash(session), |_, listed| std::ptr::eq(&**listed, session));
+    }
+
+    /// Ends a token for ever, of which no session is known.
+    pub fn end_token(&self, token: &str) {
+        self.vault.bury(token, now());
+        self.tell_of_token(token);
+        // Dead first: nobody shall find that it is neither.
+        self.remember_dead(token);
+        if self.living.remove(&self.hash(&[token])).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends every session of a user but one, here and wherever they are kept. Gives those that were known here.
+    pub fn end_user(&self, user: &str, but: Option<&Arc<Session>>) -> Vec<Arc<Session>> {
+        let user = plain_id(user);
+        let at = now();
+        // Kept before the end is: whoever reads in between shall not find the one without the other.
+        if let Some(spared) = but.filter(|spared| spared.user == user) {
+            spared.confirm(at + 1);
+            self.keep(spared);
+        }
+        let ended = self.end_all(|session| session.user == user && !but.is_some_and(|but| Arc::ptr_eq(but, session)));
+        self.end_whole(Whole::User, &user, at);
+        ended
+    }
+
+    /// Ends every session on a device, here and wherever they are kept. Gives those that were known here.
+    pub fn end_device(&self, device: &str) -> Vec<Arc<Session>> {
+        let ended = self.end_all(|session| session.device.id == device);
+        self.end_whole(Whole::Device, device, now());
+        ended
+    }
+
+    fn end_whole(&self, whole: Whole, id: &str, at: UnixMillis) {
+        self.vault.end(whole, id, at);
+        let mut words = format!("{} {}", self.name, if whole == Whole::User { "user" } else { "device" });
+        for name in self.vault.names_of(whole, id) {
+            // Writing into memory cannot fail.
+            let _ = write!(words, " {:032x}", u128::from_be_bytes(name));
+        }
+        self.vault.tell(words);
+    }
+
+    fn end_all(&self, is_meant: impl Fn(&Arc<Session>) -> bool) -> Vec<Arc<Session>> {
+        let meant: Vec<_> = self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect();
+        meant.iter().for_each(|session| self.end(session));
+        meant
+    }
+
+    pub(super) fn remember_dead(&self, token: &str) {
+        if self.dead.len() >= MOST_TOMBSTONES {
+            self.dead.clear();
+        }
+        self.dead.insert(self.hash(&[token]), ());
+    }
+}

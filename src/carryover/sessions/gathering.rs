@@ -1,0 +1,115 @@
+//! Waits until all sockets of a session are where it lives, here and at the other replicas.
+//!
+//! A replica asks by a word on the channel of all, behind that of the move, and Redis says how many have heard it. Each of them
+//! answers when it has no socket elsewhere.
+
+use std::{sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use tokio::{join, sync::watch, time};
+
+use super::{Session, Sessions, replicas::random};
+use crate::pod::{Pod, PodId};
+
+/// The longest time for this replica's own sockets.
+const HERE: Duration = Duration::from_secs(5);
+
+/// The longest time for those of the others. One that has died without a word to Redis is waited for as long.
+const THERE: Duration = Duration::from_secs(2);
+
+/// What this replica has asked, by number, and how many have answered.
+pub(super) type Questions = DashMap<u128, watch::Sender<usize>, ahash::RandomState>;
+
+/// What another replica wants to know.
+pub(super) struct Question {
+    number: u128,
+    /// `None` if it is not known here.
+    session: Option<Arc<Session>>,
+    pod: Option<PodId>,
+}
+
+/// A question of this replica's, until it is dropped.
+struct Asked<'a> {
+    questions: &'a Questions,
+    number: u128,
+    answers: watch::Receiver<usize>,
+}
+
+impl Sessions {
+    /// Waits until every socket of a session is attached and greeted at this pod, which it has come to live on, for a bounded
+    /// time. Says whether they are, as far as Redis lets the others be asked.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn gather(&self, session: &Session, pod: &Pod) -> bool {
+        let here = time::timeout(HERE, gathered(session, pod.id));
+        let there = time::timeout(THERE, self.gathered_elsewhere(session, pod));
+        let (here, there) = join!(here, there);
+        here.is_ok() && there.is_ok()
+    }
+
+    async fn gathered_elsewhere(&self, session: &Session, pod: &Pod) {
+        let Some(own) = session.own().filter(|_| self.vault.is_shared()) else { return };
+        let mut asked = Asked::new(&self.questions);
+        let (token, pod) = (self.hash(&[own.as_str()]), self.pod_hash(pod));
+        let words = format!("{} where {:032x} {token:032x} {pod:032x}", self.name, asked.number);
+        let Some(listeners) = self.vault.ask(&words).await else { return };
+        // This replica hears itself, and answers at once. The sender lives as long as the question.
+        let _ = asked.answers.wait_for(|answers| *answers >= listeners).await;
+    }
+
+    /// Reads a question: its number, the token and the pod.
+    pub(super) fn question(&self, names: &[u128]) -> Option<Question> {
+        let &[number, token, pod] = names else { return None };
+        let session = self.living.get(&token).map(|session| session.clone());
+        let pods = self.pools.iter().flat_map(|pool| pool.pods().to_vec());
+        let pod = pods.into_iter().find(|other| self.pod_hash(other) == pod).map(|pod| pod.id);
+        Some(Question { number, session, pod })
+    }
+
+    /// Answers a question as soon as its session has no socket elsewhere; one that does not come in time is left unanswered.
+    pub(super) async fn answer(&self, Question { number, session, pod }: Question) {
+        if let (Some(session), Some(pod)) = (session, pod)
+            && session.has_sockets()
+        {
+            // The word of the move may have been heard while Redis did not answer.
+            self.refresh(&session).await;
+            if time::timeout(THERE, gathered(&session, pod)).await.is_err() {
+                return;
+            }
+        }
+        self.vault.tell(format!("{} there {number:032x}", self.name));
+    }
+
+    /// A replica has answered.
+    pub(super) fn is_answered(&self, number: u128) {
+        if let Some(asked) = self.questions.get(&number) {
+            asked.send_modify(|answers| *answers += 1);
+        }
+    }
+
+    fn pod_hash(&self, pod: &Pod) -> u128 {
+        self.hash(&[&pod.pool, &pod.name])
+    }
+}
+
+async fn gathered(session: &Session, pod: PodId) {
+    let mut sockets = session.sockets();
+    // The session holds the sender.
+    let _ = sockets.wait_for(|sockets| sockets.iter().all(|(_, at)| *at == pod)).await;
+}
+
+impl<'a> Asked<'a> {
+    fn new(questions: &'a Questions) -> Asked<'a> {
+        let (tell, answers) = watch::channel(0);
+        let number = u128::from(random());
+        questions.insert(number, tell);
+        Asked { questions, number, answers }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.questions.remove(&self.number);
+    }
+}

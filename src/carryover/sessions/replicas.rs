@@ -1,0 +1,196 @@
+//! What several replicas know of one session: they tell each other that something has changed, and look in Redis what it is.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+
+use super::{Sessions, gathering::Question, record::Record};
+use crate::{
+    carryover::{
+        Session, Token, now,
+        vault::{Kept, Whole},
+    },
+    store::shared::notices::Heard,
+};
+
+/// How long a session is believed without a look at what other replicas keep of it. They tell what changes; this bounds what comes
+/// of a word that was lost.
+const COMPARE_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long after a time without Redis, or after Redis had lost a session's entry, nobody knows yet what other replicas have done
+/// meanwhile. They come back within some ten seconds (`store::shared`), and compare what they know then.
+const SETTLED: u32 = 15;
+
+/// How recently a session was used that is compared as soon as Redis is back, in seconds. The others wait for their next request.
+const RECENT: u32 = 60;
+
+/// How old an entry becomes before it is written anew, in milliseconds: in Redis it lasts for some days only.
+const WRITE_AGAIN: u64 = 86_400_000;
+
+impl Sessions {
+    /// Says whether there is something new in what was kept.
+    pub(super) fn adopt(&self, known: &Arc<Session>, kept: &Record) -> bool {
+        let adopted = known.adopt(&kept.session);
+        if let Some(home) = kept.home.filter(|home| kept.moved > known.moved() && known.home() != Some(*home)) {
+            known.presume(home, kept.moved);
+        }
+        if adopted.is_news {
+            self.list(known);
+        }
+        if adopted.lacks || now().saturating_sub(known.revision()) > WRITE_AGAIN {
+            self.keep(known);
+        }
+        adopted.is_news
+    }
+
+    /// Looks again at what other replicas have kept. Says whether there was something new; a session that another one has ended
+    /// is dead afterwards.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn refresh(&self, session: &Arc<Session>) -> bool {
+        let Some(own) = session.own().filter(|_| self.vault.is_shared() && !session.is_dead()) else { return false };
+        let reviewed = self.vault.review(own.as_str(), &session.user, &session.device.id).await;
+        let Ok((kept, ended)) = reviewed else {
+            session.set_compared(0);
+            return false;
+        };
+        session.set_compared(self.moment());
+        let is_news = match kept {
+            Some(Kept::Ended) => {
+                self.end(session);
+                return false;
+            }
+            Some(Kept::Session(plain)) => self.read(&plain).is_some_and(|kept| self.adopt(session, &kept)),
+            // Redis has lost it, and perhaps what another replica had kept: that one hears of this entry and adds its own.
+            None => {
+                session.set_lost(self.moment());
+                self.keep(session);
+                false
+            }
+        };
+        if ended >= session.born() {
+            self.end(session);
+            return false;
+        }
+        is_news
+    }
+
+    /// Whether nobody can tell what other replicas have done with a session: Redis does not say, or has not been back for long
+    /// enough that they would have said it.
+    pub fn is_uncertain(&self, session: &Session) -> bool {
+        let doubted = session.lost().max(self.missed.load(Ordering::Relaxed));
+        let is_settled = doubted == 0 || self.moment().saturating_sub(doubted) >= SETTLED;
+        self.vault.is_shared() && !session.is_dead() && (session.compared() == 0 || !is_settled)
+    }
+
+    /// Whether a known session is to be compared with what other replicas keep, before it is believed.
+    pub fn is_due(&self, session: &Session) -> bool {
+        let compared = session.compared();
+        self.vault.is_shared()
+            && (compared == 0 || u64::from(self.seconds().saturating_sub(compared)) >= COMPARE_AGAIN.as_secs())
+    }
+
+    /// Takes in what other replicas tell, for ever.
+    pub async fn hear(&self) {
+        let Some(mut words) = self.vault.hear() else { return std::future::pending().await };
+        let mut answering = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                heard = words.next() => match heard {
+                    Heard::Said(said) => answering.extend(self.heed(&said).await.map(|asked| self.answer(asked))),
+                    Heard::Lost => self.doubt_all().await,
+                },
+                Some(()) = answering.next() => {}
+            }
+        }
+    }
+
+    /// What a word is about is looked at again; nothing else of it is believed. Gives the question, if it is one.
+    async fn heed(&self, said: &str) -> Option<Question> {
+        let mut words = said.split(' ');
+        let (from, kind) = (words.next()?, words.next()?);
+        let names: Vec<u128> = words.filter_map(|word| u128::from_str_radix(word, 16).ok()).collect();
+        if from == self.name {
+            // Who asks and hears itself is one of those that have heard it.
+            if kind == "where" {
+                self.is_answered(*names.first()?);
+            }
+            return None;
+        }
+        let is_of = |whole, id: &str| {
+            self.vault.names_of(whole, id).iter().any(|name| names.contains(&u128::from_be_bytes(*name)))
+        };
+        let listed = |is_meant: &dyn Fn(&Session) -> bool| -> Vec<Arc<Session>> {
+            self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect()
+        };
+        let meant = match kind {
+            "where" => return self.question(&names),
+            "there" => {
+                self.is_answered(*names.first()?);
+                return None;
+            }
+            "token" => names.iter().filter_map(|name| Some(self.living.get(name)?.clone())).collect(),
+            "user" => listed(&|session| is_of(Whole::User, &session.user)),
+            "device" => listed(&|session| is_of(Whole::Device, &session.device.id)),
+            _ => Vec::new(),
+        };
+        for session in meant {
+            session.set_compared(0);
+            self.refresh(&session).await;
+        }
+        None
+    }
+
+    /// Something may have been missed: every session is compared before it is believed again. Those that are in use are compared
+    /// at once, for their sockets, and for the other replicas, which may lack what only this one knows.
+    async fn doubt_all(&self) {
+        if self.is_empty() {
+            return;
+        }
+        self.missed.store(self.moment(), Ordering::Relaxed);
+        self.devices.iter().for_each(|session| session.set_compared(0));
+        let recent = self.seconds().saturating_sub(RECENT);
+        let is_in_use = |session: &Session| session.has_sockets() || session.used.load(Ordering::Relaxed) >= recent;
+        let in_use: Vec<_> = self.devices.iter().filter(|entry| is_in_use(entry)).map(|entry| entry.clone()).collect();
+        for session in in_use {
+            self.refresh(&session).await;
+        }
+    }
+
+    /// Keeps other replicas from carrying the session of this token meanwhile. `false` while another one does.
+    pub async fn lock(&self, token: &Token) -> bool {
+        self.vault.lock(token.as_str()).await
+    }
+
+    /// Keeps them from it for longer.
+    pub async fn relock(&self, token: &Token) {
+        self.vault.relock(token.as_str()).await;
+    }
+
+    pub fn unlock(&self, token: &Token) {
+        self.vault.unlock(token.as_str());
+    }
+
+    /// The token's keyed hash is all that the others hear; they look for themselves what it is about.
+    pub(super) fn tell_of_token(&self, token: &str) {
+        if self.vault.is_shared() {
+            self.vault.tell(format!("{} token {:032x}", self.name, self.hash(&[token])));
+        }
+    }
+}
+
+/// A name that no other replica has.
+pub(super) fn name() -> String {
+    format!("{:016x}", random())
+}
+
+pub(super) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness a replica may take another's words for its own, and finds out by looking.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_be_bytes(bytes)
+}

@@ -1,0 +1,100 @@
+//! One side of a relay: what is read from it, what is written to it, and how that stops.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::{sync::mpsc, time};
+use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError, protocol::CloseFrame};
+
+use super::{Count, Out, Stream};
+use crate::{
+    identity::message,
+    websocket::{Config, Passing},
+};
+
+/// What the proxy's own pings carry.
+const PING: Bytes = Bytes::from_static(b"jellypin");
+
+/// How one side stopped being read or written.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    Closed(Option<CloseFrame>),
+    Gone,
+    Silent,
+    Malformed,
+}
+
+impl Stopped {
+    pub(super) fn farewell(self) -> Option<CloseFrame> {
+        match self {
+            Stopped::Closed(frame) => frame,
+            Stopped::Gone | Stopped::Silent | Stopped::Malformed => None,
+        }
+    }
+}
+
+/// Passes messages on. A peer that is silent is pinged through `back`, and counts as gone when it stays silent.
+pub(super) async fn read(
+    mut from: impl StreamExt<Item = Result<Message, Error>> + Unpin,
+    to: &mpsc::Sender<Message>,
+    back: &mpsc::Sender<Message>,
+    config: &Config,
+    count: &mut Count,
+    passed: impl Fn(Message) -> Option<Message>,
+) -> Stopped {
+    let mut silent = Duration::ZERO;
+    loop {
+        let Ok(received) = time::timeout(config.ping_interval, from.next()).await else {
+            silent += config.ping_interval;
+            if silent >= config.idle_timeout {
+                return Stopped::Silent;
+            }
+            // A writer that is full of other messages carries no ping; that peer is not silent, it is slow.
+            let _ = back.try_send(Message::Ping(PING));
+            continue;
+        };
+        silent = Duration::ZERO;
+        let message = match received {
+            Some(Ok(Message::Close(frame))) => return Stopped::Closed(frame),
+            // Each side's pings are answered on that side: reading on sends the pong.
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return if is_malformed(&error) { Stopped::Malformed } else { Stopped::Gone },
+            None => return Stopped::Gone,
+        };
+        count.messages += 1;
+        count.bytes += message.len() as u64;
+        if let Some(message) = passed(message)
+            && to.send(message).await.is_err()
+        {
+            return Stopped::Gone;
+        }
+    }
+}
+
+fn is_malformed(error: &Error) -> bool {
+    match error {
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => false,
+        Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_) => true,
+        _ => false,
+    }
+}
+
+/// Writes until the peer takes no more.
+pub(super) async fn write<S: Stream>(to: &mut Out<S>, messages: &mut mpsc::Receiver<Message>) {
+    while let Some(message) = messages.recv().await {
+        if to.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A pod's message as its client gets it. That its pod goes down is nothing to a client that goes on with another.
+pub(super) fn for_client_of(message: Message, passing: &impl Passing) -> Option<Message> {
+    match &message {
+        Message::Text(text) if message::is_farewell(text) => None,
+        Message::Text(text) => Some(passing.to_client(text).map_or(message, Message::text)),
+        _ => Some(message),
+    }
+}
