@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use crate::{
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
-    proxy::{Proxy, Site, When},
+    proxy::{Proxy, Site, drain::When},
     shutdown::Shutdown,
 };
 

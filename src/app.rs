@@ -10,7 +10,11 @@ mod worker;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::{net::TcpListener, sync::Semaphore, time};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    time,
+};
 
 use crate::{
     admin::{self, Admin},
@@ -23,7 +27,7 @@ use crate::{
     leader::{self, Leader},
     listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{HELD, HELD_KIB, Lack, PoolSite, Proxy, Site, Streams},
+    proxy::{HELD, HELD_KIB, Lack, PoolSite, Proxy, Site, Streams, drain},
     route::{self, Router},
     shutdown::Shutdown,
     store::{self, disk::Entry},
@@ -36,6 +40,7 @@ pub struct Config {
     pub listen: listen::Config,
     pub tls: tls::Config,
     pub connection: connection::Config,
+    pub drain: drain::Config,
     pub route: route::Config,
     pub pools: Vec<discovery::PoolConfig>,
     pub facade: facade::Config,
@@ -100,6 +105,8 @@ pub struct App {
     access: Arc<Access>,
     certificates: Arc<tls::Certificates>,
     tls: tls::Config,
+    /// Where each pool's pods come from, in the order of the site.
+    sources: Vec<watch::Sender<discovery::PoolConfig>>,
 }
 
 /// Starts everything, or nothing.
@@ -126,7 +133,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let metrics = Metrics::new();
     let (site, kept) = site(&config, &keys, &metrics, &shutdown).await?;
     let site = Arc::new(site);
-    watch_pods(&site, &config, &keys, &shutdown).await;
+    let sources = watch_pods(&site, &config, &keys, &shutdown).await;
 
     // Then who leads them. This goes on until the last request has ended, and so has a shutdown of its own.
     let leaders = Shutdown::new();
@@ -169,7 +176,8 @@ pub async fn start(config: Config) -> Result<App, Error> {
         drain_timeout: config.drain_timeout,
     };
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
-    Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls: config.tls })
+    let tls = config.tls;
+    Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls, sources })
 }
 
 /// What a pod lacks for carrying sessions to it.
@@ -246,6 +254,7 @@ async fn site(
         cookie: config.affinity.cookie.clone(),
         facade: config.facade.clone(),
         forward: Arc::new(config.forward.clone()),
+        drain: config.drain,
         health: Arc::new(config.health.clone()),
         websocket: config.websocket.clone(),
         turns: Default::default(),
@@ -264,12 +273,19 @@ fn cookie_of(cookie: &CookieConfig, routes: &route::Config, pool: &str) -> Cooki
     CookieConfig { path: path.to_owned(), ..cookie.clone() }
 }
 
-/// Starts what watches the pods, and waits a moment for their first answers.
-async fn watch_pods(site: &Arc<Site>, config: &Config, keys: &[affinity::Secret], shutdown: &Shutdown) {
-    let mut first_rounds = Vec::new();
+/// Starts what watches the pods, and waits a moment for their first answers. Gives where the pods' sources are changed.
+async fn watch_pods(
+    site: &Arc<Site>,
+    config: &Config,
+    keys: &[affinity::Secret],
+    shutdown: &Shutdown,
+) -> Vec<watch::Sender<discovery::PoolConfig>> {
+    let (mut first_rounds, mut sources) = (Vec::new(), Vec::new());
     for (index, pool_config) in config.pools.iter().enumerate() {
         let pool = &site.pools[index].pool;
-        tokio::spawn(discovery::watch(pool.clone(), pool_config.clone(), shutdown.clone()));
+        let (source, changes) = watch::channel(pool_config.clone());
+        tokio::spawn(discovery::watch(pool.clone(), changes, shutdown.clone()));
+        sources.push(source);
         tokio::spawn(renew_cookies(site.clone(), index, keys.to_vec(), shutdown.clone()));
         first_rounds.push(health::watch(pool.clone(), site.health.clone(), shutdown.clone()));
     }
@@ -282,6 +298,7 @@ async fn watch_pods(site: &Arc<Site>, config: &Config, keys: &[affinity::Secret]
     if time::timeout(FIRST_PROBES, asked).await.is_err() {
         tracing::warn!("not every pod has answered its first probe; starting all the same");
     }
+    sources
 }
 
 /// Makes a pool's cookies anew whenever its set of pods changes.
@@ -304,6 +321,23 @@ impl App {
         match self.certificates.renew(&self.tls) {
             Ok(()) => tracing::info!("the certificates were read anew"),
             Err(error) => tracing::error!(%error, "the certificates could not be read anew; those of before stay"),
+        }
+    }
+
+    /// The pods are those of this configuration from now on. Whatever else has changed in it waits for the next start.
+    pub fn renew_pods(&self, config: &Config) {
+        for source in &self.sources {
+            let name = source.borrow().name.clone();
+            let Some(new) = config.pools.iter().find(|pool| pool.name == name) else {
+                tracing::warn!(pool = name, "the pool is configured no more; it stays as it is until the next start");
+                continue;
+            };
+            source.send_if_modified(|now| {
+                let new = discovery::PoolConfig { base_path: now.base_path.clone(), ..new.clone() };
+                let is_new = *now != new;
+                *now = new;
+                is_new
+            });
         }
     }
 

@@ -1,10 +1,11 @@
-//! Where pods come from: a fixed list, or a DNS name that is resolved again and again.
+//! Where pods come from: a fixed list, or a DNS name that is resolved again and again. Both change with the configuration.
 //!
-//! Whoever is found here is a pod; whether it lives is `health`'s to say.
+//! Whoever is found here is a pod; whether it lives is `health`'s to say. What becomes of a pod that is found no more is the
+//! pool's matter ([`Pool::set_pods`]) and `proxy`'s: Kubernetes takes a pod out of DNS while it still serves.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::lookup_host, time};
+use tokio::{net::lookup_host, sync::watch, time};
 
 use crate::{
     pod::{Pod, PodConfig, Pool},
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// One pool: the pods that serve a route.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
     pub name: String,
     /// The pods' own BaseUrl: empty, or like `/jellyfin` (no slash at the end).
@@ -38,53 +39,68 @@ const LOOKUP: Duration = Duration::from_secs(2);
 /// Makes a pool with its fixed pods, and with those that its DNS name has now.
 pub async fn pool(config: &PoolConfig) -> Arc<Pool> {
     let pool = Pool::new(&config.name, &config.base_path);
-    let fixed = config.pods.iter().map(|pod| Pod::new(&pool.name, pod));
-    pool.set_pods(fixed.collect());
-    if let Some(dns) = &config.dns {
-        refresh(&pool, config, dns).await;
-    }
+    name(&pool, config.pods.clone());
+    refresh(&pool, config).await;
     pool
 }
 
-/// Looks the pool's DNS name up again and again until the shutdown; ends at once for a pool without one.
-pub async fn watch(pool: Arc<Pool>, config: PoolConfig, shutdown: Shutdown) {
-    let Some(dns) = &config.dns else { return };
+/// Looks the pool's DNS name up again and again, and at once when the configuration changes, until the shutdown.
+pub async fn watch(pool: Arc<Pool>, mut config: watch::Receiver<PoolConfig>, shutdown: Shutdown) {
     loop {
+        let every = config.borrow_and_update().dns.as_ref().map(|dns| dns.every);
+        let look_again = async {
+            match every {
+                Some(every) => time::sleep(every).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
-            () = time::sleep(dns.every) => refresh(&pool, &config, dns).await,
+            () = look_again => {}
+            changed = config.changed() => if changed.is_err() { return },
             () = shutdown.stopping() => return,
         }
+        let now = config.borrow().clone();
+        refresh(&pool, &now).await;
     }
 }
 
-/// One look-up. When it fails, the pods of before stay: a name server that is down takes nobody down with it.
-async fn refresh(pool: &Pool, config: &PoolConfig, dns: &DnsConfig) {
-    let found = match time::timeout(LOOKUP, lookup_host((dns.name.as_str(), dns.port))).await {
-        Ok(Ok(found)) => found.collect::<Vec<_>>(),
-        Ok(Err(error)) => {
-            return tracing::warn!(pool = &*pool.name, dns.name, %error, "pods cannot be looked up; those known stay");
-        }
-        Err(_) => {
-            return tracing::warn!(
-                pool = &*pool.name,
-                dns.name,
-                "no name server answered in time; the pods known stay"
-            );
-        }
+/// One look. When a look-up fails, the pods of before stay: a name server that is down takes nobody down with it.
+async fn refresh(pool: &Pool, config: &PoolConfig) {
+    let found = match &config.dns {
+        Some(dns) => match look_up(dns).await {
+            Ok(found) => found,
+            Err(why) => {
+                return tracing::warn!(pool = &*pool.name, dns.name, why, "pods cannot be looked up; those known stay");
+            }
+        },
+        None => Vec::new(),
     };
-    let now = pool.pods();
-    let wanted = wanted(config, found);
-    if wanted.len() == now.len()
-        && wanted.iter().all(|config| now.iter().any(|pod| *pod.authority == *config.authority))
-    {
+    name(pool, wanted(config, found));
+}
+
+async fn look_up(dns: &DnsConfig) -> Result<Vec<SocketAddr>, String> {
+    match time::timeout(LOOKUP, lookup_host((dns.name.as_str(), dns.port))).await {
+        Ok(Ok(found)) => Ok(found.collect()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no name server answered in time".to_owned()),
+    }
+}
+
+/// The pool consists of these from now on. Who is in it already stays the same pod.
+fn name(pool: &Pool, wanted: Vec<PodConfig>) {
+    let now = pool.pods().to_vec();
+    let known = |config: &PodConfig| now.iter().find(|pod| pod.is(config));
+    let is_as_before = now.iter().filter(|pod| !pod.leaves()).count() == wanted.len()
+        && wanted.iter().all(|config| known(config).is_some_and(|pod| !pod.leaves()));
+    if is_as_before {
         return;
     }
-    let pods = wanted.iter().map(|config| {
-        let known = now.iter().find(|pod| *pod.authority == *config.authority);
-        known.cloned().unwrap_or_else(|| Pod::new(&pool.name, config))
-    });
+    let pods = wanted.iter().map(|config| known(config).cloned().unwrap_or_else(|| Pod::new(&pool.name, config)));
     let pods: Vec<_> = pods.collect();
-    tracing::info!(pool = &*pool.name, dns.name, pods = ?pods.iter().map(|pod| &*pod.name).collect::<Vec<_>>(), "the set of pods changed");
+    if !now.is_empty() {
+        let names: Vec<_> = pods.iter().map(|pod| &*pod.name).collect();
+        tracing::info!(pool = &*pool.name, pods = ?names, "the set of pods changed");
+    }
     pool.set_pods(pods);
 }
 
@@ -136,7 +152,7 @@ mod tests {
         let pool = pool(&config).await;
         let before = pool.pods().iter().map(|pod| pod.id).collect::<Vec<_>>();
         assert!(!before.is_empty());
-        refresh(&pool, &config, config.dns.as_ref().expect("a name")).await;
+        refresh(&pool, &config).await;
         assert_eq!(pool.pods().iter().map(|pod| pod.id).collect::<Vec<_>>(), before);
     }
 }

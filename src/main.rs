@@ -115,11 +115,11 @@ fn run(path: &Path) -> ExitCode {
         if let Some(address) = app.admin {
             tracing::info!(%address, "serving operators");
         }
-        signals.obey(app).await
+        signals.obey(app, path).await
     })
 }
 
-/// The signals that are obeyed: TERM and INT stop, HUP reads files anew.
+/// The signals that are obeyed: TERM and INT stop, HUP reads files and pods anew.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -135,10 +135,10 @@ impl Signals {
         })
     }
 
-    async fn obey(mut self, app: App) -> ExitCode {
+    async fn obey(mut self, app: App, path: &Path) -> ExitCode {
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => app.renew_files(),
+                _ = self.hangup.recv() => renew(&app, path),
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
             }
@@ -157,6 +157,18 @@ impl Signals {
     fn second() -> ExitCode {
         tracing::warn!("stopped at once, by a second signal");
         ExitCode::from(FAILED)
+    }
+}
+
+/// Reads anew what may change while it runs. What is broken leaves the old in use.
+fn renew(app: &App, path: &Path) {
+    app.renew_files();
+    match config::load(path, &ProcessEnvironment) {
+        Ok(config) => {
+            app.renew_pods(&config);
+            tracing::info!("the pods were read anew");
+        }
+        Err(error) => tracing::error!(%error, "the configuration could not be read anew; the pods of before stay"),
     }
 }
 

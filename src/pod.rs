@@ -122,6 +122,7 @@ pub struct Pod {
     info: ArcSwapOption<Info>,
     may_be_old: AtomicBool,
     drain_round: AtomicU32,
+    leaves: AtomicBool,
     requests: AtomicUsize,
     sockets: AtomicUsize,
     born: Instant,
@@ -145,6 +146,7 @@ impl Pod {
             info: ArcSwapOption::empty(),
             may_be_old: AtomicBool::new(true),
             drain_round: AtomicU32::new(0),
+            leaves: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
             born: Instant::now(),
@@ -154,6 +156,11 @@ impl Pod {
             probe: Notify::new(),
             failures: Mutex::default(),
         })
+    }
+
+    /// Whether it is the pod that is configured so.
+    pub fn is(&self, config: &PodConfig) -> bool {
+        *self.name == *config.name && *self.authority == *config.authority
     }
 
     pub fn status(&self) -> Status {
@@ -205,6 +212,36 @@ impl Pod {
     /// The operator has said when to drain it: earlier words hold no longer.
     pub fn next_drain(&self) -> u32 {
         self.drain_round.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether its source names it no more. It serves its clients until they have left it.
+    pub fn leaves(&self) -> bool {
+        self.leaves.load(Ordering::Relaxed)
+    }
+
+    /// Its source names it no more. Says whether it goes on serving: then it drains.
+    fn leave(&self) -> bool {
+        let (_, after) = self.change(|status| match status.state {
+            State::Ready | State::Draining => Status { state: State::Draining, ..status },
+            State::Starting | State::Down => Status { state: State::Down, accepts: false, ..status },
+        });
+        self.leaves.store(after.is_alive(), Ordering::Relaxed);
+        after.is_alive()
+    }
+
+    fn give_up(&self) {
+        self.change(|status| Status { state: State::Down, accepts: false, ..status });
+    }
+
+    /// Its source names it again: it serves everybody.
+    fn stay(&self) {
+        if self.leaves.swap(false, Ordering::Relaxed) {
+            self.next_drain();
+            self.change(|status| match status.state {
+                State::Draining => Status { state: State::Ready, ..status },
+                _ => status,
+            });
+        }
     }
 
     /// Whether it is of the generation before 12.0, or may be: nothing is known of it yet.
@@ -307,13 +344,15 @@ impl Drop for Busy {
     }
 }
 
-/// The pods that serve a route. Their set changes where it is discovered.
+/// The pods that serve a route: those that its source names, and those that serve still, though it names them no more.
 pub struct Pool {
     pub name: Arc<str>,
     /// The pods' own BaseUrl: empty, or like `/jellyfin`.
     pub base_path: Arc<str>,
     pods: ArcSwap<Vec<Arc<Pod>>>,
     members: watch::Sender<()>,
+    /// Of those who change the set, one after the other.
+    changing: Mutex<()>,
 }
 
 impl Pool {
@@ -323,6 +362,7 @@ impl Pool {
             base_path: base_path.into(),
             pods: ArcSwap::default(),
             members: watch::Sender::new(()),
+            changing: Mutex::default(),
         })
     }
 
@@ -331,14 +371,36 @@ impl Pool {
         self.pods.load()
     }
 
-    /// The set becomes this one. A pod that is no longer in it is down at once.
+    /// The source names these. A pod that it names no more leaves, if it serves; else it is down at once, and so is one whose
+    /// name is another's now.
     pub fn set_pods(&self, mut pods: Vec<Arc<Pod>>) {
-        pods.sort_by(|a, b| a.name.cmp(&b.name));
-        let before = self.pods.swap(Arc::new(pods));
-        let now = self.pods();
-        for gone in before.iter().filter(|old| !now.iter().any(|pod| pod.id == old.id)) {
-            gone.change(|status| Status { state: State::Down, accepts: false, ..status });
+        let _one = self.changing.lock();
+        pods.iter().for_each(|pod| pod.stay());
+        let mut leaving = Vec::new();
+        for old in self.pods().iter().filter(|old| !pods.iter().any(|pod| pod.id == old.id)) {
+            if pods.iter().any(|pod| pod.name == old.name) {
+                old.give_up();
+            } else if old.leave() {
+                leaving.push(old.clone());
+            }
         }
+        pods.append(&mut leaving);
+        self.replace(pods);
+    }
+
+    /// A pod that leaves has left: it is down. One that its source names again stays. Says whether it has left.
+    pub fn let_go(&self, pod: &Pod) -> bool {
+        let _one = self.changing.lock();
+        if pod.leaves() {
+            pod.give_up();
+            self.replace(self.pods().iter().filter(|other| other.id != pod.id).cloned().collect());
+        }
+        pod.leaves()
+    }
+
+    fn replace(&self, mut pods: Vec<Arc<Pod>>) {
+        pods.sort_by(|a, b| a.name.cmp(&b.name));
+        self.pods.store(Arc::new(pods));
         self.members.send_replace(());
     }
 
@@ -374,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_leaves_its_pool_is_down_and_the_others_are_untouched() {
+    fn a_pod_that_does_not_serve_and_leaves_its_pool_is_down_and_the_others_are_untouched() {
         let (a, b) = (pod("a"), pod("b"));
         let pool = Pool::new("pool", "");
         pool.set_pods(vec![b.clone(), a.clone()]);
@@ -382,6 +444,47 @@ mod tests {
         pool.set_pods(vec![b.clone()]);
         assert_eq!(a.status(), Status { state: State::Down, accepts: false, epoch: Epoch(0) });
         assert_eq!(b.status(), Status::UNKNOWN);
+        assert_eq!(names(&pool), ["b"]);
+    }
+
+    fn ready(pod: &Pod) {
+        pod.change(|status| Status { state: State::Ready, ..status });
+    }
+
+    fn names(pool: &Pool) -> Vec<String> {
+        pool.pods().iter().map(|pod| pod.name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_pod_that_serves_drains_before_it_leaves_and_may_come_back() {
+        let (a, b) = (pod("a"), pod("b"));
+        let pool = Pool::new("pool", "");
+        pool.set_pods(vec![a.clone(), b.clone()]);
+        ready(&a);
+        for _ in 0..2 {
+            pool.set_pods(vec![b.clone()]);
+            assert_eq!(
+                (a.status().state, a.leaves(), names(&pool)),
+                (State::Draining, true, vec!["a".into(), "b".into()])
+            );
+        }
+        pool.set_pods(vec![a.clone(), b.clone()]);
+        assert_eq!((a.status().state, a.leaves()), (State::Ready, false));
+        pool.let_go(&a);
+        assert_eq!(names(&pool), ["a", "b"], "it is named again");
+        pool.set_pods(vec![b.clone()]);
+        pool.let_go(&a);
+        assert_eq!((a.status().state, names(&pool)), (State::Down, vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn a_pod_whose_name_is_anothers_now_is_down_at_once() {
+        let (old, new) = (pod("a"), pod("a"));
+        let pool = Pool::new("pool", "");
+        pool.set_pods(vec![old.clone()]);
+        ready(&old);
+        pool.set_pods(vec![new.clone()]);
+        assert_eq!((old.status().state, pool.pods().len(), pool.pods()[0].id), (State::Down, 1, new.id));
     }
 
     #[test]

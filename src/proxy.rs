@@ -8,7 +8,7 @@ mod body;
 mod call;
 mod carry;
 mod decide;
-mod drain;
+pub mod drain;
 mod exchange;
 mod face;
 mod hold;
@@ -26,14 +26,16 @@ mod socket;
 mod steward;
 mod tally;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 pub use body::Body;
-pub use drain::When;
 pub use live::streams::Streams;
 pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};
@@ -88,6 +90,8 @@ struct Asking<'a> {
     keys: Keys<'a>,
     client_session: ClientSession,
     target: Target,
+    /// A pod may have received the request, and given no answer.
+    may_be_done: AtomicBool,
 }
 
 /// Which pod a request is for.
@@ -260,6 +264,7 @@ impl Proxy {
             keys,
             client_session,
             target: Target::Home,
+            may_be_done: AtomicBool::new(false),
         }
     }
 
@@ -274,7 +279,7 @@ impl Proxy {
         let ask = (waits && !http_body::Body::is_end_stream(&body)).then(|| body.wait_for_continue());
         let mut request = Request::new(body);
         *request.method_mut() = asking.head.method.clone();
-        *request.uri_mut() = asking.head.uri.clone();
+        *request.uri_mut() = asking.target_now();
         *request.headers_mut() = asking.head.headers.clone();
         head::to_pod(request.headers_mut(), asking.client);
         cookie::take_out(request.headers_mut(), &self.site.cookie.name);

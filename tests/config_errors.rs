@@ -18,7 +18,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[health]\n  rise = 2\n  raise = 2", "3:3: [health] raise: unknown key; did you mean `rise`?"),
     ("[state]\nfoo = 1", "2:1: [state] foo: unknown key; the keys here are `path`"),
     ("[helath]\nrise = 2", "1:2: [helath]: unknown table; did you mean `health`?"),
-    ("wrokers = 2", "1:1: wrokers: unknown key; the keys here are `listen`, `admin`, `state`, `redis`, `jellyfin`, `pools`, `routes`, `timeouts`, `limits`, `health`, `leader`, `affinity`, `websocket`, `log`"),
+    ("wrokers = 2", "1:1: wrokers: unknown key; the keys here are `listen`, `admin`, `state`, `redis`, `jellyfin`, `pools`, `routes`, `timeouts`, `limits`, `health`, `drain`, `leader`, `affinity`, `websocket`, `log`"),
     ("[jellyfin]\napikey = \"x\"", "2:1: [jellyfin] apikey: unknown key; did you mean `api_key`?"),
     ("[jellyfin]\napi_key = \"no key\"", "2:11: [jellyfin] api_key: not an API key; Jellyfin's are made of 32 letters and digits"),
     ("[jellyfin]\nlegacy_authorization = \"yes\"", "2:24: [jellyfin] legacy_authorization: \"yes\" is none of `auto`, `on`, `off`"),
@@ -60,6 +60,11 @@ const BROKEN: &[(&str, &str)] = &[
     ("[health]\nfall = 0", "2:8: [health] fall: 0 is out of bounds; write a whole number from 1 to 1000"),
     ("[listen]\nworkers = \"2\"", "2:11: [listen] workers: expected a whole number from 1 to 1024, found a string"),
     ("[listen]\nworkers = 1.5", "2:11: [listen] workers: expected a whole number from 1 to 1024, found a number"),
+    // Pods that leave.
+    ("[drain]\nremoved = \"never\"", "2:11: [drain] removed: \"never\" is none of `idle`, `now`"),
+    ("[drain]\nremoved = true", "2:11: [drain] removed: expected `idle` or `now`, found a boolean"),
+    ("[drain]\nwithin = \"0s\"", "2:10: [drain] within: must be more than 0"),
+    ("[drain]\nwhen = \"now\"", "2:1: [drain] when: unknown key; the keys here are `removed`, `within`"),
     // What clients see of the server.
     ("[jellyfin]\nserver_id = \"abc\"", "2:13: [jellyfin] server_id: \"abc\" is not the id of a server; write its 32 hex digits without dashes"),
     ("[jellyfin]\nserver_id = \"01234567-89ab-cdef-0123-456789abcdef\"", "2:13: [jellyfin] server_id: \"01234567-89ab-cdef-0123-456789abcdef\" is not the id of a server; write its 32 hex digits without dashes"),

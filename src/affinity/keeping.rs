@@ -247,7 +247,8 @@ mod tests {
     }
 
     fn keeping(folder: &tempfile::TempDir, pods: &[&str]) -> (Keeping, Vec<Entry>) {
-        let (disk, entries) = Disk::open(&folder.path().join("pins.redb"), 100, Metrics::new()).expect("a store");
+        let (disk, entries) =
+            Disk::open(&folder.path().join("pins.redb"), 100, Duration::from_secs(1), Metrics::new()).expect("a store");
         (Keeping::on_disk(disk, vec![pool(pods)]), entries)
     }
 

@@ -278,7 +278,8 @@ mod tests {
         pool.set_pods(vec![Pod::new(&pool.name, &PodConfig { name: "a".into(), authority: "h:1".into() })]);
         let home = Home { pod: pool.pods()[0].id, epoch: Epoch(1) };
         let metrics = Metrics::new();
-        let (disk, _) = Disk::open(&folder.path().join("pins.redb"), 100, metrics.clone()).expect("a store");
+        let (disk, _) = Disk::open(&folder.path().join("pins.redb"), 100, Duration::from_secs(1), metrics.clone())
+            .expect("a store");
         let pins = Pins::new(100, (1, 2)).kept(Keeping::on_disk(disk, vec![pool]), &[]);
         for _ in 0..3 {
             pins.learn(Kind::Token, "t", home);

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use hmac::{Hmac, Mac};
@@ -29,6 +30,10 @@ const KEY_FILE: &str = "cookie.key";
 
 /// The file of the pins, where no Redis has them.
 const PINS_FILE: &str = "pins.redb";
+
+/// How long changes of pins gather: a pin that is lost costs a request. Of sessions nothing gathers but what comes while the disk
+/// writes: who has just logged in would have to do so again.
+const GATHER_PINS: Duration = Duration::from_secs(1);
 
 /// The file of the sessions, where no Redis has them.
 const SESSIONS_FILE: &str = "sessions.redb";
@@ -85,7 +90,7 @@ pub(super) fn keeping(
     if let (Some(redis), Some(shared)) = (&config.redis, shared) {
         return (Keeping::with_replicas(shared, &redis.prefix, keys, pools), Vec::new());
     }
-    match disk(config, PINS_FILE, metrics) {
+    match disk(config, PINS_FILE, GATHER_PINS, metrics) {
         Some((disk, entries)) => (Keeping::on_disk(disk, pools), entries),
         None => (Keeping::in_memory(), Vec::new()),
     }
@@ -100,7 +105,7 @@ pub(super) fn vault(config: &Config, keys: &[Secret], shared: Option<Arc<Shared>
     if let (Some(redis), Some(shared)) = (&config.redis, shared) {
         return Vault::in_redis(shared, &redis.prefix, keys);
     }
-    match disk(config, SESSIONS_FILE, metrics) {
+    match disk(config, SESSIONS_FILE, Duration::ZERO, metrics) {
         Some((disk, entries)) => Vault::on_disk(disk, entries, config.affinity.max_pins, keys),
         None => {
             tracing::warn!(
@@ -112,9 +117,9 @@ pub(super) fn vault(config: &Config, keys: &[Secret], shared: Option<Arc<Shared>
 }
 
 /// A file of the state directory and what it holds.
-fn disk(config: &Config, file: &str, metrics: &Metrics) -> Option<(Disk, Vec<Entry>)> {
+fn disk(config: &Config, file: &str, gather: Duration, metrics: &Metrics) -> Option<(Disk, Vec<Entry>)> {
     let path = config.state.as_ref()?.join(file);
-    let opened = Disk::open(&path, config.affinity.max_pins, metrics.clone());
+    let opened = Disk::open(&path, config.affinity.max_pins, gather, metrics.clone());
     opened
         .inspect_err(|error| {
             tracing::error!(path = %path.display(), %error, "nothing can be kept on disk; a restart will forget it");

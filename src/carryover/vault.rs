@@ -22,8 +22,8 @@ use crate::store::{
 /// The longest time that a change waits until it is safe.
 const SAFE: Duration = Duration::from_millis(500);
 
-/// How long one replica may keep the others from carrying the same session.
-const LOCK: Duration = Duration::from_secs(10);
+/// How long one replica keeps the others from carrying the same session, unless it says so again.
+const LOCK: Duration = Duration::from_secs(3);
 
 /// The kept entries.
 pub struct Vault {
@@ -206,6 +206,15 @@ impl Vault {
         let Place::Redis(shared, prefix) = &self.place else { return true };
         let Some(name) = self.ring.names("carry", token).next() else { return true };
         shared.claim(&named(prefix, "carry", name), LOCK).await.unwrap_or(true)
+    }
+
+    /// Makes the lock last from now on.
+    pub(super) async fn relock(&self, token: &str) {
+        if let Place::Redis(shared, prefix) = &self.place
+            && let Some(name) = self.ring.names("carry", token).next()
+        {
+            shared.prolong(&named(prefix, "carry", name), LOCK).await;
+        }
     }
 
     pub(super) fn unlock(&self, token: &str) {

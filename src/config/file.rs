@@ -30,6 +30,7 @@ use crate::{
     facade::ServerId,
     leader::Mode,
     observe::{AccessLog, Format},
+    proxy::drain::When,
     websocket::CloseStyle,
 };
 
@@ -46,6 +47,7 @@ pub(super) struct File {
     pub(super) timeouts: Table<Timeouts>,
     pub(super) limits: Table<Limits>,
     pub(super) health: Table<Health>,
+    pub(super) drain: Table<Drain>,
     pub(super) leader: Table<Leader>,
     pub(super) affinity: Table<Affinity>,
     pub(super) websocket: Table<WebSocket>,
@@ -285,6 +287,19 @@ impl Default for Health {
             passive_failures: Whole(3),
             passive_window: seconds(10),
         }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Drain {
+    pub(super) removed: Written<When>,
+    pub(super) within: Time,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain { removed: Written(When::Idle), within: seconds(300) }
     }
 }
 

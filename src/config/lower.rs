@@ -14,7 +14,9 @@ use super::{
 use crate::{
     admin, affinity, app, carryover, connection,
     facade::{self, ServerId},
-    forward, health, listen, observe, route, tls, websocket,
+    forward, health, listen, observe,
+    proxy::drain,
+    route, tls, websocket,
 };
 
 mod cookie;
@@ -45,6 +47,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         pools,
         facade: facade::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
+        drain: drain::Config { removed: file.drain.inner.removed.0, within: file.drain.inner.within.0 },
         leader,
         forward: forward::Config {
             connect_timeout: timeouts.connect.0,

@@ -21,6 +21,7 @@ use crate::{
     identity::Legacy,
     leader::Mode,
     observe::Format,
+    proxy::drain::When,
     websocket::CloseStyle,
 };
 
@@ -279,6 +280,14 @@ impl FromText for CloseStyle {
 
     fn from_text(text: &str) -> Result<Self, String> {
         choice(text, &[("abrupt", CloseStyle::Abrupt), ("clean", CloseStyle::Clean)])
+    }
+}
+
+impl FromText for When {
+    const EXPECTED: &'static str = "`idle` or `now`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        choice(text, &[("idle", When::Idle), ("now", When::Now)])
     }
 }
 

@@ -17,7 +17,7 @@ pub use led::Led;
 pub(in crate::identity) use live::{ids_in_path, opens_playback};
 pub use live::{is_live_playlist, opening_of};
 pub use noteworthy::Noteworthy;
-pub use twice::is_harmless_twice;
+pub use twice::{as_progress, begins_playback, is_harmless_twice};
 
 use super::query;
 

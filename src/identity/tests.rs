@@ -253,6 +253,24 @@ fn what_does_no_harm_twice_is_a_short_list() {
 }
 
 #[test]
+fn the_beginning_of_a_film_is_told_again_as_progress() {
+    for path in ["/Sessions/Playing", "/sessions/playing/"] {
+        assert!(endpoint::begins_playback(&http::Method::POST, path), "{path}");
+    }
+    for path in ["/Sessions/Playing/Progress", "/Sessions", "/Sessions/0123/Playing", "/"] {
+        assert!(!endpoint::begins_playback(&http::Method::POST, path), "{path}");
+    }
+    assert!(!endpoint::begins_playback(&http::Method::GET, "/Sessions/Playing"));
+    for (begun, told) in [
+        ("/jellyfin/Sessions/Playing/?ApiKey=a%2Cb", "/jellyfin/Sessions/Playing/Progress?ApiKey=a%2Cb"),
+        ("/Sessions/Playing", "/Sessions/Playing/Progress"),
+    ] {
+        let told: Uri = told.parse().expect("a target");
+        assert_eq!(endpoint::as_progress(&begun.parse().expect("a target")), Some(told));
+    }
+}
+
+#[test]
 fn an_api_key_in_a_path_is_blotted_out_however_the_path_is_written() {
     for path in
         ["/Auth/Keys/K", "/jf/auth/keys/K", "/Auth//Keys/K", "/Auth/Keys/K/x", "/Auth/x/Auth/Keys//K", "/%41uth/Keys/K"]

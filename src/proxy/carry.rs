@@ -4,7 +4,7 @@
 //! else a session is minted for the same user and device, by three calls that need an API key of the pods. Parallel requests
 //! and sockets of one client wait for the one that does it. What a living home refuses is dead, and is never carried.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -60,8 +60,11 @@ impl Errand {
 /// How often a replica looks whether another one has carried the session.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Looks until it carries the session itself: the lock lasts as long.
+/// Looks until it carries the session itself.
 const LOOKS: u32 = 400;
+
+/// Time from one renewal of the lock to the next, a third of its life.
+const RENEW: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// By which token the client is known to this pod; where it is not and its home is gone, it is made known. `None`: by its
@@ -219,18 +222,33 @@ impl Carrying {
                 return (carried, "known");
             }
         }
-        // What another replica has minted is the one that lives, whether it was heard of just now or by a word before.
-        self.site().sessions.refresh(&self.session).await;
-        let carried = match self.try_known().await {
-            Some(carried) => (carried, "known"),
-            // Another replica has brought it here meanwhile, and it was ended since.
-            None if self.is_at_home() => self.refused_at_home().await,
-            None => self.mint_now(&api_key).await,
+        let last = async {
+            // What another replica has minted is the one that lives, whether it was heard of just now or by a word before.
+            self.site().sessions.refresh(&self.session).await;
+            match self.try_known().await {
+                Some(carried) => (carried, "known"),
+                // Another replica has brought it here meanwhile, and it was ended since.
+                None if self.is_at_home() => self.refused_at_home().await,
+                None => self.mint_now(&api_key).await,
+            }
         };
-        if is_mine {
-            self.site().sessions.unlock(&own);
+        if !is_mine {
+            return last.await;
         }
+        let carried = tokio::select! {
+            carried = last => carried,
+            never = self.keep_locked(&own) => match never {},
+        };
+        self.site().sessions.unlock(&own);
         carried
+    }
+
+    /// The lock lasts a short time by itself, so that the clients of a replica that is killed in the middle need not wait for long.
+    async fn keep_locked(&self, own: &Token) -> Infallible {
+        loop {
+            time::sleep(RENEW).await;
+            self.site().sessions.relock(own).await;
+        }
     }
 
     /// A place among those who mint there; an idle socket's becomes a request's as soon as one waits for it.

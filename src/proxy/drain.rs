@@ -1,10 +1,13 @@
-//! Drain: a pod that is to go loses its clients one after the other, and none of them notices.
+//! Drain: a pod that is to go loses its clients little by little, and none of them notices.
 //!
 //! It gets no new ones from the first moment. Its sessions are carried over as if it had died, while it still lives: their sockets
 //! are opened elsewhere before they end here, and what is under way here ends here.
+//!
+//! An operator says so, or the pod's source: DNS or the configuration names it no more, while it still serves.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream};
 use tokio::time;
 
 use super::{Proxy, carry::Errand};
@@ -21,6 +24,21 @@ pub enum When {
     /// Each when it plays nothing.
     Idle,
 }
+
+/// What becomes of pods that their source names no more, while they still serve.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// When their clients leave them. Default [`When::Idle`].
+    pub removed: When,
+    /// After this time the rest of them leave too, whatever plays. Default 5 min.
+    pub within: Duration,
+}
+
+/// Longest time for the last ones to leave such a pod.
+const LAST: Duration = Duration::from_secs(10);
+
+/// Sessions that are sent away at once. How fast a pod takes them is paced besides.
+const AT_ONCE: usize = 4;
 
 /// Time from one round over the pod's sessions to the next.
 const ROUND: Duration = Duration::from_millis(500);
@@ -42,8 +60,11 @@ impl Proxy {
         true
     }
 
-    /// Lets a draining pod serve everybody again. Says whether it was draining.
+    /// Lets a draining pod serve everybody again, but for one that its source names no more. Says whether it does.
     pub fn undrain(&self, pod: &Pod) -> bool {
+        if pod.leaves() {
+            return false;
+        }
         let serves = |status: Status| match status.state {
             State::Draining => Status { state: State::Ready, ..status },
             _ => status,
@@ -65,16 +86,56 @@ impl Proxy {
                     "no client lives on the draining pod any more"
                 );
             }
-            for session in sessions.iter().filter(|session| when == When::Now || !session.is_playing()) {
-                if pod.status().state != State::Draining {
-                    return;
+            let leaving = sessions.iter().filter(|session| when == When::Now || !session.is_playing());
+            let sent_away = stream::iter(leaving).for_each_concurrent(AT_ONCE, async |session| {
+                if pod.status().state == State::Draining {
+                    self.send_away(&pool, session).await;
                 }
-                self.send_away(&pool, session).await;
-            }
+            });
+            sent_away.await;
             tokio::select! {
                 () = time::sleep(ROUND) => {}
                 () = self.shutdown.stopping() => return,
             }
+        }
+    }
+
+    /// Drains a pod that its source names no more, and lets it go when nobody lives on it; or when it serves no more, of which
+    /// its clients hear as of any death. One that is named again stays.
+    pub(super) async fn see_off(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>) {
+        let Config { removed, within } = self.site.drain;
+        let (name, of) = (&*pod.name, &*pod.pool);
+        tracing::info!(pod.name = name, pod.pool = of, "pod is named no more by DNS or the configuration");
+        let leaves = async {
+            self.drain(&pool, &pod, removed);
+            if time::timeout(within, self.emptied(&pod, Pod::load)).await.is_err() {
+                self.drain(&pool, &pod, When::Now);
+                // Who does not leave now would not later. Files that it sends go on.
+                let _ = time::timeout(LAST, self.emptied(&pod, Pod::open_sockets)).await;
+            }
+            // Rather than to nobody, clients go to a pod that leaves.
+            while !pool.pods().iter().any(|other| other.status().is_alive() && !other.leaves()) {
+                time::sleep(ROUND).await;
+            }
+        };
+        let mut changes = pod.changes();
+        tokio::select! {
+            () = leaves => {}
+            _ = changes.wait_for(|status| status.state != State::Draining) => {}
+            () = self.shutdown.stopping() => return,
+        }
+        if pool.let_go(&pod) {
+            tracing::info!(pod.name = name, pod.pool = of, "pod has left");
+        }
+    }
+
+    /// Ends when nobody lives on the pod and nothing of this is under way there. Never, where it cannot be known who lives there.
+    async fn emptied(&self, pod: &Pod, under_way: impl Fn(&Pod) -> usize) {
+        if !self.carries_over() {
+            return pending().await;
+        }
+        while under_way(pod) > 0 || !self.site.sessions.of_pod(pod).is_empty() {
+            time::sleep(ROUND).await;
         }
     }
 

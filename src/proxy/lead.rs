@@ -4,7 +4,7 @@
 //! to his own pod only: that pod is asked whether he is who he says, and the API key speaks for him. Who joins a SyncPlay
 //! group comes to live on the leader, socket and all, before the call is let go; who only looks moves nowhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 
@@ -273,6 +273,7 @@ impl<'a> Asking<'a> {
                 ClientSession::Ended => ClientSession::Ended,
             },
             target,
+            may_be_done: AtomicBool::new(false),
         }
     }
 

@@ -1,9 +1,12 @@
 //! A request is offered to pods until one takes it: a pod that cannot be reached, or does not know the client's token, is left
 //! for another within the same exchange.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::{self, Instant};
 
 use super::{
@@ -206,7 +209,11 @@ impl Proxy {
             return self.forward.upgrade(&decision.pod, request).await;
         }
         let patience = Patience { first_byte: self.site.first_byte(asking.endpoint), until_lost: asking.can_repeat() };
-        self.forward.send(&decision.pod, request, patience).await
+        let sent = self.forward.send(&decision.pod, request, patience).await;
+        if sent.as_ref().is_err_and(|failure| failure.maybe_received) {
+            asking.may_be_done.store(true, Ordering::Relaxed);
+        }
+        sent
     }
 
     pub(super) fn decide(&self, asking: &Asking<'_>, tried: &[PodId]) -> Option<Decision> {
@@ -390,7 +397,19 @@ impl Asking<'_> {
     /// Whether a pod may get it though another may have carried it out.
     pub(super) fn can_repeat(&self) -> bool {
         let method = &self.head.method;
-        method.is_idempotent() || endpoint::is_harmless_twice(method, self.path)
+        method.is_idempotent()
+            || endpoint::is_harmless_twice(method, self.path)
+            || endpoint::begins_playback(method, self.path)
+    }
+
+    /// What a pod is asked for: what the client asked for, unless a pod may have done that which is not to be done twice.
+    pub(super) fn target_now(&self) -> Uri {
+        let uri = &self.head.uri;
+        let may_be_done = self.may_be_done.load(Ordering::Relaxed);
+        if may_be_done && endpoint::begins_playback(&self.head.method, self.path) {
+            return endpoint::as_progress(uri).unwrap_or_else(|| uri.clone());
+        }
+        uri.clone()
     }
 
     /// A pod that does not know a code or secret says so and has done nothing; another may have made it before the leader

@@ -4,6 +4,10 @@
 //! has already. So where a file breaks off, another pod (or the same one, once it is back) is asked for the rest, within the
 //! same answer. It goes on only if that is the very same file; else the answer breaks off as it did.
 //!
+//! A pod may also fall silent without an end: its process hangs, its cable is out. Nobody can tell that from a slow disk, but for
+//! its checks; so the rest is looked for when the pod is down, and silent all the same. If none is found, what the pod may still
+//! send is waited for as before.
+//!
 //! Nothing is gathered: the rest is asked for when the client wants the next byte, and streams as the first part did.
 
 mod file;
@@ -18,7 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use tokio::time::{self, Instant};
+use tokio::time::{self, Instant, Sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -26,11 +30,18 @@ use super::{
     decide::Decision,
     exchange::Exchange,
 };
-use crate::{forward::answer::AnswerBody, observe::metrics, pod::Pod};
+use crate::{
+    forward::answer::AnswerBody,
+    observe::metrics,
+    pod::{Pod, State},
+};
 pub(super) use file::File;
 
 /// Resumptions in a row that bring no byte, after which the answer breaks off.
 const FUTILE: u32 = 8;
+
+/// How long a pod that is down is silent until the rest is looked for. One without its database serves files still.
+const SILENT: Duration = Duration::from_secs(2);
 
 /// The pause before a pod is asked again; it doubles.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -46,11 +57,21 @@ pub(super) struct Resuming {
     /// Away while the rest is looked for.
     again: Option<Again>,
     gap: Option<Gap>,
+    watch: Watch,
     times: u32,
     futile: u32,
 }
 
-/// The file broke off, with this error, and its rest is looked for.
+/// What is known of the pod while it sends nothing.
+enum Watch {
+    Off,
+    /// Ends when the pod is down.
+    Alive(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// It is down, and has time until this ends.
+    Down(Pin<Box<Sleep>>),
+}
+
+/// The file broke off, with this error, or its pod is silent; and its rest is looked for.
 struct Gap {
     broke: Option<hyper::Error>,
     search: AbortOnDropHandle<Found>,
@@ -73,7 +94,17 @@ enum Lost {
 impl Resuming {
     pub(super) fn new(file: File, body: AnswerBody, decision: &Decision, again: Again) -> Box<Resuming> {
         let pod = decision.pod.clone();
-        Box::new(Resuming { file, body, pod, busy: None, again: Some(again), gap: None, times: 0, futile: 0 })
+        Box::new(Resuming {
+            file,
+            body,
+            pod,
+            busy: None,
+            again: Some(again),
+            gap: None,
+            watch: Watch::Off,
+            times: 0,
+            futile: 0,
+        })
     }
 
     /// How often another answer went on with this one.
@@ -93,23 +124,61 @@ impl Resuming {
                 let broke = gap.broke.take();
                 self.gap = None;
                 // A search that panicked, or was ended with its runtime, has found nothing.
-                if !found.is_ok_and(|found| self.go_on(found)) {
-                    return Poll::Ready(broke.map(Err));
+                if !found.is_ok_and(|found| self.go_on(found))
+                    && let Some(error) = broke
+                {
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Err(error)) => match self.again.take().filter(|_| self.futile < FUTILE) {
-                    Some(again) => self.search(again, error),
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Err(error))) => match self.again.take().filter(|_| self.futile < FUTILE) {
+                    Some(again) => {
+                        self.busy = None;
+                        self.search(again, Some(error));
+                    }
                     None => return Poll::Ready(Some(Err(error))),
                 },
-                frame => {
+                Poll::Ready(frame) => {
                     if let Some(Ok(frame)) = &frame
                         && let Some(data) = frame.data_ref()
                     {
                         self.file.passed(data.len() as u64);
                         self.futile = 0;
                     }
+                    if matches!(self.watch, Watch::Down(_)) {
+                        self.watch = Watch::Off;
+                    }
                     return Poll::Ready(frame);
+                }
+                Poll::Pending => {
+                    ready!(self.poll_silent(cx));
+                    match self.again.take().filter(|_| self.futile < FUTILE) {
+                        Some(again) => self.search(again, None),
+                        None => return Poll::Pending,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ready when the pod is down and has sent nothing for some time since the client was ready for more.
+    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.watch {
+                Watch::Off => {
+                    let pod = self.pod.clone();
+                    self.watch = Watch::Alive(Box::pin(async move { pod.lost().await }));
+                }
+                Watch::Alive(lost) => {
+                    ready!(lost.as_mut().poll(cx));
+                    self.watch = Watch::Down(Box::pin(time::sleep(SILENT)));
+                }
+                Watch::Down(time) => {
+                    ready!(time.as_mut().poll(cx));
+                    self.watch = Watch::Off;
+                    if self.pod.status().state == State::Down {
+                        return Poll::Ready(());
+                    }
                 }
             }
         }
@@ -117,11 +186,10 @@ impl Resuming {
 
     /// Begins to look for the rest. In a task of its own, since nobody polls this body while the client does not read, and a
     /// pod that has answered meanwhile must not seem to be late.
-    fn search(&mut self, again: Again, broke: hyper::Error) {
-        self.busy = None;
+    fn search(&mut self, again: Again, broke: Option<hyper::Error>) {
         let search = tokio::spawn(search(again, self.file.clone(), self.futile));
         self.futile += 1;
-        self.gap = Some(Gap { broke: Some(broke), search: AbortOnDropHandle::new(search) });
+        self.gap = Some(Gap { broke, search: AbortOnDropHandle::new(search) });
     }
 
     /// Goes on with what was found. Says whether there was anything.
@@ -133,11 +201,12 @@ impl Resuming {
         };
         let labels = metrics::Resumption { pool: self.pod.pool.clone(), from: self.pod.name.clone(), outcome };
         found.again.proxy().metrics.resumed.get_or_create(&labels).inc();
+        self.again = Some(found.again);
         let Ok(answered) = found.rest else { return false };
         self.pod = answered.offered.decision.pod;
         self.body = answered.offered.answer.into_body();
         self.busy = Some(answered.exchange);
-        self.again = Some(found.again);
+        self.watch = Watch::Off;
         self.times += 1;
         true
     }

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{Streams, revoke::Order};
+use super::{Streams, drain, revoke::Order};
 use crate::{
     affinity::{
         Secret,
@@ -60,6 +60,7 @@ pub struct Site {
     pub cookie: CookieConfig,
     pub facade: facade::Config,
     pub forward: Arc<forward::Config>,
+    pub drain: drain::Config,
     pub health: Arc<health::Config>,
     pub websocket: websocket::Config,
     /// Room for requests that are held.

@@ -1,7 +1,11 @@
 //! What is done for a pod besides requests, when it begins a life: the API key is checked on it, its slow first mint is made
-//! less slow, and what was ended while it was down is ended there too.
+//! less slow, and what was ended while it was down is ended there too. And when it leaves the pool, it is seen off.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -53,19 +57,35 @@ impl Lack {
 const LOOK: Duration = Duration::from_millis(250);
 
 impl Proxy {
-    /// Serves every pod of a pool at the beginning of each of its lives, until the shutdown.
+    /// Serves every pod of a pool at the beginning of each of its lives, and when it leaves the pool, until the shutdown.
     pub async fn attend(self: Arc<Self>, pool: Arc<Pool>) {
         let mut seen: HashMap<PodId, Epoch> = HashMap::new();
+        let mut leaving = HashSet::new();
         let mut work = JoinSet::new();
         loop {
             for pod in pool.pods().iter() {
                 let status = pod.status();
                 if status.is_alive() && seen.insert(pod.id, status.epoch) != Some(status.epoch) {
-                    work.spawn(self.clone().welcome(pod.clone(), pool.base_path.clone()));
+                    let welcome = self.clone().welcome(pod.clone(), pool.base_path.clone());
+                    work.spawn(async {
+                        welcome.await;
+                        None
+                    });
+                }
+                if pod.leaves() && leaving.insert(pod.id) {
+                    let (seen_off, id) = (self.clone().see_off(pool.clone(), pod.clone()), pod.id);
+                    work.spawn(async move {
+                        seen_off.await;
+                        Some(id)
+                    });
                 }
             }
             seen.retain(|id, _| pool.pods().iter().any(|pod| pod.id == *id));
-            while work.try_join_next().is_some() {}
+            while let Some(done) = work.try_join_next() {
+                if let Ok(Some(id)) = done {
+                    leaving.remove(&id);
+                }
+            }
             tokio::select! {
                 () = time::sleep(LOOK) => {}
                 () = self.shutdown.stopping() => return,

@@ -49,15 +49,13 @@ enum Change {
 /// Changes that may wait for the disk. More are dropped.
 const QUEUE: usize = 8192;
 
-/// How long changes gather for one batch.
-const GATHER: Duration = Duration::from_secs(1);
-
 impl Disk {
-    /// Opens the file, or begins it, and reads its entries, the latest first. It keeps at most this many.
+    /// Opens the file, or begins it, and reads its entries, the latest first. It keeps at most this many. For so long changes
+    /// `gather` for one batch, besides the time that the batch before takes: what a crash may cost.
     ///
     /// # Errors
     /// When there can be no store here: another process holds the file, or the disk refuses.
-    pub fn open(path: &Path, most: usize, metrics: Metrics) -> io::Result<(Disk, Vec<Entry>)> {
+    pub fn open(path: &Path, most: usize, gather: Duration, metrics: Metrics) -> io::Result<(Disk, Vec<Entry>)> {
         let (file, entries) = match open_whole(path, most) {
             Ok(opened) => opened,
             Err(Broken::Unusable(error)) => return Err(error),
@@ -72,7 +70,7 @@ impl Disk {
         };
         let (changes, queue) = mpsc::sync_channel(QUEUE);
         let count = metrics.clone();
-        let write = move || write(&file, &queue, &count);
+        let write = move || write(&file, &queue, gather, &count);
         let writer = std::thread::Builder::new().name("store".to_owned()).spawn(write)?;
         Ok((Disk { changes, writer: Mutex::new(Some(writer)), metrics }, entries))
     }
@@ -141,14 +139,14 @@ fn move_aside(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The thread: gathers changes and writes them, until the end of the queue or of the disk's good will.
-fn write(file: &File, queue: &Receiver<Change>, metrics: &Metrics) {
+fn write(file: &File, queue: &Receiver<Change>, time: Duration, metrics: &Metrics) {
     let count = |outcome, count: usize| {
         metrics.store_writes.get_or_create(&StoreOutcome { outcome }).inc_by(count as u64);
     };
     let mut goes_on = true;
     let mut has_failed = false;
     while goes_on {
-        let (changes, more) = gather(queue);
+        let (changes, more) = gather(queue, time);
         goes_on = more;
         if changes.is_empty() {
             continue;
@@ -177,7 +175,7 @@ fn write(file: &File, queue: &Receiver<Change>, metrics: &Metrics) {
 }
 
 /// Waits for a change and takes what comes in some time after it. Says whether there will be more.
-fn gather(queue: &Receiver<Change>) -> (Vec<Change>, bool) {
+fn gather(queue: &Receiver<Change>, time: Duration) -> (Vec<Change>, bool) {
     let mut changes = match queue.recv() {
         Ok(Change::End) | Err(_) => return (Vec::new(), false),
         Ok(first) => vec![first],
@@ -185,7 +183,7 @@ fn gather(queue: &Receiver<Change>) -> (Vec<Change>, bool) {
     if matches!(changes[..], [Change::Mark(_)]) {
         return (changes, true);
     }
-    let end = Instant::now() + GATHER;
+    let end = Instant::now() + time;
     while changes.len() < QUEUE {
         match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(Change::End) | Err(RecvTimeoutError::Disconnected) => return (changes, false),

@@ -145,13 +145,30 @@ impl Shared {
     /// # Cancel safety
     /// When it is dropped, the key may have been made.
     pub async fn claim(&self, key: &str, lasts: Duration) -> Option<bool> {
-        let mut connection = self.link.connection()?;
         let mut command = redis::cmd("SET");
         command.arg(key).arg("1").arg("NX").arg("PX").arg(lasts.as_millis() as u64);
-        match time::timeout(self.deadline, command.query_async::<Option<String>>(&mut connection)).await {
-            Ok(Ok(made)) => {
+        let made: Option<String> = self.answer_to(&command).await?;
+        Some(made.is_some())
+    }
+
+    /// Lets a key that is there last so long from now on.
+    ///
+    /// # Cancel safety
+    /// When it is dropped, the key may last longer.
+    pub async fn prolong(&self, key: &str, lasts: Duration) {
+        let mut command = redis::cmd("PEXPIRE");
+        command.arg(key).arg(lasts.as_millis() as u64);
+        // A lock that runs out is a question more.
+        let _: Option<bool> = self.answer_to(&command).await;
+    }
+
+    /// What Redis answers within the deadline.
+    async fn answer_to<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
+        let mut connection = self.link.connection()?;
+        match time::timeout(self.deadline, command.query_async(&mut connection)).await {
+            Ok(Ok(answer)) => {
                 self.link.answered();
-                Some(made.is_some())
+                Some(answer)
             }
             Ok(Err(error)) => {
                 self.link.failed(&error);

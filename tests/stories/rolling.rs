@@ -1,39 +1,63 @@
 //! Restarts without end: pods, and the proxy itself, are restarted under clients at work, which notice nothing of it.
 
 mod fleet;
+mod removal;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use fleet::{Fleet, Work};
+use fleet::{Fleet, Pace, Saw, Work};
 use futures_util::future::join_all;
 use jellyfin_sim::{PhaseLengths, StartUp};
 use jellypin::pod::State;
+use serde_json::Value;
+use tokio::time::sleep;
 
-use super::world::{Plan, Program, World, until};
+use super::redis_server::RedisServer;
+use super::replicas;
+use super::world::{Client, DEADLINE, Plan, Program, Settings, World, until};
+
+/// How long a story waits between two looks at a page.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A start as a real pod's, in a twentieth of the time; the proxy looks oftener too.
 fn quick_starters(plan: Plan) -> Plan {
-    let phases = PhaseLengths::RECORDED.scaled(0.05);
-    plan.set("health.interval", "\"200ms\"").build(move |pod| pod.start_up(StartUp::Phased(phases)).bulk_size(1 << 30))
+    starters(plan, 0.05).set("health.interval", "\"200ms\"")
+}
+
+fn starters(plan: Plan, share: f64) -> Plan {
+    let phases = PhaseLengths::RECORDED.scaled(share);
+    plan.build(move |pod| pod.start_up(StartUp::Phased(phases)).bulk_size(1 << 30))
 }
 
 async fn started(plan: Plan) -> World {
-    let world = quick_starters(plan).start().await;
+    let world = plan.start().await;
     for pod in &world.pods {
         world.until_state(pod.name(), State::Ready).await;
     }
     world
 }
 
-/// Restarts a pod, by SIGKILL or by SIGTERM, and waits until the proxy holds it ready.
+/// How long the long stories are: `ROLLING_MINUTES` (10) under `ROLLING_CLIENTS` (200).
+fn long() -> (Duration, usize) {
+    let number = |name, otherwise| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
+    (Duration::from_secs_f64(60.0 * number("ROLLING_MINUTES", 10.0)), number("ROLLING_CLIENTS", 200.0) as usize)
+}
+
+/// Takes a pod's process away, by SIGKILL or by SIGTERM.
+async fn end(pod: &jellyfin_sim::Pod, gracefully: bool) {
+    if gracefully {
+        pod.stop().await;
+    } else {
+        pod.kill().await;
+    }
+}
+
+/// Restarts a pod and waits until the proxy holds it ready.
 async fn restart(world: &World, pod: &str, gracefully: bool) {
     let simulated = world.pod(pod);
-    if gracefully {
-        simulated.stop().await;
-    } else {
-        simulated.kill().await;
-    }
+    end(simulated, gracefully).await;
     world.until_state(pod, State::Down).await;
     simulated.start_again().await.expect("it starts");
     world.until_state(pod, State::Ready).await;
@@ -41,8 +65,8 @@ async fn restart(world: &World, pod: &str, gracefully: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_pod_restarted_twenty_times_under_fifty_clients_needs_no_key() {
-    let world = started(World::plan(1)).await;
-    let fleet = Fleet::start(50, Work::CallsAndSocket, || world.client()).await;
+    let world = started(quick_starters(World::plan(1))).await;
+    let fleet = Fleet::start(50, Work::CallsAndSocket, Pace::BRISK, &[world.client()]).await;
     let began = Instant::now();
     for turn in 0..20 {
         restart(&world, "a", turn % 2 == 1).await;
@@ -56,8 +80,8 @@ async fn a_single_pod_restarted_twenty_times_under_fifty_clients_needs_no_key() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_pods_restarted_in_turn_lose_nobody_and_nothing() {
-    let world = started(World::plan(3).with_api_key()).await;
-    let fleet = Fleet::start(24, Work::Everything, || world.client()).await;
+    let world = started(quick_starters(World::plan(3)).with_api_key()).await;
+    let fleet = Fleet::start(24, Work::Everything, Pace::BRISK, &[world.client()]).await;
     let began = Instant::now();
     for turn in 0..30 {
         restart(&world, ["a", "b", "c"][turn % 3], turn % 2 == 1).await;
@@ -69,18 +93,15 @@ async fn three_pods_restarted_in_turn_lose_nobody_and_nothing() {
     world.stop().await;
 }
 
-/// The same for as long as one likes: `ROLLING_MINUTES` (10) under `ROLLING_CLIENTS` (200).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes ten minutes"]
 async fn three_pods_restarted_in_turn_for_long() {
-    let number = |name, otherwise| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
-    let minutes = number("ROLLING_MINUTES", 10.0);
-    let clients = number("ROLLING_CLIENTS", 200.0) as usize;
-    let world = started(World::plan(3).with_api_key()).await;
-    let fleet = Fleet::start(clients, Work::Everything, || world.client()).await;
+    let (time, clients) = long();
+    let world = started(starters(World::plan(3), 0.5).with_api_key()).await;
+    let fleet = Fleet::start(clients, Work::Everything, Pace::REAL, &[world.client()]).await;
     let began = Instant::now();
     let mut restarts = 0;
-    while began.elapsed() < Duration::from_secs_f64(60.0 * minutes) {
+    while began.elapsed() < time {
         restart(&world, ["a", "b", "c"][restarts % 3], restarts % 2 == 1).await;
         fleet.until_all_went_on().await;
         restarts += 1;
@@ -96,39 +117,183 @@ async fn three_pods_restarted_in_turn_for_long() {
     world.stop().await;
 }
 
-/// Of what was under way through the proxy nobody can save the connections; but nobody is logged out.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_is_killed_among_restarted_pods_logs_nobody_out() {
-    let mut world = started(World::plan(3).with_api_key().set("state.path", "\"state\"")).await;
-    // The program takes the place of the proxy in this process, with its state.
-    world.proxy.stop().await;
-    let mut settings = world.settings().clone();
-    let mut program = Program::start(&settings, world.folder()).await;
-    let address = program.addresses()[0];
-    settings.set("listen.http", &format!("\"{address}\""));
-    let fleet = Fleet::start(24, Work::CallsAndSocket, || program.client()).await;
-    for turn in 0..6 {
-        let pod = world.pod(["a", "b", "c"][turn % 3]);
-        pod.kill().await;
-        fleet.until_all_went_on().await;
-        program.signal("KILL");
-        program.ended().await;
-        program = Program::start(&settings, world.folder()).await;
-        fleet.until_all_went_on().await;
-        pod.start_again().await.expect("it starts");
-        pod.until(|pod| pod.is_ready()).await;
-        let ready = || program.log().contains(&format!("\"pod.name\":\"{}\"", pod.name()));
-        until("the proxy knows the pod", ready).await;
+/// The program in the place of the proxy in this process, at an address that it keeps.
+struct Outside {
+    program: Program,
+    settings: Settings,
+    address: SocketAddr,
+}
+
+impl Outside {
+    async fn start(world: &World, settings: &Settings) -> Outside {
+        let program = Program::start(settings, world.folder()).await;
+        let (address, mut settings) = (program.addresses()[0], settings.clone());
+        settings.set("listen.http", &format!("\"{address}\""));
+        Outside { program, settings, address }
+    }
+
+    fn client(&self) -> Client {
+        self.program.client()
+    }
+
+    /// Is killed, under these clients.
+    async fn die(&mut self, fleet: &Fleet) {
+        fleet.dies(self.address);
+        self.program.signal("KILL");
+        self.program.ended().await;
+    }
+
+    async fn come_back(&mut self, world: &World, fleet: &Fleet) {
+        self.program = Program::start(&self.settings, world.folder()).await;
+        fleet.lives(self.address);
+    }
+
+    /// Reads its configuration anew, which is what `settings` say now.
+    async fn read_anew(&self) {
+        let times = || self.program.log().matches(" read anew").count();
+        let before = times();
+        self.program.rewrite(&self.settings);
+        self.program.signal("HUP");
+        // The certificates, and the pods.
+        until("the configuration is read", || times() >= before + 2).await;
+    }
+
+    /// Waits until it holds a pod for this.
+    async fn until_state(&self, pod: &str, state: State) {
+        let is_so = |page: &Value| page["name"] == pod && page["state"] == state.name();
+        self.until_page(&format!("{pod} is {}", state.name()), |pods| pods.iter().any(is_so)).await;
+    }
+
+    /// Waits until these are its pods.
+    async fn until_pods(&self, names: &[&str]) {
+        self.until_page(&format!("the pods are {names:?}"), |pods| pods.iter().map(|pod| &pod["name"]).eq(names)).await;
+    }
+
+    async fn until_page(&self, what: &str, is_so: impl Fn(&[Value]) -> bool) {
+        let mut operators = Client::at_address(self.program.addresses()[1]);
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let pods = operators.get("/pods").await.json();
+            if is_so(pods.as_array().expect("pods")) {
+                return;
+            }
+            assert!(Instant::now() < end, "it never came to this: {what}: {pods:#}\n{}", self.program.log());
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+/// Ends and starts a pod, and kills a proxy and starts it again: in the same moment, when the clients are at home elsewhere, or
+/// while the pod starts, by turns.
+async fn restart_both(world: &World, proxies: &mut [Outside], fleet: &Fleet, turn: usize) {
+    let pod = world.pod(["a", "b", "c"][turn % 3]);
+    let proxy = turn % proxies.len();
+    end(pod, turn % 2 == 1).await;
+    if turn / 2 % 3 == 1 {
         fleet.until_all_went_on().await;
     }
+    if turn / 2 % 3 == 2 {
+        pod.start_again().await.expect("it starts");
+    }
+    proxies[proxy].die(fleet).await;
+    if proxies.len() > 1 {
+        // The other one serves everybody.
+        fleet.until_all_went_on().await;
+    }
+    proxies[proxy].come_back(world, fleet).await;
+    fleet.until_all_went_on().await;
+    if turn / 2 % 3 != 2 {
+        pod.start_again().await.expect("it starts");
+    }
+    for proxy in proxies {
+        proxy.until_state(pod.name(), State::Ready).await;
+    }
+    fleet.until_all_went_on().await;
+    world.pods.iter().for_each(|pod| pod.clear_seen());
+}
+
+/// Under which clients, how fast, and for how long: so many turns at least.
+struct Run {
+    clients: usize,
+    pace: Pace,
+    turns: usize,
+    time: Duration,
+}
+
+impl Run {
+    const SHORT: Run = Run { clients: 24, pace: Pace::BRISK, turns: 6, time: Duration::ZERO };
+
+    fn long() -> Run {
+        let (time, clients) = long();
+        Run { clients, pace: Pace::REAL, turns: 0, time }
+    }
+}
+
+/// Of what was under way through a proxy that is killed nobody can save the connections; but nobody is logged out, and whatever
+/// is repeated goes on.
+async fn kill_proxies(mut world: World, settings: &Settings, replicas: usize, run: Run) -> (Saw, usize, Duration) {
+    world.proxy.stop().await;
+    let mut proxies = Vec::new();
+    for _ in 0..replicas {
+        proxies.push(Outside::start(&world, settings).await);
+    }
+    let clients: Vec<Client> = proxies.iter().map(Outside::client).collect();
+    let fleet = Fleet::start(run.clients, Work::Everything, run.pace, &clients).await;
+    let (began, mut turns) = (Instant::now(), 0);
+    while turns < run.turns || began.elapsed() < run.time {
+        restart_both(&world, &mut proxies, &fleet, turns).await;
+        turns += 1;
+    }
     let saw = fleet.stop().await;
-    println!("six times a pod and then the proxy killed under 24 clients, state on disk: {saw}");
-    assert_eq!(saw.logged_out, 0, "{saw}");
-    // Each client has one call under way, and dials while nobody listens.
-    assert_eq!(saw.refused, 0, "{saw}");
-    assert!(saw.longest_wait < Duration::from_secs(10), "{saw}");
-    drop(program);
+    let took = began.elapsed();
+    drop(proxies);
     world.stop().await;
+    (saw, turns, took)
+}
+
+async fn kill_the_only_proxy(plan: Plan, run: Run) {
+    let clients = run.clients;
+    let world = started(plan.with_api_key().set("state.path", "\"state\"")).await;
+    let settings = world.settings().clone();
+    let (saw, turns, took) = kill_proxies(world, &settings, 1, run).await;
+    println!(
+        "{turns} times a pod restarted and the proxy killed in {took:?} under {clients} clients, state on disk: {saw}"
+    );
+    saw.must_be_nothing();
+}
+
+async fn kill_one_of_two_replicas(plan: impl FnOnce(&RedisServer) -> Plan, run: Run) {
+    let clients = run.clients;
+    let redis = RedisServer::start();
+    let world = started(plan(&redis).with_api_key()).await;
+    let settings = world.settings().clone();
+    let (saw, turns, took) = kill_proxies(world, &settings, 2, run).await;
+    println!(
+        "{turns} times a pod restarted and one of two replicas killed in {took:?} under {clients} clients, with Redis: {saw}"
+    );
+    saw.must_be_nothing();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_is_killed_among_restarted_pods_logs_nobody_out() {
+    kill_the_only_proxy(quick_starters(World::plan(3)), Run::SHORT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_replicas_that_is_killed_among_restarted_pods_logs_nobody_out() {
+    kill_one_of_two_replicas(|redis| quick_starters(replicas::plan(3, redis)), Run::SHORT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes ten minutes"]
+async fn a_proxy_that_is_killed_among_restarted_pods_for_long() {
+    kill_the_only_proxy(starters(World::plan(3), 0.5), Run::long()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes ten minutes"]
+async fn one_of_two_replicas_that_is_killed_among_restarted_pods_for_long() {
+    kill_one_of_two_replicas(|redis| starters(replicas::plan(3, redis), 0.5), Run::long()).await;
 }
 
 /// What a cluster without the pods' API key costs when a pod dies for good: whose pod it was has to log in again, and nobody else.

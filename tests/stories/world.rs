@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use client::{Answer, Client, Failed, Socket, body_of};
+pub(crate) use client::{Answer, Client, Failed, Socket, Undialled, body_of};
 use jellyfin_sim::{Cluster, Pod, PodBuilder};
 use jellypin::pod::State;
 pub(crate) use program::Program;
@@ -192,7 +192,16 @@ impl Drop for World {
 /// # Panics
 /// After [`DEADLINE`], saying what was waited for.
 #[track_caller]
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
+pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    until_within(DEADLINE, what, holds)
+}
+
+/// The same for what may take longer, or must not take so long.
+///
+/// # Panics
+/// After `bound`, saying what was waited for.
+#[track_caller]
+pub(crate) fn until_within(bound: Duration, what: &str, mut holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
         let wait = async {
@@ -200,6 +209,6 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) -> impl Future<
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "{caller}: it never came to this: {what}");
+        assert!(tokio::time::timeout(bound, wait).await.is_ok(), "{caller}: it never came to this: {what}");
     }
 }

@@ -166,6 +166,11 @@ impl Sessions {
         self.vault.lock(token.as_str()).await
     }
 
+    /// Keeps them from it for longer.
+    pub async fn relock(&self, token: &Token) {
+        self.vault.relock(token.as_str()).await;
+    }
+
     pub fn unlock(&self, token: &Token) {
         self.vault.unlock(token.as_str());
     }

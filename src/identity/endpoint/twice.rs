@@ -1,6 +1,6 @@
 //! Requests that do no harm when two pods have carried them out.
 
-use http::Method;
+use http::{Method, Uri};
 
 use super::{is, segments};
 
@@ -15,8 +15,8 @@ use super::{is, segments};
 /// - `SyncPlay/Ping`: a measurement.
 /// - `Items/{id}/PlaybackInfo`: computes an answer. A live stream that it opened is gone with its pod.
 ///
-/// Not among them: `Sessions/Playing`, which counts a play each time, and whose loss the next progress report makes up for;
-/// `QuickConnect/Authorize`, which fails the second time; log-ins, which mint. `QuickConnect/Connect` is a GET.
+/// Not among them: `Sessions/Playing`, which counts a play each time (see [`begins_playback`]); `QuickConnect/Authorize`, which fails
+/// the second time; log-ins, which mint. `QuickConnect/Connect` is a GET.
 pub fn is_harmless_twice(method: &Method, path: &str) -> bool {
     if method != Method::POST {
         return false;
@@ -37,4 +37,26 @@ pub fn is_harmless_twice(method: &Method, path: &str) -> bool {
     }
     (is(first, "SyncPlay") && is(second, "Ping") && third.is_empty())
         || (is(first, "Items") && is(third, "PlaybackInfo"))
+}
+
+/// `POST /Sessions/Playing`, which counts a play each time. Where a pod may have counted it already, another is told the same by a
+/// report of progress, whose body is of the same form and which only sets what plays.
+pub fn begins_playback(method: &Method, path: &str) -> bool {
+    let mut segments = segments(path);
+    let (first, second, rest) = (segments.next(), segments.next(), segments.next());
+    method == Method::POST
+        && rest.is_none()
+        && first.is_some_and(|first| is(first, "Sessions"))
+        && second.is_some_and(|second| is(second, "Playing"))
+}
+
+/// The report of progress in the place of one that [`begins_playback`].
+pub fn as_progress(uri: &Uri) -> Option<Uri> {
+    let mut target = format!("{}/Progress", uri.path().trim_end_matches('/'));
+    if let Some(query) = uri.query() {
+        target = target + "?" + query;
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(target.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 
 fn open(path: &Path, most: usize) -> (Disk, Vec<Entry>) {
-    Disk::open(path, most, Metrics::new()).expect("a store")
+    Disk::open(path, most, Duration::from_secs(1), Metrics::new()).expect("a store")
 }
 
 fn keys(entries: &[Entry]) -> Vec<&[u8]> {
@@ -79,7 +79,7 @@ async fn a_file_in_use_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("pins.redb");
     let (disk, _) = open(&path, 100);
-    let error = Disk::open(&path, 100, Metrics::new()).expect_err("no second store");
+    let error = Disk::open(&path, 100, Duration::ZERO, Metrics::new()).expect_err("no second store");
     assert!(error.to_string().contains("another process"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1, "nothing is moved aside");
     disk.finish().await;

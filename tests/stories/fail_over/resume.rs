@@ -129,6 +129,64 @@ async fn a_pod_that_brings_no_byte_is_not_asked_for_ever() {
 }
 
 #[tokio::test]
+async fn a_download_goes_on_after_a_pod_that_falls_silent() {
+    let world = World::plan(2).build(|pod| pod.bulk_size(2 * SIZE as u64)).start().await;
+    let mut client = browser_at(&world, "a").await;
+    let mut answer = begin(&mut client, &film(), None).await;
+    let mut read = BytesMut::new();
+    read_until(answer.body_mut(), &mut read, 100_000).await;
+    world.pod("a").hang(true);
+    read_until(answer.body_mut(), &mut read, 2 * SIZE).await;
+    assert!(read == bulk_bytes(0, 2 * SIZE), "not a byte is missing or wrong");
+    assert_eq!(world.proxy.pod("a").status().state, State::Down);
+    drop(answer);
+    let lines = world.proxy.lines_of(film().split('?').next().expect("a path"), 1).await;
+    assert_eq!((&lines[0]["resumed"], &lines[0]["outcome"]), (&1.into(), &"complete".into()));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_down_and_sends_still_is_not_left() {
+    let world = World::plan(2).build(|pod| pod.bulk_size(SIZE as u64)).start().await;
+    let mut client = browser_at(&world, "a").await;
+    let mut answer = begin(&mut client, &film(), None).await;
+    let mut read = BytesMut::new();
+    read_until(answer.body_mut(), &mut read, 100_000).await;
+    world.pod("a").database_down(true);
+    world.until_state("a", State::Down).await;
+    // A client that pauses for long is no pod that is silent.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    read_until(answer.body_mut(), &mut read, SIZE).await;
+    assert!(read == bulk_bytes(0, SIZE));
+    drop(answer);
+    let lines = world.proxy.lines_of(film().split('?').next().expect("a path"), 1).await;
+    assert_eq!((lines[0].get("resumed"), &lines[0]["outcome"]), (None, &"complete".into()));
+    world.pod("a").database_down(false);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_download_waits_for_its_only_pod_to_wake_up() {
+    let world = World::plan(1).set("timeouts.hold", "\"1s\"").build(|pod| pod.bulk_size(SIZE as u64)).start().await;
+    let mut client = world.client();
+    let mut answer = begin(&mut client, &film(), None).await;
+    let mut read = BytesMut::new();
+    read_until(answer.body_mut(), &mut read, 100_000).await;
+    let pod = world.pod("a");
+    pod.hang(true);
+    let wake = async {
+        // Its rest was looked for in vain by then.
+        let gave_up = async || world.proxy.metric("jellypin_resumed_total", &[("outcome", "gave_up")]).await;
+        crate::stories::replicas::until_at_least("the search ends", 1.0, gave_up).await;
+        pod.hang(false);
+    };
+    tokio::join!(wake, read_until(answer.body_mut(), &mut read, SIZE));
+    assert!(read == bulk_bytes(0, SIZE));
+    drop(answer);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_transcode_does_not_go_on() {
     let world = World::of(1).await;
     world.pod("a").cut_bodies_after(Some(70_000));

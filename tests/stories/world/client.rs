@@ -63,6 +63,14 @@ pub(crate) enum Failed {
     Cut { status: u16, received: usize },
 }
 
+/// Why there is no WebSocket.
+#[derive(Debug)]
+pub(crate) enum Undialled {
+    Refused(StatusCode),
+    /// No connection, or none that lasted to the answer.
+    NoAnswer,
+}
+
 impl Client {
     pub(super) fn new(address: SocketAddr, sent: Arc<AtomicU64>) -> Client {
         Client {
@@ -106,6 +114,17 @@ impl Client {
             connection: None,
             sent: self.sent.clone(),
         }
+    }
+
+    /// Whom it calls.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Calls whoever listens there from now on, under the host that it names.
+    pub(crate) fn call_at(&mut self, address: SocketAddr) {
+        self.address = address;
+        self.connection = None;
     }
 
     /// The same client, calling another proxy from now on.
@@ -269,13 +288,17 @@ impl Client {
         }
     }
 
-    /// Opens a WebSocket where that may fail, or gives nothing.
-    pub(crate) async fn dial_socket(&mut self, path: &str) -> Option<Socket> {
+    /// Opens a WebSocket where even the connection may fail.
+    pub(crate) async fn dial_socket(&mut self, path: &str) -> Result<Socket, Undialled> {
         let request = self.request(Method::GET, path);
         let request = upgrade(request).uri(format!("ws://{}{path}", self.host)).body(()).expect("a request");
-        let stream = TcpStream::connect(self.address).await.ok()?;
+        let stream = TcpStream::connect(self.address).await.map_err(|_| Undialled::NoAnswer)?;
         self.sent.fetch_add(1, Ordering::Relaxed);
-        Some(tokio_tungstenite::client_async(request, stream).await.ok()?.0)
+        match tokio_tungstenite::client_async(request, stream).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(SocketError::Http(answer)) => Err(Undialled::Refused(answer.status())),
+            Err(_) => Err(Undialled::NoAnswer),
+        }
     }
 
     async fn connect(&self) -> io::Result<SendRequest<Body>> {

@@ -13,6 +13,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_jellypin");
 /// A running program; it is killed when it is dropped.
 pub(crate) struct Program {
     child: Child,
+    path: PathBuf,
     output: PathBuf,
     errors: PathBuf,
 }
@@ -43,9 +44,14 @@ impl Program {
             .stderr(File::create(&errors).expect("a file"))
             .spawn()
             .expect("the program starts");
-        let program = Program { child, output, errors };
+        let program = Program { child, path, output, errors };
         until("the program serves operators", || program.log().contains("serving operators")).await;
         program
+    }
+
+    /// Writes its configuration file anew.
+    pub(crate) fn rewrite(&self, settings: &Settings) {
+        std::fs::write(&self.path, settings.text()).expect("a file");
     }
 
     /// The addresses that it serves, in the order of its log: those for clients, then the operators' door.
