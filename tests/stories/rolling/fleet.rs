@@ -363,7 +363,7 @@ impl Worker {
                 *at += frame.len() as u64;
                 bytes += frame.len();
             }
-            self.common.saw().came(began.elapsed()).film_bytes += bytes;
+            self.common.saw().came("file", began.elapsed()).film_bytes += bytes;
             sleep(self.pace.piece).await;
         }
         false
@@ -406,7 +406,7 @@ impl Worker {
                 return false;
             };
             assert!(segment.body.len() > 1000, "a whole segment");
-            self.common.saw().came(began.elapsed()).segments += 1;
+            self.common.saw().came("segment", began.elapsed()).segments += 1;
             sleep(self.pace.piece).await;
         }
         self.fetch(Method::POST, "/Sessions/Playing/Stopped", report).await.is_some()
@@ -446,8 +446,11 @@ impl Saw {
     }
 
     /// A piece of a film came after this time.
-    fn came(&mut self, after: Duration) -> &mut Saw {
-        self.stalls += usize::from(after > IN_STORE);
+    fn came(&mut self, what: &str, after: Duration) -> &mut Saw {
+        if after > IN_STORE {
+            self.stalls += 1;
+            *self.failures.entry(format!("{what}: late by {} s", after.as_secs())).or_default() += 1;
+        }
         self.longest_stall = self.longest_stall.max(after);
         self
     }
