@@ -13,7 +13,7 @@ mod writer;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use redis::{ConnectionAddr, IntoConnectionInfo, RedisError};
+use redis::{Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisError};
 use tokio::{
     sync::{mpsc, oneshot},
     time,
@@ -115,29 +115,15 @@ impl Shared {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn find_all(&self, keys: &[String]) -> Option<Vec<Option<Vec<u8>>>> {
-        let Some(mut connection) = self.link.connection() else {
-            self.count_lookup("skipped");
-            return None;
-        };
         let mut command = redis::cmd("MGET");
         command.arg(keys);
-        match time::timeout(self.deadline, command.query_async::<Vec<Option<Vec<u8>>>>(&mut connection)).await {
-            Ok(Ok(values)) => {
-                self.link.answered();
-                self.count_lookup(if values.iter().any(Option::is_some) { "hit" } else { "miss" });
-                Some(values)
-            }
-            Ok(Err(error)) => {
-                self.link.failed(&error);
-                self.count_lookup("failed");
-                None
-            }
-            Err(_) => {
-                self.link.late();
-                self.count_lookup("timed_out");
-                None
-            }
-        }
+        let answer = self.answer_to::<Vec<Option<Vec<u8>>>>(&command).await;
+        self.count_lookup(match &answer {
+            Ok(values) if values.iter().any(Option::is_some) => "hit",
+            Ok(_) => "miss",
+            Err(why) => why,
+        });
+        answer.ok()
     }
 
     /// Makes a key that lasts so long, unless it is there already. Says whether it was made, or `None` if Redis does not say.
@@ -147,7 +133,7 @@ impl Shared {
     pub async fn claim(&self, key: &str, lasts: Duration) -> Option<bool> {
         let mut command = redis::cmd("SET");
         command.arg(key).arg("1").arg("NX").arg("PX").arg(lasts.as_millis() as u64);
-        let made: Option<String> = self.answer_to(&command).await?;
+        let made: Option<String> = self.answer_to(&command).await.ok()?;
         Some(made.is_some())
     }
 
@@ -159,24 +145,24 @@ impl Shared {
         let mut command = redis::cmd("PEXPIRE");
         command.arg(key).arg(lasts.as_millis() as u64);
         // A lock that runs out is a question more.
-        let _: Option<bool> = self.answer_to(&command).await;
+        let _ = self.answer_to::<bool>(&command).await;
     }
 
-    /// What Redis answers within the deadline.
-    async fn answer_to<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
-        let mut connection = self.link.connection()?;
+    /// What Redis answers within the deadline, or why there is no answer, in a metric's word.
+    async fn answer_to<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, &'static str> {
+        let Some(mut connection) = self.link.connection() else { return Err("skipped") };
         match time::timeout(self.deadline, command.query_async(&mut connection)).await {
             Ok(Ok(answer)) => {
                 self.link.answered();
-                Some(answer)
+                Ok(answer)
             }
             Ok(Err(error)) => {
                 self.link.failed(&error);
-                None
+                Err("failed")
             }
             Err(_) => {
                 self.link.late();
-                None
+                Err("timed_out")
             }
         }
     }
@@ -235,23 +221,9 @@ impl Shared {
         if !self.flush(self.deadline).await {
             return None;
         }
-        let mut connection = self.link.connection()?;
         let mut command = redis::cmd("PUBLISH");
         command.arg(channel).arg(words);
-        match time::timeout(self.deadline, command.query_async::<usize>(&mut connection)).await {
-            Ok(Ok(listeners)) => {
-                self.link.answered();
-                Some(listeners)
-            }
-            Ok(Err(error)) => {
-                self.link.failed(&error);
-                None
-            }
-            Err(_) => {
-                self.link.late();
-                None
-            }
-        }
+        self.answer_to(&command).await.ok()
     }
 
     /// Hears what is told on a channel.

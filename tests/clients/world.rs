@@ -6,6 +6,7 @@ use jellyfin_sim::{Cluster, Generation, Pod};
 use jellypin::{
     app::{self, App},
     config::{self, ProcessEnvironment},
+    observe::metrics::Resumption,
 };
 use tokio::{
     io::copy_bidirectional,
@@ -67,6 +68,13 @@ impl World {
     /// What listens between the clients and the proxy.
     pub(crate) fn tap(&self) -> &Tap {
         self.tap.as_ref().expect("this world has a tap")
+    }
+
+    /// How often a file went on on another pod.
+    pub(crate) fn resumed(&self) -> u64 {
+        let metrics = &self.proxy.as_ref().expect("a proxy").metrics;
+        let of = |pod: &Pod| Resumption { pool: "jellyfin".into(), from: pod.name().into(), outcome: "resumed" };
+        self.pods.iter().map(|pod| metrics.resumed.get_or_create(&of(pod)).get()).sum()
     }
 
     /// Pods behind a load balancer that deals out connections to them in turn.

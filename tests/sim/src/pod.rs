@@ -169,6 +169,11 @@ impl Pod {
         self.shared.controls.set_cut(bytes);
     }
 
+    /// Bodies leave at so many bytes a second, as over a slow line; `None` ends it.
+    pub fn limit_rate(&self, bytes_a_second: Option<u64>) {
+        self.shared.controls.set_rate(bytes_a_second);
+    }
+
     /// On: `/health` answers 200 `Degraded`.
     pub fn degrade(&self, on: bool) {
         self.shared.controls.set_degraded(on);

@@ -14,6 +14,8 @@ pub(crate) struct Controls {
     database_down: AtomicBool,
     first_byte_delay_us: AtomicU64,
     cut_bodies_after: AtomicU64,
+    /// Bytes a second; 0 for as fast as they go.
+    rate: AtomicU64,
     pub(crate) clock: Clock,
     mint_times: Mutex<MintTimes>,
 }
@@ -28,6 +30,7 @@ impl Controls {
             database_down: AtomicBool::new(false),
             first_byte_delay_us: AtomicU64::new(0),
             cut_bodies_after: AtomicU64::new(NOT_CUT),
+            rate: AtomicU64::new(0),
             clock: Clock::default(),
             mint_times: Mutex::default(),
         }
@@ -73,5 +76,14 @@ impl Controls {
     pub(crate) fn cut(&self) -> Option<u64> {
         let bytes = self.cut_bodies_after.load(Ordering::SeqCst);
         (bytes != NOT_CUT).then_some(bytes)
+    }
+
+    pub(crate) fn set_rate(&self, bytes_a_second: Option<u64>) {
+        self.rate.store(bytes_a_second.unwrap_or(0), Ordering::SeqCst);
+    }
+
+    pub(crate) fn rate(&self) -> Option<u64> {
+        let rate = self.rate.load(Ordering::SeqCst);
+        (rate != 0).then_some(rate)
     }
 }

@@ -4,11 +4,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::time::{Sleep, sleep};
 
 use crate::answer::Body;
 use crate::pod::{Connection, Cut, Life};
@@ -48,7 +50,8 @@ impl Watch {
         self.whole = bodiless || response.body().is_end_stream();
         let left = connection.life.shared.controls.cut().filter(|_| !bodiless);
         let cut = Arc::clone(&connection.cut);
-        response.map(|body| Watched { body, watch: self, left, cut }.boxed_unsync())
+        let pace = connection.life.shared.controls.rate().map(Pace::new);
+        response.map(|body| Watched { body, watch: self, left, cut, pace }.boxed_unsync())
     }
 }
 
@@ -70,6 +73,52 @@ struct Watched {
     /// How many bytes may leave before the connection is reset.
     left: Option<u64>,
     cut: Arc<Cut>,
+    pace: Option<Pace>,
+}
+
+/// A body that leaves no faster than at this rate, in small pieces.
+struct Pace {
+    bytes_a_second: u64,
+    /// What has left the body and waits.
+    rest: Bytes,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    fn new(bytes_a_second: u64) -> Pace {
+        Pace { bytes_a_second, rest: Bytes::new(), pause: None }
+    }
+
+    /// Twenty pieces a second.
+    fn piece(&mut self, mut data: Bytes) -> Bytes {
+        self.rest = data.split_off(data.len().min((self.bytes_a_second / 20).max(1) as usize));
+        self.pause = Some(Box::pin(sleep(Duration::from_secs(data.len() as u64) / self.bytes_a_second as u32)));
+        data
+    }
+}
+
+impl Watched {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(pace) = &mut self.pace else { return Pin::new(&mut self.body).poll_frame(cx) };
+        if let Some(pause) = &mut pace.pause {
+            ready!(pause.as_mut().poll(cx));
+            pace.pause = None;
+        }
+        if !pace.rest.is_empty() {
+            let rest = std::mem::take(&mut pace.rest);
+            return Poll::Ready(Some(Ok(Frame::data(pace.piece(rest)))));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Ok(data) => Frame::data(pace.piece(data)),
+            Err(trailers) => trailers,
+        })))
+    }
+
+    fn waiting(&self) -> u64 {
+        self.pace.as_ref().map_or(0, |pace| pace.rest.len() as u64)
+    }
 }
 
 impl http_body::Body for Watched {
@@ -85,7 +134,7 @@ impl http_body::Body for Watched {
             this.cut.at_next_flush();
             return Poll::Pending;
         }
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let frame = ready!(this.poll_next(cx));
         let Some(Ok(mut frame)) = frame else {
             this.watch.whole |= frame.is_none();
             return Poll::Ready(frame);
@@ -95,16 +144,19 @@ impl http_body::Body for Watched {
             *left -= data.len() as u64;
         }
         if this.left != Some(0) {
-            this.watch.whole |= this.body.is_end_stream();
+            this.watch.whole |= this.is_end_stream();
         }
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left != Some(0) && self.body.is_end_stream()
+        self.left != Some(0) && self.waiting() == 0 && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.body.size_hint().exact() {
+            Some(exact) => SizeHint::with_exact(exact + self.waiting()),
+            None => self.body.size_hint(),
+        }
     }
 }
