@@ -24,6 +24,9 @@ const COMPARE_AGAIN: Duration = Duration::from_secs(60);
 /// meanwhile. They come back within some ten seconds (`store::shared`), and compare what they know then.
 const SETTLED: u32 = 15;
 
+/// Failures in a row by which Redis counts as gone (`store::shared`).
+const ATTEMPTS: u32 = 3;
+
 /// How recently a session was used that is compared as soon as Redis is back, in seconds. The others wait for their next request.
 const RECENT: u32 = 60;
 
@@ -40,7 +43,9 @@ impl Sessions {
         if adopted.is_news {
             self.list(known);
         }
-        if adopted.lacks || now().saturating_sub(known.revision()) > WRITE_AGAIN {
+        // An older copy that was on its way may have been written over the one that told of the latest move.
+        let is_behind = kept.moved < known.moved() && kept.home.is_some_and(|home| known.home() != Some(home));
+        if adopted.lacks || is_behind || now().saturating_sub(known.revision()) > WRITE_AGAIN {
             self.keep(known);
         }
         adopted.is_news
@@ -140,7 +145,7 @@ impl Sessions {
         };
         for session in meant {
             session.set_compared(0);
-            self.refresh(&session).await;
+            self.compare(&session).await;
         }
         None
     }
@@ -157,7 +162,18 @@ impl Sessions {
         let is_in_use = |session: &Session| session.has_sockets() || session.used.load(Ordering::Relaxed) >= recent;
         let in_use: Vec<_> = self.devices.iter().filter(|entry| is_in_use(entry)).map(|entry| entry.clone()).collect();
         for session in in_use {
-            self.refresh(&session).await;
+            self.compare(&session).await;
+        }
+    }
+
+    /// Compares a session whose sockets may have nobody else to ask for it: again, where Redis is late. After as many failures it
+    /// counts as gone, and all are compared when it is back.
+    async fn compare(&self, session: &Arc<Session>) {
+        for _ in 0..ATTEMPTS {
+            self.refresh(session).await;
+            if session.compared() != 0 {
+                return;
+            }
         }
     }
 
