@@ -4,6 +4,7 @@
 //! only room that knows affinity and pods at once.
 
 mod again;
+mod aside;
 mod body;
 mod call;
 mod carry;
@@ -97,8 +98,10 @@ struct Asking<'a> {
 /// Which pod a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
-    /// Its client's home.
+    /// Its client's home, or the pod on which its media runs.
     Home,
+    /// Its client's home, wherever its media runs: there it is to begin anew.
+    NewHome,
     /// The leader, or the pod that made this code or secret.
     Leader(Option<String>),
 }
@@ -206,6 +209,7 @@ impl Proxy {
         }
         self.learn(&asking, &decision, offered.verdict, offered.token.as_ref(), answer.status);
         self.note(&asking, &source, &decision.pod, answer.status);
+        self.end_streams(&asking, answer.status);
         let learning = self.listen(&asking, &decision, &answer);
 
         // 8. Bind, and show one server.

@@ -131,6 +131,7 @@ impl Proxy {
                         }
                         Verdict::UnknownToken if self.goes_on(asking, source, &pod) => "unknown_token",
                         _ if asking.may_be_elsewhere(&offered) && source.can_replay() => "unknown_code",
+                        _ if self.may_run_elsewhere(asking, &offered) => "unknown_job",
                         _ if offered.is_start_up_page() && source.can_replay() => "starting",
                         _ if is_fatal(asking.endpoint, offered.answer.status()) => "server_error",
                         _ => return Ok(offered),
@@ -222,7 +223,10 @@ impl Proxy {
             return decide::of_leader(&pods, asking.pool.leader.current(), key.as_deref(), &self.site.pins, tried);
         }
         match asking.session() {
-            Some(session) => decide::of_session(&pods, asking.endpoint, &asking.keys, session, &self.site.pins, tried),
+            Some(session) => {
+                let goes_with_media = asking.endpoint.goes_with_media() && asking.target != Target::NewHome;
+                decide::of_session(&pods, goes_with_media, &asking.keys, session, &self.site.pins, tried)
+            }
             None => decide::decide(&pods, &asking.keys, &self.site.pins, tried, self.site.turn()),
         }
     }
