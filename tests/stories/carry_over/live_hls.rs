@@ -75,7 +75,7 @@ async fn a_segment_that_is_still_being_written_is_waited_for() {
     let world = plan(2).build(|pod| pod.live_segment_every(Duration::from_millis(400))).start().await;
     let (client, home) = client_of(&world, "alice", "sofa").await;
     let mut player = Player::new(&world, target(&client));
-    player.play(6).await;
+    player.look_until(8).await;
     kill(&world, &home).await;
     player.play(8).await;
     world.stop().await;

@@ -59,6 +59,14 @@ impl Player {
         }
     }
 
+    /// Asks for the playlist until it lists so many segments.
+    pub(crate) async fn look_until(&mut self, segments: usize) {
+        while self.listed.len() < segments {
+            self.look().await;
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
     /// Asks for the playlist, which only grows.
     pub(crate) async fn look(&mut self) {
         let target = self.target.clone();
