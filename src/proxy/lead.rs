@@ -54,6 +54,7 @@ impl Proxy {
             }
             Led::Authorize => Box::pin(self.authorize(asking, source, exchange)).await,
             Led::Join => Box::pin(self.join(asking, source, exchange)).await,
+            Led::Member => Box::pin(self.to_group(asking, source, exchange)).await,
             Led::Look => Box::pin(self.look(asking, source, exchange)).await,
             Led::Time => Box::pin(self.tell_time(asking, source, exchange)).await,
         }
@@ -155,8 +156,18 @@ impl Proxy {
                 None => self.bring_next_time(asking, &leader),
             }
         }
+        self.to_group(asking, source, exchange).await
+    }
+
+    /// A call that its pod carries out tells that the pod may have groups.
+    async fn to_group(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
         let offered = self.offer(asking, source, exchange).await?;
-        if offered.answer.status() == StatusCode::OK {
+        if offered.answer.status().is_success() {
             self.site.sessions.note_groups(&offered.decision.pod);
         }
         Ok(offered)

@@ -65,6 +65,11 @@ impl Group {
         self.members.iter().any(|(member, _)| member == session)
     }
 
+    /// Whether a user may know of it who sees the whole library, or nothing of it.
+    pub(super) fn is_open_to(&self, sees_all: bool) -> bool {
+        sees_all || self.queue.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
