@@ -17,7 +17,7 @@ use super::{Token, UnixMillis, now};
 use crate::pod::{Epoch, Pod, PodId};
 
 pub use carrying::{Carried, Lead, Part};
-pub use notes::{LONGEST_NOTE, Note, Notes};
+pub use notes::{LONGEST_NOTE, Note};
 pub use tokens::Minted;
 
 /// Pods that a session is known to be valid on, kept at most.
@@ -70,9 +70,10 @@ struct State {
     places: Vec<(Place, Token)>,
     refused: Option<(Place, Instant)>,
     carry: Option<carrying::UnderWay>,
-    notes: Notes,
-    /// When something was last played.
-    played: Option<Instant>,
+    /// `POST /Sessions/Capabilities` or `/Full`, as the client sent it last.
+    capabilities: Option<Note>,
+    /// The last report of what is being played, and when it came.
+    playing: Option<(Note, Instant)>,
     /// What pods were told of the client last: its address, and its program.
     client: HeaderMap,
     is_dead: bool,
@@ -94,7 +95,7 @@ impl Place {
 impl Session {
     pub fn new(pool: Arc<str>, user: String, device: Device, token: Token) -> Session {
         let at = now();
-        Session::of_parts(pool, user, device, at, 0, vec![Minted { token, at }], Notes::default())
+        Session::of_parts(pool, user, device, at, 0, vec![Minted { token, at }], None)
     }
 
     pub(super) fn of_parts(
@@ -104,9 +105,9 @@ impl Session {
         born: UnixMillis,
         revision: u64,
         tokens: Vec<Minted>,
-        notes: Notes,
+        capabilities: Option<Note>,
     ) -> Session {
-        let state = State { born, revision, tokens, notes, ..State::default() };
+        let state = State { born, revision, tokens, capabilities, ..State::default() };
         Session {
             pool,
             user,

@@ -192,9 +192,6 @@ impl Carrying {
         }
         self.report(from, carried, how, began.elapsed());
         tell.send_replace(Some(carried));
-        if carried == Carried::Settled {
-            self.retell().await;
-        }
     }
 
     async fn carry(&self) -> (Carried, &'static str) {
@@ -294,7 +291,7 @@ impl Carrying {
             }
             match self.proxy.ask_who(&self.pod, &self.errand.base_path, token, &self.errand.client).await {
                 Ok(Standing::Known { user, .. }) if user.as_ref().is_none_or(|user| *user == self.session.user) => {
-                    self.settle(token);
+                    self.settle(token).await;
                     return Some(Carried::Settled);
                 }
                 // Another user's: nothing of this session.
@@ -309,7 +306,10 @@ impl Carrying {
         None
     }
 
-    fn settle(&self, token: &str) {
+    /// The session is valid there by this token. The pod hears first what the one before knew of the client: whatever the client
+    /// says itself comes later.
+    async fn settle(&self, token: &str) {
+        self.retell(token).await;
         let place = Place::of(&self.pod);
         if self.errand.moves {
             self.session.settle(place, token);
@@ -335,7 +335,7 @@ impl Carrying {
                 if !self.site().sessions.keep_safe(&self.session).await {
                     tracing::debug!("a carried session is not kept beyond this process yet");
                 }
-                self.settle(token.as_str());
+                self.settle(token.as_str()).await;
                 if self.session.is_dead() {
                     // Whoever ended it did not know this token.
                     self.site().sessions.end_token(token.as_str());
@@ -383,12 +383,12 @@ impl Carrying {
     }
 
     /// Tells the pod what the one before knew of the client. What it does not take is lost, and nothing else.
-    async fn retell(&self) {
-        let notes = self.session.notes();
-        let Some(token) = self.session.token_at(Place::of(&self.pod)) else { return };
+    async fn retell(&self, token: &str) {
         let device = device_of(&self.session);
-        for Note { target, body } in [notes.capabilities, notes.playing].into_iter().flatten() {
-            let authorization = Some(device.header(Some(token.as_str())));
+        // Where it is only to be known, it plays nothing.
+        let playing = || self.session.playing().filter(|_| self.errand.moves);
+        for Note { target, body } in self.session.capabilities().into_iter().chain(playing()) {
+            let authorization = Some(device.header(Some(token)));
             let call = Call { method: Method::POST, target: &target, client: &self.errand.client, authorization, body };
             if let Err(failure) = self.proxy.call(&self.pod, &self.errand.base_path, call).await {
                 tracing::debug!(pod.name = &*self.pod.name, cause = failure.cause.name(), "a note was not taken");

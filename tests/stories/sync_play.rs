@@ -168,6 +168,45 @@ async fn an_empty_list_of_one_user_hides_no_group_from_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_plays_nothing_on_the_leader() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let (mut stranger, mut members) = stranger_and_others(&world, &leader).await;
+    group(&mut members[..1]).await;
+    let capabilities = json!({"SupportedCommands": ["DisplayMessage"], "SupportsMediaControl": true});
+    assert_eq!(stranger.client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
+    let report = json!({"ItemId": jellyfin_sim::FILM, "PositionTicks": 1});
+    assert_eq!(stranger.client.post("/Sessions/Playing", report).await.status, 204);
+    for _ in 0..3 {
+        assert_eq!(stranger.client.get("/SyncPlay/List").await.json()[0]["GroupName"], "evening");
+        let led = world.pod(&leader);
+        led.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/Sessions/Capabilities/Full")).await;
+        assert!(!led.seen().iter().any(|seen| seen.path().starts_with("/Sessions/Playing")), "a player that is none");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_goes_on_with_what_its_maker_plays_wherever_he_lived() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let (mut stranger, _others) = stranger_and_others(&world, &leader).await;
+    let (film, position) = (jellyfin_sim::FILM, 70_000_000);
+    let report = json!({
+        "ItemId": film, "PositionTicks": position, "IsPaused": true,
+        "NowPlayingQueue": [{"Id": film, "PlaylistItemId": "playlistItem0"}],
+    });
+    assert_eq!(stranger.client.post("/Sessions/Playing", report).await.status, 204);
+    assert_eq!(stranger.does("New", json!({"GroupName": "evening"})).await.status, 200);
+    let queue = stranger.hears("PlayQueue").await;
+    assert_eq!(
+        (&queue["Data"]["Playlist"][0]["ItemId"], &queue["Data"]["StartPositionTicks"]),
+        (&json!(film), &json!(position))
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_dies_with_its_leader_and_a_new_one_can_begin() {
     let world = plan(3).start().await;
     let first = leader(&world).await;

@@ -59,7 +59,7 @@ pub(crate) fn one(call: &Call) -> Answer {
     }
 }
 
-/// `POST /SyncPlay/New`.
+/// `POST /SyncPlay/New`: the group takes over what its maker's session plays.
 pub(crate) fn new(call: &Call) -> Answer {
     let name = call.property("GroupName").and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
     let session = call.touch_session().unwrap_or_default();
@@ -68,6 +68,9 @@ pub(crate) fn new(call: &Call) -> Answer {
     let memory = &mut *guard;
     memory.sync_play.leave(&memory.sessions, &session);
     let mut group = Group::new(name, call.life().shared.controls.clock.clone());
+    if let Some(playing) = memory.sessions.get(&session).and_then(|session| session.playing.as_ref()) {
+        group.take_over(playing);
+    }
     group.add(&memory.sessions, &session, user);
     let info = group.info();
     memory.sync_play.groups.push(group);
