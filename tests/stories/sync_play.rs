@@ -2,6 +2,7 @@
 
 mod clock;
 mod replicas;
+mod sockets;
 
 use jellypin::{carryover::Found, pod::State};
 use serde_json::{Value, json};
