@@ -50,8 +50,8 @@ pub struct Sessions {
     devices: DashMap<u128, Arc<Session>, ahash::RandomState>,
     /// The capabilities of clients whose session is not known, by token, and where they were told last.
     capabilities: DashMap<u128, (Place, Note), ahash::RandomState>,
-    /// Leaders that may have SyncPlay groups.
-    groups: DashMap<Place, (), ahash::RandomState>,
+    /// Leaders that may have SyncPlay groups, and when each was last seen to.
+    groups: DashMap<Place, Instant, ahash::RandomState>,
     secret: (u64, u64),
     most: usize,
     count: AtomicUsize,

@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{UnixMillis, seal::Ring};
+use super::{UnixMillis, now, seal::Ring};
 use crate::store::{
     disk::{Disk, Entry},
     shared::{Shared, notices::Words},
@@ -225,24 +225,18 @@ impl Vault {
         }
     }
 
-    /// Marks something for all replicas; nothing where there are none.
+    /// Marks something with this moment, for all replicas; nothing where there are none.
     pub(super) fn mark(&self, what: &str, of: &str) {
         if let Place::Redis(shared, prefix) = &self.place {
-            shared.put(format!("{prefix}:{what}:{of}"), b"1".to_vec());
+            shared.put(format!("{prefix}:{what}:{of}"), now().to_string().into_bytes());
         }
     }
 
-    pub(super) fn unmark(&self, what: &str, of: &str) {
-        if let Place::Redis(shared, prefix) = &self.place {
-            shared.remove(format!("{prefix}:{what}:{of}"));
-        }
-    }
-
-    /// Whether another replica has marked it.
-    pub(super) async fn is_marked(&self, what: &str, of: &str) -> bool {
+    /// Whether a replica has marked it within this time.
+    pub(super) async fn is_marked(&self, what: &str, of: &str, within: Duration) -> bool {
         let Place::Redis(shared, prefix) = &self.place else { return false };
-        let found = shared.find_all(&[format!("{prefix}:{what}:{of}")]).await;
-        found.is_some_and(|values| values.iter().any(Option::is_some))
+        let found = shared.find_all(&[format!("{prefix}:{what}:{of}")]).await.unwrap_or_default();
+        u128::from(now().saturating_sub(latest(&found))) < within.as_millis()
     }
 
     /// Writes what is still to be written.

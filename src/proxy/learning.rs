@@ -32,8 +32,6 @@ pub(super) struct Learning {
     heard: Lesson,
     /// Whose request it answers, if that is known.
     viewer: Option<Arc<Session>>,
-    /// It is the list of the pod's SyncPlay groups.
-    is_of_groups: bool,
     proxy: Arc<Proxy>,
 }
 
@@ -170,9 +168,8 @@ impl Proxy {
         answer: &response::Parts,
     ) -> Option<Box<Learning>> {
         let listener = Listener::of(asking.endpoint, &asking.head.method, asking.path, answer)?;
-        let is_of_groups = asking.endpoint == Endpoint::SyncPlay;
         let (pod, viewer) = (decision.pod.clone(), asking.session().cloned());
-        Some(Box::new(Learning { listener, pod, heard: Lesson::default(), viewer, is_of_groups, proxy: self.clone() }))
+        Some(Box::new(Learning { listener, pod, heard: Lesson::default(), viewer, proxy: self.clone() }))
     }
 }
 
@@ -202,9 +199,6 @@ impl Learning {
         lesson.live_streams.iter().for_each(|stream| self.proxy.learn_stream(self.viewer.as_ref(), stream, home));
         lesson.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
         lesson.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
-        if lesson.is_empty_list && self.is_of_groups {
-            self.proxy.site.sessions.note_no_groups(&self.pod);
-        }
         let brings_token = lesson.token.is_some();
         self.heard.absorb(lesson);
         if brings_token && self.proxy.carries_over() {

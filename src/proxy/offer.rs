@@ -168,6 +168,9 @@ impl Proxy {
             Some(_) => Box::pin(self.passage(asking, &decision.pod)).await?,
             None => None,
         };
+        if let Some(session) = asking.session().filter(|_| asking.endpoint == Endpoint::SyncPlay) {
+            Box::pin(self.await_sockets(asking, session, &decision.pod)).await;
+        }
         let mut again = true;
         loop {
             match self.send(asking, source, &decision, token.as_ref()).await {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -19,11 +19,15 @@ use super::{
     again::Again,
     bind,
     exchange::{Exchange, Outcome},
+    offer::Offered,
     reply::Refusal,
 };
 use crate::{
     affinity::{cookie::Cookies, pace::Kind},
-    carryover::{Session, session::Place},
+    carryover::{
+        Session,
+        session::{Place, Socket},
+    },
     facade::Facade,
     forward::{head, outbound::Source},
     identity::message::{self, Group},
@@ -40,7 +44,12 @@ impl Proxy {
         cookies: &Cookies,
         mut exchange: Box<Exchange>,
     ) -> Result<Response<Body>, Aborted> {
-        let offered = match self.offer(&asking, &Source::empty(), &mut exchange).await {
+        // Who joins a group meanwhile waits for it.
+        let socket = asking.session().map(Session::socket);
+        let offered = self.offer(&asking, &Source::empty(), &mut exchange).await;
+        let is_opened = |offered: &Offered| offered.answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let socket = socket.filter(|_| offered.as_ref().is_ok_and(is_opened));
+        let offered = match offered {
             Ok(offered) => offered,
             Err(refusal) => {
                 self.answer_late(&asking).await;
@@ -66,7 +75,7 @@ impl Proxy {
         head.version = Version::HTTP_11;
         let pod_side = hyper::upgrade::on(Response::from_parts(bare(&mut head), ()));
         exchange.became_socket();
-        let home = Attachments::new(self, &asking, decision.pod.clone());
+        let home = Attachments::new(self, &asking, decision.pod.clone(), socket);
         tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, home, exchange)));
         Ok(Response::from_parts(head, Body::empty()))
     }
@@ -104,7 +113,8 @@ impl Proxy {
 /// The pods' sides of one client's socket, one after the other.
 struct Attachments {
     again: Again,
-    session: Option<Arc<Session>>,
+    /// Among those of the client's session, once that is known.
+    socket: Option<Arc<Socket>>,
     moves: Option<watch::Receiver<Option<Place>>>,
     /// The pod of the last side, and its life at that time.
     pod: Arc<Pod>,
@@ -114,8 +124,6 @@ struct Attachments {
     /// Where the side before this one stands, which still counts there.
     left: Option<(Place, Option<Busy>)>,
     facade: Arc<Facade>,
-    /// Its number among the sockets of this process.
-    number: u64,
     member: Arc<Mutex<Option<Membership>>>,
 }
 
@@ -139,15 +147,13 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl Attachments {
-    fn new(proxy: &Arc<Proxy>, asking: &Asking<'_>, pod: Arc<Pod>) -> Attachments {
-        let session = asking.session().cloned();
-        let moves = session.as_ref().map(|session| session.moves());
+    fn new(proxy: &Arc<Proxy>, asking: &Asking<'_>, pod: Arc<Pod>, socket: Option<Socket>) -> Attachments {
+        let moves = socket.as_ref().map(|socket| socket.session().moves());
         let facade = asking.pool.facade.clone();
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let life = Place::of(&pod);
         Attachments {
             again: Again::of(proxy, asking),
-            session,
+            socket: socket.map(Arc::new),
             moves,
             pod,
             life,
@@ -155,9 +161,12 @@ impl Attachments {
             busy: None,
             left: None,
             facade,
-            number,
             member: Arc::default(),
         }
+    }
+
+    fn session(&self) -> Option<&Arc<Session>> {
+        self.socket.as_ref().map(|socket| socket.session())
     }
 
     /// Waits until the client's session is known. Its socket may be there first, where the proxy has not seen its log-in.
@@ -168,12 +177,11 @@ impl Attachments {
         loop {
             time::sleep(LOOK).await;
             let Some(session) = self.again.session() else { continue };
+            let socket = session.socket();
             // Its pod has greeted it long ago; and it may live elsewhere already.
-            session.greeted(self.number, self.pod.id);
-            let mut moves = session.moves();
-            moves.mark_changed();
-            self.moves = Some(moves);
-            self.session = Some(session);
+            socket.greeted(self.pod.id);
+            self.moves = Some(session.moves());
+            self.socket = Some(Arc::new(socket));
             return;
         }
     }
@@ -199,6 +207,9 @@ impl Attachments {
             return Attempt::Nobody;
         };
         tracing::info!(from = &*self.pod.name, to = &*pod.name, "socket attached anew");
+        if let Some(socket) = &self.socket {
+            socket.leaves();
+        }
         let (life, busy) = (Place::of(&pod), Some(pod.count_socket()));
         let (left, was_busy) = (std::mem::replace(&mut self.life, life), std::mem::replace(&mut self.busy, busy));
         self.is_new_life = left != life;
@@ -225,7 +236,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
             time::sleep(SPREAD.mul_f64(f64::from(chance()))).await;
         }
         while time::Instant::now() < end && !proxy.shutdown.is_stopping() {
-            if self.session.as_ref().is_some_and(|session| session.is_dead()) {
+            if self.is_over() {
                 return None;
             }
             let attempt = {
@@ -236,7 +247,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
             match attempt {
                 Attempt::Opened(side) => return Some(*side),
                 // Where every pod is asked already, a refusal is final unless its home is on its way back.
-                Attempt::Refused if self.session.is_none() && self.pod.status().is_alive() => return None,
+                Attempt::Refused if self.socket.is_none() && self.pod.status().is_alive() => return None,
                 Attempt::Refused | Attempt::Nobody => time::sleep(PAUSE).await,
             }
         }
@@ -262,10 +273,13 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
 
     fn lost(&mut self) {
         self.busy = None;
+        if let Some(socket) = &self.socket {
+            socket.leaves();
+        }
     }
 
     fn left(&mut self) -> impl Future<Output = ()> + Send + 'static {
-        let (proxy, session, left) = (self.again.proxy().clone(), self.session.clone(), self.left.take());
+        let (proxy, session, left) = (self.again.proxy().clone(), self.session().cloned(), self.left.take());
         async move {
             // The one of these two that is counted there is let go with the wait.
             let (Some(session), Some((from, _busy))) = (session, left) else { return };
@@ -284,7 +298,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
     }
 
     fn is_over(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_dead())
+        self.session().is_some_and(|session| session.is_dead())
     }
 
     fn is_new_life(&self) -> bool {
@@ -295,8 +309,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         Face {
             facade: self.facade.clone(),
             pod: self.pod.clone(),
-            number: self.number,
-            session: self.session.clone(),
+            socket: self.socket.clone(),
             is_greeted: AtomicBool::new(false),
             member: self.member.clone(),
         }
@@ -311,22 +324,11 @@ fn chance() -> f32 {
     f32::from(byte[0]) / 255.0
 }
 
-impl Drop for Attachments {
-    fn drop(&mut self) {
-        if let Some(session) = &self.session {
-            session.parted(self.number);
-        }
-    }
-}
-
-static NUMBERS: AtomicU64 = AtomicU64::new(0);
-
 /// Shows the one server in a pod's messages, and hears what they say of the client's standing there.
 struct Face {
     facade: Arc<Facade>,
     pod: Arc<Pod>,
-    number: u64,
-    session: Option<Arc<Session>>,
+    socket: Option<Arc<Socket>>,
     is_greeted: AtomicBool,
     member: Arc<Mutex<Option<Membership>>>,
 }
@@ -334,9 +336,9 @@ struct Face {
 impl Face {
     fn hear(&self, text: &str) {
         if !self.is_greeted.swap(true, Ordering::Relaxed)
-            && let Some(session) = &self.session
+            && let Some(socket) = &self.socket
         {
-            session.greeted(self.number, self.pod.id);
+            socket.greeted(self.pod.id);
         }
         match message::group(text) {
             Some(Group::Joined(group)) => {

@@ -8,6 +8,7 @@ mod live_hls;
 mod live_moves;
 mod live_tv;
 mod player;
+mod playing;
 pub(crate) mod revocation;
 pub(crate) mod sockets;
 mod storm;

@@ -19,6 +19,8 @@ pub enum Led {
     LogIn,
     /// `POST /SyncPlay/New` and `/SyncPlay/Join`: make their caller a member.
     Join,
+    /// What else is posted below `/SyncPlay/`: by members, on whose pod the group is.
+    Member,
     /// `GET /SyncPlay/List` and `GET /SyncPlay/{id}`: show the groups.
     Look,
     /// `GET /GetUtcTime`.
@@ -42,7 +44,10 @@ impl Led {
                 _ => None,
             },
             5 if is(first, "Users") && is(second, "AuthenticateWithQuickConnect") && is_post => Some(Led::LogIn),
-            8 if is(first, "SyncPlay") && is_post => (is(second, "New") || is(second, "Join")).then_some(Led::Join),
+            8 if is(first, "SyncPlay") && is_post => match second {
+                _ if is(second, "New") || is(second, "Join") => Some(Led::Join),
+                _ => Some(Led::Member),
+            },
             8 if is(first, "SyncPlay") && method == Method::GET && !second.is_empty() => Some(Led::Look),
             10 if is(first, "GetUtcTime") && method == Method::GET && second.is_empty() => Some(Led::Time),
             _ => None,
