@@ -14,8 +14,8 @@ use crate::carryover::{Token, now};
 /// Log-outs that may be owed at once. Of more the oldest go: tombstones hold all the same.
 const MOST: usize = 1000;
 
-/// Time from one renewal to the next: in Redis an entry lasts for some days only.
-const RENEW: Duration = Duration::from_secs(86_400);
+/// Time from one renewal to the next: in Redis an entry may last for two hours only.
+const RENEW: Duration = Duration::from_secs(3600);
 
 /// Each with the pool whose pods may know the token, the oldest first.
 #[derive(Debug, Default)]

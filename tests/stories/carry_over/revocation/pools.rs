@@ -71,3 +71,17 @@ async fn what_is_ended_in_one_pool_goes_on_in_the_other() {
     world.stop().await;
     drop(other);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_logs_nobody_out_where_it_is_not_known() {
+    let (world, other) = two_clusters().await;
+    let mut client = at(&world, MAIN, "sofa");
+    client.log_in("alice").await;
+    assert_eq!(status(&client, &world).await, 200);
+    let mut astray = client.twin();
+    astray.host = OTHER.to_owned();
+    assert_eq!(astray.post("/Sessions/Logout", json!({})).await.status, 401);
+    assert_eq!(status(&client, &world).await, 200);
+    world.stop().await;
+    drop(other);
+}
