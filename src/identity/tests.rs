@@ -225,12 +225,12 @@ fn what_does_no_harm_twice_is_a_short_list() {
         "/Sessions/Playing/Progress",
         "/Sessions/Playing/Ping",
         "//Sessions/Playing/Stopped/",
+        "/Sessions/Logout",
         "/SyncPlay/Ping",
         "/Items/0123/PlaybackInfo",
     ];
     let harmful = [
         "/Sessions/Playing",
-        "/Sessions/Logout",
         "/Sessions/Capabilities/Full/More",
         "/Sessions/0123/Viewing",
         "/Sessions/0123/Playing/Ping",

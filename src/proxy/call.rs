@@ -34,6 +34,7 @@ pub(super) struct Call<'a> {
 /// An answer that is there as a whole.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -71,7 +72,7 @@ impl Proxy {
             let patience = Patience { first_byte: PATIENCE, until_lost: true };
             let (head, body) = self.forward.send(pod, request, patience).await?.into_parts();
             let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| failure(Cause::Broken))?;
-            Ok(Reply { status: head.status, body: body.to_bytes() })
+            Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
         time::timeout(PATIENCE, answered).await.unwrap_or_else(|_| Err(failure(Cause::TimedOut)))
     }

@@ -324,7 +324,7 @@ impl Proxy {
         Ok(offered)
     }
 
-    fn home(&self, asking: &Asking<'_>) -> Option<Home> {
+    pub(super) fn home(&self, asking: &Asking<'_>) -> Option<Home> {
         self.site.pins.home(Kind::Token, asking.keys.identity.token.as_deref()?, |_, _| true)
     }
 

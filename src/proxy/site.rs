@@ -1,7 +1,6 @@
 //! What all workers share: the routes, the pools with their cookies, the pins, and each room's configuration.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,10 +9,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{Streams, drain, revoke::Order};
+use super::{Streams, drain};
 use crate::{
     affinity::{
         Secret,
@@ -29,7 +27,7 @@ use crate::{
     health,
     identity::{Legacy, endpoint::Endpoint},
     leader::Leader,
-    pod::{Pod, PodId, Pool},
+    pod::{Pod, Pool},
     route::Router,
     websocket,
 };
@@ -37,8 +35,6 @@ use crate::{
 /// Requests held at once, over all workers; more are answered as if there were no holding.
 pub const HELD: usize = 4096;
 
-/// Orders that wait for one pod.
-const MOST_ORDERS: usize = 1000;
 /// Bytes of held requests' bodies, over all workers, in KiB: 64 MiB.
 pub const HELD_KIB: usize = 64 * KIB;
 pub(super) const KIB: usize = 1024;
@@ -51,8 +47,6 @@ pub struct Site {
     pub sessions: Sessions,
     pub mints: Mints,
     pub carryover: carryover::Config,
-    /// What pods that were down are to be told when they return. Held for a push or a take.
-    pub orders: Mutex<HashMap<PodId, Vec<Order>, ahash::RandomState>>,
     pub streams: Streams,
     pub refusals: Refusals,
     pub budget: Budget,
@@ -108,16 +102,6 @@ impl PoolSite {
 }
 
 impl Site {
-    /// The pod is to be told this when it returns. More than it may be told are dropped, the oldest first: tombstones hold all
-    /// the same.
-    pub(super) fn later(&self, pod: &Pod, orders: &[Order]) {
-        let mut all = self.orders.lock();
-        let of_pod = all.entry(pod.id).or_default();
-        of_pod.extend_from_slice(orders);
-        let surplus = of_pod.len().saturating_sub(MOST_ORDERS);
-        of_pod.drain(..surplus);
-    }
-
     /// A number that differs for each placement.
     pub(super) fn turn(&self) -> u64 {
         self.turns.fetch_add(1, Ordering::Relaxed)
