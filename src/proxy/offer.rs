@@ -22,7 +22,7 @@ use crate::{
     affinity::pins::{Home, Kind},
     carryover::{Token, session::Place},
     forward::{
-        Cause, Failure, Patience,
+        Cause, Failure,
         answer::AnswerBody,
         outbound::{Outbound, Source},
         retry::{self, Next},
@@ -208,7 +208,7 @@ impl Proxy {
             handshake::to_pod(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;
         }
-        let patience = Patience { first_byte: self.site.first_byte(asking.endpoint), until_lost: asking.can_repeat() };
+        let patience = self.site.patience(asking.endpoint, asking.path, asking.can_repeat());
         let sent = self.forward.send(&decision.pod, request, patience).await;
         if sent.as_ref().is_err_and(|failure| failure.maybe_received) {
             asking.may_be_done.store(true, Ordering::Relaxed);
