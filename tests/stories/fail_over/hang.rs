@@ -91,6 +91,7 @@ async fn what_takes_a_pod_minutes_is_waited_for() {
     ] {
         assert!(answer.status != 504 && world.home(&answer) == home, "{answer:?}");
     }
+    assert_eq!(client.get("/Items").await.status, 504, "and nothing else is");
     world.pod(&home).slow_first_byte(Duration::ZERO);
     world.stop().await;
 }
