@@ -1,4 +1,4 @@
-//! Which pods refused which tokens: a dead token costs each pod one request and one question, and then none.
+//! Which pods refused which tokens: a dead token costs each pod one request, and then none.
 //!
 //! A refusal holds for one life of the pod, since a restarted pod reads every token's row anew, and for some minutes at most.
 

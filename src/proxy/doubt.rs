@@ -33,7 +33,7 @@ pub(super) enum Doubted {
 }
 
 impl Proxy {
-    /// After a refusal: a plug-in's own 401 looks the same, and so does what an API key gets from SyncPlay. Only the pod can say
+    /// After a refusal. A plug-in's own 401 looks the same, and so does what an API key gets from SyncPlay: only the pod can say
     /// whether it knows the token.
     pub(super) async fn doubt(self: &Arc<Self>, asking: &Asking<'_>, source: &Source, offered: &Offered) -> Doubted {
         match &asking.client_session {
@@ -86,7 +86,7 @@ impl Proxy {
     }
 
     /// Of a token without a known session, which may be an API key, or made up. What the pod does not know is remembered, so that
-    /// it is asked once; a question and the next pod together take one piece of the address's budget.
+    /// it hears of it once; a question and the next pod together take one piece of the address's budget.
     ///
     /// A living home's own refusal means that the token is dead: it was logged out there, and must not come to life on a pod
     /// that has not heard of it.
@@ -94,8 +94,8 @@ impl Proxy {
         let Some(token) = asking.keys.identity.token.as_deref() else { return Doubted::Final };
         let can_spend = self.site.budget.spend(asking.origin, Instant::now());
         let go_on = || if can_spend && source.can_replay() { Doubted::GoOn } else { Doubted::Final };
-        // Where no plug-in answers, and an API key is taken, the pod has said it already.
-        if asking.endpoint != Endpoint::Vital && !asking.is_upgrade {
+        // Elsewhere no plug-in answers, and an API key is taken: the pod has said it already.
+        if matches!(asking.endpoint, Endpoint::Open | Endpoint::SyncPlay) && !asking.is_upgrade {
             if !can_spend {
                 return Doubted::Final;
             }
