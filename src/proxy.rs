@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod carry;
 mod decide;
+mod doubt;
 pub mod drain;
 mod exchange;
 mod face;

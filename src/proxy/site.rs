@@ -1,11 +1,8 @@
 //! What all workers share: the routes, the pools with their cookies, the pins, and each room's configuration.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -23,9 +20,12 @@ use crate::{
     },
     carryover::{self, Sessions, mints::Mints},
     facade::{self, Facade},
-    forward::{self, Cause, Failure},
+    forward::{self, Cause, Failure, Patience},
     health,
-    identity::{Legacy, endpoint::Endpoint},
+    identity::{
+        Legacy,
+        endpoint::{self, Endpoint},
+    },
     leader::Leader,
     pod::{Pod, Pool},
     route::Router,
@@ -107,8 +107,17 @@ impl Site {
         self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn first_byte(&self, endpoint: Endpoint) -> Duration {
-        if endpoint.is_media() { self.forward.first_byte_media } else { self.forward.first_byte }
+    /// How long an answer may take to begin. Where that may be minutes, the wait ends with the pod, whether another may be asked
+    /// or not.
+    pub(super) fn patience(&self, endpoint: Endpoint, path: &str, can_repeat: bool) -> Patience {
+        let forward = &self.forward;
+        match endpoint {
+            _ if endpoint.is_media() => Patience { first_byte: forward.first_byte_media, until_lost: can_repeat },
+            Endpoint::Open | Endpoint::Demanding if endpoint::is_slow(path) => {
+                Patience { first_byte: forward.first_byte_slow, until_lost: true }
+            }
+            _ => Patience { first_byte: forward.first_byte, until_lost: can_repeat },
+        }
     }
 
     /// Tells `health` what a failure says of a pod.
@@ -119,8 +128,13 @@ impl Site {
         match failure.cause {
             Cause::Refused => health::refused(pod),
             Cause::Broken if no_body && !failure.over_kept => health::broken(pod),
-            Cause::Broken => health::doubtful(pod),
-            Cause::ConnectTimedOut | Cause::TimedOut | Cause::Malformed => health::gateway_failure(pod, &self.health),
+            // One request may take its time while the pod is well: its checks are to tell.
+            Cause::Broken | Cause::TimedOut => health::doubtful(pod),
+            Cause::ConnectTimedOut => {
+                health::doubtful(pod);
+                health::gateway_failure(pod, &self.health);
+            }
+            Cause::Malformed => health::gateway_failure(pod, &self.health),
             Cause::Lost | Cause::ClientGone | Cause::Exhausted => {}
         }
     }
