@@ -10,12 +10,11 @@ mod retelling;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::HeaderMap;
 
 use super::{
     Asking, Proxy,
-    call::{Call, on_behalf_of},
+    call::{Standing, on_behalf_of},
 };
 use crate::{
     carryover::{
@@ -24,21 +23,9 @@ use crate::{
         session::{Carried, Part, Place},
     },
     forward::{Cause, Failure},
-    identity::authorization,
     pod::Pod,
 };
 use carrying::Carrying;
-
-/// What a pod says of a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It knows it; of an API key there is no user.
-    Known {
-        user: Option<String>,
-        is_administrator: bool,
-    },
-    Unknown,
-}
 
 /// What a session is brought to a pod for.
 pub(super) struct Errand {
@@ -76,7 +63,7 @@ impl Proxy {
         if let Some(token) = session.token_at(place) {
             return Ok(Some(token));
         }
-        if !asking.hangs_on_token() || session.is_refused(place) || !self.may_carry(session, asking, pod) {
+        if !asking.hangs_on_token() || session.is_refused(place) || !asking.may_carry(session, pod) {
             return Ok(None);
         }
         let need = if asking.is_upgrade { Need::Idle } else { Need::Waiting };
@@ -86,17 +73,6 @@ impl Proxy {
             Carried::Refused | Carried::Dead => Ok(None),
             Carried::Failed => Err(Failure { cause: Cause::Lost, maybe_received: false, over_kept: false }),
         }
-    }
-
-    /// Only a session whose home is gone, or has begun a new life, is carried: a living home has the last word.
-    fn may_carry(&self, session: &Session, asking: &Asking<'_>, pod: &Pod) -> bool {
-        if !pod.status().is_alive() || session.is_dead() {
-            return false;
-        }
-        let Some(home) = session.home() else { return true };
-        let pods = asking.pool.pool.pods();
-        let at_home = pods.iter().find(|other| other.id == home.pod && other.status().is_alive());
-        at_home.is_none_or(|at_home| at_home.id == pod.id)
     }
 
     /// Makes a session known to a pod, or waits for whoever does. It goes on when this is dropped.
@@ -126,40 +102,17 @@ impl Proxy {
         }
         carried
     }
+}
 
-    /// Asks a pod who has this token.
-    pub(super) async fn ask_who(
-        &self,
-        pod: &Arc<Pod>,
-        base_path: &str,
-        token: &str,
-        client: &HeaderMap,
-    ) -> Result<Standing, Failure> {
-        let mut again = true;
-        loop {
-            let call = Call {
-                method: Method::GET,
-                target: "/Users/Me",
-                client,
-                authorization: Some(authorization::token_only(token)),
-                body: Bytes::new(),
-            };
-            let reply = self.call(pod, base_path, call).await?;
-            return Ok(match reply.status {
-                StatusCode::OK => {
-                    let me = reply.json().unwrap_or_default();
-                    let user = me["Id"].as_str().map(str::to_owned);
-                    Standing::Known { user, is_administrator: me["Policy"]["IsAdministrator"] == true }
-                }
-                StatusCode::UNAUTHORIZED => Standing::Unknown,
-                // An API key, which is nobody; or a user who may not come in at this hour, or from there.
-                StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
-                    Standing::Known { user: None, is_administrator: false }
-                }
-                // A row that another pod has deleted: once, and then it is as if nothing had been.
-                StatusCode::INTERNAL_SERVER_ERROR if std::mem::take(&mut again) => continue,
-                _ => return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept: false }),
-            });
-        }
+impl Asking<'_> {
+    /// Only a session whose home is gone, or has begun a new life, is carried: a living home has the last word.
+    fn may_carry(&self, session: &Session, pod: &Pod) -> bool {
+        pod.status().is_alive() && !session.is_dead() && !self.lives_elsewhere(session, pod)
+    }
+
+    /// Whether the session's home is alive, and is not this pod.
+    pub(super) fn lives_elsewhere(&self, session: &Session, pod: &Pod) -> bool {
+        let is_alive = |id| self.pool.pool.pods().iter().any(|other| other.id == id && other.status().is_alive());
+        session.home().is_some_and(|home| home.pod != pod.id && is_alive(home.pod))
     }
 }

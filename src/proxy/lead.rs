@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 
 use super::{
     Asking, ClientSession, Proxy, Target,
-    call::on_behalf_of,
-    carry::{Errand, Standing},
+    call::{Standing, on_behalf_of},
+    carry::Errand,
     decide::Keys,
     exchange::Exchange,
     offer::Offered,

@@ -97,11 +97,7 @@ impl Proxy {
         if session.is_faceless() {
             session.note_client(on_behalf_of(asking));
         }
-        let pods = asking.pool.pool.pods();
-        let lives_elsewhere = session.home().is_some_and(|home| {
-            home.pod != pod.id && pods.iter().any(|other| other.id == home.pod && other.status().is_alive())
-        });
-        if lives_elsewhere {
+        if asking.lives_elsewhere(session, pod) {
             session.accept(Place::of(pod), token);
         } else if session.settle(Place::of(pod), token) {
             self.site.sessions.keep(session);

@@ -195,7 +195,7 @@ impl Carrying {
                 self.settle(token.as_str()).await;
                 if self.session.is_dead() {
                     // Whoever ended it did not know this token.
-                    self.site().sessions.end_token(token.as_str());
+                    self.site().sessions.end_token(&self.session.pool, token.as_str());
                     let authorization = Some(authorization::token_only(token.as_str()));
                     // Nobody has the token: a pod that does not hear of it keeps a row, and nothing else.
                     let _ = self.post("/Sessions/Logout", authorization, Bytes::new()).await;
