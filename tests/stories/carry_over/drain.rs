@@ -9,7 +9,7 @@ use super::sockets::{next_of, socket_of};
 use super::{client_of, plan};
 use crate::stories::world::{Answer, World, body_of};
 
-async fn tell(world: &World, path: &str) -> Answer {
+pub(super) async fn tell(world: &World, path: &str) -> Answer {
     let mut operator = world.proxy.operators();
     let request = operator.request(Method::POST, path);
     operator.send(request, body_of("")).await.expect("an answer")
