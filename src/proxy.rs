@@ -62,6 +62,7 @@ use crate::{
 use again::Again;
 use decide::{Decision, Keys};
 use exchange::{Exchange, Outcome};
+use offer::{Offered, is_refused};
 use reply::Refusal;
 use resume::Resuming;
 use tally::Tally;
@@ -112,6 +113,8 @@ enum Target {
 enum ClientSession {
     /// None is known.
     Unknown,
+    /// Nor is it, and Redis has not said whether another replica knows one.
+    Untold,
     Known(Arc<Session>),
     /// It was ended: no pod may take its token any more, whatever it remembers.
     Ended,
@@ -121,7 +124,7 @@ impl Asking<'_> {
     fn session(&self) -> Option<&Arc<Session>> {
         match &self.client_session {
             ClientSession::Known(session) => Some(session),
-            ClientSession::Unknown | ClientSession::Ended => None,
+            ClientSession::Unknown | ClientSession::Untold | ClientSession::Ended => None,
         }
     }
 }
@@ -191,11 +194,10 @@ impl Proxy {
             return Box::pin(self.open_socket(asking, opening, &cookies, exchange)).await;
         }
         // 6. Judge: what says that the pod does not know the client's token is offered to the others.
-        let offered = match self.stream(&asking) {
-            // Boxed, as what follows a log-out: every request's future is moved about, and these parts are seldom used.
-            Some(stream) => Box::pin(self.offer_stream(&stream, &asking, &source, &mut exchange)).await,
-            None => self.offer_led(&asking, &source, &mut exchange).await,
-        };
+        let mut offered = self.offer_its_way(&asking, &source, &mut exchange).await;
+        if is_refused(&offered) && matches!(asking.client_session, ClientSession::Untold) {
+            offered = Box::pin(self.offer_once_told(&mut asking, &source, &mut exchange, offered)).await;
+        }
         let offered = match offered {
             Ok(offered) => offered,
             Err(refusal) => return exchange.refuse(refusal),
@@ -242,6 +244,19 @@ impl Proxy {
             return Err(Aborted);
         };
         Ok(exchange.answer_with(answer, body))
+    }
+
+    async fn offer_its_way(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        match self.stream(asking) {
+            // Boxed, as what follows a log-out: every request's future is moved about, and these parts are seldom used.
+            Some(stream) => Box::pin(self.offer_stream(&stream, asking, source, exchange)).await,
+            None => self.offer_led(asking, source, exchange).await,
+        }
     }
 
     /// 2. All that the request's head tells of its client.

@@ -76,6 +76,8 @@ pub enum Found {
     /// It was ended, and is never revived.
     Dead,
     Unknown,
+    /// Nothing here, and what is kept beyond this process has not been heard.
+    Untold,
 }
 
 impl Sessions {
@@ -133,10 +135,21 @@ impl Sessions {
     /// May be dropped at any time.
     pub async fn recall(&self, token: &str) -> Found {
         if self.vault.is_shared() && !self.is_stranger(token) {
-            return Found::Unknown;
+            return Found::Untold;
         }
-        let Ok(Some(kept)) = self.vault.find(token).await else { return Found::Unknown };
-        self.found(token, kept).await
+        self.ask_for(token).await
+    }
+
+    /// The same, whoever else was asked for this token.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn ask_for(&self, token: &str) -> Found {
+        match self.vault.find(token).await {
+            Ok(Some(kept)) => self.found(token, kept).await,
+            Ok(None) => Found::Unknown,
+            Err(_) => Found::Untold,
+        }
     }
 
     async fn found(&self, token: &str, kept: Kept) -> Found {
@@ -167,9 +180,7 @@ impl Sessions {
 
     /// What was kept under this token becomes known, unless all of its user or device has ended since.
     async fn take_in(&self, token: &str, kept: Record) -> Found {
-        let Ok(ended) = self.vault.ended(&kept.session).await else {
-            return Found::Unknown;
-        };
+        let Ok(ended) = self.vault.ended(&kept.session).await else { return Found::Untold };
         if ended >= kept.session.born() {
             self.end(&kept.session);
             return Found::Dead;
@@ -192,7 +203,7 @@ impl Sessions {
         match self.find(token) {
             Found::Living(known) => drop(known.settle(Place::of(pod), token)),
             Found::Dead => {}
-            Found::Unknown => {
+            Found::Unknown | Found::Untold => {
                 let session = self.fresh(pod, user, device, token);
                 let before = self.devices.get(&self.device_hash(&session)).map(|before| before.clone());
                 if let Some(before) = before {

@@ -63,7 +63,7 @@ impl Again {
             let token = asking.keys.identity.token.as_deref()?;
             match self.proxy.site.sessions.find(token) {
                 Found::Living(session) if session.pool == asking.pool.pool.name => Some(session),
-                Found::Living(_) | Found::Dead | Found::Unknown => None,
+                Found::Living(_) | Found::Dead | Found::Unknown | Found::Untold => None,
             }
         });
         known.filter(|session| !session.is_dead())

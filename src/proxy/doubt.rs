@@ -38,7 +38,9 @@ impl Proxy {
     pub(super) async fn doubt(self: &Arc<Self>, asking: &Asking<'_>, source: &Source, offered: &Offered) -> Doubted {
         match &asking.client_session {
             ClientSession::Known(session) => self.doubt_session(asking, session, source, offered).await,
-            ClientSession::Unknown => self.doubt_token(asking, source, &offered.decision.pod).await,
+            ClientSession::Unknown | ClientSession::Untold => {
+                self.doubt_token(asking, source, &offered.decision.pod).await
+            }
             // No pod was shown the token, and none will be.
             ClientSession::Ended => Doubted::Final,
         }
@@ -125,7 +127,7 @@ impl Proxy {
             ClientSession::Ended if asking.demanded_token().is_some() => return Err(Refusal::DeadToken),
             // Which pods know a session by which token is its own affair.
             ClientSession::Ended | ClientSession::Known(_) => return Ok(Vec::new()),
-            ClientSession::Unknown => {}
+            ClientSession::Unknown | ClientSession::Untold => {}
         }
         if self.site.refusals.is_empty() {
             return Ok(Vec::new());

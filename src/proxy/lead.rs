@@ -279,6 +279,7 @@ impl<'a> Asking<'a> {
             client_session: match &self.client_session {
                 ClientSession::Known(session) => ClientSession::Known(session.clone()),
                 ClientSession::Unknown => ClientSession::Unknown,
+                ClientSession::Untold => ClientSession::Untold,
                 ClientSession::Ended => ClientSession::Ended,
             },
             target,

@@ -31,7 +31,7 @@ impl Proxy {
             && Ends::of(&asking.head.method, asking.path, "") == Some(Ends::Token)
             && match asking.client_session {
                 ClientSession::Known(_) => asking.keys.identity.token.is_some(),
-                ClientSession::Unknown => self.home(asking).is_some_and(is_of_pool),
+                ClientSession::Unknown | ClientSession::Untold => self.home(asking).is_some_and(is_of_pool),
                 ClientSession::Ended => false,
             }
     }

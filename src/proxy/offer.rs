@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::{self, Instant};
 
 use super::{
-    Asking, Proxy, Target,
+    Asking, ClientSession, Proxy, Target,
     decide::{self, Decision},
     doubt::Doubted,
     exchange::Exchange,
@@ -69,11 +69,10 @@ impl Proxy {
             let offered = self.ask_each(asking, source, exchange).await;
             breaks +=
                 u32::from(matches!(offered, Err(refusal) if !matches!(refusal, Refusal::NoPod | Refusal::Undecided)));
-            let is_refused = match &offered {
-                Ok(offered) => offered.verdict == Verdict::UnknownToken,
-                Err(refusal) => *refusal == Refusal::DeadToken,
-            };
+            let is_refused = is_refused(&offered);
             let is_worth = match &offered {
+                // Who he is has to be heard first.
+                _ if is_refused && matches!(asking.client_session, ClientSession::Untold) => false,
                 _ if is_refused => self.home_is_away(asking) || self.is_uncertain(asking),
                 Ok(offered) if offered.is_start_up_page() => asking.waits_out(offered, began),
                 Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),
@@ -94,7 +93,7 @@ impl Proxy {
                 }
                 if is_refused && self.is_uncertain(asking) {
                     // Whoever hears 401 forgets his token, and nobody knows yet that he has to.
-                    return Err(if asking.endpoint.is_media() { Refusal::Media } else { Refusal::Undecided });
+                    return Err(asking.undecided());
                 }
                 return hold::in_vain(offered, asking.endpoint);
             }
@@ -289,7 +288,20 @@ impl Proxy {
     }
 }
 
+/// Whether no pod knows the token.
+pub(super) fn is_refused(offered: &Result<Offered, Refusal>) -> bool {
+    match offered {
+        Ok(offered) => offered.verdict == Verdict::UnknownToken,
+        Err(refusal) => *refusal == Refusal::DeadToken,
+    }
+}
+
 impl Asking<'_> {
+    /// What is said where nobody knows whether the token is dead.
+    pub(super) fn undecided(&self) -> Refusal {
+        if self.endpoint.is_media() { Refusal::Media } else { Refusal::Undecided }
+    }
+
     /// Whether the pod has to know the client's token for the right answer: so it is for all but log-ins, and media that
     /// anybody may fetch.
     pub(super) fn hangs_on_token(&self) -> bool {

@@ -1,7 +1,14 @@
 //! 2. Identify: a client that is not known here may be known to another replica, or of an earlier run.
 
-use super::{Asking, ClientSession, Proxy};
-use crate::{affinity::pins::Kind, carryover::Found, pod::PodId};
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{self, Instant};
+
+use super::{Asking, ClientSession, Proxy, exchange::Exchange, offer::Offered, reply::Refusal};
+use crate::{affinity::pins::Kind, carryover::Found, forward::outbound::Source, pod::PodId};
+
+/// Between two questions to a Redis that does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Proxy {
     /// Finds the session of the client's token, and its pin. Asks Redis only where this process knows nothing, with the store's
@@ -20,13 +27,8 @@ impl Proxy {
                 }
                 found => found,
             };
-            asking.client_session = match found {
-                // Another pool's pods know nothing of it.
-                Found::Living(session) if session.pool == asking.pool.pool.name => ClientSession::Known(session),
-                Found::Dead => ClientSession::Ended,
-                Found::Living(_) | Found::Unknown => ClientSession::Unknown,
-            };
-            if !matches!(asking.client_session, ClientSession::Unknown) {
+            asking.client_session = asking.session_of(found);
+            if matches!(asking.client_session, ClientSession::Known(_) | ClientSession::Ended) {
                 return;
             }
         }
@@ -36,8 +38,49 @@ impl Proxy {
         self.site.pins.recall(kind, key, |home| is_alive(home.pod)).await;
     }
 
+    /// No pod knows this token, and Redis has not said whether another replica knows its session: before the client hears that he
+    /// is to log in again, it is asked for as long as a request is held.
+    pub(super) async fn offer_once_told(
+        self: &Arc<Self>,
+        asking: &mut Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+        refused: Result<Offered, Refusal>,
+    ) -> Result<Offered, Refusal> {
+        let Some(token) = asking.keys.identity.token.clone() else { return refused };
+        let Some(_place) = self.site.place(source).filter(|_| source.can_replay()) else { return refused };
+        if !self.site.budget.spend(asking.origin, Instant::now()) {
+            return refused;
+        }
+        let end = Instant::now() + self.site.forward.hold;
+        let found = loop {
+            match self.site.sessions.ask_for(&token).await {
+                Found::Untold if Instant::now() < end && !self.shutdown.is_stopping() => time::sleep(ASK_AGAIN).await,
+                found => break found,
+            }
+        };
+        asking.client_session = asking.session_of(found);
+        match &asking.client_session {
+            ClientSession::Untold => Err(asking.undecided()),
+            ClientSession::Unknown if !self.home_is_away(asking) => refused,
+            _ => self.offer_its_way(asking, source, exchange).await,
+        }
+    }
+
     /// Whether sessions are carried over at all.
     pub(super) fn carries_over(&self) -> bool {
         self.site.carryover.api_key.is_some()
+    }
+}
+
+impl Asking<'_> {
+    fn session_of(&self, found: Found) -> ClientSession {
+        match found {
+            // Another pool's pods know nothing of it.
+            Found::Living(session) if session.pool == self.pool.pool.name => ClientSession::Known(session),
+            Found::Dead => ClientSession::Ended,
+            Found::Living(_) | Found::Unknown => ClientSession::Unknown,
+            Found::Untold => ClientSession::Untold,
+        }
     }
 }

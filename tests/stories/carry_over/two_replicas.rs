@@ -238,3 +238,41 @@ async fn an_end_that_was_told_to_nobody_is_found_when_redis_is_back() {
     other.stop().await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_only_another_replica_knows_is_not_logged_out_while_redis_does_not_say_who_he_is() {
+    let redis = RedisServer::start();
+    let world = plan(3, &redis).with_api_key().start().await;
+    until_up(&world.proxy).await;
+    let mut other = replica(&world, |_| {}).await;
+    let client = at_home(&world, "alice", "a").await;
+    until("the session is kept", || redis.bytes().iter().any(|(key, _)| key.contains(":session:"))).await;
+    world.pod("a").kill().await;
+    other.until_state("a", State::Down).await;
+    world.pods.iter().for_each(|pod| pod.clear_seen());
+
+    redis.hang(true);
+    let mut elsewhere = client.moved_to(&other);
+    let asked = tokio::spawn(async move { elsewhere.get("/System/Info").await.status });
+    for pod in world.pods_but("a") {
+        pod.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/System/Info")).await;
+    }
+    redis.hang(false);
+    assert_eq!(asked.await.expect("asked"), 200);
+    assert_eq!(minted(&world), 1);
+
+    // Whom Redis does not know is told so as soon as it says it.
+    redis.hang(true);
+    let mut stranger = client.moved_to(&other);
+    stranger.token = Some("0123456789abcdef0123456789abcdef".into());
+    world.pods.iter().for_each(|pod| pod.clear_seen());
+    let asked = tokio::spawn(async move { stranger.get("/Users/Me").await.status });
+    for pod in world.pods_but("a") {
+        pod.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/Users/Me")).await;
+    }
+    assert!(!asked.is_finished());
+    redis.hang(false);
+    assert_eq!(asked.await.expect("asked"), 401);
+    other.stop().await;
+    world.stop().await;
+}
