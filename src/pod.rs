@@ -122,6 +122,7 @@ pub struct Pod {
     info: ArcSwapOption<Info>,
     may_be_old: AtomicBool,
     drain_round: AtomicU32,
+    yields: AtomicBool,
     leaves: AtomicBool,
     requests: AtomicUsize,
     sockets: AtomicUsize,
@@ -146,6 +147,7 @@ impl Pod {
             info: ArcSwapOption::empty(),
             may_be_old: AtomicBool::new(true),
             drain_round: AtomicU32::new(0),
+            yields: AtomicBool::new(false),
             leaves: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
@@ -214,6 +216,18 @@ impl Pod {
         self.drain_round.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Whether, while it drains, it gives up the lead of its pool.
+    pub fn yields(&self) -> bool {
+        self.yields.load(Ordering::Relaxed)
+    }
+
+    /// Says so, or takes it back. Whoever hears of the status hears of this too.
+    pub fn set_yields(&self, yields: bool) {
+        if self.yields.swap(yields, Ordering::Relaxed) != yields {
+            self.changes.send_modify(|_| {});
+        }
+    }
+
     /// Whether its source names it no more. It serves its clients until they have left it.
     pub fn leaves(&self) -> bool {
         self.leaves.load(Ordering::Relaxed)
@@ -221,6 +235,10 @@ impl Pod {
 
     /// Its source names it no more. Says whether it goes on serving: then it drains.
     fn leave(&self) -> bool {
+        if self.status().state == State::Ready {
+            // What was said of an earlier drain holds no longer.
+            self.set_yields(false);
+        }
         let (_, after) = self.change(|status| match status.state {
             State::Ready | State::Draining => Status { state: State::Draining, ..status },
             State::Starting | State::Down => Status { state: State::Down, accepts: false, ..status },

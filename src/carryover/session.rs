@@ -1,6 +1,7 @@
 //! One session: a user on a device, the tokens that stand for it, and the pod that it lives on.
 
 mod carrying;
+mod group;
 mod notes;
 mod tokens;
 
@@ -71,6 +72,7 @@ struct State {
     refused: Option<(Place, Instant)>,
     carry: Option<carrying::UnderWay>,
     notes: Notes,
+    group: group::InGroup,
     /// When something was last played.
     played: Option<Instant>,
     /// What pods were told of the client last: its address, and its program.
@@ -136,6 +138,9 @@ impl Session {
     /// A socket of the session has ended.
     pub fn parted(&self, socket: u64) {
         self.sockets.send_modify(|sockets| sockets.retain(|(other, _)| *other != socket));
+        if self.sockets.borrow().is_empty() {
+            self.has_no_socket();
+        }
     }
 
     /// Where the session lives, if that is known.

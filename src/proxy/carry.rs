@@ -125,14 +125,18 @@ impl Proxy {
             Err(_) => Carried::Failed,
         };
         // Whoever it was may have wanted it there only to be known.
-        if moves
-            && carried == Carried::Settled
-            && let Some(token) = session.token_at(Place::of(pod))
-            && session.settle(Place::of(pod), token.as_str())
-        {
-            self.site.sessions.keep(session);
+        if moves && carried == Carried::Settled {
+            self.settle(session, pod);
         }
         carried
+    }
+
+    /// A session that is known to a pod comes to live there.
+    pub(super) fn settle(&self, session: &Session, pod: &Pod) {
+        let place = Place::of(pod);
+        if session.token_at(place).is_some_and(|token| session.settle(place, token.as_str())) {
+            self.site.sessions.keep(session);
+        }
     }
 
     /// Asks a pod who has this token.

@@ -29,7 +29,7 @@ use crate::{
         endpoint::{self, Led},
     },
     observe::metrics,
-    pod::Pod,
+    pod::{Pod, State},
 };
 
 impl Proxy {
@@ -53,6 +53,13 @@ impl Proxy {
                 Box::pin(self.to_leader(asking, secret, source, exchange)).await
             }
             Led::Authorize => Box::pin(self.authorize(asking, source, exchange)).await,
+            Led::New => {
+                // A leader that drains keeps the lead for the groups that it has, and not for new ones.
+                if let Some(leader) = asking.pool.leader.current().filter(|pod| pod.status().state == State::Draining) {
+                    leader.set_yields(true);
+                }
+                Box::pin(self.join(asking, source, exchange)).await
+            }
             Led::Join => Box::pin(self.join(asking, source, exchange)).await,
             Led::Look => Box::pin(self.look(asking, source, exchange)).await,
             Led::Time => Box::pin(self.tell_time(asking, source, exchange)).await,
@@ -149,7 +156,7 @@ impl Proxy {
         source: &Source,
         exchange: &mut Exchange,
     ) -> Result<Offered, Refusal> {
-        if let Some(leader) = asking.pool.leader.current() {
+        if let Some(leader) = asking.pool.leader.to_live_on(&asking.pool.pool).await {
             match asking.session() {
                 Some(session) => self.bring(asking, session, &leader).await,
                 None => self.bring_next_time(asking, &leader),
@@ -163,6 +170,7 @@ impl Proxy {
     }
 
     async fn bring(self: &Arc<Self>, asking: &Asking<'_>, session: &Arc<Session>, leader: &Arc<Pod>) {
+        session.brought(Place::of(leader));
         if session.home().is_none_or(|home| home.pod != leader.id) {
             let carried = self.carry(session, leader, Errand::of(asking)).await;
             if carried != Carried::Settled {

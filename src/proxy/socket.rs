@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -104,7 +104,7 @@ impl Proxy {
 /// The pods' sides of one client's socket, one after the other.
 struct Attachments {
     again: Again,
-    session: Option<Arc<Session>>,
+    session: Known,
     moves: Option<watch::Receiver<Option<Place>>>,
     /// The pod of the last side, and its life at that time.
     pod: Arc<Pod>,
@@ -116,6 +116,9 @@ struct Attachments {
     number: u64,
     member: Arc<Mutex<Option<Membership>>>,
 }
+
+/// The session of a socket's client, once it is known.
+type Known = Arc<OnceLock<Arc<Session>>>;
 
 /// The SyncPlay group that a socket's client is a member of, and the pod in whose memory it is.
 struct Membership {
@@ -138,8 +141,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 impl Attachments {
     fn new(proxy: &Arc<Proxy>, asking: &Asking<'_>, pod: Arc<Pod>) -> Attachments {
-        let session = asking.session().cloned();
-        let moves = session.as_ref().map(|session| session.moves());
+        let session = Known::default();
+        let moves = asking.session().map(|known| session.get_or_init(|| known.clone()).moves());
         let facade = asking.pool.facade.clone();
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let life = Place::of(&pod);
@@ -165,12 +168,15 @@ impl Attachments {
         loop {
             time::sleep(LOOK).await;
             let Some(session) = self.again.session() else { continue };
-            // Its pod has greeted it long ago; and it may live elsewhere already.
+            // Its pod has greeted it long ago, and may have made it a member of a group; and it may live elsewhere already.
             session.greeted(self.number, self.pod.id);
+            if let Some(member) = &*self.member.lock() {
+                session.joined(member.place);
+            }
             let mut moves = session.moves();
             moves.mark_changed();
             self.moves = Some(moves);
-            self.session = Some(session);
+            self.session.get_or_init(|| session);
             return;
         }
     }
@@ -221,7 +227,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
             time::sleep(SPREAD.mul_f64(f64::from(chance()))).await;
         }
         while time::Instant::now() < end && !proxy.shutdown.is_stopping() {
-            if self.session.as_ref().is_some_and(|session| session.is_dead()) {
+            if self.is_over() {
                 return None;
             }
             let attempt = {
@@ -232,7 +238,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
             match attempt {
                 Attempt::Opened(side) => return Some(*side),
                 // Where every pod is asked already, a refusal is final unless its home is on its way back.
-                Attempt::Refused if self.session.is_none() && self.pod.status().is_alive() => return None,
+                Attempt::Refused if self.session.get().is_none() && self.pod.status().is_alive() => return None,
                 Attempt::Refused | Attempt::Nobody => time::sleep(PAUSE).await,
             }
         }
@@ -264,11 +270,14 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         let place = Place::of(&self.pod);
         // A group dies with its pod, and its members are told as if they had left.
         let member = self.member.lock().take_if(|member| member.place != place)?;
+        if let Some(session) = self.session.get() {
+            session.left(member.place);
+        }
         Some(message::group_left(&member.group))
     }
 
     fn is_over(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_dead())
+        self.session.get().is_some_and(|session| session.is_dead())
     }
 
     fn is_new_life(&self) -> bool {
@@ -297,7 +306,7 @@ fn chance() -> f32 {
 
 impl Drop for Attachments {
     fn drop(&mut self) {
-        if let Some(session) = &self.session {
+        if let Some(session) = self.session.get() {
             session.parted(self.number);
         }
     }
@@ -310,7 +319,7 @@ struct Face {
     facade: Arc<Facade>,
     pod: Arc<Pod>,
     number: u64,
-    session: Option<Arc<Session>>,
+    session: Known,
     is_greeted: AtomicBool,
     member: Arc<Mutex<Option<Membership>>>,
 }
@@ -318,16 +327,21 @@ struct Face {
 impl Face {
     fn hear(&self, text: &str) {
         if !self.is_greeted.swap(true, Ordering::Relaxed)
-            && let Some(session) = &self.session
+            && let Some(session) = self.session.get()
         {
             session.greeted(self.number, self.pod.id);
         }
-        match message::group(text) {
-            Some(Group::Joined(group)) => {
-                *self.member.lock() = Some(Membership { group, place: Place::of(&self.pod) });
+        let Some(heard) = message::group(text) else { return };
+        let (place, known) = (Place::of(&self.pod), self.session.get().into_iter());
+        match heard {
+            Group::Joined(group) => {
+                known.for_each(|session| session.joined(place));
+                *self.member.lock() = Some(Membership { group, place });
             }
-            Some(Group::Left) => *self.member.lock() = None,
-            None => {}
+            Group::Left => {
+                known.for_each(|session| session.left(place));
+                *self.member.lock() = None;
+            }
         }
     }
 }

@@ -17,7 +17,9 @@ pub enum Led {
     Authorize,
     /// `POST /Users/AuthenticateWithQuickConnect`, with the secret in its body.
     LogIn,
-    /// `POST /SyncPlay/New` and `/SyncPlay/Join`: make their caller a member.
+    /// `POST /SyncPlay/New`: makes a group, and its caller a member.
+    New,
+    /// `POST /SyncPlay/Join`: makes its caller a member.
     Join,
     /// `GET /SyncPlay/List` and `GET /SyncPlay/{id}`: show the groups.
     Look,
@@ -42,7 +44,11 @@ impl Led {
                 _ => None,
             },
             5 if is(first, "Users") && is(second, "AuthenticateWithQuickConnect") && is_post => Some(Led::LogIn),
-            8 if is(first, "SyncPlay") && is_post => (is(second, "New") || is(second, "Join")).then_some(Led::Join),
+            8 if is(first, "SyncPlay") && is_post => match second {
+                _ if is(second, "New") => Some(Led::New),
+                _ if is(second, "Join") => Some(Led::Join),
+                _ => None,
+            },
             8 if is(first, "SyncPlay") && method == Method::GET && !second.is_empty() => Some(Led::Look),
             10 if is(first, "GetUtcTime") && method == Method::GET && second.is_empty() => Some(Led::Time),
             _ => None,
