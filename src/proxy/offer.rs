@@ -15,7 +15,6 @@ use super::{
     carry::Standing,
     decide::{self, Decision},
     exchange::Exchange,
-    hold,
     reply::Refusal,
 };
 use crate::{
@@ -75,7 +74,7 @@ impl Proxy {
             };
             let is_worth = match &offered {
                 _ if is_refused => self.home_is_away(asking) || self.is_uncertain(asking),
-                Ok(offered) if offered.is_start_up_page() => asking.waits_out(offered, began),
+                Ok(offered) if asking.got_start_up_page(offered) => asking.waits_out(offered, began),
                 Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),
                 Err(refusal) => asking.waits_after(*refusal, breaks),
             };
@@ -84,7 +83,7 @@ impl Proxy {
             }
             place = place.or_else(|| self.site.place(source));
             if place.is_none() {
-                return hold::in_vain(offered, asking.endpoint);
+                return asking.in_vain(offered);
             }
             if !self.pod_may_answer(asking, pause, began + self.site.forward.hold).await {
                 if is_refused {
@@ -95,7 +94,7 @@ impl Proxy {
                     // Whoever hears 401 forgets his token, and nobody knows yet that he has to.
                     return Err(if asking.endpoint.is_media() { Refusal::Media } else { Refusal::Undecided });
                 }
-                return hold::in_vain(offered, asking.endpoint);
+                return asking.in_vain(offered);
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -131,7 +130,7 @@ impl Proxy {
                         }
                         Verdict::UnknownToken if self.goes_on(asking, source, &pod) => "unknown_token",
                         _ if asking.may_be_elsewhere(&offered) && source.can_replay() => "unknown_code",
-                        _ if offered.is_start_up_page() && source.can_replay() => "starting",
+                        _ if asking.got_start_up_page(&offered) && source.can_replay() => "starting",
                         _ if is_fatal(asking.endpoint, offered.answer.status()) => "server_error",
                         _ => return Ok(offered),
                     };
