@@ -17,6 +17,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use outbound::Outbound;
+use socket2::SockRef;
 use tokio::{net::TcpStream, time};
 
 use crate::pod::Pod;
@@ -38,6 +39,8 @@ pub struct Config {
     pub hold: Duration,
     /// Longest request body in bytes that is kept for sending it again. Default 64 KiB.
     pub replay_bytes: usize,
+    /// Bytes that the kernel takes of a pod's answers for each connection, ahead of what is read. Default 512 KiB.
+    pub receive_buffer: usize,
     /// Peers whose `X-Forwarded-*` headers are believed. Default none.
     pub trusted: Vec<IpNet>,
 }
@@ -176,6 +179,9 @@ impl Forward {
             .map_err(|error| failure(refusal(&error)))?;
         // Small requests must not wait for the peer's acknowledgement. A socket that is gone already says so later.
         let _ = stream.set_nodelay(true);
+        // What the kernel buffers by itself grows to megabytes for each film that is taken at its own pace, and some hundred
+        // of them press on what all TCP of the machine may have.
+        let _ = SockRef::from(&stream).set_recv_buffer_size(self.config.receive_buffer);
         self.connections.open(pod.id, stream).await.map_err(|_| failure(Cause::Broken))
     }
 }

@@ -53,6 +53,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[limits]\nreplay_body = 65536", "2:15: [limits] replay_body: a bare number has no unit; write a size such as \"64KiB\""),
     ("[limits]\nreplay_body = \"64\"", "2:15: [limits] replay_body: \"64\" is not a size; write one such as \"512B\", \"64KiB\" or \"1MiB\""),
     ("[limits]\nreplay_body = \"1GiB\"", "2:15: [limits] replay_body: out of bounds; write a size from 0B to 64MiB"),
+    ("[limits]\npod_buffer = \"1KiB\"", "2:14: [limits] pod_buffer: out of bounds; write a size from 64KiB to 64MiB"),
     ("[limits]\nheader_bytes = \"4KiB\"", "2:16: [limits] header_bytes: out of bounds; write a size from 8KiB to 16MiB"),
     ("[limits]\nheaders = 0", "2:11: [limits] headers: 0 is out of bounds; write a whole number from 1 to 10000"),
     ("[limits]\npins = -1", "2:8: [limits] pins: -1 is out of bounds; write a whole number from 1 to 100000000"),

@@ -249,6 +249,7 @@ pub(super) struct Limits {
     pub(super) idle_per_pod: Whole<1, 10_000>,
     pub(super) pins: Whole<1, 100_000_000>,
     pub(super) websocket_message: Written<Size<{ 64 << 10 }, { 256 * MIB }>>,
+    pub(super) pod_buffer: Written<Size<{ 64 << 10 }, { 64 * MIB }>>,
 }
 
 impl Default for Limits {
@@ -260,6 +261,7 @@ impl Default for Limits {
             idle_per_pod: Whole(64),
             pins: Whole(100_000),
             websocket_message: kibibytes(1024),
+            pod_buffer: kibibytes(512),
         }
     }
 }

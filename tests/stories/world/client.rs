@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as SocketError;
@@ -26,6 +27,10 @@ pub(crate) type Socket = WebSocketStream<TcpStream>;
 
 /// The header by which a request is found again in what the pods saw.
 const NUMBER: &str = "x-story-request";
+
+/// Bytes that the kernel takes for a client ahead of it. Real clients are machines of their own; here one machine's TCP has the
+/// buffers of all of them.
+const RECEIVE_BUFFER: usize = 256 * 1024;
 
 /// One client: an address book of one, a cookie jar, and what it says of itself.
 pub(crate) struct Client {
@@ -304,6 +309,7 @@ impl Client {
     async fn connect(&self) -> io::Result<SendRequest<Body>> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_recv_buffer_size(RECEIVE_BUFFER)?;
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // How the connection ends is told to whoever sends over it.
         tokio::spawn(connection);

@@ -9,6 +9,10 @@ use std::task::{Poll, Waker};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+/// Bytes that the kernel takes of a pod's answers. Real pods are machines of their own; here one machine's TCP has the buffers of
+/// all of them.
+const SEND_BUFFER: u32 = 256 * 1024;
+
 /// The pod's door to the network.
 #[derive(Debug)]
 pub(crate) struct Door {
@@ -87,6 +91,7 @@ fn bound_alone(address: SocketAddr) -> io::Result<TcpSocket> {
 fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     Ok(socket)
 }
