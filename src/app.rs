@@ -244,7 +244,6 @@ async fn site(
         sessions: Sessions::new(config.affinity.max_pins, seed, members, vault),
         mints: Mints::default(),
         carryover: config.carryover.clone(),
-        orders: Default::default(),
         streams: Streams::new(seed),
         refusals: Refusals::new(seed),
         budget: Budget::default(),

@@ -31,6 +31,8 @@ pub struct Config {
     pub first_byte: Duration,
     /// The same on media paths, where an answer waits for ffmpeg. Default 60 s.
     pub first_byte_media: Duration,
+    /// The same for what a pod may work on for minutes. Default 10 min.
+    pub first_byte_slow: Duration,
     /// How long an unused connection to a pod is kept. Default 60 s; Kestrel ends them after 130 s.
     pub pod_idle: Duration,
     /// Unused connections kept for each pod by each worker. Default 64.

@@ -93,12 +93,12 @@ pub fn broken(pod: &Pod) {
     tell(pod, before, after, "a connection broke before an answer");
 }
 
-/// An answer of the pod broke off, or a kept connection did: no proof, but a reason to probe now.
+/// An answer of the pod broke off or did not come in time, or a connection was not to be had: no proof, but a reason to probe now.
 pub fn doubtful(pod: &Pod) {
     pod.suspect(Doubt::Broken);
 }
 
-/// The pod, or something on the way to it, gave a failure of the gateway's kind (502, 504, no answer in time): enough of them
+/// The pod, or something on the way to it, gave a failure of the gateway's kind (502, 504, no connection in time): enough of them
 /// within the window take it out.
 pub fn gateway_failure(pod: &Pod, config: &Config) {
     if pod.count_failure(config.passive_window) >= config.passive_failures {

@@ -51,7 +51,7 @@ pub struct Info {
 pub enum Doubt {
     /// It refused a connection: its process is gone, or does not listen.
     Refused,
-    /// A connection could not be made in time, or broke before an answer.
+    /// A connection could not be made in time, or broke before an answer, or an answer did not come in time.
     Broken,
 }
 

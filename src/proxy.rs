@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod carry;
 mod decide;
+mod doubt;
 pub mod drain;
 mod exchange;
 mod face;
@@ -16,6 +17,7 @@ mod introduce;
 mod lead;
 mod learning;
 mod live;
+mod log_out;
 mod offer;
 mod recall;
 mod reply;
@@ -174,6 +176,11 @@ impl Proxy {
         let cookies = pool.cookies.load();
         let mut asking = self.identify(route.pool, &cookies, &head, client, origin, opening.is_some());
         self.recall(&mut asking).await;
+
+        // A log-out ends the session whatever pods can be asked.
+        if self.is_log_out(&asking) {
+            return Ok(Box::pin(self.log_out(&asking, exchange)).await);
+        }
 
         // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
         if let Some(opening) = opening {

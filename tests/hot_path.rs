@@ -1,5 +1,5 @@
-//! What knowing a client costs: allocations and time of a pinned request's way to its pod, and the memory of a pin. One test
-//! alone in its program, since it counts what the whole program allocates.
+//! What knowing a client costs: allocations and time of a pinned request's way to its pod, and the memory of a pin; and what a
+//! socket's message costs. One test alone in its program, since it counts what the whole program allocates.
 
 use std::{alloc::System, hint::black_box, sync::Arc, time::Instant};
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use jellypin::{
     affinity::pins::{Home, Kind, Pins},
     carryover::{Device, Found, Sessions, vault::Vault},
-    identity::{self, Legacy, endpoint::Endpoint},
+    identity::{self, Legacy, endpoint::Endpoint, message},
     pod::{Epoch, Pod, PodConfig},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -26,7 +26,7 @@ fn bytes_each(region: &Region<'_, System>, count: usize) -> usize {
 }
 
 #[test]
-fn a_pinned_request_allocates_nothing_and_a_pin_is_small() {
+fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     let pool: Arc<str> = "main".into();
     let pod = Pod::new(&pool, &PodConfig { name: "a".into(), authority: "h:1".into() });
     let home = Home { pod: pod.id, epoch: Epoch(1) };
@@ -79,5 +79,13 @@ fn a_pinned_request_allocates_nothing_and_a_pin_is_small() {
          allocations in {ROUNDS} rounds"
     );
     assert_eq!(allocations, 0);
+
+    let item = r#"{"Id":"0123456789abcdef","NowPlayingItem":{"Name":"Start","Overview":"ServerId"}},"#;
+    let list = format!(r#"{{"MessageType":"Sessions","Data":[{}null]}}"#, item.repeat(4_000));
+    let region = Region::new(ALLOCATOR);
+    for text in [&*list, r#"{"MessageType":"KeepAlive"}"#] {
+        assert_eq!((message::wish(text), message::is_farewell(text), message::group(text)), (None, false, None));
+    }
+    assert_eq!(region.change().allocations, 0, "messages that are none of those that are looked for");
     assert!(pin <= 300, "{pin} bytes a pin");
 }

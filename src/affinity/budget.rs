@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-/// Extra requests at once. A hundred clients behind one address, whose every pin is stale
+/// Extra requests at once, each with a question about its token. A hundred clients behind one address, whose every pin is stale
 /// after a restart of the proxy, stay below it on eight pods.
 const BURST: f32 = 1024.0;
 

@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::time::Instant;
 
-use crate::pod::{Pod, State};
+use crate::pod::Pod;
 
 /// How long a refusal is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
@@ -56,10 +56,10 @@ impl Refusals {
         self.until.get(&self.hash(token, pod)).is_some_and(|until| *until > Instant::now())
     }
 
-    /// Whether every ready pod refused this token. With no pod ready nothing is known.
+    /// Whether every living pod refused this token. With none nothing is known.
     pub fn is_dead<'a>(&self, token: &str, pods: impl Iterator<Item = &'a Pod>) -> bool {
-        let mut ready = pods.filter(|pod| pod.status().state == State::Ready).peekable();
-        ready.peek().is_some() && ready.all(|pod| self.is_refused(token, pod))
+        let mut living = pods.filter(|pod| pod.status().is_alive()).peekable();
+        living.peek().is_some() && living.all(|pod| self.is_refused(token, pod))
     }
 
     fn hash(&self, token: &str, pod: &Pod) -> u128 {
@@ -79,7 +79,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::pod::{Epoch, PodConfig, Status};
+    use crate::pod::{Epoch, PodConfig, State, Status};
 
     fn pod(name: &str) -> Arc<Pod> {
         let pod = Pod::new(&Arc::from("pool"), &PodConfig { name: name.into(), authority: "h:1".into() });
@@ -98,6 +98,11 @@ mod tests {
         assert!(is_dead());
         a.change(|status| Status { epoch: Epoch(2), ..status });
         assert!(!is_dead(), "the restarted pod is asked again");
+        a.change(|status| Status { state: State::Draining, ..status });
+        assert!(!is_dead(), "it still serves its clients");
+        a.change(|status| Status { state: State::Down, ..status });
+        assert!(is_dead());
+        a.change(|status| Status { state: State::Ready, ..status });
         refusals.remember("t", &a);
         assert!(is_dead());
         tokio::time::advance(REMEMBERED).await;

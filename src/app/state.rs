@@ -98,15 +98,13 @@ pub(super) fn keeping(
 
 /// Where sessions are kept, if they are carried over at all: likewise.
 pub(super) fn vault(config: &Config, keys: &[Secret], shared: Option<Arc<Shared>>, metrics: &Metrics) -> Vault {
-    if config.carryover.api_key.is_none() {
-        return Vault::in_memory();
-    }
+    let Some(api_key) = &config.carryover.api_key else { return Vault::in_memory() };
     let keys = keys.iter().map(Secret::bytes);
     if let (Some(redis), Some(shared)) = (&config.redis, shared) {
-        return Vault::in_redis(shared, &redis.prefix, keys);
+        return Vault::in_redis(shared, &redis.prefix, keys, api_key);
     }
     match disk(config, SESSIONS_FILE, Duration::ZERO, metrics) {
-        Some((disk, entries)) => Vault::on_disk(disk, entries, config.affinity.max_pins, keys),
+        Some((disk, entries)) => Vault::on_disk(disk, entries, config.affinity.max_pins, keys, api_key),
         None => {
             tracing::warn!(
                 "no [redis] and no [state] path: a restart of the proxy forgets the sessions that were carried over, and logs their users out"

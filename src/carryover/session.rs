@@ -3,6 +3,7 @@
 mod carrying;
 mod group;
 mod notes;
+mod sockets;
 mod tokens;
 
 use std::sync::{
@@ -18,7 +19,9 @@ use super::{Token, UnixMillis, now};
 use crate::pod::{Epoch, Pod, PodId};
 
 pub use carrying::{Carried, Lead, Part};
-pub use notes::{LONGEST_NOTE, Note, Notes};
+pub use notes::{LONGEST_NOTE, Note};
+pub use sockets::Socket;
+use sockets::Sockets;
 pub use tokens::Minted;
 
 /// Pods that a session is known to be valid on, kept at most.
@@ -43,8 +46,7 @@ pub struct Session {
     state: Mutex<State>,
     /// Tells the sockets of the session that it lives elsewhere now.
     home: watch::Sender<Option<Place>>,
-    /// Its sockets by number, and the pod that has greeted each last.
-    sockets: watch::Sender<Vec<(u64, PodId)>>,
+    sockets: watch::Sender<Sockets>,
 }
 
 /// What a client says of itself: the four fields that the server demands of a log-in.
@@ -71,10 +73,11 @@ struct State {
     places: Vec<(Place, Token)>,
     refused: Option<(Place, Instant)>,
     carry: Option<carrying::UnderWay>,
-    notes: Notes,
     group: group::InGroup,
-    /// When something was last played.
-    played: Option<Instant>,
+    /// `POST /Sessions/Capabilities` or `/Full`, as the client sent it last.
+    capabilities: Option<Note>,
+    /// The last report of what is being played, and when it came.
+    playing: Option<(Note, Instant)>,
     /// What pods were told of the client last: its address, and its program.
     client: HeaderMap,
     is_dead: bool,
@@ -96,7 +99,7 @@ impl Place {
 impl Session {
     pub fn new(pool: Arc<str>, user: String, device: Device, token: Token) -> Session {
         let at = now();
-        Session::of_parts(pool, user, device, at, 0, vec![Minted { token, at }], Notes::default())
+        Session::of_parts(pool, user, device, at, 0, vec![Minted { token, at }], None)
     }
 
     pub(super) fn of_parts(
@@ -106,9 +109,9 @@ impl Session {
         born: UnixMillis,
         revision: u64,
         tokens: Vec<Minted>,
-        notes: Notes,
+        capabilities: Option<Note>,
     ) -> Session {
-        let state = State { born, revision, tokens, notes, ..State::default() };
+        let state = State { born, revision, tokens, capabilities, ..State::default() };
         Session {
             pool,
             user,
@@ -122,35 +125,16 @@ impl Session {
         }
     }
 
-    /// The sockets of the session, and where they are.
-    pub fn sockets(&self) -> watch::Receiver<Vec<(u64, PodId)>> {
-        self.sockets.subscribe()
-    }
-
-    /// A pod has greeted this socket of the session.
-    pub fn greeted(&self, socket: u64, pod: PodId) {
-        self.sockets.send_modify(|sockets| {
-            sockets.retain(|(other, _)| *other != socket);
-            sockets.push((socket, pod));
-        });
-    }
-
-    /// A socket of the session has ended.
-    pub fn parted(&self, socket: u64) {
-        self.sockets.send_modify(|sockets| sockets.retain(|(other, _)| *other != socket));
-        if self.sockets.borrow().is_empty() {
-            self.has_no_socket();
-        }
-    }
-
     /// Where the session lives, if that is known.
     pub fn home(&self) -> Option<Place> {
         *self.home.borrow()
     }
 
-    /// Hears of every move.
+    /// Hears where the session lives at this moment, and then of every move.
     pub fn moves(&self) -> watch::Receiver<Option<Place>> {
-        self.home.subscribe()
+        let mut moves = self.home.subscribe();
+        moves.mark_changed();
+        moves
     }
 
     /// The token by which the session is valid at this place.
@@ -176,11 +160,6 @@ impl Session {
             state.moved = now();
         }
         is_move
-    }
-
-    /// Whether sockets wait for its moves.
-    pub(super) fn has_sockets(&self) -> bool {
-        self.home.receiver_count() > 0
     }
 
     pub(super) fn moved(&self) -> UnixMillis {

@@ -6,6 +6,7 @@
 mod clients;
 mod ends;
 mod gathering;
+mod owed;
 mod record;
 mod replicas;
 
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::pod::{Pod, Pool};
 use gathering::Questions;
+use owed::Owed;
 use record::Record;
 
 /// Tombstones in memory. When they are more, the kept ones have to do.
@@ -50,8 +52,8 @@ pub struct Sessions {
     devices: DashMap<u128, Arc<Session>, ahash::RandomState>,
     /// The capabilities of clients whose session is not known, by token, and where they were told last.
     capabilities: DashMap<u128, (Place, Note), ahash::RandomState>,
-    /// Leaders that may have SyncPlay groups.
-    groups: DashMap<Place, (), ahash::RandomState>,
+    /// Leaders that may have SyncPlay groups, and when each was last seen to.
+    groups: DashMap<Place, Instant, ahash::RandomState>,
     secret: (u64, u64),
     most: usize,
     count: AtomicUsize,
@@ -59,6 +61,7 @@ pub struct Sessions {
     /// When words of other replicas may have been lost, in seconds since the beginning and one more; 0: never.
     missed: AtomicU32,
     pools: Vec<Arc<Pool>>,
+    owed: Owed,
     vault: Vault,
     /// What the other replicas have been asked.
     questions: Questions,
@@ -91,6 +94,7 @@ impl Sessions {
             began: Instant::now(),
             missed: AtomicU32::new(0),
             pools,
+            owed: Owed::default(),
             vault,
             questions: DashMap::default(),
             name: replicas::name(),
@@ -163,12 +167,11 @@ impl Sessions {
 
     /// What was kept under this token becomes known, unless all of its user or device has ended since.
     async fn take_in(&self, token: &str, kept: Record) -> Found {
-        let Ok(ended) = self.vault.ended(&kept.session.user, &kept.session.device.id).await else {
+        let Ok(ended) = self.vault.ended(&kept.session).await else {
             return Found::Unknown;
         };
         if ended >= kept.session.born() {
-            self.remember_dead(token);
-            self.vault.bury(token, now());
+            self.end(&kept.session);
             return Found::Dead;
         }
         if let Found::Living(known) = self.find(token) {
@@ -193,7 +196,9 @@ impl Sessions {
                 let session = self.fresh(pod, user, device, token);
                 let before = self.devices.get(&self.device_hash(&session)).map(|before| before.clone());
                 if let Some(before) = before {
+                    let known_there = before.token_at(Place::of(pod));
                     self.end(&before);
+                    known_there.iter().for_each(|token| self.is_logged_out(token.as_str()));
                 }
                 self.list(&session);
                 self.keep(&session);

@@ -1,8 +1,11 @@
 //! Where sessions are kept beyond this process: sealed, each entry under the name that only its token gives.
 //!
-//! There are two kinds of entries: a session under each of its tokens, and the moment at which a token, or everything of a user or a
-//! device, was ended. An end stands beside the session and not in its place: nothing that is written later, by a replica that has
-//! not heard of it or by somebody who puts an old entry back, takes it away.
+//! There are three kinds of entries: a session under each of its tokens; the moment at which a token, or everything of a user or a
+//! device, was ended ([`ends`]); and the log-outs that are owed ([`owed`]). An end stands beside the session and not in its place:
+//! nothing that is written later, by a replica that has not heard of it or by somebody who puts an old entry back, takes it away.
+
+mod ends;
+mod owed;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,11 +16,13 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{UnixMillis, seal::Ring};
+use super::{Session, Token, UnixMillis, now, seal::Ring};
 use crate::store::{
     disk::{Disk, Entry},
     shared::{Shared, notices::Words},
 };
+
+pub(super) use ends::Whole;
 
 /// The longest time that a change waits until it is safe.
 const SAFE: Duration = Duration::from_millis(500);
@@ -28,14 +33,23 @@ const LOCK: Duration = Duration::from_secs(3);
 /// The kept entries.
 pub struct Vault {
     ring: Ring,
+    /// What opens the log-outs that are owed: nobody else has the token by which they would be opened.
+    api_key: Option<Token>,
     place: Place,
 }
 
 enum Place {
     Memory,
     /// All that is on disk, by name: read at the start, changed with it.
-    Disk(Box<(Disk, Mutex<Entries>)>),
+    Disk(Box<OnDisk>),
     Redis(Arc<Shared>, String),
+}
+
+struct OnDisk {
+    disk: Disk,
+    entries: Mutex<Entries>,
+    /// The log-outs that were owed at the start, sealed.
+    owed: Mutex<Vec<Vec<u8>>>,
 }
 
 /// What is on disk, in the order in which it was put: the oldest go first, as they do there.
@@ -56,46 +70,44 @@ pub(super) enum Kept {
     Ended,
 }
 
-/// What is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whole {
-    Token,
-    User,
-    Device,
-}
-
-impl Whole {
-    fn purpose(self) -> &'static str {
-        match self {
-            Whole::Token => "ended token",
-            Whole::User => "ended user",
-            Whole::Device => "ended device",
-        }
-    }
-}
-
 /// A name under the ring's keys, one for each.
 pub(super) type Names = Vec<[u8; 16]>;
 
 impl Vault {
     pub fn in_memory() -> Vault {
-        Vault { ring: Ring::new(std::iter::empty()), place: Place::Memory }
+        Vault { ring: Ring::new(std::iter::empty()), api_key: None, place: Place::Memory }
     }
 
     /// On disk; `entries` are what the disk held at the start, the latest first, and `most` is how many it keeps.
-    pub fn on_disk<'a>(disk: Disk, entries: Vec<Entry>, most: usize, keys: impl Iterator<Item = &'a [u8]>) -> Vault {
+    pub fn on_disk<'a>(
+        disk: Disk,
+        entries: Vec<Entry>,
+        most: usize,
+        keys: impl Iterator<Item = &'a [u8]>,
+        api_key: &Token,
+    ) -> Vault {
         let mut known = Entries { most, ..Entries::default() };
-        for entry in entries.into_iter().rev() {
-            if let Ok(name) = entry.key.try_into() {
-                known.put(name, entry.value);
+        let mut owed = Vec::new();
+        for Entry { key, value, .. } in entries.into_iter().rev() {
+            match key.try_into() {
+                Ok(name) => known.put(name, value),
+                Err(key) if owed::is_name(&key) => owed.push(value),
+                Err(_) => {}
             }
         }
-        Vault { ring: Ring::new(keys), place: Place::Disk(Box::new((disk, Mutex::new(known)))) }
+        let place = Place::Disk(Box::new(OnDisk { disk, entries: Mutex::new(known), owed: Mutex::new(owed) }));
+        Vault { ring: Ring::new(keys), api_key: Some(api_key.clone()), place }
     }
 
     /// In the Redis of all replicas, whose keys begin with `prefix`.
-    pub fn in_redis<'a>(shared: Arc<Shared>, prefix: &str, keys: impl Iterator<Item = &'a [u8]>) -> Vault {
-        Vault { ring: Ring::new(keys), place: Place::Redis(shared, prefix.to_owned()) }
+    pub fn in_redis<'a>(
+        shared: Arc<Shared>,
+        prefix: &str,
+        keys: impl Iterator<Item = &'a [u8]>,
+        api_key: &Token,
+    ) -> Vault {
+        let place = Place::Redis(shared, prefix.to_owned());
+        Vault { ring: Ring::new(keys), api_key: Some(api_key.clone()), place }
     }
 
     /// Whether other replicas change it as well.
@@ -105,29 +117,23 @@ impl Vault {
 
     /// What is kept under this token, in Redis within the store's deadline. `Err` where Redis does not answer.
     pub(super) async fn find(&self, token: &str) -> Result<Option<Kept>, Silent> {
-        let (ended, sessions) = (self.names_of(Whole::Token, token), self.session_names(token));
+        let (ended, sessions) = (self.names_of_token(token), self.session_names(token));
         let values = self.values(&[("ended", &ended), ("session", &sessions)]).await?;
         Ok(self.kept(token, &values, ended.len()))
     }
 
     /// The same for a session that is known: what is kept of it, and when all of its user or device was ended last.
-    pub(super) async fn review(
-        &self,
-        token: &str,
-        user: &str,
-        device: &str,
-    ) -> Result<(Option<Kept>, UnixMillis), Silent> {
-        let (ended, sessions) = (self.names_of(Whole::Token, token), self.session_names(token));
-        let wholes = [self.names_of(Whole::User, user), self.names_of(Whole::Device, device)].concat();
+    pub(super) async fn review(&self, token: &str, session: &Session) -> Result<(Option<Kept>, UnixMillis), Silent> {
+        let (ended, sessions) = (self.names_of_token(token), self.session_names(token));
+        let wholes = self.names_of_wholes(session);
         let values = self.values(&[("ended", &ended), ("session", &sessions), ("ended", &wholes)]).await?;
         let (own, wholes) = values.split_at(ended.len() + sessions.len());
         Ok((self.kept(token, own, ended.len()), latest(wholes)))
     }
 
-    /// When all of this user, and all of this device, was ended last.
-    pub(super) async fn ended(&self, user: &str, device: &str) -> Result<UnixMillis, Silent> {
-        let names = [self.names_of(Whole::User, user), self.names_of(Whole::Device, device)].concat();
-        Ok(latest(&self.values(&[("ended", &names)]).await?))
+    /// When all of this session's user, and all of its device, was ended last.
+    pub(super) async fn ended(&self, session: &Session) -> Result<UnixMillis, Silent> {
+        Ok(latest(&self.values(&[("ended", &self.names_of_wholes(session))]).await?))
     }
 
     /// Keeps a session under one of its tokens, some time soon.
@@ -137,34 +143,6 @@ impl Vault {
         {
             self.write("session", name, sealed);
         }
-    }
-
-    /// Takes a session's entry out, and puts a tombstone beside its place.
-    pub(super) fn bury(&self, token: &str, at: UnixMillis) {
-        self.end(Whole::Token, token, at);
-        for name in self.session_names(token) {
-            match &self.place {
-                Place::Memory => {}
-                Place::Disk(kept) => {
-                    kept.1.lock().remove(&name);
-                    kept.0.remove(name.to_vec());
-                }
-                Place::Redis(shared, prefix) => shared.remove(named(prefix, "session", name)),
-            }
-        }
-    }
-
-    /// All of this token, user or device was ended at this moment. Written under every key of the ring, for replicas that have
-    /// not got the newest.
-    pub(super) fn end(&self, whole: Whole, id: &str, at: UnixMillis) {
-        for name in self.names_of(whole, id) {
-            self.write("ended", name, at.to_string().into_bytes());
-        }
-    }
-
-    /// The names under which the end of a user or a device is told.
-    pub(super) fn names_of(&self, whole: Whole, id: &str) -> Names {
-        self.ring.names(whole.purpose(), &normal(whole, id)).collect()
     }
 
     /// Tells the other replicas, after all that was written so far.
@@ -195,7 +173,7 @@ impl Vault {
     pub(super) async fn is_safe(&self) -> bool {
         match &self.place {
             Place::Memory => true,
-            Place::Disk(kept) => kept.0.flush(SAFE).await,
+            Place::Disk(kept) => kept.disk.flush(SAFE).await,
             Place::Redis(shared, _) => shared.flush(SAFE).await,
         }
     }
@@ -225,31 +203,25 @@ impl Vault {
         }
     }
 
-    /// Marks something for all replicas; nothing where there are none.
+    /// Marks something with this moment, for all replicas; nothing where there are none.
     pub(super) fn mark(&self, what: &str, of: &str) {
         if let Place::Redis(shared, prefix) = &self.place {
-            shared.put(format!("{prefix}:{what}:{of}"), b"1".to_vec());
+            shared.put(format!("{prefix}:{what}:{of}"), now().to_string().into_bytes());
         }
     }
 
-    pub(super) fn unmark(&self, what: &str, of: &str) {
-        if let Place::Redis(shared, prefix) = &self.place {
-            shared.remove(format!("{prefix}:{what}:{of}"));
-        }
-    }
-
-    /// Whether another replica has marked it.
-    pub(super) async fn is_marked(&self, what: &str, of: &str) -> bool {
+    /// Whether a replica has marked it within this time.
+    pub(super) async fn is_marked(&self, what: &str, of: &str, within: Duration) -> bool {
         let Place::Redis(shared, prefix) = &self.place else { return false };
-        let found = shared.find_all(&[format!("{prefix}:{what}:{of}")]).await;
-        found.is_some_and(|values| values.iter().any(Option::is_some))
+        let found = shared.find_all(&[format!("{prefix}:{what}:{of}")]).await.unwrap_or_default();
+        u128::from(now().saturating_sub(latest(&found))) < within.as_millis()
     }
 
     /// Writes what is still to be written.
     pub async fn finish(&self) {
         match &self.place {
             Place::Memory => {}
-            Place::Disk(kept) => kept.0.finish().await,
+            Place::Disk(kept) => kept.disk.finish().await,
             Place::Redis(shared, _) => shared.finish().await,
         }
     }
@@ -264,7 +236,7 @@ impl Vault {
         match &self.place {
             Place::Memory => Ok(all.map(|_| None).collect()),
             Place::Disk(kept) => {
-                let entries = kept.1.lock();
+                let entries = kept.entries.lock();
                 Ok(all.map(|(_, name)| entries.get(&name).cloned()).collect())
             }
             Place::Redis(shared, prefix) => {
@@ -287,8 +259,8 @@ impl Vault {
         match &self.place {
             Place::Memory => {}
             Place::Disk(kept) => {
-                kept.1.lock().put(name, value.clone());
-                kept.0.put(name.to_vec(), value);
+                kept.entries.lock().put(name, value.clone());
+                kept.disk.put(name.to_vec(), value);
             }
             Place::Redis(shared, prefix) => shared.put(named(prefix, kind, name), value),
         }
@@ -346,14 +318,6 @@ fn channel(prefix: &str) -> String {
 
 fn named(prefix: &str, kind: &str, name: [u8; 16]) -> String {
     format!("{prefix}:{kind}:{:032x}", u128::from_be_bytes(name))
-}
-
-/// A user's id in one form: with or without dashes, in any case. A device's id is what it is.
-fn normal(whole: Whole, id: &str) -> String {
-    match whole {
-        Whole::User => super::sessions::plain_id(id),
-        Whole::Token | Whole::Device => id.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod ends;
 mod led;
 mod live;
 mod noteworthy;
+mod slow;
 mod twice;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ pub use led::Led;
 pub(in crate::identity) use live::{ids_in_path, opens_playback};
 pub use live::{is_live_playlist, opening_of};
 pub use noteworthy::Noteworthy;
+pub use slow::is_slow;
 pub use twice::{as_progress, begins_playback, is_harmless_twice};
 
 use super::query;

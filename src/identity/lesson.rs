@@ -31,8 +31,6 @@ pub struct Lesson {
     pub quick_connect: Vec<String>,
     /// At most [`MOST_STREAMS`].
     pub live_streams: Vec<String>,
-    /// The answer is a list, and nothing stands in it.
-    pub is_empty_list: bool,
     /// The 32 hex digits by which a live playlist's segments are found.
     pub playlist: Option<String>,
 }
@@ -55,7 +53,6 @@ impl Lesson {
                 *place = new;
             }
         }
-        self.is_empty_list |= new.is_empty_list;
         self.live_streams.extend(new.live_streams);
         self.quick_connect.extend(new.quick_connect);
     }
@@ -98,7 +95,7 @@ impl Listener {
         }
         let kind = answer.headers.get(header::CONTENT_TYPE)?.as_bytes();
         let may_mint = endpoint == Endpoint::LogIn || (endpoint == Endpoint::Open && method == Method::POST);
-        let begins = endpoint.may_be_led() && matches!(Led::of(method, path), Some(Led::Initiate | Led::Look));
+        let begins = endpoint.may_be_led() && Led::of(method, path) == Some(Led::Initiate);
         let text = if kind.starts_with(b"application/json") && (may_mint || endpoint::opens_playback(path) || begins) {
             Text::Json(Box::default())
         } else if endpoint == Endpoint::DemandingMedia && endpoint::is_live_playlist(path) {

@@ -85,7 +85,10 @@ pub fn group_left(group: &str) -> String {
 fn kind(text: &str, one_of: &[&str]) -> Option<String> {
     let may_be = text.len() <= LONGEST
         && one_of.iter().any(|part| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some());
-    let message: Value = serde_json::from_str(text).ok().filter(|_| may_be)?;
+    if !may_be {
+        return None;
+    }
+    let message: Value = serde_json::from_str(text).ok()?;
     Some(message.get("MessageType")?.as_str()?.to_owned())
 }
 

@@ -226,12 +226,12 @@ fn what_does_no_harm_twice_is_a_short_list() {
         "/Sessions/Playing/Progress",
         "/Sessions/Playing/Ping",
         "//Sessions/Playing/Stopped/",
+        "/Sessions/Logout",
         "/SyncPlay/Ping",
         "/Items/0123/PlaybackInfo",
     ];
     let harmful = [
         "/Sessions/Playing",
-        "/Sessions/Logout",
         "/Sessions/Capabilities/Full/More",
         "/Sessions/0123/Viewing",
         "/Sessions/0123/Playing/Ping",
@@ -251,6 +251,23 @@ fn what_does_no_harm_twice_is_a_short_list() {
     for path in harmful {
         assert!(!endpoint::is_harmless_twice(&http::Method::POST, path), "{path}");
     }
+}
+
+#[test]
+fn what_takes_minutes_is_told_by_its_path() {
+    let slow = [
+        "/Videos/0123/4567/Subtitles/2/0/Stream.vtt",
+        "/videos/0123/4567/attachments/3",
+        "/Items/0123/PlaybackInfo",
+        "/LiveStreams/Open",
+        "/Items/RemoteSearch/Movie",
+        "/items/0123/remotesearch/subtitles/eng",
+        "/Audio/0123/RemoteSearch/Lyrics",
+        "/Providers/Subtitles/Subtitles/1",
+    ];
+    let others =
+        ["/Videos/0123/stream.mkv", "/Items/0123", "/LiveStreams/Close", "/Sessions/Playing", "/Provider/1", "/"];
+    assert!(slow.into_iter().all(endpoint::is_slow) && !others.into_iter().any(endpoint::is_slow));
 }
 
 #[test]

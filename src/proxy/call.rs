@@ -10,6 +10,7 @@ use tokio::time;
 use super::{Asking, Proxy};
 use crate::{
     forward::{Cause, Failure, Patience, head, outbound::Outbound},
+    identity::authorization,
     pod::Pod,
 };
 
@@ -34,7 +35,19 @@ pub(super) struct Call<'a> {
 /// An answer that is there as a whole.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+/// What a pod says of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It knows it; of an API key there is no user.
+    Known {
+        user: Option<String>,
+        is_administrator: bool,
+    },
+    Unknown,
 }
 
 impl Reply {
@@ -71,9 +84,45 @@ impl Proxy {
             let patience = Patience { first_byte: PATIENCE, until_lost: true };
             let (head, body) = self.forward.send(pod, request, patience).await?.into_parts();
             let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| failure(Cause::Broken))?;
-            Ok(Reply { status: head.status, body: body.to_bytes() })
+            Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
         time::timeout(PATIENCE, answered).await.unwrap_or_else(|_| Err(failure(Cause::TimedOut)))
+    }
+
+    /// Asks a pod who has this token.
+    pub(super) async fn ask_who(
+        &self,
+        pod: &Arc<Pod>,
+        base_path: &str,
+        token: &str,
+        client: &HeaderMap,
+    ) -> Result<Standing, Failure> {
+        let mut again = true;
+        loop {
+            let call = Call {
+                method: Method::GET,
+                target: "/Users/Me",
+                client,
+                authorization: Some(authorization::token_only(token)),
+                body: Bytes::new(),
+            };
+            let reply = self.call(pod, base_path, call).await?;
+            return Ok(match reply.status {
+                StatusCode::OK => {
+                    let me = reply.json().unwrap_or_default();
+                    let user = me["Id"].as_str().map(str::to_owned);
+                    Standing::Known { user, is_administrator: me["Policy"]["IsAdministrator"] == true }
+                }
+                StatusCode::UNAUTHORIZED => Standing::Unknown,
+                // An API key, which is nobody; or a user who may not come in at this hour, or from there.
+                StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
+                    Standing::Known { user: None, is_administrator: false }
+                }
+                // A row that another pod has deleted: once, and then it is as if nothing had been.
+                StatusCode::INTERNAL_SERVER_ERROR if std::mem::take(&mut again) => continue,
+                _ => return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept: false }),
+            });
+        }
     }
 }
 

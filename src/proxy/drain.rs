@@ -14,7 +14,10 @@ use std::{future::pending, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use tokio::time::{self, Instant};
 
-use super::{Proxy, carry::Errand};
+use super::{
+    Proxy,
+    carry::{Errand, Moves},
+};
 use crate::{
     affinity::placement::{self, Key},
     carryover::{
@@ -102,15 +105,10 @@ impl Proxy {
                 When::Now => leads && session.is_for_group(place) && session.was_brought(place, began),
                 When::Idle => session.is_for_group(place) || session.is_playing(),
             };
-            let sent_away = stream::iter(&sessions).for_each_concurrent(AT_ONCE, async |session| {
-                if pod.status().state != State::Draining || stays(session) {
-                    return;
-                }
-                let known = self.make_known_elsewhere(&pool, session).await;
-                // Meanwhile a request may have brought it here for a group, or to another leader.
-                let lives_here = session.home().is_some_and(|home| home.pod == pod.id);
-                if let Some(to) = known.filter(|_| lives_here && !stays(session)) {
-                    self.settle(session, &to);
+            let leaving = sessions.iter().filter(|session| !stays(session));
+            let sent_away = stream::iter(leaving).for_each_concurrent(AT_ONCE, async |session| {
+                if pod.status().state == State::Draining {
+                    self.send_away(&pool, place, session).await;
                 }
             });
             sent_away.await;
@@ -165,17 +163,17 @@ impl Proxy {
         site.and_then(|site| site.leader.current()).is_some_and(|leader| leader.id == pod.id)
     }
 
-    /// Carries a session to the pod that it is to live on. Gives that, if it takes it.
-    async fn make_known_elsewhere(self: &Arc<Self>, pool: &Arc<Pool>, session: &Arc<Session>) -> Option<Arc<Pod>> {
+    async fn send_away(self: &Arc<Self>, pool: &Arc<Pool>, from: Place, session: &Arc<Session>) {
         let pods = pool.pods().to_vec();
         let ready = pods.iter().filter(|pod| pod.status().state == State::Ready);
-        let to = placement::rendezvous(Key::of(session.device.id.as_bytes()), ready)?;
+        let Some(to) = placement::rendezvous(Key::of(session.device.id.as_bytes()), ready) else { return };
         let (base_path, client) = (pool.base_path.clone(), session.client());
-        let carried = self.carry(session, to, Errand { base_path, client, need: Need::Idle, moves: false }).await;
+        // Meanwhile a request may bring it to another leader, or have it stay.
+        let moves = Moves::From(from, Instant::now());
+        let carried = self.carry(session, to, Errand { base_path, client, need: Need::Idle, moves }).await;
         if carried == Carried::Refused {
             tracing::debug!(to = &*to.name, "a session of a draining pod stays until another pod takes it");
         }
-        (carried == Carried::Settled).then(|| to.clone())
     }
 }
 

@@ -1,11 +1,11 @@
 //! The record of one request: gathered on its way, written down once when it ends, however it ends.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt::Write, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header, response};
 use tokio::time::Instant;
 
-use super::{Aborted, Body, Proxy, decide::Decision, learning::Learning, reply::Refusal};
+use super::{Aborted, Body, Proxy, decide::Decision, learning::Learning, reply::Refusal, revoke::Told};
 use crate::{
     forward::{answer::AnswerBody, outbound::Source},
     identity::endpoint,
@@ -56,7 +56,7 @@ pub(super) struct Exchange {
     pub(super) socket_in: u64,
     pub(super) bytes_out: u64,
     /// What other pods answered to a log-out.
-    pub(super) fan_out: String,
+    fan_out: String,
 }
 
 impl Exchange {
@@ -130,6 +130,13 @@ impl Exchange {
     /// The client gets another status than its pod's.
     pub(super) fn answers(&mut self, status: u16) {
         self.status = status;
+    }
+
+    /// One more pod was told of what the request has ended.
+    pub(super) fn told(&mut self, told: &Told) {
+        let gap = if self.fan_out.is_empty() { "" } else { " " };
+        // Writing into memory cannot fail.
+        let _ = write!(self.fan_out, "{gap}{}={}", told.pod.name, told.outcome());
     }
 
     /// From now on a socket is under way, not a request.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Asking, Proxy, call::on_behalf_of, carry::Standing};
+use super::{
+    Asking, Proxy,
+    call::{Standing, on_behalf_of},
+};
 use crate::{carryover, identity::authorization::Device, pod::Pod};
 
 impl Proxy {

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 
 use super::{
     Asking, ClientSession, Proxy, Target,
-    call::on_behalf_of,
-    carry::{Errand, Standing},
+    call::{Standing, on_behalf_of},
+    carry::{Errand, Moves},
     decide::Keys,
     exchange::Exchange,
     offer::Offered,
@@ -61,6 +61,7 @@ impl Proxy {
                 Box::pin(self.join(asking, source, exchange)).await
             }
             Led::Join => Box::pin(self.join(asking, source, exchange)).await,
+            Led::Member => Box::pin(self.to_group(asking, source, exchange)).await,
             Led::Look => Box::pin(self.look(asking, source, exchange)).await,
             Led::Time => Box::pin(self.tell_time(asking, source, exchange)).await,
         }
@@ -162,8 +163,18 @@ impl Proxy {
                 None => self.bring_next_time(asking, &leader),
             }
         }
+        self.to_group(asking, source, exchange).await
+    }
+
+    /// A call that its pod carries out tells that the pod may have groups.
+    async fn to_group(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
         let offered = self.offer(asking, source, exchange).await?;
-        if offered.answer.status() == StatusCode::OK {
+        if offered.answer.status().is_success() {
             self.site.sessions.note_groups(&offered.decision.pod);
         }
         Ok(offered)
@@ -171,23 +182,21 @@ impl Proxy {
 
     async fn bring(self: &Arc<Self>, asking: &Asking<'_>, session: &Arc<Session>, leader: &Arc<Pod>) {
         session.brought(Place::of(leader));
-        if session.home().is_none_or(|home| home.pod != leader.id) {
-            let carried = self.carry(session, leader, Errand::of(asking)).await;
-            if carried != Carried::Settled {
-                tracing::warn!(
-                    user.id = &*session.user,
-                    to = &*leader.name,
-                    "a client cannot come to live on the leader; its group stays on its own pod"
-                );
-                return;
-            }
-        }
-        // What the leader says of a group, it says once, by the socket that it has.
-        if !self.site.sessions.gather(session, leader).await {
+        let is_home = session.home().is_some_and(|home| home.pod == leader.id);
+        if !is_home && self.carry(session, leader, Errand::of(asking)).await != Carried::Settled {
             tracing::warn!(
+                user.id = &*session.user,
                 to = &*leader.name,
-                "a client's socket is not at the leader in time; its group may not hear it"
+                "a client cannot come to live on the leader; its group stays on its own pod"
             );
+        }
+    }
+
+    /// Before a pod that is well makes a client a member of a group: what it says of that, it says once, by the socket that it has.
+    pub(super) async fn await_sockets(&self, asking: &Asking<'_>, session: &Session, pod: &Pod) {
+        let is_join = matches!(Led::of(&asking.head.method, asking.path), Some(Led::New | Led::Join));
+        if is_join && pod.status().is_alive() && !self.site.sessions.gather(session, pod).await {
+            tracing::warn!(to = &*pod.name, "a client's socket is not at its pod in time; its group may not hear it");
         }
     }
 
@@ -219,7 +228,8 @@ impl Proxy {
             return self.offer(asking, source, exchange).await;
         }
         if session.token_at(Place::of(&leader)).is_none()
-            && self.carry(session, &leader, Errand { moves: false, ..Errand::of(asking) }).await != Carried::Settled
+            && self.carry(session, &leader, Errand { moves: Moves::Never, ..Errand::of(asking) }).await
+                != Carried::Settled
         {
             return self.offer(asking, source, exchange).await;
         }

@@ -30,8 +30,6 @@ pub(super) struct Learning {
     listener: Listener,
     pod: Arc<Pod>,
     heard: Lesson,
-    /// It is the list of the pod's SyncPlay groups.
-    is_of_groups: bool,
     proxy: Arc<Proxy>,
 }
 
@@ -84,11 +82,7 @@ impl Proxy {
         if session.is_faceless() {
             session.note_client(on_behalf_of(asking));
         }
-        let pods = asking.pool.pool.pods();
-        let lives_elsewhere = session.home().is_some_and(|home| {
-            home.pod != pod.id && pods.iter().any(|other| other.id == home.pod && other.status().is_alive())
-        });
-        if lives_elsewhere {
+        if asking.lives_elsewhere(session, pod) {
             session.accept(Place::of(pod), token);
         } else if session.settle(Place::of(pod), token) {
             self.site.sessions.keep(session);
@@ -152,9 +146,8 @@ impl Proxy {
         answer: &response::Parts,
     ) -> Option<Box<Learning>> {
         let listener = Listener::of(asking.endpoint, &asking.head.method, asking.path, answer)?;
-        let is_of_groups = asking.endpoint == Endpoint::SyncPlay;
         let pod = decision.pod.clone();
-        Some(Box::new(Learning { listener, pod, heard: Lesson::default(), is_of_groups, proxy: self.clone() }))
+        Some(Box::new(Learning { listener, pod, heard: Lesson::default(), proxy: self.clone() }))
     }
 }
 
@@ -184,9 +177,6 @@ impl Learning {
         lesson.live_streams.iter().for_each(|stream| learn(Kind::LiveStream, stream));
         lesson.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
         lesson.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
-        if lesson.is_empty_list && self.is_of_groups {
-            self.proxy.site.sessions.note_no_groups(&self.pod);
-        }
         let brings_token = lesson.token.is_some();
         self.heard.absorb(lesson);
         if brings_token && self.proxy.carries_over() {

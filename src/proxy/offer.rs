@@ -10,18 +10,16 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::{self, Instant};
 
 use super::{
-    Asking, ClientSession, Proxy, Target,
-    call::on_behalf_of,
-    carry::Standing,
+    Asking, Proxy, Target,
     decide::{self, Decision},
+    doubt::Doubted,
     exchange::Exchange,
     reply::Refusal,
 };
 use crate::{
-    affinity::pins::{Home, Kind},
     carryover::{Token, session::Place},
     forward::{
-        Cause, Failure, Patience,
+        Cause, Failure,
         answer::AnswerBody,
         outbound::{Outbound, Source},
         retry::{self, Next},
@@ -61,6 +59,8 @@ impl Proxy {
         exchange: &mut Exchange,
     ) -> Result<Offered, Refusal> {
         let began = Instant::now();
+        // Held from the first failure on: a pod may have been waited for until then.
+        let mut end = None;
         let mut place = None;
         let mut pause = LOOK;
         let mut breaks = 0;
@@ -85,7 +85,8 @@ impl Proxy {
             if place.is_none() {
                 return asking.in_vain(offered);
             }
-            if !self.pod_may_answer(asking, pause, began + self.site.forward.hold).await {
+            let end = *end.get_or_insert_with(|| Instant::now() + self.site.forward.hold);
+            if !self.pod_may_answer(asking, pause, end).await {
                 if is_refused {
                     // Held once in vain: the next request of this client is not.
                     self.forget_token(asking);
@@ -108,34 +109,42 @@ impl Proxy {
         exchange: &mut Exchange,
     ) -> Result<Offered, Refusal> {
         let mut tried = self.pods_known_to_refuse(asking)?;
-        let mut last = Err(Refusal::NoPod);
+        // The last refusal of the token, and what else came last.
+        let (mut refused, mut last) = (None, Err(Refusal::NoPod));
+        // The client may live on a pod that is there and has failed: what the others refuse says nothing then.
+        let mut home_failed = false;
         loop {
-            let Some(decision) = self.decide(asking, &tried) else { return self.placed(asking, last) };
-            if last.is_ok() && !decision.pod.status().is_alive() {
-                // A refusal of a living pod tells more than what a dead one would.
-                return self.placed(asking, last);
-            }
+            let decision = self.decide(asking, &tried);
+            // A refusal of a living pod tells more than what a dead one would.
+            let is_over = |pod: &Pod| (refused.is_some() || last.is_ok()) && !pod.status().is_alive();
+            let Some(decision) = decision.filter(|decision| !is_over(&decision.pod)) else {
+                return self.outcome(asking, refused.filter(|_| !home_failed), last, exchange);
+            };
             let pod = decision.pod.clone();
+            if !tried.is_empty() && self.is_stranger(asking, &pod) {
+                tried.push(pod.id);
+                continue;
+            }
             exchange.decided(&decision);
             match self.ask(asking, source, decision).await {
-                Ok(offered) => {
+                Ok(mut offered) => {
                     exchange.answered(offered.answer.status().as_u16());
-                    let why = match offered.verdict {
-                        Verdict::UnknownToken if asking.session().is_some() => {
-                            match Box::pin(self.doubt(asking, source, &offered)).await {
-                                Doubted::GoOn => "unknown_token",
-                                Doubted::AskAgain => continue,
-                                Doubted::Final => return Ok(offered),
-                            }
+                    if offered.verdict == Verdict::UnknownToken {
+                        match Box::pin(self.doubt(asking, source, &offered)).await {
+                            Doubted::GoOn => {}
+                            Doubted::AskAgain => continue,
+                            Doubted::Final => return if home_failed { last } else { Ok(offered) },
+                            Doubted::Own => offered.verdict = Verdict::Other,
                         }
-                        Verdict::UnknownToken if self.goes_on(asking, source, &pod) => "unknown_token",
-                        _ if asking.may_be_elsewhere(&offered) && source.can_replay() => "unknown_code",
-                        _ if asking.got_start_up_page(&offered) && source.can_replay() => "starting",
-                        _ if is_fatal(asking.endpoint, offered.answer.status()) => "server_error",
-                        _ => return Ok(offered),
-                    };
+                    }
+                    let Some(why) = asking.why_left(&offered, source.can_replay()) else { return Ok(offered) };
                     exchange.moved(&pod, why);
-                    last = Ok(offered);
+                    if offered.verdict == Verdict::UnknownToken {
+                        refused = Some(offered);
+                    } else {
+                        home_failed |= self.may_be_home(asking, &pod);
+                        last = Ok(offered);
+                    }
                     tried.push(pod.id);
                 }
                 Err(failure) => {
@@ -148,6 +157,7 @@ impl Proxy {
                         return Err(refusal);
                     }
                     exchange.moved(&pod, failure.cause.name());
+                    home_failed |= self.may_be_home(asking, &pod);
                     last = last.or(Err(refusal));
                     tried.push(pod.id);
                 }
@@ -166,6 +176,9 @@ impl Proxy {
             Some(_) => Box::pin(self.passage(asking, &decision.pod)).await?,
             None => None,
         };
+        if let Some(session) = asking.session().filter(|_| asking.endpoint == Endpoint::SyncPlay) {
+            Box::pin(self.await_sockets(asking, session, &decision.pod)).await;
+        }
         let mut again = true;
         loop {
             match self.send(asking, source, &decision, token.as_ref()).await {
@@ -207,7 +220,7 @@ impl Proxy {
             handshake::to_pod(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;
         }
-        let patience = Patience { first_byte: self.site.first_byte(asking.endpoint), until_lost: asking.can_repeat() };
+        let patience = self.site.patience(asking.endpoint, asking.path, asking.can_repeat());
         let sent = self.forward.send(&decision.pod, request, patience).await;
         if sent.as_ref().is_err_and(|failure| failure.maybe_received) {
             asking.may_be_done.store(true, Ordering::Relaxed);
@@ -226,132 +239,26 @@ impl Proxy {
         }
     }
 
-    /// After a refusal of a known session's token.
-    ///
-    /// Where the session is known to be valid, the refusal may be the endpoint's own affair, or the end of the session: the pod
-    /// is asked which. A living home that does not know its token any more has ended it, unless another replica has carried
-    /// the session meanwhile.
-    async fn doubt(self: &Arc<Self>, asking: &Asking<'_>, source: &Source, offered: &Offered) -> Doubted {
-        let Some(session) = asking.session() else { return Doubted::Final };
-        let (pod, place) = (&offered.decision.pod, Place::of(&offered.decision.pod));
-        let own = asking.keys.identity.token.as_deref().unwrap_or_default();
-        let used = offered.token.as_ref().map_or(own, Token::as_str);
-        let was_valid = session.token_at(place).is_some();
-        if was_valid {
-            let client = on_behalf_of(asking);
-            match self.ask_who(pod, &asking.pool.pool.base_path, used, &client).await {
-                Ok(Standing::Unknown) => session.leave(place),
-                Ok(Standing::Known { .. }) | Err(_) => return Doubted::Final,
+    /// What a round comes to. A client that no pod knows belongs to the pod where its next log-in will go.
+    fn outcome(
+        &self,
+        asking: &Asking<'_>,
+        refused: Option<Offered>,
+        last: Result<Offered, Refusal>,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let Some(mut offered) = refused else {
+            if let Ok(offered) = &last {
+                exchange.answers(offered.answer.status().as_u16());
             }
-        }
-        self.site.refusals.remember(used, pod);
-        if was_valid && session.home() == Some(place) {
-            self.site.sessions.refresh(session).await;
-            let is_untried = |token: &Token| !self.site.refusals.is_refused(token.as_str(), pod);
-            if session.tokens().iter().any(|minted| is_untried(&minted.token)) {
-                return if source.can_replay() { Doubted::AskAgain } else { Doubted::Final };
-            }
-            // Another replica may have ended it, or minted another token for it: the request is held until Redis says which.
-            if self.is_uncertain(asking) {
-                return Doubted::GoOn;
-            }
-            self.site.sessions.end(session);
-            asking.pool.pool.pods().iter().for_each(|pod| self.site.refusals.remember(own, pod));
-            self.forget_token(asking);
-            return Doubted::Final;
-        }
-        let goes_on = source.can_replay() && self.site.budget.spend(asking.origin, Instant::now());
-        if goes_on { Doubted::GoOn } else { Doubted::Final }
-    }
-
-    /// The pods that refused this token in their present life need not be asked again.
-    fn pods_known_to_refuse(&self, asking: &Asking<'_>) -> Result<Vec<PodId>, Refusal> {
-        match asking.client_session {
-            ClientSession::Ended if asking.demanded_token().is_some() => return Err(Refusal::DeadToken),
-            // Which pods know a session by which token is its own affair.
-            ClientSession::Ended | ClientSession::Known(_) => return Ok(Vec::new()),
-            ClientSession::Unknown => {}
-        }
-        if self.site.refusals.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some(token) = asking.demanded_token() else { return Ok(Vec::new()) };
-        let pods = asking.pool.pool.pods();
-        if self.site.refusals.is_dead(token, pods.iter().map(|pod| &**pod)) {
-            if !asking.endpoint.is_media() {
-                return Err(Refusal::DeadToken);
-            }
-            // A player gets no error that the proxy made: one pod is asked for its own.
-            let asked = decide::place(&pods, &asking.keys, &[], 0).map(|decision| decision.pod.id);
-            return Ok(pods.iter().map(|pod| pod.id).filter(|id| Some(*id) != asked).collect());
-        }
-        let refuses = pods.iter().filter(|pod| self.site.refusals.is_refused(token, pod));
-        Ok(refuses.map(|pod| pod.id).collect())
-    }
-
-    /// After a refusal: whether the request is offered to another pod.
-    ///
-    /// A living home's own refusal means that the token is dead: it was logged out there, and must not come to life on a pod
-    /// that has not heard of it.
-    fn goes_on(&self, asking: &Asking<'_>, source: &Source, pod: &Pod) -> bool {
-        let Some(token) = asking.keys.identity.token.as_deref() else { return false };
-        self.site.refusals.remember(token, pod);
-        let pods = asking.pool.pool.pods();
-        if self.site.refusals.is_dead(token, pods.iter().map(|pod| &**pod)) {
-            // A log-out may have come meanwhile.
-            return false;
-        }
-        if self.home(asking) == Some(Home { pod: pod.id, epoch: pod.status().epoch }) {
-            pods.iter().for_each(|pod| self.site.refusals.remember(token, pod));
-            self.forget_token(asking);
-            return false;
-        }
-        source.can_replay() && self.site.budget.spend(asking.origin, Instant::now())
-    }
-
-    /// A client that no pod knows belongs to the pod where its next log-in will go.
-    fn placed(&self, asking: &Asking<'_>, last: Result<Offered, Refusal>) -> Result<Offered, Refusal> {
-        let mut offered = last?;
-        if offered.verdict == Verdict::UnknownToken {
-            self.forget_token_unless_away(asking);
-            let pods = asking.pool.pool.pods();
-            offered.decision = decide::place(&pods, &asking.keys, &[], self.site.turn()).unwrap_or(offered.decision);
-        }
-        Ok(offered)
-    }
-
-    fn home(&self, asking: &Asking<'_>) -> Option<Home> {
-        self.site.pins.home(Kind::Token, asking.keys.identity.token.as_deref()?, |_, _| true)
-    }
-
-    /// The client's home is known, and is not there at the moment: it may come back, and know the token again.
-    fn home_is_away(&self, asking: &Asking<'_>) -> bool {
-        if matches!(asking.client_session, ClientSession::Ended) {
-            return false;
-        }
-        let home = match asking.session() {
-            Some(session) => session.home().map(|home| home.pod),
-            None => self.home(asking).map(|home| home.pod),
+            return last;
         };
-        let Some(home) = home else { return false };
-        asking.pool.pool.pods().iter().any(|pod| pod.id == home && !pod.status().is_alive())
-    }
-
-    /// Another replica may have ended the client's session, or minted for it.
-    fn is_uncertain(&self, asking: &Asking<'_>) -> bool {
-        asking.session().is_some_and(|session| self.site.sessions.is_uncertain(session))
-    }
-
-    fn forget_token_unless_away(&self, asking: &Asking<'_>) {
         if !self.home_is_away(asking) {
             self.forget_token(asking);
         }
-    }
-
-    fn forget_token(&self, asking: &Asking<'_>) {
-        if let Some(token) = asking.keys.identity.token.as_deref() {
-            self.site.pins.forget(Kind::Token, token);
-        }
+        let pods = asking.pool.pool.pods();
+        offered.decision = decide::place(&pods, &asking.keys, &[], self.site.turn()).unwrap_or(offered.decision);
+        Ok(offered)
     }
 
     /// Waits until a living pod may answer this request: at least for `pause`, at most until `end`, and not while the proxy stops.
@@ -374,16 +281,6 @@ impl Proxy {
             time::sleep(LOOK).await;
         }
     }
-}
-
-/// What follows from a refusal of a known session's token.
-enum Doubted {
-    /// Another pod is asked.
-    GoOn,
-    /// The same one, by another token.
-    AskAgain,
-    /// The answer is the client's.
-    Final,
 }
 
 impl Asking<'_> {
@@ -411,6 +308,17 @@ impl Asking<'_> {
         uri.clone()
     }
 
+    /// Why an answer is left for that of another pod, if it is.
+    fn why_left(&self, offered: &Offered, can_replay: bool) -> Option<&'static str> {
+        match offered.verdict {
+            Verdict::UnknownToken => Some("unknown_token"),
+            _ if self.may_be_elsewhere(offered) && can_replay => Some("unknown_code"),
+            _ if self.got_start_up_page(offered) && can_replay => Some("starting"),
+            _ if is_fatal(self.endpoint, offered.answer.status()) => Some("server_error"),
+            _ => None,
+        }
+    }
+
     /// A pod that does not know a code or secret says so and has done nothing; another may have made it before the leader
     /// changed.
     fn may_be_elsewhere(&self, offered: &Offered) -> bool {
@@ -424,7 +332,7 @@ impl Asking<'_> {
     }
 
     /// The token, where the answer hangs on it.
-    fn demanded_token(&self) -> Option<&str> {
+    pub(super) fn demanded_token(&self) -> Option<&str> {
         let hangs = self.is_upgrade || self.endpoint.demands_token();
         self.keys.identity.token.as_deref().filter(|_| hangs)
     }

@@ -2,45 +2,28 @@
 //!
 //! Pods do not tell each other. One that was restarted since a log-in has read the token's row and would take it for ever;
 //! another keeps it in memory after its row is gone. So every session that is meant gets its tombstone at once, and each
-//! pod is told before the client hears that it is done; a pod that is down is told when it returns.
+//! pod is told before the client hears that it is done; whoever cannot be told is told of the tokens later.
 
-use std::{fmt::Write, sync::Arc, time::Duration};
+mod orders;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::time;
 
 use super::{Asking, Proxy, call::Call, call::on_behalf_of, decide::Decision, exchange::Exchange};
 use crate::{
-    affinity::pins::Kind,
-    carryover::Token,
+    carryover::{Session, Token},
     forward::{head, outbound::Source},
     identity::{
         authorization,
         endpoint::{Endpoint, Ends},
     },
-    pod::{Pod, PodId},
+    pod::Pod,
 };
-
-/// Longest time that the client waits for the other pods.
-const LONGEST: Duration = Duration::from_secs(2);
-
-/// How often a pod that fails is told again: 10.11 fails at each token whose row is gone, and that one is dead then.
-const REPEATS: usize = 16;
-
-/// What a pod is to be told.
-#[derive(Clone)]
-pub struct Order {
-    method: Method,
-    /// Below the BaseUrl.
-    target: String,
-    /// By whose leave: the first of these that the pod knows.
-    authorizations: Vec<HeaderValue>,
-    body: Bytes,
-    client: HeaderMap,
-}
+use orders::REPEATS;
+pub(super) use orders::{Order, Told};
 
 /// What a request may have ended, by its answer's status.
 pub(super) fn ended_by(asking: &Asking<'_>, status: StatusCode) -> Option<Ends> {
@@ -88,10 +71,12 @@ impl Proxy {
         if let Some(session) = asking.session() {
             self.site.sessions.refresh(session).await;
         }
+        let (pool, client) = (&asking.pool.pool, on_behalf_of(asking));
+        let mut ended = Vec::new();
         let orders = match &ends {
-            Ends::Token => self.end_own_token(asking),
+            Ends::Token => self.end_tokens(asking.session(), &Token::new(own), pool, &client),
             Ends::Devices(devices) => {
-                devices.iter().for_each(|device| drop(self.site.sessions.end_device(device)));
+                ended.extend(devices.iter().flat_map(|device| self.site.sessions.end_device(&pool.name, device)));
                 // One by one: of several devices a pod that does not know them all ends none.
                 let target = |device: &String| {
                     let device = utf8_percent_encode(device, NON_ALPHANUMERIC);
@@ -106,7 +91,7 @@ impl Proxy {
                 let callers = asking.session().map(|session| session.user.clone());
                 let user = user.clone().or_else(|| callers.clone())?;
                 let is_own = callers.is_some_and(|own| user.replace('-', "").eq_ignore_ascii_case(&own));
-                self.site.sessions.end_user(&user, asking.session());
+                ended = self.site.sessions.end_user(&pool.name, &user, asking.session());
                 // The key is nobody, so that the user has to be named.
                 let target = format!("/Users/Password?userId={user}");
                 // The caller's own tokens first, that which his home has spared before all: a pod spares the one that it is told by.
@@ -123,24 +108,24 @@ impl Proxy {
                 if policy["IsDisabled"] != true && policy["isDisabled"] != true {
                     return None;
                 }
-                self.site.sessions.end_user(user, None);
+                self.site.sessions.end_user(&pool.name, user, None);
                 // Pods read in the database that he is disabled, and refuse him.
                 Vec::new()
             }
             Ends::User(user) => {
-                self.site.sessions.end_user(user, None);
+                self.site.sessions.end_user(&pool.name, user, None);
                 Vec::new()
             }
         };
-        // Its own answer stands in the line already; it is asked only for what is more than that.
-        let is_enough = ends != Ends::Token || orders.len() <= 1;
-        let told = self.tell_all(asking, orders, done.pod.id, is_enough).await;
-        for (pod, outcome) in &told {
-            // Writing into memory cannot fail.
-            let gap = if exchange.fan_out.is_empty() { "" } else { " " };
-            let _ = write!(exchange.fan_out, "{gap}{}={outcome}", pod.name);
+        if orders.is_empty() {
+            return has_failed.then_some(StatusCode::NO_CONTENT);
         }
-        let did_one = told.iter().any(|(_, outcome)| outcome == "204");
+        let log_outs = if ends == Ends::Token { orders.clone() } else { log_outs_of(&ended, &client) };
+        // Of one token its pod's own answer says all, and stands in the line already.
+        let but = (ends == Ends::Token).then_some(done.pod.id);
+        let told = self.tell_all(pool, orders, log_outs, but).await;
+        told.iter().for_each(|told| exchange.told(told));
+        let did_one = told.iter().any(|told| told.outcome() == "204");
         let is_more = has_failed || (did_one && matches!(ends, Ends::Devices(_)) && !status.is_success());
         is_more.then_some(StatusCode::NO_CONTENT)
     }
@@ -179,116 +164,19 @@ impl Proxy {
         false
     }
 
-    /// A log-out ends every token of the session: those of other pods too.
-    fn end_own_token(&self, asking: &Asking<'_>) -> Vec<Order> {
-        let Some(own) = asking.keys.identity.token.as_deref() else { return Vec::new() };
-        let tokens = match asking.session() {
-            Some(session) => {
-                self.site.sessions.end(session);
-                session.tokens().into_iter().map(|minted| minted.token.as_str().to_owned()).collect()
-            }
-            None => vec![own.to_owned()],
-        };
-        if self.carries_over() {
-            self.site.sessions.end_token(own);
-        }
-        let pods = asking.pool.pool.pods();
-        let client = on_behalf_of(asking);
-        let order = |token: String| {
-            // In this order: who finds no pin finds the refusals.
-            pods.iter().for_each(|pod| self.site.refusals.remember(&token, pod));
-            self.site.pins.forget(Kind::Token, &token);
-            Order {
-                method: Method::POST,
-                target: "/Sessions/Logout".to_owned(),
-                authorizations: vec![authorization::token_only(&token)],
-                body: Bytes::new(),
-                client: client.clone(),
-            }
-        };
-        tokens.into_iter().map(order).collect()
-    }
-
     /// The caller's own request again, by one of these tokens or else by the API key: his own is known to his home only.
     fn again_by_key(&self, asking: &Asking<'_>, target: &str, body: Bytes, tokens: &[String]) -> Vec<Order> {
         let Some(key) = &self.site.carryover.api_key else { return Vec::new() };
         let tokens = tokens.iter().map(String::as_str).chain([key.as_str()]);
-        vec![Order {
-            method: asking.head.method.clone(),
-            target: target.to_owned(),
-            authorizations: tokens.map(authorization::token_only).collect(),
-            body,
-            client: on_behalf_of(asking),
-        }]
+        let authorizations = tokens.map(authorization::token_only).collect();
+        vec![Order::new(asking.head.method.clone(), target.to_owned(), authorizations, body, on_behalf_of(asking))]
     }
+}
 
-    /// Tells every pod; the one that has done it already only where that is not enough. Those that are down are told later.
-    async fn tell_all(
-        self: &Arc<Self>,
-        asking: &Asking<'_>,
-        orders: Vec<Order>,
-        done: PodId,
-        is_enough: bool,
-    ) -> Vec<(Arc<Pod>, String)> {
-        if orders.is_empty() {
-            return Vec::new();
-        }
-        let (living, down): (Vec<_>, Vec<_>) =
-            asking.pool.pool.pods().to_vec().into_iter().partition(|pod| pod.status().is_alive());
-        for pod in &down {
-            self.site.later(pod, &orders);
-        }
-        let base_path = &*asking.pool.pool.base_path;
-        let asked = living.into_iter().filter(|pod| pod.id != done || !is_enough);
-        let told = asked.map(|pod| {
-            let orders = &orders;
-            async move {
-                let outcome = time::timeout(LONGEST, self.tell(&pod, base_path, orders)).await;
-                let outcome = outcome.unwrap_or_else(|_| {
-                    self.site.later(&pod, orders);
-                    "timed_out".to_owned()
-                });
-                (pod, outcome)
-            }
-        });
-        let told = join_all(told).await;
-        told.into_iter().chain(down.into_iter().map(|pod| (pod, "later".to_owned()))).collect()
-    }
-
-    /// Tells one pod. Of several orders the most telling answer counts: one that did it, then one that failed.
-    pub(super) async fn tell(&self, pod: &Arc<Pod>, base_path: &str, orders: &[Order]) -> String {
-        let mut best: Option<StatusCode> = None;
-        for order in orders {
-            let mut authorizations = order.authorizations.iter().peekable();
-            let mut repeats = 0;
-            while let Some(authorization) = authorizations.peek() {
-                let call = Call {
-                    method: order.method.clone(),
-                    target: &order.target,
-                    client: &order.client,
-                    authorization: Some((*authorization).clone()),
-                    body: order.body.clone(),
-                };
-                match self.call(pod, base_path, call).await {
-                    Ok(reply) => {
-                        repeats += 1;
-                        let rank = |status: StatusCode| (status.is_success(), status.as_u16());
-                        best = best.into_iter().chain([reply.status]).max_by_key(|status| rank(*status));
-                        match reply.status {
-                            StatusCode::INTERNAL_SERVER_ERROR if repeats < REPEATS => {}
-                            StatusCode::UNAUTHORIZED => drop(authorizations.next()),
-                            _ => break,
-                        }
-                    }
-                    Err(failure) => {
-                        self.site.later(pod, orders);
-                        return failure.cause.name().to_owned();
-                    }
-                }
-            }
-        }
-        best.map_or(String::new(), |status| status.as_u16().to_string())
-    }
+/// What pods that do not answer are told of these sessions.
+fn log_outs_of(ended: &[Arc<Session>], client: &HeaderMap) -> Vec<Order> {
+    let tokens = ended.iter().flat_map(|session| session.tokens());
+    tokens.map(|minted| Order::log_out(&minted.token, client)).collect()
 }
 
 /// The head of an answer whose body does not fit it any more.

@@ -1,19 +1,14 @@
 //! What all workers share: the routes, the pools with their cookies, the pins, and each room's configuration.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{Streams, drain, revoke::Order};
+use super::{Streams, drain};
 use crate::{
     affinity::{
         Secret,
@@ -25,11 +20,14 @@ use crate::{
     },
     carryover::{self, Sessions, mints::Mints},
     facade::{self, Facade},
-    forward::{self, Cause, Failure},
+    forward::{self, Cause, Failure, Patience},
     health,
-    identity::{Legacy, endpoint::Endpoint},
+    identity::{
+        Legacy,
+        endpoint::{self, Endpoint},
+    },
     leader::Leader,
-    pod::{Pod, PodId, Pool},
+    pod::{Pod, Pool},
     route::Router,
     websocket,
 };
@@ -37,8 +35,6 @@ use crate::{
 /// Requests held at once, over all workers; more are answered as if there were no holding.
 pub const HELD: usize = 4096;
 
-/// Orders that wait for one pod.
-const MOST_ORDERS: usize = 1000;
 /// Bytes of held requests' bodies, over all workers, in KiB: 64 MiB.
 pub const HELD_KIB: usize = 64 * KIB;
 pub(super) const KIB: usize = 1024;
@@ -51,8 +47,6 @@ pub struct Site {
     pub sessions: Sessions,
     pub mints: Mints,
     pub carryover: carryover::Config,
-    /// What pods that were down are to be told when they return. Held for a push or a take.
-    pub orders: Mutex<HashMap<PodId, Vec<Order>, ahash::RandomState>>,
     pub streams: Streams,
     pub refusals: Refusals,
     pub budget: Budget,
@@ -108,23 +102,22 @@ impl PoolSite {
 }
 
 impl Site {
-    /// The pod is to be told this when it returns. More than it may be told are dropped, the oldest first: tombstones hold all
-    /// the same.
-    pub(super) fn later(&self, pod: &Pod, orders: &[Order]) {
-        let mut all = self.orders.lock();
-        let of_pod = all.entry(pod.id).or_default();
-        of_pod.extend_from_slice(orders);
-        let surplus = of_pod.len().saturating_sub(MOST_ORDERS);
-        of_pod.drain(..surplus);
-    }
-
     /// A number that differs for each placement.
     pub(super) fn turn(&self) -> u64 {
         self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn first_byte(&self, endpoint: Endpoint) -> Duration {
-        if endpoint.is_media() { self.forward.first_byte_media } else { self.forward.first_byte }
+    /// How long an answer may take to begin. Where that may be minutes, the wait ends with the pod, whether another may be asked
+    /// or not.
+    pub(super) fn patience(&self, endpoint: Endpoint, path: &str, can_repeat: bool) -> Patience {
+        let forward = &self.forward;
+        match endpoint {
+            _ if endpoint.is_media() => Patience { first_byte: forward.first_byte_media, until_lost: can_repeat },
+            Endpoint::Open | Endpoint::Demanding if endpoint::is_slow(path) => {
+                Patience { first_byte: forward.first_byte_slow, until_lost: true }
+            }
+            _ => Patience { first_byte: forward.first_byte, until_lost: can_repeat },
+        }
     }
 
     /// Tells `health` what a failure says of a pod.
@@ -135,8 +128,13 @@ impl Site {
         match failure.cause {
             Cause::Refused => health::refused(pod),
             Cause::Broken if no_body && !failure.over_kept => health::broken(pod),
-            Cause::Broken => health::doubtful(pod),
-            Cause::ConnectTimedOut | Cause::TimedOut | Cause::Malformed => health::gateway_failure(pod, &self.health),
+            // One request may take its time while the pod is well: its checks are to tell.
+            Cause::Broken | Cause::TimedOut => health::doubtful(pod),
+            Cause::ConnectTimedOut => {
+                health::doubtful(pod);
+                health::gateway_failure(pod, &self.health);
+            }
+            Cause::Malformed => health::gateway_failure(pod, &self.health),
             Cause::Lost | Cause::ClientGone | Cause::Exhausted => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -19,11 +19,15 @@ use super::{
     again::Again,
     bind,
     exchange::{Exchange, Outcome},
+    offer::Offered,
     reply::Refusal,
 };
 use crate::{
     affinity::{cookie::Cookies, pace::Kind},
-    carryover::{Session, session::Place},
+    carryover::{
+        Session,
+        session::{Place, Socket},
+    },
     facade::Facade,
     forward::{head, outbound::Source},
     identity::message::{self, Group},
@@ -40,7 +44,12 @@ impl Proxy {
         cookies: &Cookies,
         mut exchange: Box<Exchange>,
     ) -> Result<Response<Body>, Aborted> {
-        let offered = match self.offer(&asking, &Source::empty(), &mut exchange).await {
+        // Who joins a group meanwhile waits for it.
+        let socket = asking.session().map(Session::socket);
+        let offered = self.offer(&asking, &Source::empty(), &mut exchange).await;
+        let is_opened = |offered: &Offered| offered.answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let socket = socket.filter(|_| offered.as_ref().is_ok_and(is_opened));
+        let offered = match offered {
             Ok(offered) => offered,
             Err(refusal) => {
                 self.answer_late(&asking).await;
@@ -66,7 +75,7 @@ impl Proxy {
         head.version = Version::HTTP_11;
         let pod_side = hyper::upgrade::on(Response::from_parts(bare(&mut head), ()));
         exchange.became_socket();
-        let home = Attachments::new(self, &asking, decision.pod.clone());
+        let home = Attachments::new(self, &asking, decision.pod.clone(), socket);
         tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, home, exchange)));
         Ok(Response::from_parts(head, Body::empty()))
     }
@@ -104,7 +113,7 @@ impl Proxy {
 /// The pods' sides of one client's socket, one after the other.
 struct Attachments {
     again: Again,
-    session: Known,
+    socket: Known,
     moves: Option<watch::Receiver<Option<Place>>>,
     /// The pod of the last side, and its life at that time.
     pod: Arc<Pod>,
@@ -112,13 +121,11 @@ struct Attachments {
     is_new_life: bool,
     busy: Option<Busy>,
     facade: Arc<Facade>,
-    /// Its number among the sockets of this process.
-    number: u64,
     member: Arc<Mutex<Option<Membership>>>,
 }
 
-/// The session of a socket's client, once it is known.
-type Known = Arc<OnceLock<Arc<Session>>>;
+/// A socket among those of its client's session, once that is known.
+type Known = Arc<OnceLock<Socket>>;
 
 /// The SyncPlay group that a socket's client is a member of, and the pod in whose memory it is.
 struct Membership {
@@ -140,24 +147,26 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl Attachments {
-    fn new(proxy: &Arc<Proxy>, asking: &Asking<'_>, pod: Arc<Pod>) -> Attachments {
-        let session = Known::default();
-        let moves = asking.session().map(|known| session.get_or_init(|| known.clone()).moves());
+    fn new(proxy: &Arc<Proxy>, asking: &Asking<'_>, pod: Arc<Pod>, known: Option<Socket>) -> Attachments {
+        let socket = Known::default();
+        let moves = known.map(|known| socket.get_or_init(|| known).session().moves());
         let facade = asking.pool.facade.clone();
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let life = Place::of(&pod);
         Attachments {
             again: Again::of(proxy, asking),
-            session,
+            socket,
             moves,
             pod,
             life,
             is_new_life: false,
             busy: None,
             facade,
-            number,
             member: Arc::default(),
         }
+    }
+
+    fn session(&self) -> Option<&Arc<Session>> {
+        self.socket.get().map(Socket::session)
     }
 
     /// Waits until the client's session is known. Its socket may be there first, where the proxy has not seen its log-in.
@@ -168,15 +177,14 @@ impl Attachments {
         loop {
             time::sleep(LOOK).await;
             let Some(session) = self.again.session() else { continue };
+            let socket = session.socket();
             // Its pod has greeted it long ago, and may have made it a member of a group; and it may live elsewhere already.
-            session.greeted(self.number, self.pod.id);
+            socket.greeted(self.pod.id);
             if let Some(member) = &*self.member.lock() {
                 session.joined(member.place);
             }
-            let mut moves = session.moves();
-            moves.mark_changed();
-            self.moves = Some(moves);
-            self.session.get_or_init(|| session);
+            self.moves = Some(session.moves());
+            self.socket.get_or_init(|| socket);
             return;
         }
     }
@@ -203,6 +211,9 @@ impl Attachments {
         };
         tracing::info!(from = &*self.pod.name, to = &*pod.name, "socket attached anew");
         self.busy = Some(pod.count_socket());
+        if let Some(socket) = self.socket.get() {
+            socket.leaves();
+        }
         let life = Place::of(&pod);
         self.is_new_life = std::mem::replace(&mut self.life, life) != life;
         self.pod = pod;
@@ -238,7 +249,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
             match attempt {
                 Attempt::Opened(side) => return Some(*side),
                 // Where every pod is asked already, a refusal is final unless its home is on its way back.
-                Attempt::Refused if self.session.get().is_none() && self.pod.status().is_alive() => return None,
+                Attempt::Refused if self.socket.get().is_none() && self.pod.status().is_alive() => return None,
                 Attempt::Refused | Attempt::Nobody => time::sleep(PAUSE).await,
             }
         }
@@ -264,20 +275,23 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
 
     fn lost(&mut self) {
         self.busy = None;
+        if let Some(socket) = self.socket.get() {
+            socket.leaves();
+        }
     }
 
     fn word(&mut self) -> Option<String> {
         let place = Place::of(&self.pod);
         // A group dies with its pod, and its members are told as if they had left.
         let member = self.member.lock().take_if(|member| member.place != place)?;
-        if let Some(session) = self.session.get() {
+        if let Some(session) = self.session() {
             session.left(member.place);
         }
         Some(message::group_left(&member.group))
     }
 
     fn is_over(&self) -> bool {
-        self.session.get().is_some_and(|session| session.is_dead())
+        self.session().is_some_and(|session| session.is_dead())
     }
 
     fn is_new_life(&self) -> bool {
@@ -288,8 +302,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         Face {
             facade: self.facade.clone(),
             pod: self.pod.clone(),
-            number: self.number,
-            session: self.session.clone(),
+            socket: self.socket.clone(),
             is_greeted: AtomicBool::new(false),
             member: self.member.clone(),
         }
@@ -304,22 +317,11 @@ fn chance() -> f32 {
     f32::from(byte[0]) / 255.0
 }
 
-impl Drop for Attachments {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.get() {
-            session.parted(self.number);
-        }
-    }
-}
-
-static NUMBERS: AtomicU64 = AtomicU64::new(0);
-
 /// Shows the one server in a pod's messages, and hears what they say of the client's standing there.
 struct Face {
     facade: Arc<Facade>,
     pod: Arc<Pod>,
-    number: u64,
-    session: Known,
+    socket: Known,
     is_greeted: AtomicBool,
     member: Arc<Mutex<Option<Membership>>>,
 }
@@ -327,12 +329,12 @@ struct Face {
 impl Face {
     fn hear(&self, text: &str) {
         if !self.is_greeted.swap(true, Ordering::Relaxed)
-            && let Some(session) = self.session.get()
+            && let Some(socket) = self.socket.get()
         {
-            session.greeted(self.number, self.pod.id);
+            socket.greeted(self.pod.id);
         }
         let Some(heard) = message::group(text) else { return };
-        let (place, known) = (Place::of(&self.pod), self.session.get().into_iter());
+        let (place, known) = (Place::of(&self.pod), self.socket.get().map(Socket::session).into_iter());
         match heard {
             Group::Joined(group) => {
                 known.for_each(|session| session.joined(place));

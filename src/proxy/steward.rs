@@ -1,5 +1,5 @@
-//! What is done for a pod besides requests, when it begins a life: the API key is checked on it, its slow first mint is made
-//! less slow, and what was ended while it was down is ended there too. And when it leaves the pool, it is seen off.
+//! What is done for a pod besides requests, when it begins a life: what was ended and no pod has confirmed is ended there, the
+//! API key is checked on it, and its slow first mint is made less slow. And when it leaves the pool, it is seen off.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -67,7 +67,7 @@ impl Proxy {
             for pod in pool.pods().iter() {
                 let status = pod.status();
                 if status.is_alive() && seen.insert(pod.id, status.epoch) != Some(status.epoch) {
-                    let welcome = self.clone().welcome(pod.clone(), pool.base_path.clone());
+                    let welcome = self.clone().welcome(pod.clone(), pool.clone());
                     work.spawn(async {
                         welcome.await;
                         None
@@ -96,29 +96,21 @@ impl Proxy {
         }
     }
 
-    /// Takes in what other replicas tell of sessions, until the shutdown.
+    /// Takes in what other replicas tell of sessions, and keeps from running out what is owed, until the shutdown.
     pub async fn hear(self: Arc<Self>) {
         tokio::select! {
             () = self.site.sessions.hear() => {}
+            () = self.site.sessions.renew_owed() => {}
             () = self.shutdown.stopping() => {}
         }
     }
 
-    async fn welcome(self: Arc<Self>, pod: Arc<Pod>, base_path: Arc<str>) {
-        let orders = self.site.orders.lock().remove(&pod.id).unwrap_or_default();
-        if !orders.is_empty() {
-            let outcome = self.tell(&pod, &base_path, &orders).await;
-            tracing::info!(
-                pod.name = &*pod.name,
-                count = orders.len(),
-                outcome,
-                "pod was told what was ended meanwhile"
-            );
-        }
+    async fn welcome(self: Arc<Self>, pod: Arc<Pod>, pool: Arc<Pool>) {
+        self.settle(&pod, &pool).await;
         if !self.carries_over() {
             return;
         }
-        let lack = self.lack(&pod, &base_path).await;
+        let lack = self.lack(&pod, &pool.base_path).await;
         let gauge = |what: &'static str| {
             let labels = metrics::Lack { pool: pod.pool.clone(), pod: pod.name.clone(), what };
             self.metrics.carry_over_lacks.get_or_create(&labels).clone()
@@ -128,7 +120,7 @@ impl Proxy {
         }
         match lack {
             Some(lack) => tracing::error!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{}", lack.sentence()),
-            None => self.warm(&pod, &base_path).await,
+            None => self.warm(&pod, &pool.base_path).await,
         }
     }
 

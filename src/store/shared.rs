@@ -73,7 +73,7 @@ pub enum Found {
 /// Changes that may wait for Redis. More are dropped.
 const QUEUE: usize = 8192;
 
-/// The longest time that [`Shared::finish`] takes.
+/// The longest time that [`Shared::finish`] takes, or [`Shared::all`].
 const FINISH: Duration = Duration::from_secs(1);
 
 /// The entries in Redis. Used by all workers; its tasks run where it was started.
@@ -124,6 +124,40 @@ impl Shared {
             Err(why) => why,
         });
         answer.ok()
+    }
+
+    /// The values of all keys that begin so; none while Redis does not answer. It walks over every key there is: nothing for a
+    /// request, which it outlasts.
+    pub async fn all(&self, start: &str) -> Vec<Vec<u8>> {
+        let Some(mut connection) = self.link.connection() else { return Vec::new() };
+        let walk = async {
+            let (mut keys, mut cursor) = (Vec::new(), 0_u64);
+            loop {
+                let mut scan = redis::cmd("SCAN");
+                scan.arg(cursor).arg("MATCH").arg(format!("{start}*")).arg("COUNT").arg(1000);
+                let (next, found): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
+                keys.extend(found);
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+            if keys.is_empty() {
+                return Ok(Vec::new());
+            }
+            redis::cmd("MGET").arg(keys).query_async::<Vec<Option<Vec<u8>>>>(&mut connection).await
+        };
+        match time::timeout(FINISH, walk).await {
+            Ok(Ok(values)) => values.into_iter().flatten().collect(),
+            Ok(Err(error)) => {
+                self.link.failed(&error);
+                Vec::new()
+            }
+            Err(_) => {
+                self.link.late();
+                Vec::new()
+            }
+        }
     }
 
     /// Makes a key that lasts so long, unless it is there already. Says whether it was made, or `None` if Redis does not say.

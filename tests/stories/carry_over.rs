@@ -7,6 +7,7 @@ mod keeping;
 mod live_hls;
 mod live_tv;
 mod player;
+mod playing;
 pub(crate) mod revocation;
 pub(crate) mod sockets;
 mod storm;

@@ -1,5 +1,8 @@
 //! A pod that does not know a client's token must not log its user out.
 
+mod doubt;
+mod failing_home;
+
 use std::time::{Duration, Instant};
 
 use http::Method;

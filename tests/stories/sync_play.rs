@@ -3,6 +3,7 @@
 mod clock;
 mod drain;
 mod replicas;
+mod sockets;
 
 use jellypin::{carryover::Found, pod::State};
 use serde_json::{Value, json};
@@ -124,12 +125,7 @@ async fn twenty_clients_of_three_pods_watch_together() {
 async fn listing_moves_nobody_and_asks_the_leader_only_while_it_may_have_groups() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
-    let mut members = Vec::new();
-    for number in 0..6 {
-        members.push(Member::new(&world, number).await);
-    }
-    let at = members.iter().position(|member| member.home != leader).expect("somebody lives elsewhere");
-    let mut stranger = members.remove(at);
+    let (mut stranger, mut members) = stranger_and_others(&world, &leader).await;
     let list = stranger.client.get("/SyncPlay/List").await;
     assert_eq!((list.status, list.text(), world.home(&list)), (200, "[]", stranger.home.as_str()));
     group(&mut members[..1]).await;
@@ -139,6 +135,76 @@ async fn listing_moves_nobody_and_asks_the_leader_only_while_it_may_have_groups(
     assert_eq!(stranger.client.get(&format!("/SyncPlay/{id}")).await.status, 200);
     let me = stranger.client.get("/Users/Me").await;
     assert_eq!((me.status, world.home(&me)), (200, stranger.home.as_str()), "who looks moves nowhere");
+    world.stop().await;
+}
+
+/// A member that lives elsewhere than on the leader, and some others.
+async fn stranger_and_others(world: &World, leader: &str) -> (Member, Vec<Member>) {
+    let mut members = Vec::new();
+    for number in 0..6 {
+        members.push(Member::new(world, number).await);
+    }
+    let at = members.iter().position(|member| member.home != leader).expect("somebody lives elsewhere");
+    (members.remove(at), members)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_list_of_one_user_hides_no_group_from_the_others() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let (mut stranger, mut members) = stranger_and_others(&world, &leader).await;
+    let mut restricted = members.pop().expect("a member");
+    let mut root = world.client().without_cookies();
+    root.log_in("root").await;
+    let user = world.cluster.user_id("user5").expect("a user");
+    let policy = json!({"EnableAllFolders": false});
+    assert_eq!(root.post(&format!("/Users/{user}/Policy"), policy).await.status, 204);
+    let id = group(&mut members[..1]).await;
+    let queue = json!({"PlayingQueue": [jellyfin_sim::FILM], "PlayingItemPosition": 0, "StartPositionTicks": 0});
+    assert_eq!(members[0].does("SetNewQueue", queue).await.status, 204);
+    let list = restricted.client.get("/SyncPlay/List").await;
+    assert_eq!((list.status, list.text()), (200, "[]"));
+    let list = stranger.client.get("/SyncPlay/List").await;
+    assert_eq!((list.status, list.json()[0]["GroupId"].as_str()), (200, Some(id.as_str())));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_plays_nothing_on_the_leader() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let (mut stranger, mut members) = stranger_and_others(&world, &leader).await;
+    group(&mut members[..1]).await;
+    let capabilities = json!({"SupportedCommands": ["DisplayMessage"], "SupportsMediaControl": true});
+    assert_eq!(stranger.client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
+    let report = json!({"ItemId": jellyfin_sim::FILM, "PositionTicks": 1});
+    assert_eq!(stranger.client.post("/Sessions/Playing", report).await.status, 204);
+    for _ in 0..3 {
+        assert_eq!(stranger.client.get("/SyncPlay/List").await.json()[0]["GroupName"], "evening");
+        let led = world.pod(&leader);
+        led.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/Sessions/Capabilities/Full")).await;
+        assert!(!led.seen().iter().any(|seen| seen.path().starts_with("/Sessions/Playing")), "a player that is none");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_goes_on_with_what_its_maker_plays_wherever_he_lived() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let (mut stranger, _others) = stranger_and_others(&world, &leader).await;
+    let (film, position) = (jellyfin_sim::FILM, 70_000_000);
+    let report = json!({
+        "ItemId": film, "PositionTicks": position, "IsPaused": true,
+        "NowPlayingQueue": [{"Id": film, "PlaylistItemId": "playlistItem0"}],
+    });
+    assert_eq!(stranger.client.post("/Sessions/Playing", report).await.status, 204);
+    assert_eq!(stranger.does("New", json!({"GroupName": "evening"})).await.status, 200);
+    let queue = stranger.hears("PlayQueue").await;
+    assert_eq!(
+        (&queue["Data"]["Playlist"][0]["ItemId"], &queue["Data"]["StartPositionTicks"]),
+        (&json!(film), &json!(position))
+    );
     world.stop().await;
 }
 

@@ -52,25 +52,27 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{place, session};
+    use std::sync::Arc;
 
-    use super::*;
+    use super::{
+        super::tests::{place, session},
+        *,
+    };
 
     #[test]
     fn a_member_is_there_for_its_group_until_it_leaves_or_its_last_socket_ends() {
-        let (session, a, b) = (session("own"), place("a"), place("b"));
+        let (session, a, b) = (Arc::new(session("own")), place("a"), place("b"));
         session.joined(a);
         assert!(session.is_for_group(a) && !session.is_for_group(b));
         session.left(b);
         assert!(session.is_for_group(a), "it has left another pod's");
         session.left(a);
         assert!(!session.is_for_group(a));
-        session.greeted(1, a.pod);
-        session.greeted(2, a.pod);
+        let (one, other) = (session.socket(), session.socket());
         session.joined(a);
-        session.parted(1);
+        drop(one);
         assert!(session.is_for_group(a), "it has a socket still");
-        session.parted(2);
+        drop(other);
         assert!(!session.is_for_group(a));
     }
 

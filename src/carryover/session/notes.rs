@@ -14,16 +14,7 @@ pub const LONGEST_NOTE: usize = 32 * 1024;
 /// How long after a player's last report its film counts as running.
 const REPORTED: Duration = Duration::from_secs(60);
 
-/// What a pod knows of a client by requests that are not repeated: told again to the next one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// `POST /Sessions/Capabilities` or `/Full`.
-    pub capabilities: Option<Note>,
-    /// The last report of what is being played.
-    pub playing: Option<Note>,
-}
-
-/// A request to be told again: its path and query below the BaseUrl, and its body of JSON.
+/// A request that is not repeated, to be told again to the next pod: its path and query below the BaseUrl, and its body of JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     pub target: String,
@@ -31,28 +22,33 @@ pub struct Note {
 }
 
 impl Session {
-    pub fn notes(&self) -> Notes {
-        self.state.lock().notes.clone()
+    /// What the client posted last of what it can do.
+    pub fn capabilities(&self) -> Option<Note> {
+        self.state.lock().capabilities.clone()
     }
 
     /// Remembers what the client posted. Says whether that is new.
     pub fn note_capabilities(&self, note: Note) -> bool {
         let mut state = self.state.lock();
-        let is_new = state.notes.capabilities.as_ref() != Some(&note);
-        state.notes.capabilities = Some(note);
+        let is_new = state.capabilities.as_ref() != Some(&note);
+        state.capabilities = Some(note);
         is_new
     }
 
     /// Remembers what is being played; `None` when nothing is any more.
     pub fn note_playing(&self, note: Option<Note>) {
-        let mut state = self.state.lock();
-        state.played = note.is_some().then(Instant::now);
-        state.notes.playing = note;
+        self.state.lock().playing = note.map(|note| (note, Instant::now()));
     }
 
-    /// Whether a film runs: players report every ten seconds or so, and one that is gone reports nothing.
+    /// The last report of a film that runs: players report every ten seconds or so, and one that is gone reports nothing, not even
+    /// the end. Told to a pod later, its place would be saved over the one where the film was seen to on another device.
+    pub fn playing(&self) -> Option<Note> {
+        let state = self.state.lock();
+        state.playing.as_ref().filter(|(_, at)| at.elapsed() < REPORTED).map(|(note, _)| note.clone())
+    }
+
     pub fn is_playing(&self) -> bool {
-        self.state.lock().played.is_some_and(|at| at.elapsed() < REPORTED)
+        self.playing().is_some()
     }
 
     /// What pods were told of the client last.
@@ -67,5 +63,22 @@ impl Session {
 
     pub fn note_client(&self, client: HeaderMap) {
         self.state.lock().client = client;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::session, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_film_of_which_nothing_was_reported_for_long_runs_no_more() {
+        let session = session("own");
+        let note = Note { target: "/Sessions/Playing/Progress".into(), body: Bytes::from_static(b"{}") };
+        session.note_playing(Some(note.clone()));
+        tokio::time::advance(REPORTED / 2).await;
+        assert_eq!(session.playing(), Some(note.clone()));
+        session.note_playing(Some(note));
+        tokio::time::advance(REPORTED).await;
+        assert_eq!((session.playing(), session.is_playing()), (None, false));
     }
 }

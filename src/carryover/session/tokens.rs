@@ -72,7 +72,7 @@ impl Session {
         }
         if is_later {
             state.revision = theirs.revision;
-            state.notes.capabilities.clone_from(&theirs.notes.capabilities);
+            state.capabilities.clone_from(&theirs.capabilities);
         }
         state.born = state.born.max(theirs.born);
         adopted

@@ -1,5 +1,9 @@
 //! What is known of clients without a session, and of leaders: their capabilities, and whether there may be groups.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::Sessions;
 use crate::{
     carryover::session::{Note, Place},
@@ -8,6 +12,13 @@ use crate::{
 
 /// Clients without a known session whose capabilities are kept. When they are more, all are forgotten.
 const MOST_NOTES: usize = 10_000;
+
+/// How long a leader may have groups after it has last carried out a member's call. Members that only watch call once a minute
+/// (`SyncPlay/Ping`).
+const QUIET: Duration = Duration::from_secs(3600);
+
+/// How often the other replicas are told so again.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 impl Sessions {
     /// A client whose session is not known has told this pod what it can do.
@@ -25,25 +36,43 @@ impl Sessions {
         (std::mem::replace(&mut noted.0, place) != place).then(|| noted.1.clone())
     }
 
-    /// This leader has made a SyncPlay group.
+    /// This leader has carried out a call of a member of a SyncPlay group.
     pub fn note_groups(&self, leader: &Pod) {
-        self.groups.insert(Place::of(leader), ());
-        self.vault.mark("groups", &named(leader));
-    }
-
-    /// It has none at the moment.
-    pub fn note_no_groups(&self, leader: &Pod) {
-        self.groups.remove(&Place::of(leader));
-        self.vault.unmark("groups", &named(leader));
+        let place = Place::of(leader);
+        if self.groups.get(&place).is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+            self.groups.insert(place, Instant::now());
+            self.vault.mark("groups", &named(leader));
+        }
     }
 
     /// Whether the leader may have groups, by what this proxy or another has seen.
     pub async fn may_have_groups(&self, leader: &Pod) -> bool {
-        self.groups.contains_key(&Place::of(leader)) || self.vault.is_marked("groups", &named(leader)).await
+        self.groups.get(&Place::of(leader)).is_some_and(|at| at.elapsed() < QUIET)
+            || self.vault.is_marked("groups", &named(leader), QUIET).await
     }
 }
 
 /// A pod by the names that replicas have in common.
 fn named(pod: &Pod) -> String {
     format!("{}:{}", pod.pool, pod.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{carryover::vault::Vault, pod::PodConfig};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_may_have_groups_while_members_call_it() {
+        let leader = Pod::new(&"main".into(), &PodConfig { name: "a".into(), authority: "h:1".into() });
+        let sessions = Sessions::new(100, (1, 2), Vec::new(), Vault::in_memory());
+        assert!(!sessions.may_have_groups(&leader).await);
+        for _ in 0..3 {
+            sessions.note_groups(&leader);
+            tokio::time::advance(QUIET - TELL_AGAIN).await;
+            assert!(sessions.may_have_groups(&leader).await);
+        }
+        tokio::time::advance(QUIET).await;
+        assert!(!sessions.may_have_groups(&leader).await);
+    }
 }

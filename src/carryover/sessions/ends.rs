@@ -13,14 +13,15 @@ impl Sessions {
     pub fn end(&self, session: &Session) {
         session.die();
         for minted in session.tokens() {
-            self.end_token(minted.token.as_str());
+            self.end_token(&session.pool, minted.token.as_str());
         }
         self.devices.remove_if(&self.device_hash(session), |_, listed| std::ptr::eq(&**listed, session));
     }
 
     /// Ends a token for ever, of which no session is known.
-    pub fn end_token(&self, token: &str) {
+    pub fn end_token(&self, pool: &Arc<str>, token: &str) {
         self.vault.bury(token, now());
+        self.owe(pool, token);
         self.tell_of_token(token);
         // Dead first: nobody shall find that it is neither.
         self.remember_dead(token);
@@ -29,31 +30,36 @@ impl Sessions {
         }
     }
 
-    /// Ends every session of a user but one, here and wherever they are kept. Gives those that were known here.
-    pub fn end_user(&self, user: &str, but: Option<&Arc<Session>>) -> Vec<Arc<Session>> {
+    /// Waits until what was ended is kept, for a bounded time. Says whether it is.
+    pub async fn is_safe(&self) -> bool {
+        self.vault.is_safe().await
+    }
+
+    /// Ends every session of a pool's user but one, here and wherever they are kept. Gives those that were known here.
+    pub fn end_user(&self, pool: &str, user: &str, but: Option<&Arc<Session>>) -> Vec<Arc<Session>> {
         let user = plain_id(user);
         let at = now();
+        let is_his = |session: &Session| session.user == user && *session.pool == *pool;
         // Kept before the end is: whoever reads in between shall not find the one without the other.
-        if let Some(spared) = but.filter(|spared| spared.user == user) {
+        if let Some(spared) = but.filter(|spared| is_his(spared)) {
             spared.confirm(at + 1);
             self.keep(spared);
         }
-        let ended = self.end_all(|session| session.user == user && !but.is_some_and(|but| Arc::ptr_eq(but, session)));
-        self.end_whole(Whole::User, &user, at);
+        let ended = self.end_all(|session| is_his(session) && !but.is_some_and(|but| Arc::ptr_eq(but, session)));
+        self.end_whole(Whole::User, pool, &user, at);
         ended
     }
 
-    /// Ends every session on a device, here and wherever they are kept. Gives those that were known here.
-    pub fn end_device(&self, device: &str) -> Vec<Arc<Session>> {
-        let ended = self.end_all(|session| session.device.id == device);
-        self.end_whole(Whole::Device, device, now());
+    /// Ends every session on a pool's device, here and wherever they are kept. Gives those that were known here.
+    pub fn end_device(&self, pool: &str, device: &str) -> Vec<Arc<Session>> {
+        let ended = self.end_all(|session| session.device.id == device && *session.pool == *pool);
+        self.end_whole(Whole::Device, pool, device, now());
         ended
     }
 
-    fn end_whole(&self, whole: Whole, id: &str, at: UnixMillis) {
-        self.vault.end(whole, id, at);
+    fn end_whole(&self, whole: Whole, pool: &str, id: &str, at: UnixMillis) {
         let mut words = format!("{} {}", self.name, if whole == Whole::User { "user" } else { "device" });
-        for name in self.vault.names_of(whole, id) {
+        for name in self.vault.end(whole, pool, id, at) {
             // Writing into memory cannot fail.
             let _ = write!(words, " {:032x}", u128::from_be_bytes(name));
         }

@@ -96,7 +96,7 @@ impl Sessions {
 async fn gathered(session: &Session, pod: PodId) {
     let mut sockets = session.sockets();
     // The session holds the sender.
-    let _ = sockets.wait_for(|sockets| sockets.iter().all(|(_, at)| *at == pod)).await;
+    let _ = sockets.wait_for(|sockets| sockets.iter().all(|(_, at)| *at == Some(pod))).await;
 }
 
 impl<'a> Asked<'a> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Sessions;
 use crate::carryover::{
     Session, Token, UnixMillis,
-    session::{Device, Minted, Note, Notes, Place},
+    session::{Device, Minted, Note, Place},
 };
 
 /// A session as it was kept, and its home in that pod's present life.
@@ -25,7 +25,6 @@ impl Sessions {
         });
         let tokens: Vec<Value> =
             session.tokens().iter().rev().map(|minted| json!([minted.token.as_str(), minted.at])).collect();
-        let notes = session.notes();
         let note = |note: &Option<Note>| {
             note.as_ref().map(|note| json!([note.target, String::from_utf8_lossy(&note.body)])).unwrap_or_default()
         };
@@ -42,7 +41,7 @@ impl Sessions {
             "moved": session.moved(),
             "tokens": tokens,
             "home": home,
-            "capabilities": note(&notes.capabilities),
+            "capabilities": note(&session.capabilities()),
         });
         record.to_string().into_bytes()
     }
@@ -60,13 +59,13 @@ impl Sessions {
             let body = Bytes::from(entry[1].as_str()?.to_owned());
             Some(Note { target: entry[0].as_str()?.to_owned(), body })
         };
-        let notes = Notes { capabilities: note(&record["capabilities"]), playing: None };
+        let capabilities = note(&record["capabilities"]);
         let home = record["home"].as_str().and_then(|name| {
             let pods = pool.pods();
             pods.iter().find(|pod| *pod.name == *name).map(|pod| Place::of(pod))
         });
         let (born, revision) = (record["born"].as_u64()?, record["revision"].as_u64()?);
-        let session = Session::of_parts(pool.name.clone(), text("user")?, device, born, revision, tokens, notes);
+        let session = Session::of_parts(pool.name.clone(), text("user")?, device, born, revision, tokens, capabilities);
         Some(Record { session, home, moved: record["moved"].as_u64().unwrap_or(0) })
     }
 }

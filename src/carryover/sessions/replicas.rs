@@ -58,7 +58,7 @@ impl Sessions {
     /// May be dropped at any time.
     pub async fn refresh(&self, session: &Arc<Session>) -> bool {
         let Some(own) = session.own().filter(|_| self.vault.is_shared() && !session.is_dead()) else { return false };
-        let reviewed = self.vault.review(own.as_str(), &session.user, &session.device.id).await;
+        let reviewed = self.vault.review(own.as_str(), session).await;
         let Ok((kept, ended)) = reviewed else {
             session.set_compared(0);
             return false;
@@ -126,8 +126,8 @@ impl Sessions {
             }
             return None;
         }
-        let is_of = |whole, id: &str| {
-            self.vault.names_of(whole, id).iter().any(|name| names.contains(&u128::from_be_bytes(*name)))
+        let is_of = |whole, session: &Session| {
+            self.vault.names_of(whole, session).iter().any(|name| names.contains(&u128::from_be_bytes(*name)))
         };
         let listed = |is_meant: &dyn Fn(&Session) -> bool| -> Vec<Arc<Session>> {
             self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect()
@@ -139,8 +139,8 @@ impl Sessions {
                 return None;
             }
             "token" => names.iter().filter_map(|name| Some(self.living.get(name)?.clone())).collect(),
-            "user" => listed(&|session| is_of(Whole::User, &session.user)),
-            "device" => listed(&|session| is_of(Whole::Device, &session.device.id)),
+            "user" => listed(&|session| is_of(Whole::User, session)),
+            "device" => listed(&|session| is_of(Whole::Device, session)),
             _ => Vec::new(),
         };
         for session in meant {

@@ -21,6 +21,8 @@ pub enum Led {
     New,
     /// `POST /SyncPlay/Join`: makes its caller a member.
     Join,
+    /// What else is posted below `/SyncPlay/`: by members, on whose pod the group is.
+    Member,
     /// `GET /SyncPlay/List` and `GET /SyncPlay/{id}`: show the groups.
     Look,
     /// `GET /GetUtcTime`.
@@ -47,7 +49,7 @@ impl Led {
             8 if is(first, "SyncPlay") && is_post => match second {
                 _ if is(second, "New") => Some(Led::New),
                 _ if is(second, "Join") => Some(Led::Join),
-                _ => None,
+                _ => Some(Led::Member),
             },
             8 if is(first, "SyncPlay") && method == Method::GET && !second.is_empty() => Some(Led::Look),
             10 if is(first, "GetUtcTime") && method == Method::GET && second.is_empty() => Some(Led::Time),

@@ -13,6 +13,7 @@ use super::{is, segments};
 /// - `Sessions/Playing/Stopped`: the last place is set, and whether the film was seen; if it is lost, so is that place. It counts
 ///   a play only for clients that name no place, and real ones name it.
 /// - `SyncPlay/Ping`: a measurement.
+/// - `Sessions/Logout`: the token is gone after the first time, and a second pod that takes it has not heard of that.
 /// - `Items/{id}/PlaybackInfo`: computes an answer. A live stream that it opened is gone with its pod.
 ///
 /// Not among them: `Sessions/Playing`, which counts a play each time (see [`begins_playback`]); `QuickConnect/Authorize`, which fails
@@ -30,7 +31,7 @@ pub fn is_harmless_twice(method: &Method, path: &str) -> bool {
     let is_any = |segment: &str, names: &[&str]| names.iter().any(|name| is(segment, name));
     if is(first, "Sessions") {
         return match third {
-            "" => is_any(second, &["Capabilities", "Viewing"]),
+            "" => is_any(second, &["Capabilities", "Viewing", "Logout"]),
             _ if is(second, "Capabilities") => is(third, "Full"),
             _ => is(second, "Playing") && is_any(third, &["Progress", "Ping", "Stopped"]),
         };

@@ -15,8 +15,6 @@ pub(super) struct Reader {
     /// The field that the next value belongs to.
     field: Key,
     silent: usize,
-    /// What was met so far, the ends of lists apart.
-    met: usize,
 }
 
 /// The names that matter; in PascalCase or camelCase, as the client has asked for.
@@ -45,7 +43,6 @@ impl Default for Reader {
             path: Vec::new(),
             field: Key::Other,
             silent: 0,
-            met: 0,
         }
     }
 }
@@ -74,16 +71,9 @@ impl Reader {
     }
 
     fn meet(&mut self, event: JsonEvent) {
-        if event != JsonEvent::EndArray {
-            self.met += 1;
-        }
         match event {
             JsonEvent::FieldName => self.field = self.parser.current_str().map(Key::of).unwrap_or_default(),
             JsonEvent::StartObject | JsonEvent::StartArray => self.path.push(std::mem::take(&mut self.field)),
-            JsonEvent::EndArray if self.path.len() == 1 => {
-                self.lesson.is_empty_list = self.met == 1;
-                self.path.pop();
-            }
             JsonEvent::EndObject | JsonEvent::EndArray => drop(self.path.pop()),
             JsonEvent::ValueString => self.learn(),
             _ => {}

@@ -73,7 +73,7 @@ fn policy(user: &User) -> Value {
         "EnableMediaConversion": true,
         "EnableAllDevices": true,
         "EnableAllChannels": true,
-        "EnableAllFolders": true,
+        "EnableAllFolders": user.all_folders,
         "InvalidLoginAttemptCount": user.invalid_log_ins,
         "LoginAttemptsBeforeLockout": -1,
         "MaxActiveSessions": 0,

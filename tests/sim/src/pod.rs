@@ -146,6 +146,15 @@ impl Pod {
         self.shared.frost.set(on);
     }
 
+    /// On: the pod hangs, and new connections are neither made nor refused, as after its machine has lost its power.
+    pub fn go_dark(&self, on: bool) {
+        self.hang(on);
+        let _runtime = self.runtime.enter();
+        if let Err(error) = self.shared.door.set_dark(on) {
+            panic!("pod {}: the port cannot be had: {error}", self.name());
+        }
+    }
+
     /// On: new connections are refused, existing ones go on.
     pub fn refuse(&self, on: bool) {
         let _runtime = self.runtime.enter();

@@ -37,21 +37,29 @@ impl SyncPlay {
     }
 }
 
-/// `GET /SyncPlay/List`.
+/// `GET /SyncPlay/List`: the groups whose queue the user may see (`Group.HasAccessToPlayQueue`).
 pub(crate) fn list(call: &Call) -> Answer {
-    Answer::json(&call.life().memory().sync_play.groups.iter().map(Group::info).collect())
+    let sees_all = sees_all(call);
+    let memory = call.life().memory();
+    let shown = memory.sync_play.groups.iter().filter(|group| group.is_open_to(sees_all));
+    Answer::json(&shown.map(Group::info).collect())
+}
+
+fn sees_all(call: &Call) -> bool {
+    call.user().is_some_and(|user| user.all_folders)
 }
 
 /// `GET /SyncPlay/{id}`.
 pub(crate) fn one(call: &Call) -> Answer {
-    let id = call.guid(0);
-    match call.life().memory().sync_play.groups.iter().find(|group| group.id == id) {
+    let (id, sees_all) = (call.guid(0), sees_all(call));
+    let memory = call.life().memory();
+    match memory.sync_play.groups.iter().find(|group| group.id == id && group.is_open_to(sees_all)) {
         Some(group) => Answer::json(&group.info()),
         None => Answer::problem(StatusCode::NOT_FOUND),
     }
 }
 
-/// `POST /SyncPlay/New`.
+/// `POST /SyncPlay/New`: the group takes over what its maker's session plays.
 pub(crate) fn new(call: &Call) -> Answer {
     let name = call.property("GroupName").and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
     let session = call.touch_session().unwrap_or_default();
@@ -60,6 +68,9 @@ pub(crate) fn new(call: &Call) -> Answer {
     let memory = &mut *guard;
     memory.sync_play.leave(&memory.sessions, &session);
     let mut group = Group::new(name, call.life().shared.controls.clock.clone());
+    if let Some(playing) = memory.sessions.get(&session).and_then(|session| session.playing.as_ref()) {
+        group.take_over(playing);
+    }
     group.add(&memory.sessions, &session, user);
     let info = group.info();
     memory.sync_play.groups.push(group);
@@ -71,12 +82,17 @@ pub(crate) fn join(call: &Call) -> Answer {
     let id = call.property("GroupId").and_then(|id| plain(id.as_str()?)).unwrap_or_default();
     let session = call.touch_session().unwrap_or_default();
     let user = call.user().map(|user| user.name.clone()).unwrap_or_default();
+    let sees_all = sees_all(call);
     let mut guard = call.life().memory();
     let memory = &mut *guard;
-    let there = memory.sync_play.groups.iter().any(|group| group.id == id);
-    if !there {
+    let refusal = match memory.sync_play.groups.iter().find(|group| group.id == id) {
+        None => Some(update(NO_ID, "GroupDoesNotExist", json!(""))),
+        Some(group) if !group.is_open_to(sees_all) => Some(update(&id, "LibraryAccessDenied", json!(""))),
+        Some(_) => None,
+    };
+    if let Some(refusal) = refusal {
         if let Some(session) = memory.sessions.get(&session) {
-            session.send("SyncPlayGroupUpdate", update(NO_ID, "GroupDoesNotExist", json!("")));
+            session.send("SyncPlayGroupUpdate", refusal);
         }
         return Answer::no_content();
     }

@@ -1,6 +1,9 @@
 //! What was ended never works again: whatever ended it, whenever, through whichever replica, and whoever is restarted afterwards.
 
+mod absent;
 mod keys;
+mod log_out;
+mod pools;
 mod rights;
 
 use std::{

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{minted, plan, revocation::at_home, start_again};
+use super::{kill, minted, plan, revocation::at_home, start_again};
 use crate::stories::{
     redis_server::RedisServer,
     replicas::{self, assert_no_secret, until_up},
@@ -72,6 +72,34 @@ async fn an_old_entry_that_is_put_back_revives_nobody() {
             start_again(&world, pod).await;
         }
     }
+    world.stop().await;
+}
+
+/// Logs a client out whose pod is away, so that the log-out is kept until somebody can be told.
+async fn owed(world: &World) -> String {
+    let mut client = at_home(world, "alice", "a").await;
+    kill(world, "a").await;
+    assert_eq!(client.post("/Sessions/Logout", json!({})).await.status, 204);
+    client.token.expect("a token")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_out_that_is_kept_for_a_pod_tells_nothing() {
+    let redis = RedisServer::start();
+    let world = replicas::plan(2, &redis).with_api_key().start().await;
+    until_up(&world.proxy).await;
+    let token = owed(&world).await;
+    until("it is kept", || redis.bytes().iter().any(|(key, _)| key.contains(":owed:"))).await;
+    for (key, value) in redis.bytes() {
+        assert_no_secret(&[key.as_bytes(), &value].concat(), &[&token]);
+    }
+    world.stop().await;
+    let mut world = plan(2).set("state.path", "\"state\"").start().await;
+    let token = owed(&world).await;
+    world.restart(|_| {}).await;
+    let bytes = std::fs::read(world.folder().join("state/sessions.redb")).expect("the file");
+    assert_no_secret(&bytes, &[&token]);
+    assert!(bytes.windows(4).any(|part| part == b"owed"), "it stands there");
     world.stop().await;
 }
 

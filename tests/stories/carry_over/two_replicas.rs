@@ -8,7 +8,7 @@ use jellypin::{
     pod::State,
 };
 
-use super::{client_of, minted, revocation::at_home, start_again};
+use super::{client_of, kill, minted, revocation::at_home, start_again};
 use crate::stories::{
     redis_server::RedisServer,
     replicas::{plan, replica, until_at_least, until_up},
@@ -183,8 +183,9 @@ async fn a_move_is_heard_at_the_other_replica_and_by_the_sockets_there() {
     let mut other = replica(&world, |_| {}).await;
     let client = at_home(&world, "alice", "a").await;
     let token = client.token.clone().expect("a token");
-    // Pod b has read the token's row.
-    world.pod("b").kill().await;
+    // Pod b has read the token's row. Whoever had not heard of its death yet would hear of it after the move.
+    kill(&world, "b").await;
+    other.until_state("b", State::Down).await;
     start_again(&world, "b").await;
     other.until_state("b", State::Ready).await;
     let mut there = client.moved_to(&other);

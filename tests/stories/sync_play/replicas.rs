@@ -19,7 +19,7 @@ const ROUNDS: usize = 20;
 const LOST: Duration = Duration::from_secs(3);
 
 /// Waits until a replica knows whose token this is.
-async fn until_known(there: &mut Client, replica: &Proxy) {
+pub(super) async fn until_known(there: &mut Client, replica: &Proxy) {
     let end = Instant::now() + DEADLINE;
     let token = there.token.clone().expect("a token");
     let known = || replica.app.as_ref().expect("it runs").site().sessions.find(&token);

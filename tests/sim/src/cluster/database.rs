@@ -22,6 +22,8 @@ pub(crate) struct User {
     pub(crate) password: String,
     pub(crate) administrator: bool,
     pub(crate) disabled: bool,
+    /// Sees the library; else nothing of it.
+    pub(crate) all_folders: bool,
     pub(crate) invalid_log_ins: u32,
     pub(crate) last_log_in: Option<String>,
 }
@@ -120,6 +122,7 @@ impl User {
             password: password.to_owned(),
             administrator,
             disabled: false,
+            all_folders: true,
             invalid_log_ins: 0,
             last_log_in: None,
         }

@@ -172,12 +172,15 @@ pub(crate) fn change_password(call: &Call) -> Answer {
     }
 }
 
-/// `POST /Users/{id}/Policy`: a user who is newly disabled loses the tokens that this pod knows.
+/// `POST /Users/{id}/Policy`: a user who is newly disabled loses the tokens that this pod knows. What else counts of it is
+/// whether he sees the library.
 pub(crate) fn change_policy(call: &Call) -> Answer {
-    let id = call.guid(0);
-    let disable = property(&call.json(), "IsDisabled").is_some_and(|value| value == true);
+    let (id, policy) = (call.guid(0), call.json());
+    let disable = property(&policy, "IsDisabled").is_some_and(|value| value == true);
+    let all_folders = property(&policy, "EnableAllFolders").is_none_or(|value| value != false);
     let newly = call.life().shared.cluster.change(|database| {
         let user = database.user_mut(&id)?;
+        user.all_folders = all_folders;
         Some(disable && !std::mem::replace(&mut user.disabled, disable))
     });
     match newly {

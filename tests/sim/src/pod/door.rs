@@ -3,9 +3,10 @@
 //! A second socket stays bound to the port and never listens, so that nobody else is given the port between two lives.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -29,7 +30,20 @@ struct Leaf {
     wanted: bool,
     /// Whether the network refuses all the same.
     refused: bool,
+    /// Whether the network says nothing at all.
+    is_dark: bool,
+    dark: Option<Dark>,
 }
+
+/// A socket whose queue is full and is never read: the system drops what asks for a connection, and says nothing.
+#[derive(Debug)]
+struct Dark {
+    _listener: TcpListener,
+    _queue: Vec<net::TcpStream>,
+}
+
+/// Within this time a connection to this machine is made, if it ever is.
+const MADE: Duration = Duration::from_millis(100);
 
 impl Door {
     /// Takes the address, closed.
@@ -52,11 +66,22 @@ impl Door {
         self.set(|leaf| leaf.refused = refused)
     }
 
+    /// Leaves new connections without any word, neither made nor refused. Must be called within a runtime.
+    pub(crate) fn set_dark(&self, dark: bool) -> io::Result<()> {
+        self.set(|leaf| {
+            leaf.is_dark = dark;
+            leaf.dark = None;
+        })
+    }
+
     fn set(&self, how: impl FnOnce(&mut Leaf)) -> io::Result<()> {
         let mut leaf = self.leaf.lock().unwrap_or_else(PoisonError::into_inner);
         how(&mut leaf);
-        if !leaf.wanted || leaf.refused {
+        if leaf.is_dark || !leaf.wanted || leaf.refused {
             leaf.listener = None;
+            if leaf.is_dark && leaf.dark.is_none() {
+                leaf.dark = Some(Dark::new(self.address)?);
+            }
         } else if leaf.listener.is_none() {
             leaf.listener = Some(bound(self.address)?.listen(4096)?);
             if let Some(waker) = leaf.waker.take() {
@@ -77,6 +102,21 @@ impl Door {
             }
         })
         .await
+    }
+}
+
+impl Dark {
+    fn new(address: SocketAddr) -> io::Result<Dark> {
+        let listener = bound(address)?.listen(1)?;
+        let mut queue = Vec::new();
+        loop {
+            match net::TcpStream::connect_timeout(&address, MADE) {
+                Ok(stream) => queue.push(stream),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Dark { _listener: listener, _queue: queue })
     }
 }
 

@@ -102,6 +102,20 @@ async fn a_hanging_pod_accepts_and_says_nothing_until_it_goes_on() -> io::Result
 }
 
 #[tokio::test]
+async fn a_dark_pod_neither_takes_nor_refuses_connections() -> io::Result<()> {
+    let pod = Pod::builder(&Cluster::new()).start().await?;
+    pod.go_dark(true);
+    let mut answer = Box::pin(get(&pod, "/health"));
+    let silence = tokio::time::timeout(Duration::from_millis(500), &mut answer).await;
+    assert!(silence.is_err(), "nothing comes back");
+    let refused = std::net::TcpStream::connect_timeout(&pod.address(), Duration::from_millis(200));
+    assert_eq!(refused.expect_err("no connection").kind(), io::ErrorKind::TimedOut);
+    pod.go_dark(false);
+    assert_eq!(get(&pod, "/health").await?.0, 200);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_cut_body_arrives_so_far_and_no_further() -> io::Result<()> {
     let pod = Pod::builder(&Cluster::new()).start().await?;
     pod.cut_bodies_after(Some(100_000));

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
-use crate::identifiers::{dashed, random_guid};
-use crate::sessions::Sessions;
+use crate::identifiers::{dashed, plain, random_guid};
+use crate::sessions::{Playing, Sessions};
 
 /// The empty GUID.
 pub(super) const NO_ID: &str = "00000000000000000000000000000000";
@@ -63,6 +63,21 @@ impl Group {
 
     pub(super) fn has(&self, session: &str) -> bool {
         self.members.iter().any(|(member, _)| member == session)
+    }
+
+    /// Whether a user may know of it who sees the whole library, or nothing of it.
+    pub(super) fn is_open_to(&self, sees_all: bool) -> bool {
+        sees_all || self.queue.is_empty()
+    }
+
+    /// A new group goes on with what its maker plays (`Group.CreateGroup`).
+    pub(super) fn take_over(&mut self, playing: &Playing) {
+        let queue = playing.report.get("NowPlayingQueue").and_then(Value::as_array);
+        let items: Vec<String> = queue.into_iter().flatten().filter_map(|item| plain(item["Id"].as_str()?)).collect();
+        self.index = items.iter().position(|item| *item == playing.item_id).map_or(-1, |at| at as i64);
+        self.queue = items.into_iter().map(|item| (item, random_guid())).collect();
+        self.position = playing.position_now();
+        self.state = State::Waiting;
     }
 
     pub(super) fn is_empty(&self) -> bool {
