@@ -4,6 +4,7 @@
 //! only room that knows affinity and pods at once.
 
 mod again;
+mod aside;
 mod body;
 mod call;
 mod carry;
@@ -99,8 +100,10 @@ struct Asking<'a> {
 /// Which pod a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
-    /// Its client's home.
+    /// Its client's home, or the pod on which its media runs.
     Home,
+    /// Its client's home, wherever its media runs: there it is to begin anew.
+    NewHome,
     /// The leader, or the pod that made this code or secret.
     Leader(Option<String>),
 }
@@ -213,6 +216,7 @@ impl Proxy {
         }
         self.learn(&asking, &decision, offered.verdict, offered.token.as_ref(), answer.status);
         self.note(&asking, &source, &decision.pod, answer.status);
+        self.end_streams(&asking, answer.status);
         let learning = self.listen(&asking, &decision, &answer);
 
         // 8. Bind, and show one server.

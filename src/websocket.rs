@@ -7,7 +7,10 @@ pub mod handshake;
 mod relay;
 mod wishes;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{self, Future},
+    time::Duration,
+};
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -71,6 +74,12 @@ pub trait Pods<S>: Send {
 
     /// The last side has ended.
     fn lost(&mut self);
+
+    /// What the side that was replaced is to be kept open for, though nothing passes any more: its pod may end with it what the client
+    /// still needs.
+    fn left(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        future::ready(())
+    }
 
     /// What the client is to hear when another side was attached, before that side says anything.
     fn word(&mut self) -> Option<String>;

@@ -15,8 +15,8 @@ use http::Method;
 
 pub use ends::Ends;
 pub use led::Led;
+pub use live::{ends_playback, is_live_playlist, opening_of, play_session_in};
 pub(in crate::identity) use live::{ids_in_path, opens_playback};
-pub use live::{is_live_playlist, opening_of};
 pub use noteworthy::Noteworthy;
 pub use slow::is_slow;
 pub use twice::{as_progress, begins_playback, is_harmless_twice};
@@ -40,8 +40,8 @@ pub enum Endpoint {
     Vital,
     /// Demands a token that the pod knows; success confirms the token.
     Demanding,
-    /// The same, about a job that a pod runs: `DELETE /Videos/ActiveEncodings`, `POST /Sessions/Playing/Ping`. Every other pod
-    /// answers as if it had done it.
+    /// The same, about what a pod runs: `DELETE /Videos/ActiveEncodings`, `POST /Sessions/Playing/Ping`, `POST /LiveStreams/Close`.
+    /// Every other pod answers as if it had done it.
     OfJob,
     /// The same, for HLS playlists and segments and for files: an answer may have to wait for ffmpeg.
     DemandingMedia,
@@ -64,6 +64,7 @@ impl Endpoint {
             8 if is(first, "Sessions") && method == Method::POST && is(rest.at(0), "Logout") => Endpoint::LogOut,
             8 if is(first, "Sessions") && is(rest.at(0), "Playing") && is(rest.at(1), "Ping") => Endpoint::OfJob,
             10 if is(first, "GetUtcTime") => Endpoint::Clock,
+            11 if is(first, "LiveStreams") && is(rest.at(0), "Close") => Endpoint::OfJob,
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),

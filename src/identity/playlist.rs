@@ -54,6 +54,13 @@ impl Outline {
     }
 }
 
+/// The number of a segment in `{name}{number}.ts`: as many stand before it in the list. The initialization of others is `-1`, and
+/// is there with the first of them.
+pub fn number_of(file: &str) -> Option<u64> {
+    let number: i64 = file.get(32..)?.split('.').next()?.parse().ok()?;
+    Some(number.max(0).unsigned_abs())
+}
+
 /// What a client has seen of jobs that are gone.
 ///
 /// No pod has these segments any more. They stay in the list, since the rest of it is found by their number, marked as gaps, so
@@ -217,6 +224,13 @@ mod tests {
 
     fn uris(text: &str) -> Vec<&str> {
         text.lines().filter(|line| is_uri(line)).collect()
+    }
+
+    #[test]
+    fn a_segment_is_told_by_its_number() {
+        let number = |rest: &str| number_of(&format!("{A}{rest}"));
+        assert_eq!([number("0.ts"), number("12.mp4"), number("-1.mp4")], [Some(0), Some(12), Some(0)]);
+        assert_eq!([number(".ts"), number("x.ts"), number_of("7.ts")], [None; 3]);
     }
 
     #[test]

@@ -185,6 +185,7 @@ fn endpoints_are_what_the_server_makes_of_them() {
         ("/Videos/ID/hls/ID/ID0.ts", AnonymousMedia),
         ("/Videos/ID/ID/Subtitles/0/Stream.vtt", Open),
         ("/Videos/ActiveEncodings", OfJob),
+        ("/LiveStreams/Close", OfJob),
         ("/Sessions/Playing/Ping", OfJob),
         ("/Audio/ID/universal", DemandingMedia),
         ("/LiveTv/LiveStreamFiles/x/stream.ts", AnonymousMedia),

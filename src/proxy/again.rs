@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, Request, request};
 
-use super::{Asking, Proxy, exchange::Exchange, offer::Offered, reply::Refusal};
+use super::{Asking, Proxy, Target, exchange::Exchange, offer::Offered, reply::Refusal};
 use crate::{
     carryover::{Found, Session},
     forward::{head::Client, outbound::Source},
@@ -17,6 +17,7 @@ use crate::{
 pub(super) struct Again {
     proxy: Arc<Proxy>,
     question: Question,
+    target: Target,
 }
 
 /// What is kept of a request. It has no body: who wants to ask again for something with a body must not have sent it.
@@ -44,7 +45,12 @@ impl Again {
 
     /// Asks in the place of the worker that was asked first.
     pub(super) fn by(proxy: &Arc<Proxy>, question: Question) -> Again {
-        Again { proxy: proxy.clone(), question }
+        Again { proxy: proxy.clone(), question, target: Target::Home }
+    }
+
+    /// Asks the client's home, wherever its media runs.
+    pub(super) fn at_home(self) -> Again {
+        Again { target: Target::NewHome, ..self }
     }
 
     pub(super) fn proxy(&self) -> &Arc<Proxy> {
@@ -81,6 +87,7 @@ impl Again {
         let mut exchange = Exchange::unwritten(self.proxy.clone(), *origin);
         let cookies = self.proxy.site.pools[*pool].cookies.load_full();
         let mut asking = self.proxy.identify(*pool, &cookies, head, client, *origin, *is_upgrade);
+        asking.target = self.target.clone();
         self.proxy.recall(&mut asking).await;
         let offered = self.proxy.offer(&asking, &Source::empty(), &mut exchange).await?;
         self.proxy.learn(&asking, &offered.decision, offered.verdict, offered.token.as_ref(), offered.answer.status());

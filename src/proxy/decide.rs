@@ -9,7 +9,7 @@ use crate::{
         placement::{self, Key},
     },
     carryover::{Session, session::Place},
-    identity::{Identity, endpoint::Endpoint},
+    identity::Identity,
     pod::{Pod, PodId},
 };
 
@@ -81,10 +81,11 @@ pub(super) fn decide(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[P
 }
 
 /// The same for a client whose session is known: the pod that it lives on, or, when that is gone, the one that its device is
-/// placed on, so that all of its requests meet there. Media that runs stays where it runs, while the session is valid there.
+/// placed on, so that all of its requests meet there. Media that runs stays where it runs, while the session is valid there, and what
+/// `goes_with_media` goes there.
 pub(super) fn of_session(
     pods: &[Arc<Pod>],
-    endpoint: Endpoint,
+    goes_with_media: bool,
     keys: &Keys<'_>,
     session: &Session,
     pins: &Pins,
@@ -92,8 +93,8 @@ pub(super) fn of_session(
 ) -> Option<Decision> {
     let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
     let runs = |pod: &Pod| session.token_at(Place::of(pod)).is_some();
-    if endpoint.goes_with_media()
-        && let Some(running) = media(pods, keys, pins, tried).filter(|decision| runs(&decision.pod))
+    if goes_with_media
+        && let Some(running) = media(pods, keys, session, pins, tried).filter(|decision| runs(&decision.pod))
     {
         return Some(running);
     }
@@ -137,8 +138,14 @@ pub(super) fn of_leader(
     Some(Decision { pod: pod.clone(), reason: Reason::Leader })
 }
 
+/// What a live stream's home is learnt under. Its id is the same on every pod, and several may have it open for different
+/// viewers: that of a known one is his own.
+pub(super) fn stream_key(viewer: &Session, id: &str) -> String {
+    format!("{id}\n{}", viewer.device.id)
+}
+
 /// The pod on which the media of this request is known to run.
-fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
+fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, session: &Session, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
     let pinned = |kind, key: Option<&str>, reason| {
         let home = pins.home(kind, key?, |_, _| true)?;
         let is_there = |pod: &&Arc<Pod>| pod.id == home.pod && pod.status().epoch == home.epoch;
@@ -146,11 +153,12 @@ fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Op
         Some(Decision { pod: pod.clone(), reason })
     };
     let identity = &keys.identity;
-    let stream = identity.live_stream.as_deref().or(identity.live_file);
-    // A live stream's id is the same on every pod, and several may have it open: its viewer's own keys come first.
     pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession)
         .or_else(|| pinned(Kind::Playlist, identity.playlist, Reason::Playlist))
-        .or_else(|| pinned(Kind::LiveStream, stream, Reason::LiveStream))
+        .or_else(|| {
+            let own = identity.live_stream.as_deref().map(|id| stream_key(session, id));
+            pinned(Kind::LiveStream, own.as_deref().or(identity.live_file), Reason::LiveStream)
+        })
 }
 
 fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
@@ -268,7 +276,7 @@ mod tests {
         let session = Session::new("pool".into(), "u".into(), device, token);
         session.settle(Place::of(&pods[1]), "t");
         let decided = |tried: &[PodId]| {
-            let decision = of_session(&pods, Endpoint::Demanding, &keys(), &session, &pins, tried).expect("a pod");
+            let decision = of_session(&pods, false, &keys(), &session, &pins, tried).expect("a pod");
             (decision.pod.name.to_string(), decision.reason)
         };
         assert_eq!(decided(&[]), ("b".into(), Reason::Token));

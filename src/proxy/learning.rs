@@ -7,7 +7,7 @@ use http::{Method, StatusCode, response};
 use super::{
     Asking, Proxy,
     call::{Call, on_behalf_of},
-    decide::{Decision, Reason},
+    decide::{self, Decision, Reason},
 };
 use crate::{
     affinity::pins::{Home, Kind},
@@ -30,6 +30,8 @@ pub(super) struct Learning {
     listener: Listener,
     pod: Arc<Pod>,
     heard: Lesson,
+    /// Whose request it answers, if that is known.
+    viewer: Option<Arc<Session>>,
     proxy: Arc<Proxy>,
 }
 
@@ -48,6 +50,13 @@ impl Proxy {
         if asking.endpoint == Endpoint::LogOut {
             return;
         }
+        if decision.reason != Reason::Playlist
+            && status.is_success()
+            && let Some(playlist) = identity.playlist.filter(|_| asking.is_live_segment())
+        {
+            // No other pod has segments of this job.
+            self.site.pins.learn(Kind::Playlist, playlist, decision.home());
+        }
         if verdict == Verdict::Accepted
             && let Some(own) = &identity.token
         {
@@ -65,15 +74,21 @@ impl Proxy {
         }
         // Where the token's own pin decided, its device is known.
         let device = identity.device.as_ref().filter(|_| decision.reason != Reason::Token);
-        let keys = [
-            (Kind::Device, device),
-            (Kind::PlaySession, identity.play_session.as_ref()),
-            (Kind::LiveStream, identity.live_stream.as_ref()),
-        ];
-        for (kind, key) in keys {
+        for (kind, key) in [(Kind::Device, device), (Kind::PlaySession, identity.play_session.as_ref())] {
             if let Some(key) = key {
                 self.site.pins.learn(kind, key, decision.home());
             }
+        }
+        if let Some(stream) = &identity.live_stream {
+            self.learn_stream(asking.session(), stream, decision.home());
+        }
+    }
+
+    /// A live stream is open there: for its viewer, and for whoever asks for it without saying who he is.
+    fn learn_stream(&self, viewer: Option<&Arc<Session>>, id: &str, home: Home) {
+        self.site.pins.learn(Kind::LiveStream, id, home);
+        if let Some(viewer) = viewer {
+            self.site.pins.learn(Kind::LiveStream, &decide::stream_key(viewer, id), home);
         }
     }
 
@@ -104,7 +119,7 @@ impl Proxy {
     }
 
     /// What the pod was told of the client, and another pod would not know.
-    pub(super) fn note(&self, asking: &Asking<'_>, source: &Source, pod: &Pod, status: StatusCode) {
+    pub(super) fn note(self: &Arc<Self>, asking: &Asking<'_>, source: &Source, pod: &Pod, status: StatusCode) {
         if !status.is_success() {
             return;
         }
@@ -136,6 +151,9 @@ impl Proxy {
             Noteworthy::Playing => session.note_playing(note("/Sessions/Playing/Progress")),
             Noteworthy::Stopped => session.note_playing(None),
         }
+        if noteworthy != Noteworthy::Capabilities {
+            self.tell_job(asking, session, source, pod, noteworthy);
+        }
     }
 
     /// Whoever has to listen to the answer's body.
@@ -146,8 +164,8 @@ impl Proxy {
         answer: &response::Parts,
     ) -> Option<Box<Learning>> {
         let listener = Listener::of(asking.endpoint, &asking.head.method, asking.path, answer)?;
-        let pod = decision.pod.clone();
-        Some(Box::new(Learning { listener, pod, heard: Lesson::default(), proxy: self.clone() }))
+        let (pod, viewer) = (decision.pod.clone(), asking.session().cloned());
+        Some(Box::new(Learning { listener, pod, heard: Lesson::default(), viewer, proxy: self.clone() }))
     }
 }
 
@@ -174,7 +192,7 @@ impl Learning {
         lesson.token.iter().for_each(|token| learn(Kind::Token, token));
         lesson.device.iter().for_each(|device| learn(Kind::Device, device));
         lesson.play_session.iter().for_each(|session| learn(Kind::PlaySession, session));
-        lesson.live_streams.iter().for_each(|stream| learn(Kind::LiveStream, stream));
+        lesson.live_streams.iter().for_each(|stream| self.proxy.learn_stream(self.viewer.as_ref(), stream, home));
         lesson.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
         lesson.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
         let brings_token = lesson.token.is_some();

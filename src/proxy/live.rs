@@ -6,24 +6,25 @@
 //! again; a live channel has to be opened first, and its job has a name of its own, so that its list is put behind what
 //! the client has seen of the first. Meanwhile segments wait, and no playlist is ever shorter than the one before.
 //!
+//! A client may also leave a pod that lives. A film's job goes on there; but with the client's last socket that pod ends the
+//! session, and closes the live stream that it plays: so a channel is begun at the new home first.
+//!
 //! Nothing but playlists is gathered.
 
+mod revival;
 pub(super) mod streams;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response};
-use tokio::{
-    sync::watch,
-    time::{self, Instant},
-};
+use futures_util::future::join_all;
+use http::{HeaderValue, Method, StatusCode, header, response};
+use tokio::time::{self, Instant};
 
 use super::{
     Asking, Body, Proxy,
     again::{Again, Question},
-    call::Call,
-    decide::Decision,
+    decide::{Decision, Reason},
     exchange::Exchange,
     face::{self, Broken, Gathered},
     learning::Learning,
@@ -32,15 +33,15 @@ use super::{
 };
 use crate::{
     affinity::pins::{Home, Kind},
-    carryover::{Token, session::Place},
+    carryover::{Session, session::Place},
     forward::{answer::AnswerBody, outbound::Source},
     identity::{
-        authorization, endpoint,
+        endpoint,
         endpoint::Endpoint,
-        playlist::{Name, Outline},
+        playlist::{self, Name, Outline},
     },
-    pod::Pod,
 };
+use revival::Revival;
 use streams::{Part, Shown, Stream};
 
 /// The longest playlist that is gathered: some ten thousand segments. A longer one passes as it is.
@@ -78,35 +79,37 @@ impl Proxy {
         let name = asking.keys.identity.playlist.and_then(Name::of);
         let mut pause = PAUSE;
         loop {
-            let place = stream.place();
-            let is_of_past = name.is_some_and(|name| !stream.is_named(name));
-            if is_of_past && !self.still_runs(asking) {
-                // No pod has it any more, and none will.
-                return Err(Refusal::Media);
+            if name.is_some_and(|name| !stream.is_named(name)) {
+                return self.offer_past(asking, source, exchange).await;
             }
-            if !is_of_past && !self.is_there(asking, place) && !self.revive(stream, place).await {
+            let place = stream.place();
+            if !self.is_there(asking, place) {
+                if self.revive(stream, place).await {
+                    continue;
+                }
                 // Whoever refuses the client says so itself, but not to who asks for a segment.
                 let offered =
                     if name.is_some() { Err(Refusal::Media) } else { self.offer(asking, source, exchange).await };
-                return offered
-                    .and_then(|offered| if is_missing(&offered) { Err(Refusal::Media) } else { Ok(offered) });
+                return offered.and_then(or_broken);
             }
-            let mut offered = self.offer(asking, source, exchange).await?;
-            let place = stream.place();
-            let is_at_home = Place::of(&offered.decision.pod) == place;
-            let is_final = match name {
-                Some(name) if !stream.is_named(name) => self.still_runs(asking),
-                Some(_) => is_at_home && !stream.is_behind(),
-                None => is_at_home,
-            };
-            if !is_missing(&offered) || is_final {
-                return Ok(offered);
-            }
-            // Read to its end, so that the connection is kept.
-            let _ = face::gather(offered.answer.body_mut(), LONGEST).await;
-            if name.is_none() && self.is_there(asking, place) {
-                // The client lives elsewhere now, and so will its stream.
-                self.revive(stream, place).await;
+            // What ffmpeg is writing is there already, and would be sent as it is.
+            let is_made = name.is_none() || !stream.is_behind() || self.is_made(stream, asking, end).await;
+            if is_made {
+                let mut offered = self.offer(asking, source, exchange).await?;
+                let place = stream.place();
+                let is_in_place = Place::of(&offered.decision.pod) == place;
+                let has_moved = self.has_moved(stream, place);
+                let is_of_job = name.is_none_or(|name| stream.is_named(name) && !stream.is_behind());
+                let is_final = is_in_place && is_of_job && !has_moved;
+                if !offered.is_missing() || is_final {
+                    return Ok(offered);
+                }
+                // Read to its end, so that the connection is kept.
+                let _ = face::gather(offered.answer.body_mut(), LONGEST).await;
+                if self.is_there(asking, place) && (name.is_none() || (is_in_place && has_moved)) {
+                    // The client lives elsewhere now, and so will its stream.
+                    self.revive(stream, place).await;
+                }
             }
             if self.shutdown.is_stopping() || Instant::now() + pause >= end {
                 return Err(Refusal::Media);
@@ -114,6 +117,52 @@ impl Proxy {
             time::sleep(pause).await;
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Offers a request for a segment of a job that its stream has left: such a job may run still, and no other pod will ever have it.
+    async fn offer_past(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        if !self.still_runs(asking) {
+            return Err(Refusal::Media);
+        }
+        self.offer(asking, source, exchange).await.and_then(or_broken)
+    }
+
+    /// Whether the whole of this segment is there: the pod's playlist lists it.
+    async fn is_made(self: &Arc<Self>, stream: &Stream, asking: &Asking<'_>, end: Instant) -> bool {
+        let file = asking.path.rsplit('/').next().unwrap_or_default();
+        let Some(number) = playlist::number_of(file) else { return true };
+        if stream.has_made(number) {
+            return true;
+        }
+        let again = Again::by(self, stream.question.clone());
+        let Ok(Ok(asked)) = time::timeout_at(end, again.ask()).await else { return false };
+        let Some((text, place)) = playlist_of(asked.offered).await else { return false };
+        if let Some(outline) = outline(&text) {
+            stream.note_made(place, &outline);
+        }
+        stream.has_made(number)
+    }
+
+    /// A segment of live HLS, of which only the pod with the job has anything. Where this process does not know which that is, having
+    /// just started or being one of several, each is asked.
+    pub(super) fn may_run_elsewhere(&self, asking: &Asking<'_>, offered: &Offered) -> bool {
+        asking.is_live_segment()
+            && offered.decision.reason != Reason::Playlist
+            && offered.is_missing()
+            && self.site.budget.spend(asking.origin, Instant::now())
+    }
+
+    /// The channels of a client that has left a living pod are begun where it lives now. Ends when they are, or cannot be: another
+    /// attempt is made when the player finds its playlist missing.
+    pub(super) async fn bring_channels(self: &Arc<Self>, viewer: &Arc<Session>, from: Place) {
+        let channels = self.site.streams.channels(viewer, from);
+        let left = channels.iter().filter(|stream| self.has_moved(stream, from));
+        join_all(left.map(|stream| self.revive(stream, from))).await;
     }
 
     /// A live playlist on its way to the client, which is remembered, and never shorter than what the client has seen.
@@ -143,20 +192,24 @@ impl Proxy {
         let known = streams.of_request(request).filter(|stream| stream.question.pool() == asking.pool_index);
         let stream = match (known, outline.name) {
             (Some(stream), _) => stream,
-            (None, Some(name)) => streams.begin(request, question(asking), place, name),
+            (None, Some(name)) => streams.begin(request, question(asking), &asking.keys.identity, place, name),
             (None, None) => return Ok(Body::whole(text)),
         };
+        if let Some(session) = asking.session() {
+            stream.is_watched_by(session);
+        }
         let end = Instant::now() + self.site.forward.hold;
-        let again = Again::of(self, asking);
         loop {
-            match streams.show(&stream, place, &text, &outline) {
+            let again = match streams.show(&stream, place, &text, &outline) {
                 Shown::Same => break,
                 Shown::Other(shown) => {
                     text = shown;
                     break;
                 }
-                Shown::Later => {}
-            }
+                Shown::Later => Again::of(self, asking),
+                // What came late has taught that it runs there.
+                Shown::Left => Again::of(self, asking).at_home(),
+            };
             time::sleep(LONGEST_PAUSE).await;
             if self.shutdown.is_stopping() {
                 return Err(Broken);
@@ -175,6 +228,13 @@ impl Proxy {
     fn is_there(&self, asking: &Asking<'_>, place: Place) -> bool {
         let pods = asking.pool.pool.pods();
         pods.iter().any(|pod| pod.id == place.pod && pod.status().is_alive() && pod.status().epoch == place.epoch)
+    }
+
+    /// Whether the stream's viewer has left this place for a pod that lives.
+    fn has_moved(&self, stream: &Stream, place: Place) -> bool {
+        let pods = self.site.pools[stream.question.pool()].pool.pods();
+        let lives = |home: Place| pods.iter().any(|pod| pod.id == home.pod && pod.status().is_alive());
+        stream.home().is_some_and(|home| home.pod != place.pod && lives(home))
     }
 
     /// Whether the job that a segment belongs to runs somewhere still.
@@ -207,6 +267,10 @@ impl Proxy {
 }
 
 impl Asking<'_> {
+    pub(super) fn is_live_segment(&self) -> bool {
+        self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
+    }
+
     pub(super) fn is_live_playlist(&self) -> bool {
         self.endpoint == Endpoint::DemandingMedia
             && self.head.method == Method::GET
@@ -214,109 +278,17 @@ impl Asking<'_> {
     }
 }
 
-/// A job that is begun anew.
-struct Revival {
-    proxy: Arc<Proxy>,
-    stream: Arc<Stream>,
-    from: Place,
-}
-
-impl Revival {
-    async fn run(self, tell: watch::Sender<Option<bool>>) {
-        let began = Instant::now();
-        let revived = self.revive().await;
-        tell.send_replace(Some(revived.is_ok()));
-        let pods = self.pods();
-        let name = |place: Place| pods.iter().find(|pod| pod.id == place.pod).map(|pod| pod.name.clone());
-        let (from, duration_ms) = (name(self.from).unwrap_or_default(), began.elapsed().as_millis() as u64);
-        match revived {
-            Ok(to) => {
-                let to = name(to).unwrap_or_default();
-                tracing::info!(from = &*from, to = &*to, duration_ms, "live stream goes on");
-            }
-            Err(why) => tracing::warn!(from = &*from, why, duration_ms, "live stream does not go on"),
-        }
-    }
-
-    async fn revive(&self) -> Result<Place, &'static str> {
-        let end = Instant::now() + self.proxy.site.forward.hold;
-        let again = Again::by(&self.proxy, self.stream.question.clone());
-        let mut was_opened = false;
-        loop {
-            match time::timeout_at(end, again.ask()).await {
-                Err(_) => return Err("no pod answered in time"),
-                Ok(Err(refusal)) if !refusal.may_pass() => return Err(refusal.name()),
-                Ok(Err(_)) => {}
-                Ok(Ok(asked)) => {
-                    let status = asked.offered.answer.status();
-                    if status == StatusCode::OK {
-                        if let Some((text, place)) = playlist_of(asked.offered).await {
-                            self.begun(&text, place);
-                            return Ok(place);
-                        }
-                    } else if status == StatusCode::NOT_FOUND {
-                        if self.open(asked.offered).await? && !std::mem::replace(&mut was_opened, true) {
-                            continue;
-                        }
-                    } else if status.is_client_error() {
-                        return Err("the pod refuses the client");
-                    }
-                }
-            }
-            if self.proxy.shutdown.is_stopping() || Instant::now() + LONGEST_PAUSE >= end {
-                return Err("it did not begin in time");
-            }
-            time::sleep(LONGEST_PAUSE).await;
-        }
-    }
-
-    fn begun(&self, text: &Bytes, place: Place) {
-        let name = outline(text).and_then(|outline| outline.name);
-        self.proxy.site.streams.settle(&self.stream, place, name);
-        if let Some(digits) = name.map(Name::digits) {
-            let home = Home { pod: place.pod, epoch: place.epoch };
-            self.proxy.site.pins.learn(Kind::Playlist, &digits, home);
-        }
-    }
-
-    /// Opens the live stream on a pod that has it not open. Says whether the pod has done it.
-    async fn open(&self, mut offered: Offered) -> Result<bool, &'static str> {
-        let _ = face::gather(offered.answer.body_mut(), LONGEST).await;
-        let Some((target, client, token, base_path)) = self.opening(&offered) else {
-            return Err("the pod does not know the item");
-        };
-        let authorization = Some(authorization::token_only(token.as_str()));
-        let body = Bytes::from_static(b"{}");
-        let call = Call { method: Method::POST, target: &target, client: &client, authorization, body };
-        match self.proxy.call(&offered.decision.pod, &base_path, call).await {
-            Ok(reply) if reply.status.is_success() => return Ok(true),
-            Ok(reply) => tracing::debug!(status = reply.status.as_u16(), "a live stream was not opened"),
-            // A tuner may take longer than the call: the next request for the playlist tells.
-            Err(failure) => tracing::debug!(cause = failure.cause.name(), "a live stream was not opened"),
-        }
-        Ok(false)
-    }
-
-    fn opening(&self, offered: &Offered) -> Option<(String, HeaderMap, Token, Arc<str>)> {
-        let question = &self.stream.question;
-        let pool = &self.proxy.site.pools[question.pool()];
-        question.as_asked(&self.proxy, |asking| {
-            let target = endpoint::opening_of(asking.path, asking.head.uri.query().unwrap_or_default())?;
-            let own = asking.keys.identity.token.as_deref()?;
-            let token = offered.token.clone().unwrap_or_else(|| Token::new(own));
-            Some((target, super::call::on_behalf_of(asking), token, pool.pool.base_path.clone()))
-        })
-    }
-
-    fn pods(&self) -> Vec<Arc<Pod>> {
-        self.proxy.site.pools[self.stream.question.pool()].pool.pods().to_vec()
+impl Offered {
+    /// Whether the pod has not what it is asked for: 404 on every pod that was recorded, and by its source 500 in some of 10.11.
+    fn is_missing(&self) -> bool {
+        let status = self.answer.status();
+        status == StatusCode::NOT_FOUND || status.is_server_error()
     }
 }
 
-/// Whether the pod has not what it is asked for: 404 on every pod that was recorded, and by its source 500 in some of 10.11.
-fn is_missing(offered: &Offered) -> bool {
-    let status = offered.answer.status();
-    status == StatusCode::NOT_FOUND || status.is_server_error()
+/// A player takes an error for the end.
+fn or_broken(offered: Offered) -> Result<Offered, Refusal> {
+    if offered.is_missing() { Err(Refusal::Media) } else { Ok(offered) }
 }
 
 /// The request by which a stream began. Conditions and ranges were the first answer's affair.

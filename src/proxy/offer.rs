@@ -137,7 +137,9 @@ impl Proxy {
                             Doubted::Own => offered.verdict = Verdict::Other,
                         }
                     }
-                    let Some(why) = asking.why_left(&offered, source.can_replay()) else { return Ok(offered) };
+                    let why = asking.why_left(&offered, source.can_replay());
+                    let why = why.or_else(|| self.may_run_elsewhere(asking, &offered).then_some("unknown_job"));
+                    let Some(why) = why else { return Ok(offered) };
                     exchange.moved(&pod, why);
                     if offered.verdict == Verdict::UnknownToken {
                         refused = Some(offered);
@@ -234,7 +236,10 @@ impl Proxy {
             return decide::of_leader(&pods, asking.pool.leader.current(), key.as_deref(), &self.site.pins, tried);
         }
         match asking.session() {
-            Some(session) => decide::of_session(&pods, asking.endpoint, &asking.keys, session, &self.site.pins, tried),
+            Some(session) => {
+                let goes_with_media = asking.endpoint.goes_with_media() && asking.target != Target::NewHome;
+                decide::of_session(&pods, goes_with_media, &asking.keys, session, &self.site.pins, tried)
+            }
             None => decide::decide(&pods, &asking.keys, &self.site.pins, tried, self.site.turn()),
         }
     }

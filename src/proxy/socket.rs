@@ -120,6 +120,8 @@ struct Attachments {
     life: Place,
     is_new_life: bool,
     busy: Option<Busy>,
+    /// Where the side before this one stands, which still counts there.
+    left: Option<(Place, Option<Busy>)>,
     facade: Arc<Facade>,
     member: Arc<Mutex<Option<Membership>>>,
 }
@@ -160,6 +162,7 @@ impl Attachments {
             life,
             is_new_life: false,
             busy: None,
+            left: None,
             facade,
             member: Arc::default(),
         }
@@ -210,12 +213,13 @@ impl Attachments {
             return Attempt::Nobody;
         };
         tracing::info!(from = &*self.pod.name, to = &*pod.name, "socket attached anew");
-        self.busy = Some(pod.count_socket());
         if let Some(socket) = self.socket.get() {
             socket.leaves();
         }
-        let life = Place::of(&pod);
-        self.is_new_life = std::mem::replace(&mut self.life, life) != life;
+        let (life, busy) = (Place::of(&pod), Some(pod.count_socket()));
+        let (left, was_busy) = (std::mem::replace(&mut self.life, life), std::mem::replace(&mut self.busy, busy));
+        self.is_new_life = left != life;
+        self.left = Some((left, was_busy));
         self.pod = pod;
         Attempt::Opened(Box::new(websocket::pod_side(upgraded, &proxy.site.websocket).await))
     }
@@ -277,6 +281,18 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         self.busy = None;
         if let Some(socket) = self.socket.get() {
             socket.leaves();
+        }
+    }
+
+    fn left(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        let (proxy, session, left) = (self.again.proxy().clone(), self.session().cloned(), self.left.take());
+        async move {
+            // The one of these two that is counted there is let go with the wait.
+            let (Some(session), Some((from, _busy))) = (session, left) else { return };
+            tokio::select! {
+                () = proxy.bring_channels(&session, from) => {}
+                () = proxy.shutdown.stopping() => {}
+            }
         }
     }
 

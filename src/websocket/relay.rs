@@ -26,7 +26,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 use super::{Config, Pods};
 use crate::shutdown::Shutdown;
 pub use ending::End;
-use ending::{CLOSING, finish, part, stagger};
+use ending::{CLOSING, finish, part, part_after, stagger};
 use gap::{Unsaid, listen, speak};
 use side::{Stopped, for_client_of, read, write};
 
@@ -141,7 +141,8 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 Turn::Stopping => break (End::Stopping, None, Some(side)),
                 Turn::Replaced(next) => {
                     attached += 1;
-                    tokio::spawn(part(std::mem::replace(&mut side, (*next).split())));
+                    let left = std::mem::replace(&mut side, (*next).split());
+                    tokio::spawn(part_after(left, pods.left()));
                     unsaid.wish_again();
                     word = pods.word().or(word);
                     continue;

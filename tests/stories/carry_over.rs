@@ -5,6 +5,7 @@ mod death;
 pub(crate) mod drain;
 mod keeping;
 mod live_hls;
+mod live_moves;
 mod live_tv;
 mod player;
 mod playing;

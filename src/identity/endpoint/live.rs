@@ -23,6 +23,18 @@ pub fn is_live_playlist(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|last| is(last, "live.m3u8"))
 }
 
+/// `/Videos/ActiveEncodings` and `/LiveStreams/Close`, by which a client ends what it has played.
+pub fn ends_playback(path: &str) -> bool {
+    path.rsplit('/').find(|last| !last.is_empty()).is_some_and(|last| is(last, "ActiveEncodings") || is(last, "Close"))
+}
+
+/// The play session that a report of playback is about. It stands in the body only, its name in any case.
+pub fn play_session_in(report: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(report).ok()?;
+    let (_, id) = json.as_object()?.iter().find(|(name, _)| is(name, "PlaySessionId"))?;
+    id.as_str().filter(|id| !id.is_empty()).map(str::to_owned)
+}
+
 /// How a pod is asked to open the live stream that a playlist needs: by the playback info of its channel, which the playlist's path
 /// names. A target below the BaseUrl, for `POST`; none for what is no live stream.
 ///
@@ -56,4 +68,19 @@ pub(in crate::identity) fn ids_in_path(path: &str) -> (Option<&str>, Option<&str
 
 fn is_playlist(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_playback_and_which() {
+        assert!(ends_playback("/Videos/activeencodings/") && ends_playback("/LiveStreams/Close"));
+        assert!(!ends_playback("/Sessions/Playing/Ping") && !ends_playback("/"));
+        assert_eq!(play_session_in(br#"{"playsessionid":"p1","ItemId":"i"}"#).as_deref(), Some("p1"));
+        for nothing in [&b"{}"[..], br#"{"PlaySessionId":""}"#, br#"{"PlaySessionId":7}"#, b"[]", b"no JSON"] {
+            assert_eq!(play_session_in(nothing), None);
+        }
+    }
 }

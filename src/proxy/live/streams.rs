@@ -2,9 +2,10 @@
 //! client has seen. Shared by all workers and bounded.
 
 use std::{
+    borrow::Cow,
     hash::Hasher,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -19,8 +20,11 @@ use tokio::{
 };
 
 use crate::{
-    carryover::session::Place,
-    identity::playlist::{Name, Outline, Past},
+    carryover::{Session, session::Place},
+    identity::{
+        Identity,
+        playlist::{Name, Outline, Past},
+    },
     proxy::{again::Question, site::KIB},
 };
 
@@ -29,6 +33,9 @@ const MOST: usize = 10_000;
 
 /// Seconds after which an unused stream is forgotten; less where there is no room.
 const UNUSED: u32 = 600;
+
+/// Seconds within which a player asks for something. A paused one may ask for nothing, and begins anew when it does.
+const IN_USE: u32 = 30;
 
 /// Seconds between two looks for such.
 const SWEEP: u32 = 30;
@@ -53,6 +60,11 @@ pub struct Streams {
 /// One playlist that a client plays.
 pub(crate) struct Stream {
     pub(in crate::proxy) question: Question,
+    /// Whose it is, as soon as that is known.
+    viewer: OnceLock<Arc<Session>>,
+    play_session: Option<String>,
+    /// A channel's.
+    live_stream: Option<String>,
     /// Seconds since the store began.
     used: AtomicU32,
     /// Held for a look or a change, never across an await.
@@ -65,6 +77,8 @@ struct State {
     names: Vec<Name>,
     /// Segments of the present job that the client has seen.
     seen: u64,
+    /// Segments that the present job is known to have made at its place.
+    made: u64,
     /// The present job's playlist as the client has seen it, if it is kept.
     text: Option<Kept>,
     /// The job was begun anew and has not come again to where the client is.
@@ -85,6 +99,8 @@ pub(in crate::proxy) enum Shown {
     Other(Bytes),
     /// None yet: it must not be shorter than what the client has seen, and that is not kept.
     Later,
+    /// None: its job was left while it was on its way.
+    Left,
 }
 
 /// Who begins a job anew, and who waits for it.
@@ -131,15 +147,61 @@ impl Streams {
         hasher.finish128().as_u128()
     }
 
-    /// A stream whose first playlist names a job at this place.
-    pub(in crate::proxy) fn begin(&self, request: u128, question: Question, place: Place, name: Name) -> Arc<Stream> {
+    /// A stream whose first playlist names a job at this place. `identity` is that of the request for it.
+    pub(in crate::proxy) fn begin(
+        &self,
+        request: u128,
+        question: Question,
+        identity: &Identity<'_>,
+        place: Place,
+        name: Name,
+    ) -> Arc<Stream> {
         self.sweep();
-        let state =
-            State { place, names: vec![name], seen: 0, text: None, is_behind: false, past: None, revival: None };
-        let stream = Arc::new(Stream { question, used: AtomicU32::new(self.now()), state: Mutex::new(state) });
+        let state = State {
+            place,
+            names: vec![name],
+            seen: 0,
+            made: 0,
+            text: None,
+            is_behind: false,
+            past: None,
+            revival: None,
+        };
+        let owned = |id: &Option<Cow<'_, str>>| id.as_deref().map(str::to_owned);
+        let stream = Arc::new(Stream {
+            question,
+            viewer: OnceLock::new(),
+            play_session: owned(&identity.play_session),
+            live_stream: owned(&identity.live_stream),
+            used: AtomicU32::new(self.now()),
+            state: Mutex::new(state),
+        });
         self.by_request.insert(request, stream.clone());
         self.by_name.insert(name, stream.clone());
         stream
+    }
+
+    /// The channels that a client plays from this place.
+    pub(in crate::proxy) fn channels(&self, viewer: &Arc<Session>, place: Place) -> Vec<Arc<Stream>> {
+        let since = self.now().saturating_sub(IN_USE);
+        let is_meant = |stream: &Stream| {
+            stream.is_of(viewer) && stream.live_stream.is_some() && stream.used.load(Ordering::Relaxed) >= since
+        };
+        let streams = self.by_request.iter().filter(|entry| is_meant(entry) && entry.place() == place);
+        streams.map(|entry| entry.value().clone()).collect()
+    }
+
+    /// Forgets what its client has ended: one play session, or else one live stream, or else all that it plays.
+    pub(in crate::proxy) fn end(&self, viewer: &Arc<Session>, play_session: Option<&str>, live_stream: Option<&str>) {
+        let is_same = |id: &Option<String>, meant: &str| id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(meant));
+        let is_meant = |stream: &Stream| match (play_session, live_stream) {
+            (Some(meant), _) => is_same(&stream.play_session, meant),
+            (None, Some(meant)) => is_same(&stream.live_stream, meant),
+            (None, None) => true,
+        };
+        let goes_on = |stream: &Stream| !stream.is_of(viewer) || !is_meant(stream);
+        self.by_request.retain(|_, stream| goes_on(stream));
+        self.by_name.retain(|_, stream| goes_on(stream));
     }
 
     /// The stream's job is at this place, under this name.
@@ -151,7 +213,11 @@ impl Streams {
 
     /// What the client gets for this playlist of a pod, and remembers that it has seen it.
     pub(in crate::proxy) fn show(&self, stream: &Arc<Stream>, place: Place, text: &Bytes, outline: &Outline) -> Shown {
+        if stream.has_left(place, outline.name) {
+            return Shown::Left;
+        }
         self.settle(stream, place, outline.name);
+        stream.note_made(place, outline);
         let kib = text.len().div_ceil(KIB) as u32;
         let mut state = stream.state.lock();
         let is_behind = state.is_behind && outline.segments < state.seen;
@@ -212,6 +278,27 @@ impl Stream {
         self.state.lock().place
     }
 
+    /// Learns whose stream it is.
+    pub(in crate::proxy) fn is_watched_by(&self, viewer: &Arc<Session>) {
+        self.viewer.get_or_init(|| viewer.clone());
+    }
+
+    fn is_of(&self, viewer: &Arc<Session>) -> bool {
+        self.viewer.get().is_some_and(|own| Arc::ptr_eq(own, viewer))
+    }
+
+    /// Where its viewer lives, if that is known.
+    pub(in crate::proxy) fn home(&self) -> Option<Place> {
+        self.viewer.get()?.home()
+    }
+
+    /// Whether it was at this place under this name before.
+    fn has_left(&self, place: Place, name: Option<Name>) -> bool {
+        let state = self.state.lock();
+        state.place != place
+            && name.is_some_and(|name| state.names.contains(&name) && state.names.last() != Some(&name))
+    }
+
     /// Whether this is the present job's name, and not that of one before.
     pub(in crate::proxy) fn is_named(&self, name: Name) -> bool {
         self.state.lock().names.last() == Some(&name)
@@ -220,6 +307,19 @@ impl Stream {
     /// Whether segments that the client has seen are still to be made anew.
     pub(in crate::proxy) fn is_behind(&self) -> bool {
         self.state.lock().is_behind
+    }
+
+    /// Whether the whole of this segment is known to be there.
+    pub(in crate::proxy) fn has_made(&self, number: u64) -> bool {
+        number < self.state.lock().made
+    }
+
+    /// A playlist of this place lists so much.
+    pub(in crate::proxy) fn note_made(&self, place: Place, outline: &Outline) {
+        let mut state = self.state.lock();
+        if state.place == place && outline.name.is_none_or(|name| state.names.last() == Some(&name)) {
+            state.made = outline.segments;
+        }
     }
 
     /// The one attempt to begin the job of a place that is gone anew: the first to come leads it, the others follow.
@@ -245,6 +345,9 @@ impl Stream {
         let is_moved = state.place != place;
         let new = name.filter(|name| state.names.last() != Some(name));
         state.place = place;
+        if is_moved || new.is_some() {
+            state.made = 0;
+        }
         if let Some(new) = new {
             // A home that begins another job of itself is followed too.
             let text = state.text.take();

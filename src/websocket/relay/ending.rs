@@ -75,6 +75,15 @@ impl End {
     }
 }
 
+/// Takes leave of a pod when this has ended, or the pod has. What it says until then is said elsewhere too, and nobody hears it.
+pub(super) async fn part_after<S: Stream>((out, mut rest): (Out<S>, In<S>), until: impl Future<Output = ()>) {
+    tokio::select! {
+        () = until => {}
+        () = async { while let Some(Ok(_)) = rest.next().await {} } => {}
+    }
+    part((out, rest)).await;
+}
+
 /// Takes leave of a pod, so that it keeps no socket that nobody reads.
 pub(super) async fn part<S: Stream>((mut out, mut rest): (Out<S>, In<S>)) {
     let leave = async {

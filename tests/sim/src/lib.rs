@@ -37,7 +37,7 @@ mod transcoding;
 pub use cluster::Cluster;
 pub use generation::Generation;
 pub use identifiers::session_id;
-pub use library::{BULK, CHANNEL, FILM, bulk_bytes};
+pub use library::{BULK, CHANNEL, FILM, bulk_bytes, live_segment_bytes};
 pub use mint_times::{CallTime, MintTimes};
 pub use pod::{Pod, PodBuilder};
 pub use seen::Seen;

@@ -43,6 +43,11 @@ macro_rules! segments {
 /// The film as transport-stream segments of three seconds.
 pub(crate) static SEGMENTS: [&[u8]; 20] = segments!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
 
+/// The bytes of a live job's segment: a channel shows the film again and again.
+pub fn live_segment_bytes(number: usize) -> &'static [u8] {
+    SEGMENTS[number % SEGMENTS.len()]
+}
+
 /// An item of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Item {

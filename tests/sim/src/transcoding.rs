@@ -1,5 +1,6 @@
 //! The transcoding jobs of one process: nothing of them is known to another pod.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ struct LiveJob {
     device_id: String,
     play_session: String,
     started: Instant,
+    /// When somebody last asked for it, or its player was heard of.
+    pinged: Instant,
     /// A channel's, which has no end.
     is_endless: bool,
 }
@@ -27,6 +30,8 @@ struct LiveJob {
 pub(crate) struct Progress {
     /// Segments that are there.
     pub(crate) segments: usize,
+    /// How much of the next one is there, which the playlist does not list yet.
+    pub(crate) begun: f64,
     pub(crate) has_ended: bool,
 }
 
@@ -39,10 +44,10 @@ const ALL_SEGMENTS: usize = SEGMENTS.len();
 impl LiveJob {
     /// A job begins with the first segment, and makes one at each interval.
     fn progress(&self, interval: Duration) -> Progress {
-        let grown = self.started.elapsed().as_nanos() / interval.as_nanos().max(1);
-        let made = usize::try_from(grown).unwrap_or(usize::MAX).saturating_add(FIRST_SEGMENTS);
+        let grown = self.started.elapsed().div_duration_f64(interval.max(Duration::from_nanos(1)));
+        let made = (grown as usize).saturating_add(FIRST_SEGMENTS);
         let segments = if self.is_endless { made } else { made.min(ALL_SEGMENTS) };
-        Progress { segments, has_ended: !self.is_endless && segments == ALL_SEGMENTS }
+        Progress { segments, begun: grown.fract(), has_ended: !self.is_endless && segments == ALL_SEGMENTS }
     }
 }
 
@@ -69,14 +74,34 @@ impl Jobs {
             device_id: key.device_id.to_owned(),
             play_session: key.play_session.to_owned(),
             started: Instant::now(),
+            pinged: Instant::now(),
             is_endless,
         });
+        job.pinged = Instant::now();
         job.progress(interval)
     }
 
-    /// Whether a job has made this segment by now.
-    pub(crate) fn has_segment(&self, name: &str, number: usize, interval: Duration) -> bool {
-        self.live.get(name).is_some_and(|job| number < job.progress(interval).segments)
+    /// How much of this segment a job has made by now: a file that ffmpeg still writes is there as well.
+    pub(crate) fn share_of_segment(&mut self, name: &str, number: usize, interval: Duration) -> Option<f64> {
+        let job = self.live.get_mut(name)?;
+        job.pinged = Instant::now();
+        let progress = job.progress(interval);
+        match number.cmp(&progress.segments) {
+            Ordering::Less => Some(1.0),
+            Ordering::Equal if !progress.has_ended => Some(progress.begun),
+            Ordering::Equal | Ordering::Greater => None,
+        }
+    }
+
+    /// A player was heard of: its job goes on.
+    pub(crate) fn ping(&mut self, play_session: &str) {
+        let is_meant = |job: &&mut LiveJob| job.play_session.eq_ignore_ascii_case(play_session);
+        self.live.values_mut().filter(is_meant).for_each(|job| job.pinged = Instant::now());
+    }
+
+    /// Ends the jobs that nobody has asked for, and whose players were not heard of, for this time.
+    pub(crate) fn end_idle(&mut self, idle: Duration) {
+        self.live.retain(|_, job| job.pinged.elapsed() < idle);
     }
 
     /// Ends the jobs of a device, or of one play session of it.

@@ -10,17 +10,17 @@ use jellyfin_sim::{FILM, Generation, Pod};
 use super::{client_of, count, kill, plan, player::Player, start_again};
 use crate::stories::world::{Client, Failed, Plan, World, body_of};
 
-fn brisk(plan: Plan) -> Plan {
+pub(super) fn brisk(plan: Plan) -> Plan {
     plan.build(|pod| pod.live_segment_every(Duration::from_millis(100)))
 }
 
-fn target(client: &Client) -> String {
+pub(super) fn target(client: &Client) -> String {
     let token = client.token.as_deref().expect("a token");
     format!("/Videos/{FILM}/live.m3u8?DeviceId=sofa&PlaySessionId=ps1&ApiKey={token}")
 }
 
 /// Requests of the pod for live playlists.
-fn playlists(pod: &Pod) -> usize {
+pub(super) fn playlists(pod: &Pod) -> usize {
     count(pod, &format!("/Videos/{FILM}/live.m3u8"))
 }
 
@@ -53,7 +53,7 @@ async fn every_segment_comes_in_order_through_two_deaths() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_segment_before_any_playlist_begins_the_job_once_for_all() {
+async fn segments_before_any_playlist_begin_the_job_and_wait_for_it() {
     let world = brisk(plan(2)).start().await;
     let (client, home) = client_of(&world, "alice", "sofa").await;
     let mut player = Player::new(&world, target(&client));
@@ -65,9 +65,19 @@ async fn a_segment_before_any_playlist_begins_the_job_once_for_all() {
         async move { client.get(path).await.status }
     });
     assert_eq!(join_all(asked).await, [200; 4]);
-    let other = world.pods_but(&home).next().expect("another pod");
-    assert_eq!(playlists(other), 1, "one request for the playlist began it");
     player.play(20).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_is_still_being_written_is_waited_for() {
+    // So slowly that whoever asks again and again meets every segment half written.
+    let world = plan(2).build(|pod| pod.live_segment_every(Duration::from_millis(400))).start().await;
+    let (client, home) = client_of(&world, "alice", "sofa").await;
+    let mut player = Player::new(&world, target(&client));
+    player.look_until(8).await;
+    kill(&world, &home).await;
+    player.play(8).await;
     world.stop().await;
 }
 
@@ -172,5 +182,31 @@ async fn a_session_that_was_ended_gets_no_job_on_any_pod() {
     assert!(matches!(answer, Err(Failed::NoAnswer)), "{answer:?}");
     let other = world.pods_but(&home).next().expect("another pod");
     assert_eq!(other.seen().iter().filter(|seen| seen.status == 200 && seen.path().contains("live.m3u8")).count(), 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_of_a_job_that_a_replica_does_not_know_is_looked_for_once() {
+    let world = brisk(plan(3)).start().await;
+    let mut replica = world.replica(|_| {}).await;
+    let mut elsewhere = 0;
+    for number in 0..6 {
+        let (client, home) = client_of(&world, &format!("user{number}"), &format!("device {number}")).await;
+        let mut player = Player::new(&world, target(&client).replace("ps1", &format!("ps{number}")));
+        player.play(2).await;
+        let mut stranger = replica.client().without_cookies();
+        let first = stranger.get(&player.url(0)).await;
+        assert_eq!(first.status, 200);
+        let asked = world.saw(&first).len();
+        elsewhere += usize::from(asked > 1);
+        let second = stranger.get(&player.url(1)).await;
+        assert_eq!((second.status, world.home(&second)), (200, &*home), "it is known by now");
+    }
+    assert!(elsewhere > 0, "somebody's hash names another pod");
+    let nobody = format!("/Videos/{FILM}/hls/{0}/{0}0.ts", "0".repeat(32));
+    let answer = replica.client().without_cookies().get(&nobody).await;
+    assert_eq!((answer.status, answer.text()), (404, "\"Hls segment not found.\""), "as the last pod says it");
+    assert_eq!(world.saw(&answer).len(), 3, "each was asked once");
+    replica.stop().await;
     world.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::Method;
 use jellyfin_sim::{CHANNEL, Pod};
 use serde_json::json;
@@ -9,12 +10,12 @@ use serde_json::json;
 use super::{client_of, count, kill, plan, player::Player};
 use crate::stories::world::{Client, Failed, World, body_of};
 
-fn brisk(pods: usize) -> crate::stories::world::Plan {
+pub(super) fn brisk(pods: usize) -> crate::stories::world::Plan {
     plan(pods).build(|pod| pod.live_segment_every(Duration::from_millis(100)))
 }
 
 /// Opens the channel as an app does, and gives the playlist's address.
-async fn open(client: &mut Client) -> String {
+pub(super) async fn open(client: &mut Client) -> String {
     let info = client.post(&info(), json!({"AutoOpenLiveStream": true})).await.json();
     let source = &info["MediaSources"][0];
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
@@ -26,7 +27,7 @@ async fn open(client: &mut Client) -> String {
     )
 }
 
-fn info() -> String {
+pub(super) fn info() -> String {
     format!("/Items/{CHANNEL}/PlaybackInfo")
 }
 
@@ -55,6 +56,23 @@ async fn a_channel_goes_on_through_two_deaths_in_one_list() {
     player.play(30).await;
     assert!(player.gaps >= 16, "what is gone is marked: {}", player.gaps);
     println!("live TV through two deaths: the longest wait for an answer was {:?}", player.longest);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_opened_once_for_all_who_wait_for_its_playlist() {
+    let world = brisk(2).start().await;
+    let (mut client, home) = client_of(&world, "alice", "sofa").await;
+    let target = open(&mut client).await;
+    Player::new(&world, target.clone()).play(4).await;
+    kill(&world, &home).await;
+    let asked = (0..4).map(|_| {
+        let (mut client, target) = (world.client().without_cookies(), &target);
+        async move { client.get(target).await.status }
+    });
+    assert_eq!(join_all(asked).await, [200; 4]);
+    let other = world.pods_but(&home).next().expect("another pod");
+    assert_eq!(count(other, &info()), 1);
     world.stop().await;
 }
 

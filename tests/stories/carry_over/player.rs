@@ -59,6 +59,14 @@ impl Player {
         }
     }
 
+    /// Asks for the playlist until it lists so many segments.
+    pub(crate) async fn look_until(&mut self, segments: usize) {
+        while self.listed.len() < segments {
+            self.look().await;
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
     /// Asks for the playlist, which only grows.
     pub(crate) async fn look(&mut self) {
         let target = self.target.clone();
@@ -82,7 +90,9 @@ impl Player {
         let segment = self.url(self.taken);
         let answer = self.get(&segment).await;
         assert_eq!(answer.status, 200, "{segment}: {:?}", answer.body);
-        assert!(answer.body.len() > 1000, "a whole segment");
+        let number = segment.rsplit('/').next().and_then(|file| file.get(32..)?.strip_suffix(".ts")?.parse().ok());
+        let whole = jellyfin_sim::live_segment_bytes(number.expect("a number"));
+        assert_eq!((answer.body.len(), answer.body == whole), (whole.len(), true), "{segment} is not whole");
         self.taken += 1;
         self.played += 1;
     }

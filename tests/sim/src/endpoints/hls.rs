@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::files::{File, physical_file};
-use crate::library::{Item, SEGMENT_TICKS, SEGMENTS};
+use crate::library::{Item, SEGMENT_TICKS, SEGMENTS, live_segment_bytes};
 use crate::transcoding::LiveKey;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
@@ -76,6 +76,7 @@ pub(crate) fn live(call: &Call) -> Answer {
     let (device_id, play_session) = (value("DeviceId"), value("PlaySessionId"));
     let user_agent = call.header("user-agent").unwrap_or_default();
     let key = LiveKey { path: &path, user_agent, device_id: &device_id, play_session: &play_session };
+    memory.jobs.end_idle(call.settings().job_idle);
     let progress = memory.jobs.live(key, stream.is_some(), call.settings().live_segment_every);
     let name = key.name();
     let mut text = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:0\n\
@@ -90,13 +91,22 @@ pub(crate) fn live(call: &Call) -> Answer {
     Answer::sized(PLAYLIST, text)
 }
 
-/// `hls/{md5}/{md5}{n}.ts`: anonymous, and there only where `live.m3u8` started the job, once it is made.
+/// `hls/{md5}/{md5}{n}.ts`: anonymous, and there only where `live.m3u8` started the job. The file is sent as it is: of the segment
+/// that ffmpeg is writing, which the playlist does not list yet, so much as there is.
 pub(crate) fn live_segment(call: &Call) -> Answer {
     let name = call.captured(1);
     let number = call.captured(2).strip_prefix(name).and_then(|rest| rest.strip_suffix(".ts")?.parse::<usize>().ok());
     let every = call.settings().live_segment_every;
-    match number.filter(|number| call.life().memory().jobs.has_segment(name, *number, every)) {
-        Some(number) => physical_file(call, SEGMENT, File::Kept(SEGMENTS[number % SEGMENTS.len()])),
+    let share = |number| {
+        let mut memory = call.life().memory();
+        memory.jobs.end_idle(call.settings().job_idle);
+        Some((number, memory.jobs.share_of_segment(name, number, every)?))
+    };
+    match number.and_then(share) {
+        Some((number, share)) => {
+            let whole = live_segment_bytes(number);
+            physical_file(call, SEGMENT, File::Kept(&whole[..(whole.len() as f64 * share) as usize]))
+        }
         None => Answer::json_with(StatusCode::NOT_FOUND, &json!("Hls segment not found.")),
     }
 }

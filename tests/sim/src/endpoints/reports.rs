@@ -43,12 +43,22 @@ pub(crate) fn stopped(call: &Call) -> Answer {
 }
 
 /// `POST /Sessions/Playing/Ping?playSessionId=`: keeps a transcode alive, if this pod has it.
-pub(crate) fn ping(_: &Call) -> Answer {
+pub(crate) fn ping(call: &Call) -> Answer {
+    ping_job(call, &call.query.get("playSessionId").unwrap_or_default());
     Answer::no_content()
+}
+
+fn ping_job(call: &Call, play_session: &str) {
+    let mut memory = call.life().memory();
+    memory.jobs.end_idle(call.settings().job_idle);
+    memory.jobs.ping(play_session);
 }
 
 fn note(call: &Call) {
     let report = call.json();
+    if let Some(play_session) = property(&report, "PlaySessionId").and_then(|value| value.as_str()) {
+        ping_job(call, play_session);
+    }
     let Some(id) = call.touch_session() else {
         return;
     };

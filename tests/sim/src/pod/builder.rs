@@ -36,6 +36,7 @@ pub(crate) struct Settings {
     pub(crate) stop_grace: Duration,
     pub(crate) bulk_size: u64,
     pub(crate) live_segment_every: Duration,
+    pub(crate) job_idle: Duration,
     pub(crate) web_client: Option<bool>,
 }
 
@@ -64,6 +65,7 @@ impl PodBuilder {
                 stop_grace: Duration::from_millis(500),
                 bulk_size: 10 << 30,
                 live_segment_every: Duration::from_secs(1),
+                job_idle: Duration::from_secs(60),
                 web_client: None,
             },
             server_id: None,
@@ -158,6 +160,12 @@ impl PodBuilder {
     /// How often a live playlist grows by a segment after its first three, by default each second.
     pub fn live_segment_every(mut self, interval: Duration) -> Self {
         self.settings.live_segment_every = interval;
+        self
+    }
+
+    /// How long a transcode goes on for which nobody asks, and whose player is not heard of, by default 60 s.
+    pub fn job_idle(mut self, time: Duration) -> Self {
+        self.settings.job_idle = time;
         self
     }
 
