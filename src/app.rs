@@ -226,7 +226,7 @@ async fn site(
         let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
         let shown = server_id::known(config, &pool.name)?;
         let pool = discovery::pool(pool).await;
-        let leader = Leader::new(&pool, metrics.clone());
+        let leader = Leader::new(&pool, config.leader.mode, metrics.clone());
         let facade = Facade::new(pool.clone(), shown);
         pools.push(PoolSite::new(pool, leader, facade, cookie, keys, config.legacy));
     }

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     observe::metrics::{LeaderChange, Metrics, OfPool},
-    pod::{Pod, Pool},
+    pod::{Pod, Pool, State},
     shutdown::Shutdown,
     store::{self, shared::ledger::Ledger},
 };
@@ -73,6 +73,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Leader {
     pool: Arc<str>,
+    mode: Mode,
     now: ArcSwap<Leadership>,
     changes: watch::Sender<Leadership>,
     metrics: Metrics,
@@ -95,6 +96,8 @@ pub enum Why {
     First,
     /// The one before is down; the next by the rule.
     PodDown,
+    /// The one before is drained and has given the lead up; the next by the rule.
+    PodDraining,
     /// The pods' key names it.
     Named,
     /// This replica has had it elected.
@@ -110,6 +113,7 @@ impl Why {
         match self {
             Why::First => "first",
             Why::PodDown => "pod_down",
+            Why::PodDraining => "pod_draining",
             Why::Named => "named",
             Why::Elected => "elected",
             Why::Agreed => "agreed",
@@ -120,6 +124,9 @@ impl Why {
 
 /// The longest time that the start waits for the first leaders.
 const FIRST_LEADERS: Duration = Duration::from_secs(1);
+
+/// The longest time that anybody waits for a draining leader to have lost the lead.
+const PASSED_ON: Duration = Duration::from_secs(1);
 
 /// Finds the leaders of these pools out until the shutdown, which the tasks are tracked by. Waits a moment for the first ones.
 ///
@@ -170,9 +177,10 @@ pub async fn start(
 
 impl Leader {
     /// Nobody leads this pool yet.
-    pub fn new(pool: &Pool, metrics: Metrics) -> Arc<Leader> {
+    pub fn new(pool: &Pool, mode: Mode, metrics: Metrics) -> Arc<Leader> {
         Arc::new(Leader {
             pool: pool.name.clone(),
+            mode,
             now: ArcSwap::default(),
             changes: watch::Sender::new(Leadership::default()),
             metrics,
@@ -182,6 +190,20 @@ impl Leader {
     /// The pod that leads. It may have gone down just now.
     pub fn current(&self) -> Option<Arc<Pod>> {
         self.now.load().pod.clone()
+    }
+
+    /// The pod to come to live on. One that gives the lead up is about to lose it, if another of these pods can lead: that is
+    /// waited for, for a bounded time. Where the pods elect among themselves it leads for as long as they say.
+    pub async fn to_live_on(&self, pool: &Pool) -> Option<Arc<Pod>> {
+        let is_passed_on = |now: &Leadership| {
+            let yields = now.pod.as_ref().is_some_and(|pod| pod.status().state == State::Draining && pod.yields());
+            yields && pool.pods().iter().any(|pod| pod.status().state == State::Ready)
+        };
+        if self.mode != Mode::Follow {
+            let mut changes = self.changes();
+            let _ = time::timeout(PASSED_ON, changes.wait_for(|now| !is_passed_on(now))).await;
+        }
+        self.current()
     }
 
     /// The number of the present leader's term; 0 before the first.

@@ -3,6 +3,9 @@
 //! A pod's status is one word that every worker reads without a lock. `health` and `discovery` write it; the request path
 //! only reads it, and says what it met through [`Pod::suspect`].
 
+mod pool;
+mod status;
+
 use std::{
     fmt,
     sync::{
@@ -12,12 +15,15 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
+
+pub use pool::Pool;
+pub use status::{Epoch, State, Status};
 
 /// One pod as the operator names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,67 +37,6 @@ pub struct PodConfig {
 /// A number that no other pod of this process has, nor ever had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodId(u32);
-
-/// The number of a pod's present life. It grows each time the pod comes back as a new process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Epoch(pub u32);
-
-/// Where a pod is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum State {
-    /// Not yet known to be healthy since the proxy or the pod began.
-    Starting = 0,
-    /// Serves everybody.
-    Ready = 1,
-    /// Keeps its clients and gets no new ones.
-    Draining = 2,
-    /// Serves nobody while another pod can.
-    Down = 3,
-}
-
-impl State {
-    pub const ALL: [State; 4] = [State::Starting, State::Ready, State::Draining, State::Down];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Starting => "starting",
-            State::Ready => "ready",
-            State::Draining => "draining",
-            State::Down => "down",
-        }
-    }
-}
-
-/// All that a decision needs to know of a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    pub state: State,
-    /// Whether it takes connections, as far as is known. A pod that is down for its health may still take them.
-    pub accepts: bool,
-    pub epoch: Epoch,
-}
-
-impl Status {
-    const UNKNOWN: Status = Status { state: State::Starting, accepts: true, epoch: Epoch(0) };
-
-    /// Whether clients that belong to this pod are served by it.
-    pub fn is_alive(self) -> bool {
-        matches!(self.state, State::Ready | State::Draining)
-    }
-
-    fn to_word(self) -> u64 {
-        (u64::from(self.epoch.0) << 16) | (u64::from(self.accepts) << 8) | self.state as u64
-    }
-
-    fn from_word(word: u64) -> Status {
-        Status {
-            state: State::ALL[(word & 0x3) as usize],
-            accepts: word & 0x100 != 0,
-            epoch: Epoch((word >> 16) as u32),
-        }
-    }
-}
 
 /// What a pod says of itself in `GET /System/Info/Public`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +67,7 @@ pub struct Pod {
     info: ArcSwapOption<Info>,
     may_be_old: AtomicBool,
     drain_round: AtomicU32,
+    yields: AtomicBool,
     leaves: AtomicBool,
     requests: AtomicUsize,
     sockets: AtomicUsize,
@@ -146,6 +92,7 @@ impl Pod {
             info: ArcSwapOption::empty(),
             may_be_old: AtomicBool::new(true),
             drain_round: AtomicU32::new(0),
+            yields: AtomicBool::new(false),
             leaves: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
@@ -214,6 +161,18 @@ impl Pod {
         self.drain_round.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Whether, while it drains, it gives up the lead of its pool.
+    pub fn yields(&self) -> bool {
+        self.yields.load(Ordering::Relaxed)
+    }
+
+    /// Says so, or takes it back. Whoever hears of the status hears of this too.
+    pub fn set_yields(&self, yields: bool) {
+        if self.yields.swap(yields, Ordering::Relaxed) != yields {
+            self.changes.send_modify(|_| {});
+        }
+    }
+
     /// Whether its source names it no more. It serves its clients until they have left it.
     pub fn leaves(&self) -> bool {
         self.leaves.load(Ordering::Relaxed)
@@ -221,6 +180,10 @@ impl Pod {
 
     /// Its source names it no more. Says whether it goes on serving: then it drains.
     fn leave(&self) -> bool {
+        if self.status().state == State::Ready {
+            // What was said of an earlier drain holds no longer.
+            self.set_yields(false);
+        }
         let (_, after) = self.change(|status| match status.state {
             State::Ready | State::Draining => Status { state: State::Draining, ..status },
             State::Starting | State::Down => Status { state: State::Down, accepts: false, ..status },
@@ -344,147 +307,13 @@ impl Drop for Busy {
     }
 }
 
-/// The pods that serve a route: those that its source names, and those that serve still, though it names them no more.
-pub struct Pool {
-    pub name: Arc<str>,
-    /// The pods' own BaseUrl: empty, or like `/jellyfin`.
-    pub base_path: Arc<str>,
-    pods: ArcSwap<Vec<Arc<Pod>>>,
-    members: watch::Sender<()>,
-    /// Of those who change the set, one after the other.
-    changing: Mutex<()>,
-}
-
-impl Pool {
-    pub fn new(name: &str, base_path: &str) -> Arc<Pool> {
-        Arc::new(Pool {
-            name: name.into(),
-            base_path: base_path.into(),
-            pods: ArcSwap::default(),
-            members: watch::Sender::new(()),
-            changing: Mutex::default(),
-        })
-    }
-
-    /// The pods of this moment, in name order.
-    pub fn pods(&self) -> arc_swap::Guard<Arc<Vec<Arc<Pod>>>> {
-        self.pods.load()
-    }
-
-    /// The source names these. A pod that it names no more leaves, if it serves; else it is down at once, and so is one whose
-    /// name is another's now.
-    pub fn set_pods(&self, mut pods: Vec<Arc<Pod>>) {
-        let _one = self.changing.lock();
-        pods.iter().for_each(|pod| pod.stay());
-        let mut leaving = Vec::new();
-        for old in self.pods().iter().filter(|old| !pods.iter().any(|pod| pod.id == old.id)) {
-            if pods.iter().any(|pod| pod.name == old.name) {
-                old.give_up();
-            } else if old.leave() {
-                leaving.push(old.clone());
-            }
-        }
-        pods.append(&mut leaving);
-        self.replace(pods);
-    }
-
-    /// A pod that leaves has left: it is down. One that its source names again stays. Says whether it has left.
-    pub fn let_go(&self, pod: &Pod) -> bool {
-        let _one = self.changing.lock();
-        if pod.leaves() {
-            pod.give_up();
-            self.replace(self.pods().iter().filter(|other| other.id != pod.id).cloned().collect());
-        }
-        pod.leaves()
-    }
-
-    fn replace(&self, mut pods: Vec<Arc<Pod>>) {
-        pods.sort_by(|a, b| a.name.cmp(&b.name));
-        self.pods.store(Arc::new(pods));
-        self.members.send_replace(());
-    }
-
-    /// Hears of every change of the set.
-    pub fn members(&self) -> watch::Receiver<()> {
-        self.members.subscribe()
-    }
-}
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.name, self.pods())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pod(name: &str) -> Arc<Pod> {
+    pub(super) fn pod(name: &str) -> Arc<Pod> {
         let config = PodConfig { name: name.into(), authority: "127.0.0.1:1".into() };
         Pod::new(&"pool".into(), &config)
-    }
-
-    #[test]
-    fn a_status_survives_its_word() {
-        for state in State::ALL {
-            for accepts in [true, false] {
-                let status = Status { state, accepts, epoch: Epoch(u32::MAX) };
-                assert_eq!(Status::from_word(status.to_word()), status);
-            }
-        }
-    }
-
-    #[test]
-    fn a_pod_that_does_not_serve_and_leaves_its_pool_is_down_and_the_others_are_untouched() {
-        let (a, b) = (pod("a"), pod("b"));
-        let pool = Pool::new("pool", "");
-        pool.set_pods(vec![b.clone(), a.clone()]);
-        assert_eq!(pool.pods()[0].name, a.name, "pods stand in name order");
-        pool.set_pods(vec![b.clone()]);
-        assert_eq!(a.status(), Status { state: State::Down, accepts: false, epoch: Epoch(0) });
-        assert_eq!(b.status(), Status::UNKNOWN);
-        assert_eq!(names(&pool), ["b"]);
-    }
-
-    fn ready(pod: &Pod) {
-        pod.change(|status| Status { state: State::Ready, ..status });
-    }
-
-    fn names(pool: &Pool) -> Vec<String> {
-        pool.pods().iter().map(|pod| pod.name.to_string()).collect()
-    }
-
-    #[test]
-    fn a_pod_that_serves_drains_before_it_leaves_and_may_come_back() {
-        let (a, b) = (pod("a"), pod("b"));
-        let pool = Pool::new("pool", "");
-        pool.set_pods(vec![a.clone(), b.clone()]);
-        ready(&a);
-        for _ in 0..2 {
-            pool.set_pods(vec![b.clone()]);
-            assert_eq!(
-                (a.status().state, a.leaves(), names(&pool)),
-                (State::Draining, true, vec!["a".into(), "b".into()])
-            );
-        }
-        pool.set_pods(vec![a.clone(), b.clone()]);
-        assert_eq!((a.status().state, a.leaves()), (State::Ready, false));
-        pool.let_go(&a);
-        assert_eq!(names(&pool), ["a", "b"], "it is named again");
-        pool.set_pods(vec![b.clone()]);
-        pool.let_go(&a);
-        assert_eq!((a.status().state, names(&pool)), (State::Down, vec!["b".to_owned()]));
-    }
-
-    #[test]
-    fn a_pod_whose_name_is_anothers_now_is_down_at_once() {
-        let (old, new) = (pod("a"), pod("a"));
-        let pool = Pool::new("pool", "");
-        pool.set_pods(vec![old.clone()]);
-        ready(&old);
-        pool.set_pods(vec![new.clone()]);
-        assert_eq!((old.status().state, pool.pods().len(), pool.pods()[0].id), (State::Down, 1, new.id));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One session: a user on a device, the tokens that stand for it, and the pod that it lives on.
 
 mod carrying;
+mod group;
 mod notes;
 mod sockets;
 mod tokens;
@@ -72,6 +73,7 @@ struct State {
     places: Vec<(Place, Token)>,
     refused: Option<(Place, Instant)>,
     carry: Option<carrying::UnderWay>,
+    group: group::InGroup,
     /// `POST /Sessions/Capabilities` or `/Full`, as the client sent it last.
     capabilities: Option<Note>,
     /// The last report of what is being played, and when it came.

@@ -17,7 +17,7 @@ use super::{
     rules::{Outcome, Streak},
     tell,
 };
-use crate::pod::{Info, Pod, State};
+use crate::pod::{Info, Pod};
 
 const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
 
@@ -33,6 +33,8 @@ pub(super) struct Prober {
     config: Arc<Config>,
     streak: Streak,
     line: Option<Line>,
+    /// The pod has said who it is, and was healthy ever since.
+    is_named: bool,
     false_alarms: u32,
 }
 
@@ -50,19 +52,21 @@ impl Drop for Line {
 
 impl Prober {
     pub(super) fn new(pod: Arc<Pod>, base_path: Arc<str>, config: Arc<Config>) -> Prober {
-        Prober { pod, base_path, config, streak: Streak::default(), line: None, false_alarms: 0 }
+        Prober { pod, base_path, config, streak: Streak::default(), line: None, is_named: false, false_alarms: 0 }
     }
 
-    /// Probes for ever. `first` hears of the end of the first probe.
+    /// Probes for ever. `first` hears of the end of the first probe; where it is waited for a pod to say who it is, of that.
     pub(super) async fn run(mut self, first: oneshot::Sender<()>) {
-        self.round().await;
+        while self.round().await == Outcome::Nameless && !self.pod.status().is_alive() {
+            self.wait().await;
+        }
         let _ = first.send(());
         loop {
             let alarm = self.wait().await;
             let outcome = self.round().await;
             match outcome {
-                Outcome::Healthy if alarm => self.false_alarms += 1,
-                Outcome::Healthy => {}
+                Outcome::Healthy | Outcome::Nameless if alarm => self.false_alarms += 1,
+                Outcome::Healthy | Outcome::Nameless => {}
                 _ => self.false_alarms = 0,
             }
         }
@@ -82,14 +86,17 @@ impl Prober {
 
     async fn round(&mut self) -> Outcome {
         let began = time::Instant::now();
-        let outcome = self.probe().await;
+        let mut outcome = self.probe().await;
         let doubt = self.pod.take_doubt();
         // A pod whose live traffic was answered in the meantime is slow, not dead: its processors are busy with ffmpeg.
         if outcome == Outcome::TimedOut && self.pod.answered_within(began.elapsed()) {
             return outcome;
         }
-        if outcome == Outcome::Healthy && (self.pod.info().is_none() || self.pod.status().state != State::Ready) {
-            self.ask_info().await;
+        // By now it may be another process, of another version.
+        self.is_named &= outcome == Outcome::Healthy && doubt.is_none();
+        if outcome == Outcome::Healthy && !self.is_named {
+            self.is_named = self.ask_info().await;
+            outcome = if self.is_named { Outcome::Healthy } else { Outcome::Nameless };
         }
         let mut streak = self.streak.clone();
         let (before, after) = self.pod.change(|status| streak.judge(status, outcome, doubt, &self.config));
@@ -116,27 +123,27 @@ impl Prober {
         }
     }
 
-    /// Asks the pod who it is. Not to know it yet keeps nobody from being served.
-    async fn ask_info(&mut self) {
+    /// Asks the pod who it is, and says whether it has said so.
+    async fn ask_info(&mut self) -> bool {
         let path = format!("{}/System/Info/Public", self.base_path);
         let Ok(Ok((StatusCode::OK, _, body))) = time::timeout(self.config.timeout, self.get(&path)).await else {
-            return;
+            return false;
         };
-        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&body) else { return };
+        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&body) else { return false };
         // The set-up server answers in camelCase, the running one in PascalCase.
         let field = |pascal, camel| json.get(pascal).or_else(|| json.get(camel))?.as_str().map(str::to_owned);
-        if let (Some(id), Some(version)) = (field("Id", "id"), field("Version", "version")) {
-            let info = Info { id, version };
-            if self.pod.info().as_deref() != Some(&info) {
-                tracing::info!(
-                    pod.name = &*self.pod.name,
-                    pod.server_id = info.id,
-                    pod.version = info.version,
-                    "pod says who it is"
-                );
-                self.pod.set_info(info);
-            }
+        let (Some(id), Some(version)) = (field("Id", "id"), field("Version", "version")) else { return false };
+        let info = Info { id, version };
+        if self.pod.info().as_deref() != Some(&info) {
+            tracing::info!(
+                pod.name = &*self.pod.name,
+                pod.server_id = info.id,
+                pod.version = info.version,
+                "pod says who it is"
+            );
+            self.pod.set_info(info);
         }
+        true
     }
 
     async fn get(&mut self, path: &str) -> Result<(StatusCode, bool, Bytes), Unanswered> {

@@ -8,6 +8,8 @@ use crate::pod::{Doubt, Epoch, State, Status};
 pub enum Outcome {
     /// 200 with the body `Healthy`.
     Healthy,
+    /// The same, but nobody knows yet who the pod is: it has not said so since it was last not healthy.
+    Nameless,
     /// The pod says that it is starting: 200 `Degraded` (its set-up server), or 503 with a page (its core is not complete).
     Starting,
     /// Any other answer; 503 `Unhealthy` when the database is out of reach.
@@ -24,6 +26,7 @@ impl Outcome {
     pub fn reason(self) -> &'static str {
         match self {
             Outcome::Healthy => "its health check says Healthy",
+            Outcome::Nameless => "its health check says Healthy, and it does not say who it is",
             Outcome::Starting => "its health check says that it is starting",
             Outcome::Unhealthy => "its health check says that it is not healthy",
             Outcome::Refused => "its health check was refused",
@@ -40,7 +43,12 @@ pub struct Streak {
     bad: u32,
     /// The process that was known is gone: when the pod is ready again, that is a new epoch.
     process_gone: bool,
+    /// Good probes that did not count, since the pod had not said who it is.
+    nameless: u32,
 }
+
+/// Good probes that a pod has to say who it is before it is ready. One that never says so serves all the same.
+const NAMELESS: u32 = 3;
 
 /// Bad probes after which a pod that is down counts as settled.
 const SETTLED_DOWN: u32 = 40;
@@ -53,12 +61,15 @@ impl Streak {
             self.process_gone |= doubt == Doubt::Refused;
         }
         match outcome {
-            Outcome::Healthy => (self.good, self.bad) = (self.good.saturating_add(1), 0),
-            _ => (self.good, self.bad) = (0, self.bad.saturating_add(1)),
+            Outcome::Nameless if !before.is_alive() && self.nameless < NAMELESS => {
+                (self.nameless, self.bad) = (self.nameless + 1, 0);
+            }
+            Outcome::Healthy | Outcome::Nameless => (self.good, self.bad) = (self.good.saturating_add(1), 0),
+            _ => (self.good, self.bad, self.nameless) = (0, self.bad.saturating_add(1), 0),
         }
         self.process_gone |= matches!(outcome, Outcome::Refused | Outcome::Starting);
         match outcome {
-            Outcome::Healthy => self.rise(before, config),
+            Outcome::Healthy | Outcome::Nameless => self.rise(before, config),
             Outcome::Starting => Status { state: State::Starting, accepts: true, ..before },
             // Certain: nobody listens. No threshold would make it more so.
             Outcome::Refused => Status { state: State::Down, accepts: false, ..before },
@@ -128,6 +139,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_has_some_time_to_say_who_it_is_before_it_is_ready() {
+        use Outcome::*;
+        assert_eq!(after(&[Nameless]), UNKNOWN);
+        assert_eq!(after(&[Nameless, Healthy]).state, State::Ready);
+        assert_eq!(after(&[Nameless; 3]).state, State::Starting);
+        assert_eq!(after(&[Nameless; 4]).state, State::Ready, "one that never does serves all the same");
+        assert_eq!(after(&[Healthy, Nameless, Nameless]).state, State::Ready, "nobody is taken out for that");
+        let again = [Healthy, Refused, Nameless, Nameless, Nameless, Healthy];
+        assert_eq!(after(&again), Status { state: State::Down, accepts: true, epoch: Epoch(1) });
+        assert_eq!(after(&[&again[..], &[Healthy]].concat()).epoch, Epoch(2), "a new life may be another version");
+    }
+
+    #[test]
     fn one_slow_probe_takes_nobody_out_and_two_do() {
         use Outcome::*;
         assert_eq!(after(&[Healthy, TimedOut]).state, State::Ready);
@@ -188,7 +212,15 @@ mod tests {
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {
         use Outcome::*;
-        prop_oneof![Just(Healthy), Just(Starting), Just(Unhealthy), Just(Refused), Just(TimedOut), Just(Broken)]
+        prop_oneof![
+            Just(Healthy),
+            Just(Nameless),
+            Just(Starting),
+            Just(Unhealthy),
+            Just(Refused),
+            Just(TimedOut),
+            Just(Broken)
+        ]
     }
 
     proptest! {

@@ -214,6 +214,7 @@ fn what_is_the_leaders_is_told_by_method_and_path() {
     assert_eq!(Led::of(&Method::GET, "/SyncPlay/List"), Some(Led::Look));
     assert_eq!(Led::of(&Method::GET, "/SyncPlay"), None);
     assert_eq!(Led::of(&Method::POST, "/syncplay/join/"), Some(Led::Join));
+    assert_eq!(Led::of(&Method::POST, "/SyncPlay/new"), Some(Led::New));
     assert_eq!(Led::of(&Method::GET, "/QuickConnect"), None);
 }
 

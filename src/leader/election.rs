@@ -3,7 +3,8 @@
 //!
 //! The replicas agree through one lease (see [`Ledger::claim`]): its value is the pod that leads, its holder is the replica
 //! that renews it. Every replica looks at it again and again; any of them takes it when it has run out, and takes it over when
-//! the pod that leads is gone in its own eyes. A replica that Redis does not answer goes on by itself, by the same rule.
+//! the pod that leads is gone in its own eyes, or drains and gives the lead up. A replica that Redis does not answer goes on by
+//! itself, by the same rule.
 //!
 //! [`Ledger::claim`]: crate::store::shared::ledger::Ledger::claim
 
@@ -40,7 +41,7 @@ pub struct Election {
     not_before: Instant,
     is_urgent: bool,
     is_settled: bool,
-    /// Pods that this replica has voted out and not seen alive since. Whoever names one again must see it alive: it is let be,
+    /// Pods that this replica has voted out and not seen fit since. Whoever names one again must see it fit: it is let be,
     /// lest two replicas that see different pods vote each other's out for ever.
     removed: BTreeSet<Arc<str>>,
 }
@@ -68,7 +69,7 @@ impl Election {
 
     /// The pods have changed.
     pub fn see(&mut self, field: Vec<Candidate>) {
-        self.removed.retain(|name| field.iter().any(|pod| pod.name == *name && !pod.is_alive()));
+        self.removed.retain(|name| field.iter().any(|pod| pod.name == *name && !pod.is_fit(&field)));
         self.field = field;
         self.go_on_alone();
     }
@@ -124,13 +125,14 @@ impl Election {
         if self.answers != Some(true) || now < self.asks_at() {
             return None;
         }
-        let names = |of: fn(&Candidate) -> bool| self.field.iter().filter(move |pod| of(pod));
+        let (fit, unfit): (Vec<_>, Vec<_>) = self.field.iter().partition(|pod| pod.is_fit(&self.field));
         Some(Claim {
             claimant: self.me.clone(),
             known: (self.seat.term, self.seat.pod.as_deref().unwrap_or_default().to_owned()),
             wanted: self.wanted().map(|pod| pod.to_string()),
-            fit: names(Candidate::is_alive).map(|pod| pod.name.to_string()).collect(),
-            unfit: names(|pod| !pod.is_alive())
+            fit: fit.iter().map(|pod| pod.name.to_string()).collect(),
+            unfit: unfit
+                .iter()
                 .filter(|pod| !self.removed.contains(&pod.name))
                 .map(|pod| pod.name.to_string())
                 .collect(),
@@ -159,8 +161,8 @@ impl Election {
             (false, _) => self.held_until = None,
         }
         if self.seat.pod.as_deref() != Some(&*held.value) {
-            let gone = |name: &Arc<str>| self.field.iter().any(|pod| pod.name == *name && !pod.is_alive());
-            if let Some(before) = self.seat.pod.take().filter(|name| self.is_mine && gone(name)) {
+            let is_unfit = |name: &Arc<str>| self.field.iter().any(|pod| pod.name == *name) && !self.is_fit(name);
+            if let Some(before) = self.seat.pod.clone().filter(|name| self.is_mine && is_unfit(name)) {
                 self.removed.insert(before);
             }
             self.why = if self.is_mine { Why::Elected } else { Why::Agreed };
@@ -198,17 +200,19 @@ impl Election {
         self.field.iter().any(|pod| Some(&pod.name) == self.seat.pod.as_ref())
     }
 
-    fn wanted(&self) -> Option<&Arc<str>> {
-        let wanted = choose(self.seat.pod.as_deref(), &self.field)?;
-        self.field.iter().any(|pod| pod.name == *wanted && pod.is_alive()).then_some(wanted)
+    fn is_fit(&self, name: &Arc<str>) -> bool {
+        self.field.iter().any(|pod| pod.name == *name && pod.is_fit(&self.field))
     }
 
-    /// Whether the pod that leads is gone, another can, and it is this replica's to say so.
+    fn wanted(&self) -> Option<&Arc<str>> {
+        choose(self.seat.pod.as_deref(), &self.field).filter(|wanted| self.is_fit(wanted))
+    }
+
+    /// Whether the pod that leads is not fit to, another is, and it is this replica's to say so.
     fn must_move(&self) -> bool {
         let Some(leads) = &self.seat.pod else { return false };
-        let alive = self.field.iter().any(|pod| pod.name == *leads && pod.is_alive());
         let is_mine_to_move = self.is_mine || self.is_member() && !self.removed.contains(leads);
-        !alive && is_mine_to_move && self.wanted().is_some()
+        !self.is_fit(leads) && is_mine_to_move && self.wanted().is_some()
     }
 
     /// Without Redis each replica counts on, by the rule that all of them have.
@@ -218,9 +222,9 @@ impl Election {
         }
         self.is_settled = true;
         let before = self.seat.clone();
-        self.seat.settle(&self.field);
+        let why = self.seat.settle(&self.field);
         if self.seat != before {
-            self.why = if before.pod.is_none() { Why::First } else { Why::PodDown };
+            self.why = why;
             // Whatever lease there was, it was another pod's.
             (self.is_mine, self.held_until) = (false, None);
         }

@@ -29,12 +29,13 @@ pub(super) fn look(pool: &Pool) -> (Field, Change) {
 
 impl Field {
     pub(super) fn candidates(&self) -> Vec<Candidate> {
-        let standing = |state| match state {
+        let standing = |pod: &Pod| match pod.status().state {
             State::Ready => Standing::Ready,
+            State::Draining if pod.yields() => Standing::Yielding,
             State::Draining => Standing::Draining,
             State::Starting | State::Down => Standing::Away,
         };
-        let candidate = |pod: &Arc<Pod>| Candidate { name: pod.name.clone(), standing: standing(pod.status().state) };
+        let candidate = |pod: &Arc<Pod>| Candidate { name: pod.name.clone(), standing: standing(pod) };
         self.pods.iter().map(candidate).collect()
     }
 

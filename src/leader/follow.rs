@@ -86,11 +86,7 @@ impl Follower {
                 seat.give(Some(pod));
                 Why::Named
             }
-            Err(_) => {
-                let why = if seat.pod.is_none() { Why::First } else { Why::PodDown };
-                seat.settle(&candidates);
-                why
-            }
+            Err(_) => seat.settle(&candidates),
         };
         self.leader.set(field.pod(seat.pod.as_ref()), seat.term, why);
         self.tell(&mut followed.problem, named.err(), reading);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Leader, Why, field, rule::Seat};
+use super::{Leader, field, rule::Seat};
 use crate::{pod::Pool, shutdown::Shutdown};
 
 pub(super) async fn run(pool: Arc<Pool>, leader: Arc<Leader>, settled: oneshot::Sender<()>, shutdown: Shutdown) {
@@ -12,8 +12,7 @@ pub(super) async fn run(pool: Arc<Pool>, leader: Arc<Leader>, settled: oneshot::
     let mut seat = Seat::default();
     loop {
         let (field, mut change) = field::look(&pool);
-        let why = if seat.pod.is_none() { Why::First } else { Why::PodDown };
-        seat.settle(&field.candidates());
+        let why = seat.settle(&field.candidates());
         leader.set(field.pod(seat.pod.as_ref()), seat.term, why);
         // The start may have lost its patience.
         let _ = settled.take().map(|settled| settled.send(()));

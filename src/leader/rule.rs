@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use super::Why;
+
 /// How a pod stands at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Ready,
     /// Keeps its clients and gets no new ones: it goes on leading, and is not made the leader while another can be.
     Draining,
+    /// Drains, and gives the lead up: it leads only while none is ready.
+    Yielding,
     Away,
 }
 
@@ -22,17 +26,26 @@ impl Candidate {
     pub fn is_alive(&self) -> bool {
         self.standing != Standing::Away
     }
+
+    /// Whether it may lead, or go on leading, among these.
+    pub fn is_fit(&self, field: &[Candidate]) -> bool {
+        match self.standing {
+            Standing::Ready | Standing::Draining => true,
+            Standing::Yielding => !field.iter().any(|pod| pod.standing == Standing::Ready),
+            Standing::Away => false,
+        }
+    }
 }
 
 /// The pod that leads, out of these in name order.
 ///
-/// The last leader stays while it is alive, and while nobody is: it may be no more than the database that is gone, and then it
+/// The last leader stays while it is fit, and while nobody is: it may be no more than the database that is gone, and then it
 /// still has what it led. Else it is the first that is ready.
 pub fn choose<'a>(last: Option<&str>, field: &'a [Candidate]) -> Option<&'a Arc<str>> {
     let last = field.iter().find(|pod| Some(&*pod.name) == last);
     let first = |standing| field.iter().find(|pod| pod.standing == standing);
-    let leads = last.filter(|pod| pod.is_alive());
-    let leads = leads.or_else(|| first(Standing::Ready)).or_else(|| first(Standing::Draining)).or(last);
+    let leads = last.filter(|pod| pod.is_fit(field)).or_else(|| first(Standing::Ready));
+    let leads = leads.or_else(|| first(Standing::Draining)).or_else(|| first(Standing::Yielding)).or(last);
     leads.map(|pod| &pod.name)
 }
 
@@ -52,9 +65,15 @@ impl Seat {
         }
     }
 
-    /// Gives it by [`choose`].
-    pub fn settle(&mut self, field: &[Candidate]) {
-        self.give(choose(self.pod.as_deref(), field));
+    /// Gives it by [`choose`]. Says why, should that have been a change.
+    pub fn settle(&mut self, field: &[Candidate]) -> Why {
+        let before = self.pod.clone();
+        self.give(choose(before.as_deref(), field));
+        match before {
+            None => Why::First,
+            Some(last) if field.iter().any(|pod| pod.name == last && pod.is_alive()) => Why::PodDraining,
+            Some(_) => Why::PodDown,
+        }
     }
 }
 
@@ -64,13 +83,14 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Pods named `a`, `b` and so on: `R`eady, `D`raining or away.
+    /// Pods named `a`, `b` and so on: `R`eady, `D`raining, `Y`ielding or away.
     pub(in crate::leader) fn field(standings: &str) -> Vec<Candidate> {
         let candidate = |(name, standing): (char, char)| Candidate {
             name: name.to_string().into(),
             standing: match standing {
                 'R' => Standing::Ready,
                 'D' => Standing::Draining,
+                'Y' => Standing::Yielding,
                 _ => Standing::Away,
             },
         };
@@ -78,7 +98,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_last_stays_while_it_lives_and_then_it_is_the_first_that_is_ready() {
+    fn the_last_stays_while_it_is_fit_and_then_it_is_the_first_that_is_ready() {
         for (last, standings, leads) in [
             (None, "RRR", Some("a")),
             (None, "-RR", Some("b")),
@@ -90,6 +110,11 @@ pub(super) mod tests {
             (Some("c"), "RRD", Some("c")),
             (Some("c"), "DR-", Some("b")),
             (Some("c"), "---", Some("c")),
+            (Some("c"), "RRY", Some("a")),
+            (Some("c"), "D-Y", Some("c")),
+            (Some("c"), "Y--", Some("a")),
+            (None, "YDR", Some("c")),
+            (None, "YD-", Some("b")),
             (Some("z"), "RRR", Some("a")),
             (Some("z"), "---", None),
         ] {
@@ -99,16 +124,20 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn a_seat_changes_hands_only_for_a_pod_that_is_gone(fields in prop::collection::vec("[RD-]{0,5}", 1..20)) {
+        fn a_seat_changes_hands_only_for_a_pod_that_is_gone_or_yields(
+            fields in prop::collection::vec("[RDY-]{0,5}", 1..20),
+        ) {
             let mut seat = Seat::default();
             for standings in fields {
                 let (before, field) = (seat.clone(), field(&standings));
-                seat.settle(&field);
+                let why = seat.settle(&field);
                 let stayed = before.pod == seat.pod;
                 prop_assert_eq!(seat.term, before.term + u64::from(!stayed));
                 let alive = |name: &Arc<str>| field.iter().any(|pod| pod.name == *name && pod.is_alive());
-                prop_assert!(stayed || !before.pod.as_ref().is_some_and(alive));
-                prop_assert!(seat.pod.as_ref().is_none_or(|pod| alive(pod) || !field.iter().any(Candidate::is_alive)));
+                let fit = |name: &Arc<str>| field.iter().any(|pod| pod.name == *name && pod.is_fit(&field));
+                prop_assert!(stayed || !before.pod.as_ref().is_some_and(fit));
+                prop_assert!(seat.pod.as_ref().is_none_or(|pod| fit(pod) || !field.iter().any(Candidate::is_alive)));
+                prop_assert!(stayed || before.pod.as_ref().is_some_and(alive) == (why == Why::PodDraining));
                 // Whoever knew the same before decides the same.
                 let mut other = before;
                 other.settle(&field);

@@ -11,6 +11,7 @@ mod retelling;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use super::{
     Asking, Proxy,
@@ -33,15 +34,36 @@ pub(super) struct Errand {
     /// What the pod is told of the client.
     pub(super) client: HeaderMap,
     pub(super) need: Need,
-    /// The session is to live there; else it is only to be known there too.
-    pub(super) moves: bool,
+    pub(super) moves: Moves,
+}
+
+/// Whether a session comes to live on the pod that it is brought to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Moves {
+    Always,
+    /// Only if it lives on this pod then, and no request has brought it there for a group since this moment.
+    From(Place, Instant),
+    /// It is only to be known there too.
+    Never,
+}
+
+impl Moves {
+    fn holds(self, session: &Session) -> bool {
+        match self {
+            Moves::Always => true,
+            Moves::From(from, since) => {
+                session.home().is_some_and(|home| home.pod == from.pod) && !session.was_brought(from, since)
+            }
+            Moves::Never => false,
+        }
+    }
 }
 
 impl Errand {
     /// For a request that waits for it, to live there.
     pub(super) fn of(asking: &Asking<'_>) -> Errand {
         let base_path = asking.pool.pool.base_path.clone();
-        Errand { base_path, client: on_behalf_of(asking), need: Need::Waiting, moves: true }
+        Errand { base_path, client: on_behalf_of(asking), need: Need::Waiting, moves: Moves::Always }
     }
 }
 
@@ -93,8 +115,8 @@ impl Proxy {
             Err(_) => Carried::Failed,
         };
         // Whoever it was may have wanted it there only to be known.
-        if moves
-            && carried == Carried::Settled
+        if carried == Carried::Settled
+            && moves.holds(session)
             && let Some(token) = session.token_at(Place::of(pod))
             && session.settle(Place::of(pod), token.as_str())
         {

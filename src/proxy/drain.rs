@@ -3,17 +3,28 @@
 //! It gets no new ones from the first moment. Its sessions are carried over as if it had died, while it still lives: their sockets
 //! are opened elsewhere before they end here, and what is under way here ends here.
 //!
+//! A leader that drains gives the lead up: at once where its clients leave it at once; else when it has no SyncPlay groups any more,
+//! whose members stay until then, or when a new one is to begin. Where the pods elect among themselves it may lead all the same; then
+//! it keeps who is brought to it for a group after the others were sent away.
+//!
 //! An operator says so, or the pod's source: DNS or the configuration names it no more, while it still serves.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use tokio::time;
+use tokio::time::{self, Instant};
 
-use super::{Proxy, carry::Errand};
+use super::{
+    Proxy,
+    carry::{Errand, Moves},
+};
 use crate::{
     affinity::placement::{self, Key},
-    carryover::{Session, mints::Need, session::Carried},
+    carryover::{
+        Session,
+        mints::Need,
+        session::{Carried, Place},
+    },
     pod::{Pod, Pool, State, Status},
 };
 
@@ -21,7 +32,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     Now,
-    /// Each when it plays nothing.
+    /// Each when it plays nothing, and is a member of no SyncPlay group.
     Idle,
 }
 
@@ -50,10 +61,12 @@ impl Proxy {
             State::Ready | State::Draining => Status { state: State::Draining, ..status },
             State::Starting | State::Down => status,
         };
+        let sessions = self.site.sessions.of_pod(pod);
+        pod.set_yields(yields(pod, when, &sessions));
         if pod.change(drains).1.state != State::Draining {
             return false;
         }
-        let (name, count) = (&*pod.name, self.site.sessions.of_pod(pod).len());
+        let (name, count) = (&*pod.name, sessions.len());
         tracing::info!(pod.name = name, pod.pool = &*pod.pool, when = ?when, sessions = count, "pod is draining");
         let round = pod.next_drain();
         tokio::spawn(self.clone().empty(pool.clone(), pod.clone(), when, round));
@@ -75,7 +88,7 @@ impl Proxy {
 
     /// Carries the pod's sessions elsewhere until it has none, or drains no more, or is told otherwise.
     async fn empty(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>, when: When, round: u32) {
-        let mut is_told = false;
+        let (began, mut is_told) = (Instant::now(), false);
         while pod.status().state == State::Draining && pod.drain_round() == round && !self.shutdown.is_stopping() {
             let sessions = self.site.sessions.of_pod(&pod);
             if sessions.is_empty() && !is_told {
@@ -86,10 +99,16 @@ impl Proxy {
                     "no client lives on the draining pod any more"
                 );
             }
-            let leaving = sessions.iter().filter(|session| when == When::Now || !session.is_playing());
+            pod.set_yields(yields(&pod, when, &sessions));
+            let (place, leads) = (Place::of(&pod), self.leads(&pool, &pod));
+            let stays = |session: &Session| match when {
+                When::Now => leads && session.is_for_group(place) && session.was_brought(place, began),
+                When::Idle => session.is_for_group(place) || session.is_playing(),
+            };
+            let leaving = sessions.iter().filter(|session| !stays(session));
             let sent_away = stream::iter(leaving).for_each_concurrent(AT_ONCE, async |session| {
                 if pod.status().state == State::Draining {
-                    self.send_away(&pool, session).await;
+                    self.send_away(&pool, place, session).await;
                 }
             });
             sent_away.await;
@@ -139,14 +158,27 @@ impl Proxy {
         }
     }
 
-    async fn send_away(self: &Arc<Self>, pool: &Arc<Pool>, session: &Arc<Session>) {
+    fn leads(&self, pool: &Arc<Pool>, pod: &Pod) -> bool {
+        let site = self.site.pools.iter().find(|site| Arc::ptr_eq(&site.pool, pool));
+        site.and_then(|site| site.leader.current()).is_some_and(|leader| leader.id == pod.id)
+    }
+
+    async fn send_away(self: &Arc<Self>, pool: &Arc<Pool>, from: Place, session: &Arc<Session>) {
         let pods = pool.pods().to_vec();
         let ready = pods.iter().filter(|pod| pod.status().state == State::Ready);
         let Some(to) = placement::rendezvous(Key::of(session.device.id.as_bytes()), ready) else { return };
         let (base_path, client) = (pool.base_path.clone(), session.client());
-        let carried = self.carry(session, to, Errand { base_path, client, need: Need::Idle, moves: true }).await;
+        // Meanwhile a request may bring it to another leader, or have it stay.
+        let moves = Moves::From(from, Instant::now());
+        let carried = self.carry(session, to, Errand { base_path, client, need: Need::Idle, moves }).await;
         if carried == Carried::Refused {
             tracing::debug!(to = &*to.name, "a session of a draining pod stays until another pod takes it");
         }
     }
+}
+
+/// Whether a pod that drains gives the lead up: it keeps it for the groups that it has, while their members stay.
+fn yields(pod: &Pod, when: When, sessions: &[Arc<Session>]) -> bool {
+    let place = Place::of(pod);
+    when == When::Now || !sessions.iter().any(|session| session.is_for_group(place))
 }

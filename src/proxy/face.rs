@@ -92,7 +92,7 @@ impl Proxy {
 }
 
 impl Asking<'_> {
-    fn tells_address(&self) -> bool {
+    pub(super) fn tells_address(&self) -> bool {
         matches!(self.endpoint, Endpoint::Vital | Endpoint::Open)
             && self.head.method == Method::GET
             && endpoint::tells_address(self.path)

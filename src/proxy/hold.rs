@@ -2,7 +2,8 @@
 //!
 //! A single pod that restarts is away for some ten seconds: nobody listens, then its set-up server says 503 with a page, then
 //! nobody listens, then the server itself says 503 with a page until its core is complete. None of that has carried a request
-//! out, so that whoever waits can be served as if nothing had been.
+//! out, so that whoever waits can be served as if nothing had been. One thing the set-up server does answer: who the server is, but
+//! in words of its own, by which clients take it for another, or for one that was never set up.
 
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::{
 };
 use crate::{
     forward::outbound::Source,
-    identity::endpoint::{self, Endpoint},
-    pod::State,
+    identity::endpoint,
+    pod::{State, Status},
 };
 
 /// How long a pod that is thought to be ready may say that it is starting. Its checks find out sooner; whoever says so for longer
@@ -39,25 +40,16 @@ impl Site {
     }
 }
 
-impl Offered {
-    /// A starting pod's page: the request was not carried out.
+impl Asking<'_> {
+    /// A starting pod's page: the request was not carried out. Or what its set-up server says of it.
     ///
     /// A pod without its database is not starting, and its answers are its own.
-    pub(super) fn is_start_up_page(&self) -> bool {
-        is_start_up_page(self.answer.status(), self.answer.headers(), self.decision.pod.status().state)
+    pub(super) fn got_start_up_page(&self, offered: &Offered) -> bool {
+        let (answer, pod) = (&offered.answer, offered.decision.pod.status());
+        is_start_up_page(answer.status(), answer.headers(), pod.state)
+            || (answer.status() == StatusCode::OK && may_be_set_up_server(pod) && self.tells_address())
     }
-}
 
-fn is_start_up_page(status: StatusCode, headers: &HeaderMap, state: State) -> bool {
-    let is_page = || {
-        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-        kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"))
-    };
-    status == StatusCode::SERVICE_UNAVAILABLE
-        && (state == State::Starting || headers.contains_key(header::RETRY_AFTER) || is_page())
-}
-
-impl Asking<'_> {
     /// Whether a start-up page is waited out. `began`: when the request was offered first.
     pub(super) fn waits_out(&self, offered: &Offered, began: Instant) -> bool {
         let is_alive = offered.decision.pod.status().is_alive();
@@ -74,20 +66,35 @@ impl Asking<'_> {
         matches!(refusal, Refusal::NoPod | Refusal::Undecided) || (self.can_repeat() && may_break)
     }
 
+    /// What is said in the end to a client whose request was held in vain, or for which there was no room.
+    pub(super) fn in_vain(&self, offered: Result<Offered, Refusal>) -> Result<Offered, Refusal> {
+        match offered {
+            Ok(offered) if self.got_start_up_page(&offered) => {
+                Err(if self.endpoint.is_media() { Refusal::Media } else { Refusal::NoPod })
+            }
+            offered => offered,
+        }
+    }
+
     /// Whoever asks for these wants to know how it is now.
     fn can_wait(&self) -> bool {
         !endpoint::is_probe(self.path)
     }
 }
 
-/// What is said in the end to a client whose request was held in vain, or for which there was no room.
-pub(super) fn in_vain(offered: Result<Offered, Refusal>, endpoint: Endpoint) -> Result<Offered, Refusal> {
-    match offered {
-        Ok(offered) if offered.is_start_up_page() => {
-            Err(if endpoint.is_media() { Refusal::Media } else { Refusal::NoPod })
-        }
-        offered => offered,
-    }
+/// Whether what answers in the place of this pod may be its set-up server: it says that it is starting; or it took no connection when
+/// it was asked last, so that what takes one now has just begun.
+fn may_be_set_up_server(pod: Status) -> bool {
+    pod.state == State::Starting || !pod.accepts
+}
+
+fn is_start_up_page(status: StatusCode, headers: &HeaderMap, state: State) -> bool {
+    let is_page = || {
+        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+        kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"))
+    };
+    status == StatusCode::SERVICE_UNAVAILABLE
+        && (state == State::Starting || headers.contains_key(header::RETRY_AFTER) || is_page())
 }
 
 #[cfg(test)]
@@ -95,6 +102,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::pod::Epoch;
 
     fn page(kind: &'static str, retry_after: bool) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -103,6 +111,15 @@ mod tests {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("005"));
         }
         headers
+    }
+
+    #[test]
+    fn who_a_pod_is_may_be_said_by_its_set_up_server_unless_it_was_well_or_ill_before() {
+        let pod = |state, accepts| Status { state, accepts, epoch: Epoch(1) };
+        assert!(may_be_set_up_server(pod(State::Starting, true)), "it says that it is starting");
+        assert!(may_be_set_up_server(pod(State::Down, false)), "nobody listened");
+        assert!(!may_be_set_up_server(pod(State::Down, true)), "no database");
+        assert!(!may_be_set_up_server(pod(State::Ready, true)) && !may_be_set_up_server(pod(State::Draining, true)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use super::{
     Asking, ClientSession, Proxy, Target,
     call::{Standing, on_behalf_of},
-    carry::Errand,
+    carry::{Errand, Moves},
     decide::Keys,
     exchange::Exchange,
     offer::Offered,
@@ -29,7 +29,7 @@ use crate::{
         endpoint::{self, Led},
     },
     observe::metrics,
-    pod::Pod,
+    pod::{Pod, State},
 };
 
 impl Proxy {
@@ -53,6 +53,13 @@ impl Proxy {
                 Box::pin(self.to_leader(asking, secret, source, exchange)).await
             }
             Led::Authorize => Box::pin(self.authorize(asking, source, exchange)).await,
+            Led::New => {
+                // A leader that drains keeps the lead for the groups that it has, and not for new ones.
+                if let Some(leader) = asking.pool.leader.current().filter(|pod| pod.status().state == State::Draining) {
+                    leader.set_yields(true);
+                }
+                Box::pin(self.join(asking, source, exchange)).await
+            }
             Led::Join => Box::pin(self.join(asking, source, exchange)).await,
             Led::Member => Box::pin(self.to_group(asking, source, exchange)).await,
             Led::Look => Box::pin(self.look(asking, source, exchange)).await,
@@ -150,7 +157,7 @@ impl Proxy {
         source: &Source,
         exchange: &mut Exchange,
     ) -> Result<Offered, Refusal> {
-        if let Some(leader) = asking.pool.leader.current() {
+        if let Some(leader) = asking.pool.leader.to_live_on(&asking.pool.pool).await {
             match asking.session() {
                 Some(session) => self.bring(asking, session, &leader).await,
                 None => self.bring_next_time(asking, &leader),
@@ -174,6 +181,7 @@ impl Proxy {
     }
 
     async fn bring(self: &Arc<Self>, asking: &Asking<'_>, session: &Arc<Session>, leader: &Arc<Pod>) {
+        session.brought(Place::of(leader));
         let is_home = session.home().is_some_and(|home| home.pod == leader.id);
         if !is_home && self.carry(session, leader, Errand::of(asking)).await != Carried::Settled {
             tracing::warn!(
@@ -186,7 +194,7 @@ impl Proxy {
 
     /// Before a pod that is well makes a client a member of a group: what it says of that, it says once, by the socket that it has.
     pub(super) async fn await_sockets(&self, asking: &Asking<'_>, session: &Session, pod: &Pod) {
-        let is_join = Led::of(&asking.head.method, asking.path) == Some(Led::Join);
+        let is_join = matches!(Led::of(&asking.head.method, asking.path), Some(Led::New | Led::Join));
         if is_join && pod.status().is_alive() && !self.site.sessions.gather(session, pod).await {
             tracing::warn!(to = &*pod.name, "a client's socket is not at its pod in time; its group may not hear it");
         }
@@ -220,7 +228,8 @@ impl Proxy {
             return self.offer(asking, source, exchange).await;
         }
         if session.token_at(Place::of(&leader)).is_none()
-            && self.carry(session, &leader, Errand { moves: false, ..Errand::of(asking) }).await != Carried::Settled
+            && self.carry(session, &leader, Errand { moves: Moves::Never, ..Errand::of(asking) }).await
+                != Carried::Settled
         {
             return self.offer(asking, source, exchange).await;
         }

@@ -14,7 +14,6 @@ use super::{
     decide::{self, Decision},
     doubt::Doubted,
     exchange::Exchange,
-    hold,
     reply::Refusal,
 };
 use crate::{
@@ -74,7 +73,7 @@ impl Proxy {
                 // Who he is has to be heard first.
                 _ if is_refused && matches!(asking.client_session, ClientSession::Untold) => false,
                 _ if is_refused => self.home_is_away(asking) || self.is_uncertain(asking),
-                Ok(offered) if offered.is_start_up_page() => asking.waits_out(offered, began),
+                Ok(offered) if asking.got_start_up_page(offered) => asking.waits_out(offered, began),
                 Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),
                 Err(refusal) => asking.waits_after(*refusal, breaks),
             };
@@ -83,7 +82,7 @@ impl Proxy {
             }
             place = place.or_else(|| self.site.place(source));
             if place.is_none() {
-                return hold::in_vain(offered, asking.endpoint);
+                return asking.in_vain(offered);
             }
             let end = *end.get_or_insert_with(|| Instant::now() + self.site.forward.hold);
             if !self.pod_may_answer(asking, pause, end).await {
@@ -95,7 +94,7 @@ impl Proxy {
                     // Whoever hears 401 forgets his token, and nobody knows yet that he has to.
                     return Err(asking.undecided());
                 }
-                return hold::in_vain(offered, asking.endpoint);
+                return asking.in_vain(offered);
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -331,7 +330,7 @@ impl Asking<'_> {
         match offered.verdict {
             Verdict::UnknownToken => Some("unknown_token"),
             _ if self.may_be_elsewhere(offered) && can_replay => Some("unknown_code"),
-            _ if offered.is_start_up_page() && can_replay => Some("starting"),
+            _ if self.got_start_up_page(offered) && can_replay => Some("starting"),
             _ if is_fatal(self.endpoint, offered.answer.status()) => Some("server_error"),
             _ => None,
         }

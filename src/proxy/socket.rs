@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -113,8 +113,7 @@ impl Proxy {
 /// The pods' sides of one client's socket, one after the other.
 struct Attachments {
     again: Again,
-    /// Among those of the client's session, once that is known.
-    socket: Option<Arc<Socket>>,
+    socket: Known,
     moves: Option<watch::Receiver<Option<Place>>>,
     /// The pod of the last side, and its life at that time.
     pod: Arc<Pod>,
@@ -126,6 +125,9 @@ struct Attachments {
     facade: Arc<Facade>,
     member: Arc<Mutex<Option<Membership>>>,
 }
+
+/// A socket among those of its client's session, once that is known.
+type Known = Arc<OnceLock<Socket>>;
 
 /// The SyncPlay group that a socket's client is a member of, and the pod in whose memory it is.
 struct Membership {
@@ -147,13 +149,14 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl Attachments {
-    fn new(proxy: &Arc<Proxy>, asking: &Asking<'_>, pod: Arc<Pod>, socket: Option<Socket>) -> Attachments {
-        let moves = socket.as_ref().map(|socket| socket.session().moves());
+    fn new(proxy: &Arc<Proxy>, asking: &Asking<'_>, pod: Arc<Pod>, known: Option<Socket>) -> Attachments {
+        let socket = Known::default();
+        let moves = known.map(|known| socket.get_or_init(|| known).session().moves());
         let facade = asking.pool.facade.clone();
         let life = Place::of(&pod);
         Attachments {
             again: Again::of(proxy, asking),
-            socket: socket.map(Arc::new),
+            socket,
             moves,
             pod,
             life,
@@ -166,7 +169,7 @@ impl Attachments {
     }
 
     fn session(&self) -> Option<&Arc<Session>> {
-        self.socket.as_ref().map(|socket| socket.session())
+        self.socket.get().map(Socket::session)
     }
 
     /// Waits until the client's session is known. Its socket may be there first, where the proxy has not seen its log-in.
@@ -178,10 +181,13 @@ impl Attachments {
             time::sleep(LOOK).await;
             let Some(session) = self.again.session() else { continue };
             let socket = session.socket();
-            // Its pod has greeted it long ago; and it may live elsewhere already.
+            // Its pod has greeted it long ago, and may have made it a member of a group; and it may live elsewhere already.
             socket.greeted(self.pod.id);
+            if let Some(member) = &*self.member.lock() {
+                session.joined(member.place);
+            }
             self.moves = Some(session.moves());
-            self.socket = Some(Arc::new(socket));
+            self.socket.get_or_init(|| socket);
             return;
         }
     }
@@ -207,7 +213,7 @@ impl Attachments {
             return Attempt::Nobody;
         };
         tracing::info!(from = &*self.pod.name, to = &*pod.name, "socket attached anew");
-        if let Some(socket) = &self.socket {
+        if let Some(socket) = self.socket.get() {
             socket.leaves();
         }
         let (life, busy) = (Place::of(&pod), Some(pod.count_socket()));
@@ -247,7 +253,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
             match attempt {
                 Attempt::Opened(side) => return Some(*side),
                 // Where every pod is asked already, a refusal is final unless its home is on its way back.
-                Attempt::Refused if self.socket.is_none() && self.pod.status().is_alive() => return None,
+                Attempt::Refused if self.socket.get().is_none() && self.pod.status().is_alive() => return None,
                 Attempt::Refused | Attempt::Nobody => time::sleep(PAUSE).await,
             }
         }
@@ -273,7 +279,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
 
     fn lost(&mut self) {
         self.busy = None;
-        if let Some(socket) = &self.socket {
+        if let Some(socket) = self.socket.get() {
             socket.leaves();
         }
     }
@@ -294,6 +300,9 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         let place = Place::of(&self.pod);
         // A group dies with its pod, and its members are told as if they had left.
         let member = self.member.lock().take_if(|member| member.place != place)?;
+        if let Some(session) = self.session() {
+            session.left(member.place);
+        }
         Some(message::group_left(&member.group))
     }
 
@@ -328,7 +337,7 @@ fn chance() -> f32 {
 struct Face {
     facade: Arc<Facade>,
     pod: Arc<Pod>,
-    socket: Option<Arc<Socket>>,
+    socket: Known,
     is_greeted: AtomicBool,
     member: Arc<Mutex<Option<Membership>>>,
 }
@@ -336,16 +345,21 @@ struct Face {
 impl Face {
     fn hear(&self, text: &str) {
         if !self.is_greeted.swap(true, Ordering::Relaxed)
-            && let Some(socket) = &self.socket
+            && let Some(socket) = self.socket.get()
         {
             socket.greeted(self.pod.id);
         }
-        match message::group(text) {
-            Some(Group::Joined(group)) => {
-                *self.member.lock() = Some(Membership { group, place: Place::of(&self.pod) });
+        let Some(heard) = message::group(text) else { return };
+        let (place, known) = (Place::of(&self.pod), self.socket.get().map(Socket::session).into_iter());
+        match heard {
+            Group::Joined(group) => {
+                known.for_each(|session| session.joined(place));
+                *self.member.lock() = Some(Membership { group, place });
             }
-            Some(Group::Left) => *self.member.lock() = None,
-            None => {}
+            Group::Left => {
+                known.for_each(|session| session.left(place));
+                *self.member.lock() = None;
+            }
         }
     }
 }

@@ -62,6 +62,7 @@ impl Proxy {
         let mut seen: HashMap<PodId, Epoch> = HashMap::new();
         let mut leaving = HashSet::new();
         let mut work = JoinSet::new();
+        let mut members = pool.members();
         loop {
             for pod in pool.pods().iter() {
                 let status = pod.status();
@@ -88,6 +89,8 @@ impl Proxy {
             }
             tokio::select! {
                 () = time::sleep(LOOK) => {}
+                // The pool holds the sender.
+                _ = members.changed() => {}
                 () = self.shutdown.stopping() => return,
             }
         }

@@ -90,7 +90,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
     let (to_pod, mut for_pod) = mpsc::channel(WAITING);
     let (mut from_client, mut from_pod) = (Count::default(), Count::default());
     let (mut attached, mut short) = (0, 0);
-    let mut unsaid = Unsaid::default();
+    let (mut unsaid, mut word) = (Unsaid::default(), None);
     let (end, farewell, last) = {
         let client_side = async {
             tokio::select! {
@@ -108,7 +108,10 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 let (pod_out, pod_in) = &mut side;
                 let for_client = |message| for_client_of(message, &passing);
                 let pod_side = async {
-                    let reading = read(pod_in, &to_client, &to_pod, config, &mut from_pod, for_client);
+                    let reading = async {
+                        say(&mut word, &to_client).await;
+                        read(pod_in, &to_client, &to_pod, config, &mut from_pod, for_client).await
+                    };
                     let mut reading = pin!(reading);
                     tokio::select! {
                         stopped = &mut reading => stopped,
@@ -141,7 +144,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                     let left = std::mem::replace(&mut side, (*next).split());
                     tokio::spawn(part_after(left, pods.left()));
                     unsaid.wish_again();
-                    say(pods, &to_client);
+                    word = pods.word().or(word);
                     continue;
                 }
                 Turn::Pod(stopped) => stopped,
@@ -168,7 +171,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 short = 0;
             }
             unsaid.wish_again();
-            say(pods, &to_client);
+            word = pods.word().or(word);
             side = next.split();
         }
     };
@@ -180,11 +183,14 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
     Relayed { end, from_client, from_pod, attached }
 }
 
-/// Tells the client what is to be told of the change.
-fn say<S, P: Pods<S>>(pods: &mut P, to_client: &mpsc::Sender<Message>) {
-    if let Some(word) = pods.word() {
-        // A client that takes no more is found by its own side.
-        let _ = to_client.try_send(Message::text(word));
+/// Tells the client what is to be told of a change, as soon as it takes more. Cancel safe.
+async fn say(word: &mut Option<String>, to_client: &mpsc::Sender<Message>) {
+    // A client that takes no more is found by its own side.
+    if word.is_some()
+        && let Ok(room) = to_client.reserve().await
+        && let Some(word) = word.take()
+    {
+        room.send(Message::text(word));
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod crashes;
 mod death;
-mod drain;
+pub(crate) mod drain;
 mod keeping;
 mod live_hls;
 mod live_moves;

@@ -9,6 +9,7 @@ use jellyfin_sim::{FILM, PhaseLengths, StartUp};
 use jellypin::pod::State;
 use jellypin::proxy::{HELD, HELD_KIB, Site};
 use serde_json::json;
+use tokio::{task::JoinSet, time::sleep};
 
 use super::world::{Answer, Client, Plan, World, body_of, until};
 
@@ -103,6 +104,37 @@ async fn a_single_pod_that_restarts_costs_its_clients_nothing_but_time() {
     println!("{counts:?} requests over two restarts, none failed");
     assert_eq!(held(&world), 0);
     assert_eq!(site(&world).held_kib.available_permits(), HELD_KIB);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_the_server_is_is_never_told_by_its_set_up_server() {
+    let phases = PhaseLengths { host_after: Duration::ZERO, ..PhaseLengths::RECORDED.scaled(0.25) };
+    let world = World::plan(1).build(move |pod| pod.start_up(StartUp::Phased(phases))).start().await;
+    let mut asked = JoinSet::new();
+    // The first start is the proxy's too.
+    for start in 0..3 {
+        if start > 0 {
+            world.pod("a").kill().await;
+            world.until_state("a", State::Down).await;
+            world.pod("a").start_again().await.expect("a start");
+        }
+        while world.proxy.pod("a").status().state != State::Ready {
+            let mut newcomer = world.client();
+            asked.spawn(async move { newcomer.get("/System/Info/Public").await });
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let answers = asked.join_all().await;
+    for info in &answers {
+        assert_eq!((info.status, &info.json()["StartupWizardCompleted"]), (200, &json!(true)), "{}", info.text());
+    }
+    let is_told = |seen: &&jellyfin_sim::Seen| {
+        seen.path() == "/System/Info/Public" && seen.status == 200 && seen.header("x-story-request").is_some()
+    };
+    let early = world.pod("a").seen().iter().filter(is_told).count() - answers.len();
+    assert!(early > 0, "the set-up server was asked");
+    println!("{} newcomers in three starts, {early} of them answered by the set-up server first", answers.len());
     world.stop().await;
 }
 

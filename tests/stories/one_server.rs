@@ -4,6 +4,7 @@ mod address;
 mod agreeing;
 mod answers;
 mod everything;
+mod joining;
 mod keeping;
 mod requests;
 

@@ -4,8 +4,8 @@ use http::Method;
 use jellypin::pod::State;
 use serde_json::{Value, json};
 
-use super::carry_over::{client_of, plan};
-use super::world::{Answer, Client, Visitors, World, body_of};
+use super::carry_over::{client_of, drain::tell, plan};
+use super::world::{Answer, Client, Visitors, World, body_of, until};
 
 /// A new device that shows a code.
 struct Device {
@@ -143,6 +143,29 @@ async fn a_flow_goes_on_where_it_began_while_that_pod_lives_and_ends_as_on_a_rea
     assert_eq!(device.log_in().await.status, 200);
     now.clear();
     visitors.leave("codes whose pods change and die").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_of_a_leader_that_drains_is_approved_and_a_new_one_is_the_next_leaders() {
+    let world = plan(3).start().await;
+    let first = leader(&world).await;
+    let mut approver = elsewhere(&world, "alice", &first).await;
+    let mut open = begin(&world, "tv").await;
+    assert_eq!(tell(&world, &format!("/pods/main/{first}/drain")).await.status, 202);
+    until("another leads", || {
+        let site = world.proxy.app.as_ref().expect("it runs").site();
+        site.pools[0].leader.current().is_some_and(|leader| *leader.name != *first)
+    })
+    .await;
+    let mut new = begin(&world, "another tv").await;
+    for (device, maker) in [(&mut open, true), (&mut new, false)] {
+        let poll = device.poll().await;
+        assert_eq!((poll.status, world.home(&poll) == first), (200, maker));
+        assert_eq!(approve(&mut approver, &device.code).await.status, 200);
+        assert_eq!(device.log_in().await.status, 200);
+        assert_eq!(device.client.get("/Users/Me").await.status, 200);
+    }
     world.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! SyncPlay between clients of different pods: they come to live on the leader, and each hears what its group does.
 
 mod clock;
+mod drain;
 mod replicas;
 mod sockets;
 

@@ -67,5 +67,8 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.session.sockets.send_modify(|sockets| sockets.retain(|(other, _)| *other != self.number));
+        if !self.session.has_sockets() {
+            self.session.has_no_socket();
+        }
     }
 }

@@ -17,7 +17,9 @@ pub enum Led {
     Authorize,
     /// `POST /Users/AuthenticateWithQuickConnect`, with the secret in its body.
     LogIn,
-    /// `POST /SyncPlay/New` and `/SyncPlay/Join`: make their caller a member.
+    /// `POST /SyncPlay/New`: makes a group, and its caller a member.
+    New,
+    /// `POST /SyncPlay/Join`: makes its caller a member.
     Join,
     /// What else is posted below `/SyncPlay/`: by members, on whose pod the group is.
     Member,
@@ -45,7 +47,8 @@ impl Led {
             },
             5 if is(first, "Users") && is(second, "AuthenticateWithQuickConnect") && is_post => Some(Led::LogIn),
             8 if is(first, "SyncPlay") && is_post => match second {
-                _ if is(second, "New") || is(second, "Join") => Some(Led::Join),
+                _ if is(second, "New") => Some(Led::New),
+                _ if is(second, "Join") => Some(Led::Join),
                 _ => Some(Led::Member),
             },
             8 if is(first, "SyncPlay") && method == Method::GET && !second.is_empty() => Some(Led::Look),

@@ -187,7 +187,7 @@ enum Fate {
 enum Event {
     Ask(usize, Fate),
     /// A pod changes for everybody, or for one replica.
-    Pod(usize, bool, Option<usize>),
+    Pod(usize, Standing, Option<usize>),
     Redis(usize, bool),
     CarryOut(prop::sample::Index),
     Pass(u64),
@@ -195,10 +195,12 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
+    use Standing::*;
+    let standing = prop_oneof![4 => Just(Ready), 1 => Just(Draining), 1 => Just(Yielding), 4 => Just(Away)];
     let fate = prop_oneof![6 => Just(Fate::Answered), 1 => Just(Fate::AnswerLost), 1 => Just(Fate::Late)];
     prop_oneof![
         12 => (0..3_usize, fate).prop_map(|(replica, fate)| Event::Ask(replica, fate)),
-        3 => (0..3_usize, any::<bool>(), prop::option::of(0..3_usize)).prop_map(|(pod, up, who)| Event::Pod(pod, up, who)),
+        3 => (0..3_usize, standing, prop::option::of(0..3_usize)).prop_map(|(pod, now, who)| Event::Pod(pod, now, who)),
         2 => (0..3_usize, any::<bool>()).prop_map(|(replica, up)| Event::Redis(replica, up)),
         1 => any::<prop::sample::Index>().prop_map(Event::CarryOut),
         4 => prop_oneof![0..500_u64, 500..40_000_u64].prop_map(Event::Pass),
@@ -210,13 +212,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn terms_never_shrink_a_term_has_one_pod_and_in_the_end_all_agree(events in prop::collection::vec(event(), 1..120)) {
+    fn terms_never_shrink_a_term_has_one_pod_and_in_the_end_all_agree(
+        events in prop::collection::vec(event(), 1..120),
+        first in prop_oneof![Just(Standing::Away), Just(Standing::Yielding)],
+    ) {
         let mut world = World::new("RRR");
         for event in events {
             match event {
                 Event::Ask(replica, fate) => world.ask(replica, fate),
-                Event::Pod(pod, up, who) => {
-                    let standing = if up { Standing::Ready } else { Standing::Away };
+                Event::Pod(pod, standing, who) => {
                     for number in (0..3).filter(|number| who.is_none_or(|who| who == *number)) {
                         world.see(number, pod, standing);
                     }
@@ -245,7 +249,7 @@ proptest! {
         // The weather clears, and everybody sees the same two pods.
         for number in 0..3 {
             world.replicas[number].redis(Some(true));
-            world.see(number, 0, Standing::Away);
+            world.see(number, 0, first);
             world.see(number, 1, Standing::Ready);
             world.see(number, 2, Standing::Ready);
         }
@@ -280,6 +284,30 @@ fn a_leader_that_is_gone_is_replaced_in_the_same_moment() {
     assert_eq!(world.replicas[2].seat, Seat { term: 2, pod: Some("b".into()) });
     world.settle(LOOK);
     assert_eq!(world.leaders(), [(2, Some('b')); 3]);
+}
+
+#[test]
+fn a_leader_that_yields_is_replaced_though_one_replica_alone_knows_that_it_does() {
+    for who in 0..3 {
+        let mut world = World::new("RRR");
+        world.settle(LOOK);
+        world.see(who, 0, Standing::Draining);
+        world.settle(LOOK);
+        assert_eq!(world.leaders(), [(1, Some('a')); 3], "it has groups");
+        world.see(who, 0, Standing::Yielding);
+        world.settle(LEASE * 3);
+        assert_eq!(world.leaders(), [(2, Some('b')); 3]);
+        // It leads again while nobody else can.
+        for number in 0..3 {
+            world.see(number, 1, Standing::Away);
+            world.see(number, 2, Standing::Away);
+        }
+        world.settle(LOOK * 2);
+        assert_eq!(world.leaders(), [(3, Some('a')); 3]);
+        (0..3).for_each(|number| world.see(number, 2, Standing::Ready));
+        world.settle(LOOK * 2);
+        assert_eq!(world.leaders(), [(4, Some('c')); 3]);
+    }
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl Carrying {
     async fn settle(&self, token: &str) {
         self.retell(token).await;
         let place = Place::of(&self.pod);
-        if self.errand.moves {
+        if self.errand.moves.holds(&self.session) {
             self.session.settle(place, token);
         } else {
             self.session.accept(place, token);

@@ -10,7 +10,7 @@ impl Carrying {
     pub(super) async fn retell(&self, token: &str) {
         let device = self.device();
         // Where it is only to be known, it plays nothing.
-        let playing = || self.session.playing().filter(|_| self.errand.moves);
+        let playing = || self.session.playing().filter(|_| self.errand.moves.holds(&self.session));
         for Note { target, body } in self.session.capabilities().into_iter().chain(playing()) {
             let authorization = Some(device.header(Some(token)));
             let call = Call { method: Method::POST, target: &target, client: &self.errand.client, authorization, body };

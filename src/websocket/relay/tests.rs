@@ -16,18 +16,25 @@ use crate::websocket::{CloseStyle, Passing};
 type Peer = WebSocketStream<DuplexStream>;
 
 /// Further sides, for whoever attaches; then there are none.
-struct Sides(VecDeque<(Moves, Peer)>);
+struct Sides(VecDeque<(Moves, Peer)>, Option<String>);
+
+/// What a client is told of a change.
+const WORD: &str = "a word";
 
 /// When a further side is to be attached: when the one before has ended, or at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Moves {
     WhenLost,
+    /// The client is told of it.
+    WithWord,
     AtOnce,
 }
 
 impl Pods<DuplexStream> for Sides {
     async fn attach(&mut self) -> Option<Peer> {
-        self.0.pop_front().map(|(_, side)| side)
+        let (moves, side) = self.0.pop_front()?;
+        self.1 = (moves == Moves::WithWord).then(|| WORD.to_owned());
+        Some(side)
     }
 
     async fn moved(&mut self) {
@@ -39,7 +46,7 @@ impl Pods<DuplexStream> for Sides {
     fn lost(&mut self) {}
 
     fn word(&mut self) -> Option<String> {
-        None
+        self.1.take()
     }
 
     fn is_new_life(&self) -> bool {
@@ -89,7 +96,8 @@ async fn relayed_on(shutdown: &Shutdown, further: &[Moves]) -> (Peer, Peer, Vec<
     let client_side = WebSocketStream::from_raw_socket(client_side, Role::Server, None).await;
     let pod_side = WebSocketStream::from_raw_socket(pod_side, Role::Client, None).await;
     let shutdown = shutdown.clone();
-    let relay = tokio::spawn(async move { run(client_side, pod_side, &mut Sides(sides), &config, &shutdown).await });
+    let relay =
+        tokio::spawn(async move { run(client_side, pod_side, &mut Sides(sides, None), &config, &shutdown).await });
     let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
     (client, WebSocketStream::from_raw_socket(pod, Role::Server, None).await, pods, relay)
 }
@@ -122,6 +130,27 @@ async fn a_client_goes_on_with_another_pod_and_notices_nothing() {
     drop(second);
     assert!(!matches!(client.next().await, Some(Ok(_))), "no pod is left, and the end is abnormal");
     assert_eq!(relay.await.expect("no panic").attached, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_waits_for_a_client_that_is_behind() {
+    for behind in 0..8 {
+        let (mut client, mut first, mut further, relay) = relayed_on(&Shutdown::new(), &[Moves::WithWord]).await;
+        let text = "x".repeat(1000);
+        for _ in 0..behind {
+            first.send(Message::text(text.as_str())).await.expect("sent");
+        }
+        drop(first);
+        time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..behind {
+            assert_eq!(text_of(&mut client).await, text);
+        }
+        assert_eq!(text_of(&mut client).await, WORD, "{behind} messages behind");
+        further[0].send(Message::text("after")).await.expect("sent");
+        assert_eq!(text_of(&mut client).await, "after");
+        drop((client, further));
+        relay.await.expect("no panic");
+    }
 }
 
 #[tokio::test(start_paused = true)]

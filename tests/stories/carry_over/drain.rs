@@ -9,13 +9,13 @@ use super::sockets::{next_of, socket_of};
 use super::{client_of, plan};
 use crate::stories::world::{Answer, World, body_of};
 
-pub(super) async fn tell(world: &World, path: &str) -> Answer {
+pub(crate) async fn tell(world: &World, path: &str) -> Answer {
     let mut operator = world.proxy.operators();
     let request = operator.request(Method::POST, path);
     operator.send(request, body_of("")).await.expect("an answer")
 }
 
-async fn page(world: &World, pod: &str) -> Value {
+pub(crate) async fn page(world: &World, pod: &str) -> Value {
     let pods = world.proxy.ask_admin("/pods").await.json();
     pods.as_array().expect("pods").iter().find(|page| page["name"] == pod).expect("the pod").clone()
 }

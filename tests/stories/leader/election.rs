@@ -1,7 +1,8 @@
 //! Three replicas elect one pod.
 
 use super::*;
-use crate::stories::world::{Client, Program, Visitors};
+use crate::stories::world::{Client, Program, Visitors, body_of};
+use http::Method;
 use jellypin::pod::State;
 
 pub(super) const KILLS: usize = 50;
@@ -101,6 +102,31 @@ async fn a_leader_that_is_killed_is_replaced_at_once_and_all_replicas_agree() {
     third.stop().await;
     second.stop().await;
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_drained_at_one_replica_loses_the_lead_at_all_of_them() {
+    // Told to the one that renews the lease, and to one that does not.
+    for (when, number) in [("now", 0), ("idle", 1), ("now", 1)] {
+        let redis = RedisServer::start();
+        let world = plan(3, &redis).start().await;
+        let mut second = world.replica(|_| {}).await;
+        let all = [&world.proxy, &second];
+        let (term, pod) = until_agreed(&all, None).await;
+        let onlooker = Onlooker::of(&all);
+        let mut operator = all[number].operators();
+        let request = operator.request(Method::POST, &format!("/pods/main/{pod}/drain?when={when}"));
+        assert_eq!(operator.send(request, body_of("")).await.expect("an answer").status, 202);
+        let (next_term, next) = until_agreed(&all, Some(&pod)).await;
+        assert_eq!((next_term, &*next), (term + 1, "b"), "one change is one term");
+        assert_eq!(redis.field(KEY, "value").as_deref(), Some("b"));
+        // Each looks again once a second, and the one that was told nothing sees a pod that could lead.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(until_agreed(&all, None).await, (next_term, next), "it stays so");
+        onlooker.end();
+        second.stop().await;
+        world.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

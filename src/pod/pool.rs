@@ -1,0 +1,141 @@
+//! The pods that serve a route, and how they come and go.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::Pod;
+
+/// The pods that serve a route: those that its source names, and those that serve still, though it names them no more.
+pub struct Pool {
+    pub name: Arc<str>,
+    /// The pods' own BaseUrl: empty, or like `/jellyfin`.
+    pub base_path: Arc<str>,
+    pods: ArcSwap<Vec<Arc<Pod>>>,
+    members: watch::Sender<()>,
+    /// Of those who change the set, one after the other.
+    changing: Mutex<()>,
+}
+
+impl Pool {
+    pub fn new(name: &str, base_path: &str) -> Arc<Pool> {
+        Arc::new(Pool {
+            name: name.into(),
+            base_path: base_path.into(),
+            pods: ArcSwap::default(),
+            members: watch::Sender::new(()),
+            changing: Mutex::default(),
+        })
+    }
+
+    /// The pods of this moment, in name order.
+    pub fn pods(&self) -> arc_swap::Guard<Arc<Vec<Arc<Pod>>>> {
+        self.pods.load()
+    }
+
+    /// The source names these. A pod that it names no more leaves, if it serves; else it is down at once, and so is one whose
+    /// name is another's now.
+    pub fn set_pods(&self, mut pods: Vec<Arc<Pod>>) {
+        let _one = self.changing.lock();
+        pods.iter().for_each(|pod| pod.stay());
+        let mut leaving = Vec::new();
+        for old in self.pods().iter().filter(|old| !pods.iter().any(|pod| pod.id == old.id)) {
+            if pods.iter().any(|pod| pod.name == old.name) {
+                old.give_up();
+            } else if old.leave() {
+                leaving.push(old.clone());
+            }
+        }
+        pods.append(&mut leaving);
+        self.replace(pods);
+    }
+
+    /// A pod that leaves has left: it is down. One that its source names again stays. Says whether it has left.
+    pub fn let_go(&self, pod: &Pod) -> bool {
+        let _one = self.changing.lock();
+        if pod.leaves() {
+            pod.give_up();
+            self.replace(self.pods().iter().filter(|other| other.id != pod.id).cloned().collect());
+        }
+        pod.leaves()
+    }
+
+    fn replace(&self, mut pods: Vec<Arc<Pod>>) {
+        pods.sort_by(|a, b| a.name.cmp(&b.name));
+        self.pods.store(Arc::new(pods));
+        self.members.send_replace(());
+    }
+
+    /// Hears of every change of the set.
+    pub fn members(&self) -> watch::Receiver<()> {
+        self.members.subscribe()
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.name, self.pods())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Epoch, State, Status, tests::pod},
+        *,
+    };
+
+    #[test]
+    fn a_pod_that_does_not_serve_and_leaves_its_pool_is_down_and_the_others_are_untouched() {
+        let (a, b) = (pod("a"), pod("b"));
+        let pool = Pool::new("pool", "");
+        pool.set_pods(vec![b.clone(), a.clone()]);
+        assert_eq!(pool.pods()[0].name, a.name, "pods stand in name order");
+        pool.set_pods(vec![b.clone()]);
+        assert_eq!(a.status(), Status { state: State::Down, accepts: false, epoch: Epoch(0) });
+        assert_eq!(b.status(), Status::UNKNOWN);
+        assert_eq!(names(&pool), ["b"]);
+    }
+
+    fn ready(pod: &Pod) {
+        pod.change(|status| Status { state: State::Ready, ..status });
+    }
+
+    fn names(pool: &Pool) -> Vec<String> {
+        pool.pods().iter().map(|pod| pod.name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_pod_that_serves_drains_before_it_leaves_and_may_come_back() {
+        let (a, b) = (pod("a"), pod("b"));
+        let pool = Pool::new("pool", "");
+        pool.set_pods(vec![a.clone(), b.clone()]);
+        ready(&a);
+        for _ in 0..2 {
+            pool.set_pods(vec![b.clone()]);
+            assert_eq!(
+                (a.status().state, a.leaves(), names(&pool)),
+                (State::Draining, true, vec!["a".into(), "b".into()])
+            );
+        }
+        pool.set_pods(vec![a.clone(), b.clone()]);
+        assert_eq!((a.status().state, a.leaves()), (State::Ready, false));
+        pool.let_go(&a);
+        assert_eq!(names(&pool), ["a", "b"], "it is named again");
+        pool.set_pods(vec![b.clone()]);
+        pool.let_go(&a);
+        assert_eq!((a.status().state, names(&pool)), (State::Down, vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn a_pod_whose_name_is_anothers_now_is_down_at_once() {
+        let (old, new) = (pod("a"), pod("a"));
+        let pool = Pool::new("pool", "");
+        pool.set_pods(vec![old.clone()]);
+        ready(&old);
+        pool.set_pods(vec![new.clone()]);
+        assert_eq!((old.status().state, pool.pods().len(), pool.pods()[0].id), (State::Down, 1, new.id));
+    }
+}
