@@ -5,6 +5,7 @@
 
 mod again;
 mod aside;
+mod asking;
 mod body;
 mod call;
 mod carry;
@@ -46,7 +47,7 @@ pub use steward::Lack;
 
 use crate::{
     affinity::cookie,
-    carryover::{Session, Token},
+    carryover::Token,
     forward::{
         Forward, head,
         head::Client,
@@ -60,6 +61,7 @@ use crate::{
     websocket::handshake::{self, Asked},
 };
 use again::Again;
+use asking::{Asking, ClientSession, Target};
 use decide::{Decision, Keys};
 use exchange::{Exchange, Outcome};
 use offer::{Offered, is_refused};
@@ -77,56 +79,6 @@ pub struct Proxy {
     /// Room for sockets that are being attached anew.
     attaching: Semaphore,
     shutdown: Shutdown,
-}
-
-/// What is known of a request before it is decided where it goes.
-struct Asking<'a> {
-    pool: &'a PoolSite,
-    /// The pool's number among those of the site.
-    pool_index: usize,
-    head: &'a request::Parts,
-    /// Below the BaseUrl.
-    path: &'a str,
-    client: &'a Client,
-    origin: IpAddr,
-    endpoint: Endpoint,
-    is_upgrade: bool,
-    keys: Keys<'a>,
-    client_session: ClientSession,
-    target: Target,
-    /// A pod may have received the request, and given no answer.
-    may_be_done: AtomicBool,
-}
-
-/// Which pod a request is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
-    /// Its client's home, or the pod on which its media runs.
-    Home,
-    /// Its client's home, wherever its media runs: there it is to begin anew.
-    NewHome,
-    /// The leader, or the pod that made this code or secret.
-    Leader(Option<String>),
-}
-
-/// The session that a request's token stands for.
-enum ClientSession {
-    /// None is known.
-    Unknown,
-    /// Nor is it, and Redis has not said whether another replica knows one.
-    Untold,
-    Known(Arc<Session>),
-    /// It was ended: no pod may take its token any more, whatever it remembers.
-    Ended,
-}
-
-impl Asking<'_> {
-    fn session(&self) -> Option<&Arc<Session>> {
-        match &self.client_session {
-            ClientSession::Known(session) => Some(session),
-            ClientSession::Unknown | ClientSession::Untold | ClientSession::Ended => None,
-        }
-    }
 }
 
 impl Proxy {

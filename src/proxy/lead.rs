@@ -4,9 +4,9 @@
 //! to his own pod only: that pod is asked whether he is who he says, and the API key speaks for him. Who joins a SyncPlay
 //! group comes to live on the leader, socket and all, before the call is let go; who only looks moves nowhere.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use http::{StatusCode, header};
 
 use super::{
     Asking, ClientSession, Proxy, Target,
@@ -24,10 +24,7 @@ use crate::{
         session::{Carried, Place},
     },
     forward::outbound::Source,
-    identity::{
-        Identity, authorization,
-        endpoint::{self, Led},
-    },
+    identity::{Identity, authorization, endpoint::Led},
     observe::metrics,
     pod::{Pod, State},
 };
@@ -270,53 +267,6 @@ impl Proxy {
 struct Approver {
     user: String,
     is_administrator: bool,
-}
-
-impl<'a> Asking<'a> {
-    /// The same request for another pod.
-    fn toward(&self, target: Target) -> Asking<'_> {
-        Asking {
-            pool: self.pool,
-            pool_index: self.pool_index,
-            head: self.head,
-            path: self.path,
-            client: self.client,
-            origin: self.origin,
-            endpoint: self.endpoint,
-            is_upgrade: self.is_upgrade,
-            keys: self.keys.clone(),
-            client_session: match &self.client_session {
-                ClientSession::Known(session) => ClientSession::Known(session.clone()),
-                ClientSession::Unknown => ClientSession::Unknown,
-                ClientSession::Untold => ClientSession::Untold,
-                ClientSession::Ended => ClientSession::Ended,
-            },
-            target,
-            may_be_done: AtomicBool::new(false),
-        }
-    }
-
-    fn query(&self, key: &str) -> Option<String> {
-        endpoint::in_query(self.head.uri.query().unwrap_or_default(), key)
-    }
-
-    /// A head for the same method, on the client's behalf, with another target.
-    fn head_for(&self, target: &str) -> Option<http::request::Parts> {
-        let uri: Uri = format!("{}{target}", self.pool.pool.base_path).parse().ok()?;
-        let mut headers: HeaderMap = self.head.headers.clone();
-        headers.remove(header::AUTHORIZATION);
-        headers.remove("x-emby-authorization");
-        headers.remove("x-emby-token");
-        headers.remove("x-mediabrowser-token");
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        headers.remove(header::TRANSFER_ENCODING);
-        headers.remove(header::CONTENT_TYPE);
-        let (mut head, ()) = Request::new(()).into_parts();
-        head.method = self.head.method.clone();
-        head.uri = uri;
-        head.headers = headers;
-        Some(head)
-    }
 }
 
 /// The secret in the body of a log-in by QuickConnect, its key in any case.
