@@ -70,8 +70,10 @@ impl Proxy {
                 u32::from(matches!(offered, Err(refusal) if !matches!(refusal, Refusal::NoPod | Refusal::Undecided)));
             let is_refused = is_refused(&offered);
             let is_worth = match &offered {
-                // Who he is has to be heard first.
-                _ if is_refused && matches!(asking.client_session, ClientSession::Untold) => false,
+                // Who he is has to be heard first; a socket's client dials again.
+                _ if is_refused && !asking.is_upgrade && matches!(asking.client_session, ClientSession::Untold) => {
+                    false
+                }
                 _ if is_refused => self.home_is_away(asking) || self.is_uncertain(asking),
                 Ok(offered) if asking.got_start_up_page(offered) => asking.waits_out(offered, began),
                 Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),

@@ -1,6 +1,6 @@
 //! A job is begun anew where its viewer lives now.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -23,6 +23,9 @@ use crate::{
         offer::Offered,
     },
 };
+
+/// The longest pause before a pod is asked once more to open a live stream that it has not opened.
+const OPEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// A job that is begun anew.
 pub(super) struct Revival {
@@ -51,7 +54,7 @@ impl Revival {
     async fn revive(&self) -> Result<Place, &'static str> {
         let end = Instant::now() + self.proxy.site.forward.hold;
         let again = Again::by(&self.proxy, self.stream.question.clone()).at_home();
-        let mut was_opened = false;
+        let (mut was_opened, mut pause) = (false, LONGEST_PAUSE);
         loop {
             match time::timeout_at(end, again.ask()).await {
                 Err(_) => return Err("no pod answered in time"),
@@ -64,19 +67,24 @@ impl Revival {
                             self.begun(&text, place);
                             return Ok(place);
                         }
-                    } else if status == StatusCode::NOT_FOUND {
-                        if self.open(asked.offered).await? && !std::mem::replace(&mut was_opened, true) {
+                    } else if status == StatusCode::NOT_FOUND && !was_opened {
+                        was_opened = self.open(asked.offered).await?;
+                        if was_opened {
                             continue;
                         }
+                        // Each try may keep a tuner busy.
+                        pause = (pause * 2).min(OPEN_AGAIN);
+                    } else if status == StatusCode::NOT_FOUND {
+                        pause = LONGEST_PAUSE;
                     } else if status.is_client_error() {
                         return Err("the pod refuses the client");
                     }
                 }
             }
-            if self.proxy.shutdown.is_stopping() || Instant::now() + LONGEST_PAUSE >= end {
+            if self.proxy.shutdown.is_stopping() || Instant::now() + pause >= end {
                 return Err("it did not begin in time");
             }
-            time::sleep(LONGEST_PAUSE).await;
+            time::sleep(pause).await;
         }
     }
 
