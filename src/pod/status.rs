@@ -4,16 +4,6 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub u32);
 
-impl Epoch {
-    /// That in which a pod was found, already at work.
-    pub const FOUND: Epoch = Epoch(1);
-
-    /// Whether the pod was seen to be away, or starting, before this life: all that is in it is of a later time.
-    pub fn was_seen_to_begin(self) -> bool {
-        self > Epoch::FOUND
-    }
-}
-
 /// Where a pod is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

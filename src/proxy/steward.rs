@@ -106,15 +106,11 @@ impl Proxy {
     }
 
     async fn welcome(self: Arc<Self>, pod: Arc<Pod>, pool: Arc<Pool>) {
-        if self.carries_over() {
-            self.look_for_lacks(&pod, &pool).await;
-        }
         self.settle(&pod, &pool).await;
-    }
-
-    /// Whether sessions can be carried to this pod; if so, it is made warm for it.
-    async fn look_for_lacks(&self, pod: &Arc<Pod>, pool: &Pool) {
-        let lack = self.lack(pod, &pool.base_path).await;
+        if !self.carries_over() {
+            return;
+        }
+        let lack = self.lack(&pod, &pool.base_path).await;
         let gauge = |what: &'static str| {
             let labels = metrics::Lack { pool: pod.pool.clone(), pod: pod.name.clone(), what };
             self.metrics.carry_over_lacks.get_or_create(&labels).clone()
@@ -124,7 +120,7 @@ impl Proxy {
         }
         match lack {
             Some(lack) => tracing::error!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{}", lack.sentence()),
-            None => self.warm(pod, &pool.base_path).await,
+            None => self.warm(&pod, &pool.base_path).await,
         }
     }
 

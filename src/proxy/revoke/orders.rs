@@ -19,7 +19,7 @@ use crate::{
     carryover::Token,
     forward::Failure,
     identity::authorization,
-    pod::{Pod, PodId, Pool},
+    pod::{Epoch, Pod, PodId, Pool},
 };
 
 /// Longest time that the client waits for the pods.
@@ -183,8 +183,8 @@ impl Proxy {
 
     /// Logs out on a pod that begins a life what is still owed.
     pub(in crate::proxy) async fn settle(&self, pod: &Arc<Pod>, pool: &Pool) {
-        // The pod has read every row since this process saw it away.
-        let has_read_all = pod.status().epoch.was_seen_to_begin();
+        // A life that this process has seen begin: the pod has read every row since.
+        let has_read_all = pod.status().epoch > Epoch(1);
         let owed = self.site.sessions.owed(&pool.name).await;
         for token in &owed {
             let log_out = [Order::log_out(token, &HeaderMap::new())];
