@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +12,7 @@ use crate::{
         mints::{Need, Turn},
         session::{Carried, Place},
     },
-    identity::authorization::{self, Device},
+    identity::authorization::Device,
     observe::metrics,
     pod::Pod,
     proxy::Site,
@@ -196,9 +195,7 @@ impl Carrying {
                 if self.session.is_dead() {
                     // Whoever ended it did not know this token.
                     self.site().sessions.end_token(&self.session.pool, token.as_str());
-                    let authorization = Some(authorization::token_only(token.as_str()));
-                    // Nobody has the token: a pod that does not hear of it keeps a row, and nothing else.
-                    let _ = self.post("/Sessions/Logout", authorization, Bytes::new()).await;
+                    self.give_up(&token).await;
                     return (Carried::Dead, "ended meanwhile");
                 }
                 (Carried::Settled, "minted")
@@ -207,7 +204,7 @@ impl Carrying {
                 self.site().report(&self.pod, failure, true);
                 (Carried::Failed, failure.cause.name())
             }
-            Err(Unminted::Refused(why)) => (Carried::Refused, why),
+            Err(Unminted::Refused(why) | Unminted::Crossed(why)) => (Carried::Refused, why),
         }
     }
 

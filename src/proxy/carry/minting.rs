@@ -8,24 +8,45 @@ use super::Carrying;
 use crate::{carryover::Token, forward::Failure, identity::authorization, proxy::call::Call};
 
 impl Carrying {
-    /// The three calls. The first must not bear the API key, or the session would bear the key's name.
+    /// Makes a session on the pod. Once more with a new code, if another request crossed it.
     pub(super) async fn mint(&self, api_key: &Token) -> Result<Token, Unminted> {
+        match self.try_to_mint(api_key).await {
+            Err(Unminted::Crossed(_)) => self.try_to_mint(api_key).await,
+            done => done,
+        }
+    }
+
+    /// The three calls. The first must not bear the API key, or the session would bear the key's name.
+    async fn try_to_mint(&self, api_key: &Token) -> Result<Token, Unminted> {
         let device = self.device();
         let begun = self.post("/QuickConnect/Initiate", Some(device.header(None)), Bytes::new()).await?;
         let begun = begun.map_err(|status| Unminted::Refused(initiate_refused(status)))?;
         let (Some(code), Some(secret)) = (text(&begun, "Code"), text(&begun, "Secret")) else {
             return Err(Unminted::Refused("Initiate gave no code"));
         };
-        let target = format!("/QuickConnect/Authorize?code={code}&userId={}", self.session.user);
+        let user = &*self.session.user;
+        let target = format!("/QuickConnect/Authorize?code={code}&userId={user}");
         let authorized = self.post(&target, Some(authorization::token_only(api_key.as_str())), Bytes::new()).await?;
-        authorized.map_err(|status| Unminted::Refused(authorize_refused(status)))?;
+        authorized.map_err(authorize_refused)?;
         let body = Bytes::from(json!({"Secret": secret}).to_string());
         let minted = self.post("/Users/AuthenticateWithQuickConnect", None, body).await?;
-        let minted = minted.map_err(|_| Unminted::Refused("the log-in was refused"))?;
-        text(&minted, "AccessToken").map(Token::new).ok_or(Unminted::Refused("the log-in gave no token"))
+        let minted = minted.map_err(|_| Unminted::Crossed("the log-in was refused"))?;
+        let token = text(&minted, "AccessToken").map(Token::new);
+        let token = token.ok_or(Unminted::Refused("the log-in gave no token"))?;
+        if field(&minted, "User").and_then(|of| text(of, "Id")).is_some_and(|id| id != user) {
+            self.give_up(&token).await;
+            return Err(Unminted::Crossed("the log-in was another user's"));
+        }
+        Ok(token)
     }
 
-    pub(super) async fn post(
+    /// Ends a token that nobody was given: a pod that does not hear of it keeps a row, and nothing else.
+    pub(super) async fn give_up(&self, token: &Token) {
+        let authorization = Some(authorization::token_only(token.as_str()));
+        let _ = self.post("/Sessions/Logout", authorization, Bytes::new()).await;
+    }
+
+    async fn post(
         &self,
         target: &str,
         authorization: Option<HeaderValue>,
@@ -41,6 +62,9 @@ impl Carrying {
 pub(super) enum Unminted {
     Failed(Failure),
     Refused(&'static str),
+    /// The pod does not stand by what it has just begun. A code has six digits and is not looked for among the others, so that two
+    /// requests may get the same one: the newer takes it over, and is authorized in the place of the older.
+    Crossed(&'static str),
 }
 
 fn initiate_refused(status: StatusCode) -> &'static str {
@@ -50,17 +74,24 @@ fn initiate_refused(status: StatusCode) -> &'static str {
     }
 }
 
-fn authorize_refused(status: StatusCode) -> &'static str {
+fn authorize_refused(status: StatusCode) -> Unminted {
     match status {
-        StatusCode::UNAUTHORIZED => "the API key is not valid",
-        StatusCode::FORBIDDEN => "the user may not sign in there",
-        StatusCode::NOT_FOUND => "the user is gone",
-        _ => "Authorize was refused",
+        StatusCode::UNAUTHORIZED => Unminted::Refused("the API key is not valid"),
+        StatusCode::FORBIDDEN => Unminted::Refused("the user may not sign in there"),
+        // The code is nobody's any more; or the user is gone.
+        StatusCode::NOT_FOUND => Unminted::Crossed("the user is gone"),
+        // Another has authorized the code.
+        StatusCode::INTERNAL_SERVER_ERROR => Unminted::Crossed("Authorize was refused"),
+        _ => Unminted::Refused("Authorize was refused"),
     }
 }
 
-/// A field's text, in PascalCase or camelCase.
-fn text(json: &serde_json::Value, name: &str) -> Option<String> {
+/// A field, in PascalCase or camelCase.
+fn field<'a>(json: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
     let camel = name[..1].to_ascii_lowercase() + &name[1..];
-    json.get(name).or_else(|| json.get(&camel))?.as_str().map(str::to_owned)
+    json.get(name).or_else(|| json.get(&camel))
+}
+
+fn text(json: &serde_json::Value, name: &str) -> Option<String> {
+    field(json, name)?.as_str().map(str::to_owned)
 }

@@ -26,6 +26,7 @@ pub(crate) use wire::Cut;
 
 use crate::cluster::Cluster;
 use crate::mint_times::MintTimes;
+use crate::quick_connect::new_code;
 use crate::seen::{Record, Seen};
 use crate::start_up::Phase;
 use door::Door;
@@ -171,6 +172,11 @@ impl Pod {
     /// What minting takes from now on, by default nothing; over the pod's processes, each of which compiles anew.
     pub fn mint_times(&self, times: MintTimes) {
         self.shared.controls.set_mint_times(times);
+    }
+
+    /// So many requests to connect get one code among them, as happens by chance: codes are short.
+    pub fn share_code(&self, requests: usize) {
+        self.shared.controls.set_shared_code(new_code(), requests);
     }
 
     /// Resets the connection after so many bytes of a body; `None` ends it.

@@ -1,5 +1,6 @@
 //! QuickConnect: codes and secrets in the memory of one process, ten minutes long.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -13,10 +14,16 @@ use crate::endpoints::users;
 use crate::identifiers::{hex, plain, random_bytes};
 use crate::mint_times::Code;
 
-/// Requests to connect, waiting and authorized.
+/// Requests to connect and the log-ins that came of them.
+///
+/// A code has six digits and is not looked for among the others: a new request takes over the code of an older one, which then
+/// nobody can ask for or authorize any more.
 #[derive(Debug, Default)]
 pub(crate) struct QuickConnect {
-    requests: Vec<Request>,
+    /// By code.
+    requests: HashMap<String, Request>,
+    /// What the log-ins will answer, by secret. The session is made when the code is authorized.
+    authorized: HashMap<String, (Instant, Value)>,
 }
 
 #[derive(Clone, Debug)]
@@ -26,23 +33,27 @@ struct Request {
     client: Client,
     added: Instant,
     date_added: String,
-    /// What the log-in will answer; the session is made when the code is authorized.
-    result: Option<Value>,
+    is_authenticated: bool,
 }
 
 const LIFE: Duration = Duration::from_secs(600);
 
 impl QuickConnect {
-    fn find(&mut self, fits: impl Fn(&Request) -> bool) -> Option<&mut Request> {
-        self.requests.retain(|request| request.added.elapsed() < LIFE);
-        self.requests.iter_mut().find(|request| fits(request))
+    fn expire(&mut self) {
+        self.requests.retain(|_, request| request.added.elapsed() < LIFE);
+        self.authorized.retain(|_, (since, _)| since.elapsed() < LIFE);
     }
+}
+
+/// 100000 to 999999.
+pub(crate) fn new_code() -> String {
+    (100_000 + u32::from_le_bytes(random_bytes::<4>()) % 900_000).to_string()
 }
 
 impl Request {
     fn dto(&self) -> Value {
         json!({
-            "Authenticated": self.result.is_some(),
+            "Authenticated": self.is_authenticated,
             "Secret": self.secret,
             "Code": self.code,
             "DeviceId": self.client.device_id,
@@ -70,17 +81,20 @@ pub(crate) fn initiate(call: &Call) -> Answer {
     if let Caller::ApiKey { app } = &call.caller {
         client.client.clone_from(app);
     }
+    call.run(Code::Initiate);
+    let memory = &mut call.life().memory().quick_connect;
+    memory.expire();
+    let code = call.life().shared.controls.shared_code().unwrap_or_else(new_code);
     let request = Request {
         secret: hex(&random_bytes::<32>()).to_uppercase(),
-        code: format!("{:06}", u32::from_le_bytes(random_bytes::<4>()) % 1_000_000),
+        code,
         client,
         added: Instant::now(),
         date_added: clock::now(),
-        result: None,
+        is_authenticated: false,
     };
     let dto = request.dto();
-    call.run(Code::Initiate);
-    call.life().memory().quick_connect.requests.push(request);
+    memory.requests.insert(request.code.clone(), request);
     Answer::json(&dto)
 }
 
@@ -90,7 +104,9 @@ pub(crate) fn connect(call: &Call) -> Answer {
         return disabled();
     }
     let secret = call.query.get("secret").unwrap_or_default();
-    match call.life().memory().quick_connect.find(|request| request.secret == secret) {
+    let memory = &mut call.life().memory().quick_connect;
+    memory.expire();
+    match memory.requests.values().find(|request| request.secret == secret) {
         Some(request) => Answer::json(&request.dto()),
         None => Answer::json_with(StatusCode::NOT_FOUND, &json!("Unknown secret")),
     }
@@ -114,21 +130,21 @@ pub(crate) fn authorize(call: &Call) -> Answer {
     };
     call.run(Code::Authorize);
     let code = call.query.get("code").unwrap_or_default();
-    let found = call.life().memory().quick_connect.find(|request| request.code == code).cloned();
-    let request = match found {
+    call.life().memory().quick_connect.expire();
+    let found = call.life().memory().quick_connect.requests.get(&*code).cloned();
+    let mut request = match found {
         None => return Answer::error(StatusCode::NOT_FOUND),
-        Some(request) if request.result.is_some() => {
-            return Answer::error(StatusCode::INTERNAL_SERVER_ERROR);
-        }
+        Some(request) if request.is_authenticated => return Answer::error(StatusCode::INTERNAL_SERVER_ERROR),
         Some(request) => request,
     };
     let result = users::new_session(call, &user_id, &request.client, "");
     if result.is_null() {
         return Answer::error(StatusCode::NOT_FOUND);
     }
-    if let Some(request) = call.life().memory().quick_connect.find(|other| other.secret == request.secret) {
-        request.result = Some(result);
-    }
+    let memory = &mut call.life().memory().quick_connect;
+    memory.authorized.insert(request.secret.clone(), (Instant::now(), result));
+    request.is_authenticated = true;
+    memory.requests.insert(request.code.clone(), request);
     Answer::json(&json!(true))
 }
 
@@ -136,9 +152,10 @@ pub(crate) fn authorize(call: &Call) -> Answer {
 pub(crate) fn log_in(call: &Call) -> Answer {
     let secret = call.property("Secret").and_then(|secret| secret.as_str().map(str::to_owned)).unwrap_or_default();
     call.run(Code::LogIn);
-    let result = call.life().memory().quick_connect.find(|r| r.secret == secret).and_then(|r| r.result.clone());
-    match result {
-        Some(result) => {
+    call.life().memory().quick_connect.expire();
+    let authorized = call.life().memory().quick_connect.authorized.get(&secret).cloned();
+    match authorized {
+        Some((_, result)) => {
             call.run(Code::Token);
             Answer::json(&result)
         }

@@ -1,10 +1,12 @@
 //! A pod dies under its clients.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use jellyfin_sim::Pod;
+use jellyfin_sim::{CallTime, MintTimes, Pod};
 use serde_json::json;
 
-use super::{client_of, count, kill, plan, start_again};
+use super::{client_of, count, kill, plan, revocation::at_home, start_again};
 
 const MINT: &str = "/Users/AuthenticateWithQuickConnect";
 
@@ -40,6 +42,29 @@ async fn a_client_goes_on_by_its_own_token_on_a_pod_that_never_knew_it() {
     assert_eq!(sessions[0]["Capabilities"]["SupportedCommands"][0], "Play");
     let lines = world.proxy.lines_of("/Users/Me", 2).await;
     assert!(lines.iter().any(|line| line["decision.reason"] == "carried_over"), "{lines:?}");
+    world.stop().await;
+}
+
+/// A code has six digits, and the pod does not look whether it is another's.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clients_whose_codes_are_the_same_both_go_on_each_as_its_own_user() {
+    let world = plan(2).start().await;
+    let mut clients = [("alice", at_home(&world, "alice", "a").await), ("bob", at_home(&world, "bob", "a").await)];
+    let b = world.pod("b");
+    // Long enough that both have begun before either goes on.
+    let initiate = CallTime { usual: Duration::from_millis(300), ..CallTime::default() };
+    b.mint_times(MintTimes { initiate, ..MintTimes::default() });
+    b.share_code(2);
+    kill(&world, "a").await;
+    let asked = clients.iter_mut().map(async |(user, client)| {
+        let me = client.get("/Users/Me").await;
+        assert_eq!((me.status, me.json()["Name"].as_str()), (200, Some(*user)));
+    });
+    join_all(asked).await;
+    let crossed = b.seen().iter().filter(|seen| seen.path() == "/QuickConnect/Authorize" && seen.status == 500).count();
+    assert_eq!(crossed, 1, "the second finds its code authorized by the first");
+    assert_eq!(mints(b), 2);
+    assert_eq!(world.proxy.metric("jellypin_carry_overs_total", &[("outcome", "refused")]).await, 0.0);
     world.stop().await;
 }
 

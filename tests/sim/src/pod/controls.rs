@@ -18,6 +18,8 @@ pub(crate) struct Controls {
     rate: AtomicU64,
     pub(crate) clock: Clock,
     mint_times: Mutex<MintTimes>,
+    /// A QuickConnect code, and how many requests are still to get it.
+    shared_code: Mutex<(String, usize)>,
 }
 
 /// Stands for "never".
@@ -33,6 +35,7 @@ impl Controls {
             rate: AtomicU64::new(0),
             clock: Clock::default(),
             mint_times: Mutex::default(),
+            shared_code: Mutex::default(),
         }
     }
 
@@ -67,6 +70,17 @@ impl Controls {
 
     pub(crate) fn mint_times(&self) -> MintTimes {
         *self.mint_times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_shared_code(&self, code: String, requests: usize) {
+        *self.shared_code.lock().unwrap_or_else(PoisonError::into_inner) = (code, requests);
+    }
+
+    /// The code for this request, if it is to share one.
+    pub(crate) fn shared_code(&self) -> Option<String> {
+        let (code, requests) = &mut *self.shared_code.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests = requests.checked_sub(1)?;
+        Some(code.clone())
     }
 
     pub(crate) fn set_cut(&self, bytes: Option<u64>) {
