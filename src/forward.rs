@@ -20,7 +20,7 @@ use outbound::Outbound;
 use socket2::SockRef;
 use tokio::{net::TcpStream, time};
 
-use crate::pod::Pod;
+use crate::pod::{Pod, State};
 
 /// How pods are spoken to.
 #[derive(Clone, Debug)]
@@ -198,12 +198,14 @@ async fn answer_to(
     body: outbound::Progress,
     patience: Patience,
 ) -> Result<Sent, Cause> {
+    // Whoever is down and was asked all the same answers as well as it can, and is not lost by staying so.
+    let was_down = pod.status().state == State::Down;
     let mut answer = pin!(lease.requests.try_send_request(request));
     let asked = time::Instant::now();
     if let Ok(sent) = time::timeout(WATCH_AFTER.min(patience.first_byte), &mut answer).await {
         return Ok(sent);
     }
-    let mut lost = pin!(pod.lost());
+    let mut lost = pin!(async { if was_down { pod.gone().await } else { pod.lost().await } });
     loop {
         // The time counts from the last byte of the body, however long that takes to come.
         let from = body.ended_at(asked).unwrap_or_else(time::Instant::now);

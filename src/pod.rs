@@ -136,9 +136,18 @@ impl Pod {
 
     /// Ends when the pod serves nobody any more. Cancel safe.
     pub async fn lost(&self) {
+        self.until(|status| status.state == State::Down).await;
+    }
+
+    /// Ends when the pod takes no connections either. Cancel safe.
+    pub async fn gone(&self) {
+        self.until(|status| status.state == State::Down && !status.accepts).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Status) -> bool) {
         let mut changes = self.changes();
-        // The sender lives as long as `self`, so that the wait can only end by the state.
-        let _ = changes.wait_for(|status| status.state == State::Down).await;
+        // The sender lives as long as `self`, so that the wait can only end by the status.
+        let _ = changes.wait_for(holds).await;
     }
 
     /// What the pod says of itself, once it was asked.
