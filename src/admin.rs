@@ -2,9 +2,9 @@
 
 use std::{
     convert::Infallible,
-    io,
     net::SocketAddr,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time};
 
 use crate::{
     observe::metrics::{Metrics, OfPod, PodState},
@@ -29,6 +29,9 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
 }
 
+/// Pause after a connection could not be accepted: the machine is out of file handles, and the next one may find some.
+const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
+
 /// What the pages show.
 pub struct Admin {
     pub site: Arc<Site>,
@@ -39,10 +42,18 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Answers operators until the runtime ends: an orchestrator still asks while the proxy stops.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
+    /// Answers operators until the runtime ends: an orchestrator still asks while the proxy stops, and takes a door that is shut for
+    /// a death.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
-            let (stream, _) = listener.accept().await?;
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept operators");
+                    time::sleep(OUT_OF_HANDLES).await;
+                    continue;
+                }
+            };
             let admin = self.clone();
             let service = service_fn(move |request: Request<hyper::body::Incoming>| {
                 let answer = admin.answer(&request);

@@ -158,11 +158,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     if let Some(door) = door {
         let (site, metrics, shutdown) = (site.clone(), metrics.clone(), shutdown.clone());
         let pages = Arc::new(Admin { site, metrics, shutdown, steward: Arc::downgrade(&steward) });
-        tokio::spawn(async move {
-            if let Err(error) = pages.serve(door).await {
-                tracing::error!(%error, "the operators' door has closed");
-            }
-        });
+        tokio::spawn(pages.serve(door));
     }
     let worker = worker::Plan {
         site: site.clone(),

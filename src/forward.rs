@@ -20,7 +20,10 @@ use outbound::Outbound;
 use socket2::SockRef;
 use tokio::{net::TcpStream, time};
 
-use crate::pod::{Pod, State};
+use crate::{
+    health,
+    pod::{Pod, State},
+};
 
 /// How pods are spoken to.
 #[derive(Clone, Debug)]
@@ -59,9 +62,9 @@ pub struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Nobody listens there, or the pod's name has no address.
+    /// Nobody listens there.
     Refused,
-    /// No connection within the time for it.
+    /// No connection within the time for it, or the pod's name has no address that could be found.
     ConnectTimedOut,
     /// The connection ended before the answer's head.
     Broken,
@@ -236,8 +239,23 @@ fn refusal(error: &io::Error) -> Cause {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => Cause::Exhausted,
         io::ErrorKind::TimedOut => Cause::ConnectTimedOut,
-        // EMFILE and ENFILE have no kind of their own.
-        _ if matches!(error.raw_os_error(), Some(23 | 24)) => Cause::Exhausted,
+        _ if health::is_out_of_handles(error) => Cause::Exhausted,
+        // What the system has not said itself is the look-up's: a name server that is away says nothing of the pod.
+        _ if error.raw_os_error().is_none() => Cause::ConnectTimedOut,
         _ => Cause::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_looked_up_has_refused_nothing() {
+        let lookup = tokio::net::lookup_host("nobody.invalid:1").await.err().expect("no address");
+        assert_eq!(refusal(&lookup), Cause::ConnectTimedOut);
+        let of_system = |number| refusal(&io::Error::from_raw_os_error(number));
+        assert_eq!(of_system(111), Cause::Refused);
+        assert_eq!((of_system(23), of_system(24)), (Cause::Exhausted, Cause::Exhausted));
     }
 }

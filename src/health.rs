@@ -7,7 +7,7 @@
 mod probe;
 pub mod rules;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::AbortHandle};
 
@@ -77,6 +77,12 @@ async fn supervise(pool: Arc<Pool>, config: Arc<Config>, asked: watch::Sender<bo
         }
     }
     probers.values().for_each(AbortHandle::abort);
+}
+
+/// Whether a connection failed because this process, or its machine, has no file handle left (EMFILE, ENFILE): that says nothing of
+/// the pod.
+pub fn is_out_of_handles(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// The pod refused a connection: it is out at once, and probed at once.

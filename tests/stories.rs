@@ -6,6 +6,7 @@ mod stories {
     mod carry_over;
     mod discovery;
     mod fail_over;
+    mod handles;
     mod headers;
     mod health;
     mod hold;

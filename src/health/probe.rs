@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time};
 
 use super::{
-    Config,
+    Config, is_out_of_handles,
     rules::{Outcome, Streak},
     tell,
 };
@@ -57,17 +57,16 @@ impl Prober {
 
     /// Probes for ever. `first` hears of the end of the first probe; where it is waited for a pod to say who it is, of that.
     pub(super) async fn run(mut self, first: oneshot::Sender<()>) {
-        while self.round().await == Outcome::Nameless && !self.pod.status().is_alive() {
+        while self.round().await == Some(Outcome::Nameless) && !self.pod.status().is_alive() {
             self.wait().await;
         }
         let _ = first.send(());
         loop {
             let alarm = self.wait().await;
-            let outcome = self.round().await;
-            match outcome {
-                Outcome::Healthy | Outcome::Nameless if alarm => self.false_alarms += 1,
-                Outcome::Healthy | Outcome::Nameless => {}
-                _ => self.false_alarms = 0,
+            match self.round().await {
+                Some(Outcome::Healthy | Outcome::Nameless) if alarm => self.false_alarms += 1,
+                Some(Outcome::Healthy | Outcome::Nameless) | None => {}
+                Some(_) => self.false_alarms = 0,
             }
         }
     }
@@ -84,13 +83,14 @@ impl Prober {
         }
     }
 
-    async fn round(&mut self) -> Outcome {
+    /// Probes once and draws the consequences. `None`: the pod could not be asked, for want of a file handle.
+    async fn round(&mut self) -> Option<Outcome> {
         let began = time::Instant::now();
-        let mut outcome = self.probe().await;
+        let mut outcome = self.probe().await?;
         let doubt = self.pod.take_doubt();
         // A pod whose live traffic was answered in the meantime is slow, not dead: its processors are busy with ffmpeg.
         if outcome == Outcome::TimedOut && self.pod.answered_within(began.elapsed()) {
-            return outcome;
+            return Some(outcome);
         }
         // By now it may be another process, of another version.
         self.is_named &= outcome == Outcome::Healthy && doubt.is_none();
@@ -102,16 +102,17 @@ impl Prober {
         let (before, after) = self.pod.change(|status| streak.judge(status, outcome, doubt, &self.config));
         self.streak = streak;
         tell(&self.pod, before, after, outcome.reason());
-        outcome
+        Some(outcome)
     }
 
-    async fn probe(&mut self) -> Outcome {
+    async fn probe(&mut self) -> Option<Outcome> {
         let path = format!("{}/health", self.base_path);
-        match time::timeout(self.config.timeout, self.get(&path)).await {
+        let outcome = match time::timeout(self.config.timeout, self.get(&path)).await {
             Err(_) => {
                 self.line = None;
                 Outcome::TimedOut
             }
+            Ok(Err(Unanswered::Unasked)) => return None,
             Ok(Err(Unanswered::Refused)) => Outcome::Refused,
             Ok(Err(Unanswered::Broken)) => Outcome::Broken,
             Ok(Ok((status, is_page, body))) => match (status, body.trim_ascii()) {
@@ -120,7 +121,8 @@ impl Prober {
                 (StatusCode::SERVICE_UNAVAILABLE, _) if is_page => Outcome::Starting,
                 _ => Outcome::Unhealthy,
             },
-        }
+        };
+        Some(outcome)
     }
 
     /// Asks the pod who it is, and says whether it has said so.
@@ -175,12 +177,16 @@ impl Prober {
 }
 
 enum Unanswered {
+    /// There was no file handle for a connection.
+    Unasked,
     Refused,
     Broken,
 }
 
 async fn connect(authority: &str) -> Result<Line, Unanswered> {
-    let stream = TcpStream::connect(authority).await.map_err(|_| Unanswered::Refused)?;
+    let stream = TcpStream::connect(authority)
+        .await
+        .map_err(|error| if is_out_of_handles(&error) { Unanswered::Unasked } else { Unanswered::Refused })?;
     let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Unanswered::Broken)?;
     let driver = tokio::spawn(async move {
         // How the connection ends is told to the sender's side.

@@ -34,9 +34,20 @@ impl Program {
 
     /// Starts the program and waits until it serves.
     pub(crate) async fn start(settings: &Settings, folder: &Path) -> Program {
+        Program::start_as(Command::new(BINARY), settings, folder).await
+    }
+
+    /// The same with so many file handles at most.
+    pub(crate) async fn start_with_files(settings: &Settings, folder: &Path, files: u32) -> Program {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), BINARY]);
+        Program::start_as(command, settings, folder).await
+    }
+
+    async fn start_as(mut command: Command, settings: &Settings, folder: &Path) -> Program {
         let path = Program::file(settings, folder);
         let (output, errors) = (path.with_extension("out"), path.with_extension("err"));
-        let child = Command::new(BINARY)
+        let child = command
             .arg("--config")
             .arg(&path)
             .stdin(Stdio::null())
