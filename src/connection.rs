@@ -83,7 +83,7 @@ impl Server {
         let service = service_fn(|request: Request<Incoming>| {
             let (proxy, client, under_way) = (self.proxy.clone(), client.clone(), watch.begin());
             async move {
-                let answer: Result<Response<Body>, Aborted> = proxy.handle(request, &client).await;
+                let answer: Result<Response<Body>, Aborted> = proxy.serve(request, &client).await;
                 answer.map(|answer| answer.map(|body| UnderWay { body, _until: under_way }))
             }
         });

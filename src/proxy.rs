@@ -37,7 +37,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 pub use body::Body;
 pub use live::streams::Streams;
@@ -54,7 +54,11 @@ use crate::{
         outbound::{Outbound, Source},
     },
     health,
-    identity::{self, endpoint::Endpoint, translation},
+    identity::{
+        self,
+        endpoint::{Endpoint, Ends},
+        translation,
+    },
     observe::{access, metrics::Metrics},
     pod::Pod,
     shutdown::Shutdown,
@@ -105,12 +109,30 @@ impl Proxy {
     /// [`Aborted`] where no answer is better than any: the connection is to be broken off.
     ///
     /// # Cancel safety
-    /// Dropped when the client goes away; the request at the pod ends with it.
-    pub async fn handle(
+    /// Dropped when the client goes away; the request at the pod ends with it. One that may end sessions goes on: its pod may have
+    /// done it, and the others are to hear of it.
+    pub async fn serve(
         self: Arc<Self>,
         request: Request<Incoming>,
-        client: &Client,
+        client: &Arc<Client>,
     ) -> Result<Response<Body>, Aborted> {
+        if self.may_end_sessions(&request) {
+            return self.handle_to_its_end(request, client.clone()).await.unwrap_or(Err(Aborted));
+        }
+        self.handle(request, client).await
+    }
+
+    /// Answers a request in a task of its own.
+    fn handle_to_its_end(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: Arc<Client>,
+    ) -> JoinHandle<Result<Response<Body>, Aborted>> {
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(shutdown.track(async move { self.handle(request, &client).await }))
+    }
+
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, client: &Client) -> Result<Response<Body>, Aborted> {
         let origin = head::origin(request.headers(), client);
         let mut exchange = Exchange::begin(self.clone(), &request, origin);
         let asked = handshake::asked(&request);
@@ -196,6 +218,16 @@ impl Proxy {
             return Err(Aborted);
         };
         Ok(exchange.answer_with(answer, body))
+    }
+
+    /// Whether other sessions than its caller's may end with it, in whatever pool.
+    fn may_end_sessions<B>(&self, request: &Request<B>) -> bool {
+        let (method, uri) = (request.method(), request.uri());
+        let ends = |site: &PoolSite| {
+            let path = identity::path_of(below_base(&site.pool.base_path, uri.path()), site.legacy());
+            Ends::of(method, path, uri.query().unwrap_or_default()).is_some()
+        };
+        (*method == Method::POST || *method == Method::DELETE) && self.site.pools.iter().any(ends)
     }
 
     async fn offer_its_way(

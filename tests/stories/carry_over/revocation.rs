@@ -2,6 +2,7 @@
 
 mod absent;
 mod keys;
+mod leaving;
 mod log_out;
 mod pools;
 mod rights;
