@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     forward::head::Client,
-    proxy::{Aborted, Body, Proxy},
+    proxy::{Aborted, Body, Proxy, Seat},
     shutdown::Shutdown,
 };
 
@@ -76,11 +76,19 @@ impl Server {
         self.config.header_timeout
     }
 
-    /// Serves a connection until it ends, is idle for too long, or the proxy stops.
-    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, client: Client) {
+    /// Serves a connection until it ends, is idle for too long, or the proxy stops. Whoever opens a WebSocket over it keeps its seat.
+    pub async fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        client: Client,
+        seat: Seat,
+    ) {
         let watch = Arc::new(Watch::new());
         let client = Arc::new(client);
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            if request.headers().contains_key(header::UPGRADE) {
+                request.extensions_mut().insert(seat.clone());
+            }
             let (proxy, client, under_way) = (self.proxy.clone(), client.clone(), watch.begin());
             async move {
                 let answer: Result<Response<Body>, Aborted> = proxy.serve(request, &client).await;

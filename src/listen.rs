@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{connection::Server, forward::head::Client, observe::metrics::Metrics, shutdown::Shutdown};
+use crate::{connection::Server, forward::head::Client, observe::metrics::Metrics, proxy::Seat, shutdown::Shutdown};
 
 /// Where clients come in.
 #[derive(Clone, Debug)]
@@ -147,18 +147,18 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl Door {
-    async fn admit(self, stream: TcpStream, peer: SocketAddr, _permit: OwnedSemaphorePermit) {
-        let _open = Open::count(&self.metrics);
+    async fn admit(self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let seat: Seat = Arc::new((permit, Open::count(&self.metrics)));
         // Answers go out at once. A peer that is gone already is found by the first read.
         let _ = stream.set_nodelay(true);
         let client = self.client(peer);
         match &self.tls {
-            None => self.server.serve(stream, client).await,
+            None => self.server.serve(stream, client, seat).await,
             Some(tls) => {
                 let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
                 // A peer that cannot finish a handshake in time is no client; scanners make many of them.
                 if let Ok(Ok(stream)) = time::timeout(self.server.handshake_timeout(), handshake).await {
-                    self.server.serve(stream, client).await;
+                    self.server.serve(stream, client, seat).await;
                 }
             }
         }

@@ -43,6 +43,7 @@ pub use body::Body;
 pub use live::streams::Streams;
 pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};
+pub use socket::Seat;
 pub use steward::Lack;
 
 use crate::{
@@ -137,6 +138,7 @@ impl Proxy {
         let mut exchange = Exchange::begin(self.clone(), &request, origin);
         let asked = handshake::asked(&request);
         let (mut head, body) = request.into_parts();
+        let seat = head.extensions.remove::<Seat>();
         let opening = (asked == Asked::Socket).then(|| hyper::upgrade::on(Request::from_parts(bare(&mut head), ())));
         let source = Source::new(body, self.site.forward.replay_bytes);
         exchange.source = source.clone();
@@ -165,7 +167,7 @@ impl Proxy {
         // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
         if let Some(opening) = opening {
             // Boxed, as what follows a log-out: every request's future is moved about, and these parts of it are seldom used.
-            return Box::pin(self.open_socket(asking, opening, &cookies, exchange)).await;
+            return Box::pin(self.open_socket(asking, (opening, seat), &cookies, exchange)).await;
         }
         // 6. Judge: what says that the pod does not know the client's token is offered to the others.
         let mut offered = self.offer_its_way(&asking, &source, &mut exchange).await;

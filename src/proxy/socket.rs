@@ -35,12 +35,15 @@ use crate::{
     websocket::{self, Passing, PodSide, handshake},
 };
 
+/// A connection's place among those that may be open: it lasts as long as the socket that the connection becomes.
+pub type Seat = Arc<dyn std::any::Any + Send + Sync>;
+
 impl Proxy {
     /// Asks pods for the socket; an answer other than 101 goes to the client as it is.
     pub(super) async fn open_socket(
         self: &Arc<Self>,
         asking: Asking<'_>,
-        opening: OnUpgrade,
+        (opening, seat): (OnUpgrade, Option<Seat>),
         cookies: &Cookies,
         mut exchange: Box<Exchange>,
     ) -> Result<Response<Body>, Aborted> {
@@ -76,7 +79,7 @@ impl Proxy {
         let pod_side = hyper::upgrade::on(Response::from_parts(bare(&mut head), ()));
         exchange.became_socket();
         let home = Attachments::new(self, &asking, decision.pod.clone(), socket);
-        tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, home, exchange)));
+        tokio::spawn(self.shutdown.track(self.clone().relay((opening, seat), pod_side, home, exchange)));
         Ok(Response::from_parts(head, Body::empty()))
     }
 
@@ -91,7 +94,7 @@ impl Proxy {
 
     async fn relay(
         self: Arc<Self>,
-        client: OnUpgrade,
+        (client, _seat): (OnUpgrade, Option<Seat>),
         pod: OnUpgrade,
         mut pods: Attachments,
         mut exchange: Box<Exchange>,

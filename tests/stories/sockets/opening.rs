@@ -110,3 +110,21 @@ async fn a_pod_refuses_who_has_no_token_and_the_client_sees_its_own_words() {
     drop(end);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_socket_is_one_of_the_connections_as_long_as_it_lasts() {
+    let mut pod = HandPod::start().await;
+    let world = wire::start(wire::plan_before(&pod).set("listen.max_connections", "2")).await;
+    let one = super::opened(&world, &mut pod).await;
+    let _other = super::opened(&world, &mut pod).await;
+    let mut third = wire::client(&world).await;
+    // It may be closed before all is sent.
+    let _ = third.try_send(asks("/socket?ApiKey=t", "")).await;
+    assert_eq!(within(DEADLINE, "the end", third.try_head()).await, None, "there is no room");
+    drop(one);
+    while world.proxy.metric("jellypin_client_connections", &[]).await > 1.0 {
+        tokio::task::yield_now().await;
+    }
+    super::opened(&world, &mut pod).await;
+    world.stop().await;
+}
