@@ -122,6 +122,8 @@ struct Attachments {
     pod: Arc<Pod>,
     life: Place,
     is_new_life: bool,
+    /// No pod has taken the socket where the client lives now.
+    was_in_vain: bool,
     busy: Option<Busy>,
     /// Where the side before this one stands, which still counts there.
     left: Option<(Place, Option<Busy>)>,
@@ -164,6 +166,7 @@ impl Attachments {
             pod,
             life,
             is_new_life: false,
+            was_in_vain: false,
             busy: None,
             left: None,
             facade,
@@ -238,6 +241,7 @@ enum Attempt {
 
 impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
     async fn attach(&mut self) -> Option<PodSide> {
+        self.was_in_vain = false;
         let proxy = self.again.proxy().clone();
         let end = time::Instant::now() + proxy.site.forward.hold;
         if !self.pod.status().is_alive() {
@@ -260,6 +264,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
                 Attempt::Refused | Attempt::Nobody => time::sleep(PAUSE).await,
             }
         }
+        self.was_in_vain = true;
         None
     }
 
@@ -269,13 +274,25 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
                 self.until_known().await;
                 continue;
             };
-            if moves.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-            let home = *moves.borrow_and_update();
-            // A session that was ended has no home, and nobody takes its socket.
-            if home.is_none_or(|home| home.pod != self.pod.id) {
-                return;
+            let hold = self.again.proxy().site.forward.hold;
+            tokio::select! {
+                changed = moves.changed() => {
+                    if changed.is_err() {
+                        return std::future::pending().await;
+                    }
+                    let home = *moves.borrow_and_update();
+                    // A session that was ended has no home, and nobody takes its socket.
+                    if home.is_none_or(|home| home.pod != self.pod.id) {
+                        return;
+                    }
+                }
+                // Who lives where nobody would take his socket would be deaf for as long as the pod before lives on.
+                () = time::sleep(hold), if self.was_in_vain => {
+                    self.was_in_vain = false;
+                    if moves.borrow().is_some_and(|home| home.pod != self.pod.id) {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -164,6 +164,11 @@ impl Pod {
         }
     }
 
+    /// On: no new WebSocket is opened, as by a pod that is overloaded or behind something that knows none.
+    pub fn refuse_sockets(&self, on: bool) {
+        self.shared.controls.set_sockets_refused(on);
+    }
+
     /// Delays the first byte of every answer but that of `/health`; zero ends it.
     pub fn slow_first_byte(&self, delay: Duration) {
         self.shared.controls.set_first_byte_delay(delay);

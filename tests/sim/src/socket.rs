@@ -42,6 +42,9 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// Refuses the socket, or accepts it without any extension and serves it in a task of its own.
 pub(crate) fn open(call: &Call, parts: Parts) -> Answer {
+    if call.connection.life.shared.controls.sockets_refused() {
+        return Answer::error(StatusCode::SERVICE_UNAVAILABLE);
+    }
     let accepted = matches!(call.caller, Caller::User { .. } | Caller::ApiKey { .. });
     let (Some(session), Some(key), true) = (call.touch_session(), call.headers.get("sec-websocket-key"), accepted)
     else {

@@ -8,7 +8,7 @@ use jellypin::pod::State;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{client_of, kill, minted, plan, storm::clients_at};
+use super::{client_of, drain::tell, kill, minted, plan, storm::clients_at};
 use crate::stories::{
     wire::within,
     world::{DEADLINE, Program, Socket, World, until},
@@ -165,5 +165,24 @@ async fn hundreds_of_sockets_of_one_dead_pod_are_attached_anew() {
     drop(sockets);
     until("no socket is left at any pod", || sockets_at(&world) == 0).await;
     drop(program);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_follows_its_client_though_the_new_pod_opens_none_for_a_while() {
+    let world = plan(2).set("timeouts.hold", "\"500ms\"").start().await;
+    let (client, home) = client_of(&world, "alice", "sofa").await;
+    let mut socket = socket_of(&world, client.token.as_deref().expect("a token")).await;
+    let other = world.pods_but(&home).next().expect("another pod");
+    other.refuse_sockets(true);
+    tell(&world, &format!("/pods/main/{home}/drain")).await;
+    until("it was asked", || other.seen().iter().any(|seen| seen.path() == "/socket")).await;
+    let asked = Instant::now();
+    until("it is asked no more, in one go", || asked.elapsed() > Duration::from_secs(2)).await;
+    other.refuse_sockets(false);
+    next_of(&mut socket, "ForceKeepAlive").await;
+    other.until(|pod| pod.open_sockets() == 1).await;
+    world.pod(&home).until(|pod| pod.open_sockets() == 0).await;
+    drop(socket);
     world.stop().await;
 }

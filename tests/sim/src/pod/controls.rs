@@ -12,6 +12,7 @@ use crate::mint_times::MintTimes;
 pub(crate) struct Controls {
     degraded: AtomicBool,
     database_down: AtomicBool,
+    sockets_refused: AtomicBool,
     first_byte_delay_us: AtomicU64,
     cut_bodies_after: AtomicU64,
     /// Bytes a second; 0 for as fast as they go.
@@ -30,6 +31,7 @@ impl Controls {
         Controls {
             degraded: AtomicBool::new(false),
             database_down: AtomicBool::new(false),
+            sockets_refused: AtomicBool::new(false),
             first_byte_delay_us: AtomicU64::new(0),
             cut_bodies_after: AtomicU64::new(NOT_CUT),
             rate: AtomicU64::new(0),
@@ -53,6 +55,14 @@ impl Controls {
 
     pub(crate) fn database_down(&self) -> bool {
         self.database_down.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_sockets_refused(&self, on: bool) {
+        self.sockets_refused.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn sockets_refused(&self) -> bool {
+        self.sockets_refused.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_first_byte_delay(&self, delay: Duration) {
