@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use http::{StatusCode, header};
+use tokio::time;
 
 use super::{
     Asking, ClientSession, Proxy, Target,
@@ -46,7 +47,9 @@ impl Proxy {
             Led::Enabled | Led::Initiate => Box::pin(self.to_leader(asking, None, source, exchange)).await,
             Led::Connect => Box::pin(self.to_leader(asking, asking.query("secret"), source, exchange)).await,
             Led::LogIn => {
-                let secret = Box::pin(source.read_ahead()).await.and_then(|body| secret_in(&body));
+                // A body that does not come is not waited for without end: its pod ends those that come too slowly.
+                let body = time::timeout(self.site.forward.hold, Box::pin(source.read_ahead())).await;
+                let secret = body.ok().flatten().and_then(|body| secret_in(&body));
                 Box::pin(self.to_leader(asking, secret, source, exchange)).await
             }
             Led::Authorize => Box::pin(self.authorize(asking, source, exchange)).await,

@@ -5,6 +5,7 @@ use jellypin::pod::State;
 use serde_json::{Value, json};
 
 use super::carry_over::{client_of, drain::tell, plan};
+use super::wire::{HandPod, client, plan_before, start};
 use super::world::{Answer, Client, Visitors, World, body_of, until};
 
 /// A new device that shows a code.
@@ -180,5 +181,19 @@ async fn without_an_api_key_a_vain_approval_logs_nobody_out() {
     assert_eq!(approver.get("/Users/Me").await.status, 200);
     assert_eq!(device.poll().await.json()["Authenticated"], false);
     assert_eq!(world.proxy.metric("jellypin_carry_over_lacks", &[("what", "quick_connect")]).await, 1.0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_in_whose_body_does_not_come_is_the_pods_to_end() {
+    let mut pod = HandPod::start().await;
+    let world = start(plan_before(&pod).set("timeouts.hold", "\"300ms\"")).await;
+    let mut client = client(&world).await;
+    client.send("POST /Users/AuthenticateWithQuickConnect HTTP/1.1\r\nHost: story\r\nContent-Length: 80\r\n\r\n").await;
+    // The secret in it says which pod it is for; without it, it is the leader's.
+    let call = pod.call().await;
+    assert!(call.head.starts_with("POST /Users/AuthenticateWithQuickConnect "), "{}", call.head);
+    drop(client);
+    drop(call);
     world.stop().await;
 }
