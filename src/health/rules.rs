@@ -95,9 +95,11 @@ impl Streak {
             state => state,
         };
         let after = Status { state, accepts: true, ..before };
-        let begins = after.is_alive() && (std::mem::take(&mut self.process_gone) || first);
-        let epoch = if begins { Epoch(before.epoch.0 + 1) } else { before.epoch };
-        Status { epoch, ..after }
+        let has_begun = after.is_alive() && std::mem::take(&mut self.process_gone);
+        let begins = after.is_alive() && (has_begun || first);
+        // The first is a life that was there when the proxy came. One that was seen to begin is never the first.
+        let step = u32::from(begins) + u32::from(first && begins && has_begun);
+        Status { epoch: Epoch(before.epoch.0 + step), ..after }
     }
 
     fn fall(&self, before: Status, config: &Config) -> Status {
@@ -136,6 +138,15 @@ mod tests {
     #[test]
     fn the_first_good_probe_makes_a_pod_ready() {
         assert_eq!(after(&[Outcome::Healthy]), Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
+    }
+
+    #[test]
+    fn a_life_that_was_seen_to_begin_is_never_the_first() {
+        use Outcome::*;
+        for before in [Refused, Starting] {
+            assert_eq!(after(&[before, Healthy]).epoch, Epoch(2));
+        }
+        assert_eq!(after(&[Unhealthy, TimedOut, Healthy]).epoch, Epoch(1), "it may have lived all the time");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A pod's state and the number of its life, as one word.
 
-/// The number of a pod's present life. It grows each time the pod comes back as a new process.
+/// The number of a pod's present life. It grows each time the pod comes back as a new process. 1 is a life that was there already when
+/// the proxy came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub u32);
 
