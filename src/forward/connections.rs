@@ -71,6 +71,7 @@ impl Connections {
 
     /// Makes a connection out of a fresh stream.
     pub(super) async fn open(self: &Arc<Self>, pod: PodId, stream: TcpStream) -> hyper::Result<Lease> {
+        self.let_go();
         let (requests, connection) =
             http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
@@ -80,12 +81,24 @@ impl Connections {
         Ok(Lease { requests, pod, home: self.clone(), driver: driver.abort_handle(), last: None })
     }
 
+    /// Lets go of what is unused for too long, of whichever pod: nobody asks one any more that has left its pool.
+    fn let_go(&self) {
+        let now = Instant::now();
+        self.kept.lock().retain(|_, of_pod| {
+            of_pod.retain(|kept| !self.is_old(kept, now));
+            !of_pod.is_empty()
+        });
+    }
+
+    fn is_old(&self, kept: &Kept, now: Instant) -> bool {
+        kept.requests.is_closed() || now.duration_since(kept.since) >= self.idle
+    }
+
     fn keep(&self, pod: PodId, requests: SendRequest<Outbound>, driver: AbortHandle) {
         let now = Instant::now();
         let mut kept = self.kept.lock();
         let of_pod = kept.entry(pod).or_default();
-        let is_old = |kept: &Kept| kept.requests.is_closed() || now.duration_since(kept.since) >= self.idle;
-        while of_pod.front().is_some_and(is_old) || of_pod.len() >= self.most.max(1) {
+        while of_pod.front().is_some_and(|kept| self.is_old(kept, now)) || of_pod.len() >= self.most.max(1) {
             of_pod.pop_front();
         }
         if self.most > 0 {
