@@ -69,8 +69,9 @@ impl Disk {
             }
         };
         let (changes, queue) = mpsc::sync_channel(QUEUE);
-        let count = metrics.clone();
-        let write = move || write(&file, &queue, gather, &count);
+        let (count, path) = (metrics.clone(), path.to_owned());
+        let again = move || open_whole(&path, most).map(|(file, _)| file).map_err(Broken::into_io);
+        let write = move || write(file, again, &queue, gather, &count);
         let writer = std::thread::Builder::new().name("store".to_owned()).spawn(write)?;
         Ok((Disk { changes, writer: Mutex::new(Some(writer)), metrics }, entries))
     }
@@ -138,25 +139,48 @@ fn move_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// The thread: gathers changes and writes them, until the end of the queue or of the disk's good will.
-fn write(file: &File, queue: &Receiver<Change>, time: Duration, metrics: &Metrics) {
+/// The pause before a disk that did not take something is tried again; it doubles, since each attempt reads the whole file.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The thread: gathers changes and writes them, until the end of the queue. What the disk does not take is kept and tried again, in a
+/// file that is opened anew: after an error the library writes no more.
+fn write(
+    file: File,
+    again: impl Fn() -> io::Result<File>,
+    queue: &Receiver<Change>,
+    time: Duration,
+    metrics: &Metrics,
+) {
     let count = |outcome, count: usize| {
         metrics.store_writes.get_or_create(&StoreOutcome { outcome }).inc_by(count as u64);
     };
     let mut goes_on = true;
     let mut has_failed = false;
+    let mut file = Some(file);
+    let mut unwritten: Vec<Change> = Vec::new();
+    let mut pause = TRY_AGAIN;
     while goes_on {
-        let (changes, more) = gather(queue, time);
+        let (changes, more) = if unwritten.is_empty() { gather(queue, time) } else { wait(queue, pause) };
         goes_on = more;
-        if changes.is_empty() {
+        unwritten.extend(changes);
+        if unwritten.is_empty() {
             continue;
         }
-        let entries = changes.iter().filter(|change| !matches!(change, Change::Mark(_))).count();
-        match file.write(&changes) {
+        let surplus = unwritten.len().saturating_sub(QUEUE);
+        count("dropped", unwritten.drain(..surplus).filter(is_entry).count());
+        let written = match file.take().map_or_else(&again, Ok) {
+            Ok(opened) => opened.write(&unwritten).map(|()| file = Some(opened)).map_err(io::Error::other),
+            Err(error) => Err(error),
+        };
+        match written {
             Ok(()) => {
-                has_failed = false;
-                count("written", entries);
-                for change in changes {
+                pause = TRY_AGAIN;
+                if std::mem::take(&mut has_failed) {
+                    tracing::info!("the store is written again");
+                }
+                count("written", unwritten.iter().filter(|change| is_entry(change)).count());
+                for change in unwritten.drain(..) {
                     if let Change::Mark(done) = change {
                         // Whoever waited may have lost patience.
                         let _ = done.send(());
@@ -164,12 +188,37 @@ fn write(file: &File, queue: &Receiver<Change>, time: Duration, metrics: &Metric
                 }
             }
             Err(error) => {
-                count("dropped", entries);
-                if !has_failed {
-                    tracing::error!(%error, "the store cannot be written; what is new is kept in memory only");
+                // Nobody waits for what is not safe.
+                unwritten.retain(is_entry);
+                if has_failed {
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                has_failed = true;
+                if !std::mem::replace(&mut has_failed, true) {
+                    tracing::error!(%error, "the store cannot be written; what is new waits in memory");
+                }
             }
+        }
+    }
+    count("dropped", unwritten.len());
+}
+
+fn is_entry(change: &Change) -> bool {
+    !matches!(change, Change::Mark(_))
+}
+
+/// Takes what comes in this time, as far as there is room. Says whether there will be more.
+fn wait(queue: &Receiver<Change>, time: Duration) -> (Vec<Change>, bool) {
+    let (end, mut changes) = (Instant::now() + time, Vec::new());
+    loop {
+        if changes.len() >= QUEUE {
+            return (changes, true);
+        }
+        match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(Change::End) | Err(RecvTimeoutError::Disconnected) => return (changes, false),
+            Err(RecvTimeoutError::Timeout) => return (changes, true),
+            // It would only be told later that nothing is safe.
+            Ok(Change::Mark(_)) => {}
+            Ok(change) => changes.push(change),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
 
 use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, Table,
-    TableDefinition, backends::FileBackend,
+    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, StorageError,
+    Table, TableDefinition, backends::FileBackend,
 };
 
 use super::{Change, Entry};
@@ -33,11 +33,13 @@ impl File {
     pub(super) fn open(path: &Path, most: usize) -> Result<File, Broken> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        File::over(FileBackend::new(file)?, most)
+    }
+
+    pub(super) fn over(backend: impl StorageBackend, most: usize) -> Result<File, Broken> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
-        let backend = FileBackend::new(file)?;
-        let database = builder.create_with_backend(backend)?;
-        Ok(File { database, most: most.max(1) })
+        Ok(File { database: builder.create_with_backend(backend)?, most: most.max(1) })
     }
 
     /// All entries, the latest first.

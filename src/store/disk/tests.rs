@@ -1,6 +1,14 @@
 //! Tests: the file over restarts, its bound, and what it does when it is broken.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    os::unix::fs::PermissionsExt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use redb::{StorageBackend, backends::FileBackend};
 
 use super::*;
 
@@ -82,5 +90,74 @@ async fn a_file_in_use_is_left_alone() {
     let error = Disk::open(&path, 100, Duration::ZERO, Metrics::new()).expect_err("no second store");
     assert!(error.to_string().contains("another process"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1, "nothing is moved aside");
+    disk.finish().await;
+}
+
+/// A disk that may be full.
+#[derive(Debug)]
+struct Full(FileBackend, Arc<AtomicBool>);
+
+impl Full {
+    fn file(path: &Path, is_full: &Arc<AtomicBool>) -> Result<File, Broken> {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        File::over(Full(FileBackend::new(file)?, is_full.clone()), 100)
+    }
+
+    fn room(&self) -> Result<(), io::Error> {
+        let is_full = self.1.load(Ordering::SeqCst);
+        if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for Full {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.room()?;
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.room()?;
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> Result<(), io::Error> {
+        self.0.close()
+    }
+}
+
+#[tokio::test]
+async fn what_a_full_disk_has_not_taken_is_written_when_there_is_room_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, is_full) = (folder.path().join("sessions.redb"), Arc::new(AtomicBool::new(false)));
+    let again = {
+        let (path, is_full) = (path.clone(), is_full.clone());
+        move || Full::file(&path, &is_full).map_err(Broken::into_io)
+    };
+    let (changes, queue) = mpsc::sync_channel(QUEUE);
+    let first = again().expect("a file");
+    let writer = std::thread::spawn(move || write(first, again, &queue, Duration::ZERO, &Metrics::new()));
+    let disk = Disk { changes, writer: Mutex::new(Some(writer)), metrics: Metrics::new() };
+    is_full.store(true, Ordering::SeqCst);
+    disk.put(b"met no room".to_vec(), b"1".to_vec());
+    assert!(!disk.flush(Duration::from_secs(10)).await, "nobody is told that it is safe");
+    is_full.store(false, Ordering::SeqCst);
+    disk.put(b"met room".to_vec(), b"1".to_vec());
+    disk.finish().await;
+    let (disk, entries) = open(&path, 100);
+    let mut keys = keys(&entries);
+    keys.sort();
+    assert_eq!(keys, [&b"met no room"[..], b"met room"]);
     disk.finish().await;
 }
