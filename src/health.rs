@@ -60,7 +60,9 @@ async fn supervise(pool: Arc<Pool>, config: Arc<Config>, asked: watch::Sender<bo
         for pod in &pods {
             probers.entry(pod.id).or_insert_with(|| {
                 let (done, probed) = tokio::sync::oneshot::channel();
-                first_probes.push(probed);
+                if !*asked.borrow() {
+                    first_probes.push(probed);
+                }
                 let prober = probe::Prober::new(pod.clone(), pool.base_path.clone(), config.clone());
                 tokio::spawn(prober.run(done)).abort_handle()
             });

@@ -130,3 +130,35 @@ impl Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+    use crate::pod::{Pod, PodConfig};
+
+    #[tokio::test]
+    async fn a_connection_to_a_pod_that_nobody_asks_any_more_is_not_kept_for_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let pod = |name: &str| {
+            Pod::new(&"pool".into(), &PodConfig { name: name.into(), authority: address.to_string() }).id
+        };
+        let connections = Arc::new(Connections::new(4, Duration::from_millis(1)));
+        let open = async |pod| {
+            let stream = TcpStream::connect(address).await.expect("a connection");
+            connections.open(pod, stream).await.expect("a connection")
+        };
+        let mut lease = open(pod("gone")).await;
+        lease.requests.ready().await.expect("it is open");
+        lease.give_back();
+        let (mut of_gone, _) = listener.accept().await.expect("a connection");
+        while connections.kept.lock().values().flatten().any(|kept| kept.since.elapsed() < connections.idle) {
+            tokio::task::yield_now().await;
+        }
+        let _lease = open(pod("here")).await;
+        assert_eq!(of_gone.read(&mut [0]).await.expect("the end"), 0);
+        assert!(connections.kept.lock().is_empty());
+    }
+}
