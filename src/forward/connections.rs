@@ -142,9 +142,8 @@ mod tests {
     async fn a_connection_to_a_pod_that_nobody_asks_any_more_is_not_kept_for_ever() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let pod = |name: &str| {
-            Pod::new(&"pool".into(), &PodConfig { name: name.into(), authority: address.to_string() }).id
-        };
+        let pod =
+            |name: &str| Pod::new(&"pool".into(), &PodConfig { name: name.into(), authority: address.to_string() }).id;
         let connections = Arc::new(Connections::new(4, Duration::from_millis(1)));
         let open = async |pod| {
             let stream = TcpStream::connect(address).await.expect("a connection");
