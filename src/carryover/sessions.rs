@@ -229,9 +229,7 @@ impl Sessions {
         }
         let session = self.fresh(pod, user, device, token);
         self.list(&session);
-        if let Some((_, (_, told))) = self.capabilities.remove(&self.hash(&[token])) {
-            session.note_capabilities(Note { teller: told.teller.filled_up(&session.device), ..told });
-        }
+        self.take_note(&session, token);
         match kept {
             Ok(_) => self.keep(&session),
             // It is compared with what is kept before it is believed again, and kept then.

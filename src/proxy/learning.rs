@@ -13,7 +13,7 @@ use super::{
 use crate::{
     affinity::pins::{Home, Kind},
     carryover::{
-        Device, Found, Session, Token,
+        Device, Session, Token,
         session::{LONGEST_NOTE, Note, Place},
     },
     forward::outbound::Source,
@@ -126,9 +126,9 @@ impl Proxy {
             return;
         }
         let Some(noteworthy) = Noteworthy::of(&asking.head.method, asking.path) else { return };
-        let session = asking.session().cloned().or_else(|| self.known_by_now(asking));
+        let session = asking.session();
         let said = told(authorization::Device::said(&asking.head.headers, asking.pool.legacy()));
-        let teller = match &session {
+        let teller = match session {
             Some(session) => said.filled_up(&session.device),
             None => said,
         };
@@ -140,7 +140,7 @@ impl Proxy {
             let query = asking.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
             note(&format!("{}{query}", asking.path))
         };
-        let Some(session) = &session else {
+        let Some(session) = session else {
             if noteworthy == Noteworthy::Capabilities
                 && let (Some(token), Some(note)) = (&asking.keys.identity.token, capabilities())
             {
@@ -161,14 +161,6 @@ impl Proxy {
         }
         if noteworthy != Noteworthy::Capabilities {
             self.tell_job(asking, session, source, pod, noteworthy);
-        }
-    }
-
-    /// The session of a client that became known while its request was under way.
-    fn known_by_now(&self, asking: &Asking<'_>) -> Option<Arc<Session>> {
-        match self.site.sessions.find(asking.keys.identity.token.as_deref()?) {
-            Found::Living(session) if session.pool == asking.pool.pool.name => Some(session),
-            Found::Living(_) | Found::Dead | Found::Unknown | Found::Untold => None,
         }
     }
 

@@ -114,7 +114,7 @@ mod tests {
         let note = note("sofa");
         session.note_playing(&note.teller, Some(note.clone()));
         tokio::time::advance(REPORTED / 2).await;
-        assert_eq!(session.playing(), [note.clone()]);
+        assert_eq!(session.playing(), std::slice::from_ref(&note));
         session.note_playing(&note.teller, Some(note.clone()));
         tokio::time::advance(REPORTED).await;
         assert_eq!((session.playing().len(), session.is_playing()), (0, false));
