@@ -1,9 +1,15 @@
 //! What a client has told its pod of itself is told to the next one as its own, whatever device it has logged in as.
 
+use futures_util::SinkExt;
 use jellyfin_sim::FILM;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
-use super::{client_of, kill, plan, start_again};
+use super::{
+    client_of, kill, plan,
+    sockets::{next_of, socket_of},
+    start_again,
+};
 use crate::stories::world::{Client, World, until};
 
 fn can(command: &str) -> Value {
@@ -100,4 +106,32 @@ async fn stranger(world: &World, device: &str) -> (Client, String) {
 async fn until_known(world: &World) {
     let sessions = &world.proxy.app.as_ref().expect("a running proxy").site().sessions;
     until("the client is known", || sessions.len() == 1).await;
+}
+
+/// Swiftfin and the web client keep their device's id when another user signs in, and the token of the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_users_of_one_device_go_on_side_by_side() {
+    let world = plan(2).start().await;
+    let (mut alice, mut home) = client_of(&world, "alice", "tablet").await;
+    let (mut bob, _) = client_of(&world, "bob", "tablet").await;
+    let mut sockets = Vec::new();
+    for user in [&alice, &bob] {
+        sockets.push(socket_of(&world, user.token.as_deref().expect("a token")).await);
+    }
+    for _ in 0..3 {
+        kill(&world, &home).await;
+        for (user, name) in [(&mut alice, "alice"), (&mut bob, "bob")] {
+            let me = user.get("/Users/Me").await;
+            assert_eq!((me.status, me.json()["Name"].as_str()), (200, Some(name)));
+        }
+        for socket in &mut sockets {
+            socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.expect("sent");
+            next_of(socket, "KeepAlive").await;
+        }
+        let next = world.pods_but(&home).next().expect("another pod").name().to_owned();
+        start_again(&world, &home).await;
+        home = next;
+    }
+    drop(sockets);
+    world.stop().await;
 }
