@@ -3,13 +3,14 @@
 //! The caller's runtime is the control side: health, discovery and the operators' door. Each worker is a `current_thread`
 //! runtime on a thread of its own, with its own sockets and its own connections to the pods.
 
+mod advice;
+pub mod check;
 mod server_id;
 mod state;
 mod worker;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
-use futures_util::future::join_all;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -27,7 +28,7 @@ use crate::{
     leader::{self, Leader},
     listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{HELD, HELD_KIB, Lack, PoolSite, Proxy, Site, Streams, drain},
+    proxy::{HELD, HELD_KIB, PoolSite, Proxy, Site, Streams, drain},
     route::{self, Router},
     shutdown::Shutdown,
     store::{self, disk::Entry},
@@ -60,6 +61,8 @@ pub struct Config {
     pub redis: Option<store::shared::Config>,
     /// Longest time that requests may take to end when the proxy stops. Default 20 s.
     pub drain_timeout: Duration,
+    /// The secrets that stand in the configuration file itself.
+    pub in_the_open: Vec<&'static str>,
 }
 
 /// Why the proxy does not start.
@@ -86,9 +89,6 @@ pub enum Error {
 /// Longest time that the start waits for the first answers of the pods.
 const FIRST_PROBES: Duration = Duration::from_secs(2);
 
-/// Longest time that a pod is asked what it lacks.
-const ASKING: Duration = Duration::from_secs(2);
-
 /// Longest time that the stop takes for giving leases back.
 const RELEASE: Duration = Duration::from_secs(1);
 
@@ -114,6 +114,9 @@ pub struct App {
 /// # Errors
 /// What cannot be had: an address, a certificate, a file. Nothing is left running then.
 pub async fn start(config: Config) -> Result<App, Error> {
+    for advice in advice::of(&config) {
+        tracing::warn!("{advice}");
+    }
     // What can fail comes first, while nothing runs.
     let certificates = tls::Certificates::read(&config.tls)?;
     let server_config = (!config.listen.https.is_empty()).then(|| certificates.server_config()).transpose()?;
@@ -178,41 +181,6 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
     let tls = config.tls;
     Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls, sources })
-}
-
-/// What a pod lacks for carrying sessions to it.
-pub struct Lacking {
-    pub pool: Arc<str>,
-    pub pod: Arc<str>,
-    pub lack: Lack,
-}
-
-/// Asks every configured pod at once what it lacks for carrying sessions to it; without an API key nobody is asked. Nothing is
-/// opened but connections to the pods, and nothing is kept.
-///
-/// # Errors
-/// As [`start`].
-pub async fn lacking(config: Config) -> Result<Vec<Lacking>, Error> {
-    if config.carryover.api_key.is_none() {
-        return Ok(Vec::new());
-    }
-    let config = Config { redis: None, state: None, ..config };
-    let keys = state::cookie_keys(&config)?;
-    let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
-    let (site, _) = site(&config, &keys, &metrics, &shutdown).await?;
-    let access = Access::start(&observe::AccessLog::Off, config.observe.format).map_err(Error::AccessLog)?;
-    let proxy = Proxy::new(Arc::new(site), access.worker(), metrics, shutdown);
-    let pools = proxy.pools().iter().map(|site| site.pool.clone());
-    let asked = pools.flat_map(|pool| pool.pods().iter().map(|pod| (pool.clone(), pod.clone())).collect::<Vec<_>>());
-    let asked = asked.map(|(pool, pod)| {
-        let proxy = &proxy;
-        async move {
-            let lack = time::timeout(ASKING, proxy.lack(&pod, &pool.base_path)).await;
-            let lack = lack.unwrap_or(Some(Lack::Answer))?;
-            Some(Lacking { pool: pool.name.clone(), pod: pod.name.clone(), lack })
-        }
-    });
-    Ok(join_all(asked).await.into_iter().flatten().collect())
 }
 
 async fn site(

@@ -8,6 +8,7 @@ use super::{
     Environment,
     error::Fault,
     file::{Admin, Affinity, Certificate, File, Health, Listen, Log, WebSocket},
+    secret::SecretSource,
     units::SocketIdle,
     value::{OneOrMany, Table, Written},
 };
@@ -26,6 +27,7 @@ mod shared;
 
 /// Relative paths start at `folder`. Secrets are read last, when nothing else is wrong.
 pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) -> Result<app::Config, Fault> {
+    let in_the_open = in_the_open(&file);
     let (timeouts, limits) = (file.timeouts.inner, file.limits.inner);
     check_listeners(&file.listen, &file.admin.inner)?;
     let listen = file.listen.inner;
@@ -34,6 +36,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     let jellyfin = file.jellyfin.inner;
     let server_id = server_id(jellyfin.server_id, pools.len())?;
     Ok(app::Config {
+        in_the_open,
         tls: tls::Config {
             certificates: listen.certificates.into_iter().map(|pair| certificate(pair.inner, folder)).collect(),
         },
@@ -79,6 +82,18 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         redis: file.redis.map(|redis| shared::lower(redis.inner, folder, environment)).transpose()?,
         affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,
     })
+}
+
+/// The secrets that stand in the file itself.
+fn in_the_open(file: &File) -> Vec<&'static str> {
+    let redis = file.redis.as_ref().map(|table| &table.inner);
+    let mut urls = redis.into_iter().flat_map(|redis| std::iter::once(&redis.url).chain(&redis.sentinels));
+    let all = [
+        ("an affinity key", file.affinity.inner.keys.iter().any(SecretSource::is_inline)),
+        ("the API key", file.jellyfin.inner.api_key.as_ref().is_some_and(SecretSource::is_inline)),
+        ("a password of Redis", urls.any(SecretSource::is_inline_password)),
+    ];
+    all.into_iter().filter_map(|(what, is_open)| is_open.then_some(what)).collect()
 }
 
 fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -> Result<(), Fault> {
