@@ -129,11 +129,12 @@ pub async fn start(config: Config) -> Result<App, Error> {
         }
         None => None,
     };
-    let access = Access::start(&config.observe.access, config.observe.format).map_err(Error::AccessLog)?;
+    let metrics = Metrics::new();
+    let access = Access::start(&config.observe.access, config.observe.format, metrics.access_lost.clone())
+        .map_err(Error::AccessLog)?;
 
     // Then the pods, so that the first client meets pods that are known.
     let shutdown = Shutdown::new();
-    let metrics = Metrics::new();
     let (site, kept) = site(&config, &keys, &metrics, &shutdown).await?;
     let site = Arc::new(site);
     let sources = watch_pods(&site, &config, &keys, &shutdown).await;

@@ -92,6 +92,7 @@ fn run(path: &Path) -> ExitCode {
         Err(error) => return unusable(error),
     };
     observe::start_log(&config.observe);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "jellypin starts");
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(error),

@@ -94,7 +94,8 @@ async fn check_pods(config: Config) -> Result<Vec<Finding>, Error> {
     let keys = state::cookie_keys(&config)?;
     let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
     let (site, _) = site(&config, &keys, &metrics, &shutdown).await?;
-    let access = Access::start(&observe::AccessLog::Off, config.observe.format).map_err(Error::AccessLog)?;
+    let access = Access::start(&observe::AccessLog::Off, config.observe.format, metrics.access_lost.clone())
+        .map_err(Error::AccessLog)?;
     let proxy = Proxy::new(Arc::new(site), access.worker(), metrics, shutdown);
     let asked = proxy.pools().iter().map(|site| async {
         let base_path = &*site.pool.base_path;
