@@ -1,12 +1,11 @@
 //! Every broken configuration is refused with its place and its problem, and no secret is told.
 
-use std::{collections::HashMap, io, path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path};
 
 use jellypin::{
     app,
     config::{Environment, Error, load, parse},
 };
-use parking_lot::Mutex;
 use proptest::prelude::*;
 
 /// Broken texts, and all that is said of each in the first line after `jellypin.toml:`. What a text lacks for a whole

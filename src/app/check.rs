@@ -16,7 +16,7 @@ use super::{Config, Error, advice, server_id, site, state};
 use crate::{
     observe::{self, access::Access, metrics::Metrics},
     pod::{Info, Pod},
-    proxy::{Lack, Proxy, Said},
+    proxy::{ALL_ARE_LOCAL, Lack, Proxy, Said},
     shutdown::Shutdown,
     store,
 };
@@ -154,7 +154,7 @@ fn of_pool(name: &str, base_path: &str, asked: &[Asked]) -> Vec<Finding> {
             (None, _) => {}
         }
         if asked.takes_all_for_local {
-            say(false, LOCAL.to_owned());
+            say(false, ALL_ARE_LOCAL.to_owned());
         }
     }
     let infos = asked.iter().filter_map(|asked| match &asked.said {
@@ -173,6 +173,3 @@ fn of_pool(name: &str, base_path: &str, asked: &[Asked]) -> Vec<Finding> {
     differ(|info| &info.id, "its pods have different server ids; best give all of them one device.txt");
     found
 }
-
-/// Of a pod to which every client is local.
-const LOCAL: &str = "it does not believe what it is told of clients (X-Forwarded-For): every client counts as local, and anybody may restart it without a log-in; name jellypin's address in Jellyfin's Dashboard under Networking, Known proxies, and restart the pod";

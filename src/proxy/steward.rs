@@ -1,5 +1,5 @@
 //! What is done for a pod besides requests, when it begins a life: what was ended and no pod has confirmed is ended there, the
-//! API key is checked on it, and its slow first mint is made less slow. And when it leaves the pool, it is seen off.
+//! API key is checked on it, its slow first mint is made less slow, and it is asked whom it takes for local. And when it leaves the pool, it is seen off.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -62,6 +62,9 @@ pub enum Said {
     Other(StatusCode),
     Nothing,
 }
+
+/// Of a pod to which every client is local.
+pub const ALL_ARE_LOCAL: &str = "it does not believe what it is told of clients (X-Forwarded-For): every client counts as local, and anybody may restart it without a log-in; name jellypin's address in Jellyfin's Dashboard under Networking, Known proxies, and restart the pod";
 
 /// An address of nobody (RFC 5737), which is in no local network.
 const STRANGER: HeaderValue = HeaderValue::from_static("203.0.113.1");
@@ -134,6 +137,9 @@ impl Proxy {
         match lack {
             Some(lack) => tracing::error!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{}", lack.sentence()),
             None => self.warm(&pod, &pool.base_path).await,
+        }
+        if lack != Some(Lack::Key) && self.is_taken_for_local(&pod, &pool.base_path).await {
+            tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
         }
     }
 

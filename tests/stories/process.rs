@@ -157,6 +157,7 @@ async fn a_start_says_what_is_hardly_meant_so() {
     let log = program.log();
     assert!(log.contains("the API key stands in the configuration file itself"), "{log}");
     assert!(log.contains("a restart of the proxy forgets the sessions that were carried over"), "{log}");
+    until("the pod is told of", || program.log().contains("every client counts as local")).await;
     drop(program);
     world.stop().await;
 }
