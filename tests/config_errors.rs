@@ -86,6 +86,8 @@ const BROKEN: &[(&str, &str)] = &[
     ("[listen]\nhttp = [\"1.1.1.1:80\", \"1.1.1.1:80\"]", "2:23: [listen] http: 1.1.1.1:80 is listened on twice"),
     ("[admin]\nlisten = \"1.1.1.1:80\"\n[listen]\nhttp = \"1.1.1.1:80\"", "2:10: [admin] listen: 1.1.1.1:80 is listened on twice"),
     ("[listen]\nhttp = \"127.0.0.1:9096\"\nhttps = \"127.0.0.1:9096\"\ncertificates = [{ chain = \"c\", key = \"k\" }]", "3:9: [listen] https: 127.0.0.1:9096 is listened on twice"),
+    ("[listen]\nhttp = [\"0.0.0.0:80\", \"[::]:80\"]", "2:23: [listen] http: [::]:80 takes IPv4 too; leave 0.0.0.0:80 out"),
+    ("[listen]\nhttp = [\"[::]:80\", \"0.0.0.0:80\"]", "2:20: [listen] http: [::]:80 takes IPv4 too; leave 0.0.0.0:80 out"),
     ("[admin]\nlisten = \"on\"", "2:10: [admin] listen: \"on\" is not an address with a port; write one such as \"0.0.0.0:8096\" or \"[::]:8096\""),
     ("[listen]\nhttps = \"0.0.0.0:8920\"", "2:9: [listen] https: needs a certificate; name its files in `certificates`"),
     ("[listen]\nhttp = \"0.0.0.0:80\"\ncertificates = [{ chain = \"c\", key = \"k\" }]", "3:17: [[listen.certificates]]: certificates serve `https`, which has no address"),

@@ -1,6 +1,10 @@
 //! Turns what was written into what each room takes, and makes the checks that need more than one key.
 
-use std::{collections::HashSet, net::SocketAddr, path::Path};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
 
 use toml::Spanned;
 
@@ -115,6 +119,14 @@ fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -
             && !seen.insert(address)
         {
             return Err(Fault::new(at, format!("{address} is listened on twice")));
+        }
+        let Some(address) = address.filter(|address| address.port() != 0 && address.ip().is_unspecified()) else {
+            continue;
+        };
+        let other: IpAddr = if address.is_ipv4() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        if seen.contains(&SocketAddr::new(other, address.port())) {
+            let port = address.port();
+            return Err(Fault::new(at, format!("[::]:{port} takes IPv4 too; leave 0.0.0.0:{port} out")));
         }
     }
     Ok(())
