@@ -70,17 +70,17 @@ pub struct Config {
 pub enum Error {
     #[error(transparent)]
     Bind(#[from] listen::BindError),
-    #[error("cannot use the certificates: {0}")]
+    #[error("[listen] certificates: {0}")]
     Certificates(#[from] tls::Error),
     #[error("cannot speak TLS: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("cannot use the state directory {}: {source}", path.display())]
+    #[error("[state] path: cannot use the state directory {}: {source}", path.display())]
     State { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Redis(#[from] store::shared::Error),
     #[error(transparent)]
     Leader(#[from] leader::Error),
-    #[error("cannot write the access log: {0}")]
+    #[error("[log] access: cannot write the access log: {0}")]
     AccessLog(io::Error),
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),

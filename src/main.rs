@@ -60,7 +60,7 @@ fn check(path: &Path) -> ExitCode {
         Err(error) => return unusable(error),
     };
     if let Err(error) = tls::Certificates::read(&config.tls) {
-        return unusable(format_args!("{}: {error}", path.display()));
+        return unusable(format_args!("{}: [listen] certificates: {error}", path.display()));
     }
     match runtime().map(|runtime| runtime.block_on(app::check::check(config))) {
         Ok(Ok(found)) if tell(path, &found) => {}

@@ -42,6 +42,7 @@ pub async fn check(config: Config) -> Result<Vec<Finding>, Error> {
     let mut found: Vec<_> =
         advice.map(|sentence| Finding { place: String::new(), sentence, is_wrong: false }).collect();
     check_state(&config)?;
+    check_access_log(&config).map_err(Error::AccessLog)?;
     found.extend(check_redis(&config).await?);
     found.extend(check_pods(config).await?);
     Ok(found)
@@ -56,9 +57,18 @@ fn check_state(config: &Config) -> Result<(), Error> {
     }
     state::check(folder).map_err(failed)?;
     // Of a folder that is yet to be made the one above tells.
-    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
-    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-    is_writable(there).map_err(failed)
+    is_writable(folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new(""))).map_err(failed)
+}
+
+/// That lines can be written; a file that is not there is not made.
+fn check_access_log(config: &Config) -> io::Result<()> {
+    let observe::AccessLog::File(path) = &config.observe.access else { return Ok(()) };
+    let tried = if path.exists() {
+        OpenOptions::new().append(true).open(path).map(drop)
+    } else {
+        is_writable(path.parent().unwrap_or(Path::new("")))
+    };
+    tried.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 fn is_writable(folder: &Path) -> io::Result<()> {

@@ -171,7 +171,8 @@ enum Sink {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    OpenOptions::new().create(true).append(true).open(path).map_err(named)
 }
 
 fn write_all(lines: &Receiver<Vec<u8>>, mut sink: Sink, reopen: &AtomicBool) {
@@ -186,7 +187,7 @@ fn write_all(lines: &Receiver<Vec<u8>>, mut sink: Sink, reopen: &AtomicBool) {
         {
             match open(path) {
                 Ok(fresh) => *file = fresh,
-                Err(error) => tracing::warn!(%error, path = %path.display(), "the access log could not be opened anew"),
+                Err(error) => tracing::warn!(%error, "the access log could not be opened anew"),
             }
         }
         let written = match &mut sink {

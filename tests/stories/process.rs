@@ -131,6 +131,14 @@ async fn check_says_what_an_operator_gets_wrong() {
     let (code, said) = check(&|settings| settings.set("listen.trusted_proxies", "[\"0.0.0.0/0\"]"));
     assert!(code == Some(0) && said.contains("trusted_proxies names everybody"), "{said}");
 
+    let (code, said) = check(&|settings| settings.set("log.access", "\"nowhere/access.log\""));
+    assert!(
+        code == Some(2) && said.contains("[log] access: ") && said.contains("nowhere/access.log: No such"),
+        "{said}"
+    );
+    let (code, said) = check(&|settings| settings.set("log.access", "\"access.log\""));
+    assert!(code == Some(0) && !world.folder().join("access.log").exists(), "{said}");
+
     let state = world.folder().join("state");
     let with_state = |settings: &mut Settings| settings.set("state.path", "\"state\"");
     let (code, said) = check(&with_state);
