@@ -105,6 +105,8 @@ pub struct App {
     access: Arc<Access>,
     certificates: Arc<tls::Certificates>,
     tls: tls::Config,
+    /// What waits for the next start, see [`fixed`].
+    fixed: String,
     /// Where each pool's pods come from, in the order of the site.
     sources: Vec<watch::Sender<discovery::PoolConfig>>,
 }
@@ -180,8 +182,15 @@ pub async fn start(config: Config) -> Result<App, Error> {
         drain_timeout: config.drain_timeout,
     };
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
+    let fixed = fixed(&config);
     let tls = config.tls;
-    Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls, sources })
+    Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls, fixed, sources })
+}
+
+/// All of a configuration but the pods, as a text to compare with another; it is written nowhere.
+fn fixed(config: &Config) -> String {
+    let leader = leader::Config { pools: Vec::new(), ..config.leader.clone() };
+    format!("{:?}", Config { leader, pools: Vec::new(), ..config.clone() })
 }
 
 async fn site(
@@ -294,6 +303,11 @@ impl App {
 
     /// The pods are those of this configuration from now on. Whatever else has changed in it waits for the next start.
     pub fn renew_pods(&self, config: &Config) {
+        if fixed(config) != self.fixed {
+            tracing::warn!(
+                "more than the pools' pods has changed in the configuration; the rest waits for the next start"
+            );
+        }
         for source in &self.sources {
             let name = source.borrow().name.clone();
             let Some(new) = config.pools.iter().find(|pool| pool.name == name) else {

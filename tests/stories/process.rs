@@ -285,3 +285,26 @@ async fn a_hangup_lets_the_access_log_be_rotated() {
     assert_eq!(program.ended().await.code(), Some(0));
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_hangup_says_what_waits_for_the_next_start() {
+    let world = World::of(2).await;
+    let waits = "the rest waits for the next start";
+    let mut program = Program::start(world.settings(), world.folder()).await;
+    let hung_up = |times: usize| program.log().matches("the pods were read anew").count() == times;
+    program.signal("HUP");
+    until("the signal has come", || hung_up(1)).await;
+    let mut settings = world.settings().clone();
+    settings.remove("pools.main.pods.b");
+    program.rewrite(&settings);
+    program.signal("HUP");
+    until("the signal has come again", || hung_up(2)).await;
+    assert!(!program.log().contains(waits), "a pod that leaves waits for nothing");
+    settings.set("listen.trusted_proxies", "[\"192.0.2.1\"]");
+    program.rewrite(&settings);
+    program.signal("HUP");
+    until("it is told", || program.log().contains(waits)).await;
+    program.signal("TERM");
+    assert_eq!(program.ended().await.code(), Some(0));
+    world.stop().await;
+}
