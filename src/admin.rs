@@ -75,7 +75,7 @@ impl Admin {
             "/sessions" => self.sessions_page(),
             "/" => text(
                 StatusCode::OK,
-                "/live     the process runs\n/ready    a pod of every pool can serve\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n\
+                "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n\
                  /metrics  for Prometheus\nPOST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\n",
             ),
             _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods, /sessions and /metrics.\n"),

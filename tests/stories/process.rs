@@ -308,3 +308,20 @@ async fn a_hangup_says_what_waits_for_the_next_start() {
     assert_eq!(program.ended().await.code(), Some(0));
     world.stop().await;
 }
+
+#[tokio::test]
+async fn the_log_says_when_there_is_no_room_for_more_clients() {
+    let world = World::of(1).await;
+    let mut settings = world.settings().clone();
+    settings.set("listen.max_connections", "1");
+    let program = Program::start(&settings, world.folder()).await;
+    let mut first = program.client();
+    assert_eq!(first.get(PUBLIC).await.status, 200);
+    for _ in 0..3 {
+        drop(TcpStream::connect(program.addresses()[0]).await);
+    }
+    until("it is told", || program.log().contains("max_connections allows")).await;
+    assert_eq!(first.get(PUBLIC).await.status, 200);
+    drop((first, program));
+    world.stop().await;
+}
