@@ -18,6 +18,8 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     };
     let (is_shared, is_kept, has_keys) =
         (config.redis.is_some(), config.state.is_some(), !config.affinity.keys.is_empty());
+    // A single pod knows its users again when it is back.
+    let has_several = config.pools.iter().any(|pool| pool.dns.is_some() || pool.pods.len() > 1);
     say(
         is_shared && !has_keys,
         "no [affinity] keys beside [redis]: replicas need the same keys to find each other's sessions",
@@ -27,8 +29,8 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         "no [affinity] keys and no [state] path: a restart of the proxy makes a new key, and nothing that was kept under the old one is found",
     );
     say(
-        config.carryover.api_key.is_none(),
-        "no [jellyfin] api_key: when a pod dies or is drained, its users are logged out",
+        has_several && config.carryover.api_key.is_none(),
+        "no [jellyfin] api_key: the other pods cannot be told of a dead pod's users, who wait for it and are logged out where it stays away",
     );
     say(
         config.carryover.api_key.is_some() && !is_shared && !is_kept,
