@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use memchr::{memchr, memchr3};
 use percent_encoding::NON_ALPHANUMERIC;
 
 use super::query::url_decoded;
@@ -62,16 +61,20 @@ pub struct Device {
 impl Device {
     /// Reads the header; `None` where one of the four is missing.
     pub fn of(headers: &HeaderMap, legacy: Legacy) -> Option<Device> {
+        Some(Device::said(headers, legacy)).filter(Device::is_whole)
+    }
+
+    /// Reads the header; what is missing is empty, and a pod takes it from the token's row.
+    pub fn said(headers: &HeaderMap, legacy: Legacy) -> Device {
         let (mut client, mut name, mut id, mut version) = Default::default();
-        for_each_field(fields(headers, legacy)?, |key, raw| match key {
+        for_each_field(fields(headers, legacy).unwrap_or_default(), |key, raw| match key {
             "Client" => client = value(raw).into_owned(),
             "Device" => name = value(raw).into_owned(),
             "DeviceId" => id = value(raw).into_owned(),
             "Version" => version = value(raw).into_owned(),
             _ => {}
         });
-        let device = Device { client, name, id, version };
-        device.is_whole().then_some(device)
+        Device { client, name, id, version }
     }
 
     /// Whether all four are there.
@@ -125,28 +128,23 @@ fn fields(headers: &HeaderMap, legacy: Legacy) -> Option<&str> {
 /// Walks over `key=value` fields: each `"` toggles quoting, a comma outside quotes ends a field, and every `=` outside quotes
 /// begins a value, so that an unquoted value with `=` in it is lost. Later fields of the same key win.
 pub(super) fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) {
-    let bytes = fields.as_bytes();
-    let (mut key, mut start, mut at, mut quoted) = ("", 0, 0, false);
-    loop {
-        let rest = &bytes[at..];
-        let next = if quoted { memchr(b'"', rest) } else { memchr3(b'"', b',', b'=', rest) };
-        let Some(next) = next else { break };
-        at += next;
-        match bytes[at] {
+    let (mut key, mut start, mut quoted) = ("", 0, false);
+    for (at, byte) in fields.bytes().enumerate() {
+        match byte {
             b'"' => quoted = !quoted,
-            b',' => {
+            b',' if !quoted => {
                 if start < at {
                     found(key, &fields[start..at]);
                     key = "";
                 }
                 start = at + 1;
             }
-            _ => {
+            b'=' if !quoted => {
                 key = fields[start..at].trim();
                 start = at + 1;
             }
+            _ => {}
         }
-        at += 1;
     }
     if start < fields.len() {
         found(key, &fields[start..]);
