@@ -8,8 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Method, Response, StatusCode, Version, header};
+use http::{Response, StatusCode, Version, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -19,7 +18,6 @@ use super::{
     Aborted, Asking, Body, Proxy,
     again::Again,
     bind,
-    call::Call,
     exchange::{Exchange, Outcome},
     offer::Offered,
     reply::Refusal,
@@ -32,10 +30,7 @@ use crate::{
     },
     facade::Facade,
     forward::{head, outbound::Source},
-    identity::{
-        authorization,
-        message::{self, Group},
-    },
+    identity::message::{self, Group},
     pod::{Busy, Pod},
     websocket::{self, Passing, PodSide, handshake},
 };
@@ -127,10 +122,6 @@ struct Attachments {
     pod: Arc<Pod>,
     life: Place,
     is_new_life: bool,
-    /// The last side has ended before another one was there.
-    was_lost: bool,
-    /// The pod has let the client go from its group with that side.
-    has_left: bool,
     /// No pod has taken the socket where the client lives now.
     was_in_vain: bool,
     busy: Option<Busy>,
@@ -159,9 +150,6 @@ const SPREAD: Duration = Duration::from_millis(200);
 /// Time between two looks whether the session of a socket is known by now.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Longest time for what a pod says of a group.
-const ASKING: Duration = Duration::from_secs(2);
-
 /// Time between two attempts while no pod takes the socket.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -178,8 +166,6 @@ impl Attachments {
             pod,
             life,
             is_new_life: false,
-            was_lost: false,
-            has_left: false,
             was_in_vain: false,
             busy: None,
             left: None,
@@ -212,28 +198,6 @@ impl Attachments {
         }
     }
 
-    /// Whether the pod that has just taken the socket again has let the client go from its group, by its own list of members. It does
-    /// so when his last socket breaks, and not when that has only been silent. `None` where it does not say.
-    async fn was_let_go(&self) -> Option<bool> {
-        let group = self.member.lock().as_ref().map(|member| member.group.clone())?;
-        let (proxy, session) = (self.again.proxy(), self.session()?);
-        let base_path = &proxy.pools().iter().find(|site| site.pool.name == session.pool)?.pool.base_path;
-        let (token, client) = (session.token_at(self.life)?, session.client());
-        let get = async |target| {
-            let authorization = Some(authorization::token_only(token.as_str()));
-            let call = Call { method: Method::GET, target, client: &client, authorization, body: Bytes::new() };
-            let reply = proxy.call(&self.pod, base_path, call).await.ok()?;
-            reply.json().filter(|_| reply.status == StatusCode::OK)
-        };
-        let asked = time::timeout(ASKING, async { Some((get("/Users/Me").await?, get("/SyncPlay/List").await?)) });
-        let (me, groups) = asked.await.ok()??;
-        let is_group = |listed: &&serde_json::Value| {
-            listed["GroupId"].as_str().is_some_and(|id| id.replace('-', "") == group.replace('-', ""))
-        };
-        let members = groups.as_array()?.iter().find(is_group).and_then(|group| group["Participants"].as_array());
-        Some(!members.is_some_and(|members| members.contains(&me["Name"])))
-    }
-
     /// Asks the pods once, as the client did.
     async fn ask(&mut self) -> Attempt {
         let proxy = self.again.proxy().clone();
@@ -263,8 +227,6 @@ impl Attachments {
         self.is_new_life = left != life;
         self.left = Some((left, was_busy));
         self.pod = pod;
-        let was_lost = std::mem::take(&mut self.was_lost);
-        self.has_left = was_lost && left == life && self.was_let_go().await == Some(true);
         Attempt::Opened(Box::new(websocket::pod_side(upgraded, &proxy.site.websocket).await))
     }
 }
@@ -337,7 +299,6 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
 
     fn lost(&mut self) {
         self.busy = None;
-        self.was_lost = true;
         if let Some(socket) = self.socket.get() {
             socket.leaves();
         }
@@ -357,9 +318,8 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
 
     fn word(&mut self) -> Option<String> {
         let place = Place::of(&self.pod);
-        let has_left = std::mem::take(&mut self.has_left);
         // A group dies with its pod, and its members are told as if they had left.
-        let member = self.member.lock().take_if(|member| has_left || member.place != place)?;
+        let member = self.member.lock().take_if(|member| member.place != place)?;
         if let Some(session) = self.session() {
             session.left(member.place);
         }
