@@ -108,14 +108,14 @@ impl Proxy {
     /// Dropped when the client goes away; the request at the pod ends with it.
     pub async fn handle(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         client: &Client,
     ) -> Result<Response<Body>, Aborted> {
         let origin = head::origin(request.headers(), client);
         let mut exchange = Exchange::begin(self.clone(), &request, origin);
         let asked = handshake::asked(&request);
+        let opening = (asked == Asked::Socket).then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
-        let opening = (asked == Asked::Socket).then(|| hyper::upgrade::on(Request::from_parts(bare(&mut head), ())));
         let source = Source::new(body, self.site.forward.replay_bytes);
         exchange.source = source.clone();
 
@@ -320,13 +320,6 @@ fn is_public(headers: &HeaderMap) -> bool {
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"public"))
-}
-
-/// The head that `hyper::upgrade::on` needs, which takes its hook out of the extensions.
-fn bare(head: &mut request::Parts) -> request::Parts {
-    let (mut bare, ()) = Request::new(()).into_parts();
-    std::mem::swap(&mut bare.extensions, &mut head.extensions);
-    bare
 }
 
 fn refuse_malformed(asked: Asked) -> Result<(), Refusal> {

@@ -220,7 +220,7 @@ impl Proxy {
     ) -> Result<Response<AnswerBody>, Failure> {
         let mut request: Request<Outbound> = self.outbound(asking, source, &decision.pod, token);
         if asking.is_upgrade {
-            handshake::to_pod(request.headers_mut());
+            handshake::restore(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;
         }
         let patience = self.site.patience(asking.endpoint, asking.path, asking.can_repeat());

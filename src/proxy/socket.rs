@@ -56,11 +56,12 @@ impl Proxy {
                 return exchange.refuse(if refusal == Refusal::DeadToken { Refusal::DeadSocketToken } else { refusal });
             }
         };
-        let (answer, decision) = (offered.answer, offered.decision);
+        let (mut answer, decision) = (offered.answer, offered.decision);
         if answer.status() == StatusCode::FORBIDDEN {
             self.answer_late(&asking).await;
         }
         self.learn(&asking, &decision, offered.verdict, offered.token.as_ref(), answer.status());
+        let pod_side = hyper::upgrade::on(&mut answer);
         let (mut head, body) = answer.into_parts();
         let opened = handshake::is_opened(&head, asking.head.headers.get(header::SEC_WEBSOCKET_KEY));
         head::to_client(&mut head.headers);
@@ -71,9 +72,8 @@ impl Proxy {
             }
             return Ok(exchange.answer(head, body, None));
         }
-        handshake::to_client(&mut head.headers);
+        handshake::restore(&mut head.headers);
         head.version = Version::HTTP_11;
-        let pod_side = hyper::upgrade::on(Response::from_parts(bare(&mut head), ()));
         exchange.became_socket();
         let home = Attachments::new(self, &asking, decision.pod.clone(), socket);
         tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, home, exchange)));
@@ -201,7 +201,9 @@ impl Attachments {
             Err(_) => return Attempt::Nobody,
         };
         let pod = answered.offered.decision.pod.clone();
-        let (mut head, _) = answered.offered.answer.into_parts();
+        let mut answer = answered.offered.answer;
+        let upgrade = hyper::upgrade::on(&mut answer);
+        let (head, _) = answer.into_parts();
         if head.status == StatusCode::FORBIDDEN {
             return Attempt::Refused;
         }
@@ -209,7 +211,7 @@ impl Attachments {
         if !handshake::is_opened(&head, key.as_ref()) {
             return Attempt::Nobody;
         }
-        let Ok(upgraded) = hyper::upgrade::on(Response::from_parts(bare(&mut head), ())).await else {
+        let Ok(upgraded) = upgrade.await else {
             return Attempt::Nobody;
         };
         tracing::info!(from = &*self.pod.name, to = &*pod.name, "socket attached anew");
@@ -373,11 +375,4 @@ impl Passing for Face {
     fn to_pod(&self, text: &str) -> Option<String> {
         self.facade.message_to_pod(&self.pod, text)
     }
-}
-
-/// The head that `hyper::upgrade::on` needs, which takes its hook out of the extensions.
-fn bare(head: &mut http::response::Parts) -> http::response::Parts {
-    let (mut bare, ()) = Response::new(()).into_parts();
-    std::mem::swap(&mut bare.extensions, &mut head.extensions);
-    bare
 }
