@@ -51,3 +51,18 @@ pub fn now() -> UnixMillis {
     let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
     since.map_or(0, |time| time.as_millis() as u64)
 }
+
+/// A user's id as Jellyfin's JSON has it, in which it is kept and compared: a GUID without dashes, in lower case.
+pub fn plain_id(id: &str) -> String {
+    id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_id_is_the_same_with_and_without_dashes_in_any_case() {
+        assert_eq!(plain_id("822FE8D1-8540-41a9-bbb5-4c051f96824d"), "822fe8d1854041a9bbb54c051f96824d");
+    }
+}

@@ -24,7 +24,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
 
 use super::{
-    Session, Token, now,
+    Session, Token, now, plain_id,
     session::{Device, Note, Place},
     vault::{Kept, Vault},
 };
@@ -336,9 +336,4 @@ impl Sessions {
     fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
         self.pools.iter().find(|pool| *pool.name == *name)
     }
-}
-
-/// A GUID as Jellyfin's JSON has it: without dashes, in lower case.
-pub(super) fn plain_id(id: &str) -> String {
-    id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect()
 }

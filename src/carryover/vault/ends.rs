@@ -1,7 +1,7 @@
 //! Ends: of a token, or of everything of a user or a device of one pool.
 
 use super::{Names, Place, Vault, named};
-use crate::carryover::{Session, UnixMillis, sessions::plain_id};
+use crate::carryover::{Session, UnixMillis, plain_id};
 
 /// What is ended in one pool: all of a user, or all of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
