@@ -31,6 +31,7 @@ use crate::{
     facade::Facade,
     forward::{head, outbound::Source},
     identity::message::{self, Group},
+    jitter,
     pod::{Busy, Pod},
     websocket::{self, Passing, PodSide, handshake},
 };
@@ -241,7 +242,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         let end = time::Instant::now() + proxy.site.forward.hold;
         if !self.pod.status().is_alive() {
             // Requests that are held find the client's new home first.
-            time::sleep(SPREAD.mul_f64(f64::from(chance()))).await;
+            time::sleep(SPREAD.mul_f64(jitter::fraction())).await;
         }
         while time::Instant::now() < end && !proxy.shutdown.is_stopping() {
             if self.is_over() {
@@ -325,14 +326,6 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
             member: self.member.clone(),
         }
     }
-}
-
-/// A number from 0 to 1.
-fn chance() -> f32 {
-    let mut byte = [0_u8];
-    // Without randomness all come together, and nothing else is lost.
-    let _ = getrandom::fill(&mut byte);
-    f32::from(byte[0]) / 255.0
 }
 
 /// Shows the one server in a pod's messages, and hears what they say of the client's standing there.

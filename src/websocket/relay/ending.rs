@@ -15,6 +15,7 @@ use super::{
     side::{Stopped, write},
 };
 use crate::{
+    jitter,
     shutdown::Shutdown,
     websocket::{CloseStyle, Config, Passing},
 };
@@ -135,8 +136,5 @@ pub(super) async fn finish<S: Stream>(
 /// Ends at this socket's own moment after the stop, so that not all clients dial again at once.
 pub(super) async fn stagger(shutdown: &Shutdown, config: &Config) {
     shutdown.stopping().await;
-    let mut random = [0_u8; 4];
-    // Without randomness all sockets end together, and nothing else is lost.
-    let _ = getrandom::fill(&mut random);
-    time::sleep(config.stop_stagger.mul_f64(f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX))).await;
+    time::sleep(config.stop_stagger.mul_f64(jitter::fraction())).await;
 }
