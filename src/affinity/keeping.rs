@@ -33,12 +33,12 @@ pub const RENEWAL: Duration = Duration::from_secs(60 * 60);
 /// Where pins are kept, and between which pods.
 #[derive(Debug)]
 pub struct Keeping {
-    place: Place,
+    store: Store,
     pools: Vec<Arc<Pool>>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Store {
     Memory,
     Disk(Box<Disk>),
     Replicas(Replicas),
@@ -77,11 +77,11 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 impl Keeping {
     /// Nothing is kept beyond this process.
     pub fn in_memory() -> Keeping {
-        Keeping { place: Place::Memory, pools: Vec::new() }
+        Keeping { store: Store::Memory, pools: Vec::new() }
     }
 
     pub fn on_disk(disk: Disk, pools: Vec<Arc<Pool>>) -> Keeping {
-        Keeping { place: Place::Disk(Box::new(disk)), pools }
+        Keeping { store: Store::Disk(Box::new(disk)), pools }
     }
 
     /// Shared by all replicas whose ring of keys has one in common, newest first, under the same prefix.
@@ -89,32 +89,32 @@ impl Keeping {
         // HMAC takes keys of any length.
         let ring = keys.iter().filter_map(|key| Hmac::new_from_slice(key.bytes()).ok()).collect();
         let prefix = prefix.to_owned();
-        Keeping { place: Place::Replicas(Replicas { shared, prefix, ring, unknown: Unknown::default() }), pools }
+        Keeping { store: Store::Replicas(Replicas { shared, prefix, ring, unknown: Unknown::default() }), pools }
     }
 
     /// Whether pins of this kind go anywhere.
     pub(super) fn keeps(&self, kind: Kind) -> bool {
-        !matches!(self.place, Place::Memory) && !kind.ends_with_epoch()
+        !matches!(self.store, Store::Memory) && !kind.ends_with_epoch()
     }
 
     /// What all replicas share, where they share something.
     pub fn shared(&self) -> Option<&Shared> {
-        match &self.place {
-            Place::Replicas(replicas) => Some(&replicas.shared),
-            Place::Memory | Place::Disk(_) => None,
+        match &self.store {
+            Store::Replicas(replicas) => Some(&replicas.shared),
+            Store::Memory | Store::Disk(_) => None,
         }
     }
 
     pub(super) fn is_shared(&self) -> bool {
-        matches!(self.place, Place::Replicas(_))
+        matches!(self.store, Store::Replicas(_))
     }
 
     pub(super) fn put(&self, kind: Kind, key: &str, hash: u128, home: Home) {
         let Some(value) = self.names(home) else { return };
-        match &self.place {
-            Place::Memory => {}
-            Place::Disk(disk) => disk.put(disk_key(kind, hash), value),
-            Place::Replicas(replicas) => {
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(disk) => disk.put(disk_key(kind, hash), value),
+            Store::Replicas(replicas) => {
                 if let Some(key) = replicas.keys(kind, key).next() {
                     replicas.shared.put(key, value);
                 }
@@ -123,17 +123,17 @@ impl Keeping {
     }
 
     pub(super) fn remove(&self, kind: Kind, key: &str, hash: u128) {
-        match &self.place {
-            Place::Memory => {}
-            Place::Disk(disk) => disk.remove(disk_key(kind, hash)),
-            Place::Replicas(replicas) => replicas.keys(kind, key).for_each(|key| replicas.shared.remove(key)),
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(disk) => disk.remove(disk_key(kind, hash)),
+            Store::Replicas(replicas) => replicas.keys(kind, key).for_each(|key| replicas.shared.remove(key)),
         }
     }
 
     /// What another replica has learnt of a key that this one does not know, or whose home is gone. Asks once in a while for
     /// each key, and waits no longer than the store's deadline.
     pub(super) async fn find(&self, kind: Kind, key: &str, hash: u128) -> Option<Recalled> {
-        let Place::Replicas(replicas) = &self.place else { return None };
+        let Store::Replicas(replicas) = &self.store else { return None };
         if replicas.unknown.contains(hash) {
             return None;
         }
@@ -156,7 +156,7 @@ impl Keeping {
 
     /// What was found does not help: the other replicas are not asked again at once.
     pub(super) fn is_of_no_use(&self, hash: u128) {
-        if let Place::Replicas(replicas) = &self.place {
+        if let Store::Replicas(replicas) = &self.store {
             replicas.unknown.remember(hash);
         }
     }
@@ -174,7 +174,7 @@ impl Keeping {
 
     /// Ends when Redis has answered for the first time, or has not for some time.
     pub async fn settled(&self) {
-        if let Place::Replicas(replicas) = &self.place {
+        if let Store::Replicas(replicas) = &self.store {
             // An attempt that takes longer goes on by itself.
             let _ = time::timeout(FIRST_ATTEMPT, replicas.shared.settled()).await;
         }
@@ -182,10 +182,10 @@ impl Keeping {
 
     /// Writes what is still to be written.
     pub async fn finish(&self) {
-        match &self.place {
-            Place::Memory => {}
-            Place::Disk(disk) => disk.finish().await,
-            Place::Replicas(replicas) => replicas.shared.finish().await,
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(disk) => disk.finish().await,
+            Store::Replicas(replicas) => replicas.shared.finish().await,
         }
     }
 

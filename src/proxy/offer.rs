@@ -61,7 +61,7 @@ impl Proxy {
         let began = Instant::now();
         // Held from the first failure on: a pod may have been waited for until then.
         let mut end = None;
-        let mut place = None;
+        let mut permit = None;
         let mut pause = LOOK;
         let mut breaks = 0;
         loop {
@@ -82,8 +82,8 @@ impl Proxy {
             if !is_worth || !source.can_replay() {
                 return offered;
             }
-            place = place.or_else(|| self.site.place(source));
-            if place.is_none() {
+            permit = permit.or_else(|| self.site.hold_permit(source));
+            if permit.is_none() {
                 return asking.in_vain(offered);
             }
             let end = *end.get_or_insert_with(|| Instant::now() + self.site.forward.hold);
