@@ -3,6 +3,7 @@
 //! A pod's status is one word that every worker reads without a lock. `health` and `discovery` write it; the request path
 //! only reads it, and says what it met through [`Pod::suspect`].
 
+mod place;
 mod pool;
 mod status;
 
@@ -22,6 +23,7 @@ use tokio::{
     time::Instant,
 };
 
+pub use place::Place;
 pub use pool::Pool;
 pub use status::{Epoch, State, Status};
 

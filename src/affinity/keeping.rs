@@ -14,13 +14,9 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::time;
 
-use super::{
-    Secret,
-    pins::{Home, Kind},
-    unknown::Unknown,
-};
+use super::{Secret, pins::Kind, unknown::Unknown};
 use crate::{
-    pod::Pool,
+    pod::{Place, Pool},
     store::{
         disk::{self, Disk, Entry},
         shared::{Found, Shared},
@@ -58,7 +54,7 @@ struct Replicas {
 pub struct Kept {
     pub kind: Kind,
     pub hash: u128,
-    pub home: Home,
+    pub home: Place,
     /// How long ago it was last written.
     pub age: Duration,
 }
@@ -66,7 +62,7 @@ pub struct Kept {
 /// What the other replicas know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Recalled {
-    pub(super) home: Home,
+    pub(super) home: Place,
     /// Found under the newest key of the ring.
     pub(super) is_current: bool,
 }
@@ -109,7 +105,7 @@ impl Keeping {
         matches!(self.store, Store::Replicas(_))
     }
 
-    pub(super) fn put(&self, kind: Kind, key: &str, hash: u128, home: Home) {
+    pub(super) fn put(&self, kind: Kind, key: &str, hash: u128, home: Place) {
         let Some(value) = self.names(home) else { return };
         match &self.store {
             Store::Memory => {}
@@ -189,7 +185,7 @@ impl Keeping {
         }
     }
 
-    fn names(&self, home: Home) -> Option<Vec<u8>> {
+    fn names(&self, home: Place) -> Option<Vec<u8>> {
         self.pools.iter().find_map(|pool| {
             let pods = pool.pods();
             let pod = pods.iter().find(|pod| pod.id == home.pod)?;
@@ -198,11 +194,11 @@ impl Keeping {
     }
 
     /// The home is one of the pod's present life: what is kept says nothing of lives.
-    fn home(&self, names: &[u8]) -> Option<Home> {
+    fn home(&self, names: &[u8]) -> Option<Place> {
         let (pool, pod) = std::str::from_utf8(names).ok()?.split_once('/')?;
         let pods = self.pools.iter().find(|of| *of.name == *pool)?.pods();
         let pod = pods.iter().find(|of| *of.name == *pod)?;
-        Some(Home { pod: pod.id, epoch: pod.status().epoch })
+        Some(Place::of(pod))
     }
 }
 

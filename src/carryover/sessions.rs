@@ -25,10 +25,10 @@ use tokio::time::Instant;
 
 use super::{
     Session, Token, now, plain_id,
-    session::{Device, Note, Place},
+    session::{Device, Note},
     vault::{Kept, Vault},
 };
-use crate::pod::{Pod, Pool};
+use crate::pod::{Place, Pod, Pool};
 use gathering::Questions;
 use owed::Owed;
 use record::Record;

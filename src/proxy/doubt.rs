@@ -13,11 +13,11 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    affinity::pins::{Home, Kind},
-    carryover::{Session, Token, session::Place},
+    affinity::pins::Kind,
+    carryover::{Session, Token},
     forward::outbound::Source,
     identity::endpoint::Endpoint,
-    pod::{Pod, PodId},
+    pod::{Place, Pod, PodId},
 };
 
 /// What follows from a refusal.
@@ -113,7 +113,7 @@ impl Proxy {
             // A log-out may have come meanwhile.
             return Doubted::Final;
         }
-        if self.home(asking) == Some(Home { pod: pod.id, epoch: pod.status().epoch }) {
+        if self.home(asking) == Some(Place::of(pod)) {
             pods.iter().for_each(|pod| self.site.refusals.remember(token, pod));
             self.forget_token(asking);
             return Doubted::Final;
@@ -153,7 +153,7 @@ impl Proxy {
         asking.demanded_token().is_some() && asking.session().is_some_and(is_strange)
     }
 
-    pub(super) fn home(&self, asking: &Asking<'_>) -> Option<Home> {
+    pub(super) fn home(&self, asking: &Asking<'_>) -> Option<Place> {
         self.site.pins.home(Kind::Token, asking.keys.identity.token.as_deref()?, |_, _| true)
     }
 

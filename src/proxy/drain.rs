@@ -20,12 +20,8 @@ use super::{
 };
 use crate::{
     affinity::placement::{self, Key},
-    carryover::{
-        Session,
-        mints::Need,
-        session::{Carried, Place},
-    },
-    pod::{Pod, Pool, State, Status},
+    carryover::{Session, mints::Need, session::Carried},
+    pod::{Place, Pod, Pool, State, Status},
 };
 
 /// When a draining pod's clients leave it.

@@ -18,15 +18,12 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    affinity::pins::{Home, Kind},
-    carryover::{
-        Session, plain_id,
-        session::{Carried, Place},
-    },
+    affinity::pins::Kind,
+    carryover::{Session, plain_id, session::Carried},
     forward::outbound::Source,
     identity::{Identity, authorization, endpoint::Led},
     observe::metrics,
-    pod::{Pod, State},
+    pod::{Place, Pod, State},
 };
 
 impl Proxy {
@@ -204,7 +201,7 @@ impl Proxy {
             return;
         }
         if let Some(device) = asking.keys.identity.device.as_deref() {
-            let home = Home { pod: leader.id, epoch: leader.status().epoch };
+            let home = Place::of(leader);
             self.site.pins.learn(Kind::Device, device, home);
         }
         self.lacks_key(asking, "sync_play");

@@ -32,14 +32,15 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    affinity::pins::{Home, Kind},
-    carryover::{Session, session::Place},
+    affinity::pins::Kind,
+    carryover::Session,
     forward::{answer::AnswerBody, outbound::Source},
     identity::{
         endpoint,
         endpoint::Endpoint,
         playlist::{self, Name, Outline},
     },
+    pod::Place,
 };
 use revival::Revival;
 use streams::{Part, Shown, Stream};
@@ -227,7 +228,7 @@ impl Proxy {
     /// Whether a pod is alive in this life.
     fn is_there(&self, asking: &Asking<'_>, place: Place) -> bool {
         let pods = asking.pool.pool.pods();
-        pods.iter().any(|pod| pod.id == place.pod && pod.status().is_alive() && pod.status().epoch == place.epoch)
+        pods.iter().any(|pod| Place::of(pod) == place && pod.status().is_alive())
     }
 
     /// Whether the stream's viewer has left this place for a pod that lives.
@@ -239,9 +240,8 @@ impl Proxy {
 
     /// Whether the job that a segment belongs to runs somewhere still.
     fn still_runs(&self, asking: &Asking<'_>) -> bool {
-        let is_alive = |home: Home| self.is_there(asking, Place { pod: home.pod, epoch: home.epoch });
         let name = asking.keys.identity.playlist.unwrap_or_default();
-        self.site.pins.home(Kind::Playlist, name, |home, _| is_alive(home)).is_some()
+        self.site.pins.home(Kind::Playlist, name, |home, _| self.is_there(asking, home)).is_some()
     }
 
     /// Begins the job of a place that is gone anew, or waits for whoever does. It goes on when this is dropped.

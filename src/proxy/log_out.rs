@@ -16,17 +16,17 @@ use super::{
     revoke::{self, Order, Told},
 };
 use crate::{
-    affinity::pins::{Home, Kind},
+    affinity::pins::Kind,
     carryover::{Session, Token},
     identity::endpoint::{Endpoint, Ends},
-    pod::Pool,
+    pod::{Place, Pool},
 };
 
 impl Proxy {
     /// Whether this is a log-out by the token of a session, or by one that a pod of the pool has accepted. Of any other the pods
     /// know more.
     pub(super) fn is_log_out(&self, asking: &Asking<'_>) -> bool {
-        let is_of_pool = |home: Home| asking.pool.pool.pods().iter().any(|pod| pod.id == home.pod);
+        let is_of_pool = |home: Place| asking.pool.pool.pods().iter().any(|pod| pod.id == home.pod);
         asking.endpoint == Endpoint::LogOut
             && Ends::of(&asking.head.method, asking.path, "") == Some(Ends::Token)
             && match asking.client_session {

@@ -17,7 +17,7 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    carryover::{Token, session::Place},
+    carryover::Token,
     forward::{
         Cause, Failure,
         answer::AnswerBody,
@@ -29,7 +29,7 @@ use crate::{
         endpoint::{self, Endpoint},
         verdict::{self, Verdict},
     },
-    pod::{Pod, PodId},
+    pod::{Place, Pod, PodId},
     websocket::handshake,
 };
 

@@ -24,15 +24,12 @@ use super::{
 };
 use crate::{
     affinity::{cookie::Cookies, pace::Kind},
-    carryover::{
-        Session,
-        session::{Place, Socket},
-    },
+    carryover::{Session, session::Socket},
     facade::Facade,
     forward::{head, outbound::Source},
     identity::message::{self, Group},
     jitter,
-    pod::{Busy, Pod},
+    pod::{Busy, Place, Pod},
     websocket::{self, Passing, PodSide, handshake},
 };
 

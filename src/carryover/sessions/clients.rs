@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::Sessions;
 use crate::{
-    carryover::session::{Note, Place},
-    pod::Pod,
+    carryover::session::Note,
+    pod::{Place, Pod},
 };
 
 /// Clients without a known session whose capabilities are kept. When they are more, all are forgotten.

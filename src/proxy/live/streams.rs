@@ -20,11 +20,12 @@ use tokio::{
 };
 
 use crate::{
-    carryover::{Session, session::Place},
+    carryover::Session,
     identity::{
         Identity,
         playlist::{Name, Outline, Past},
     },
+    pod::Place,
     proxy::{again::Question, site::KIB},
 };
 

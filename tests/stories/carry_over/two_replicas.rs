@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future::join_all};
 use jellypin::{
-    carryover::{Found, session::Place},
-    pod::State,
+    carryover::Found,
+    pod::{Place, State},
 };
 
 use super::{client_of, kill, minted, revocation::at_home, start_again};
