@@ -20,6 +20,7 @@ mod lead;
 mod learning;
 mod live;
 mod log_out;
+mod normalize;
 mod offer;
 mod recall;
 mod reply;
@@ -35,7 +36,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request};
+use http::{HeaderMap, Method, Request, Response, header, request};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
@@ -64,6 +65,7 @@ use again::Again;
 use asking::{Asking, ClientSession, Target};
 use decide::{Decision, Keys};
 use exchange::{Exchange, Outcome};
+use normalize::{below_base, normalize};
 use offer::{Offered, is_refused};
 use reply::Refusal;
 use resume::Resuming;
@@ -326,51 +328,5 @@ fn refuse_malformed(asked: Asked) -> Result<(), Refusal> {
     match asked {
         Asked::Malformed(why) => Err(Refusal::Malformed(why)),
         Asked::Answer | Asked::Socket => Ok(()),
-    }
-}
-
-/// Brings a request's target into the form `path?query`, and its host into `Host`, whatever the protocol's version.
-fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        return Err(Refusal::Method);
-    }
-    if head.headers.get_all(header::HOST).iter().count() > 1 {
-        return Err(Refusal::Malformed("more than one Host"));
-    }
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-        || codings.next().is_some()
-    {
-        // The field ends here: any other coding would reach the pod as the body itself.
-        return Err(Refusal::Malformed("Transfer-Encoding is not chunked"));
-    }
-    if let Some(authority) = head.uri.authority() {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Malformed("Host is no host"))?;
-        head.headers.insert(header::HOST, host);
-        let target = head.uri.path_and_query().cloned().ok_or(Refusal::Malformed("the target has no path"))?;
-        head.uri = Uri::from(target);
-    } else if !head.headers.contains_key(header::HOST) {
-        if head.version == Version::HTTP_11 {
-            return Err(Refusal::Malformed("Host is missing"));
-        }
-        // HTTP/1.0 needs none, and the pod is asked in HTTP/1.1, which does (RFC 9112, 3.2).
-        head.headers.insert(header::HOST, HeaderValue::from_static(""));
-    }
-    if !head.uri.path().starts_with('/') {
-        return Err(Refusal::Malformed("the target is no path"));
-    }
-    let host = head.headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
-    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(byte);
-    if !host.iter().all(is_host) {
-        return Err(Refusal::Malformed("Host is no host"));
-    }
-    Ok(())
-}
-
-/// The path as Jellyfin's controllers see it.
-fn below_base<'a>(base: &str, path: &'a str) -> &'a str {
-    match path.split_at_checked(base.len()) {
-        Some((start, rest)) if start.eq_ignore_ascii_case(base) && (rest.is_empty() || rest.starts_with('/')) => rest,
-        _ => path,
     }
 }
