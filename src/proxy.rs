@@ -264,7 +264,7 @@ impl Proxy {
         head::to_pod(request.headers_mut(), asking.client);
         cookie::take_out(request.headers_mut(), &self.site.cookie.name);
         translate(&mut request, asking, token);
-        self.for_pod(asking, pod, &mut request);
+        asking.for_pod(pod, &mut request);
         if let Some(ask) = ask {
             let ask = parking_lot::Mutex::new(Some(ask));
             hyper::ext::on_informational(&mut request, move |answer| {

@@ -204,7 +204,7 @@ impl Sessions {
             Found::Living(known) => drop(known.settle(Place::of(pod), token)),
             Found::Dead => {}
             Found::Unknown | Found::Untold => {
-                let session = self.fresh(pod, user, device, token);
+                let session = fresh(pod, user, device, token);
                 let before = self.devices.get(&self.device_hash(&session)).map(|before| before.clone());
                 if let Some(before) = before {
                     let known_there = before.token_at(Place::of(pod));
@@ -227,19 +227,13 @@ impl Sessions {
             drop(self.found(token, kept).await);
             return;
         }
-        let session = self.fresh(pod, user, device, token);
+        let session = fresh(pod, user, device, token);
         self.list(&session);
         match kept {
             Ok(_) => self.keep(&session),
             // It is compared with what is kept before it is believed again, and kept then.
             Err(_) => session.set_compared(0),
         }
-    }
-
-    fn fresh(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
-        let session = Session::new(pod.pool.clone(), plain_id(user), device, Token::new(token));
-        session.settle(Place::of(pod), token);
-        Arc::new(session)
     }
 
     /// Keeps a session beyond this process, some time soon, and tells the other replicas.
@@ -336,4 +330,11 @@ impl Sessions {
     fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
         self.pools.iter().find(|pool| *pool.name == *name)
     }
+}
+
+/// A session that begins on this pod.
+fn fresh(pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
+    let session = Session::new(pod.pool.clone(), plain_id(user), device, Token::new(token));
+    session.settle(Place::of(pod), token);
+    Arc::new(session)
 }

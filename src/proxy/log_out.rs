@@ -102,7 +102,7 @@ impl Proxy {
         self.site.sessions.end_token(&pool.name, own.as_str());
         for token in &tokens {
             // In this order: who finds no pin finds the refusals.
-            pool.pods().iter().for_each(|pod| self.site.refusals.remember(token.as_str(), pod));
+            self.site.refusals.remember_all(token.as_str(), &pool.pods());
             self.site.pins.forget(Kind::Token, token.as_str());
         }
         tokens.iter().map(|token| Order::log_out(token, client)).collect()

@@ -122,7 +122,7 @@ impl Proxy {
                 return self.outcome(asking, refused.filter(|_| !home_failed), last, exchange);
             };
             let pod = decision.pod.clone();
-            if !tried.is_empty() && self.is_stranger(asking, &pod) {
+            if !tried.is_empty() && asking.is_unknown_at(&pod) {
                 tried.push(pod.id);
                 continue;
             }

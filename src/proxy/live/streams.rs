@@ -126,16 +126,16 @@ impl Streams {
     }
 
     pub(in crate::proxy) fn of_name(&self, name: Name) -> Option<Arc<Stream>> {
-        self.touched(self.by_name.get(&name)?.value())
+        Some(self.touched(self.by_name.get(&name)?.value()))
     }
 
     pub(in crate::proxy) fn of_request(&self, request: u128) -> Option<Arc<Stream>> {
-        self.touched(self.by_request.get(&request)?.value())
+        Some(self.touched(self.by_request.get(&request)?.value()))
     }
 
-    fn touched(&self, stream: &Arc<Stream>) -> Option<Arc<Stream>> {
+    fn touched(&self, stream: &Arc<Stream>) -> Arc<Stream> {
         stream.used.store(self.now(), Ordering::Relaxed);
-        Some(stream.clone())
+        stream.clone()
     }
 
     /// What a player's requests for its playlist have in common, and nobody else's have: whose it is, and for what.
