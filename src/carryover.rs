@@ -3,7 +3,7 @@
 //! A client keeps the token of its log-in. When its pod is gone, `proxy` makes the client known to another pod, which may give
 //! it another token; from then on every token of the session is an alias of the others. That map must not be lost, or a restart
 //! of the proxy would log users out: it is kept on disk or in Redis, sealed so that nobody can read an entry who does not hold
-//! the token already ([`seal`]). What was ended, by a log-out or by an administrator, leaves a tombstone and is never revived.
+//! the token already (`seal`). What was ended, by a log-out or by an administrator, leaves a tombstone and is never revived.
 
 pub mod mints;
 mod seal;

@@ -112,6 +112,7 @@ impl Pod {
         *self.name == *config.name && *self.authority == *config.authority
     }
 
+    /// What a decision needs to know of it: one load of one word.
     pub fn status(&self) -> Status {
         Status::from_word(self.status.load(Ordering::Acquire))
     }
@@ -223,6 +224,7 @@ impl Pod {
         self.may_be_old.load(Ordering::Relaxed)
     }
 
+    /// It has said who it is.
     pub fn set_info(&self, info: Info) {
         self.may_be_old.store(info.version.starts_with("10."), Ordering::Relaxed);
         self.info.store(Some(Arc::new(info)));
@@ -275,6 +277,7 @@ impl Pod {
         self.requests.load(Ordering::Relaxed) + self.sockets.load(Ordering::Relaxed)
     }
 
+    /// Sockets under way.
     pub fn open_sockets(&self) -> usize {
         self.sockets.load(Ordering::Relaxed)
     }

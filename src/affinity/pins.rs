@@ -20,10 +20,15 @@ use crate::pod::Place;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
+    /// An access token or API key.
     Token = 1,
+    /// A device's id.
     Device = 2,
+    /// A `PlaySessionId`.
     PlaySession = 3,
+    /// A `LiveStreamId`, by itself or with its viewer's device, or the id of a live stream's file.
     LiveStream = 4,
+    /// The 32 hex digits that a live playlist's segments are named by.
     Playlist = 5,
     /// A QuickConnect code or secret.
     QuickConnect = 6,

@@ -23,6 +23,7 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 /// Refusals kept at once. When they are more, all are forgotten: that costs requests, and no client its session.
 const MOST: usize = 200_000;
 
+/// The refusals of all pods. Shared by all workers.
 #[derive(Debug)]
 pub struct Refusals {
     /// Something was refused since the start; until then a request costs one load.

@@ -42,6 +42,7 @@ const MOST_STRANGERS: usize = 50_000;
 /// How long nobody is asked for a token again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
+/// The sessions, and what is known of tokens without one. Shared by all workers; what awaits says so.
 #[derive(Debug)]
 pub struct Sessions {
     living: DashMap<u128, Arc<Session>, ahash::RandomState>,
@@ -72,9 +73,11 @@ pub struct Sessions {
 /// What is known of a token.
 #[derive(Clone, Debug)]
 pub enum Found {
+    /// It stands for this session.
     Living(Arc<Session>),
     /// It was ended, and is never revived.
     Dead,
+    /// Nothing, neither here nor beyond this process.
     Unknown,
     /// Nothing here, and what is kept beyond this process has not been heard.
     Untold,

@@ -1,7 +1,7 @@
 //! Where sessions are kept beyond this process: sealed, each entry under the name that only its token gives.
 //!
 //! There are three kinds of entries: a session under each of its tokens; the moment at which a token, or everything of a user or a
-//! device, was ended ([`ends`]); and the log-outs that are owed ([`owed`]). An end stands beside the session and not in its place:
+//! device, was ended (`vault/ends`); and the log-outs that are owed (`vault/owed`). An end stands beside the session and not in its place:
 //! nothing that is written later, by a replica that has not heard of it or by somebody who puts an old entry back, takes it away.
 
 mod ends;

@@ -76,6 +76,7 @@ impl Endpoint {
         }
     }
 
+    /// Whether it answers nobody without a token that the pod knows.
     pub fn demands_token(self) -> bool {
         use Endpoint::{Demanding, DemandingMedia, LogOut, OfJob, SyncPlay, Vital};
         matches!(self, Demanding | DemandingMedia | LogOut | OfJob | SyncPlay | Vital)
@@ -96,6 +97,7 @@ impl Endpoint {
         matches!(self, Endpoint::QuickConnect | Endpoint::SyncPlay | Endpoint::LogIn | Endpoint::Clock)
     }
 
+    /// Whether players ask for it, to whom any error is the end.
     pub fn is_media(self) -> bool {
         matches!(self, Endpoint::DemandingMedia | Endpoint::AnonymousMedia)
     }

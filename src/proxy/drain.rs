@@ -27,6 +27,7 @@ use crate::{
 /// When a draining pod's clients leave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
+    /// At once, whatever plays.
     Now,
     /// Each when it plays nothing, and is a member of no SyncPlay group.
     Idle,

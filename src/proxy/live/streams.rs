@@ -48,6 +48,7 @@ const ROOM_KIB: usize = 64 * 1024;
 /// Jobs of one stream that are gone and whose names are known; older ones are nobody's.
 const MOST_NAMES: usize = 16;
 
+/// The streams, by the request for their playlist and by the names of their segments. Shared by all workers.
 pub struct Streams {
     by_request: DashMap<u128, Arc<Stream>, ahash::RandomState>,
     /// Every name that a stream has had.

@@ -26,21 +26,28 @@ pub(super) const CLOSING: Duration = Duration::from_secs(3);
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
+    /// The client said farewell.
     ClientClosed,
-    /// The pod's side ended so, and no pod took its place.
+    /// The pod did, and no pod took its place.
     PodClosed,
+    /// The client's connection ended without a farewell.
     ClientGone,
+    /// The pod's did, and no pod took its place.
     PodGone,
-    /// A side was silent for too long, to pings too.
+    /// The client was silent for too long, to pings too.
     ClientSilent,
+    /// The pod was, and no pod took its place.
     PodSilent,
-    /// A message was larger than the limit, or no message at all.
+    /// A message of the client was larger than the limit, or no message at all.
     ClientMalformed,
+    /// One of the pod was, and no pod took its place.
     PodMalformed,
+    /// The proxy stops.
     Stopping,
 }
 
 impl End {
+    /// The `outcome` of the access line.
     pub fn name(self) -> &'static str {
         match self {
             End::ClientClosed => "client_closed",
