@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use memchr::{memchr, memchr3};
 use percent_encoding::NON_ALPHANUMERIC;
 
 use super::query::url_decoded;
@@ -125,28 +124,23 @@ fn fields(headers: &HeaderMap, legacy: Legacy) -> Option<&str> {
 /// Walks over `key=value` fields: each `"` toggles quoting, a comma outside quotes ends a field, and every `=` outside quotes
 /// begins a value, so that an unquoted value with `=` in it is lost. Later fields of the same key win.
 pub(super) fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) {
-    let bytes = fields.as_bytes();
-    let (mut key, mut start, mut at, mut quoted) = ("", 0, 0, false);
-    loop {
-        let rest = &bytes[at..];
-        let next = if quoted { memchr(b'"', rest) } else { memchr3(b'"', b',', b'=', rest) };
-        let Some(next) = next else { break };
-        at += next;
-        match bytes[at] {
+    let (mut key, mut start, mut quoted) = ("", 0, false);
+    for (at, byte) in fields.bytes().enumerate() {
+        match byte {
             b'"' => quoted = !quoted,
-            b',' => {
+            b',' if !quoted => {
                 if start < at {
                     found(key, &fields[start..at]);
                     key = "";
                 }
                 start = at + 1;
             }
-            _ => {
+            b'=' if !quoted => {
                 key = fields[start..at].trim();
                 start = at + 1;
             }
+            _ => {}
         }
-        at += 1;
     }
     if start < fields.len() {
         found(key, &fields[start..]);
