@@ -29,6 +29,6 @@ pub mod connection;
 
 pub mod listen;
 
-pub mod config;
-
 pub mod app;
+
+pub mod config;

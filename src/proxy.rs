@@ -1,7 +1,7 @@
 //! The request path, from top to bottom.
 //!
-//! [`Proxy::handle`] is the one function to read: route, identify, decide, rewrite, forward, judge, learn, bind, observe. The
-//! only room that knows affinity and pods at once.
+//! [`Proxy::handle`] is the one function to read: route, identify, decide, rewrite, forward, judge, learn, bind, observe. This room
+//! alone puts together what those below it know of pods, clients and Jellyfin.
 
 mod again;
 mod aside;
