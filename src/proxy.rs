@@ -165,7 +165,7 @@ impl Proxy {
             if let Some(status) = told {
                 // What its own pod says less than all of them together.
                 answer.status = status;
-                exchange.answers(status.as_u16());
+                exchange.set_status(status.as_u16());
                 revoke::strip(&mut answer.headers);
                 return Ok(exchange.answer_with(answer, Body::empty()));
             }

@@ -83,7 +83,7 @@ impl Endpoint {
     }
 
     /// Whether a failure costs more than a look at the next page: a client would log its user out or end the film.
-    pub fn is_worth_much(self) -> bool {
+    pub fn is_critical(self) -> bool {
         self == Endpoint::Vital || self.is_media()
     }
 

@@ -74,8 +74,8 @@ impl Decision {
     }
 }
 
-/// The order of design: a token whose home is alive, a cookie whose pod is alive, what a play session or live stream tells, a
-/// device, and else a placement. `None` when every pod was tried.
+/// In this order: the pod that makes a live playlist's segments, a token whose home is alive, a cookie whose pod is alive, what a
+/// play session or live stream tells, a device, and else a placement. `None` when every pod was tried.
 pub(super) fn decide(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId], turn: u64) -> Option<Decision> {
     known(pods, keys, pins, tried).or_else(|| place(pods, keys, tried, turn))
 }

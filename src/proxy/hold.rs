@@ -58,11 +58,11 @@ impl Asking<'_> {
 
     /// Whether a request that got no answer is held. `breaks`: how often it was held after it may have reached a pod.
     pub(super) fn waits_after(&self, refusal: Refusal, breaks: u32) -> bool {
-        if !refusal.may_pass() || !self.can_wait() {
+        if !refusal.is_transient() || !self.can_wait() {
             return false;
         }
         // Once more, for the pod that was killed. A request that kills its pod must not do so again and again.
-        let may_break = self.endpoint.is_worth_much() || (refusal == Refusal::Broken && breaks <= 1);
+        let may_break = self.endpoint.is_critical() || (refusal == Refusal::Broken && breaks <= 1);
         matches!(refusal, Refusal::NoPod | Refusal::Undecided) || (self.can_repeat() && may_break)
     }
 

@@ -63,7 +63,7 @@ impl Proxy {
             }
         }
         head.status = StatusCode::NO_CONTENT;
-        exchange.answers(head.status.as_u16());
+        exchange.set_status(head.status.as_u16());
         exchange.answer_with(head, Body::empty())
     }
 

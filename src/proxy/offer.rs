@@ -69,7 +69,7 @@ impl Proxy {
             breaks +=
                 u32::from(matches!(offered, Err(refusal) if !matches!(refusal, Refusal::NoPod | Refusal::Undecided)));
             let is_refused = is_refused(&offered);
-            let is_worth = match &offered {
+            let is_worth_holding = match &offered {
                 // Who he is has to be heard first; a socket's client dials again.
                 _ if is_refused && !asking.is_upgrade && matches!(asking.client_session, ClientSession::Untold) => {
                     false
@@ -79,7 +79,7 @@ impl Proxy {
                 Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),
                 Err(refusal) => asking.waits_after(*refusal, breaks),
             };
-            if !is_worth || !source.can_replay() {
+            if !is_worth_holding || !source.can_replay() {
                 return offered;
             }
             permit = permit.or_else(|| self.site.hold_permit(source));
@@ -255,7 +255,7 @@ impl Proxy {
     ) -> Result<Offered, Refusal> {
         let Some(mut offered) = refused else {
             if let Ok(offered) = &last {
-                exchange.answers(offered.answer.status().as_u16());
+                exchange.set_status(offered.answer.status().as_u16());
             }
             return last;
         };

@@ -58,7 +58,7 @@ impl Revival {
         loop {
             match time::timeout_at(end, again.ask()).await {
                 Err(_) => return Err("no pod answered in time"),
-                Ok(Err(refusal)) if !refusal.may_pass() => return Err(refusal.name()),
+                Ok(Err(refusal)) if !refusal.is_transient() => return Err(refusal.name()),
                 Ok(Err(_)) => {}
                 Ok(Ok(asked)) => {
                     let status = asked.offered.answer.status();
