@@ -8,11 +8,8 @@ const KEY: &str = "jellypin:leader:main";
 
 /// Waits until a proxy knows that Redis is of no use, by the requests' link.
 async fn until_redis(proxy: &Proxy, up: bool) {
-    let end = Instant::now() + DEADLINE;
-    while proxy.metric("jellypin_redis_up", &[]).await != f64::from(up) {
-        assert!(Instant::now() < end, "Redis never was {}", if up { "up" } else { "down" });
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let what = if up { "Redis is up" } else { "Redis is down" };
+    until_so(what, async || proxy.metric("jellypin_redis_up", &[]).await == f64::from(up)).await;
 }
 
 /// The leader of three replicas is killed during each kind of weather, and comes back after it.
