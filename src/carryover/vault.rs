@@ -181,26 +181,28 @@ impl Vault {
     /// Keeps other replicas from carrying the session of this token. `false` while another does; where they cannot be told,
     /// the way is free.
     pub(super) async fn lock(&self, token: &str) -> bool {
-        let Store::Redis(shared, prefix) = &self.store else { return true };
-        let Some(name) = self.ring.names("carry", token).next() else { return true };
-        shared.claim(&named(prefix, "carry", name), LOCK).await.unwrap_or(true)
+        let Some((shared, key)) = self.lock_of(token) else { return true };
+        shared.claim(&key, LOCK).await.unwrap_or(true)
     }
 
     /// Makes the lock last from now on.
     pub(super) async fn relock(&self, token: &str) {
-        if let Store::Redis(shared, prefix) = &self.store
-            && let Some(name) = self.ring.names("carry", token).next()
-        {
-            shared.prolong(&named(prefix, "carry", name), LOCK).await;
+        if let Some((shared, key)) = self.lock_of(token) {
+            shared.prolong(&key, LOCK).await;
         }
     }
 
     pub(super) fn unlock(&self, token: &str) {
-        if let Store::Redis(shared, prefix) = &self.store
-            && let Some(name) = self.ring.names("carry", token).next()
-        {
-            shared.remove(named(prefix, "carry", name));
+        if let Some((shared, key)) = self.lock_of(token) {
+            shared.remove(key);
         }
+    }
+
+    /// The key of the lock on the session of this token, in the Redis of all replicas; `None` where there are none.
+    fn lock_of(&self, token: &str) -> Option<(&Shared, String)> {
+        let Store::Redis(shared, prefix) = &self.store else { return None };
+        let name = self.ring.names("carry", token).next()?;
+        Some((shared, named(prefix, "carry", name)))
     }
 
     /// Marks something with this moment, for all replicas; nothing where there are none.
@@ -263,6 +265,17 @@ impl Vault {
                 kept.disk.put(name.to_vec(), value);
             }
             Store::Redis(shared, prefix) => shared.put(named(prefix, kind, name), value),
+        }
+    }
+
+    fn erase(&self, kind: &str, name: [u8; 16]) {
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(kept) => {
+                kept.entries.lock().remove(&name);
+                kept.disk.remove(name.to_vec());
+            }
+            Store::Redis(shared, prefix) => shared.remove(named(prefix, kind, name)),
         }
     }
 }
