@@ -74,10 +74,10 @@ struct State {
     refused: Option<(Place, Instant)>,
     carry: Option<carrying::UnderWay>,
     group: group::InGroup,
-    /// `POST /Sessions/Capabilities` or `/Full`, as the client sent it last.
-    capabilities: Option<Note>,
-    /// The last report of what is being played, and when it came.
-    playing: Option<(Note, Instant)>,
+    /// `POST /Sessions/Capabilities` or `/Full`, as each device sent it last.
+    capabilities: Vec<Note>,
+    /// The last report of what is being played on each device, and when it came.
+    playing: Vec<(Note, Instant)>,
     /// What pods were told of the client last: its address, and its program.
     client: HeaderMap,
     is_dead: bool,
@@ -86,7 +86,7 @@ struct State {
 impl Session {
     pub fn new(pool: Arc<str>, user: String, device: Device, token: Token) -> Session {
         let at = now();
-        Session::of_parts(pool, user, device, at, 0, vec![Minted { token, at }], None)
+        Session::of_parts(pool, user, device, at, 0, vec![Minted { token, at }], Vec::new())
     }
 
     pub(super) fn of_parts(
@@ -96,7 +96,7 @@ impl Session {
         born: UnixMillis,
         revision: u64,
         tokens: Vec<Minted>,
-        capabilities: Option<Note>,
+        capabilities: Vec<Note>,
     ) -> Session {
         let state = State { born, revision, tokens, capabilities, ..State::default() };
         Session {

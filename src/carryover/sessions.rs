@@ -232,6 +232,7 @@ impl Sessions {
         }
         let session = fresh(pod, user, device, token);
         self.list(&session);
+        self.take_note(&session, token);
         match kept {
             Ok(_) => self.keep(&session),
             // It is compared with what is kept before it is believed again, and kept then.

@@ -61,16 +61,20 @@ pub struct Device {
 impl Device {
     /// Reads the header; `None` where one of the four is missing.
     pub fn of(headers: &HeaderMap, legacy: Legacy) -> Option<Device> {
+        Some(Device::said(headers, legacy)).filter(Device::is_whole)
+    }
+
+    /// Reads the header; what is missing is empty, and a pod takes it from the token's row.
+    pub fn said(headers: &HeaderMap, legacy: Legacy) -> Device {
         let (mut client, mut name, mut id, mut version) = Default::default();
-        for_each_field(fields(headers, legacy)?, |key, raw| match key {
+        for_each_field(fields(headers, legacy).unwrap_or_default(), |key, raw| match key {
             "Client" => client = value(raw).into_owned(),
             "Device" => name = value(raw).into_owned(),
             "DeviceId" => id = value(raw).into_owned(),
             "Version" => version = value(raw).into_owned(),
             _ => {}
         });
-        let device = Device { client, name, id, version };
-        device.is_whole().then_some(device)
+        Device { client, name, id, version }
     }
 
     /// Whether all four are there.

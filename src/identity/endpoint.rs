@@ -36,7 +36,8 @@ pub enum Endpoint {
     SyncPlay,
     /// `/GetUtcTime`: open to all. Clients ask for it to agree on the time with who commands their SyncPlay group.
     Clock,
-    /// `GET /System/Info` and `GET /Users/Me`: demand a token, and real clients erase theirs when they fail.
+    /// `GET /System/Info`, `GET /Users/Me`, `GET /Users/{id}`: demand a token, and real clients erase theirs when they fail
+    /// (the last is Roku's, at its start).
     Vital,
     /// Demands a token that the pod knows; success confirms the token.
     Demanding,
@@ -157,7 +158,7 @@ fn users<'a>(method: &Method, rest: Rest<impl Iterator<Item = &'a str> + Clone>)
     if mints {
         return if method == Method::POST { Endpoint::LogIn } else { Endpoint::Open };
     }
-    if is(second, "Me") && third.is_empty() && method == Method::GET {
+    if (is(second, "Me") || is_id(second)) && third.is_empty() && method == Method::GET {
         return Endpoint::Vital;
     }
     let is_open = is(second, "Public") || is(second, "ForgotPassword") || rest.has("Images");

@@ -166,7 +166,8 @@ fn endpoints_are_what_the_server_makes_of_them() {
     let id = "0123456789abcdef0123456789abcdef";
     let rows: &[(&str, Endpoint)] = &[
         ("/Users/Me", Vital),
-        ("/Users/ID", Demanding),
+        ("/Users/ID", Vital),
+        ("/Users/ID/Views", Demanding),
         ("/QuickConnect/Connect", QuickConnect),
         ("/GetUTCTime", Clock),
         ("/syncplay/list", SyncPlay),
@@ -230,6 +231,8 @@ fn what_does_no_harm_twice_is_a_short_list() {
         "/Sessions/Logout",
         "/SyncPlay/Ping",
         "/Items/0123/PlaybackInfo",
+        "/LiveStreams/Open",
+        "/QuickConnect/Initiate",
     ];
     let harmful = [
         "/Sessions/Playing",
@@ -239,10 +242,9 @@ fn what_does_no_harm_twice_is_a_short_list() {
         "/SyncPlay/New",
         "/SyncPlay/Ping/More",
         "/QuickConnect/Authorize",
-        "/QuickConnect/Initiate",
+        "/LiveStreams/Close",
         "/Users/AuthenticateByName",
         "/Items/0123/Refresh",
-        "/LiveStreams/Open",
         "/",
     ];
     for path in harmless {

@@ -34,3 +34,8 @@ impl Proxy {
 pub(super) fn told(device: Device) -> carryover::Device {
     carryover::Device { client: device.client, name: device.name, id: device.id, version: device.version }
 }
+
+/// What was kept of it, as the client says it.
+pub(super) fn as_said(device: carryover::Device) -> Device {
+    Device { client: device.client, name: device.name, id: device.id, version: device.version }
+}

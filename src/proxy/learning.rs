@@ -8,6 +8,7 @@ use super::{
     Asking, Proxy,
     call::{Call, on_behalf_of},
     decide::{self, Decision, Reason},
+    introduce::{as_said, told},
 };
 use crate::{
     affinity::pins::Kind,
@@ -108,10 +109,11 @@ impl Proxy {
     fn retell(self: &Arc<Self>, asking: &Asking<'_>, token: &str, pod: &Arc<Pod>) {
         let Some(note) = self.site.sessions.capabilities_for(token, pod) else { return };
         let (proxy, pod, client) = (self.clone(), pod.clone(), on_behalf_of(asking));
-        let (base_path, authorization) = (asking.pool.pool.base_path.clone(), authorization::token_only(token));
+        let base_path = asking.pool.pool.base_path.clone();
+        let authorization = Some(as_said(note.teller).header(Some(token)));
         tokio::spawn(async move {
-            let (method, authorization) = (Method::POST, Some(authorization));
-            let call = Call { method, target: &note.target, client: &client, authorization, body: note.body };
+            let call =
+                Call { method: Method::POST, target: &note.target, client: &client, authorization, body: note.body };
             if let Err(failure) = proxy.call(&pod, &base_path, call).await {
                 tracing::debug!(pod.name = &*pod.name, cause = failure.cause.name(), "capabilities were not taken");
             }
@@ -124,15 +126,21 @@ impl Proxy {
             return;
         }
         let Some(noteworthy) = Noteworthy::of(&asking.head.method, asking.path) else { return };
+        let session = asking.session();
+        let said = told(authorization::Device::said(&asking.head.headers, asking.pool.legacy()));
+        let teller = match session {
+            Some(session) => said.filled_up(&session.device),
+            None => said,
+        };
         let note = |target: &str| {
             let body = source.kept().filter(|body| body.len() <= LONGEST_NOTE)?;
-            Some(Note { target: target.to_owned(), body })
+            Some(Note { teller: teller.clone(), target: target.to_owned(), body })
         };
         let capabilities = || {
             let query = asking.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
             note(&format!("{}{query}", asking.path))
         };
-        let Some(session) = asking.session() else {
+        let Some(session) = session else {
             if noteworthy == Noteworthy::Capabilities
                 && let (Some(token), Some(note)) = (&asking.keys.identity.token, capabilities())
             {
@@ -148,8 +156,8 @@ impl Proxy {
                     self.site.sessions.keep(session);
                 }
             }
-            Noteworthy::Playing => session.note_playing(note("/Sessions/Playing/Progress")),
-            Noteworthy::Stopped => session.note_playing(None),
+            Noteworthy::Playing => session.note_playing(&teller, note("/Sessions/Playing/Progress")),
+            Noteworthy::Stopped => session.note_playing(&teller, None),
         }
         if noteworthy != Noteworthy::Capabilities {
             self.tell_job(asking, session, source, pod, noteworthy);

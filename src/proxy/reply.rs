@@ -42,6 +42,10 @@ pub struct Aborted;
 /// When to ask again after a 503, in seconds. Pods are looked for several times a second.
 const RETRY_AFTER: &str = "1";
 
+/// Pods let pages of every origin read their answers (`CorsHosts`), errors too. To a page that may not, an end of its session is a
+/// lost connection, and it stays where it is.
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+
 impl Refusal {
     pub(super) fn of(failure: Failure, endpoint: Endpoint) -> Refusal {
         match failure.cause {
@@ -99,6 +103,7 @@ impl Refusal {
         let mut response = Response::new(Body::text(text));
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match status {
@@ -120,5 +125,6 @@ impl Refusal {
 fn challenge() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
     response
 }

@@ -12,6 +12,7 @@ mod playing;
 pub(crate) mod revocation;
 pub(crate) mod sockets;
 mod storm;
+mod tellers;
 mod thieves;
 mod two_replicas;
 

@@ -182,3 +182,22 @@ async fn without_an_api_key_a_vain_approval_logs_nobody_out() {
     assert_eq!(world.proxy.metric("jellypin_carry_over_lacks", &[("what", "quick_connect")]).await, 1.0);
     world.stop().await;
 }
+
+/// Android TV offers no code any more where it was refused one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_whose_code_was_lost_with_the_leader_is_shown_another() {
+    let world = plan(2).start().await;
+    let leader = leader(&world).await;
+    let pod = world.pod(&leader);
+    pod.slow_first_byte(crate::stories::world::DEADLINE);
+    let is_its =
+        |seen: &jellyfin_sim::Seen| seen.path() == "/QuickConnect/Initiate" && seen.header("x-story-request").is_some();
+    let asked = |pod: &jellyfin_sim::Pod| pod.seen().iter().any(is_its);
+    let killed = async {
+        pod.until(asked).await;
+        pod.kill().await;
+    };
+    let (mut device, ()) = tokio::join!(begin(&world, "tv"), killed);
+    assert_eq!(device.poll().await.status, 200);
+    world.stop().await;
+}

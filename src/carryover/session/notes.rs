@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::Session;
+use super::{Device, Session};
 
 /// The longest report or list of capabilities that is remembered, in bytes.
 pub const LONGEST_NOTE: usize = 32 * 1024;
@@ -14,41 +14,79 @@ pub const LONGEST_NOTE: usize = 32 * 1024;
 /// How long after a player's last report its film counts as running.
 const REPORTED: Duration = Duration::from_secs(60);
 
+/// Devices of one token whose notes are kept at most: a telephone has cast to so many.
+const MOST_DEVICES: usize = 4;
+
 /// A request that is not repeated, to be told again to the next pod: its path and query below the BaseUrl, and its body of JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
+    /// What the client has said of itself with it. A pod keeps what it is told under that, which is not what the log-in said for
+    /// clients that change their device's id afterwards (Android TV, Roku), nor for a receiver that was lent the token of the one that
+    /// casts to it.
+    pub teller: Device,
     pub target: String,
     pub body: Bytes,
 }
 
+impl Device {
+    /// Whether a pod takes both for the same (`SessionManager.GetSessionKey`).
+    pub fn is(&self, other: &Device) -> bool {
+        self.client == other.client && self.id == other.id
+    }
+
+    /// The same, and where it says nothing of itself, what this one says: so a pod fills it up with the row of the token.
+    #[must_use]
+    pub fn filled_up(self, row: &Device) -> Device {
+        let or = |own: String, other: &String| if own.is_empty() { other.clone() } else { own };
+        Device {
+            client: or(self.client, &row.client),
+            name: or(self.name, &row.name),
+            id: or(self.id, &row.id),
+            version: or(self.version, &row.version),
+        }
+    }
+}
+
 impl Session {
-    /// What the client posted last of what it can do.
-    pub fn capabilities(&self) -> Option<Note> {
+    /// What each device posted last of what it can do.
+    pub fn capabilities(&self) -> Vec<Note> {
         self.state.lock().capabilities.clone()
     }
 
-    /// Remembers what the client posted. Says whether that is new.
+    /// Remembers what a device posted. Says whether that is new.
     pub fn note_capabilities(&self, note: Note) -> bool {
         let mut state = self.state.lock();
-        let is_new = state.capabilities.as_ref() != Some(&note);
-        state.capabilities = Some(note);
-        is_new
+        if state.capabilities.contains(&note) {
+            return false;
+        }
+        state.capabilities.retain(|other| !other.teller.is(&note.teller));
+        state.capabilities.push(note);
+        if state.capabilities.len() > MOST_DEVICES {
+            state.capabilities.remove(0);
+        }
+        true
     }
 
-    /// Remembers what is being played; `None` when nothing is any more.
-    pub fn note_playing(&self, note: Option<Note>) {
-        self.state.lock().playing = note.map(|note| (note, Instant::now()));
+    /// Remembers what is being played on this device; `None` when nothing is any more.
+    pub fn note_playing(&self, teller: &Device, note: Option<Note>) {
+        let mut state = self.state.lock();
+        state.playing.retain(|(other, at)| !other.teller.is(teller) && at.elapsed() < REPORTED);
+        state.playing.extend(note.map(|note| (note, Instant::now())));
+        if state.playing.len() > MOST_DEVICES {
+            state.playing.remove(0);
+        }
     }
 
-    /// The last report of a film that runs: players report every ten seconds or so, and one that is gone reports nothing, not even
+    /// The last reports of films that run: players report every ten seconds or so, and one that is gone reports nothing, not even
     /// the end. Told to a pod later, its place would be saved over the one where the film was seen to on another device.
-    pub fn playing(&self) -> Option<Note> {
+    pub fn playing(&self) -> Vec<Note> {
         let state = self.state.lock();
-        state.playing.as_ref().filter(|(_, at)| at.elapsed() < REPORTED).map(|(note, _)| note.clone())
+        let runs = state.playing.iter().filter(|(_, at)| at.elapsed() < REPORTED);
+        runs.map(|(note, _)| note.clone()).collect()
     }
 
     pub fn is_playing(&self) -> bool {
-        self.playing().is_some()
+        !self.playing().is_empty()
     }
 
     /// What pods were told of the client last.
@@ -73,12 +111,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_film_of_which_nothing_was_reported_for_long_runs_no_more() {
         let session = session("own");
-        let note = Note { target: "/Sessions/Playing/Progress".into(), body: Bytes::from_static(b"{}") };
-        session.note_playing(Some(note.clone()));
+        let note = note("sofa");
+        session.note_playing(&note.teller, Some(note.clone()));
         tokio::time::advance(REPORTED / 2).await;
-        assert_eq!(session.playing(), Some(note.clone()));
-        session.note_playing(Some(note));
+        assert_eq!(session.playing(), std::slice::from_ref(&note));
+        session.note_playing(&note.teller, Some(note.clone()));
         tokio::time::advance(REPORTED).await;
-        assert_eq!((session.playing(), session.is_playing()), (None, false));
+        assert_eq!((session.playing().len(), session.is_playing()), (0, false));
+    }
+
+    #[test]
+    fn each_device_has_its_own_notes_and_there_are_not_many() {
+        let session = session("own");
+        for id in ["phone", "tv", "phone"] {
+            assert!(session.note_capabilities(Note { target: format!("/{id}"), ..note(id) }) || id == "phone");
+            session.note_playing(&note(id).teller, Some(note(id)));
+        }
+        assert_eq!((session.capabilities().len(), session.playing().len()), (2, 2));
+        session.note_playing(&note("phone").teller, None);
+        assert_eq!(session.playing(), [note("tv")]);
+        for number in 0..50 {
+            session.note_capabilities(note(&number.to_string()));
+            session.note_playing(&note(&number.to_string()).teller, Some(note(&number.to_string())));
+        }
+        assert_eq!((session.capabilities().len(), session.playing().len()), (MOST_DEVICES, MOST_DEVICES));
+        assert_eq!(session.capabilities().last(), Some(&note("49")));
+    }
+
+    fn note(id: &str) -> Note {
+        let teller = Device { client: "c".into(), name: "n".into(), id: id.into(), version: "1".into() };
+        Note { teller, target: "/Sessions/Playing/Progress".into(), body: Bytes::from_static(b"{}") }
     }
 }

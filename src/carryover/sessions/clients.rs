@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Sessions;
+use super::{Found, Sessions};
 use crate::{
-    carryover::session::Note,
+    carryover::{Session, session::Note},
     pod::{Place, Pod},
 };
 
@@ -27,6 +27,19 @@ impl Sessions {
             self.capabilities.clear();
         }
         self.capabilities.insert(self.hash(&[token]), (Place::of(pod), note));
+        // It may have become known in this very moment.
+        if let Found::Living(session) = self.find(token)
+            && session.pool == pod.pool
+            && self.take_note(&session, token)
+        {
+            self.keep(&session);
+        }
+    }
+
+    /// What a client has told before it was known is its session's. Says whether there was something.
+    pub(super) fn take_note(&self, session: &Session, token: &str) -> bool {
+        let Some((_, (_, told))) = self.capabilities.remove(&self.hash(&[token])) else { return false };
+        session.note_capabilities(Note { teller: told.teller.filled_up(&session.device), ..told })
     }
 
     /// What such a client has told another pod, or an earlier life of this one; from now on this one counts as told.

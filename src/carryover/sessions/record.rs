@@ -28,9 +28,11 @@ impl Sessions {
         });
         let tokens: Vec<Value> =
             session.tokens().iter().rev().map(|minted| json!([minted.token.as_str(), minted.at])).collect();
-        let note = |note: &Option<Note>| {
-            note.as_ref().map(|note| json!([note.target, String::from_utf8_lossy(&note.body)])).unwrap_or_default()
+        let note = |note: Note| {
+            let Device { client, name, id, version } = note.teller;
+            json!([note.target, String::from_utf8_lossy(&note.body), client, name, id, version])
         };
+        let told: Vec<Value> = session.capabilities().into_iter().map(note).collect();
         let device = &session.device;
         let record = json!({
             "pool": &*session.pool,
@@ -44,7 +46,7 @@ impl Sessions {
             "moved": session.moved(),
             "tokens": tokens,
             "home": home,
-            "capabilities": note(&session.capabilities()),
+            "told": told,
         });
         record.to_string().into_bytes()
     }
@@ -59,10 +61,14 @@ impl Sessions {
             |entry: &Value| Some(Minted { token: Token::new(entry[0].as_str()?), at: entry[1].as_u64().unwrap_or(0) });
         let tokens: Vec<Minted> = record["tokens"].as_array()?.iter().filter_map(minted).collect();
         let note = |entry: &Value| {
-            let body = Bytes::from(entry[1].as_str()?.to_owned());
-            Some(Note { target: entry[0].as_str()?.to_owned(), body })
+            let text = |at: usize| entry[at].as_str().map(str::to_owned);
+            // An earlier version has not kept who said it.
+            let teller = || Some(Device { client: text(2)?, name: text(3)?, id: text(4)?, version: text(5)? });
+            let teller = teller().unwrap_or_else(|| device.clone());
+            Some(Note { teller, target: text(0)?, body: Bytes::from(text(1)?) })
         };
-        let capabilities = note(&record["capabilities"]);
+        let told = record["told"].as_array().map_or(std::slice::from_ref(&record["capabilities"]), Vec::as_slice);
+        let capabilities = told.iter().filter_map(note).collect();
         let home = record["home"].as_str().and_then(|name| {
             let pods = pool.pods();
             pods.iter().find(|pod| *pod.name == *name).map(|pod| Place::of(pod))
@@ -70,5 +76,30 @@ impl Sessions {
         let (born, revision) = (record["born"].as_u64()?, record["revision"].as_u64()?);
         let session = Session::of_parts(pool.name.clone(), text("user")?, device, born, revision, tokens, capabilities);
         Some(Record { session, home, moved: record["moved"].as_u64().unwrap_or(0) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{carryover::vault::Vault, pod::Pool};
+
+    #[test]
+    fn what_was_told_is_kept_with_who_told_it_and_what_an_earlier_version_kept_is_read() {
+        let sessions = Sessions::new(100, (1, 2), vec![Pool::new("main", "")], Vault::in_memory());
+        let device = |id: &str| Device { client: "c".into(), name: "n".into(), id: id.into(), version: "1".into() };
+        let session = Session::new("main".into(), "u".into(), device("phone"), Token::new("t"));
+        let note = |id: &str| Note { teller: device(id), target: format!("/{id}"), body: Bytes::from_static(b"{}") };
+        session.note_capabilities(note("phone"));
+        session.note_capabilities(note("receiver"));
+        let plain = sessions.write(&session);
+        let told = |plain: &[u8]| sessions.read(plain).map(|record| record.session.capabilities());
+        assert_eq!(told(&plain), Some(vec![note("phone"), note("receiver")]));
+        let mut earlier: Value = serde_json::from_slice(&plain).expect("JSON");
+        earlier.as_object_mut().expect("an object").remove("told");
+        for (kept, expected) in [(json!(["/phone", "{}"]), vec![note("phone")]), (Value::Null, Vec::new())] {
+            earlier["capabilities"] = kept;
+            assert_eq!(told(earlier.to_string().as_bytes()), Some(expected));
+        }
     }
 }

@@ -15,6 +15,8 @@ use super::{is, segments};
 /// - `SyncPlay/Ping`: a measurement.
 /// - `Sessions/Logout`: the token is gone after the first time, and a second pod that takes it has not heard of that.
 /// - `Items/{id}/PlaybackInfo`: computes an answer. A live stream that it opened is gone with its pod.
+/// - `LiveStreams/Open`: the same. On each pod it opens what the token in its body names, which pods do not make up.
+/// - `QuickConnect/Initiate`: makes a code that nobody has been shown, and that ends by itself.
 ///
 /// Not among them: `Sessions/Playing`, which counts a play each time (see [`begins_playback`]); `QuickConnect/Authorize`, which fails
 /// the second time; log-ins, which mint. `QuickConnect/Connect` is a GET.
@@ -36,7 +38,10 @@ pub fn is_harmless_twice(method: &Method, path: &str) -> bool {
             _ => is(second, "Playing") && is_any(third, &["Progress", "Ping", "Stopped"]),
         };
     }
-    (is(first, "SyncPlay") && is(second, "Ping") && third.is_empty())
+    let is_pair = |one, other| is(first, one) && is(second, other) && third.is_empty();
+    is_pair("SyncPlay", "Ping")
+        || is_pair("LiveStreams", "Open")
+        || is_pair("QuickConnect", "Initiate")
         || (is(first, "Items") && is(third, "PlaybackInfo"))
 }
 

@@ -15,7 +15,7 @@ use crate::{
     identity::authorization::Device,
     observe::metrics,
     pod::{Place, Pod},
-    proxy::Site,
+    proxy::{Site, introduce::as_said},
 };
 
 /// How often a replica looks whether another one has carried the session.
@@ -237,8 +237,7 @@ impl Carrying {
 
     /// The session's device as the server's parser is told of it.
     pub(super) fn device(&self) -> Device {
-        let device = self.session.device.clone();
-        Device { client: device.client, name: device.name, id: device.id, version: device.version }
+        as_said(self.session.device.clone())
     }
 
     fn site(&self) -> &Site {

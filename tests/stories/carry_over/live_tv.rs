@@ -17,10 +17,13 @@ pub(super) fn brisk(pods: usize) -> crate::stories::world::Plan {
 /// Opens the channel as an app does, and gives the playlist's address.
 pub(super) async fn open(client: &mut Client) -> String {
     let info = client.post(&info(), json!({"AutoOpenLiveStream": true})).await.json();
+    playlist_in(&info, client.token.as_deref().expect("a token"))
+}
+
+fn playlist_in(info: &serde_json::Value, token: &str) -> String {
     let source = &info["MediaSources"][0];
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
     let (stream, id, play_session) = (text(&source["LiveStreamId"]), text(&source["Id"]), text(&info["PlaySessionId"]));
-    let token = client.token.as_deref().expect("a token");
     format!(
         "/videos/{CHANNEL}/live.m3u8?DeviceId=sofa&MediaSourceId={id}&PlaySessionId={play_session}&ApiKey={token}\
          &LiveStreamId={stream}"
@@ -127,5 +130,69 @@ async fn two_viewers_of_one_channel_keep_their_own_pods() {
         player.play(6).await;
         assert_eq!(player.discontinuities, usize::from(*home == victim));
     }
+    world.stop().await;
+}
+
+/// Clients of old put `/emby` before every path, and 10.11 takes it off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_under_the_path_of_old_goes_on_too() {
+    let world = plan(2)
+        .build(|pod| pod.generation(jellyfin_sim::Generation::V10_11).live_segment_every(Duration::from_millis(100)))
+        .start()
+        .await;
+    let (mut client, home) = client_of(&world, "alice", "sofa").await;
+    let target = open(&mut client).await;
+    let mut player = Player::new(&world, format!("/emby{}", target.replace("ApiKey=", "api_key=")));
+    player.play(8).await;
+    let token = client.token.clone().expect("a token");
+    let mut socket =
+        super::sockets::socket_of_path(&world, &format!("/emby/socket?api_key={token}&deviceId=sofa")).await;
+    let can = json!({"SupportedCommands": ["SetVolume"], "SupportsMediaControl": true});
+    assert_eq!(client.post("/emby/Sessions/Capabilities/Full", can).await.status, 204);
+    let report = json!({"ItemId": CHANNEL, "PositionTicks": 1});
+    assert_eq!(client.post("/EMBY/Sessions/Playing", report).await.status, 204);
+    kill(&world, &home).await;
+    player.play(12).await;
+    super::sockets::next_of(&mut socket, "ForceKeepAlive").await;
+    let mut remote = world.client().without_cookies();
+    let sessions = remote.get_with("/mediabrowser/Sessions", &[("x-emby-token", &token)]).await;
+    assert_eq!(sessions.status, 200);
+    let session = &sessions.json()[0];
+    assert_eq!(
+        (&session["SupportedCommands"], &session["NowPlayingItem"]["Id"]),
+        (&json!(["SetVolume"]), &json!(CHANNEL))
+    );
+    drop(socket);
+    world.stop().await;
+}
+
+/// A server that is mounted below a path is no other for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_below_a_base_url_goes_on_with_all_else_of_its_client() {
+    let plan = plan(2).set("pools.main.base_path", "\"/jf\"");
+    let plan = plan.build(|pod| pod.base_url("/jf").live_segment_every(Duration::from_millis(100)));
+    let world = plan.start().await;
+    let mut client = world.client().without_cookies().device("sofa");
+    let log_in = client.post("/jf/Users/AuthenticateByName", json!({"Username": "alice", "Pw": "alice-pw"})).await;
+    let home = world.home(&log_in).to_owned();
+    client.token = log_in.json()["AccessToken"].as_str().map(str::to_owned);
+    let token = client.token.clone().expect("a token");
+    let opened = client.post(&format!("/jf{}", info()), json!({"AutoOpenLiveStream": true})).await.json();
+    let mut player = Player::new(&world, format!("/jf{}", playlist_in(&opened, &token)));
+    player.play(8).await;
+    let mut socket = super::sockets::socket_of_path(&world, &format!("/jf/socket?ApiKey={token}")).await;
+    let can = json!({"SupportedCommands": ["SetVolume"], "SupportsMediaControl": true});
+    assert_eq!(client.post("/jf/Sessions/Capabilities/Full", can).await.status, 204);
+    let report = json!({"ItemId": CHANNEL, "PositionTicks": 1});
+    assert_eq!(client.post("/jf/Sessions/Playing", report).await.status, 204);
+    kill(&world, &home).await;
+    player.play(12).await;
+    super::sockets::next_of(&mut socket, "ForceKeepAlive").await;
+    let sessions = client.get("/jf/Sessions").await.json();
+    let told = (&sessions[0]["SupportedCommands"], &sessions[0]["NowPlayingItem"]["Id"]);
+    assert_eq!(told, (&json!(["SetVolume"]), &json!(CHANNEL)));
+    assert_eq!(client.post("/jf/Sessions/Logout", json!({})).await.status, 204);
+    assert_eq!(client.get("/jf/Users/Me").await.status, 401);
+    drop(socket);
     world.stop().await;
 }

@@ -31,8 +31,11 @@ pub(crate) async fn next_of(socket: &mut Socket, kind: &str) -> Value {
 }
 
 pub(crate) async fn socket_of(world: &World, token: &str) -> Socket {
-    let path = format!("/socket?ApiKey={token}&deviceId=d");
-    let mut socket = world.client().socket(&path).await.expect("a socket");
+    socket_of_path(world, &format!("/socket?ApiKey={token}&deviceId=d")).await
+}
+
+pub(crate) async fn socket_of_path(world: &World, path: &str) -> Socket {
+    let mut socket = world.client().socket(path).await.expect("a socket");
     next_of(&mut socket, "ForceKeepAlive").await;
     socket
 }

@@ -64,6 +64,12 @@ async fn a_player_that_asks_how_to_play_is_answered_by_another_pod() {
     assert_taken_by_another(&format!("/Items/{FILM}/PlaybackInfo"), 200).await;
 }
 
+/// Kodi and mpv shim open a channel by a call of its own, and end where it fails.
+#[tokio::test]
+async fn a_player_that_opens_a_channel_is_answered_by_another_pod() {
+    assert_taken_by_another("/LiveStreams/Open", 200).await;
+}
+
 #[tokio::test]
 async fn the_beginning_of_a_film_is_not_counted_twice_and_its_next_pod_hears_of_the_film() {
     let seen = ["/Sessions/Playing", "/Sessions/Playing/Progress"].map(str::to_owned).to_vec();

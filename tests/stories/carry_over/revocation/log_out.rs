@@ -136,3 +136,14 @@ async fn the_socket_of_who_logs_out_ends_and_is_attached_nowhere() {
     until("the access line tells of it", || world.proxy.lines().iter().any(is_of_it)).await;
     world.stop().await;
 }
+
+/// jellyfin-vue signs its user out when it reads a 401, and takes an answer that it may not read for a bad line.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_may_read_that_its_session_was_ended() {
+    let world = plan(2).start().await;
+    let (client, _) = client_of(&world, "user1", "sofa").await;
+    assert_eq!(client.twin().post(LOG_OUT, json!({})).await.status, 204);
+    let refused = client.twin().get_with("/Users/Me", &[("origin", "https://vue.example")]).await;
+    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, "*"));
+    world.stop().await;
+}
