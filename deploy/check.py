@@ -1,4 +1,4 @@
-"""Checks that the Dockerfile, deploy/compose and the crate agree; `deploy/check` runs it.
+"""Checks that the Dockerfile, deploy/compose, deploy/kubernetes and the crate agree; `deploy/check` runs it.
 
 Each check is a function named `check_…` whose docstring says what holds. Nothing is started but `jellypin check`.
 """
@@ -17,6 +17,7 @@ import yaml
 
 ROOT = pathlib.Path(sys.argv[1])
 COMPOSE = ROOT / "deploy/compose"
+KUBERNETES = ROOT / "deploy/kubernetes"
 
 
 class Dockerfile:
@@ -227,6 +228,81 @@ def check_config(_, stack):
     here = stack.folder / "checked.toml"
     here.write_text(text)
     cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "check", "--config", str(here))
+
+
+class Cluster:
+    """jellypin.yaml of deploy/kubernetes."""
+
+    def __init__(self):
+        objects = [one for one in yaml.safe_load_all((KUBERNETES / "jellypin.yaml").read_text()) if one]
+        self.objects = {(one["kind"], one["metadata"]["name"]): one for one in objects}
+        assert len(self.objects) == len(objects), "an object is there twice"
+        self.text = self.objects["ConfigMap", "jellypin"]["data"]["jellypin.toml"]
+        self.config = tomllib.loads(self.text)
+        self.template = self.objects["Deployment", "jellypin"]["spec"]["template"]
+        self.pod = self.template["spec"]
+        (self.container,) = self.pod["containers"]
+        self.ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
+
+
+def check_cluster_ports(dockerfile, _):
+    """on Kubernetes listeners, container ports, probes and the Service are the same"""
+    cluster = Cluster()
+    port = lambda table, key: int(cluster.config[table][key].rsplit(":", 1)[1])
+    assert cluster.ports == {"http": port("listen", "http"), "operators": port("admin", "listen")}, cluster.ports
+    assert {str(port) for port in cluster.ports.values()} == set(dockerfile.last("EXPOSE").split())
+    for probe in ("readinessProbe", "livenessProbe"):
+        asked = cluster.container[probe]["httpGet"]
+        assert asked["port"] == "operators" and asked["path"] == "/live", f"{probe}: {asked}"
+    (service,) = cluster.objects["Service", "jellypin"]["spec"]["ports"]
+    assert service["targetPort"] == "http"
+    pods = cluster.config["pools"]["main"]["pods"]
+    (serving,) = cluster.objects["Service", "jellyfin-pods"]["spec"]["ports"]
+    for name, url in pods.items():
+        assert url == f"http://{name}.jellyfin-pods:{serving['port']}", url
+
+
+def check_cluster_labels(_dockerfile, _):
+    """on Kubernetes everything that selects jellypin selects its pods, and no user is root"""
+    cluster = Cluster()
+    labels = cluster.template["metadata"]["labels"]
+    spec = lambda kind: cluster.objects[kind, "jellypin"]["spec"]
+    selectors = [spec("Service")["selector"], spec("NetworkPolicy")["podSelector"]["matchLabels"]]
+    selectors += [spec(kind)["selector"]["matchLabels"] for kind in ("Deployment", "PodDisruptionBudget")]
+    assert all(selector == labels for selector in selectors), selectors
+    user = Dockerfile().last("USER")
+    context = cluster.pod["securityContext"]
+    assert user == f"{context['runAsUser']}:{context['runAsGroup']}", f"the image's user is {user}"
+
+
+def check_cluster_stop(_dockerfile, _):
+    """on Kubernetes a stop has the time that it takes by default"""
+    cluster = Cluster()
+    (word, seconds) = cluster.container["lifecycle"]["preStop"]["exec"]["command"]
+    defaults = tomllib.loads((ROOT / "config/jellypin.toml").read_text())
+    drain = cluster.config.get("timeouts", defaults["timeouts"])["drain"]
+    assert word == "sleep" and cluster.pod["terminationGracePeriodSeconds"] > int(seconds) + int(drain.removesuffix("s")) + 5
+
+
+def check_cluster_config(_, stack):
+    """`jellypin check` takes the configuration on Kubernetes, with the secrets that its README makes"""
+    cluster = Cluster()
+    mounts = {mount["name"]: mount["mountPath"] for mount in cluster.container["volumeMounts"]}
+    readme = (KUBERNETES / "README.md").read_text()
+    made = dict(re.findall(r"--from-literal=(\w+)=(\S+)", readme))
+    text = cluster.text
+    for path in re.findall(r'file = "([^"]*)"', text):
+        folder, name = path.rsplit("/", 1)
+        assert folder == mounts["secrets"] and name in made, f"{path} is not made"
+        value = made[name].strip("'\"")
+        here = stack.folder / name
+        here.write_text("0" * 64 if value.startswith("$(") else value)
+        text = text.replace(f'"{path}"', json.dumps(str(here)))
+    # Here nobody has these names.
+    text = re.sub(r"(//[\w-]+)(\.[\w-]+)?:(\d+)", r"\1.invalid:\3", text)
+    config = stack.folder / "cluster.toml"
+    config.write_text(text)
+    cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "check", "--config", str(config))
 
 
 def check_compose(_, stack):

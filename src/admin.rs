@@ -1,4 +1,4 @@
-//! The operators' door: metrics, liveness, readiness, and the pods as the proxy sees them.
+//! The operators' door: metrics, liveness, readiness, and the pods and sessions as the proxy sees them.
 
 use std::{
     convert::Infallible,
@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::{
+    carryover::Session,
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
     proxy::{Proxy, Site, drain::When},
@@ -71,12 +72,13 @@ impl Admin {
             "/ready" => self.ready(),
             "/metrics" => self.metrics_page(),
             "/pods" => self.pods_page(),
+            "/sessions" => self.sessions_page(),
             "/" => text(
                 StatusCode::OK,
-                "/live     the process runs\n/ready    a pod of every pool can serve\n/pods     the pods as JSON\n/metrics  for Prometheus\n\
-                 POST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\n",
+                "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n\
+                 /metrics  for Prometheus\nPOST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\n",
             ),
-            _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods and /metrics.\n"),
+            _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods, /sessions and /metrics.\n"),
         }
     }
 
@@ -181,14 +183,19 @@ impl Admin {
                 site.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
             .collect();
-        match serde_json::to_vec_pretty(&pods) {
-            Ok(page) => {
-                let mut answer = Response::new(Full::from(page));
-                answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                answer
-            }
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The page could not be written.\n"),
-        }
+        json(&pods)
+    }
+
+    fn sessions_page(&self) -> Response<Full<Bytes>> {
+        let pods = self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec());
+        let of_pod = |pod: Arc<Pod>| {
+            let sessions = self.site.sessions.of_pod(&pod);
+            sessions
+                .into_iter()
+                .filter(|session| !session.is_dead())
+                .map(move |session| SessionPage::of(&pod, &session))
+        };
+        json(&pods.flat_map(of_pod).collect::<Vec<_>>())
     }
 }
 
@@ -228,6 +235,47 @@ impl PodPage {
             server_id: info.as_ref().map(|info| info.id.clone()),
             version: info.as_ref().map(|info| info.version.clone()),
         }
+    }
+}
+
+/// A session as the page shows it: no token, and nothing made of one.
+#[derive(Serialize)]
+struct SessionPage {
+    pool: String,
+    pod: String,
+    user_id: String,
+    client: String,
+    device: String,
+    device_id: String,
+    /// It has reported so, and not the end.
+    playing: bool,
+    /// At this replica.
+    sockets: usize,
+}
+
+impl SessionPage {
+    fn of(pod: &Pod, session: &Session) -> SessionPage {
+        SessionPage {
+            pool: pod.pool.to_string(),
+            pod: pod.name.to_string(),
+            user_id: session.user.clone(),
+            client: session.device.client.clone(),
+            device: session.device.name.clone(),
+            device_id: session.device.id.clone(),
+            playing: session.is_playing(),
+            sockets: session.sockets().borrow().len(),
+        }
+    }
+}
+
+fn json<T: Serialize>(page: &T) -> Response<Full<Bytes>> {
+    match serde_json::to_vec_pretty(page) {
+        Ok(page) => {
+            let mut answer = Response::new(Full::from(page));
+            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            answer
+        }
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The page could not be written.\n"),
     }
 }
 

@@ -3,6 +3,8 @@
 //! The caller's runtime is the control side: health, discovery and the operators' door. Each worker is a `current_thread`
 //! runtime on a thread of its own, with its own sockets and its own connections to the pods.
 
+mod advice;
+pub mod check;
 mod server_id;
 mod site;
 mod state;
@@ -10,7 +12,6 @@ mod worker;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
-use futures_util::future::join_all;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -23,7 +24,7 @@ use crate::{
     identity::Legacy,
     leader, listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{Lack, Proxy, Site, drain},
+    proxy::{Proxy, Site, drain},
     route,
     shutdown::Shutdown,
     store, tls, websocket,
@@ -56,6 +57,8 @@ pub struct Config {
     pub redis: Option<store::shared::Config>,
     /// Longest time that requests may take to end when the proxy stops. Default 20 s.
     pub drain_timeout: Duration,
+    /// The secrets that stand in the configuration file itself.
+    pub in_the_open: Vec<&'static str>,
 }
 
 /// Why the proxy does not start.
@@ -63,17 +66,17 @@ pub struct Config {
 pub enum Error {
     #[error(transparent)]
     Bind(#[from] listen::BindError),
-    #[error("cannot use the certificates: {0}")]
+    #[error("[listen] certificates: {0}")]
     Certificates(#[from] tls::Error),
     #[error("cannot speak TLS: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("cannot use the state directory {}: {source}", path.display())]
+    #[error("[state] path: cannot use the state directory {}: {source}", path.display())]
     State { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Redis(#[from] store::shared::Error),
     #[error(transparent)]
     Leader(#[from] leader::Error),
-    #[error("cannot write the access log: {0}")]
+    #[error("[log] access: cannot write the access log: {0}")]
     AccessLog(io::Error),
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
@@ -81,9 +84,6 @@ pub enum Error {
 
 /// Longest time that the start waits for the first answers of the pods.
 const FIRST_PROBES: Duration = Duration::from_secs(2);
-
-/// Longest time that a pod is asked what it lacks.
-const ASKING: Duration = Duration::from_secs(2);
 
 /// Longest time that the stop takes for giving leases back.
 const RELEASE: Duration = Duration::from_secs(1);
@@ -103,6 +103,8 @@ pub struct App {
     access: Arc<Access>,
     certificates: Arc<tls::Certificates>,
     tls: tls::Config,
+    /// What waits for the next start, see [`fixed`].
+    fixed: String,
     /// Where each pool's pods come from, in the order of the site.
     sources: Vec<watch::Sender<discovery::PoolConfig>>,
 }
@@ -112,6 +114,9 @@ pub struct App {
 /// # Errors
 /// What cannot be had: an address, a certificate, a file. Nothing is left running then.
 pub async fn start(config: Config) -> Result<App, Error> {
+    for advice in advice::of(&config) {
+        tracing::warn!("{advice}");
+    }
     // What can fail comes first, while nothing runs.
     let certificates = tls::Certificates::read(&config.tls)?;
     let server_config = (!config.listen.https.is_empty()).then(|| certificates.server_config()).transpose()?;
@@ -124,11 +129,12 @@ pub async fn start(config: Config) -> Result<App, Error> {
         }
         None => None,
     };
-    let access = Access::start(&config.observe.access, config.observe.format).map_err(Error::AccessLog)?;
+    let metrics = Metrics::new();
+    let access = Access::start(&config.observe.access, config.observe.format, metrics.access_lost.clone())
+        .map_err(Error::AccessLog)?;
 
     // Then the pods, so that the first client meets pods that are known.
     let shutdown = Shutdown::new();
-    let metrics = Metrics::new();
     let (site, kept) = site(&config, &keys, &metrics, &shutdown).await?;
     let site = Arc::new(site);
     let sources = watch_pods(&site, &config, &keys, &shutdown).await;
@@ -174,43 +180,15 @@ pub async fn start(config: Config) -> Result<App, Error> {
         drain_timeout: config.drain_timeout,
     };
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
+    let fixed = fixed(&config);
     let tls = config.tls;
-    Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls, sources })
+    Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls, fixed, sources })
 }
 
-/// What a pod lacks for carrying sessions to it.
-pub struct Lacking {
-    pub pool: Arc<str>,
-    pub pod: Arc<str>,
-    pub lack: Lack,
-}
-
-/// Asks every configured pod at once what it lacks for carrying sessions to it; without an API key nobody is asked. Nothing is
-/// opened but connections to the pods, and nothing is kept.
-///
-/// # Errors
-/// As [`start`].
-pub async fn lacking(config: Config) -> Result<Vec<Lacking>, Error> {
-    if config.carryover.api_key.is_none() {
-        return Ok(Vec::new());
-    }
-    let config = Config { redis: None, state: None, ..config };
-    let keys = state::cookie_keys(&config)?;
-    let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
-    let (site, _) = site(&config, &keys, &metrics, &shutdown).await?;
-    let access = Access::start(&observe::AccessLog::Off, config.observe.format).map_err(Error::AccessLog)?;
-    let proxy = Proxy::new(Arc::new(site), access.worker(), metrics, shutdown);
-    let pools = proxy.pools().iter().map(|site| site.pool.clone());
-    let asked = pools.flat_map(|pool| pool.pods().iter().map(|pod| (pool.clone(), pod.clone())).collect::<Vec<_>>());
-    let asked = asked.map(|(pool, pod)| {
-        let proxy = &proxy;
-        async move {
-            let lack = time::timeout(ASKING, proxy.lack(&pod, &pool.base_path)).await;
-            let lack = lack.unwrap_or(Some(Lack::Answer))?;
-            Some(Lacking { pool: pool.name.clone(), pod: pod.name.clone(), lack })
-        }
-    });
-    Ok(join_all(asked).await.into_iter().flatten().collect())
+/// All of a configuration but the pods, as a text to compare with another; it is written nowhere.
+fn fixed(config: &Config) -> String {
+    let leader = leader::Config { pools: Vec::new(), ..config.leader.clone() };
+    format!("{:?}", Config { leader, pools: Vec::new(), ..config.clone() })
 }
 
 /// Starts what watches the pods, and waits a moment for their first answers. Gives where the pods' sources are changed.
@@ -266,6 +244,11 @@ impl App {
 
     /// The pods are those of this configuration from now on. Whatever else has changed in it waits for the next start.
     pub fn renew_pods(&self, config: &Config) {
+        if fixed(config) != self.fixed {
+            tracing::warn!(
+                "more than the pools' pods has changed in the configuration; the rest waits for the next start"
+            );
+        }
         for source in &self.sources {
             let name = source.borrow().name.clone();
             let Some(new) = config.pools.iter().find(|pool| pool.name == name) else {

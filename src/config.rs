@@ -27,7 +27,7 @@ pub use bind::cannot_bind;
 pub use error::Error;
 
 /// Reads, checks and lowers a configuration file. Nothing is opened or bound but the file itself and the files of secrets
-/// that it names. An inline secret is warned of through `tracing`.
+/// that it names.
 pub fn load(path: &Path, environment: &dyn Environment) -> Result<app::Config, Error> {
     let bytes = std::fs::read(path).map_err(|cause| Error::unreadable(path, &cause))?;
     let text = std::str::from_utf8(&bytes).map_err(|cause| Error::not_utf8(path, &bytes[..cause.valid_up_to()]))?;

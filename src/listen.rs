@@ -14,11 +14,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time,
+    time::{self, Instant},
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{connection::Server, forward::head::Client, observe::metrics::Metrics, shutdown::Shutdown};
+use crate::{
+    connection::Server,
+    forward::head::Client,
+    observe::metrics::{Metrics, Rejected},
+    shutdown::Shutdown,
+};
 
 /// Where clients come in.
 #[derive(Clone, Debug)]
@@ -59,6 +64,9 @@ const UNSENT: u32 = 256 * 1024;
 /// Pause after the machine ran out of file handles, so that the accept loop does not spin.
 const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 
+/// Time until the log says again that there is no room.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// Binds every address for every worker, or nothing.
 ///
 /// # Errors
@@ -84,6 +92,10 @@ fn bind_all(address: SocketAddr, over_tls: bool, workers: usize) -> Result<Bound
 
 fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 too, whatever the machine's default is.
+        socket.set_only_v6(false)?;
+    }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
@@ -116,6 +128,7 @@ pub struct Door {
 
 /// Accepts connections until the shutdown.
 pub async fn accept(listener: TcpListener, door: Door) {
+    let mut told: Option<Instant> = None;
     loop {
         let (stream, peer) = tokio::select! {
             () = door.shutdown.stopping() => return,
@@ -134,9 +147,15 @@ pub async fn accept(listener: TcpListener, door: Door) {
         match door.room.clone().try_acquire_owned() {
             Ok(permit) => drop(tokio::spawn(door.shutdown.track(door.clone().admit(stream, peer, permit)))),
             // Dropping the stream closes it: the client learns at once that there is no room.
-            Err(_) => drop(
-                door.metrics.rejected.get_or_create(&crate::observe::metrics::Rejected { why: "connections" }).inc(),
-            ),
+            Err(_) => {
+                door.metrics.rejected.get_or_create(&Rejected { why: "connections" }).inc();
+                if told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                    tracing::warn!(
+                        "as many clients are connected as [listen] max_connections allows; more are turned away"
+                    );
+                    told = Some(Instant::now());
+                }
+            }
         }
     }
 }

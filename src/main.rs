@@ -9,11 +9,9 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use jellypin::{
-    app::{self, App, Lacking},
+    app::{self, App, check::Finding},
     config::{self, ProcessEnvironment},
-    observe,
-    proxy::Lack,
-    store, tls,
+    observe, tls,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,8 +31,8 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Reads the configuration and all that it names, says what is wrong, and starts nothing. With an API key the pods are asked
-    /// what they lack; those that do not answer are named, and that is no error.
+    /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. A pod or a
+    /// Redis that does not answer is named, and that is no error. Run it where jellypin runs, and as the same user.
     Check(ConfigFile),
 }
 
@@ -62,13 +60,10 @@ fn check(path: &Path) -> ExitCode {
         Err(error) => return unusable(error),
     };
     if let Err(error) = tls::Certificates::read(&config.tls) {
-        return unusable(format_args!("{}: {error}", path.display()));
+        return unusable(format_args!("{}: [listen] certificates: {error}", path.display()));
     }
-    if let Some(Err(error)) = config.redis.as_ref().map(store::shared::check) {
-        return unusable(format_args!("{}: {error}", path.display()));
-    }
-    match runtime().map(|runtime| runtime.block_on(app::lacking(config))) {
-        Ok(Ok(lacking)) if tell(path, &lacking) => {}
+    match runtime().map(|runtime| runtime.block_on(app::check::check(config))) {
+        Ok(Ok(found)) if tell(path, &found) => {}
         Ok(Ok(_)) => return ExitCode::from(UNUSABLE),
         Ok(Err(error)) => return unusable(format_args!("{}: {error}", path.display())),
         Err(error) => return failed(error),
@@ -77,12 +72,14 @@ fn check(path: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Says what the pods lack, a line for each. `false` where something is wrong; a pod that could not be asked is none.
-fn tell(path: &Path, lacking: &[Lacking]) -> bool {
-    for Lacking { pool, pod, lack } in lacking {
-        eprintln!("{}: [pools.{pool}] pod {pod}: {}", path.display(), lack.sentence());
+/// Says what was found, a line for each. `false` where something is wrong.
+fn tell(path: &Path, found: &[Finding]) -> bool {
+    for Finding { place, sentence, is_wrong } in found {
+        let weight = if *is_wrong { "error" } else { "note" };
+        let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
+        eprintln!("{}: {weight}: {place}{sentence}", path.display());
     }
-    lacking.iter().all(|lacking| lacking.lack == Lack::Answer)
+    !found.iter().any(|finding| finding.is_wrong)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -95,6 +92,7 @@ fn run(path: &Path) -> ExitCode {
         Err(error) => return unusable(error),
     };
     observe::start_log(&config.observe);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "jellypin starts");
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(error),

@@ -44,7 +44,7 @@ pub use body::Body;
 pub use live::streams::Streams;
 pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};
-pub use steward::Lack;
+pub use steward::{ALL_ARE_LOCAL, Lack, Said};
 
 use crate::{
     affinity::cookie,

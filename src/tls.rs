@@ -13,7 +13,10 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject},
+};
 
 /// The certificates of the TLS listeners.
 #[derive(Clone, Debug, Default)]
@@ -111,16 +114,21 @@ fn read_all(config: &Config) -> Result<Vec<Named>, Error> {
 
 fn read(certificate: &Certificate) -> Result<Named, Error> {
     let unreadable = |path: &Path, why: String| Error::Unreadable { path: path.to_owned(), why };
-    let pem = |path: &Path| std::fs::read(path).map_err(|error| unreadable(path, error.to_string()));
-    let chain = CertificateDer::pem_slice_iter(&pem(&certificate.chain)?)
+    let read = |path: &Path| std::fs::read(path).map_err(|error| unreadable(path, error.to_string()));
+    let chain = CertificateDer::pem_slice_iter(&read(&certificate.chain)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unreadable(&certificate.chain, error.to_string()))?;
     let Some(leaf) = chain.first() else {
         return Err(unreadable(&certificate.chain, "there is no certificate in it".into()));
     };
     let names = names_of(leaf).map_err(|error| unreadable(&certificate.chain, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(&pem(&certificate.key)?)
-        .map_err(|error| unreadable(&certificate.key, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&certificate.key)?).map_err(|error| {
+        let why = match error {
+            pem::Error::NoItemsFound => "there is no key in it that can be read without a password".into(),
+            other => other.to_string(),
+        };
+        unreadable(&certificate.key, why)
+    })?;
     let certified = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| Error::Mismatch {
         chain: certificate.chain.clone(),
         key: certificate.key.clone(),
@@ -162,6 +170,9 @@ mod tests {
         std::fs::write(&key, other.signing_key.serialize_pem()).expect("written");
         let error = certificates.renew(&config).expect_err("a key of another certificate").to_string();
         assert!(error.contains("key.pem") && error.contains("do not belong together"), "{error}");
+        std::fs::write(&key, made.cert.pem()).expect("written");
+        let error = certificates.renew(&config).expect_err("no key").to_string();
+        assert!(error.contains("key.pem: there is no key in it"), "{error}");
         std::fs::write(&chain, "junk").expect("written");
         let error = certificates.renew(&config).expect_err("no certificate").to_string();
         assert!(error.contains("chain.pem"), "{error}");

@@ -1,12 +1,11 @@
 //! Every broken configuration is refused with its place and its problem, and no secret is told.
 
-use std::{collections::HashMap, io, path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path};
 
 use jellypin::{
     app,
     config::{Environment, Error, load, parse},
 };
-use parking_lot::Mutex;
 use proptest::prelude::*;
 
 /// Broken texts, and all that is said of each in the first line after `jellypin.toml:`. What a text lacks for a whole
@@ -87,6 +86,8 @@ const BROKEN: &[(&str, &str)] = &[
     ("[listen]\nhttp = [\"1.1.1.1:80\", \"1.1.1.1:80\"]", "2:23: [listen] http: 1.1.1.1:80 is listened on twice"),
     ("[admin]\nlisten = \"1.1.1.1:80\"\n[listen]\nhttp = \"1.1.1.1:80\"", "2:10: [admin] listen: 1.1.1.1:80 is listened on twice"),
     ("[listen]\nhttp = \"127.0.0.1:9096\"\nhttps = \"127.0.0.1:9096\"\ncertificates = [{ chain = \"c\", key = \"k\" }]", "3:9: [listen] https: 127.0.0.1:9096 is listened on twice"),
+    ("[listen]\nhttp = [\"0.0.0.0:80\", \"[::]:80\"]", "2:23: [listen] http: [::]:80 takes IPv4 too; leave 0.0.0.0:80 out"),
+    ("[listen]\nhttp = [\"[::]:80\", \"0.0.0.0:80\"]", "2:20: [listen] http: [::]:80 takes IPv4 too; leave 0.0.0.0:80 out"),
     ("[admin]\nlisten = \"on\"", "2:10: [admin] listen: \"on\" is not an address with a port; write one such as \"0.0.0.0:8096\" or \"[::]:8096\""),
     ("[listen]\nhttps = \"0.0.0.0:8920\"", "2:9: [listen] https: needs a certificate; name its files in `certificates`"),
     ("[listen]\nhttp = \"0.0.0.0:80\"\ncertificates = [{ chain = \"c\", key = \"k\" }]", "3:17: [[listen.certificates]]: certificates serve `https`, which has no address"),
@@ -322,37 +323,22 @@ proptest! {
 }
 
 #[test]
-fn a_secret_is_read_without_its_newline_and_an_inline_one_is_warned_of() {
-    let written = Arc::new(Mutex::new(Vec::new()));
-    let writer = Arc::clone(&written);
-    let log = tracing_subscriber::fmt().with_writer(move || Log(Arc::clone(&writer))).finish();
+fn a_secret_is_read_without_its_newline_and_an_inline_one_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("key"), format!("{SECRET}\r\n")).expect("the key's file");
     let file = folder.path().join("jellypin.toml");
-    let text = format!("[affinity]\nkeys = [{{ file = 'key' }}, {{ env = 'GOOD' }}, '{SECRET}-inline']");
-    std::fs::write(&file, whole(&text)).expect("the configuration's file");
-
-    let config = tracing::subscriber::with_default(log, || load(&file, &Variables(HashMap::from([("GOOD", SECRET)]))));
-
-    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    let read = |text: &str| {
+        std::fs::write(&file, whole(text)).expect("the configuration's file");
+        load(&file, &Variables(HashMap::from([("GOOD", SECRET)]))).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let config = read(&format!("[affinity]\nkeys = [{{ file = 'key' }}, {{ env = 'GOOD' }}, '{SECRET}-inline']"));
     let keys: Vec<_> = config.affinity.keys.iter().map(|key| String::from_utf8_lossy(key.bytes())).collect();
     assert_eq!(keys, [SECRET, SECRET, &format!("{SECRET}-inline")]);
-    let log = String::from_utf8_lossy(&written.lock()).into_owned();
-    assert_eq!(log.matches("WARN").count(), 1, "{log}");
-    assert!(log.contains("stands in the configuration file") && !log.contains("hunter2"), "{log}");
-}
+    assert_eq!(config.in_the_open, ["an affinity key"]);
 
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    assert!(read("[affinity]\nkeys = [{ file = 'key' }]\n[redis]\nurl = 'redis://h'").in_the_open.is_empty());
+    let config = read("[jellyfin]\napi_key = '0123456789abcdef0123456789abcdef'\n[redis]\nurl = 'redis://:pw@h'");
+    assert_eq!(config.in_the_open, ["the API key", "a password of Redis"]);
 }
 
 #[test]

@@ -47,9 +47,6 @@ pub(super) fn cookie_keys(config: &Config) -> Result<Vec<Secret>, Error> {
         return Ok(config.affinity.keys.clone());
     }
     let Some(path) = &config.state else {
-        tracing::warn!(
-            "no affinity key and no state directory: after a restart, browsers are placed anew. Set [affinity] keys or [state] path"
-        );
         return Ok(vec![random_key().map_err(|source| Error::State { path: "(random numbers)".into(), source })?]);
     };
     let key = kept_key(&path.join(KEY_FILE)).map_err(|source| Error::State { path: path.clone(), source })?;
@@ -72,9 +69,6 @@ pub(super) fn hash_secrets(keys: &[Secret]) -> Vec<(u64, u64)> {
 /// The Redis that all replicas share, if there is one.
 pub(super) fn shared(config: &Config, metrics: &Metrics, shutdown: &Shutdown) -> Result<Option<Arc<Shared>>, Error> {
     let Some(redis) = &config.redis else { return Ok(None) };
-    if config.affinity.keys.is_empty() {
-        tracing::warn!("no [affinity] keys beside [redis]: replicas need the same keys to find each other's pins");
-    }
     Ok(Some(Arc::new(Shared::start(redis, metrics.clone(), shutdown)?)))
 }
 
@@ -105,12 +99,7 @@ pub(super) fn vault(config: &Config, keys: &[Secret], shared: Option<Arc<Shared>
     }
     match disk(config, SESSIONS_FILE, Duration::ZERO, metrics) {
         Some((disk, entries)) => Vault::on_disk(disk, entries, config.affinity.max_pins, keys, api_key),
-        None => {
-            tracing::warn!(
-                "no [redis] and no [state] path: a restart of the proxy forgets the sessions that were carried over, and logs their users out"
-            );
-            Vault::in_memory()
-        }
+        None => Vault::in_memory(),
     }
 }
 
@@ -123,6 +112,21 @@ fn disk(config: &Config, file: &str, gather: Duration, metrics: &Metrics) -> Opt
             tracing::error!(path = %path.display(), %error, "nothing can be kept on disk; a restart will forget it");
         })
         .ok()
+}
+
+/// Whether what is in the directory of an earlier run can be used.
+pub(super) fn check(folder: &Path) -> io::Result<()> {
+    for file in [KEY_FILE, PINS_FILE, SESSIONS_FILE] {
+        let path = folder.join(file);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io::Error::new(error.kind(), format!("{file}: {error}")));
+            }
+            Ok(_) if file == KEY_FILE => drop(kept_key(&path)?),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn kept_key(path: &Path) -> io::Result<Secret> {

@@ -1,6 +1,10 @@
 //! Turns what was written into what each room takes, and makes the checks that need more than one key.
 
-use std::{collections::HashSet, net::SocketAddr, path::Path};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
 
 use toml::Spanned;
 
@@ -8,6 +12,7 @@ use super::{
     Environment,
     error::Fault,
     file::{Admin, Affinity, Certificate, File, Health, Listen, Log, WebSocket},
+    secret::SecretSource,
     units::SocketIdle,
     value::{OneOrMany, Table, Written},
 };
@@ -26,6 +31,7 @@ mod shared;
 
 /// Relative paths start at `folder`. Secrets are read last, when nothing else is wrong.
 pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) -> Result<app::Config, Fault> {
+    let in_the_open = in_the_open(&file);
     let (timeouts, limits) = (file.timeouts.inner, file.limits.inner);
     check_listeners(&file.listen, &file.admin.inner)?;
     let listen = file.listen.inner;
@@ -34,6 +40,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     let jellyfin = file.jellyfin.inner;
     let server_id = server_id(jellyfin.server_id, pools.len())?;
     Ok(app::Config {
+        in_the_open,
         tls: tls::Config {
             certificates: listen.certificates.into_iter().map(|pair| certificate(pair.inner, folder)).collect(),
         },
@@ -81,6 +88,18 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     })
 }
 
+/// The secrets that stand in the file itself.
+fn in_the_open(file: &File) -> Vec<&'static str> {
+    let redis = file.redis.as_ref().map(|table| &table.inner);
+    let mut urls = redis.into_iter().flat_map(|redis| std::iter::once(&redis.url).chain(&redis.sentinels));
+    let all = [
+        ("an affinity key", file.affinity.inner.keys.iter().any(SecretSource::is_inline)),
+        ("the API key", file.jellyfin.inner.api_key.as_ref().is_some_and(SecretSource::is_inline)),
+        ("a password of Redis", urls.any(SecretSource::is_inline_password)),
+    ];
+    all.into_iter().filter_map(|(what, is_open)| is_open.then_some(what)).collect()
+}
+
 fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -> Result<(), Fault> {
     if listen.http.0.is_empty() && listen.https.0.is_empty() {
         return Err(Fault::new(at.clone(), "nothing to listen on; give `http` or `https` of [listen] an address"));
@@ -100,6 +119,14 @@ fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -
             && !seen.insert(address)
         {
             return Err(Fault::new(at, format!("{address} is listened on twice")));
+        }
+        let Some(address) = address.filter(|address| address.port() != 0 && address.ip().is_unspecified()) else {
+            continue;
+        };
+        let other: IpAddr = if address.is_ipv4() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        if seen.contains(&SocketAddr::new(other, address.port())) {
+            let port = address.port();
+            return Err(Fault::new(at, format!("[::]:{port} takes IPv4 too; leave 0.0.0.0:{port} out")));
         }
     }
     Ok(())

@@ -29,9 +29,6 @@ enum SecretPlace {
 impl SecretSource {
     /// Reads a key; a newline at its end is not part of it. Files are looked for from `folder`.
     pub(super) fn fetch(self, folder: &Path, environment: &dyn Environment) -> Result<Secret, Fault> {
-        if self.is_inline() {
-            tracing::warn!("an affinity key stands in the configuration file itself; a `file` or an `env` hides it");
-        }
         match without_newline(&self.read(folder, environment)?) {
             [] => Err(self.fault("the secret is empty")),
             short if short.len() < SHORTEST => Err(self.fault(format!("the secret is shorter than {SHORTEST} bytes"))),
@@ -43,21 +40,12 @@ impl SecretSource {
     pub(super) fn fetch_url(&self, folder: &Path, environment: &dyn Environment) -> Result<Url, Fault> {
         let bytes = self.read(folder, environment)?;
         let text = std::str::from_utf8(without_newline(&bytes)).map_err(|_| self.fault("not UTF-8"))?;
-        let url = Url::parse(text).map_err(|problem| self.fault(problem))?;
-        if self.is_inline() && url.has_password() {
-            tracing::warn!(
-                "a password of Redis stands in the configuration file itself; a `file` or an `env` hides it"
-            );
-        }
-        Ok(url)
+        Url::parse(text).map_err(|problem| self.fault(problem))
     }
 
     /// Reads an API key of Jellyfin.
     pub(super) fn fetch_api_key(self, folder: &Path, environment: &dyn Environment) -> Result<Token, Fault> {
         let bytes = self.read(folder, environment)?;
-        if self.is_inline() {
-            tracing::warn!("the API key stands in the configuration file itself; a `file` or an `env` hides it");
-        }
         let text = std::str::from_utf8(without_newline(&bytes)).unwrap_or_default();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(self.fault("not an API key; Jellyfin's are made of 32 letters and digits"));
@@ -77,8 +65,13 @@ impl SecretSource {
         }
     }
 
-    fn is_inline(&self) -> bool {
+    pub(super) fn is_inline(&self) -> bool {
         matches!(self.place, SecretPlace::Inline(_))
+    }
+
+    /// Whether it is a URL with a password, written in the file itself.
+    pub(super) fn is_inline_password(&self) -> bool {
+        matches!(&self.place, SecretPlace::Inline(text) if Url::parse(text).is_ok_and(|url| url.has_password()))
     }
 
     pub(super) fn fault(&self, problem: impl Into<String>) -> Fault {

@@ -1,10 +1,14 @@
 //! What happens to headers on their way through: pure.
 //!
 //! Hop-by-hop fields (RFC 9110, 7.6.1) end here in both directions. What the pod is told of the client is what the proxy knows;
-//! what a client says of itself counts only from a trusted peer. `Host` and `User-Agent` pass as they are: Jellyfin keys its
+//! what a client says of itself counts only from a trusted peer. Of what a chain of such peers says the pod is told the outcome, one
+//! address, so that it has to know this proxy alone. `Host` and `User-Agent` pass as they are: Jellyfin keys its
 //! transcodes by the User-Agent.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
@@ -51,7 +55,7 @@ pub fn origin(headers: &HeaderMap, client: &Client) -> IpAddr {
         return client.address;
     }
     let lines = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|line| line.to_str().ok());
-    let hops = lines.flat_map(|line| line.rsplit(',')).map_while(|hop| hop.trim().parse::<IpAddr>().ok());
+    let hops = lines.flat_map(|line| line.rsplit(',')).map_while(|hop| address_of(hop.trim()));
     let stranger = hops.map(|hop| hop.to_canonical()).find(|hop| !client.trusted.iter().any(|net| net.contains(hop)));
     stranger.unwrap_or(client.address)
 }
@@ -87,21 +91,17 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     join_cookies(headers);
-    let host = headers.get(header::HOST).cloned();
-    if client.is_trusted {
-        let chain = headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-        let chain = chain.chain([client.address_text.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
-        // Parts of valid header values make a valid one.
-        headers.insert(FORWARDED_FOR, HeaderValue::from_bytes(&chain).unwrap_or_else(|_| client.address_text.clone()));
-        headers.entry(FORWARDED_PROTO).or_insert(scheme(client));
-        if let Some(host) = host {
-            headers.entry(FORWARDED_HOST).or_insert(host);
-        }
-        return;
-    }
+    let (address, scheme, host) = if client.is_trusted {
+        let address = origin(headers, client).to_string();
+        let host = called_host(headers, client).map(HeaderValue::from_str);
+        // An address's text is always a header value, and so is a part of one.
+        (HeaderValue::try_from(address).ok(), scheme(came_over_tls(headers, client)), host.and_then(Result::ok))
+    } else {
+        (None, scheme(client.over_tls), headers.get(header::HOST).cloned())
+    };
     remove_all(headers, is_claim);
-    headers.insert(FORWARDED_FOR, client.address_text.clone());
-    headers.insert(FORWARDED_PROTO, scheme(client));
+    headers.insert(FORWARDED_FOR, address.unwrap_or_else(|| client.address_text.clone()));
+    headers.insert(FORWARDED_PROTO, scheme);
     match host {
         Some(host) => headers.insert(FORWARDED_HOST, host),
         None => headers.remove(FORWARDED_HOST),
@@ -157,8 +157,14 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn scheme(client: &Client) -> HeaderValue {
-    HeaderValue::from_static(if client.over_tls { "https" } else { "http" })
+fn scheme(over_tls: bool) -> HeaderValue {
+    HeaderValue::from_static(if over_tls { "https" } else { "http" })
+}
+
+/// An address as proxies write it: bare, or with a port (`198.51.100.7:4711`, `[2001:db8::7]:4711`).
+fn address_of(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    bare.parse().or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip())).ok()
 }
 
 #[cfg(test)]
@@ -190,6 +196,9 @@ mod tests {
     fn behind_trusted_peers_the_client_is_the_last_stranger() {
         let origin_of = |chain: &str| origin(&headers(&[("x-forwarded-for", chain)]), &client(true));
         assert_eq!(origin_of("203.0.113.9, 198.51.100.1, 192.0.2.9"), IpAddr::from([198, 51, 100, 1]));
+        assert_eq!(origin_of("198.51.100.1:4711, 192.0.2.9"), IpAddr::from([198, 51, 100, 1]), "a port is no matter");
+        assert_eq!(origin_of("[2001:db8::7]:4711").to_string(), "2001:db8::7");
+        assert_eq!(origin_of("[2001:db8::7]").to_string(), "2001:db8::7");
         assert_eq!(origin_of("192.0.2.9"), IpAddr::from([192, 0, 2, 7]), "nobody but trusted peers: the peer itself");
         assert_eq!(
             origin_of("198.51.100.1, junk, 192.0.2.9"),
@@ -252,16 +261,18 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_peer_is_believed_and_stands_last_in_the_chain() {
+    fn of_a_chain_of_trusted_peers_the_pod_is_told_the_client() {
         let request = [
             ("host", "h"),
-            ("x-forwarded-for", "198.51.100.1"),
-            ("x-forwarded-proto", "https"),
-            ("x-forwarded-host", "media.example.org"),
+            ("x-forwarded-for", "10.9.9.9, 198.51.100.1, 192.0.2.9"),
+            ("x-forwarded-proto", "https, http"),
+            ("x-forwarded-host", "media.example.org, middle"),
+            ("x-forwarded-port", "8443"),
+            ("x-real-ip", "10.9.9.9"),
         ];
         let expected = [
             "host: h",
-            "x-forwarded-for: 198.51.100.1, 192.0.2.7",
+            "x-forwarded-for: 198.51.100.1",
             "x-forwarded-host: media.example.org",
             "x-forwarded-proto: https",
         ];

@@ -10,7 +10,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -18,6 +18,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 
 use super::{AccessLog, Format};
 
@@ -61,16 +62,17 @@ pub struct Access {
     format: Format,
     queue: Option<SyncSender<Vec<u8>>>,
     reopen: Arc<AtomicBool>,
-    lost: AtomicU64,
+    /// Buffers that found no room on their way to the writer.
+    lost: Counter,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Access {
-    /// Starts the writer.
+    /// Starts the writer. `lost` counts the buffers that it was too slow for.
     ///
     /// # Errors
     /// When the file cannot be opened for appending.
-    pub fn start(to: &AccessLog, format: Format) -> io::Result<Arc<Access>> {
+    pub fn start(to: &AccessLog, format: Format, lost: Counter) -> io::Result<Arc<Access>> {
         let reopen = Arc::new(AtomicBool::new(false));
         let sink: Option<Sink> = match to {
             AccessLog::Off => None,
@@ -88,7 +90,7 @@ impl Access {
                     .spawn(move || write_all(&receiver, sink, &reopen))?,
             );
         }
-        Ok(Arc::new(Access { format, queue, reopen, lost: AtomicU64::new(0), writer: Mutex::new(writer) }))
+        Ok(Arc::new(Access { format, queue, reopen, lost, writer: Mutex::new(writer) }))
     }
 
     /// One worker's buffer.
@@ -99,11 +101,6 @@ impl Access {
     /// The file is opened anew before the next line: it was rotated.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
-    }
-
-    /// Lines' buffers that found no room on their way to the writer.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 
     /// Ends the writer after its last line. Call when no worker is left.
@@ -157,7 +154,7 @@ impl Worker {
         let Some(queue) = &self.access.queue else { return };
         let lines = std::mem::replace(buffer, Vec::with_capacity(FULL + 1024));
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(lines) {
-            self.access.lost.fetch_add(1, Ordering::Relaxed);
+            self.access.lost.inc();
         }
     }
 }
@@ -174,7 +171,8 @@ enum Sink {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    OpenOptions::new().create(true).append(true).open(path).map_err(named)
 }
 
 fn write_all(lines: &Receiver<Vec<u8>>, mut sink: Sink, reopen: &AtomicBool) {
@@ -189,7 +187,7 @@ fn write_all(lines: &Receiver<Vec<u8>>, mut sink: Sink, reopen: &AtomicBool) {
         {
             match open(path) {
                 Ok(fresh) => *file = fresh,
-                Err(error) => tracing::warn!(%error, path = %path.display(), "the access log could not be opened anew"),
+                Err(error) => tracing::warn!(%error, "the access log could not be opened anew"),
             }
         }
         let written = match &mut sink {
@@ -261,8 +259,20 @@ impl Line<'_> {
             self.bytes_out,
             self.duration.as_secs_f64() * 1e3,
         );
+        if let Some(first_byte) = self.first_byte {
+            let _ = write!(out, " first-byte={:.3}ms", first_byte.as_secs_f64() * 1e3);
+        }
+        if self.attempts != 1 {
+            let _ = write!(out, " attempts={}", self.attempts);
+        }
         if let Some((from, why)) = self.moved {
             let _ = write!(out, " moved-from={from} ({why})");
+        }
+        if !self.fan_out.is_empty() {
+            let _ = write!(out, " fan-out=[{}]", self.fan_out);
+        }
+        if self.resumed > 0 {
+            let _ = write!(out, " resumed={}", self.resumed);
         }
         out.push(b'\n');
     }
@@ -335,17 +345,34 @@ mod tests {
     }
 
     #[test]
-    fn a_text_line_is_one_line() {
+    fn a_text_line_is_one_line_and_says_as_much() {
         let mut out = Vec::new();
-        line().write_text(&mut out);
+        Line { fan_out: "b=204 c=401", resumed: 1, ..line() }.write_text(&mut out);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let text = String::from_utf8(out).expect("text");
+        let end = "first-byte=1.045ms attempts=2 moved-from=b (refused) fan-out=[b=204 c=401] resumed=1\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn lines_that_find_no_room_are_counted() {
+        let lost = Counter::default();
+        let (queue, _nobody_reads) = sync_channel(1);
+        let (reopen, writer) = (Arc::default(), Mutex::default());
+        let access = Arc::new(Access { format: Format::Json, queue: Some(queue), reopen, lost: lost.clone(), writer });
+        let worker = access.worker();
+        for _ in 0..3 {
+            worker.write(&line());
+            worker.flush();
+        }
+        assert_eq!(lost.get(), 2);
     }
 
     #[test]
     fn lines_reach_their_file_when_the_worker_ends_and_survive_a_rotation() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("access.log");
-        let access = Access::start(&AccessLog::File(path.clone()), Format::Json).expect("a log");
+        let access = Access::start(&AccessLog::File(path.clone()), Format::Json, Counter::default()).expect("a log");
         let worker = access.worker();
         worker.write(&line());
         worker.flush();

@@ -1,5 +1,5 @@
 //! What is done for a pod besides requests, when it begins a life: what was ended and no pod has confirmed is ended there, the
-//! API key is checked on it, and its slow first mint is made less slow. And when it leaves the pool, it is seen off.
+//! API key is checked on it, its slow first mint is made less slow, and it is asked whom it takes for local. And when it leaves the pool, it is seen off.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
 use tokio::{task::JoinSet, time};
 
@@ -16,7 +16,7 @@ use super::{Proxy, call::Call};
 use crate::{
     identity::authorization::{self, Device},
     observe::metrics,
-    pod::{Epoch, Pod, PodId, Pool},
+    pod::{Epoch, Info, Pod, PodId, Pool},
 };
 
 /// Why sessions cannot be carried to a pod, and what to do about it.
@@ -52,6 +52,22 @@ impl Lack {
         }
     }
 }
+
+/// What a pod says of itself to anybody.
+pub enum Said {
+    Info(Info),
+    /// It is not there yet, or has lost its database.
+    Starting,
+    /// Something else answers, or Jellyfin does under another path.
+    Other(StatusCode),
+    Nothing,
+}
+
+/// Of a pod to which every client is local.
+pub const ALL_ARE_LOCAL: &str = "it does not believe what it is told of clients (X-Forwarded-For): every client counts as local, and anybody may restart it without a log-in; name jellypin's address in Jellyfin's Dashboard under Networking, Known proxies, and restart the pod";
+
+/// An address of nobody (RFC 5737), which is in no local network.
+const STRANGER: HeaderValue = HeaderValue::from_static("203.0.113.1");
 
 /// Time from one look at the pods to the next.
 const LOOK: Duration = Duration::from_millis(250);
@@ -122,6 +138,9 @@ impl Proxy {
             Some(lack) => tracing::error!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{}", lack.sentence()),
             None => self.warm(&pod, &pool.base_path).await,
         }
+        if lack != Some(Lack::Key) && self.is_taken_for_local(&pod, &pool.base_path).await {
+            tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
+        }
     }
 
     /// What is missing for carrying sessions to this pod.
@@ -150,6 +169,44 @@ impl Proxy {
             (StatusCode::OK, StatusCode::OK, _) => Some(Lack::QuickConnect),
             _ => Some(Lack::Answer),
         }
+    }
+
+    /// Asks a pod who it is.
+    pub async fn ask_info(&self, pod: &Arc<Pod>, base_path: &str) -> Said {
+        let client = HeaderMap::new();
+        let call = Call {
+            method: Method::GET,
+            target: "/System/Info/Public",
+            client: &client,
+            authorization: None,
+            body: Bytes::new(),
+        };
+        let Ok(reply) = self.call(pod, base_path, call).await else { return Said::Nothing };
+        let json = reply.json().unwrap_or_default();
+        let field = |name| json[name].as_str().map(str::to_owned);
+        match (reply.status, field("Id"), field("Version")) {
+            (StatusCode::OK, Some(id), Some(version)) => Said::Info(Info { id, version }),
+            (StatusCode::SERVICE_UNAVAILABLE, ..) => Said::Starting,
+            (status, ..) => Said::Other(status),
+        }
+    }
+
+    /// Whether a pod takes a client from far away for one of its own network, since it does not count this proxy among the known
+    /// ones. Takes the API key; without it nothing is asked.
+    pub async fn is_taken_for_local(&self, pod: &Arc<Pod>, base_path: &str) -> bool {
+        let Some(key) = &self.site.carryover.api_key else { return false };
+        let call = Call {
+            method: Method::GET,
+            target: "/System/Endpoint",
+            client: &HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), STRANGER)]),
+            authorization: Some(authorization::token_only(key.as_str())),
+            body: Bytes::new(),
+        };
+        let reply = self.call(pod, base_path, call).await.ok();
+        reply
+            .filter(|reply| reply.status == StatusCode::OK)
+            .and_then(|reply| reply.json())
+            .is_some_and(|json| json["IsInNetwork"] == true)
     }
 
     /// Has the pod compile what a mint needs, as far as that leaves no trace: a code that is never authorized ends by itself

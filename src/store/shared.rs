@@ -303,6 +303,32 @@ pub fn check(config: &Config) -> Result<(), Error> {
     Server::new(config).map(drop)
 }
 
+/// Why Redis is of no use at this moment.
+#[derive(Debug)]
+pub struct Trouble {
+    pub reason: String,
+    /// It answers, and says no.
+    pub is_refusal: bool,
+}
+
+/// Whether Redis answers at this moment and takes a word: one that it forgets at once.
+pub async fn try_out(config: &Config) -> Result<(), Trouble> {
+    let tried = async {
+        let mut connection = link::connect(&Server::new(config)?).await?;
+        let mut word = redis::cmd("SET");
+        word.arg(format!("{}:check", config.prefix)).arg(1).arg("PX").arg(1);
+        Ok::<_, Error>(word.query_async::<()>(&mut connection).await?)
+    };
+    tried.await.map_err(|error| {
+        let is_refusal = matches!(&error, Error::Client(error) if is_refusal(error));
+        let reason = match error {
+            Error::Client(error) => error.to_string(),
+            other => other.to_string(),
+        };
+        Trouble { reason, is_refusal }
+    })
+}
+
 /// Redis has read the commands and said no (out of memory, read-only, not permitted): saying them again changes nothing.
 fn is_refusal(error: &RedisError) -> bool {
     !error.is_io_error() && !error.is_timeout() && !error.is_connection_dropped()

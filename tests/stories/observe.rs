@@ -158,7 +158,7 @@ async fn no_secret_is_ever_written_down() {
     secrets.add("the key of the cookies", "the key of the cookies");
 
     let mut operator = super::world::Client::at_address(operators);
-    for page in ["/metrics", "/pods", "/ready", "/"] {
+    for page in ["/metrics", "/pods", "/sessions", "/ready", "/"] {
         secrets.stand_nowhere_in(page, operator.get(page).await.text());
     }
     program.signal("TERM");

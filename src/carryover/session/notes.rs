@@ -11,8 +11,9 @@ use super::{Device, Session};
 /// The longest report or list of capabilities that is remembered, in bytes.
 pub const LONGEST_NOTE: usize = 32 * 1024;
 
-/// How long after a player's last report its film counts as running.
-const REPORTED: Duration = Duration::from_secs(60);
+/// How long after a player's last report its film counts as running: pods take it for stopped then themselves
+/// (`SessionManager.CheckForIdlePlayback`), and Kodi reports every 250 s only.
+const REPORTED: Duration = Duration::from_secs(300);
 
 /// Devices of one token whose notes are kept at most: a telephone has cast to so many.
 const MOST_DEVICES: usize = 4;
@@ -77,8 +78,8 @@ impl Session {
         }
     }
 
-    /// The last reports of films that run: players report every ten seconds or so, and one that is gone reports nothing, not even
-    /// the end. Told to a pod later, its place would be saved over the one where the film was seen to on another device.
+    /// The last reports of films that run. A player that is gone reports nothing, not even the end. Told to a pod later, its place
+    /// would be saved over the one where the film was seen to on another device.
     pub fn playing(&self) -> Vec<Note> {
         let state = self.state.lock();
         let runs = state.playing.iter().filter(|(_, at)| at.elapsed() < REPORTED);

@@ -204,7 +204,7 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
     }
 }
 
-async fn connect(server: &Server) -> RedisResult<MultiplexedConnection> {
+pub(super) async fn connect(server: &Server) -> RedisResult<MultiplexedConnection> {
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
     let mut connection = server.client().await?.get_multiplexed_async_connection_with_config(&config).await?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::sockets::{next_of, socket_of};
 use super::{client_of, plan};
-use crate::stories::world::{Answer, World, body_of, until_so};
+use crate::stories::world::{Answer, Client, World, body_of, until_so};
 
 pub(crate) async fn tell(world: &World, path: &str) -> Answer {
     let mut operator = world.proxy.operators();
@@ -29,6 +29,16 @@ async fn a_drained_pod_loses_its_clients_and_they_lose_nothing() {
         let socket = socket_of(&world, client.token.as_deref().expect("a token")).await;
         clients.push((client, home, socket));
     }
+    let lives = world.proxy.ask_admin("/sessions").await;
+    let shows = |client: &Client| client.token.as_deref().is_some_and(|token| lives.text().contains(token));
+    assert!(!clients.iter().any(|(client, ..)| shows(client)), "no token is shown");
+    let lives = lives.json();
+    let homes =
+        |device: &str| lives.as_array().expect("sessions").iter().filter(|page| page["device_id"] == device).count();
+    assert!((0..12).all(|number| homes(&format!("device {number}")) == 1), "{lives}");
+    let of_first =
+        lives.as_array().expect("sessions").iter().find(|page| page["device_id"] == "device 0").expect("one");
+    assert_eq!((&of_first["pod"], &of_first["sockets"]), (&json!(clients[0].1), &json!(1)), "{of_first}");
     for (client, ..) in &mut clients {
         assert_eq!(client.get("/Users/Me").await.status, 200);
     }

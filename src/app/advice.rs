@@ -1,0 +1,61 @@
+//! What can be run as it is configured, and is hardly meant so: said at the start, and by `jellypin check`.
+
+use std::fs;
+
+use super::Config;
+
+/// One sentence for each.
+pub(super) fn of(config: &Config) -> Vec<String> {
+    let mut advice: Vec<String> = config
+        .in_the_open
+        .iter()
+        .map(|what| format!("{what} stands in the configuration file itself; a `file` or an `env` hides it"))
+        .collect();
+    let mut say = |is_so: bool, sentence: &str| {
+        if is_so {
+            advice.push(sentence.to_owned());
+        }
+    };
+    let (is_shared, is_kept, has_keys) =
+        (config.redis.is_some(), config.state.is_some(), !config.affinity.keys.is_empty());
+    // A single pod knows its users again when it is back.
+    let has_several = config.pools.iter().any(|pool| pool.dns.is_some() || pool.pods.len() > 1);
+    say(
+        is_shared && !has_keys,
+        "no [affinity] keys beside [redis]: replicas need the same keys to find each other's sessions",
+    );
+    say(
+        !has_keys && !is_kept && !is_shared,
+        "no [affinity] keys and no [state] path: a restart of the proxy makes a new key, and nothing that was kept under the old one is found",
+    );
+    say(
+        has_several && config.carryover.api_key.is_none(),
+        "no [jellyfin] api_key: the other pods cannot be told of a dead pod's users, who wait for it and are logged out where it stays away",
+    );
+    say(
+        config.carryover.api_key.is_some() && !is_shared && !is_kept,
+        "no [redis] and no [state] path: a restart of the proxy forgets the sessions that were carried over, and logs their users out",
+    );
+    say(
+        config.forward.trusted.iter().any(|network| network.prefix_len() == 0),
+        "[listen] trusted_proxies names everybody: any client can pretend to come from anywhere, also from the local network",
+    );
+    if let Some(limit) = open_files() {
+        let wanted = config.listen.max_connections.saturating_mul(2);
+        say(
+            limit < wanted,
+            &format!(
+                "{limit} open files are allowed, and [listen] max_connections = {} may take {wanted}: raise the limit (`ulimit -n`, `LimitNOFILE=`), or lower max_connections",
+                config.listen.max_connections
+            ),
+        );
+    }
+    advice
+}
+
+/// How many files this process may have open, where Linux says so.
+fn open_files() -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}

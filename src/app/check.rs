@@ -1,0 +1,185 @@
+//! What `jellypin check` finds out beyond the configuration: it looks at the state directory, and asks Redis and the pods.
+//! Nothing is started, and nothing is kept.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::time;
+
+use super::{Config, Error, advice, server_id, site, state};
+use crate::{
+    observe::{self, access::Access, metrics::Metrics},
+    pod::{Info, Pod},
+    proxy::{ALL_ARE_LOCAL, Lack, Proxy, Said},
+    shutdown::Shutdown,
+    store,
+};
+
+/// One thing that was found.
+pub struct Finding {
+    /// Where, for an operator to read: a table of the configuration, and a pod.
+    pub place: String,
+    pub sentence: String,
+    /// It will not work so. What may be meant, or pass by itself, is none.
+    pub is_wrong: bool,
+}
+
+/// Longest time that a pod is asked for.
+const ASKING: Duration = Duration::from_secs(2);
+
+/// Looks at everything that the configuration names.
+///
+/// # Errors
+/// As [`super::start`], but for addresses: they may be those of the proxy that runs.
+pub async fn check(config: Config) -> Result<Vec<Finding>, Error> {
+    let advice = advice::of(&config).into_iter();
+    let mut found: Vec<_> =
+        advice.map(|sentence| Finding { place: String::new(), sentence, is_wrong: false }).collect();
+    check_state(&config)?;
+    check_access_log(&config).map_err(Error::AccessLog)?;
+    found.extend(check_redis(&config).await?);
+    found.extend(check_pods(config).await?);
+    Ok(found)
+}
+
+/// That what is kept can be read and written.
+fn check_state(config: &Config) -> Result<(), Error> {
+    let Some(folder) = &config.state else { return Ok(()) };
+    let failed = |source| Error::State { path: folder.clone(), source };
+    for pool in &config.pools {
+        server_id::known(config, &pool.name)?;
+    }
+    state::check(folder).map_err(failed)?;
+    // Of a folder that is yet to be made the one above tells.
+    is_writable(folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new(""))).map_err(failed)
+}
+
+/// That lines can be written; a file that is not there is not made.
+fn check_access_log(config: &Config) -> io::Result<()> {
+    let observe::AccessLog::File(path) = &config.observe.access else { return Ok(()) };
+    let tried = if path.exists() {
+        OpenOptions::new().append(true).open(path).map(drop)
+    } else {
+        is_writable(path.parent().unwrap_or(Path::new("")))
+    };
+    tried.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+fn is_writable(folder: &Path) -> io::Result<()> {
+    let probe = folder.join(format!(".jellypin-check-{}", std::process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&probe)?;
+    fs::remove_file(&probe)
+}
+
+async fn check_redis(config: &Config) -> Result<Option<Finding>, Error> {
+    let Some(redis) = &config.redis else { return Ok(None) };
+    store::shared::check(redis)?;
+    Ok(store::shared::try_out(redis).await.err().map(|trouble| Finding {
+        place: "[redis]".to_owned(),
+        sentence: if trouble.is_refusal {
+            format!("Redis refuses: {}", trouble.reason)
+        } else {
+            format!("Redis does not answer: {}", trouble.reason)
+        },
+        is_wrong: trouble.is_refusal,
+    }))
+}
+
+/// What was found out of one pod.
+struct Asked {
+    pod: Arc<Pod>,
+    said: Said,
+    lack: Option<Lack>,
+    takes_all_for_local: bool,
+}
+
+async fn check_pods(config: Config) -> Result<Vec<Finding>, Error> {
+    let config = Config { redis: None, state: None, ..config };
+    let keys = state::cookie_keys(&config)?;
+    let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
+    let (site, _) = site(&config, &keys, &metrics, &shutdown).await?;
+    let access = Access::start(&observe::AccessLog::Off, config.observe.format, metrics.access_lost.clone())
+        .map_err(Error::AccessLog)?;
+    let proxy = Proxy::new(Arc::new(site), access.worker(), metrics, shutdown);
+    let asked = proxy.pools().iter().map(|site| async {
+        let base_path = &*site.pool.base_path;
+        let pods = site.pool.pods().to_vec();
+        let asked = join_all(pods.into_iter().map(|pod| ask(&proxy, pod, base_path))).await;
+        of_pool(&site.pool.name, base_path, &asked)
+    });
+    Ok(join_all(asked).await.into_iter().flatten().collect())
+}
+
+async fn ask(proxy: &Proxy, pod: Arc<Pod>, base_path: &str) -> Asked {
+    let asked = async {
+        let said = proxy.ask_info(&pod, base_path).await;
+        let (mut lack, mut takes_all_for_local) = (None, false);
+        if matches!(said, Said::Info(_)) {
+            lack = proxy.lack(&pod, base_path).await;
+            takes_all_for_local = lack != Some(Lack::Key) && proxy.is_taken_for_local(&pod, base_path).await;
+        }
+        Asked { pod: pod.clone(), said, lack, takes_all_for_local }
+    };
+    let silent = |_| Asked { pod: pod.clone(), said: Said::Nothing, lack: None, takes_all_for_local: false };
+    time::timeout(ASKING, asked).await.unwrap_or_else(silent)
+}
+
+fn of_pool(name: &str, base_path: &str, asked: &[Asked]) -> Vec<Finding> {
+    let place = format!("[pools.{name}]");
+    if asked.is_empty() {
+        let sentence = "its DNS name has no address at this moment".to_owned();
+        return vec![Finding { place, sentence, is_wrong: false }];
+    }
+    let knows_the_key = |asked: &&Asked| matches!(asked.said, Said::Info(_)) && asked.lack != Some(Lack::Key);
+    let knower = asked.iter().find(knows_the_key).map(|asked| &*asked.pod.name);
+    let mut found = Vec::new();
+    for asked in asked {
+        let place = format!("{place} pod {}", asked.pod.name);
+        let mut say = |is_wrong, sentence| found.push(Finding { place: place.clone(), sentence, is_wrong });
+        match &asked.said {
+            Said::Nothing => say(false, format!("it does not answer at {}", asked.pod.authority)),
+            Said::Starting => say(false, "it is starting, or has no database".to_owned()),
+            Said::Other(status) => say(
+                true,
+                format!(
+                    "it answers {base_path}/System/Info/Public with {status}: no Jellyfin, or one whose base URL is not {base_path:?}; `base_path` is to be the same as in Jellyfin's Dashboard under Networking",
+                ),
+            ),
+            Said::Info(_) => {}
+        }
+        match (asked.lack, knower) {
+            (Some(Lack::Key), Some(knower)) => say(
+                true,
+                format!(
+                    "it refuses the API key that pod {knower} takes, so that it has another database; the pods of a pool share one"
+                ),
+            ),
+            (Some(lack), _) => say(lack != Lack::Answer, lack.sentence().to_owned()),
+            (None, _) => {}
+        }
+        if asked.takes_all_for_local {
+            say(false, ALL_ARE_LOCAL.to_owned());
+        }
+    }
+    let infos = asked.iter().filter_map(|asked| match &asked.said {
+        Said::Info(info) => Some((&*asked.pod.name, info)),
+        _ => None,
+    });
+    let infos: Vec<(&str, &Info)> = infos.collect();
+    let mut differ = |of: fn(&Info) -> &str, sentence: &str| {
+        if infos.iter().any(|(_, info)| of(info) != of(infos[0].1)) {
+            let each: Vec<_> = infos.iter().map(|(pod, info)| format!("{pod}: {}", of(info))).collect();
+            let sentence = format!("{sentence} ({})", each.join(", "));
+            found.push(Finding { place: place.clone(), sentence, is_wrong: false });
+        }
+    };
+    differ(|info| &info.version, "its pods are of different versions");
+    differ(|info| &info.id, "its pods have different server ids; best give all of them one device.txt");
+    found
+}
