@@ -6,6 +6,7 @@
 mod advice;
 pub mod check;
 mod server_id;
+mod site;
 mod state;
 mod worker;
 
@@ -19,21 +20,16 @@ use tokio::{
 
 use crate::{
     admin::{self, Admin},
-    affinity::{self, budget::Budget, cookie::CookieConfig, pace::Pace, pins::Pins, refusals::Refusals},
-    carryover::{self, Sessions, mints::Mints},
-    connection, discovery,
-    facade::{self, Facade},
-    forward, health,
+    affinity, carryover, connection, discovery, facade, forward, health,
     identity::Legacy,
-    leader::{self, Leader},
-    listen,
+    leader, listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{HELD, HELD_KIB, PoolSite, Proxy, Site, Streams, drain},
-    route::{self, Router},
+    proxy::{Proxy, Site, drain},
+    route,
     shutdown::Shutdown,
-    store::{self, disk::Entry},
-    tls, websocket,
+    store, tls, websocket,
 };
+use site::site;
 
 /// Everything a run needs, each room's part by itself.
 #[derive(Clone, Debug)]
@@ -96,7 +92,9 @@ const RELEASE: Duration = Duration::from_secs(1);
 pub struct App {
     /// The addresses that clients are served on, cleartext first; with the ports that the system chose for port 0.
     pub addresses: Vec<SocketAddr>,
+    /// The address that operators are served on.
     pub admin: Option<SocketAddr>,
+    /// What is counted while it runs.
     pub metrics: Metrics,
     site: Arc<Site>,
     shutdown: Shutdown,
@@ -187,63 +185,6 @@ pub async fn start(config: Config) -> Result<App, Error> {
 fn fixed(config: &Config) -> String {
     let leader = leader::Config { pools: Vec::new(), ..config.leader.clone() };
     format!("{:?}", Config { leader, pools: Vec::new(), ..config.clone() })
-}
-
-async fn site(
-    config: &Config,
-    keys: &[affinity::Secret],
-    metrics: &Metrics,
-    shutdown: &Shutdown,
-) -> Result<(Site, Vec<Entry>), Error> {
-    let mut pools = Vec::new();
-    for pool in &config.pools {
-        let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
-        let shown = server_id::known(config, &pool.name)?;
-        let pool = discovery::pool(pool).await;
-        let leader = Leader::new(&pool, config.leader.mode, metrics.clone());
-        let facade = Facade::new(pool.clone(), shown);
-        pools.push(PoolSite::new(pool, leader, facade, cookie, keys, config.legacy));
-    }
-    let names: Vec<Arc<str>> = pools.iter().map(|site| site.pool.name.clone()).collect();
-    let members: Vec<_> = pools.iter().map(|site| site.pool.clone()).collect();
-    let shared = state::shared(config, metrics, shutdown)?;
-    let (keeping, kept) = state::keeping(config, keys, shared.clone(), members.clone(), metrics);
-    let seeds = state::hash_secrets(keys);
-    let seed = seeds.first().copied().unwrap_or_default();
-    let vault = state::vault(config, keys, shared, metrics);
-    let site = Site {
-        router: Router::new(&config.route, &names),
-        pools,
-        pins: Pins::new(config.affinity.max_pins, seed).kept(keeping, seeds.get(1..).unwrap_or_default()),
-        sessions: Sessions::new(config.affinity.max_pins, seed, members, vault),
-        mints: Mints::default(),
-        carryover: config.carryover.clone(),
-        streams: Streams::new(seed),
-        refusals: Refusals::new(seed),
-        budget: Budget::default(),
-        pace: Pace::new(seed),
-        held: Semaphore::new(HELD),
-        held_kib: Semaphore::new(HELD_KIB),
-        cookie: config.affinity.cookie.clone(),
-        facade: config.facade.clone(),
-        forward: Arc::new(config.forward.clone()),
-        drain: config.drain,
-        health: Arc::new(config.health.clone()),
-        websocket: config.websocket.clone(),
-        turns: Default::default(),
-    };
-    Ok((site, kept))
-}
-
-/// The cookie of one pool. Pools that share a host by path would overwrite each other's, so that one with a path of its own
-/// gets its cookie for that path; unless the path is configured, or the name demands that there is none.
-fn cookie_of(cookie: &CookieConfig, routes: &route::Config, pool: &str) -> CookieConfig {
-    let mut paths = routes.routes.iter().filter(|route| route.pool == pool).map(|route| route.path.as_str());
-    let path = match (paths.next(), paths.next()) {
-        (Some(path), None) if cookie.path == "/" && !cookie.name.starts_with("__Host-") => path,
-        _ => &cookie.path,
-    };
-    CookieConfig { path: path.to_owned(), ..cookie.clone() }
 }
 
 /// Starts what watches the pods, and waits a moment for their first answers. Gives where the pods' sources are changed.

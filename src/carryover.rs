@@ -3,7 +3,7 @@
 //! A client keeps the token of its log-in. When its pod is gone, `proxy` makes the client known to another pod, which may give
 //! it another token; from then on every token of the session is an alias of the others. That map must not be lost, or a restart
 //! of the proxy would log users out: it is kept on disk or in Redis, sealed so that nobody can read an entry who does not hold
-//! the token already ([`seal`]). What was ended, by a log-out or by an administrator, leaves a tombstone and is never revived.
+//! the token already (`seal`). What was ended, by a log-out or by an administrator, leaves a tombstone and is never revived.
 
 pub mod mints;
 mod seal;
@@ -50,4 +50,19 @@ pub type UnixMillis = u64;
 pub fn now() -> UnixMillis {
     let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
     since.map_or(0, |time| time.as_millis() as u64)
+}
+
+/// A user's id as Jellyfin's JSON has it, in which it is kept and compared: a GUID without dashes, in lower case.
+pub fn plain_id(id: &str) -> String {
+    id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_id_is_the_same_with_and_without_dashes_in_any_case() {
+        assert_eq!(plain_id("822FE8D1-8540-41a9-bbb5-4c051f96824d"), "822fe8d1854041a9bbb54c051f96824d");
+    }
 }

@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, lowered to each room's own `Config`.
 //!
-//! The file's types ([`file`]) mirror what an operator writes and are seen by nobody outside; every check is made here,
+//! The file's types (`config/file`) mirror what an operator writes and are seen by nobody outside; every check is made here,
 //! so that a room's `Config` can be believed. The first problem ends the reading and is told with its place.
 
 use std::{ffi::OsStr, path::Path};

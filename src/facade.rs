@@ -131,26 +131,6 @@ mod tests {
         assert_eq!((facade.message_to_client(&b, &message), facade.message_to_client(&a, "{}")), (None, None));
     }
 
-    /// Prints what each request pays, and asserts nothing of it:
-    /// `cargo test --release --lib facade -- --nocapture figures`.
-    #[test]
-    fn figures() {
-        let pool = pool();
-        let (a, b) = (pool.pods()[0].clone(), pool.pods()[1].clone());
-        tell(&a, A);
-        tell(&b, B);
-        let facade = Facade::new(pool, None);
-        let rounds = if cfg!(debug_assertions) { 1000 } else { 1_000_000 };
-        let timed = |pod: &Pod| {
-            let began = std::time::Instant::now();
-            for _ in 0..rounds {
-                let _ = std::hint::black_box(facade.guise(std::hint::black_box(pod)));
-            }
-            began.elapsed() / rounds
-        };
-        println!("a look at a pod whose id is shown: {:?}; at another: {:?}", timed(&a), timed(&b));
-    }
-
     #[test]
     fn an_id_that_is_given_is_shown_whatever_the_pods_say() {
         let pool = pool();

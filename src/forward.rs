@@ -60,6 +60,7 @@ pub struct Failure {
     pub over_kept: bool,
 }
 
+/// What went wrong between the proxy and a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Nobody listens there.

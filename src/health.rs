@@ -1,6 +1,6 @@
 //! Finds out which pods live: probes each of them, and hears of the failures of live traffic.
 //!
-//! Nothing here touches a request. [`watch`] runs one prober for each pod of a pool; [`refused`], [`broken`] and
+//! Nothing here touches a request. [`watch()`] runs one prober for each pod of a pool; [`refused`], [`broken`] and
 //! [`gateway_failure`] are what the request path calls when it meets a failure. What follows from what stands in
 //! [`rules`], which is pure.
 

@@ -49,6 +49,7 @@ pub struct PoolConfig {
     pub instance_ids: HashMap<String, String>,
 }
 
+/// Who decides which pod leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// This proxy decides by itself. For one proxy, without Redis.
@@ -109,6 +110,7 @@ pub enum Why {
 }
 
 impl Why {
+    /// A label of a closed set.
     pub fn name(self) -> &'static str {
         match self {
             Why::First => "first",

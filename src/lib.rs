@@ -2,6 +2,7 @@
 //!
 //! The rooms of this crate are the floors of ARCHITECTURE.md, lowest first. A room uses lower floors only.
 
+pub mod jitter;
 pub mod observe;
 pub mod shutdown;
 
@@ -28,6 +29,6 @@ pub mod connection;
 
 pub mod listen;
 
-pub mod config;
-
 pub mod app;
+
+pub mod config;

@@ -20,17 +20,22 @@ pub struct Config {
     pub access: AccessLog,
 }
 
+/// The form of log and access lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
+    /// One JSON object a line.
     #[default]
     Json,
+    /// A line to be read by people.
     Text,
 }
 
 /// Where the line of each request goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessLog {
+    /// Nowhere.
     Off,
+    /// To standard output.
     #[default]
     Stdout,
     /// Appended to; opened anew on SIGHUP, so that it can be rotated.

@@ -3,6 +3,7 @@
 //! A pod's status is one word that every worker reads without a lock. `health` and `discovery` write it; the request path
 //! only reads it, and says what it met through [`Pod::suspect`].
 
+mod place;
 mod pool;
 mod status;
 
@@ -22,6 +23,7 @@ use tokio::{
     time::Instant,
 };
 
+pub use place::Place;
 pub use pool::Pool;
 pub use status::{Epoch, State, Status};
 
@@ -110,6 +112,7 @@ impl Pod {
         *self.name == *config.name && *self.authority == *config.authority
     }
 
+    /// What a decision needs to know of it: one load of one word.
     pub fn status(&self) -> Status {
         Status::from_word(self.status.load(Ordering::Acquire))
     }
@@ -221,6 +224,7 @@ impl Pod {
         self.may_be_old.load(Ordering::Relaxed)
     }
 
+    /// It has said who it is.
     pub fn set_info(&self, info: Info) {
         self.may_be_old.store(info.version.starts_with("10."), Ordering::Relaxed);
         self.info.store(Some(Arc::new(info)));
@@ -273,6 +277,7 @@ impl Pod {
         self.requests.load(Ordering::Relaxed) + self.sockets.load(Ordering::Relaxed)
     }
 
+    /// Sockets under way.
     pub fn open_sockets(&self) -> usize {
         self.sockets.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
 //! The request path, from top to bottom.
 //!
-//! [`Proxy::handle`] is the one function to read: route, identify, decide, rewrite, forward, judge, learn, bind, observe. The
-//! only room that knows affinity and pods at once.
+//! [`Proxy::handle`] is the one function to read: route, identify, decide, rewrite, forward, judge, learn, bind, observe. This room
+//! alone puts together what those below it know of pods, clients and Jellyfin.
 
 mod again;
 mod aside;
@@ -20,6 +20,7 @@ mod lead;
 mod learning;
 mod live;
 mod log_out;
+mod normalize;
 mod offer;
 mod recall;
 mod reply;
@@ -35,7 +36,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request};
+use http::{HeaderMap, Method, Request, Response, header, request};
 use hyper::body::Incoming;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
@@ -69,6 +70,7 @@ use again::Again;
 use asking::{Asking, ClientSession, Target};
 use decide::{Decision, Keys};
 use exchange::{Exchange, Outcome};
+use normalize::{below_base, normalize};
 use offer::{Offered, is_refused};
 use reply::Refusal;
 use resume::Resuming;
@@ -133,13 +135,17 @@ impl Proxy {
         tokio::spawn(shutdown.track(async move { self.handle(request, &client).await }))
     }
 
-    async fn handle(self: Arc<Self>, request: Request<Incoming>, client: &Client) -> Result<Response<Body>, Aborted> {
+    async fn handle(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        client: &Client,
+    ) -> Result<Response<Body>, Aborted> {
         let origin = head::origin(request.headers(), client);
         let mut exchange = Exchange::begin(self.clone(), &request, origin);
         let asked = handshake::asked(&request);
+        let opening = (asked == Asked::Socket).then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
         let seat = head.extensions.remove::<Seat>();
-        let opening = (asked == Asked::Socket).then(|| hyper::upgrade::on(Request::from_parts(bare(&mut head), ())));
         let source = Source::new(body, self.site.forward.replay_bytes);
         exchange.source = source.clone();
 
@@ -187,7 +193,7 @@ impl Proxy {
             if let Some(status) = told {
                 // What its own pod says less than all of them together.
                 answer.status = status;
-                exchange.answers(status.as_u16());
+                exchange.set_status(status.as_u16());
                 revoke::strip(&mut answer.headers);
                 return Ok(exchange.answer_with(answer, Body::empty()));
             }
@@ -296,7 +302,7 @@ impl Proxy {
         head::to_pod(request.headers_mut(), asking.client);
         cookie::take_out(request.headers_mut(), &self.site.cookie.name);
         translate(&mut request, asking, token);
-        self.for_pod(asking, pod, &mut request);
+        asking.for_pod(pod, &mut request);
         if let Some(ask) = ask {
             let ask = parking_lot::Mutex::new(Some(ask));
             hyper::ext::on_informational(&mut request, move |answer| {
@@ -356,62 +362,9 @@ fn is_public(headers: &HeaderMap) -> bool {
         .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"public"))
 }
 
-/// The head that `hyper::upgrade::on` needs, which takes its hook out of the extensions.
-fn bare(head: &mut request::Parts) -> request::Parts {
-    let (mut bare, ()) = Request::new(()).into_parts();
-    std::mem::swap(&mut bare.extensions, &mut head.extensions);
-    bare
-}
-
 fn refuse_malformed(asked: Asked) -> Result<(), Refusal> {
     match asked {
         Asked::Malformed(why) => Err(Refusal::Malformed(why)),
         Asked::Answer | Asked::Socket => Ok(()),
-    }
-}
-
-/// Brings a request's target into the form `path?query`, and its host into `Host`, whatever the protocol's version.
-fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        return Err(Refusal::Method);
-    }
-    if head.headers.get_all(header::HOST).iter().count() > 1 {
-        return Err(Refusal::Malformed("more than one Host"));
-    }
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-        || codings.next().is_some()
-    {
-        // The field ends here: any other coding would reach the pod as the body itself.
-        return Err(Refusal::Malformed("Transfer-Encoding is not chunked"));
-    }
-    if let Some(authority) = head.uri.authority() {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Malformed("Host is no host"))?;
-        head.headers.insert(header::HOST, host);
-        let target = head.uri.path_and_query().cloned().ok_or(Refusal::Malformed("the target has no path"))?;
-        head.uri = Uri::from(target);
-    } else if !head.headers.contains_key(header::HOST) {
-        if head.version == Version::HTTP_11 {
-            return Err(Refusal::Malformed("Host is missing"));
-        }
-        // HTTP/1.0 needs none, and the pod is asked in HTTP/1.1, which does (RFC 9112, 3.2).
-        head.headers.insert(header::HOST, HeaderValue::from_static(""));
-    }
-    if !head.uri.path().starts_with('/') {
-        return Err(Refusal::Malformed("the target is no path"));
-    }
-    let host = head.headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
-    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(byte);
-    if !host.iter().all(is_host) {
-        return Err(Refusal::Malformed("Host is no host"));
-    }
-    Ok(())
-}
-
-/// The path as Jellyfin's controllers see it.
-fn below_base<'a>(base: &str, path: &'a str) -> &'a str {
-    match path.split_at_checked(base.len()) {
-        Some((start, rest)) if start.eq_ignore_ascii_case(base) && (rest.is_empty() || rest.starts_with('/')) => rest,
-        _ => path,
     }
 }

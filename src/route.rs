@@ -25,6 +25,7 @@ pub struct Router {
     routes: Vec<Route>,
 }
 
+/// One route, ready to be compared with a request.
 #[derive(Debug)]
 pub struct Route {
     /// The route as logs and metrics show it: host and path.

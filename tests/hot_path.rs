@@ -5,10 +5,10 @@ use std::{alloc::System, hint::black_box, sync::Arc, time::Instant};
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 use jellypin::{
-    affinity::pins::{Home, Kind, Pins},
+    affinity::pins::{Kind, Pins},
     carryover::{Device, Found, Sessions, vault::Vault},
     identity::{self, Legacy, endpoint::Endpoint, message},
-    pod::{Epoch, Pod, PodConfig},
+    pod::{Epoch, Place, Pod, PodConfig},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -29,7 +29,7 @@ fn bytes_each(region: &Region<'_, System>, count: usize) -> usize {
 fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     let pool: Arc<str> = "main".into();
     let pod = Pod::new(&pool, &PodConfig { name: "a".into(), authority: "h:1".into() });
-    let home = Home { pod: pod.id, epoch: Epoch(1) };
+    let home = Place { pod: pod.id, epoch: Epoch(1) };
 
     let region = Region::new(ALLOCATOR);
     let pins = Pins::new(PINS, (1, 2));

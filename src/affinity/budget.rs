@@ -16,6 +16,7 @@ const RATE: f32 = 32.0;
 /// Addresses kept at once. When they are more, those whose bucket is full again are forgotten.
 const MOST: usize = 100_000;
 
+/// The buckets of all addresses. Shared by all workers.
 #[derive(Debug, Default)]
 pub struct Budget {
     buckets: DashMap<IpAddr, Bucket, ahash::RandomState>,

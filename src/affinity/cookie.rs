@@ -36,10 +36,14 @@ pub struct CookieConfig {
     pub partitioned: bool,
 }
 
+/// With which requests that other sites cause a browser sends the cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
+    /// With none.
     Strict,
+    /// With those that follow a link.
     Lax,
+    /// With all; browsers demand `Secure` for it.
     None,
 }
 
@@ -48,7 +52,9 @@ pub enum SameSite {
 pub enum Secure {
     /// When the client itself came over TLS, as far as it can be known.
     Auto,
+    /// On every answer: a proxy before this one speaks TLS, and is not trusted to say so.
     Always,
+    /// On none.
     Never,
 }
 

@@ -14,13 +14,9 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::time;
 
-use super::{
-    Secret,
-    pins::{Home, Kind},
-    unknown::Unknown,
-};
+use super::{Secret, pins::Kind, unknown::Unknown};
 use crate::{
-    pod::Pool,
+    pod::{Place, Pool},
     store::{
         disk::{self, Disk, Entry},
         shared::{Found, Shared},
@@ -33,12 +29,12 @@ pub const RENEWAL: Duration = Duration::from_secs(60 * 60);
 /// Where pins are kept, and between which pods.
 #[derive(Debug)]
 pub struct Keeping {
-    place: Place,
+    store: Store,
     pools: Vec<Arc<Pool>>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Store {
     Memory,
     Disk(Box<Disk>),
     Replicas(Replicas),
@@ -58,7 +54,7 @@ struct Replicas {
 pub struct Kept {
     pub kind: Kind,
     pub hash: u128,
-    pub home: Home,
+    pub home: Place,
     /// How long ago it was last written.
     pub age: Duration,
 }
@@ -66,7 +62,7 @@ pub struct Kept {
 /// What the other replicas know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Recalled {
-    pub(super) home: Home,
+    pub(super) home: Place,
     /// Found under the newest key of the ring.
     pub(super) is_current: bool,
 }
@@ -77,11 +73,11 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 impl Keeping {
     /// Nothing is kept beyond this process.
     pub fn in_memory() -> Keeping {
-        Keeping { place: Place::Memory, pools: Vec::new() }
+        Keeping { store: Store::Memory, pools: Vec::new() }
     }
 
     pub fn on_disk(disk: Disk, pools: Vec<Arc<Pool>>) -> Keeping {
-        Keeping { place: Place::Disk(Box::new(disk)), pools }
+        Keeping { store: Store::Disk(Box::new(disk)), pools }
     }
 
     /// Shared by all replicas whose ring of keys has one in common, newest first, under the same prefix.
@@ -89,32 +85,32 @@ impl Keeping {
         // HMAC takes keys of any length.
         let ring = keys.iter().filter_map(|key| Hmac::new_from_slice(key.bytes()).ok()).collect();
         let prefix = prefix.to_owned();
-        Keeping { place: Place::Replicas(Replicas { shared, prefix, ring, unknown: Unknown::default() }), pools }
+        Keeping { store: Store::Replicas(Replicas { shared, prefix, ring, unknown: Unknown::default() }), pools }
     }
 
     /// Whether pins of this kind go anywhere.
     pub(super) fn keeps(&self, kind: Kind) -> bool {
-        !matches!(self.place, Place::Memory) && !kind.ends_with_epoch()
+        !matches!(self.store, Store::Memory) && !kind.ends_with_epoch()
     }
 
     /// What all replicas share, where they share something.
     pub fn shared(&self) -> Option<&Shared> {
-        match &self.place {
-            Place::Replicas(replicas) => Some(&replicas.shared),
-            Place::Memory | Place::Disk(_) => None,
+        match &self.store {
+            Store::Replicas(replicas) => Some(&replicas.shared),
+            Store::Memory | Store::Disk(_) => None,
         }
     }
 
     pub(super) fn is_shared(&self) -> bool {
-        matches!(self.place, Place::Replicas(_))
+        matches!(self.store, Store::Replicas(_))
     }
 
-    pub(super) fn put(&self, kind: Kind, key: &str, hash: u128, home: Home) {
+    pub(super) fn put(&self, kind: Kind, key: &str, hash: u128, home: Place) {
         let Some(value) = self.names(home) else { return };
-        match &self.place {
-            Place::Memory => {}
-            Place::Disk(disk) => disk.put(disk_key(kind, hash), value),
-            Place::Replicas(replicas) => {
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(disk) => disk.put(disk_key(kind, hash), value),
+            Store::Replicas(replicas) => {
                 if let Some(key) = replicas.keys(kind, key).next() {
                     replicas.shared.put(key, value);
                 }
@@ -123,17 +119,17 @@ impl Keeping {
     }
 
     pub(super) fn remove(&self, kind: Kind, key: &str, hash: u128) {
-        match &self.place {
-            Place::Memory => {}
-            Place::Disk(disk) => disk.remove(disk_key(kind, hash)),
-            Place::Replicas(replicas) => replicas.keys(kind, key).for_each(|key| replicas.shared.remove(key)),
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(disk) => disk.remove(disk_key(kind, hash)),
+            Store::Replicas(replicas) => replicas.keys(kind, key).for_each(|key| replicas.shared.remove(key)),
         }
     }
 
     /// What another replica has learnt of a key that this one does not know, or whose home is gone. Asks once in a while for
     /// each key, and waits no longer than the store's deadline.
     pub(super) async fn find(&self, kind: Kind, key: &str, hash: u128) -> Option<Recalled> {
-        let Place::Replicas(replicas) = &self.place else { return None };
+        let Store::Replicas(replicas) = &self.store else { return None };
         if replicas.unknown.contains(hash) {
             return None;
         }
@@ -156,7 +152,7 @@ impl Keeping {
 
     /// What was found does not help: the other replicas are not asked again at once.
     pub(super) fn is_of_no_use(&self, hash: u128) {
-        if let Place::Replicas(replicas) = &self.place {
+        if let Store::Replicas(replicas) = &self.store {
             replicas.unknown.remember(hash);
         }
     }
@@ -174,7 +170,7 @@ impl Keeping {
 
     /// Ends when Redis has answered for the first time, or has not for some time.
     pub async fn settled(&self) {
-        if let Place::Replicas(replicas) = &self.place {
+        if let Store::Replicas(replicas) = &self.store {
             // An attempt that takes longer goes on by itself.
             let _ = time::timeout(FIRST_ATTEMPT, replicas.shared.settled()).await;
         }
@@ -182,14 +178,14 @@ impl Keeping {
 
     /// Writes what is still to be written.
     pub async fn finish(&self) {
-        match &self.place {
-            Place::Memory => {}
-            Place::Disk(disk) => disk.finish().await,
-            Place::Replicas(replicas) => replicas.shared.finish().await,
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(disk) => disk.finish().await,
+            Store::Replicas(replicas) => replicas.shared.finish().await,
         }
     }
 
-    fn names(&self, home: Home) -> Option<Vec<u8>> {
+    fn names(&self, home: Place) -> Option<Vec<u8>> {
         self.pools.iter().find_map(|pool| {
             let pods = pool.pods();
             let pod = pods.iter().find(|pod| pod.id == home.pod)?;
@@ -198,11 +194,11 @@ impl Keeping {
     }
 
     /// The home is one of the pod's present life: what is kept says nothing of lives.
-    fn home(&self, names: &[u8]) -> Option<Home> {
+    fn home(&self, names: &[u8]) -> Option<Place> {
         let (pool, pod) = std::str::from_utf8(names).ok()?.split_once('/')?;
         let pods = self.pools.iter().find(|of| *of.name == *pool)?.pods();
         let pod = pods.iter().find(|of| *of.name == *pod)?;
-        Some(Home { pod: pod.id, epoch: pod.status().epoch })
+        Some(Place::of(pod))
     }
 }
 

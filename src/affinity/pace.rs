@@ -30,6 +30,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Dialers kept at once. When they are more, those who may be answered at once are forgotten.
 const MOST: usize = 50_000;
 
+/// When the next refusal of each dialer may be answered. Shared by all workers.
 #[derive(Debug)]
 pub struct Pace {
     next: DashMap<u64, Instant, ahash::RandomState>,

@@ -14,16 +14,21 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
 
 use super::keeping::{Keeping, Kept, RENEWAL};
-use crate::pod::{Epoch, PodId};
+use crate::pod::Place;
 
 /// What a key is a key of. Keys of different kinds never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
+    /// An access token or API key.
     Token = 1,
+    /// A device's id.
     Device = 2,
+    /// A `PlaySessionId`.
     PlaySession = 3,
+    /// A `LiveStreamId`, by itself or with its viewer's device, or the id of a live stream's file.
     LiveStream = 4,
+    /// The 32 hex digits that a live playlist's segments are named by.
     Playlist = 5,
     /// A QuickConnect code or secret.
     QuickConnect = 6,
@@ -35,13 +40,6 @@ impl Kind {
     pub(super) fn ends_with_epoch(self) -> bool {
         matches!(self, Kind::PlaySession | Kind::LiveStream | Kind::Playlist | Kind::QuickConnect)
     }
-}
-
-/// Where a key's client lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Home {
-    pub pod: PodId,
-    pub epoch: Epoch,
 }
 
 /// The store. Shared by all workers; read and written without awaiting.
@@ -58,7 +56,7 @@ pub struct Pins {
 
 #[derive(Debug)]
 struct Pin {
-    home: Home,
+    home: Place,
     kind: Kind,
     /// Seconds since the store began.
     used: AtomicU32,
@@ -103,7 +101,7 @@ impl Pins {
     }
 
     /// Where the client with this key lives, if it is known. `alive` judges what was learnt, given the kind's own rule.
-    pub fn home(&self, kind: Kind, key: &str, alive: impl FnOnce(Home, bool) -> bool) -> Option<Home> {
+    pub fn home(&self, kind: Kind, key: &str, alive: impl FnOnce(Place, bool) -> bool) -> Option<Place> {
         let (hash, pin) = self.hashes(kind, key).find_map(|hash| Some((hash, self.pins.get(&hash)?)))?;
         let now = self.now();
         // A store to a shared line only when it tells something new.
@@ -123,7 +121,7 @@ impl Pins {
     }
 
     /// Learns a client's home. Says whether that is new.
-    pub fn learn(&self, kind: Kind, key: &str, home: Home) -> bool {
+    pub fn learn(&self, kind: Kind, key: &str, home: Place) -> bool {
         let is_new = self.remember(kind, key, home);
         if is_new && self.keeping.keeps(kind) {
             self.keeping.put(kind, key, self.hash(kind, key), home);
@@ -136,7 +134,7 @@ impl Pins {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub async fn recall(&self, kind: Kind, key: &str, alive: impl Fn(Home) -> bool) {
+    pub async fn recall(&self, kind: Kind, key: &str, alive: impl Fn(Place) -> bool) {
         if !self.keeping.is_shared() || self.home(kind, key, |home, _| alive(home)).is_some() {
             return;
         }
@@ -195,7 +193,7 @@ impl Pins {
     }
 
     /// Into memory only. Says whether it is new.
-    fn remember(&self, kind: Kind, key: &str, home: Home) -> bool {
+    fn remember(&self, kind: Kind, key: &str, home: Place) -> bool {
         let hash = self.hash(kind, key);
         if let Some(pin) = self.pins.get(&hash)
             && pin.home == home
@@ -209,7 +207,7 @@ impl Pins {
         true
     }
 
-    fn pin(&self, kind: Kind, home: Home, renewed_from: u32) -> Pin {
+    fn pin(&self, kind: Kind, home: Place, renewed_from: u32) -> Pin {
         Pin { home, kind, used: AtomicU32::new(self.now()), renewed_from: AtomicU32::new(renewed_from) }
     }
 
@@ -249,13 +247,13 @@ mod tests {
     use super::*;
     use crate::{
         observe::metrics::{Metrics, StoreOutcome},
-        pod::{Pod, PodConfig, Pool},
+        pod::{Epoch, Pod, PodConfig, Pool},
         store::disk::Disk,
     };
 
-    fn home() -> Home {
+    fn home() -> Place {
         let pod = Pod::new(&Arc::from("pool"), &PodConfig { name: "a".into(), authority: "h:1".into() });
-        Home { pod: pod.id, epoch: Epoch(1) }
+        Place { pod: pod.id, epoch: Epoch(1) }
     }
 
     #[test]
@@ -276,7 +274,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let pool = Pool::new("pool", "");
         pool.set_pods(vec![Pod::new(&pool.name, &PodConfig { name: "a".into(), authority: "h:1".into() })]);
-        let home = Home { pod: pool.pods()[0].id, epoch: Epoch(1) };
+        let home = Place { pod: pool.pods()[0].id, epoch: Epoch(1) };
         let metrics = Metrics::new();
         let (disk, _) = Disk::open(&folder.path().join("pins.redb"), 100, Duration::from_secs(1), metrics.clone())
             .expect("a store");

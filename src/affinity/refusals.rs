@@ -4,7 +4,10 @@
 
 use std::{
     hash::Hasher,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +23,7 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 /// Refusals kept at once. When they are more, all are forgotten: that costs requests, and no client its session.
 const MOST: usize = 200_000;
 
+/// The refusals of all pods. Shared by all workers.
 #[derive(Debug)]
 pub struct Refusals {
     /// Something was refused since the start; until then a request costs one load.
@@ -43,6 +47,13 @@ impl Refusals {
         self.any.store(true, Ordering::Release);
     }
 
+    /// The token is dead: none of these pods is asked by it any more.
+    pub fn remember_all(&self, token: &str, pods: &[Arc<Pod>]) {
+        for pod in pods {
+            self.remember(token, pod);
+        }
+    }
+
     /// Nothing was refused since the start.
     pub fn is_empty(&self) -> bool {
         !self.any.load(Ordering::Acquire)
@@ -57,8 +68,8 @@ impl Refusals {
     }
 
     /// Whether every living pod refused this token. With none nothing is known.
-    pub fn is_dead<'a>(&self, token: &str, pods: impl Iterator<Item = &'a Pod>) -> bool {
-        let mut living = pods.filter(|pod| pod.status().is_alive()).peekable();
+    pub fn is_dead(&self, token: &str, pods: &[Arc<Pod>]) -> bool {
+        let mut living = pods.iter().filter(|pod| pod.status().is_alive()).peekable();
         living.peek().is_some() && living.all(|pod| self.is_refused(token, pod))
     }
 
@@ -76,8 +87,6 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::pod::{Epoch, PodConfig, State, Status};
 
@@ -90,7 +99,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_ends_with_its_pods_life_and_with_time() {
         let (refusals, a, b) = (Refusals::new((1, 2)), pod("a"), pod("b"));
-        let is_dead = || refusals.is_dead("t", [&*a, &*b].into_iter());
+        let pods = [a.clone(), b.clone()];
+        let is_dead = || refusals.is_dead("t", &pods);
         refusals.remember("t", &a);
         assert!(refusals.is_refused("t", &a) && !refusals.is_refused("t", &b) && !refusals.is_refused("u", &a));
         assert!(!is_dead());

@@ -16,6 +16,7 @@ const AT_ONCE: usize = 4;
 /// Of these, those that nobody waits for at this moment.
 const IDLE_AT_ONCE: usize = 2;
 
+/// The places of all pods, and the queues before them. Shared by all workers.
 #[derive(Debug, Default)]
 pub struct Mints {
     pods: DashMap<PodId, Lanes, ahash::RandomState>,

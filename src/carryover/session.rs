@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
 use super::{Token, UnixMillis, now};
-use crate::pod::{Epoch, Pod, PodId};
+use crate::pod::Place;
 
 pub use carrying::{Carried, Lead, Part};
 pub use notes::{LONGEST_NOTE, Note};
@@ -81,19 +81,6 @@ struct State {
     /// What pods were told of the client last: its address, and its program.
     client: HeaderMap,
     is_dead: bool,
-}
-
-/// A pod in one of its lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    pub pod: PodId,
-    pub epoch: Epoch,
-}
-
-impl Place {
-    pub fn of(pod: &Pod) -> Place {
-        Place { pod: pod.id, epoch: pod.status().epoch }
-    }
 }
 
 impl Session {
@@ -261,7 +248,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::PodConfig;
+    use crate::pod::{Epoch, Pod, PodConfig};
 
     pub(super) fn session(token: &str) -> Session {
         let device = Device { client: "Story".into(), name: "Test".into(), id: "sofa".into(), version: "1".into() };

@@ -24,11 +24,11 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
 
 use super::{
-    Session, Token, now,
-    session::{Device, Note, Place},
+    Session, Token, now, plain_id,
+    session::{Device, Note},
     vault::{Kept, Vault},
 };
-use crate::pod::{Pod, Pool};
+use crate::pod::{Place, Pod, Pool};
 use gathering::Questions;
 use owed::Owed;
 use record::Record;
@@ -42,6 +42,7 @@ const MOST_STRANGERS: usize = 50_000;
 /// How long nobody is asked for a token again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
+/// The sessions, and what is known of tokens without one. Shared by all workers; what awaits says so.
 #[derive(Debug)]
 pub struct Sessions {
     living: DashMap<u128, Arc<Session>, ahash::RandomState>,
@@ -72,9 +73,11 @@ pub struct Sessions {
 /// What is known of a token.
 #[derive(Clone, Debug)]
 pub enum Found {
+    /// It stands for this session.
     Living(Arc<Session>),
     /// It was ended, and is never revived.
     Dead,
+    /// Nothing, neither here nor beyond this process.
     Unknown,
     /// Nothing here, and what is kept beyond this process has not been heard.
     Untold,
@@ -204,7 +207,7 @@ impl Sessions {
             Found::Living(known) => drop(known.settle(Place::of(pod), token)),
             Found::Dead => {}
             Found::Unknown | Found::Untold => {
-                let session = self.fresh(pod, user, device, token);
+                let session = fresh(pod, user, device, token);
                 let before = self.devices.get(&self.device_hash(&session)).map(|before| before.clone());
                 if let Some(before) = before {
                     let known_there = before.token_at(Place::of(pod));
@@ -227,7 +230,7 @@ impl Sessions {
             drop(self.found(token, kept).await);
             return;
         }
-        let session = self.fresh(pod, user, device, token);
+        let session = fresh(pod, user, device, token);
         self.list(&session);
         self.take_note(&session, token);
         match kept {
@@ -235,12 +238,6 @@ impl Sessions {
             // It is compared with what is kept before it is believed again, and kept then.
             Err(_) => session.set_compared(0),
         }
-    }
-
-    fn fresh(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
-        let session = Session::new(pod.pool.clone(), plain_id(user), device, Token::new(token));
-        session.settle(Place::of(pod), token);
-        Arc::new(session)
     }
 
     /// Keeps a session beyond this process, some time soon, and tells the other replicas.
@@ -339,7 +336,9 @@ impl Sessions {
     }
 }
 
-/// A GUID as Jellyfin's JSON has it: without dashes, in lower case.
-pub(super) fn plain_id(id: &str) -> String {
-    id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect()
+/// A session that begins on this pod.
+fn fresh(pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
+    let session = Session::new(pod.pool.clone(), plain_id(user), device, Token::new(token));
+    session.settle(Place::of(pod), token);
+    Arc::new(session)
 }

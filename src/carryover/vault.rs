@@ -1,7 +1,7 @@
 //! Where sessions are kept beyond this process: sealed, each entry under the name that only its token gives.
 //!
 //! There are three kinds of entries: a session under each of its tokens; the moment at which a token, or everything of a user or a
-//! device, was ended ([`ends`]); and the log-outs that are owed ([`owed`]). An end stands beside the session and not in its place:
+//! device, was ended (`vault/ends`); and the log-outs that are owed (`vault/owed`). An end stands beside the session and not in its place:
 //! nothing that is written later, by a replica that has not heard of it or by somebody who puts an old entry back, takes it away.
 
 mod ends;
@@ -35,10 +35,10 @@ pub struct Vault {
     ring: Ring,
     /// What opens the log-outs that are owed: nobody else has the token by which they would be opened.
     api_key: Option<Token>,
-    place: Place,
+    store: Store,
 }
 
-enum Place {
+enum Store {
     Memory,
     /// All that is on disk, by name: read at the start, changed with it.
     Disk(Box<OnDisk>),
@@ -75,7 +75,7 @@ pub(super) type Names = Vec<[u8; 16]>;
 
 impl Vault {
     pub fn in_memory() -> Vault {
-        Vault { ring: Ring::new(std::iter::empty()), api_key: None, place: Place::Memory }
+        Vault { ring: Ring::new(std::iter::empty()), api_key: None, store: Store::Memory }
     }
 
     /// On disk; `entries` are what the disk held at the start, the latest first, and `most` is how many it keeps.
@@ -95,8 +95,8 @@ impl Vault {
                 Err(_) => {}
             }
         }
-        let place = Place::Disk(Box::new(OnDisk { disk, entries: Mutex::new(known), owed: Mutex::new(owed) }));
-        Vault { ring: Ring::new(keys), api_key: Some(api_key.clone()), place }
+        let store = Store::Disk(Box::new(OnDisk { disk, entries: Mutex::new(known), owed: Mutex::new(owed) }));
+        Vault { ring: Ring::new(keys), api_key: Some(api_key.clone()), store }
     }
 
     /// In the Redis of all replicas, whose keys begin with `prefix`.
@@ -106,13 +106,13 @@ impl Vault {
         keys: impl Iterator<Item = &'a [u8]>,
         api_key: &Token,
     ) -> Vault {
-        let place = Place::Redis(shared, prefix.to_owned());
-        Vault { ring: Ring::new(keys), api_key: Some(api_key.clone()), place }
+        let store = Store::Redis(shared, prefix.to_owned());
+        Vault { ring: Ring::new(keys), api_key: Some(api_key.clone()), store }
     }
 
     /// Whether other replicas change it as well.
     pub(super) fn is_shared(&self) -> bool {
-        matches!(self.place, Place::Redis(..))
+        matches!(self.store, Store::Redis(..))
     }
 
     /// What is kept under this token, in Redis within the store's deadline. `Err` where Redis does not answer.
@@ -147,7 +147,7 @@ impl Vault {
 
     /// Tells the other replicas, after all that was written so far.
     pub(super) fn tell(&self, words: String) {
-        if let Place::Redis(shared, prefix) = &self.place {
+        if let Store::Redis(shared, prefix) = &self.store {
             shared.tell(channel(prefix), words);
         }
     }
@@ -155,74 +155,76 @@ impl Vault {
     /// The same, and gives how many replicas listen, this one among them. `None` where they are not to be told, or Redis does not
     /// say.
     pub(super) async fn ask(&self, words: &str) -> Option<usize> {
-        match &self.place {
-            Place::Redis(shared, prefix) => shared.ask(&channel(prefix), words).await,
-            Place::Memory | Place::Disk(..) => None,
+        match &self.store {
+            Store::Redis(shared, prefix) => shared.ask(&channel(prefix), words).await,
+            Store::Memory | Store::Disk(..) => None,
         }
     }
 
     /// Hears what the other replicas tell, and this one. `None` where there are none.
     pub(super) fn hear(&self) -> Option<Words> {
-        match &self.place {
-            Place::Redis(shared, prefix) => Some(shared.hear(channel(prefix))),
-            Place::Memory | Place::Disk(..) => None,
+        match &self.store {
+            Store::Redis(shared, prefix) => Some(shared.hear(channel(prefix))),
+            Store::Memory | Store::Disk(..) => None,
         }
     }
 
     /// Waits until what was told is safe, for a bounded time. Says whether it is.
     pub(super) async fn is_safe(&self) -> bool {
-        match &self.place {
-            Place::Memory => true,
-            Place::Disk(kept) => kept.disk.flush(SAFE).await,
-            Place::Redis(shared, _) => shared.flush(SAFE).await,
+        match &self.store {
+            Store::Memory => true,
+            Store::Disk(kept) => kept.disk.flush(SAFE).await,
+            Store::Redis(shared, _) => shared.flush(SAFE).await,
         }
     }
 
     /// Keeps other replicas from carrying the session of this token. `false` while another does; where they cannot be told,
     /// the way is free.
     pub(super) async fn lock(&self, token: &str) -> bool {
-        let Place::Redis(shared, prefix) = &self.place else { return true };
-        let Some(name) = self.ring.names("carry", token).next() else { return true };
-        shared.claim(&named(prefix, "carry", name), LOCK).await.unwrap_or(true)
+        let Some((shared, key)) = self.lock_of(token) else { return true };
+        shared.claim(&key, LOCK).await.unwrap_or(true)
     }
 
     /// Makes the lock last from now on.
     pub(super) async fn relock(&self, token: &str) {
-        if let Place::Redis(shared, prefix) = &self.place
-            && let Some(name) = self.ring.names("carry", token).next()
-        {
-            shared.prolong(&named(prefix, "carry", name), LOCK).await;
+        if let Some((shared, key)) = self.lock_of(token) {
+            shared.prolong(&key, LOCK).await;
         }
     }
 
     pub(super) fn unlock(&self, token: &str) {
-        if let Place::Redis(shared, prefix) = &self.place
-            && let Some(name) = self.ring.names("carry", token).next()
-        {
-            shared.remove(named(prefix, "carry", name));
+        if let Some((shared, key)) = self.lock_of(token) {
+            shared.remove(key);
         }
+    }
+
+    /// The key of the lock on the session of this token, in the Redis of all replicas; `None` where there are none.
+    fn lock_of(&self, token: &str) -> Option<(&Shared, String)> {
+        let Store::Redis(shared, prefix) = &self.store else { return None };
+        let name = self.ring.names("carry", token).next()?;
+        Some((shared, named(prefix, "carry", name)))
     }
 
     /// Marks something with this moment, for all replicas; nothing where there are none.
     pub(super) fn mark(&self, what: &str, of: &str) {
-        if let Place::Redis(shared, prefix) = &self.place {
+        if let Store::Redis(shared, prefix) = &self.store {
             shared.put(format!("{prefix}:{what}:{of}"), now().to_string().into_bytes());
         }
     }
 
     /// Whether a replica has marked it within this time.
     pub(super) async fn is_marked(&self, what: &str, of: &str, within: Duration) -> bool {
-        let Place::Redis(shared, prefix) = &self.place else { return false };
+        let Store::Redis(shared, prefix) = &self.store else { return false };
         let found = shared.find_all(&[format!("{prefix}:{what}:{of}")]).await.unwrap_or_default();
         u128::from(now().saturating_sub(latest(&found))) < within.as_millis()
     }
 
     /// Writes what is still to be written.
     pub async fn finish(&self) {
-        match &self.place {
-            Place::Memory => {}
-            Place::Disk(kept) => kept.disk.finish().await,
-            Place::Redis(shared, _) => shared.finish().await,
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(kept) => kept.disk.finish().await,
+            Store::Redis(shared, _) => shared.finish().await,
         }
     }
 
@@ -233,13 +235,13 @@ impl Vault {
     /// The values of these names, each list of which is of one kind; in Redis within the store's deadline.
     async fn values(&self, names: &[(&str, &Names)]) -> Result<Vec<Option<Vec<u8>>>, Silent> {
         let all = names.iter().flat_map(|(kind, names)| names.iter().map(move |name| (*kind, *name)));
-        match &self.place {
-            Place::Memory => Ok(all.map(|_| None).collect()),
-            Place::Disk(kept) => {
+        match &self.store {
+            Store::Memory => Ok(all.map(|_| None).collect()),
+            Store::Disk(kept) => {
                 let entries = kept.entries.lock();
                 Ok(all.map(|(_, name)| entries.get(&name).cloned()).collect())
             }
-            Place::Redis(shared, prefix) => {
+            Store::Redis(shared, prefix) => {
                 let names: Vec<String> = all.map(|(kind, name)| named(prefix, kind, name)).collect();
                 shared.find_all(&names).await.ok_or(Silent)
             }
@@ -256,23 +258,34 @@ impl Vault {
     }
 
     fn write(&self, kind: &str, name: [u8; 16], value: Vec<u8>) {
-        match &self.place {
-            Place::Memory => {}
-            Place::Disk(kept) => {
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(kept) => {
                 kept.entries.lock().put(name, value.clone());
                 kept.disk.put(name.to_vec(), value);
             }
-            Place::Redis(shared, prefix) => shared.put(named(prefix, kind, name), value),
+            Store::Redis(shared, prefix) => shared.put(named(prefix, kind, name), value),
+        }
+    }
+
+    fn erase(&self, kind: &str, name: [u8; 16]) {
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(kept) => {
+                kept.entries.lock().remove(&name);
+                kept.disk.remove(name.to_vec());
+            }
+            Store::Redis(shared, prefix) => shared.remove(named(prefix, kind, name)),
         }
     }
 }
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.place {
-            Place::Memory => "Vault(memory)",
-            Place::Disk(..) => "Vault(disk)",
-            Place::Redis(..) => "Vault(Redis)",
+        f.write_str(match self.store {
+            Store::Memory => "Vault(memory)",
+            Store::Disk(..) => "Vault(disk)",
+            Store::Redis(..) => "Vault(Redis)",
         })
     }
 }

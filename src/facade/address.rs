@@ -10,9 +10,13 @@ pub fn of(public_url: Option<&str>, is_https: bool, host: Option<&str>, base_pat
     if let Some(url) = public_url {
         return Some(url.to_owned());
     }
-    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(&byte);
-    let host = host.filter(|host| !host.is_empty() && host.bytes().all(is_host))?;
+    let host = host.filter(|host| !host.is_empty() && is_host(host.as_bytes()))?;
     Some(format!("{}://{host}{base_path}", if is_https { "https" } else { "http" }))
+}
+
+/// Whether a text is made of what hosts and ports are made of, or empty: nothing in it ends a header, a URL or a JSON string.
+pub fn is_host(text: &[u8]) -> bool {
+    text.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(byte))
 }
 
 /// The object with this address in the place of its own; `None` if it has none. All else stays byte by byte.

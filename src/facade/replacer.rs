@@ -99,8 +99,6 @@ impl Replacer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -172,49 +170,5 @@ mod tests {
         let piece = Bytes::from_static(b"{\"Name\":\"aabab\"}");
         let out = replacer.push(piece.clone());
         assert_eq!((out.as_ptr(), out.len(), replacer.held()), (piece.as_ptr(), piece.len(), 0));
-    }
-
-    /// Prints what it costs, and asserts nothing of it:
-    /// `cargo test --release --lib facade -- --nocapture figures`.
-    #[test]
-    fn figures() {
-        let (from, to) = (id("0f1e2d3c4b5a69788796a5b4c3d2e1f0"), id("5a1e0f3d9c7b48268f4d2a6b1c3e5f70"));
-        let item = |n: u32| {
-            format!(
-                "{{\"Name\":\"Film {n}\",\"ServerId\":\"{from:?}\",\"Id\":\"{:032x}\",\"ImageTags\":{{\"Primary\":\"{:032x}\"}},\
-                 \"Overview\":\"{}\",\"Etag\":\"{:032x}\"}},",
-                u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
-                u128::from(n).wrapping_mul(0xf39c_c060_5ced_c835_9e37_79b9_7f4a_7c15),
-                "words of a film that is neither long nor short. ".repeat(12),
-                u128::from(n).wrapping_mul(0x5ced_c835_9e37_79b9_7f4a_7c15_f39c_c061),
-            )
-        };
-        let text: String = (0..)
-            .map(item)
-            .scan(0, |length, item| {
-                *length += item.len();
-                (*length < 1 << 20).then_some(item)
-            })
-            .collect();
-        let pieces: Vec<Bytes> = text.as_bytes().chunks(16 << 10).map(Bytes::copy_from_slice).collect();
-        let rounds = if cfg!(debug_assertions) { 1 } else { 200 };
-        let began = Instant::now();
-        for _ in 0..rounds {
-            let mut replacer = replacer(from, to);
-            pieces.iter().for_each(|piece| drop(std::hint::black_box(replacer.push(piece.clone()))));
-        }
-        let per_mib = began.elapsed() / rounds;
-        let short = Bytes::from(item(1));
-        let began = Instant::now();
-        for _ in 0..rounds * 1000 {
-            let mut replacer = replacer(from, to);
-            std::hint::black_box((replacer.push(short.clone()), replacer.finish()));
-        }
-        let per_short = began.elapsed() / (rounds * 1000);
-        println!(
-            "1 MiB of JSON, {} ids: {per_mib:?}; {} bytes with one id: {per_short:?}",
-            text.matches(from.as_str()).count(),
-            short.len()
-        );
     }
 }

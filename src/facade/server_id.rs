@@ -10,6 +10,7 @@ impl ServerId {
     /// In bytes.
     pub const LENGTH: usize = 32;
 
+    /// `None` for what is no such GUID.
     pub fn parse(text: &str) -> Option<ServerId> {
         let mut digits: [u8; ServerId::LENGTH] = text.as_bytes().try_into().ok()?;
         digits.make_ascii_lowercase();

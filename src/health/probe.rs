@@ -17,7 +17,10 @@ use super::{
     rules::{Outcome, Streak},
     tell,
 };
-use crate::pod::{Info, Pod};
+use crate::{
+    jitter,
+    pod::{Info, Pod},
+};
 
 const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
 
@@ -207,8 +210,5 @@ async fn ended(line: &mut Option<Line>) {
 
 /// The interval ±10 %, so that the probes of many pods and proxies do not march in step.
 fn jittered(interval: Duration) -> Duration {
-    let mut byte = [0_u8; 1];
-    // Without randomness there is no jitter, and nothing else is lost.
-    let _ = getrandom::fill(&mut byte);
-    interval.mul_f64(0.9 + 0.2 * f64::from(byte[0]) / 255.0)
+    interval.mul_f64(0.9 + 0.2 * jitter::fraction())
 }

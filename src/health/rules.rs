@@ -23,6 +23,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What the log gives as the reason of a change.
     pub fn reason(self) -> &'static str {
         match self {
             Outcome::Healthy => "its health check says Healthy",

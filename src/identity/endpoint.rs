@@ -77,13 +77,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether it answers nobody without a token that the pod knows.
     pub fn demands_token(self) -> bool {
         use Endpoint::{Demanding, DemandingMedia, LogOut, OfJob, SyncPlay, Vital};
         matches!(self, Demanding | DemandingMedia | LogOut | OfJob | SyncPlay | Vital)
     }
 
     /// Whether a failure costs more than a look at the next page: a client would log its user out or end the film.
-    pub fn is_worth_much(self) -> bool {
+    pub fn is_critical(self) -> bool {
         self == Endpoint::Vital || self.is_media()
     }
 
@@ -97,6 +98,7 @@ impl Endpoint {
         matches!(self, Endpoint::QuickConnect | Endpoint::SyncPlay | Endpoint::LogIn | Endpoint::Clock)
     }
 
+    /// Whether players ask for it, to whom any error is the end.
     pub fn is_media(self) -> bool {
         matches!(self, Endpoint::DemandingMedia | Endpoint::AnonymousMedia)
     }

@@ -29,7 +29,7 @@ pub struct Lesson {
     pub play_session: Option<String>,
     /// The code and the secret of a QuickConnect that was begun.
     pub quick_connect: Vec<String>,
-    /// At most [`MOST_STREAMS`].
+    /// At most eight.
     pub live_streams: Vec<String>,
     /// The 32 hex digits by which a live playlist's segments are found.
     pub playlist: Option<String>,

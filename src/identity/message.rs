@@ -10,6 +10,7 @@ const LONGEST: usize = 4096;
 pub enum Wish {
     /// To be told again and again; a later one of the same name takes its place.
     Starts(Subject),
+    /// To be told no more.
     Stops(Subject),
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode, header, response};
 
 use super::endpoint::Endpoint;
 
+/// What the head of an answer says of the token that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The pod took the token that the endpoint demands.

@@ -21,6 +21,7 @@ use crate::store::shared::ledger::{Claim, Held};
 /// Time to the next question after one without an answer.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
+/// What one replica knows of an election.
 #[derive(Debug)]
 pub struct Election {
     me: String,
@@ -97,6 +98,7 @@ impl Election {
         if self.is_member() { Some(named) } else { choose(None, &self.field) }
     }
 
+    /// Why the seat changed last.
     pub fn why(&self) -> Why {
         self.why
     }

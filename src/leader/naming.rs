@@ -5,7 +5,9 @@ use std::fmt;
 /// What was read of the pods' key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
+    /// What the key holds.
     Value(Vec<u8>),
+    /// There is no such key.
     Nothing,
     /// The key holds no text.
     Unreadable,
@@ -38,6 +40,7 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// A label of a closed set.
     pub fn name(self) -> &'static str {
         match self {
             Problem::RedisAway => "redis_away",

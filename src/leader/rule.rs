@@ -7,11 +7,13 @@ use super::Why;
 /// How a pod stands at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// Serves everybody, and may be made the leader.
     Ready,
     /// Keeps its clients and gets no new ones: it goes on leading, and is not made the leader while another can be.
     Draining,
     /// Drains, and gives the lead up: it leads only while none is ready.
     Yielding,
+    /// Down, or not ready yet.
     Away,
 }
 
@@ -23,6 +25,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether it serves its clients.
     pub fn is_alive(&self) -> bool {
         self.standing != Standing::Away
     }

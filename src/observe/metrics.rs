@@ -24,12 +24,14 @@ pub struct Request {
     pub reason: &'static str,
 }
 
+/// What is counted for each pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfPod {
     pub pool: Arc<str>,
     pub pod: Arc<str>,
 }
 
+/// What is counted for each pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfPool {
     pub pool: Arc<str>,
@@ -84,6 +86,7 @@ pub struct Resumption {
     pub outcome: &'static str,
 }
 
+/// A pod and a state that it may be in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PodState {
     pub pool: Arc<str>,
@@ -91,6 +94,7 @@ pub struct PodState {
     pub state: &'static str,
 }
 
+/// Why the proxy answered a request itself, or closed a connection at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Rejected {
     pub why: &'static str,

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::Pod;
+use super::{Place, Pod};
 
 /// The pods that serve a route: those that its source names, and those that serve still, though it names them no more.
 pub struct Pool {
@@ -35,11 +35,18 @@ impl Pool {
         self.pods.load()
     }
 
+    /// Whether a pod is alive in this life.
+    pub fn is_alive(&self, place: Place) -> bool {
+        self.pods().iter().any(|pod| Place::of(pod) == place && pod.status().is_alive())
+    }
+
     /// The source names these. A pod that it names no more leaves, if it serves; else it is down at once, and so is one whose
     /// name is another's now.
     pub fn set_pods(&self, mut pods: Vec<Arc<Pod>>) {
         let _one = self.changing.lock();
-        pods.iter().for_each(|pod| pod.stay());
+        for pod in &pods {
+            pod.stay();
+        }
         let mut leaving = Vec::new();
         for old in self.pods().iter().filter(|old| !pods.iter().any(|pod| pod.id == old.id)) {
             if pods.iter().any(|pod| pod.name == old.name) {

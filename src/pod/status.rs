@@ -22,6 +22,7 @@ pub enum State {
 impl State {
     pub const ALL: [State; 4] = [State::Starting, State::Ready, State::Draining, State::Down];
 
+    /// A label of a closed set.
     pub fn name(self) -> &'static str {
         match self {
             State::Starting => "starting",

@@ -16,13 +16,13 @@ use super::{
 };
 use crate::{
     affinity::pins::Kind,
-    carryover::{Session, session::Place},
+    carryover::Session,
     forward::outbound::Source,
     identity::{
         authorization,
         endpoint::{self, Endpoint, Noteworthy},
     },
-    pod::Pod,
+    pod::{Place, Pod},
 };
 
 impl Proxy {
@@ -49,7 +49,7 @@ impl Proxy {
             self.site.streams.end(session, Some(&play_session), None);
         }
         let Some(home) = self.site.pins.home(Kind::PlaySession, &play_session, |_, _| true) else { return };
-        let runs = |pod: &&Arc<Pod>| pod.id == home.pod && pod.status().epoch == home.epoch && may_run(pod);
+        let runs = |pod: &&Arc<Pod>| Place::of(pod) == home && may_run(pod);
         let Some(pod) = pods.iter().find(runs).cloned() else { return };
         let Some(token) = session.token_at(Place::of(&pod)) else { return };
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();

@@ -21,10 +21,10 @@ use crate::{
     carryover::{
         Session, Token,
         mints::Need,
-        session::{Carried, Part, Place},
+        session::{Carried, Part},
     },
     forward::{Cause, Failure},
-    pod::Pod,
+    pod::{Place, Pod},
 };
 use carrying::Carrying;
 

@@ -5,12 +5,12 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     affinity::{
         cookie::Named,
-        pins::{Home, Kind, Pins},
+        pins::{Kind, Pins},
         placement::{self, Key},
     },
-    carryover::{Session, session::Place},
+    carryover::Session,
     identity::Identity,
-    pod::{Pod, PodId},
+    pod::{Place, Pod, PodId},
 };
 
 /// Everything by which a client can be known.
@@ -69,13 +69,13 @@ impl Reason {
 
 impl Decision {
     /// What an accepted request teaches of its client's home.
-    pub(super) fn home(&self) -> Home {
-        Home { pod: self.pod.id, epoch: self.pod.status().epoch }
+    pub(super) fn home(&self) -> Place {
+        Place::of(&self.pod)
     }
 }
 
-/// The order of design: a token whose home is alive, a cookie whose pod is alive, what a play session or live stream tells, a
-/// device, and else a placement. `None` when every pod was tried.
+/// In this order: the pod that makes a live playlist's segments, a token whose home is alive, a cookie whose pod is alive, what a
+/// play session or live stream tells, a device, and else a placement. `None` when every pod was tried.
 pub(super) fn decide(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId], turn: u64) -> Option<Decision> {
     known(pods, keys, pins, tried).or_else(|| place(pods, keys, tried, turn))
 }
@@ -127,10 +127,7 @@ pub(super) fn of_leader(
 ) -> Option<Decision> {
     let is_open = |pod: &&Arc<Pod>| pod.status().is_alive() && !tried.contains(&pod.id);
     let made = key.and_then(|key| pins.home(Kind::QuickConnect, key, |_, _| true));
-    let maker = pods
-        .iter()
-        .filter(is_open)
-        .find(|pod| made.is_some_and(|made| made.pod == pod.id && made.epoch == pod.status().epoch));
+    let maker = pods.iter().filter(is_open).find(|pod| made == Some(Place::of(pod)));
     let leader = || pods.iter().filter(is_open).find(|pod| leader.as_ref().is_some_and(|leader| leader.id == pod.id));
     // Only what one pod alone has made is looked for on the others.
     let others = || pods.iter().find(is_open).filter(|_| key.is_some() || tried.is_empty() || leader().is_none());
@@ -148,8 +145,8 @@ pub(super) fn stream_key(viewer: &Session, id: &str) -> String {
 fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, session: &Session, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
     let pinned = |kind, key: Option<&str>, reason| {
         let home = pins.home(kind, key?, |_, _| true)?;
-        let is_there = |pod: &&Arc<Pod>| pod.id == home.pod && pod.status().epoch == home.epoch;
-        let pod = pods.iter().find(|pod| is_there(pod) && pod.status().is_alive() && !tried.contains(&pod.id))?;
+        let is_there = |pod: &Pod| Place::of(pod) == home && pod.status().is_alive();
+        let pod = pods.iter().find(|pod| is_there(pod) && !tried.contains(&pod.id))?;
         Some(Decision { pod: pod.clone(), reason })
     };
     let identity = &keys.identity;
@@ -165,7 +162,7 @@ fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Op
     let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
     let pinned = |kind, key: Option<&str>, reason| {
         let home = pins.home(kind, key?, |home, ends_with_epoch| {
-            alive(home.pod).is_some_and(|pod| !ends_with_epoch || pod.status().epoch == home.epoch)
+            alive(home.pod).is_some_and(|pod| !ends_with_epoch || Place::of(pod) == home)
         })?;
         Some(Decision { pod: alive(home.pod)?.clone(), reason })
     };
@@ -227,10 +224,6 @@ mod tests {
         Keys { identity: Identity::default(), cookie: None, has_cookie: false, address: [192, 0, 2, 1].into() }
     }
 
-    fn home(pod: &Pod) -> Home {
-        Home { pod: pod.id, epoch: pod.status().epoch }
-    }
-
     fn decided(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> (String, Reason) {
         let decision = decide(pods, keys, pins, tried, 0).expect("a decision");
         (decision.pod.name.to_string(), decision.reason)
@@ -239,9 +232,9 @@ mod tests {
     #[test]
     fn what_is_known_counts_in_order_and_only_while_its_pod_lives() {
         let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
-        pins.learn(Kind::Token, "t", home(&pods[0]));
-        pins.learn(Kind::PlaySession, "p", home(&pods[2]));
-        pins.learn(Kind::Device, "d", home(&pods[1]));
+        pins.learn(Kind::Token, "t", Place::of(&pods[0]));
+        pins.learn(Kind::PlaySession, "p", Place::of(&pods[2]));
+        pins.learn(Kind::Device, "d", Place::of(&pods[1]));
         let mut keys = keys();
         keys.identity.token = Some(Cow::Borrowed("t"));
         keys.identity.play_session = Some(Cow::Borrowed("p"));

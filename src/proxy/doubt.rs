@@ -13,11 +13,11 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    affinity::pins::{Home, Kind},
-    carryover::{Session, Token, session::Place},
+    affinity::pins::Kind,
+    carryover::{Session, Token},
     forward::outbound::Source,
     identity::endpoint::Endpoint,
-    pod::{Pod, PodId},
+    pod::{Place, Pod, PodId},
 };
 
 /// What follows from a refusal.
@@ -79,7 +79,7 @@ impl Proxy {
                 return Doubted::GoOn;
             }
             self.site.sessions.end(session);
-            asking.pool.pool.pods().iter().for_each(|pod| self.site.refusals.remember(own, pod));
+            self.site.refusals.remember_all(own, &asking.pool.pool.pods());
             self.forget_token(asking);
             return Doubted::Final;
         }
@@ -109,12 +109,12 @@ impl Proxy {
         }
         self.site.refusals.remember(token, pod);
         let pods = asking.pool.pool.pods();
-        if self.site.refusals.is_dead(token, pods.iter().map(|pod| &**pod)) {
+        if self.site.refusals.is_dead(token, &pods) {
             // A log-out may have come meanwhile.
             return Doubted::Final;
         }
-        if self.home(asking) == Some(Home { pod: pod.id, epoch: pod.status().epoch }) {
-            pods.iter().for_each(|pod| self.site.refusals.remember(token, pod));
+        if self.home(asking) == Some(Place::of(pod)) {
+            self.site.refusals.remember_all(token, &pods);
             self.forget_token(asking);
             return Doubted::Final;
         }
@@ -134,7 +134,7 @@ impl Proxy {
         }
         let Some(token) = asking.demanded_token() else { return Ok(Vec::new()) };
         let pods = asking.pool.pool.pods();
-        if self.site.refusals.is_dead(token, pods.iter().map(|pod| &**pod)) {
+        if self.site.refusals.is_dead(token, &pods) {
             if !asking.endpoint.is_media() {
                 return Err(Refusal::DeadToken);
             }
@@ -146,14 +146,7 @@ impl Proxy {
         Ok(refuses.map(|pod| pod.id).collect())
     }
 
-    /// Whether a pod cannot know the token that the request demands: the client's home lives elsewhere, and has the last word.
-    pub(super) fn is_stranger(&self, asking: &Asking<'_>, pod: &Pod) -> bool {
-        let is_known = |session: &Session| session.token_at(Place::of(pod)).is_some();
-        let is_strange = |session: &Arc<Session>| asking.lives_elsewhere(session, pod) && !is_known(session);
-        asking.demanded_token().is_some() && asking.session().is_some_and(is_strange)
-    }
-
-    pub(super) fn home(&self, asking: &Asking<'_>) -> Option<Home> {
+    pub(super) fn home(&self, asking: &Asking<'_>) -> Option<Place> {
         self.site.pins.home(Kind::Token, asking.keys.identity.token.as_deref()?, |_, _| true)
     }
 
@@ -188,5 +181,14 @@ impl Proxy {
         if let Some(token) = asking.keys.identity.token.as_deref() {
             self.site.pins.forget(Kind::Token, token);
         }
+    }
+}
+
+impl Asking<'_> {
+    /// Whether a pod cannot know the token that the request demands: the client's home lives elsewhere, and has the last word.
+    pub(super) fn is_unknown_at(&self, pod: &Pod) -> bool {
+        let is_known = |session: &Session| session.token_at(Place::of(pod)).is_some();
+        let is_strange = |session: &Arc<Session>| self.lives_elsewhere(session, pod) && !is_known(session);
+        self.demanded_token().is_some() && self.session().is_some_and(is_strange)
     }
 }

@@ -20,17 +20,14 @@ use super::{
 };
 use crate::{
     affinity::placement::{self, Key},
-    carryover::{
-        Session,
-        mints::Need,
-        session::{Carried, Place},
-    },
-    pod::{Pod, Pool, State, Status},
+    carryover::{Session, mints::Need, session::Carried},
+    pod::{Place, Pod, Pool, State, Status},
 };
 
 /// When a draining pod's clients leave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
+    /// At once, whatever plays.
     Now,
     /// Each when it plays nothing, and is a member of no SyncPlay group.
     Idle,

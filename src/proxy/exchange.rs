@@ -128,7 +128,7 @@ impl Exchange {
     }
 
     /// The client gets another status than its pod's.
-    pub(super) fn answers(&mut self, status: u16) {
+    pub(super) fn set_status(&mut self, status: u16) {
         self.status = status;
     }
 

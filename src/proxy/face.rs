@@ -27,21 +27,6 @@ pub(super) enum Gathered {
 }
 
 impl Proxy {
-    /// 4. The request as a pod gets it that has an id of its own: by that id, and so that its answer can be read.
-    pub(super) fn for_pod(&self, asking: &Asking<'_>, pod: &Pod, request: &mut Request<Outbound>) {
-        let guise = asking.pool.facade.guise(pod);
-        if asking.tells_address() || (guise.is_some() && asking.may_get_json()) {
-            ask_unencoded(request.headers_mut());
-        }
-        let Some(guise) = guise else { return };
-        if let Some(target) = guise.target_to_pod(request.uri()) {
-            *request.uri_mut() = target;
-        }
-        if is_readable_json(request.headers()) {
-            request.body_mut().rewrite(guise.to_pod());
-        }
-    }
-
     /// 8. The answer as the client gets it: JSON with the shown id, and with the proxy's own address where it tells one.
     pub(super) async fn for_client(
         &self,
@@ -92,6 +77,21 @@ impl Proxy {
 }
 
 impl Asking<'_> {
+    /// 4. The request as a pod gets it that has an id of its own: by that id, and so that its answer can be read.
+    pub(super) fn for_pod(&self, pod: &Pod, request: &mut Request<Outbound>) {
+        let guise = self.pool.facade.guise(pod);
+        if self.tells_address() || (guise.is_some() && self.may_get_json()) {
+            ask_unencoded(request.headers_mut());
+        }
+        let Some(guise) = guise else { return };
+        if let Some(target) = guise.target_to_pod(request.uri()) {
+            *request.uri_mut() = target;
+        }
+        if is_readable_json(request.headers()) {
+            request.body_mut().rewrite(guise.to_pod());
+        }
+    }
+
     pub(super) fn tells_address(&self) -> bool {
         matches!(self.endpoint, Endpoint::Vital | Endpoint::Open)
             && self.head.method == Method::GET

@@ -27,16 +27,16 @@ use crate::{
 const UNNOTICED: Duration = Duration::from_secs(3);
 
 /// One request's room among those that are held. Gives itself back when dropped, and so when the client leaves.
-pub(super) struct Place<'a> {
+pub(super) struct HoldPermit<'a> {
     _one: SemaphorePermit<'a>,
     _kib: SemaphorePermit<'a>,
 }
 
 impl Site {
     /// Room for a request and for what may be kept of its body, or none.
-    pub(super) fn place(&self, source: &Source) -> Option<Place<'_>> {
+    pub(super) fn hold_permit(&self, source: &Source) -> Option<HoldPermit<'_>> {
         let kib = u32::try_from(source.may_keep().div_ceil(KIB)).ok()?;
-        Some(Place { _one: self.held.try_acquire().ok()?, _kib: self.held_kib.try_acquire_many(kib).ok()? })
+        Some(HoldPermit { _one: self.held.try_acquire().ok()?, _kib: self.held_kib.try_acquire_many(kib).ok()? })
     }
 }
 
@@ -58,11 +58,11 @@ impl Asking<'_> {
 
     /// Whether a request that got no answer is held. `breaks`: how often it was held after it may have reached a pod.
     pub(super) fn waits_after(&self, refusal: Refusal, breaks: u32) -> bool {
-        if !refusal.may_pass() || !self.can_wait() {
+        if !refusal.is_transient() || !self.can_wait() {
             return false;
         }
         // Once more, for the pod that was killed. A request that kills its pod must not do so again and again.
-        let may_break = self.endpoint.is_worth_much() || (refusal == Refusal::Broken && breaks <= 1);
+        let may_break = self.endpoint.is_critical() || (refusal == Refusal::Broken && breaks <= 1);
         matches!(refusal, Refusal::NoPod | Refusal::Undecided) || (self.can_repeat() && may_break)
     }
 

@@ -19,15 +19,12 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    affinity::pins::{Home, Kind},
-    carryover::{
-        Session,
-        session::{Carried, Place},
-    },
+    affinity::pins::Kind,
+    carryover::{Session, plain_id, session::Carried},
     forward::outbound::Source,
     identity::{Identity, authorization, endpoint::Led},
     observe::metrics,
-    pod::{Pod, State},
+    pod::{Place, Pod, State},
 };
 
 impl Proxy {
@@ -96,7 +93,7 @@ impl Proxy {
             // What his own pod says of him is his to hear.
             return self.offer(asking, source, exchange).await;
         };
-        let is_own = named.as_ref().is_none_or(|named| same_id(named, &approver.user));
+        let is_own = named.as_ref().is_none_or(|named| plain_id(named) == plain_id(&approver.user));
         if !is_own && !approver.is_administrator {
             // His own pod refuses him before it looks for the code.
             return self.offer(asking, source, exchange).await;
@@ -207,7 +204,7 @@ impl Proxy {
             return;
         }
         if let Some(device) = asking.keys.identity.device.as_deref() {
-            let home = Home { pod: leader.id, epoch: leader.status().epoch };
+            let home = Place::of(leader);
             self.site.pins.learn(Kind::Device, device, home);
         }
         self.lacks_key(asking, "sync_play");
@@ -284,20 +281,12 @@ fn plain(text: &str) -> String {
     text.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '-').collect()
 }
 
-/// Ids with and without dashes, in any case.
-fn same_id(one: &str, other: &str) -> bool {
-    let digits =
-        |id: &str| id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect::<String>();
-    digits(one) == digits(other)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ids_and_secrets_are_read_as_the_server_reads_them() {
-        assert!(same_id("0A-1b", "0a1B") && !same_id("0a1b", "0a1c"));
+    fn secrets_are_read_as_the_server_reads_them() {
         assert_eq!(secret_in(br#"{"secret":"ABC"}"#).as_deref(), Some("ABC"));
         assert_eq!(secret_in(b"no JSON"), None);
         assert_eq!(plain("12&userId=x 3"), "12userIdx3");

@@ -11,10 +11,10 @@ use super::{
     introduce::{as_said, told},
 };
 use crate::{
-    affinity::pins::{Home, Kind},
+    affinity::pins::Kind,
     carryover::{
         Device, Session, Token,
-        session::{LONGEST_NOTE, Note, Place},
+        session::{LONGEST_NOTE, Note},
     },
     forward::outbound::Source,
     identity::{
@@ -23,7 +23,7 @@ use crate::{
         lesson::{Lesson, Listener},
         verdict::Verdict,
     },
-    pod::Pod,
+    pod::{Place, Pod},
 };
 
 /// Listens to one answer's body.
@@ -86,7 +86,7 @@ impl Proxy {
     }
 
     /// A live stream is open there: for its viewer, and for whoever asks for it without saying who he is.
-    fn learn_stream(&self, viewer: Option<&Arc<Session>>, id: &str, home: Home) {
+    fn learn_stream(&self, viewer: Option<&Arc<Session>>, id: &str, home: Place) {
         self.site.pins.learn(Kind::LiveStream, id, home);
         if let Some(viewer) = viewer {
             self.site.pins.learn(Kind::LiveStream, &decide::stream_key(viewer, id), home);
@@ -193,7 +193,7 @@ impl Learning {
         if lesson == Lesson::default() {
             return;
         }
-        let home = Home { pod: self.pod.id, epoch: self.pod.status().epoch };
+        let home = Place::of(&self.pod);
         let learn = |kind, key: &str| {
             self.proxy.site.pins.learn(kind, key, home);
         };

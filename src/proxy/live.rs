@@ -32,14 +32,15 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    affinity::pins::{Home, Kind},
-    carryover::{Session, session::Place},
+    affinity::pins::Kind,
+    carryover::Session,
     forward::{answer::AnswerBody, outbound::Source},
     identity::{
         endpoint,
         endpoint::Endpoint,
         playlist::{self, Name, Outline},
     },
+    pod::Place,
 };
 use revival::Revival;
 use streams::{Part, Shown, Stream};
@@ -83,7 +84,7 @@ impl Proxy {
                 return self.offer_past(asking, source, exchange).await;
             }
             let place = stream.place();
-            if !self.is_there(asking, place) {
+            if !asking.pool.pool.is_alive(place) {
                 if self.revive(stream, place).await {
                     continue;
                 }
@@ -106,7 +107,7 @@ impl Proxy {
                 }
                 // Read to its end, so that the connection is kept.
                 let _ = face::gather(offered.answer.body_mut(), LONGEST).await;
-                if self.is_there(asking, place) && (name.is_none() || (is_in_place && has_moved)) {
+                if asking.pool.pool.is_alive(place) && (name.is_none() || (is_in_place && has_moved)) {
                     // The client lives elsewhere now, and so will its stream.
                     self.revive(stream, place).await;
                 }
@@ -224,12 +225,6 @@ impl Proxy {
         Ok(Body::whole(text))
     }
 
-    /// Whether a pod is alive in this life.
-    fn is_there(&self, asking: &Asking<'_>, place: Place) -> bool {
-        let pods = asking.pool.pool.pods();
-        pods.iter().any(|pod| pod.id == place.pod && pod.status().is_alive() && pod.status().epoch == place.epoch)
-    }
-
     /// Whether the stream's viewer has left this place for a pod that lives.
     fn has_moved(&self, stream: &Stream, place: Place) -> bool {
         let pods = self.site.pools[stream.question.pool()].pool.pods();
@@ -239,9 +234,8 @@ impl Proxy {
 
     /// Whether the job that a segment belongs to runs somewhere still.
     fn still_runs(&self, asking: &Asking<'_>) -> bool {
-        let is_alive = |home: Home| self.is_there(asking, Place { pod: home.pod, epoch: home.epoch });
         let name = asking.keys.identity.playlist.unwrap_or_default();
-        self.site.pins.home(Kind::Playlist, name, |home, _| is_alive(home)).is_some()
+        self.site.pins.home(Kind::Playlist, name, |home, _| asking.pool.pool.is_alive(home)).is_some()
     }
 
     /// Begins the job of a place that is gone anew, or waits for whoever does. It goes on when this is dropped.

@@ -16,17 +16,17 @@ use super::{
     revoke::{self, Order, Told},
 };
 use crate::{
-    affinity::pins::{Home, Kind},
+    affinity::pins::Kind,
     carryover::{Session, Token},
     identity::endpoint::{Endpoint, Ends},
-    pod::Pool,
+    pod::{Place, Pool},
 };
 
 impl Proxy {
     /// Whether this is a log-out by the token of a session, or by one that a pod of the pool has accepted. Of any other the pods
     /// know more.
     pub(super) fn is_log_out(&self, asking: &Asking<'_>) -> bool {
-        let is_of_pool = |home: Home| asking.pool.pool.pods().iter().any(|pod| pod.id == home.pod);
+        let is_of_pool = |home: Place| asking.pool.pool.pods().iter().any(|pod| pod.id == home.pod);
         asking.endpoint == Endpoint::LogOut
             && Ends::of(&asking.head.method, asking.path, "") == Some(Ends::Token)
             && match asking.client_session {
@@ -63,7 +63,7 @@ impl Proxy {
             }
         }
         head.status = StatusCode::NO_CONTENT;
-        exchange.answers(head.status.as_u16());
+        exchange.set_status(head.status.as_u16());
         exchange.answer_with(head, Body::empty())
     }
 
@@ -102,7 +102,7 @@ impl Proxy {
         self.site.sessions.end_token(&pool.name, own.as_str());
         for token in &tokens {
             // In this order: who finds no pin finds the refusals.
-            pool.pods().iter().for_each(|pod| self.site.refusals.remember(token.as_str(), pod));
+            self.site.refusals.remember_all(token.as_str(), &pool.pods());
             self.site.pins.forget(Kind::Token, token.as_str());
         }
         tokens.iter().map(|token| Order::log_out(token, client)).collect()

@@ -17,7 +17,7 @@ use super::{
     reply::Refusal,
 };
 use crate::{
-    carryover::{Token, session::Place},
+    carryover::Token,
     forward::{
         Cause, Failure,
         answer::AnswerBody,
@@ -29,7 +29,7 @@ use crate::{
         endpoint::{self, Endpoint},
         verdict::{self, Verdict},
     },
-    pod::{Pod, PodId},
+    pod::{Place, Pod, PodId},
     websocket::handshake,
 };
 
@@ -61,7 +61,7 @@ impl Proxy {
         let began = Instant::now();
         // Held from the first failure on: a pod may have been waited for until then.
         let mut end = None;
-        let mut place = None;
+        let mut permit = None;
         let mut pause = LOOK;
         let mut breaks = 0;
         loop {
@@ -69,7 +69,7 @@ impl Proxy {
             breaks +=
                 u32::from(matches!(offered, Err(refusal) if !matches!(refusal, Refusal::NoPod | Refusal::Undecided)));
             let is_refused = is_refused(&offered);
-            let is_worth = match &offered {
+            let is_worth_holding = match &offered {
                 // Who he is has to be heard first; a socket's client dials again.
                 _ if is_refused && !asking.is_upgrade && matches!(asking.client_session, ClientSession::Untold) => {
                     false
@@ -79,11 +79,11 @@ impl Proxy {
                 Ok(offered) => is_fatal(asking.endpoint, offered.answer.status()),
                 Err(refusal) => asking.waits_after(*refusal, breaks),
             };
-            if !is_worth || !source.can_replay() {
+            if !is_worth_holding || !source.can_replay() {
                 return offered;
             }
-            place = place.or_else(|| self.site.place(source));
-            if place.is_none() {
+            permit = permit.or_else(|| self.site.hold_permit(source));
+            if permit.is_none() {
                 return asking.in_vain(offered);
             }
             let end = *end.get_or_insert_with(|| Instant::now() + self.site.forward.hold);
@@ -122,7 +122,7 @@ impl Proxy {
                 return self.outcome(asking, refused.filter(|_| !home_failed), last, exchange);
             };
             let pod = decision.pod.clone();
-            if !tried.is_empty() && self.is_stranger(asking, &pod) {
+            if !tried.is_empty() && asking.is_unknown_at(&pod) {
                 tried.push(pod.id);
                 continue;
             }
@@ -220,7 +220,7 @@ impl Proxy {
     ) -> Result<Response<AnswerBody>, Failure> {
         let mut request: Request<Outbound> = self.outbound(asking, source, &decision.pod, token);
         if asking.is_upgrade {
-            handshake::to_pod(request.headers_mut());
+            handshake::restore(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;
         }
         let patience = self.site.patience(asking.endpoint, asking.path, asking.can_repeat());
@@ -255,7 +255,7 @@ impl Proxy {
     ) -> Result<Offered, Refusal> {
         let Some(mut offered) = refused else {
             if let Ok(offered) = &last {
-                exchange.answers(offered.answer.status().as_u16());
+                exchange.set_status(offered.answer.status().as_u16());
             }
             return last;
         };

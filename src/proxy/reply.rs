@@ -76,7 +76,7 @@ impl Refusal {
     }
 
     /// Whether it may be otherwise in a moment.
-    pub(super) fn may_pass(self) -> bool {
+    pub(super) fn is_transient(self) -> bool {
         matches!(self, Refusal::NoPod | Refusal::Undecided | Refusal::Broken | Refusal::TimedOut | Refusal::Media)
     }
 

@@ -14,7 +14,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Asking, Proxy, call::Call, call::on_behalf_of, decide::Decision, exchange::Exchange};
 use crate::{
-    carryover::{Session, Token},
+    carryover::{Session, Token, plain_id},
     forward::{head, outbound::Source},
     identity::{
         authorization,
@@ -90,7 +90,7 @@ impl Proxy {
             Ends::OthersOf(user) => {
                 let callers = asking.session().map(|session| session.user.clone());
                 let user = user.clone().or_else(|| callers.clone())?;
-                let is_own = callers.is_some_and(|own| user.replace('-', "").eq_ignore_ascii_case(&own));
+                let is_own = callers.is_some_and(|own| plain_id(&user) == own);
                 ended = self.site.sessions.end_user(&pool.name, &user, asking.session());
                 // The key is nobody, so that the user has to be named.
                 let target = format!("/Users/Password?userId={user}");

@@ -39,38 +39,60 @@ pub const HELD: usize = 4096;
 pub const HELD_KIB: usize = 64 * KIB;
 pub(super) const KIB: usize = 1024;
 
+/// One for all workers.
 pub struct Site {
+    /// Which pool a request goes to.
     pub router: Router,
     /// In the order that the router knows.
     pub pools: Vec<PoolSite>,
+    /// Where clients without a known session live, and what pods run.
     pub pins: Pins,
+    /// Where the others live, by which tokens; and what was ended.
     pub sessions: Sessions,
+    /// How many sessions are minted at once on each pod.
     pub mints: Mints,
+    /// Whether sessions are carried over at all.
     pub carryover: carryover::Config,
+    /// The live playlists that are being played.
     pub streams: Streams,
+    /// Which pods refused which tokens.
     pub refusals: Refusals,
+    /// What extra work each address may cause.
     pub budget: Budget,
+    /// When refused dials of WebSockets are answered.
     pub pace: Pace,
+    /// The affinity cookie, but for the path that a pool of its own gives it.
     pub cookie: CookieConfig,
+    /// What clients see of the server.
     pub facade: facade::Config,
+    /// How pods are spoken to.
     pub forward: Arc<forward::Config>,
+    /// What becomes of pods that their source names no more.
     pub drain: drain::Config,
+    /// How pods are judged.
     pub health: Arc<health::Config>,
+    /// How sockets are kept and ended.
     pub websocket: websocket::Config,
     /// Room for requests that are held.
     pub held: Semaphore,
     /// Room for their bodies.
     pub held_kib: Semaphore,
+    /// Placements so far, by which ties are broken.
     pub turns: AtomicU64,
 }
 
 /// A pool, its leader, the one server that clients see in it, and the cookies that name its pods.
 pub struct PoolSite {
+    /// Its pods.
     pub pool: Arc<Pool>,
+    /// The pod that leads them.
     pub leader: Arc<Leader>,
+    /// The one server that they are to the eye.
     pub facade: Arc<Facade>,
     cookie: CookieConfig,
+    /// The cookies of the pods of this moment.
     pub cookies: ArcSwap<Cookies>,
+    /// As configured; `None` where the pods' versions tell.
     legacy: Option<Legacy>,
 }
 

@@ -24,14 +24,12 @@ use super::{
 };
 use crate::{
     affinity::{cookie::Cookies, pace::Kind},
-    carryover::{
-        Session,
-        session::{Place, Socket},
-    },
+    carryover::{Session, session::Socket},
     facade::Facade,
     forward::{head, outbound::Source},
     identity::message::{self, Group},
-    pod::{Busy, Pod},
+    jitter,
+    pod::{Busy, Place, Pod},
     websocket::{self, Passing, PodSide, handshake},
 };
 
@@ -59,11 +57,12 @@ impl Proxy {
                 return exchange.refuse(if refusal == Refusal::DeadToken { Refusal::DeadSocketToken } else { refusal });
             }
         };
-        let (answer, decision) = (offered.answer, offered.decision);
+        let (mut answer, decision) = (offered.answer, offered.decision);
         if answer.status() == StatusCode::FORBIDDEN {
             self.answer_late(&asking).await;
         }
         self.learn(&asking, &decision, offered.verdict, offered.token.as_ref(), answer.status());
+        let pod_side = hyper::upgrade::on(&mut answer);
         let (mut head, body) = answer.into_parts();
         let opened = handshake::is_opened(&head, asking.head.headers.get(header::SEC_WEBSOCKET_KEY));
         head::to_client(&mut head.headers);
@@ -74,9 +73,8 @@ impl Proxy {
             }
             return Ok(exchange.answer(head, body, None));
         }
-        handshake::to_client(&mut head.headers);
+        handshake::restore(&mut head.headers);
         head.version = Version::HTTP_11;
-        let pod_side = hyper::upgrade::on(Response::from_parts(bare(&mut head), ()));
         exchange.became_socket();
         let home = Attachments::new(self, &asking, decision.pod.clone(), socket);
         tokio::spawn(self.shutdown.track(self.clone().relay((opening, seat), pod_side, home, exchange)));
@@ -207,7 +205,9 @@ impl Attachments {
             Err(_) => return Attempt::Nobody,
         };
         let pod = answered.offered.decision.pod.clone();
-        let (mut head, _) = answered.offered.answer.into_parts();
+        let mut answer = answered.offered.answer;
+        let upgrade = hyper::upgrade::on(&mut answer);
+        let (head, _) = answer.into_parts();
         if head.status == StatusCode::FORBIDDEN {
             return Attempt::Refused;
         }
@@ -215,7 +215,7 @@ impl Attachments {
         if !handshake::is_opened(&head, key.as_ref()) {
             return Attempt::Nobody;
         }
-        let Ok(upgraded) = hyper::upgrade::on(Response::from_parts(bare(&mut head), ())).await else {
+        let Ok(upgraded) = upgrade.await else {
             return Attempt::Nobody;
         };
         tracing::info!(from = &*self.pod.name, to = &*pod.name, "socket attached anew");
@@ -246,7 +246,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         let end = time::Instant::now() + proxy.site.forward.hold;
         if !self.pod.status().is_alive() {
             // Requests that are held find the client's new home first.
-            time::sleep(SPREAD.mul_f64(f64::from(chance()))).await;
+            time::sleep(SPREAD.mul_f64(jitter::fraction())).await;
         }
         while time::Instant::now() < end && !proxy.shutdown.is_stopping() {
             if self.is_over() {
@@ -345,14 +345,6 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
     }
 }
 
-/// A number from 0 to 1.
-fn chance() -> f32 {
-    let mut byte = [0_u8];
-    // Without randomness all come together, and nothing else is lost.
-    let _ = getrandom::fill(&mut byte);
-    f32::from(byte[0]) / 255.0
-}
-
 /// Shows the one server in a pod's messages, and hears what they say of the client's standing there.
 struct Face {
     facade: Arc<Facade>,
@@ -393,11 +385,4 @@ impl Passing for Face {
     fn to_pod(&self, text: &str) -> Option<String> {
         self.facade.message_to_pod(&self.pod, text)
     }
-}
-
-/// The head that `hyper::upgrade::on` needs, which takes its hook out of the extensions.
-fn bare(head: &mut http::response::Parts) -> http::response::Parts {
-    let (mut bare, ()) = Response::new(()).into_parts();
-    std::mem::swap(&mut bare.extensions, &mut head.extensions);
-    bare
 }

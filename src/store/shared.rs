@@ -9,11 +9,12 @@ pub mod ledger;
 mod link;
 pub mod notices;
 mod server;
+mod url;
 mod writer;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use redis::{Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisError};
+use redis::{Cmd, FromRedisValue, RedisError};
 use tokio::{
     sync::{mpsc, oneshot},
     time,
@@ -26,6 +27,7 @@ use crate::{
 use link::{Link, Serves};
 use notices::Words;
 use server::Server;
+pub use url::Url;
 use writer::Change;
 
 /// The Redis that all replicas use.
@@ -43,10 +45,6 @@ pub struct Config {
     /// How long an entry is kept after it was last written. Default 30 days.
     pub ttl: Duration,
 }
-
-/// Where Redis is, and how it is signed in to. `Debug` shows no password.
-#[derive(Clone)]
-pub struct Url(redis::ConnectionInfo);
 
 /// Why Redis cannot be used at all; that it does not answer is no reason.
 #[derive(Debug, thiserror::Error)]
@@ -297,50 +295,6 @@ impl fmt::Debug for Shared {
     }
 }
 
-impl Url {
-    /// Reads `redis://[user][:password@]host[:port][/database]`, `rediss://` of the same form for TLS, or `unix://path`.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words that repeat nothing of it: it may hold a password.
-    pub fn parse(text: &str) -> Result<Url, &'static str> {
-        const SCHEMES: [&str; 3] = ["redis://", "rediss://", "unix://"];
-        if !SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
-            return Err("a URL of Redis begins with `redis://`, `rediss://` or `unix://`");
-        }
-        if text.contains('#') {
-            return Err("a fragment has no place in a URL of Redis; write a `#` of a password as `%23`");
-        }
-        let info =
-            text.into_connection_info().map_err(|_| "not a URL of Redis; write one such as \"redis://host:6379\"")?;
-        Ok(Url(info))
-    }
-
-    /// Whether a password stands in it.
-    pub fn has_password(&self) -> bool {
-        self.0.redis_settings().password().is_some()
-    }
-
-    /// Whether it has a host, which a socket of this machine has not.
-    pub fn has_host(&self) -> bool {
-        self.host().is_some()
-    }
-
-    /// The number of the database.
-    pub fn database(&self) -> i64 {
-        self.0.redis_settings().db()
-    }
-
-    pub fn is_tls(&self) -> bool {
-        matches!(self.0.addr(), ConnectionAddr::TcpTls { .. })
-    }
-}
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Url({})", self.0.addr())
-    }
-}
-
 /// Whether Redis can be used as configured; nothing is connected.
 ///
 /// # Errors
@@ -378,24 +332,4 @@ pub async fn try_out(config: &Config) -> Result<(), Trouble> {
 /// Redis has read the commands and said no (out of memory, read-only, not permitted): saying them again changes nothing.
 fn is_refusal(error: &RedisError) -> bool {
     !error.is_io_error() && !error.is_timeout() && !error.is_connection_dropped()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_shows_no_password_and_is_refused_without_being_repeated() {
-        let url = Url::parse("redis://me:hunter2@cache.example:7000/3").expect("a URL");
-        assert_eq!(
-            (format!("{url:?}"), url.has_password(), url.is_tls()),
-            ("Url(cache.example:7000)".into(), true, false)
-        );
-        assert!(Url::parse("rediss://cache.example").expect("a URL").is_tls());
-        assert!(!Url::parse("unix:///run/redis.sock").expect("a URL").has_password());
-        for text in ["hunter2", "http://hunter2", "redis://:hunter2", "redis://:hunter2@h:x", "redis://:hunter2#@h"] {
-            let problem = Url::parse(text).expect_err(text);
-            assert!(!problem.contains("hunter2"), "{problem}");
-        }
-    }
 }

@@ -45,8 +45,9 @@ pub fn asked<B>(request: &Request<B>) -> Asked {
     }
 }
 
-/// Puts the handshake's fields back, which ended as hop-by-hop ones, and takes the offer of extensions out.
-pub fn to_pod(headers: &mut HeaderMap) {
+/// Puts the handshake's fields back into a request or a 101, where they ended as hop-by-hop ones, and takes extensions out:
+/// none is negotiated.
+pub fn restore(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
@@ -59,13 +60,6 @@ pub fn is_opened(answer: &response::Parts, key: Option<&HeaderValue>) -> bool {
         && has_token(&answer.headers, header::UPGRADE, "websocket")
         && accept.is_some()
         && accept == key.map(|key| derive_accept_key(key.as_bytes().trim_ascii()).into_bytes()).as_deref()
-}
-
-/// Makes the pod's 101 fit for the client.
-pub fn to_client(headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
 }
 
 fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {

@@ -55,6 +55,7 @@ pub struct Relayed {
     pub attached: u32,
 }
 
+/// What went one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub messages: u64,

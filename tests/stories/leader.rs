@@ -14,7 +14,7 @@ use jellypin::leader::{Leader, Leadership};
 use tokio::time::{Instant, timeout};
 
 use super::redis_server::RedisServer;
-use super::world::{DEADLINE, Plan, Proxy, World, until};
+use super::world::{DEADLINE, Plan, Proxy, World, until, until_so};
 
 /// The leader of the first pool, as the request path sees it.
 fn leader(proxy: &Proxy) -> Arc<Leader> {

@@ -44,11 +44,20 @@ impl RedisServer {
         std::fs::remove_dir_all(folder.join("appendonlydir")).expect("removed");
     }
 
-    /// A server that speaks TLS only, with `cert.pem` and `key.pem` of this folder.
+    /// A server that speaks TLS only, by a certificate that it signs itself and keeps in this folder.
     pub(super) fn with_tls(folder: &Path) -> RedisServer {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        std::fs::write(folder.join("cert.pem"), made.cert.pem()).expect("written");
+        std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("written");
         let mut server = RedisServer::absent();
         server.tls = Some(folder.to_owned());
         server.started()
+    }
+
+    /// Its certificate's file, as a value of the configuration.
+    pub(super) fn authority(&self) -> String {
+        let folder = self.tls.as_ref().expect("it speaks TLS");
+        format!("{:?}", folder.join("cert.pem").display().to_string())
     }
 
     /// A server that wants a password.

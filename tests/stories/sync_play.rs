@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::carry_over::sockets::{next_of, socket_of};
 use super::carry_over::{client_of, plan};
-use super::world::{Answer, Client, Socket, Visitors, World, until};
+use super::world::{Answer, Client, Socket, Visitors, World, until, until_so};
 
 struct Member {
     client: Client,

@@ -212,3 +212,20 @@ pub(crate) fn until_within(bound: Duration, what: &str, mut holds: impl FnMut() 
         assert!(tokio::time::timeout(bound, wait).await.is_ok(), "{caller}: it never came to this: {what}");
     }
 }
+
+/// The same for what has to be asked.
+///
+/// # Panics
+/// After [`DEADLINE`], saying what was waited for.
+#[track_caller]
+pub(crate) fn until_so(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let wait = async {
+            while !is_so().await {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "{caller}: it never came to this: {what}");
+    }
+}

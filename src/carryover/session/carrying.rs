@@ -26,7 +26,9 @@ pub enum Carried {
 
 /// Who does the work of a carry-over, and who waits for it.
 pub enum Part {
+    /// It is the caller's to do.
     Lead(Lead),
+    /// Somebody does it: here is heard how it comes out.
     Follow(watch::Receiver<Option<Carried>>),
 }
 
@@ -59,6 +61,7 @@ impl Session {
         self.state.lock().refused.is_some_and(|(at, until)| at == place && until > Instant::now())
     }
 
+    /// This pod would not take the session: it is not asked again for ten seconds.
     pub fn refuse(&self, place: Place) {
         self.state.lock().refused = Some((place, Instant::now() + REFUSED));
     }

@@ -6,11 +6,8 @@ use tokio::time::Instant;
 
 use super::{Found, Sessions};
 use crate::{
-    carryover::{
-        Session,
-        session::{Note, Place},
-    },
-    pod::Pod,
+    carryover::{Session, session::Note},
+    pod::{Place, Pod},
 };
 
 /// Clients without a known session whose capabilities are kept. When they are more, all are forgotten.

@@ -5,8 +5,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{MOST_TOMBSTONES, Sessions, plain_id};
-use crate::carryover::{Session, UnixMillis, now, vault::Whole};
+use super::{MOST_TOMBSTONES, Sessions};
+use crate::carryover::{Session, UnixMillis, now, plain_id, vault::Whole};
 
 impl Sessions {
     /// Ends a session for ever.

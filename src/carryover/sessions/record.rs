@@ -4,9 +4,12 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Sessions;
-use crate::carryover::{
-    Session, Token, UnixMillis,
-    session::{Device, Minted, Note, Place},
+use crate::{
+    carryover::{
+        Session, Token, UnixMillis,
+        session::{Device, Minted, Note},
+    },
+    pod::Place,
 };
 
 /// A session as it was kept, and its home in that pod's present life.

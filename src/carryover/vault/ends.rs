@@ -1,7 +1,7 @@
 //! Ends: of a token, or of everything of a user or a device of one pool.
 
-use super::{Names, Place, Vault, named};
-use crate::carryover::{Session, UnixMillis, sessions::plain_id};
+use super::{Names, Vault};
+use crate::carryover::{Session, UnixMillis, plain_id};
 
 /// What is ended in one pool: all of a user, or all of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +39,7 @@ impl Vault {
     pub(in crate::carryover) fn bury(&self, token: &str, at: UnixMillis) {
         self.mark_ended(&self.names_of_token(token), at);
         for name in self.session_names(token) {
-            match &self.place {
-                Place::Memory => {}
-                Place::Disk(kept) => {
-                    kept.entries.lock().remove(&name);
-                    kept.disk.remove(name.to_vec());
-                }
-                Place::Redis(shared, prefix) => shared.remove(named(prefix, "session", name)),
-            }
+            self.erase("session", name);
         }
     }
 

@@ -3,7 +3,7 @@
 //! They are sealed under the pods' API key: nobody will bring the token that a session's entry is opened by, and whoever holds
 //! that key needs no token.
 
-use super::{Place, Vault, named};
+use super::{Store, Vault, named};
 use crate::carryover::Token;
 
 /// What their names on disk begin with: those of all other entries are shorter.
@@ -21,20 +21,20 @@ impl Vault {
         let plain = format!("{pool}\0{token}");
         let Some(sealed) = self.ring.seal(api_key.as_str(), plain.as_bytes()) else { return };
         let Some(name) = self.ring.names("owed", token).next() else { return };
-        match &self.place {
-            Place::Memory => {}
-            Place::Disk(kept) => kept.disk.put([ON_DISK, &name].concat(), sealed),
-            Place::Redis(shared, prefix) => shared.put(named(prefix, "owed", name), sealed),
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(kept) => kept.disk.put([ON_DISK, &name].concat(), sealed),
+            Store::Redis(shared, prefix) => shared.put(named(prefix, "owed", name), sealed),
         }
     }
 
     /// It is owed no more.
     pub(in crate::carryover) fn settle(&self, token: &str) {
         for name in self.ring.names("owed", token) {
-            match &self.place {
-                Place::Memory => {}
-                Place::Disk(kept) => kept.disk.remove([ON_DISK, &name].concat()),
-                Place::Redis(shared, prefix) => shared.remove(named(prefix, "owed", name)),
+            match &self.store {
+                Store::Memory => {}
+                Store::Disk(kept) => kept.disk.remove([ON_DISK, &name].concat()),
+                Store::Redis(shared, prefix) => shared.remove(named(prefix, "owed", name)),
             }
         }
     }
@@ -42,10 +42,10 @@ impl Vault {
     /// The pools and tokens of those that others owe: an earlier process, of which this is asked once, or in Redis any replica.
     pub(in crate::carryover) async fn owed(&self) -> Vec<(String, Token)> {
         let Some(api_key) = &self.api_key else { return Vec::new() };
-        let sealed = match &self.place {
-            Place::Memory => Vec::new(),
-            Place::Disk(kept) => std::mem::take(&mut *kept.owed.lock()),
-            Place::Redis(shared, prefix) => shared.all(&format!("{prefix}:owed:")).await,
+        let sealed = match &self.store {
+            Store::Memory => Vec::new(),
+            Store::Disk(kept) => std::mem::take(&mut *kept.owed.lock()),
+            Store::Redis(shared, prefix) => shared.all(&format!("{prefix}:owed:")).await,
         };
         let open = |sealed: &Vec<u8>| {
             let plain = String::from_utf8(self.ring.open(api_key.as_str(), sealed)?).ok()?;

@@ -10,11 +10,11 @@ use crate::{
     carryover::{
         Session, Token,
         mints::{Need, Turn},
-        session::{Carried, Place},
+        session::Carried,
     },
     identity::authorization::Device,
     observe::metrics,
-    pod::Pod,
+    pod::{Place, Pod},
     proxy::{Site, introduce::as_said},
 };
 

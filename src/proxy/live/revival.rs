@@ -11,10 +11,10 @@ use tokio::{
 
 use super::{LONGEST, LONGEST_PAUSE, outline, playlist_of, streams::Stream};
 use crate::{
-    affinity::pins::{Home, Kind},
-    carryover::{Token, session::Place},
+    affinity::pins::Kind,
+    carryover::Token,
     identity::{authorization, endpoint, playlist::Name},
-    pod::Pod,
+    pod::{Place, Pod},
     proxy::{
         Proxy,
         again::Again,
@@ -58,7 +58,7 @@ impl Revival {
         loop {
             match time::timeout_at(end, again.ask()).await {
                 Err(_) => return Err("no pod answered in time"),
-                Ok(Err(refusal)) if !refusal.may_pass() => return Err(refusal.name()),
+                Ok(Err(refusal)) if !refusal.is_transient() => return Err(refusal.name()),
                 Ok(Err(_)) => {}
                 Ok(Ok(asked)) => {
                     let status = asked.offered.answer.status();
@@ -96,8 +96,7 @@ impl Revival {
             self.stream.note_made(place, &outline);
         }
         if let Some(digits) = name.map(Name::digits) {
-            let home = Home { pod: place.pod, epoch: place.epoch };
-            self.proxy.site.pins.learn(Kind::Playlist, &digits, home);
+            self.proxy.site.pins.learn(Kind::Playlist, &digits, place);
         }
     }
 

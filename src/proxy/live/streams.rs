@@ -20,11 +20,12 @@ use tokio::{
 };
 
 use crate::{
-    carryover::{Session, session::Place},
+    carryover::Session,
     identity::{
         Identity,
         playlist::{Name, Outline, Past},
     },
+    pod::Place,
     proxy::{again::Question, site::KIB},
 };
 
@@ -47,6 +48,7 @@ const ROOM_KIB: usize = 64 * 1024;
 /// Jobs of one stream that are gone and whose names are known; older ones are nobody's.
 const MOST_NAMES: usize = 16;
 
+/// The streams, by the request for their playlist and by the names of their segments. Shared by all workers.
 pub struct Streams {
     by_request: DashMap<u128, Arc<Stream>, ahash::RandomState>,
     /// Every name that a stream has had.
@@ -125,16 +127,16 @@ impl Streams {
     }
 
     pub(in crate::proxy) fn of_name(&self, name: Name) -> Option<Arc<Stream>> {
-        self.touched(self.by_name.get(&name)?.value())
+        Some(self.touched(self.by_name.get(&name)?.value()))
     }
 
     pub(in crate::proxy) fn of_request(&self, request: u128) -> Option<Arc<Stream>> {
-        self.touched(self.by_request.get(&request)?.value())
+        Some(self.touched(self.by_request.get(&request)?.value()))
     }
 
-    fn touched(&self, stream: &Arc<Stream>) -> Option<Arc<Stream>> {
+    fn touched(&self, stream: &Arc<Stream>) -> Arc<Stream> {
         stream.used.store(self.now(), Ordering::Relaxed);
-        Some(stream.clone())
+        stream.clone()
     }
 
     /// What a player's requests for its playlist have in common, and nobody else's have: whose it is, and for what.

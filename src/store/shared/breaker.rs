@@ -35,10 +35,10 @@ impl Breaker {
 }
 
 /// How long to wait before the next attempt, after this many in vain: twice as long each time, and the lower half of it left
-/// to chance (0 to 255), so that replicas do not come back all at once.
-pub(super) fn pause(attempts: u32, chance: u8) -> Duration {
+/// to chance (0 to 1), so that replicas do not come back all at once.
+pub(super) fn pause(attempts: u32, chance: f64) -> Duration {
     let whole = FIRST_PAUSE.saturating_mul(1 << attempts.min(16)).min(LONGEST_PAUSE);
-    whole / 2 + whole / 2 * u32::from(chance) / 255
+    whole / 2 + (whole / 2).mul_f64(chance)
 }
 
 #[cfg(test)]
@@ -56,10 +56,10 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_ten_seconds_and_are_never_nothing() {
-        assert_eq!((pause(0, 0), pause(0, 255)), (Duration::from_millis(50), Duration::from_millis(100)));
-        assert_eq!(pause(3, 255), Duration::from_millis(800));
+        assert_eq!((pause(0, 0.0), pause(0, 1.0)), (Duration::from_millis(50), Duration::from_millis(100)));
+        assert_eq!(pause(3, 1.0), Duration::from_millis(800));
         for attempts in [7, 20, u32::MAX] {
-            assert_eq!((pause(attempts, 0), pause(attempts, 255)), (LONGEST_PAUSE / 2, LONGEST_PAUSE));
+            assert_eq!((pause(attempts, 0.0), pause(attempts, 1.0)), (LONGEST_PAUSE / 2, LONGEST_PAUSE));
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{
     breaker::{self, Breaker},
     server::Server,
 };
-use crate::{observe::metrics::Metrics, shutdown::Shutdown};
+use crate::{jitter, observe::metrics::Metrics, shutdown::Shutdown};
 
 /// The longest time for a connection, and for an answer that no request waits for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -197,11 +197,8 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
             }
             Err(error) => link.open(&error),
         }
-        let mut chance = [0_u8];
-        // Without chance the replicas come back together; that is no reason not to come back.
-        let _ = getrandom::fill(&mut chance);
         tokio::select! {
-            () = time::sleep(breaker::pause(attempts, chance[0])) => attempts += 1,
+            () = time::sleep(breaker::pause(attempts, jitter::fraction())) => attempts += 1,
             () = shutdown.stopping() => return,
         }
     }

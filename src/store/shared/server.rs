@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use redis::{
-    Client, ConnectionAddr, ErrorKind, RedisError, RedisResult, TlsCertificates, TlsMode,
+    Client, ErrorKind, RedisError, RedisResult, TlsCertificates, TlsMode,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use tokio::{sync::Mutex, time};
@@ -93,13 +93,4 @@ fn certificates(config: &Config) -> Result<Option<TlsCertificates>, Error> {
     let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Authorities { path: path.clone(), source });
     let root_cert = config.ca.as_ref().map(read).transpose()?;
     Ok(Some(TlsCertificates { client_tls: None, root_cert }))
-}
-
-impl Url {
-    pub(super) fn host(&self) -> Option<&str> {
-        match self.0.addr() {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => Some(host),
-            _ => None,
-        }
-    }
 }

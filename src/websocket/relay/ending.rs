@@ -15,6 +15,7 @@ use super::{
     side::{Stopped, write},
 };
 use crate::{
+    jitter,
     shutdown::Shutdown,
     websocket::{CloseStyle, Config, Passing},
 };
@@ -25,21 +26,28 @@ pub(super) const CLOSING: Duration = Duration::from_secs(3);
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
+    /// The client said farewell.
     ClientClosed,
-    /// The pod's side ended so, and no pod took its place.
+    /// The pod did, and no pod took its place.
     PodClosed,
+    /// The client's connection ended without a farewell.
     ClientGone,
+    /// The pod's did, and no pod took its place.
     PodGone,
-    /// A side was silent for too long, to pings too.
+    /// The client was silent for too long, to pings too.
     ClientSilent,
+    /// The pod was, and no pod took its place.
     PodSilent,
-    /// A message was larger than the limit, or no message at all.
+    /// A message of the client was larger than the limit, or no message at all.
     ClientMalformed,
+    /// One of the pod was, and no pod took its place.
     PodMalformed,
+    /// The proxy stops.
     Stopping,
 }
 
 impl End {
+    /// The `outcome` of the access line.
     pub fn name(self) -> &'static str {
         match self {
             End::ClientClosed => "client_closed",
@@ -135,8 +143,5 @@ pub(super) async fn finish<S: Stream>(
 /// Ends at this socket's own moment after the stop, so that not all clients dial again at once.
 pub(super) async fn stagger(shutdown: &Shutdown, config: &Config) {
     shutdown.stopping().await;
-    let mut random = [0_u8; 4];
-    // Without randomness all sockets end together, and nothing else is lost.
-    let _ = getrandom::fill(&mut random);
-    time::sleep(config.stop_stagger.mul_f64(f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX))).await;
+    time::sleep(config.stop_stagger.mul_f64(jitter::fraction())).await;
 }

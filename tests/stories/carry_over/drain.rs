@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::sockets::{next_of, socket_of};
 use super::{client_of, plan};
-use crate::stories::world::{Answer, Client, World, body_of};
+use crate::stories::world::{Answer, Client, World, body_of, until_so};
 
 pub(crate) async fn tell(world: &World, path: &str) -> Answer {
     let mut operator = world.proxy.operators();
@@ -84,15 +84,7 @@ async fn a_client_that_watches_a_film_leaves_when_it_has_ended() {
     assert_eq!(client.post("/Sessions/Playing/Stopped", report).await.status, 204);
     let pod = world.proxy.pod(&home);
     assert_eq!(pod.status().state, State::Draining);
-    let mut sessions = 1;
-    for _ in 0..500 {
-        sessions = page(&world, &home).await["sessions"].as_u64().expect("a number");
-        if sessions == 0 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert_eq!(sessions, 0);
+    until_so("no session is left", async || page(&world, &home).await["sessions"] == 0).await;
     let me = client.get("/Users/Me").await;
     assert_ne!((me.status, world.home(&me)), (200, home.as_str()));
     assert_eq!(tell(&world, &format!("/pods/main/{home}/undrain")).await.status, 202);

@@ -97,11 +97,7 @@ async fn while_the_key_names_nobody_the_last_leader_stays() {
 }
 
 async fn until_problem(world: &World, cause: &str) {
-    let end = Instant::now() + DEADLINE;
-    while problems(&world.proxy, cause).await < 1.0 {
-        assert!(Instant::now() < end, "{cause} was never said");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_so(&format!("{cause} is said"), async || problems(&world.proxy, cause).await >= 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,11 +133,7 @@ async fn a_replica_that_is_killed_is_missed_by_nobody() {
 }
 
 async fn until_all_ready(program: &Program) {
-    let end = Instant::now() + DEADLINE;
-    while page(program, "/pods").await.matches("\"ready\"").count() != 3 {
-        assert!(Instant::now() < end, "never all ready");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_so("all pods are ready", async || page(program, "/pods").await.matches("\"ready\"").count() == 3).await;
 }
 
 /// Every third time it has lost everything; every fifth time the leader is killed while it is away.

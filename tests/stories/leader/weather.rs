@@ -8,11 +8,8 @@ const KEY: &str = "jellypin:leader:main";
 
 /// Waits until a proxy knows that Redis is of no use, by the requests' link.
 async fn until_redis(proxy: &Proxy, up: bool) {
-    let end = Instant::now() + DEADLINE;
-    while proxy.metric("jellypin_redis_up", &[]).await != f64::from(up) {
-        assert!(Instant::now() < end, "Redis never was {}", if up { "up" } else { "down" });
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let what = if up { "Redis is up" } else { "Redis is down" };
+    until_so(what, async || proxy.metric("jellypin_redis_up", &[]).await == f64::from(up)).await;
 }
 
 /// The leader of three replicas is killed during each kind of weather, and comes back after it.
@@ -102,12 +99,8 @@ async fn a_wrong_password_is_no_redis_and_the_right_one_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_election_goes_over_tls_with_an_authority_of_its_own() {
     let folder = tempfile::tempdir().expect("a folder");
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
-    std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).expect("written");
-    std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).expect("written");
     let redis = RedisServer::with_tls(folder.path());
-    let ca = format!("{:?}", folder.path().join("cert.pem").display().to_string());
-    let world = plan(2, &redis).set("redis.ca", &ca).set("leader.poll", "\"10s\"").start().await;
+    let world = plan(2, &redis).set("redis.ca", &redis.authority()).set("leader.poll", "\"10s\"").start().await;
     let mut second = world.replica(|_| {}).await;
     let all = [&world.proxy, &second];
     let (term, pod) = until_agreed(&all, None).await;

@@ -1,11 +1,9 @@
 //! All replicas show one server id.
 
-use tokio::time::{Instant, sleep};
-
-use super::{LOOK_AGAIN, RedisServer, plan, replica};
+use super::{RedisServer, plan, replica};
 use crate::stories::{
     one_server::id_at,
-    world::{DEADLINE, Settings},
+    world::{Settings, until_so},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,13 +33,7 @@ async fn a_replica_that_could_not_ask_follows_the_others_later() {
     assert_eq!(id_at(&other).await, world.pod("b").server_id(), "without Redis it goes by what it sees");
     redis.start_again();
     redis.restore(&dump);
-    let mut id = id_at(&other).await;
-    let end = Instant::now() + DEADLINE;
-    while id != first {
-        assert!(Instant::now() < end, "it never followed");
-        sleep(LOOK_AGAIN).await;
-        id = id_at(&other).await;
-    }
+    until_so("it follows", async || id_at(&other).await == first).await;
     other.stop().await;
     world.stop().await;
 }

@@ -125,12 +125,8 @@ async fn a_redis_that_comes_late_hears_of_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_can_be_spoken_to_over_tls() {
     let folder = tempfile::tempdir().expect("a folder");
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
-    std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).expect("written");
-    std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).expect("written");
     let redis = RedisServer::with_tls(folder.path());
-    let ca = format!("{:?}", folder.path().join("cert.pem").display().to_string());
-    let world = plan(2, &redis).set("redis.ca", &ca).start().await;
+    let world = plan(2, &redis).set("redis.ca", &redis.authority()).start().await;
     until_up(&world.proxy).await;
     log_in(&world, "alice", "sofa").await;
     until_written(&world.proxy, 2).await;

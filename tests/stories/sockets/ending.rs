@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{
 use super::{Peer, opened};
 use crate::stories::{
     wire::{self, HandPod, SOON, within},
-    world::{DEADLINE, World, until},
+    world::{DEADLINE, World, until, until_so},
 };
 
 /// What a side hears last.
@@ -165,15 +165,8 @@ async fn two_hundred_sockets_open_and_close_and_are_counted() {
     // The others end without a farewell.
     drop(rest);
     until("no socket is open", || at_pods() == 0).await;
-    let mut left = 1.0;
-    for _ in 0..200 {
-        left = world.proxy.metric("jellypin_pod_sockets", &[]).await;
-        if left == 0.0 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert_eq!(left, 0.0);
+    let left = async || world.proxy.metric("jellypin_pod_sockets", &[]).await;
+    until_so("no socket is counted", async || left().await == 0.0).await;
     assert!(world.proxy.metric("jellypin_socket_messages_total", &[]).await >= SOCKETS as f64);
     world.stop().await;
 }

@@ -14,13 +14,7 @@ use crate::stories::{
 
 /// Waits until only so many clients live on a pod.
 async fn until_sessions(world: &World, pod: &str, count: u64) {
-    for _ in 0..1000 {
-        if page(world, pod).await["sessions"].as_u64() == Some(count) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("{pod} keeps its clients: {}", page(world, pod).await);
+    until_so("its clients leave a pod", async || page(world, pod).await["sessions"] == count).await;
 }
 
 async fn drain(world: &World, pod: &str, when: &str) {

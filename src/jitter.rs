@@ -1,0 +1,20 @@
+//! Jitter: chance that keeps pods, sockets and replicas from being met by everybody in one moment.
+
+/// A number from 0 to 1, at random. Without randomness it is 0: then all act together, and nothing else is lost.
+pub fn fraction() -> f64 {
+    let mut bytes = [0_u8; 4];
+    let _ = getrandom::fill(&mut bytes);
+    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_lies_within_its_bounds_and_differs() {
+        let drawn: Vec<f64> = (0..100).map(|_| fraction()).collect();
+        assert!(drawn.iter().all(|one| (0.0..=1.0).contains(one)), "{drawn:?}");
+        assert!(drawn.iter().any(|one| *one < 0.5) && drawn.iter().any(|one| *one > 0.5), "{drawn:?}");
+    }
+}

@@ -1,0 +1,112 @@
+//! What a request has to be before anything else is asked of it, in one form for all versions of HTTP. Pure.
+
+use http::{HeaderValue, Method, Uri, Version, header, request};
+
+use super::reply::Refusal;
+use crate::facade::address;
+
+/// Brings a request's target into the form `path?query`, and its host into `Host`, whatever the protocol's version.
+pub(super) fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Refusal::Method);
+    }
+    if head.headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Refusal::Malformed("more than one Host"));
+    }
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
+        // The field ends here: any other coding would reach the pod as the body itself.
+        return Err(Refusal::Malformed("Transfer-Encoding is not chunked"));
+    }
+    if let Some(authority) = head.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Malformed("Host is no host"))?;
+        head.headers.insert(header::HOST, host);
+        let target = head.uri.path_and_query().cloned().ok_or(Refusal::Malformed("the target has no path"))?;
+        head.uri = Uri::from(target);
+    } else if !head.headers.contains_key(header::HOST) {
+        if head.version == Version::HTTP_11 {
+            return Err(Refusal::Malformed("Host is missing"));
+        }
+        // HTTP/1.0 needs none, and the pod is asked in HTTP/1.1, which does (RFC 9112, 3.2).
+        head.headers.insert(header::HOST, HeaderValue::from_static(""));
+    }
+    if !head.uri.path().starts_with('/') {
+        return Err(Refusal::Malformed("the target is no path"));
+    }
+    if !head.headers.get(header::HOST).is_some_and(|host| address::is_host(host.as_bytes())) {
+        return Err(Refusal::Malformed("Host is no host"));
+    }
+    Ok(())
+}
+
+/// The path as Jellyfin's controllers see it.
+pub(super) fn below_base<'a>(base: &str, path: &'a str) -> &'a str {
+    match path.split_at_checked(base.len()) {
+        Some((start, rest)) if start.eq_ignore_ascii_case(base) && (rest.is_empty() || rest.starts_with('/')) => rest,
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn head(method: Method, target: &str, version: Version, fields: &[(&str, &str)]) -> request::Parts {
+        let request = Request::builder().method(method).uri(target).version(version);
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn a_target_becomes_path_and_query_and_its_host_a_field_whatever_the_version() {
+        let forms = [
+            head(Method::GET, "/Items?a=b", Version::HTTP_11, &[("host", "media.example.org:8096")]),
+            head(Method::GET, "http://media.example.org:8096/Items?a=b", Version::HTTP_11, &[("host", "other")]),
+            head(Method::GET, "https://media.example.org:8096/Items?a=b", Version::HTTP_2, &[]),
+        ];
+        for mut head in forms {
+            assert_eq!(normalize(&mut head), Ok(()));
+            assert_eq!(
+                (head.uri.to_string(), &head.headers[header::HOST]),
+                ("/Items?a=b".into(), &"media.example.org:8096".parse().expect("a value"))
+            );
+        }
+        let mut old = head(Method::GET, "/", Version::HTTP_10, &[]);
+        assert_eq!(normalize(&mut old), Ok(()));
+        assert_eq!(old.headers[header::HOST], "", "HTTP/1.0 knows no host");
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        let host = ("host", "h");
+        let refused = [
+            head(Method::CONNECT, "h:443", Version::HTTP_11, &[host]),
+            head(Method::TRACE, "/", Version::HTTP_11, &[host]),
+            head(Method::OPTIONS, "*", Version::HTTP_11, &[host]),
+            head(Method::GET, "/", Version::HTTP_11, &[]),
+            head(Method::GET, "/", Version::HTTP_11, &[host, host]),
+            head(Method::GET, "/", Version::HTTP_11, &[("host", "a b")]),
+            head(Method::GET, "/", Version::HTTP_11, &[host, ("transfer-encoding", "gzip, chunked")]),
+            head(
+                Method::GET,
+                "/",
+                Version::HTTP_11,
+                &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            ),
+        ];
+        for mut head in refused {
+            assert!(normalize(&mut head).is_err(), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_base_path_ends_at_a_slash_in_any_case() {
+        assert_eq!(below_base("/jellyfin", "/JellyFin/Items"), "/Items");
+        assert_eq!((below_base("/jellyfin", "/jellyfin"), below_base("", "/Items")), ("", "/Items"));
+        assert_eq!(below_base("/jellyfin", "/jellyfinx/Items"), "/jellyfinx/Items");
+    }
+}
