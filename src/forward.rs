@@ -63,9 +63,9 @@ pub struct Failure {
 /// What went wrong between the proxy and a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Nobody listens there.
+    /// Nobody listens there, or the pod's name has no address.
     Refused,
-    /// No connection within the time for it, or the pod's name has no address that could be found.
+    /// No connection within the time for it, or no name server that says where the pod is.
     ConnectTimedOut,
     /// The connection ended before the answer's head.
     Broken,
@@ -241,8 +241,7 @@ fn refusal(error: &io::Error) -> Cause {
         io::ErrorKind::AddrNotAvailable => Cause::Exhausted,
         io::ErrorKind::TimedOut => Cause::ConnectTimedOut,
         _ if health::is_out_of_handles(error) => Cause::Exhausted,
-        // What the system has not said itself is the look-up's: a name server that is away says nothing of the pod.
-        _ if error.raw_os_error().is_none() => Cause::ConnectTimedOut,
+        _ if health::is_for_want_of_a_name_server(error) => Cause::ConnectTimedOut,
         _ => Cause::Refused,
     }
 }
@@ -251,10 +250,15 @@ fn refusal(error: &io::Error) -> Cause {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn what_cannot_be_looked_up_has_refused_nothing() {
-        let lookup = tokio::net::lookup_host("nobody.invalid:1").await.err().expect("no address");
-        assert_eq!(refusal(&lookup), Cause::ConnectTimedOut);
+    #[test]
+    fn who_cannot_be_looked_up_has_refused_nothing_but_who_is_nobody_has() {
+        let of_look_up = |text| refusal(&io::Error::other(format!("failed to lookup address information: {text}")));
+        for text in ["Temporary failure in name resolution", "Try again"] {
+            assert_eq!(of_look_up(text), Cause::ConnectTimedOut);
+        }
+        for text in ["Name or service not known", "No address associated with hostname", "Name does not resolve"] {
+            assert_eq!(of_look_up(text), Cause::Refused);
+        }
         let of_system = |number| refusal(&io::Error::from_raw_os_error(number));
         assert_eq!(of_system(111), Cause::Refused);
         assert_eq!((of_system(23), of_system(24)), (Cause::Exhausted, Cause::Exhausted));

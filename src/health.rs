@@ -87,6 +87,13 @@ pub fn is_out_of_handles(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
+/// A name server that is away says nothing of the pod, one that knows no such name does: so it is with a container that was stopped.
+/// The standard library gives no more of `EAI_AGAIN` than its text, by glibc or by musl.
+pub fn is_for_want_of_a_name_server(error: &io::Error) -> bool {
+    let text = error.to_string();
+    error.raw_os_error().is_none() && ["Temporary failure", "Try again"].iter().any(|again| text.contains(again))
+}
+
 /// The pod refused a connection: it is out at once, and probed at once.
 pub fn refused(pod: &Pod) {
     let (before, after) = pod.change(|status| Status { state: State::Down, accepts: false, ..status });

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time};
 
 use super::{
-    Config, is_out_of_handles,
+    Config, is_for_want_of_a_name_server, is_out_of_handles,
     rules::{Outcome, Streak},
     tell,
 };
@@ -187,9 +187,11 @@ enum Unanswered {
 }
 
 async fn connect(authority: &str) -> Result<Line, Unanswered> {
-    let stream = TcpStream::connect(authority)
-        .await
-        .map_err(|error| if is_out_of_handles(&error) { Unanswered::Unasked } else { Unanswered::Refused })?;
+    let stream = TcpStream::connect(authority).await.map_err(|error| match error {
+        _ if is_out_of_handles(&error) => Unanswered::Unasked,
+        _ if is_for_want_of_a_name_server(&error) => Unanswered::Broken,
+        _ => Unanswered::Refused,
+    })?;
     let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Unanswered::Broken)?;
     let driver = tokio::spawn(async move {
         // How the connection ends is told to the sender's side.
