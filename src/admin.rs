@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::{net::TcpListener, time};
 
 use crate::{
-    carryover::Session,
+    carryover::{self, Session},
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
     proxy::{Proxy, Site, drain::When},
@@ -198,15 +198,15 @@ impl Admin {
     }
 
     fn sessions_page(&self) -> Response<Full<Bytes>> {
-        let pods = self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec());
-        let of_pod = |pod: Arc<Pod>| {
-            let sessions = self.site.sessions.of_pod(&pod);
-            sessions
-                .into_iter()
-                .filter(|session| !session.is_dead())
-                .map(move |session| SessionPage::of(&pod, &session))
-        };
-        json(&pods.flat_map(of_pod).collect::<Vec<_>>())
+        let mut page = Vec::new();
+        for site in &self.site.pools {
+            let pods = site.pool.pods();
+            for pod in pods.iter() {
+                let living = self.site.sessions.of_pod(pod).into_iter().filter(|session| !session.is_dead());
+                page.extend(living.map(|session| SessionPage::of(pod, &session, &pods)));
+            }
+        }
+        json(&page)
     }
 }
 
@@ -258,6 +258,12 @@ struct SessionPage {
     client: String,
     device: String,
     device_id: String,
+    /// When it came to the pod.
+    since: String,
+    /// Why it did, out of a closed set.
+    why: &'static str,
+    /// The pod that it came from, if there was another.
+    from: Option<String>,
     /// It has reported so, and not the end.
     playing: bool,
     /// At this replica.
@@ -265,7 +271,12 @@ struct SessionPage {
 }
 
 impl SessionPage {
-    fn of(pod: &Pod, session: &Session) -> SessionPage {
+    fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>]) -> SessionPage {
+        let moved = session.last_move();
+        let from = moved.from.filter(|from| from.pod != pod.id);
+        let from = from.and_then(|from| pods.iter().find(|pod| pod.id == from.pod));
+        // Another replica's clock may be ahead.
+        let since = UNIX_EPOCH + Duration::from_millis(moved.at.min(carryover::now()));
         SessionPage {
             pool: pod.pool.to_string(),
             pod: pod.name.to_string(),
@@ -273,6 +284,9 @@ impl SessionPage {
             client: session.device.client.clone(),
             device: session.device.name.clone(),
             device_id: session.device.id.clone(),
+            since: humantime::format_rfc3339_seconds(since).to_string(),
+            why: moved.why.name(),
+            from: from.map(|pod| pod.name.to_string()),
             playing: session.is_playing(),
             sockets: session.sockets().borrow().len(),
         }

@@ -2,6 +2,7 @@
 
 mod carrying;
 mod group;
+mod moving;
 mod notes;
 mod sockets;
 mod tokens;
@@ -19,6 +20,7 @@ use super::{Token, UnixMillis, now};
 use crate::pod::Place;
 
 pub use carrying::{Carried, Lead, Part};
+pub use moving::{Arrival, Move};
 pub use notes::{LONGEST_NOTE, Note};
 pub use sockets::Socket;
 use sockets::Sockets;
@@ -65,8 +67,8 @@ struct State {
     born: UnixMillis,
     /// Grows with each change that is kept; of two copies the higher is right.
     revision: u64,
-    /// When the session last moved, here or at another replica.
-    moved: UnixMillis,
+    /// How the session came where it lives, here or at another replica.
+    moved: Move,
     /// Oldest first; the first is the client's own.
     tokens: Vec<Minted>,
     /// Where the session is known to be valid, and by which token; the latest last.
@@ -131,26 +133,33 @@ impl Session {
     }
 
     /// The session was accepted at this place by this token: it lives there now. Says whether that is a move.
-    pub fn settle(&self, place: Place, token: &str) -> bool {
+    pub fn settle(&self, place: Place, token: &str, why: impl FnOnce() -> Arrival) -> bool {
         // What holds nearly always costs one look.
         if self.home() == Some(place) && self.token_at(place).is_some() {
             return false;
         }
+        let why = why();
         self.accept(place, token);
         let mut state = self.state.lock();
         // What was under way when the session ended changes nothing any more.
         if state.is_dead {
             return false;
         }
+        let from = self.home();
         let is_move = self.home.send_if_modified(|home| home.replace(place) != Some(place));
         if is_move {
-            state.moved = now();
+            state.moved = Move { at: now(), from, why };
         }
         is_move
     }
 
-    pub(super) fn moved(&self) -> UnixMillis {
+    /// How the session came where it lives.
+    pub fn last_move(&self) -> Move {
         self.state.lock().moved
+    }
+
+    pub(super) fn moved(&self) -> UnixMillis {
+        self.last_move().at
     }
 
     /// When it was last compared with what other replicas keep; 0: not since something may have been missed.
@@ -187,11 +196,15 @@ impl Session {
     /// move stands.
     pub(super) fn presume(&self, place: Place, moved: UnixMillis) {
         let mut state = self.state.lock();
-        if state.is_dead || (moved < state.moved && self.home().is_some()) {
+        if state.is_dead || (moved < state.moved.at && self.home().is_some()) {
             return;
         }
-        state.moved = moved;
-        self.home.send_if_modified(|home| home.replace(place) != Some(place));
+        let from = self.home();
+        let is_move = self.home.send_if_modified(|home| home.replace(place) != Some(place));
+        if is_move {
+            state.moved = Move { at: moved, from, why: Arrival::Kept };
+        }
+        state.moved.at = moved;
     }
 
     /// The token is not valid there after all.
@@ -263,9 +276,12 @@ mod tests {
     fn a_session_moves_and_remembers_by_which_token_it_is_known_where() {
         let (session, a, b) = (session("own"), place("a"), place("b"));
         let moves = session.moves();
-        assert!(session.settle(a, "own") && !session.settle(a, "own"));
+        let first = || Arrival::First;
+        assert!(session.settle(a, "own", first) && !session.settle(a, "own", first));
         session.add(Token::new("minted"));
-        assert!(session.settle(b, "minted"));
+        assert!(session.settle(b, "minted", || Arrival::HomeGone));
+        let Move { from, why, .. } = session.last_move();
+        assert_eq!((from, why), (Some(a), Arrival::HomeGone));
         assert_eq!((session.home(), *moves.borrow()), (Some(b), Some(b)));
         assert_eq!(session.token_at(a), Some(Token::new("own")));
         assert_eq!(session.token_at(b), Some(Token::new("minted")));
@@ -277,9 +293,9 @@ mod tests {
     #[test]
     fn what_comes_after_the_end_changes_nothing() {
         let (session, a) = (session("own"), place("a"));
-        session.settle(a, "own");
+        session.settle(a, "own", || Arrival::First);
         session.die();
-        assert!(!session.settle(a, "own"));
+        assert!(!session.settle(a, "own", || Arrival::First));
         session.presume(a, UnixMillis::MAX);
         assert_eq!((session.home(), session.token_at(a)), (None, None));
     }
@@ -287,7 +303,7 @@ mod tests {
     #[test]
     fn an_older_move_of_another_replica_moves_nobody_back() {
         let (session, a, b) = (session("own"), place("a"), place("b"));
-        session.settle(a, "own");
+        session.settle(a, "own", || Arrival::First);
         session.presume(b, session.moved() - 1);
         assert_eq!(session.home(), Some(a));
         session.presume(b, session.moved() + 1);

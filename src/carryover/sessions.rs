@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use super::{
     Session, Token, now, plain_id,
-    session::{Device, Note},
+    session::{Arrival, Device, Note},
     vault::{Kept, Vault},
 };
 use crate::pod::{Place, Pod, Pool};
@@ -204,7 +204,7 @@ impl Sessions {
     /// A log-in made this token. Whatever session the user had on the device before is ended, as the pod has ended it.
     pub fn begin(&self, pod: &Pod, user: &str, device: Device, token: &str) {
         match self.find(token) {
-            Found::Living(known) => drop(known.settle(Place::of(pod), token)),
+            Found::Living(known) => drop(known.settle(Place::of(pod), token, || Arrival::First)),
             Found::Dead => {}
             Found::Unknown | Found::Untold => {
                 let session = fresh(pod, user, device, token);
@@ -339,6 +339,6 @@ impl Sessions {
 /// A session that begins on this pod.
 fn fresh(pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
     let session = Session::new(pod.pool.clone(), plain_id(user), device, Token::new(token));
-    session.settle(Place::of(pod), token);
+    session.settle(Place::of(pod), token, || Arrival::First);
     Arc::new(session)
 }

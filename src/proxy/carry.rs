@@ -21,7 +21,7 @@ use crate::{
     carryover::{
         Session, Token,
         mints::Need,
-        session::{Carried, Part},
+        session::{Arrival, Carried, Part},
     },
     forward::{Cause, Failure},
     pod::{Place, Pod},
@@ -118,11 +118,23 @@ impl Proxy {
         if carried == Carried::Settled
             && moves.holds(session)
             && let Some(token) = session.token_at(Place::of(pod))
-            && session.settle(Place::of(pod), token.as_str())
+            && session.settle(Place::of(pod), token.as_str(), || self.arrival(session, pod, moves))
         {
             self.site.sessions.keep(session);
         }
         carried
+    }
+
+    /// Why a session comes to live on this pod.
+    pub(super) fn arrival(&self, session: &Session, pod: &Pod, moves: Moves) -> Arrival {
+        let is_alive = |home| self.site.pools.iter().any(|site| site.pool.is_alive(home));
+        match (session.home(), moves) {
+            (None, _) => Arrival::First,
+            (Some(home), _) if home.pod == pod.id => Arrival::Restart,
+            (_, Moves::From(..)) => Arrival::Drain,
+            (Some(home), _) if is_alive(home) => Arrival::Group,
+            _ => Arrival::HomeGone,
+        }
     }
 }
 

@@ -208,6 +208,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::carryover::session::Arrival;
     use crate::pod::{Epoch, PodConfig, State, Status};
 
     fn pods() -> Vec<Arc<Pod>> {
@@ -267,7 +268,7 @@ mod tests {
             crate::carryover::Device { client: "c".into(), name: "n".into(), id: "device".into(), version: "1".into() };
         let token = crate::carryover::Token::new("t");
         let session = Session::new("pool".into(), "u".into(), device, token);
-        session.settle(Place::of(&pods[1]), "t");
+        session.settle(Place::of(&pods[1]), "t", || Arrival::First);
         let decided = |tried: &[PodId]| {
             let decision = of_session(&pods, false, &keys(), &session, &pins, tried).expect("a pod");
             (decision.pod.name.to_string(), decision.reason)

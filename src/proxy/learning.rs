@@ -7,6 +7,7 @@ use http::{Method, StatusCode, response};
 use super::{
     Asking, Proxy,
     call::{Call, on_behalf_of},
+    carry::Moves,
     decide::{self, Decision, Reason},
     introduce::{as_said, told},
 };
@@ -100,7 +101,7 @@ impl Proxy {
         }
         if asking.lives_elsewhere(session, pod) {
             session.accept(Place::of(pod), token);
-        } else if session.settle(Place::of(pod), token) {
+        } else if session.settle(Place::of(pod), token, || self.arrival(session, pod, Moves::Always)) {
             self.site.sessions.keep(session);
         }
     }

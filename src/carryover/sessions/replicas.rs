@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    stream::{self, FuturesUnordered},
+};
 
 use super::{Sessions, gathering::Question, record::Record};
 use crate::{
@@ -29,6 +32,10 @@ const ATTEMPTS: u32 = 3;
 
 /// How recently a session was used that is compared as soon as Redis is back, in seconds. The others wait for their next request.
 const RECENT: u32 = 60;
+
+/// Of these, those that are compared at once: all of a large server's have to be before [`SETTLED`] ends, and a Redis may be some
+/// milliseconds away.
+const COMPARED_AT_ONCE: usize = 16;
 
 /// How old an entry becomes before it is written anew, in milliseconds: in Redis it lasts for some days only.
 const WRITE_AGAIN: u64 = 86_400_000;
@@ -161,9 +168,7 @@ impl Sessions {
         let recent = self.seconds().saturating_sub(RECENT);
         let is_in_use = |session: &Session| session.has_sockets() || session.used.load(Ordering::Relaxed) >= recent;
         let in_use: Vec<_> = self.devices.iter().filter(|entry| is_in_use(entry)).map(|entry| entry.clone()).collect();
-        for session in in_use {
-            self.compare(&session).await;
-        }
+        stream::iter(in_use).for_each_concurrent(COMPARED_AT_ONCE, async |session| self.compare(&session).await).await;
     }
 
     /// Compares a session whose sockets may have nobody else to ask for it: again, where Redis is late. After as many failures it

@@ -168,7 +168,8 @@ impl Carrying {
         self.retell(token).await;
         let place = Place::of(&self.pod);
         if self.errand.moves.holds(&self.session) {
-            self.session.settle(place, token);
+            let why = || self.proxy.arrival(&self.session, &self.pod, self.errand.moves);
+            self.session.settle(place, token, why);
         } else {
             self.session.accept(place, token);
         }

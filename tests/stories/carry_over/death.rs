@@ -37,6 +37,8 @@ async fn a_client_goes_on_by_its_own_token_on_a_pod_that_never_knew_it() {
     assert_eq!(by_query.get(&format!("/Users/Me?apikey={token}")).await.status, 200);
     assert_eq!(mints(other), 1, "minted once");
     other.until(|pod| count(pod, "/Sessions/Capabilities/Full") == 1).await;
+    let lives = world.proxy.ask_admin("/sessions").await.json();
+    assert_eq!((&lives[0]["why"], &lives[0]["from"]), (&json!("home_gone"), &json!(home)), "{lives}");
     let sessions = client.get("/Sessions").await.json();
     assert_eq!(sessions[0]["DeviceId"], "sofa");
     assert_eq!(sessions[0]["Capabilities"]["SupportedCommands"][0], "Play");

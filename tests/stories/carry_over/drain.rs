@@ -39,6 +39,7 @@ async fn a_drained_pod_loses_its_clients_and_they_lose_nothing() {
     let of_first =
         lives.as_array().expect("sessions").iter().find(|page| page["device_id"] == "device 0").expect("one");
     assert_eq!((&of_first["pod"], &of_first["sockets"]), (&json!(clients[0].1), &json!(1)), "{of_first}");
+    assert_eq!((&of_first["why"], &of_first["from"]), (&json!("first"), &Value::Null), "{of_first}");
     for (client, ..) in &mut clients {
         assert_eq!(client.get("/Users/Me").await.status, 200);
     }
@@ -53,6 +54,13 @@ async fn a_drained_pod_loses_its_clients_and_they_lose_nothing() {
         } else {
             assert_eq!(world.home(&me), home, "nobody else is moved");
         }
+    }
+    let lives = world.proxy.ask_admin("/sessions").await.json();
+    for (client, home, _) in &clients {
+        let device = client.device.as_deref().expect("a device");
+        let lives = lives.as_array().expect("sessions").iter().find(|page| page["device_id"] == device).expect("one");
+        let came = if home == "a" { (json!("drain"), json!("a")) } else { (json!("first"), Value::Null) };
+        assert_eq!((&lives["why"], &lives["from"]), (&came.0, &came.1), "{lives}");
     }
     let drained = page(&world, "a").await;
     assert_eq!((drained["state"].as_str(), drained["sessions"].as_u64()), (Some("draining"), Some(0)));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future::join_all};
 use jellypin::{
-    carryover::Found,
+    carryover::{Found, session::Arrival},
     pod::{Place, State},
 };
 
@@ -171,7 +171,7 @@ async fn what_was_ended_through_the_other_replica_while_redis_was_away_is_not_mi
 async fn move_to(world: &World, token: &str, pod: &str) {
     let site = world.proxy.app.as_ref().expect("it runs").site();
     let Found::Living(session) = site.sessions.find(token) else { panic!("the session is known") };
-    assert!(session.settle(Place::of(&world.proxy.pod(pod)), token), "a move");
+    assert!(session.settle(Place::of(&world.proxy.pod(pod)), token, || Arrival::Group), "a move");
     site.sessions.keep(&session);
 }
 
