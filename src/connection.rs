@@ -91,7 +91,12 @@ impl Server {
             }
             let (proxy, client, under_way) = (self.proxy.clone(), client.clone(), watch.begin());
             async move {
-                let answer: Result<Response<Body>, Aborted> = proxy.serve(request, &client).await;
+                // Here, and not in a future around both: what each request has is moved about with every such layer.
+                let answer: Result<Response<Body>, Aborted> = if proxy.may_end_sessions(&request) {
+                    proxy.handle_to_its_end(request, client).await
+                } else {
+                    proxy.handle(request, &client).await
+                };
                 answer.map(|answer| answer.map(|body| UnderWay { body, _until: under_way }))
             }
         });

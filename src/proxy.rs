@@ -38,7 +38,7 @@ use std::{
 
 use http::{HeaderMap, Method, Request, Response, header, request};
 use hyper::body::Incoming;
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::sync::Semaphore;
 
 pub use body::Body;
 pub use live::streams::Streams;
@@ -106,36 +106,28 @@ impl Proxy {
         self.access.flush();
     }
 
+    /// Answers a request in a task of its own, and so also when its client goes away: for what [`Proxy::may_end_sessions`].
+    ///
+    /// # Errors
+    /// As [`Proxy::handle`].
+    pub async fn handle_to_its_end(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: Arc<Client>,
+    ) -> Result<Response<Body>, Aborted> {
+        let shutdown = self.shutdown.clone();
+        let handled = shutdown.track(async move { self.handle(request, &client).await });
+        tokio::spawn(handled).await.unwrap_or(Err(Aborted))
+    }
+
     /// Answers a request.
     ///
     /// # Errors
     /// [`Aborted`] where no answer is better than any: the connection is to be broken off.
     ///
     /// # Cancel safety
-    /// Dropped when the client goes away; the request at the pod ends with it. One that may end sessions goes on: its pod may have
-    /// done it, and the others are to hear of it.
-    pub async fn serve(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        client: &Arc<Client>,
-    ) -> Result<Response<Body>, Aborted> {
-        if self.may_end_sessions(&request) {
-            return self.handle_to_its_end(request, client.clone()).await.unwrap_or(Err(Aborted));
-        }
-        self.handle(request, client).await
-    }
-
-    /// Answers a request in a task of its own.
-    fn handle_to_its_end(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        client: Arc<Client>,
-    ) -> JoinHandle<Result<Response<Body>, Aborted>> {
-        let shutdown = self.shutdown.clone();
-        tokio::spawn(shutdown.track(async move { self.handle(request, &client).await }))
-    }
-
-    async fn handle(
+    /// Dropped when the client goes away; the request at the pod ends with it.
+    pub async fn handle(
         self: Arc<Self>,
         mut request: Request<Incoming>,
         client: &Client,
@@ -228,8 +220,9 @@ impl Proxy {
         Ok(exchange.answer_with(answer, body))
     }
 
-    /// Whether other sessions than its caller's may end with it, in whatever pool.
-    fn may_end_sessions<B>(&self, request: &Request<B>) -> bool {
+    /// Whether other sessions than its caller's may end with it, in whatever pool. Its pod may have done it when the client goes away,
+    /// and the others are to hear of it.
+    pub fn may_end_sessions<B>(&self, request: &Request<B>) -> bool {
         let (method, uri) = (request.method(), request.uri());
         let ends = |site: &PoolSite| {
             let path = identity::path_of(below_base(&site.pool.base_path, uri.path()), site.legacy());
