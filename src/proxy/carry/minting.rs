@@ -5,7 +5,12 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use super::Carrying;
-use crate::{carryover::Token, forward::Failure, identity::authorization, proxy::call::Call};
+use crate::{
+    carryover::{Token, plain_id},
+    forward::Failure,
+    identity::authorization,
+    proxy::call::Call,
+};
 
 impl Carrying {
     /// Makes a session on the pod. Once more with a new code, if another request crossed it.
@@ -33,7 +38,7 @@ impl Carrying {
         let minted = minted.map_err(|_| Unminted::Crossed("the log-in was refused"))?;
         let token = text(&minted, "AccessToken").map(Token::new);
         let token = token.ok_or(Unminted::Refused("the log-in gave no token"))?;
-        if field(&minted, "User").and_then(|of| text(of, "Id")).is_some_and(|id| id != user) {
+        if field(&minted, "User").and_then(|of| text(of, "Id")).is_some_and(|id| plain_id(&id) != user) {
             self.give_up(&token).await;
             return Err(Unminted::Crossed("the log-in was another user's"));
         }
