@@ -5,6 +5,7 @@
 
 mod advice;
 pub mod check;
+mod replicas;
 mod server_id;
 mod site;
 mod state;
@@ -148,6 +149,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     site.pins.restore(&site.pins.keeping().of_entries(&kept));
     site.pins.keeping().settled().await;
     server_id::keep(&site, &config, &shutdown).await;
+    replicas::announce(&site, &config, &metrics, &shutdown).await;
 
     // Then what is done for pods besides requests.
     let steward = Proxy::new(site.clone(), access.worker(), metrics.clone(), shutdown.clone());
@@ -280,6 +282,7 @@ impl App {
         // A lease that is given back need not run out.
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
+        self.site.sessions.vault().depart(self.site.sessions.name()).await;
         self.site.pins.keeping().finish().await;
         self.site.sessions.vault().finish().await;
     }

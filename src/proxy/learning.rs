@@ -220,6 +220,8 @@ impl Learning {
         else {
             return;
         };
-        self.proxy.site.sessions.begin(&self.pod, &user, Device { client, name, id, version }, &token);
+        let gone = self.proxy.site.sessions.begin(&self.pod, &user, Device { client, name, id, version }, &token);
+        // A user has a share of the pins, too.
+        gone.iter().for_each(|token| self.proxy.site.pins.forget(Kind::Token, token.as_str()));
     }
 }
