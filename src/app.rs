@@ -149,7 +149,8 @@ pub async fn start(config: Config) -> Result<App, Error> {
     site.pins.restore(&site.pins.keeping().of_entries(&kept));
     site.pins.keeping().settled().await;
     server_id::keep(&site, &config, &shutdown).await;
-    replicas::announce(&site, &config, &metrics, &shutdown).await;
+    let configured = sources.iter().map(watch::Sender::subscribe).collect();
+    replicas::announce(&site, &config, configured, &metrics, &shutdown).await;
 
     // Then what is done for pods besides requests.
     let steward = Proxy::new(site.clone(), access.worker(), metrics.clone(), shutdown.clone());

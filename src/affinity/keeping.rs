@@ -93,7 +93,16 @@ impl Keeping {
         // HMAC takes keys of any length.
         let ring = keys.iter().filter_map(|key| Hmac::new_from_slice(key.bytes()).ok()).collect();
         let prefix = prefix.to_owned();
-        Keeping { store: Store::Replicas(Replicas { shared, prefix, ring, current: AtomicUsize::new(0), unknown: Unknown::default() }), pools }
+        Keeping {
+            store: Store::Replicas(Replicas {
+                shared,
+                prefix,
+                ring,
+                current: AtomicUsize::new(0),
+                unknown: Unknown::default(),
+            }),
+            pools,
+        }
     }
 
     /// The nth key of the ring is the first that all replicas have.
@@ -258,8 +267,13 @@ mod tests {
     }
 
     fn keeping(folder: &tempfile::TempDir, pods: &[&str]) -> (Keeping, Vec<Entry>) {
-        let (disk, entries) =
-            Disk::open(&folder.path().join("pins.redb"), 100, Duration::from_secs(1), Metrics::new()).expect("a store");
+        let (disk, entries) = Disk::open(
+            &folder.path().join("pins.redb"),
+            disk::Bounds::of_all(100),
+            Duration::from_secs(1),
+            Metrics::new(),
+        )
+        .expect("a store");
         (Keeping::on_disk(disk, vec![pool(pods)]), entries)
     }
 
@@ -299,8 +313,7 @@ mod tests {
             let shared = Shared::start(&config, Metrics::new(), &crate::shutdown::Shutdown::new()).expect("a link");
             (Arc::new(shared), runtime)
         };
-        let replicas =
-            Replicas {
+        let replicas = Replicas {
             shared: link,
             prefix: "p".into(),
             ring: ring(&["new", "old"]),

@@ -1,28 +1,36 @@
 //! What a replica says of its configuration, and that it goes on saying so.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time};
 
 use super::{Config, server_id};
 use crate::{
+    affinity::Secret,
     carryover::{
         fingerprint::{API_KEY, Fingerprint},
         sessions::present,
+        vault::Vault,
     },
+    discovery::PoolConfig,
     observe::metrics::Metrics,
     proxy::Site,
     shutdown::Shutdown,
-    store::shared::presence,
+    store::shared::{self, presence},
 };
 
+/// Time from one look at what is too old to the next, where no Redis is looked after.
+const TIDY: Duration = Duration::from_secs(3600);
+
 /// What replicas are to have alike. What is not known is empty. `shown` are the server ids that clients see, where they are known.
-fn parts(config: &Config, shown: &str) -> Vec<(&'static str, String)> {
-    let pool = |pool: &crate::discovery::PoolConfig| {
+fn parts(config: &Config, pools: &[PoolConfig], shown: &str) -> Vec<(&'static str, String)> {
+    let pool = |pool: &PoolConfig| {
         let mut names: Vec<&str> = pool.pods.iter().map(|pod| &*pod.name).collect();
         names.sort_unstable();
         let dns = pool.dns.as_ref().map_or("", |dns| &*dns.name);
         format!("{} {} {} {dns}", pool.name, pool.base_path, names.join(","))
     };
-    let mut pools: Vec<String> = config.pools.iter().map(pool).collect();
+    let mut pools: Vec<String> = pools.iter().map(pool).collect();
     pools.sort_unstable();
     let api_key = config.carryover.api_key.as_ref().map_or("", |key| key.as_str());
     vec![
@@ -43,13 +51,35 @@ fn shown(site: &Site) -> String {
 }
 
 /// Announces this replica, where there are others, and goes on until the shutdown.
-pub(super) async fn announce(site: &Arc<Site>, config: &Config, metrics: &Metrics, shutdown: &Shutdown) {
-    let presence = site.sessions.appear(&parts(config, &shown(site)), metrics).await;
+pub(super) async fn announce(
+    site: &Arc<Site>,
+    config: &Config,
+    sources: Vec<watch::Receiver<PoolConfig>>,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) {
+    if config.redis.is_none() {
+        let (site, shutdown) = (site.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = time::sleep(TIDY) => {
+                        site.sessions.mend(false).await;
+                    }
+                    () = shutdown.stopping() => return,
+                }
+            }
+        });
+        return;
+    }
+    let presence = site.sessions.appear(&parts(config, &config.pools, &shown(site)), metrics).await;
     let (site, config, metrics, shutdown) = (site.clone(), config.clone(), metrics.clone(), shutdown.clone());
     tokio::spawn(async move {
         let parts = || {
             site.pins.keeping().write_under(site.sessions.vault().writes_under());
-            parts(&config, &shown(&site))
+            // They may be read anew while the proxy runs.
+            let pools: Vec<PoolConfig> = sources.iter().map(|source| source.borrow().clone()).collect();
+            parts(&config, &pools, &shown(&site))
         };
         tokio::select! {
             () = site.sessions.stay(presence, parts, &metrics) => {}
@@ -60,20 +90,12 @@ pub(super) async fn announce(site: &Arc<Site>, config: &Config, metrics: &Metric
 }
 
 /// In what the replicas that run disagree with this configuration, a sentence each.
-pub(super) async fn disagreements(
-    config: &Config,
-    keys: &[crate::affinity::Secret],
-    redis: &crate::store::shared::Config,
-) -> Vec<String> {
+pub(super) async fn disagreements(config: &Config, keys: &[Secret], redis: &shared::Config) -> Vec<String> {
     // A Redis that does not answer was told already.
     let others = presence::read(redis).await.unwrap_or_default();
     let shown = config.facade.server_id.map_or_else(String::new, |id| id.as_str().to_owned());
-    let vault = crate::carryover::vault::Vault::new(
-        keys.iter().map(crate::affinity::Secret::bytes),
-        config.carryover.api_key.as_ref(),
-        config.carryover.bounds,
-    );
-    let ours = vault.fingerprint(&parts(config, &shown));
+    let vault = Vault::new(keys.iter().map(Secret::bytes), config.carryover.api_key.as_ref(), config.carryover.bounds);
+    let ours = vault.fingerprint(&parts(config, &config.pools, &shown));
     let mut said: Vec<String> = Vec::new();
     for (name, words) in others {
         let theirs = Fingerprint::read(&words);

@@ -86,7 +86,7 @@ pub(super) async fn keep(site: &Arc<Site>, config: &Config, shutdown: &Shutdown)
 }
 
 /// Time from one renewal to the next of what Redis holds.
-const RENEW: Duration = Duration::from_secs(60);
+const RENEW: Duration = Duration::from_secs(10);
 
 /// Writes the ids into Redis again when it has lost them, and keeps them from running out. Goes on for ever.
 pub(super) async fn renew(site: &Site, config: &Config) {

@@ -300,10 +300,13 @@ impl Vault {
 
     /// Waits until what was told is safe, for a bounded time. Says whether it is.
     pub(super) async fn is_safe(&self) -> bool {
-        match (&self.redis, &self.disk) {
-            (Some((shared, _)), _) => shared.flush(SAFE).await,
-            (None, Some(kept)) => kept.disk.flush(SAFE).await,
-            (None, None) => true,
+        let on_disk = async || match &self.disk {
+            Some(kept) => kept.disk.flush(SAFE).await,
+            None => self.redis.is_none(),
+        };
+        match &self.redis {
+            Some((shared, _)) => shared.flush(SAFE).await || on_disk().await,
+            None => on_disk().await,
         }
     }
 

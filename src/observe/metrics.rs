@@ -306,11 +306,7 @@ impl Metrics {
             self.redis_rewritten.clone(),
         );
         all.register("replicas", "Replicas that Redis knows of, this one included", self.replicas.clone());
-        all.register(
-            "replicas_disagree",
-            "1 for what another replica has otherwise",
-            self.replicas_disagree.clone(),
-        );
+        all.register("replicas_disagree", "1 for what another replica has otherwise", self.replicas_disagree.clone());
     }
 
     /// The page that Prometheus reads (OpenMetrics text).

@@ -42,7 +42,10 @@ impl Proxy {
     pub(super) fn may_be_known_elsewhere(&self, asking: &Asking<'_>) -> bool {
         match asking.client_session {
             ClientSession::Untold => true,
-            ClientSession::Unknown => self.carries_over() && self.site.sessions.has_others(),
+            ClientSession::Unknown => {
+                let token = asking.keys.identity.token.as_deref();
+                self.carries_over() && token.is_some_and(|token| self.site.sessions.may_ask_others(token))
+            }
             ClientSession::Known(_) | ClientSession::Ended => false,
         }
     }

@@ -238,7 +238,9 @@ impl Shared {
     pub async fn are_there(&self, keys: &[String]) -> Option<Vec<bool>> {
         let mut connection = self.link.connection()?;
         let mut pipeline = redis::pipe();
-        keys.iter().for_each(|key| drop(pipeline.cmd("EXISTS").arg(key)));
+        for key in keys {
+            pipeline.cmd("EXISTS").arg(key);
+        }
         match time::timeout(FINISH, pipeline.query_async(&mut connection)).await {
             Ok(Ok(are_there)) => {
                 self.link.answered();

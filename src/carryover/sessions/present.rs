@@ -69,7 +69,12 @@ impl Sessions {
     }
 
     /// Announces this replica again and again, and mends what Redis loses. Goes on for ever.
-    pub async fn stay(&self, mut presence: Presence, parts: impl Fn() -> Vec<(&'static str, String)>, metrics: &Metrics) {
+    pub async fn stay(
+        &self,
+        mut presence: Presence,
+        parts: impl Fn() -> Vec<(&'static str, String)>,
+        metrics: &Metrics,
+    ) {
         loop {
             let (was_announced, had_been) = (presence.is_announced, presence.was_announced);
             let was_known = self.announce(&mut presence, &parts(), metrics).await;

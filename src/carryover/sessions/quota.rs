@@ -90,7 +90,10 @@ mod tests {
         assert_eq!((sessions.len(), gone), (120, 9_901));
         assert!((0..20).all(|user| matches!(sessions.find(&format!("real {user}")), Found::Living(_))));
         assert!(matches!(sessions.find("his own"), Found::Living(_)), "what is used outlives what is not");
-        assert!(matches!(sessions.find("token 0"), Found::Unknown) && matches!(sessions.find("token 9999"), Found::Living(_)));
+        assert!(
+            matches!(sessions.find("token 0"), Found::Unknown)
+                && matches!(sessions.find("token 9999"), Found::Living(_))
+        );
         assert_eq!(sessions.living.len(), 120);
     }
 }

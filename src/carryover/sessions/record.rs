@@ -75,7 +75,8 @@ impl Sessions {
         });
         let (born, revision) = (record["born"].as_u64()?, record["revision"].as_u64()?);
         let common = self.common.clone();
-        let session = Session::of_parts(common, pool.name.clone(), text("user")?, device, born, revision, tokens, capabilities);
+        let session =
+            Session::of_parts(common, pool.name.clone(), text("user")?, device, born, revision, tokens, capabilities);
         Some(Record { session, home, moved: record["moved"].as_u64().unwrap_or(0) })
     }
 }

@@ -76,7 +76,9 @@ impl Sessions {
                 self.end(session);
                 return false;
             }
-            Some(Kept::Session(plain) | Kept::Restored(plain)) => self.read(&plain).is_some_and(|kept| self.adopt(session, &kept)),
+            Some(Kept::Session(plain) | Kept::Restored(plain)) => {
+                self.read(&plain).is_some_and(|kept| self.adopt(session, &kept))
+            }
             // Redis has lost it, and perhaps what another replica had kept: that one hears of this entry and adds its own.
             None => {
                 session.set_lost(self.moment());

@@ -78,15 +78,22 @@ impl Sessions {
         self.vault.ends()
     }
 
+    /// Whether there are other replicas that were not just asked for this token.
+    pub fn may_ask_others(&self, token: &str) -> bool {
+        self.vault.is_shared()
+            && self.has_others()
+            && self.unknown.get(&self.hash(&[token])).is_none_or(|until| until <= Instant::now())
+    }
+
     /// Asks the other replicas for a token that neither this one nor Redis knows: whoever knows it writes it into Redis again.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn ask_others(&self, token: &str) -> Found {
-        let hash = self.hash(&[token]);
-        if !self.vault.is_shared() || self.unknown.get(&hash).is_some_and(|until| until > Instant::now()) {
+        if !self.may_ask_others(token) {
             return Found::Unknown;
         }
+        let hash = self.hash(&[token]);
         let mut asked = Asked::new(&self.questions);
         let mut words = format!("{} whose {:032x}", self.name, asked.number);
         for name in self.vault.session_names(token) {
@@ -99,8 +106,10 @@ impl Sessions {
         }
         let told = async {
             let listeners = self.vault.ask(&words).await?;
-            asked.answered_by(listeners).await;
-            Some(listeners)
+            // One of an earlier version listens, and does not announce itself nor answer this.
+            let answering = listeners.min(self.others.load().len() + 1);
+            asked.answered_by(answering).await;
+            Some(answering)
         };
         match time::timeout(THERE, told).await {
             Ok(Some(1)) => self.unknown.insert(hash, Instant::now() + ASK_AGAIN),

@@ -88,7 +88,9 @@ impl Tombstones {
     fn take_oldest(&mut self, owner: Owner, count: usize) -> Vec<[u8; 16]> {
         let Some(names) = self.by_owner.get_mut(&owner) else { return Vec::new() };
         let gone: Vec<_> = names.drain(..count.min(names.len())).collect();
-        gone.iter().for_each(|name| drop(self.by_name.remove(name)));
+        for name in &gone {
+            self.by_name.remove(name);
+        }
         if names.is_empty() {
             self.by_owner.remove(&owner);
         }

@@ -188,7 +188,9 @@ impl Census {
             let surplus = surplus(&mut found, kind.bounds(self.bounds));
             for keys in surplus.chunks(AT_ONCE) {
                 let mut command = redis::cmd("DEL");
-                keys.iter().for_each(|gone| drop(command.arg(&gone.key)));
+                for gone in keys {
+                    command.arg(&gone.key);
+                }
                 command.query_async::<()>(connection).await?;
             }
             let of = OfKind { kind: kind.name() };
@@ -216,8 +218,7 @@ impl Census {
         connection: &mut MultiplexedConnection,
         found: &mut [Vec<Counted>; Kind::ALL.len()],
     ) -> RedisResult<()> {
-        let known: Vec<_> =
-            keys.into_iter().filter_map(|key| Some((Kind::of(&key, &self.prefix)?, key))).collect();
+        let known: Vec<_> = keys.into_iter().filter_map(|key| Some((Kind::of(&key, &self.prefix)?, key))).collect();
         if known.is_empty() {
             return Ok(());
         }

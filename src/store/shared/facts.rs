@@ -24,8 +24,7 @@ impl Facts {
             info += &redis::cmd("INFO").arg(section).query_async::<String>(connection).await?;
         }
         // Those who rent a Redis may not ask for its configuration.
-        let save: Option<Vec<String>> =
-            redis::cmd("CONFIG").arg("GET").arg("save").query_async(connection).await.ok();
+        let save: Option<Vec<String>> = redis::cmd("CONFIG").arg("GET").arg("save").query_async(connection).await.ok();
         Ok(Facts::read(&info, save.as_deref().and_then(|pair| pair.get(1)).map(String::as_str)))
     }
 

@@ -131,7 +131,10 @@ impl Link {
         }
         let error = self.clock.error();
         if error.unsigned_abs() > WRONG {
-            tracing::warn!(clock.ahead_ms = error, "this machine's clock and that of Redis differ; moments are taken from Redis");
+            tracing::warn!(
+                clock.ahead_ms = error,
+                "this machine's clock and that of Redis differ; moments are taken from Redis"
+            );
         }
     }
 

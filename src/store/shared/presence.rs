@@ -84,7 +84,8 @@ impl Shared {
 /// When Redis does not answer, or refuses.
 pub async fn read(config: &Config) -> Result<Vec<(String, String)>, Error> {
     let mut connection: MultiplexedConnection = link::connect(&super::Server::new(config)?).await?;
-    let all: Vec<(String, String)> = redis::cmd("HGETALL").arg(key(&config.prefix)).query_async(&mut connection).await?;
+    let all: Vec<(String, String)> =
+        redis::cmd("HGETALL").arg(key(&config.prefix)).query_async(&mut connection).await?;
     let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await?;
     let is_there = |at: &str| at.parse::<u64>().is_ok_and(|at| at + HOLDS.as_millis() as u64 >= seconds * 1000);
     let said = all.into_iter().filter_map(|(name, said)| {

@@ -33,6 +33,7 @@ async fn ledger(redis: &RedisServer) -> Ledger {
         deadline: LIFE,
         prefix: "p".into(),
         ttl: LIFE,
+        bounds: jellypin::store::shared::Bounds::default(),
     };
     let ledger = Ledger::start(&config, Metrics::new(), &Shutdown::new()).expect("a ledger");
     let mut answers = ledger.answers();
