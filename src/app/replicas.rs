@@ -76,13 +76,12 @@ pub(super) async fn announce(
     let (site, config, metrics, shutdown) = (site.clone(), config.clone(), metrics.clone(), shutdown.clone());
     tokio::spawn(async move {
         let parts = || {
-            site.pins.keeping().write_under(site.sessions.vault().writes_under());
             // They may be read anew while the proxy runs.
             let pools: Vec<PoolConfig> = sources.iter().map(|source| source.borrow().clone()).collect();
             parts(&config, &pools, &shown(&site))
         };
         tokio::select! {
-            () = site.sessions.stay(presence, parts, &metrics) => {}
+            () = site.sessions.stay(presence, parts, |nth| site.pins.keeping().write_under(nth), &metrics) => {}
             () = server_id::renew(&site, &config) => {}
             () = shutdown.stopping() => {}
         }

@@ -31,6 +31,9 @@ pub use tokens::Minted;
 /// Pods that a session is known to be valid on, kept at most.
 const MOST_PLACES: usize = 8;
 
+/// A beginning that lies further ahead than this was taken from a wrong clock, in milliseconds.
+const AHEAD: u64 = 5_000;
+
 /// A session, shared by all that has to do with it.
 #[derive(Debug)]
 pub struct Session {
@@ -264,7 +267,9 @@ impl Session {
         let now = self.common.clock.now();
         state.revision = (state.revision + 1).max(now);
         // Before Redis said what time it is, the clock may have been ahead.
-        state.born = state.born.min(now);
+        if state.born > now + AHEAD {
+            state.born = now;
+        }
     }
 
     pub fn is_dead(&self) -> bool {

@@ -243,7 +243,8 @@ impl RedisServer {
         let mut connection = self.connection();
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).expect("keys");
         let entry = |key: String| {
-            let value: Option<String> = redis::cmd("GET").arg(&key).query(&mut connection).expect("a value");
+            // What is no text is no entry of a client.
+            let value: Option<String> = redis::cmd("GET").arg(&key).query(&mut connection).unwrap_or_default();
             let life: i64 = redis::cmd("PTTL").arg(&key).query(&mut connection).expect("a time");
             Some((key, value?, life))
         };
@@ -254,9 +255,8 @@ impl RedisServer {
     pub(super) fn bytes(&self) -> Vec<(String, Vec<u8>)> {
         let mut connection = self.connection();
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).expect("keys");
-        let value = |key: &String| redis::cmd("GET").arg(key).query(&mut connection).unwrap_or_default();
-        let values: Vec<Vec<u8>> = keys.iter().map(value).collect();
-        keys.into_iter().zip(values).collect()
+        let value = |key: String| Some((key.clone(), redis::cmd("GET").arg(key).query(&mut connection).ok()?));
+        keys.into_iter().filter_map(value).collect()
     }
 
     /// Writes these bytes.

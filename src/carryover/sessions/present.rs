@@ -68,16 +68,19 @@ impl Sessions {
         presence
     }
 
-    /// Announces this replica again and again, and mends what Redis loses. Goes on for ever.
+    /// Announces this replica again and again, and mends what Redis loses. `heard` is told which key of the ring all replicas have.
+    /// Goes on for ever.
     pub async fn stay(
         &self,
         mut presence: Presence,
         parts: impl Fn() -> Vec<(&'static str, String)>,
+        heard: impl Fn(usize),
         metrics: &Metrics,
     ) {
         loop {
             let (was_announced, had_been) = (presence.is_announced, presence.was_announced);
             let was_known = self.announce(&mut presence, &parts(), metrics).await;
+            heard(self.vault.writes_under());
             if presence.is_announced && !presence.knows_ends {
                 presence.knows_ends = self.learn_ends().await;
             }

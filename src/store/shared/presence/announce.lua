@@ -5,7 +5,12 @@
 if redis.replicate_commands then redis.replicate_commands() end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local was_there = redis.call('HEXISTS', KEYS[1], ARGV[1])
+local was_there = redis.pcall('HEXISTS', KEYS[1], ARGV[1])
+if type(was_there) == 'table' then
+  -- Somebody has put something else there.
+  redis.call('DEL', KEYS[1])
+  was_there = 0
+end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now) .. ' ' .. ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 local answer = { string.format('%.0f', now), tostring(was_there) }
