@@ -6,6 +6,7 @@
 //! the token already (`seal`). What was ended, by a log-out or by an administrator, leaves a tombstone and is never revived.
 
 pub mod fingerprint;
+pub mod mint_codes;
 pub mod mints;
 mod seal;
 pub mod session;
