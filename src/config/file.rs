@@ -214,8 +214,7 @@ pub(super) struct Route {
 pub(super) struct Timeouts {
     pub(super) connect: Time,
     pub(super) first_byte: Time,
-    pub(super) first_byte_media: Time,
-    pub(super) first_byte_slow: Time,
+    pub(super) first_byte_by_path: BTreeMap<Written<RoutePath>, Time>,
     pub(super) client_header: Time,
     pub(super) client_idle: Time,
     pub(super) pod_idle: Time,
@@ -227,9 +226,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
             connect: seconds(1),
-            first_byte: seconds(30),
-            first_byte_media: seconds(60),
-            first_byte_slow: seconds(600),
+            first_byte: seconds(600),
+            first_byte_by_path: BTreeMap::new(),
             client_header: seconds(30),
             client_idle: seconds(120),
             pod_idle: seconds(60),

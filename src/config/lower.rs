@@ -58,9 +58,10 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         leader,
         forward: forward::Config {
             connect_timeout: timeouts.connect.0,
-            first_byte: timeouts.first_byte.0,
-            first_byte_media: timeouts.first_byte_media.0,
-            first_byte_slow: timeouts.first_byte_slow.0,
+            first_byte: forward::FirstByte::new(
+                timeouts.first_byte.0,
+                timeouts.first_byte_by_path.into_iter().map(|(path, time)| (path.0.0, time.0)).collect(),
+            ),
             pod_idle: timeouts.pod_idle.0,
             max_idle_per_pod: limits.idle_per_pod.0 as usize,
             hold: timeouts.hold.0,

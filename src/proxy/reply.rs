@@ -32,6 +32,8 @@ pub(super) enum Refusal {
     DeadSocketToken,
     /// A player takes any error for the end of the film, and a broken connection for a reason to ask again.
     Media,
+    /// The same where the pod lives and gave no answer in time: no other pod is asked.
+    MediaTimedOut,
 }
 
 /// No answer was better than any: the connection is broken off.
@@ -51,6 +53,7 @@ impl Refusal {
         match failure.cause {
             Cause::ClientGone => Refusal::ClientGone,
             Cause::Exhausted => Refusal::Exhausted,
+            Cause::TimedOut if endpoint.is_media() => Refusal::MediaTimedOut,
             _ if endpoint.is_media() => Refusal::Media,
             Cause::Refused | Cause::ConnectTimedOut => Refusal::NoPod,
             Cause::Broken | Cause::Malformed | Cause::Lost => Refusal::Broken,
@@ -71,7 +74,7 @@ impl Refusal {
             Refusal::ClientGone => "client_gone",
             Refusal::Undecided => "undecided",
             Refusal::DeadToken | Refusal::DeadSocketToken => "dead_token",
-            Refusal::Media => "aborted",
+            Refusal::Media | Refusal::MediaTimedOut => "aborted",
         }
     }
 
@@ -98,7 +101,7 @@ impl Refusal {
             Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The Jellyfin server did not answer in time.\n".into()),
             Refusal::DeadSocketToken => (StatusCode::FORBIDDEN, "Error processing request.".into()),
             Refusal::DeadToken => return Some(challenge()),
-            Refusal::ClientGone | Refusal::Media => return None,
+            Refusal::ClientGone | Refusal::Media | Refusal::MediaTimedOut => return None,
         };
         let mut response = Response::new(Body::text(text));
         *response.status_mut() = status;

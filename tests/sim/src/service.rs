@@ -38,8 +38,8 @@ pub(crate) async fn answer(connection: Connection, request: Request<Incoming>) -
     let head = finish::Head::of(&request, &connection);
     let health = request.uri().path().ends_with("/health");
     let answer = respond(&connection, request).await;
-    if let Some(delay) = connection.life.shared.controls.first_byte_delay().filter(|_| !health) {
-        tokio::time::sleep(delay).await;
+    if !health {
+        connection.life.shared.controls.delay_first_byte().await;
     }
     let response = match answer {
         Outcome::Bare(answer) => finish::bare(answer),
