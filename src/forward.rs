@@ -7,13 +7,14 @@ pub mod answer;
 mod connections;
 pub mod head;
 pub mod outbound;
+mod pod_stream;
 pub mod retry;
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use answer::AnswerBody;
 use connections::{Connections, Lease};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use outbound::Outbound;
@@ -85,6 +86,10 @@ pub struct Failure {
     /// It was sent over a kept connection, which the pod may have ended in the same moment.
     pub over_kept: bool,
 }
+
+/// Goes with an answer, as an extension of its head: the pod has answered before the body's end and takes no more of it.
+#[derive(Clone, Copy, Debug)]
+pub struct PodCloses;
 
 /// What went wrong between the proxy and a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,10 +176,14 @@ impl Forward {
                 Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept });
                 }
-                Ok(Ok(answer)) => {
+                Ok(Ok(mut answer)) => {
                     pod.answered();
                     if body.is_held_back() {
                         lease.end_with_answer();
+                    }
+                    let is_close = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+                    if !body.has_ended() && answer.headers().get(header::CONNECTION).is_some_and(is_close) {
+                        answer.extensions_mut().insert(PodCloses);
                     }
                     return Ok(answer.map(|body| AnswerBody::new(body, lease, pod.clone())));
                 }

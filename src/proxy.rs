@@ -30,6 +30,7 @@ mod site;
 mod socket;
 mod steward;
 mod tally;
+mod unread;
 
 use std::{
     net::IpAddr,
@@ -46,6 +47,7 @@ pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};
 pub use socket::Seat;
 pub use steward::{ALL_ARE_LOCAL, Lack, Said};
+pub use unread::Unread;
 
 use crate::{
     affinity::cookie,

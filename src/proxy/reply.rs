@@ -12,6 +12,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Malformed(&'static str),
+    /// The same where it cannot be told for sure where the message ends: the connection ends with the answer.
+    Framing(&'static str),
+    /// Pods refuse a longer request line.
+    TargetTooLong,
     Method,
     NoRoute,
     /// No pod accepts connections, or the pool is empty.
@@ -64,7 +68,8 @@ impl Refusal {
     /// A label of a closed set.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Refusal::Malformed(_) => "malformed",
+            Refusal::Malformed(_) | Refusal::Framing(_) => "malformed",
+            Refusal::TargetTooLong => "target_too_long",
             Refusal::Method => "method",
             Refusal::NoRoute => "no_route",
             Refusal::NoPod => "no_pod",
@@ -86,7 +91,10 @@ impl Refusal {
     /// The answer, or none where the connection is to be broken off.
     pub(super) fn response(self) -> Option<Response<Body>> {
         let (status, text) = match self {
-            Refusal::Malformed(why) => (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n")),
+            Refusal::Malformed(why) | Refusal::Framing(why) => {
+                (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n"))
+            }
+            Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The address of this request is too long.\n".into()),
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "This method is not served here.\n".into()),
             Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
             Refusal::NoPod => {
@@ -114,7 +122,9 @@ impl Refusal {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
             }
             // What comes after a message that was not understood is not understood either.
-            StatusCode::BAD_REQUEST => headers.insert(header::CONNECTION, HeaderValue::from_static("close")),
+            StatusCode::BAD_REQUEST if matches!(self, Refusal::Framing(_)) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"))
+            }
             StatusCode::METHOD_NOT_ALLOWED => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"))
             }
