@@ -60,7 +60,7 @@ pub(super) struct Listen {
     pub(super) http: OneOrMany<Written<SocketAddr>>,
     pub(super) https: OneOrMany<Written<SocketAddr>>,
     pub(super) certificates: Vec<Table<Certificate>>,
-    pub(super) trusted_proxies: Vec<Written<IpNet>>,
+    pub(super) trusted_proxies: OneOrMany<Written<IpNet>>,
     pub(super) public_url: Option<Written<PublicUrl>>,
     pub(super) workers: Whole<1, 1024>,
     pub(super) max_connections: Whole<1, 10_000_000>,
@@ -73,7 +73,7 @@ impl Default for Listen {
             http: OneOrMany::default(),
             https: OneOrMany::default(),
             certificates: Vec::new(),
-            trusted_proxies: Vec::new(),
+            trusted_proxies: OneOrMany::default(),
             public_url: None,
             workers: Whole(cores as u32),
             max_connections: Whole(10_000),
@@ -256,11 +256,11 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             replay_body: kibibytes(64),
-            header_bytes: kibibytes(64),
+            header_bytes: kibibytes(40),
             headers: Whole(100),
             idle_per_pod: Whole(64),
             pins: Whole(100_000),
-            websocket_message: kibibytes(1024),
+            websocket_message: kibibytes(16 << 10),
             pod_buffer: kibibytes(512),
         }
     }

@@ -67,7 +67,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             hold: timeouts.hold.0,
             replay_bytes: limits.replay_body.0.0,
             receive_buffer: limits.pod_buffer.0.0,
-            trusted: listen.trusted_proxies.into_iter().map(|network| network.0).collect(),
+            trusted: listen.trusted_proxies.0.into_iter().map(|network| network.into_inner().0).collect(),
         },
         websocket: websocket(file.websocket.inner, limits.websocket_message.0.0)?,
         observe: observe(file.log.inner, folder),
