@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::Body;
 use crate::{
     forward::{Cause, Failure},
-    identity::endpoint::Endpoint,
+    identity::{canonical::Ambiguity, endpoint::Endpoint},
 };
 
 /// Why the proxy answers a request itself.
@@ -16,6 +16,8 @@ pub(super) enum Refusal {
     Framing(&'static str),
     /// Pods refuse a longer request line.
     TargetTooLong,
+    /// Two parsers could read it in two ways, and jellypin acts upon it.
+    Ambiguous(Ambiguity),
     Method,
     NoRoute,
     /// No pod accepts connections, or the pool is empty.
@@ -70,6 +72,7 @@ impl Refusal {
         match self {
             Refusal::Malformed(_) | Refusal::Framing(_) => "malformed",
             Refusal::TargetTooLong => "target_too_long",
+            Refusal::Ambiguous(ambiguity) => ambiguity.as_str(),
             Refusal::Method => "method",
             Refusal::NoRoute => "no_route",
             Refusal::NoPod => "no_pod",
@@ -95,6 +98,9 @@ impl Refusal {
                 (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n"))
             }
             Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The address of this request is too long.\n".into()),
+            Refusal::Ambiguous(ambiguity) => {
+                (StatusCode::BAD_REQUEST, format!("Bad request: {}.\n", ambiguity.describe()))
+            }
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "This method is not served here.\n".into()),
             Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
             Refusal::NoPod => {
