@@ -152,6 +152,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
             };
             let end = End::of_pod(&stopped);
             if let Stopped::Closed(_) = stopped {
+                pods.closed();
                 // Its farewell is answered.
                 tokio::spawn(part(side));
             }
