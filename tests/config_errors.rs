@@ -64,7 +64,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[drain]\nremoved = \"never\"", "2:11: [drain] removed: \"never\" is none of `idle`, `now`"),
     ("[drain]\nremoved = true", "2:11: [drain] removed: expected `idle` or `now`, found a boolean"),
     ("[drain]\nwithin = \"0s\"", "2:10: [drain] within: must be more than 0"),
-    ("[drain]\nwhen = \"now\"", "2:1: [drain] when: unknown key; the keys here are `removed`, `within`"),
+    ("[drain]\nwhen = \"now\"", "2:1: [drain] when: unknown key; the keys here are `removed`, `within`, `absent`"),
     // What clients see of the server.
     ("[jellyfin]\nserver_id = \"abc\"", "2:13: [jellyfin] server_id: \"abc\" is not the id of a server; write its 32 hex digits without dashes"),
     ("[jellyfin]\nserver_id = \"01234567-89ab-cdef-0123-456789abcdef\"", "2:13: [jellyfin] server_id: \"01234567-89ab-cdef-0123-456789abcdef\" is not the id of a server; write its 32 hex digits without dashes"),
@@ -185,7 +185,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[leader]\npaths = [\"/\"]", "2:10: [leader] paths: every request; then no other pod would serve anybody"),
     ("[leader]\npaths = [\"/api?x\"]", "2:10: [leader] paths: \"/api?x\" is not a plain path: one of its characters cannot stand in it"),
     ("[leader]\npaths = [\"/api\", \"/API/\"]", "2:18: [leader] paths: \"/API\" stands here twice"),
-    ("[drain]\nabsent = 5", "2:10: [drain] absent: a bare number has no unit; write a duration such as \"5s\""),
+    ("[drain]\nabsent = 10", "2:10: [drain] absent: a bare number has no unit; write a duration such as \"10s\""),
     ("[leader]\nlease = 30", "2:9: [leader] lease: a bare number has no unit; write a duration such as \"30s\""),
     ("[leader]\nlease = \"500ms\"", "2:9: [leader] lease: less than 1s; a busy machine would lose it all the time"),
     ("[leader]\npoll = \"0s\"", "2:8: [leader] poll: must be more than 0"),
