@@ -19,7 +19,10 @@ use crate::{
     carryover::{self, Session},
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
-    proxy::{Proxy, Site, drain::When},
+    proxy::{
+        Proxy, Site,
+        drain::{Undrained, When},
+    },
     shutdown::Shutdown,
 };
 
@@ -119,15 +122,25 @@ impl Admin {
         let Some(steward) = self.steward.upgrade() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         };
-        let (is_done, word) = match deed {
-            "drain" => (steward.drain(&pool, &pod, when), "draining"),
-            _ => (steward.undrain(&pod), "ready"),
-        };
-        if is_done {
-            return text(StatusCode::ACCEPTED, format!("{} is {word}\n", pod.name));
+        let (name, state) = (&*pod.name, pod.status().state.name());
+        if deed == "drain" {
+            return match steward.drain(&pool, &pod, when) {
+                true => text(StatusCode::ACCEPTED, format!("{name} is draining\n")),
+                false => {
+                    text(StatusCode::CONFLICT, format!("{name} is {state}; only a pod that serves can be drained\n"))
+                }
+            };
         }
-        let state = pod.status().state.name();
-        text(StatusCode::CONFLICT, format!("{} is {state}; only a pod that serves can be drained\n", pod.name))
+        match steward.undrain(&pod) {
+            Undrained::Ready => text(StatusCode::ACCEPTED, format!("{name} is ready\n")),
+            Undrained::DrainsNot => text(StatusCode::OK, format!("{name} is {state} and does not drain\n")),
+            Undrained::Leaves => text(
+                StatusCode::CONFLICT,
+                format!(
+                    "{name} is named no more by DNS or the configuration; it serves everybody when it is named again\n"
+                ),
+            ),
+        }
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
@@ -189,7 +202,7 @@ impl Admin {
             .iter()
             .flat_map(|site| {
                 let leads = site.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.site.sessions.of_pod(pod).len();
+                let sessions = |pod: &Pod| self.site.clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
                 site.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
@@ -220,7 +233,7 @@ struct PodPage {
     state: &'static str,
     accepts_connections: bool,
     leads: bool,
-    /// Of the clients that are known: only with an API key.
+    /// Of the clients that are known and there: only with an API key.
     sessions: usize,
     epoch: u32,
     requests: usize,

@@ -31,6 +31,7 @@ mod socket;
 mod steward;
 mod tally;
 mod unread;
+mod visit;
 
 use std::{
     borrow::Cow,
@@ -206,7 +207,12 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut answer.headers);
-        if !matches!(asking.endpoint, Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::Clock) {
+        let binds_nobody = matches!(
+            asking.endpoint,
+            Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::SignOn | Endpoint::Clock
+        );
+        let binds_nobody = binds_nobody || (asking.endpoint != Endpoint::LogIn && self.site.is_leaders(asking.path));
+        if !binds_nobody {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 

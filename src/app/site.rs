@@ -62,6 +62,7 @@ pub(super) async fn site(
         cookie: config.affinity.cookie.clone(),
         facade: config.facade.clone(),
         forward: Arc::new(config.forward.clone()),
+        leader_paths: config.leader.paths.clone(),
         drain: config.drain,
         health: Arc::new(config.health.clone()),
         websocket: config.websocket.clone(),

@@ -40,6 +40,8 @@ pub struct Session {
     pub device: Device,
     /// Seconds since the start of the store that it stands in.
     pub(super) used: AtomicU32,
+    /// When its client was heard of last, likewise and one more; 0: not by this process.
+    heard: AtomicU32,
     /// When it was last compared with what other replicas keep, likewise and one more; 0: not since something may have been missed.
     compared: AtomicU32,
     /// When its entry was missing in Redis, likewise; 0: never.
@@ -80,6 +82,8 @@ struct State {
     capabilities: Vec<Note>,
     /// The last report of what is being played on each device, and when it came.
     playing: Vec<(Note, Instant)>,
+    /// The devices whose sockets are open, by the sockets' numbers.
+    dialled: Vec<(u64, Device)>,
     /// What pods were told of the client last: its address, and its program.
     client: HeaderMap,
     is_dead: bool,
@@ -106,6 +110,7 @@ impl Session {
             user,
             device,
             used: AtomicU32::new(0),
+            heard: AtomicU32::new(0),
             compared: AtomicU32::new(0),
             lost: AtomicU32::new(0),
             state: Mutex::new(state),
@@ -248,6 +253,17 @@ impl Session {
         state.places.clear();
         drop(state);
         self.home.send_replace(None);
+    }
+
+    pub(super) fn heard(&self) -> u32 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_heard(&self, at: u32) {
+        // As `touch`.
+        if self.heard.load(Ordering::Relaxed) != at {
+            self.heard.store(at, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn touch(&self, at: u32) {

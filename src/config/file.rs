@@ -13,8 +13,8 @@ use toml::Spanned;
 
 use super::{
     names::{
-        BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, Name, RouteHost,
-        RoutePath,
+        BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, LeaderPath, Name,
+        RouteHost, RoutePath,
     },
     pod_url::PodUrl,
     public_url::PublicUrl,
@@ -298,11 +298,12 @@ impl Default for Health {
 pub(super) struct Drain {
     pub(super) removed: Written<When>,
     pub(super) within: Time,
+    pub(super) absent: Time,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { removed: Written(When::Idle), within: seconds(300) }
+        Drain { removed: Written(When::Idle), within: seconds(300), absent: seconds(300) }
     }
 }
 
@@ -313,6 +314,7 @@ pub(super) struct Leader {
     pub(super) key: Written<LeaderKey>,
     pub(super) lease: Written<LeaseLife>,
     pub(super) poll: Spanned<Time>,
+    pub(super) paths: Vec<Spanned<Written<LeaderPath>>>,
 }
 
 impl Default for Leader {
@@ -322,6 +324,7 @@ impl Default for Leader {
             key: Written(LeaderKey("jellyfin:task-leader".to_owned())),
             lease: Written(LeaseLife(Duration::from_secs(30))),
             poll: Spanned::new(0..0, seconds(1)),
+            paths: Vec::new(),
         }
     }
 }

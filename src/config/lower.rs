@@ -54,7 +54,11 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         pools,
         facade: facade::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
-        drain: drain::Config { removed: file.drain.inner.removed.0, within: file.drain.inner.within.0 },
+        drain: drain::Config {
+            removed: file.drain.inner.removed.0,
+            within: file.drain.inner.within.0,
+            absent: file.drain.inner.absent.0,
+        },
         leader,
         forward: forward::Config {
             connect_timeout: timeouts.connect.0,

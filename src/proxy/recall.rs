@@ -28,6 +28,9 @@ impl Proxy {
                 found => found,
             };
             asking.client_session = asking.session_of(found);
+            if let ClientSession::Known(session) = &asking.client_session {
+                self.site.sessions.is_heard(session);
+            }
             if matches!(asking.client_session, ClientSession::Known(_) | ClientSession::Ended) {
                 return;
             }
