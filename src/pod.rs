@@ -20,7 +20,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{self, Instant},
 };
 
 pub use place::Place;
@@ -59,6 +59,9 @@ pub enum Doubt {
     Broken,
 }
 
+/// Time between two looks whether a pod that is down still answers its checks.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// One pod, shared by everybody who has to do with it.
 pub struct Pod {
     pub id: PodId,
@@ -81,6 +84,7 @@ pub struct Pod {
     broken: AtomicBool,
     farewell: AtomicBool,
     is_over: AtomicBool,
+    answers_checks: AtomicBool,
     probe: Notify,
     probes: watch::Sender<()>,
     failures: Mutex<Vec<Instant>>,
@@ -109,6 +113,7 @@ impl Pod {
             broken: AtomicBool::new(false),
             farewell: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            answers_checks: AtomicBool::new(true),
             probe: Notify::new(),
             probes: watch::Sender::new(()),
             failures: Mutex::default(),
@@ -145,9 +150,28 @@ impl Pod {
         self.changes.subscribe()
     }
 
-    /// Ends when the pod serves nobody any more. A life that has taken leave still answers what it has. Cancel safe.
+    /// Ends when the pod is down and either refuses connections or does not answer its health checks. A pod that says that it is
+    /// not well, for want of its database say, lives and may still answer. Cancel safe.
     pub async fn lost(&self) {
-        self.until(|status| status.state == State::Down && !self.is_over()).await;
+        loop {
+            self.until(|status| status.state == State::Down).await;
+            if !self.status().accepts || !self.answers_checks.load(Ordering::Relaxed) {
+                return;
+            }
+            let ended = self.until(|status| status.state != State::Down || !status.accepts);
+            // Its silence changes no status.
+            let _ = time::timeout(LOOK, ended).await;
+        }
+    }
+
+    /// Ends when the pod is not down. Cancel safe.
+    pub async fn back(&self) {
+        self.until(|status| status.state != State::Down).await;
+    }
+
+    /// Whether the last health check was answered, well or ill.
+    pub fn set_answers_checks(&self, answers: bool) {
+        self.answers_checks.store(answers, Ordering::Relaxed);
     }
 
     /// Ends when the pod takes no connections either. Cancel safe.

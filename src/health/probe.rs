@@ -123,6 +123,7 @@ impl Prober {
         if std::mem::take(&mut self.line_ended) {
             self.streak.line_ended();
         }
+        self.pod.set_answers_checks(outcome.is_answer());
         let mut streak = self.streak.clone();
         let (before, after) = self.pod.change(|status| streak.judge(status, outcome, doubt, &self.config));
         self.streak = streak;

@@ -8,16 +8,26 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
 use tokio::time;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::client::generate_key,
+        protocol::{Role, WebSocketConfig},
+    },
+};
 
 use super::{Asking, Proxy, call::on_behalf_of, introduce::as_said};
 use crate::{
     carryover::{Device, Session},
     forward::outbound::Outbound,
     pod::{Place, Pod},
-    websocket::{self, handshake},
+    websocket::handshake,
 };
+
+/// The longest message that is taken of a pod that says something meanwhile, in bytes.
+const LONGEST_MESSAGE: usize = 1 << 20;
 
 /// Longest time for the whole of it.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -86,7 +96,8 @@ impl Proxy {
             return None;
         }
         let upgraded = hyper::upgrade::on(&mut answer).await.ok()?;
-        let mut socket = websocket::pod_side(upgraded, &self.site.websocket).await;
+        let config = WebSocketConfig::default().max_message_size(Some(LONGEST_MESSAGE));
+        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
         // The greeting says that the socket is the session's.
         socket.next().await?.ok()?;
         socket.close(None).await.ok()?;
