@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::{net::TcpListener, time};
 
 use crate::{
-    carryover::{self, Session},
+    carryover::{Session, UnixMillis, sessions::present},
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
     proxy::{
@@ -87,12 +87,13 @@ impl Admin {
             "/metrics" => self.metrics_page(),
             "/pods" => self.pods_page(),
             "/sessions" => self.sessions_page(),
+            "/replicas" => self.replicas_page(),
             "/" => text(
                 StatusCode::OK,
-                "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n\
+                "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n/replicas which replicas there are, and in what they disagree, as JSON\n\
                  /metrics  for Prometheus\nPOST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\n",
             ),
-            _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods, /sessions and /metrics.\n"),
+            _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods, /sessions, /replicas and /metrics.\n"),
         }
     }
 
@@ -210,13 +211,34 @@ impl Admin {
         json(&pods)
     }
 
+    fn replicas_page(&self) -> Response<Full<Bytes>> {
+        let sessions = &self.site.sessions;
+        let own = ReplicaPage {
+            name: sessions.name().to_owned(),
+            is_this_one: true,
+            disagrees: Vec::new(),
+            is_readable: !sessions.is_apart(),
+            clock_ahead_ms: Some(sessions.vault().clock().error()),
+            tombstones: Some(sessions.ends()),
+        };
+        let other = |other: present::Replica| ReplicaPage {
+            name: other.name,
+            is_this_one: false,
+            disagrees: other.disagrees,
+            is_readable: other.is_read,
+            clock_ahead_ms: None,
+            tombstones: None,
+        };
+        json(&std::iter::once(own).chain(sessions.others().into_iter().map(other)).collect::<Vec<_>>())
+    }
+
     fn sessions_page(&self) -> Response<Full<Bytes>> {
-        let mut page = Vec::new();
+        let (mut page, now) = (Vec::new(), self.site.sessions.vault().clock().now());
         for site in &self.site.pools {
             let pods = site.pool.pods();
             for pod in pods.iter() {
                 let living = self.site.sessions.of_pod(pod).into_iter().filter(|session| !session.is_dead());
-                page.extend(living.map(|session| SessionPage::of(pod, &session, &pods)));
+                page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
             }
         }
         json(&page)
@@ -262,6 +284,22 @@ impl PodPage {
     }
 }
 
+/// A replica as the page shows it.
+#[derive(Serialize)]
+struct ReplicaPage {
+    name: String,
+    is_this_one: bool,
+    /// In what it is configured otherwise than this one.
+    disagrees: Vec<String>,
+    /// This one can read what it writes. Of this one: it carries sessions over.
+    is_readable: bool,
+    /// How far this machine's clock is ahead of that of Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_ahead_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tombstones: Option<usize>,
+}
+
 /// A session as the page shows it: no token, and nothing made of one.
 #[derive(Serialize)]
 struct SessionPage {
@@ -284,12 +322,12 @@ struct SessionPage {
 }
 
 impl SessionPage {
-    fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>]) -> SessionPage {
+    fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>], now: UnixMillis) -> SessionPage {
         let moved = session.last_move();
         let from = moved.from.filter(|from| from.pod != pod.id);
         let from = from.and_then(|from| pods.iter().find(|pod| pod.id == from.pod));
         // Another replica's clock may be ahead.
-        let since = UNIX_EPOCH + Duration::from_millis(moved.at.min(carryover::now()));
+        let since = UNIX_EPOCH + Duration::from_millis(moved.at.min(now));
         SessionPage {
             pool: pod.pool.to_string(),
             pod: pod.name.to_string(),

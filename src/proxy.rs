@@ -179,7 +179,7 @@ impl Proxy {
         }
         // 6. Judge: what says that the pod does not know the client's token is offered to the others.
         let mut offered = self.offer_its_way(&asking, &source, &mut exchange).await;
-        if is_refused(&offered) && matches!(asking.client_session, ClientSession::Untold) {
+        if is_refused(&offered) && self.may_be_known_elsewhere(&asking) {
             offered = Box::pin(self.offer_once_told(&mut asking, &source, &mut exchange, offered)).await;
         }
         let offered = match offered {

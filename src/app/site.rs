@@ -48,7 +48,11 @@ pub(super) async fn site(
         router: Router::new(&config.route, &names),
         pools,
         pins: Pins::new(config.affinity.max_pins, seed).kept(keeping, seeds.get(1..).unwrap_or_default()),
-        sessions: Sessions::new(config.affinity.max_pins, seed, members, vault),
+        sessions: Sessions::new(config.affinity.max_pins, seed, members, vault).bounded(
+            config.carryover.bounds.of_one_user,
+            config.carryover.bounds.notes,
+            seeds.get(1..).unwrap_or_default(),
+        ),
         mints: Mints::default(),
         mint_codes: MintCodes::default(),
         carryover: config.carryover.clone(),

@@ -21,7 +21,7 @@ use super::{
     secret::SecretSource,
     units::{
         Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time,
-        kibibytes, millis, seconds,
+        TombstoneLife, kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Table, Whole, Written},
 };
@@ -131,6 +131,10 @@ pub(super) struct Redis {
     pub(super) prefix: Written<KeyPrefix>,
     #[serde(default)]
     pub(super) ttl: Written<PinLife>,
+    #[serde(default = "redis_keys")]
+    pub(super) max_keys: Whole<1000, 100_000_000>,
+    #[serde(default = "redis_bytes")]
+    pub(super) max_memory: Written<Size<{ MIB }, { 1024 * MIB }>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -158,6 +162,14 @@ pub(super) struct Dns {
     pub(super) port: Whole<1, 65_535>,
     #[serde(default = "five_seconds")]
     pub(super) every: Time,
+}
+
+fn redis_keys() -> Whole<1000, 100_000_000> {
+    Whole(200_000)
+}
+
+fn redis_bytes() -> Written<Size<{ MIB }, { 1024 * MIB }>> {
+    kibibytes(48 << 10)
 }
 
 fn five_seconds() -> Time {
@@ -251,6 +263,10 @@ pub(super) struct Limits {
     pub(super) pins: Whole<1, 100_000_000>,
     pub(super) websocket_message: Written<Size<{ 64 << 10 }, { 256 * MIB }>>,
     pub(super) pod_buffer: Written<Size<{ 64 << 10 }, { 64 * MIB }>>,
+    pub(super) sessions_per_user: Whole<1, 100_000>,
+    pub(super) notes: Written<Size<{ MIB }, { 1024 * MIB }>>,
+    pub(super) tombstones: Whole<1000, 10_000_000>,
+    pub(super) tombstone_keep: Written<TombstoneLife>,
 }
 
 impl Default for Limits {
@@ -263,6 +279,10 @@ impl Default for Limits {
             pins: Whole(100_000),
             websocket_message: kibibytes(16 << 10),
             pod_buffer: kibibytes(512),
+            sessions_per_user: Whole(256),
+            notes: kibibytes(32 << 10),
+            tombstones: Whole(100_000),
+            tombstone_keep: Written::default(),
         }
     }
 }

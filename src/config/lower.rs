@@ -88,6 +88,12 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
         carryover: carryover::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
+            bounds: carryover::Bounds {
+                of_one_user: limits.sessions_per_user.0 as usize,
+                notes: limits.notes.0.0,
+                tombstones: limits.tombstones.0 as usize,
+                tombstone_keep: limits.tombstone_keep.0.0,
+            },
         },
         redis: file.redis.map(|redis| shared::lower(redis.inner, folder, environment)).transpose()?,
         affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,

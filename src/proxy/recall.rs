@@ -41,6 +41,18 @@ impl Proxy {
         self.site.pins.recall(kind, key, |home| is_alive(home.pod)).await;
     }
 
+    /// Whether another replica may know the session of this token, which no pod and not this proxy knows.
+    pub(super) fn may_be_known_elsewhere(&self, asking: &Asking<'_>) -> bool {
+        match asking.client_session {
+            ClientSession::Untold => true,
+            ClientSession::Unknown => {
+                let token = asking.keys.identity.token.as_deref();
+                self.carries_over() && token.is_some_and(|token| self.site.sessions.may_ask_others(token))
+            }
+            ClientSession::Known(_) | ClientSession::Ended => false,
+        }
+    }
+
     /// No pod knows this token, and Redis has not said whether another replica knows its session: before the client hears that he
     /// is to log in again, it is asked for as long as a request is held.
     pub(super) async fn offer_once_told(
@@ -56,8 +68,19 @@ impl Proxy {
             return refused;
         }
         let end = Instant::now() + self.site.forward.hold;
+        // Redis may have lost what another replica still knows.
+        if matches!(asking.client_session, ClientSession::Unknown) {
+            match self.site.sessions.ask_others(&token).await {
+                Found::Unknown => return refused,
+                found => asking.client_session = asking.session_of(found),
+            }
+        }
         let found = loop {
-            match self.site.sessions.ask_for(&token).await {
+            let found = match self.site.sessions.ask_for(&token).await {
+                Found::Unknown => self.site.sessions.ask_others(&token).await,
+                found => found,
+            };
+            match found {
                 Found::Untold if Instant::now() < end && !self.shutdown.is_stopping() => time::sleep(ASK_AGAIN).await,
                 found => break found,
             }
