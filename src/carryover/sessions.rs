@@ -180,7 +180,7 @@ impl Sessions {
     pub fn find(&self, token: &str) -> Found {
         let hash = self.hash(&[token]);
         if let Some(session) = self.living.get(&hash) {
-            session.touch(self.seconds());
+            session.touch(self.moment());
             return Found::Living(session.clone());
         }
         if self.dead.get(&hash).is_some() {
@@ -358,7 +358,7 @@ impl Sessions {
         if session.is_dead() {
             return Vec::new();
         }
-        session.touch(self.seconds());
+        session.touch(self.moment());
         session.set_compared(self.moment());
         let device = self.device_hash(session);
         let is_new = self.devices.insert(device, session.clone()).is_none();

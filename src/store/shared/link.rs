@@ -232,9 +232,14 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
             Ok(mut connection) => {
                 if link.serves == Serves::Requests {
                     link.set_clock(&mut connection).await;
-                    link.look(&mut connection).await;
                 }
+                let mut asked = connection.clone();
                 link.close(connection);
+                if link.serves == Serves::Requests {
+                    // No request waits for this.
+                    link.look(&mut asked).await;
+                }
+                drop(asked);
                 let since = Instant::now();
                 tokio::select! {
                     () = watch(&link) => {}
