@@ -13,14 +13,14 @@ use toml::Spanned;
 
 use super::{
     names::{
-        BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, Name, RouteHost,
+        AdminHost, BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, Name, RouteHost,
         RoutePath,
     },
     pod_url::PodUrl,
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
-        Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time,
+        Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time, Window,
         kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Table, Whole, Written},
@@ -103,12 +103,18 @@ impl FromText for FilePath {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) listen: Spanned<Written<MaybeAddress>>,
+    pub(super) hosts: Vec<Written<AdminHost>>,
+    pub(super) token: Option<SecretSource>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
-        Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))) }
+        Admin {
+            listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))),
+            hosts: Vec::new(),
+            token: None,
+        }
     }
 }
 
@@ -218,6 +224,8 @@ pub(super) struct Timeouts {
     pub(super) first_byte_slow: Time,
     pub(super) client_header: Time,
     pub(super) client_idle: Time,
+    pub(super) client_body: Time,
+    pub(super) client_stall: Time,
     pub(super) pod_idle: Time,
     pub(super) drain: Time,
     pub(super) hold: Time,
@@ -232,6 +240,8 @@ impl Default for Timeouts {
             first_byte_slow: seconds(600),
             client_header: seconds(30),
             client_idle: seconds(120),
+            client_body: seconds(30),
+            client_stall: seconds(3600),
             pod_idle: seconds(60),
             drain: seconds(20),
             hold: seconds(20),
@@ -252,6 +262,41 @@ pub(super) struct Limits {
     pub(super) pins: Whole<1, 100_000_000>,
     pub(super) websocket_message: Written<Size<{ 64 << 10 }, { 256 * MIB }>>,
     pub(super) pod_buffer: Written<Size<{ 64 << 10 }, { 64 * MIB }>>,
+    pub(super) connections_per_address: Whole<1, 10_000_000>,
+    pub(super) handshakes: Whole<1, 10_000_000>,
+    pub(super) handshakes_per_address: Whole<1, 10_000_000>,
+    pub(super) requests: Whole<1, 10_000_000>,
+    pub(super) requests_per_address: Whole<1, 10_000_000>,
+    pub(super) holds: Whole<1, 1_000_000>,
+    pub(super) holds_per_address: Whole<1, 1_000_000>,
+    pub(super) sockets: Whole<1, 10_000_000>,
+    pub(super) sockets_per_address: Whole<1, 10_000_000>,
+    pub(super) http2_streams: Whole<1, 10_000>,
+    pub(super) log_in: Table<LogIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LogIn {
+    pub(super) enabled: bool,
+    pub(super) window: Written<Window>,
+    pub(super) per_user_at_address: Whole<1, 1_000_000>,
+    pub(super) per_address: Whole<1, 1_000_000>,
+    pub(super) per_user: Whole<1, 1_000_000>,
+    pub(super) private_addresses: bool,
+}
+
+impl Default for LogIn {
+    fn default() -> Self {
+        LogIn {
+            enabled: true,
+            window: Written::default(),
+            per_user_at_address: Whole(5),
+            per_address: Whole(20),
+            per_user: Whole(50),
+            private_addresses: false,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -264,6 +309,17 @@ impl Default for Limits {
             pins: Whole(100_000),
             websocket_message: kibibytes(1024),
             pod_buffer: kibibytes(512),
+            connections_per_address: Whole(1000),
+            handshakes: Whole(1000),
+            handshakes_per_address: Whole(200),
+            requests: Whole(5000),
+            requests_per_address: Whole(500),
+            holds: Whole(4096),
+            holds_per_address: Whole(512),
+            sockets: Whole(5000),
+            sockets_per_address: Whole(500),
+            http2_streams: Whole(100),
+            log_in: Table::default(),
         }
     }
 }

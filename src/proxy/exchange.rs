@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     method: Method,
     uri: Uri,
     host: Option<HeaderValue>,
+    /// Only where lines are written.
+    user_agent: Option<HeaderValue>,
     version: Version,
     began: Instant,
     route: Option<Arc<str>>,
@@ -61,6 +63,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn begin<B>(proxy: Arc<Proxy>, request: &Request<B>, client: IpAddr) -> Box<Exchange> {
+        let user_agent = request.headers().get(header::USER_AGENT).filter(|_| proxy.access.is_on()).cloned();
         Box::new(Exchange {
             proxy,
             is_written: true,
@@ -68,6 +71,7 @@ impl Exchange {
             method: request.method().clone(),
             uri: request.uri().clone(),
             host: request.headers().get(header::HOST).cloned(),
+            user_agent,
             version: request.version(),
             began: Instant::now(),
             route: None,
@@ -221,6 +225,7 @@ impl Drop for Exchange {
             client: self.client,
             method: self.method.as_str(),
             host: host.or(self.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default(),
+            user_agent: self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
             path: &endpoint::without_secrets(self.uri.path()),
             protocol: protocol(self.version),
             status: self.status,
