@@ -257,7 +257,7 @@ mod tests {
         for last in 0..10 {
             assert_eq!(fails(&brake, [198, 51, 100, last], "alice", 5), None);
         }
-        assert_eq!(fails(&brake, THERE, "alice", 1).map(|braked| braked.scope), Some(Scope::User));
+        assert_eq!(fails(&brake, [198, 51, 100, 99], "alice", 1).map(|braked| braked.scope), Some(Scope::User));
         let at_home = brake.begin(HERE.into(), "alice", Instant::now());
         assert!(at_home.is_ok(), "the limit of the name alone does not hold where she signs in");
     }
