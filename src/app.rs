@@ -13,11 +13,7 @@ mod worker;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    time,
-};
+use tokio::{net::TcpListener, sync::watch, time};
 
 use crate::{
     admin::{self, Admin},

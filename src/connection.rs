@@ -216,7 +216,8 @@ impl Watch {
     /// Ends when a client has not taken of an answer for too long. One that has never taken a second piece has no window open,
     /// and is given up as one that never sends a request.
     async fn is_stalled(&self, config: &Config) {
-        let patience = |has_taken| if has_taken { config.stall_timeout } else { config.header_timeout.min(config.stall_timeout) };
+        let patience =
+            |has_taken| if has_taken { config.stall_timeout } else { config.header_timeout.min(config.stall_timeout) };
         loop {
             let now = Instant::now();
             // Whoever begins to wait after this look has waited for less at the next.

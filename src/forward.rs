@@ -145,21 +145,22 @@ impl Forward {
                 None => self.dial(pod).await?,
             };
             let body = request.body().progress();
-            let mut failed = match answer_to(pod, &mut lease, request, body.clone(), patience, self.config.client_body).await {
-                // Nobody asked for another protocol, and nobody could speak it.
-                Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept });
-                }
-                Ok(Ok(answer)) => {
-                    pod.answered();
-                    if body.is_held_back() {
-                        lease.end_with_answer();
+            let mut failed =
+                match answer_to(pod, &mut lease, request, body.clone(), patience, self.config.client_body).await {
+                    // Nobody asked for another protocol, and nobody could speak it.
+                    Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                        return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept });
                     }
-                    return Ok(answer.map(|body| AnswerBody::new(body, lease, pod.clone())));
-                }
-                Ok(Err(failed)) => failed,
-                Err(cause) => return Err(Failure { cause, maybe_received: true, over_kept }),
-            };
+                    Ok(Ok(answer)) => {
+                        pod.answered();
+                        if body.is_held_back() {
+                            lease.end_with_answer();
+                        }
+                        return Ok(answer.map(|body| AnswerBody::new(body, lease, pod.clone())));
+                    }
+                    Ok(Err(failed)) => failed,
+                    Err(cause) => return Err(Failure { cause, maybe_received: true, over_kept }),
+                };
             let cause = match cause_of(failed.error()) {
                 Cause::Broken if body.silence().is_some_and(|silence| silence >= PATIENCE_OF_PODS) => {
                     Cause::ClientSilent

@@ -194,8 +194,7 @@ impl Limits {
         if let Some(known) = entry.upgrade() {
             return known;
         }
-        let fresh =
-            Arc::new(AddressUse { network, counts: Counts::default(), table: self.addresses.clone() });
+        let fresh = Arc::new(AddressUse { network, counts: Counts::default(), table: self.addresses.clone() });
         *entry = Arc::downgrade(&fresh);
         fresh
     }

@@ -169,7 +169,9 @@ mod tests {
         };
         assert_eq!(shown(&[("authorization", "Bearer a-secret-of-some-length")]), Ok(()));
         assert_eq!(shown(&[("authorization", "bearer a-secret-of-some-length")]), Ok(()));
-        for wrong in ["Bearer", "Bearer a-secret-of-some-lengt", "Basic a-secret-of-some-length", "a-secret-of-some-length"] {
+        for wrong in
+            ["Bearer", "Bearer a-secret-of-some-lengt", "Basic a-secret-of-some-length", "a-secret-of-some-length"]
+        {
             assert_eq!(shown(&[("authorization", wrong)]), Err(Refusal::NoToken), "{wrong}");
         }
         assert_eq!(shown(&[]), Err(Refusal::NoToken));

@@ -9,7 +9,9 @@ pub(super) fn raise() {
         return tracing::info!(open_files = limit(current), "as many open files are allowed as the system allows");
     }
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        Ok(()) => tracing::info!(open_files = limit(maximum), before = limit(current), "more open files are allowed now"),
+        Ok(()) => {
+            tracing::info!(open_files = limit(maximum), before = limit(current), "more open files are allowed now")
+        }
         Err(error) => {
             tracing::warn!(%error, open_files = limit(current), "the number of open files cannot be raised");
         }

@@ -13,8 +13,8 @@ use toml::Spanned;
 
 use super::{
     names::{
-        AdminHost, BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, Name, RouteHost,
-        RoutePath,
+        AdminHost, BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, Name,
+        RouteHost, RoutePath,
     },
     pod_url::PodUrl,
     public_url::PublicUrl,
@@ -110,11 +110,7 @@ pub(super) struct Admin {
 impl Default for Admin {
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
-        Admin {
-            listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))),
-            hosts: Vec::new(),
-            token: None,
-        }
+        Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))), hosts: Vec::new(), token: None }
     }
 }
 

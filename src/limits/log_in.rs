@@ -5,11 +5,7 @@
 //! ever. The limit of a user name alone does not hold for addresses from which that user has signed in lately; else a stranger
 //! could keep a user out by failing in his name.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use ahash::RandomState;
 use parking_lot::Mutex;
@@ -286,7 +282,17 @@ mod tests {
 
     #[test]
     fn private_addresses_are_told_from_public_ones() {
-        for text in ["10.1.2.3", "192.168.0.9", "172.31.0.1", "127.0.0.1", "169.254.1.1", "::1", "fd00::1", "fe80::1", "::ffff:10.0.0.1"] {
+        for text in [
+            "10.1.2.3",
+            "192.168.0.9",
+            "172.31.0.1",
+            "127.0.0.1",
+            "169.254.1.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
             assert!(is_private(text.parse().expect("an address")), "{text}");
         }
         for text in ["203.0.113.7", "100.64.0.1", "172.32.0.1", "2001:db8::1", "::ffff:203.0.113.7"] {

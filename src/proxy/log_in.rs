@@ -127,11 +127,9 @@ mod tests {
 
     #[test]
     fn the_user_name_is_found_in_any_form_that_a_pod_reads() {
-        for body in [
-            r#"{"Username":"Alice","Pw":"x"}"#,
-            r#"{"username":"alice"}"#,
-            r#"{"Pw":"x","USERNAME":" \u0041lice "}"#,
-        ] {
+        for body in
+            [r#"{"Username":"Alice","Pw":"x"}"#, r#"{"username":"alice"}"#, r#"{"Pw":"x","USERNAME":" \u0041lice "}"#]
+        {
             assert_eq!(user_name(body.as_bytes()), Ok("alice".to_owned()), "{body}");
         }
         for body in ["", "[]", r#"{"Pw":"x"}"#, r#"{"Username":1}"#, "\u{feff}{}"] {

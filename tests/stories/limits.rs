@@ -53,6 +53,27 @@ async fn a_flood_of_connections_from_one_address_leaves_the_others_theirs() {
 }
 
 #[tokio::test]
+async fn an_address_has_so_many_handshakes_under_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(&chain, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let plan = World::plan(1).set("listen.https", "\"127.0.0.1:0\"");
+    let plan = plan.set("listen.certificates", &format!("[{{ chain = {chain:?}, key = {key:?} }}]"));
+    let world = wire::start(plan.set("limits.handshakes_per_address", "1")).await;
+    let address = world.proxy.app.as_ref().expect("a proxy").addresses[1];
+    let silent = End::connect(address).await;
+    until_so("it is there", async || world.proxy.metric("jellypin_client_connections", &[]).await == 1.0).await;
+    let mut second = End::connect(address).await;
+    assert_eq!(within(DEADLINE, "the end", second.try_bytes(1)).await, None, "one is enough");
+    assert_eq!(limited(&world, "handshakes", "address").await, 1.0);
+    assert_eq!(world.client().get(PUBLIC).await.status, 200, "who needs none is served");
+    drop((silent, second));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn requests_are_counted_by_the_address_that_a_trusted_proxy_forwards() {
     let mut pod = HandPod::start().await;
     let plan = wire::plan_before(&pod).set(TRUSTED.0, TRUSTED.1);
@@ -79,7 +100,7 @@ async fn requests_are_counted_by_the_address_that_a_trusted_proxy_forwards() {
     assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")));
     assert_eq!(limited(&world, "requests", "all").await, 1.0);
     for (end, call) in &mut under_way {
-        call.reply("200 OK", "ok").await;
+        call.wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
         assert_eq!(end.answer().await.status, 200);
     }
     third.send(asks("/x", "203.0.113.7")).await;

@@ -70,14 +70,16 @@ async fn flood(world: &World, first: Vec<u8>, mut next: impl FnMut() -> Vec<u8>)
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_of_frames_end_their_connection_alone() {
     let world = wire::start(World::plan(1)).await;
-    let floods: [(&str, Vec<u8>); 3] = [
-        ("pings", frame(PING, 0, 0, &[0; 8]).repeat(64)),
-        ("settings", setting(4, 65_535).repeat(64)),
-        ("empty frames", frame(0, 0, 1, &[]).repeat(64)),
+    let upload = [(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/_sim/sink")];
+    let upload = frame(HEADERS, END_HEADERS, 1, &block(&upload));
+    let floods = [
+        ("pings", request(1, "/x"), frame(PING, 0, 0, &[0; 8]).repeat(64)),
+        ("settings", request(1, "/x"), setting(4, 65_535).repeat(64)),
+        ("empty frames", upload, frame(0, 0, 1, &[]).repeat(64)),
     ];
-    for (what, frames) in floods {
+    for (what, first, frames) in floods {
         let before = world.proxy.metric("jellypin_limited_total", &[("what", "http2_frames")]).await;
-        beside_a_neighbour(&world, async || flood(&world, request(1, "/_sim/echo"), || frames.clone()).await).await;
+        beside_a_neighbour(&world, async || flood(&world, first.clone(), || frames.clone()).await).await;
         let after = world.proxy.metric("jellypin_limited_total", &[("what", "http2_frames")]).await;
         assert_eq!(after, before + 1.0, "{what}");
     }

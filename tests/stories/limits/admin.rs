@@ -36,7 +36,10 @@ async fn a_page_of_another_origin_drains_no_pod() {
     for foreign in [[("origin", "http://evil.example")], [("origin", "null")], [("sec-fetch-site", "cross-site")]] {
         assert_eq!(ask_admin(&world, Method::POST, drain, &host, &foreign).await.0, 403, "{foreign:?}");
     }
-    assert_eq!(ask_admin(&world, Method::POST, drain, "evil.example", &[("origin", "http://evil.example")]).await.0, 421);
+    assert_eq!(
+        ask_admin(&world, Method::POST, drain, "evil.example", &[("origin", "http://evil.example")]).await.0,
+        421
+    );
     let of_own_page = [("origin", &*own), ("sec-fetch-site", "same-origin")];
     assert_eq!(ask_admin(&world, Method::POST, drain, &host, &of_own_page).await.0, 202);
     assert_eq!(ask_admin(&world, Method::POST, "/pods/main/a/undrain", &host, &[]).await.0, 202, "curl says nothing");
