@@ -128,7 +128,7 @@ fn key(kind: Kind, scope: Scope) -> &'static str {
         (Kind::Holds, _) => "[limits] holds_per_address",
         (Kind::Sockets, Scope::All) => "[limits] sockets",
         (Kind::Sockets, _) => "[limits] sockets_per_address",
-        (Kind::Frames, _) => "jellypin of HTTP/2 control frames",
+        (Kind::Frames, _) => "the bound of HTTP/2 control frames",
         (Kind::Stalls, _) => "[timeouts] client_stall",
         (Kind::LogIns, _) => "[limits.log_in]",
     }
