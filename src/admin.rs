@@ -1,4 +1,8 @@
-//! The operators' door: metrics, liveness, readiness, and the pods and sessions as the proxy sees them.
+//! The admin listener: metrics, liveness, readiness, and the pods and sessions as the proxy sees them.
+//!
+//! `guard` decides who gets more than the two words of the probes.
+
+mod guard;
 
 use std::{
     convert::Infallible,
@@ -16,6 +20,7 @@ use serde::Serialize;
 use tokio::{net::TcpListener, time};
 
 use crate::{
+    affinity::Secret,
     carryover::{Session, UnixMillis, sessions::present},
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
@@ -31,6 +36,10 @@ use crate::{
 pub struct Config {
     /// Default `127.0.0.1:9096`; `None` switches the listener off.
     pub listen: Option<SocketAddr>,
+    /// Hosts by which it may be called, besides loopback and the address at which a connection comes in. Default none.
+    pub hosts: Vec<String>,
+    /// What operators have to show. Default none.
+    pub token: Option<Secret>,
 }
 
 /// Pause after a connection could not be accepted: the machine is out of file handles, and the next one may find some.
@@ -38,6 +47,7 @@ const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 
 /// What the pages show.
 pub struct Admin {
+    pub config: Config,
     pub site: Arc<Site>,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
@@ -59,8 +69,13 @@ impl Admin {
                 }
             };
             let admin = self.clone();
+            // A connection whose own address cannot be told is called by none.
+            let called_at = stream.local_addr().ok().map(|address| address.ip().to_canonical());
             let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let answer = admin.answer(&request);
+                let answer = match guard::admit(&request, called_at, &admin.config) {
+                    Ok(()) => admin.answer(&request),
+                    Err(refusal) => refusal.response(),
+                };
                 async move { Ok::<_, Infallible>(answer) }
             });
             tokio::spawn(async move {
@@ -99,10 +114,6 @@ impl Admin {
 
     /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]` and `/undrain`.
     fn act<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        // A page in an operator's browser must not reach what only he may do.
-        if request.headers().contains_key(header::ORIGIN) {
-            return text(StatusCode::FORBIDDEN, "Not for pages of browsers.\n");
-        }
         let segments: Vec<&str> = request.uri().path().split('/').skip(1).collect();
         let ["pods", pool, pod, deed @ ("drain" | "undrain")] = segments[..] else {
             return text(StatusCode::NOT_FOUND, "There are /pods/{pool}/{pod}/drain and /undrain.\n");

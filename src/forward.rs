@@ -33,6 +33,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Longest time from the request's last byte to the answer's head.
     pub first_byte: FirstByte,
+    /// Longest time that a client may send nothing of a body that it has announced. Default 30 s.
+    pub client_body: Duration,
     /// How long an unused connection to a pod is kept. Default 60 s; Kestrel ends them after 130 s.
     pub pod_idle: Duration,
     /// Unused connections kept for each pod by each worker. Default 64.
@@ -108,6 +110,8 @@ pub enum Cause {
     Lost,
     /// The client's own body broke off.
     ClientGone,
+    /// The client has announced a body, and has sent nothing of it for too long.
+    ClientSilent,
     /// This machine has no port or file handle left: not the pod's fault.
     Exhausted,
 }
@@ -123,6 +127,7 @@ impl Cause {
             Cause::TimedOut => "timed_out",
             Cause::Lost => "lost",
             Cause::ClientGone => "client_gone",
+            Cause::ClientSilent => "client_silent",
             Cause::Exhausted => "exhausted",
         }
     }
@@ -141,6 +146,9 @@ const UPGRADE: Duration = Duration::from_secs(30);
 
 /// After this time a waiting request begins to watch its pod. Most answers come sooner and never pay for it.
 const WATCH_AFTER: Duration = Duration::from_millis(200);
+
+/// A pod that ends a connection after so much silence of the client has lost its patience, and is well. Kestrel's lasts 5 s.
+const PATIENCE_OF_PODS: Duration = Duration::from_secs(3);
 
 /// One worker's way to the pods.
 pub struct Forward {
@@ -171,26 +179,32 @@ impl Forward {
                 None => self.dial(pod).await?,
             };
             let body = request.body().progress();
-            let mut failed = match answer_to(pod, &mut lease, request, body.clone(), patience).await {
-                // Nobody asked for another protocol, and nobody could speak it.
-                Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept });
-                }
-                Ok(Ok(mut answer)) => {
-                    pod.answered();
-                    if body.is_held_back() {
-                        lease.end_with_answer();
+            let mut failed =
+                match answer_to(pod, &mut lease, request, body.clone(), patience, self.config.client_body).await {
+                    // Nobody asked for another protocol, and nobody could speak it.
+                    Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                        return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept });
                     }
-                    let is_close = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
-                    if !body.has_ended() && answer.headers().get(header::CONNECTION).is_some_and(is_close) {
-                        answer.extensions_mut().insert(PodCloses);
+                    Ok(Ok(mut answer)) => {
+                        pod.answered();
+                        if body.is_held_back() {
+                            lease.end_with_answer();
+                        }
+                        let is_close = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+                        if !body.has_ended() && answer.headers().get(header::CONNECTION).is_some_and(is_close) {
+                            answer.extensions_mut().insert(PodCloses);
+                        }
+                        return Ok(answer.map(|body| AnswerBody::new(body, lease, pod.clone())));
                     }
-                    return Ok(answer.map(|body| AnswerBody::new(body, lease, pod.clone())));
+                    Ok(Err(failed)) => failed,
+                    Err(cause) => return Err(Failure { cause, maybe_received: true, over_kept }),
+                };
+            let cause = match cause_of(failed.error()) {
+                Cause::Broken if body.silence().is_some_and(|silence| silence >= PATIENCE_OF_PODS) => {
+                    Cause::ClientSilent
                 }
-                Ok(Err(failed)) => failed,
-                Err(cause) => return Err(Failure { cause, maybe_received: true, over_kept }),
+                cause => cause,
             };
-            let cause = cause_of(failed.error());
             match failed.take_message() {
                 // Closed before anything was sent: the request is whole and goes over the next connection.
                 Some(unsent) if over_kept => request = unsent,
@@ -205,7 +219,7 @@ impl Forward {
         let patience = Patience { first_byte: UPGRADE, after_lost: Duration::ZERO };
         let body = request.body().progress();
         let failure = |cause| Failure { cause, maybe_received: true, over_kept: false };
-        match answer_to(pod, &mut lease, request, body, patience).await {
+        match answer_to(pod, &mut lease, request, body, patience, self.config.client_body).await {
             Ok(Ok(answer)) => {
                 pod.answered();
                 Ok(answer.map(|body| AnswerBody::unkept(body, pod.clone())))
@@ -239,6 +253,7 @@ async fn answer_to(
     request: Request<Outbound>,
     body: outbound::Progress,
     patience: Patience,
+    client_body: Duration,
 ) -> Result<Sent, Cause> {
     // A pod that is down and is asked all the same answers as well as it can, and is not lost by staying so.
     let was_down = pod.status().state == State::Down;
@@ -249,15 +264,20 @@ async fn answer_to(
     }
     let mut lost = pin!(lost_for(pod, was_down, patience.after_lost));
     loop {
-        // The time counts from the last byte of the body, however long that takes to come.
-        let from = body.ended_at(asked).unwrap_or_else(time::Instant::now);
-        let end = from + patience.first_byte;
+        // The time counts from the last byte of the body, however long that takes to come, as long as something comes.
+        let end = match (body.ended_at(asked), body.silence()) {
+            (Some(ended), _) => ended + patience.first_byte,
+            (None, silence) => time::Instant::now() + client_body.saturating_sub(silence.unwrap_or_default()),
+        };
         tokio::select! {
             sent = &mut answer => return Ok(sent),
             () = &mut lost => return Err(Cause::Lost),
             () = time::sleep_until(end) => {
                 if body.ended_at(asked).is_some_and(|ended| ended + patience.first_byte <= time::Instant::now()) {
                     return Err(Cause::TimedOut);
+                }
+                if body.silence().is_some_and(|silence| silence >= client_body) {
+                    return Err(Cause::ClientSilent);
                 }
             }
         }

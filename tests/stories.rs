@@ -14,6 +14,7 @@ mod stories {
     mod hostile;
     mod leader;
     mod learning;
+    mod limits;
     mod observe;
     mod one_server;
     mod process;

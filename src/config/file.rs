@@ -13,15 +13,15 @@ use toml::Spanned;
 
 use super::{
     names::{
-        BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, LeaderPath, Name,
-        RouteHost, RoutePath,
+        AdminHost, BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey,
+        LeaderPath, Name, RouteHost, RoutePath,
     },
     pod_url::PodUrl,
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
         Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time,
-        TombstoneLife, kibibytes, millis, seconds,
+        TombstoneLife, Window, kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Table, Whole, Written},
 };
@@ -103,12 +103,14 @@ impl FromText for FilePath {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) listen: Spanned<Written<MaybeAddress>>,
+    pub(super) hosts: Vec<Written<AdminHost>>,
+    pub(super) token: Option<SecretSource>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
-        Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))) }
+        Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))), hosts: Vec::new(), token: None }
     }
 }
 
@@ -230,6 +232,8 @@ pub(super) struct Timeouts {
     pub(super) first_byte_by_path: BTreeMap<Written<RoutePath>, Time>,
     pub(super) client_header: Time,
     pub(super) client_idle: Time,
+    pub(super) client_body: Time,
+    pub(super) client_stall: Time,
     pub(super) pod_idle: Time,
     pub(super) drain: Time,
     pub(super) hold: Time,
@@ -243,6 +247,8 @@ impl Default for Timeouts {
             first_byte_by_path: BTreeMap::new(),
             client_header: seconds(30),
             client_idle: seconds(120),
+            client_body: seconds(30),
+            client_stall: seconds(3600),
             pod_idle: seconds(60),
             drain: seconds(20),
             hold: seconds(20),
@@ -267,6 +273,41 @@ pub(super) struct Limits {
     pub(super) notes: Written<Size<{ MIB }, { 1024 * MIB }>>,
     pub(super) tombstones: Whole<1000, 10_000_000>,
     pub(super) tombstone_keep: Written<TombstoneLife>,
+    pub(super) connections_per_address: Whole<1, 10_000_000>,
+    pub(super) handshakes: Whole<1, 10_000_000>,
+    pub(super) handshakes_per_address: Whole<1, 10_000_000>,
+    pub(super) requests: Whole<1, 10_000_000>,
+    pub(super) requests_per_address: Whole<1, 10_000_000>,
+    pub(super) holds: Whole<1, 1_000_000>,
+    pub(super) holds_per_address: Whole<1, 1_000_000>,
+    pub(super) sockets: Whole<1, 10_000_000>,
+    pub(super) sockets_per_address: Whole<1, 10_000_000>,
+    pub(super) http2_streams: Whole<1, 10_000>,
+    pub(super) log_in: Table<LogIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LogIn {
+    pub(super) enabled: bool,
+    pub(super) window: Written<Window>,
+    pub(super) per_user_at_address: Whole<1, 1_000_000>,
+    pub(super) per_address: Whole<1, 1_000_000>,
+    pub(super) per_user: Whole<1, 1_000_000>,
+    pub(super) private_addresses: bool,
+}
+
+impl Default for LogIn {
+    fn default() -> Self {
+        LogIn {
+            enabled: true,
+            window: Written::default(),
+            per_user_at_address: Whole(5),
+            per_address: Whole(20),
+            per_user: Whole(50),
+            private_addresses: false,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -283,6 +324,17 @@ impl Default for Limits {
             notes: kibibytes(32 << 10),
             tombstones: Whole(100_000),
             tombstone_keep: Written::default(),
+            connections_per_address: Whole(1000),
+            handshakes: Whole(1000),
+            handshakes_per_address: Whole(200),
+            requests: Whole(5000),
+            requests_per_address: Whole(500),
+            holds: Whole(4096),
+            holds_per_address: Whole(512),
+            sockets: Whole(5000),
+            sockets_per_address: Whole(500),
+            http2_streams: Whole(100),
+            log_in: Table::default(),
         }
     }
 }

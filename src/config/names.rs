@@ -1,6 +1,6 @@
 //! Names: of hosts, paths, pods and cookies, and the nearest valid name to a misspelt one.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::value::FromText;
 
@@ -13,6 +13,9 @@ pub(super) struct DnsName(pub(super) String);
 
 /// The host of a route in lower case: exact, or `*.` and a name.
 pub(super) struct RouteHost(pub(super) String);
+
+/// A host by which operators call, in lower case and without a port: a name or an address.
+pub(super) struct AdminHost(pub(super) String);
 
 /// The path of a route: begins with `/` and does not end with one, except the root.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +103,23 @@ impl FromText for DnsName {
             return Err(format!("{text:?} has a port; it belongs in `port`"));
         }
         host(name).map(DnsName)
+    }
+}
+
+impl FromText for AdminHost {
+    const EXPECTED: &'static str = "a host such as \"jellypin.example.org\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(AdminHost(address.to_string()));
+        }
+        if let Some((host, _)) = text.rsplit_once(':') {
+            return Err(format!("{text:?} has a port; it is called at any port, write {host:?}"));
+        }
+        match RouteHost::from_text(text)?.0 {
+            any if any.starts_with("*.") => Err(format!("{text:?} is no single host; write each by itself")),
+            host => Ok(AdminHost(host)),
+        }
     }
 }
 

@@ -59,6 +59,8 @@ struct Held {
     is_held_back: bool,
     bytes: u64,
     ended: Option<Instant>,
+    /// Since when the client has sent nothing though more was asked for.
+    silent_since: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +96,7 @@ impl Source {
             is_held_back: false,
             bytes: 0,
             ended: None,
+            silent_since: None,
         };
         Source(Some(Arc::new(Mutex::new(held))))
     }
@@ -123,6 +126,11 @@ impl Source {
     /// Bytes received from the client so far.
     pub fn bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |held| held.lock().bytes)
+    }
+
+    /// Whether more of the body is asked for, and the client has not sent it.
+    pub fn is_waited_for(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.lock().silent_since.is_some())
     }
 
     /// Whether the client broke its body off.
@@ -256,6 +264,11 @@ impl Progress {
         self.0.as_ref().map_or(Some(start), |held| held.lock().ended)
     }
 
+    /// How long the client has sent nothing though more of the body is asked for.
+    pub fn silence(&self) -> Option<Duration> {
+        self.0.as_ref().and_then(|held| held.lock().silent_since).map(|since| since.elapsed())
+    }
+
     /// Whether all of it was handed on.
     pub fn has_ended(&self) -> bool {
         self.0.as_ref().is_none_or(|held| held.lock().ended.is_some())
@@ -313,7 +326,13 @@ impl Held {
         if self.ended.is_some() {
             return Poll::Ready(None);
         }
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending() {
+            self.silent_since.get_or_insert_with(Instant::now);
+        } else {
+            self.silent_since = None;
+        }
+        match ready!(polled) {
             Some(Ok(frame)) => {
                 let piece = Piece::from_frame(frame);
                 self.bytes += piece.len() as u64;

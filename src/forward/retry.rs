@@ -19,7 +19,7 @@ pub enum Next {
 /// A request that was not received goes elsewhere, whatever it is. One that may have been received is sent again only if that
 /// does no harm, only if nothing of its body is lost, and only if its pod died over it.
 pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
-    if !can_replay || failure.cause == Cause::ClientGone {
+    if !can_replay || matches!(failure.cause, Cause::ClientGone | Cause::ClientSilent) {
         return Next::GiveUp;
     }
     if !failure.maybe_received {

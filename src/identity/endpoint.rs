@@ -243,6 +243,29 @@ fn live_tv<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
     }
 }
 
+/// Whom a log-in by password names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogInBy<'a> {
+    /// `/Users/AuthenticateByName`: the name stands in the body.
+    Name,
+    /// `/Users/{id}/Authenticate`.
+    Id(&'a str),
+}
+
+/// A log-in by password, by its path. Its letters may be written as `%XX`.
+pub fn log_in_by_password(path: &str) -> Option<LogInBy<'_>> {
+    let mut segments = segments(path);
+    let (first, second, third) = (segments.next()?, segments.next()?, segments.next());
+    if !is_decoded(first, "Users") || segments.next().is_some() {
+        return None;
+    }
+    match third {
+        None if is_decoded(second, "AuthenticateByName") => Some(LogInBy::Name),
+        Some(third) if is_decoded(third, "Authenticate") => Some(LogInBy::Id(second)),
+        _ => None,
+    }
+}
+
 /// Paths by which load balancers and orchestrators ask whether the server is there. They want to hear at once that it is not.
 pub fn is_probe(path: &str) -> bool {
     let mut segments = segments(path);

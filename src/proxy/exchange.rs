@@ -38,6 +38,8 @@ pub(super) struct Exchange {
     method: Method,
     uri: Uri,
     host: Option<HeaderValue>,
+    /// Only where lines are written.
+    user_agent: Option<HeaderValue>,
     version: Version,
     began: Instant,
     route: Option<Arc<str>>,
@@ -63,6 +65,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn begin<B>(proxy: Arc<Proxy>, request: &Request<B>, client: IpAddr) -> Box<Exchange> {
+        let user_agent = request.headers().get(header::USER_AGENT).filter(|_| proxy.access.is_on()).cloned();
         Box::new(Exchange {
             proxy,
             is_written: true,
@@ -70,6 +73,7 @@ impl Exchange {
             method: request.method().clone(),
             uri: request.uri().clone(),
             host: request.headers().get(header::HOST).cloned(),
+            user_agent,
             version: request.version(),
             began: Instant::now(),
             route: None,
@@ -199,7 +203,10 @@ impl Exchange {
         self.outcome = Outcome::Refused(refusal.name());
         self.proxy.metrics.rejected.get_or_create(&metrics::Rejected { why: refusal.name() }).inc();
         let mut response = refusal.response().ok_or(Aborted)?;
-        if let Some(unread) = Unread::of(&self.source, || Answerer::Proxy) {
+        // A body that does not come is not waited for once more.
+        let is_silent = refusal == Refusal::ClientSilent;
+        let answered_by = || if is_silent { Answerer::PodThatCloses } else { Answerer::Proxy };
+        if let Some(unread) = Unread::of(&self.source, answered_by) {
             response.extensions_mut().insert(unread);
         }
         self.status = response.status().as_u16();
@@ -235,6 +242,7 @@ impl Drop for Exchange {
             client: self.client,
             method: self.method.as_str(),
             host: host.or(self.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default(),
+            user_agent: self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
             path: &endpoint::without_secrets(self.uri.path()),
             protocol: protocol(self.version),
             status: self.status,

@@ -82,7 +82,7 @@ impl Proxy {
             if !is_worth_holding || !source.can_replay() {
                 return offered;
             }
-            permit = permit.or_else(|| self.site.hold_permit(source));
+            permit = permit.or_else(|| self.site.hold_permit(asking, source));
             if permit.is_none() {
                 return asking.in_vain(offered);
             }
@@ -152,7 +152,7 @@ impl Proxy {
                     tried.push(pod.id);
                 }
                 Err(failure) => {
-                    self.site.report(&pod, failure, source.bytes() == 0);
+                    self.site.report(&pod, failure, source.bytes() == 0 && !source.is_waited_for());
                     // What was not sent was lost on the way to its token.
                     let is_undecided =
                         failure.cause == Cause::Lost && !failure.maybe_received && self.is_uncertain(asking);

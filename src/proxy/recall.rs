@@ -63,7 +63,9 @@ impl Proxy {
         refused: Result<Offered, Refusal>,
     ) -> Result<Offered, Refusal> {
         let Some(token) = asking.keys.identity.token.clone() else { return refused };
-        let Some(_permit) = self.site.hold_permit(source).filter(|_| source.can_replay()) else { return refused };
+        let Some(_permit) = self.site.hold_permit(asking, source).filter(|_| source.can_replay()) else {
+            return refused;
+        };
         if !self.site.budget.spend(asking.origin, Instant::now()) {
             return refused;
         }

@@ -27,12 +27,13 @@ use crate::{
     health,
     identity::{Legacy, canonical},
     leader::Leader,
+    limits::Limits,
     pod::{Pod, Pool},
     route::Router,
     websocket,
 };
 
-/// Requests held at once, over all workers; more are answered as if there were no holding.
+/// Requests held at once, over all workers, by default; more are answered as if there were no holding.
 pub const HELD: usize = 4096;
 
 /// Bytes of held requests' bodies, over all workers, in KiB: 64 MiB.
@@ -82,6 +83,8 @@ pub struct Site {
     pub health: Arc<health::Config>,
     /// How sockets are kept and ended.
     pub websocket: websocket::Config,
+    /// How much clients may have under way.
+    pub limits: Arc<Limits>,
     /// Room for requests that are held.
     pub held: Semaphore,
     /// Room for their bodies.
@@ -185,7 +188,7 @@ impl Site {
                 health::gateway_failure(pod, &self.health);
             }
             Cause::Malformed => health::gateway_failure(pod, &self.health),
-            Cause::Lost | Cause::ClientGone | Cause::Exhausted => {}
+            Cause::Lost | Cause::ClientGone | Cause::ClientSilent | Cause::Exhausted => {}
         }
     }
 }

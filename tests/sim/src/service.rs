@@ -5,7 +5,7 @@ mod watched;
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -33,6 +33,9 @@ const FIELDS_LIMIT: usize = 32 * 1024;
 
 /// Kestrel's limit of a request body.
 const BODY_LIMIT: usize = 30_000_000;
+
+/// How long Kestrel waits for a body that comes too slowly.
+const BODY_GRACE: Duration = Duration::from_secs(5);
 
 /// Answers one request.
 pub(crate) async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -220,6 +223,23 @@ fn refusal(call: &Call, access: Access) -> Option<Answer> {
     }
 }
 
+/// Gathers a body, or nothing where the client has sent nothing of it within Kestrel's grace (`MinRequestBodyDataRate`).
+async fn in_time(mut body: Limited<Incoming>) -> Option<Result<Bytes, <Limited<Incoming> as http_body::Body>::Error>> {
+    let first = match tokio::time::timeout(BODY_GRACE, body.frame()).await {
+        Err(_) => return None,
+        Ok(None) => return Some(Ok(Bytes::new())),
+        Ok(Some(first)) => first,
+    };
+    Some(match (first, body.collect().await) {
+        (Err(error), _) | (_, Err(error)) => Err(error),
+        (Ok(first), Ok(rest)) => {
+            let first = first.into_data().unwrap_or_default();
+            let rest = rest.to_bytes();
+            Ok(if rest.is_empty() { first } else { [first, rest].concat().into() })
+        }
+    })
+}
+
 async fn run(mut call: Call, route: &Route, parts: Parts, body: Incoming) -> Answer {
     let limit = route.body_limit.unwrap_or(BODY_LIMIT);
     let too_large = || Answer::empty(StatusCode::PAYLOAD_TOO_LARGE).with("connection", "close");
@@ -228,8 +248,11 @@ async fn run(mut call: Call, route: &Route, parts: Parts, body: Incoming) -> Ans
         return too_large();
     }
     if parts.method != Method::GET && parts.method != Method::HEAD {
-        call.body = match Limited::new(body, limit).collect().await {
-            Ok(body) => body.to_bytes(),
+        let Some(gathered) = in_time(Limited::new(body, limit)).await else {
+            return Answer::empty(StatusCode::REQUEST_TIMEOUT).with("connection", "close");
+        };
+        call.body = match gathered {
+            Ok(body) => body,
             Err(error) if error.is::<LengthLimitError>() => return too_large(),
             Err(_) => return Answer::error(StatusCode::BAD_REQUEST),
         };
