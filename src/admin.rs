@@ -1,4 +1,8 @@
-//! The operators' door: metrics, liveness, readiness, and the pods and sessions as the proxy sees them.
+//! The admin listener: metrics, liveness, readiness, and the pods and sessions as the proxy sees them.
+//!
+//! `guard` decides who gets more than the two words of the probes.
+
+mod guard;
 
 use std::{
     convert::Infallible,
@@ -16,10 +20,14 @@ use serde::Serialize;
 use tokio::{net::TcpListener, time};
 
 use crate::{
+    affinity::Secret,
     carryover::{Session, UnixMillis, sessions::present},
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
-    proxy::{Proxy, Site, drain::When},
+    proxy::{
+        Proxy, Site,
+        drain::{Undrained, When},
+    },
     shutdown::Shutdown,
 };
 
@@ -28,6 +36,10 @@ use crate::{
 pub struct Config {
     /// Default `127.0.0.1:9096`; `None` switches the listener off.
     pub listen: Option<SocketAddr>,
+    /// Hosts by which it may be called, besides loopback and the address at which a connection comes in. Default none.
+    pub hosts: Vec<String>,
+    /// What operators have to show. Default none.
+    pub token: Option<Secret>,
 }
 
 /// Pause after a connection could not be accepted: the machine is out of file handles, and the next one may find some.
@@ -35,6 +47,7 @@ const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 
 /// What the pages show.
 pub struct Admin {
+    pub config: Config,
     pub site: Arc<Site>,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
@@ -56,8 +69,13 @@ impl Admin {
                 }
             };
             let admin = self.clone();
+            // A connection whose own address cannot be told is called by none.
+            let called_at = stream.local_addr().ok().map(|address| address.ip().to_canonical());
             let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let answer = admin.answer(&request);
+                let answer = match guard::admit(&request, called_at, &admin.config) {
+                    Ok(()) => admin.answer(&request),
+                    Err(refusal) => refusal.response(),
+                };
                 async move { Ok::<_, Infallible>(answer) }
             });
             tokio::spawn(async move {
@@ -96,10 +114,6 @@ impl Admin {
 
     /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]` and `/undrain`.
     fn act<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        // A page in an operator's browser must not reach what only he may do.
-        if request.headers().contains_key(header::ORIGIN) {
-            return text(StatusCode::FORBIDDEN, "Not for pages of browsers.\n");
-        }
         let segments: Vec<&str> = request.uri().path().split('/').skip(1).collect();
         let ["pods", pool, pod, deed @ ("drain" | "undrain")] = segments[..] else {
             return text(StatusCode::NOT_FOUND, "There are /pods/{pool}/{pod}/drain and /undrain.\n");
@@ -120,15 +134,25 @@ impl Admin {
         let Some(steward) = self.steward.upgrade() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         };
-        let (is_done, word) = match deed {
-            "drain" => (steward.drain(&pool, &pod, when), "draining"),
-            _ => (steward.undrain(&pod), "ready"),
-        };
-        if is_done {
-            return text(StatusCode::ACCEPTED, format!("{} is {word}\n", pod.name));
+        let (name, state) = (&*pod.name, pod.status().state.name());
+        if deed == "drain" {
+            return match steward.drain(&pool, &pod, when) {
+                true => text(StatusCode::ACCEPTED, format!("{name} is draining\n")),
+                false => {
+                    text(StatusCode::CONFLICT, format!("{name} is {state}; only a pod that serves can be drained\n"))
+                }
+            };
         }
-        let state = pod.status().state.name();
-        text(StatusCode::CONFLICT, format!("{} is {state}; only a pod that serves can be drained\n", pod.name))
+        match steward.undrain(&pod) {
+            Undrained::Ready => text(StatusCode::ACCEPTED, format!("{name} is ready\n")),
+            Undrained::DrainsNot => text(StatusCode::OK, format!("{name} is {state} and does not drain\n")),
+            Undrained::Leaves => text(
+                StatusCode::CONFLICT,
+                format!(
+                    "{name} is named no more by DNS or the configuration; it serves everybody when it is named again\n"
+                ),
+            ),
+        }
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
@@ -190,7 +214,7 @@ impl Admin {
             .iter()
             .flat_map(|site| {
                 let leads = site.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.site.sessions.of_pod(pod).len();
+                let sessions = |pod: &Pod| self.site.clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
                 site.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
@@ -242,7 +266,7 @@ struct PodPage {
     state: &'static str,
     accepts_connections: bool,
     leads: bool,
-    /// Of the clients that are known: only with an API key.
+    /// Of the clients that are known and there: only with an API key.
     sessions: usize,
     epoch: u32,
     requests: usize,

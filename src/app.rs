@@ -5,6 +5,7 @@
 
 mod advice;
 pub mod check;
+mod open_files;
 mod replicas;
 mod server_id;
 mod site;
@@ -13,17 +14,13 @@ mod worker;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-    time,
-};
+use tokio::{net::TcpListener, sync::watch, time};
 
 use crate::{
     admin::{self, Admin},
     affinity, carryover, connection, discovery, facade, forward, health,
     identity::Legacy,
-    leader, listen,
+    leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
     proxy::{Proxy, Site, drain},
     route,
@@ -38,6 +35,7 @@ pub struct Config {
     pub listen: listen::Config,
     pub tls: tls::Config,
     pub connection: connection::Config,
+    pub limits: limits::Config,
     pub drain: drain::Config,
     pub route: route::Config,
     pub pools: Vec<discovery::PoolConfig>,
@@ -117,6 +115,7 @@ pub struct App {
 /// # Errors
 /// What cannot be had: an address, a certificate, a file. Nothing is left running then.
 pub async fn start(config: Config) -> Result<App, Error> {
+    open_files::raise();
     for advice in advice::of(&config) {
         tracing::warn!("{advice}");
     }
@@ -166,7 +165,8 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let admin = door.as_ref().and_then(|door| door.local_addr().ok());
     if let Some(door) = door {
         let (site, metrics, shutdown) = (site.clone(), metrics.clone(), shutdown.clone());
-        let pages = Arc::new(Admin { site, metrics, shutdown, steward: Arc::downgrade(&steward) });
+        let steward = Arc::downgrade(&steward);
+        let pages = Arc::new(Admin { config: config.admin.clone(), site, metrics, shutdown, steward });
         tokio::spawn(pages.serve(door));
     }
     let worker = worker::Plan {
@@ -174,7 +174,6 @@ pub async fn start(config: Config) -> Result<App, Error> {
         connection: config.connection.clone(),
         tls: server_config,
         trusted: config.forward.trusted.as_slice().into(),
-        room: Arc::new(Semaphore::new(config.listen.max_connections.min(Semaphore::MAX_PERMITS))),
         metrics: metrics.clone(),
         access: access.clone(),
         shutdown: shutdown.clone(),

@@ -1,31 +1,37 @@
 //! One client connection, from its first byte to its end.
 
+mod frames;
+mod lingering;
+
 use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use lingering::{Clean, Lingering};
+use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{self, Instant},
 };
 
 use crate::{
     forward::head::Client,
-    proxy::{Aborted, Body, Proxy, Seat},
+    limits::{Kind, Permit},
+    proxy::{Aborted, Body, Proxy, Seat, Unread},
     shutdown::Shutdown,
 };
 
@@ -36,7 +42,11 @@ pub struct Config {
     pub header_timeout: Duration,
     /// Longest time that a kept connection waits for its next request. Default 120 s.
     pub idle_timeout: Duration,
-    /// Size of a request's head in bytes; a larger one is answered with 431. Default 64 KiB.
+    /// Longest time that an answer waits for its client to take more of it. Default 1 h: players pause.
+    pub stall_timeout: Duration,
+    /// Streams at once on an HTTP/2 connection. Default 100.
+    pub http2_streams: u32,
+    /// Size of a request's head in bytes; a larger one is answered with 431. Default 40 KiB.
     pub max_header_bytes: usize,
     /// Number of header fields of a request; more are answered with 431. Default 100.
     pub max_headers: usize,
@@ -45,6 +55,14 @@ pub struct Config {
 /// How often a peer on HTTP/2 is asked whether it is still there, and how long it may take to say so.
 const HTTP2_PING: Duration = Duration::from_secs(30);
 const HTTP2_PONG: Duration = Duration::from_secs(20);
+
+/// Streams that an HTTP/2 peer may reset before they are looked at, and those that it may make the proxy reset by its own
+/// mistakes, before its connection ends. h2's own bounds are 20 and 1024.
+const HTTP2_RESETS: usize = 20;
+const HTTP2_MISTAKES: usize = 128;
+
+/// Bytes of an answer that wait in memory for one HTTP/2 stream.
+const HTTP2_SEND_BUFFER: usize = 256 * 1024;
 
 /// Speaks HTTP on connections of clients; one for each worker.
 pub struct Server {
@@ -67,6 +85,10 @@ impl Server {
             .timer(TokioTimer::new())
             .keep_alive_interval(HTTP2_PING)
             .keep_alive_timeout(HTTP2_PONG)
+            .max_concurrent_streams(config.http2_streams)
+            .max_pending_accept_reset_streams(HTTP2_RESETS)
+            .max_local_error_reset_streams(HTTP2_MISTAKES)
+            .max_send_buf_size(HTTP2_SEND_BUFFER)
             .max_header_list_size(config.max_header_bytes.try_into().unwrap_or(u32::MAX));
         Server { http, config, proxy, shutdown }
     }
@@ -86,10 +108,22 @@ impl Server {
         let watch = Arc::new(Watch::new());
         let client = Arc::new(client);
         let service = service_fn(|mut request: Request<Incoming>| {
-            if request.headers().contains_key(header::UPGRADE) {
-                request.extensions_mut().insert(seat.clone());
-            }
+            let permit = match self.proxy.admit(&request, &client) {
+                Ok((permit, socket)) => {
+                    if let Some(socket) = socket {
+                        let seat: Seat = Arc::new((seat.clone(), socket));
+                        request.extensions_mut().insert(seat);
+                    }
+                    Some(permit)
+                }
+                Err(exceeded) => {
+                    request.extensions_mut().insert(exceeded);
+                    None
+                }
+            };
             let (proxy, client, under_way) = (self.proxy.clone(), client.clone(), watch.begin());
+            let is_http1 = request.version() <= Version::HTTP_11;
+            let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
                 // Here, and not in a future around both: what each request has is moved about with every such layer.
                 let answer: Result<Response<Body>, Aborted> = if proxy.may_end_sessions(&request) {
@@ -97,16 +131,34 @@ impl Server {
                 } else {
                     proxy.handle(request, &client).await
                 };
-                answer.map(|answer| answer.map(|body| UnderWay { body, _until: under_way }))
+                let mut answer = answer?;
+                let unread = answer.extensions_mut().remove::<Unread>().filter(|_| is_http1);
+                let is_read = match unread {
+                    None => true,
+                    Some(unread) => Box::pin(unread.settle(is_asked_for, answer.headers_mut())).await,
+                };
+                under_way.watch.is_clean.store(is_read, Ordering::Relaxed);
+                under_way.is_clients_turn(true);
+                let under_way = |body| UnderWay { body, until: under_way, pieces: 0, _permit: permit };
+                Ok::<_, Aborted>(answer.map(under_way))
             }
         });
-        let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let (proxy, of) = (self.proxy.clone(), client.clone());
+        let flood = move || proxy.exceeded(Kind::Frames, &of);
+        let stream = frames::Counted::new(stream, !client.is_trusted, flood);
+        let stream = TokioIo::new(Lingering::new(stream, watch.clone()));
+        let mut connection = pin!(self.http.serve_connection_with_upgrades(stream, service));
         let mut is_ending = false;
         loop {
             tokio::select! {
                 // How a client ends its connection is its own affair; the access line says how its requests ended.
                 _ = &mut connection => return,
                 () = self.shutdown.stopping(), if !is_ending => {}
+                // A trusted peer's connection carries many clients, and the peer has time-outs of its own.
+                () = watch.is_stalled(&self.config), if !client.is_trusted => {
+                    self.proxy.exceeded(Kind::Stalls, &client);
+                    return;
+                }
                 () = watch.is_idle(&self.config), if !is_ending => {
                     if !watch.has_served() {
                         return;
@@ -119,6 +171,12 @@ impl Server {
     }
 }
 
+/// Closes a stream that was answered before all of it was read, so that the client reads the answer.
+pub async fn close_in_stages(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    // How a client ends its connection is its own affair.
+    let _ = Lingering::new(stream, Arc::new(Watch::new())).shutdown().await;
+}
+
 /// What is under way on a connection, and since when nothing is.
 struct Watch {
     began: Instant,
@@ -126,10 +184,39 @@ struct Watch {
     served: AtomicU64,
     /// Milliseconds after `began`.
     idle_since: AtomicU64,
+    /// All that was read was whole requests.
+    is_clean: AtomicBool,
+    /// The answers under way. Only this connection's tasks take the lock, for a look at one place.
+    answers: Mutex<Answers>,
+}
+
+/// A place for each request under way, used again and again.
+#[derive(Default)]
+struct Answers {
+    places: Vec<Turn>,
+    free: Vec<usize>,
+}
+
+/// Who has to do something for an answer to go on.
+#[derive(Clone, Copy)]
+enum Turn {
+    /// The proxy, or its pod.
+    Ours,
+    /// The client has to take what is there since then; `has_taken`: it has taken something before.
+    Clients { since: Instant, has_taken: bool },
+}
+
+impl Clean for Arc<Watch> {
+    fn flag(&self) -> &AtomicBool {
+        &self.is_clean
+    }
 }
 
 /// One request under way, until its answer's last byte.
-struct Until(Arc<Watch>);
+struct Until {
+    watch: Arc<Watch>,
+    place: usize,
+}
 
 impl Watch {
     fn new() -> Watch {
@@ -138,13 +225,41 @@ impl Watch {
             under_way: AtomicUsize::new(0),
             served: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
+            is_clean: AtomicBool::new(false),
+            answers: Mutex::default(),
         }
     }
 
     fn begin(self: &Arc<Self>) -> Until {
         self.under_way.fetch_add(1, Ordering::Relaxed);
         self.served.fetch_add(1, Ordering::Relaxed);
-        Until(self.clone())
+        let mut answers = self.answers.lock();
+        let place = answers.free.pop().unwrap_or(answers.places.len());
+        if place == answers.places.len() {
+            answers.places.push(Turn::Ours);
+        }
+        Until { watch: self.clone(), place }
+    }
+
+    /// Ends when a client has not taken of an answer for too long. One that has never taken a second piece has no window open,
+    /// and is given up as one that never sends a request.
+    async fn is_stalled(&self, config: &Config) {
+        let patience =
+            |has_taken| if has_taken { config.stall_timeout } else { config.header_timeout.min(config.stall_timeout) };
+        loop {
+            let now = Instant::now();
+            // Whoever begins to wait after this look has waited for less at the next.
+            let mut next = now + patience(false);
+            for turn in &self.answers.lock().places {
+                let Turn::Clients { since, has_taken } = *turn else { continue };
+                let end = since + patience(has_taken);
+                if end <= now {
+                    return;
+                }
+                next = next.min(end);
+            }
+            time::sleep_until(next).await;
+        }
     }
 
     fn has_served(&self) -> bool {
@@ -165,17 +280,38 @@ impl Watch {
     }
 }
 
+impl Until {
+    /// The answer waits for its client from now on, or for its pod.
+    fn is_clients_turn(&self, is_first: bool) {
+        let turn = Turn::Clients { since: Instant::now(), has_taken: !is_first };
+        self.watch.answers.lock().places[self.place] = turn;
+    }
+
+    fn is_our_turn(&self) {
+        self.watch.answers.lock().places[self.place] = Turn::Ours;
+    }
+}
+
 impl Drop for Until {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.began.elapsed().as_millis() as u64, Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        let watch = &self.watch;
+        {
+            let mut answers = watch.answers.lock();
+            answers.places[self.place] = Turn::Ours;
+            answers.free.push(self.place);
+        }
+        watch.idle_since.store(watch.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        watch.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// An answer's body that keeps its request under way until it is dropped.
 struct UnderWay {
     body: Body,
-    _until: Until,
+    until: Until,
+    /// Pieces that were taken so far.
+    pieces: u32,
+    _permit: Option<Permit>,
 }
 
 impl http_body::Body for UnderWay {
@@ -183,7 +319,15 @@ impl http_body::Body for UnderWay {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => self.until.is_our_turn(),
+            Poll::Ready(_) => {
+                self.pieces = self.pieces.saturating_add(1);
+                self.until.is_clients_turn(self.pieces == 1);
+            }
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

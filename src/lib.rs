@@ -6,6 +6,7 @@ pub mod jitter;
 pub mod observe;
 pub mod shutdown;
 
+pub mod limits;
 pub mod pod;
 pub mod store;
 pub mod tls;

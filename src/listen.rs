@@ -1,5 +1,7 @@
 //! Sockets in: binds the listeners and hands each accepted connection to its worker.
 
+mod clear_http;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
@@ -13,14 +15,14 @@ use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{self, Instant},
+    time,
 };
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     connection::Server,
     forward::head::Client,
+    limits::{self, Kind, Limits},
     observe::metrics::{Metrics, Rejected},
     proxy::Seat,
     shutdown::Shutdown,
@@ -31,12 +33,10 @@ use crate::{
 pub struct Config {
     /// Cleartext sockets: HTTP/1.1, and HTTP/2 by prior knowledge.
     pub http: Vec<SocketAddr>,
-    /// TLS sockets; ALPN offers `h2` and `http/1.1`.
+    /// TLS sockets; ALPN offers `h2`, `http/1.1` and `http/1.0`.
     pub https: Vec<SocketAddr>,
     /// Number of workers, each a runtime on a thread of its own. Default: the number of cores.
     pub workers: usize,
-    /// Client connections open at once over all listeners; more are closed at once. Default 10,000.
-    pub max_connections: usize,
 }
 
 /// An address that cannot be listened on.
@@ -64,9 +64,6 @@ const UNSENT: u32 = 256 * 1024;
 
 /// Pause after the machine ran out of file handles, so that the accept loop does not spin.
 const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
-
-/// Time until the log says again that there is no room.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Binds every address for every worker, or nothing.
 ///
@@ -121,15 +118,14 @@ pub struct Door {
     pub tls: Option<Arc<ServerConfig>>,
     /// Peers whose word about their clients counts.
     pub trusted: Arc<[IpNet]>,
-    /// Room for connections, shared by all workers.
-    pub room: Arc<Semaphore>,
+    /// How many connections and handshakes there may be, shared by all workers.
+    pub limits: Arc<Limits>,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
 }
 
 /// Accepts connections until the shutdown.
 pub async fn accept(listener: TcpListener, door: Door) {
-    let mut told: Option<Instant> = None;
     loop {
         let (stream, peer) = tokio::select! {
             () = door.shutdown.stopping() => return,
@@ -145,17 +141,12 @@ pub async fn accept(listener: TcpListener, door: Door) {
                 }
             },
         };
-        match door.room.clone().try_acquire_owned() {
-            Ok(permit) => drop(tokio::spawn(door.shutdown.track(door.clone().admit(stream, peer, permit)))),
+        let client = door.client(peer);
+        match door.limits.take(Kind::Connections, client.in_use.as_ref()) {
+            Ok(permit) => drop(tokio::spawn(door.shutdown.track(door.clone().admit(stream, client, permit)))),
             // Dropping the stream closes it: the client learns at once that there is no room.
             Err(_) => {
                 door.metrics.rejected.get_or_create(&Rejected { why: "connections" }).inc();
-                if told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
-                    tracing::warn!(
-                        "as many clients are connected as [listen] max_connections allows; more are turned away"
-                    );
-                    told = Some(Instant::now());
-                }
             }
         }
     }
@@ -167,17 +158,26 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl Door {
-    async fn admit(self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    async fn admit(self, stream: TcpStream, client: Client, permit: limits::Permit) {
         let seat: Seat = Arc::new((permit, Open::count(&self.metrics)));
         // Answers go out at once. A peer that is gone already is found by the first read.
         let _ = stream.set_nodelay(true);
-        let client = self.client(peer);
         match &self.tls {
             None => self.server.serve(stream, client, seat).await,
             Some(tls) => {
-                let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
+                let Ok(under_way) = self.limits.take(Kind::Handshakes, client.in_use.as_ref()) else { return };
+                let handshake = async {
+                    if clear_http::is_spoken(&stream).await {
+                        self.metrics.rejected.get_or_create(&Rejected { why: "clear_http" }).inc();
+                        clear_http::refuse(stream).await;
+                        return None;
+                    }
+                    TlsAcceptor::from(tls.clone()).accept(stream).await.ok()
+                };
                 // A peer that cannot finish a handshake in time is no client; scanners make many of them.
-                if let Ok(Ok(stream)) = time::timeout(self.server.handshake_timeout(), handshake).await {
+                let shaken = time::timeout(self.server.handshake_timeout(), handshake).await;
+                drop(under_way);
+                if let Ok(Some(stream)) = shaken {
                     self.server.serve(stream, client, seat).await;
                 }
             }
@@ -186,13 +186,15 @@ impl Door {
 
     fn client(&self, peer: SocketAddr) -> Client {
         let address = peer.ip().to_canonical();
+        let is_trusted = self.trusted.iter().any(|net| net.contains(&address));
         Client {
             address,
+            in_use: (!is_trusted).then(|| self.limits.address(address)),
             // An address's text is always a header value.
             address_text: HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
             over_tls: self.tls.is_some(),
             trusted: self.trusted.clone(),
-            is_trusted: self.trusted.iter().any(|net| net.contains(&address)),
+            is_trusted,
         }
     }
 }

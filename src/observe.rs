@@ -42,10 +42,15 @@ pub enum AccessLog {
     File(PathBuf),
 }
 
+/// h2 warns of each connection that floods it, which a stranger could fill the log with. Who wants to read it names it.
+fn directives(level: &str) -> String {
+    if level.contains("h2") { level.to_owned() } else { format!("{level},h2=error") }
+}
+
 /// Sends the process's log to standard error. The first call counts.
 pub fn start_log(config: &Config) {
     // `config` has checked the directives.
-    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(directives(&config.level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(true);
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests) keeps the first log.
@@ -53,4 +58,15 @@ pub fn start_log(config: &Config) {
         Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
         Format::Text => registry.with(lines).try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h2_is_silent_unless_it_is_named() {
+        assert_eq!(directives("info"), "info,h2=error");
+        assert_eq!(directives("info,h2=debug"), "info,h2=debug");
+    }
 }

@@ -19,6 +19,7 @@ mod introduce;
 mod lead;
 mod learning;
 mod live;
+mod log_in;
 mod log_out;
 mod normalize;
 mod offer;
@@ -30,6 +31,8 @@ mod site;
 mod socket;
 mod steward;
 mod tally;
+mod unread;
+mod visit;
 
 use std::{
     borrow::Cow,
@@ -47,6 +50,7 @@ pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};
 pub use socket::Seat;
 pub use steward::{ALL_ARE_LOCAL, Lack, Said};
+pub use unread::Unread;
 
 use crate::{
     affinity::cookie,
@@ -62,6 +66,7 @@ use crate::{
         endpoint::{Endpoint, Ends},
         translation,
     },
+    limits::{Exceeded, Kind, Permit},
     observe::{access, metrics::Metrics},
     pod::Pod,
     shutdown::Shutdown,
@@ -107,6 +112,23 @@ impl Proxy {
         self.access.flush();
     }
 
+    /// Takes a request's place under the limits, and its socket's if it asks for one. They last until the answer's last byte, and as
+    /// long as the socket.
+    pub fn admit<B>(&self, request: &Request<B>, client: &Client) -> Result<(Permit, Option<Permit>), Exceeded> {
+        let origin = head::origin(request.headers(), client);
+        let in_use = self.site.in_use_by(client, origin);
+        let limits = &self.site.limits;
+        let is_upgrade = request.headers().contains_key(header::UPGRADE);
+        let of_request = limits.take(Kind::Requests, in_use.as_ref())?;
+        let of_socket = if is_upgrade { Some(limits.take(Kind::Sockets, in_use.as_ref())?) } else { None };
+        Ok((of_request, of_socket))
+    }
+
+    /// Counts what a client's connection did beyond a limit of its own.
+    pub fn exceeded(&self, kind: Kind, client: &Client) {
+        self.site.limits.exceeded(kind, crate::limits::Scope::Connection, Some(client.address));
+    }
+
     /// Answers a request in a task of its own, and so also when its client goes away: for what [`Proxy::may_end_sessions`].
     ///
     /// # Errors
@@ -139,8 +161,12 @@ impl Proxy {
         let opening = (asked == Asked::Socket).then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
         let seat = head.extensions.remove::<Seat>();
+        let exceeded = head.extensions.remove::<Exceeded>();
         let source = Source::new(body, self.site.forward.replay_bytes);
         exchange.source = source.clone();
+        if let Some(exceeded) = exceeded {
+            return exchange.refuse(Refusal::Limited(exceeded.scope));
+        }
 
         // 1. Route.
         if let Err(refusal) = normalize(&mut head).and_then(|()| refuse_malformed(asked)) {
@@ -164,6 +190,15 @@ impl Proxy {
         let mut asking = self.identify(route.pool, &cookies, &head, client, origin, opening.is_some());
         self.recall(&mut asking).await;
 
+        // A log-in by password has to pass the brake.
+        let log_in = match self.log_in_to_brake(&asking) {
+            Some(by) => match Box::pin(self.begin_log_in(by, &asking, &source)).await {
+                Ok(log_in) => Some(log_in),
+                Err(refusal) => return exchange.refuse(refusal),
+            },
+            None => None,
+        };
+
         // A log-out ends the session whatever pods can be asked.
         if self.is_log_out(&asking) {
             return Ok(Box::pin(self.log_out(&asking, exchange)).await);
@@ -178,6 +213,9 @@ impl Proxy {
         let mut offered = self.offer_its_way(&asking, &source, &mut exchange).await;
         if is_refused(&offered) && self.may_be_known_elsewhere(&asking) {
             offered = Box::pin(self.offer_once_told(&mut asking, &source, &mut exchange, offered)).await;
+        }
+        if let Some(log_in) = log_in {
+            self.log_in_ended(log_in, &asking, offered.as_ref().ok().map(|offered| offered.answer.status()));
         }
         let offered = match offered {
             Ok(offered) => offered,
@@ -204,7 +242,12 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut answer.headers);
-        if !matches!(asking.endpoint, Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::Clock) {
+        let binds_nobody = matches!(
+            asking.endpoint,
+            Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::SignOn | Endpoint::Clock
+        );
+        let binds_nobody = binds_nobody || (asking.endpoint != Endpoint::LogIn && self.site.is_leaders(asking.path));
+        if !binds_nobody {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 

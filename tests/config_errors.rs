@@ -44,6 +44,9 @@ const BROKEN: &[(&str, &str)] = &[
     ("[limits]\npins = 1e3", "2:8: [limits] pins: expected a whole number from 1 to 100000000, found a number"),
     ("[health]\ninterval = 0.5", "2:12: [health] interval: a bare number has no unit; write a duration such as \"10s\""),
     ("[health]\ntimeout = \"10\"", "2:11: [health] timeout: \"10\" is not a duration; write one such as \"250ms\", \"10s\" or \"1m 30s\""),
+    ("[timeouts]\nfirst_byte_media = \"60s\"", "2:1: [timeouts] first_byte_media: unknown key; the keys here are `connect`, `first_byte`, `first_byte_by_path`, `client_header`, `client_idle`, `pod_idle`, `drain`, `hold`"),
+    ("[timeouts]\nfirst_byte_by_path = { \"Items\" = \"1m\" }", "2:24: [timeouts.first_byte_by_path] Items: \"Items\" does not begin with `/`"),
+    ("[timeouts]\nfirst_byte_by_path = { \"/Items\" = \"0s\" }", "2:35: [timeouts.first_byte_by_path] \"/Items\": must be more than 0"),
     ("[timeouts]\nfirst_byte = \"0s\"", "2:14: [timeouts] first_byte: must be more than 0"),
     ("[timeouts]\ndrain = \"0\"", "2:9: [timeouts] drain: must be more than 0"),
     ("[timeouts]\nconnect = \"99years\"", "2:11: [timeouts] connect: longer than ten years"),
@@ -54,6 +57,18 @@ const BROKEN: &[(&str, &str)] = &[
     ("[limits]\nreplay_body = \"1GiB\"", "2:15: [limits] replay_body: out of bounds; write a size from 0B to 64MiB"),
     ("[limits]\npod_buffer = \"1KiB\"", "2:14: [limits] pod_buffer: out of bounds; write a size from 64KiB to 64MiB"),
     ("[limits]\nheader_bytes = \"4KiB\"", "2:16: [limits] header_bytes: out of bounds; write a size from 8KiB to 16MiB"),
+    ("[limits]\nrequests_per_address = 0", "2:24: [limits] requests_per_address: 0 is out of bounds; write a whole number from 1 to 10000000"),
+    ("[limits]\nsockets = \"many\"", "2:11: [limits] sockets: expected a whole number from 1 to 10000000, found a string"),
+    ("[limits]\nhttp2_streams = 20000", "2:17: [limits] http2_streams: 20000 is out of bounds; write a whole number from 1 to 10000"),
+    ("[limits]\nholds_per_adress = 1", "2:1: [limits] holds_per_adress: unknown key; did you mean `holds_per_address`?"),
+    ("[limits.log_in]\nwindow = \"2days\"", "2:10: [limits.log_in] window: more than a day; a stranger would keep users out for so long"),
+    ("[limits.log_in]\nwindow = 300", "2:10: [limits.log_in] window: a bare number has no unit; write a duration such as \"5m\""),
+    ("[limits.log_in]\nper_user = 0", "2:12: [limits.log_in] per_user: 0 is out of bounds; write a whole number from 1 to 1000000"),
+    ("[limits.log_in]\nprivate = true", "2:1: [limits.log_in] private: unknown key; the keys here are `enabled`, `window`, `per_user_at_address`, `per_address`, `per_user`, `private_addresses`"),
+    ("[timeouts]\nclient_body = \"0s\"", "2:15: [timeouts] client_body: must be more than 0"),
+    ("[admin]\nhosts = [\"*.example.org\"]", "2:10: [admin] hosts: \"*.example.org\" is no single host; write each by itself"),
+    ("[admin]\nhosts = [\"jellypin:9096\"]", "2:10: [admin] hosts: \"jellypin:9096\" has a port; it is called at any port, write \"jellypin\""),
+    ("[admin]\ntoken = \"short\"", "2:9: [admin] token: the secret is shorter than 16 bytes"),
     ("[limits]\nheaders = 0", "2:11: [limits] headers: 0 is out of bounds; write a whole number from 1 to 10000"),
     ("[limits]\npins = -1", "2:8: [limits] pins: -1 is out of bounds; write a whole number from 1 to 100000000"),
     ("[health]\nrise = 0", "2:8: [health] rise: 0 is out of bounds; write a whole number from 1 to 1000"),
@@ -64,7 +79,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[drain]\nremoved = \"never\"", "2:11: [drain] removed: \"never\" is none of `idle`, `now`"),
     ("[drain]\nremoved = true", "2:11: [drain] removed: expected `idle` or `now`, found a boolean"),
     ("[drain]\nwithin = \"0s\"", "2:10: [drain] within: must be more than 0"),
-    ("[drain]\nwhen = \"now\"", "2:1: [drain] when: unknown key; the keys here are `removed`, `within`"),
+    ("[drain]\nwhen = \"now\"", "2:1: [drain] when: unknown key; the keys here are `removed`, `within`, `absent`"),
     // What clients see of the server.
     ("[jellyfin]\nserver_id = \"abc\"", "2:13: [jellyfin] server_id: \"abc\" is not the id of a server; write its 32 hex digits without dashes"),
     ("[jellyfin]\nserver_id = \"01234567-89ab-cdef-0123-456789abcdef\"", "2:13: [jellyfin] server_id: \"01234567-89ab-cdef-0123-456789abcdef\" is not the id of a server; write its 32 hex digits without dashes"),
@@ -94,6 +109,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[listen]\ncertificates = [{ chain = \"c\" }]", "2:17: [[listen.certificates]]: missing key `key`"),
     ("[listen]\ncertificates = [{ chian = \"c\", key = \"\" }]", "2:19: [[listen.certificates]] chian: unknown key; did you mean `chain`?"),
     ("[listen]\ncertificates = [{ chain = \"c\", key = \"\" }]", "2:38: [[listen.certificates]] key: an empty path"),
+    ("[listen]\ntrusted_proxies = \"10.0.0.0/33\"", "2:19: [listen] trusted_proxies: \"10.0.0.0/33\" is not a network; write one such as \"10.0.0.0/8\" or \"192.0.2.1\""),
     ("[listen]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/33\"]", "2:34: [listen] trusted_proxies: \"10.0.0.0/33\" is not a network; write one such as \"10.0.0.0/8\" or \"192.0.2.1\""),
     // Pools and pods.
     ("# no pool\n[pools]", "1:1: no pool; name the pods under [pools.main.pods]"),
@@ -187,6 +203,12 @@ const BROKEN: &[(&str, &str)] = &[
     ("[leader]\nkey = \"\"", "2:7: [leader] key: is empty"),
     ("[leader]\nkey = \"a b\"", "2:7: [leader] key: a key is made of letters of ASCII, digits and signs, without spaces"),
     ("[leader]\nkey = 1", "2:7: [leader] key: expected a key such as \"jellyfin:task-leader\", found a number"),
+    ("[leader]\npaths = \"/api\"", "2:9: [leader] paths: expected a list, found a string"),
+    ("[leader]\npaths = [\"api\"]", "2:10: [leader] paths: \"api\" does not begin with `/`"),
+    ("[leader]\npaths = [\"/\"]", "2:10: [leader] paths: every request; then no other pod would serve anybody"),
+    ("[leader]\npaths = [\"/api?x\"]", "2:10: [leader] paths: \"/api?x\" is not a plain path: one of its characters cannot stand in it"),
+    ("[leader]\npaths = [\"/api\", \"/API/\"]", "2:18: [leader] paths: \"/API\" stands here twice"),
+    ("[drain]\nabsent = 10", "2:10: [drain] absent: a bare number has no unit; write a duration such as \"10s\""),
     ("[leader]\nlease = 30", "2:9: [leader] lease: a bare number has no unit; write a duration such as \"30s\""),
     ("[leader]\nlease = \"500ms\"", "2:9: [leader] lease: less than 1s; a busy machine would lose it all the time"),
     ("[leader]\npoll = \"0s\"", "2:8: [leader] poll: must be more than 0"),
@@ -380,6 +402,9 @@ fn what_is_written_is_what_the_rooms_get() {
     let config = read(text).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.listen.http.len(), 3, "port 0 may be asked for more than once");
     assert_eq!(format!("{:?}", config.forward.trusted), "[10.0.0.0/8, 192.0.2.1/32]");
+    let single = whole("[listen]\nhttp = \"[::]:80\"\ntrusted_proxies = \"10.0.0.0/8\"");
+    let single = read(&single).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(format!("{:?}", single.forward.trusted), "[10.0.0.0/8]");
     assert_eq!(config.admin.listen, None);
     assert_eq!(format!("{:?}", config.observe.access), "File(\"/etc/jellypin/access.log\")");
     let pods: Vec<_> = config.pools[0].pods.iter().map(|pod| (pod.name.as_str(), pod.authority.as_str())).collect();

@@ -6,6 +6,7 @@ mod stories {
     mod carry_over;
     mod discovery;
     mod fail_over;
+    mod farewell;
     mod handles;
     mod headers;
     mod health;
@@ -13,6 +14,7 @@ mod stories {
     mod hostile;
     mod leader;
     mod learning;
+    mod limits;
     mod observe;
     mod one_server;
     mod process;
@@ -24,6 +26,7 @@ mod stories {
     mod rights;
     mod rolling;
     mod routes;
+    mod single_sign_on;
     mod sockets;
     mod stop;
     mod sync_play;

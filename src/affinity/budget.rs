@@ -1,10 +1,12 @@
 //! How much extra work a client's address may cause: a bucket of tokens for each, so that made-up access tokens cannot
 //! multiply the load on the pods.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use dashmap::DashMap;
 use tokio::time::Instant;
+
+use crate::limits::network;
 
 /// Extra requests at once, each with a question about its token. A hundred clients behind one address, whose every pin is stale
 /// after a restart of the proxy, stay below it on eight pods.
@@ -48,14 +50,6 @@ impl Budget {
             bucket.left -= 1.0;
         }
         enough
-    }
-}
-
-/// One IPv6 client has a whole /64 to choose addresses from.
-fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -31,7 +31,7 @@ pub enum Kind {
     LiveStream = 4,
     /// The 32 hex digits that a live playlist's segments are named by.
     Playlist = 5,
-    /// A QuickConnect code or secret.
+    /// A QuickConnect code or secret, or the state of a single sign-on.
     QuickConnect = 6,
 }
 

@@ -1,8 +1,6 @@
 //! What can be run as it is configured, and is hardly meant so: said at the start, and by `jellypin check`.
 
-use std::fs;
-
-use super::Config;
+use super::{Config, open_files};
 
 /// One sentence for each.
 pub(super) fn of(config: &Config) -> Vec<String> {
@@ -40,22 +38,18 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         config.forward.trusted.iter().any(|network| network.prefix_len() == 0),
         "[listen] trusted_proxies names everybody: any client can pretend to come from anywhere, also from the local network",
     );
-    if let Some(limit) = open_files() {
-        let wanted = config.listen.max_connections.saturating_mul(2);
-        say(
-            limit < wanted,
-            &format!(
-                "{limit} open files are allowed, and [listen] max_connections = {} may take {wanted}: raise the limit (`ulimit -n`, `LimitNOFILE=`), or lower max_connections",
-                config.listen.max_connections
-            ),
-        );
-    }
+    let (limit, connections) = (open_files::at_most(), config.limits.connections.in_all as usize);
+    let wanted = connections.saturating_mul(2);
+    say(
+        limit < wanted,
+        &format!(
+            "{limit} open files are allowed at most, and [listen] max_connections = {connections} may take {wanted}: raise the hard limit (`ulimit -Hn`, `LimitNOFILE=`), or lower max_connections"
+        ),
+    );
+    say(
+        config.admin.listen.is_some_and(|address| !address.ip().to_canonical().is_loopback())
+            && config.admin.token.is_none(),
+        "[admin] listen is no loopback address, and there is no [admin] token: whoever reaches it sees who is signed in, and can drain pods",
+    );
     advice
-}
-
-/// How many files this process may have open, where Linux says so.
-fn open_files() -> Option<usize> {
-    let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }

@@ -4,7 +4,7 @@ use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use ipnet::IpNet;
 use rustls::ServerConfig;
-use tokio::{net::TcpListener, runtime, sync::Semaphore, time};
+use tokio::{net::TcpListener, runtime, time};
 
 use crate::{
     connection::{self, Server},
@@ -21,7 +21,6 @@ pub(super) struct Plan {
     pub(super) connection: connection::Config,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) trusted: Arc<[IpNet]>,
-    pub(super) room: Arc<Semaphore>,
     pub(super) metrics: Metrics,
     pub(super) access: Arc<Access>,
     pub(super) shutdown: Shutdown,
@@ -49,6 +48,7 @@ pub(super) fn start(plan: Plan, bound: Vec<Bound>, count: usize) -> io::Result<V
 
 async fn run(plan: Plan, sockets: Vec<(std::net::TcpListener, bool)>) {
     let shutdown = plan.shutdown.part();
+    let limits = plan.site.limits.clone();
     let proxy = Proxy::new(plan.site, plan.access.worker(), plan.metrics.clone(), shutdown.clone());
     let server = Arc::new(Server::new(plan.connection, proxy.clone(), shutdown.clone()));
     for (socket, over_tls) in sockets {
@@ -56,7 +56,7 @@ async fn run(plan: Plan, sockets: Vec<(std::net::TcpListener, bool)>) {
             server: server.clone(),
             tls: if over_tls { plan.tls.clone() } else { None },
             trusted: plan.trusted.clone(),
-            room: plan.room.clone(),
+            limits: limits.clone(),
             metrics: plan.metrics.clone(),
             shutdown: shutdown.clone(),
         };

@@ -47,6 +47,8 @@ pub struct Session {
     common: Common,
     /// Seconds since the start of the store that it stands in.
     pub(super) used: AtomicU32,
+    /// When its client was heard of last, likewise and one more; 0: not by this process.
+    heard: AtomicU32,
     /// It was used after it had become known: somebody lives by it.
     is_proven: AtomicBool,
     /// When it was last compared with what other replicas keep, likewise and one more; 0: not since something may have been missed.
@@ -98,6 +100,8 @@ struct State {
     capabilities: Vec<Note>,
     /// The last report of what is being played on each device, and when it came.
     playing: Vec<(Note, Instant)>,
+    /// The devices whose sockets are open, by the sockets' numbers.
+    dialled: Vec<(u64, Device)>,
     /// Bytes of both that are counted in the common room.
     noted: usize,
     /// What pods were told of the client last: its address, and its program.
@@ -133,6 +137,7 @@ impl Session {
             device,
             common,
             used: AtomicU32::new(0),
+            heard: AtomicU32::new(0),
             is_proven: AtomicBool::new(false),
             compared: AtomicU32::new(0),
             lost: AtomicU32::new(0),
@@ -286,6 +291,17 @@ impl Session {
         self.count_notes(&mut state);
         drop(state);
         self.home.send_replace(None);
+    }
+
+    pub(super) fn heard(&self) -> u32 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_heard(&self, at: u32) {
+        // As `touch`.
+        if self.heard.load(Ordering::Relaxed) != at {
+            self.heard.store(at, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn touch(&self, at: u32) {

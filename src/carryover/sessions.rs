@@ -189,6 +189,19 @@ impl Sessions {
         Found::Unknown
     }
 
+    /// A request of the session's client has come.
+    pub fn is_heard(&self, session: &Session) {
+        session.set_heard(self.moment());
+    }
+
+    /// Whether the session's client is there: it has an open socket at this replica, or was heard of within this time. An app
+    /// that was closed long ago is not, and does not become so by being carried to another pod.
+    pub fn is_there(&self, session: &Session, within: Duration) -> bool {
+        let heard = session.heard();
+        let since = self.moment().saturating_sub(heard);
+        session.has_sockets() || (heard > 0 && u64::from(since) <= within.as_secs())
+    }
+
     /// Asks what is kept beyond this process, within the store's deadline.
     ///
     /// # Cancel safety
@@ -277,6 +290,7 @@ impl Sessions {
                     self.end(&before);
                     known_there.iter().for_each(|token| self.is_logged_out(token.as_str()));
                 }
+                self.is_heard(&session);
                 let gone = self.list(&session);
                 self.keep(&session);
                 return gone;
@@ -296,6 +310,7 @@ impl Sessions {
             return;
         }
         let session = self.fresh(pod, user, device, token);
+        self.is_heard(&session);
         self.list(&session);
         self.take_note(&session, token);
         match kept {

@@ -17,6 +17,7 @@ impl Environment for OldKey {
     fn get(&self, name: &str) -> Option<String> {
         match name {
             "JELLYPIN_OLD_KEY" => Some("an old key that is long enough".to_owned()),
+            "JELLYPIN_ADMIN_TOKEN" => Some("a token that is long enough".to_owned()),
             "JELLYPIN_API_KEY" => Some("0123456789abcdef0123456789abcdef".to_owned()),
             "JELLYPIN_SENTINEL" => Some("redis://:secret@10.0.0.32:26379".to_owned()),
             _ => None,
@@ -84,6 +85,7 @@ fn the_complete_example_has_every_key() {
         ("routes", keys_of::<file::Route>()),
         ("timeouts", keys_of::<file::Timeouts>()),
         ("limits", keys_of::<file::Limits>()),
+        ("limits.log_in", keys_of::<file::LogIn>()),
         ("health", keys_of::<file::Health>()),
         ("leader", keys_of::<file::Leader>()),
         ("affinity", keys_of::<file::Affinity>()),

@@ -13,15 +13,15 @@ use toml::Spanned;
 
 use super::{
     names::{
-        BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, Name, RouteHost,
-        RoutePath,
+        AdminHost, BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey,
+        LeaderPath, Name, RouteHost, RoutePath,
     },
     pod_url::PodUrl,
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
         Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time,
-        TombstoneLife, kibibytes, millis, seconds,
+        TombstoneLife, Window, kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Table, Whole, Written},
 };
@@ -60,7 +60,7 @@ pub(super) struct Listen {
     pub(super) http: OneOrMany<Written<SocketAddr>>,
     pub(super) https: OneOrMany<Written<SocketAddr>>,
     pub(super) certificates: Vec<Table<Certificate>>,
-    pub(super) trusted_proxies: Vec<Written<IpNet>>,
+    pub(super) trusted_proxies: OneOrMany<Written<IpNet>>,
     pub(super) public_url: Option<Written<PublicUrl>>,
     pub(super) workers: Whole<1, 1024>,
     pub(super) max_connections: Whole<1, 10_000_000>,
@@ -73,7 +73,7 @@ impl Default for Listen {
             http: OneOrMany::default(),
             https: OneOrMany::default(),
             certificates: Vec::new(),
-            trusted_proxies: Vec::new(),
+            trusted_proxies: OneOrMany::default(),
             public_url: None,
             workers: Whole(cores as u32),
             max_connections: Whole(10_000),
@@ -103,12 +103,14 @@ impl FromText for FilePath {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) listen: Spanned<Written<MaybeAddress>>,
+    pub(super) hosts: Vec<Written<AdminHost>>,
+    pub(super) token: Option<SecretSource>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
-        Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))) }
+        Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))), hosts: Vec::new(), token: None }
     }
 }
 
@@ -227,10 +229,11 @@ pub(super) struct Route {
 pub(super) struct Timeouts {
     pub(super) connect: Time,
     pub(super) first_byte: Time,
-    pub(super) first_byte_media: Time,
-    pub(super) first_byte_slow: Time,
+    pub(super) first_byte_by_path: BTreeMap<Written<RoutePath>, Time>,
     pub(super) client_header: Time,
     pub(super) client_idle: Time,
+    pub(super) client_body: Time,
+    pub(super) client_stall: Time,
     pub(super) pod_idle: Time,
     pub(super) drain: Time,
     pub(super) hold: Time,
@@ -240,11 +243,12 @@ impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
             connect: seconds(1),
-            first_byte: seconds(30),
-            first_byte_media: seconds(60),
-            first_byte_slow: seconds(600),
+            first_byte: seconds(600),
+            first_byte_by_path: BTreeMap::new(),
             client_header: seconds(30),
             client_idle: seconds(120),
+            client_body: seconds(30),
+            client_stall: seconds(3600),
             pod_idle: seconds(60),
             drain: seconds(20),
             hold: seconds(20),
@@ -269,22 +273,68 @@ pub(super) struct Limits {
     pub(super) notes: Written<Size<{ MIB }, { 1024 * MIB }>>,
     pub(super) tombstones: Whole<1000, 10_000_000>,
     pub(super) tombstone_keep: Written<TombstoneLife>,
+    pub(super) connections_per_address: Whole<1, 10_000_000>,
+    pub(super) handshakes: Whole<1, 10_000_000>,
+    pub(super) handshakes_per_address: Whole<1, 10_000_000>,
+    pub(super) requests: Whole<1, 10_000_000>,
+    pub(super) requests_per_address: Whole<1, 10_000_000>,
+    pub(super) holds: Whole<1, 1_000_000>,
+    pub(super) holds_per_address: Whole<1, 1_000_000>,
+    pub(super) sockets: Whole<1, 10_000_000>,
+    pub(super) sockets_per_address: Whole<1, 10_000_000>,
+    pub(super) http2_streams: Whole<1, 10_000>,
+    pub(super) log_in: Table<LogIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LogIn {
+    pub(super) enabled: bool,
+    pub(super) window: Written<Window>,
+    pub(super) per_user_at_address: Whole<1, 1_000_000>,
+    pub(super) per_address: Whole<1, 1_000_000>,
+    pub(super) per_user: Whole<1, 1_000_000>,
+    pub(super) private_addresses: bool,
+}
+
+impl Default for LogIn {
+    fn default() -> Self {
+        LogIn {
+            enabled: true,
+            window: Written::default(),
+            per_user_at_address: Whole(5),
+            per_address: Whole(20),
+            per_user: Whole(50),
+            private_addresses: false,
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             replay_body: kibibytes(64),
-            header_bytes: kibibytes(64),
+            header_bytes: kibibytes(40),
             headers: Whole(100),
             idle_per_pod: Whole(64),
             pins: Whole(100_000),
-            websocket_message: kibibytes(1024),
+            websocket_message: kibibytes(16 << 10),
             pod_buffer: kibibytes(512),
             sessions_per_user: Whole(256),
             notes: kibibytes(32 << 10),
             tombstones: Whole(100_000),
             tombstone_keep: Written::default(),
+            connections_per_address: Whole(1000),
+            handshakes: Whole(1000),
+            handshakes_per_address: Whole(200),
+            requests: Whole(5000),
+            requests_per_address: Whole(500),
+            holds: Whole(4096),
+            holds_per_address: Whole(512),
+            sockets: Whole(5000),
+            sockets_per_address: Whole(500),
+            http2_streams: Whole(100),
+            log_in: Table::default(),
         }
     }
 }
@@ -320,11 +370,12 @@ impl Default for Health {
 pub(super) struct Drain {
     pub(super) removed: Written<When>,
     pub(super) within: Time,
+    pub(super) absent: Time,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { removed: Written(When::Idle), within: seconds(300) }
+        Drain { removed: Written(When::Idle), within: seconds(300), absent: seconds(300) }
     }
 }
 
@@ -335,6 +386,7 @@ pub(super) struct Leader {
     pub(super) key: Written<LeaderKey>,
     pub(super) lease: Written<LeaseLife>,
     pub(super) poll: Spanned<Time>,
+    pub(super) paths: Vec<Spanned<Written<LeaderPath>>>,
 }
 
 impl Default for Leader {
@@ -344,6 +396,7 @@ impl Default for Leader {
             key: Written(LeaderKey("jellyfin:task-leader".to_owned())),
             lease: Written(LeaseLife(Duration::from_secs(30))),
             poll: Spanned::new(0..0, seconds(1)),
+            paths: Vec::new(),
         }
     }
 }

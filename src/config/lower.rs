@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::{
     Environment,
     error::Fault,
-    file::{Admin, Affinity, Certificate, File, Health, Listen, Log, WebSocket},
+    file::{Admin, Affinity, Certificate, File, Health, Listen, Log, LogIn, WebSocket},
     secret::SecretSource,
     units::SocketIdle,
     value::{OneOrMany, Table, Written},
@@ -19,7 +19,9 @@ use super::{
 use crate::{
     admin, affinity, app, carryover, connection,
     facade::{self, ServerId},
-    forward, health, listen, observe,
+    forward, health,
+    limits::{self, Most},
+    listen, observe,
     proxy::drain,
     route, tls, websocket,
 };
@@ -49,35 +51,50 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             idle_timeout: timeouts.client_idle.0,
             max_header_bytes: limits.header_bytes.0.0,
             max_headers: limits.headers.0 as usize,
+            stall_timeout: timeouts.client_stall.0,
+            http2_streams: limits.http2_streams.0,
+        },
+        limits: limits::Config {
+            connections: most(listen.max_connections.0, limits.connections_per_address.0),
+            handshakes: most(limits.handshakes.0, limits.handshakes_per_address.0),
+            requests: most(limits.requests.0, limits.requests_per_address.0),
+            holds: most(limits.holds.0, limits.holds_per_address.0),
+            sockets: most(limits.sockets.0, limits.sockets_per_address.0),
+            log_in: log_in(&limits.log_in.inner),
         },
         route: route::Config { routes },
         pools,
         facade: facade::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
-        drain: drain::Config { removed: file.drain.inner.removed.0, within: file.drain.inner.within.0 },
+        drain: drain::Config {
+            removed: file.drain.inner.removed.0,
+            within: file.drain.inner.within.0,
+            absent: file.drain.inner.absent.0,
+        },
         leader,
         forward: forward::Config {
             connect_timeout: timeouts.connect.0,
-            first_byte: timeouts.first_byte.0,
-            first_byte_media: timeouts.first_byte_media.0,
-            first_byte_slow: timeouts.first_byte_slow.0,
+            first_byte: forward::FirstByte::new(
+                timeouts.first_byte.0,
+                timeouts.first_byte_by_path.into_iter().map(|(path, time)| (path.0.0, time.0)).collect(),
+            ),
+            client_body: timeouts.client_body.0,
             pod_idle: timeouts.pod_idle.0,
             max_idle_per_pod: limits.idle_per_pod.0 as usize,
             hold: timeouts.hold.0,
             replay_bytes: limits.replay_body.0.0,
             receive_buffer: limits.pod_buffer.0.0,
-            trusted: listen.trusted_proxies.into_iter().map(|network| network.0).collect(),
+            trusted: listen.trusted_proxies.0.into_iter().map(|network| network.into_inner().0).collect(),
         },
         websocket: websocket(file.websocket.inner, limits.websocket_message.0.0)?,
         observe: observe(file.log.inner, folder),
-        admin: admin::Config { listen: file.admin.inner.listen.into_inner().0.0 },
+        admin: admin(file.admin.inner, folder, environment)?,
         state: file.state.inner.path.map(|path| folder.join(path.0.0)),
         drain_timeout: timeouts.drain.0,
         listen: listen::Config {
             http: addresses(listen.http),
             https: addresses(listen.https),
             workers: listen.workers.0 as usize,
-            max_connections: listen.max_connections.0 as usize,
         },
         legacy: jellyfin.legacy_authorization.0.0,
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
@@ -101,6 +118,7 @@ fn in_the_open(file: &File) -> Vec<&'static str> {
     let mut urls = redis.into_iter().flat_map(|redis| std::iter::once(&redis.url).chain(&redis.sentinels));
     let all = [
         ("an affinity key", file.affinity.inner.keys.iter().any(SecretSource::is_inline)),
+        ("the [admin] token", file.admin.inner.token.as_ref().is_some_and(SecretSource::is_inline)),
         ("the API key", file.jellyfin.inner.api_key.as_ref().is_some_and(SecretSource::is_inline)),
         ("a password of Redis", urls.any(SecretSource::is_inline_password)),
     ];
@@ -137,6 +155,29 @@ fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -
         }
     }
     Ok(())
+}
+
+fn admin(admin: Admin, folder: &Path, environment: &dyn Environment) -> Result<admin::Config, Fault> {
+    Ok(admin::Config {
+        listen: admin.listen.into_inner().0.0,
+        hosts: admin.hosts.into_iter().map(|host| host.0.0).collect(),
+        token: admin.token.map(|token| token.fetch(folder, environment)).transpose()?,
+    })
+}
+
+fn most(in_all: u32, per_address: u32) -> Most {
+    Most { in_all, per_address }
+}
+
+fn log_in(log_in: &LogIn) -> limits::log_in::Config {
+    limits::log_in::Config {
+        is_on: log_in.enabled,
+        window: log_in.window.0.0,
+        per_user_at_address: log_in.per_user_at_address.0,
+        per_address: log_in.per_address.0,
+        per_user: log_in.per_user.0,
+        private_addresses: log_in.private_addresses,
+    }
 }
 
 fn server_id(id: Option<Spanned<Written<ServerId>>>, pools: usize) -> Result<Option<ServerId>, Fault> {

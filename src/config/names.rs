@@ -1,6 +1,6 @@
 //! Names: of hosts, paths, pods and cookies, and the nearest valid name to a misspelt one.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::value::FromText;
 
@@ -14,8 +14,16 @@ pub(super) struct DnsName(pub(super) String);
 /// The host of a route in lower case: exact, or `*.` and a name.
 pub(super) struct RouteHost(pub(super) String);
 
+/// A host by which operators call, in lower case and without a port: a name or an address.
+pub(super) struct AdminHost(pub(super) String);
+
 /// The path of a route: begins with `/` and does not end with one, except the root.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoutePath(pub(super) String);
+
+/// A path that goes to the leader, with what is below it.
+#[derive(Clone, Debug)]
+pub(super) struct LeaderPath(pub(super) String);
 
 /// The path that pods are mounted under: empty, or begins with `/` and does not end with one.
 pub(super) struct BasePath(pub(super) String);
@@ -98,6 +106,23 @@ impl FromText for DnsName {
     }
 }
 
+impl FromText for AdminHost {
+    const EXPECTED: &'static str = "a host such as \"jellypin.example.org\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(AdminHost(address.to_string()));
+        }
+        if let Some((host, _)) = text.rsplit_once(':') {
+            return Err(format!("{text:?} has a port; it is called at any port, write {host:?}"));
+        }
+        match RouteHost::from_text(text)?.0 {
+            any if any.starts_with("*.") => Err(format!("{text:?} is no single host; write each by itself")),
+            host => Ok(AdminHost(host)),
+        }
+    }
+}
+
 impl FromText for RouteHost {
     const EXPECTED: &'static str = "a host such as \"media.example.org\" or \"*.example.org\"";
 
@@ -127,6 +152,18 @@ impl FromText for RoutePath {
     fn from_text(text: &str) -> Result<Self, String> {
         let path = path_prefix(text)?;
         Ok(RoutePath(if path.is_empty() { "/".to_owned() } else { path }))
+    }
+}
+
+impl FromText for LeaderPath {
+    const EXPECTED: &'static str = "a path such as \"/api/oidc\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let path = path_prefix(text)?;
+        if path.is_empty() {
+            return Err("every request; then no other pod would serve anybody".to_owned());
+        }
+        Ok(LeaderPath(path))
     }
 }
 

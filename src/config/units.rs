@@ -46,6 +46,9 @@ pub(super) struct TombstoneLife(pub(super) Duration);
 /// How long a lease is held without being renewed.
 pub(super) struct LeaseLife(pub(super) Duration);
 
+/// The time in which the places of the brake on log-ins come back.
+pub(super) struct Window(pub(super) Duration);
+
 /// A size in bytes within bounds.
 pub(super) struct Size<const MIN: u32, const MAX: u32>(pub(super) usize);
 
@@ -158,6 +161,26 @@ impl FromText for TombstoneLife {
         match Duration::from_text(text)? {
             life if life >= Duration::from_secs(7 * 24 * 60 * 60) => Ok(TombstoneLife(life)),
             _ => Err("less than 7days; a pod may be away for as long and still know the token".to_owned()),
+        }
+    }
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Window(Duration::from_secs(5 * 60))
+    }
+}
+
+impl FromText for Window {
+    const EXPECTED: &'static str = "a duration such as \"5m\"";
+    const HAS_UNIT: bool = true;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match Duration::from_text(text)? {
+            window if window > Duration::from_secs(24 * 60 * 60) => {
+                Err("more than a day; a stranger would keep users out for so long".to_owned())
+            }
+            window => Ok(Window(window)),
         }
     }
 }

@@ -13,6 +13,8 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
+use crate::limits::AddressUse;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -47,6 +49,15 @@ pub struct Client {
     pub trusted: Arc<[IpNet]>,
     /// The peer is one of them.
     pub is_trusted: bool,
+    /// What the peer's address has under way. None of a trusted peer: it stands for many clients.
+    pub in_use: Option<Arc<AddressUse>>,
+}
+
+impl Client {
+    /// Whether this address is one of the peers whose word counts.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|net| net.contains(&address))
+    }
 }
 
 /// The address of the client itself: behind trusted peers, the last of `X-Forwarded-For` that is none of them.
@@ -56,7 +67,7 @@ pub fn origin(headers: &HeaderMap, client: &Client) -> IpAddr {
     }
     let lines = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|line| line.to_str().ok());
     let hops = lines.flat_map(|line| line.rsplit(',')).map_while(|hop| address_of(hop.trim()));
-    let stranger = hops.map(|hop| hop.to_canonical()).find(|hop| !client.trusted.iter().any(|net| net.contains(hop)));
+    let stranger = hops.map(|hop| hop.to_canonical()).find(|hop| !client.trusts(*hop));
     stranger.unwrap_or(client.address)
 }
 
@@ -66,11 +77,9 @@ pub fn came_over_tls(headers: &HeaderMap, client: &Client) -> bool {
         && let Some(proto) = headers.get(FORWARDED_PROTO)
     {
         // The first of several is the one nearest to the client.
-        return proto
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .next()
-            .is_some_and(|first| first.trim_ascii().eq_ignore_ascii_case(b"https"));
+        let first = proto.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+        // Some proxies name the protocol of a socket (`wss`), not that of its request.
+        return first.eq_ignore_ascii_case(b"https") || first.eq_ignore_ascii_case(b"wss");
     }
     client.over_tls
 }
@@ -189,6 +198,7 @@ mod tests {
             over_tls: false,
             trusted: Arc::from(["192.0.2.0/24".parse::<IpNet>().expect("a network")]),
             is_trusted,
+            in_use: None,
         }
     }
 
@@ -278,6 +288,17 @@ mod tests {
         ];
         assert_eq!(sent(&request, true), expected);
         assert!(came_over_tls(&headers(&request), &client(true)));
+    }
+
+    #[test]
+    fn a_socket_that_trusted_peers_call_encrypted_came_over_tls() {
+        for (proto, is_tls) in [("wss", true), ("WSS, http", true), ("https", true), ("ws", false), ("http", false)] {
+            let request = [("host", "h"), ("x-forwarded-proto", proto)];
+            assert_eq!(came_over_tls(&headers(&request), &client(true)), is_tls, "{proto}");
+            assert!(!came_over_tls(&headers(&request), &client(false)), "{proto}");
+            let expected = if is_tls { "x-forwarded-proto: https" } else { "x-forwarded-proto: http" };
+            assert!(sent(&request, true).iter().any(|line| line == expected), "{proto}");
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ struct Held {
     is_held_back: bool,
     bytes: u64,
     ended: Option<Instant>,
+    /// Since when the client has sent nothing though more was asked for.
+    silent_since: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +96,7 @@ impl Source {
             is_held_back: false,
             bytes: 0,
             ended: None,
+            silent_since: None,
         };
         Source(Some(Arc::new(Mutex::new(held))))
     }
@@ -125,9 +128,49 @@ impl Source {
         self.0.as_ref().map_or(0, |held| held.lock().bytes)
     }
 
+    /// Whether more of the body is asked for, and the client has not sent it.
+    pub fn is_waited_for(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.lock().silent_since.is_some())
+    }
+
     /// Whether the client broke its body off.
     pub fn is_broken(&self) -> bool {
         self.0.as_ref().is_some_and(|held| held.lock().is_broken)
+    }
+
+    /// Whether the client has not sent all of it, as far as it was read.
+    pub fn is_unread(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| {
+            let held = held.lock();
+            held.ended.is_none() && !held.is_broken
+        })
+    }
+
+    /// Reads what is left of the body and throws it away. Answers whether it came to its end within so many bytes.
+    pub async fn discard(&self, most: u64) -> bool {
+        let Some(held) = &self.0 else { return true };
+        let read_before = {
+            let mut held = held.lock();
+            // No attempt reads on.
+            held.attempts += 1;
+            if held.size.lower().saturating_sub(held.bytes) > most {
+                return false;
+            }
+            held.bytes
+        };
+        let ended = std::future::poll_fn(|cx| {
+            let mut held = held.lock();
+            loop {
+                let mut next = held.pieces.len();
+                match ready!(held.poll_piece(&mut next, cx)) {
+                    Some(Ok(_)) if held.bytes - read_before > most => return Poll::Ready(false),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => return Poll::Ready(false),
+                    None => return Poll::Ready(true),
+                }
+            }
+        });
+        ended.await
     }
 
     /// Reads the whole body before anybody is asked, if it is no longer than what is kept. Says nothing of one that is longer,
@@ -221,6 +264,16 @@ impl Progress {
         self.0.as_ref().map_or(Some(start), |held| held.lock().ended)
     }
 
+    /// How long the client has sent nothing though more of the body is asked for.
+    pub fn silence(&self) -> Option<Duration> {
+        self.0.as_ref().and_then(|held| held.lock().silent_since).map(|since| since.elapsed())
+    }
+
+    /// Whether all of it was handed on.
+    pub fn has_ended(&self) -> bool {
+        self.0.as_ref().is_none_or(|held| held.lock().ended.is_some())
+    }
+
     /// Whether nobody has asked for the body yet. Once the pod has answered, it stays so.
     pub fn is_held_back(&self) -> bool {
         self.0.as_ref().is_some_and(|held| held.lock().is_held_back)
@@ -273,7 +326,13 @@ impl Held {
         if self.ended.is_some() {
             return Poll::Ready(None);
         }
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending() {
+            self.silent_since.get_or_insert_with(Instant::now);
+        } else {
+            self.silent_since = None;
+        }
+        match ready!(polled) {
             Some(Ok(frame)) => {
                 let piece = Piece::from_frame(frame);
                 self.bytes += piece.len() as u64;

@@ -6,7 +6,7 @@ mod ends;
 mod led;
 mod live;
 mod noteworthy;
-mod slow;
+mod sign_on;
 mod twice;
 
 use std::borrow::Cow;
@@ -18,7 +18,6 @@ pub use led::Led;
 pub use live::{ends_playback, is_live_playlist, opening_of, play_session_in};
 pub(in crate::identity) use live::{ids_in_path, opens_playback};
 pub use noteworthy::Noteworthy;
-pub use slow::is_slow;
 pub use twice::{as_progress, begins_playback, is_harmless_twice};
 
 use super::{
@@ -37,6 +36,9 @@ pub enum Endpoint {
     QuickConnect,
     /// `/SyncPlay/*`: demands a token, and answers an unknown one with 400.
     SyncPlay,
+    /// `/sso/*`, `/SSOViews/*`: single sign-on by a plug-in, which keeps what it has begun in one pod's memory. Its log-ins are
+    /// [`Endpoint::LogIn`].
+    SignOn,
     /// `/GetUtcTime`: open to all. Clients ask for it to agree on the time with who commands their SyncPlay group.
     Clock,
     /// `GET /System/Info`, `GET /Users/Me`, `GET /Users/{id}`: demand a token, and real clients erase theirs when they fail
@@ -70,10 +72,10 @@ impl Endpoint {
         let rest = Rest { segments: segments.clone() };
         match first.len() {
             // `is` compares in any case; the length only saves comparing with each of them.
+            3 if is(first, "sso") => sign_on::endpoint(method, rest),
             5 if is(first, "Users") => users(method, rest),
-            // `POST /sso/OID/Auth/{provider}` and `/sso/SAML/Auth/{provider}` of the SSO plug-in.
-            3 if is(first, "sso") && is(rest.at(1), "Auth") && method == Method::POST => Endpoint::LogIn,
             8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
+            8 if is(first, "SSOViews") => Endpoint::SignOn,
             8 if is(first, "Sessions") && method == Method::POST && is(rest.at(0), "Logout") => Endpoint::LogOut,
             8 if is(first, "Sessions") && is(rest.at(0), "Playing") && is(rest.at(1), "Ping") => Endpoint::OfJob,
             10 if is(first, "GetUtcTime") => Endpoint::Clock,
@@ -119,7 +121,8 @@ impl Endpoint {
 
     /// Whether it may be one of [`Led`], which takes a closer look.
     pub fn may_be_led(self) -> bool {
-        matches!(self, Endpoint::QuickConnect | Endpoint::SyncPlay | Endpoint::LogIn | Endpoint::Clock)
+        use Endpoint::{Clock, LogIn, QuickConnect, SignOn, SyncPlay};
+        matches!(self, QuickConnect | SyncPlay | LogIn | SignOn | Clock)
     }
 
     /// Whether players ask for it, to whom any error is the end.
@@ -237,6 +240,29 @@ fn live_tv<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
         Endpoint::AnonymousMedia
     } else {
         Endpoint::Demanding
+    }
+}
+
+/// Whom a log-in by password names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogInBy<'a> {
+    /// `/Users/AuthenticateByName`: the name stands in the body.
+    Name,
+    /// `/Users/{id}/Authenticate`.
+    Id(&'a str),
+}
+
+/// A log-in by password, by its path. Its letters may be written as `%XX`.
+pub fn log_in_by_password(path: &str) -> Option<LogInBy<'_>> {
+    let mut segments = segments(path);
+    let (first, second, third) = (segments.next()?, segments.next()?, segments.next());
+    if !is_decoded(first, "Users") || segments.next().is_some() {
+        return None;
+    }
+    match third {
+        None if is_decoded(second, "AuthenticateByName") => Some(LogInBy::Name),
+        Some(third) if is_decoded(third, "Authenticate") => Some(LogInBy::Id(second)),
+        _ => None,
     }
 }
 

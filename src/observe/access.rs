@@ -28,6 +28,8 @@ pub struct Line<'a> {
     pub client: IpAddr,
     pub method: &'a str,
     pub host: &'a str,
+    /// What the client says that it is. May be empty.
+    pub user_agent: &'a str,
     /// The path without its query, secrets blotted out.
     pub path: &'a str,
     pub protocol: &'static str,
@@ -201,6 +203,17 @@ fn write_all(lines: &Receiver<Vec<u8>>, mut sink: Sink, reopen: &AtomicBool) {
     }
 }
 
+/// Bytes of what a client sent that a line shows at most.
+const METHOD: usize = 32;
+const HOST: usize = 255;
+const PATH: usize = 1024;
+const USER_AGENT: usize = 256;
+
+/// The beginning of a text, cut between two characters.
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
 impl Line<'_> {
     fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"time\":\"");
@@ -211,11 +224,14 @@ impl Line<'_> {
             humantime::format_rfc3339_millis(SystemTime::now()),
             self.client
         );
-        text(out, "http.method", self.method);
-        text(out, "http.host", self.host);
-        text(out, "http.path", self.path);
+        text(out, "http.method", cut(self.method, METHOD));
+        text(out, "http.host", cut(self.host, HOST));
+        text(out, "http.path", cut(self.path, PATH));
         text(out, "http.protocol", self.protocol);
         number(out, "http.status", self.status.into());
+        if !self.user_agent.is_empty() {
+            text(out, "http.user_agent", cut(self.user_agent, USER_AGENT));
+        }
         text(out, "route", self.route);
         text(out, "pool", self.pool);
         text(out, "pod.name", self.pod);
@@ -242,7 +258,7 @@ impl Line<'_> {
     }
 
     fn write_text(&self, out: &mut Vec<u8>) {
-        let (host, path) = (self.host.escape_debug(), self.path.escape_debug());
+        let (host, path) = (cut(self.host, HOST).escape_debug(), cut(self.path, PATH).escape_debug());
         let time = humantime::format_rfc3339_millis(SystemTime::now());
         let pod = if self.pod.is_empty() { "-" } else { self.pod };
         // Writing into memory cannot fail.
@@ -250,7 +266,7 @@ impl Line<'_> {
             out,
             "{time} {} {} {host}{path} {} {}/{pod} {} {} in={} out={} {:.3}ms",
             self.client,
-            self.method,
+            cut(self.method, METHOD),
             self.status,
             self.pool,
             self.reason,
@@ -273,6 +289,9 @@ impl Line<'_> {
         }
         if self.resumed > 0 {
             let _ = write!(out, " resumed={}", self.resumed);
+        }
+        if !self.user_agent.is_empty() {
+            let _ = write!(out, " user-agent={:?}", cut(self.user_agent, USER_AGENT));
         }
         out.push(b'\n');
     }
@@ -313,6 +332,7 @@ mod tests {
             client: [192, 0, 2, 1].into(),
             method: "GET",
             host: "media\"\n",
+            user_agent: "",
             path: "/Items",
             protocol: "HTTP/1.1",
             status: 200,
@@ -342,6 +362,21 @@ mod tests {
         assert_eq!(json["first_byte_ms"], 1.045);
         assert_eq!(json["duration_ms"], 12.3);
         assert_eq!(json["moved.from"], "b");
+    }
+
+    #[test]
+    fn what_a_client_sent_is_cut() {
+        let long = "ü".repeat(5000);
+        let line = Line { method: &long, host: &long, path: &long, user_agent: &long, ..line() };
+        let mut out = Vec::new();
+        line.write_json(&mut out);
+        let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        let length = |name: &str| json[name].as_str().expect("a text").len();
+        let lengths = ["http.method", "http.host", "http.path", "http.user_agent"].map(length);
+        assert_eq!(lengths, [32, 254, 1024, 256], "no character is cut in two");
+        out.clear();
+        line.write_text(&mut out);
+        assert!(out.len() < 2048);
     }
 
     #[test]

@@ -100,6 +100,15 @@ pub struct Rejected {
     pub why: &'static str,
 }
 
+/// What exceeded a limit, and whose limit it was.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Limited {
+    /// `connections`, `handshakes`, `requests`, `holds`, `sockets`, `http2_frames`, `stalls`, `log_ins`.
+    pub what: &'static str,
+    /// `all`, `address`, `connection`, `user`, `user_at_address`.
+    pub scope: &'static str,
+}
+
 /// How a reading from a store, or a writing to one, came out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StoreOutcome {
@@ -131,6 +140,8 @@ pub struct Metrics {
     pub sessions: Gauge,
     pub resumed: Family<Resumption, Counter>,
     pub rejected: Family<Rejected, Counter>,
+    pub limited: Family<Limited, Counter>,
+    pub log_in_failures: Counter,
     pub bytes_in: Counter,
     pub bytes_out: Counter,
     pub connections: Gauge,
@@ -181,6 +192,8 @@ impl Metrics {
             sessions: Gauge::default(),
             resumed: Family::default(),
             rejected: Family::default(),
+            limited: Family::default(),
+            log_in_failures: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             connections: Gauge::default(),
@@ -256,6 +269,12 @@ impl Metrics {
             self.resumed.clone(),
         );
         all.register("rejected", "Requests answered by the proxy itself, by cause", self.rejected.clone());
+        all.register("limited", "What was turned away because it exceeds a limit", self.limited.clone());
+        all.register(
+            "log_in_failures",
+            "Log-ins by password that a pod refused, from addresses that the brake holds for",
+            self.log_in_failures.clone(),
+        );
         all.register_with_unit("received", "Bytes of request bodies", Unit::Bytes, self.bytes_in.clone());
         all.register_with_unit("sent", "Bytes of answers' bodies", Unit::Bytes, self.bytes_out.clone());
         all.register("client_connections", "Client connections open now", self.connections.clone());

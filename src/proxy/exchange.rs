@@ -5,9 +5,11 @@ use std::{fmt::Write, net::IpAddr, sync::Arc, time::Duration};
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header, response};
 use tokio::time::Instant;
 
-use super::{Aborted, Body, Proxy, decide::Decision, learning::Learning, reply::Refusal, revoke::Told};
+use super::{
+    Aborted, Body, Proxy, Unread, decide::Decision, learning::Learning, reply::Refusal, revoke::Told, unread::Answerer,
+};
 use crate::{
-    forward::{answer::AnswerBody, outbound::Source},
+    forward::{PodCloses, answer::AnswerBody, outbound::Source},
     identity::endpoint,
     observe::{access, metrics},
     pod::{Busy, Pod, Pool},
@@ -36,6 +38,8 @@ pub(super) struct Exchange {
     method: Method,
     uri: Uri,
     host: Option<HeaderValue>,
+    /// Only where lines are written.
+    user_agent: Option<HeaderValue>,
     version: Version,
     began: Instant,
     route: Option<Arc<str>>,
@@ -61,6 +65,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn begin<B>(proxy: Arc<Proxy>, request: &Request<B>, client: IpAddr) -> Box<Exchange> {
+        let user_agent = request.headers().get(header::USER_AGENT).filter(|_| proxy.access.is_on()).cloned();
         Box::new(Exchange {
             proxy,
             is_written: true,
@@ -68,6 +73,7 @@ impl Exchange {
             method: request.method().clone(),
             uri: request.uri().clone(),
             host: request.headers().get(header::HOST).cloned(),
+            user_agent,
             version: request.version(),
             began: Instant::now(),
             route: None,
@@ -180,6 +186,15 @@ impl Exchange {
     pub(super) fn answer_with(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
         // The version is each connection's own.
         head.version = Version::HTTP_11;
+        let closes = head.extensions.remove::<PodCloses>().is_some();
+        let answered_by = || match body.is_own() {
+            true => Answerer::Proxy,
+            false if closes => Answerer::PodThatCloses,
+            false => Answerer::Pod,
+        };
+        if let Some(unread) = Unread::of(&self.source, answered_by) {
+            head.extensions.insert(unread);
+        }
         Response::from_parts(head, body.carry(self))
     }
 
@@ -187,7 +202,13 @@ impl Exchange {
     pub(super) fn refuse(mut self: Box<Self>, refusal: Refusal) -> Result<Response<Body>, Aborted> {
         self.outcome = Outcome::Refused(refusal.name());
         self.proxy.metrics.rejected.get_or_create(&metrics::Rejected { why: refusal.name() }).inc();
-        let response = refusal.response().ok_or(Aborted)?;
+        let mut response = refusal.response().ok_or(Aborted)?;
+        // A body that does not come is not waited for once more.
+        let is_silent = refusal == Refusal::ClientSilent;
+        let answered_by = || if is_silent { Answerer::PodThatCloses } else { Answerer::Proxy };
+        if let Some(unread) = Unread::of(&self.source, answered_by) {
+            response.extensions_mut().insert(unread);
+        }
         self.status = response.status().as_u16();
         self.bytes_out = http_body::Body::size_hint(response.body()).lower();
         Ok(response)
@@ -221,6 +242,7 @@ impl Drop for Exchange {
             client: self.client,
             method: self.method.as_str(),
             host: host.or(self.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default(),
+            user_agent: self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
             path: &endpoint::without_secrets(self.uri.path()),
             protocol: protocol(self.version),
             status: self.status,

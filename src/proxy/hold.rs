@@ -5,7 +5,7 @@
 //! out, so that whoever waits can be served as if nothing had been. One thing the set-up server does answer: who the server is, but
 //! in words of its own, by which clients take it for another, or for one that was never set up.
 
-use std::time::Duration;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode, header};
 use tokio::{sync::SemaphorePermit, time::Instant};
@@ -17,8 +17,9 @@ use super::{
     site::{KIB, Site},
 };
 use crate::{
-    forward::outbound::Source,
-    identity::endpoint,
+    forward::{head::Client, outbound::Source},
+    identity::endpoint::{self, Endpoint},
+    limits::{self, AddressUse, Kind},
     pod::{State, Status},
 };
 
@@ -30,13 +31,28 @@ const UNNOTICED: Duration = Duration::from_secs(3);
 pub(super) struct HoldPermit<'a> {
     _one: SemaphorePermit<'a>,
     _kib: SemaphorePermit<'a>,
+    _limit: limits::Permit,
 }
 
 impl Site {
     /// Room for a request and for what may be kept of its body, or none.
-    pub(super) fn hold_permit(&self, source: &Source) -> Option<HoldPermit<'_>> {
+    pub(super) fn hold_permit(&self, asking: &Asking<'_>, source: &Source) -> Option<HoldPermit<'_>> {
         let kib = u32::try_from(source.may_keep().div_ceil(KIB)).ok()?;
-        Some(HoldPermit { _one: self.held.try_acquire().ok()?, _kib: self.held_kib.try_acquire_many(kib).ok()? })
+        let in_use = self.in_use_by(asking.client, asking.origin);
+        Some(HoldPermit {
+            _limit: self.limits.take(Kind::Holds, in_use.as_ref()).ok()?,
+            _one: self.held.try_acquire().ok()?,
+            _kib: self.held_kib.try_acquire_many(kib).ok()?,
+        })
+    }
+
+    /// What a request's client has under way. None of a trusted peer itself, which stands for many clients.
+    pub(super) fn in_use_by(&self, client: &Client, origin: IpAddr) -> Option<Arc<AddressUse>> {
+        match &client.in_use {
+            Some(in_use) => Some(in_use.clone()),
+            None if client.trusts(origin) => None,
+            None => Some(self.limits.address(origin)),
+        }
     }
 }
 
@@ -59,6 +75,10 @@ impl Asking<'_> {
     /// Whether a request that got no answer is held. `breaks`: how often it was held after it may have reached a pod.
     pub(super) fn waits_after(&self, refusal: Refusal, breaks: u32) -> bool {
         if !refusal.is_transient() || !self.can_wait() {
+            return false;
+        }
+        // A pod that is late lives, and works on it. Only where clients erase their token is its pod asked again.
+        if refusal == Refusal::TimedOut && self.endpoint != Endpoint::Vital {
             return false;
         }
         // Once more, for the pod that was killed. A request that kills its pod must not do so again and again.

@@ -28,6 +28,9 @@ impl Proxy {
                 found => found,
             };
             asking.client_session = asking.session_of(found);
+            if let ClientSession::Known(session) = &asking.client_session {
+                self.site.sessions.is_heard(session);
+            }
             if matches!(asking.client_session, ClientSession::Known(_) | ClientSession::Ended) {
                 return;
             }
@@ -60,7 +63,9 @@ impl Proxy {
         refused: Result<Offered, Refusal>,
     ) -> Result<Offered, Refusal> {
         let Some(token) = asking.keys.identity.token.clone() else { return refused };
-        let Some(_permit) = self.site.hold_permit(source).filter(|_| source.can_replay()) else { return refused };
+        let Some(_permit) = self.site.hold_permit(asking, source).filter(|_| source.can_replay()) else {
+            return refused;
+        };
         if !self.site.budget.spend(asking.origin, Instant::now()) {
             return refused;
         }

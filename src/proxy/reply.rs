@@ -6,12 +6,17 @@ use super::Body;
 use crate::{
     forward::{Cause, Failure},
     identity::{canonical::Ambiguity, endpoint::Endpoint},
+    limits::Scope,
 };
 
 /// Why the proxy answers a request itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Malformed(&'static str),
+    /// The same where it cannot be told for sure where the message ends: the connection ends with the answer.
+    Framing(&'static str),
+    /// Pods refuse a longer request line.
+    TargetTooLong,
     /// Two parsers could read it in two ways, and jellypin acts upon it.
     Ambiguous(Ambiguity),
     Method,
@@ -26,6 +31,12 @@ pub(super) enum Refusal {
     Exhausted,
     /// The client's own body broke off.
     ClientGone,
+    /// The client has announced a body, and has sent nothing of it for too long.
+    ClientSilent,
+    /// The client's address has too much under way, or all clients together have.
+    Limited(Scope),
+    /// Too many log-ins have failed; there is a place again in so many seconds.
+    LogInBraked(u32),
     /// Every pod has refused the token: none is asked again.
     DeadToken,
     /// Nobody can tell whether the client's session was ended by another replica.
@@ -34,6 +45,8 @@ pub(super) enum Refusal {
     DeadSocketToken,
     /// A player takes any error for the end of the film, and a broken connection for a reason to ask again.
     Media,
+    /// The same where the pod lives and gave no answer in time: no other pod is asked.
+    MediaTimedOut,
 }
 
 /// No answer was better than any: the connection is broken off.
@@ -52,7 +65,9 @@ impl Refusal {
     pub(super) fn of(failure: Failure, endpoint: Endpoint) -> Refusal {
         match failure.cause {
             Cause::ClientGone => Refusal::ClientGone,
+            Cause::ClientSilent => Refusal::ClientSilent,
             Cause::Exhausted => Refusal::Exhausted,
+            Cause::TimedOut if endpoint.is_media() => Refusal::MediaTimedOut,
             _ if endpoint.is_media() => Refusal::Media,
             Cause::Refused | Cause::ConnectTimedOut => Refusal::NoPod,
             Cause::Broken | Cause::Malformed | Cause::Lost => Refusal::Broken,
@@ -63,7 +78,8 @@ impl Refusal {
     /// A label of a closed set.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Refusal::Malformed(_) => "malformed",
+            Refusal::Malformed(_) | Refusal::Framing(_) => "malformed",
+            Refusal::TargetTooLong => "target_too_long",
             Refusal::Ambiguous(ambiguity) => ambiguity.as_str(),
             Refusal::Method => "method",
             Refusal::NoRoute => "no_route",
@@ -72,9 +88,13 @@ impl Refusal {
             Refusal::TimedOut => "pod_timed_out",
             Refusal::Exhausted => "exhausted",
             Refusal::ClientGone => "client_gone",
+            Refusal::ClientSilent => "client_silent",
+            Refusal::Limited(Scope::All) => "limit_of_all",
+            Refusal::Limited(_) => "limit_of_address",
+            Refusal::LogInBraked(_) => "log_in_braked",
             Refusal::Undecided => "undecided",
             Refusal::DeadToken | Refusal::DeadSocketToken => "dead_token",
-            Refusal::Media => "aborted",
+            Refusal::Media | Refusal::MediaTimedOut => "aborted",
         }
     }
 
@@ -86,7 +106,10 @@ impl Refusal {
     /// The answer, or none where the connection is to be broken off.
     pub(super) fn response(self) -> Option<Response<Body>> {
         let (status, text) = match self {
-            Refusal::Malformed(why) => (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n")),
+            Refusal::Malformed(why) | Refusal::Framing(why) => {
+                (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n"))
+            }
+            Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The address of this request is too long.\n".into()),
             Refusal::Ambiguous(ambiguity) => {
                 (StatusCode::BAD_REQUEST, format!("Bad request: {}.\n", ambiguity.describe()))
             }
@@ -102,9 +125,19 @@ impl Refusal {
             Refusal::Exhausted => (StatusCode::SERVICE_UNAVAILABLE, "Too many connections at the moment.\n".into()),
             Refusal::Broken => (StatusCode::BAD_GATEWAY, "The Jellyfin server broke off before it answered.\n".into()),
             Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The Jellyfin server did not answer in time.\n".into()),
+            Refusal::ClientSilent => (StatusCode::REQUEST_TIMEOUT, "The body of the request did not come.\n".into()),
+            Refusal::Limited(Scope::All) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way at the moment.\n".into())
+            }
+            Refusal::Limited(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many requests of this address are under way.\n".into())
+            }
+            Refusal::LogInBraked(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many log-ins have failed. Try again later.\n".into())
+            }
             Refusal::DeadSocketToken => (StatusCode::FORBIDDEN, "Error processing request.".into()),
             Refusal::DeadToken => return Some(challenge()),
-            Refusal::ClientGone | Refusal::Media => return None,
+            Refusal::ClientGone | Refusal::Media | Refusal::MediaTimedOut => return None,
         };
         let mut response = Response::new(Body::text(text));
         *response.status_mut() = status;
@@ -113,11 +146,19 @@ impl Refusal {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                let seconds = if let Refusal::LogInBraked(seconds) = self { seconds } else { 1 };
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds))
+            }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
             }
             // What comes after a message that was not understood is not understood either.
-            StatusCode::BAD_REQUEST => headers.insert(header::CONNECTION, HeaderValue::from_static("close")),
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT
+                if matches!(self, Refusal::Framing(_) | Refusal::ClientSilent) =>
+            {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"))
+            }
             StatusCode::METHOD_NOT_ALLOWED => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"))
             }

@@ -1,8 +1,11 @@
 //! What all workers share: the routes, the pools with their cookies, the pins, and each room's configuration.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -18,26 +21,27 @@ use crate::{
         pins::Pins,
         refusals::Refusals,
     },
-    carryover::{self, Sessions, mint_codes::MintCodes, mints::Mints},
+    carryover::{self, Session, Sessions, mint_codes::MintCodes, mints::Mints},
     facade::{self, Facade},
     forward::{self, Cause, Failure, Patience},
     health,
-    identity::{
-        Legacy, canonical,
-        endpoint::{self, Endpoint},
-    },
+    identity::{Legacy, canonical},
     leader::Leader,
+    limits::Limits,
     pod::{Pod, Pool},
     route::Router,
     websocket,
 };
 
-/// Requests held at once, over all workers; more are answered as if there were no holding.
+/// Requests held at once, over all workers, by default; more are answered as if there were no holding.
 pub const HELD: usize = 4096;
 
 /// Bytes of held requests' bodies, over all workers, in KiB: 64 MiB.
 pub const HELD_KIB: usize = 64 * KIB;
 pub(super) const KIB: usize = 1024;
+
+/// How long a request that no other pod may get is left with a pod that was lost. It may only have stood still.
+const ONLY_HERE: Duration = Duration::from_secs(3);
 
 /// One for all workers.
 pub struct Site {
@@ -71,12 +75,16 @@ pub struct Site {
     pub facade: facade::Config,
     /// How pods are spoken to.
     pub forward: Arc<forward::Config>,
+    /// What else goes to the leader: paths below the BaseUrl, as prefixes.
+    pub leader_paths: Vec<String>,
     /// What becomes of pods that their source names no more.
     pub drain: drain::Config,
     /// How pods are judged.
     pub health: Arc<health::Config>,
     /// How sockets are kept and ended.
     pub websocket: websocket::Config,
+    /// How much clients may have under way.
+    pub limits: Arc<Limits>,
     /// Room for requests that are held.
     pub held: Semaphore,
     /// Room for their bodies.
@@ -141,17 +149,28 @@ impl Site {
         self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// How long an answer may take to begin. Where that may be minutes, the wait ends with the pod, whether another may be asked
-    /// or not.
-    pub(super) fn patience(&self, endpoint: Endpoint, path: &str, can_repeat: bool) -> Patience {
-        let forward = &self.forward;
-        match endpoint {
-            _ if endpoint.is_media() => Patience { first_byte: forward.first_byte_media, until_lost: can_repeat },
-            Endpoint::Open | Endpoint::Demanding if endpoint::is_slow(path) => {
-                Patience { first_byte: forward.first_byte_slow, until_lost: true }
-            }
-            _ => Patience { first_byte: forward.first_byte, until_lost: can_repeat },
-        }
+    /// The sessions that live on a pod and whose clients are there.
+    pub fn clients_of(&self, pod: &Pod) -> Vec<Arc<Session>> {
+        let mut sessions = self.sessions.of_pod(pod);
+        sessions.retain(|session| self.sessions.is_there(session, self.drain.absent));
+        sessions
+    }
+
+    /// Whether the operator has named a path as the leader's (`[leader] paths`).
+    pub(super) fn is_leaders(&self, path: &str) -> bool {
+        self.leader_paths.iter().any(|prefix| {
+            let below = path.split_at_checked(prefix.len());
+            below.is_some_and(|(start, rest)| {
+                start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))
+            })
+        })
+    }
+
+    /// How long an answer may take to begin. The wait ends with the pod: at once where another pod may be asked, else a little later,
+    /// since an answer that comes after all is better than none.
+    pub(super) fn patience(&self, path: &str, can_repeat: bool) -> Patience {
+        let after_lost = if can_repeat { Duration::ZERO } else { ONLY_HERE };
+        Patience { first_byte: self.forward.first_byte.of(path), after_lost }
     }
 
     /// Tells `health` what a failure says of a pod.
@@ -169,7 +188,7 @@ impl Site {
                 health::gateway_failure(pod, &self.health);
             }
             Cause::Malformed => health::gateway_failure(pod, &self.health),
-            Cause::Lost | Cause::ClientGone | Cause::Exhausted => {}
+            Cause::Lost | Cause::ClientGone | Cause::ClientSilent | Cause::Exhausted => {}
         }
     }
 }

@@ -11,6 +11,24 @@ use super::{
 /// File handles that the program may have.
 const FILES: u32 = 64;
 
+#[tokio::test]
+async fn the_limit_of_file_handles_is_raised_to_what_the_system_allows() {
+    let world = World::of(1).await;
+    let program = Program::start_with_few_files(world.settings(), world.folder(), 100).await;
+    let [soft, hard] = program.open_files();
+    assert_eq!(soft, hard);
+    assert_ne!(soft, "100");
+    until("it is told", || program.log().contains("more open files are allowed now")).await;
+    drop(program);
+    let mut settings = world.settings().clone();
+    settings.set("listen.max_connections", "10000");
+    let program = Program::start_with_files(&settings, world.folder(), 128).await;
+    let told = "128 open files are allowed at most, and [listen] max_connections = 10000 may take 20000";
+    assert!(program.log().contains(told), "{}", program.log());
+    drop(program);
+    world.stop().await;
+}
+
 /// A pod that ends each connection with its answer, so that every question to it takes a file handle. It serves until the test ends.
 async fn curt_pod() -> std::net::SocketAddr {
     let listener = TcpListener::bind(ANY_PORT).await.expect("a free port");

@@ -12,9 +12,11 @@ pub(super) fn arguments(configuration: &Path) -> Vec<OsString> {
 }
 
 pub(super) fn configuration(listen: SocketAddr, admin: SocketAddr, backends: &[Backend], duties: Duties) -> String {
-    // Failing over is what it does anyway, so nothing is said of it.
+    // Failing over is what it does anyway, so nothing is said of it. All load comes from one address.
     let mut text = format!(
         "[listen]\nhttp = \"{listen}\"\nworkers = 1\n\n\
+         [limits]\nconnections_per_address = 100000\nrequests = 100000\nrequests_per_address = 100000\n\
+         sockets = 100000\nsockets_per_address = 100000\nholds_per_address = 4096\n\n\
          [admin]\nlisten = \"{admin}\"\n\n\
          [log]\naccess = {}\n\n\
          [pools.jellyfin.pods]\n",

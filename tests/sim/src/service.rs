@@ -5,7 +5,7 @@ mod watched;
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -28,8 +28,14 @@ use watched::Watch;
 /// Kestrel's limit of the request line.
 const REQUEST_LINE_LIMIT: usize = 8 * 1024;
 
+/// Kestrel's limit of all header fields together. That of their number is hyper's own, 100.
+const FIELDS_LIMIT: usize = 32 * 1024;
+
 /// Kestrel's limit of a request body.
 const BODY_LIMIT: usize = 30_000_000;
+
+/// How long Kestrel waits for a body that comes too slowly.
+const BODY_GRACE: Duration = Duration::from_secs(5);
 
 /// Answers one request.
 pub(crate) async fn answer(connection: Connection, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -38,8 +44,8 @@ pub(crate) async fn answer(connection: Connection, request: Request<Incoming>) -
     let head = finish::Head::of(&request, &connection);
     let health = request.uri().path().ends_with("/health");
     let answer = respond(&connection, request).await;
-    if let Some(delay) = connection.life.shared.controls.first_byte_delay().filter(|_| !health) {
-        tokio::time::sleep(delay).await;
+    if !health {
+        connection.life.shared.controls.delay_first_byte().await;
     }
     let response = match answer {
         Outcome::Bare(answer) => finish::bare(answer),
@@ -56,7 +62,7 @@ pub(crate) enum Outcome {
 }
 
 async fn respond(connection: &Connection, request: Request<Incoming>) -> Outcome {
-    let line = request.method().as_str().len() + request.uri().to_string().len() + " HTTP/1.1  ".len();
+    let line = request.method().as_str().len() + request.uri().to_string().len() + "  HTTP/1.1\r\n".len();
     if line > REQUEST_LINE_LIMIT {
         return Outcome::Bare(Answer::empty(StatusCode::URI_TOO_LONG).with("connection", "close"));
     }
@@ -64,6 +70,11 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Outcome
     let Some(path) = path::normal_form(request.uri().path()).filter(|_| request.headers().values().all(is_text)) else {
         return Outcome::Bare(Answer::empty(StatusCode::BAD_REQUEST).with("connection", "close"));
     };
+    let fields: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if fields > FIELDS_LIMIT {
+        let too_large = Answer::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        return Outcome::Bare(too_large.with("connection", "close"));
+    }
     let base_url = &connection.life.shared.settings.base_url;
     if request.uri().path().strip_prefix(base_url.as_str()).is_some_and(|path| path.starts_with("/_sim/")) {
         return Outcome::Bare(not_jellyfin::answer(request).await);
@@ -212,6 +223,23 @@ fn refusal(call: &Call, access: Access) -> Option<Answer> {
     }
 }
 
+/// Gathers a body, or nothing where the client has sent nothing of it within Kestrel's grace (`MinRequestBodyDataRate`).
+async fn in_time(mut body: Limited<Incoming>) -> Option<Result<Bytes, <Limited<Incoming> as http_body::Body>::Error>> {
+    let first = match tokio::time::timeout(BODY_GRACE, body.frame()).await {
+        Err(_) => return None,
+        Ok(None) => return Some(Ok(Bytes::new())),
+        Ok(Some(first)) => first,
+    };
+    Some(match (first, body.collect().await) {
+        (Err(error), _) | (_, Err(error)) => Err(error),
+        (Ok(first), Ok(rest)) => {
+            let first = first.into_data().unwrap_or_default();
+            let rest = rest.to_bytes();
+            Ok(if rest.is_empty() { first } else { [first, rest].concat().into() })
+        }
+    })
+}
+
 async fn run(mut call: Call, route: &Route, parts: Parts, body: Incoming) -> Answer {
     let limit = route.body_limit.unwrap_or(BODY_LIMIT);
     let too_large = || Answer::empty(StatusCode::PAYLOAD_TOO_LARGE).with("connection", "close");
@@ -220,8 +248,11 @@ async fn run(mut call: Call, route: &Route, parts: Parts, body: Incoming) -> Ans
         return too_large();
     }
     if parts.method != Method::GET && parts.method != Method::HEAD {
-        call.body = match Limited::new(body, limit).collect().await {
-            Ok(body) => body.to_bytes(),
+        let Some(gathered) = in_time(Limited::new(body, limit)).await else {
+            return Answer::empty(StatusCode::REQUEST_TIMEOUT).with("connection", "close");
+        };
+        call.body = match gathered {
+            Ok(body) => body,
             Err(error) if error.is::<LengthLimitError>() => return too_large(),
             Err(_) => return Answer::error(StatusCode::BAD_REQUEST),
         };

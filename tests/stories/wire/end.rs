@@ -77,6 +77,13 @@ impl End {
         End::over(stream)
     }
 
+    /// Connects from this address of the machine.
+    pub(crate) async fn connect_from(from: [u8; 4], address: SocketAddr) -> End {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("an address of this machine");
+        End::over(socket.connect(address).await.expect("a connection"))
+    }
+
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().expect("a socket");

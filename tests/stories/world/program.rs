@@ -44,6 +44,13 @@ impl Program {
         Program::start_as(command, settings, folder).await
     }
 
+    /// The same with so many file handles at first, and more on demand.
+    pub(crate) async fn start_with_few_files(settings: &Settings, folder: &Path, files: u32) -> Program {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -Sn {files} && exec \"$0\" \"$@\""), BINARY]);
+        Program::start_as(command, settings, folder).await
+    }
+
     async fn start_as(mut command: Command, settings: &Settings, folder: &Path) -> Program {
         let path = Program::file(settings, folder);
         let (output, errors) = (path.with_extension("out"), path.with_extension("err"));
@@ -94,6 +101,14 @@ impl Program {
     pub(crate) fn signal(&self, name: &str) {
         let command = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success(), "{command}");
+    }
+
+    /// How many files it may have open: the soft limit and the hard one.
+    pub(crate) fn open_files(&self) -> [String; 2] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("its limits");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a limit of files");
+        let mut words = line.split_whitespace().map(str::to_owned);
+        [words.next().expect("a limit"), words.next().expect("a limit")]
     }
 
     /// What it holds of the machine's memory, in KiB.

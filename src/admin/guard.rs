@@ -1,0 +1,181 @@
+//! Who may use the admin listener: pure.
+//!
+//! A browser of an operator is a way in for every page that it shows: by a name of the page's own that leads here (DNS
+//! rebinding, stopped by the host), or by a form that is sent across sites (stopped by the origin). Neither holds back a
+//! stranger with a connection of his own; that takes a private address or a token.
+//!
+//! `/live` and `/ready` are answered to anybody under any host: probes call by whatever address a pod has, and learn one word.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority};
+use http_body_util::Full;
+use subtle::ConstantTimeEq;
+
+use super::{Config, text};
+use crate::affinity::Secret;
+
+/// Why a request is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It calls a host that is not this listener's.
+    ForeignHost,
+    /// A page of another origin sends it.
+    ForeignOrigin,
+    /// It shows no token, or a wrong one.
+    NoToken,
+}
+
+/// Judges a request. `called_at`: the address at which its connection came in.
+pub(super) fn admit<B>(request: &Request<B>, called_at: Option<IpAddr>, config: &Config) -> Result<(), Refusal> {
+    let is_probe = matches!(request.uri().path(), "/live" | "/ready");
+    if is_probe && (request.method() == Method::GET || request.method() == Method::HEAD) {
+        return Ok(());
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let mut hosts = host.iter().chain(request.uri().authority());
+    if host.is_none() || !hosts.all(|host| is_own(host, called_at, config)) {
+        return Err(Refusal::ForeignHost);
+    }
+    if *request.method() == Method::POST && !is_of_same_origin(request.headers(), host.as_ref()) {
+        return Err(Refusal::ForeignOrigin);
+    }
+    match &config.token {
+        Some(token) if !shows(request.headers(), token) => Err(Refusal::NoToken),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a host is this listener: a loopback name, the address that was called, or one of the configuration.
+fn is_own(host: &Authority, called_at: Option<IpAddr>, config: &Config) -> bool {
+    let host = host.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    if host == "localhost" || config.hosts.contains(&host) {
+        return true;
+    }
+    let Ok(address) = host.parse::<IpAddr>() else { return false };
+    let address = address.to_canonical();
+    address.is_loopback() || Some(address) == called_at || config.hosts.contains(&address.to_string())
+}
+
+/// Browsers say of a POST which page sends it. What is no browser says nothing, and may.
+fn is_of_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
+    let is_own_site = |site: &HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
+    let is_own_origin = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        origin.is_some_and(|(scheme, of)| {
+            matches!(scheme, "http" | "https") && host.is_some_and(|host| host.as_str().eq_ignore_ascii_case(of))
+        })
+    };
+    headers.get_all("sec-fetch-site").iter().all(is_own_site)
+        && headers.get_all(header::ORIGIN).iter().all(is_own_origin)
+}
+
+/// Whether the token is shown. How long it takes tells nothing of where a wrong one differs.
+fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return false };
+    let Some((scheme, shown)) = line.as_bytes().split_at_checked("Bearer ".len()) else { return false };
+    scheme.eq_ignore_ascii_case(b"bearer ") && bool::from(shown.trim_ascii().ct_eq(token.bytes()))
+}
+
+impl Refusal {
+    pub(super) fn response(self) -> Response<Full<Bytes>> {
+        match self {
+            Refusal::ForeignHost => text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "Nobody is called by this host here. [admin] hosts names those that are.\n",
+            ),
+            Refusal::ForeignOrigin => text(StatusCode::FORBIDDEN, "Not for pages of other origins.\n"),
+            Refusal::NoToken => {
+                let mut answer = text(StatusCode::UNAUTHORIZED, "The token of [admin] is asked for.\n");
+                answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                answer
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(token: Option<&str>) -> Config {
+        let hosts = vec!["jellypin.example.org".to_owned(), "2001:db8::1".to_owned()];
+        Config { listen: None, hosts, token: token.map(Secret::new) }
+    }
+
+    fn judged(method: Method, path: &str, headers: &[(&str, &str)], token: Option<&str>) -> Result<(), Refusal> {
+        let build = Request::builder().method(method).uri(path);
+        let request = headers.iter().fold(build, |build, (name, value)| build.header(*name, *value));
+        admit(&request.body(()).expect("a request"), Some([10, 1, 2, 3].into()), &config(token))
+    }
+
+    #[test]
+    fn a_foreign_host_is_turned_away_but_for_probes() {
+        for host in [
+            "localhost",
+            "LOCALHOST:9096",
+            "127.0.0.1:9096",
+            "127.9.9.9",
+            "[::1]:9096",
+            "10.1.2.3:9096",
+            "jellypin.example.org:9096",
+            "[2001:db8::1]",
+        ] {
+            assert_eq!(judged(Method::GET, "/pods", &[("host", host)], None), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "127.0.0.1.evil.example", "10.1.2.4:9096", "localhost.evil", "", "a b"] {
+            assert_eq!(judged(Method::GET, "/pods", &[("host", host)], None), Err(Refusal::ForeignHost), "{host}");
+            assert_eq!(judged(Method::GET, "/live", &[("host", host)], Some("secret")), Ok(()), "{host}");
+            assert_eq!(judged(Method::HEAD, "/ready", &[("host", host)], None), Ok(()), "{host}");
+            assert!(judged(Method::POST, "/ready", &[("host", host)], None).is_err(), "{host}");
+        }
+        assert_eq!(judged(Method::GET, "/pods", &[], None), Err(Refusal::ForeignHost));
+        let absolute = judged(Method::GET, "http://evil.example/pods", &[("host", "localhost")], None);
+        assert_eq!(absolute, Err(Refusal::ForeignHost));
+    }
+
+    #[test]
+    fn a_post_comes_from_a_page_of_this_listener_or_from_none() {
+        let post = |headers: &[(&str, &str)]| {
+            judged(Method::POST, "/pods/main/a/drain", &[&[("host", "localhost:9096")], headers].concat(), None)
+        };
+        for own in [
+            &[][..],
+            &[("origin", "http://localhost:9096")],
+            &[("sec-fetch-site", "same-origin"), ("origin", "http://localhost:9096")],
+            &[("sec-fetch-site", "none")],
+        ] {
+            assert_eq!(post(own), Ok(()), "{own:?}");
+        }
+        for foreign in [
+            &[("origin", "http://evil.example")][..],
+            &[("origin", "null")],
+            &[("origin", "http://localhost:8096")],
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "same-origin"), ("origin", "http://evil.example")],
+        ] {
+            assert_eq!(post(foreign), Err(Refusal::ForeignOrigin), "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_asked_for_where_there_is_one() {
+        let shown = |authorization: &[(&str, &str)]| {
+            let headers = [&[("host", "localhost")], authorization].concat();
+            judged(Method::GET, "/pods", &headers, Some("a-secret-of-some-length"))
+        };
+        assert_eq!(shown(&[("authorization", "Bearer a-secret-of-some-length")]), Ok(()));
+        assert_eq!(shown(&[("authorization", "bearer a-secret-of-some-length")]), Ok(()));
+        for wrong in
+            ["Bearer", "Bearer a-secret-of-some-lengt", "Basic a-secret-of-some-length", "a-secret-of-some-length"]
+        {
+            assert_eq!(shown(&[("authorization", wrong)]), Err(Refusal::NoToken), "{wrong}");
+        }
+        assert_eq!(shown(&[]), Err(Refusal::NoToken));
+        let twice = [("authorization", "Bearer a-secret-of-some-length"), ("authorization", "Bearer x")];
+        assert_eq!(shown(&twice), Err(Refusal::NoToken));
+    }
+}

@@ -1,0 +1,390 @@
+//! Limits: how much all clients together, and each client's address, may have under way at once.
+//!
+//! Every limit is a pair: one for all clients, one for each address (IPv4 /32, IPv6 /64). A [`Permit`] counts from the moment
+//! that it is taken to the moment that it is dropped. The counters of an address live as long as the address has anything
+//! under way, so that the limits for all clients bound their number too.
+
+pub mod log_in;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::observe::metrics::{Limited, Metrics};
+
+/// How much clients may have under way.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Connections. Default 10,000 in all, 1,000 of one address.
+    pub connections: Most,
+    /// TLS handshakes. Default 1,000 in all, 200 of one address.
+    pub handshakes: Most,
+    /// Requests, until the last byte of their answers. Default 5,000 in all, 500 of one address.
+    pub requests: Most,
+    /// Requests that wait for a pod. Default 4,096 in all, 512 of one address.
+    pub holds: Most,
+    /// WebSockets. Default 5,000 in all, 500 of one address.
+    pub sockets: Most,
+    /// The brake on log-ins.
+    pub log_in: log_in::Config,
+}
+
+/// The two limits of one kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    pub in_all: u32,
+    pub per_address: u32,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Connections,
+    Handshakes,
+    Requests,
+    Holds,
+    Sockets,
+    /// Control frames of one HTTP/2 connection.
+    Frames,
+    /// An answer that its client does not take.
+    Stalls,
+    LogIns,
+}
+
+const KINDS: usize = 8;
+
+/// Whose limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    Address,
+    /// One connection.
+    Connection,
+    /// One user name, from whatever address.
+    User,
+    /// One user name at one address.
+    UserAtAddress,
+}
+
+const SCOPES: usize = 5;
+
+/// What was asked for exceeds a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {} allows", key(self.kind, self.scope))]
+pub struct Exceeded {
+    pub kind: Kind,
+    pub scope: Scope,
+}
+
+impl Kind {
+    /// A label of a closed set.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Connections => "connections",
+            Kind::Handshakes => "handshakes",
+            Kind::Requests => "requests",
+            Kind::Holds => "holds",
+            Kind::Sockets => "sockets",
+            Kind::Frames => "http2_frames",
+            Kind::Stalls => "stalls",
+            Kind::LogIns => "log_ins",
+        }
+    }
+}
+
+impl Scope {
+    /// A label of a closed set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::All => "all",
+            Scope::Address => "address",
+            Scope::Connection => "connection",
+            Scope::User => "user",
+            Scope::UserAtAddress => "user_at_address",
+        }
+    }
+}
+
+/// The key of the configuration that sets a limit.
+fn key(kind: Kind, scope: Scope) -> &'static str {
+    match (kind, scope) {
+        (Kind::Connections, Scope::All) => "[listen] max_connections",
+        (Kind::Connections, _) => "[limits] connections_per_address",
+        (Kind::Handshakes, Scope::All) => "[limits] handshakes",
+        (Kind::Handshakes, _) => "[limits] handshakes_per_address",
+        (Kind::Requests, Scope::All) => "[limits] requests",
+        (Kind::Requests, _) => "[limits] requests_per_address",
+        (Kind::Holds, Scope::All) => "[limits] holds",
+        (Kind::Holds, _) => "[limits] holds_per_address",
+        (Kind::Sockets, Scope::All) => "[limits] sockets",
+        (Kind::Sockets, _) => "[limits] sockets_per_address",
+        (Kind::Frames, _) => "the bound of HTTP/2 control frames",
+        (Kind::Stalls, _) => "[timeouts] client_stall",
+        (Kind::LogIns, _) => "[limits.log_in]",
+    }
+}
+
+/// The counters of everybody. Shared by all workers.
+pub struct Limits {
+    config: Config,
+    in_all: Counts,
+    addresses: Arc<Addresses>,
+    /// The brake on log-ins.
+    pub log_in: log_in::Brake,
+    metrics: Metrics,
+    /// When the log was told of each limit last, and how often it was exceeded since.
+    told: Mutex<[Told; KINDS * SCOPES]>,
+}
+
+type Addresses = DashMap<IpAddr, Weak<AddressUse>, ahash::RandomState>;
+
+/// What one address has under way. It leaves the table with its last holder.
+pub struct AddressUse {
+    network: IpAddr,
+    counts: Counts,
+    table: Arc<Addresses>,
+}
+
+#[derive(Default)]
+struct Counts([AtomicU32; KINDS]);
+
+#[derive(Clone, Copy, Default)]
+struct Told {
+    at: Option<Instant>,
+    since: u64,
+}
+
+/// One place under a limit. It gives itself back when it is dropped.
+pub struct Permit {
+    limits: Arc<Limits>,
+    address: Option<Arc<AddressUse>>,
+    kind: Kind,
+}
+
+/// Time until the log says again that a limit is exceeded.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+impl Limits {
+    pub fn new(config: Config, metrics: Metrics) -> Arc<Limits> {
+        let log_in = log_in::Brake::new(config.log_in.clone());
+        Arc::new(Limits {
+            config,
+            in_all: Counts::default(),
+            addresses: Arc::default(),
+            log_in,
+            metrics,
+            told: Mutex::new([Told::default(); KINDS * SCOPES]),
+        })
+    }
+
+    /// The counters of an address.
+    pub fn address(&self, address: IpAddr) -> Arc<AddressUse> {
+        let network = network(address);
+        let mut entry = self.addresses.entry(network).or_default();
+        if let Some(known) = entry.upgrade() {
+            return known;
+        }
+        let fresh = Arc::new(AddressUse { network, counts: Counts::default(), table: self.addresses.clone() });
+        *entry = Arc::downgrade(&fresh);
+        fresh
+    }
+
+    /// Takes a place under the limit of everybody, and under that of an address if there is one.
+    ///
+    /// # Errors
+    /// There is no place left. It is counted, and the log is told, at a bounded rate.
+    pub fn take(self: &Arc<Self>, kind: Kind, address: Option<&Arc<AddressUse>>) -> Result<Permit, Exceeded> {
+        let most = self.most(kind);
+        if let Some(of) = address
+            && !of.counts.take(kind, most.per_address)
+        {
+            return Err(self.exceeded(kind, Scope::Address, Some(of.network)));
+        }
+        if !self.in_all.take(kind, most.in_all) {
+            if let Some(of) = address {
+                of.counts.give_back(kind);
+            }
+            return Err(self.exceeded(kind, Scope::All, address.map(|of| of.network)));
+        }
+        Ok(Permit { limits: self.clone(), address: address.cloned(), kind })
+    }
+
+    /// Counts what exceeds a limit, and tells the log of it unless it was told a moment ago.
+    pub fn exceeded(&self, kind: Kind, scope: Scope, address: Option<IpAddr>) -> Exceeded {
+        self.count(kind, scope);
+        if let Some(times) = self.is_to_be_told(kind, scope) {
+            let address = address.map(tracing::field::display);
+            tracing::warn!(
+                limit = kind.name(),
+                scope = scope.name(),
+                client.address = address,
+                times,
+                "more than {} allows; what exceeds it is turned away",
+                key(kind, scope)
+            );
+        }
+        Exceeded { kind, scope }
+    }
+
+    /// Counts what exceeds a limit, and leaves the log alone.
+    pub fn count(&self, kind: Kind, scope: Scope) {
+        self.metrics.limited.get_or_create(&Limited { what: kind.name(), scope: scope.name() }).inc();
+    }
+
+    fn is_to_be_told(&self, kind: Kind, scope: Scope) -> Option<u64> {
+        let now = Instant::now();
+        let mut told = self.told.lock();
+        let told = &mut told[kind as usize * SCOPES + scope as usize];
+        told.since += 1;
+        if told.at.is_some_and(|at| now.duration_since(at) < TELL_AGAIN) {
+            return None;
+        }
+        told.at = Some(now);
+        Some(std::mem::take(&mut told.since))
+    }
+
+    fn most(&self, kind: Kind) -> Most {
+        match kind {
+            Kind::Connections => self.config.connections,
+            Kind::Handshakes => self.config.handshakes,
+            Kind::Requests => self.config.requests,
+            Kind::Holds => self.config.holds,
+            Kind::Sockets => self.config.sockets,
+            // These are not counted by permits.
+            Kind::Frames | Kind::Stalls | Kind::LogIns => Most { in_all: u32::MAX, per_address: u32::MAX },
+        }
+    }
+
+    /// Addresses that have something under way.
+    pub fn known_addresses(&self) -> usize {
+        self.addresses.len()
+    }
+}
+
+impl Counts {
+    fn take(&self, kind: Kind, most: u32) -> bool {
+        let count = &self.0[kind as usize];
+        let is_free = count.fetch_add(1, Ordering::Relaxed) < most;
+        if !is_free {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_free
+    }
+
+    fn give_back(&self, kind: Kind) {
+        self.0[kind as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.limits.in_all.give_back(self.kind);
+        if let Some(address) = &self.address {
+            address.counts.give_back(self.kind);
+        }
+    }
+}
+
+impl Drop for AddressUse {
+    fn drop(&mut self) {
+        // Another one may have taken its place in the table in this moment, and that one is in use.
+        self.table.remove_if(&self.network, |_, known| known.strong_count() == 0);
+    }
+}
+
+impl fmt::Debug for AddressUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AddressUse({})", self.network)
+    }
+}
+
+/// The network that one client has to itself: an IPv4 address, or an IPv6 /64.
+pub fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(in_all: u32, per_address: u32) -> Arc<Limits> {
+        let most = Most { in_all, per_address };
+        let config = Config {
+            connections: most,
+            handshakes: most,
+            requests: most,
+            holds: most,
+            sockets: most,
+            log_in: log_in::Config::default(),
+        };
+        Limits::new(config, Metrics::new())
+    }
+
+    #[tokio::test]
+    async fn each_address_has_its_limit_and_all_have_one_together() {
+        let limits = limits(3, 2);
+        let (one, two) = (limits.address([192, 0, 2, 1].into()), limits.address([192, 0, 2, 2].into()));
+        let take = |of| limits.take(Kind::Requests, Some(of));
+        let scope = |taken: Result<Permit, Exceeded>| taken.err().map(|exceeded| exceeded.scope);
+        let held = [take(&one), take(&one)];
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(scope(take(&one)), Some(Scope::Address));
+        let third = take(&two);
+        assert_eq!(scope(take(&two)), Some(Scope::All));
+        assert_eq!(limits.take(Kind::Sockets, Some(&one)).err(), None, "another kind has limits of its own");
+        drop(held);
+        assert_eq!(scope(take(&two)), None, "what was refused counts nowhere");
+        drop(third);
+        assert!(limits.take(Kind::Requests, None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_address_is_forgotten_with_its_last_permit() {
+        let limits = limits(10, 10);
+        for last in 0..200 {
+            let address = limits.address([192, 0, 2, last].into());
+            drop(limits.take(Kind::Requests, Some(&address)));
+        }
+        assert_eq!(limits.known_addresses(), 0);
+        let address = limits.address([192, 0, 2, 1].into());
+        let permit = limits.take(Kind::Requests, Some(&address));
+        drop(address);
+        assert_eq!(limits.known_addresses(), 1);
+        drop(permit);
+        assert_eq!(limits.known_addresses(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_client_cannot_choose_a_fresh_address() {
+        let limits = limits(10, 1);
+        let address = |last: u16| limits.address(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
+        let held = limits.take(Kind::Connections, Some(&address(1)));
+        assert!(held.is_ok() && limits.take(Kind::Connections, Some(&address(2))).is_err());
+        let neighbour = limits.address(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]));
+        assert!(limits.take(Kind::Connections, Some(&neighbour)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_told_at_a_bounded_rate() {
+        let limits = limits(1, 1);
+        let tell = || limits.is_to_be_told(Kind::Requests, Scope::All);
+        assert_eq!(tell(), Some(1));
+        assert_eq!([tell(), tell()], [None, None]);
+        assert_eq!(limits.is_to_be_told(Kind::Requests, Scope::Address), Some(1));
+        tokio::time::advance(TELL_AGAIN).await;
+        assert_eq!(tell(), Some(3), "those between are told of together");
+    }
+}

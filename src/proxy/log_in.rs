@@ -1,0 +1,148 @@
+//! Log-ins by password: each takes a place under the brake before its pod is asked, and a failure keeps it.
+//!
+//! What fail2ban and CrowdSec read (`deploy/fail2ban`, `deploy/crowdsec`) is written here: the events `log_in_failed` and
+//! `log_in_braked`.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::Value;
+use tokio::time::{self, Instant};
+
+use super::{Asking, Proxy, reply::Refusal};
+use crate::{
+    forward::outbound::Source,
+    identity::endpoint::{self, LogInBy},
+    limits::{
+        Kind,
+        log_in::{Attempt, Braked},
+    },
+};
+
+/// A log-in whose outcome is not known yet.
+pub(super) struct LogIn {
+    attempt: Attempt,
+    /// As the log may show it.
+    user: String,
+}
+
+/// Characters of a user name that the log shows.
+const SHOWN: usize = 64;
+
+/// Where less is kept of bodies, no name can be read in them, and none is missed.
+const SHORTEST_KEPT: usize = 4096;
+
+impl Proxy {
+    /// Whom a request's log-in names, if the brake holds for it.
+    pub(super) fn log_in_to_brake<'a>(&self, asking: &Asking<'a>) -> Option<LogInBy<'a>> {
+        if asking.head.method != Method::POST {
+            return None;
+        }
+        let by = endpoint::log_in_by_password(asking.path)?;
+        self.site.limits.log_in.holds_for(asking.origin).then_some(by)
+    }
+
+    /// Takes a place for a log-in.
+    pub(super) async fn begin_log_in(
+        &self,
+        by: LogInBy<'_>,
+        asking: &Asking<'_>,
+        source: &Source,
+    ) -> Result<LogIn, Refusal> {
+        let user = match by {
+            LogInBy::Id(id) => id.replace('-', "").to_lowercase(),
+            LogInBy::Name => match self.body_of_log_in(source).await? {
+                Some(body) => user_name(&body)?,
+                // Who hides the name behind a body that nobody reads is counted with all that do.
+                None if self.site.forward.replay_bytes >= SHORTEST_KEPT => String::new(),
+                None => asking.origin.to_string(),
+            },
+        };
+        let shown = shown(&user);
+        match self.site.limits.log_in.begin(asking.origin, &user, Instant::now()) {
+            Ok(attempt) => Ok(LogIn { attempt, user: shown }),
+            Err(braked) => Err(self.braked(braked, asking, &shown)),
+        }
+    }
+
+    async fn body_of_log_in(&self, source: &Source) -> Result<Option<Bytes>, Refusal> {
+        let body = time::timeout(self.site.forward.client_body, source.read_ahead()).await;
+        body.map_err(|_| Refusal::ClientSilent)
+    }
+
+    fn braked(&self, braked: Braked, asking: &Asking<'_>, user: &str) -> Refusal {
+        let Braked { scope, retry_after_s, is_to_be_told } = braked;
+        if is_to_be_told {
+            tracing::warn!(
+                event = "log_in_braked",
+                client.address = %asking.origin,
+                user.name = user,
+                scope = scope.name(),
+                retry_after_s,
+                "too many log-ins have failed"
+            );
+        }
+        self.site.limits.count(Kind::LogIns, scope);
+        Refusal::LogInBraked(retry_after_s)
+    }
+
+    /// What a log-in came to; `None` where no pod has answered it.
+    pub(super) fn log_in_ended(&self, log_in: LogIn, asking: &Asking<'_>, status: Option<StatusCode>) {
+        if status != Some(StatusCode::UNAUTHORIZED) {
+            let has_signed_in = status.is_some_and(|status| status.is_success());
+            return self.site.limits.log_in.did_not_fail(&log_in.attempt, has_signed_in, Instant::now());
+        }
+        self.metrics.log_in_failures.inc();
+        tracing::warn!(
+            event = "log_in_failed",
+            client.address = %asking.origin,
+            user.name = log_in.user,
+            "a log-in failed"
+        );
+    }
+}
+
+/// The name in the body of a log-in, in lower case; empty where there is none. Pods take its key in any case.
+///
+/// # Errors
+/// Two names, of which the pod may take either.
+fn user_name(body: &[u8]) -> Result<String, Refusal> {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return Ok(String::new()) };
+    let mut names = fields.iter().filter(|(key, _)| key.eq_ignore_ascii_case("username")).map(|(_, name)| name);
+    let name = names.next().and_then(Value::as_str).unwrap_or_default();
+    if names.next().is_some() {
+        return Err(Refusal::Malformed("two user names"));
+    }
+    Ok(name.trim().to_lowercase())
+}
+
+/// A user name as the log may show it: no more than a few letters, digits and harmless signs, so that no line can be forged.
+fn shown(user: &str) -> String {
+    let is_plain = |char: char| char.is_alphanumeric() || " ._-@+".contains(char);
+    user.chars().take(SHOWN).map(|char| if is_plain(char) { char } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_name_is_found_in_any_form_that_a_pod_reads() {
+        for body in
+            [r#"{"Username":"Alice","Pw":"x"}"#, r#"{"username":"alice"}"#, r#"{"Pw":"x","USERNAME":" \u0041lice "}"#]
+        {
+            assert_eq!(user_name(body.as_bytes()), Ok("alice".to_owned()), "{body}");
+        }
+        for body in ["", "[]", r#"{"Pw":"x"}"#, r#"{"Username":1}"#, "\u{feff}{}"] {
+            assert_eq!(user_name(body.as_bytes()), Ok(String::new()), "{body}");
+        }
+        assert!(user_name(br#"{"Username":"a","username":"b"}"#).is_err());
+    }
+
+    #[test]
+    fn no_user_name_can_forge_a_line() {
+        assert_eq!(shown("alice@example.org"), "alice@example.org");
+        assert_eq!(shown("a\n\"event\":\u{1b}[31m"), "a??event????31m");
+        assert_eq!(shown(&"x".repeat(1000)).len(), SHOWN);
+        assert_eq!(shown("zoë"), "zoë");
+    }
+}

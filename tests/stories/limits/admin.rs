@@ -1,0 +1,82 @@
+//! The admin listener: no page of a browser gets in by a name of its own, and a token keeps strangers out.
+
+use http::Method;
+
+use super::ask_admin;
+use crate::stories::world::{Program, World, until};
+
+const TOKEN: &str = "a-token-of-some-length";
+
+#[tokio::test]
+async fn it_is_called_by_its_own_hosts_but_probes_are_not_asked() {
+    let world = World::plan(1).set("admin.hosts", "[\"jellypin.example.org\"]").start().await;
+    for (host, status) in [
+        ("localhost:9096", 200),
+        ("127.0.0.1", 200),
+        ("jellypin.example.org:9096", 200),
+        ("evil.example", 421),
+        ("10.9.9.9:9096", 421),
+    ] {
+        for page in ["/", "/pods", "/sessions", "/metrics"] {
+            assert_eq!(ask_admin(&world, Method::GET, page, host, &[]).await.0, status, "{page} under {host}");
+        }
+        for probe in ["/live", "/ready"] {
+            assert_eq!(ask_admin(&world, Method::GET, probe, host, &[]).await.0, 200, "{probe} under {host}");
+        }
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_drains_no_pod() {
+    let world = World::of(2).await;
+    let drain = "/pods/main/a/drain";
+    let host = world.proxy.admin.to_string();
+    let own = format!("http://{host}");
+    for foreign in [[("origin", "http://evil.example")], [("origin", "null")], [("sec-fetch-site", "cross-site")]] {
+        assert_eq!(ask_admin(&world, Method::POST, drain, &host, &foreign).await.0, 403, "{foreign:?}");
+    }
+    assert_eq!(
+        ask_admin(&world, Method::POST, drain, "evil.example", &[("origin", "http://evil.example")]).await.0,
+        421
+    );
+    let of_own_page = [("origin", &*own), ("sec-fetch-site", "same-origin")];
+    assert_eq!(ask_admin(&world, Method::POST, drain, &host, &of_own_page).await.0, 202);
+    assert_eq!(ask_admin(&world, Method::POST, "/pods/main/a/undrain", &host, &[]).await.0, 202, "curl says nothing");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn with_a_token_every_page_but_the_probes_asks_for_it_and_none_shows_it() {
+    let world = World::plan(1).set("admin.token", &format!("{TOKEN:?}")).start().await;
+    let bearer = format!("Bearer {TOKEN}");
+    for page in ["/", "/pods", "/sessions", "/metrics", "/nothing"] {
+        for wrong in [&[][..], &[("authorization", "Bearer a-token-of-some-lengtH")], &[("authorization", TOKEN)]] {
+            let (status, text) = ask_admin(&world, Method::GET, page, "localhost", wrong).await;
+            assert_eq!(status, 401, "{page}");
+            assert!(!text.contains(TOKEN));
+        }
+        let (status, text) = ask_admin(&world, Method::GET, page, "localhost", &[("authorization", &bearer)]).await;
+        assert_eq!(status, if page == "/nothing" { 404 } else { 200 }, "{page}");
+        assert!(!text.contains(TOKEN), "{page}");
+    }
+    assert_eq!(ask_admin(&world, Method::POST, "/pods/main/a/drain", "localhost", &[]).await.0, 401);
+    assert_eq!(ask_admin(&world, Method::GET, "/live", "localhost", &[]).await.0, 200);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_start_warns_of_a_listener_that_strangers_may_reach() {
+    let world = World::of(1).await;
+    let mut settings = world.settings().clone();
+    settings.set("admin.listen", "\"0.0.0.0:0\"");
+    let program = Program::start(&settings, world.folder()).await;
+    let told = "[admin] listen is no loopback address, and there is no [admin] token";
+    until("it is told", || program.log().contains(told)).await;
+    drop(program);
+    settings.set("admin.token", &format!("{TOKEN:?}"));
+    let program = Program::start(&settings, world.folder()).await;
+    assert!(!program.log().contains(told) && !program.log().contains(TOKEN), "{}", program.log());
+    drop(program);
+    world.stop().await;
+}
