@@ -26,8 +26,8 @@ const ABOUT: &str = "<!-- Written by `UPDATE_DOCS=1 cargo test --lib config::ref
 
 # Configuration
 
-jellypin reads one TOML file, by default `/etc/jellypin/jellypin.toml`. A file needs only what differs
-from the defaults: [minimal.toml](../config/minimal.toml) has six lines, and
+jellypin reads one TOML file, by default `/etc/jellypin/jellypin.toml`. A file needs only what
+differs from the defaults: [minimal.toml](../config/minimal.toml) has six lines, and
 [jellypin.toml](../config/jellypin.toml) has every key in place.
 
 - Durations have a unit: `\"250ms\"`, `\"10s\"`, `\"1m 30s\"`. So do sizes: `\"512B\"`, `\"64KiB\"`, `\"1MiB\"`.
