@@ -95,6 +95,21 @@ impl Answer {
         )
     }
 
+    /// What MVC makes of a value that cannot be bound to its parameter.
+    pub(crate) fn invalid(name: &str, value: &str) -> Answer {
+        let trace = format!("00-{}-{}-00", hex(&random_bytes::<16>()), hex(&random_bytes::<8>()));
+        Answer::json_with(
+            StatusCode::BAD_REQUEST,
+            &serde_json::json!({
+                "type": "https://tools.ietf.org/html/rfc9110#section-15.5.1",
+                "title": "One or more validation errors occurred.",
+                "status": 400,
+                "errors": {name: [format!("The value '{value}' is not valid.")]},
+                "traceId": trace,
+            }),
+        )
+    }
+
     /// A text of some type, sent chunked.
     pub(crate) fn text(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Answer {
         Answer::new(status, content_type, Content::Chunked(text.into()))

@@ -26,7 +26,7 @@ impl Credentials {
         let mut fields = fields(headers, legacy);
         let mut take = |key: &str| fields.remove(key).filter(|value| !value.is_empty());
         let in_header = |name: &str| text(headers, name).filter(|value| legacy && !value.is_empty());
-        let in_query = |name: &str| query.get(name).filter(|value| !value.is_empty());
+        let in_query = |name: &str| query.joined(name);
         Credentials {
             token: take("Token")
                 .or_else(|| in_header("X-Emby-Token").map(str::to_owned))

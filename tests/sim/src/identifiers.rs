@@ -44,10 +44,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The plain form of a GUID given with or without dashes and in any case; `None` if it is none.
+/// The plain form of a GUID as `Guid.Parse` takes it: 32 digits, with dashes at their places or none, in braces or parentheses, between
+/// blanks; `None` if it is none. (The form `{0x…,0x…}` is left out.)
 pub(crate) fn plain(text: &str) -> Option<String> {
-    let plain: String = text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
-    (plain.len() == 32 && plain.bytes().all(|b| b.is_ascii_hexdigit())).then_some(plain)
+    let text = text.trim();
+    let within = |open, close| text.strip_prefix(open).and_then(|rest: &str| rest.strip_suffix(close));
+    let (text, is_dashed) = match within('{', '}').or_else(|| within('(', ')')) {
+        Some(inner) => (inner, true),
+        None => (text, text.len() == 36),
+    };
+    let dashes_fit = !is_dashed || (text.len() == 36 && [8, 13, 18, 23].iter().all(|at| text.as_bytes()[*at] == b'-'));
+    let plain: String = if is_dashed { text.replace('-', "") } else { text.to_owned() }.to_ascii_lowercase();
+    (dashes_fit && plain.len() == 32 && plain.bytes().all(|b| b.is_ascii_hexdigit())).then_some(plain)
 }
 
 /// The dashed form of a plain GUID.
@@ -74,6 +82,9 @@ mod tests {
         let plain = plain(text).unwrap_or_default();
         assert_eq!(plain, "4d52f8d38f005c448d020d5b3a2a3b7c");
         assert_eq!(dashed(&plain), text.to_ascii_lowercase());
-        assert_eq!(super::plain("nope"), None);
+        assert_eq!(super::plain(&format!(" {{{text}}} ")).as_ref(), Some(&plain));
+        for none in ["nope", "4d52f8d3-8f005c44-8d02-0d5b-3a2a3b7c", "{4d52f8d38f005c448d020d5b3a2a3b7c}"] {
+            assert_eq!(super::plain(none), None, "{none}");
+        }
     }
 }

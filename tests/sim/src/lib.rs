@@ -20,6 +20,7 @@ mod live_streams;
 mod memory;
 mod mint_times;
 mod not_jellyfin;
+mod path;
 mod pod;
 mod query;
 mod quick_connect;

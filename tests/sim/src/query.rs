@@ -1,4 +1,6 @@
-//! A query string as ASP.NET reads it: names without regard to case, equal names joined by a comma.
+//! A query string as ASP.NET and Jellyfin read it: names without regard to case, decoded.
+//!
+//! What a repeated name means is the reader's affair: a typed parameter takes the first value, a list takes all.
 
 use percent_encoding::percent_decode_str;
 
@@ -16,12 +18,17 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decoded(name), decoded(value))
         });
-        Query { raw: raw.to_owned(), pairs: pairs.collect() }
+        Query { raw: raw.to_owned(), pairs: encoded_whole(pairs.collect()) }
     }
 
-    /// The value, all of them joined if the name stands more than once.
+    /// The value as a typed parameter is bound: the first one, and none where that is empty.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
-        let values = self.all(name);
+        self.all(name).first().filter(|value| !value.is_empty()).map(|value| (*value).to_owned())
+    }
+
+    /// The value as `Request.Query` gives it: all that are not empty, joined by a comma.
+    pub(crate) fn joined(&self, name: &str) -> Option<String> {
+        let values: Vec<_> = self.all(name).into_iter().filter(|value| !value.is_empty()).collect();
         (!values.is_empty()).then(|| values.join(","))
     }
 
@@ -41,5 +48,37 @@ impl Query {
     /// The query as it stood in the request line.
     pub(crate) fn raw(&self) -> &str {
         &self.raw
+    }
+}
+
+/// A query that was encoded as a whole is read all the same (`UrlDecodeQueryFeature`): it shows as one name with `=` in it, and no value.
+fn encoded_whole(pairs: Vec<(String, String)>) -> Vec<(String, String)> {
+    let [(name, value)] = &pairs[..] else { return pairs };
+    if !value.is_empty() || !name.contains('=') {
+        return pairs;
+    }
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    name.split('&').map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_name_is_read_by_its_type() {
+        let query = Query::parse("userId=&USERID=b&%75serId=c&ApiKey=t&apikey=");
+        assert_eq!((query.get("userId"), query.all("userId")), (None, vec!["", "b", "c"]));
+        assert_eq!(query.joined("ApiKey").as_deref(), Some("t"));
+        assert_eq!(Query::parse("ApiKey=t&ApiKey=u").joined("ApiKey").as_deref(), Some("t,u"));
+    }
+
+    #[test]
+    fn a_query_that_is_encoded_as_a_whole_is_read() {
+        assert_eq!(Query::parse("userId%3Db%26x%3D1").get("userId").as_deref(), Some("b"));
+        assert_eq!(Query::parse("userId%3Db&y").get("userId"), None);
     }
 }

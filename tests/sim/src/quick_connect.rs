@@ -117,6 +117,9 @@ pub(crate) fn authorize(call: &Call) -> Answer {
     if !call.settings().quick_connect {
         return disabled();
     }
+    if let Some(named) = call.query.get("userId").filter(|named| plain(named).is_none()) {
+        return Answer::invalid("userId", &named);
+    }
     let own = call.user().map(|user| user.id.clone());
     let user_id = match call.query.get("userId").and_then(|id| plain(&id)) {
         Some(id) if own.as_ref() != Some(&id) && !call.is_administrator() => {

@@ -9,12 +9,14 @@ use crate::endpoints::{
 };
 use crate::endpoints::{sessions, system, users};
 use crate::generation::Generation;
+use crate::identifiers::plain;
 use crate::{quick_connect, sync_play};
 
 /// One endpoint.
 pub(crate) struct Route {
     methods: &'static [&'static str],
-    /// In lower case; `{…}` stands for one segment, or for the rest of one that begins otherwise.
+    /// In lower case; `{…}` stands for one segment, or for the rest of one that begins otherwise. What is named after a GUID has to
+    /// be one.
     path: &'static str,
     pub(crate) access: Access,
     pub(crate) handler: fn(&Call) -> Answer,
@@ -38,6 +40,9 @@ pub(crate) enum Access {
         in_group: bool,
     },
 }
+
+/// Placeholders that are bound to a `Guid`, and the parameters' names.
+const GUIDS: [(&str, &str); 2] = [("userid", "userId"), ("itemid", "itemId")];
 
 /// What the table has for a request.
 pub(crate) enum Match {
@@ -72,6 +77,15 @@ impl Route {
     const fn body_limit(mut self, bytes: usize) -> Route {
         self.body_limit = Some(bytes);
         self
+    }
+
+    /// The placeholder that model binding refuses, and its value.
+    pub(crate) fn invalid_guid<'a>(&self, captured: &'a [String]) -> Option<(&'static str, &'a str)> {
+        let names = self.path.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+        let bad = names
+            .zip(captured)
+            .find(|(name, value)| GUIDS.iter().any(|(guid, _)| guid == name) && plain(value).is_none())?;
+        GUIDS.iter().find(|(guid, _)| *guid == bad.0).map(|(_, shown)| (*shown, bad.1.as_str()))
     }
 
     const fn only(mut self, generation: Generation) -> Route {
@@ -110,17 +124,18 @@ static ROUTES: &[Route] = &[
     route(POST, "/users/new", Administrator, users::create),
     route(POST, "/users/password", Authorized, users::change_password),
     route(GET, "/users", Authorized, users::list),
-    route(POST, "/users/{id}/authenticate", Anonymous, users::log_in_by_id),
-    route(POST, "/users/{id}/password", Authorized, users::change_password),
-    route(POST, "/users/{id}/policy", Administrator, users::change_policy),
-    route(GET, "/users/{id}/items", Authorized, items::of_user),
-    route(GET, "/users/{id}/items/resume", Authorized, items::none),
-    route(GET, "/users/{id}/items/latest", Authorized, items::none_as_list),
-    route(GET, "/users/{id}/items/{item}", Authorized, items::one_of_user),
-    route(GET, "/users/{id}/views", Authorized, items::views),
-    route(GET_HEAD, "/users/{id}/images/{kind}", Anonymous, images::image),
-    route(GET, "/users/{id}", Authorized, users::one),
-    route(DELETE, "/users/{id}", Administrator, users::delete),
+    route(POST, "/users/{userid}/authenticate", Anonymous, users::log_in_by_id),
+    route(POST, "/users/{userid}/password", Authorized, users::change_password),
+    route(POST, "/users/{userid}/policy", Administrator, users::change_policy),
+    route(GET, "/users/{userid}/items", Authorized, items::of_user),
+    route(GET, "/users/{userid}/items/resume", Authorized, items::none),
+    route(GET, "/users/{userid}/items/latest", Authorized, items::none_as_list),
+    route(GET, "/users/{userid}/items/{itemid}", Authorized, items::one_of_user),
+    route(GET, "/users/{userid}/views", Authorized, items::views),
+    route(GET_HEAD, "/users/{userid}/images/{kind}", Anonymous, images::image),
+    route(GET, "/users/{userid}", Authorized, users::one),
+    route(POST, "/users/{userid}", Authorized, items::keep_nothing),
+    route(DELETE, "/users/{userid}", Administrator, users::delete),
     route(GET_HEAD, "/userimage", Anonymous, images::image),
     route(GET, "/auth/keys", Administrator, api_keys::list),
     route(POST, "/auth/keys", Administrator, api_keys::create),
@@ -151,13 +166,13 @@ static ROUTES: &[Route] = &[
     route(POST, "/displaypreferences/{id}", Authorized, items::keep_nothing),
     route(GET, "/items", Authorized, items::list),
     route(GET, "/items/latest", Authorized, items::none_as_list),
-    route(GET, "/items/{id}", Authorized, items::one),
-    route(DELETE, "/items/{id}", Authorized, items::delete),
-    route(GET_HEAD, "/items/{id}/images/{kind}", Anonymous, images::image),
-    route(GET_HEAD, "/items/{id}/images/{kind}/{index}", Anonymous, images::image),
-    route(GET_POST, "/items/{id}/playbackinfo", Authorized, playback::info),
-    route(GET_HEAD, "/items/{id}/download", Authorized, downloads::download),
-    route(GET_HEAD, "/items/{id}/file", Authorized, downloads::file),
+    route(GET, "/items/{itemid}", Authorized, items::one),
+    route(DELETE, "/items/{itemid}", Authorized, items::delete),
+    route(GET_HEAD, "/items/{itemid}/images/{kind}", Anonymous, images::image),
+    route(GET_HEAD, "/items/{itemid}/images/{kind}/{index}", Anonymous, images::image),
+    route(GET_POST, "/items/{itemid}/playbackinfo", Authorized, playback::info),
+    route(GET_HEAD, "/items/{itemid}/download", Authorized, downloads::download),
+    route(GET_HEAD, "/items/{itemid}/file", Authorized, downloads::file),
     route(GET_HEAD, "/videos/{id}/stream", Anonymous, downloads::stream),
     route(GET_HEAD, "/videos/{id}/stream.{ext}", Anonymous, downloads::stream),
     route(GET_HEAD, "/audio/{id}/stream", Anonymous, downloads::stream),
@@ -196,13 +211,16 @@ pub(crate) fn find(method: &Method, path: &str, generation: Generation) -> Match
         }
         allowed.extend(route.methods);
     }
+    allowed.sort_unstable();
+    allowed.dedup();
     if allowed.is_empty() { Match::None } else { Match::WrongMethod(allowed.join(", ")) }
 }
 
 /// What the placeholders stand for, if the path fits the pattern.
 fn captured(pattern: &str, path: &str) -> Option<Vec<String>> {
     let mut found = Vec::new();
-    let mut segments = path.trim_start_matches('/').trim_end_matches('/').split('/');
+    let path = path.strip_prefix('/')?;
+    let mut segments = path.strip_suffix('/').unwrap_or(path).split('/');
     for part in pattern.trim_start_matches('/').split('/') {
         let segment = segments.next()?;
         match part.split_once('{') {
@@ -234,6 +252,10 @@ mod tests {
         );
         assert_eq!(captured("/users/{id}", "/Users/a/b"), None);
         assert_eq!(captured("/users/{id}", "/Users/"), None);
+        assert_eq!(captured("/users/me", "/Users/Me/"), Some(Vec::new()));
+        for empty in ["//users/me", "/users//me", "/users/me//", "users/me"] {
+            assert_eq!(captured("/users/me", empty), None, "{empty}");
+        }
     }
 
     #[test]

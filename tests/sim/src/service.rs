@@ -22,7 +22,7 @@ use crate::pod::Connection;
 use crate::query::Query;
 use crate::routes::{self, Access, Match, Route};
 use crate::start_up::Phase;
-use crate::{not_jellyfin, setup_server, socket};
+use crate::{not_jellyfin, path, setup_server, socket};
 use watched::Watch;
 
 /// Kestrel's limit of the request line.
@@ -60,6 +60,10 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Outcome
     if line > REQUEST_LINE_LIMIT {
         return Outcome::Bare(Answer::empty(StatusCode::URI_TOO_LONG).with("connection", "close"));
     }
+    let is_text = |value: &http::HeaderValue| std::str::from_utf8(value.as_bytes()).is_ok();
+    let Some(path) = path::normal_form(request.uri().path()).filter(|_| request.headers().values().all(is_text)) else {
+        return Outcome::Bare(Answer::empty(StatusCode::BAD_REQUEST).with("connection", "close"));
+    };
     let base_url = &connection.life.shared.settings.base_url;
     if request.uri().path().strip_prefix(base_url.as_str()).is_some_and(|path| path.starts_with("/_sim/")) {
         return Outcome::Bare(not_jellyfin::answer(request).await);
@@ -71,7 +75,6 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Outcome
         return Outcome::Answered(Answer::no_content());
     }
     let settings = &connection.life.shared.settings;
-    let path = request.uri().path().to_owned();
     match below_base_url(&path, &settings.base_url) {
         Err(to) => Outcome::Answered(Answer::empty(StatusCode::FOUND).with("location", &to)),
         Ok(path) => {
@@ -170,7 +173,10 @@ fn admit(call: &Call, method: &Method) -> Result<(&'static Route, Vec<String>), 
     match refusal(call, route.access) {
         Some(refusal) => Err(refusal.into()),
         None if starting && !route.while_starting => Err(setup_server::still_starting(generation).into()),
-        None => Ok((route, captured)),
+        None => match route.invalid_guid(&captured) {
+            Some((name, value)) => Err(Answer::invalid(name, value).into()),
+            None => Ok((route, captured)),
+        },
     }
 }
 

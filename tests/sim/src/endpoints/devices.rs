@@ -31,13 +31,21 @@ pub(crate) fn list(call: &Call) -> Answer {
     Answer::json(&json!({"TotalRecordCount": devices.len(), "StartIndex": 0, "Items": devices}))
 }
 
-/// `DELETE /Devices?id=…[&id=…]`: a device that this pod does not know is an error, which 12.0 and 10.11 name differently.
+/// `DELETE /Devices?id=…[&id=…]`: a device that this pod does not know is an error, which 12.0 and 10.11 name differently. 12.0 takes a
+/// list, and an empty one; 10.11 takes one id.
 pub(crate) fn delete(call: &Call) -> Answer {
-    let ids = call.query.all("id");
+    let mut ids = call.query.all("id");
+    ids.retain(|id| !id.is_empty());
+    if call.settings().generation == Generation::V10_11 {
+        ids.truncate(1);
+        if ids.is_empty() {
+            return Answer::problem(StatusCode::BAD_REQUEST);
+        }
+    }
     let mut guard = call.life().memory();
     let memory = &mut *guard;
     let known = |id: &&str| !memory.devices.find(|row| row.device_id == *id).is_empty();
-    if ids.is_empty() || !ids.iter().all(known) {
+    if !ids.iter().all(known) {
         return Answer::problem(match call.settings().generation {
             Generation::V12 => StatusCode::BAD_REQUEST,
             Generation::V10_11 => StatusCode::NOT_FOUND,

@@ -14,7 +14,13 @@ use crate::pod::Settings;
 /// and the limit does not count.
 pub(crate) fn list(call: &Call) -> Answer {
     let settings = call.settings();
-    let wanted = call.query.get("ids").unwrap_or_default().to_lowercase().replace('-', "");
+    let is_number = |value: &String| value.parse::<i32>().is_ok();
+    for name in ["limit", "startIndex"] {
+        if let Some(value) = call.query.get(name).filter(|value| !is_number(value)) {
+            return Answer::invalid(name, &value);
+        }
+    }
+    let wanted = call.query.joined("ids").unwrap_or_default().to_lowercase().replace('-', "");
     if wanted.is_empty() && call.query.get("parentId").is_none() && !call.query.is_true("recursive") {
         return page(vec![view(settings), playlists(settings)], 2, 0);
     }

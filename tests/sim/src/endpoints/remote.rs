@@ -42,7 +42,7 @@ pub(crate) fn full_command(call: &Call) -> Answer {
 
 /// `POST /Sessions/{id}/Playing?playCommand=&itemIds=`.
 pub(crate) fn play(call: &Call) -> Answer {
-    let items = call.query.get("itemIds").unwrap_or_default();
+    let items = call.query.joined("itemIds").unwrap_or_default();
     let items: Vec<String> = items.split(',').filter_map(plain).collect();
     let command = call.query.get("playCommand").unwrap_or_else(|| "PlayNow".to_owned());
     let mut data = json!({"ItemIds": items, "PlayCommand": command, "ControllingUserId": controller(call)});

@@ -148,6 +148,9 @@ pub(crate) fn delete(call: &Call) -> Answer {
 /// `POST /Users/Password?userId=` and `POST /Users/{id}/Password`: every other token of the user that this pod knows ends.
 pub(crate) fn change_password(call: &Call) -> Answer {
     let named = call.captured.first().cloned().or_else(|| call.query.get("userId"));
+    if let Some(named) = named.as_ref().filter(|named| plain(named).is_none()) {
+        return Answer::invalid("userId", named);
+    }
     let own = call.user().map(|user| user.id.clone());
     let Some(id) = named.and_then(|id| plain(&id)).or_else(|| own.clone()) else {
         return Answer::error(StatusCode::BAD_REQUEST);

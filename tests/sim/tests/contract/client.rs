@@ -185,7 +185,7 @@ fn assemble(pod: SocketAddr, request: Outgoing) -> Result<http::Request<Full<Byt
         .uri(request.target.as_str())
         .header("Host", pod.to_string());
     for (name, value) in &request.headers {
-        building = building.header(name, value);
+        building = building.header(name, header_value(value)?);
     }
     let body = match request.json {
         Some(json) => {
@@ -195,6 +195,12 @@ fn assemble(pod: SocketAddr, request: Outgoing) -> Result<http::Request<Full<Byt
         None => Bytes::new(),
     };
     Ok(building.body(Full::new(body))?)
+}
+
+/// Bytes above 127 stand in a recording as Latin-1.
+fn header_value(text: &str) -> Result<http::HeaderValue, Problem> {
+    let latin_1 = text.chars().map(|char| u8::try_from(u32::from(char)));
+    Ok(http::HeaderValue::from_bytes(&latin_1.collect::<Result<Vec<u8>, _>>()?)?)
 }
 
 async fn read(response: http::Response<hyper::body::Incoming>) -> Result<Answer, Problem> {

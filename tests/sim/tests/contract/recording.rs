@@ -39,9 +39,18 @@ pub(crate) struct Exchange {
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
-    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) headers: Headers,
     pub(crate) json: Option<Value>,
     pub(crate) upgrade: Option<String>,
+}
+
+/// The headers of a request. As pairs they are all that was sent, in their order, and a name may stand twice; to a map the recorder's
+/// own come.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Headers {
+    Map(BTreeMap<String, String>),
+    Pairs(Vec<(String, String)>),
 }
 
 /// `length` is that of the decoded body; `body` is missing where it is binary or was not read.

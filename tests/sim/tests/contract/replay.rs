@@ -15,7 +15,7 @@ use crate::client::{self, Answer, NoAnswer, Outgoing, Received, Socket, Upgraded
 use crate::difference::{Difference, Kind};
 use crate::json as json_body;
 use crate::names::Names;
-use crate::recording::{Exchange, Frame, Recording, Request, Sender, What};
+use crate::recording::{Exchange, Frame, Headers, Recording, Request, Sender, What};
 use crate::report::Report;
 use crate::start_up;
 use crate::tolerated::Tolerance;
@@ -32,8 +32,15 @@ pub(crate) struct Play {
     pub(crate) literals: &'static [(&'static str, &'static str)],
 }
 
+impl Play {
+    /// How requests are read was recorded of 12.0 alone.
+    fn has(&self, file: &str) -> bool {
+        self.generation == Generation::V12 || !file.starts_with("10")
+    }
+}
+
 /// All files of a generation, in the order in which they were recorded.
-pub(crate) const FILES: [&str; 7] = [
+pub(crate) const FILES: [&str; 8] = [
     "01-log-in-and-tokens",
     "02-quick-connect",
     "03-socket",
@@ -41,12 +48,13 @@ pub(crate) const FILES: [&str; 7] = [
     "05-sync-play",
     "06-media",
     "07-stale-device-row",
+    "10-reading-requests",
 ];
 
 /// Replays the files and reports on them.
 pub(crate) async fn play(play: &Play, files: &[&'static str]) -> Report {
     let mut stage = Stage::set(play).await;
-    for &file in files {
+    for &file in files.iter().filter(|file| play.has(file)) {
         let recording = Recording::read(&format!("{}{file}", play.folder), play.literals);
         stage.report.begin(file);
         if file.starts_with("04") {
@@ -192,15 +200,19 @@ impl Stage {
             Some("older token") => self.names.fill_older(text),
             _ => self.names.fill(text),
         };
-        let recorder = OF_THE_RECORDER
-            .iter()
-            .filter(|(name, _)| !request.headers.contains_key(*name))
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let own = request.headers.iter().map(|(name, value)| (name.clone(), fill(value)));
+        let filled = |(name, value): (&String, &String)| (name.clone(), fill(value));
+        let headers = match &request.headers {
+            Headers::Pairs(pairs) => pairs.iter().map(|(name, value)| filled((name, value))).collect(),
+            Headers::Map(map) => {
+                let recorder = OF_THE_RECORDER.iter().filter(|(name, _)| !map.contains_key(*name));
+                let recorder = recorder.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+                recorder.chain(map.iter().map(filled)).collect()
+            }
+        };
         Outgoing {
             method: request.method.clone(),
             target: fill(&request.path),
-            headers: recorder.chain(own).collect(),
+            headers,
             json: request.json.as_ref().map(|json| {
                 let text = fill(&json.to_string());
                 serde_json::from_str(&text).expect("names stand within strings")
