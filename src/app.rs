@@ -49,6 +49,8 @@ pub struct Config {
     pub carryover: carryover::Config,
     /// Whether the pods take the carriers of old. Default `None`: their version tells.
     pub legacy: Option<Legacy>,
+    /// Paths below which a POST signs a user in, beside those that are known. Default none.
+    pub log_in_paths: Vec<String>,
     pub observe: observe::Config,
     pub admin: admin::Config,
     /// Directory for what must survive a restart. Default none.

@@ -5,6 +5,7 @@
 //! of the proxy would log users out: it is kept on disk or in Redis, sealed so that nobody can read an entry who does not hold
 //! the token already (`seal`). What was ended, by a log-out or by an administrator, leaves a tombstone and is never revived.
 
+pub mod mint_codes;
 pub mod mints;
 mod seal;
 pub mod session;

@@ -3,6 +3,7 @@
 //! All of it is pure: a request's head goes in, borrowed keys come out.
 
 pub mod authorization;
+pub mod canonical;
 pub mod endpoint;
 pub mod lesson;
 pub mod message;
@@ -19,6 +20,7 @@ use authorization::Authorization;
 pub use authorization::Legacy;
 use query::Query;
 
+const EMBY_AUTHORIZATION: HeaderName = HeaderName::from_static("x-emby-authorization");
 const EMBY_TOKEN: HeaderName = HeaderName::from_static("x-emby-token");
 const MEDIABROWSER_TOKEN: HeaderName = HeaderName::from_static("x-mediabrowser-token");
 

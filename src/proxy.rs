@@ -32,6 +32,7 @@ mod steward;
 mod tally;
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -57,7 +58,7 @@ use crate::{
     },
     health,
     identity::{
-        self,
+        self, canonical,
         endpoint::{Endpoint, Ends},
         translation,
     },
@@ -70,7 +71,7 @@ use again::Again;
 use asking::{Asking, ClientSession, Target};
 use decide::{Decision, Keys};
 use exchange::{Exchange, Outcome};
-use normalize::{below_base, normalize};
+use normalize::normalize;
 use offer::{Offered, is_refused};
 use reply::Refusal;
 use resume::Resuming;
@@ -146,11 +147,17 @@ impl Proxy {
             return exchange.refuse(refusal);
         }
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let Some(route) = self.site.router.find(host, head.uri.path()) else {
+        let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
+        let Some(route) = self.site.router.find(host, &path) else {
             return exchange.refuse(Refusal::NoRoute);
         };
         let pool = &self.site.pools[route.pool];
         exchange.routed(&route.name, &pool.pool);
+        if let Err(ambiguity) =
+            canonical::canonicalize(&mut head, &pool.pool.base_path, pool.legacy(), opening.is_some())
+        {
+            return exchange.refuse(Refusal::Ambiguous(ambiguity));
+        }
 
         // 2. Identify.
         let cookies = pool.cookies.load();
@@ -224,8 +231,9 @@ impl Proxy {
     /// and the others are to hear of it.
     pub fn may_end_sessions<B>(&self, request: &Request<B>) -> bool {
         let (method, uri) = (request.method(), request.uri());
+        let Ok(decoded) = canonical::decoded_path(uri.path()) else { return false };
         let ends = |site: &PoolSite| {
-            let path = identity::path_of(below_base(&site.pool.base_path, uri.path()), site.legacy());
+            let path = identity::path_of(canonical::below_base(&site.pool.base_path, &decoded), site.legacy());
             Ends::of(method, path, uri.query().unwrap_or_default()).is_some()
         };
         (*method == Method::POST || *method == Method::DELETE) && self.site.pools.iter().any(ends)
@@ -256,12 +264,15 @@ impl Proxy {
     ) -> Asking<'a> {
         let pool = &self.site.pools[pool_index];
         let legacy = pool.legacy();
-        let path = identity::path_of(below_base(&pool.pool.base_path, head.uri.path()), legacy);
+        let path = identity::path_of(canonical::below_base(&pool.pool.base_path, head.uri.path()), legacy);
         let identity = identity::identify(&head.uri, path, &head.headers, legacy);
         let cookie = cookies.read(&head.headers);
         let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
         let keys = Keys { identity, cookie, has_cookie, address: origin };
-        let endpoint = Endpoint::of(&head.method, path);
+        let endpoint = match Endpoint::of(&head.method, path) {
+            Endpoint::Open if head.method == Method::POST && self.site.is_log_in(path) => Endpoint::LogIn,
+            endpoint => endpoint,
+        };
         let client_session = ClientSession::Unknown;
         Asking {
             pool,

@@ -21,6 +21,7 @@ mod stories {
     mod recorded_web;
     mod redis_server;
     mod replicas;
+    mod rights;
     mod rolling;
     mod routes;
     mod sockets;

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use super::{Config, Error, server_id, state};
 use crate::{
     affinity::{self, budget::Budget, cookie::CookieConfig, pace::Pace, pins::Pins, refusals::Refusals},
-    carryover::{Sessions, mints::Mints},
+    carryover::{Sessions, mint_codes::MintCodes, mints::Mints},
     discovery,
     facade::Facade,
     leader::Leader,
@@ -50,7 +50,9 @@ pub(super) async fn site(
         pins: Pins::new(config.affinity.max_pins, seed).kept(keeping, seeds.get(1..).unwrap_or_default()),
         sessions: Sessions::new(config.affinity.max_pins, seed, members, vault),
         mints: Mints::default(),
+        mint_codes: MintCodes::default(),
         carryover: config.carryover.clone(),
+        log_in_paths: config.log_in_paths.clone().into(),
         streams: Streams::new(seed),
         refusals: Refusals::new(seed),
         budget: Budget::default(),

@@ -145,6 +145,7 @@ pub(super) struct Jellyfin {
     pub(super) server_id: Option<Spanned<Written<ServerId>>>,
     pub(super) api_key: Option<SecretSource>,
     pub(super) legacy_authorization: Written<LegacyCarriers>,
+    pub(super) log_in_paths: Vec<Written<RoutePath>>,
 }
 
 #[derive(Default, Deserialize)]

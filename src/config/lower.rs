@@ -78,6 +78,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             max_connections: listen.max_connections.0 as usize,
         },
         legacy: jellyfin.legacy_authorization.0.0,
+        log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
         carryover: carryover::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
         },

@@ -19,20 +19,28 @@ use crate::{health, pod::Pod};
 #[derive(Debug)]
 pub struct AnswerBody {
     incoming: Incoming,
+    /// What was read of it ahead.
+    early: Option<Box<Bytes>>,
     lease: Option<Lease>,
     pod: Arc<Pod>,
 }
 
 impl AnswerBody {
     pub(super) fn new(incoming: Incoming, lease: Lease, pod: Arc<Pod>) -> AnswerBody {
-        let mut body = AnswerBody { incoming, lease: Some(lease), pod };
+        let mut body = AnswerBody { incoming, early: None, lease: Some(lease), pod };
         body.give_back_if_whole();
         body
     }
 
     /// An answer whose connection is not kept.
     pub fn unkept(incoming: Incoming, pod: Arc<Pod>) -> AnswerBody {
-        AnswerBody { incoming, lease: None, pod }
+        AnswerBody { incoming, early: None, lease: None, pod }
+    }
+
+    /// The same answer, of which this was read ahead.
+    pub fn with_early(mut self, early: Bytes) -> AnswerBody {
+        self.early = (!early.is_empty()).then(|| Box::new(early));
+        self
     }
 
     /// Whose answer it is.
@@ -54,6 +62,9 @@ impl Body for AnswerBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(early) = self.early.take() {
+            return Poll::Ready(Some(Ok(Frame::data(*early))));
+        }
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match &frame {
             // Nothing comes after trailers, and nobody asks.
@@ -69,10 +80,11 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.early.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        // What was read ahead had no length that was told.
+        if self.early.is_some() { SizeHint::default() } else { self.incoming.size_hint() }
     }
 }

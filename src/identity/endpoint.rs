@@ -21,7 +21,10 @@ pub use noteworthy::Noteworthy;
 pub use slow::is_slow;
 pub use twice::{as_progress, begins_playback, is_harmless_twice};
 
-use super::query;
+use super::{
+    canonical::{Keys, decoded_path},
+    query,
+};
 
 /// What an endpoint asks of its caller, as far as the proxy has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,9 @@ pub enum Endpoint {
     Vital,
     /// Demands a token that the pod knows; success confirms the token.
     Demanding,
-    /// The same, about what a pod runs: `DELETE /Videos/ActiveEncodings`, `POST /Sessions/Playing/Ping`, `POST /LiveStreams/Close`.
+    /// The same for most callers, but one from the local network, or before the wizard is done, needs no token: success proves nothing.
+    Guarded,
+    /// The same as [`Endpoint::Demanding`], about what a pod runs: `DELETE /Videos/ActiveEncodings`, `POST /Sessions/Playing/Ping`, `POST /LiveStreams/Close`.
     /// Every other pod answers as if it had done it.
     OfJob,
     /// The same, for HLS playlists and segments and for files: an answer may have to wait for ffmpeg.
@@ -55,18 +60,27 @@ pub enum Endpoint {
 impl Endpoint {
     /// Reads the endpoint off a method and a path below the BaseUrl.
     pub fn of(method: &Method, path: &str) -> Endpoint {
-        let mut segments = segments(path);
+        if method == Method::OPTIONS {
+            // Answered without a look at who asks.
+            return Endpoint::Open;
+        }
+        let decoded = decoded_path(path).unwrap_or(Cow::Borrowed(path));
+        let mut segments = segments(&decoded);
         let Some(first) = segments.next() else { return Endpoint::Open };
         let rest = Rest { segments: segments.clone() };
         match first.len() {
             // `is` compares in any case; the length only saves comparing with each of them.
             5 if is(first, "Users") => users(method, rest),
+            // `POST /sso/OID/Auth/{provider}` and `/sso/SAML/Auth/{provider}` of the SSO plug-in.
+            3 if is(first, "sso") && is(rest.at(1), "Auth") && method == Method::POST => Endpoint::LogIn,
             8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
             8 if is(first, "Sessions") && method == Method::POST && is(rest.at(0), "Logout") => Endpoint::LogOut,
             8 if is(first, "Sessions") && is(rest.at(0), "Playing") && is(rest.at(1), "Ping") => Endpoint::OfJob,
             10 if is(first, "GetUtcTime") => Endpoint::Clock,
             11 if is(first, "LiveStreams") && is(rest.at(0), "Close") => Endpoint::OfJob,
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
+            11 if is(first, "Environment") => Endpoint::Guarded,
+            7 if is(first, "Library") && is(rest.at(0), "VirtualFolders") => Endpoint::Guarded,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
             5 if is(first, "Items") => items(rest),
@@ -79,8 +93,18 @@ impl Endpoint {
 
     /// Whether it answers nobody without a token that the pod knows.
     pub fn demands_token(self) -> bool {
-        use Endpoint::{Demanding, DemandingMedia, LogOut, OfJob, SyncPlay, Vital};
-        matches!(self, Demanding | DemandingMedia | LogOut | OfJob | SyncPlay | Vital)
+        use Endpoint::{Demanding, DemandingMedia, Guarded, LogOut, OfJob, SyncPlay, Vital};
+        matches!(self, Demanding | DemandingMedia | Guarded | LogOut | OfJob | SyncPlay | Vital)
+    }
+
+    /// Whether its success shows that the pod knows the caller's token.
+    pub fn proves_token(self) -> bool {
+        self.demands_token() && self != Endpoint::Guarded
+    }
+
+    /// Whether jellypin does more with it than to send it where its client lives: by the API key, by a tombstone, a pin, the leader.
+    pub fn is_acted_upon(self) -> bool {
+        !matches!(self, Endpoint::Open | Endpoint::AnonymousMedia)
     }
 
     /// Whether a failure costs more than a look at the next page: a client would log its user out or end the film.
@@ -112,7 +136,6 @@ const DEMANDING: &[&str] = &[
     "Collections",
     "Devices",
     "DisplayPreferences",
-    "Environment",
     "Library",
     "Libraries",
     "LiveStreams",
@@ -201,6 +224,8 @@ fn system<'a>(method: &Method, rest: Rest<impl Iterator<Item = &'a str> + Clone>
         Endpoint::Open
     } else if is(second, "Info") && third.is_empty() && method == Method::GET {
         Endpoint::Vital
+    } else if is(second, "Restart") || is(second, "Shutdown") {
+        Endpoint::Guarded
     } else {
         Endpoint::Demanding
     }
@@ -266,9 +291,35 @@ fn is_decoded(segment: &str, name: &str) -> bool {
         || (segment.contains('%') && is(&percent_encoding::percent_decode_str(segment).decode_utf8_lossy(), name))
 }
 
-/// A GUID, with or without dashes.
-fn is_id(text: &str) -> bool {
-    matches!(text.len(), 32 | 36) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+/// A GUID, with or without dashes. The server reads it in braces and between blanks as well.
+pub(in crate::identity) fn is_id(text: &str) -> bool {
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match text.len() {
+        32 => is_hex(text),
+        36 => [8, 4, 4, 4, 12].into_iter().eq(text.split('-').map(str::len)) && text.split('-').all(is_hex),
+        _ => false,
+    }
+}
+
+/// The user's id in a path that ends or changes sessions of his: `/Users/{id}`, `/Users/{id}/Password` and the like.
+pub(in crate::identity) fn user_in_path(path: &str) -> Option<&str> {
+    const NAMES: [&str; 7] =
+        ["Me", "New", "Public", "Password", "AuthenticateByName", "AuthenticateWithQuickConnect", "ForgotPassword"];
+    let mut segments = segments(path);
+    let id = segments.next().filter(|first| is(first, "Users")).and_then(|_| segments.next())?;
+    (!NAMES.iter().any(|name| is(id, name))).then_some(id)
+}
+
+/// What jellypin reads of the query of an endpoint that it acts upon.
+pub(in crate::identity) fn keys_of(endpoint: Endpoint, path: &str) -> Keys {
+    const NONE: Keys = Keys { single: &[], list: &[] };
+    let first = segments(path).next().unwrap_or_default();
+    match endpoint {
+        Endpoint::QuickConnect => Keys { single: &["code", "secret", "userId"], list: &[] },
+        Endpoint::Demanding if is(first, "Users") => Keys { single: &["userId"], list: &[] },
+        Endpoint::Demanding if is(first, "Devices") => Keys { single: &[], list: &["id"] },
+        _ => NONE,
+    }
 }
 
 /// Neither a doubled slash nor one at the end means anything.

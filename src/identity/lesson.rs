@@ -1,7 +1,7 @@
 //! What the body of an answer teaches: a token that was minted, a play session, a live stream, a live playlist.
 //!
 //! The body is read while it streams by, whatever its size, chunks and compression, in bounded memory, and is never held back.
-//! Log-ins are told by their shape (`AuthenticationResult`), since plug-ins mint tokens on paths of their own.
+//! A log-in is read off the endpoints that are known to mint tokens, and nowhere else: any plug-in may echo what it was sent.
 
 mod json;
 mod playlist;
@@ -94,7 +94,7 @@ impl Listener {
             return None;
         }
         let kind = answer.headers.get(header::CONTENT_TYPE)?.as_bytes();
-        let may_mint = endpoint == Endpoint::LogIn || (endpoint == Endpoint::Open && method == Method::POST);
+        let may_mint = endpoint == Endpoint::LogIn;
         let begins = endpoint.may_be_led() && Led::of(method, path) == Some(Led::Initiate);
         let text = if kind.starts_with(b"application/json") && (may_mint || endpoint::opens_playback(path) || begins) {
             Text::Json(Box::default())

@@ -1,6 +1,17 @@
-//! The query's keys that tell something of a client, read as ASP.NET reads them: in any case, decoded, repeated ones joined.
+//! The query's keys that tell something of a client, read as ASP.NET reads them: in any case, decoded, repeated ones by their type.
 
 use std::borrow::Cow;
+
+/// The keys that are read of every request.
+pub(super) const KNOWN: [&str; 5] = ["ApiKey", "api_key", "DeviceId", "LiveStreamId", "PlaySessionId"];
+
+/// How the values of a key are read.
+enum Kind {
+    /// As `Request.Query[…]` gives them.
+    Token,
+    /// As they are bound to a parameter.
+    Hint,
+}
 
 /// The values found. An empty one counts as none.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,26 +28,34 @@ impl<'a> Query<'a> {
         let mut found = Query::default();
         for pair in query.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some(place) = found.place(&url_decoded(key)) else { continue };
-            let value = url_decoded(value);
-            *place = match place.take() {
-                // Two of them make one value with a comma in it, which no pod knows.
-                Some(first) => Some(Cow::Owned(format!("{first},{value}"))),
-                None if value.is_empty() => None,
-                None => Some(value),
+            let Some((place, kind)) = found.place(&url_decoded(key)) else { continue };
+            *place = match (kind, place.take()) {
+                // The server joins the values of a token's key that are not empty; no pod knows such a token.
+                (Kind::Token, Some(first)) if !value.is_empty() => {
+                    Some(Cow::Owned(format!("{first},{}", url_decoded(value))))
+                }
+                (Kind::Token, None) if value.is_empty() => None,
+                // Of the others the first value counts, and an empty one is none.
+                (_, first) => first.or_else(|| Some(url_decoded(value))),
             };
         }
-        found
+        let filled = |value: &Cow<'_, str>| !value.is_empty();
+        Query {
+            device_id: found.device_id.filter(filled),
+            play_session_id: found.play_session_id.filter(filled),
+            live_stream_id: found.live_stream_id.filter(filled),
+            ..found
+        }
     }
 
-    fn place(&mut self, key: &str) -> Option<&mut Option<Cow<'a, str>>> {
+    fn place(&mut self, key: &str) -> Option<(&mut Option<Cow<'a, str>>, Kind)> {
         // Most keys of a long HLS query are told apart by their length.
         match key.len() {
-            6 if key.eq_ignore_ascii_case("ApiKey") => Some(&mut self.api_key),
-            7 if key.eq_ignore_ascii_case("api_key") => Some(&mut self.legacy_api_key),
-            8 if key.eq_ignore_ascii_case("DeviceId") => Some(&mut self.device_id),
-            12 if key.eq_ignore_ascii_case("LiveStreamId") => Some(&mut self.live_stream_id),
-            13 if key.eq_ignore_ascii_case("PlaySessionId") => Some(&mut self.play_session_id),
+            6 if key.eq_ignore_ascii_case("ApiKey") => Some((&mut self.api_key, Kind::Token)),
+            7 if key.eq_ignore_ascii_case("api_key") => Some((&mut self.legacy_api_key, Kind::Token)),
+            8 if key.eq_ignore_ascii_case("DeviceId") => Some((&mut self.device_id, Kind::Hint)),
+            12 if key.eq_ignore_ascii_case("LiveStreamId") => Some((&mut self.live_stream_id, Kind::Hint)),
+            13 if key.eq_ignore_ascii_case("PlaySessionId") => Some((&mut self.play_session_id, Kind::Hint)),
             _ => None,
         }
     }
@@ -47,6 +66,12 @@ pub(super) fn all(query: &str, key: &str) -> Vec<String> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let wanted = pairs.filter(|(name, value)| !value.is_empty() && url_decoded(name).eq_ignore_ascii_case(key));
     wanted.map(|(_, value)| url_decoded(value).into_owned()).collect()
+}
+
+/// A key that may be one of those that are looked for: none is longer.
+pub(super) fn decoded_key(key: &str) -> Option<Cow<'_, str>> {
+    let may_be = key.len() <= 13 || key.contains('%');
+    may_be.then(|| url_decoded(key))
 }
 
 /// `%XX` and `+` decoded, as `WebUtility.UrlDecode` does it. Borrows where nothing is encoded.

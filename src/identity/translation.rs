@@ -2,10 +2,10 @@
 //!
 //! A client keeps its token for ever, while the pod that it lives on may know it by another.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 
 use super::{
-    EMBY_TOKEN, MEDIABROWSER_TOKEN,
+    EMBY_AUTHORIZATION, EMBY_TOKEN, MEDIABROWSER_TOKEN,
     authorization::{self, text},
     query::url_decoded,
 };
@@ -16,7 +16,7 @@ pub fn translate(uri: &mut Uri, headers: &mut HeaderMap, is_alias: impl Fn(&str)
         // The parts of a valid target and a token make a valid one.
         *uri = target.parse().unwrap_or_else(|_| uri.clone());
     }
-    for name in [header::AUTHORIZATION, HeaderName::from_static("x-emby-authorization")] {
+    for name in [header::AUTHORIZATION, EMBY_AUTHORIZATION] {
         if let Some(line) = headers.get_mut(name)
             && let Some(changed) = text(line).and_then(|line| in_authorization(line, is_alias, to))
         {

@@ -42,7 +42,7 @@ pub fn judge(endpoint: Endpoint, may_repeat: bool, is_upgrade: bool, answer: &re
         Verdict::UnknownToken
     } else if status == StatusCode::INTERNAL_SERVER_ERROR && may_repeat && is_error_text(&answer.headers) {
         Verdict::StaleRow
-    } else if endpoint.demands_token() && (status.is_success() || status == StatusCode::NOT_MODIFIED) {
+    } else if endpoint.proves_token() && status.is_success() {
         Verdict::Accepted
     } else {
         Verdict::Other
@@ -98,7 +98,8 @@ mod tests {
             ("bad request elsewhere", Demanding, 400, text, Verdict::Other),
             ("row deleted by another pod", Demanding, 500, text, Verdict::StaleRow),
             ("accepted", Demanding, 200, json, Verdict::Accepted),
-            ("not modified", Demanding, 304, &[], Verdict::Accepted),
+            ("not modified", Demanding, 304, &[], Verdict::Other),
+            ("let in for his address", Endpoint::Guarded, 204, &[], Verdict::Other),
             ("open to all", Open, 200, json, Verdict::Other),
             ("not found", Demanding, 404, json, Verdict::Other),
         ];

@@ -12,7 +12,7 @@ use http_body_util::Full;
 
 use super::{
     exchange::{Exchange, Outcome},
-    learning::Learning,
+    learning::{Confirmation, Learning},
     resume::Resuming,
 };
 use crate::{facade::Rewriting, forward::answer::AnswerBody};
@@ -36,6 +36,8 @@ struct Answering {
     /// What was read of it ahead.
     early: VecDeque<Frame<Bytes>>,
     learning: Option<Box<Learning>>,
+    /// A piece that the client gets when something is known of it.
+    waiting: Option<Box<(Frame<Bytes>, Confirmation)>>,
     rewriting: Option<Box<Rewriting>>,
 }
 
@@ -54,12 +56,15 @@ impl Body {
     }
 
     pub(super) fn answer(body: AnswerBody, learning: Option<Box<Learning>>, rewriting: Option<Box<Rewriting>>) -> Body {
-        Body { kind: Kind::Answer(Answering { body, early: VecDeque::new(), learning, rewriting }), exchange: None }
+        Body {
+            kind: Kind::Answer(Answering { body, early: VecDeque::new(), learning, waiting: None, rewriting }),
+            exchange: None,
+        }
     }
 
     /// An answer of which these frames were read ahead.
     pub(super) fn begun(early: VecDeque<Frame<Bytes>>, body: AnswerBody, rewriting: Option<Box<Rewriting>>) -> Body {
-        Body { kind: Kind::Answer(Answering { body, early, learning: None, rewriting }), exchange: None }
+        Body { kind: Kind::Answer(Answering { body, early, learning: None, waiting: None, rewriting }), exchange: None }
     }
 
     pub(super) fn resuming(file: Box<Resuming>) -> Body {
@@ -139,18 +144,23 @@ impl http_body::Body for Body {
 
 impl Answering {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Answering { body, early, learning, rewriting } = self;
+        let Answering { body, early, learning, waiting, rewriting } = self;
         let mut next = || {
             if let Some(frame) = early.pop_front() {
                 return Poll::Ready(Some(Ok(frame)));
             }
-            let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-            if let (Some(learning), Some(Ok(frame))) = (&mut *learning, &frame)
-                && let Some(data) = frame.data_ref()
-            {
-                learning.hear(data);
+            if waiting.is_none() {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                let (Some(learning), Some(Ok(piece))) = (&mut *learning, &frame) else { return Poll::Ready(frame) };
+                let Some(confirmation) = piece.data_ref().and_then(|data| learning.hear(data)) else {
+                    return Poll::Ready(frame);
+                };
+                *waiting = frame.and_then(Result::ok).map(|frame| Box::new((frame, confirmation)));
             }
-            Poll::Ready(frame)
+            if let Some(waiting) = waiting {
+                ready!(waiting.1.as_mut().poll(cx));
+            }
+            Poll::Ready(waiting.take().map(|waiting| Ok(waiting.0)))
         };
         match rewriting {
             Some(rewriting) => rewriting.poll_frame(next),
@@ -159,7 +169,7 @@ impl Answering {
     }
 
     fn is_end_stream(&self) -> bool {
-        let has_ended = self.early.is_empty() && self.body.is_end_stream();
+        let has_ended = self.early.is_empty() && self.waiting.is_none() && self.body.is_end_stream();
         self.rewriting.as_ref().map_or(has_ended, |rewriting| rewriting.is_end_stream(has_ended))
     }
 

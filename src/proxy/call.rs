@@ -131,7 +131,8 @@ impl Proxy {
 pub(super) fn on_behalf_of(asking: &Asking<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for name in [header::HOST.as_str(), "user-agent", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
-        for value in asking.head.headers.get_all(name) {
+        // A pod refuses a request with any other, whatever it is for.
+        for value in asking.head.headers.get_all(name).iter().filter(|value| value.to_str().is_ok()) {
             headers.append(header::HeaderName::from_bytes(name.as_bytes()).unwrap_or(header::HOST), value.clone());
         }
     }

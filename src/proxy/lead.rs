@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, header};
+use http::{Response, StatusCode, header};
 use tokio::time;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     carry::{Errand, Moves},
     decide::Keys,
     exchange::Exchange,
+    face::{Gathered, gather},
     offer::Offered,
     reply::Refusal,
 };
@@ -22,10 +23,16 @@ use crate::{
     affinity::pins::Kind,
     carryover::{Session, plain_id, session::Carried},
     forward::outbound::Source,
-    identity::{Identity, authorization, endpoint::Led},
+    identity::{Identity, authorization, endpoint::Led, lesson::Listener},
     observe::metrics,
     pod::{Place, Pod, State},
 };
+
+/// How often a pod is asked for a code that no mint has used.
+const CODES: usize = 3;
+
+/// The longest answer that gives a code, in bytes. Real ones have some 300.
+const LONGEST_CODE: usize = 16 * 1024;
 
 impl Proxy {
     /// Offers a request to the pods, by way of the leader where that is what it takes.
@@ -41,7 +48,8 @@ impl Proxy {
         };
         // Boxed, for they are seldom used, and every request's future would be the larger for them.
         match led {
-            Led::Enabled | Led::Initiate => Box::pin(self.to_leader(asking, None, source, exchange)).await,
+            Led::Enabled => Box::pin(self.to_leader(asking, None, source, exchange)).await,
+            Led::Initiate => Box::pin(self.initiate(asking, source, exchange)).await,
             Led::Connect => Box::pin(self.to_leader(asking, asking.query("secret"), source, exchange)).await,
             Led::LogIn => {
                 // A body that does not come is not waited for without end: its pod ends those that come too slowly.
@@ -74,6 +82,41 @@ impl Proxy {
         self.offer(&asking.toward(Target::Leader(key)), source, exchange).await
     }
 
+    /// Begins a QuickConnect flow. A code that a mint has used a moment ago is not shown to anybody: who was given it could be signed
+    /// in as the mint's user.
+    async fn initiate(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        for _ in 0..CODES {
+            let mut offered = self.to_leader(asking, None, source, exchange).await?;
+            let (head, mut body) = offered.answer.into_parts();
+            let listener = Listener::of(asking.endpoint, &asking.head.method, asking.path, &head);
+            let Some(mut listener) = listener else {
+                offered.answer = Response::from_parts(head, body);
+                return Ok(offered);
+            };
+            let early = match gather(&mut body, LONGEST_CODE).await {
+                Ok(Gathered::Whole(whole)) => whole,
+                Ok(Gathered::Longer(_)) | Err(_) => return Err(Refusal::Broken),
+            };
+            let mut lesson = listener.hear(&early);
+            lesson.absorb(listener.end());
+            let pod = &offered.decision.pod;
+            if lesson.quick_connect.iter().any(|code| self.site.mint_codes.is_taken(pod.id, code)) {
+                continue;
+            }
+            for text in &lesson.quick_connect {
+                self.site.pins.learn(Kind::QuickConnect, text, Place::of(pod));
+            }
+            offered.answer = Response::from_parts(head, body.with_early(early));
+            return Ok(offered);
+        }
+        Err(Refusal::NoPod)
+    }
+
     /// Approves a code on the pod that made it, for the user that the caller's own pod knows him to be.
     async fn authorize(
         self: &Arc<Self>,
@@ -83,7 +126,10 @@ impl Proxy {
     ) -> Result<Offered, Refusal> {
         let code = asking.query("code");
         let target = Target::Leader(code.clone());
-        let Some(code) = code else { return self.offer(asking, source, exchange).await };
+        // What no code is made of is not repeated to another pod: the client's own answers it.
+        let Some(code) = code.filter(|code| is_plain(code)) else {
+            return self.offer(asking, source, exchange).await;
+        };
         let Some(session) = asking.session() else {
             // An API key, or a client that is not known: its token may be known there all the same.
             return self.authorize_as_it_is(asking, target, source, exchange).await;
@@ -100,7 +146,7 @@ impl Proxy {
         }
         let Some(api_key) = &self.site.carryover.api_key else { return self.offer(asking, source, exchange).await };
         let user = named.unwrap_or(approver.user);
-        let head = asking.head_for(&format!("/QuickConnect/Authorize?code={}&userId={}", plain(&code), plain(&user)));
+        let head = asking.head_for(&format!("/QuickConnect/Authorize?code={}&userId={}", code, plain_id(&user)));
         let Some(mut head) = head else { return Err(Refusal::Malformed("the code is no code")) };
         head.headers.insert(header::AUTHORIZATION, authorization::token_only(api_key.as_str()));
         let by_key = Asking {
@@ -276,9 +322,9 @@ fn secret_in(body: &[u8]) -> Option<String> {
     secret.as_str().map(str::to_owned)
 }
 
-/// Only what a code or an id is made of: nothing else gets into another's query.
-fn plain(text: &str) -> String {
-    text.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '-').collect()
+/// Only what a code is made of: nothing else gets into another's query.
+fn is_plain(code: &str) -> bool {
+    code.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
@@ -289,6 +335,6 @@ mod tests {
     fn secrets_are_read_as_the_server_reads_them() {
         assert_eq!(secret_in(br#"{"secret":"ABC"}"#).as_deref(), Some("ABC"));
         assert_eq!(secret_in(b"no JSON"), None);
-        assert_eq!(plain("12&userId=x 3"), "12userIdx3");
+        assert!(is_plain("123456") && !is_plain("12&userId=x 3"));
     }
 }

@@ -1,12 +1,13 @@
 //! 7. What an answer teaches of its client's home: at once by its head, and by its body while that streams by.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use http::{Method, StatusCode, response};
+use http::{HeaderMap, Method, StatusCode, response};
+use tokio::time;
 
 use super::{
     Asking, Proxy,
-    call::{Call, on_behalf_of},
+    call::{Call, Standing, on_behalf_of},
     carry::Moves,
     decide::{self, Decision, Reason},
     introduce::{as_said, told},
@@ -34,8 +35,16 @@ pub(super) struct Learning {
     heard: Lesson,
     /// Whose request it answers, if that is known.
     viewer: Option<Arc<Session>>,
+    /// Of a log-in: the BaseUrl, and on whose behalf the pod is asked whose token it has made.
+    log_in: Option<(Arc<str>, HeaderMap)>,
     proxy: Arc<Proxy>,
 }
+
+/// A question that the client's answer waits for.
+pub(super) type Confirmation = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The longest time that a log-in waits for the pod's word. A pod's first answers after its start take a second.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Proxy {
     /// A log-in teaches where its device lives; an accepted token confirms its home, and that of what came with it.
@@ -174,52 +183,73 @@ impl Proxy {
     ) -> Option<Box<Learning>> {
         let listener = Listener::of(asking.endpoint, &asking.head.method, asking.path, answer)?;
         let (pod, viewer) = (decision.pod.clone(), asking.session().cloned());
-        Some(Box::new(Learning { listener, pod, heard: Lesson::default(), viewer, proxy: self.clone() }))
+        let log_in =
+            (asking.endpoint == Endpoint::LogIn).then(|| (asking.pool.pool.base_path.clone(), on_behalf_of(asking)));
+        Some(Box::new(Learning { listener, pod, heard: Lesson::default(), viewer, log_in, proxy: self.clone() }))
     }
 }
 
 impl Learning {
-    /// Hears a piece before the client gets it, so that the client's next request finds what it taught.
-    pub(super) fn hear(&mut self, piece: &[u8]) {
+    /// Hears a piece before the client gets it, so that the client's next request finds what it taught. The client's piece waits
+    /// for what is given back.
+    pub(super) fn hear(&mut self, piece: &[u8]) -> Option<Confirmation> {
         let lesson = self.listener.hear(piece);
-        self.learn(lesson);
+        self.learn(lesson)
     }
 
     pub(super) fn end(mut self) {
         let lesson = self.listener.end();
-        self.learn(lesson);
+        if let Some(confirmation) = self.learn(lesson) {
+            tokio::spawn(confirmation);
+        }
     }
 
-    fn learn(&mut self, lesson: Lesson) {
+    fn learn(&mut self, lesson: Lesson) -> Option<Confirmation> {
         if lesson == Lesson::default() {
-            return;
+            return None;
         }
         let home = Place::of(&self.pod);
         let learn = |kind, key: &str| {
             self.proxy.site.pins.learn(kind, key, home);
         };
-        lesson.token.iter().for_each(|token| learn(Kind::Token, token));
-        lesson.device.iter().for_each(|device| learn(Kind::Device, device));
         lesson.play_session.iter().for_each(|session| learn(Kind::PlaySession, session));
         lesson.live_streams.iter().for_each(|stream| self.proxy.learn_stream(self.viewer.as_ref(), stream, home));
         lesson.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
         lesson.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
         let brings_token = lesson.token.is_some();
         self.heard.absorb(lesson);
-        if brings_token && self.proxy.carries_over() {
-            self.begin_session();
+        // A log-in is whole when its token comes: that stands behind the user and the device.
+        if !brings_token {
+            return None;
         }
+        let (base_path, client) = self.log_in.take()?;
+        let confirmed = confirm(self.proxy.clone(), self.pod.clone(), base_path, client, self.heard.clone());
+        Some(Box::pin(async {
+            if time::timeout(CONFIRMED_WITHIN, confirmed).await.is_err() {
+                tracing::debug!("a pod did not say in time whose token a log-in has made");
+            }
+        }))
     }
+}
 
-    /// A log-in is whole when its token comes: that stands behind the user and the device.
-    fn begin_session(&self) {
-        let heard = self.heard.clone();
-        let (Some(token), Some(user)) = (heard.token, heard.user) else { return };
-        let (Some(client), Some(name), Some(id), Some(version)) =
-            (heard.client, heard.device_name, heard.device, heard.version)
-        else {
-            return;
-        };
-        self.proxy.site.sessions.begin(&self.pod, &user, Device { client, name, id, version }, &token);
+/// Keeps the token of a log-in when the pod that gave it says whose it is: a plug-in may answer whatever it likes.
+async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, base_path: Arc<str>, client: HeaderMap, log_in: Lesson) {
+    let Some(token) = log_in.token else { return };
+    let Ok(Standing::Known { user: Some(user), .. }) = proxy.ask_who(&pod, &base_path, &token, &client).await else {
+        tracing::warn!(pod.name = &*pod.name, "a log-in's token is not known to the pod that gave it; it is not kept");
+        return;
+    };
+    let home = Place::of(&pod);
+    proxy.site.pins.learn(Kind::Token, &token, home);
+    if let Some(device) = &log_in.device {
+        proxy.site.pins.learn(Kind::Device, device, home);
+    }
+    let (Some(client), Some(name), Some(id), Some(version)) =
+        (log_in.client, log_in.device_name, log_in.device, log_in.version)
+    else {
+        return;
+    };
+    if proxy.carries_over() {
+        proxy.site.sessions.begin(&pod, &user, Device { client, name, id, version }, &token);
     }
 }

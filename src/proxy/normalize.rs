@@ -41,14 +41,6 @@ pub(super) fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The path as Jellyfin's controllers see it.
-pub(super) fn below_base<'a>(base: &str, path: &'a str) -> &'a str {
-    match path.split_at_checked(base.len()) {
-        Some((start, rest)) if start.eq_ignore_ascii_case(base) && (rest.is_empty() || rest.starts_with('/')) => rest,
-        _ => path,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::Request;
@@ -101,12 +93,5 @@ mod tests {
         for mut head in refused {
             assert!(normalize(&mut head).is_err(), "{head:?}");
         }
-    }
-
-    #[test]
-    fn a_base_path_ends_at_a_slash_in_any_case() {
-        assert_eq!(below_base("/jellyfin", "/JellyFin/Items"), "/Items");
-        assert_eq!((below_base("/jellyfin", "/jellyfin"), below_base("", "/Items")), ("", "/Items"));
-        assert_eq!(below_base("/jellyfin", "/jellyfinx/Items"), "/jellyfinx/Items");
     }
 }

@@ -5,13 +5,15 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::Body;
 use crate::{
     forward::{Cause, Failure},
-    identity::endpoint::Endpoint,
+    identity::{canonical::Ambiguity, endpoint::Endpoint},
 };
 
 /// Why the proxy answers a request itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Malformed(&'static str),
+    /// Two parsers could read it in two ways, and jellypin acts upon it.
+    Ambiguous(Ambiguity),
     Method,
     NoRoute,
     /// No pod accepts connections, or the pool is empty.
@@ -62,6 +64,7 @@ impl Refusal {
     pub(super) fn name(self) -> &'static str {
         match self {
             Refusal::Malformed(_) => "malformed",
+            Refusal::Ambiguous(ambiguity) => ambiguity.as_str(),
             Refusal::Method => "method",
             Refusal::NoRoute => "no_route",
             Refusal::NoPod => "no_pod",
@@ -84,6 +87,9 @@ impl Refusal {
     pub(super) fn response(self) -> Option<Response<Body>> {
         let (status, text) = match self {
             Refusal::Malformed(why) => (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n")),
+            Refusal::Ambiguous(ambiguity) => {
+                (StatusCode::BAD_REQUEST, format!("Bad request: {}.\n", ambiguity.describe()))
+            }
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "This method is not served here.\n".into()),
             Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
             Refusal::NoPod => {

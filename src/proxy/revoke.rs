@@ -12,7 +12,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Asking, Proxy, call::Call, call::on_behalf_of, decide::Decision, exchange::Exchange};
+use super::{
+    Asking, Proxy,
+    call::{Call, Standing, on_behalf_of},
+    decide::Decision,
+    exchange::Exchange,
+};
 use crate::{
     carryover::{Session, Token, plain_id},
     forward::{head, outbound::Source},
@@ -25,27 +30,31 @@ use crate::{
 use orders::REPEATS;
 pub(super) use orders::{Order, Told};
 
-/// What a request may have ended, by its answer's status.
+/// What a request may have ended, by its answer's status: done, or worth a look at the caller's rights.
 pub(super) fn ended_by(asking: &Asking<'_>, status: StatusCode) -> Option<Ends> {
     let is_candidate = asking.endpoint == Endpoint::LogOut || asking.endpoint == Endpoint::Demanding;
     if !is_candidate || (asking.head.method != Method::POST && asking.head.method != Method::DELETE) {
         return None;
     }
     let ends = Ends::of(&asking.head.method, asking.path, asking.head.uri.query().unwrap_or_default())?;
-    (status == StatusCode::INTERNAL_SERVER_ERROR || is_done(&ends, status)).then_some(ends)
+    (status.is_success() || may_be_right(&ends, status)).then_some(ends)
 }
 
-/// Whether the caller had the right to end it, and it was ended as far as this pod knows of it. A pod judges the right first.
-fn is_done(ends: &Ends, status: StatusCode) -> bool {
+/// Whether a pod may fail so though the act is right. That alone gives nobody a right: the caller's are asked for.
+fn may_be_right(ends: &Ends, status: StatusCode) -> bool {
     match ends {
-        // 10.11 fails when another pod has deleted the row, and has ended the token all the same.
-        Ends::Token => status.is_success() || status == StatusCode::INTERNAL_SERVER_ERROR,
+        // A log-out of a token that is known goes another way (`log_out`).
+        Ends::Token => false,
         // A pod refuses where it does not know the device itself; others may.
-        Ends::Devices(_) => status.is_success() || matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND),
-        // Whoever is not there any more was deleted before.
-        Ends::User(_) => status.is_success() || status == StatusCode::NOT_FOUND,
-        Ends::OthersOf(_) | Ends::UserIfDisabled(_) => status.is_success(),
+        Ends::Devices(_) => status == StatusCode::INTERNAL_SERVER_ERROR || is_absent(status),
+        // 10.11 fails when another pod has deleted a row, and has done it all the same.
+        Ends::OthersOf(_) | Ends::UserIfDisabled(_) | Ends::User(_) => status == StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+/// 12.0 says 400 of a device that it does not know, 10.11 says 404.
+fn is_absent(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)
 }
 
 impl Proxy {
@@ -63,10 +72,11 @@ impl Proxy {
         let (status, token) = answered;
         let own = asking.keys.identity.token.as_deref()?;
         let used = token.map_or(own, Token::as_str);
-        let has_failed = status == StatusCode::INTERNAL_SERVER_ERROR && ends != Ends::Token;
-        if has_failed && !self.see_through(asking, &ends, source, &done.pod, used).await {
+        let caller = Caller { pod: &done.pod, token: used };
+        if !status.is_success() && !self.is_right(asking, &ends, status, source, &caller).await {
             return None;
         }
+        let has_failed = status == StatusCode::INTERNAL_SERVER_ERROR;
         // Another replica may know of tokens that were minted since.
         if let Some(session) = asking.session() {
             self.site.sessions.refresh(session).await;
@@ -88,9 +98,12 @@ impl Proxy {
                     .collect()
             }
             Ends::OthersOf(user) => {
-                let callers = asking.session().map(|session| session.user.clone());
-                let user = user.clone().or_else(|| callers.clone())?;
-                let is_own = callers.is_some_and(|own| plain_id(&user) == own);
+                let callers = match asking.session() {
+                    Some(session) => Some(session.user.clone()),
+                    None => self.user_of(asking, &caller).await,
+                };
+                let user = user.as_deref().map(plain_id).or_else(|| callers.clone())?;
+                let is_own = callers.is_some_and(|own| user == own);
                 ended = self.site.sessions.end_user(&pool.name, &user, asking.session());
                 // The key is nobody, so that the user has to be named.
                 let target = format!("/Users/Password?userId={user}");
@@ -101,11 +114,14 @@ impl Proxy {
                     callers_own.extend(session.tokens().into_iter().map(|minted| minted.token.as_str().to_owned()));
                     session.unsettle(session.home());
                 }
-                self.again_by_key(asking, &target, with_new_password(source.kept()?), &callers_own)
+                match source.kept().and_then(|body| by_one_who_knows(&body)) {
+                    Some(body) => self.again_by_key(asking, &target, body, &callers_own),
+                    // What was wished for could be read in two ways: the pods hear of the sessions that have ended.
+                    None => log_outs_of(&ended, &client),
+                }
             }
             Ends::UserIfDisabled(user) => {
-                let policy = serde_json::from_slice::<serde_json::Value>(&source.kept()?).ok()?;
-                if policy["IsDisabled"] != true && policy["isDisabled"] != true {
+                if !disables(&source.kept()?) {
                     return None;
                 }
                 self.site.sessions.end_user(&pool.name, user, None);
@@ -130,38 +146,88 @@ impl Proxy {
         is_more.then_some(StatusCode::NO_CONTENT)
     }
 
-    /// After a failure: asks the same pod again, by the caller's own leave, until it says whether it has done it.
+    /// Whether the caller may do what his own pod has failed at: by the server's own rule, never by the status.
     ///
-    /// A 500 says nothing of the caller's right: 10.11 gives it when it has done what was asked and met a row that another pod had
-    /// deleted, and every pod gives it to a caller whose own row is gone, before it looks at his rights. To go by it would lend
-    /// him the API key.
+    /// A 500 says nothing of a right: 10.11 gives it when it has done what was asked and met a row that another pod had deleted, and
+    /// every pod gives it to a caller whose own row is gone, before it looks at his rights. A 400 or 404 says nothing either: an
+    /// unknown path and a header that cannot be read are answered so to everybody.
+    async fn is_right(
+        &self,
+        asking: &Asking<'_>,
+        ends: &Ends,
+        status: StatusCode,
+        source: &Source,
+        caller: &Caller<'_>,
+    ) -> bool {
+        let last = if status == StatusCode::INTERNAL_SERVER_ERROR {
+            self.see_through(asking, ends, source, caller).await
+        } else {
+            Some(status)
+        };
+        match (ends, last) {
+            (_, Some(last)) if last.is_success() => true,
+            (Ends::Devices(_), Some(last)) if is_absent(last) => self.is_administrator(asking, caller).await,
+            // It was there when it was asked for first.
+            (Ends::User(_), Some(StatusCode::NOT_FOUND)) => self.is_administrator(asking, caller).await,
+            _ => false,
+        }
+    }
+
+    /// After a failure: asks the same pod again, by the caller's own leave, until it says what becomes of it.
     async fn see_through(
         &self,
         asking: &Asking<'_>,
         ends: &Ends,
         source: &Source,
-        pod: &Arc<Pod>,
-        token: &str,
-    ) -> bool {
-        let Some(body) = source.kept() else { return false };
+        caller: &Caller<'_>,
+    ) -> Option<StatusCode> {
+        let body = source.kept()?;
         // Where the change was made, the new password is the present one.
-        let body = if matches!(ends, Ends::OthersOf(_)) { with_new_password(body) } else { body };
+        let body = if matches!(ends, Ends::OthersOf(_)) { by_one_who_knows(&body)? } else { body };
         let client = on_behalf_of(asking);
         for _ in 0..REPEATS {
             let call = Call {
                 method: asking.head.method.clone(),
                 target: &asking.target(),
                 client: &client,
-                authorization: Some(authorization::token_only(token)),
+                authorization: Some(authorization::token_only(caller.token)),
                 body: body.clone(),
             };
-            match self.call(pod, &asking.pool.pool.base_path, call).await {
-                Ok(reply) if reply.status == StatusCode::INTERNAL_SERVER_ERROR => {}
-                Ok(reply) => return is_done(ends, reply.status),
-                Err(_) => return false,
+            let reply = self.call(caller.pod, &asking.pool.pool.base_path, call).await.ok()?;
+            if reply.status != StatusCode::INTERNAL_SERVER_ERROR {
+                return Some(reply.status);
             }
         }
-        false
+        None
+    }
+
+    /// The caller's user, by the word of the pod that has answered him.
+    async fn user_of(&self, asking: &Asking<'_>, caller: &Caller<'_>) -> Option<String> {
+        let client = on_behalf_of(asking);
+        match self.ask_who(caller.pod, &asking.pool.pool.base_path, caller.token, &client).await {
+            Ok(Standing::Known { user, .. }) => user.as_deref().map(plain_id),
+            _ => None,
+        }
+    }
+
+    /// Whether the caller has the rights of an administrator (policy `RequiresElevation`), by the word of the pod that has answered
+    /// him: as a user, or as an API key, which is nobody and is let in where an administrator is.
+    async fn is_administrator(&self, asking: &Asking<'_>, caller: &Caller<'_>) -> bool {
+        let (client, base_path) = (on_behalf_of(asking), &asking.pool.pool.base_path);
+        match self.ask_who(caller.pod, base_path, caller.token, &client).await {
+            Ok(Standing::Known { user: Some(_), is_administrator }) => is_administrator,
+            Ok(Standing::Known { user: None, .. }) => {
+                let call = Call {
+                    method: Method::GET,
+                    target: "/System/ActivityLog/Entries?limit=1",
+                    client: &client,
+                    authorization: Some(authorization::token_only(caller.token)),
+                    body: Bytes::new(),
+                };
+                self.call(caller.pod, base_path, call).await.is_ok_and(|reply| reply.status == StatusCode::OK)
+            }
+            Ok(Standing::Unknown) | Err(_) => false,
+        }
     }
 
     /// The caller's own request again, by one of these tokens or else by the API key: his own is known to his home only.
@@ -187,15 +253,32 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The wish for a password as one who knows the new one already utters it.
-fn with_new_password(body: Bytes) -> Bytes {
-    let Ok(mut wish) = serde_json::from_slice::<serde_json::Value>(&body) else { return body };
-    let Some(fields) = wish.as_object_mut() else { return body };
-    let of = |name: &str| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
-    let Some(new) = of("NewPw") else { return body };
-    fields.retain(|key, _| !key.eq_ignore_ascii_case("CurrentPw"));
-    fields.insert("CurrentPw".to_owned(), new);
-    Bytes::from(wish.to_string())
+/// Who has asked for it: the pod that has answered, and the token that it was given.
+struct Caller<'a> {
+    pod: &'a Arc<Pod>,
+    token: &'a str,
+}
+
+/// A request for a new password, as one who knows that already makes it: `CurrentPw`, `NewPw` and `ResetPassword`, and nothing else.
+/// `None` for what could be read in two ways.
+fn by_one_who_knows(body: &[u8]) -> Option<Bytes> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let new = only(&json, "NewPw")?;
+    let reset = only(&json, "ResetPassword")?;
+    Some(Bytes::from(serde_json::json!({"CurrentPw": new, "NewPw": new, "ResetPassword": reset == true}).to_string()))
+}
+
+/// A field, its name in any case; `None` if it is there in more than one. What is missing is null.
+fn only<'a>(json: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
+    let mut named = json.as_object()?.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let first = named.next().unwrap_or(&serde_json::Value::Null);
+    named.next().is_none().then_some(first)
+}
+
+/// Whether a policy disables its user, by any reading of it.
+fn disables(policy: &[u8]) -> bool {
+    let Ok(serde_json::Value::Object(policy)) = serde_json::from_slice(policy) else { return false };
+    policy.iter().any(|(key, value)| key.eq_ignore_ascii_case("IsDisabled") && *value == true)
 }
 
 impl Asking<'_> {
@@ -203,5 +286,24 @@ impl Asking<'_> {
     fn target(&self) -> String {
         let query = self.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
         format!("{}{query}", self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_repeated_as_it_was_read_and_not_at_all_if_that_is_doubtful() {
+        let read =
+            |body: &str| by_one_who_knows(body.as_bytes()).map(|body| String::from_utf8_lossy(&body).into_owned());
+        let plain = r#"{"CurrentPw":"n","NewPw":"n","ResetPassword":false}"#;
+        assert_eq!(read(r#"{"CurrentPw":"o","newpw":"n","X":1}"#).as_deref(), Some(plain));
+        for doubtful in
+            [r#"{"NewPw":"a","newpw":"b"}"#, r#"{"NewPw":"a","RESETPASSWORD":true,"ResetPassword":false}"#, "[]", "x"]
+        {
+            assert_eq!(read(doubtful), None, "{doubtful}");
+        }
+        assert!(disables(br#"{"isdisabled":true}"#) && !disables(br#"{"IsDisabled":false}"#) && !disables(b"[]"));
     }
 }

@@ -18,12 +18,12 @@ use crate::{
         pins::Pins,
         refusals::Refusals,
     },
-    carryover::{self, Sessions, mints::Mints},
+    carryover::{self, Sessions, mint_codes::MintCodes, mints::Mints},
     facade::{self, Facade},
     forward::{self, Cause, Failure, Patience},
     health,
     identity::{
-        Legacy,
+        Legacy, canonical,
         endpoint::{self, Endpoint},
     },
     leader::Leader,
@@ -51,8 +51,12 @@ pub struct Site {
     pub sessions: Sessions,
     /// How many sessions are minted at once on each pod.
     pub mints: Mints,
+    /// The QuickConnect codes of mints.
+    pub mint_codes: MintCodes,
     /// Whether sessions are carried over at all.
     pub carryover: carryover::Config,
+    /// Paths below which a POST signs a user in, beside those that are known.
+    pub log_in_paths: Box<[String]>,
     /// The live playlists that are being played.
     pub streams: Streams,
     /// Which pods refused which tokens.
@@ -124,6 +128,14 @@ impl PoolSite {
 }
 
 impl Site {
+    /// Whether a POST there signs a user in, by what is configured.
+    pub(super) fn is_log_in(&self, path: &str) -> bool {
+        self.log_in_paths.iter().any(|prefix| {
+            let below = canonical::below_base(prefix, path);
+            below.len() < path.len() || prefix == "/"
+        })
+    }
+
     /// A number that differs for each placement.
     pub(super) fn turn(&self) -> u64 {
         self.turns.fetch_add(1, Ordering::Relaxed)

@@ -6,19 +6,27 @@ use serde_json::json;
 
 use super::Carrying;
 use crate::{
+    affinity::pins::Kind,
     carryover::{Token, plain_id},
     forward::Failure,
     identity::authorization,
     proxy::call::Call,
 };
 
+/// Codes that a mint takes after its first one, if that is another's.
+const MORE_CODES: usize = 2;
+
 impl Carrying {
-    /// Makes a session on the pod. Once more with a new code, if another request crossed it.
+    /// Makes a session on the pod. Again with a new code, if another request crossed it.
     pub(super) async fn mint(&self, api_key: &Token) -> Result<Token, Unminted> {
-        match self.try_to_mint(api_key).await {
-            Err(Unminted::Crossed(_)) => self.try_to_mint(api_key).await,
-            done => done,
+        let mut last = self.try_to_mint(api_key).await;
+        for _ in 0..MORE_CODES {
+            if !matches!(last, Err(Unminted::Crossed(_))) {
+                break;
+            }
+            last = self.try_to_mint(api_key).await;
         }
+        last
     }
 
     /// The three calls. The first must not bear the API key, or the session would bear the key's name.
@@ -29,6 +37,12 @@ impl Carrying {
         let (Some(code), Some(secret)) = (text(&begun, "Code"), text(&begun, "Secret")) else {
             return Err(Unminted::Refused("Initiate gave no code"));
         };
+        let site = &self.proxy.site;
+        site.mint_codes.take(self.pod.id, &code);
+        if site.pins.home(Kind::QuickConnect, &code, |home, _| home.pod == self.pod.id).is_some() {
+            // A client was given this code, and shows it.
+            return Err(Unminted::Crossed("the code is a client's"));
+        }
         let user = &*self.session.user;
         let target = format!("/QuickConnect/Authorize?code={code}&userId={user}");
         let authorized = self.post(&target, Some(authorization::token_only(api_key.as_str())), Bytes::new()).await?;

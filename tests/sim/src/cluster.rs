@@ -61,6 +61,16 @@ impl Cluster {
         self.read(|database| database.devices.iter().map(|row| row.token.clone()).collect())
     }
 
+    /// Deletes the row of a token, as another pod does that this one does not hear of.
+    pub fn delete_row(&self, token: &str) {
+        self.change(|database| database.devices.retain(|row| row.token != token));
+    }
+
+    /// Gives a user another password; no token ends.
+    pub fn set_password(&self, user_id: &str, password: &str) {
+        self.change(|database| database.user_mut(user_id).map(|user| password.clone_into(&mut user.password)));
+    }
+
     /// Looks at the database as it is now.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Database) -> T) -> T {
         let mut database = self.shared.database.lock().unwrap_or_else(PoisonError::into_inner);

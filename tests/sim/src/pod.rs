@@ -179,6 +179,11 @@ impl Pod {
         self.shared.controls.set_mint_times(times);
     }
 
+    /// Gives this QuickConnect code to the next request for one.
+    pub fn next_code(&self, code: &str) {
+        self.shared.controls.set_shared_code(code.to_owned(), 1);
+    }
+
     /// So many requests to connect get one code among them, as happens by chance: codes are short.
     pub fn share_code(&self, requests: usize) {
         self.shared.controls.set_shared_code(new_code(), requests);

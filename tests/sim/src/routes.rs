@@ -108,6 +108,8 @@ static ROUTES: &[Route] = &[
     route(GET, "/system/logs", Administrator, system::logs),
     route(GET, "/system/configuration", Authorized, system::configuration),
     route(GET, "/getutctime", Anonymous, system::utc_time),
+    route(POST, "/echo", Anonymous, system::echo),
+    route(POST, "/system/restart", Anonymous, system::restart),
     route(GET, "/branding/configuration", Anonymous, system::branding),
     route(POST, "/clientlog/document", Authorized, system::client_log).body_limit(1_000_000),
     route(GET, "/playback/bitratetest", Authorized, system::bitrate_test),

@@ -13,6 +13,9 @@ use crate::stories::world::{Answer, Client, DEADLINE, Failed, World, body_of, un
 
 const INFO: &str = "/System/Info";
 
+/// Who signs in at the pod that is played by hand.
+const USER: &str = "5a1e0f3d9c7b48268f4d2a6b1c3e5f70";
+
 /// Pods that have refused a client's request. What the proxy asks for itself does not count.
 fn refused<'a>(pods: impl Iterator<Item = &'a Pod>) -> usize {
     let is_refusal = |seen: &Seen| seen.status == 401 && seen.header("x-story-request").is_some();
@@ -116,8 +119,11 @@ async fn with_a_home_by_hand() -> (World, HandPod, Client) {
                 _ = &mut log_in => false,
                 call = next_of_clients(&mut pod) => {
                     admit(call, number).await;
-                    log_in.await;
-                    true
+                    // The proxy asks whose token that is before the client hears of it.
+                    tokio::select! {
+                        _ = &mut log_in => true,
+                        call = next_of_clients(&mut pod) => panic!("the client asks for {}", call.target()),
+                    }
                 }
             }
         };
@@ -131,7 +137,7 @@ async fn with_a_home_by_hand() -> (World, HandPod, Client) {
 /// Answers a log-in.
 async fn admit(mut call: Call, number: u32) {
     let device = format!("\"DeviceId\":\"device {number}\",\"DeviceName\":\"Test\"");
-    let user = "\"UserId\":\"5a1e0f3d9c7b48268f4d2a6b1c3e5f70\"";
+    let user = format!("\"UserId\":\"{USER}\"");
     let session = format!("{{{user},{device},\"Client\":\"Story\",\"ApplicationVersion\":\"1.0\"}}");
     let token = "\"AccessToken\":\"0123456789abcdef0123456789abcdef\"";
     let body = format!("{{\"SessionInfo\":{session},{token}}}");
@@ -139,14 +145,17 @@ async fn admit(mut call: Call, number: u32) {
     call.wire.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}")).await;
 }
 
-/// The next request of a client. What the proxy asks of itself is answered with nothing.
+/// The next request of a client. Of what the proxy asks for itself the pod knows whose token it has made.
 async fn next_of_clients(pod: &mut HandPod) -> Call {
     loop {
         let mut call = pod.call().await;
         if call.field("x-story-request").is_some() {
             return call;
         }
-        call.reply("404 Not Found", "").await;
+        match call.target() {
+            "/Users/Me" => call.reply("200 OK", &format!("{{\"Id\":\"{USER}\"}}")).await,
+            _ => call.reply("404 Not Found", "").await,
+        }
     }
 }
 

@@ -31,6 +31,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Path and query as they stand in the request line.
+    pub(crate) fn target(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+
     /// The values of a field, in the order in which they came.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         end::fields(&self.head, name)

@@ -60,6 +60,16 @@ pub(crate) fn utc_time(call: &Call) -> Answer {
     Answer::json(&json!({"RequestReceptionTime": clock.now(), "ResponseTransmissionTime": clock.now()}))
 }
 
+/// A plug-in's endpoint, which answers what it was sent.
+pub(crate) fn echo(call: &Call) -> Answer {
+    Answer::json(&call.json())
+}
+
+/// `POST /System/Restart` of a local caller, who needs no log-in. That the pod goes down then is left to the controls.
+pub(crate) fn restart(_: &Call) -> Answer {
+    Answer::no_content()
+}
+
 pub(crate) fn branding(_: &Call) -> Answer {
     Answer::json(&json!({"SplashscreenEnabled": false}))
 }
