@@ -1,31 +1,34 @@
 //! One client connection, from its first byte to its end.
 
+mod lingering;
+
 use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use lingering::{Clean, Lingering};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{self, Instant},
 };
 
 use crate::{
     forward::head::Client,
-    proxy::{Aborted, Body, Proxy, Seat},
+    proxy::{Aborted, Body, Proxy, Seat, Unread},
     shutdown::Shutdown,
 };
 
@@ -36,7 +39,7 @@ pub struct Config {
     pub header_timeout: Duration,
     /// Longest time that a kept connection waits for its next request. Default 120 s.
     pub idle_timeout: Duration,
-    /// Size of a request's head in bytes; a larger one is answered with 431. Default 64 KiB.
+    /// Size of a request's head in bytes; a larger one is answered with 431. Default 40 KiB.
     pub max_header_bytes: usize,
     /// Number of header fields of a request; more are answered with 431. Default 100.
     pub max_headers: usize,
@@ -90,6 +93,8 @@ impl Server {
                 request.extensions_mut().insert(seat.clone());
             }
             let (proxy, client, under_way) = (self.proxy.clone(), client.clone(), watch.begin());
+            let is_http1 = request.version() <= Version::HTTP_11;
+            let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
                 // Here, and not in a future around both: what each request has is moved about with every such layer.
                 let answer: Result<Response<Body>, Aborted> = if proxy.may_end_sessions(&request) {
@@ -97,10 +102,18 @@ impl Server {
                 } else {
                     proxy.handle(request, &client).await
                 };
-                answer.map(|answer| answer.map(|body| UnderWay { body, _until: under_way }))
+                let mut answer = answer?;
+                let unread = answer.extensions_mut().remove::<Unread>().filter(|_| is_http1);
+                let is_read = match unread {
+                    None => true,
+                    Some(unread) => Box::pin(unread.settle(is_asked_for, answer.headers_mut())).await,
+                };
+                under_way.0.is_clean.store(is_read, Ordering::Relaxed);
+                Ok::<_, Aborted>(answer.map(|body| UnderWay { body, _until: under_way }))
             }
         });
-        let mut connection = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let stream = TokioIo::new(Lingering::new(stream, watch.clone()));
+        let mut connection = pin!(self.http.serve_connection_with_upgrades(stream, service));
         let mut is_ending = false;
         loop {
             tokio::select! {
@@ -119,6 +132,12 @@ impl Server {
     }
 }
 
+/// Closes a stream that was answered before all of it was read, so that the client reads the answer.
+pub async fn close_in_stages(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    // How a client ends its connection is its own affair.
+    let _ = Lingering::new(stream, Arc::new(Watch::new())).shutdown().await;
+}
+
 /// What is under way on a connection, and since when nothing is.
 struct Watch {
     began: Instant,
@@ -126,6 +145,14 @@ struct Watch {
     served: AtomicU64,
     /// Milliseconds after `began`.
     idle_since: AtomicU64,
+    /// All that was read was whole requests.
+    is_clean: AtomicBool,
+}
+
+impl Clean for Arc<Watch> {
+    fn flag(&self) -> &AtomicBool {
+        &self.is_clean
+    }
 }
 
 /// One request under way, until its answer's last byte.
@@ -138,6 +165,7 @@ impl Watch {
             under_way: AtomicUsize::new(0),
             served: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
+            is_clean: AtomicBool::new(false),
         }
     }
 

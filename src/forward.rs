@@ -7,13 +7,14 @@ pub mod answer;
 mod connections;
 pub mod head;
 pub mod outbound;
+mod pod_stream;
 pub mod retry;
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use answer::AnswerBody;
 use connections::{Connections, Lease};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use outbound::Outbound;
@@ -30,12 +31,8 @@ use crate::{
 pub struct Config {
     /// Longest time for a connection to a pod, name look-up included. Default 1 s.
     pub connect_timeout: Duration,
-    /// Longest time from the request's last byte to the answer's head. Default 30 s.
-    pub first_byte: Duration,
-    /// The same on media paths, where an answer waits for ffmpeg. Default 60 s.
-    pub first_byte_media: Duration,
-    /// The same for what a pod may work on for minutes. Default 10 min.
-    pub first_byte_slow: Duration,
+    /// Longest time from the request's last byte to the answer's head.
+    pub first_byte: FirstByte,
     /// How long an unused connection to a pod is kept. Default 60 s; Kestrel ends them after 130 s.
     pub pod_idle: Duration,
     /// Unused connections kept for each pod by each worker. Default 64.
@@ -50,6 +47,36 @@ pub struct Config {
     pub trusted: Vec<IpNet>,
 }
 
+/// How long a pod that lives may work on a request before the first byte of its answer.
+#[derive(Clone, Debug)]
+pub struct FirstByte {
+    /// Default 10 min.
+    any: Duration,
+    /// Path prefixes without a slash at their end, the longest first. Default none.
+    by_path: Vec<(String, Duration)>,
+}
+
+impl FirstByte {
+    pub fn new(any: Duration, by_path: Vec<(String, Duration)>) -> FirstByte {
+        let mut by_path = by_path;
+        for (prefix, _) in &mut by_path {
+            prefix.truncate(prefix.trim_end_matches('/').len());
+        }
+        by_path.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        FirstByte { any, by_path }
+    }
+
+    /// The time for a path below the BaseUrl. Prefixes end at a slash and are compared in any case.
+    pub fn of(&self, path: &str) -> Duration {
+        let is_below = |prefix: &str| {
+            path.split_at_checked(prefix.len()).is_some_and(|(start, rest)| {
+                start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        self.by_path.iter().find(|(prefix, _)| is_below(prefix)).map_or(self.any, |(_, time)| *time)
+    }
+}
+
 /// Why a pod gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -59,6 +86,10 @@ pub struct Failure {
     /// It was sent over a kept connection, which the pod may have ended in the same moment.
     pub over_kept: bool,
 }
+
+/// Goes with an answer, as an extension of its head: the pod has answered before the body's end and takes no more of it.
+#[derive(Clone, Copy, Debug)]
+pub struct PodCloses;
 
 /// What went wrong between the proxy and a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +132,12 @@ impl Cause {
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     pub first_byte: Duration,
-    /// End the wait when the pod goes down, because the request can go elsewhere.
-    pub until_lost: bool,
+    /// The wait ends this long after the pod was lost, unless the pod comes back before.
+    pub after_lost: Duration,
 }
+
+/// Longest time for the answer to an upgrade: a pod has nothing to work on there.
+const UPGRADE: Duration = Duration::from_secs(30);
 
 /// After this time a waiting request begins to watch its pod. Most answers come sooner and never pay for it.
 const WATCH_AFTER: Duration = Duration::from_millis(200);
@@ -142,10 +176,14 @@ impl Forward {
                 Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept });
                 }
-                Ok(Ok(answer)) => {
+                Ok(Ok(mut answer)) => {
                     pod.answered();
                     if body.is_held_back() {
                         lease.end_with_answer();
+                    }
+                    let is_close = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+                    if !body.has_ended() && answer.headers().get(header::CONNECTION).is_some_and(is_close) {
+                        answer.extensions_mut().insert(PodCloses);
                     }
                     return Ok(answer.map(|body| AnswerBody::new(body, lease, pod.clone())));
                 }
@@ -164,7 +202,7 @@ impl Forward {
     /// Sends an upgrade request over a connection of its own, and waits for the pod's answer.
     pub async fn upgrade(&self, pod: &Arc<Pod>, request: Request<Outbound>) -> Result<Response<AnswerBody>, Failure> {
         let mut lease = self.dial(pod).await?;
-        let patience = Patience { first_byte: self.config.first_byte, until_lost: true };
+        let patience = Patience { first_byte: UPGRADE, after_lost: Duration::ZERO };
         let body = request.body().progress();
         let failure = |cause| Failure { cause, maybe_received: true, over_kept: false };
         match answer_to(pod, &mut lease, request, body, patience).await {
@@ -202,26 +240,40 @@ async fn answer_to(
     body: outbound::Progress,
     patience: Patience,
 ) -> Result<Sent, Cause> {
-    // Whoever is down and was asked all the same answers as well as it can, and is not lost by staying so.
+    // A pod that is down and is asked all the same answers as well as it can, and is not lost by staying so.
     let was_down = pod.status().state == State::Down;
     let mut answer = pin!(lease.requests.try_send_request(request));
     let asked = time::Instant::now();
     if let Ok(sent) = time::timeout(WATCH_AFTER.min(patience.first_byte), &mut answer).await {
         return Ok(sent);
     }
-    let mut lost = pin!(async { if was_down { pod.gone().await } else { pod.lost().await } });
+    let mut lost = pin!(lost_for(pod, was_down, patience.after_lost));
     loop {
         // The time counts from the last byte of the body, however long that takes to come.
         let from = body.ended_at(asked).unwrap_or_else(time::Instant::now);
         let end = from + patience.first_byte;
         tokio::select! {
             sent = &mut answer => return Ok(sent),
-            () = &mut lost, if patience.until_lost => return Err(Cause::Lost),
+            () = &mut lost => return Err(Cause::Lost),
             () = time::sleep_until(end) => {
                 if body.ended_at(asked).is_some_and(|ended| ended + patience.first_byte <= time::Instant::now()) {
                     return Err(Cause::TimedOut);
                 }
             }
+        }
+    }
+}
+
+/// Ends when the pod has been lost for this long without a break.
+async fn lost_for(pod: &Pod, was_down: bool, time: Duration) {
+    loop {
+        if was_down {
+            pod.gone().await;
+        } else {
+            pod.lost().await;
+        }
+        if time::timeout(time, pod.back()).await.is_err() {
+            return;
         }
     }
 }
@@ -249,6 +301,21 @@ fn refusal(error: &io::Error) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_path_that_fits_gives_the_time() {
+        let seconds = Duration::from_secs;
+        let by_path = [("/Items", 1), ("/items/Counts/", 2), ("/Backup", 3)];
+        let by_path = by_path.map(|(path, time)| (path.to_owned(), seconds(time))).to_vec();
+        let first_byte = FirstByte::new(seconds(600), by_path);
+        for (path, expected) in
+            [("/ITEMS", 1), ("/Items/1", 1), ("/Items/Counts", 2), ("/Itemsx", 600), ("/backup/Create", 3), ("/", 600)]
+        {
+            assert_eq!(first_byte.of(path), seconds(expected), "{path}");
+        }
+        let all = FirstByte::new(seconds(600), vec![("/".to_owned(), seconds(5))]);
+        assert_eq!((all.of("/Items"), all.of("/")), (seconds(5), seconds(5)));
+    }
 
     #[test]
     fn who_cannot_be_looked_up_has_refused_nothing_but_who_is_nobody_has() {

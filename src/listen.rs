@@ -1,5 +1,7 @@
 //! Sockets in: binds the listeners and hands each accepted connection to its worker.
 
+mod clear_http;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
@@ -31,7 +33,7 @@ use crate::{
 pub struct Config {
     /// Cleartext sockets: HTTP/1.1, and HTTP/2 by prior knowledge.
     pub http: Vec<SocketAddr>,
-    /// TLS sockets; ALPN offers `h2` and `http/1.1`.
+    /// TLS sockets; ALPN offers `h2`, `http/1.1` and `http/1.0`.
     pub https: Vec<SocketAddr>,
     /// Number of workers, each a runtime on a thread of its own. Default: the number of cores.
     pub workers: usize,
@@ -175,9 +177,16 @@ impl Door {
         match &self.tls {
             None => self.server.serve(stream, client, seat).await,
             Some(tls) => {
-                let handshake = TlsAcceptor::from(tls.clone()).accept(stream);
+                let handshake = async {
+                    if clear_http::is_spoken(&stream).await {
+                        self.metrics.rejected.get_or_create(&Rejected { why: "clear_http" }).inc();
+                        clear_http::refuse(stream).await;
+                        return None;
+                    }
+                    TlsAcceptor::from(tls.clone()).accept(stream).await.ok()
+                };
                 // A peer that cannot finish a handshake in time is no client; scanners make many of them.
-                if let Ok(Ok(stream)) = time::timeout(self.server.handshake_timeout(), handshake).await {
+                if let Ok(Some(stream)) = time::timeout(self.server.handshake_timeout(), handshake).await {
                     self.server.serve(stream, client, seat).await;
                 }
             }

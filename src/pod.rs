@@ -20,7 +20,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{self, Instant},
 };
 
 pub use place::Place;
@@ -57,6 +57,9 @@ pub enum Doubt {
     Broken,
 }
 
+/// Time between two looks whether a pod that is down still answers its checks.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// One pod, shared by everybody who has to do with it.
 pub struct Pod {
     pub id: PodId,
@@ -77,6 +80,7 @@ pub struct Pod {
     answered_ms: AtomicU64,
     refused: AtomicBool,
     broken: AtomicBool,
+    answers_checks: AtomicBool,
     probe: Notify,
     failures: Mutex<Vec<Instant>>,
 }
@@ -102,6 +106,7 @@ impl Pod {
             answered_ms: AtomicU64::new(0),
             refused: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            answers_checks: AtomicBool::new(true),
             probe: Notify::new(),
             failures: Mutex::default(),
         })
@@ -137,9 +142,28 @@ impl Pod {
         self.changes.subscribe()
     }
 
-    /// Ends when the pod serves nobody any more. Cancel safe.
+    /// Ends when the pod is down and either refuses connections or does not answer its health checks. A pod that says that it is
+    /// not well, for want of its database say, lives and may still answer. Cancel safe.
     pub async fn lost(&self) {
-        self.until(|status| status.state == State::Down).await;
+        loop {
+            self.until(|status| status.state == State::Down).await;
+            if !self.status().accepts || !self.answers_checks.load(Ordering::Relaxed) {
+                return;
+            }
+            let ended = self.until(|status| status.state != State::Down || !status.accepts);
+            // Its silence changes no status.
+            let _ = time::timeout(LOOK, ended).await;
+        }
+    }
+
+    /// Ends when the pod is not down. Cancel safe.
+    pub async fn back(&self) {
+        self.until(|status| status.state != State::Down).await;
+    }
+
+    /// Whether the last health check was answered, well or ill.
+    pub fn set_answers_checks(&self, answers: bool) {
+        self.answers_checks.store(answers, Ordering::Relaxed);
     }
 
     /// Ends when the pod takes no connections either. Cancel safe.

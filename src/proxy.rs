@@ -30,6 +30,7 @@ mod site;
 mod socket;
 mod steward;
 mod tally;
+mod unread;
 
 use std::{
     borrow::Cow,
@@ -47,6 +48,7 @@ pub use reply::Aborted;
 pub use site::{HELD, HELD_KIB, PoolSite, Site};
 pub use socket::Seat;
 pub use steward::{ALL_ARE_LOCAL, Lack, Said};
+pub use unread::Unread;
 
 use crate::{
     affinity::cookie,

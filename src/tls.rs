@@ -70,7 +70,7 @@ impl Certificates {
         Ok(())
     }
 
-    /// What the TLS listeners speak: TLS 1.2 and 1.3, ALPN `h2` and `http/1.1`.
+    /// What the TLS listeners speak: TLS 1.2 and 1.3, ALPN `h2`, `http/1.1` and `http/1.0`.
     ///
     /// # Errors
     /// When the cryptography library refuses its own defaults.
@@ -79,7 +79,7 @@ impl Certificates {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         Ok(Arc::new(config))
     }
 }

@@ -4,6 +4,7 @@
 //! client's socket outlives its pod's. No extension is negotiated; Jellyfin knows none.
 
 pub mod handshake;
+mod pod_side;
 mod relay;
 mod wishes;
 
@@ -19,9 +20,10 @@ use tokio_tungstenite::{
     tungstenite::protocol::{Role, WebSocketConfig},
 };
 
+pub use pod_side::PodSide;
 pub use relay::{End, Relayed};
 
-use crate::shutdown::Shutdown;
+use crate::{facade::Replacer, shutdown::Shutdown};
 
 /// How sockets are kept and ended.
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ pub struct Config {
     pub ping_interval: Duration,
     /// Silence, pongs included, after which a peer counts as gone. Default 90 s, at least 75 s.
     pub idle_timeout: Duration,
-    /// Size of a message in bytes, in either direction. Default 16 MiB.
+    /// Size of a pod's message in bytes. Default 16 MiB. A client's is bounded by [`CLIENT_MESSAGE`] as well.
     pub max_message: usize,
     /// Time over which the sockets are ended when the proxy stops. Default 5 s.
     pub stop_stagger: Duration,
@@ -53,9 +55,18 @@ pub trait Passing {
     /// A text of the pod as the client gets it; `None` if that is as it is.
     fn to_client(&self, text: &str) -> Option<String>;
 
+    /// What replaces ids in a text of the pod that comes in pieces; `None` if it passes as it is.
+    fn pieces_to_client(&self) -> Option<Replacer> {
+        None
+    }
+
     /// A text of the client as the pod gets it; `None` if that is as it is.
     fn to_pod(&self, text: &str) -> Option<String>;
 }
+
+/// The longest message of a client in bytes. It is kept until a pod has it, and pods themselves read none of 64 KiB or more to its
+/// end.
+const CLIENT_MESSAGE: usize = 1 << 20;
 
 /// Bytes that each side of a socket takes for reading as long as it lives. Messages of Jellyfin are short; longer ones are
 /// gathered elsewhere.
@@ -67,7 +78,7 @@ pub trait Pods<S>: Send {
     ///
     /// # Cancel safety
     /// What was begun ends when it is dropped.
-    fn attach(&mut self) -> impl Future<Output = Option<WebSocketStream<S>>> + Send;
+    fn attach(&mut self) -> impl Future<Output = Option<PodSide<S>>> + Send;
 
     /// Ends when the client has come to live elsewhere while its side still stands. Cancel safe.
     fn moved(&mut self) -> impl Future<Output = ()> + Send;
@@ -97,18 +108,15 @@ pub trait Pods<S>: Send {
     fn passing(&self) -> impl Passing + 'static;
 }
 
-/// A pod's side of a socket.
-pub type PodSide = WebSocketStream<TokioIo<Upgraded>>;
-
 /// The pod's side of a socket that it has opened.
-pub async fn pod_side(upgraded: Upgraded, config: &Config) -> PodSide {
-    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(limits(config))).await
+pub async fn pod_side(upgraded: Upgraded, config: &Config) -> PodSide<TokioIo<Upgraded>> {
+    PodSide::over(TokioIo::new(upgraded), config).await
 }
 
 /// Relays until the client ends, or no pod takes its socket any more.
 pub async fn relay(
     client: Upgraded,
-    pod: PodSide,
+    pod: PodSide<TokioIo<Upgraded>>,
     pods: &mut impl Pods<TokioIo<Upgraded>>,
     config: &Config,
     shutdown: &Shutdown,
@@ -118,8 +126,6 @@ pub async fn relay(
 }
 
 fn limits(config: &Config) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .max_message_size(Some(config.max_message))
-        .max_frame_size(Some(config.max_message))
+    let most = config.max_message.min(CLIENT_MESSAGE);
+    WebSocketConfig::default().read_buffer_size(READ_BUFFER).max_message_size(Some(most)).max_frame_size(Some(most))
 }

@@ -44,6 +44,9 @@ const BROKEN: &[(&str, &str)] = &[
     ("[limits]\npins = 1e3", "2:8: [limits] pins: expected a whole number from 1 to 100000000, found a number"),
     ("[health]\ninterval = 0.5", "2:12: [health] interval: a bare number has no unit; write a duration such as \"10s\""),
     ("[health]\ntimeout = \"10\"", "2:11: [health] timeout: \"10\" is not a duration; write one such as \"250ms\", \"10s\" or \"1m 30s\""),
+    ("[timeouts]\nfirst_byte_media = \"60s\"", "2:1: [timeouts] first_byte_media: unknown key; the keys here are `connect`, `first_byte`, `first_byte_by_path`, `client_header`, `client_idle`, `pod_idle`, `drain`, `hold`"),
+    ("[timeouts]\nfirst_byte_by_path = { \"Items\" = \"1m\" }", "2:24: [timeouts.first_byte_by_path] Items: \"Items\" does not begin with `/`"),
+    ("[timeouts]\nfirst_byte_by_path = { \"/Items\" = \"0s\" }", "2:35: [timeouts.first_byte_by_path] \"/Items\": must be more than 0"),
     ("[timeouts]\nfirst_byte = \"0s\"", "2:14: [timeouts] first_byte: must be more than 0"),
     ("[timeouts]\ndrain = \"0\"", "2:9: [timeouts] drain: must be more than 0"),
     ("[timeouts]\nconnect = \"99years\"", "2:11: [timeouts] connect: longer than ten years"),
@@ -94,6 +97,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[listen]\ncertificates = [{ chain = \"c\" }]", "2:17: [[listen.certificates]]: missing key `key`"),
     ("[listen]\ncertificates = [{ chian = \"c\", key = \"\" }]", "2:19: [[listen.certificates]] chian: unknown key; did you mean `chain`?"),
     ("[listen]\ncertificates = [{ chain = \"c\", key = \"\" }]", "2:38: [[listen.certificates]] key: an empty path"),
+    ("[listen]\ntrusted_proxies = \"10.0.0.0/33\"", "2:19: [listen] trusted_proxies: \"10.0.0.0/33\" is not a network; write one such as \"10.0.0.0/8\" or \"192.0.2.1\""),
     ("[listen]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/33\"]", "2:34: [listen] trusted_proxies: \"10.0.0.0/33\" is not a network; write one such as \"10.0.0.0/8\" or \"192.0.2.1\""),
     // Pools and pods.
     ("# no pool\n[pools]", "1:1: no pool; name the pods under [pools.main.pods]"),
@@ -373,6 +377,9 @@ fn what_is_written_is_what_the_rooms_get() {
     let config = read(text).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.listen.http.len(), 3, "port 0 may be asked for more than once");
     assert_eq!(format!("{:?}", config.forward.trusted), "[10.0.0.0/8, 192.0.2.1/32]");
+    let single = whole("[listen]\nhttp = \"[::]:80\"\ntrusted_proxies = \"10.0.0.0/8\"");
+    let single = read(&single).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(format!("{:?}", single.forward.trusted), "[10.0.0.0/8]");
     assert_eq!(config.admin.listen, None);
     assert_eq!(format!("{:?}", config.observe.access), "File(\"/etc/jellypin/access.log\")");
     let pods: Vec<_> = config.pools[0].pods.iter().map(|pod| (pod.name.as_str(), pod.authority.as_str())).collect();

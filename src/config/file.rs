@@ -61,7 +61,7 @@ pub(super) struct Listen {
     pub(super) http: OneOrMany<Written<SocketAddr>>,
     pub(super) https: OneOrMany<Written<SocketAddr>>,
     pub(super) certificates: Vec<Table<Certificate>>,
-    pub(super) trusted_proxies: Vec<Written<IpNet>>,
+    pub(super) trusted_proxies: OneOrMany<Written<IpNet>>,
     pub(super) public_url: Option<Written<PublicUrl>>,
     pub(super) workers: Whole<1, 1024>,
     pub(super) max_connections: Whole<1, 10_000_000>,
@@ -74,7 +74,7 @@ impl Default for Listen {
             http: OneOrMany::default(),
             https: OneOrMany::default(),
             certificates: Vec::new(),
-            trusted_proxies: Vec::new(),
+            trusted_proxies: OneOrMany::default(),
             public_url: None,
             workers: Whole(cores as u32),
             max_connections: Whole(10_000),
@@ -226,8 +226,7 @@ pub(super) struct Route {
 pub(super) struct Timeouts {
     pub(super) connect: Time,
     pub(super) first_byte: Time,
-    pub(super) first_byte_media: Time,
-    pub(super) first_byte_slow: Time,
+    pub(super) first_byte_by_path: BTreeMap<Written<RoutePath>, Time>,
     pub(super) client_header: Time,
     pub(super) client_idle: Time,
     pub(super) pod_idle: Time,
@@ -239,9 +238,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
             connect: seconds(1),
-            first_byte: seconds(30),
-            first_byte_media: seconds(60),
-            first_byte_slow: seconds(600),
+            first_byte: seconds(600),
+            first_byte_by_path: BTreeMap::new(),
             client_header: seconds(30),
             client_idle: seconds(120),
             pod_idle: seconds(60),
@@ -271,11 +269,11 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             replay_body: kibibytes(64),
-            header_bytes: kibibytes(64),
+            header_bytes: kibibytes(40),
             headers: Whole(100),
             idle_per_pod: Whole(64),
             pins: Whole(100_000),
-            websocket_message: kibibytes(1024),
+            websocket_message: kibibytes(16 << 10),
             pod_buffer: kibibytes(512),
         }
     }

@@ -15,6 +15,7 @@ pub(super) struct DnsName(pub(super) String);
 pub(super) struct RouteHost(pub(super) String);
 
 /// The path of a route: begins with `/` and does not end with one, except the root.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoutePath(pub(super) String);
 
 /// The path that pods are mounted under: empty, or begins with `/` and does not end with one.

@@ -49,6 +49,11 @@ impl Guise {
         PathAndQuery::from_maybe_shared(Bytes::from(text)).ok().map(Uri::from)
     }
 
+    /// Rewrites a text for the client that comes in pieces.
+    pub fn pieces_to_client(&self) -> Replacer {
+        Replacer::new(self.to_client.clone())
+    }
+
     pub(super) fn text_to_client(&self, text: &str) -> Option<String> {
         self.to_client.of_text(text)
     }

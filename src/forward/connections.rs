@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, task::AbortHandle, time::Instant};
 
-use super::outbound::Outbound;
+use super::{outbound::Outbound, pod_stream::PodStream};
 use crate::pod::PodId;
 
 /// Bytes of an answer that are read ahead of the client.
@@ -73,7 +73,7 @@ impl Connections {
     pub(super) async fn open(self: &Arc<Self>, pod: PodId, stream: TcpStream) -> hyper::Result<Lease> {
         self.let_go();
         let (requests, connection) =
-            http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
+            http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(PodStream::new(stream))).await?;
         let driver = tokio::spawn(async move {
             // How it ends is told to whoever waits for an answer, or found when it is taken.
             let _ = connection.with_upgrades().await;

@@ -66,11 +66,9 @@ pub fn came_over_tls(headers: &HeaderMap, client: &Client) -> bool {
         && let Some(proto) = headers.get(FORWARDED_PROTO)
     {
         // The first of several is the one nearest to the client.
-        return proto
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .next()
-            .is_some_and(|first| first.trim_ascii().eq_ignore_ascii_case(b"https"));
+        let first = proto.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+        // Some proxies name the protocol of a socket (`wss`), not that of its request.
+        return first.eq_ignore_ascii_case(b"https") || first.eq_ignore_ascii_case(b"wss");
     }
     client.over_tls
 }
@@ -278,6 +276,17 @@ mod tests {
         ];
         assert_eq!(sent(&request, true), expected);
         assert!(came_over_tls(&headers(&request), &client(true)));
+    }
+
+    #[test]
+    fn a_socket_that_trusted_peers_call_encrypted_came_over_tls() {
+        for (proto, is_tls) in [("wss", true), ("WSS, http", true), ("https", true), ("ws", false), ("http", false)] {
+            let request = [("host", "h"), ("x-forwarded-proto", proto)];
+            assert_eq!(came_over_tls(&headers(&request), &client(true)), is_tls, "{proto}");
+            assert!(!came_over_tls(&headers(&request), &client(false)), "{proto}");
+            let expected = if is_tls { "x-forwarded-proto: https" } else { "x-forwarded-proto: http" };
+            assert!(sent(&request, true).iter().any(|line| line == expected), "{proto}");
+        }
     }
 
     #[test]

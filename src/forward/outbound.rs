@@ -130,6 +130,41 @@ impl Source {
         self.0.as_ref().is_some_and(|held| held.lock().is_broken)
     }
 
+    /// Whether the client has not sent all of it, as far as it was read.
+    pub fn is_unread(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| {
+            let held = held.lock();
+            held.ended.is_none() && !held.is_broken
+        })
+    }
+
+    /// Reads what is left of the body and throws it away. Answers whether it came to its end within so many bytes.
+    pub async fn discard(&self, most: u64) -> bool {
+        let Some(held) = &self.0 else { return true };
+        let read_before = {
+            let mut held = held.lock();
+            // No attempt reads on.
+            held.attempts += 1;
+            if held.size.lower().saturating_sub(held.bytes) > most {
+                return false;
+            }
+            held.bytes
+        };
+        let ended = std::future::poll_fn(|cx| {
+            let mut held = held.lock();
+            loop {
+                let mut next = held.pieces.len();
+                match ready!(held.poll_piece(&mut next, cx)) {
+                    Some(Ok(_)) if held.bytes - read_before > most => return Poll::Ready(false),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => return Poll::Ready(false),
+                    None => return Poll::Ready(true),
+                }
+            }
+        });
+        ended.await
+    }
+
     /// Reads the whole body before anybody is asked, if it is no longer than what is kept. Says nothing of one that is longer,
     /// or breaks off.
     ///
@@ -219,6 +254,11 @@ impl Progress {
     /// When the last byte was handed on; `start` where there is no body.
     pub fn ended_at(&self, start: Instant) -> Option<Instant> {
         self.0.as_ref().map_or(Some(start), |held| held.lock().ended)
+    }
+
+    /// Whether all of it was handed on.
+    pub fn has_ended(&self) -> bool {
+        self.0.as_ref().is_none_or(|held| held.lock().ended.is_some())
     }
 
     /// Whether nobody has asked for the body yet. Once the pod has answered, it stays so.

@@ -17,7 +17,7 @@ pub enum Next {
 /// `can_replay`: the body is still there to be sent again.
 ///
 /// A request that was not received goes elsewhere, whatever it is. One that may have been received is sent again only if that
-/// does no harm, and only if nothing of its body is lost.
+/// does no harm, only if nothing of its body is lost, and only if its pod died over it.
 pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
     if !can_replay || failure.cause == Cause::ClientGone {
         return Next::GiveUp;
@@ -25,7 +25,8 @@ pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
     if !failure.maybe_received {
         return Next::OtherPod;
     }
-    if !can_repeat {
+    // A pod that is late, or whose answer is no HTTP, lives: it works on the request or has carried it out, and so would every other.
+    if !can_repeat || matches!(failure.cause, Cause::TimedOut | Cause::Malformed) {
         return Next::GiveUp;
     }
     match failure.cause {
@@ -56,6 +57,14 @@ mod tests {
                 assert_eq!(next(failure(cause, true, over_kept), false, true), Next::GiveUp);
             }
         }
+    }
+
+    #[test]
+    fn what_a_living_pod_has_is_asked_of_no_other() {
+        for cause in [Cause::TimedOut, Cause::Malformed] {
+            assert_eq!(next(failure(cause, true, false), true, true), Next::GiveUp);
+        }
+        assert_eq!(next(failure(Cause::Lost, true, false), true, true), Next::OtherPod);
     }
 
     #[test]

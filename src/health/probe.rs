@@ -101,6 +101,7 @@ impl Prober {
             self.is_named = self.ask_info().await;
             outcome = if self.is_named { Outcome::Healthy } else { Outcome::Nameless };
         }
+        self.pod.set_answers_checks(outcome.is_answer());
         let mut streak = self.streak.clone();
         let (before, after) = self.pod.change(|status| streak.judge(status, outcome, doubt, &self.config));
         self.streak = streak;

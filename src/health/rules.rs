@@ -23,6 +23,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether the pod said anything.
+    pub fn is_answer(self) -> bool {
+        !matches!(self, Outcome::Refused | Outcome::TimedOut | Outcome::Broken)
+    }
+
     /// What the log gives as the reason of a change.
     pub fn reason(self) -> &'static str {
         match self {

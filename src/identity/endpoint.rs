@@ -6,7 +6,6 @@ mod ends;
 mod led;
 mod live;
 mod noteworthy;
-mod slow;
 mod twice;
 
 use std::borrow::Cow;
@@ -18,7 +17,6 @@ pub use led::Led;
 pub use live::{ends_playback, is_live_playlist, opening_of, play_session_in};
 pub(in crate::identity) use live::{ids_in_path, opens_playback};
 pub use noteworthy::Noteworthy;
-pub use slow::is_slow;
 pub use twice::{as_progress, begins_playback, is_harmless_twice};
 
 use super::{

@@ -257,23 +257,6 @@ fn what_does_no_harm_twice_is_a_short_list() {
 }
 
 #[test]
-fn what_takes_minutes_is_told_by_its_path() {
-    let slow = [
-        "/Videos/0123/4567/Subtitles/2/0/Stream.vtt",
-        "/videos/0123/4567/attachments/3",
-        "/Items/0123/PlaybackInfo",
-        "/LiveStreams/Open",
-        "/Items/RemoteSearch/Movie",
-        "/items/0123/remotesearch/subtitles/eng",
-        "/Audio/0123/RemoteSearch/Lyrics",
-        "/Providers/Subtitles/Subtitles/1",
-    ];
-    let others =
-        ["/Videos/0123/stream.mkv", "/Items/0123", "/LiveStreams/Close", "/Sessions/Playing", "/Provider/1", "/"];
-    assert!(slow.into_iter().all(endpoint::is_slow) && !others.into_iter().any(endpoint::is_slow));
-}
-
-#[test]
 fn the_beginning_of_a_film_is_told_again_as_progress() {
     for path in ["/Sessions/Playing", "/sessions/playing/"] {
         assert!(endpoint::begins_playback(&http::Method::POST, path), "{path}");

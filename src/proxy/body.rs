@@ -71,6 +71,11 @@ impl Body {
         Body { kind: Kind::File(file), exchange: None }
     }
 
+    /// Whether the proxy says it, not a pod.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.kind, Kind::Own(_))
+    }
+
     /// The exchange ends with this body.
     pub(super) fn carry(mut self, exchange: Box<Exchange>) -> Body {
         self.exchange = Some(exchange);

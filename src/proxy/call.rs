@@ -81,7 +81,7 @@ impl Proxy {
         }
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         let answered = async {
-            let patience = Patience { first_byte: PATIENCE, until_lost: true };
+            let patience = Patience { first_byte: PATIENCE, after_lost: Duration::ZERO };
             let (head, body) = self.forward.send(pod, request, patience).await?.into_parts();
             let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| failure(Cause::Broken))?;
             Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })

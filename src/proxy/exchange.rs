@@ -5,9 +5,11 @@ use std::{fmt::Write, net::IpAddr, sync::Arc, time::Duration};
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header, response};
 use tokio::time::Instant;
 
-use super::{Aborted, Body, Proxy, decide::Decision, learning::Learning, reply::Refusal, revoke::Told};
+use super::{
+    Aborted, Body, Proxy, Unread, decide::Decision, learning::Learning, reply::Refusal, revoke::Told, unread::Answerer,
+};
 use crate::{
-    forward::{answer::AnswerBody, outbound::Source},
+    forward::{PodCloses, answer::AnswerBody, outbound::Source},
     identity::endpoint,
     observe::{access, metrics},
     pod::{Busy, Pod, Pool},
@@ -180,6 +182,15 @@ impl Exchange {
     pub(super) fn answer_with(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
         // The version is each connection's own.
         head.version = Version::HTTP_11;
+        let closes = head.extensions.remove::<PodCloses>().is_some();
+        let answered_by = || match body.is_own() {
+            true => Answerer::Proxy,
+            false if closes => Answerer::PodThatCloses,
+            false => Answerer::Pod,
+        };
+        if let Some(unread) = Unread::of(&self.source, answered_by) {
+            head.extensions.insert(unread);
+        }
         Response::from_parts(head, body.carry(self))
     }
 
@@ -187,7 +198,10 @@ impl Exchange {
     pub(super) fn refuse(mut self: Box<Self>, refusal: Refusal) -> Result<Response<Body>, Aborted> {
         self.outcome = Outcome::Refused(refusal.name());
         self.proxy.metrics.rejected.get_or_create(&metrics::Rejected { why: refusal.name() }).inc();
-        let response = refusal.response().ok_or(Aborted)?;
+        let mut response = refusal.response().ok_or(Aborted)?;
+        if let Some(unread) = Unread::of(&self.source, || Answerer::Proxy) {
+            response.extensions_mut().insert(unread);
+        }
         self.status = response.status().as_u16();
         self.bytes_out = http_body::Body::size_hint(response.body()).lower();
         Ok(response)

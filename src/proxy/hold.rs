@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     forward::outbound::Source,
-    identity::endpoint,
+    identity::endpoint::{self, Endpoint},
     pod::{State, Status},
 };
 
@@ -59,6 +59,10 @@ impl Asking<'_> {
     /// Whether a request that got no answer is held. `breaks`: how often it was held after it may have reached a pod.
     pub(super) fn waits_after(&self, refusal: Refusal, breaks: u32) -> bool {
         if !refusal.is_transient() || !self.can_wait() {
+            return false;
+        }
+        // A pod that is late lives, and works on it. Only where clients erase their token is its pod asked again.
+        if refusal == Refusal::TimedOut && self.endpoint != Endpoint::Vital {
             return false;
         }
         // Once more, for the pod that was killed. A request that kills its pod must not do so again and again.

@@ -5,8 +5,15 @@ use http::{HeaderValue, Method, Uri, Version, header, request};
 use super::reply::Refusal;
 use crate::facade::address;
 
+/// The longest request line that pods take, in bytes (Kestrel, `MaxRequestLineSize`).
+const REQUEST_LINE: usize = 8 * 1024;
+
 /// Brings a request's target into the form `path?query`, and its host into `Host`, whatever the protocol's version.
 pub(super) fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if head.method.as_str().len() + target + "  HTTP/1.1\r\n".len() > REQUEST_LINE {
+        return Err(Refusal::TargetTooLong);
+    }
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Refusal::Method);
     }
@@ -18,7 +25,7 @@ pub(super) fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
         || codings.next().is_some()
     {
         // The field ends here: any other coding would reach the pod as the body itself.
-        return Err(Refusal::Malformed("Transfer-Encoding is not chunked"));
+        return Err(Refusal::Framing("Transfer-Encoding is not chunked"));
     }
     if let Some(authority) = head.uri.authority() {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Malformed("Host is no host"))?;
@@ -70,6 +77,16 @@ mod tests {
         let mut old = head(Method::GET, "/", Version::HTTP_10, &[]);
         assert_eq!(normalize(&mut old), Ok(()));
         assert_eq!(old.headers[header::HOST], "", "HTTP/1.0 knows no host");
+    }
+
+    #[test]
+    fn a_request_line_is_as_long_as_pods_take_it_and_no_longer() {
+        let of_length = |length: usize| {
+            let target = format!("/{}", "x".repeat(length - "GET / HTTP/1.1\r\n".len()));
+            normalize(&mut head(Method::GET, &target, Version::HTTP_11, &[("host", "h")]))
+        };
+        assert_eq!(of_length(8192), Ok(()));
+        assert_eq!(of_length(8193), Err(Refusal::TargetTooLong));
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl Proxy {
             handshake::restore(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request).await;
         }
-        let patience = self.site.patience(asking.endpoint, asking.path, asking.can_repeat());
+        let patience = self.site.patience(asking.path, asking.can_repeat());
         let sent = self.forward.send(&decision.pod, request, patience).await;
         if sent.as_ref().is_err_and(|failure| failure.maybe_received) {
             asking.may_be_done.store(true, Ordering::Relaxed);

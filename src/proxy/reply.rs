@@ -12,6 +12,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Malformed(&'static str),
+    /// The same where it cannot be told for sure where the message ends: the connection ends with the answer.
+    Framing(&'static str),
+    /// Pods refuse a longer request line.
+    TargetTooLong,
     /// Two parsers could read it in two ways, and jellypin acts upon it.
     Ambiguous(Ambiguity),
     Method,
@@ -34,6 +38,8 @@ pub(super) enum Refusal {
     DeadSocketToken,
     /// A player takes any error for the end of the film, and a broken connection for a reason to ask again.
     Media,
+    /// The same where the pod lives and gave no answer in time: no other pod is asked.
+    MediaTimedOut,
 }
 
 /// No answer was better than any: the connection is broken off.
@@ -53,6 +59,7 @@ impl Refusal {
         match failure.cause {
             Cause::ClientGone => Refusal::ClientGone,
             Cause::Exhausted => Refusal::Exhausted,
+            Cause::TimedOut if endpoint.is_media() => Refusal::MediaTimedOut,
             _ if endpoint.is_media() => Refusal::Media,
             Cause::Refused | Cause::ConnectTimedOut => Refusal::NoPod,
             Cause::Broken | Cause::Malformed | Cause::Lost => Refusal::Broken,
@@ -63,7 +70,8 @@ impl Refusal {
     /// A label of a closed set.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Refusal::Malformed(_) => "malformed",
+            Refusal::Malformed(_) | Refusal::Framing(_) => "malformed",
+            Refusal::TargetTooLong => "target_too_long",
             Refusal::Ambiguous(ambiguity) => ambiguity.as_str(),
             Refusal::Method => "method",
             Refusal::NoRoute => "no_route",
@@ -74,7 +82,7 @@ impl Refusal {
             Refusal::ClientGone => "client_gone",
             Refusal::Undecided => "undecided",
             Refusal::DeadToken | Refusal::DeadSocketToken => "dead_token",
-            Refusal::Media => "aborted",
+            Refusal::Media | Refusal::MediaTimedOut => "aborted",
         }
     }
 
@@ -86,7 +94,10 @@ impl Refusal {
     /// The answer, or none where the connection is to be broken off.
     pub(super) fn response(self) -> Option<Response<Body>> {
         let (status, text) = match self {
-            Refusal::Malformed(why) => (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n")),
+            Refusal::Malformed(why) | Refusal::Framing(why) => {
+                (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n"))
+            }
+            Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The address of this request is too long.\n".into()),
             Refusal::Ambiguous(ambiguity) => {
                 (StatusCode::BAD_REQUEST, format!("Bad request: {}.\n", ambiguity.describe()))
             }
@@ -104,7 +115,7 @@ impl Refusal {
             Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The Jellyfin server did not answer in time.\n".into()),
             Refusal::DeadSocketToken => (StatusCode::FORBIDDEN, "Error processing request.".into()),
             Refusal::DeadToken => return Some(challenge()),
-            Refusal::ClientGone | Refusal::Media => return None,
+            Refusal::ClientGone | Refusal::Media | Refusal::MediaTimedOut => return None,
         };
         let mut response = Response::new(Body::text(text));
         *response.status_mut() = status;
@@ -117,7 +128,9 @@ impl Refusal {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
             }
             // What comes after a message that was not understood is not understood either.
-            StatusCode::BAD_REQUEST => headers.insert(header::CONNECTION, HeaderValue::from_static("close")),
+            StatusCode::BAD_REQUEST if matches!(self, Refusal::Framing(_)) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"))
+            }
             StatusCode::METHOD_NOT_ALLOWED => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"))
             }

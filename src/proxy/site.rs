@@ -1,8 +1,11 @@
 //! What all workers share: the routes, the pools with their cookies, the pins, and each room's configuration.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -22,10 +25,7 @@ use crate::{
     facade::{self, Facade},
     forward::{self, Cause, Failure, Patience},
     health,
-    identity::{
-        Legacy, canonical,
-        endpoint::{self, Endpoint},
-    },
+    identity::{Legacy, canonical},
     leader::Leader,
     pod::{Pod, Pool},
     route::Router,
@@ -38,6 +38,9 @@ pub const HELD: usize = 4096;
 /// Bytes of held requests' bodies, over all workers, in KiB: 64 MiB.
 pub const HELD_KIB: usize = 64 * KIB;
 pub(super) const KIB: usize = 1024;
+
+/// How long a request that no other pod may get is left with a pod that was lost. It may only have stood still.
+const ONLY_HERE: Duration = Duration::from_secs(3);
 
 /// One for all workers.
 pub struct Site {
@@ -141,17 +144,11 @@ impl Site {
         self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// How long an answer may take to begin. Where that may be minutes, the wait ends with the pod, whether another may be asked
-    /// or not.
-    pub(super) fn patience(&self, endpoint: Endpoint, path: &str, can_repeat: bool) -> Patience {
-        let forward = &self.forward;
-        match endpoint {
-            _ if endpoint.is_media() => Patience { first_byte: forward.first_byte_media, until_lost: can_repeat },
-            Endpoint::Open | Endpoint::Demanding if endpoint::is_slow(path) => {
-                Patience { first_byte: forward.first_byte_slow, until_lost: true }
-            }
-            _ => Patience { first_byte: forward.first_byte, until_lost: can_repeat },
-        }
+    /// How long an answer may take to begin. The wait ends with the pod: at once where another pod may be asked, else a little later,
+    /// since an answer that comes after all is better than none.
+    pub(super) fn patience(&self, path: &str, can_repeat: bool) -> Patience {
+        let after_lost = if can_repeat { Duration::ZERO } else { ONLY_HERE };
+        Patience { first_byte: self.forward.first_byte.of(path), after_lost }
     }
 
     /// Tells `health` what a failure says of a pod.

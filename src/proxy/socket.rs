@@ -25,12 +25,12 @@ use super::{
 use crate::{
     affinity::{cookie::Cookies, pace::Kind},
     carryover::{Session, session::Socket},
-    facade::Facade,
+    facade::{Facade, Replacer},
     forward::{head, outbound::Source},
     identity::message::{self, Group},
     jitter,
     pod::{Busy, Place, Pod},
-    websocket::{self, Passing, PodSide, handshake},
+    websocket::{self, Passing, handshake},
 };
 
 /// A connection's place among those that may be open: it lasts as long as the socket that the connection becomes.
@@ -355,12 +355,16 @@ struct Face {
 }
 
 impl Face {
-    fn hear(&self, text: &str) {
+    fn greet(&self) {
         if !self.is_greeted.swap(true, Ordering::Relaxed)
             && let Some(socket) = self.socket.get()
         {
             socket.greeted(self.pod.id);
         }
+    }
+
+    fn hear(&self, text: &str) {
+        self.greet();
         let Some(heard) = message::group(text) else { return };
         let (place, known) = (Place::of(&self.pod), self.socket.get().map(Socket::session).into_iter());
         match heard {
@@ -376,10 +380,19 @@ impl Face {
     }
 }
 
+/// A pod's side of a socket.
+type PodSide = websocket::PodSide<TokioIo<Upgraded>>;
+
 impl Passing for Face {
     fn to_client(&self, text: &str) -> Option<String> {
         self.hear(text);
         self.facade.message_to_client(&self.pod, text)
+    }
+
+    fn pieces_to_client(&self) -> Option<Replacer> {
+        // A message this long tells nothing of a group.
+        self.greet();
+        self.facade.guise(&self.pod).map(|guise| guise.pieces_to_client())
     }
 
     fn to_pod(&self, text: &str) -> Option<String> {

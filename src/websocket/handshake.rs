@@ -22,8 +22,11 @@ pub fn asked<B>(request: &Request<B>) -> Asked {
     }
     let is_upgrade =
         has_token(headers, header::CONNECTION, "upgrade") && has_token(headers, header::UPGRADE, "websocket");
-    if !is_upgrade || request.version() != Version::HTTP_11 {
+    if !is_upgrade || request.version() > Version::HTTP_11 {
         return Asked::Answer;
+    }
+    if request.version() < Version::HTTP_11 {
+        return Asked::Malformed("a WebSocket is asked for with HTTP/1.1");
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes().trim_ascii());
     let is_twice = |name| headers.get_all(name).iter().nth(1).is_some();
@@ -94,11 +97,12 @@ mod tests {
             Asked::Answer
         );
         assert_eq!(asked(&request(|r| drop(r.headers_mut().remove("connection")))), Asked::Answer);
-        assert_eq!(asked(&request(|r| *r.version_mut() = Version::HTTP_10)), Asked::Answer);
+        assert_eq!(asked(&request(|r| *r.version_mut() = Version::HTTP_2)), Asked::Answer);
         let malformed = |change: fn(&mut Request<()>)| matches!(asked(&request(change)), Asked::Malformed(_));
         assert!(malformed(|r| drop(r.headers_mut().remove("sec-websocket-key"))));
         assert!(malformed(|r| drop(r.headers_mut().insert("sec-websocket-key", HeaderValue::from_static("x")))));
         assert!(malformed(|r| drop(r.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("8")))));
+        assert!(malformed(|r| *r.version_mut() = Version::HTTP_10));
         assert!(malformed(|r| *r.method_mut() = Method::POST));
         assert!(malformed(|r| drop(r.headers_mut().insert("content-length", HeaderValue::from_static("4")))));
         assert!(malformed(|r| drop(r.headers_mut().insert("transfer-encoding", HeaderValue::from_static("chunked")))));

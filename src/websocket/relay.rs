@@ -4,6 +4,7 @@
 //! another one is attached: what the client had asked for is asked for again, and what it said meanwhile is said in order.
 //! Each side is two small loops, a reader and a writer.
 
+mod arriving;
 mod ending;
 mod gap;
 mod side;
@@ -23,18 +24,22 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
-use super::{Config, Pods};
+use super::{Config, PodSide, Pods};
 use crate::shutdown::Shutdown;
+use arriving::{Arriving, Boundary, Heard};
 pub use ending::End;
 use ending::{CLOSING, finish, part, part_after, stagger};
 use gap::{Unsaid, listen, speak};
-use side::{Stopped, for_client_of, read, write};
+use side::{Stopped, read, write};
 
 /// Messages that wait for a slow peer; then its counterpart is no longer read.
 const WAITING: usize = 4;
 
 /// Longest time for what a side has said before it took no more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Longest time for the rest of a pod's message when its side is to be replaced.
+const REST: Duration = Duration::from_secs(5);
 
 /// A pod's side that ends sooner than this while its pod lives on was of no use: the next attempt waits a little.
 const SHORT: Duration = Duration::from_secs(5);
@@ -75,13 +80,13 @@ enum Turn<S> {
     Client(Stopped),
     Pod(Stopped),
     /// The client lives elsewhere, and this is the side there.
-    Replaced(Box<WebSocketStream<S>>),
+    Replaced(Box<PodSide<S>>),
     Stopping,
 }
 
 pub(super) async fn run<S: Stream, P: Pods<S>>(
     client: WebSocketStream<S>,
-    pod: WebSocketStream<S>,
+    pod: PodSide<S>,
     pods: &mut P,
     config: &Config,
     shutdown: &Shutdown,
@@ -92,26 +97,29 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
     let (mut from_client, mut from_pod) = (Count::default(), Count::default());
     let (mut attached, mut short) = (0, 0);
     let (mut unsaid, mut word) = (Unsaid::default(), None);
+    let of_client = Boundary::default();
     let (end, farewell, last) = {
         let client_side = async {
             tokio::select! {
-                stopped = read(client_in, &to_pod, &to_client, config, &mut from_client, Some) => stopped,
+                stopped = read(client_in, &to_pod, &to_client, config, &mut from_client, whole, &of_client) => stopped,
                 () = write(&mut client_out, &mut for_client) => Stopped::Gone,
             }
         };
         let mut client_side = pin!(client_side);
         let mut stopping = pin!(stagger(shutdown, config));
-        let mut side = pod.split();
+        let (mut side, mut marks) = pod.split();
         loop {
             let began = Instant::now();
             let passing = pods.passing();
+            let boundary = Boundary::default();
             let turn = {
                 let (pod_out, pod_in) = &mut side;
-                let for_client = |message| for_client_of(message, &passing);
+                let mut arriving = Arriving::new(marks.clone());
+                let for_client = |message| arriving.hear(message, &passing, &boundary);
                 let pod_side = async {
                     let reading = async {
                         say(&mut word, &to_client).await;
-                        read(pod_in, &to_client, &to_pod, config, &mut from_pod, for_client).await
+                        read(pod_in, &to_client, &to_pod, config, &mut from_pod, for_client, &boundary).await
                     };
                     let mut reading = pin!(reading);
                     tokio::select! {
@@ -123,12 +131,24 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                     }
                 };
                 let mut pod_side = pin!(pod_side);
+                // The side that is to take this one's place, once the client has got the rest of a message.
+                let mut replacing = None;
+                let mut last_words = pin!(time::sleep(Duration::ZERO));
                 loop {
                     tokio::select! {
                         stopped = &mut client_side => break Turn::Client(stopped),
-                        stopped = &mut pod_side => break Turn::Pod(stopped),
+                        stopped = &mut pod_side => match (stopped, replacing) {
+                            (Stopped::Between, Some(next)) => break Turn::Replaced(next),
+                            (stopped, _) => break Turn::Pod(stopped),
+                        },
                         () = &mut stopping => break Turn::Stopping,
-                        next = elsewhere(pods) => match next {
+                        () = &mut last_words, if replacing.is_some() => break Turn::Pod(Stopped::Gone),
+                        next = elsewhere(pods), if replacing.is_none() => match next {
+                            Some(next) if boundary.is_within() => {
+                                boundary.stop();
+                                replacing = Some(Box::new(next));
+                                last_words.as_mut().reset(Instant::now() + REST);
+                            }
                             Some(next) => break Turn::Replaced(Box::new(next)),
                             None if pods.is_over() => break Turn::Pod(Stopped::Gone),
                             // Where nobody else takes it, it stays where it is.
@@ -142,7 +162,9 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 Turn::Stopping => break (End::Stopping, None, Some(side)),
                 Turn::Replaced(next) => {
                     attached += 1;
-                    let left = std::mem::replace(&mut side, (*next).split());
+                    let (next, next_marks) = next.split();
+                    let left = std::mem::replace(&mut side, next);
+                    marks = next_marks;
                     tokio::spawn(part_after(left, pods.left()));
                     unsaid.wish_again();
                     word = pods.word().or(word);
@@ -151,9 +173,16 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 Turn::Pod(stopped) => stopped,
             };
             let end = End::of_pod(&stopped);
+            if boundary.is_within() {
+                // Half a message cannot be taken back, and no other pod has its rest: the client dials again.
+                break (end, None, None);
+            }
             if let Stopped::Closed(_) = stopped {
                 // Its farewell is answered.
                 tokio::spawn(part(side));
+            } else {
+                // A pod whose message was refused is not to wait for somebody to read it.
+                drop(side);
             }
             short = if began.elapsed() < SHORT { short + 1 } else { 0 };
             if short > MOST_SHORT {
@@ -173,7 +202,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
             }
             unsaid.wish_again();
             word = pods.word().or(word);
-            side = next.split();
+            (side, marks) = next.split();
         }
     };
     // What was read before the end still reaches the other side.
@@ -182,6 +211,11 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
     let ending = finish(end, farewell, config, (client_out, for_client), last, said);
     let _ = time::timeout(CLOSING, ending).await;
     Relayed { end, from_client, from_pod, attached }
+}
+
+/// A client's message goes on as it is.
+fn whole(message: Message) -> Heard {
+    Heard::Whole(Some(message))
 }
 
 /// Tells the client what is to be told of a change, as soon as it takes more. Cancel safe.
@@ -196,13 +230,13 @@ async fn say(word: &mut Option<String>, to_client: &mpsc::Sender<Message>) {
 }
 
 /// Waits until the client lives elsewhere, and gives the side there.
-async fn elsewhere<S, P: Pods<S>>(pods: &mut P) -> Option<WebSocketStream<S>> {
+async fn elsewhere<S, P: Pods<S>>(pods: &mut P) -> Option<PodSide<S>> {
     pods.moved().await;
     pods.attach().await
 }
 
 /// The next side. After one that was of no use it waits a little, longer each time.
-async fn again<S, P: Pods<S>>(pods: &mut P, short: u32) -> Option<WebSocketStream<S>> {
+async fn again<S, P: Pods<S>>(pods: &mut P, short: u32) -> Option<PodSide<S>> {
     if short > 1 {
         time::sleep(FIRST_PAUSE * 2_u32.saturating_pow(short - 2)).await;
     }

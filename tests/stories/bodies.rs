@@ -2,6 +2,7 @@
 //! sides are there.
 
 mod again;
+mod early;
 mod expect;
 mod framing;
 mod http2;

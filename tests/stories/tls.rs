@@ -105,6 +105,7 @@ async fn http_2_is_spoken_where_the_client_offers_it() {
     for (offered, expected) in [
         (&["h2", "http/1.1"][..], Some("h2")),
         (&["http/1.1"], Some("http/1.1")),
+        (&["http/1.0"], Some("http/1.0")),
         (&["http/1.1", "h2"], Some("h2")),
         (&[], None),
     ] {
@@ -208,5 +209,25 @@ async fn those_who_speak_no_tls_are_let_go_and_harm_nobody() {
     }
     assert!(world.pods[0].seen().iter().all(|seen| seen.path() == "/health" || seen.path() == "/System/Info/Public"));
     sites.connect(&world, "localhost", &[]).await.expect("others are served");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn clear_http_on_the_tls_port_is_told_so() {
+    let sites = Sites::new();
+    let world = wire::start(sites.of(World::plan(1))).await;
+    for request in [
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+        format!("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(1_000_000)),
+    ] {
+        let mut end = End::connect(address(&world)).await;
+        end.send(request).await;
+        let answer = end.answer().await;
+        assert_eq!((answer.status, answer.is_whole), (400, true));
+        assert!(answer.text().contains("HTTPS"), "{}", answer.text());
+        end.finish().await;
+        assert_eq!(end.ended(SOON).await, wire::Ended::Closed);
+    }
+    assert_eq!(world.proxy.metric("jellypin_rejected_total", &[("why", "clear_http")]).await, 2.0);
     world.stop().await;
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use end::{Answer, End, fields, within};
+pub(super) use end::{Answer, End, Ended, fields, within};
 pub(super) use pod::{Call, Counter, HandPod};
 
 use super::world::{Plan, World};

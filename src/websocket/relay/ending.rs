@@ -66,7 +66,7 @@ impl End {
     pub(super) fn of_client(stopped: &Stopped) -> End {
         match stopped {
             Stopped::Closed(_) => End::ClientClosed,
-            Stopped::Gone => End::ClientGone,
+            Stopped::Gone | Stopped::Between => End::ClientGone,
             Stopped::Silent => End::ClientSilent,
             Stopped::Malformed => End::ClientMalformed,
         }
@@ -76,7 +76,7 @@ impl End {
     pub(super) fn of_pod(stopped: &Stopped) -> End {
         match stopped {
             Stopped::Closed(_) => End::PodClosed,
-            Stopped::Gone => End::PodGone,
+            Stopped::Gone | Stopped::Between => End::PodGone,
             Stopped::Silent => End::PodSilent,
             Stopped::Malformed => End::PodMalformed,
         }
@@ -104,12 +104,12 @@ pub(super) async fn part<S: Stream>((mut out, mut rest): (Out<S>, In<S>)) {
 }
 
 /// Ends both sides as the end asks for. A client that gets no Close is dropped, and so ends abnormally.
-pub(super) async fn finish<S: Stream>(
+pub(super) async fn finish<S: Stream, P: Stream>(
     end: End,
     farewell: Option<CloseFrame>,
     config: &Config,
     (mut client, mut for_client): (Out<S>, mpsc::Receiver<Message>),
-    pod: Option<(Out<S>, In<S>)>,
+    pod: Option<(Out<P>, In<P>)>,
     (mut for_pod, mut unsaid, passing): (mpsc::Receiver<Message>, Unsaid, impl Passing),
 ) {
     let to_pod = async move {

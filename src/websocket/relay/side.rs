@@ -7,11 +7,11 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::{sync::mpsc, time};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError, protocol::CloseFrame};
 
-use super::{Count, Out, Stream};
-use crate::{
-    identity::message,
-    websocket::{Config, Passing},
+use super::{
+    Count, Out, Stream,
+    arriving::{Boundary, Heard},
 };
+use crate::websocket::Config;
 
 /// What the proxy's own pings carry.
 const PING: Bytes = Bytes::from_static(b"jellypin");
@@ -23,25 +23,29 @@ pub(super) enum Stopped {
     Gone,
     Silent,
     Malformed,
+    /// It was to be read no further than to the end of a message.
+    Between,
 }
 
 impl Stopped {
     pub(super) fn farewell(self) -> Option<CloseFrame> {
         match self {
             Stopped::Closed(frame) => frame,
-            Stopped::Gone | Stopped::Silent | Stopped::Malformed => None,
+            Stopped::Gone | Stopped::Silent | Stopped::Malformed | Stopped::Between => None,
         }
     }
 }
 
-/// Passes messages on. A peer that is silent is pinged through `back`, and counts as gone when it stays silent.
+/// Passes messages on, until it is to stop between two. A peer that is silent is pinged through `back`, and counts as gone when it
+/// stays silent.
 pub(super) async fn read(
     mut from: impl StreamExt<Item = Result<Message, Error>> + Unpin,
     to: &mpsc::Sender<Message>,
     back: &mpsc::Sender<Message>,
     config: &Config,
     count: &mut Count,
-    passed: impl Fn(Message) -> Option<Message>,
+    mut passed: impl FnMut(Message) -> Heard,
+    boundary: &Boundary,
 ) -> Stopped {
     let mut silent = Duration::ZERO;
     loop {
@@ -63,12 +67,20 @@ pub(super) async fn read(
             Some(Err(error)) => return if is_malformed(&error) { Stopped::Malformed } else { Stopped::Gone },
             None => return Stopped::Gone,
         };
-        count.messages += 1;
         count.bytes += message.len() as u64;
-        if let Some(message) = passed(message)
+        let (message, is_whole) = match passed(message) {
+            Heard::Whole(message) => (message, true),
+            Heard::Piece(message) => (message, false),
+            Heard::Malformed => return Stopped::Malformed,
+        };
+        count.messages += u64::from(is_whole);
+        if let Some(message) = message
             && to.send(message).await.is_err()
         {
             return Stopped::Gone;
+        }
+        if is_whole && boundary.reached() {
+            return Stopped::Between;
         }
     }
 }
@@ -87,14 +99,5 @@ pub(super) async fn write<S: Stream>(to: &mut Out<S>, messages: &mut mpsc::Recei
         if to.send(message).await.is_err() {
             return;
         }
-    }
-}
-
-/// A pod's message as its client gets it. That its pod goes down is nothing to a client that goes on with another.
-pub(super) fn for_client_of(message: Message, passing: &impl Passing) -> Option<Message> {
-    match &message {
-        Message::Text(text) if message::is_farewell(text) => None,
-        Message::Text(text) => Some(passing.to_client(text).map_or(message, Message::text)),
-        _ => Some(message),
     }
 }

@@ -16,7 +16,7 @@ use crate::websocket::{CloseStyle, Passing};
 type Peer = WebSocketStream<DuplexStream>;
 
 /// Further sides, for whoever attaches; then there are none.
-struct Sides(VecDeque<(Moves, Peer)>, Option<String>);
+struct Sides(VecDeque<(Moves, PodSide<DuplexStream>)>, Option<String>);
 
 /// What a client is told of a change.
 const WORD: &str = "a word";
@@ -31,7 +31,7 @@ enum Moves {
 }
 
 impl Pods<DuplexStream> for Sides {
-    async fn attach(&mut self) -> Option<Peer> {
+    async fn attach(&mut self) -> Option<PodSide<DuplexStream>> {
         let (moves, side) = self.0.pop_front()?;
         self.1 = (moves == Moves::WithWord).then(|| WORD.to_owned());
         Some(side)
@@ -79,22 +79,22 @@ async fn relayed(shutdown: &Shutdown) -> (Peer, Peer, JoinHandle<Relayed>) {
 /// The same with further pods.
 async fn relayed_on(shutdown: &Shutdown, further: &[Moves]) -> (Peer, Peer, Vec<Peer>, JoinHandle<Relayed>) {
     let (mut sides, mut pods) = (VecDeque::new(), Vec::new());
+    let config = Config {
+        ping_interval: Duration::from_secs(30),
+        idle_timeout: Duration::from_secs(90),
+        max_message: 1 << 20,
+        stop_stagger: Duration::from_secs(5),
+        close: CloseStyle::Abrupt,
+    };
     for moves in further {
         let (side, pod) = tokio::io::duplex(1024);
-        sides.push_back((*moves, WebSocketStream::from_raw_socket(side, Role::Client, None).await));
+        sides.push_back((*moves, PodSide::over(side, &config).await));
         pods.push(WebSocketStream::from_raw_socket(pod, Role::Server, None).await);
     }
     let (client, client_side) = tokio::io::duplex(1024);
     let (pod_side, pod) = tokio::io::duplex(1024);
-    let config = Config {
-        ping_interval: Duration::from_secs(30),
-        idle_timeout: Duration::from_secs(90),
-        max_message: 64 * 1024,
-        stop_stagger: Duration::from_secs(5),
-        close: CloseStyle::Abrupt,
-    };
     let client_side = WebSocketStream::from_raw_socket(client_side, Role::Server, None).await;
-    let pod_side = WebSocketStream::from_raw_socket(pod_side, Role::Client, None).await;
+    let pod_side = PodSide::over(pod_side, &config).await;
     let shutdown = shutdown.clone();
     let relay =
         tokio::spawn(async move { run(client_side, pod_side, &mut Sides(sides, None), &config, &shutdown).await });

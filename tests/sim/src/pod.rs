@@ -169,7 +169,7 @@ impl Pod {
         self.shared.controls.set_sockets_refused(on);
     }
 
-    /// Delays the first byte of every answer but that of `/health`; zero ends it.
+    /// Delays the first byte of every answer but that of `/health`; zero ends it, for those that wait too.
     pub fn slow_first_byte(&self, delay: Duration) {
         self.shared.controls.set_first_byte_delay(delay);
     }

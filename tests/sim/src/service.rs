@@ -28,6 +28,9 @@ use watched::Watch;
 /// Kestrel's limit of the request line.
 const REQUEST_LINE_LIMIT: usize = 8 * 1024;
 
+/// Kestrel's limit of all header fields together. That of their number is hyper's own, 100.
+const FIELDS_LIMIT: usize = 32 * 1024;
+
 /// Kestrel's limit of a request body.
 const BODY_LIMIT: usize = 30_000_000;
 
@@ -38,8 +41,8 @@ pub(crate) async fn answer(connection: Connection, request: Request<Incoming>) -
     let head = finish::Head::of(&request, &connection);
     let health = request.uri().path().ends_with("/health");
     let answer = respond(&connection, request).await;
-    if let Some(delay) = connection.life.shared.controls.first_byte_delay().filter(|_| !health) {
-        tokio::time::sleep(delay).await;
+    if !health {
+        connection.life.shared.controls.delay_first_byte().await;
     }
     let response = match answer {
         Outcome::Bare(answer) => finish::bare(answer),
@@ -56,7 +59,7 @@ pub(crate) enum Outcome {
 }
 
 async fn respond(connection: &Connection, request: Request<Incoming>) -> Outcome {
-    let line = request.method().as_str().len() + request.uri().to_string().len() + " HTTP/1.1  ".len();
+    let line = request.method().as_str().len() + request.uri().to_string().len() + "  HTTP/1.1\r\n".len();
     if line > REQUEST_LINE_LIMIT {
         return Outcome::Bare(Answer::empty(StatusCode::URI_TOO_LONG).with("connection", "close"));
     }
@@ -64,6 +67,11 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Outcome
     let Some(path) = path::normal_form(request.uri().path()).filter(|_| request.headers().values().all(is_text)) else {
         return Outcome::Bare(Answer::empty(StatusCode::BAD_REQUEST).with("connection", "close"));
     };
+    let fields: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if fields > FIELDS_LIMIT {
+        let too_large = Answer::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        return Outcome::Bare(too_large.with("connection", "close"));
+    }
     let base_url = &connection.life.shared.settings.base_url;
     if request.uri().path().strip_prefix(base_url.as_str()).is_some_and(|path| path.starts_with("/_sim/")) {
         return Outcome::Bare(not_jellyfin::answer(request).await);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use jellyfin_sim::FILM;
+use jellyfin_sim::{FILM, Pod};
 use jellypin::pod::State;
 use serde_json::json;
 
@@ -56,8 +56,14 @@ async fn a_slow_pod_is_not_taken_out() {
     world.stop().await;
 }
 
+/// How often pods were asked for this path.
+fn times(world: &World, path: &str) -> Vec<usize> {
+    let of = |pod: &Pod| pod.seen().iter().filter(|seen| seen.path() == path).count();
+    world.pods.iter().map(of).collect()
+}
+
 #[tokio::test]
-async fn a_pod_that_gives_no_answer_in_time_is_left_and_stays_in_service_while_its_checks_are_well() {
+async fn what_a_living_pod_is_late_with_is_asked_of_no_other() {
     let world = World::plan(2).set("timeouts.first_byte", "\"300ms\"").start().await;
     let mut client = browser_at(&world, "a").await;
     let home = client.pin().expect("a pin").to_owned();
@@ -67,32 +73,49 @@ async fn a_pod_that_gives_no_answer_in_time_is_left_and_stays_in_service_while_i
     for _ in 0..5 {
         client.set_pin(&home);
         let answer = client.get("/Branding/Configuration").await;
-        assert_eq!((answer.status, world.saw(&answer)), (200, vec!["a", "b"]));
+        assert_eq!(answer.status, 504);
     }
-    assert_eq!(world.proxy.metric("jellypin_moves_total", &[("from", "a"), ("why", "timed_out")]).await, 5.0);
+    assert_eq!(times(&world, "/Branding/Configuration"), [5, 0], "each was asked once, of its own pod");
     assert!(!changes.has_changed().expect("the pod"), "what is slow is no proof against it");
     world.pod("a").slow_first_byte(Duration::ZERO);
     world.stop().await;
 }
 
 #[tokio::test]
-async fn what_takes_a_pod_minutes_is_waited_for() {
-    let world = plan(2).set("timeouts.first_byte", "\"200ms\"").start().await;
+async fn each_path_has_the_time_that_is_written_for_it() {
+    let by_path = format!("{{ \"/Items/{FILM}\" = \"10s\", \"/Items\" = \"200ms\" }}");
+    let world = plan(2).set("timeouts.first_byte_by_path", &by_path).start().await;
     let (mut client, home) = client_of(&world, "alice", "sofa").await;
-    world.pod(&home).slow_first_byte(Duration::from_millis(600));
-    let open = json!({"OpenToken": "none"});
-    for answer in [
-        client.get(&format!("/Videos/{FILM}/{FILM}/Subtitles/2/0/Stream.vtt")).await,
-        client.get(&format!("/Videos/{FILM}/{FILM}/Attachments/3")).await,
-        client.post(&format!("/Items/{FILM}/PlaybackInfo"), json!({})).await,
-        client.post("/LiveStreams/Open", open).await,
-        client.get(&format!("/Items/{FILM}/RemoteSearch/Subtitles/eng")).await,
-        client.get("/Providers/Subtitles/Subtitles/1").await,
-    ] {
-        assert!(answer.status != 504 && world.home(&answer) == home, "{answer:?}");
-    }
-    assert_eq!(client.get("/Items").await.status, 504, "and nothing else is");
-    world.pod(&home).slow_first_byte(Duration::ZERO);
+    let mut other = client.twin();
+    world.pod(&home).slow_first_byte(DEADLINE);
+    let released = async {
+        assert_eq!(client.get("/Items").await.status, 504);
+        world.pod(&home).slow_first_byte(Duration::ZERO);
+    };
+    let playback = format!("/items/{FILM}/PlaybackInfo");
+    let (info, ()) = tokio::join!(other.post(&playback, json!({})), released);
+    assert_eq!((info.status, world.home(&info)), (200, &*home));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_without_its_database_keeps_what_it_works_on() {
+    let world = World::of(2).await;
+    let mut client = browser_at(&world, "a").await;
+    let pod = world.pod("a");
+    pod.slow_first_byte(DEADLINE);
+    let goes_on = async {
+        pod.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/Branding/Configuration")).await;
+        pod.database_down(true);
+        world.until_state("a", State::Down).await;
+        // Those that are answered later are asked of the other pod, as it is down: this one is past that.
+        let mut other = world.client();
+        assert_eq!(world.home(&other.get(PUBLIC).await), "b");
+        pod.slow_first_byte(Duration::ZERO);
+    };
+    let (answer, ()) = tokio::join!(client.get("/Branding/Configuration"), goes_on);
+    assert_eq!((answer.status, world.saw(&answer)), (200, vec!["a"]));
+    pod.database_down(false);
     world.stop().await;
 }
 

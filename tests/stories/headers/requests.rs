@@ -100,6 +100,9 @@ async fn a_stranger_is_not_believed_and_a_trusted_peer_is() {
 
     let mut pod = HandPod::start().await;
     let world = wire::start(wire::plan_before(&pod).set("listen.trusted_proxies", "[\"127.0.0.0/8\"]")).await;
+    let of_socket = passed_through(&world, &mut pod, "Host: story\r\nX-Forwarded-Proto: wss\r\n").await;
+    assert_eq!(of_socket.field("x-forwarded-proto"), Some("https"), "some proxies name a socket's protocol");
+    drop(of_socket);
     let call = passed_through(&world, &mut pod, claims).await;
     world.stop().await;
     assert_eq!(call.field("x-forwarded-for"), Some("198.51.100.7"));

@@ -24,7 +24,7 @@ fn refused<'a>(pods: impl Iterator<Item = &'a Pod>) -> usize {
 
 #[tokio::test]
 async fn nobody_but_its_home_is_asked_for_a_session_whose_home_is_late() {
-    let plan = plan(3).set("timeouts.first_byte", "\"300ms\"").set("timeouts.first_byte_media", "\"300ms\"");
+    let plan = plan(3).set("timeouts.first_byte", "\"300ms\"");
     let world = plan.set("timeouts.hold", "\"300ms\"").start().await;
     let (mut client, home) = client_of(&world, "alice", "sofa").await;
     world.pod(&home).slow_first_byte(DEADLINE);

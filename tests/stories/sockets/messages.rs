@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::{self, Instant};
-use tokio_tungstenite::tungstenite::{Message, protocol::Role};
+use tokio_tungstenite::tungstenite::{Message, handshake::derive_accept_key, protocol::Role};
 
 use super::{Peer, accept, asks, opened, peer};
 use crate::stories::{
@@ -76,7 +76,9 @@ async fn a_ping_gets_one_pong() {
 
 #[tokio::test]
 async fn a_message_of_the_limit_passes_and_a_larger_one_ends_the_socket() {
+    // Of a client, which is bounded more narrowly than a pod.
     const LIMIT: usize = 1 << 20;
+    const POD_LIMIT: usize = 16 << 20;
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let (mut client, mut pod_side) = opened(&world, &mut pod).await;
@@ -84,6 +86,7 @@ async fn a_message_of_the_limit_passes_and_a_larger_one_ends_the_socket() {
     let (sent, got) = tokio::join!(client.send(largest.clone()), next(&mut pod_side));
     sent.expect("sent");
     assert!(got == largest);
+    let largest = Message::binary(pattern(0, POD_LIMIT));
     let (sent, got) = tokio::join!(pod_side.send(largest.clone()), next(&mut client));
     sent.expect("sent");
     assert!(got == largest);
@@ -93,9 +96,135 @@ async fn a_message_of_the_limit_passes_and_a_larger_one_ends_the_socket() {
     assert!(matches!(end, Some(Ok(Message::Close(_)))), "the pod gets nothing of it but a farewell: {end:?}");
 
     let (mut client, mut pod_side) = opened(&world, &mut pod).await;
+    let _ = pod_side.send(Message::binary(pattern(0, POD_LIMIT + 1))).await;
+    drop(pod_side);
+    // Another side is attached, and the client has heard nothing of it.
+    let mut pod_side = accept(pod.call().await).await;
+    pod_side.send(Message::text("after")).await.expect("sent");
+    assert_eq!(next(&mut client).await, Message::text("after"));
+    drop((client, pod_side));
+
+    let (mut client, mut pod_side) = opened(&world, &mut pod).await;
     client.send(Message::text("the proxy lives")).await.expect("sent");
     assert_eq!(next(&mut pod_side).await, Message::text("the proxy lives"));
     drop((client, pod_side));
+    world.stop().await;
+}
+
+/// A long text of the kind that 10.11 sends when many sessions are open.
+fn sessions(length: usize) -> String {
+    let mut text = String::from("{\"MessageType\":\"Sessions\",\"Data\":[");
+    while text.len() < length {
+        text += "{\"DeviceName\":\"Küche 世界\",\"ServerId\":\"5a1e0f3d9c7b48268f4d2a6b1c3e5f70\"},";
+    }
+    text + "{}]}"
+}
+
+#[tokio::test]
+async fn a_long_message_of_the_pod_passes_in_pieces_and_between_short_ones() {
+    const SHOWN: &str = "0123456789abcdef0123456789abcdef";
+    for shown in [None, Some(SHOWN)] {
+        let mut pod = HandPod::start().await;
+        let mut plan = wire::plan_before(&pod);
+        if let Some(shown) = shown {
+            plan = plan.set("jellyfin.server_id", &format!("\"{shown}\""));
+        }
+        let world = wire::start(plan).await;
+        let (mut client, mut pod_side) = opened(&world, &mut pod).await;
+        for length in [1000, 60_000, 70_000, 200_000, 1 << 20, 5 << 20] {
+            let text = sessions(length);
+            let expected = shown.map_or(text.clone(), |id| text.replace("5a1e0f3d9c7b48268f4d2a6b1c3e5f70", id));
+            let (sent, got) = tokio::join!(
+                async {
+                    pod_side.send(Message::text(text)).await?;
+                    pod_side.send(Message::Ping("p".into())).await?;
+                    pod_side.send(Message::text("short")).await
+                },
+                next(&mut client)
+            );
+            sent.expect("sent");
+            assert!(got == Message::text(expected), "{length} bytes");
+            assert_eq!(next(&mut client).await, Message::text("short"));
+        }
+        client.send(Message::text("still here")).await.expect("sent");
+        while next(&mut pod_side).await != Message::text("still here") {}
+        drop((client, pod_side));
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_message_goes_on_before_it_is_whole() {
+    let mut pod = HandPod::start().await;
+    let world = wire::before(&pod).await;
+    let mut end = wire::client(&world).await;
+    end.send(asks("/socket", "")).await;
+    let mut call = pod.call().await;
+    let accept = derive_accept_key(call.field("sec-websocket-key").expect("a key").as_bytes());
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    call.wire.send(format!("{head}Sec-WebSocket-Accept: {accept}\r\n\r\n")).await;
+    end.head().await;
+    // One frame of 8 MiB, of which a part comes, and then the rest.
+    const LENGTH: usize = 8 << 20;
+    const PIECE: usize = 64 << 10;
+    call.wire.send([&b"\x82\x7f"[..], &(LENGTH as u64).to_be_bytes()].concat()).await;
+    call.wire.send(pattern(0, 2 * PIECE)).await;
+    for (number, first) in [(0, 0x02), (1, 0x00)] {
+        let header = [&[first, 0x7f][..], &(PIECE as u64).to_be_bytes()].concat();
+        assert_eq!(end.bytes(10).await, header, "a fragment that is not the last");
+        assert!(end.bytes(PIECE).await == pattern(number * PIECE, PIECE));
+    }
+    let rest = async {
+        call.wire.send(pattern(2 * PIECE, LENGTH - 2 * PIECE)).await;
+    };
+    let read = async {
+        for number in 2..LENGTH / PIECE {
+            let is_last = (number + 1) * PIECE == LENGTH;
+            assert_eq!(end.bytes(10).await[0], if is_last { 0x80 } else { 0 });
+            assert!(end.bytes(PIECE).await == pattern(number * PIECE, PIECE));
+        }
+    };
+    tokio::join!(rest, read);
+    drop((end, call));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_got_half_a_message_of_a_dying_pod_dials_again() {
+    let mut pod = HandPod::start().await;
+    let world = wire::before(&pod).await;
+    let mut end = wire::client(&world).await;
+    end.send(asks("/socket", "")).await;
+    let mut call = pod.call().await;
+    let accept = derive_accept_key(call.field("sec-websocket-key").expect("a key").as_bytes());
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    call.wire.send(format!("{head}Sec-WebSocket-Accept: {accept}\r\n\r\n")).await;
+    end.head().await;
+    call.wire.send([&b"\x82\x7f"[..], &(1_u64 << 20).to_be_bytes(), &pattern(0, 100_000)].concat()).await;
+    end.bytes(10 + (64 << 10)).await;
+    drop(call);
+    let (rest, _) = within(DEADLINE, "the end", end.rest()).await;
+    assert!(!rest.starts_with(b"\x80") && rest.len() < 100_000, "half a message does not look whole");
+    assert!(pod.is_idle(), "no other side goes on with it");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_text_that_is_none_ends_the_pods_side_wherever_it_is_cut() {
+    let mut pod = HandPod::start().await;
+    let world = wire::before(&pod).await;
+    let mut end = wire::client(&world).await;
+    end.send(asks("/socket", "")).await;
+    let mut call = pod.call().await;
+    let accept = derive_accept_key(call.field("sec-websocket-key").expect("a key").as_bytes());
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    call.wire.send(format!("{head}Sec-WebSocket-Accept: {accept}\r\n\r\n")).await;
+    end.head().await;
+    let mut text = vec![b'x'; 200_000];
+    text[100_000] = 0xff;
+    call.wire.send([&b"\x81\x7f"[..], &(200_000_u64).to_be_bytes(), &text].concat()).await;
+    let (rest, _) = within(DEADLINE, "the end", end.rest()).await;
+    assert!(!rest.contains(&0xff) && rest.len() < 100_000);
     world.stop().await;
 }
 

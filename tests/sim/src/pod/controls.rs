@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::clock::Clock;
 use crate::mint_times::MintTimes;
 
@@ -14,6 +16,7 @@ pub(crate) struct Controls {
     database_down: AtomicBool,
     sockets_refused: AtomicBool,
     first_byte_delay_us: AtomicU64,
+    delay_is_over: Notify,
     cut_bodies_after: AtomicU64,
     /// Bytes a second; 0 for as fast as they go.
     rate: AtomicU64,
@@ -33,6 +36,7 @@ impl Controls {
             database_down: AtomicBool::new(false),
             sockets_refused: AtomicBool::new(false),
             first_byte_delay_us: AtomicU64::new(0),
+            delay_is_over: Notify::new(),
             cut_bodies_after: AtomicU64::new(NOT_CUT),
             rate: AtomicU64::new(0),
             clock: Clock::default(),
@@ -67,11 +71,19 @@ impl Controls {
 
     pub(crate) fn set_first_byte_delay(&self, delay: Duration) {
         self.first_byte_delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        if delay.is_zero() {
+            self.delay_is_over.notify_waiters();
+        }
     }
 
-    pub(crate) fn first_byte_delay(&self) -> Option<Duration> {
+    /// Waits as long as answers are delayed; ends when the delay is taken back.
+    pub(crate) async fn delay_first_byte(&self) {
+        let over = self.delay_is_over.notified();
         let delay = Duration::from_micros(self.first_byte_delay_us.load(Ordering::SeqCst));
-        (!delay.is_zero()).then_some(delay)
+        if !delay.is_zero() {
+            // Either way the wait is over.
+            let _ = tokio::time::timeout(delay, over).await;
+        }
     }
 
     pub(crate) fn set_mint_times(&self, times: MintTimes) {

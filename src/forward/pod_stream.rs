@@ -1,0 +1,79 @@
+//! A pod's stream whose last words are heard though the pod takes no more.
+//!
+//! A pod may answer an upload before it has read it (413, 401), and close: then writing fails, while the answer waits to be read.
+//! hyper drops a connection at the first error, whichever side it is of. So a failed write is no error here: it waits, and how the
+//! connection ended is told by reading alone.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+#[derive(Debug)]
+pub(super) struct PodStream {
+    stream: TcpStream,
+    takes_no_more: bool,
+}
+
+impl PodStream {
+    pub(super) fn new(stream: TcpStream) -> PodStream {
+        PodStream { stream, takes_no_more: false }
+    }
+
+    /// A write, or no end of it once one has failed: the reader finds the end of the connection and wakes the task.
+    fn written<T>(&mut self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match ready!(done) {
+            Ok(done) => Poll::Ready(Ok(done)),
+            Err(_) => {
+                self.takes_no_more = true;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl AsyncRead for PodStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for PodStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.takes_no_more {
+            return Poll::Pending;
+        }
+        let done = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(done)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.takes_no_more {
+            return Poll::Pending;
+        }
+        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(done)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,44 @@
+//! What the pieces of long messages were.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use parking_lot::Mutex;
+
+/// Which messages are pieces, by their number among all that are no control frames. Both ends are of one task.
+#[derive(Debug, Default)]
+pub(in crate::websocket) struct Marks {
+    /// So that whoever has no pieces, as nearly all the time, takes no lock.
+    count: AtomicUsize,
+    marks: Mutex<VecDeque<(u64, Mark)>>,
+}
+
+/// A piece of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::websocket) struct Mark {
+    /// Set on the message's first piece: whether it is a text.
+    pub(in crate::websocket) begins: Option<bool>,
+    pub(in crate::websocket) is_last: bool,
+}
+
+impl Marks {
+    pub(super) fn set(&self, number: u64, mark: Mark) {
+        self.marks.lock().push_back((number, mark));
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The mark of the message of this number, `None` if it is a whole one.
+    pub(in crate::websocket) fn take(&self, number: u64) -> Option<Mark> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut marks = self.marks.lock();
+        if marks.front()?.0 != number {
+            return None;
+        }
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        marks.pop_front().map(|(_, mark)| mark)
+    }
+}

@@ -1,0 +1,201 @@
+//! A pod's messages as its client gets them: whole where they are short, else piece by piece.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio_tungstenite::tungstenite::{
+    Bytes, Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
+
+use crate::{
+    facade::Replacer,
+    identity::message,
+    websocket::{
+        Passing,
+        pod_side::{Mark, Marks},
+    },
+};
+
+/// What becomes of a message that was read.
+pub(super) enum Heard {
+    /// It goes on, if it goes on at all.
+    Whole(Option<Message>),
+    /// A piece of one, of which more comes; all of it may be held back.
+    Piece(Option<Message>),
+    /// It is no message.
+    Malformed,
+}
+
+/// What the pod has said, told piece by piece.
+pub(super) struct Arriving {
+    marks: Arc<Marks>,
+    /// Messages and pieces that were read.
+    number: u64,
+    open: Option<Open>,
+}
+
+/// The message that is under way.
+struct Open {
+    is_text: bool,
+    has_begun: bool,
+    letters: Letters,
+    replacer: Option<Replacer>,
+}
+
+/// Where one message ends and the next begins, for whoever wants to stop there.
+#[derive(Default)]
+pub(super) struct Boundary {
+    is_within: AtomicBool,
+    is_to_stop: AtomicBool,
+}
+
+impl Boundary {
+    /// Whether the client has got a part of a message and waits for the rest.
+    pub(super) fn is_within(&self) -> bool {
+        self.is_within.load(Ordering::Relaxed)
+    }
+
+    /// Asks the reader to stop behind this message.
+    pub(super) fn stop(&self) {
+        self.is_to_stop.store(true, Ordering::Relaxed);
+    }
+
+    /// A message has gone on whole. Answers whether to stop.
+    pub(super) fn reached(&self) -> bool {
+        self.is_within.store(false, Ordering::Relaxed);
+        self.is_to_stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Arriving {
+    pub(super) fn new(marks: Arc<Marks>) -> Arriving {
+        Arriving { marks, number: 0, open: None }
+    }
+
+    /// Takes what was read, a message of data.
+    pub(super) fn hear(&mut self, message: Message, passing: &impl Passing, boundary: &Boundary) -> Heard {
+        let number = self.number;
+        self.number += 1;
+        match self.marks.take(number) {
+            None => Heard::Whole(for_client_of(message, passing)),
+            Some(mark) => {
+                boundary.is_within.store(true, Ordering::Relaxed);
+                self.piece(mark, message.into_data(), passing)
+            }
+        }
+    }
+
+    fn piece(&mut self, mark: Mark, bytes: Bytes, passing: &impl Passing) -> Heard {
+        if let Some(is_text) = mark.begins {
+            let replacer = passing.pieces_to_client().filter(|_| is_text);
+            self.open = Some(Open { is_text, has_begun: false, letters: Letters::default(), replacer });
+        }
+        let Some(open) = &mut self.open else { return Heard::Malformed };
+        if open.is_text && !open.letters.take(&bytes, mark.is_last) {
+            return Heard::Malformed;
+        }
+        let bytes = match &mut open.replacer {
+            None => bytes,
+            Some(replacer) => {
+                let most = replacer.push(bytes);
+                let rest = if mark.is_last { replacer.finish() } else { Bytes::new() };
+                if rest.is_empty() { most } else { [most, rest].concat().into() }
+            }
+        };
+        let kind = match open {
+            Open { has_begun: true, .. } => Data::Continue,
+            Open { is_text: true, .. } => Data::Text,
+            _ => Data::Binary,
+        };
+        let frame = || Message::Frame(Frame::message(bytes.clone(), OpCode::Data(kind), mark.is_last));
+        if mark.is_last {
+            let last = frame();
+            self.open = None;
+            return Heard::Whole(Some(last));
+        }
+        // All of it may be the beginning of an id.
+        let piece = (!bytes.is_empty()).then(frame);
+        open.has_begun |= piece.is_some();
+        Heard::Piece(piece)
+    }
+}
+
+/// A pod's message as its client gets it. That its pod goes down is nothing to a client that goes on with another.
+fn for_client_of(message: Message, passing: &impl Passing) -> Option<Message> {
+    match &message {
+        Message::Text(text) if message::is_farewell(text) => None,
+        Message::Text(text) => Some(passing.to_client(text).map_or(message, Message::text)),
+        _ => Some(message),
+    }
+}
+
+/// Checks UTF-8 whose letters may be cut by the ends of pieces (RFC 6455, 8.1).
+#[derive(Default)]
+struct Letters {
+    /// The beginning of a letter.
+    begun: [u8; 4],
+    length: usize,
+}
+
+impl Letters {
+    /// Whether this goes on as text does, and ends so if it is the last.
+    fn take(&mut self, mut bytes: &[u8], is_last: bool) -> bool {
+        while self.length > 0 {
+            let Some((first, rest)) = bytes.split_first() else { return !is_last };
+            if self.length == self.begun.len() {
+                return false;
+            }
+            self.begun[self.length] = *first;
+            self.length += 1;
+            bytes = rest;
+            match std::str::from_utf8(&self.begun[..self.length]) {
+                Ok(_) => self.length = 0,
+                Err(error) if error.error_len().is_some() => return false,
+                Err(_) => {}
+            }
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(_) => true,
+            Err(error) if error.error_len().is_some() || is_last => false,
+            Err(error) => {
+                // Less than a letter is left.
+                let rest = &bytes[error.valid_up_to()..];
+                self.begun[..rest.len()].copy_from_slice(rest);
+                self.length = rest.len();
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn letters_are_read_across_cuts(
+            text in proptest::collection::vec(prop_oneof![Just(b'a'), Just(0xc3), Just(0xbc), Just(0xe2), Just(0x82), Just(0xac), Just(0xf0), Just(0x9f), Just(0x98), Just(0x80)], 0..12),
+            cuts in proptest::collection::vec(0_usize..4, 0..12),
+        ) {
+            let mut letters = Letters::default();
+            let mut rest = &text[..];
+            let mut is_text = true;
+            for cut in cuts {
+                let (piece, behind) = rest.split_at(cut.min(rest.len()));
+                is_text = is_text && letters.take(piece, false);
+                rest = behind;
+            }
+            is_text = is_text && letters.take(rest, true);
+            prop_assert_eq!(is_text, std::str::from_utf8(&text).is_ok());
+        }
+    }
+}
