@@ -16,10 +16,13 @@ use serde::Serialize;
 use tokio::{net::TcpListener, time};
 
 use crate::{
-    carryover::{self, Session},
+    carryover::{Session, UnixMillis, sessions::present},
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
-    proxy::{Proxy, Site, drain::When},
+    proxy::{
+        Proxy, Site,
+        drain::{Undrained, When},
+    },
     shutdown::Shutdown,
 };
 
@@ -84,12 +87,13 @@ impl Admin {
             "/metrics" => self.metrics_page(),
             "/pods" => self.pods_page(),
             "/sessions" => self.sessions_page(),
+            "/replicas" => self.replicas_page(),
             "/" => text(
                 StatusCode::OK,
-                "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n\
+                "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n/replicas which replicas there are, and in what they disagree, as JSON\n\
                  /metrics  for Prometheus\nPOST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\n",
             ),
-            _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods, /sessions and /metrics.\n"),
+            _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods, /sessions, /replicas and /metrics.\n"),
         }
     }
 
@@ -119,15 +123,25 @@ impl Admin {
         let Some(steward) = self.steward.upgrade() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         };
-        let (is_done, word) = match deed {
-            "drain" => (steward.drain(&pool, &pod, when), "draining"),
-            _ => (steward.undrain(&pod), "ready"),
-        };
-        if is_done {
-            return text(StatusCode::ACCEPTED, format!("{} is {word}\n", pod.name));
+        let (name, state) = (&*pod.name, pod.status().state.name());
+        if deed == "drain" {
+            return match steward.drain(&pool, &pod, when) {
+                true => text(StatusCode::ACCEPTED, format!("{name} is draining\n")),
+                false => {
+                    text(StatusCode::CONFLICT, format!("{name} is {state}; only a pod that serves can be drained\n"))
+                }
+            };
         }
-        let state = pod.status().state.name();
-        text(StatusCode::CONFLICT, format!("{} is {state}; only a pod that serves can be drained\n", pod.name))
+        match steward.undrain(&pod) {
+            Undrained::Ready => text(StatusCode::ACCEPTED, format!("{name} is ready\n")),
+            Undrained::DrainsNot => text(StatusCode::OK, format!("{name} is {state} and does not drain\n")),
+            Undrained::Leaves => text(
+                StatusCode::CONFLICT,
+                format!(
+                    "{name} is named no more by DNS or the configuration; it serves everybody when it is named again\n"
+                ),
+            ),
+        }
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
@@ -189,7 +203,7 @@ impl Admin {
             .iter()
             .flat_map(|site| {
                 let leads = site.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.site.sessions.of_pod(pod).len();
+                let sessions = |pod: &Pod| self.site.clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
                 site.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
@@ -197,13 +211,34 @@ impl Admin {
         json(&pods)
     }
 
+    fn replicas_page(&self) -> Response<Full<Bytes>> {
+        let sessions = &self.site.sessions;
+        let own = ReplicaPage {
+            name: sessions.name().to_owned(),
+            is_this_one: true,
+            disagrees: Vec::new(),
+            is_readable: !sessions.is_apart(),
+            clock_ahead_ms: Some(sessions.vault().clock().error()),
+            tombstones: Some(sessions.ends()),
+        };
+        let other = |other: present::Replica| ReplicaPage {
+            name: other.name,
+            is_this_one: false,
+            disagrees: other.disagrees,
+            is_readable: other.is_read,
+            clock_ahead_ms: None,
+            tombstones: None,
+        };
+        json(&std::iter::once(own).chain(sessions.others().into_iter().map(other)).collect::<Vec<_>>())
+    }
+
     fn sessions_page(&self) -> Response<Full<Bytes>> {
-        let mut page = Vec::new();
+        let (mut page, now) = (Vec::new(), self.site.sessions.vault().clock().now());
         for site in &self.site.pools {
             let pods = site.pool.pods();
             for pod in pods.iter() {
                 let living = self.site.sessions.of_pod(pod).into_iter().filter(|session| !session.is_dead());
-                page.extend(living.map(|session| SessionPage::of(pod, &session, &pods)));
+                page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
             }
         }
         json(&page)
@@ -220,7 +255,7 @@ struct PodPage {
     state: &'static str,
     accepts_connections: bool,
     leads: bool,
-    /// Of the clients that are known: only with an API key.
+    /// Of the clients that are known and there: only with an API key.
     sessions: usize,
     epoch: u32,
     requests: usize,
@@ -249,6 +284,22 @@ impl PodPage {
     }
 }
 
+/// A replica as the page shows it.
+#[derive(Serialize)]
+struct ReplicaPage {
+    name: String,
+    is_this_one: bool,
+    /// In what it is configured otherwise than this one.
+    disagrees: Vec<String>,
+    /// This one can read what it writes. Of this one: it carries sessions over.
+    is_readable: bool,
+    /// How far this machine's clock is ahead of that of Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_ahead_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tombstones: Option<usize>,
+}
+
 /// A session as the page shows it: no token, and nothing made of one.
 #[derive(Serialize)]
 struct SessionPage {
@@ -271,12 +322,12 @@ struct SessionPage {
 }
 
 impl SessionPage {
-    fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>]) -> SessionPage {
+    fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>], now: UnixMillis) -> SessionPage {
         let moved = session.last_move();
         let from = moved.from.filter(|from| from.pod != pod.id);
         let from = from.and_then(|from| pods.iter().find(|pod| pod.id == from.pod));
         // Another replica's clock may be ahead.
-        let since = UNIX_EPOCH + Duration::from_millis(moved.at.min(carryover::now()));
+        let since = UNIX_EPOCH + Duration::from_millis(moved.at.min(now));
         SessionPage {
             pool: pod.pool.to_string(),
             pod: pod.name.to_string(),

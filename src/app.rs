@@ -5,6 +5,7 @@
 
 mod advice;
 pub mod check;
+mod replicas;
 mod server_id;
 mod site;
 mod state;
@@ -150,6 +151,8 @@ pub async fn start(config: Config) -> Result<App, Error> {
     site.pins.restore(&site.pins.keeping().of_entries(&kept));
     site.pins.keeping().settled().await;
     server_id::keep(&site, &config, &shutdown).await;
+    let configured = sources.iter().map(watch::Sender::subscribe).collect();
+    replicas::announce(&site, &config, configured, &metrics, &shutdown).await;
 
     // Then what is done for pods besides requests.
     let steward = Proxy::new(site.clone(), access.worker(), metrics.clone(), shutdown.clone());
@@ -282,6 +285,7 @@ impl App {
         // A lease that is given back need not run out.
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
+        self.site.sessions.vault().depart(self.site.sessions.name()).await;
         self.site.pins.keeping().finish().await;
         self.site.sessions.vault().finish().await;
     }

@@ -5,6 +5,7 @@
 //! of the proxy would log users out: it is kept on disk or in Redis, sealed so that nobody can read an entry who does not hold
 //! the token already (`seal`). What was ended, by a log-out or by an administrator, leaves a tombstone and is never revived.
 
+pub mod fingerprint;
 pub mod mint_codes;
 pub mod mints;
 mod seal;
@@ -12,7 +13,7 @@ pub mod session;
 pub mod sessions;
 pub mod vault;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 pub use session::{Device, Session};
 pub use sessions::{Found, Sessions};
@@ -22,6 +23,28 @@ pub use sessions::{Found, Sessions};
 pub struct Config {
     /// An API key of the pods. Without one nothing is minted, and no session is kept. Default none.
     pub api_key: Option<Token>,
+    /// How much of it is kept.
+    pub bounds: Bounds,
+}
+
+/// How much is kept of sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Sessions of one user. Default 256.
+    pub of_one_user: usize,
+    /// Bytes of what clients say of themselves. Default 32 MiB.
+    pub notes: usize,
+    /// What was ended. Default 100,000.
+    pub tombstones: usize,
+    /// How long that is kept after its token was last presented. Default a year.
+    pub tombstone_keep: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        let tombstone_keep = Duration::from_secs(365 * 86_400);
+        Bounds { of_one_user: 256, notes: 32 << 20, tombstones: 100_000, tombstone_keep }
+    }
 }
 
 /// An access token or API key. Its `Debug` shows nothing of it.
@@ -44,14 +67,8 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Milliseconds of Unix: the one clock that replicas have in common.
+/// Milliseconds of Unix, by the clock that replicas have in common.
 pub type UnixMillis = u64;
-
-/// The present moment.
-pub fn now() -> UnixMillis {
-    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    since.map_or(0, |time| time.as_millis() as u64)
-}
 
 /// A user's id as Jellyfin's JSON has it, in which it is kept and compared: a GUID without dashes, in lower case.
 pub fn plain_id(id: &str) -> String {

@@ -12,7 +12,7 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
-    pod::{Doubt, Pod, PodId, Pool, State, Status},
+    pod::{Doubt, Epoch, Pod, PodId, Pool, State, Status},
     shutdown::Shutdown,
 };
 
@@ -106,6 +106,14 @@ pub fn broken(pod: &Pod) {
     let (before, after) = pod.change(|status| Status { state: State::Down, ..status });
     pod.suspect(Doubt::Broken);
     tell(pod, before, after, "a connection broke before an answer");
+}
+
+/// The pod has said on a socket that it ends, or begins anew: this life takes nothing more. `of`: the life in which that socket was
+/// opened, if it is known.
+pub fn farewell(pod: &Pod, of: Option<Epoch>) {
+    if let Some((before, after)) = pod.end_life(of) {
+        tell(pod, before, after, "it takes leave");
+    }
 }
 
 /// An answer of the pod broke off or did not come in time, or a connection was not to be had: no proof, but a reason to probe now.

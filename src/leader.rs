@@ -36,6 +36,8 @@ pub struct Config {
     pub lease: Duration,
     /// Time between two looks into Redis. Default 1 s.
     pub poll: Duration,
+    /// Paths below the BaseUrl that go to the leader with all that is below them, besides Jellyfin's own. Default none.
+    pub paths: Vec<String>,
     pub pools: Vec<PoolConfig>,
 }
 

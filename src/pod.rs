@@ -53,6 +53,8 @@ pub struct Info {
 pub enum Doubt {
     /// It refused a connection: its process is gone, or does not listen.
     Refused,
+    /// Its process takes leave of its sockets: it will listen for a moment only.
+    Farewell,
     /// A connection could not be made in time, or broke before an answer, or an answer did not come in time.
     Broken,
 }
@@ -81,7 +83,10 @@ pub struct Pod {
     refused: AtomicBool,
     broken: AtomicBool,
     answers_checks: AtomicBool,
+    farewell: AtomicBool,
+    is_over: AtomicBool,
     probe: Notify,
+    probes: watch::Sender<()>,
     failures: Mutex<Vec<Instant>>,
 }
 
@@ -107,7 +112,10 @@ impl Pod {
             refused: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             answers_checks: AtomicBool::new(true),
+            farewell: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             probe: Notify::new(),
+            probes: watch::Sender::new(()),
             failures: Mutex::default(),
         })
     }
@@ -143,10 +151,10 @@ impl Pod {
     }
 
     /// Ends when the pod is down and either refuses connections or does not answer its health checks. A pod that says that it is
-    /// not well, for want of its database say, lives and may still answer. Cancel safe.
+    /// not well, for want of its database say, lives and may still answer; so does a life that has taken leave, of what it has. Cancel safe.
     pub async fn lost(&self) {
         loop {
-            self.until(|status| status.state == State::Down).await;
+            self.until(|status| status.state == State::Down && !self.is_over()).await;
             if !self.status().accepts || !self.answers_checks.load(Ordering::Relaxed) {
                 return;
             }
@@ -254,10 +262,56 @@ impl Pod {
         self.info.store(Some(Arc::new(info)));
     }
 
+    /// Whether the pod's present life has taken leave: it takes no new request and no new socket. So it is until its process is
+    /// seen to have ended.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// A socket of this life has heard its farewell; `None`: of the present one, whichever that is. Answers the status before and
+    /// after, if that is news. What is heard late says nothing of the next life.
+    pub fn end_life(&self, of: Option<Epoch>) -> Option<(Status, Status)> {
+        let mut is_news = false;
+        let changed = self.change(|status| {
+            is_news = status.state != State::Starting
+                && status.accepts
+                && !self.is_over()
+                && of.is_none_or(|epoch| epoch == status.epoch);
+            if !is_news {
+                return status;
+            }
+            // Whoever sees the new status sees this too.
+            self.is_over.store(true, Ordering::Release);
+            Status { state: State::Down, ..status }
+        });
+        if is_news {
+            self.suspect(Doubt::Farewell);
+        }
+        is_news.then_some(changed)
+    }
+
+    /// The process that took leave has ended.
+    pub fn life_has_ended(&self) {
+        if self.is_over.swap(false, Ordering::AcqRel) {
+            self.changes.send_modify(|_| {});
+        }
+    }
+
+    /// Hears of the end of each probe.
+    pub fn probes(&self) -> watch::Receiver<()> {
+        self.probes.subscribe()
+    }
+
+    /// A probe has ended, and what follows from it is known.
+    pub fn was_probed(&self) {
+        self.probes.send_replace(());
+    }
+
     /// The request path met a failure: the next probe comes at once and hears of it.
     pub fn suspect(&self, doubt: Doubt) {
         match doubt {
             Doubt::Refused => self.refused.store(true, Ordering::Release),
+            Doubt::Farewell => self.farewell.store(true, Ordering::Release),
             Doubt::Broken => self.broken.store(true, Ordering::Release),
         }
         self.probe.notify_one();
@@ -266,8 +320,10 @@ impl Pod {
     /// Takes the doubt that the request path left, the heavier one first.
     pub fn take_doubt(&self) -> Option<Doubt> {
         let refused = self.refused.swap(false, Ordering::AcqRel);
+        let farewell = self.farewell.swap(false, Ordering::AcqRel);
         let broken = self.broken.swap(false, Ordering::AcqRel);
-        if refused { Some(Doubt::Refused) } else { broken.then_some(Doubt::Broken) }
+        let lighter = || if farewell { Some(Doubt::Farewell) } else { broken.then_some(Doubt::Broken) };
+        if refused { Some(Doubt::Refused) } else { lighter() }
     }
 
     /// Ends when the request path left a doubt. Cancel safe.
@@ -366,10 +422,26 @@ mod tests {
     }
 
     #[test]
+    fn a_farewell_ends_the_life_that_says_it_and_no_other() {
+        let pod = pod("a");
+        let ready = |epoch| pod.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(epoch) });
+        ready(1);
+        assert!(pod.end_life(Some(Epoch(1))).is_some() && pod.is_over());
+        assert_eq!(pod.status(), Status { state: State::Down, accepts: true, epoch: Epoch(1) });
+        assert!(pod.end_life(Some(Epoch(1))).is_none(), "its other sockets hear it too");
+        assert_eq!(pod.take_doubt(), Some(Doubt::Farewell));
+        pod.life_has_ended();
+        ready(2);
+        assert!(pod.end_life(Some(Epoch(1))).is_none() && !pod.is_over(), "one that is heard late");
+        assert!(pod.end_life(None).is_some(), "one of a socket that was opened while it started");
+    }
+
+    #[test]
     fn the_heavier_doubt_is_taken_first_and_both_are_gone_then() {
         let pod = pod("a");
         pod.suspect(Doubt::Broken);
         pod.suspect(Doubt::Refused);
+        pod.suspect(Doubt::Farewell);
         assert_eq!(pod.take_doubt(), Some(Doubt::Refused));
         assert_eq!(pod.take_doubt(), None);
     }

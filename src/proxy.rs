@@ -31,6 +31,7 @@ mod socket;
 mod steward;
 mod tally;
 mod unread;
+mod visit;
 
 use std::{
     borrow::Cow,
@@ -178,7 +179,7 @@ impl Proxy {
         }
         // 6. Judge: what says that the pod does not know the client's token is offered to the others.
         let mut offered = self.offer_its_way(&asking, &source, &mut exchange).await;
-        if is_refused(&offered) && matches!(asking.client_session, ClientSession::Untold) {
+        if is_refused(&offered) && self.may_be_known_elsewhere(&asking) {
             offered = Box::pin(self.offer_once_told(&mut asking, &source, &mut exchange, offered)).await;
         }
         let offered = match offered {
@@ -206,7 +207,12 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut answer.headers);
-        if !matches!(asking.endpoint, Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::Clock) {
+        let binds_nobody = matches!(
+            asking.endpoint,
+            Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::SignOn | Endpoint::Clock
+        );
+        let binds_nobody = binds_nobody || (asking.endpoint != Endpoint::LogIn && self.site.is_leaders(asking.path));
+        if !binds_nobody {
             bind(&mut answer.headers, &cookies, &asking, &decision);
         }
 

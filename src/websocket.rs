@@ -62,6 +62,9 @@ pub trait Passing {
 
     /// A text of the client as the pod gets it; `None` if that is as it is.
     fn to_pod(&self, text: &str) -> Option<String>;
+
+    /// The pod has said that it ends, or begins anew. The client is not told.
+    fn farewell(&self) {}
 }
 
 /// The longest message of a client in bytes. It is kept until a pod has it, and pods themselves read none of 64 KiB or more to its
@@ -85,6 +88,9 @@ pub trait Pods<S>: Send {
 
     /// The last side has ended.
     fn lost(&mut self);
+
+    /// It was the pod that closed it. That may be this client's own affair, or the beginning of the pod's end.
+    fn closed(&mut self) {}
 
     /// What the side that was replaced is to be kept open for, though nothing passes any more: its pod may end with it what the client
     /// still needs.

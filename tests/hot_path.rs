@@ -49,7 +49,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
             id: format!("device {number:026}"),
             version: "12.0.0".into(),
         };
-        sessions.begin(&pod, &format!("{number:032x}"), device, &format!("{number:032x}"));
+        drop(sessions.begin(&pod, &format!("{number:032x}"), device, &format!("{number:032x}")));
     }
     let session = bytes_each(&region, SESSIONS);
 

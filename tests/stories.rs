@@ -6,6 +6,7 @@ mod stories {
     mod carry_over;
     mod discovery;
     mod fail_over;
+    mod farewell;
     mod handles;
     mod headers;
     mod health;
@@ -24,6 +25,7 @@ mod stories {
     mod rights;
     mod rolling;
     mod routes;
+    mod single_sign_on;
     mod sockets;
     mod stop;
     mod sync_play;

@@ -8,7 +8,13 @@
 //! this proxy, so there it is HMAC-SHA256 under the ring's keys, cut to 128 bits: one more layer would have to break before a
 //! guessed device id could be confirmed. It is computed on a miss and on a change only.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -44,8 +50,10 @@ enum Store {
 struct Replicas {
     shared: Arc<Shared>,
     prefix: String,
-    /// Newest first: written under the first, read under all.
+    /// Newest first: written under the current one, read under all.
     ring: Vec<Hmac<Sha256>>,
+    /// The key that is written under: the first that all replicas have.
+    current: AtomicUsize,
     unknown: Unknown,
 }
 
@@ -63,7 +71,7 @@ pub struct Kept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Recalled {
     pub(super) home: Place,
-    /// Found under the newest key of the ring.
+    /// Found under the key that is written under.
     pub(super) is_current: bool,
 }
 
@@ -85,7 +93,23 @@ impl Keeping {
         // HMAC takes keys of any length.
         let ring = keys.iter().filter_map(|key| Hmac::new_from_slice(key.bytes()).ok()).collect();
         let prefix = prefix.to_owned();
-        Keeping { store: Store::Replicas(Replicas { shared, prefix, ring, unknown: Unknown::default() }), pools }
+        Keeping {
+            store: Store::Replicas(Replicas {
+                shared,
+                prefix,
+                ring,
+                current: AtomicUsize::new(0),
+                unknown: Unknown::default(),
+            }),
+            pools,
+        }
+    }
+
+    /// The nth key of the ring is the first that all replicas have.
+    pub fn write_under(&self, nth: usize) {
+        if let Store::Replicas(replicas) = &self.store {
+            replicas.current.store(nth, Ordering::Relaxed);
+        }
     }
 
     /// Whether pins of this kind go anywhere.
@@ -111,7 +135,7 @@ impl Keeping {
             Store::Memory => {}
             Store::Disk(disk) => disk.put(disk_key(kind, hash), value),
             Store::Replicas(replicas) => {
-                if let Some(key) = replicas.keys(kind, key).next() {
+                if let Some(key) = replicas.keys(kind, key).nth(replicas.current.load(Ordering::Relaxed)) {
                     replicas.shared.put(key, value);
                 }
             }
@@ -140,7 +164,7 @@ impl Keeping {
                 if home.is_none() {
                     replicas.unknown.remember(hash);
                 }
-                Some(Recalled { home: home?, is_current: nth == 0 })
+                Some(Recalled { home: home?, is_current: nth == replicas.current.load(Ordering::Relaxed) })
             }
             Found::Nothing => {
                 replicas.unknown.remember(hash);
@@ -243,8 +267,13 @@ mod tests {
     }
 
     fn keeping(folder: &tempfile::TempDir, pods: &[&str]) -> (Keeping, Vec<Entry>) {
-        let (disk, entries) =
-            Disk::open(&folder.path().join("pins.redb"), 100, Duration::from_secs(1), Metrics::new()).expect("a store");
+        let (disk, entries) = Disk::open(
+            &folder.path().join("pins.redb"),
+            disk::Bounds::of_all(100),
+            Duration::from_secs(1),
+            Metrics::new(),
+        )
+        .expect("a store");
         (Keeping::on_disk(disk, vec![pool(pods)]), entries)
     }
 
@@ -278,13 +307,19 @@ mod tests {
                 deadline: Duration::from_millis(1),
                 prefix: "p".into(),
                 ttl: RENEWAL,
+                bounds: crate::store::shared::Bounds::default(),
             };
             let _inside = runtime.enter();
             let shared = Shared::start(&config, Metrics::new(), &crate::shutdown::Shutdown::new()).expect("a link");
             (Arc::new(shared), runtime)
         };
-        let replicas =
-            Replicas { shared: link, prefix: "p".into(), ring: ring(&["new", "old"]), unknown: Unknown::default() };
+        let replicas = Replicas {
+            shared: link,
+            prefix: "p".into(),
+            ring: ring(&["new", "old"]),
+            current: AtomicUsize::new(0),
+            unknown: Unknown::default(),
+        };
         let keys: Vec<String> = replicas.keys(Kind::Token, "token").collect();
         assert_eq!(keys.len(), 2);
         assert!(keys.iter().all(|key| key.starts_with("p:pin:") && key.len() == 38), "{keys:?}");

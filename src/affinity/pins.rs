@@ -1,12 +1,13 @@
 //! Pins: what the proxy has learnt of where clients live.
 //!
-//! A pin is found by a keyed hash of the client's key, so that no token stands in memory as a key. The store is bounded: when
-//! it is full, the longest unused sixteenth goes. What goes beyond this process is `keeping`'s affair; it is told of every
+//! A pin is found by a keyed hash of the client's key, so that no token stands in memory as a key. Each sort of pins has a shelf of
+//! its own, which is bounded: when it is full, a sixteenth goes, of those that nobody has used since they were learnt, and then of
+//! the longest unused. So what nobody lives by displaces nothing of those who come again. What goes beyond this process is `keeping`'s affair; it is told of every
 //! change.
 
 use std::{
     hash::Hasher,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
 };
 
 use dashmap::DashMap;
@@ -30,11 +31,20 @@ pub enum Kind {
     LiveStream = 4,
     /// The 32 hex digits that a live playlist's segments are named by.
     Playlist = 5,
-    /// A QuickConnect code or secret.
+    /// A QuickConnect code or secret, or the state of a single sign-on.
     QuickConnect = 6,
 }
 
 impl Kind {
+    fn shelf(self) -> usize {
+        match self {
+            Kind::Token => 0,
+            Kind::Device => 1,
+            Kind::PlaySession | Kind::LiveStream | Kind::Playlist => 2,
+            Kind::QuickConnect => 3,
+        }
+    }
+
     /// Whether the knowledge is of the pod's memory only, and ends with its process. Tokens and devices have rows in the
     /// database, which a restarted pod reads.
     pub(super) fn ends_with_epoch(self) -> bool {
@@ -45,19 +55,31 @@ impl Kind {
 /// The store. Shared by all workers; read and written without awaiting.
 #[derive(Debug)]
 pub struct Pins {
-    pins: DashMap<u128, Pin, ahash::RandomState>,
+    /// One for each sort, see [`Kind::shelf`].
+    shelves: [Shelf; SHELVES],
     /// Newest first: learnt under the first, found under all.
     secrets: Vec<(u64, u64)>,
-    most: usize,
-    count: AtomicUsize,
     began: Instant,
     keeping: Keeping,
 }
+
+/// Pins of one sort.
+#[derive(Debug)]
+struct Shelf {
+    pins: DashMap<u128, Pin, ahash::RandomState>,
+    most: usize,
+    count: AtomicUsize,
+}
+
+/// Tokens, devices, what is being played, and codes of QuickConnect.
+const SHELVES: usize = 4;
 
 #[derive(Debug)]
 struct Pin {
     home: Place,
     kind: Kind,
+    /// It was used after it was learnt.
+    is_proven: AtomicBool,
     /// Seconds since the store began.
     used: AtomicU32,
     /// When a use is to be told to `keeping` again, in the same seconds.
@@ -65,13 +87,14 @@ struct Pin {
 }
 
 impl Pins {
-    /// An empty store for at most this many pins; `secret` keys the hashes.
+    /// An empty store for at most this many pins of tokens, and as many of devices; `secret` keys the hashes.
     pub fn new(most: usize, secret: (u64, u64)) -> Pins {
+        let most = most.max(16);
+        // A code lives for minutes, and anybody may ask for one.
+        let shelf = |most: usize| Shelf { pins: DashMap::default(), most, count: AtomicUsize::new(0) };
         Pins {
-            pins: DashMap::default(),
+            shelves: [shelf(most), shelf(most), shelf(most), shelf((most / 10).max(16))],
             secrets: vec![secret],
-            most: most.max(16),
-            count: AtomicUsize::new(0),
             began: Instant::now(),
             keeping: Keeping::in_memory(),
         }
@@ -86,11 +109,15 @@ impl Pins {
 
     /// Takes in what was kept of an earlier process, the latest first, as far as there is room.
     pub fn restore(&self, kept: &[Kept]) {
-        for kept in kept.iter().take(self.most.saturating_sub(self.len())) {
+        for kept in kept {
+            let shelf = self.shelf(kept.kind);
+            if shelf.count.load(Ordering::Relaxed) >= shelf.most {
+                continue;
+            }
             let due = RENEWAL.saturating_sub(kept.age).as_secs() as u32;
             let pin = self.pin(kept.kind, kept.home, self.now().saturating_add(due));
-            if self.pins.insert(kept.hash, pin).is_none() {
-                self.count.fetch_add(1, Ordering::Relaxed);
+            if shelf.pins.insert(kept.hash, pin).is_none() {
+                shelf.count.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -102,11 +129,12 @@ impl Pins {
 
     /// Where the client with this key lives, if it is known. `alive` judges what was learnt, given the kind's own rule.
     pub fn home(&self, kind: Kind, key: &str, alive: impl FnOnce(Place, bool) -> bool) -> Option<Place> {
-        let (hash, pin) = self.hashes(kind, key).find_map(|hash| Some((hash, self.pins.get(&hash)?)))?;
+        let (hash, pin) = self.hashes(kind, key).find_map(|hash| Some((hash, self.shelf(kind).pins.get(&hash)?)))?;
         let now = self.now();
         // A store to a shared line only when it tells something new.
         if pin.used.load(Ordering::Relaxed) != now {
             pin.used.store(now, Ordering::Relaxed);
+            pin.is_proven.store(true, Ordering::Relaxed);
         }
         let home = pin.home;
         if !alive(home, kind.ends_with_epoch()) {
@@ -152,8 +180,9 @@ impl Pins {
     /// Forgets a key.
     pub fn forget(&self, kind: Kind, key: &str) {
         for hash in self.hashes(kind, key) {
-            if self.pins.remove(&hash).is_some() {
-                self.count.fetch_sub(1, Ordering::Relaxed);
+            let shelf = self.shelf(kind);
+            if shelf.pins.remove(&hash).is_some() {
+                shelf.count.fetch_sub(1, Ordering::Relaxed);
                 // What was not known here is kept nowhere, or not for long: made-up keys cost the store nothing.
                 if self.keeping.keeps(kind) {
                     self.keeping.remove(kind, key, hash);
@@ -163,52 +192,36 @@ impl Pins {
     }
 
     pub fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.shelves.iter().map(|shelf| shelf.count.load(Ordering::Relaxed)).sum()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Lets the longest unused sixteenth go, so that the walk over the whole store is paid by many insertions.
-    fn make_room(&self) {
-        let mut ages: Vec<u32> = self.pins.iter().map(|pin| pin.used.load(Ordering::Relaxed)).collect();
-        let share = (ages.len() / 16).max(1);
-        if ages.len() <= self.most || share >= ages.len() {
-            return;
-        }
-        let (_, &mut oldest_kept, _) = ages.select_nth_unstable(share);
-        let mut same_age = ages[..share].iter().filter(|age| **age == oldest_kept).count();
-        let mut gone = 0;
-        self.pins.retain(|_, pin| {
-            let used = pin.used.load(Ordering::Relaxed);
-            let goes = used < oldest_kept || (used == oldest_kept && same_age > 0);
-            if goes {
-                same_age = same_age.saturating_sub(usize::from(used == oldest_kept));
-                gone += 1;
-            }
-            !goes
-        });
-        self.count.fetch_sub(gone, Ordering::Relaxed);
-    }
-
     /// Into memory only. Says whether it is new.
     fn remember(&self, kind: Kind, key: &str, home: Place) -> bool {
         let hash = self.hash(kind, key);
-        if let Some(pin) = self.pins.get(&hash)
+        let shelf = self.shelf(kind);
+        if let Some(pin) = shelf.pins.get(&hash)
             && pin.home == home
         {
             return false;
         }
         let pin = self.pin(kind, home, self.now().saturating_add(RENEWAL.as_secs() as u32));
-        if self.pins.insert(hash, pin).is_none() && self.count.fetch_add(1, Ordering::Relaxed) >= self.most {
-            self.make_room();
+        if shelf.pins.insert(hash, pin).is_none() && shelf.count.fetch_add(1, Ordering::Relaxed) >= shelf.most {
+            shelf.make_room();
         }
         true
     }
 
+    fn shelf(&self, kind: Kind) -> &Shelf {
+        &self.shelves[kind.shelf()]
+    }
+
     fn pin(&self, kind: Kind, home: Place, renewed_from: u32) -> Pin {
-        Pin { home, kind, used: AtomicU32::new(self.now()), renewed_from: AtomicU32::new(renewed_from) }
+        let is_proven = AtomicBool::new(false);
+        Pin { home, kind, is_proven, used: AtomicU32::new(self.now()), renewed_from: AtomicU32::new(renewed_from) }
     }
 
     /// Whether this use is the first for long enough to be told; of parallel ones, one is.
@@ -240,6 +253,37 @@ impl Pins {
     }
 }
 
+impl Pin {
+    /// By which pins go: those that nobody has used first.
+    fn worth(&self) -> (bool, u32) {
+        (self.is_proven.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed))
+    }
+}
+
+impl Shelf {
+    /// Lets a sixteenth go, so that the walk over the whole shelf is paid by many insertions.
+    fn make_room(&self) {
+        let mut worths: Vec<(bool, u32)> = self.pins.iter().map(|pin| pin.worth()).collect();
+        let share = (worths.len() / 16).max(1);
+        if worths.len() <= self.most || share >= worths.len() {
+            return;
+        }
+        let (_, &mut least_kept, _) = worths.select_nth_unstable(share);
+        let mut equal = worths[..share].iter().filter(|worth| **worth == least_kept).count();
+        let mut gone = 0;
+        self.pins.retain(|_, pin| {
+            let worth = pin.worth();
+            let goes = worth < least_kept || (worth == least_kept && equal > 0);
+            if goes {
+                equal = equal.saturating_sub(usize::from(worth == least_kept));
+                gone += 1;
+            }
+            !goes
+        });
+        self.count.fetch_sub(gone, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{sync::Arc, time::Duration};
@@ -248,7 +292,7 @@ mod tests {
     use crate::{
         observe::metrics::{Metrics, StoreOutcome},
         pod::{Epoch, Pod, PodConfig, Pool},
-        store::disk::Disk,
+        store::disk::{Bounds, Disk},
     };
 
     fn home() -> Place {
@@ -276,8 +320,9 @@ mod tests {
         pool.set_pods(vec![Pod::new(&pool.name, &PodConfig { name: "a".into(), authority: "h:1".into() })]);
         let home = Place { pod: pool.pods()[0].id, epoch: Epoch(1) };
         let metrics = Metrics::new();
-        let (disk, _) = Disk::open(&folder.path().join("pins.redb"), 100, Duration::from_secs(1), metrics.clone())
-            .expect("a store");
+        let (disk, _) =
+            Disk::open(&folder.path().join("pins.redb"), Bounds::of_all(100), Duration::from_secs(1), metrics.clone())
+                .expect("a store");
         let pins = Pins::new(100, (1, 2)).kept(Keeping::on_disk(disk, vec![pool]), &[]);
         for _ in 0..3 {
             pins.learn(Kind::Token, "t", home);
@@ -300,8 +345,9 @@ mod tests {
         let pins = Pins::new(100, (1, 2));
         let kept = |hash: u128| Kept { kind: Kind::Token, hash, home: home(), age: RENEWAL };
         pins.restore(&(0..500).map(kept).collect::<Vec<_>>());
-        assert_eq!((pins.len(), pins.pins.len()), (100, 100));
-        assert!(pins.pins.contains_key(&0) && !pins.pins.contains_key(&100), "the latest come first");
+        let tokens = &pins.shelf(Kind::Token).pins;
+        assert_eq!((pins.len(), tokens.len()), (100, 100));
+        assert!(tokens.contains_key(&0) && !tokens.contains_key(&100), "the latest come first");
     }
 
     #[tokio::test(start_paused = true)]
@@ -316,13 +362,14 @@ mod tests {
             assert!(pins.home(Kind::Token, &i.to_string(), |_, _| true).is_some());
         }
         for i in 160..10_000 {
-            pins.learn(Kind::Device, &i.to_string(), home);
-            assert!(pins.len() <= 161);
-            if i == 170 {
-                let used = (0..100).filter(|i| pins.home(Kind::Token, &i.to_string(), |_, _| true).is_some()).count();
-                assert_eq!(used, 100, "those in use stay");
+            for kind in [Kind::Token, Kind::Device, Kind::PlaySession, Kind::QuickConnect] {
+                pins.learn(kind, &i.to_string(), home);
             }
+            assert!(pins.len() <= 3 * 161 + 17);
         }
-        assert_eq!(pins.pins.len(), pins.len(), "the count is the store's own");
+        let used = (0..100).filter(|i| pins.home(Kind::Token, &i.to_string(), |_, _| true).is_some()).count();
+        assert_eq!(used, 100, "those that are used outlive any number of those that nobody uses");
+        let stand = pins.shelves.iter().map(|shelf| shelf.pins.len()).sum::<usize>();
+        assert_eq!(stand, pins.len(), "the counts are the shelves' own");
     }
 }

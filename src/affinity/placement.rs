@@ -21,7 +21,8 @@ impl Key {
 /// The pods among which a client may be placed: the best kind that there is.
 ///
 /// First those that are ready; then those that are being drained; then, rather than nobody, those that still accept connections
-/// (a database outage makes every pod unhealthy at once); and then whoever is left, since what is known of them may be old.
+/// (a database outage makes every pod unhealthy at once); and then whoever is left, since what is known of them may be old. A pod
+/// that has taken leave is none of them: what it accepted now it would never serve.
 pub fn candidates(pods: &[Arc<Pod>], excluded: impl Fn(&Pod) -> bool + Copy) -> impl Iterator<Item = &Arc<Pod>> {
     let rank = |pod: &Pod| {
         let status = pod.status();
@@ -32,6 +33,7 @@ pub fn candidates(pods: &[Arc<Pod>], excluded: impl Fn(&Pod) -> bool + Copy) -> 
             _ => 3,
         }
     };
+    let excluded = move |pod: &Pod| excluded(pod) || pod.is_over();
     let best = pods.iter().filter(|pod| !excluded(pod)).map(|pod| rank(pod)).min();
     pods.iter().filter(move |pod| !excluded(pod) && Some(rank(pod)) == best)
 }

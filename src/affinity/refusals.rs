@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dashmap::DashMap;
+use quick_cache::{UnitWeighter, sync::Cache};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::time::Instant;
 
@@ -20,29 +20,31 @@ use crate::pod::Pod;
 /// How long a refusal is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-/// Refusals kept at once. When they are more, all are forgotten: that costs requests, and no client its session.
-const MOST: usize = 200_000;
+/// Refusals kept at once. Beyond that those go first that nobody has asked for again, as made-up tokens' are: that costs requests,
+/// and no client its session.
+const MOST: u64 = 200_000;
+
+/// How many there is room for at first.
+const AT_FIRST: usize = 64;
 
 /// The refusals of all pods. Shared by all workers.
 #[derive(Debug)]
 pub struct Refusals {
     /// Something was refused since the start; until then a request costs one load.
     any: AtomicBool,
-    until: DashMap<u128, Instant, ahash::RandomState>,
+    until: Cache<u128, Instant>,
     secret: (u64, u64),
 }
 
 impl Refusals {
     /// An empty memory; `secret` keys the hashes, so that no token stands in it.
     pub fn new(secret: (u64, u64)) -> Refusals {
-        Refusals { any: AtomicBool::new(false), until: DashMap::default(), secret }
+        let until = Cache::with_weighter(AT_FIRST, MOST, UnitWeighter);
+        Refusals { any: AtomicBool::new(false), until, secret }
     }
 
     /// The pod does not know this token.
     pub fn remember(&self, token: &str, pod: &Pod) {
-        if self.until.len() >= MOST {
-            self.until.clear();
-        }
         self.until.insert(self.hash(token, pod), Instant::now() + REMEMBERED);
         self.any.store(true, Ordering::Release);
     }
@@ -64,7 +66,7 @@ impl Refusals {
         if self.is_empty() {
             return false;
         }
-        self.until.get(&self.hash(token, pod)).is_some_and(|until| *until > Instant::now())
+        self.until.get(&self.hash(token, pod)).is_some_and(|until| until > Instant::now())
     }
 
     /// Whether every living pod refused this token. With none nothing is known.

@@ -2,30 +2,36 @@
 
 use std::time::Duration;
 
-use dashmap::DashMap;
+use quick_cache::{UnitWeighter, sync::Cache};
 use tokio::time::Instant;
 
 /// How long a key counts as unknown.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
-/// Keys kept at once. When they are more, all are forgotten: that costs questions, and nobody an answer.
-const MOST: usize = 50_000;
+/// Keys kept at once. One that is forgotten costs a question, and nobody an answer.
+const MOST: u64 = 50_000;
 
-#[derive(Debug, Default)]
+/// How many there is room for at first.
+const AT_FIRST: usize = 64;
+
+#[derive(Debug)]
 pub(super) struct Unknown {
-    until: DashMap<u128, Instant, ahash::RandomState>,
+    until: Cache<u128, Instant>,
+}
+
+impl Default for Unknown {
+    fn default() -> Unknown {
+        Unknown { until: Cache::with_weighter(AT_FIRST, MOST, UnitWeighter) }
+    }
 }
 
 impl Unknown {
     pub(super) fn remember(&self, hash: u128) {
-        if self.until.len() >= MOST {
-            self.until.clear();
-        }
         self.until.insert(hash, Instant::now() + REMEMBERED);
     }
 
     pub(super) fn contains(&self, hash: u128) -> bool {
-        self.until.get(&hash).is_some_and(|until| *until > Instant::now())
+        self.until.get(&hash).is_some_and(|until| until > Instant::now())
     }
 }
 
@@ -40,7 +46,7 @@ mod tests {
         assert!(unknown.contains(1) && !unknown.contains(2));
         tokio::time::advance(REMEMBERED).await;
         assert!(!unknown.contains(1));
-        (0..=MOST as u128).for_each(|hash| unknown.remember(hash));
-        assert!(unknown.until.len() <= MOST && unknown.contains(MOST as u128));
+        (0..=2 * u128::from(MOST)).for_each(|hash| unknown.remember(hash));
+        assert!(unknown.until.len() as u64 <= MOST && !unknown.until.is_empty());
     }
 }

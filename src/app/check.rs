@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time;
 
-use super::{Config, Error, advice, server_id, site, state};
+use super::{Config, Error, advice, replicas, server_id, site, state};
 use crate::{
     observe::{self, access::Access, metrics::Metrics},
     pod::{Info, Pod},
@@ -44,6 +44,7 @@ pub async fn check(config: Config) -> Result<Vec<Finding>, Error> {
     check_state(&config)?;
     check_access_log(&config).map_err(Error::AccessLog)?;
     found.extend(check_redis(&config).await?);
+    found.extend(check_replicas(&config).await?);
     found.extend(check_pods(config).await?);
     Ok(found)
 }
@@ -77,18 +78,47 @@ fn is_writable(folder: &Path) -> io::Result<()> {
     fs::remove_file(&probe)
 }
 
-async fn check_redis(config: &Config) -> Result<Option<Finding>, Error> {
-    let Some(redis) = &config.redis else { return Ok(None) };
+async fn check_redis(config: &Config) -> Result<Vec<Finding>, Error> {
+    let Some(redis) = &config.redis else { return Ok(Vec::new()) };
     store::shared::check(redis)?;
-    Ok(store::shared::try_out(redis).await.err().map(|trouble| Finding {
-        place: "[redis]".to_owned(),
-        sentence: if trouble.is_refusal {
-            format!("Redis refuses: {}", trouble.reason)
-        } else {
-            format!("Redis does not answer: {}", trouble.reason)
-        },
-        is_wrong: trouble.is_refusal,
-    }))
+    let finding = |is_wrong, sentence| Finding { place: "[redis]".to_owned(), sentence, is_wrong };
+    let trial = match store::shared::try_out(redis).await {
+        Ok(trial) => trial,
+        Err(trouble) if trouble.is_refusal => {
+            return Ok(vec![finding(true, format!("Redis refuses: {}", trouble.reason))]);
+        }
+        Err(trouble) => return Ok(vec![finding(false, format!("Redis does not answer: {}", trouble.reason))]),
+    };
+    if trial.facts.is_cluster {
+        let sentence = "Redis is one of a cluster, which is not supported: give one Redis, or the sentinels of several";
+        return Ok(vec![finding(true, sentence.to_owned())]);
+    }
+    let mut found: Vec<_> = trial.facts.warnings().into_iter().map(|warning| finding(false, warning)).collect();
+    found.extend(trial.refused.iter().map(|(command, reason)| {
+        // It only tells what kind of Redis it is.
+        let is_needed = *command != "INFO";
+        finding(is_needed, format!("the user of Redis may not run {command}, which is needed: {reason}"))
+    }));
+    if trial.facts.most_memory > 0 && (trial.facts.most_memory as usize) < redis.bounds.bytes.saturating_mul(2) {
+        let sentence = format!(
+            "maxmemory of Redis is {} MiB, and max_memory lets the proxy use {} MiB of it; keep it below the half",
+            trial.facts.most_memory >> 20,
+            redis.bounds.bytes >> 20
+        );
+        found.push(finding(false, sentence));
+    }
+    Ok(found)
+}
+
+/// That the replicas that run are configured alike.
+async fn check_replicas(config: &Config) -> Result<Vec<Finding>, Error> {
+    let Some(redis) = &config.redis else { return Ok(Vec::new()) };
+    if config.affinity.keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let said = replicas::disagreements(config, &config.affinity.keys, redis).await;
+    let finding = |sentence| Finding { place: "[redis] replicas".to_owned(), sentence, is_wrong: true };
+    Ok(said.into_iter().map(finding).collect())
 }
 
 /// What was found out of one pod.

@@ -85,6 +85,25 @@ pub(super) async fn keep(site: &Arc<Site>, config: &Config, shutdown: &Shutdown)
     }
 }
 
+/// Time from one renewal to the next of what Redis holds.
+const RENEW: Duration = Duration::from_secs(10);
+
+/// Writes the ids into Redis again when it has lost them, and keeps them from running out. Goes on for ever.
+pub(super) async fn renew(site: &Site, config: &Config) {
+    if config.facade.server_id.is_some() || config.redis.is_none() {
+        return std::future::pending().await;
+    }
+    loop {
+        time::sleep(RENEW).await;
+        for pool in &site.pools {
+            // One that is not chosen yet is chosen by `keep`.
+            if pool.facade.shown().is_some() {
+                settle(site, &pool.facade, &Place::of(config, &pool.pool.name)).await;
+            }
+        }
+    }
+}
+
 /// One attempt. Says whether nothing is left to be done.
 async fn settle(site: &Site, facade: &Facade, place: &Place) -> bool {
     let ours = facade.shown();

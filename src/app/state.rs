@@ -20,7 +20,7 @@ use crate::{
     pod::Pool,
     shutdown::Shutdown,
     store::{
-        disk::{Disk, Entry},
+        disk::{self, Disk, Entry},
         shared::Shared,
     },
 };
@@ -35,7 +35,7 @@ const PINS_FILE: &str = "pins.redb";
 /// writes: who has just logged in would have to do so again.
 const GATHER_PINS: Duration = Duration::from_secs(1);
 
-/// The file of the sessions, where no Redis has them.
+/// The file of the sessions, beside Redis too.
 const SESSIONS_FILE: &str = "sessions.redb";
 
 /// The ring of keys: the configured one, else the one kept in the state directory, else one for this run.
@@ -84,29 +84,39 @@ pub(super) fn keeping(
     if let (Some(redis), Some(shared)) = (&config.redis, shared) {
         return (Keeping::with_replicas(shared, &redis.prefix, keys, pools), Vec::new());
     }
-    match disk(config, PINS_FILE, GATHER_PINS, metrics) {
+    match disk(config, PINS_FILE, GATHER_PINS, disk::Bounds::of_all(config.affinity.max_pins), metrics) {
         Some((disk, entries)) => (Keeping::on_disk(disk, pools), entries),
         None => (Keeping::in_memory(), Vec::new()),
     }
 }
 
-/// Where sessions are kept, if they are carried over at all: likewise.
+/// Where sessions are kept, if they are carried over at all: in the state directory, and in Redis.
 pub(super) fn vault(config: &Config, keys: &[Secret], shared: Option<Arc<Shared>>, metrics: &Metrics) -> Vault {
-    let Some(api_key) = &config.carryover.api_key else { return Vault::in_memory() };
-    let keys = keys.iter().map(Secret::bytes);
-    if let (Some(redis), Some(shared)) = (&config.redis, shared) {
-        return Vault::in_redis(shared, &redis.prefix, keys, api_key);
+    let api_key = config.carryover.api_key.as_ref();
+    let mut vault = Vault::new(keys.iter().map(Secret::bytes), api_key, config.carryover.bounds);
+    // What Redis loses, this replica finds here after its restart.
+    if api_key.is_some() {
+        let bounds = Vault::bounds_on_disk(config.affinity.max_pins, config.carryover.bounds);
+        if let Some((disk, entries)) = disk(config, SESSIONS_FILE, Duration::ZERO, bounds, metrics) {
+            vault = vault.on_disk(disk, entries, config.affinity.max_pins);
+        }
     }
-    match disk(config, SESSIONS_FILE, Duration::ZERO, metrics) {
-        Some((disk, entries)) => Vault::on_disk(disk, entries, config.affinity.max_pins, keys, api_key),
-        None => Vault::in_memory(),
+    match (&config.redis, shared) {
+        (Some(redis), Some(shared)) => vault.in_redis(shared, &redis.prefix),
+        _ => vault,
     }
 }
 
 /// A file of the state directory and what it holds.
-fn disk(config: &Config, file: &str, gather: Duration, metrics: &Metrics) -> Option<(Disk, Vec<Entry>)> {
+fn disk(
+    config: &Config,
+    file: &str,
+    gather: Duration,
+    bounds: disk::Bounds,
+    metrics: &Metrics,
+) -> Option<(Disk, Vec<Entry>)> {
     let path = config.state.as_ref()?.join(file);
-    let opened = Disk::open(&path, config.affinity.max_pins, gather, metrics.clone());
+    let opened = Disk::open(&path, bounds, gather, metrics.clone());
     opened
         .inspect_err(|error| {
             tracing::error!(path = %path.display(), %error, "nothing can be kept on disk; a restart will forget it");

@@ -3,6 +3,8 @@
 //! The key of an entry's seal is made of a key of the ring and the token, so that neither a stolen store nor a stolen
 //! ring opens a session by itself. XChaCha20-Poly1305; its nonces are long enough to be drawn at random.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
@@ -12,19 +14,38 @@ use sha2::Sha256;
 
 const NONCE: usize = 24;
 
-/// The secrets that every replica has, newest first: sealed under the first, opened under all.
-#[derive(Clone)]
-pub(super) struct Ring(Vec<Hmac<Sha256>>);
+/// The secrets that every replica has, newest first: opened under all, sealed under the first that every replica has.
+pub(super) struct Ring {
+    keys: Vec<Hmac<Sha256>>,
+    /// The key that is written under.
+    current: AtomicUsize,
+}
 
 impl Ring {
     pub(super) fn new<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Ring {
         // HMAC takes keys of any length.
-        Ring(keys.filter_map(|key| <Hmac<Sha256> as Mac>::new_from_slice(key).ok()).collect())
+        let keys = keys.filter_map(|key| <Hmac<Sha256> as Mac>::new_from_slice(key).ok()).collect();
+        Ring { keys, current: AtomicUsize::new(0) }
+    }
+
+    /// From now on the nth key is written under.
+    pub(super) fn write_under(&self, nth: usize) {
+        self.current.store(nth, Ordering::Relaxed);
+    }
+
+    /// Which key is written under.
+    pub(super) fn writes_under(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// The name that something is written under.
+    pub(super) fn name(&self, purpose: &str, text: &str) -> Option<[u8; 16]> {
+        self.names(purpose, text).nth(self.current.load(Ordering::Relaxed))
     }
 
     /// The names that something is found under, newest first. `purpose` keeps those of different things apart.
     pub(super) fn names(&self, purpose: &str, text: &str) -> impl Iterator<Item = [u8; 16]> {
-        self.0.iter().map(move |key| {
+        self.keys.iter().map(move |key| {
             let mut name = [0; 16];
             name.copy_from_slice(&mac(key, purpose, text)[..16]);
             name
@@ -33,7 +54,7 @@ impl Ring {
 
     /// `plain`, for nobody but who holds the token. `None` without a key or randomness.
     pub(super) fn seal(&self, token: &str, plain: &[u8]) -> Option<Vec<u8>> {
-        let cipher = cipher(self.0.first()?, token)?;
+        let cipher = cipher(self.keys.get(self.current.load(Ordering::Relaxed))?, token)?;
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).ok()?;
         let sealed = cipher.encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: &[] }).ok()?;
@@ -44,7 +65,7 @@ impl Ring {
     pub(super) fn open(&self, token: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE)?;
         let open = |key| cipher(key, token)?.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: &[] }).ok();
-        self.0.iter().find_map(open)
+        self.keys.iter().find_map(open)
     }
 }
 

@@ -4,30 +4,35 @@ mod carrying;
 mod group;
 mod moving;
 mod notes;
+mod room;
 mod sockets;
 mod tokens;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Token, UnixMillis, now};
-use crate::pod::Place;
+use super::{Token, UnixMillis};
+use crate::{pod::Place, store::clock::Clock};
 
 pub use carrying::{Carried, Lead, Part};
 pub use moving::{Arrival, Move};
 pub use notes::{LONGEST_NOTE, Note};
+pub use room::Room;
 pub use sockets::Socket;
 use sockets::Sockets;
 pub use tokens::Minted;
 
 /// Pods that a session is known to be valid on, kept at most.
 const MOST_PLACES: usize = 8;
+
+/// A beginning that lies further ahead than this was taken from a wrong clock, in milliseconds.
+const AHEAD: u64 = 5_000;
 
 /// A session, shared by all that has to do with it.
 #[derive(Debug)]
@@ -38,8 +43,14 @@ pub struct Session {
     pub user: String,
     /// What the client says of itself.
     pub device: Device,
+    /// What all sessions have in common.
+    common: Common,
     /// Seconds since the start of the store that it stands in.
     pub(super) used: AtomicU32,
+    /// When its client was heard of last, likewise and one more; 0: not by this process.
+    heard: AtomicU32,
+    /// It was used after it had become known: somebody lives by it.
+    is_proven: AtomicBool,
     /// When it was last compared with what other replicas keep, likewise and one more; 0: not since something may have been missed.
     compared: AtomicU32,
     /// When its entry was missing in Redis, likewise; 0: never.
@@ -49,6 +60,15 @@ pub struct Session {
     /// Tells the sockets of the session that it lives elsewhere now.
     home: watch::Sender<Option<Place>>,
     sockets: watch::Sender<Sockets>,
+}
+
+/// What all sessions of a proxy have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    /// The clock that their moments are of.
+    pub clock: Clock,
+    /// Room for their notes.
+    pub room: Room,
 }
 
 /// What a client says of itself: the four fields that the server demands of a log-in.
@@ -80,6 +100,10 @@ struct State {
     capabilities: Vec<Note>,
     /// The last report of what is being played on each device, and when it came.
     playing: Vec<(Note, Instant)>,
+    /// The devices whose sockets are open, by the sockets' numbers.
+    dialled: Vec<(u64, Device)>,
+    /// Bytes of both that are counted in the common room.
+    noted: usize,
     /// What pods were told of the client last: its address, and its program.
     client: HeaderMap,
     is_dead: bool,
@@ -87,11 +111,17 @@ struct State {
 
 impl Session {
     pub fn new(pool: Arc<str>, user: String, device: Device, token: Token) -> Session {
-        let at = now();
-        Session::of_parts(pool, user, device, at, 0, vec![Minted { token, at }], Vec::new())
+        Session::begun(Common::default(), pool, user, device, token)
     }
 
+    pub(super) fn begun(common: Common, pool: Arc<str>, user: String, device: Device, token: Token) -> Session {
+        let at = common.clock.now();
+        Session::of_parts(common, pool, user, device, at, 0, vec![Minted { token, at }], Vec::new())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a record, which nothing else is made of")]
     pub(super) fn of_parts(
+        common: Common,
         pool: Arc<str>,
         user: String,
         device: Device,
@@ -101,17 +131,22 @@ impl Session {
         capabilities: Vec<Note>,
     ) -> Session {
         let state = State { born, revision, tokens, capabilities, ..State::default() };
-        Session {
+        let session = Session {
             pool,
             user,
             device,
+            common,
             used: AtomicU32::new(0),
+            heard: AtomicU32::new(0),
+            is_proven: AtomicBool::new(false),
             compared: AtomicU32::new(0),
             lost: AtomicU32::new(0),
             state: Mutex::new(state),
             home: watch::Sender::new(None),
             sockets: watch::Sender::default(),
-        }
+        };
+        session.count_notes(&mut session.state.lock());
+        session
     }
 
     /// Where the session lives, if that is known.
@@ -148,7 +183,7 @@ impl Session {
         let from = self.home();
         let is_move = self.home.send_if_modified(|home| home.replace(place) != Some(place));
         if is_move {
-            state.moved = Move { at: now(), from, why };
+            state.moved = Move { at: self.common.clock.now(), from, why };
         }
         is_move
     }
@@ -234,7 +269,12 @@ impl Session {
     /// One more change is to be kept. The number tells of changes at two replicas which was later.
     pub(super) fn revise(&self) {
         let mut state = self.state.lock();
-        state.revision = (state.revision + 1).max(now());
+        let now = self.common.clock.now();
+        state.revision = (state.revision + 1).max(now);
+        // Before Redis said what time it is, the clock may have been ahead.
+        if state.born > now + AHEAD {
+            state.born = now;
+        }
     }
 
     pub fn is_dead(&self) -> bool {
@@ -246,15 +286,39 @@ impl Session {
         let mut state = self.state.lock();
         state.is_dead = true;
         state.places.clear();
+        state.capabilities.clear();
+        state.playing.clear();
+        self.count_notes(&mut state);
         drop(state);
         self.home.send_replace(None);
     }
 
+    pub(super) fn heard(&self) -> u32 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_heard(&self, at: u32) {
+        // As `touch`.
+        if self.heard.load(Ordering::Relaxed) != at {
+            self.heard.store(at, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn touch(&self, at: u32) {
         // A store to a shared line only when it tells something new.
-        if self.used.load(Ordering::Relaxed) != at {
+        let before = self.used.load(Ordering::Relaxed);
+        if before != at {
             self.used.store(at, Ordering::Relaxed);
+            if before != 0 {
+                self.is_proven.store(true, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// By which sessions go where there are too many: those that nobody has used since they became known first, then the longest
+    /// unused.
+    pub(super) fn worth(&self) -> (bool, u32) {
+        (self.is_proven.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed))
     }
 }
 

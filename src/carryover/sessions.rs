@@ -7,37 +7,49 @@ mod clients;
 mod ends;
 mod gathering;
 mod owed;
+pub mod present;
+mod quota;
 mod record;
 mod replicas;
+mod upkeep;
 
 use std::{
     hash::Hasher,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use quick_cache::sync::Cache;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
 
 use super::{
-    Session, Token, now, plain_id,
-    session::{Arrival, Device, Note},
+    Session, Token, plain_id,
+    session::{Arrival, Common, Device, Room},
     vault::{Kept, Vault},
 };
 use crate::pod::{Place, Pod, Pool};
 use gathering::Questions;
+pub(super) use owed::MOST as MOST_OWED;
 use owed::Owed;
 use record::Record;
 
-/// Tombstones in memory. When they are more, the kept ones have to do.
-const MOST_TOMBSTONES: usize = 200_000;
+/// Dead tokens that are found without a look into the vault, which knows them all.
+const MOST_DEAD: u64 = 100_000;
 
-/// Strangers remembered at once. When they are more, all are forgotten: that costs questions, and nobody an answer.
-const MOST_STRANGERS: usize = 50_000;
+/// Strangers remembered at once, and those for whom the other replicas were asked. One that is forgotten costs a question.
+const MOST_STRANGERS: u64 = 50_000;
+
+/// How many entries a table has room for at first.
+const AT_FIRST: usize = 64;
+
+/// Sessions of one user at once, where nothing else is said.
+const OF_ONE_USER: usize = 256;
 
 /// How long nobody is asked for a token again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -46,13 +58,18 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Sessions {
     living: DashMap<u128, Arc<Session>, ahash::RandomState>,
-    dead: DashMap<u128, (), ahash::RandomState>,
+    dead: Cache<u128, ()>,
     /// Tokens of which nothing is known, until when nobody is asked for them.
-    strangers: DashMap<u128, Instant, ahash::RandomState>,
+    strangers: Cache<u128, Instant>,
+    /// Tokens that no replica knew, until when the others are not asked again.
+    unknown: Cache<u128, Instant>,
     /// The session of each user on each device: a log-in takes the place of the one before.
     devices: DashMap<u128, Arc<Session>, ahash::RandomState>,
+    /// What each user has: the sessions in `devices`, the oldest first.
+    users: DashMap<u128, Vec<u128>, ahash::RandomState>,
+    of_one_user: usize,
     /// The capabilities of clients whose session is not known, by token, and where they were told last.
-    capabilities: DashMap<u128, (Place, Note), ahash::RandomState>,
+    capabilities: clients::Untold,
     /// Leaders that may have SyncPlay groups, and when each was last seen to.
     groups: DashMap<Place, Instant, ahash::RandomState>,
     secret: (u64, u64),
@@ -64,6 +81,13 @@ pub struct Sessions {
     pools: Vec<Arc<Pool>>,
     owed: Owed,
     vault: Vault,
+    common: Common,
+    /// The seeds of older keys, by which other replicas may name tokens.
+    older: Vec<(u64, u64)>,
+    /// What another replica writes cannot be read here: nothing is minted, and nobody is logged out.
+    is_apart: AtomicBool,
+    /// The other replicas that are there.
+    others: ArcSwap<Vec<present::Replica>>,
     /// What the other replicas have been asked.
     questions: Questions,
     /// This replica's name in what it tells the others.
@@ -86,12 +110,20 @@ pub enum Found {
 impl Sessions {
     /// None yet, at most so many tokens in memory; `secret` keys the hashes by which they are found.
     pub fn new(most: usize, secret: (u64, u64), pools: Vec<Arc<Pool>>, vault: Vault) -> Sessions {
+        let common = Common { clock: vault.clock().clone(), ..Common::default() };
         Sessions {
             living: DashMap::default(),
-            dead: DashMap::default(),
-            strangers: DashMap::default(),
+            dead: clients::table(MOST_DEAD),
+            strangers: clients::table(MOST_STRANGERS),
+            unknown: clients::table(MOST_STRANGERS),
             devices: DashMap::default(),
-            capabilities: DashMap::default(),
+            users: DashMap::default(),
+            of_one_user: OF_ONE_USER,
+            capabilities: clients::untold(),
+            common,
+            older: Vec::new(),
+            is_apart: AtomicBool::new(false),
+            others: ArcSwap::default(),
             groups: DashMap::default(),
             secret,
             most: most.max(16),
@@ -104,6 +136,31 @@ impl Sessions {
             questions: DashMap::default(),
             name: replicas::name(),
         }
+    }
+
+    /// The same with other bounds: sessions of one user, and the bytes of notes. `older` are the seeds of the ring's older keys.
+    #[must_use]
+    pub fn bounded(mut self, of_one_user: usize, notes: usize, older: &[(u64, u64)]) -> Sessions {
+        self.of_one_user = of_one_user.max(1);
+        self.common.room = Room::of(notes);
+        self.older = older.to_vec();
+        self
+    }
+
+    /// This replica's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Another replica writes what this one cannot read, or no longer does. Meanwhile nothing is minted, which would end what
+    /// that replica has minted, and nobody hears that he is to log in again.
+    pub fn set_apart(&self, is_apart: bool) {
+        self.is_apart.store(is_apart, Ordering::Relaxed);
+    }
+
+    /// Whether sessions may not be carried over for that reason.
+    pub fn is_apart(&self) -> bool {
+        self.is_apart.load(Ordering::Relaxed)
     }
 
     pub fn vault(&self) -> &Vault {
@@ -123,13 +180,26 @@ impl Sessions {
     pub fn find(&self, token: &str) -> Found {
         let hash = self.hash(&[token]);
         if let Some(session) = self.living.get(&hash) {
-            session.touch(self.seconds());
+            session.touch(self.moment());
             return Found::Living(session.clone());
         }
-        if self.dead.contains_key(&hash) {
+        if self.dead.get(&hash).is_some() {
             return Found::Dead;
         }
         Found::Unknown
+    }
+
+    /// A request of the session's client has come.
+    pub fn is_heard(&self, session: &Session) {
+        session.set_heard(self.moment());
+    }
+
+    /// Whether the session's client is there: it has an open socket at this replica, or was heard of within this time. An app
+    /// that was closed long ago is not, and does not become so by being carried to another pod.
+    pub fn is_there(&self, session: &Session, within: Duration) -> bool {
+        let heard = session.heard();
+        let since = self.moment().saturating_sub(heard);
+        session.has_sockets() || (heard > 0 && u64::from(since) <= within.as_secs())
     }
 
     /// Asks what is kept beyond this process, within the store's deadline.
@@ -150,6 +220,8 @@ impl Sessions {
     pub async fn ask_for(&self, token: &str) -> Found {
         match self.vault.find(token).await {
             Ok(Some(kept)) => self.found(token, kept).await,
+            // Another replica may have kept it, and this one cannot read what that one writes.
+            Ok(None) if self.is_apart() => Found::Untold,
             Ok(None) => Found::Unknown,
             Err(_) => Found::Untold,
         }
@@ -165,19 +237,22 @@ impl Sessions {
                 Some(kept) => self.take_in(token, kept).await,
                 None => Found::Unknown,
             },
+            Kept::Restored(plain) => {
+                let Some(kept) = self.read(&plain) else { return Found::Unknown };
+                // Nobody knows yet what another replica has made of it meanwhile.
+                kept.session.set_lost(self.moment());
+                self.take_in(token, kept).await
+            }
         }
     }
 
     /// Whether somebody is to be asked for this token, of which nothing is known: once in a while.
     pub fn is_stranger(&self, token: &str) -> bool {
-        self.strangers.get(&self.hash(&[token])).is_none_or(|until| *until <= Instant::now())
+        self.strangers.get(&self.hash(&[token])).is_none_or(|until| until <= Instant::now())
     }
 
     /// Somebody is being asked for this token.
     pub fn is_asked_for(&self, token: &str) {
-        if self.strangers.len() >= MOST_STRANGERS {
-            self.strangers.clear();
-        }
         self.strangers.insert(self.hash(&[token]), Instant::now() + ASK_AGAIN);
     }
 
@@ -201,23 +276,27 @@ impl Sessions {
         Found::Living(session)
     }
 
-    /// A log-in made this token. Whatever session the user had on the device before is ended, as the pod has ended it.
-    pub fn begin(&self, pod: &Pod, user: &str, device: Device, token: &str) {
+    /// A log-in made this token. Whatever session the user had on the device before is ended, as the pod has ended it. Gives the
+    /// tokens that are known no more, since their user has too many.
+    pub fn begin(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Vec<Token> {
         match self.find(token) {
             Found::Living(known) => drop(known.settle(Place::of(pod), token, || Arrival::First)),
             Found::Dead => {}
             Found::Unknown | Found::Untold => {
-                let session = fresh(pod, user, device, token);
+                let session = self.fresh(pod, user, device, token);
                 let before = self.devices.get(&self.device_hash(&session)).map(|before| before.clone());
                 if let Some(before) = before {
                     let known_there = before.token_at(Place::of(pod));
                     self.end(&before);
                     known_there.iter().for_each(|token| self.is_logged_out(token.as_str()));
                 }
-                self.list(&session);
+                self.is_heard(&session);
+                let gone = self.list(&session);
                 self.keep(&session);
+                return gone;
             }
         }
+        Vec::new()
     }
 
     /// A pod has accepted a token of which nothing was known. What may be kept of it stands.
@@ -230,7 +309,8 @@ impl Sessions {
             drop(self.found(token, kept).await);
             return;
         }
-        let session = fresh(pod, user, device, token);
+        let session = self.fresh(pod, user, device, token);
+        self.is_heard(&session);
         self.list(&session);
         self.take_note(&session, token);
         match kept {
@@ -253,7 +333,7 @@ impl Sessions {
         }
         // Ended in this very moment: what was written comes out again.
         if session.is_dead() {
-            tokens.iter().for_each(|minted| self.vault.bury(minted.token.as_str(), now()));
+            self.bury_all(session, &tokens);
         }
         if let Some(own) = session.own() {
             self.tell_of_token(own.as_str());
@@ -273,26 +353,28 @@ impl Sessions {
         self.devices.iter().filter(|entry| lives_there(entry)).map(|entry| entry.clone()).collect()
     }
 
-    /// Makes a session findable by all of its tokens.
-    fn list(&self, session: &Arc<Session>) {
+    /// Makes a session findable by all of its tokens. Gives those of its user's sessions that had to go for it.
+    fn list(&self, session: &Arc<Session>) -> Vec<Token> {
         if session.is_dead() {
-            return;
+            return Vec::new();
         }
-        session.touch(self.seconds());
+        session.touch(self.moment());
         session.set_compared(self.moment());
-        self.devices.insert(self.device_hash(session), session.clone());
+        let device = self.device_hash(session);
+        let is_new = self.devices.insert(device, session.clone()).is_none();
         for minted in session.tokens() {
             let is_new = self.living.insert(self.hash(&[minted.token.as_str()]), session.clone()).is_none();
             if is_new && self.count.fetch_add(1, Ordering::Relaxed) >= self.most {
                 self.make_room();
             }
         }
+        if is_new { self.count_for_user(session, device) } else { Vec::new() }
     }
 
-    /// Lets the longest unused sixteenth go.
+    /// Lets a sixteenth go: of those that nobody has used, and then the longest unused.
     fn make_room(&self) {
-        let age = |session: &Session| session.used.load(Ordering::Relaxed);
-        let mut ages: Vec<u32> = self.living.iter().map(|entry| age(&entry)).collect();
+        let age = |session: &Session| session.worth();
+        let mut ages: Vec<(bool, u32)> = self.living.iter().map(|entry| age(&entry)).collect();
         let share = (ages.len() / 16).max(1);
         if ages.len() <= self.most || share >= ages.len() {
             return;
@@ -314,12 +396,24 @@ impl Sessions {
     }
 
     fn hash(&self, parts: &[&str]) -> u128 {
-        let mut hasher = SipHasher24::new_with_keys(self.secret.0, self.secret.1);
+        Sessions::hash_under(self.secret, parts)
+    }
+
+    fn hash_under(secret: (u64, u64), parts: &[&str]) -> u128 {
+        let mut hasher = SipHasher24::new_with_keys(secret.0, secret.1);
         for part in parts {
             hasher.write(part.as_bytes());
             hasher.write_u8(0);
         }
         hasher.finish128().as_u128()
+    }
+
+    /// A session that begins on this pod.
+    fn fresh(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
+        let common = self.common.clone();
+        let session = Session::begun(common, pod.pool.clone(), plain_id(user), device, Token::new(token));
+        session.settle(Place::of(pod), token, || Arrival::First);
+        Arc::new(session)
     }
 
     fn seconds(&self) -> u32 {
@@ -334,11 +428,4 @@ impl Sessions {
     fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
         self.pools.iter().find(|pool| *pool.name == *name)
     }
-}
-
-/// A session that begins on this pod.
-fn fresh(pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
-    let session = Session::new(pod.pool.clone(), plain_id(user), device, Token::new(token));
-    session.settle(Place::of(pod), token, || Arrival::First);
-    Arc::new(session)
 }

@@ -12,15 +12,15 @@ use serde::{
 
 use super::{
     names::{
-        BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, Name, RouteHost,
-        RoutePath,
+        BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey, LeaderPath, Name,
+        RouteHost, RoutePath,
     },
     pod_url::PodUrl,
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
         Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time,
-        kibibytes, millis, seconds,
+        TombstoneLife, kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
 };
@@ -136,6 +136,10 @@ pub(super) struct Redis {
     pub(super) prefix: Written<KeyPrefix>,
     #[serde(default)]
     pub(super) ttl: Written<PinLife>,
+    #[serde(default = "redis_keys")]
+    pub(super) max_keys: Whole<1000, 100_000_000>,
+    #[serde(default = "redis_bytes")]
+    pub(super) max_memory: Written<Size<{ MIB }, { 1024 * MIB }>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -166,6 +170,14 @@ pub(super) struct Dns {
     pub(super) port: Whole<1, 65_535>,
     #[serde(default = "five_seconds")]
     pub(super) every: Time,
+}
+
+fn redis_keys() -> Whole<1000, 100_000_000> {
+    Whole(200_000)
+}
+
+fn redis_bytes() -> Written<Size<{ MIB }, { 1024 * MIB }>> {
+    kibibytes(48 << 10)
 }
 
 fn five_seconds() -> Time {
@@ -263,6 +275,10 @@ pub(super) struct Limits {
     pub(super) pins: Whole<1, 100_000_000>,
     pub(super) websocket_message: Written<Size<{ 64 << 10 }, { 256 * MIB }>>,
     pub(super) pod_buffer: Written<Size<{ 64 << 10 }, { 64 * MIB }>>,
+    pub(super) sessions_per_user: Whole<1, 100_000>,
+    pub(super) notes: Written<Size<{ MIB }, { 1024 * MIB }>>,
+    pub(super) tombstones: Whole<1000, 10_000_000>,
+    pub(super) tombstone_keep: Written<TombstoneLife>,
 }
 
 impl Default for Limits {
@@ -275,6 +291,10 @@ impl Default for Limits {
             pins: Whole(100_000),
             websocket_message: kibibytes(16 << 10),
             pod_buffer: kibibytes(512),
+            sessions_per_user: Whole(256),
+            notes: kibibytes(32 << 10),
+            tombstones: Whole(100_000),
+            tombstone_keep: Written::default(),
         }
     }
 }
@@ -312,11 +332,12 @@ impl Default for Health {
 pub(super) struct Drain {
     pub(super) removed: Written<When>,
     pub(super) within: Time,
+    pub(super) absent: Time,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { removed: Written(When::Idle), within: seconds(300) }
+        Drain { removed: Written(When::Idle), within: seconds(300), absent: seconds(300) }
     }
 }
 
@@ -328,6 +349,7 @@ pub(super) struct Leader {
     pub(super) key: Written<LeaderKey>,
     pub(super) lease: Written<LeaseLife>,
     pub(super) poll: Spanned<Time>,
+    pub(super) paths: Vec<Spanned<Written<LeaderPath>>>,
 }
 
 impl Default for Leader {
@@ -337,6 +359,7 @@ impl Default for Leader {
             key: Written(LeaderKey("jellyfin:task-leader".to_owned())),
             lease: Written(LeaseLife(Duration::from_secs(30))),
             poll: Spanned::new(0..0, seconds(1)),
+            paths: Vec::new(),
         }
     }
 }

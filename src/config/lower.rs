@@ -52,7 +52,11 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         pools,
         facade: facade::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
-        drain: drain::Config { removed: file.drain.inner.removed.0, within: file.drain.inner.within.0 },
+        drain: drain::Config {
+            removed: file.drain.inner.removed.0,
+            within: file.drain.inner.within.0,
+            absent: file.drain.inner.absent.0,
+        },
         leader,
         forward: forward::Config {
             connect_timeout: timeouts.connect.0,
@@ -82,6 +86,12 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
         carryover: carryover::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
+            bounds: carryover::Bounds {
+                of_one_user: limits.sessions_per_user.0 as usize,
+                notes: limits.notes.0.0,
+                tombstones: limits.tombstones.0 as usize,
+                tombstone_keep: limits.tombstone_keep.0.0,
+            },
         },
         redis: file.redis.map(|redis| shared::lower(redis.inner, folder, environment)).transpose()?,
         affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,

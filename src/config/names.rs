@@ -18,6 +18,10 @@ pub(super) struct RouteHost(pub(super) String);
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoutePath(pub(super) String);
 
+/// A path that goes to the leader, with what is below it.
+#[derive(Clone, Debug)]
+pub(super) struct LeaderPath(pub(super) String);
+
 /// The path that pods are mounted under: empty, or begins with `/` and does not end with one.
 pub(super) struct BasePath(pub(super) String);
 
@@ -128,6 +132,18 @@ impl FromText for RoutePath {
     fn from_text(text: &str) -> Result<Self, String> {
         let path = path_prefix(text)?;
         Ok(RoutePath(if path.is_empty() { "/".to_owned() } else { path }))
+    }
+}
+
+impl FromText for LeaderPath {
+    const EXPECTED: &'static str = "a path such as \"/api/oidc\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let path = path_prefix(text)?;
+        if path.is_empty() {
+            return Err("every request; then no other pod would serve anybody".to_owned());
+        }
+        Ok(LeaderPath(path))
     }
 }
 

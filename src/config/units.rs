@@ -40,6 +40,9 @@ pub(super) struct Deadline(pub(super) Duration);
 /// How long a pin is kept that nobody uses.
 pub(super) struct PinLife(pub(super) Duration);
 
+/// How long a tombstone is kept.
+pub(super) struct TombstoneLife(pub(super) Duration);
+
 /// How long a lease is held without being renewed.
 pub(super) struct LeaseLife(pub(super) Duration);
 
@@ -137,6 +140,24 @@ impl FromText for PinLife {
         match Duration::from_text(text)? {
             life if life >= 2 * RENEWAL => Ok(PinLife(life)),
             _ => Err("less than 2h; a pin in use is renewed once an hour".to_owned()),
+        }
+    }
+}
+
+impl Default for TombstoneLife {
+    fn default() -> Self {
+        TombstoneLife(Duration::from_secs(365 * 24 * 60 * 60))
+    }
+}
+
+impl FromText for TombstoneLife {
+    const EXPECTED: &'static str = "a duration such as \"365days\"";
+    const HAS_UNIT: bool = true;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match Duration::from_text(text)? {
+            life if life >= Duration::from_secs(7 * 24 * 60 * 60) => Ok(TombstoneLife(life)),
+            _ => Err("less than 7days; a pod may be away for as long and still know the token".to_owned()),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     jitter,
-    pod::{Info, Pod},
+    pod::{Doubt, Info, Pod},
 };
 
 const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
@@ -39,6 +39,8 @@ pub(super) struct Prober {
     /// The pod has said who it is, and was healthy ever since.
     is_named: bool,
     false_alarms: u32,
+    /// The kept connection has ended.
+    line_ended: bool,
 }
 
 /// A kept connection, and the task that drives it.
@@ -55,7 +57,16 @@ impl Drop for Line {
 
 impl Prober {
     pub(super) fn new(pod: Arc<Pod>, base_path: Arc<str>, config: Arc<Config>) -> Prober {
-        Prober { pod, base_path, config, streak: Streak::default(), line: None, is_named: false, false_alarms: 0 }
+        Prober {
+            pod,
+            base_path,
+            config,
+            streak: Streak::default(),
+            line: None,
+            is_named: false,
+            false_alarms: 0,
+            line_ended: false,
+        }
     }
 
     /// Probes for ever. `first` hears of the end of the first probe; where it is waited for a pod to say who it is, of that.
@@ -77,7 +88,12 @@ impl Prober {
     /// Waits for the time of the next probe. Says whether the sentinel gave the alarm.
     async fn wait(&mut self) -> bool {
         let settled = self.streak.is_settled(self.pod.status(), &self.config);
-        let interval = if settled { self.config.interval } else { self.config.fast_interval };
+        let interval = match settled {
+            true => self.config.interval,
+            // Whoever waits for the pod waits for this probe.
+            false if self.streak.is_rising(self.pod.status()) => self.config.fast_interval / 5,
+            false => self.config.fast_interval,
+        };
         let listens = self.false_alarms < FALSE_ALARMS;
         tokio::select! {
             () = time::sleep(jittered(interval)) => false,
@@ -92,7 +108,9 @@ impl Prober {
         let mut outcome = self.probe().await?;
         let doubt = self.pod.take_doubt();
         // A pod whose live traffic was answered in the meantime is slow, not dead: its processors are busy with ffmpeg.
-        if outcome == Outcome::TimedOut && self.pod.answered_within(began.elapsed()) {
+        let is_busy = outcome == Outcome::TimedOut && self.pod.answered_within(began.elapsed());
+        if is_busy && doubt != Some(Doubt::Farewell) {
+            self.pod.was_probed();
             return Some(outcome);
         }
         // By now it may be another process, of another version.
@@ -102,10 +120,18 @@ impl Prober {
             outcome = if self.is_named { Outcome::Healthy } else { Outcome::Nameless };
         }
         self.pod.set_answers_checks(outcome.is_answer());
+        let was_leaving = self.streak.is_leaving() || doubt == Some(Doubt::Farewell);
+        if std::mem::take(&mut self.line_ended) {
+            self.streak.line_ended();
+        }
         let mut streak = self.streak.clone();
         let (before, after) = self.pod.change(|status| streak.judge(status, outcome, doubt, &self.config));
         self.streak = streak;
+        if was_leaving && !self.streak.is_leaving() {
+            self.pod.life_has_ended();
+        }
         tell(&self.pod, before, after, outcome.reason());
+        self.pod.was_probed();
         Some(outcome)
     }
 
@@ -153,13 +179,14 @@ impl Prober {
     }
 
     async fn get(&mut self, path: &str) -> Result<(StatusCode, bool, Bytes), Unanswered> {
-        if let Some(line) = self.line.take()
-            && !line.requests.is_closed()
-        {
+        if let Some(line) = self.line.take() {
             // The pod may have ended the kept connection just now: only a fresh one tells more.
-            if let Ok(answer) = self.ask(line, path).await {
+            if !line.requests.is_closed()
+                && let Ok(answer) = self.ask(line, path).await
+            {
                 return Ok(answer);
             }
+            self.line_ended = true;
         }
         let line = connect(&self.pod.authority).await?;
         self.ask(line, path).await

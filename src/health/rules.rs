@@ -51,10 +51,16 @@ pub struct Streak {
     process_gone: bool,
     /// Good probes that did not count, since the pod had not said who it is.
     nameless: u32,
+    /// The process has taken leave and still listens; with the good probes since, which tell nothing of the next one.
+    farewell: Option<u32>,
 }
 
 /// Good probes that a pod has to say who it is before it is ready. One that never says so serves all the same.
 const NAMELESS: u32 = 3;
+
+/// Good probes after a farewell that nothing came of, as if a new life had begun unseen. A real pod stops listening after a tenth
+/// of a second.
+const LONG_FAREWELL: u32 = 20;
 
 /// Bad probes after which a pod that is down counts as settled.
 const SETTLED_DOWN: u32 = 40;
@@ -65,6 +71,19 @@ impl Streak {
         if let Some(doubt) = doubt {
             self.good = 0;
             self.process_gone |= doubt == Doubt::Refused;
+            if doubt == Doubt::Farewell {
+                self.farewell.get_or_insert(0);
+            }
+        }
+        if matches!(outcome, Outcome::Refused | Outcome::Starting) || doubt == Some(Doubt::Refused) {
+            self.farewell = None;
+        }
+        if let (Some(good), Outcome::Healthy | Outcome::Nameless) = (&mut self.farewell, outcome) {
+            *good += 1;
+            if *good < LONG_FAREWELL {
+                return before;
+            }
+            self.line_ended();
         }
         match outcome {
             Outcome::Nameless if !before.is_alive() && self.nameless < NAMELESS => {
@@ -82,6 +101,21 @@ impl Streak {
             Outcome::Unhealthy => self.fall(Status { accepts: true, ..before }, config),
             Outcome::TimedOut | Outcome::Broken => self.fall(before, config),
         }
+    }
+
+    /// The connection over which the pod is probed has ended. A process that has taken leave ends it with its listening.
+    pub fn line_ended(&mut self) {
+        self.process_gone |= self.farewell.take().is_some();
+    }
+
+    /// Whether a process that has taken leave may still be there.
+    pub fn is_leaving(&self) -> bool {
+        self.farewell.is_some()
+    }
+
+    /// Whether the next probe may make the pod ready.
+    pub fn is_rising(&self, status: Status) -> bool {
+        self.good > 0 && !status.is_alive()
     }
 
     /// Whether the next probe may wait for the long interval.
@@ -207,6 +241,41 @@ mod tests {
             Status { state: State::Down, accepts: true, epoch: Epoch(1) }
         );
         assert_eq!(after(&[Healthy, Unhealthy, Unhealthy, Healthy, Healthy]).epoch, Epoch(1));
+    }
+
+    #[test]
+    fn after_a_farewell_no_good_probe_counts_until_the_process_has_ended() {
+        let farewell = |streak: &mut Streak| {
+            let healthy = streak.judge(UNKNOWN, Outcome::Healthy, None, &config());
+            let down = Status { state: State::Down, ..healthy };
+            let after = streak.judge(down, Outcome::Healthy, Some(Doubt::Farewell), &config());
+            assert!(after == down && streak.is_leaving());
+            after
+        };
+        let again = |streak: &mut Streak, mut status: Status, times: u32| {
+            for _ in 0..times {
+                status = streak.judge(status, Outcome::Healthy, None, &config());
+            }
+            (status.state, status.epoch)
+        };
+        // Nobody listens, or the kept connection ends: that was its end.
+        let mut streak = Streak::default();
+        let status = farewell(&mut streak);
+        assert_eq!(again(&mut streak, status, 5).0, State::Down);
+        let status = streak.judge(status, Outcome::Refused, None, &config());
+        assert!(!streak.is_leaving());
+        assert_eq!(again(&mut streak, status, 2), (State::Ready, Epoch(2)));
+        let mut streak = Streak::default();
+        let status = farewell(&mut streak);
+        streak.line_ended();
+        assert_eq!(again(&mut streak, status, 2), (State::Ready, Epoch(2)), "it came back before it was asked again");
+        // One that nothing comes of.
+        let mut streak = Streak::default();
+        let status = farewell(&mut streak);
+        assert_eq!(again(&mut streak, status, LONG_FAREWELL - 2).0, State::Down);
+        let mut streak = Streak::default();
+        let status = farewell(&mut streak);
+        assert_eq!(again(&mut streak, status, LONG_FAREWELL + 2), (State::Ready, Epoch(2)));
     }
 
     #[test]

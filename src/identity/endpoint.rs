@@ -6,6 +6,7 @@ mod ends;
 mod led;
 mod live;
 mod noteworthy;
+mod sign_on;
 mod twice;
 
 use std::borrow::Cow;
@@ -35,6 +36,9 @@ pub enum Endpoint {
     QuickConnect,
     /// `/SyncPlay/*`: demands a token, and answers an unknown one with 400.
     SyncPlay,
+    /// `/sso/*`, `/SSOViews/*`: single sign-on by a plug-in, which keeps what it has begun in one pod's memory. Its log-ins are
+    /// [`Endpoint::LogIn`].
+    SignOn,
     /// `/GetUtcTime`: open to all. Clients ask for it to agree on the time with who commands their SyncPlay group.
     Clock,
     /// `GET /System/Info`, `GET /Users/Me`, `GET /Users/{id}`: demand a token, and real clients erase theirs when they fail
@@ -68,10 +72,10 @@ impl Endpoint {
         let rest = Rest { segments: segments.clone() };
         match first.len() {
             // `is` compares in any case; the length only saves comparing with each of them.
+            3 if is(first, "sso") => sign_on::endpoint(method, rest),
             5 if is(first, "Users") => users(method, rest),
-            // `POST /sso/OID/Auth/{provider}` and `/sso/SAML/Auth/{provider}` of the SSO plug-in.
-            3 if is(first, "sso") && is(rest.at(1), "Auth") && method == Method::POST => Endpoint::LogIn,
             8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
+            8 if is(first, "SSOViews") => Endpoint::SignOn,
             8 if is(first, "Sessions") && method == Method::POST && is(rest.at(0), "Logout") => Endpoint::LogOut,
             8 if is(first, "Sessions") && is(rest.at(0), "Playing") && is(rest.at(1), "Ping") => Endpoint::OfJob,
             10 if is(first, "GetUtcTime") => Endpoint::Clock,
@@ -117,7 +121,8 @@ impl Endpoint {
 
     /// Whether it may be one of [`Led`], which takes a closer look.
     pub fn may_be_led(self) -> bool {
-        matches!(self, Endpoint::QuickConnect | Endpoint::SyncPlay | Endpoint::LogIn | Endpoint::Clock)
+        use Endpoint::{Clock, LogIn, QuickConnect, SignOn, SyncPlay};
+        matches!(self, QuickConnect | SyncPlay | LogIn | SignOn | Clock)
     }
 
     /// Whether players ask for it, to whom any error is the end.

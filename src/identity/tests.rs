@@ -203,6 +203,10 @@ fn endpoints_are_what_the_server_makes_of_them() {
     assert_eq!(Endpoint::of(&Method::POST, &format!("/Users/{id}/Authenticate")), LogIn);
     assert_eq!(Endpoint::of(&Method::POST, "/Users/AuthenticateWithQuickConnect"), LogIn);
     assert_eq!(Endpoint::of(&Method::POST, "/Sessions/Logout"), LogOut);
+    assert_eq!(Endpoint::of(&Method::POST, "/sso/oid/Auth/idp"), LogIn);
+    assert_eq!(Endpoint::of(&Method::POST, "/SSO/SAML/Auth/idp"), LogIn);
+    assert_eq!(Endpoint::of(&Method::POST, "/sso/SAML/post/idp"), SignOn);
+    assert_eq!(Endpoint::of(&Method::GET, "/sso/OID/Auth/idp"), SignOn);
     assert_eq!(Endpoint::of(&Method::POST, "/Users/Me"), Demanding, "only reading it is vital");
 }
 
@@ -217,6 +221,13 @@ fn what_is_the_leaders_is_told_by_method_and_path() {
     assert_eq!(Led::of(&Method::POST, "/syncplay/join/"), Some(Led::Join));
     assert_eq!(Led::of(&Method::POST, "/SyncPlay/new"), Some(Led::New));
     assert_eq!(Led::of(&Method::GET, "/QuickConnect"), None);
+    for path in ["/sso/OID/start/idp", "/SSO/oid/r/idp", "/sso/SAML/post/idp", "/sso/OID/States", "/SSOViews/linking"] {
+        assert_eq!(Led::of(&Method::GET, path), Some(Led::SignOn), "{path}");
+    }
+    for path in ["/sso/OID/Auth/idp", "/sso/saml/auth/idp", "/sso/OID/Link/idp/0123"] {
+        assert_eq!(Led::of(&Method::POST, path), Some(Led::SignOnEnd), "{path}");
+    }
+    assert_eq!(Led::of(&Method::GET, "/ssop/OID/start/idp"), None);
 }
 
 #[test]

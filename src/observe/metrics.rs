@@ -106,6 +106,19 @@ pub struct StoreOutcome {
     pub outcome: &'static str,
 }
 
+/// What is kept in Redis, by kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfKind {
+    /// `session`, `ended`, `pin`.
+    pub kind: &'static str,
+}
+
+/// In what replicas disagree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Disagreement {
+    pub what: &'static str,
+}
+
 /// Every metric of the proxy. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -131,8 +144,16 @@ pub struct Metrics {
     pub redis_up: Gauge,
     /// `hit`, `miss`, `timed_out`, `failed`, `skipped`.
     pub shared_lookups: Family<StoreOutcome, Counter>,
-    /// `written`, `dropped`.
+    /// `written`, `dropped`, `full`.
     pub store_writes: Family<StoreOutcome, Counter>,
+    pub redis_evicts: Gauge,
+    pub redis_persists: Gauge,
+    pub redis_keys: Family<OfKind, Gauge>,
+    pub redis_bytes: Family<OfKind, Gauge>,
+    pub redis_let_go: Family<OfKind, Counter>,
+    pub redis_rewritten: Counter,
+    pub replicas: Gauge,
+    pub replicas_disagree: Family<Disagreement, Gauge>,
     pub leader: Family<OfPod, Gauge>,
     pub leader_term: Family<OfPool, Gauge>,
     pub leader_lease: Family<OfPool, Gauge>,
@@ -173,6 +194,14 @@ impl Metrics {
             redis_up: Gauge::default(),
             shared_lookups: Family::default(),
             store_writes: Family::default(),
+            redis_evicts: Gauge::default(),
+            redis_persists: Gauge::default(),
+            redis_keys: Family::default(),
+            redis_bytes: Family::default(),
+            redis_let_go: Family::default(),
+            redis_rewritten: Counter::default(),
+            replicas: Gauge::default(),
+            replicas_disagree: Family::default(),
             leader: Family::default(),
             leader_term: Family::default(),
             leader_lease: Family::default(),
@@ -248,6 +277,7 @@ impl Metrics {
             "Changes of what is kept in Redis or on disk, by outcome",
             self.store_writes.clone(),
         );
+        self.register_redis(&mut all);
         all.register("leader", "1 for the pod that leads its pool", self.leader.clone());
         all.register("leader_term", "Number of the present leader's term", self.leader_term.clone());
         all.register("leader_lease", "1 while this replica holds the lease of an election", self.leader_lease.clone());
@@ -262,6 +292,21 @@ impl Metrics {
             self.leader_problems.clone(),
         );
         all
+    }
+
+    fn register_redis(&self, all: &mut Registry) {
+        all.register("redis_evicts", "1 where Redis throws entries out when it is full", self.redis_evicts.clone());
+        all.register("redis_persists", "0 where Redis keeps nothing over its restart", self.redis_persists.clone());
+        all.register("redis_keys", "Keys in Redis at the last count, by kind", self.redis_keys.clone());
+        all.register("redis_bytes", "Their bytes, estimated", self.redis_bytes.clone());
+        all.register("redis_let_go", "Entries in Redis beyond their bound, by kind", self.redis_let_go.clone());
+        all.register(
+            "redis_rewritten",
+            "Entries that were missing in Redis and were written again",
+            self.redis_rewritten.clone(),
+        );
+        all.register("replicas", "Replicas that Redis knows of, this one included", self.replicas.clone());
+        all.register("replicas_disagree", "1 for what another replica has otherwise", self.replicas_disagree.clone());
     }
 
     /// The page that Prometheus reads (OpenMetrics text).

@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, request};
 
 use super::{Asking, Proxy, Target, exchange::Exchange, offer::Offered, reply::Refusal};
 use crate::{
-    carryover::{Found, Session},
+    carryover::{Device, Found, Session},
     forward::{head::Client, outbound::Source},
 };
 
@@ -67,6 +67,11 @@ impl Again {
             }
         });
         known.filter(|session| !session.is_dead())
+    }
+
+    /// What the client has said of itself with it, filled up by the session's log-in.
+    pub(super) fn teller(&self, session: &Session) -> Device {
+        self.question.as_asked(&self.proxy, |asking| asking.teller(session))
     }
 
     /// The fields that the next asking sends: the client's own, until they are changed.

@@ -108,7 +108,9 @@ pub(super) fn of_session(
     let nobody_is_well = || !pods.iter().any(|pod| pod.status().is_alive());
     let ill = || {
         let home = session.home().filter(|_| nobody_is_well())?;
-        let pod = pods.iter().find(|pod| pod.id == home.pod && pod.status().accepts && !tried.contains(&pod.id))?;
+        let pod = pods
+            .iter()
+            .find(|pod| pod.id == home.pod && pod.status().accepts && !pod.is_over() && !tried.contains(&pod.id))?;
         Some(Decision { pod: pod.clone(), reason: Reason::Token })
     };
     at(session.home(), Reason::Token)

@@ -7,6 +7,9 @@
 //! whose members stay until then, or when a new one is to begin. Where the pods elect among themselves it may lead all the same; then
 //! it keeps who is brought to it for a group after the others were sent away.
 //!
+//! Whoever is not there is not sent away: an app that was closed long ago would come back as a session of the next pod. It is carried
+//! when it asks again.
+//!
 //! An operator says so, or the pod's source: DNS or the configuration names it no more, while it still serves.
 
 use std::{future::pending, sync::Arc, time::Duration};
@@ -33,6 +36,17 @@ pub enum When {
     Idle,
 }
 
+/// What came of taking a drain back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undrained {
+    /// The pod serves everybody again.
+    Ready,
+    /// It did not drain: there is nothing to be done.
+    DrainsNot,
+    /// Its source names it no more: it has to be named again.
+    Leaves,
+}
+
 /// What becomes of pods that their source names no more, while they still serve.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -40,6 +54,9 @@ pub struct Config {
     pub removed: When,
     /// After this time the rest of them leave too, whatever plays. Default 5 min.
     pub within: Duration,
+    /// A client without an open socket that was not heard of for this time is not there: it is carried when it asks again, and
+    /// nothing waits for it. Default 5 min.
+    pub absent: Duration,
 }
 
 /// Longest time for the last ones to leave such a pod.
@@ -58,7 +75,7 @@ impl Proxy {
             State::Ready | State::Draining => Status { state: State::Draining, ..status },
             State::Starting | State::Down => status,
         };
-        let sessions = self.site.sessions.of_pod(pod);
+        let sessions = self.clients_of(pod);
         pod.set_yields(yields(pod, when, &sessions));
         if pod.change(drains).1.state != State::Draining {
             return false;
@@ -70,24 +87,29 @@ impl Proxy {
         true
     }
 
-    /// Lets a draining pod serve everybody again, but for one that its source names no more. Says whether it does.
-    pub fn undrain(&self, pod: &Pod) -> bool {
+    /// The sessions that live on the pod and whose clients are there.
+    pub fn clients_of(&self, pod: &Pod) -> Vec<Arc<Session>> {
+        self.site.clients_of(pod)
+    }
+
+    /// Lets a draining pod serve everybody again, but for one that its source names no more.
+    pub fn undrain(&self, pod: &Pod) -> Undrained {
         if pod.leaves() {
-            return false;
+            return Undrained::Leaves;
         }
         let serves = |status: Status| match status.state {
             State::Draining => Status { state: State::Ready, ..status },
             _ => status,
         };
         let (before, _) = pod.change(serves);
-        before.state == State::Draining
+        if before.state == State::Draining { Undrained::Ready } else { Undrained::DrainsNot }
     }
 
     /// Carries the pod's sessions elsewhere until it has none, or drains no more, or is told otherwise.
     async fn empty(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>, when: When, round: u32) {
         let (began, mut is_told) = (Instant::now(), false);
         while pod.status().state == State::Draining && pod.drain_round() == round && !self.shutdown.is_stopping() {
-            let sessions = self.site.sessions.of_pod(&pod);
+            let sessions = self.clients_of(&pod);
             if sessions.is_empty() && !is_told {
                 is_told = true;
                 tracing::info!(
@@ -119,7 +141,7 @@ impl Proxy {
     /// Drains a pod that its source names no more, and lets it go when nobody lives on it; or when it serves no more, of which
     /// its clients hear as of any death. One that is named again stays.
     pub(super) async fn see_off(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>) {
-        let Config { removed, within } = self.site.drain;
+        let Config { removed, within, .. } = self.site.drain;
         let (name, of) = (&*pod.name, &*pod.pool);
         tracing::info!(pod.name = name, pod.pool = of, "pod is named no more by DNS or the configuration");
         let leaves = async {
@@ -150,7 +172,7 @@ impl Proxy {
         if !self.carries_over() {
             return pending().await;
         }
-        while under_way(pod) > 0 || !self.site.sessions.of_pod(pod).is_empty() {
+        while under_way(pod) > 0 || !self.clients_of(pod).is_empty() {
             time::sleep(ROUND).await;
         }
     }

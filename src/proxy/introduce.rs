@@ -6,7 +6,11 @@ use super::{
     Asking, Proxy,
     call::{Standing, on_behalf_of},
 };
-use crate::{carryover, identity::authorization::Device, pod::Pod};
+use crate::{
+    carryover::{self, Session},
+    identity::authorization::Device,
+    pod::Pod,
+};
 
 impl Proxy {
     /// After a pod has accepted the token of a client that is not known. The user is asked for; the device is what the client
@@ -27,6 +31,13 @@ impl Proxy {
                 proxy.site.sessions.begin_seen(&pod, &user, told(device), &token).await;
             }
         });
+    }
+}
+
+impl Asking<'_> {
+    /// What the client says of itself with this request, filled up by the session's log-in, as a pod does it.
+    pub(super) fn teller(&self, session: &Session) -> carryover::Device {
+        told(Device::said(&self.head.headers, self.pool.legacy())).filled_up(&session.device)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What only the leader can answer: QuickConnect and SyncPlay, for clients that live on other pods.
+//! What only the leader can answer: QuickConnect, SyncPlay and single sign-on, for clients that live on other pods.
 //!
 //! A QuickConnect flow goes to the leader, and stays with the pod that made its code while that lives. Who approves it is known
 //! to his own pod only: that pod is asked whether he is who he says, and the API key speaks for him. Who joins a SyncPlay
@@ -22,8 +22,12 @@ use super::{
 use crate::{
     affinity::pins::Kind,
     carryover::{Session, plain_id, session::Carried},
-    forward::outbound::Source,
-    identity::{Identity, authorization, endpoint::Led, lesson::Listener},
+    forward::{answer::AnswerBody, outbound::Source},
+    identity::{
+        Identity, authorization,
+        endpoint::{self, Endpoint, Led},
+        lesson::Listener,
+    },
     observe::metrics,
     pod::{Place, Pod, State},
 };
@@ -42,7 +46,11 @@ impl Proxy {
         source: &Source,
         exchange: &mut Exchange,
     ) -> Result<Offered, Refusal> {
-        let led = if asking.endpoint.may_be_led() { Led::of(&asking.head.method, asking.path) } else { None };
+        let led = match asking.endpoint {
+            endpoint if endpoint.may_be_led() => Led::of(&asking.head.method, asking.path),
+            _ if self.site.is_leaders(asking.path) => Some(Led::SignOn),
+            _ => None,
+        };
         let Some(led) = led else {
             return self.offer(asking, source, exchange).await;
         };
@@ -54,7 +62,7 @@ impl Proxy {
             Led::LogIn => {
                 // A body that does not come is not waited for without end: its pod ends those that come too slowly.
                 let body = time::timeout(self.site.forward.hold, Box::pin(source.read_ahead())).await;
-                let secret = body.ok().flatten().and_then(|body| secret_in(&body));
+                let secret = body.ok().flatten().and_then(|body| text_in(&body, "Secret"));
                 Box::pin(self.to_leader(asking, secret, source, exchange)).await
             }
             Led::Authorize => Box::pin(self.authorize(asking, source, exchange)).await,
@@ -69,6 +77,12 @@ impl Proxy {
             Led::Member => Box::pin(self.to_group(asking, source, exchange)).await,
             Led::Look => Box::pin(self.look(asking, source, exchange)).await,
             Led::Time => Box::pin(self.tell_time(asking, source, exchange)).await,
+            Led::SignOn => Box::pin(self.sign_on(asking, asking.query("state"), source, exchange)).await,
+            Led::SignOnEnd => {
+                let body = time::timeout(self.site.forward.hold, Box::pin(source.read_ahead())).await;
+                let state = body.ok().flatten().and_then(|body| text_in(&body, "data"));
+                Box::pin(self.sign_on(asking, state, source, exchange)).await
+            }
         }
     }
 
@@ -80,6 +94,42 @@ impl Proxy {
         exchange: &mut Exchange,
     ) -> Result<Offered, Refusal> {
         self.offer(&asking.toward(Target::Leader(key)), source, exchange).await
+    }
+
+    /// Sends a single sign-on to the leader, and on to the pod that made its state while that lives. No cookie is needed: the
+    /// browser that comes back from the provider's site has none.
+    async fn sign_on(
+        self: &Arc<Self>,
+        asking: &Asking<'_>,
+        state: Option<String>,
+        source: &Source,
+        exchange: &mut Exchange,
+    ) -> Result<Offered, Refusal> {
+        let leader = asking.pool.leader.current().filter(|leader| leader.status().is_alive());
+        // A user who links an account, and an administrator, have to be known there.
+        let visitor = asking.session().zip(leader).filter(|(session, leader)| asking.lives_elsewhere(session, leader));
+        if let Some((session, leader)) = &visitor
+            && asking.endpoint != Endpoint::LogIn
+            && session.token_at(Place::of(leader)).is_none()
+        {
+            let errand = Errand { moves: Moves::Never, ..Errand::of(asking) };
+            // Where it cannot be made known there, the other pods are asked.
+            let _ = self.carry(session, leader, errand).await;
+        }
+        let offered = self.to_leader(asking, state, source, exchange).await?;
+        if let Some(state) = state_in(&offered.answer) {
+            self.site.pins.learn(Kind::QuickConnect, &state, offered.decision.home());
+        }
+        if let Some((session, leader)) = visitor {
+            self.end_visit(asking, session, &leader);
+        }
+        Ok(offered)
+    }
+
+    /// Whether this pod has made the code, secret or state of the request: what it says of it is true.
+    pub(super) fn has_made(&self, asking: &Asking<'_>, pod: &Pod) -> bool {
+        let Target::Leader(Some(key)) = &asking.target else { return false };
+        self.site.pins.home(Kind::QuickConnect, key, |_, _| true) == Some(Place::of(pod))
     }
 
     /// Begins a QuickConnect flow. A code that a mint has used a moment ago is not shown to anybody: who was given it could be signed
@@ -276,7 +326,9 @@ impl Proxy {
         {
             return self.offer(asking, source, exchange).await;
         }
-        self.offer(&asking.toward(Target::Leader(None)), source, exchange).await
+        let offered = self.offer(&asking.toward(Target::Leader(None)), source, exchange).await;
+        self.end_visit(asking, session, &leader);
+        offered
     }
 
     /// Tells the time by the clock that stamps the commands of groups: the leader's, for whoever may still join one; but that of
@@ -315,11 +367,20 @@ struct Approver {
     is_administrator: bool,
 }
 
-/// The secret in the body of a log-in by QuickConnect, its key in any case.
-fn secret_in(body: &[u8]) -> Option<String> {
+/// A text in a body of JSON, its key in any case: the secret of a QuickConnect, the state of a single sign-on.
+fn text_in(body: &[u8], name: &str) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let secret = json.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case("Secret"))?.1;
-    secret.as_str().map(str::to_owned)
+    let text = json.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1;
+    text.as_str().map(str::to_owned)
+}
+
+/// The state that a redirect to the provider carries.
+fn state_in(answer: &Response<AnswerBody>) -> Option<String> {
+    if !answer.status().is_redirection() {
+        return None;
+    }
+    let (_, query) = answer.headers().get(header::LOCATION)?.to_str().ok()?.split_once('?')?;
+    endpoint::in_query(query, "state")
 }
 
 /// Only what a code is made of: nothing else gets into another's query.
@@ -333,8 +394,8 @@ mod tests {
 
     #[test]
     fn secrets_are_read_as_the_server_reads_them() {
-        assert_eq!(secret_in(br#"{"secret":"ABC"}"#).as_deref(), Some("ABC"));
-        assert_eq!(secret_in(b"no JSON"), None);
+        assert_eq!(text_in(br#"{"secret":"ABC"}"#, "Secret").as_deref(), Some("ABC"));
+        assert_eq!(text_in(b"no JSON", "Secret"), None);
         assert!(is_plain("123456") && !is_plain("12&userId=x 3"));
     }
 }

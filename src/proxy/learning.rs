@@ -250,6 +250,8 @@ async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, base_path: Arc<str>, client: 
         return;
     };
     if proxy.carries_over() {
-        proxy.site.sessions.begin(&pod, &user, Device { client, name, id, version }, &token);
+        let gone = proxy.site.sessions.begin(&pod, &user, Device { client, name, id, version }, &token);
+        // A user has a share of the pins, too.
+        gone.iter().for_each(|token| proxy.site.pins.forget(Kind::Token, token.as_str()));
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     },
     health,
     identity::{
-        endpoint::{self, Endpoint},
+        endpoint::{self, Endpoint, Led},
         verdict::{self, Verdict},
     },
     pod::{Place, Pod, PodId},
@@ -139,6 +139,7 @@ impl Proxy {
                         }
                     }
                     let why = asking.why_left(&offered, source.can_replay());
+                    let why = why.filter(|why| *why != "unknown_code" || !self.has_made(asking, &pod));
                     let why = why.or_else(|| self.may_run_elsewhere(asking, &offered).then_some("unknown_job"));
                     let Some(why) = why else { return Ok(offered) };
                     exchange.moved(&pod, why);
@@ -341,7 +342,16 @@ impl Asking<'_> {
     /// A pod that does not know a code or secret says so and has done nothing; another may have made it before the leader
     /// changed.
     fn may_be_elsewhere(&self, offered: &Offered) -> bool {
-        matches!(self.target, Target::Leader(Some(_))) && offered.answer.status() == StatusCode::NOT_FOUND
+        let status = offered.answer.status();
+        // A state that is not there is an exception to the plug-in for single sign-on, or a "problem".
+        let is_unknown_state = self.endpoint == Endpoint::SignOn || self.is_sign_on_end();
+        let is_unknown = status == StatusCode::NOT_FOUND
+            || (is_unknown_state && matches!(status, StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR));
+        matches!(self.target, Target::Leader(Some(_))) && is_unknown
+    }
+
+    fn is_sign_on_end(&self) -> bool {
+        self.endpoint == Endpoint::LogIn && Led::of(&self.head.method, self.path) == Some(Led::SignOnEnd)
     }
 
     /// Whether the same pod may be asked again after an error of its own.

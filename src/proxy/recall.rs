@@ -28,6 +28,9 @@ impl Proxy {
                 found => found,
             };
             asking.client_session = asking.session_of(found);
+            if let ClientSession::Known(session) = &asking.client_session {
+                self.site.sessions.is_heard(session);
+            }
             if matches!(asking.client_session, ClientSession::Known(_) | ClientSession::Ended) {
                 return;
             }
@@ -36,6 +39,18 @@ impl Proxy {
         let Some((kind, key)) = token.map(|token| (Kind::Token, token)).or_else(device) else { return };
         let is_alive = |id: PodId| asking.pool.pool.pods().iter().any(|pod| pod.id == id && pod.status().is_alive());
         self.site.pins.recall(kind, key, |home| is_alive(home.pod)).await;
+    }
+
+    /// Whether another replica may know the session of this token, which no pod and not this proxy knows.
+    pub(super) fn may_be_known_elsewhere(&self, asking: &Asking<'_>) -> bool {
+        match asking.client_session {
+            ClientSession::Untold => true,
+            ClientSession::Unknown => {
+                let token = asking.keys.identity.token.as_deref();
+                self.carries_over() && token.is_some_and(|token| self.site.sessions.may_ask_others(token))
+            }
+            ClientSession::Known(_) | ClientSession::Ended => false,
+        }
     }
 
     /// No pod knows this token, and Redis has not said whether another replica knows its session: before the client hears that he
@@ -53,8 +68,19 @@ impl Proxy {
             return refused;
         }
         let end = Instant::now() + self.site.forward.hold;
+        // Redis may have lost what another replica still knows.
+        if matches!(asking.client_session, ClientSession::Unknown) {
+            match self.site.sessions.ask_others(&token).await {
+                Found::Unknown => return refused,
+                found => asking.client_session = asking.session_of(found),
+            }
+        }
         let found = loop {
-            match self.site.sessions.ask_for(&token).await {
+            let found = match self.site.sessions.ask_for(&token).await {
+                Found::Unknown => self.site.sessions.ask_others(&token).await,
+                found => found,
+            };
+            match found {
                 Found::Untold if Instant::now() < end && !self.shutdown.is_stopping() => time::sleep(ASK_AGAIN).await,
                 found => break found,
             }

@@ -21,7 +21,7 @@ use crate::{
         pins::Pins,
         refusals::Refusals,
     },
-    carryover::{self, Sessions, mint_codes::MintCodes, mints::Mints},
+    carryover::{self, Session, Sessions, mint_codes::MintCodes, mints::Mints},
     facade::{self, Facade},
     forward::{self, Cause, Failure, Patience},
     health,
@@ -74,6 +74,8 @@ pub struct Site {
     pub facade: facade::Config,
     /// How pods are spoken to.
     pub forward: Arc<forward::Config>,
+    /// What else goes to the leader: paths below the BaseUrl, as prefixes.
+    pub leader_paths: Vec<String>,
     /// What becomes of pods that their source names no more.
     pub drain: drain::Config,
     /// How pods are judged.
@@ -142,6 +144,23 @@ impl Site {
     /// A number that differs for each placement.
     pub(super) fn turn(&self) -> u64 {
         self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The sessions that live on a pod and whose clients are there.
+    pub fn clients_of(&self, pod: &Pod) -> Vec<Arc<Session>> {
+        let mut sessions = self.sessions.of_pod(pod);
+        sessions.retain(|session| self.sessions.is_there(session, self.drain.absent));
+        sessions
+    }
+
+    /// Whether the operator has named a path as the leader's (`[leader] paths`).
+    pub(super) fn is_leaders(&self, path: &str) -> bool {
+        self.leader_paths.iter().any(|prefix| {
+            let below = path.split_at_checked(prefix.len());
+            below.is_some_and(|(start, rest)| {
+                start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))
+            })
+        })
     }
 
     /// How long an answer may take to begin. The wait ends with the pod: at once where another pod may be asked, else a little later,

@@ -27,9 +27,10 @@ use crate::{
     carryover::{Session, session::Socket},
     facade::{Facade, Replacer},
     forward::{head, outbound::Source},
+    health,
     identity::message::{self, Group},
     jitter,
-    pod::{Busy, Place, Pod},
+    pod::{Busy, Epoch, Place, Pod},
     websocket::{self, Passing, handshake},
 };
 
@@ -46,7 +47,7 @@ impl Proxy {
         mut exchange: Box<Exchange>,
     ) -> Result<Response<Body>, Aborted> {
         // Who joins a group meanwhile waits for it.
-        let socket = asking.session().map(Session::socket);
+        let socket = asking.session().map(|session| session.socket_of(asking.teller(session)));
         let offered = self.offer(&asking, &Source::empty(), &mut exchange).await;
         let is_opened = |offered: &Offered| offered.answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let socket = socket.filter(|_| offered.as_ref().is_ok_and(is_opened));
@@ -107,6 +108,9 @@ impl Proxy {
         exchange.bytes_out = relayed.from_pod.bytes;
         exchange.resumed(relayed.attached);
         exchange.went_to(pods.pod.clone());
+        if let Some(socket) = pods.socket.get().filter(|_| relayed.end.is_clients()) {
+            socket.client_has_left();
+        }
         exchange.ended(Outcome::Socket(relayed.end.name()));
     }
 }
@@ -120,6 +124,10 @@ struct Attachments {
     pod: Arc<Pod>,
     life: Place,
     is_new_life: bool,
+    /// The pod was alive when the side was attached: then `life` is the life that the side is of.
+    is_life_sure: bool,
+    /// The pod has closed the last side, and is to be probed before it is asked for another.
+    was_closed: bool,
     /// No pod has taken the socket where the client lives now.
     was_in_vain: bool,
     busy: Option<Busy>,
@@ -148,6 +156,9 @@ const SPREAD: Duration = Duration::from_millis(200);
 /// Time between two looks whether the session of a socket is known by now.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Longest time for a pod that has closed a socket to be probed.
+const PROBED: Duration = Duration::from_secs(1);
+
 /// Time between two attempts while no pod takes the socket.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -156,7 +167,7 @@ impl Attachments {
         let socket = Known::default();
         let moves = known.map(|known| socket.get_or_init(|| known).session().moves());
         let facade = asking.pool.facade.clone();
-        let life = Place::of(&pod);
+        let (life, pod_is_alive) = (Place::of(&pod), pod.status().is_alive());
         Attachments {
             again: Again::of(proxy, asking),
             socket,
@@ -164,6 +175,8 @@ impl Attachments {
             pod,
             life,
             is_new_life: false,
+            is_life_sure: pod_is_alive,
+            was_closed: false,
             was_in_vain: false,
             busy: None,
             left: None,
@@ -184,7 +197,7 @@ impl Attachments {
         loop {
             time::sleep(LOOK).await;
             let Some(session) = self.again.session() else { continue };
-            let socket = session.socket();
+            let socket = session.socket_of(self.again.teller(&session));
             // Its pod has greeted it long ago, and may have made it a member of a group; and it may live elsewhere already.
             socket.greeted(self.pod.id);
             if let Some(member) = &*self.member.lock() {
@@ -193,6 +206,16 @@ impl Attachments {
             self.moves = Some(session.moves());
             self.socket.get_or_init(|| socket);
             return;
+        }
+    }
+
+    /// Waits until the pod that has closed the last side was probed.
+    async fn probed(&self) {
+        let mut probes = self.pod.probes();
+        if self.pod.status().is_alive() {
+            health::doubtful(&self.pod);
+            // The pod holds the sender.
+            let _ = time::timeout(PROBED, probes.changed()).await;
         }
     }
 
@@ -225,6 +248,7 @@ impl Attachments {
         let (life, busy) = (Place::of(&pod), Some(pod.count_socket()));
         let (left, was_busy) = (std::mem::replace(&mut self.life, life), std::mem::replace(&mut self.busy, busy));
         self.is_new_life = left != life;
+        self.is_life_sure = pod.status().is_alive();
         self.left = Some((left, was_busy));
         self.pod = pod;
         Attempt::Opened(Box::new(websocket::pod_side(upgraded, &proxy.site.websocket).await))
@@ -244,6 +268,9 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         self.was_in_vain = false;
         let proxy = self.again.proxy().clone();
         let end = time::Instant::now() + proxy.site.forward.hold;
+        if std::mem::take(&mut self.was_closed) {
+            self.probed().await;
+        }
         if !self.pod.status().is_alive() {
             // Requests that are held find the client's new home first.
             time::sleep(SPREAD.mul_f64(jitter::fraction())).await;
@@ -297,6 +324,10 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
         }
     }
 
+    fn closed(&mut self) {
+        self.was_closed = true;
+    }
+
     fn lost(&mut self) {
         self.busy = None;
         if let Some(socket) = self.socket.get() {
@@ -341,6 +372,7 @@ impl websocket::Pods<TokioIo<Upgraded>> for Attachments {
             socket: self.socket.clone(),
             is_greeted: AtomicBool::new(false),
             member: self.member.clone(),
+            epoch: self.is_life_sure.then_some(self.life.epoch),
         }
     }
 }
@@ -351,6 +383,8 @@ struct Face {
     pod: Arc<Pod>,
     socket: Known,
     is_greeted: AtomicBool,
+    /// The pod's life that the side is of, if it is known.
+    epoch: Option<Epoch>,
     member: Arc<Mutex<Option<Membership>>>,
 }
 
@@ -397,5 +431,9 @@ impl Passing for Face {
 
     fn to_pod(&self, text: &str) -> Option<String> {
         self.facade.message_to_pod(&self.pod, text)
+    }
+
+    fn farewell(&self) {
+        health::farewell(&self.pod, self.epoch);
     }
 }

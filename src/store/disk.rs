@@ -29,6 +29,21 @@ pub struct Entry {
     pub at: u64,
 }
 
+/// How many entries are kept of each kind: what one kind is filled with displaces nothing of another.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// The kind of a key, an index of `most`.
+    pub kind: fn(&[u8]) -> usize,
+    pub most: Vec<usize>,
+}
+
+impl Bounds {
+    /// All entries are of one kind.
+    pub fn of_all(most: usize) -> Bounds {
+        Bounds { kind: |_| 0, most: vec![most] }
+    }
+}
+
 /// The entries on disk. Used by all workers, who never wait for it.
 #[derive(Debug)]
 pub struct Disk {
@@ -50,13 +65,13 @@ enum Change {
 const QUEUE: usize = 8192;
 
 impl Disk {
-    /// Opens the file, or begins it, and reads its entries, the latest first. It keeps at most this many. For so long changes
+    /// Opens the file, or begins it, and reads its entries, the latest first. It keeps at most so many. For so long changes
     /// `gather` for one batch, besides the time that the batch before takes: what a crash may cost.
     ///
     /// # Errors
     /// When there can be no store here: another process holds the file, or the disk refuses.
-    pub fn open(path: &Path, most: usize, gather: Duration, metrics: Metrics) -> io::Result<(Disk, Vec<Entry>)> {
-        let (file, entries) = match open_whole(path, most) {
+    pub fn open(path: &Path, most: Bounds, gather: Duration, metrics: Metrics) -> io::Result<(Disk, Vec<Entry>)> {
+        let (file, entries) = match open_whole(path, &most) {
             Ok(opened) => opened,
             Err(Broken::Unusable(error)) => return Err(error),
             Err(Broken::Corrupt(why)) => {
@@ -65,12 +80,12 @@ impl Disk {
                     path = %path.display(), aside = %aside.display(), why,
                     "the store cannot be read; it was moved aside and a new one begun"
                 );
-                open_whole(path, most).map_err(Broken::into_io)?
+                open_whole(path, &most).map_err(Broken::into_io)?
             }
         };
         let (changes, queue) = mpsc::sync_channel(QUEUE);
         let (count, path) = (metrics.clone(), path.to_owned());
-        let again = move || open_whole(&path, most).map(|(file, _)| file).map_err(Broken::into_io);
+        let again = move || open_whole(&path, &most).map(|(file, _)| file).map_err(Broken::into_io);
         let write = move || write(file, again, &queue, gather, &count);
         let writer = std::thread::Builder::new().name("store".to_owned()).spawn(write)?;
         Ok((Disk { changes, writer: Mutex::new(Some(writer)), metrics }, entries))
@@ -118,9 +133,9 @@ pub fn now() -> u64 {
 }
 
 /// Opens and reads. What is wrong with a file shows in reading it, by an error or by a panic of the library.
-fn open_whole(path: &Path, most: usize) -> Result<(File, Vec<Entry>), Broken> {
+fn open_whole(path: &Path, most: &Bounds) -> Result<(File, Vec<Entry>), Broken> {
     let read = std::panic::catch_unwind(|| {
-        let file = File::open(path, most)?;
+        let file = File::open(path, most.clone())?;
         let entries = file.entries()?;
         Ok((file, entries))
     });

@@ -5,9 +5,12 @@
 //! does not fit is dropped and counted.
 
 mod breaker;
+mod census;
+mod facts;
 pub mod ledger;
 mod link;
 pub mod notices;
+pub mod presence;
 mod server;
 mod url;
 mod writer;
@@ -23,7 +26,11 @@ use tokio::{
 use crate::{
     observe::metrics::{Metrics, StoreOutcome},
     shutdown::Shutdown,
+    store::clock::Clock,
 };
+pub use census::Bounds;
+use census::Census;
+pub use facts::{Facts, Trial};
 use link::{Link, Serves};
 use notices::Words;
 use server::Server;
@@ -44,6 +51,8 @@ pub struct Config {
     pub prefix: String,
     /// How long an entry is kept after it was last written. Default 30 days.
     pub ttl: Duration,
+    /// How much may stand there.
+    pub bounds: Bounds,
 }
 
 /// Why Redis cannot be used at all; that it does not answer is no reason.
@@ -71,6 +80,12 @@ pub enum Found {
 /// Changes that may wait for Redis. More are dropped.
 const QUEUE: usize = 8192;
 
+/// Keys that are walked over in one step.
+const AT_ONCE: usize = 500;
+
+/// How long what all replicas agree on outlasts the last of them that has asked for it.
+pub const AGREED: Duration = Duration::from_secs(400 * 86_400);
+
 /// The longest time that [`Shared::finish`] takes, or [`Shared::all`].
 const FINISH: Duration = Duration::from_secs(1);
 
@@ -79,6 +94,8 @@ pub struct Shared {
     link: Arc<Link>,
     changes: mpsc::Sender<Change>,
     deadline: Duration,
+    ttl: Duration,
+    prefix: String,
     metrics: Metrics,
     server: Arc<Server>,
     shutdown: Shutdown,
@@ -93,9 +110,17 @@ impl Shared {
         let server = Arc::new(Server::new(config)?);
         let link = Arc::new(Link::new(Serves::Requests, metrics.clone()));
         let (changes, queue) = mpsc::channel(QUEUE);
+        let census = Arc::new(Census::new(config.bounds, &config.prefix));
         tokio::spawn(link::keep(link.clone(), server.clone(), shutdown.clone()));
-        tokio::spawn(writer::write(link.clone(), queue, config.ttl, shutdown.clone()));
-        Ok(Shared { link, changes, deadline: config.deadline, metrics, server, shutdown: shutdown.clone() })
+        tokio::spawn(writer::write(link.clone(), queue, census.clone(), shutdown.clone()));
+        tokio::spawn(census::keep(census, link.clone(), shutdown.clone()));
+        let (deadline, ttl, prefix) = (config.deadline, config.ttl, config.prefix.clone());
+        Ok(Shared { link, changes, deadline, ttl, prefix, metrics, server, shutdown: shutdown.clone() })
+    }
+
+    /// The clock of all replicas.
+    pub fn clock(&self) -> &Clock {
+        self.link.clock()
     }
 
     /// The value of the first of these keys that has one. Waits for the deadline at most.
@@ -209,14 +234,75 @@ impl Shared {
         time::timeout(at_most, written).await.unwrap_or(false)
     }
 
-    /// The value on which all replicas agree for ever: the one that is there, else this one, which is there from then on. `None`
-    /// while Redis does not answer. Waits longer than a request may.
+    /// Which of these keys are there. `None` if Redis does not answer. Waits longer than a request may.
+    pub async fn are_there(&self, keys: &[String]) -> Option<Vec<bool>> {
+        let mut connection = self.link.connection()?;
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            pipeline.cmd("EXISTS").arg(key);
+        }
+        match time::timeout(FINISH, pipeline.query_async(&mut connection)).await {
+            Ok(Ok(are_there)) => {
+                self.link.answered();
+                Some(are_there)
+            }
+            Ok(Err(error)) => {
+                self.link.failed(&error);
+                None
+            }
+            Err(_) => {
+                self.link.late();
+                None
+            }
+        }
+    }
+
+    /// The keys that begin so, with their values, some hundreds at a time. Says whether it has come to the end.
+    pub async fn walk(&self, start: &str, mut give: impl FnMut(&str, &[u8])) -> bool {
+        let mut cursor = 0_u64;
+        loop {
+            let Some(mut connection) = self.link.connection() else { return false };
+            let step = async {
+                let mut scan = redis::cmd("SCAN");
+                scan.arg(cursor).arg("MATCH").arg(format!("{start}*")).arg("COUNT").arg(AT_ONCE);
+                let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
+                let values: Vec<Option<Vec<u8>>> = match keys.is_empty() {
+                    true => Vec::new(),
+                    false => redis::cmd("MGET").arg(&keys).query_async(&mut connection).await?,
+                };
+                Ok::<_, RedisError>((next, keys, values))
+            };
+            match time::timeout(FINISH, step).await {
+                Ok(Ok((next, keys, values))) => {
+                    for (key, value) in keys.iter().zip(&values) {
+                        value.iter().for_each(|value| give(key, value));
+                    }
+                    cursor = next;
+                    if cursor == 0 {
+                        return true;
+                    }
+                }
+                Ok(Err(error)) => {
+                    self.link.failed(&error);
+                    return false;
+                }
+                Err(_) => {
+                    self.link.late();
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// The value on which all replicas agree: the one that is there, else this one, which is there from then on, for [`AGREED`]
+    /// after the last of them has asked. `None` while Redis does not answer. Waits longer than a request may.
     pub async fn agree(&self, key: &str, value: Option<&str>) -> Option<Option<String>> {
         let mut connection = self.link.connection()?;
         let mut pipeline = redis::pipe();
         if let Some(value) = value {
             pipeline.cmd("SET").arg(key).arg(value).arg("NX").ignore();
         }
+        pipeline.cmd("PEXPIRE").arg(key).arg(AGREED.as_millis() as u64).ignore();
         match pipeline.cmd("GET").arg(key).query_async::<(Option<String>,)>(&mut connection).await {
             Ok((agreed,)) => {
                 self.link.answered();
@@ -231,7 +317,12 @@ impl Shared {
 
     /// Writes an entry, some time soon.
     pub fn put(&self, key: String, value: Vec<u8>) {
-        self.change(Change::Put { key, value });
+        self.put_for(key, value, self.ttl);
+    }
+
+    /// Writes an entry that lasts so long, some time soon.
+    pub fn put_for(&self, key: String, value: Vec<u8>, lasts: Duration) {
+        self.change(Change::Put { key, value, lasts });
     }
 
     /// Takes an entry out, some time soon.
@@ -311,14 +402,9 @@ pub struct Trouble {
     pub is_refusal: bool,
 }
 
-/// Whether Redis answers at this moment and takes a word: one that it forgets at once.
-pub async fn try_out(config: &Config) -> Result<(), Trouble> {
-    let tried = async {
-        let mut connection = link::connect(&Server::new(config)?).await?;
-        let mut word = redis::cmd("SET");
-        word.arg(format!("{}:check", config.prefix)).arg(1).arg("PX").arg(1);
-        Ok::<_, Error>(word.query_async::<()>(&mut connection).await?)
-    };
+/// Whether Redis answers at this moment, what kind it is, and what its user may not do. Nothing stays there.
+pub async fn try_out(config: &Config) -> Result<Trial, Trouble> {
+    let tried = facts::try_all(config);
     tried.await.map_err(|error| {
         let is_refusal = matches!(&error, Error::Client(error) if is_refusal(error));
         let reason = match error {

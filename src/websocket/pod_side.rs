@@ -48,6 +48,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PodSide<S> {
         PodSide { socket: WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits)).await, marks }
     }
 
+    /// Waits for the pod's greeting, and closes the socket in order. `None` if it ended before.
+    pub async fn close_after_greeting(mut self) -> Option<()> {
+        self.socket.next().await?.ok()?;
+        self.socket.close(None).await.ok()?;
+        while let Some(Ok(_)) = self.socket.next().await {}
+        Some(())
+    }
+
     pub(super) fn split(self) -> ((Out<S>, In<S>), Arc<Marks>) {
         (self.socket.split(), self.marks)
     }

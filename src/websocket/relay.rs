@@ -178,6 +178,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 break (end, None, None);
             }
             if let Stopped::Closed(_) = stopped {
+                pods.closed();
                 // Its farewell is answered.
                 tokio::spawn(part(side));
             } else {

@@ -3,6 +3,7 @@
 mod crashes;
 mod death;
 pub(crate) mod drain;
+mod ghosts;
 mod keeping;
 mod live_hls;
 mod live_moves;

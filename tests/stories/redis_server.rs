@@ -18,6 +18,8 @@ pub(super) struct RedisServer {
     sentinel: Option<PathBuf>,
     /// Where it writes down every change.
     kept_in: Option<PathBuf>,
+    /// More arguments.
+    more: Vec<String>,
 }
 
 impl RedisServer {
@@ -28,13 +30,28 @@ impl RedisServer {
 
     /// A server that is not running yet.
     pub(super) fn absent() -> RedisServer {
-        RedisServer { child: None, port: free_port(), tls: None, password: None, sentinel: None, kept_in: None }
+        RedisServer {
+            child: None,
+            port: free_port(),
+            tls: None,
+            password: None,
+            sentinel: None,
+            kept_in: None,
+            more: Vec::new(),
+        }
     }
 
     /// A server that knows after a kill what it knew before.
     pub(super) fn kept_in(folder: &Path) -> RedisServer {
         let mut server = RedisServer::absent();
         server.kept_in = Some(folder.to_owned());
+        server.started()
+    }
+
+    /// A server that is started with these arguments too.
+    pub(super) fn with(more: &[&str]) -> RedisServer {
+        let mut server = RedisServer::absent();
+        server.more = more.iter().map(|&argument| argument.to_owned()).collect();
         server.started()
     }
 
@@ -117,6 +134,7 @@ impl RedisServer {
                 command.arg("--tls-ca-cert-file").arg(folder.join("cert.pem"));
             }
         }
+        command.args(&self.more);
         if let Some(password) = self.password {
             command.args(["--requirepass", password]);
         }
@@ -180,6 +198,41 @@ impl RedisServer {
         self.connect().and_then(ask).ok().flatten()
     }
 
+    /// All fields of a hash.
+    pub(super) fn fields(&self, key: &str) -> Vec<(String, String)> {
+        redis::cmd("HGETALL").arg(key).query(&mut self.connection()).expect("a hash")
+    }
+
+    /// All keys.
+    pub(super) fn keys(&self) -> Vec<String> {
+        redis::cmd("KEYS").arg("*").query(&mut self.connection()).expect("keys")
+    }
+
+    /// Writes so many entries of so many bytes, which are somebody else's.
+    pub(super) fn fill(&self, count: usize, bytes: usize) {
+        let mut connection = self.connection();
+        let value = vec![b'x'; bytes];
+        for some in (0..count).collect::<Vec<_>>().chunks(1000) {
+            let mut pipeline = redis::pipe();
+            for number in some {
+                pipeline.cmd("SET").arg(format!("junk:{number}")).arg(&value).ignore();
+            }
+            pipeline.query::<()>(&mut connection).expect("written");
+        }
+    }
+
+    /// How many keys there are.
+    pub(super) fn count(&self) -> usize {
+        redis::cmd("DBSIZE").query(&mut self.connection()).expect("a number")
+    }
+
+    /// A figure of `INFO`.
+    pub(super) fn info(&self, field: &str) -> usize {
+        let info: String = redis::cmd("INFO").arg("all").query(&mut self.connection()).expect("figures");
+        let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no figure {field}"))
+    }
+
     /// Loses every entry.
     pub(super) fn flush(&self) {
         redis::cmd("FLUSHALL").query::<()>(&mut self.connection()).expect("flushed");
@@ -190,7 +243,8 @@ impl RedisServer {
         let mut connection = self.connection();
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).expect("keys");
         let entry = |key: String| {
-            let value: Option<String> = redis::cmd("GET").arg(&key).query(&mut connection).expect("a value");
+            // What is no text is no entry of a client.
+            let value: Option<String> = redis::cmd("GET").arg(&key).query(&mut connection).unwrap_or_default();
             let life: i64 = redis::cmd("PTTL").arg(&key).query(&mut connection).expect("a time");
             Some((key, value?, life))
         };
@@ -201,9 +255,8 @@ impl RedisServer {
     pub(super) fn bytes(&self) -> Vec<(String, Vec<u8>)> {
         let mut connection = self.connection();
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).expect("keys");
-        let value = |key: &String| redis::cmd("GET").arg(key).query(&mut connection).unwrap_or_default();
-        let values: Vec<Vec<u8>> = keys.iter().map(value).collect();
-        keys.into_iter().zip(values).collect()
+        let value = |key: String| Some((key.clone(), redis::cmd("GET").arg(key).query(&mut connection).ok()?));
+        keys.into_iter().filter_map(value).collect()
     }
 
     /// Writes these bytes.

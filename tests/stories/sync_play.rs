@@ -189,6 +189,31 @@ async fn who_only_looks_plays_nothing_on_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_only_looks_leaves_no_session_on_the_leader() {
+    let world = plan(3).start().await;
+    let leader = leader(&world).await;
+    let (mut stranger, mut members) = stranger_and_others(&world, &leader).await;
+    let capabilities = json!({"SupportedCommands": ["DisplayMessage"], "SupportsMediaControl": true});
+    assert_eq!(stranger.client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
+    group(&mut members[..1]).await;
+    let id = stranger.client.get("/SyncPlay/List").await.json()[0]["GroupId"].as_str().expect("an id").to_owned();
+    let device = stranger.client.device.clone().expect("a device");
+    let is_shown = |pod: &jellyfin_sim::Pod| pod.session_devices().contains(&device);
+    world.pod(&leader).until(|pod| !is_shown(pod)).await;
+    for path in ["/SyncPlay/List", &format!("/SyncPlay/{id}"), "/SyncPlay/List"] {
+        let list = stranger.client.get(path).await;
+        assert_eq!((list.status, world.home(&list)), (200, leader.as_str()));
+        world.pod(&leader).until(|pod| !is_shown(pod)).await;
+    }
+    assert!(is_shown(world.pod(&stranger.home)), "it is where it lives");
+    assert!(world.pod(&leader).session_devices().contains(&members[0].client.device.clone().expect("a device")));
+    // And it can come to the group all the same.
+    assert_eq!(stranger.does("Join", json!({"GroupId": id})).await.status, 204);
+    stranger.hears("GroupJoined").await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_goes_on_with_what_its_maker_plays_wherever_he_lived() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::{Device, Session};
+use super::{Device, Session, State};
 
 /// The longest report or list of capabilities that is remembered, in bytes.
 pub const LONGEST_NOTE: usize = 32 * 1024;
@@ -14,6 +14,9 @@ pub const LONGEST_NOTE: usize = 32 * 1024;
 /// How long after a player's last report its film counts as running: pods take it for stopped then themselves
 /// (`SessionManager.CheckForIdlePlayback`), and Kodi reports every 250 s only.
 const REPORTED: Duration = Duration::from_secs(300);
+
+/// Bytes of all notes of one session.
+const MOST_OF_ONE: usize = 64 * 1024;
 
 /// Devices of one token whose notes are kept at most: a telephone has cast to so many.
 const MOST_DEVICES: usize = 4;
@@ -27,6 +30,14 @@ pub struct Note {
     pub teller: Device,
     pub target: String,
     pub body: Bytes,
+}
+
+impl Note {
+    /// The bytes that it takes.
+    pub(in crate::carryover) fn size(&self) -> usize {
+        let Device { client, name, id, version } = &self.teller;
+        self.target.len() + self.body.len() + client.len() + name.len() + id.len() + version.len()
+    }
 }
 
 impl Device {
@@ -65,7 +76,27 @@ impl Session {
         if state.capabilities.len() > MOST_DEVICES {
             state.capabilities.remove(0);
         }
+        self.count_notes(&mut state);
         true
+    }
+
+    /// Notes are within the bounds of their session, and of all; what is beyond them goes, the oldest first.
+    pub(super) fn count_notes(&self, state: &mut State) {
+        loop {
+            let bytes = state.capabilities.iter().map(Note::size).sum::<usize>()
+                + state.playing.iter().map(|(note, _)| note.size()).sum::<usize>();
+            if bytes <= MOST_OF_ONE && self.common.room.change(&self.user, state.noted, bytes) {
+                state.noted = bytes;
+                return;
+            }
+            if !state.capabilities.is_empty() {
+                state.capabilities.remove(0);
+            } else if !state.playing.is_empty() {
+                state.playing.remove(0);
+            } else {
+                return;
+            }
+        }
     }
 
     /// Remembers what is being played on this device; `None` when nothing is any more.
@@ -76,6 +107,7 @@ impl Session {
         if state.playing.len() > MOST_DEVICES {
             state.playing.remove(0);
         }
+        self.count_notes(&mut state);
     }
 
     /// The last reports of films that run. A player that is gone reports nothing, not even the end. Told to a pod later, its place
@@ -102,6 +134,13 @@ impl Session {
 
     pub fn note_client(&self, client: HeaderMap) {
         self.state.lock().client = client;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let noted = self.state.get_mut().noted;
+        self.common.room.change(&self.user, noted, 0);
     }
 }
 
@@ -137,6 +176,21 @@ mod tests {
         }
         assert_eq!((session.capabilities().len(), session.playing().len()), (MOST_DEVICES, MOST_DEVICES));
         assert_eq!(session.capabilities().last(), Some(&note("49")));
+    }
+
+    #[test]
+    fn notes_are_bounded_in_sum_and_their_room_is_given_back() {
+        let session = session("own");
+        let room = session.common.room.clone();
+        let long = |id: &str| Note { body: Bytes::from(vec![b'x'; LONGEST_NOTE]), ..note(id) };
+        for id in ["a", "b", "c"] {
+            session.note_capabilities(long(id));
+            session.note_playing(&long(id).teller, Some(long(id)));
+            assert!(room.taken() <= MOST_OF_ONE && room.taken() > LONGEST_NOTE, "{}", room.taken());
+        }
+        assert_eq!(session.playing().last(), Some(&long("c")), "the latest stays");
+        drop(session);
+        assert_eq!(room.taken(), 0);
     }
 
     fn note(id: &str) -> Note {

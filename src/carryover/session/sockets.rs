@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-use super::Session;
+use super::{Device, Session};
 use crate::pod::PodId;
 
 /// Sockets by number, and the pod that has each and has greeted it; `None` for one that is on its way.
@@ -26,7 +26,13 @@ static NUMBERS: AtomicU64 = AtomicU64::new(0);
 impl Session {
     /// A socket that is on its way to a pod.
     pub fn socket(self: &Arc<Session>) -> Socket {
+        self.socket_of(self.device.clone())
+    }
+
+    /// The same, of a device that may be another than that of the log-in.
+    pub fn socket_of(self: &Arc<Session>, device: Device) -> Socket {
         let socket = Socket { session: self.clone(), number: NUMBERS.fetch_add(1, Ordering::Relaxed) };
+        self.state.lock().dialled.push((socket.number, device));
         socket.leaves();
         socket
     }
@@ -56,6 +62,17 @@ impl Socket {
         self.is_at(None);
     }
 
+    /// Its client has closed it, or is gone. With the last socket of a device its pod ends the session, and nothing plays there any
+    /// more, whatever was reported: told to another pod it would play on for nobody.
+    pub fn client_has_left(&self) {
+        let mut state = self.session.state.lock();
+        let Some(at) = state.dialled.iter().position(|(number, _)| *number == self.number) else { return };
+        let (_, device) = state.dialled.remove(at);
+        if !state.dialled.iter().any(|(_, other)| other.is(&device)) {
+            state.playing.retain(|(note, _)| !note.teller.is(&device));
+        }
+    }
+
     fn is_at(&self, pod: Option<PodId>) {
         self.session.sockets.send_modify(|sockets| {
             sockets.retain(|(other, _)| *other != self.number);
@@ -66,9 +83,44 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        self.session.state.lock().dialled.retain(|(other, _)| *other != self.number);
         self.session.sockets.send_modify(|sockets| sockets.retain(|(other, _)| *other != self.number));
         if !self.session.has_sockets() {
             self.session.has_no_socket();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{
+        super::{Note, tests::session},
+        *,
+    };
+
+    #[test]
+    fn what_a_device_plays_ends_with_its_last_socket_unless_only_the_pod_has_gone() {
+        let session = Arc::new(session("own"));
+        let tv = Device { id: "tv".into(), ..session.device.clone() };
+        let reports = || {
+            for teller in [session.device.clone(), tv.clone()] {
+                let note = Note { teller: teller.clone(), target: "/".into(), body: Bytes::new() };
+                session.note_playing(&teller, Some(note));
+            }
+        };
+        reports();
+        drop(session.socket());
+        assert_eq!(session.playing().len(), 2, "no pod has taken it");
+        let (one, other) = (session.socket(), session.socket());
+        one.client_has_left();
+        drop(one);
+        assert_eq!(session.playing().len(), 2, "it has another socket");
+        other.client_has_left();
+        assert_eq!(session.playing().iter().map(|note| &note.teller).collect::<Vec<_>>(), [&tv]);
+        reports();
+        session.socket_of(tv).client_has_left();
+        assert_eq!(session.playing().len(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! The tokens that stand for a session: the client's own, and those that were minted for it.
 
 use super::Session;
-use crate::carryover::{Token, UnixMillis, now};
+use crate::carryover::{Token, UnixMillis};
 
 /// Tokens of one session kept at most: the client's own, and the latest that were minted for it. Older ones stand only in
 /// playlists of films that ended long ago.
@@ -45,7 +45,7 @@ impl Session {
         if state.tokens.iter().any(|minted| minted.token == token) {
             return;
         }
-        state.tokens.push(Minted { token, at: now() });
+        state.tokens.push(Minted { token, at: self.common.clock.now() });
         if state.tokens.len() > MOST_TOKENS {
             // The first is the client's own.
             state.tokens.remove(1);
@@ -73,6 +73,7 @@ impl Session {
         if is_later {
             state.revision = theirs.revision;
             state.capabilities.clone_from(&theirs.capabilities);
+            self.count_notes(&mut state);
         }
         state.born = state.born.max(theirs.born);
         adopted

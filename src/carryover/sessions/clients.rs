@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use quick_cache::{UnitWeighter, Weighter, sync::Cache};
 use tokio::time::Instant;
 
-use super::{Found, Sessions};
+use super::{AT_FIRST, Found, Sessions};
 use crate::{
     carryover::{Session, session::Note},
     pod::{Place, Pod},
 };
 
-/// Clients without a known session whose capabilities are kept. When they are more, all are forgotten.
-const MOST_NOTES: usize = 10_000;
+/// Bytes of the capabilities of clients without a known session. Beyond them those go that were told the longest ago.
+const MOST_BYTES: u64 = 8 << 20;
 
 /// How long a leader may have groups after it has last carried out a member's call. Members that only watch call once a minute
 /// (`SyncPlay/Ping`).
@@ -20,12 +21,31 @@ const QUIET: Duration = Duration::from_secs(3600);
 /// How often the other replicas are told so again.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
+/// The capabilities of clients without a session: at most so many bytes.
+pub(super) type Untold = Cache<u128, (Place, Note), Bytes>;
+
+/// An entry weighs what it takes.
+#[derive(Clone, Debug)]
+pub(super) struct Bytes;
+
+impl Weighter<u128, (Place, Note)> for Bytes {
+    fn weight(&self, _: &u128, (_, note): &(Place, Note)) -> u64 {
+        note.size() as u64 + 128
+    }
+}
+
+pub(super) fn untold() -> Untold {
+    Cache::with_weighter(AT_FIRST, MOST_BYTES, Bytes)
+}
+
+/// A table of at most so many entries, which grows as it is filled.
+pub(super) fn table<V: Clone>(most: u64) -> Cache<u128, V> {
+    Cache::with_weighter(AT_FIRST, most, UnitWeighter)
+}
+
 impl Sessions {
     /// A client whose session is not known has told this pod what it can do.
     pub fn note_capabilities(&self, token: &str, pod: &Pod, note: Note) {
-        if self.capabilities.len() >= MOST_NOTES {
-            self.capabilities.clear();
-        }
         self.capabilities.insert(self.hash(&[token]), (Place::of(pod), note));
         // It may have become known in this very moment.
         if let Found::Living(session) = self.find(token)
@@ -44,9 +64,14 @@ impl Sessions {
 
     /// What such a client has told another pod, or an earlier life of this one; from now on this one counts as told.
     pub fn capabilities_for(&self, token: &str, pod: &Pod) -> Option<Note> {
-        let mut noted = self.capabilities.get_mut(&self.hash(&[token]))?;
+        let hash = self.hash(&[token]);
+        let (told, note) = self.capabilities.get(&hash)?;
         let place = Place::of(pod);
-        (std::mem::replace(&mut noted.0, place) != place).then(|| noted.1.clone())
+        if told == place {
+            return None;
+        }
+        self.capabilities.insert(hash, (place, note.clone()));
+        Some(note)
     }
 
     /// This leader has carried out a call of a member of a SyncPlay group.

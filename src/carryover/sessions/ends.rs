@@ -5,22 +5,26 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{MOST_TOMBSTONES, Sessions};
-use crate::carryover::{Session, UnixMillis, now, plain_id, vault::Whole};
+use super::Sessions;
+use crate::carryover::{Session, UnixMillis, plain_id, session::Minted, vault::Whole};
 
 impl Sessions {
     /// Ends a session for ever.
     pub fn end(&self, session: &Session) {
         session.die();
         for minted in session.tokens() {
-            self.end_token(&session.pool, minted.token.as_str());
+            self.end_token_of(&session.pool, Some(&session.user), minted.token.as_str());
         }
         self.devices.remove_if(&self.device_hash(session), |_, listed| std::ptr::eq(&**listed, session));
     }
 
     /// Ends a token for ever, of which no session is known.
     pub fn end_token(&self, pool: &Arc<str>, token: &str) {
-        self.vault.bury(token, now());
+        self.end_token_of(pool, None, token);
+    }
+
+    fn end_token_of(&self, pool: &Arc<str>, user: Option<&str>, token: &str) {
+        self.vault.bury(token, user, self.common.clock.now());
         self.owe(pool, token);
         self.tell_of_token(token);
         // Dead first: nobody shall find that it is neither.
@@ -28,6 +32,12 @@ impl Sessions {
         if self.living.remove(&self.hash(&[token])).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// What was written of a session that has ended meanwhile comes out again.
+    pub(super) fn bury_all(&self, session: &Session, tokens: &[Minted]) {
+        let at = self.common.clock.now();
+        tokens.iter().for_each(|minted| self.vault.bury(minted.token.as_str(), Some(&session.user), at));
     }
 
     /// Waits until what was ended is kept, for a bounded time. Says whether it is.
@@ -38,7 +48,7 @@ impl Sessions {
     /// Ends every session of a pool's user but one, here and wherever they are kept. Gives those that were known here.
     pub fn end_user(&self, pool: &str, user: &str, but: Option<&Arc<Session>>) -> Vec<Arc<Session>> {
         let user = plain_id(user);
-        let at = now();
+        let at = self.common.clock.now();
         let is_his = |session: &Session| session.user == user && *session.pool == *pool;
         // Kept before the end is: whoever reads in between shall not find the one without the other.
         if let Some(spared) = but.filter(|spared| is_his(spared)) {
@@ -53,7 +63,7 @@ impl Sessions {
     /// Ends every session on a pool's device, here and wherever they are kept. Gives those that were known here.
     pub fn end_device(&self, pool: &str, device: &str) -> Vec<Arc<Session>> {
         let ended = self.end_all(|session| session.device.id == device && *session.pool == *pool);
-        self.end_whole(Whole::Device, pool, device, now());
+        self.end_whole(Whole::Device, pool, device, self.common.clock.now());
         ended
     }
 
@@ -73,9 +83,6 @@ impl Sessions {
     }
 
     pub(super) fn remember_dead(&self, token: &str) {
-        if self.dead.len() >= MOST_TOMBSTONES {
-            self.dead.clear();
-        }
         self.dead.insert(self.hash(&[token]), ());
     }
 }

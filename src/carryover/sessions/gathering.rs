@@ -29,9 +29,9 @@ pub(super) struct Question {
 }
 
 /// A question of this replica's, until it is dropped.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     questions: &'a Questions,
-    number: u128,
+    pub(super) number: u128,
     answers: watch::Receiver<usize>,
 }
 
@@ -54,8 +54,8 @@ impl Sessions {
         let (token, pod) = (self.hash(&[own.as_str()]), self.pod_hash(pod));
         let words = format!("{} where {:032x} {token:032x} {pod:032x}", self.name, asked.number);
         let Some(listeners) = self.vault.ask(&words).await else { return };
-        // This replica hears itself, and answers at once. The sender lives as long as the question.
-        let _ = asked.answers.wait_for(|answers| *answers >= listeners).await;
+        // This replica hears itself, and answers at once.
+        asked.answered_by(listeners).await;
     }
 
     /// Reads a question: its number, the token and the pod.
@@ -100,11 +100,17 @@ async fn gathered(session: &Session, pod: PodId) {
 }
 
 impl<'a> Asked<'a> {
-    fn new(questions: &'a Questions) -> Asked<'a> {
+    pub(super) fn new(questions: &'a Questions) -> Asked<'a> {
         let (tell, answers) = watch::channel(0);
         let number = u128::from(random());
         questions.insert(number, tell);
         Asked { questions, number, answers }
+    }
+
+    /// Ends when so many have answered.
+    pub(super) async fn answered_by(&mut self, listeners: usize) {
+        // The sender lives as long as the question.
+        let _ = self.answers.wait_for(|answers| *answers >= listeners).await;
     }
 }
 

@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use tokio::time;
 
 use super::Sessions;
-use crate::carryover::{Token, now};
+use crate::carryover::Token;
 
 /// Log-outs that may be owed at once. Of more the oldest go: tombstones hold all the same.
-const MOST: usize = 1000;
+pub(in crate::carryover) const MOST: usize = 1000;
 
 /// Time from one renewal to the next: in Redis an entry may last for two hours only.
 const RENEW: Duration = Duration::from_secs(3600);
@@ -37,7 +37,7 @@ impl Sessions {
         loop {
             time::sleep(RENEW).await;
             for (pool, token) in self.owed.all() {
-                self.vault.bury(token.as_str(), now());
+                self.vault.bury(token.as_str(), None, self.common.clock.now());
                 self.vault.owe(&pool, token.as_str());
             }
         }

@@ -74,7 +74,9 @@ impl Sessions {
             pods.iter().find(|pod| *pod.name == *name).map(|pod| Place::of(pod))
         });
         let (born, revision) = (record["born"].as_u64()?, record["revision"].as_u64()?);
-        let session = Session::of_parts(pool.name.clone(), text("user")?, device, born, revision, tokens, capabilities);
+        let common = self.common.clone();
+        let session =
+            Session::of_parts(common, pool.name.clone(), text("user")?, device, born, revision, tokens, capabilities);
         Some(Record { session, home, moved: record["moved"].as_u64().unwrap_or(0) })
     }
 }

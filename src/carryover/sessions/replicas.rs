@@ -13,7 +13,7 @@ use futures_util::{
 use super::{Sessions, gathering::Question, record::Record};
 use crate::{
     carryover::{
-        Session, Token, now,
+        Session, Token,
         vault::{Kept, Whole},
     },
     store::shared::notices::Heard,
@@ -52,7 +52,7 @@ impl Sessions {
         }
         // An older copy that was on its way may have been written over the one that told of the latest move.
         let is_behind = kept.moved < known.moved() && kept.home.is_some_and(|home| known.home() != Some(home));
-        if adopted.lacks || is_behind || now().saturating_sub(known.revision()) > WRITE_AGAIN {
+        if adopted.lacks || is_behind || self.common.clock.now().saturating_sub(known.revision()) > WRITE_AGAIN {
             self.keep(known);
         }
         adopted.is_news
@@ -76,7 +76,9 @@ impl Sessions {
                 self.end(session);
                 return false;
             }
-            Some(Kept::Session(plain)) => self.read(&plain).is_some_and(|kept| self.adopt(session, &kept)),
+            Some(Kept::Session(plain) | Kept::Restored(plain)) => {
+                self.read(&plain).is_some_and(|kept| self.adopt(session, &kept))
+            }
             // Redis has lost it, and perhaps what another replica had kept: that one hears of this entry and adds its own.
             None => {
                 session.set_lost(self.moment());
@@ -96,7 +98,7 @@ impl Sessions {
     pub fn is_uncertain(&self, session: &Session) -> bool {
         let doubted = session.lost().max(self.missed.load(Ordering::Relaxed));
         let is_settled = doubted == 0 || self.moment().saturating_sub(doubted) >= SETTLED;
-        self.vault.is_shared() && !session.is_dead() && (session.compared() == 0 || !is_settled)
+        self.vault.is_shared() && !session.is_dead() && (session.compared() == 0 || !is_settled || self.is_apart())
     }
 
     /// Whether a known session is to be compared with what other replicas keep, before it is believed.
@@ -128,7 +130,7 @@ impl Sessions {
         let names: Vec<u128> = words.filter_map(|word| u128::from_str_radix(word, 16).ok()).collect();
         if from == self.name {
             // Who asks and hears itself is one of those that have heard it.
-            if kind == "where" {
+            if kind == "where" || kind == "whose" {
                 self.is_answered(*names.first()?);
             }
             return None;
@@ -141,6 +143,10 @@ impl Sessions {
         };
         let meant = match kind {
             "where" => return self.question(&names),
+            "whose" => {
+                self.say_whose(&names);
+                return None;
+            }
             "there" => {
                 self.is_answered(*names.first()?);
                 return None;

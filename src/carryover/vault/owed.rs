@@ -3,7 +3,7 @@
 //! They are sealed under the pods' API key: nobody will bring the token that a session's entry is opened by, and whoever holds
 //! that key needs no token.
 
-use super::{Store, Vault, named};
+use super::{Vault, named};
 use crate::carryover::Token;
 
 /// What their names on disk begin with: those of all other entries are shorter.
@@ -20,21 +20,23 @@ impl Vault {
         let Some(api_key) = &self.api_key else { return };
         let plain = format!("{pool}\0{token}");
         let Some(sealed) = self.ring.seal(api_key.as_str(), plain.as_bytes()) else { return };
-        let Some(name) = self.ring.names("owed", token).next() else { return };
-        match &self.store {
-            Store::Memory => {}
-            Store::Disk(kept) => kept.disk.put([ON_DISK, &name].concat(), sealed),
-            Store::Redis(shared, prefix) => shared.put(named(prefix, "owed", name), sealed),
+        let Some(name) = self.ring.name("owed", token) else { return };
+        if let Some(kept) = &self.disk {
+            kept.disk.put([ON_DISK, &name].concat(), sealed.clone());
+        }
+        if let Some((shared, prefix)) = &self.redis {
+            shared.put(named(prefix, "owed", name), sealed);
         }
     }
 
     /// It is owed no more.
     pub(in crate::carryover) fn settle(&self, token: &str) {
         for name in self.ring.names("owed", token) {
-            match &self.store {
-                Store::Memory => {}
-                Store::Disk(kept) => kept.disk.remove([ON_DISK, &name].concat()),
-                Store::Redis(shared, prefix) => shared.remove(named(prefix, "owed", name)),
+            if let Some(kept) = &self.disk {
+                kept.disk.remove([ON_DISK, &name].concat());
+            }
+            if let Some((shared, prefix)) = &self.redis {
+                shared.remove(named(prefix, "owed", name));
             }
         }
     }
@@ -42,11 +44,10 @@ impl Vault {
     /// The pools and tokens of those that others owe: an earlier process, of which this is asked once, or in Redis any replica.
     pub(in crate::carryover) async fn owed(&self) -> Vec<(String, Token)> {
         let Some(api_key) = &self.api_key else { return Vec::new() };
-        let sealed = match &self.store {
-            Store::Memory => Vec::new(),
-            Store::Disk(kept) => std::mem::take(&mut *kept.owed.lock()),
-            Store::Redis(shared, prefix) => shared.all(&format!("{prefix}:owed:")).await,
-        };
+        let mut sealed = self.disk.as_ref().map_or_else(Vec::new, |kept| std::mem::take(&mut *kept.owed.lock()));
+        if let Some((shared, prefix)) = &self.redis {
+            sealed.extend(shared.all(&format!("{prefix}:owed:")).await);
+        }
         let open = |sealed: &Vec<u8>| {
             let plain = String::from_utf8(self.ring.open(api_key.as_str(), sealed)?).ok()?;
             let (pool, token) = plain.split_once('\0')?;

@@ -6,7 +6,7 @@ use crate::{
     config::{
         error::Fault,
         file::{Leader, Pool, Redis},
-        names::Name,
+        names::{LeaderPath, Name},
         value::{Table, Written},
     },
     leader::{Config, Mode, PoolConfig, naming::canonical},
@@ -45,7 +45,15 @@ pub(super) fn lower(
         }
         lowered.push(PoolConfig { pool: name.clone(), key, instance_ids: instance_ids(pool)? });
     }
-    Ok(Config { mode, lease, poll, pools: lowered })
+    let mut paths: Vec<String> = Vec::new();
+    for path in &leader.paths {
+        let Written(LeaderPath(text)) = path.get_ref();
+        if paths.iter().any(|other| other.eq_ignore_ascii_case(text)) {
+            return Err(Fault::new(path.span(), format!("{text:?} stands here twice")));
+        }
+        paths.push(text.clone());
+    }
+    Ok(Config { mode, lease, poll, paths, pools: lowered })
 }
 
 fn instance_ids(pool: &Pool) -> Result<HashMap<String, String>, Fault> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     config::{Environment, error::Fault, file::Redis},
-    store::shared::{Config, Url},
+    store::shared::{Bounds, Config, Url},
 };
 
 pub(super) fn lower(redis: Redis, folder: &Path, environment: &dyn Environment) -> Result<Config, Fault> {
@@ -30,5 +30,6 @@ pub(super) fn lower(redis: Redis, folder: &Path, environment: &dyn Environment) 
         deadline: redis.deadline.0.0,
         prefix: redis.prefix.0.0,
         ttl: redis.ttl.0.0,
+        bounds: Bounds { keys: redis.max_keys.0 as usize, bytes: redis.max_memory.0.0 },
     })
 }

@@ -1,8 +1,8 @@
-//! QuickConnect and SyncPlay, which one pod alone can serve, and the time that goes with them.
+//! QuickConnect, SyncPlay and single sign-on, which one pod alone can serve, and the time that goes with groups.
 
 use http::Method;
 
-use super::{is, segments};
+use super::{is, segments, sign_on};
 
 /// What only the leader can answer, or what has to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +27,23 @@ pub enum Led {
     Look,
     /// `GET /GetUtcTime`.
     Time,
+    /// `/sso/*` and what else one pod has to see from its beginning to its end: the state of the flow, if it has begun, stands in the
+    /// query.
+    SignOn,
+    /// `POST /sso/{OID|SAML}/Auth/{provider}` and `/Link/…`: the state of the flow stands in the body.
+    SignOnEnd,
 }
 
 impl Led {
     pub fn of(method: &Method, path: &str) -> Option<Led> {
         let mut segments = segments(path);
-        let (first, second) = (segments.next()?, segments.next().unwrap_or_default());
+        let first = segments.next()?;
+        match first.len() {
+            3 if is(first, "sso") => return Some(sign_on::led(method, segments)),
+            8 if is(first, "SSOViews") => return Some(Led::SignOn),
+            _ => {}
+        }
+        let second = segments.next().unwrap_or_default();
         if segments.next().is_some() {
             return None;
         }

@@ -59,6 +59,10 @@ impl Carrying {
         if at_home {
             return self.refused_at_home().await;
         }
+        // A mint would end the token that another replica has minted, and this one could not know.
+        if self.site().sessions.is_apart() {
+            return (Carried::Failed, "another replica's sessions cannot be read");
+        }
         let Some(api_key) = self.site().carryover.api_key.clone() else { return (Carried::Refused, "no API key") };
         let Some(own) = self.session.own() else { return (Carried::Dead, "no token") };
         // The turn comes first: what another replica waits for is to be the mint, and not the queue before it.

@@ -7,7 +7,7 @@ use redb::{
     Table, TableDefinition, backends::FileBackend,
 };
 
-use super::{Change, Entry};
+use super::{Bounds, Change, Entry};
 
 const ENTRIES: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("entries");
 
@@ -16,7 +16,7 @@ const CACHE: usize = 8 << 20;
 
 pub(super) struct File {
     database: Database,
-    most: usize,
+    most: Bounds,
 }
 
 /// Why a file cannot be used.
@@ -30,16 +30,16 @@ pub(super) enum Broken {
 
 impl File {
     /// Opens the file and checks all of it, or begins it; nobody but its owner may read it.
-    pub(super) fn open(path: &Path, most: usize) -> Result<File, Broken> {
+    pub(super) fn open(path: &Path, most: Bounds) -> Result<File, Broken> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         File::over(FileBackend::new(file)?, most)
     }
 
-    pub(super) fn over(backend: impl StorageBackend, most: usize) -> Result<File, Broken> {
+    pub(super) fn over(backend: impl StorageBackend, most: Bounds) -> Result<File, Broken> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
-        Ok(File { database: builder.create_with_backend(backend)?, most: most.max(1) })
+        Ok(File { database: builder.create_with_backend(backend)?, most })
     }
 
     /// All entries, the latest first.
@@ -80,21 +80,29 @@ impl File {
         Ok(())
     }
 
-    /// Lets the oldest go, and a sixteenth more, so that the walk over the whole file is paid by many changes.
+    /// Lets the oldest of each kind go, and a sixteenth more, so that the walk over the whole file is paid by many changes.
     fn make_room(&self, table: &mut Table<'_, &[u8], (u64, &[u8])>) -> Result<(), redb::Error> {
+        let Bounds { kind, most } = &self.most;
         let count = table.len()? as usize;
-        if count <= self.most {
+        if count <= most.iter().sum() {
             return Ok(());
         }
-        let gone = count - self.most + self.most / 16;
-        let mut ages = Vec::with_capacity(count);
+        let mut ages = vec![Vec::new(); most.len()];
         for entry in table.iter()? {
             let (key, value) = entry?;
-            ages.push((value.value().0, key.value().to_vec()));
+            if let Some(ages) = ages.get_mut(kind(key.value())) {
+                ages.push((value.value().0, key.value().to_vec()));
+            }
         }
-        ages.select_nth_unstable(gone.min(count) - 1);
-        for (_, key) in &ages[..gone.min(count)] {
-            table.remove(key.as_slice())?;
+        for (mut ages, most) in ages.into_iter().zip(most) {
+            if ages.len() <= *most {
+                continue;
+            }
+            let gone = (ages.len() - most + most / 16).clamp(1, ages.len());
+            ages.select_nth_unstable(gone - 1);
+            for (_, key) in &ages[..gone] {
+                table.remove(key.as_slice())?;
+            }
         }
         Ok(())
     }

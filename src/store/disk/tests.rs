@@ -13,7 +13,7 @@ use redb::{StorageBackend, backends::FileBackend};
 use super::*;
 
 fn open(path: &Path, most: usize) -> (Disk, Vec<Entry>) {
-    Disk::open(path, most, Duration::from_secs(1), Metrics::new()).expect("a store")
+    Disk::open(path, Bounds::of_all(most), Duration::from_secs(1), Metrics::new()).expect("a store")
 }
 
 fn keys(entries: &[Entry]) -> Vec<&[u8]> {
@@ -41,7 +41,7 @@ async fn what_was_put_is_there_after_a_restart_and_nobody_else_may_read_it() {
 #[test]
 fn the_file_is_bounded_and_the_oldest_go_first() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = File::open(&folder.path().join("pins.redb"), 32).expect("a file");
+    let file = File::open(&folder.path().join("pins.redb"), Bounds::of_all(32)).expect("a file");
     for at in 0..200_u64 {
         let entry = Entry { key: at.to_be_bytes().to_vec(), value: Vec::new(), at };
         file.write(&[Change::Put(entry)]).expect("written");
@@ -51,6 +51,22 @@ fn the_file_is_bounded_and_the_oldest_go_first() {
     let ages: Vec<u64> = entries.iter().map(|entry| entry.at).collect();
     assert!(ages.len() >= 30, "no more go than have to: {ages:?}");
     assert_eq!(ages, (200 - ages.len() as u64..200).rev().collect::<Vec<_>>(), "the latest, and the latest first");
+}
+
+#[test]
+fn what_one_kind_is_filled_with_displaces_nothing_of_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bounds = Bounds { kind: |key| usize::from(key[0]), most: vec![32, 32] };
+    let file = File::open(&folder.path().join("pins.redb"), bounds).expect("a file");
+    let put = |kind: u8, number: u64| {
+        let entry = Entry { key: [&[kind][..], &number.to_be_bytes()].concat(), value: Vec::new(), at: number };
+        file.write(&[Change::Put(entry)]).expect("written");
+    };
+    (0..20).for_each(|number| put(0, number));
+    (0..200).for_each(|number| put(1, 1000 + number));
+    let entries = file.entries().expect("entries");
+    assert_eq!(entries.iter().filter(|entry| entry.key[0] == 0).count(), 20, "the older ones stay");
+    assert!(entries.len() <= 64 && entries.iter().any(|entry| entry.at == 1199));
 }
 
 #[tokio::test]
@@ -87,7 +103,7 @@ async fn a_file_in_use_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("pins.redb");
     let (disk, _) = open(&path, 100);
-    let error = Disk::open(&path, 100, Duration::ZERO, Metrics::new()).expect_err("no second store");
+    let error = Disk::open(&path, Bounds::of_all(100), Duration::ZERO, Metrics::new()).expect_err("no second store");
     assert!(error.to_string().contains("another process"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1, "nothing is moved aside");
     disk.finish().await;
@@ -100,7 +116,7 @@ struct Full(FileBackend, Arc<AtomicBool>);
 impl Full {
     fn file(path: &Path, is_full: &Arc<AtomicBool>) -> Result<File, Broken> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        File::over(Full(FileBackend::new(file)?, is_full.clone()), 100)
+        File::over(Full(FileBackend::new(file)?, is_full.clone()), Bounds::of_all(100))
     }
 
     fn room(&self) -> Result<(), io::Error> {

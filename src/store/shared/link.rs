@@ -13,6 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use redis::{AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::watch,
@@ -21,15 +22,19 @@ use tokio::{
 
 use super::{
     breaker::{self, Breaker},
+    facts::Facts,
     server::Server,
 };
-use crate::{jitter, observe::metrics::Metrics, shutdown::Shutdown};
+use crate::{jitter, observe::metrics::Metrics, shutdown::Shutdown, store::clock::Clock};
 
 /// The longest time for a connection, and for an answer that no request waits for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Time between two questions whether Redis still answers.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What clocks may differ by until the log says so, in milliseconds.
+const WRONG: u64 = 5_000;
 
 /// Whom a link serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,9 @@ pub(super) struct Link {
     /// The log has said that Redis does not answer.
     is_told: AtomicBool,
     metrics: Metrics,
+    clock: Clock,
+    /// What kind of Redis it was when that was last said.
+    facts: Mutex<Option<Facts>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +87,8 @@ impl Link {
             is_broken: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
             metrics,
+            clock: Clock::default(),
+            facts: Mutex::default(),
         }
     }
 
@@ -105,6 +115,42 @@ impl Link {
     pub(super) async fn settled(&self) {
         // The sender is `self`'s own, so that the wait can only end by the state.
         let _ = self.state.subscribe().wait_for(|state| *state != State::Unknown).await;
+    }
+
+    /// The clock of Redis.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Asks what time it is, before anything is written that bears a moment. A Redis that does not say leaves the clock as it is.
+    async fn set_clock(&self, connection: &mut MultiplexedConnection) {
+        let asked = self.clock.machine();
+        let answer = redis::cmd("TIME").query_async::<(u64, u64)>(connection).await;
+        if let Ok((seconds, micros)) = answer {
+            self.clock.set(seconds * 1000 + micros / 1000, asked, self.clock.machine());
+        }
+        let error = self.clock.error();
+        if error.unsigned_abs() > WRONG {
+            tracing::warn!(
+                clock.ahead_ms = error,
+                "this machine's clock and that of Redis differ; moments are taken from Redis"
+            );
+        }
+    }
+
+    /// Looks what kind of Redis it is, and says what an operator should know of it, once.
+    async fn look(&self, connection: &mut MultiplexedConnection) {
+        let Ok(facts) = Facts::of(connection).await else { return };
+        self.metrics.redis_evicts.set(i64::from(facts.evicts()));
+        // What it does not tell is not held against it.
+        self.metrics.redis_persists.set(i64::from(facts.is_kept != Some(false)));
+        let is_new = self.facts.lock().replace(facts.clone()).as_ref() != Some(&facts);
+        if is_new {
+            facts.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+            if facts.is_cluster {
+                tracing::error!("Redis is one of a cluster, which is not supported; its keys cannot be used together");
+            }
+        }
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
@@ -183,8 +229,17 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
             () = shutdown.stopping() => return,
         };
         match connected {
-            Ok(connection) => {
+            Ok(mut connection) => {
+                if link.serves == Serves::Requests {
+                    link.set_clock(&mut connection).await;
+                }
+                let mut asked = connection.clone();
                 link.close(connection);
+                if link.serves == Serves::Requests {
+                    // No request waits for this.
+                    link.look(&mut asked).await;
+                }
+                drop(asked);
                 let since = Instant::now();
                 tokio::select! {
                     () = watch(&link) => {}

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use redis::{Pipeline, RedisError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{is_refusal, link::Link};
+use super::{census::Census, is_refusal, link::Link};
 use crate::{observe::metrics::StoreOutcome, shutdown::Shutdown};
 
 pub(super) enum Change {
     Put {
         key: String,
         value: Vec<u8>,
+        lasts: Duration,
     },
     Remove {
         key: String,
@@ -30,11 +31,11 @@ const MOST: usize = 512;
 
 /// Writes until the queue ends. While Redis does not answer, the changes wait in the queue: an outage that it can hold loses
 /// none of them.
-pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, ttl: Duration, shutdown: Shutdown) {
+pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, census: Arc<Census>, shutdown: Shutdown) {
     let mut changes = Vec::with_capacity(MOST);
     let mut is_refused = false;
     while queue.recv_many(&mut changes, MOST).await > 0 {
-        let (pipeline, count) = pipeline(&changes, ttl);
+        let (pipeline, count) = pipeline(&changes, &census, &link);
         if !pipeline.is_empty() {
             let refusal = send(&link, &pipeline, &shutdown).await.err();
             let outcome = if refusal.is_none() { "written" } else { "dropped" };
@@ -57,12 +58,16 @@ pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, tt
 }
 
 /// The changes as commands, and how many they are.
-fn pipeline(changes: &[Change], ttl: Duration) -> (Pipeline, u64) {
+fn pipeline(changes: &[Change], census: &Census, link: &Link) -> (Pipeline, u64) {
     let (mut pipeline, mut count) = (redis::pipe(), 0);
     for change in changes {
         match change {
-            Change::Put { key, value } => {
-                pipeline.cmd("SET").arg(key).arg(value).arg("PX").arg(ttl.as_millis() as u64).ignore();
+            Change::Put { key, value, lasts } => {
+                if !census.admits(key, value.len()) {
+                    link.metrics().store_writes.get_or_create(&StoreOutcome { outcome: "full" }).inc();
+                    continue;
+                }
+                pipeline.cmd("SET").arg(key).arg(value).arg("PX").arg(lasts.as_millis() as u64).ignore();
             }
             Change::Remove { key } => drop(pipeline.cmd("DEL").arg(key).ignore()),
             Change::Tell { channel, words } => {

@@ -129,7 +129,10 @@ impl Arriving {
 /// A pod's message as its client gets it. That its pod goes down is nothing to a client that goes on with another.
 fn for_client_of(message: Message, passing: &impl Passing) -> Option<Message> {
     match &message {
-        Message::Text(text) if message::is_farewell(text) => None,
+        Message::Text(text) if message::is_farewell(text) => {
+            passing.farewell();
+            None
+        }
         Message::Text(text) => Some(passing.to_client(text).map_or(message, Message::text)),
         _ => Some(message),
     }

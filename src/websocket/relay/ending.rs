@@ -62,6 +62,11 @@ impl End {
         }
     }
 
+    /// Whether it was the client that ended it, or is gone.
+    pub fn is_clients(self) -> bool {
+        matches!(self, End::ClientClosed | End::ClientGone | End::ClientSilent | End::ClientMalformed)
+    }
+
     /// By how the client's side stopped.
     pub(super) fn of_client(stopped: &Stopped) -> End {
         match stopped {

@@ -163,6 +163,7 @@ impl Call {
         let client = self.client()?;
         let (user_id, user_name) =
             self.user().map_or((String::new(), String::new()), |user| (user.id.clone(), user.name.clone()));
+        self.life().expire_sessions();
         let mut memory = self.life().memory();
         let capabilities = memory.capabilities.get(&client.device_id).cloned();
         let session = memory.sessions.touch((&user_id, &user_name), &client, &self.remote(), capabilities);

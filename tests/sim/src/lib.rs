@@ -30,6 +30,7 @@ mod seen;
 mod service;
 mod sessions;
 mod setup_server;
+mod single_sign_on;
 mod socket;
 mod start_up;
 mod sync_play;

@@ -9,6 +9,7 @@ use crate::live_streams::LiveStreams;
 use crate::mint_times::Compiled;
 use crate::quick_connect::QuickConnect;
 use crate::sessions::Sessions;
+use crate::single_sign_on::SingleSignOn;
 use crate::sync_play::SyncPlay;
 use crate::transcoding::Jobs;
 
@@ -24,4 +25,5 @@ pub(crate) struct Memory {
     pub(crate) compiled: Compiled,
     pub(crate) quick_connect: QuickConnect,
     pub(crate) sync_play: SyncPlay,
+    pub(crate) single_sign_on: SingleSignOn,
 }

@@ -240,6 +240,21 @@ impl Pod {
         self.with_life(Life::open_sockets).unwrap_or(0)
     }
 
+    /// The WebSockets that were opened after the process has taken leave: it waits for them.
+    pub fn late_sockets(&self) -> usize {
+        self.with_life(Life::late_sockets).unwrap_or(0)
+    }
+
+    /// The ids of the devices whose sessions the pod has, whoever's they are.
+    pub fn session_devices(&self) -> Vec<String> {
+        let devices = |life: &Life| {
+            life.expire_sessions();
+            let memory = life.memory();
+            memory.sessions.seen_by(None).into_iter().map(|session| session.client.device_id.clone()).collect()
+        };
+        self.with_life(devices).unwrap_or_default()
+    }
+
     /// The TCP connections open now, WebSockets among them.
     pub fn open_connections(&self) -> usize {
         self.with_life(Life::open_connections).unwrap_or(0)

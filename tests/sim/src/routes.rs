@@ -10,7 +10,7 @@ use crate::endpoints::{
 use crate::endpoints::{sessions, system, users};
 use crate::generation::Generation;
 use crate::identifiers::plain;
-use crate::{quick_connect, sync_play};
+use crate::{quick_connect, single_sign_on, sync_play};
 
 /// One endpoint.
 pub(crate) struct Route {
@@ -199,6 +199,19 @@ static ROUTES: &[Route] = &[
     route(POST, "/syncplay/seek", GROUP, sync_play::seek),
     route(POST, "/syncplay/{other}", GROUP, sync_play::other),
     route(GET, "/syncplay/{id}", SYNC_PLAY, sync_play::one),
+    route(GET, "/sso/oid/start/{provider}", Anonymous, single_sign_on::start),
+    route(GET, "/sso/oid/p/{provider}", Anonymous, single_sign_on::start),
+    route(GET, "/sso/oid/redirect/{provider}", Anonymous, single_sign_on::come_back),
+    route(GET, "/sso/oid/r/{provider}", Anonymous, single_sign_on::come_back),
+    route(POST, "/sso/oid/auth/{provider}", Anonymous, single_sign_on::log_in),
+    route(GET, "/sso/oid/states", Administrator, single_sign_on::states),
+    route(GET, "/sso/oid/getnames", Anonymous, single_sign_on::names),
+    route(GET, "/sso/saml/start/{provider}", Anonymous, single_sign_on::start_saml),
+    route(GET, "/sso/saml/p/{provider}", Anonymous, single_sign_on::start_saml),
+    route(POST, "/sso/saml/post/{provider}", Anonymous, single_sign_on::come_back_saml),
+    route(POST, "/sso/saml/p/{provider}", Anonymous, single_sign_on::come_back_saml),
+    route(POST, "/sso/saml/auth/{provider}", Anonymous, single_sign_on::log_in_saml),
+    route(POST, "/sso/oid/link/{provider}/{user}", Authorized, single_sign_on::link),
 ];
 
 /// Finds the endpoint of a request.

@@ -1,6 +1,6 @@
 //! Jellyfin's `SessionManager`: one session for each pair of client and device, in this process only.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -30,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) remote: String,
     pub(crate) capabilities: Option<Value>,
     pub(crate) last_activity: String,
+    /// When its client was heard of last.
+    pub(crate) heard: Instant,
     pub(crate) playing: Option<Playing>,
     pub(crate) sockets: Vec<Socket>,
 }
@@ -98,6 +100,7 @@ impl Sessions {
                     remote: String::new(),
                     capabilities: known,
                     last_activity: String::new(),
+                    heard: Instant::now(),
                     playing: None,
                     sockets: Vec::new(),
                 });
@@ -110,6 +113,7 @@ impl Sessions {
         session.client = client.clone();
         remote.clone_into(&mut session.remote);
         session.last_activity = clock::now();
+        session.heard = Instant::now();
         session
     }
 
@@ -144,6 +148,19 @@ impl Sessions {
 
     pub(crate) fn any_playing(&self) -> bool {
         self.list.iter().any(|session| session.playing.is_some())
+    }
+
+    /// Forgets sessions without a socket of which nothing was heard for so long; gives their ids.
+    pub(crate) fn expire(&mut self, idle: Duration) -> Vec<String> {
+        let (gone, left) = self
+            .list
+            .drain(..)
+            .partition::<Vec<_>, _>(|session| session.sockets.is_empty() && session.heard.elapsed() >= idle);
+        self.list = left;
+        if !gone.is_empty() {
+            self.note_change();
+        }
+        gone.into_iter().map(|session| session.id).collect()
     }
 
     /// Adds a socket to a session; gives its number and what its task has to send.

@@ -55,7 +55,16 @@ pub(crate) fn open(call: &Call, parts: Parts) -> Answer {
     let sees = (!call.is_administrator()).then(|| user_id.clone());
     let upgrade = hyper::upgrade::on(Request::from_parts(parts, ()));
     let life = Arc::clone(&call.connection.life);
+    let is_late = life.has_said_farewell();
+    if is_late {
+        life.take_late_socket();
+    }
     call.life().spawn(async move {
+        if is_late {
+            // Nobody greets it, nobody reads it, nobody ends it.
+            let _held = upgrade.await;
+            return std::future::pending().await;
+        }
         // A client that leaves before the switch has no socket.
         if let Ok(upgraded) = upgrade.await {
             serve(life, upgraded, session, user_id, sees).await;

@@ -38,7 +38,9 @@ impl SyncPlay {
 }
 
 /// `GET /SyncPlay/List`: the groups whose queue the user may see (`Group.HasAccessToPlayQueue`).
+/// Like every call of SyncPlay it makes a session of its caller on this pod.
 pub(crate) fn list(call: &Call) -> Answer {
+    call.touch_session();
     let sees_all = sees_all(call);
     let memory = call.life().memory();
     let shown = memory.sync_play.groups.iter().filter(|group| group.is_open_to(sees_all));
@@ -51,6 +53,7 @@ fn sees_all(call: &Call) -> bool {
 
 /// `GET /SyncPlay/{id}`.
 pub(crate) fn one(call: &Call) -> Answer {
+    call.touch_session();
     let (id, sees_all) = (call.guid(0), sees_all(call));
     let memory = call.life().memory();
     match memory.sync_play.groups.iter().find(|group| group.id == id && group.is_open_to(sees_all)) {
@@ -152,12 +155,14 @@ pub(crate) fn seek(call: &Call) -> Answer {
 }
 
 /// `POST /SyncPlay/Ping`, and the other reports of a member: taken, and of no consequence here.
-pub(crate) fn ping(_: &Call) -> Answer {
+pub(crate) fn ping(call: &Call) -> Answer {
+    call.touch_session();
     Answer::no_content()
 }
 
 /// See [`ping`].
-pub(crate) fn other(_: &Call) -> Answer {
+pub(crate) fn other(call: &Call) -> Answer {
+    call.touch_session();
     Answer::no_content()
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jellypin::app::{self, App};
+use jellypin::carryover::Sessions;
 use jellypin::config::{self, ProcessEnvironment};
 use jellypin::pod::{self, State};
 use jellypin::proxy::Site;
@@ -67,6 +68,11 @@ impl Proxy {
     /// A new client with a cookie jar, known by nothing yet.
     pub(crate) fn client(&self) -> Client {
         Client::new(self.address, self.sent.clone())
+    }
+
+    /// What it knows of sessions.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.site.sessions
     }
 
     /// Requests come by other ways than by a [`Client`] too, so that the number of access lines is not known.

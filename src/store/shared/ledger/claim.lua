@@ -1,6 +1,7 @@
 -- One replica's word on who holds a lease, as one step: looks, takes, takes over, mends the term, or renews.
 --
--- KEYS  the lease (a hash that ends with it), and the record of the latest term (a hash that stays)
+-- KEYS  the lease (a hash that ends with it), and the record of the latest term (a hash that stays for 30 days after the last
+--       renewal)
 -- ARGV  1 who asks   2 the lease in ms   3, 4 the latest term that it knows and that term's value
 --       5 the value that it wants, or nothing   6 "1" when a lease of its own is due for renewal
 --       7 the channel of changes   8 how many fit values follow; the rest are unfit ones
@@ -43,11 +44,13 @@ else
   if renewed then redis.call('PEXPIRE', KEYS[1], left) end
 end
 
+if renewed then redis.call('PEXPIRE', KEYS[2], 2592000000) end
 local number = string.format('%.0f', term)
 if changed then
   redis.call('HSET', KEYS[1], 'holder', holder, 'value', value, 'term', number)
   redis.call('PEXPIRE', KEYS[1], left)
   redis.call('HSET', KEYS[2], 'value', value, 'term', number)
+  redis.call('PEXPIRE', KEYS[2], 2592000000)
   -- A server that does not permit it has replicas that hear of changes when they look.
   redis.pcall('PUBLISH', ARGV[7], number)
 end

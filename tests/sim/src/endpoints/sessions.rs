@@ -13,6 +13,7 @@ pub(crate) fn list(call: &Call) -> Answer {
     let settings = call.settings();
     let own = call.user().filter(|user| !user.administrator).map(|user| user.id.clone());
     let device = call.query.get("deviceId");
+    call.life().expire_sessions();
     let memory = call.life().memory();
     let sessions = memory.sessions.seen_by(own.as_deref()).into_iter();
     let of_device = sessions.filter(|session| device.as_ref().is_none_or(|device| *device == session.client.device_id));

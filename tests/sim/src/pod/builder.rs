@@ -38,6 +38,10 @@ pub(crate) struct Settings {
     pub(crate) live_segment_every: Duration,
     pub(crate) job_idle: Duration,
     pub(crate) web_client: Option<bool>,
+    pub(crate) single_sign_on: bool,
+    pub(crate) listens_on: Duration,
+    pub(crate) late_socket: Duration,
+    pub(crate) session_idle: Duration,
 }
 
 impl Settings {
@@ -67,6 +71,10 @@ impl PodBuilder {
                 live_segment_every: Duration::from_secs(1),
                 job_idle: Duration::from_secs(60),
                 web_client: None,
+                single_sign_on: false,
+                listens_on: Duration::from_millis(100),
+                late_socket: Duration::from_secs(30),
+                session_idle: Duration::from_secs(600),
             },
             server_id: None,
             legacy_authorization: None,
@@ -148,6 +156,31 @@ impl PodBuilder {
     /// How long a graceful stop waits for answers in flight, by default half a second.
     pub fn stop_grace(mut self, grace: Duration) -> Self {
         self.settings.stop_grace = grace;
+        self
+    }
+
+    /// How long a graceful stop goes on to take connections after its farewell, by default a tenth of a second.
+    pub fn listens_on(mut self, time: Duration) -> Self {
+        self.settings.listens_on = time;
+        self
+    }
+
+    /// How long a socket that is opened between the farewell and the end of listening holds the process, by default 30 s
+    /// (Kestrel's `ShutdownTimeout`).
+    pub fn late_socket(mut self, time: Duration) -> Self {
+        self.settings.late_socket = time;
+        self
+    }
+
+    /// How long a session without a socket is kept after its last request, by default 10 minutes.
+    pub fn session_idle(mut self, time: Duration) -> Self {
+        self.settings.session_idle = time;
+        self
+    }
+
+    /// Whether the plug-in for single sign-on is installed, with one provider, `idp`; by default not.
+    pub fn single_sign_on(mut self, on: bool) -> Self {
+        self.settings.single_sign_on = on;
         self
     }
 

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub(crate) struct Life {
     memory: Mutex<Memory>,
     phase: watch::Sender<Phase>,
     wires: Arc<Wires>,
+    /// Has taken leave of its sockets.
+    has_said_farewell: AtomicBool,
+    /// Sockets that were opened after that.
+    late_sockets: AtomicUsize,
     /// `None` once the process has ended: nothing more is spawned.
     tasks: Mutex<Option<JoinSet<()>>>,
 }
@@ -62,6 +67,8 @@ impl Life {
             memory: Mutex::default(),
             phase: watch::Sender::new(Phase::Closed),
             wires: Arc::new(Wires { shared: Arc::downgrade(shared), open: Mutex::default() }),
+            has_said_farewell: AtomicBool::new(false),
+            late_sockets: AtomicUsize::new(0),
             tasks: Mutex::new(Some(JoinSet::new())),
         });
         life.spawn(accept(Arc::clone(&life)));
@@ -102,6 +109,29 @@ impl Life {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
+    /// Whether its sockets were told that it ends.
+    pub(crate) fn has_said_farewell(&self) -> bool {
+        self.has_said_farewell.load(Ordering::SeqCst)
+    }
+
+    /// A socket was opened after the farewell.
+    pub(crate) fn take_late_socket(&self) {
+        self.late_sockets.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn late_sockets(&self) -> usize {
+        self.late_sockets.load(Ordering::SeqCst)
+    }
+
+    /// Forgets the sessions without a socket whose clients were not heard of for long.
+    pub(crate) fn expire_sessions(&self) {
+        let mut guard = self.memory();
+        let memory = &mut *guard;
+        for session in memory.sessions.expire(self.shared.settings.session_idle) {
+            memory.sync_play.session_ended(&memory.sessions, &session);
+        }
+    }
+
     pub(super) fn open_connections(&self) -> usize {
         self.wires.all().len()
     }
@@ -118,11 +148,15 @@ impl Life {
         self.forget();
     }
 
-    /// SIGTERM.
+    /// SIGTERM: the sockets are told, a moment later nothing listens any more. A socket that is opened in that moment is accepted
+    /// and never served, and the process waits for it.
     pub(super) async fn stop(&self) {
+        self.has_said_farewell.store(true, Ordering::SeqCst);
+        self.memory().sessions.shut_down();
+        self.shared.tell();
+        tokio::time::sleep(self.shared.settings.listens_on).await;
         // A door that cannot be closed has no listener left either way.
         let _ = self.shared.door.set_wanted(false);
-        self.memory().sessions.shut_down();
         self.phase.send_replace(Phase::Stopping);
         self.shared.tell();
         let idle = async {
@@ -136,6 +170,9 @@ impl Life {
         };
         // What is still in flight after the grace is broken off, as Kestrel does.
         let _ = tokio::time::timeout(self.shared.settings.stop_grace, idle).await;
+        if self.late_sockets() > 0 {
+            tokio::time::sleep(self.shared.settings.late_socket).await;
+        }
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut tasks) = tasks {
             tasks.shutdown().await;

@@ -185,3 +185,46 @@ async fn an_empty_message_closes_and_a_very_long_one_stalls() -> io::Result<()> 
     assert!(silence.is_err(), "a stalled socket must not answer: {silence:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_socket_that_is_dialled_after_the_farewell_is_never_served_and_holds_the_process() -> io::Result<()> {
+    let late = Duration::from_millis(700);
+    let pod = Pod::builder(&Cluster::new()).listens_on(Duration::from_millis(300)).late_socket(late).start().await?;
+    let token = log_in(&pod).await?;
+    let mut first = open(&pod, &token).await?;
+    let began = std::time::Instant::now();
+    let dialled = async {
+        loop {
+            match first.next().await {
+                Some(Ok(Message::Text(text))) if text.contains("ServerShuttingDown") => break,
+                Some(Ok(_)) => {}
+                other => panic!("no farewell: {other:?}"),
+            }
+        }
+        let mut second = open(&pod, &token).await?;
+        pod.until(|pod| pod.late_sockets() == 1).await;
+        // Neither a greeting nor an end before the process has ended.
+        Ok::<_, io::Error>(second.next().await)
+    };
+    let (second, ()) = tokio::join!(dialled, pod.stop());
+    assert!(!matches!(second?, Some(Ok(Message::Text(_)))), "it was greeted");
+    assert!(began.elapsed() >= late, "the process did not wait");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_without_a_socket_is_forgotten_after_some_time() -> io::Result<()> {
+    let pod = Pod::builder(&Cluster::new()).session_idle(Duration::from_millis(200)).start().await?;
+    let token = log_in(&pod).await?;
+    let socket = open(&pod, &token).await?;
+    pod.until(|pod| pod.open_sockets() == 1).await;
+    let began = std::time::Instant::now();
+    pod.until(|_| began.elapsed() > Duration::from_millis(300)).await;
+    assert_eq!(pod.session_devices(), ["w1"], "it has a socket");
+    drop(socket);
+    pod.until(|pod| pod.session_devices().is_empty()).await;
+    log_in(&pod).await?;
+    assert_eq!(pod.session_devices(), ["w1"]);
+    pod.until(|pod| pod.session_devices().is_empty()).await;
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! A client that has only asked a pod something lives elsewhere, and is to leave no trace there.
+//!
+//! Each call of SyncPlay, and each log-in, makes a session of its caller on the pod that answers. Nobody would end it: it would
+//! stand among the sessions of that pod, as a device that is there and is not. A pod ends a session when its last socket closes
+//! (`SessionManager.CloseIfNeededAsync`), so that a socket of the client is opened there and closed again.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use tokio::time;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+
+use super::{Asking, Proxy, call::on_behalf_of, introduce::as_said};
+use crate::{
+    carryover::{Device, Session},
+    forward::outbound::Outbound,
+    pod::{Place, Pod},
+    websocket::{self, handshake},
+};
+
+/// Longest time for the whole of it.
+const LONGEST: Duration = Duration::from_secs(5);
+
+impl Proxy {
+    /// Ends, behind the answer, the sessions that a pod has made of a client who lives elsewhere.
+    pub(super) fn end_visit(self: &Arc<Self>, asking: &Asking<'_>, session: &Arc<Session>, pod: &Arc<Pod>) {
+        let mut devices = vec![asking.teller(session)];
+        // What it can do was told there in these names.
+        let others = session.capabilities().into_iter().map(|note| note.teller).chain([session.device.clone()]);
+        for other in others {
+            if !devices.iter().any(|known| known.is(&other)) {
+                devices.push(other);
+            }
+        }
+        let (proxy, session, pod) = (self.clone(), session.clone(), pod.clone());
+        let (base_path, client) = (asking.pool.pool.base_path.clone(), on_behalf_of(asking));
+        let ending = async move {
+            for device in devices {
+                if !proxy.is_visitor(&session, &pod) {
+                    return;
+                }
+                proxy.open_and_close(&session, &pod, &base_path, client.clone(), device).await;
+            }
+        };
+        tokio::spawn(self.shutdown.track(async move {
+            if time::timeout(LONGEST, ending).await.is_err() {
+                tracing::debug!("a pod keeps the session of a client that lives elsewhere");
+            }
+        }));
+    }
+
+    /// Whether the session lives on another pod, and is not on its way to this one.
+    fn is_visitor(&self, session: &Session, pod: &Pod) -> bool {
+        let place = Place::of(pod);
+        let is_here = |at: Option<Place>| at.is_some_and(|at| at.pod == pod.id);
+        pod.status().is_alive()
+            && !session.is_dead()
+            && !is_here(session.home())
+            && !is_here(session.destination())
+            && !session.is_for_group(place)
+    }
+
+    async fn open_and_close(
+        &self,
+        session: &Session,
+        pod: &Arc<Pod>,
+        base_path: &str,
+        client: HeaderMap,
+        device: Device,
+    ) -> Option<()> {
+        let token = session.token_at(Place::of(pod))?;
+        let mut request = Request::new(Outbound::own(Vec::new().into()));
+        *request.uri_mut() = format!("{base_path}/socket").parse().ok()?;
+        *request.headers_mut() = client;
+        let headers = request.headers_mut();
+        if !headers.contains_key(header::HOST) {
+            headers.insert(header::HOST, HeaderValue::from_str(&pod.authority).ok()?);
+        }
+        headers.insert(header::AUTHORIZATION, as_said(device).header(Some(token.as_str())));
+        headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(&generate_key()).ok()?);
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        handshake::restore(headers);
+        let mut answer = self.forward.upgrade(pod, request).await.ok()?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return None;
+        }
+        let upgraded = hyper::upgrade::on(&mut answer).await.ok()?;
+        let socket = websocket::pod_side(upgraded, &self.site.websocket).await;
+        // The greeting says that the socket is the session's.
+        socket.close_after_greeting().await
+    }
+}
