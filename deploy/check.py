@@ -326,6 +326,26 @@ def check_log_filters(_dockerfile, _stack):
         assert yaml.safe_load((ROOT / f"deploy/crowdsec/{name}.yaml").read_text())["name"].startswith("jellypin/")
 
 
+def check_readme(dockerfile, stack):
+    """the stack that the README shows is whole, and `jellypin check` takes its configuration"""
+    shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1])
+    jellypin = shown["services"]["jellypin"]
+    (mount,) = jellypin["configs"]
+    text = shown["configs"][mount["source"]]["content"]
+    config = tomllib.loads(text)
+    assert jellypin["build"] == "." and mount["target"] == "/etc/jellypin/jellypin.toml"
+    volumes = [volume.split(":")[:2] for service in shown["services"].values() for volume in service["volumes"]]
+    assert {name for name, _ in volumes if not name.startswith(".")} == shown["volumes"].keys()
+    assert ["state", config["state"]["path"]] in volumes and config["state"]["path"] in " ".join(dockerfile.all("RUN"))
+    (port,) = jellypin["ports"]
+    assert port.endswith(":" + config["listen"]["http"].rsplit(":", 1)[1])
+    for url in config["pools"]["main"]["pods"].values():
+        assert re.fullmatch(r"http://(.*):8096", url)[1] in shown["services"], f"{url} is no service"
+    here = stack.folder / "readme.toml"
+    here.write_text(text.replace(config["state"]["path"], str(stack.folder)).replace("//jellyfin:", "//jellyfin.invalid:"))
+    cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "check", "--config", str(here))
+
+
 def check_compose(_, stack):
     """`docker compose config` takes compose.yaml"""
     done = subprocess.run(["docker", "compose", "config", "--quiet"], cwd=stack.folder, capture_output=True, text=True)

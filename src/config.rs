@@ -22,6 +22,8 @@ mod value;
 
 #[cfg(test)]
 mod example;
+#[cfg(test)]
+mod reference;
 
 pub use bind::cannot_bind;
 pub use error::Error;

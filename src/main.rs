@@ -3,11 +3,14 @@
 //! Exit codes: 0 after an ordinary stop, 2 when the configuration or something it names cannot be used, 1 for the rest.
 
 use std::{
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use clap_mangen::Man;
 use jellypin::{
     app::{self, App, check::Finding},
     config::{self, ProcessEnvironment},
@@ -34,6 +37,10 @@ enum Task {
     /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. A pod or a
     /// Redis that does not answer is named, and that is no error. Run it where jellypin runs, and as the same user.
     Check(ConfigFile),
+    /// Prints the completions of a shell, for the folder where that shell looks for them.
+    Completions { shell: Shell },
+    /// Prints the manual page, for `man -l -` or a folder of manual pages.
+    Man,
 }
 
 #[derive(Args)]
@@ -50,6 +57,15 @@ fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
         Some(Task::Check(file)) => check(&file.config),
+        Some(Task::Completions { shell }) => {
+            let mut page = Vec::new();
+            clap_complete::generate(shell, &mut Command::command(), "jellypin", &mut page);
+            print(&page)
+        }
+        Some(Task::Man) => {
+            let mut page = Vec::new();
+            Man::new(Command::command()).render(&mut page).map_or_else(failed, |()| print(&page))
+        }
         None => run(&command.file.config),
     }
 }
@@ -82,7 +98,7 @@ fn tell(path: &Path, found: &[Finding]) -> bool {
     !found.iter().any(|finding| finding.is_wrong)
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
@@ -125,7 +141,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Signals> {
+    fn new() -> io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -168,6 +184,10 @@ fn renew(app: &App, path: &Path) {
         }
         Err(error) => tracing::error!(%error, "the configuration could not be read anew; the pods of before stay"),
     }
+}
+
+fn print(page: &[u8]) -> ExitCode {
+    io::stdout().write_all(page).map_or_else(failed, |()| ExitCode::SUCCESS)
 }
 
 fn unusable(error: impl std::fmt::Display) -> ExitCode {

@@ -27,7 +27,8 @@ fn files(folder: &str) -> Vec<PathBuf> {
 
 /// The source files with the room that each is of, without their tests.
 fn sources() -> Vec<(String, PathBuf, String)> {
-    let is_test = |path: &Path| path.ends_with("tests.rs") || path.ends_with("config/example.rs");
+    let of_tests = ["tests.rs", "config/example.rs", "config/reference.rs"];
+    let is_test = |path: &Path| of_tests.iter().any(|name| path.ends_with(name));
     let source = |path: PathBuf| {
         let room = path.iter().nth(1).expect("a room").to_str().expect("text").trim_end_matches(".rs").to_owned();
         let text = fs::read_to_string(root().join(&path)).expect("text");

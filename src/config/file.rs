@@ -9,7 +9,6 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use toml::Spanned;
 
 use super::{
     names::{
@@ -23,7 +22,7 @@ use super::{
         Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time,
         TombstoneLife, Window, kibibytes, millis, seconds,
     },
-    value::{FromText, OneOrMany, Table, Whole, Written},
+    value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
 };
 use crate::{
     affinity::cookie::{SameSite, Secure},
@@ -35,6 +34,7 @@ use crate::{
 };
 
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) listen: Table<Listen>,
@@ -55,6 +55,7 @@ pub(super) struct File {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Listen {
     pub(super) http: OneOrMany<Written<SocketAddr>>,
@@ -82,6 +83,7 @@ impl Default for Listen {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Certificate {
     pub(super) chain: Written<FilePath>,
@@ -100,6 +102,7 @@ impl FromText for FilePath {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Admin {
     pub(super) listen: Spanned<Written<MaybeAddress>>,
@@ -115,12 +118,14 @@ impl Default for Admin {
 }
 
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct State {
     pub(super) path: Option<Written<FilePath>>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Redis {
     pub(super) url: SecretSource,
@@ -140,6 +145,7 @@ pub(super) struct Redis {
 }
 
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Jellyfin {
     pub(super) server_id: Option<Spanned<Written<ServerId>>>,
@@ -149,6 +155,7 @@ pub(super) struct Jellyfin {
 }
 
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Pool {
     pub(super) base_path: Option<Written<BasePath>>,
@@ -158,6 +165,7 @@ pub(super) struct Pool {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Dns {
     pub(super) name: Written<DnsName>,
@@ -185,6 +193,7 @@ pub(super) struct Pod {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct PodTable {
     url: Written<PodUrl>,
@@ -217,6 +226,7 @@ impl<'de> Visitor<'de> for PodVisitor {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
     pub(super) host: Option<Written<RouteHost>>,
@@ -225,6 +235,7 @@ pub(super) struct Route {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Timeouts {
     pub(super) connect: Time,
@@ -259,6 +270,7 @@ impl Default for Timeouts {
 const MIB: u32 = 1 << 20;
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) replay_body: Written<Size<0, { 64 * MIB }>>,
@@ -340,6 +352,7 @@ impl Default for Limits {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Health {
     pub(super) interval: Time,
@@ -366,6 +379,7 @@ impl Default for Health {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Drain {
     pub(super) removed: Written<When>,
@@ -380,6 +394,7 @@ impl Default for Drain {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Leader {
     pub(super) mode: Spanned<Written<Mode>>,
@@ -402,6 +417,7 @@ impl Default for Leader {
 }
 
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Affinity {
     pub(super) keys: Vec<SecretSource>,
@@ -409,6 +425,7 @@ pub(super) struct Affinity {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Cookie {
     pub(super) name: Spanned<Written<CookieName>>,
@@ -437,6 +454,7 @@ impl Default for Cookie {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct WebSocket {
     pub(super) ping_interval: Spanned<Time>,
@@ -457,6 +475,7 @@ impl Default for WebSocket {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Log {
     pub(super) level: Written<Directives>,

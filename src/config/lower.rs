@@ -6,15 +6,13 @@ use std::{
     path::Path,
 };
 
-use toml::Spanned;
-
 use super::{
     Environment,
     error::Fault,
     file::{Admin, Affinity, Certificate, File, Health, Listen, Log, LogIn, WebSocket},
     secret::SecretSource,
     units::SocketIdle,
-    value::{OneOrMany, Table, Written},
+    value::{OneOrMany, Spanned, Table, Written},
 };
 use crate::{
     admin, affinity, app, carryover, connection,

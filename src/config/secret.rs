@@ -98,6 +98,7 @@ impl<'de> Deserialize<'de> for SecretPlace {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct SecretTable {
     file: Option<String>,

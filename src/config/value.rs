@@ -6,7 +6,6 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
-use toml::Spanned;
 
 /// Something that is written as a string.
 pub(super) trait FromText: Sized {
@@ -29,6 +28,33 @@ pub(super) struct Table<T> {
     /// Where its header or its braces stand; empty at the start of the text if it is not written at all.
     pub(super) at: Range<usize>,
     pub(super) inner: T,
+}
+
+/// A value with its place in the file: `toml::Spanned` as a type of this crate, so that it can be described.
+pub(super) struct Spanned<T>(toml::Spanned<T>);
+
+impl<T> Spanned<T> {
+    pub(super) fn new(at: Range<usize>, value: T) -> Spanned<T> {
+        Spanned(toml::Spanned::new(at, value))
+    }
+
+    pub(super) fn span(&self) -> Range<usize> {
+        self.0.span()
+    }
+
+    pub(super) fn get_ref(&self) -> &T {
+        self.0.get_ref()
+    }
+
+    pub(super) fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        toml::Spanned::deserialize(deserializer).map(Spanned)
+    }
 }
 
 /// One value, or a list of them.

@@ -28,6 +28,19 @@ fn it_says_its_version_and_how_it_is_used() {
     assert_eq!(Program::run(&["--unknown"]).status.code(), Some(2));
 }
 
+#[test]
+fn it_prints_completions_and_its_manual_page() {
+    for (shell, line) in
+        [("bash", "complete -F _jellypin"), ("zsh", "#compdef jellypin"), ("fish", "complete -c jellypin")]
+    {
+        let printed = Program::run(&["completions", shell]);
+        assert!(printed.status.success() && text(&printed.stdout).contains(line), "{shell}: {printed:?}");
+    }
+    let manual = Program::run(&["man"]);
+    assert!(manual.status.success() && text(&manual.stdout).contains(".TH jellypin 1"), "{manual:?}");
+    assert_eq!(Program::run(&["completions", "tcsh"]).status.code(), Some(2));
+}
+
 #[tokio::test]
 async fn check_tells_a_good_configuration_from_a_bad_one() {
     let world = World::of(1).await;

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use toml::Spanned;
-
 use crate::{
     config::{
         error::Fault,
         file::{Dns, Pod, Pool, Route},
         names::{Name, did_you_mean, listed},
-        value::{Table, Written},
+        value::{Spanned, Table, Written},
     },
     discovery::{DnsConfig, PoolConfig},
     pod::PodConfig,

@@ -1,0 +1,163 @@
+//! The pages are held to the code: metrics, log events, links, and how long a page may be.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use jellypin::observe::metrics::Metrics;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(root().join(path.as_ref()))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
+}
+
+/// Every file below a folder whose name ends so.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).expect("a folder");
+    let paths = entries.map(|entry| folder.join(entry.expect("an entry").file_name()));
+    let below = |path: PathBuf| match root().join(&path).is_dir() {
+        true => files(&path, ending),
+        false => Vec::from_iter(Some(path).filter(|path| path.to_string_lossy().ends_with(ending))),
+    };
+    paths.flat_map(below).collect()
+}
+
+/// The pages that people of this project write.
+fn pages() -> Vec<PathBuf> {
+    let at_root = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "tests/README.md"];
+    at_root.into_iter().map(PathBuf::from).chain(files(Path::new("docs"), ".md")).collect()
+}
+
+/// The lines of a page that are prose: no code block, table, heading or comment.
+fn prose(page: &str) -> Vec<&str> {
+    let mut is_code = false;
+    let is_prose = |line: &&str| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence && !["|", "#", "<!--", "["].iter().any(|start| line.starts_with(start))
+    };
+    page.lines().filter(is_prose).collect()
+}
+
+#[test]
+fn every_metric_is_on_the_page_for_operators() {
+    let page = read("docs/operations.md");
+    // The encoder leaves out a family that has counted nothing yet; the registry's own text has every name.
+    let registered = format!("{:?}", Metrics::new());
+    let names: BTreeSet<String> = registered.split("Descriptor { name: \"").skip(1).map(metric_name).collect();
+    assert!(names.len() > 25, "the names are found: {names:?}");
+    for name in &names {
+        assert!(page.contains(&format!("`{name}")), "{name} is missing in docs/operations.md");
+    }
+    let told = page.split('`').skip(1).step_by(2).filter_map(|code| code.split(['{', ' ']).next());
+    for name in told.filter(|code| code.starts_with("jellypin_")) {
+        assert!(names.iter().any(|known| name.starts_with(known.as_str())), "docs/operations.md: there is no {name}");
+    }
+}
+
+/// The exported name without the ending of its type, from `requests", help: "…", unit: None`.
+fn metric_name(descriptor: &str) -> String {
+    let name = descriptor.split('"').next().unwrap_or_default();
+    let unit = descriptor.split("unit: ").nth(1).unwrap_or_default();
+    match unit.strip_prefix("Some(") {
+        Some(unit) => format!("jellypin_{name}_{}", unit.split(')').next().unwrap_or_default().to_lowercase()),
+        None => format!("jellypin_{name}"),
+    }
+}
+
+#[test]
+fn every_log_event_is_on_the_page_for_operators() {
+    let page = read("docs/operations.md");
+    let sources = files(Path::new("src"), ".rs");
+    let events: BTreeSet<(String, String)> =
+        sources.iter().filter(|path| !path.ends_with("tests.rs")).flat_map(|path| events(&read(path))).collect();
+    assert!(events.len() > 55, "the events are found: {events:?}");
+    for (level, message) in &events {
+        let row = format!("| {level} | {message} |");
+        assert!(page.contains(&row), "docs/operations.md has no row that begins `{row}`");
+    }
+    let is_level = |cell: &str| ["error", "warn", "info", "debug", "trace"].contains(&cell);
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.split(" | ").map(|cell| cell.trim_start_matches("| ")).collect();
+        let known = events.iter().any(|(level, message)| cells[0] == level && cells[1] == message);
+        assert!(known || !is_level(cells[0]), "docs/operations.md: the code says no such thing as {row}");
+    }
+}
+
+/// The level and the words of each event that a source file may log. The words are the last text among the arguments.
+fn events(source: &str) -> Vec<(String, String)> {
+    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let event = |rest: &str| {
+        let (level, arguments) = rest.split_once("!(")?;
+        let is_level = ["error", "warn", "info", "debug", "trace"].contains(&level);
+        is_level.then(|| (level.to_owned(), last_text(arguments)))
+    };
+    code.split("tracing::").skip(1).filter_map(event).collect()
+}
+
+/// The last string literal before the parenthesis that ends the arguments.
+fn last_text(arguments: &str) -> String {
+    let (mut depth, mut last, mut text) = (0, String::new(), None::<String>);
+    let mut chars = arguments.chars();
+    while let Some(char) = chars.next() {
+        match (char, &mut text) {
+            ('\\', Some(text)) => text.extend(chars.next()),
+            ('"', Some(_)) => last = text.take().unwrap_or_default(),
+            (char, Some(text)) => text.push(char),
+            ('"', None) => text = Some(String::new()),
+            ('(' | '[' | '{', None) => depth += 1,
+            (')' | ']' | '}', None) if depth == 0 => break,
+            (')' | ']' | '}', None) => depth -= 1,
+            _ => {}
+        }
+    }
+    last
+}
+
+#[test]
+fn the_words_of_an_event_are_its_last_text() {
+    let source = r#"tracing::warn!(%error, why = f("(a"), "it \"broke\": {why}"); tracing::subscriber::x("no");"#;
+    assert_eq!(events(source), [("warn".to_owned(), "it \"broke\": {why}".to_owned())]);
+}
+
+#[test]
+fn a_page_is_short_enough_to_be_read() {
+    for (name, most) in [("README.md", 900), ("ARCHITECTURE.md", 2_500)] {
+        let words = read(name).split_whitespace().count();
+        assert!(words <= most, "{name} has {words} words; {most} at most: move some to docs/");
+    }
+    let mut lines = 0;
+    for path in pages() {
+        let page = read(&path);
+        for line in prose(&page) {
+            lines += 1;
+            let is_one_word = line.split_whitespace().count() == 1;
+            assert!(line.chars().count() <= 100 || is_one_word, "{}: over 100 columns: {line}", path.display());
+        }
+    }
+    assert!(lines > 500, "the prose is read: {lines}");
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let mut links = 0;
+    for path in pages() {
+        let page = read(&path);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for target in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            if target.contains("://") || file.is_empty() {
+                continue;
+            }
+            links += 1;
+            assert!(root().join(folder).join(file).exists(), "{}: nothing is at {target}", path.display());
+        }
+    }
+    assert!(links > 40, "the links are read: {links}");
+}
