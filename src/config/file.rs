@@ -299,6 +299,7 @@ pub(super) struct Limits {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct LogIn {
     pub(super) enabled: bool,
