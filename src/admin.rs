@@ -21,13 +21,13 @@ use tokio::{net::TcpListener, time};
 
 use crate::{
     affinity::Secret,
-    carryover::{Session, UnixMillis, sessions::present},
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
     proxy::{
-        Proxy, Site,
-        drain::{Undrained, When},
+        Proxy, SharedState,
+        migrate::drain::{Undrained, When},
     },
+    sessions::{Session, UnixMillis, registry::present},
     shutdown::Shutdown,
 };
 
@@ -48,7 +48,7 @@ const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 /// What the pages show.
 pub struct Admin {
     pub config: Config,
-    pub site: Arc<Site>,
+    pub shared: Arc<SharedState>,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
     /// Whoever drains pods; gone when the proxy stops, which this door outlives.
@@ -63,7 +63,7 @@ impl Admin {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept operators");
+                    tracing::warn!(%error, "the admin API cannot accept connections");
                     time::sleep(OUT_OF_HANDLES).await;
                     continue;
                 }
@@ -118,10 +118,10 @@ impl Admin {
         let ["pods", pool, pod, deed @ ("drain" | "undrain")] = segments[..] else {
             return text(StatusCode::NOT_FOUND, "There are /pods/{pool}/{pod}/drain and /undrain.\n");
         };
-        let site = self.site.pools.iter().find(|site| *site.pool.name == *pool);
-        let found = site.and_then(|site| {
-            let pods = site.pool.pods();
-            Some((site.pool.clone(), pods.iter().find(|other| *other.name == *pod)?.clone()))
+        let shared = self.shared.pools.iter().find(|shared| *shared.pool.name == *pool);
+        let found = shared.and_then(|shared| {
+            let pods = shared.pool.pods();
+            Some((shared.pool.clone(), pods.iter().find(|other| *other.name == *pod)?.clone()))
         });
         let Some((pool, pod)) = found else {
             return text(StatusCode::NOT_FOUND, format!("No pod {pool}/{pod}; /pods shows all.\n"));
@@ -134,7 +134,7 @@ impl Admin {
         let Some(steward) = self.steward.upgrade() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         };
-        let (name, state) = (&*pod.name, pod.status().state.name());
+        let (name, state) = (&*pod.name, pod.status().state.as_str());
         if deed == "drain" {
             return match steward.drain(&pool, &pod, when) {
                 true => text(StatusCode::ACCEPTED, format!("{name} is draining\n")),
@@ -159,11 +159,12 @@ impl Admin {
         if self.shutdown.is_stopping() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
-        let without = self.site.pools.iter().find(|site| !site.pool.pods().iter().any(|pod| pod.status().is_alive()));
+        let without =
+            self.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.status().is_alive()));
         match without {
             None => text(StatusCode::OK, "ready\n"),
-            Some(site) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("no pod of the pool {} is ready\n", site.pool.name))
+            Some(shared) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("no pod of the pool {} is ready\n", shared.pool.name))
             }
         }
     }
@@ -184,21 +185,21 @@ impl Admin {
     /// Brings the gauges up to the moment. Pods that are gone leave the page.
     fn measure(&self) {
         let metrics = &self.metrics;
-        metrics.pins.set(self.site.pins.len() as i64);
-        metrics.sessions.set(self.site.sessions.len() as i64);
+        metrics.pins.set(self.shared.pins.len() as i64);
+        metrics.sessions.set(self.shared.sessions.len() as i64);
         metrics.pod_state.clear();
         metrics.pod_epoch.clear();
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
         metrics.leader.clear();
-        for leads in self.site.pools.iter().filter_map(|site| site.leader.current()) {
+        for leads in self.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
         }
-        for pod in self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec()) {
+        for pod in self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
             let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
             let status = pod.status();
             for state in State::ALL {
-                let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.name() };
+                let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.as_str() };
                 metrics.pod_state.get_or_create(&label).set((status.state == state).into());
             }
             metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
@@ -209,27 +210,27 @@ impl Admin {
 
     fn pods_page(&self) -> Response<Full<Bytes>> {
         let pods: Vec<PodPage> = self
-            .site
+            .shared
             .pools
             .iter()
-            .flat_map(|site| {
-                let leads = site.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.site.clients_of(pod).len();
+            .flat_map(|shared| {
+                let leads = shared.leader.current().map(|pod| pod.id);
+                let sessions = |pod: &Pod| self.shared.clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
-                site.pool.pods().iter().map(page).collect::<Vec<_>>()
+                shared.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
             .collect();
         json(&pods)
     }
 
     fn replicas_page(&self) -> Response<Full<Bytes>> {
-        let sessions = &self.site.sessions;
+        let sessions = &self.shared.sessions;
         let own = ReplicaPage {
             name: sessions.name().to_owned(),
             is_this_one: true,
             disagrees: Vec::new(),
             is_readable: !sessions.is_apart(),
-            clock_ahead_ms: Some(sessions.vault().clock().error()),
+            clock_ahead_ms: Some(sessions.store().clock().error()),
             tombstones: Some(sessions.ends()),
         };
         let other = |other: present::Replica| ReplicaPage {
@@ -244,11 +245,11 @@ impl Admin {
     }
 
     fn sessions_page(&self) -> Response<Full<Bytes>> {
-        let (mut page, now) = (Vec::new(), self.site.sessions.vault().clock().now());
-        for site in &self.site.pools {
-            let pods = site.pool.pods();
+        let (mut page, now) = (Vec::new(), self.shared.sessions.store().clock().now());
+        for shared in &self.shared.pools {
+            let pods = shared.pool.pods();
             for pod in pods.iter() {
-                let living = self.site.sessions.of_pod(pod).into_iter().filter(|session| !session.is_dead());
+                let living = self.shared.sessions.of_pod(pod).into_iter().filter(|session| !session.is_ended());
                 page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
             }
         }
@@ -282,7 +283,7 @@ impl PodPage {
             pool: pod.pool.to_string(),
             name: pod.name.to_string(),
             address: pod.authority.to_string(),
-            state: status.state.name(),
+            state: status.state.as_str(),
             accepts_connections: status.accepts,
             leads,
             sessions,
@@ -347,7 +348,7 @@ impl SessionPage {
             device: session.device.name.clone(),
             device_id: session.device.id.clone(),
             since: humantime::format_rfc3339_seconds(since).to_string(),
-            why: moved.why.name(),
+            why: moved.why.as_str(),
             from: from.map(|pod| pod.name.to_string()),
             playing: session.is_playing(),
             sockets: session.sockets().borrow().len(),

@@ -2,12 +2,12 @@
 
 pub mod budget;
 pub mod cookie;
-pub mod keeping;
-pub mod pace;
+pub mod negative_cache;
+pub mod persistence;
 pub mod pins;
 pub mod placement;
-pub mod refusals;
-mod unknown;
+mod recent_misses;
+pub mod reject_pacer;
 
 /// How clients are kept with their pods.
 #[derive(Clone, Debug)]

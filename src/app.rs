@@ -1,14 +1,14 @@
 //! Wiring: builds the rooms, starts them in order and stops them in order.
 //!
-//! The caller's runtime is the control side: health, discovery and the operators' door. Each worker is a `current_thread`
+//! The caller's runtime is the control side: health, discovery and the admin API. Each worker is a `current_thread`
 //! runtime on a thread of its own, with its own sockets and its own connections to the pods.
 
 mod advice;
 pub mod check;
 mod open_files;
 mod replicas;
-mod server_id;
-mod site;
+mod server_id_file;
+mod shared_state;
 mod state;
 mod worker;
 
@@ -18,16 +18,16 @@ use tokio::{net::TcpListener, sync::watch, time};
 
 use crate::{
     admin::{self, Admin},
-    affinity, carryover, connection, discovery, facade, forward, health,
-    identity::Legacy,
+    affinity, connection, discovery, forward, health,
+    jellyfin::Legacy,
     leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{Proxy, Site, drain},
-    route,
+    proxy::{Proxy, SharedState, migrate::drain},
+    route, server_id, sessions,
     shutdown::Shutdown,
     store, tls, websocket,
 };
-use site::site;
+use shared_state::shared;
 
 /// Everything a run needs, each room's part by itself.
 #[derive(Clone, Debug)]
@@ -39,13 +39,13 @@ pub struct Config {
     pub drain: drain::Config,
     pub route: route::Config,
     pub pools: Vec<discovery::PoolConfig>,
-    pub facade: facade::Config,
+    pub shown_server: server_id::Config,
     pub health: health::Config,
     pub leader: leader::Config,
     pub forward: forward::Config,
     pub websocket: websocket::Config,
     pub affinity: affinity::Config,
-    pub carryover: carryover::Config,
+    pub migration: sessions::Config,
     /// Whether the pods take the carriers of old. Default `None`: their version tells.
     pub legacy: Option<Legacy>,
     /// Paths below which a POST signs a user in, beside those that are known. Default none.
@@ -55,7 +55,7 @@ pub struct Config {
     /// Directory for what must survive a restart. Default none.
     pub state: Option<PathBuf>,
     /// What several replicas share. Default none.
-    pub redis: Option<store::shared::Config>,
+    pub redis: Option<store::redis_store::Config>,
     /// Longest time that requests may take to end when the proxy stops. Default 20 s.
     pub drain_timeout: Duration,
     /// The secrets that stand in the configuration file itself.
@@ -74,7 +74,7 @@ pub enum Error {
     #[error("[state] path: cannot use the state directory {}: {source}", path.display())]
     State { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Redis(#[from] store::shared::Error),
+    Redis(#[from] store::redis_store::Error),
     #[error(transparent)]
     Leader(#[from] leader::Error),
     #[error("[log] access: cannot write the access log: {0}")]
@@ -97,7 +97,7 @@ pub struct App {
     pub admin: Option<SocketAddr>,
     /// What is counted while it runs.
     pub metrics: Metrics,
-    site: Arc<Site>,
+    shared: Arc<SharedState>,
     shutdown: Shutdown,
     leaders: Shutdown,
     workers: Vec<JoinHandle<()>>,
@@ -123,7 +123,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let certificates = tls::Certificates::read(&config.tls)?;
     let server_config = (!config.listen.https.is_empty()).then(|| certificates.server_config()).transpose()?;
     let keys = state::cookie_keys(&config)?;
-    config.redis.as_ref().map(store::shared::check).transpose()?;
+    config.redis.as_ref().map(store::redis_store::check).transpose()?;
     let bound = listen::bind(&config.listen)?;
     let door = match config.admin.listen {
         Some(address) => {
@@ -137,40 +137,40 @@ pub async fn start(config: Config) -> Result<App, Error> {
 
     // Then the pods, so that the first client meets pods that are known.
     let shutdown = Shutdown::new();
-    let (site, kept) = site(&config, &keys, &metrics, &shutdown).await?;
-    let site = Arc::new(site);
-    let sources = watch_pods(&site, &config, &keys, &shutdown).await;
+    let (shared, kept) = shared(&config, &keys, &metrics, &shutdown).await?;
+    let shared = Arc::new(shared);
+    let sources = watch_pods(&shared, &config, &keys, &shutdown).await;
 
     // Then who leads them. This goes on until the last request has ended, and so has a shutdown of its own.
     let leaders = Shutdown::new();
-    let of_pools = site.pools.iter().map(|site| (site.pool.clone(), site.leader.clone())).collect();
+    let of_pools = shared.pools.iter().map(|shared| (shared.pool.clone(), shared.leader.clone())).collect();
     leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
 
     // Then what is known of clients: a pin belongs to its pod's present life, which is known only now.
-    site.pins.restore(&site.pins.keeping().of_entries(&kept));
-    site.pins.keeping().settled().await;
-    server_id::keep(&site, &config, &shutdown).await;
+    shared.pins.restore(&shared.pins.persistence().of_entries(&kept));
+    shared.pins.persistence().await_first_attempt().await;
+    server_id_file::keep(&shared, &config, &shutdown).await;
     let configured = sources.iter().map(watch::Sender::subscribe).collect();
-    replicas::announce(&site, &config, configured, &metrics, &shutdown).await;
+    replicas::announce(&shared, &config, configured, &metrics, &shutdown).await;
 
     // Then what is done for pods besides requests.
-    let steward = Proxy::new(site.clone(), access.worker(), metrics.clone(), shutdown.clone());
-    for pool in &site.pools {
-        tokio::spawn(steward.clone().attend(pool.pool.clone()));
+    let steward = Proxy::new(shared.clone(), access.worker(), metrics.clone(), shutdown.clone());
+    for pool in &shared.pools {
+        tokio::spawn(steward.clone().watch_pool(pool.pool.clone()));
     }
-    tokio::spawn(steward.clone().hear());
+    tokio::spawn(steward.clone().follow_replicas());
 
     // Then the doors.
     let addresses = bound.iter().map(|bound| bound.address).collect();
     let admin = door.as_ref().and_then(|door| door.local_addr().ok());
     if let Some(door) = door {
-        let (site, metrics, shutdown) = (site.clone(), metrics.clone(), shutdown.clone());
+        let (shared, metrics, shutdown) = (shared.clone(), metrics.clone(), shutdown.clone());
         let steward = Arc::downgrade(&steward);
-        let pages = Arc::new(Admin { config: config.admin.clone(), site, metrics, shutdown, steward });
+        let pages = Arc::new(Admin { config: config.admin.clone(), shared, metrics, shutdown, steward });
         tokio::spawn(pages.serve(door));
     }
     let worker = worker::Plan {
-        site: site.clone(),
+        shared: shared.clone(),
         connection: config.connection.clone(),
         tls: server_config,
         trusted: config.forward.trusted.as_slice().into(),
@@ -182,7 +182,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
     let fixed = fixed(&config);
     let tls = config.tls;
-    Ok(App { addresses, admin, metrics, site, shutdown, leaders, workers, access, certificates, tls, fixed, sources })
+    Ok(App { addresses, admin, metrics, shared, shutdown, leaders, workers, access, certificates, tls, fixed, sources })
 }
 
 /// All of a configuration but the pods, as a text to compare with another; it is written nowhere.
@@ -193,19 +193,19 @@ fn fixed(config: &Config) -> String {
 
 /// Starts what watches the pods, and waits a moment for their first answers. Gives where the pods' sources are changed.
 async fn watch_pods(
-    site: &Arc<Site>,
+    shared: &Arc<SharedState>,
     config: &Config,
     keys: &[affinity::Secret],
     shutdown: &Shutdown,
 ) -> Vec<watch::Sender<discovery::PoolConfig>> {
     let (mut first_rounds, mut sources) = (Vec::new(), Vec::new());
     for (index, pool_config) in config.pools.iter().enumerate() {
-        let pool = &site.pools[index].pool;
+        let pool = &shared.pools[index].pool;
         let (source, changes) = watch::channel(pool_config.clone());
         tokio::spawn(discovery::watch(pool.clone(), changes, shutdown.clone()));
         sources.push(source);
-        tokio::spawn(renew_cookies(site.clone(), index, keys.to_vec(), shutdown.clone()));
-        first_rounds.push(health::watch(pool.clone(), site.health.clone(), shutdown.clone()));
+        tokio::spawn(renew_cookies(shared.clone(), index, keys.to_vec(), shutdown.clone()));
+        first_rounds.push(health::watch(pool.clone(), shared.health.clone(), shutdown.clone()));
     }
     let asked = async {
         for round in &mut first_rounds {
@@ -220,11 +220,11 @@ async fn watch_pods(
 }
 
 /// Makes a pool's cookies anew whenever its set of pods changes.
-async fn renew_cookies(site: Arc<Site>, index: usize, keys: Vec<affinity::Secret>, shutdown: Shutdown) {
-    let pool = &site.pools[index];
+async fn renew_cookies(shared: Arc<SharedState>, index: usize, keys: Vec<affinity::Secret>, shutdown: Shutdown) {
+    let pool = &shared.pools[index];
     let mut members = pool.pool.members();
     loop {
-        pool.renew(&keys);
+        pool.renew_cookies(&keys);
         tokio::select! {
             changed = members.changed() => if changed.is_err() { return },
             () = shutdown.stopping() => return,
@@ -237,8 +237,8 @@ impl App {
     pub fn renew_files(&self) {
         self.access.reopen();
         match self.certificates.renew(&self.tls) {
-            Ok(()) => tracing::info!("the certificates were read anew"),
-            Err(error) => tracing::error!(%error, "the certificates could not be read anew; those of before stay"),
+            Ok(()) => tracing::info!("certificates reloaded"),
+            Err(error) => tracing::error!(%error, "the certificates could not be reloaded; the previous ones stay"),
         }
     }
 
@@ -265,8 +265,8 @@ impl App {
     }
 
     /// What is shared by the workers, for whoever looks in.
-    pub fn site(&self) -> &Arc<Site> {
-        &self.site
+    pub fn shared(&self) -> &Arc<SharedState> {
+        &self.shared
     }
 
     /// Stops: no new connections, requests end within the drain time-out, sockets end in a stagger. Ends when all is ended.
@@ -284,8 +284,8 @@ impl App {
         // A lease that is given back need not run out.
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
-        self.site.sessions.vault().depart(self.site.sessions.name()).await;
-        self.site.pins.keeping().finish().await;
-        self.site.sessions.vault().finish().await;
+        self.shared.sessions.store().depart(self.shared.sessions.name()).await;
+        self.shared.pins.persistence().finish().await;
+        self.shared.sessions.store().finish().await;
     }
 }

@@ -31,7 +31,7 @@ use tokio::{
 use crate::{
     forward::head::Client,
     limits::{Kind, Permit},
-    proxy::{Aborted, Body, Proxy, Seat, Unread},
+    proxy::{Aborted, Body, ConnectionPermit, Proxy, Unread},
     shutdown::Shutdown,
 };
 
@@ -75,7 +75,7 @@ pub struct Server {
 impl Server {
     pub fn new(config: Config, proxy: Arc<Proxy>, shutdown: Shutdown) -> Server {
         let mut http = auto::Builder::new(TokioExecutor::new());
-        // No read timeout of hyper's: its timer would be made anew for each request. `Watch` has one for the connection.
+        // No read timeout of hyper's: its timer would be made anew for each request. `IdleWatch` has one for the connection.
         http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(config.max_header_bytes.max(8192));
         if config.max_headers != 100 {
             // Only where it differs from hyper's own default, which needs no memory of its own.
@@ -98,21 +98,21 @@ impl Server {
         self.config.header_timeout
     }
 
-    /// Serves a connection until it ends, is idle for too long, or the proxy stops. Whoever opens a WebSocket over it keeps its seat.
+    /// Serves a connection until it ends, is idle for too long, or the proxy stops. Whoever opens a WebSocket over it keeps its place.
     pub async fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         client: Client,
-        seat: Seat,
+        connection: ConnectionPermit,
     ) {
-        let watch = Arc::new(Watch::new());
+        let watch = Arc::new(IdleWatch::new());
         let client = Arc::new(client);
         let service = service_fn(|mut request: Request<Incoming>| {
             let permit = match self.proxy.admit(&request, &client) {
                 Ok((permit, socket)) => {
                     if let Some(socket) = socket {
-                        let seat: Seat = Arc::new((seat.clone(), socket));
-                        request.extensions_mut().insert(seat);
+                        let both: ConnectionPermit = Arc::new((connection.clone(), socket));
+                        request.extensions_mut().insert(both);
                     }
                     Some(permit)
                 }
@@ -126,8 +126,8 @@ impl Server {
             let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
                 // Here, and not in a future around both: what each request has is moved about with every such layer.
-                let answer: Result<Response<Body>, Aborted> = if proxy.may_end_sessions(&request) {
-                    proxy.handle_to_its_end(request, client).await
+                let answer: Result<Response<Body>, Aborted> = if proxy.may_revoke(&request) {
+                    proxy.handle_detached(request, client).await
                 } else {
                     proxy.handle(request, &client).await
                 };
@@ -139,7 +139,7 @@ impl Server {
                 };
                 under_way.watch.is_clean.store(is_read, Ordering::Relaxed);
                 under_way.is_clients_turn(true);
-                let under_way = |body| UnderWay { body, until: under_way, pieces: 0, _permit: permit };
+                let under_way = |body| TrackedBody { body, until: under_way, pieces: 0, _permit: permit };
                 Ok::<_, Aborted>(answer.map(under_way))
             }
         });
@@ -174,11 +174,11 @@ impl Server {
 /// Closes a stream that was answered before all of it was read, so that the client reads the answer.
 pub async fn close_in_stages(stream: impl AsyncRead + AsyncWrite + Unpin) {
     // How a client ends its connection is its own affair.
-    let _ = Lingering::new(stream, Arc::new(Watch::new())).shutdown().await;
+    let _ = Lingering::new(stream, Arc::new(IdleWatch::new())).shutdown().await;
 }
 
 /// What is under way on a connection, and since when nothing is.
-struct Watch {
+struct IdleWatch {
     began: Instant,
     under_way: AtomicUsize,
     served: AtomicU64,
@@ -206,21 +206,21 @@ enum Turn {
     Clients { since: Instant, has_taken: bool },
 }
 
-impl Clean for Arc<Watch> {
+impl Clean for Arc<IdleWatch> {
     fn flag(&self) -> &AtomicBool {
         &self.is_clean
     }
 }
 
 /// One request under way, until its answer's last byte.
-struct Until {
-    watch: Arc<Watch>,
+struct RequestGuard {
+    watch: Arc<IdleWatch>,
     place: usize,
 }
 
-impl Watch {
-    fn new() -> Watch {
-        Watch {
+impl IdleWatch {
+    fn new() -> IdleWatch {
+        IdleWatch {
             began: Instant::now(),
             under_way: AtomicUsize::new(0),
             served: AtomicU64::new(0),
@@ -230,7 +230,7 @@ impl Watch {
         }
     }
 
-    fn begin(self: &Arc<Self>) -> Until {
+    fn begin(self: &Arc<Self>) -> RequestGuard {
         self.under_way.fetch_add(1, Ordering::Relaxed);
         self.served.fetch_add(1, Ordering::Relaxed);
         let mut answers = self.answers.lock();
@@ -238,7 +238,7 @@ impl Watch {
         if place == answers.places.len() {
             answers.places.push(Turn::Ours);
         }
-        Until { watch: self.clone(), place }
+        RequestGuard { watch: self.clone(), place }
     }
 
     /// Ends when a client has not taken of an answer for too long. One that has never taken a second piece has no window open,
@@ -280,7 +280,7 @@ impl Watch {
     }
 }
 
-impl Until {
+impl RequestGuard {
     /// The answer waits for its client from now on, or for its pod.
     fn is_clients_turn(&self, is_first: bool) {
         let turn = Turn::Clients { since: Instant::now(), has_taken: !is_first };
@@ -292,7 +292,7 @@ impl Until {
     }
 }
 
-impl Drop for Until {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let watch = &self.watch;
         {
@@ -306,15 +306,15 @@ impl Drop for Until {
 }
 
 /// An answer's body that keeps its request under way until it is dropped.
-struct UnderWay {
+struct TrackedBody {
     body: Body,
-    until: Until,
+    until: RequestGuard,
     /// Pieces that were taken so far.
     pieces: u32,
     _permit: Option<Permit>,
 }
 
-impl http_body::Body for UnderWay {
+impl http_body::Body for TrackedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -89,9 +89,9 @@ async fn look_up(dns: &DnsConfig) -> Result<Vec<SocketAddr>, String> {
 /// The pool consists of these from now on. Who is in it already stays the same pod.
 fn name(pool: &Pool, wanted: Vec<PodConfig>) {
     let now = pool.pods().to_vec();
-    let known = |config: &PodConfig| now.iter().find(|pod| pod.is(config));
-    let is_as_before = now.iter().filter(|pod| !pod.leaves()).count() == wanted.len()
-        && wanted.iter().all(|config| known(config).is_some_and(|pod| !pod.leaves()));
+    let known = |config: &PodConfig| now.iter().find(|pod| pod.matches(config));
+    let is_as_before = now.iter().filter(|pod| !pod.is_removed()).count() == wanted.len()
+        && wanted.iter().all(|config| known(config).is_some_and(|pod| !pod.is_removed()));
     if is_as_before {
         return;
     }

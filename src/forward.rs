@@ -13,11 +13,11 @@ pub mod retry;
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use answer::AnswerBody;
-use connections::{Connections, Lease};
+use connections::{Connections, PooledConnection};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use ipnet::IpNet;
-use outbound::Outbound;
+use outbound::UpstreamBody;
 use socket2::SockRef;
 use tokio::{net::TcpStream, time};
 
@@ -84,9 +84,9 @@ impl FirstByte {
 pub struct Failure {
     pub cause: Cause,
     /// The pod may have received the request, or a part of it.
-    pub maybe_received: bool,
+    pub may_be_received: bool,
     /// It was sent over a kept connection, which the pod may have ended in the same moment.
-    pub over_kept: bool,
+    pub on_reused_connection: bool,
 }
 
 /// Goes with an answer, as an extension of its head: the pod has answered before the body's end and takes no more of it.
@@ -118,7 +118,7 @@ pub enum Cause {
 
 impl Cause {
     /// A label of a closed set.
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Cause::Refused => "refused",
             Cause::ConnectTimedOut => "connect_timed_out",
@@ -135,7 +135,7 @@ impl Cause {
 
 /// How long a request may wait for its answer's head, and what may cut that short.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct ResponseTimeout {
     pub first_byte: Duration,
     /// The wait ends this long after the pod was lost, unless the pod comes back before.
     pub after_lost: Duration,
@@ -168,37 +168,45 @@ impl Forward {
     pub async fn send(
         &self,
         pod: &Arc<Pod>,
-        mut request: Request<Outbound>,
-        patience: Patience,
+        mut request: Request<UpstreamBody>,
+        response_timeout: ResponseTimeout,
     ) -> Result<Response<AnswerBody>, Failure> {
         loop {
             let kept = self.connections.take(pod.id);
-            let over_kept = kept.is_some();
-            let mut lease = match kept {
-                Some(lease) => lease,
+            let on_reused_connection = kept.is_some();
+            let mut connection_lease = match kept {
+                Some(connection_lease) => connection_lease,
                 None => self.dial(pod).await?,
             };
             let body = request.body().progress();
-            let mut failed =
-                match answer_to(pod, &mut lease, request, body.clone(), patience, self.config.client_body).await {
-                    // Nobody asked for another protocol, and nobody could speak it.
-                    Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                        return Err(Failure { cause: Cause::Malformed, maybe_received: true, over_kept });
+            let mut failed = match answer_to(
+                pod,
+                &mut connection_lease,
+                request,
+                body.clone(),
+                response_timeout,
+                self.config.client_body,
+            )
+            .await
+            {
+                // Nobody asked for another protocol, and nobody could speak it.
+                Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(Failure { cause: Cause::Malformed, may_be_received: true, on_reused_connection });
+                }
+                Ok(Ok(mut answer)) => {
+                    pod.record_answer();
+                    if body.is_held_back() {
+                        connection_lease.end_with_answer();
                     }
-                    Ok(Ok(mut answer)) => {
-                        pod.answered();
-                        if body.is_held_back() {
-                            lease.end_with_answer();
-                        }
-                        let is_close = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
-                        if !body.has_ended() && answer.headers().get(header::CONNECTION).is_some_and(is_close) {
-                            answer.extensions_mut().insert(PodCloses);
-                        }
-                        return Ok(answer.map(|body| AnswerBody::new(body, lease, pod.clone())));
+                    let is_close = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+                    if !body.has_ended() && answer.headers().get(header::CONNECTION).is_some_and(is_close) {
+                        answer.extensions_mut().insert(PodCloses);
                     }
-                    Ok(Err(failed)) => failed,
-                    Err(cause) => return Err(Failure { cause, maybe_received: true, over_kept }),
-                };
+                    return Ok(answer.map(|body| AnswerBody::new(body, connection_lease, pod.clone())));
+                }
+                Ok(Err(failed)) => failed,
+                Err(cause) => return Err(Failure { cause, may_be_received: true, on_reused_connection }),
+            };
             let cause = match cause_of(failed.error()) {
                 Cause::Broken if body.silence().is_some_and(|silence| silence >= PATIENCE_OF_PODS) => {
                     Cause::ClientSilent
@@ -207,30 +215,34 @@ impl Forward {
             };
             match failed.take_message() {
                 // Closed before anything was sent: the request is whole and goes over the next connection.
-                Some(unsent) if over_kept => request = unsent,
-                unsent => return Err(Failure { cause, maybe_received: unsent.is_none(), over_kept }),
+                Some(unsent) if on_reused_connection => request = unsent,
+                unsent => return Err(Failure { cause, may_be_received: unsent.is_none(), on_reused_connection }),
             }
         }
     }
 
     /// Sends an upgrade request over a connection of its own, and waits for the pod's answer.
-    pub async fn upgrade(&self, pod: &Arc<Pod>, request: Request<Outbound>) -> Result<Response<AnswerBody>, Failure> {
-        let mut lease = self.dial(pod).await?;
-        let patience = Patience { first_byte: UPGRADE, after_lost: Duration::ZERO };
+    pub async fn upgrade(
+        &self,
+        pod: &Arc<Pod>,
+        request: Request<UpstreamBody>,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        let mut connection_lease = self.dial(pod).await?;
+        let response_timeout = ResponseTimeout { first_byte: UPGRADE, after_lost: Duration::ZERO };
         let body = request.body().progress();
-        let failure = |cause| Failure { cause, maybe_received: true, over_kept: false };
-        match answer_to(pod, &mut lease, request, body, patience, self.config.client_body).await {
+        let failure = |cause| Failure { cause, may_be_received: true, on_reused_connection: false };
+        match answer_to(pod, &mut connection_lease, request, body, response_timeout, self.config.client_body).await {
             Ok(Ok(answer)) => {
-                pod.answered();
-                Ok(answer.map(|body| AnswerBody::unkept(body, pod.clone())))
+                pod.record_answer();
+                Ok(answer.map(|body| AnswerBody::unpooled(body, pod.clone())))
             }
             Ok(Err(failed)) => Err(failure(cause_of(failed.error()))),
             Err(cause) => Err(failure(cause)),
         }
     }
 
-    async fn dial(&self, pod: &Pod) -> Result<Lease, Failure> {
-        let failure = |cause| Failure { cause, maybe_received: false, over_kept: false };
+    async fn dial(&self, pod: &Pod) -> Result<PooledConnection, Failure> {
+        let failure = |cause| Failure { cause, may_be_received: false, on_reused_connection: false };
         let stream = time::timeout(self.config.connect_timeout, TcpStream::connect(&*pod.authority))
             .await
             .map_err(|_| failure(Cause::ConnectTimedOut))?
@@ -244,36 +256,36 @@ impl Forward {
     }
 }
 
-type Sent = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<Outbound>>>;
+type Sent = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<UpstreamBody>>>;
 
 /// Waits for the answer's head; `Err` when the patience ended first.
 async fn answer_to(
     pod: &Pod,
-    lease: &mut Lease,
-    request: Request<Outbound>,
+    connection_lease: &mut PooledConnection,
+    request: Request<UpstreamBody>,
     body: outbound::Progress,
-    patience: Patience,
+    response_timeout: ResponseTimeout,
     client_body: Duration,
 ) -> Result<Sent, Cause> {
     // A pod that is down and is asked all the same answers as well as it can, and is not lost by staying so.
     let was_down = pod.status().state == State::Down;
-    let mut answer = pin!(lease.requests.try_send_request(request));
+    let mut answer = pin!(connection_lease.requests.try_send_request(request));
     let asked = time::Instant::now();
-    if let Ok(sent) = time::timeout(WATCH_AFTER.min(patience.first_byte), &mut answer).await {
+    if let Ok(sent) = time::timeout(WATCH_AFTER.min(response_timeout.first_byte), &mut answer).await {
         return Ok(sent);
     }
-    let mut lost = pin!(lost_for(pod, was_down, patience.after_lost));
+    let mut lost = pin!(lost_for(pod, was_down, response_timeout.after_lost));
     loop {
         // The time counts from the last byte of the body, however long that takes to come, as long as something comes.
         let end = match (body.ended_at(asked), body.silence()) {
-            (Some(ended), _) => ended + patience.first_byte,
+            (Some(ended), _) => ended + response_timeout.first_byte,
             (None, silence) => time::Instant::now() + client_body.saturating_sub(silence.unwrap_or_default()),
         };
         tokio::select! {
             sent = &mut answer => return Ok(sent),
             () = &mut lost => return Err(Cause::Lost),
             () = time::sleep_until(end) => {
-                if body.ended_at(asked).is_some_and(|ended| ended + patience.first_byte <= time::Instant::now()) {
+                if body.ended_at(asked).is_some_and(|ended| ended + response_timeout.first_byte <= time::Instant::now()) {
                     return Err(Cause::TimedOut);
                 }
                 if body.silence().is_some_and(|silence| silence >= client_body) {
@@ -288,9 +300,9 @@ async fn answer_to(
 async fn lost_for(pod: &Pod, was_down: bool, time: Duration) {
     loop {
         if was_down {
-            pod.gone().await;
+            pod.await_unreachable().await;
         } else {
-            pod.lost().await;
+            pod.await_down().await;
         }
         if time::timeout(time, pod.back()).await.is_err() {
             return;

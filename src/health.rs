@@ -12,7 +12,7 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
-    pod::{Doubt, Epoch, Pod, PodId, Pool, State, Status},
+    pod::{Epoch, Pod, PodId, Pool, State, Status, Suspicion},
     shutdown::Shutdown,
 };
 
@@ -97,14 +97,14 @@ pub fn is_for_want_of_a_name_server(error: &io::Error) -> bool {
 /// The pod refused a connection: it is out at once, and probed at once.
 pub fn refused(pod: &Pod) {
     let (before, after) = pod.change(|status| Status { state: State::Down, accepts: false, ..status });
-    pod.suspect(Doubt::Refused);
+    pod.suspect(Suspicion::Refused);
     tell(pod, before, after, "it refused a connection");
 }
 
 /// A fresh connection to the pod broke before it answered: it is out at once, and probed at once.
 pub fn broken(pod: &Pod) {
     let (before, after) = pod.change(|status| Status { state: State::Down, ..status });
-    pod.suspect(Doubt::Broken);
+    pod.suspect(Suspicion::Broken);
     tell(pod, before, after, "a connection broke before an answer");
 }
 
@@ -117,8 +117,8 @@ pub fn farewell(pod: &Pod, of: Option<Epoch>) {
 }
 
 /// An answer of the pod broke off or did not come in time, or a connection was not to be had: no proof, but a reason to probe now.
-pub fn doubtful(pod: &Pod) {
-    pod.suspect(Doubt::Broken);
+pub fn report_suspect(pod: &Pod) {
+    pod.suspect(Suspicion::Broken);
 }
 
 /// The pod, or something on the way to it, gave a failure of the gateway's kind (502, 504, no connection in time): enough of them
@@ -126,7 +126,7 @@ pub fn doubtful(pod: &Pod) {
 pub fn gateway_failure(pod: &Pod, config: &Config) {
     if pod.count_failure(config.passive_window) >= config.passive_failures {
         let (before, after) = pod.change(|status| Status { state: State::Down, ..status });
-        pod.suspect(Doubt::Broken);
+        pod.suspect(Suspicion::Broken);
         tell(pod, before, after, "its answers failed again and again");
     }
 }
@@ -137,7 +137,7 @@ fn tell(pod: &Pod, before: Status, after: Status, why: &str) {
         return;
     }
     let (name, pool) = (&*pod.name, &*pod.pool);
-    let (from, to, epoch) = (before.state.name(), after.state.name(), after.epoch.0);
+    let (from, to, epoch) = (before.state.as_str(), after.state.as_str(), after.epoch.0);
     match after.state {
         State::Down => tracing::warn!(pod.name = name, pod.pool = pool, pod.epoch = epoch, from, why, "pod is {to}"),
         _ => tracing::info!(pod.name = name, pod.pool = pool, pod.epoch = epoch, from, why, "pod is {to}"),

@@ -6,10 +6,10 @@
 
 mod elect;
 pub mod election;
-mod field;
 mod follow;
 mod local;
 pub mod naming;
+mod pool_view;
 pub mod rule;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -24,7 +24,7 @@ use crate::{
     observe::metrics::{LeaderChange, Metrics, OfPool},
     pod::{Pod, Pool, State},
     shutdown::Shutdown,
-    store::{self, shared::ledger::Ledger},
+    store::{self, redis_store::ledger::Ledger},
 };
 
 /// How the leaders are found.
@@ -67,7 +67,7 @@ pub enum Mode {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
-    Redis(#[from] store::shared::Error),
+    Redis(#[from] store::redis_store::Error),
     #[error("leaders are to be found through Redis, and none is configured")]
     WithoutRedis,
 }
@@ -113,7 +113,7 @@ pub enum Why {
 
 impl Why {
     /// A label of a closed set.
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Why::First => "first",
             Why::PodDown => "pod_down",
@@ -138,7 +138,7 @@ const PASSED_ON: Duration = Duration::from_secs(1);
 /// When the configuration cannot be used.
 pub async fn start(
     config: &Config,
-    redis: Option<&store::shared::Config>,
+    redis: Option<&store::redis_store::Config>,
     pools: Vec<(Arc<Pool>, Arc<Leader>)>,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
@@ -198,9 +198,10 @@ impl Leader {
 
     /// The pod to come to live on. One that gives the lead up is about to lose it, if another of these pods can lead: that is
     /// waited for, for a bounded time. Where the pods elect among themselves it leads for as long as they say.
-    pub async fn to_live_on(&self, pool: &Pool) -> Option<Arc<Pod>> {
+    pub async fn await_fit(&self, pool: &Pool) -> Option<Arc<Pod>> {
         let is_passed_on = |now: &Leadership| {
-            let yields = now.pod.as_ref().is_some_and(|pod| pod.status().state == State::Draining && pod.yields());
+            let yields =
+                now.pod.as_ref().is_some_and(|pod| pod.status().state == State::Draining && pod.gives_up_lead());
             yields && pool.pods().iter().any(|pod| pod.status().state == State::Ready)
         };
         if self.mode != Mode::Follow {
@@ -234,11 +235,11 @@ impl Leader {
         }
         let now = Leadership { term, pod };
         self.now.store(Arc::new(now.clone()));
-        self.metrics.leader_changes.get_or_create(&LeaderChange { pool: self.pool.clone(), why: why.name() }).inc();
+        self.metrics.leader_changes.get_or_create(&LeaderChange { pool: self.pool.clone(), why: why.as_str() }).inc();
         self.metrics.leader_term.get_or_create(&OfPool { pool: self.pool.clone() }).set(term as i64);
         let name = |leads: &Leadership| leads.pod.as_ref().map(|pod| pod.name.clone());
         let (pool, from) = (&*self.pool, name(&before));
-        let (from, why) = (from.as_deref(), why.name());
+        let (from, why) = (from.as_deref(), why.as_str());
         match name(&now).as_deref() {
             Some(name) => {
                 tracing::info!(

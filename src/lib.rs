@@ -12,13 +12,13 @@ pub mod store;
 pub mod tls;
 
 pub mod affinity;
-pub mod carryover;
 pub mod discovery;
-pub mod facade;
 pub mod health;
-pub mod identity;
+pub mod jellyfin;
 pub mod leader;
 pub mod route;
+pub mod server_id;
+pub mod sessions;
 
 pub mod forward;
 pub mod websocket;

@@ -24,7 +24,7 @@ use crate::{
     forward::head::Client,
     limits::{self, Kind, Limits},
     observe::metrics::{Metrics, Rejected},
-    proxy::Seat,
+    proxy::ConnectionPermit,
     shutdown::Shutdown,
 };
 
@@ -112,7 +112,7 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
 
 /// What an accept loop needs besides its socket.
 #[derive(Clone)]
-pub struct Door {
+pub struct Acceptor {
     pub server: Arc<Server>,
     /// Set where TLS is spoken.
     pub tls: Option<Arc<ServerConfig>>,
@@ -125,10 +125,10 @@ pub struct Door {
 }
 
 /// Accepts connections until the shutdown.
-pub async fn accept(listener: TcpListener, door: Door) {
+pub async fn accept(listener: TcpListener, acceptor: Acceptor) {
     loop {
         let (stream, peer) = tokio::select! {
-            () = door.shutdown.stopping() => return,
+            () = acceptor.shutdown.stopping() => return,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -141,12 +141,12 @@ pub async fn accept(listener: TcpListener, door: Door) {
                 }
             },
         };
-        let client = door.client(peer);
-        match door.limits.take(Kind::Connections, client.in_use.as_ref()) {
-            Ok(permit) => drop(tokio::spawn(door.shutdown.track(door.clone().admit(stream, client, permit)))),
+        let client = acceptor.client(peer);
+        match acceptor.limits.take(Kind::Connections, client.in_use.as_ref()) {
+            Ok(permit) => drop(tokio::spawn(acceptor.shutdown.track(acceptor.clone().admit(stream, client, permit)))),
             // Dropping the stream closes it: the client learns at once that there is no room.
             Err(_) => {
-                door.metrics.rejected.get_or_create(&Rejected { why: "connections" }).inc();
+                acceptor.metrics.rejected.get_or_create(&Rejected { why: "connections" }).inc();
             }
         }
     }
@@ -157,13 +157,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-impl Door {
+impl Acceptor {
     async fn admit(self, stream: TcpStream, client: Client, permit: limits::Permit) {
-        let seat: Seat = Arc::new((permit, Open::count(&self.metrics)));
+        let permit: ConnectionPermit = Arc::new((permit, OpenConnection::count(&self.metrics)));
         // Answers go out at once. A peer that is gone already is found by the first read.
         let _ = stream.set_nodelay(true);
         match &self.tls {
-            None => self.server.serve(stream, client, seat).await,
+            None => self.server.serve(stream, client, permit).await,
             Some(tls) => {
                 let Ok(under_way) = self.limits.take(Kind::Handshakes, client.in_use.as_ref()) else { return };
                 let handshake = async {
@@ -178,7 +178,7 @@ impl Door {
                 let shaken = time::timeout(self.server.handshake_timeout(), handshake).await;
                 drop(under_way);
                 if let Ok(Some(stream)) = shaken {
-                    self.server.serve(stream, client, seat).await;
+                    self.server.serve(stream, client, permit).await;
                 }
             }
         }
@@ -200,16 +200,16 @@ impl Door {
 }
 
 /// Counts an open connection until it is dropped.
-struct Open(Metrics);
+struct OpenConnection(Metrics);
 
-impl Open {
-    fn count(metrics: &Metrics) -> Open {
+impl OpenConnection {
+    fn count(metrics: &Metrics) -> OpenConnection {
         metrics.connections.inc();
-        Open(metrics.clone())
+        OpenConnection(metrics.clone())
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.dec();
     }

@@ -127,7 +127,7 @@ fn run(path: &Path) -> ExitCode {
             tracing::info!(%address, "serving clients");
         }
         if let Some(address) = app.admin {
-            tracing::info!(%address, "serving operators");
+            tracing::info!(%address, "serving the admin API");
         }
         signals.obey(app, path).await
     })
@@ -180,9 +180,9 @@ fn renew(app: &App, path: &Path) {
     match config::load(path, &ProcessEnvironment) {
         Ok(config) => {
             app.renew_pods(&config);
-            tracing::info!("the pods were read anew");
+            tracing::info!("pods reloaded");
         }
-        Err(error) => tracing::error!(%error, "the configuration could not be read anew; the pods of before stay"),
+        Err(error) => tracing::error!(%error, "the configuration could not be reloaded; the previous pods stay"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! A pod's status is one word that every worker reads without a lock. `health` and `discovery` write it; the request path
 //! only reads it, and says what it met through [`Pod::suspect`].
 
-mod place;
+mod instance;
 mod pool;
 mod status;
 
@@ -23,7 +23,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-pub use place::Place;
+pub use instance::PodInstance;
 pub use pool::Pool;
 pub use status::{Epoch, State, Status};
 
@@ -50,7 +50,7 @@ pub struct Info {
 
 /// Why the request path doubts a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub enum Suspicion {
     /// It refused a connection: its process is gone, or does not listen.
     Refused,
     /// Its process takes leave of its sockets: it will listen for a moment only.
@@ -72,10 +72,10 @@ pub struct Pod {
     status: AtomicU64,
     changes: watch::Sender<Status>,
     info: ArcSwapOption<Info>,
-    may_be_old: AtomicBool,
+    may_be_legacy: AtomicBool,
     drain_round: AtomicU32,
-    yields: AtomicBool,
-    leaves: AtomicBool,
+    gives_up_lead: AtomicBool,
+    is_removed: AtomicBool,
     requests: AtomicUsize,
     sockets: AtomicUsize,
     born: Instant,
@@ -101,10 +101,10 @@ impl Pod {
             status: AtomicU64::new(Status::UNKNOWN.to_word()),
             changes: watch::Sender::new(Status::UNKNOWN),
             info: ArcSwapOption::empty(),
-            may_be_old: AtomicBool::new(true),
+            may_be_legacy: AtomicBool::new(true),
             drain_round: AtomicU32::new(0),
-            yields: AtomicBool::new(false),
-            leaves: AtomicBool::new(false),
+            gives_up_lead: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
             born: Instant::now(),
@@ -121,7 +121,7 @@ impl Pod {
     }
 
     /// Whether it is the pod that is configured so.
-    pub fn is(&self, config: &PodConfig) -> bool {
+    pub fn matches(&self, config: &PodConfig) -> bool {
         *self.name == *config.name && *self.authority == *config.authority
     }
 
@@ -152,7 +152,7 @@ impl Pod {
 
     /// Ends when the pod is down and either refuses connections or does not answer its health checks. A pod that says that it is
     /// not well, for want of its database say, lives and may still answer; so does a life that has taken leave, of what it has. Cancel safe.
-    pub async fn lost(&self) {
+    pub async fn await_down(&self) {
         loop {
             self.until(|status| status.state == State::Down && !self.is_over()).await;
             if !self.status().accepts || !self.answers_checks.load(Ordering::Relaxed) {
@@ -175,7 +175,7 @@ impl Pod {
     }
 
     /// Ends when the pod takes no connections either. Cancel safe.
-    pub async fn gone(&self) {
+    pub async fn await_unreachable(&self) {
         self.until(|status| status.state == State::Down && !status.accepts).await;
     }
 
@@ -201,49 +201,49 @@ impl Pod {
     }
 
     /// The operator has said when to drain it: earlier words hold no longer.
-    pub fn next_drain(&self) -> u32 {
+    pub fn begin_drain_round(&self) -> u32 {
         self.drain_round.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Whether, while it drains, it gives up the lead of its pool.
-    pub fn yields(&self) -> bool {
-        self.yields.load(Ordering::Relaxed)
+    pub fn gives_up_lead(&self) -> bool {
+        self.gives_up_lead.load(Ordering::Relaxed)
     }
 
     /// Says so, or takes it back. Whoever hears of the status hears of this too.
-    pub fn set_yields(&self, yields: bool) {
-        if self.yields.swap(yields, Ordering::Relaxed) != yields {
+    pub fn set_gives_up_lead(&self, yields: bool) {
+        if self.gives_up_lead.swap(yields, Ordering::Relaxed) != yields {
             self.changes.send_modify(|_| {});
         }
     }
 
     /// Whether its source names it no more. It serves its clients until they have left it.
-    pub fn leaves(&self) -> bool {
-        self.leaves.load(Ordering::Relaxed)
+    pub fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Relaxed)
     }
 
     /// Its source names it no more. Says whether it goes on serving: then it drains.
-    fn leave(&self) -> bool {
+    fn remove(&self) -> bool {
         if self.status().state == State::Ready {
             // What was said of an earlier drain holds no longer.
-            self.set_yields(false);
+            self.set_gives_up_lead(false);
         }
         let (_, after) = self.change(|status| match status.state {
             State::Ready | State::Draining => Status { state: State::Draining, ..status },
             State::Starting | State::Down => Status { state: State::Down, accepts: false, ..status },
         });
-        self.leaves.store(after.is_alive(), Ordering::Relaxed);
+        self.is_removed.store(after.is_alive(), Ordering::Relaxed);
         after.is_alive()
     }
 
-    fn give_up(&self) {
+    fn set_down(&self) {
         self.change(|status| Status { state: State::Down, accepts: false, ..status });
     }
 
     /// Its source names it again: it serves everybody.
-    fn stay(&self) {
-        if self.leaves.swap(false, Ordering::Relaxed) {
-            self.next_drain();
+    fn keep(&self) {
+        if self.is_removed.swap(false, Ordering::Relaxed) {
+            self.begin_drain_round();
             self.change(|status| match status.state {
                 State::Draining => Status { state: State::Ready, ..status },
                 _ => status,
@@ -252,13 +252,13 @@ impl Pod {
     }
 
     /// Whether it is of the generation before 12.0, or may be: nothing is known of it yet.
-    pub fn may_be_old(&self) -> bool {
-        self.may_be_old.load(Ordering::Relaxed)
+    pub fn may_be_legacy(&self) -> bool {
+        self.may_be_legacy.load(Ordering::Relaxed)
     }
 
     /// It has said who it is.
     pub fn set_info(&self, info: Info) {
-        self.may_be_old.store(info.version.starts_with("10."), Ordering::Relaxed);
+        self.may_be_legacy.store(info.version.starts_with("10."), Ordering::Relaxed);
         self.info.store(Some(Arc::new(info)));
     }
 
@@ -285,7 +285,7 @@ impl Pod {
             Status { state: State::Down, ..status }
         });
         if is_news {
-            self.suspect(Doubt::Farewell);
+            self.suspect(Suspicion::Farewell);
         }
         is_news.then_some(changed)
     }
@@ -308,31 +308,31 @@ impl Pod {
     }
 
     /// The request path met a failure: the next probe comes at once and hears of it.
-    pub fn suspect(&self, doubt: Doubt) {
+    pub fn suspect(&self, doubt: Suspicion) {
         match doubt {
-            Doubt::Refused => self.refused.store(true, Ordering::Release),
-            Doubt::Farewell => self.farewell.store(true, Ordering::Release),
-            Doubt::Broken => self.broken.store(true, Ordering::Release),
+            Suspicion::Refused => self.refused.store(true, Ordering::Release),
+            Suspicion::Farewell => self.farewell.store(true, Ordering::Release),
+            Suspicion::Broken => self.broken.store(true, Ordering::Release),
         }
         self.probe.notify_one();
     }
 
     /// Takes the doubt that the request path left, the heavier one first.
-    pub fn take_doubt(&self) -> Option<Doubt> {
+    pub fn take_suspicion(&self) -> Option<Suspicion> {
         let refused = self.refused.swap(false, Ordering::AcqRel);
         let farewell = self.farewell.swap(false, Ordering::AcqRel);
         let broken = self.broken.swap(false, Ordering::AcqRel);
-        let lighter = || if farewell { Some(Doubt::Farewell) } else { broken.then_some(Doubt::Broken) };
-        if refused { Some(Doubt::Refused) } else { lighter() }
+        let lighter = || if farewell { Some(Suspicion::Farewell) } else { broken.then_some(Suspicion::Broken) };
+        if refused { Some(Suspicion::Refused) } else { lighter() }
     }
 
     /// Ends when the request path left a doubt. Cancel safe.
-    pub async fn doubted(&self) {
+    pub async fn await_suspicion(&self) {
         self.probe.notified().await;
     }
 
     /// Live traffic got an answer from this pod just now.
-    pub fn answered(&self) {
+    pub fn record_answer(&self) {
         self.answered_ms.store(self.born.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
     }
 
@@ -363,38 +363,38 @@ impl Pod {
     }
 
     /// Counts a request until the guard is dropped.
-    pub fn count_request(self: &Arc<Self>) -> Busy {
+    pub fn count_request(self: &Arc<Self>) -> LoadGuard {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Busy { pod: self.clone(), socket: false }
+        LoadGuard { pod: self.clone(), socket: false }
     }
 
     /// Counts a socket until the guard is dropped.
-    pub fn count_socket(self: &Arc<Self>) -> Busy {
+    pub fn count_socket(self: &Arc<Self>) -> LoadGuard {
         self.sockets.fetch_add(1, Ordering::Relaxed);
-        Busy { pod: self.clone(), socket: true }
+        LoadGuard { pod: self.clone(), socket: true }
     }
 }
 
 impl fmt::Debug for Pod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} ({})", self.pool, self.name, self.status().state.name())
+        write!(f, "{}/{} ({})", self.pool, self.name, self.status().state.as_str())
     }
 }
 
 /// Something under way at a pod; gives itself back when dropped.
 #[derive(Debug)]
-pub struct Busy {
+pub struct LoadGuard {
     pod: Arc<Pod>,
     socket: bool,
 }
 
-impl Busy {
+impl LoadGuard {
     pub fn pod(&self) -> &Arc<Pod> {
         &self.pod
     }
 }
 
-impl Drop for Busy {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         let count = if self.socket { &self.pod.sockets } else { &self.pod.requests };
         count.fetch_sub(1, Ordering::Relaxed);
@@ -429,7 +429,7 @@ mod tests {
         assert!(pod.end_life(Some(Epoch(1))).is_some() && pod.is_over());
         assert_eq!(pod.status(), Status { state: State::Down, accepts: true, epoch: Epoch(1) });
         assert!(pod.end_life(Some(Epoch(1))).is_none(), "its other sockets hear it too");
-        assert_eq!(pod.take_doubt(), Some(Doubt::Farewell));
+        assert_eq!(pod.take_suspicion(), Some(Suspicion::Farewell));
         pod.life_has_ended();
         ready(2);
         assert!(pod.end_life(Some(Epoch(1))).is_none() && !pod.is_over(), "one that is heard late");
@@ -439,10 +439,10 @@ mod tests {
     #[test]
     fn the_heavier_doubt_is_taken_first_and_both_are_gone_then() {
         let pod = pod("a");
-        pod.suspect(Doubt::Broken);
-        pod.suspect(Doubt::Refused);
-        pod.suspect(Doubt::Farewell);
-        assert_eq!(pod.take_doubt(), Some(Doubt::Refused));
-        assert_eq!(pod.take_doubt(), None);
+        pod.suspect(Suspicion::Broken);
+        pod.suspect(Suspicion::Refused);
+        pod.suspect(Suspicion::Farewell);
+        assert_eq!(pod.take_suspicion(), Some(Suspicion::Refused));
+        assert_eq!(pod.take_suspicion(), None);
     }
 }

@@ -3,34 +3,18 @@
 //! [`Proxy::handle`] is the one function to read: route, identify, decide, rewrite, forward, judge, learn, bind, observe. This room
 //! alone puts together what those below it know of pods, clients and Jellyfin.
 
-mod again;
-mod aside;
-mod asking;
-mod body;
-mod call;
-mod carry;
-mod decide;
-mod doubt;
-pub mod drain;
-mod exchange;
-mod face;
-mod hold;
-mod introduce;
-mod lead;
-mod learning;
-mod live;
+mod dispatch;
+mod failover;
+mod learn;
 mod log_in;
-mod log_out;
-mod normalize;
-mod offer;
-mod recall;
-mod reply;
-mod resume;
+mod metric_handles;
+pub mod migrate;
+mod pod_client;
+mod pod_lifecycle;
+mod request;
+mod response;
 mod revoke;
-mod site;
-mod socket;
-mod steward;
-mod tally;
+mod shared_state;
 mod unread;
 mod visit;
 
@@ -40,71 +24,72 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use http::{HeaderMap, Method, Request, Response, header, request};
+use http::{HeaderMap, Method, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
-pub use body::Body;
-pub use live::streams::Streams;
-pub use reply::Aborted;
-pub use site::{HELD, HELD_KIB, PoolSite, Site};
-pub use socket::Seat;
-pub use steward::{ALL_ARE_LOCAL, Lack, Said};
+pub use failover::live::streams::Streams;
+pub use failover::socket::ConnectionPermit;
+pub use pod_lifecycle::{ALL_ARE_LOCAL, InfoProbe, MissingRequirement};
+pub use request::refusal::Aborted;
+pub use response::body::Body;
+pub use shared_state::{HELD, HELD_KIB, PoolState, SharedState};
 pub use unread::Unread;
 
 use crate::{
     affinity::cookie,
-    carryover::Token,
     forward::{
-        Forward, head,
-        head::Client,
-        outbound::{Outbound, Source},
+        Forward,
+        head::{self, Client},
+        outbound::{ReplayBody, UpstreamBody},
     },
     health,
-    identity::{
+    jellyfin::{
         self, canonical,
-        endpoint::{Endpoint, Ends},
+        endpoint::{Endpoint, Revocation},
         translation,
     },
     limits::{Exceeded, Kind, Permit},
     observe::{access, metrics::Metrics},
     pod::Pod,
+    sessions::Token,
     shutdown::Shutdown,
-    websocket::handshake::{self, Asked},
+    websocket::handshake::{self, UpgradeKind},
 };
-use again::Again;
-use asking::{Asking, ClientSession, Target};
-use decide::{Decision, Keys};
-use exchange::{Exchange, Outcome};
-use normalize::normalize;
-use offer::{Offered, is_refused};
-use reply::Refusal;
-use resume::Resuming;
-use tally::Tally;
+use dispatch::{Attempt, is_refused, replay::ReplayableRequest};
+use failover::resume::ResumableFile;
+use metric_handles::MetricHandles;
+use request::{
+    context::{ClientSession, RequestContext, Target},
+    normalize::normalize,
+    record::{Outcome, RequestRecord},
+    refusal::Refusal,
+    select::{Decision, Keys},
+};
 
 /// One worker's request path.
 pub struct Proxy {
-    site: Arc<Site>,
+    shared: Arc<SharedState>,
     forward: Forward,
     access: access::Worker,
     metrics: Metrics,
-    tally: Tally,
+    metric_handles: MetricHandles,
     /// Room for sockets that are being attached anew.
-    attaching: Semaphore,
+    reattach_permits: Semaphore,
     shutdown: Shutdown,
 }
 
 impl Proxy {
-    pub fn new(site: Arc<Site>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
-        let forward = Forward::new(site.forward.clone());
-        let tally = Tally::new(metrics.clone());
-        let attaching = Semaphore::new(socket::AT_ONCE);
-        Arc::new(Proxy { site, forward, access, metrics, tally, attaching, shutdown })
+    pub fn new(shared: Arc<SharedState>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
+        let forward = Forward::new(shared.forward.clone());
+        let metric_handles = MetricHandles::new(metrics.clone());
+        let reattach_permits = Semaphore::new(failover::socket::AT_ONCE);
+        Arc::new(Proxy { shared, forward, access, metrics, metric_handles, reattach_permits, shutdown })
     }
 
     /// The pools that it serves.
-    pub fn pools(&self) -> &[PoolSite] {
-        &self.site.pools
+    pub fn pools(&self) -> &[PoolState] {
+        &self.shared.pools
     }
 
     /// Hands the access lines that are there to the log's writer.
@@ -116,8 +101,8 @@ impl Proxy {
     /// long as the socket.
     pub fn admit<B>(&self, request: &Request<B>, client: &Client) -> Result<(Permit, Option<Permit>), Exceeded> {
         let origin = head::origin(request.headers(), client);
-        let in_use = self.site.in_use_by(client, origin);
-        let limits = &self.site.limits;
+        let in_use = self.shared.in_use_by(client, origin);
+        let limits = &self.shared.limits;
         let is_upgrade = request.headers().contains_key(header::UPGRADE);
         let of_request = limits.take(Kind::Requests, in_use.as_ref())?;
         let of_socket = if is_upgrade { Some(limits.take(Kind::Sockets, in_use.as_ref())?) } else { None };
@@ -126,14 +111,14 @@ impl Proxy {
 
     /// Counts what a client's connection did beyond a limit of its own.
     pub fn exceeded(&self, kind: Kind, client: &Client) {
-        self.site.limits.exceeded(kind, crate::limits::Scope::Connection, Some(client.address));
+        self.shared.limits.exceeded(kind, crate::limits::Scope::Connection, Some(client.address));
     }
 
-    /// Answers a request in a task of its own, and so also when its client goes away: for what [`Proxy::may_end_sessions`].
+    /// Answers a request in a task of its own, and so also when its client goes away: for what [`Proxy::may_revoke`].
     ///
     /// # Errors
     /// As [`Proxy::handle`].
-    pub async fn handle_to_its_end(
+    pub async fn handle_detached(
         self: Arc<Self>,
         request: Request<Incoming>,
         client: Arc<Client>,
@@ -156,142 +141,144 @@ impl Proxy {
         client: &Client,
     ) -> Result<Response<Body>, Aborted> {
         let origin = head::origin(request.headers(), client);
-        let mut exchange = Exchange::begin(self.clone(), &request, origin);
+        let mut record = RequestRecord::new(self.clone(), &request, origin);
         let asked = handshake::asked(&request);
-        let opening = (asked == Asked::Socket).then(|| hyper::upgrade::on(&mut request));
+        let opening = (asked == UpgradeKind::Socket).then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
-        let seat = head.extensions.remove::<Seat>();
+        let permit = head.extensions.remove::<ConnectionPermit>();
         let exceeded = head.extensions.remove::<Exceeded>();
-        let source = Source::new(body, self.site.forward.replay_bytes);
-        exchange.source = source.clone();
+        let replay_body = ReplayBody::new(body, self.shared.forward.replay_bytes);
+        record.replay_body = replay_body.clone();
         if let Some(exceeded) = exceeded {
-            return exchange.refuse(Refusal::Limited(exceeded.scope));
+            return record.into_refusal(Refusal::Limited(exceeded.scope));
         }
 
         // 1. Route.
         if let Err(refusal) = normalize(&mut head).and_then(|()| refuse_malformed(asked)) {
-            return exchange.refuse(refusal);
+            return record.into_refusal(refusal);
         }
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
-        let Some(route) = self.site.router.find(host, &path) else {
-            return exchange.refuse(Refusal::NoRoute);
+        let Some(route) = self.shared.router.find(host, &path) else {
+            return record.into_refusal(Refusal::NoRoute);
         };
-        let pool = &self.site.pools[route.pool];
-        exchange.routed(&route.name, &pool.pool);
+        let pool = &self.shared.pools[route.pool];
+        record.set_route(&route.name, &pool.pool);
         if let Err(ambiguity) =
             canonical::canonicalize(&mut head, &pool.pool.base_path, pool.legacy(), opening.is_some())
         {
-            return exchange.refuse(Refusal::Ambiguous(ambiguity));
+            return record.into_refusal(Refusal::Ambiguous(ambiguity));
         }
 
         // 2. Identify.
         let cookies = pool.cookies.load();
-        let mut asking = self.identify(route.pool, &cookies, &head, client, origin, opening.is_some());
-        self.recall(&mut asking).await;
+        let mut ctx = self.identify(route.pool, &cookies, &head, client, origin, opening.is_some());
+        self.look_up_session(&mut ctx).await;
 
         // A log-in by password has to pass the brake.
-        let log_in = match self.log_in_to_brake(&asking) {
-            Some(by) => match Box::pin(self.begin_log_in(by, &asking, &source)).await {
+        let log_in = match self.log_in_to_brake(&ctx) {
+            Some(by) => match Box::pin(self.begin_log_in(by, &ctx, &replay_body)).await {
                 Ok(log_in) => Some(log_in),
-                Err(refusal) => return exchange.refuse(refusal),
+                Err(refusal) => return record.into_refusal(refusal),
             },
             None => None,
         };
 
         // A log-out ends the session whatever pods can be asked.
-        if self.is_log_out(&asking) {
-            return Ok(Box::pin(self.log_out(&asking, exchange)).await);
+        if self.is_log_out(&ctx) {
+            return Ok(Box::pin(self.log_out(&ctx, record)).await);
         }
 
-        // 3.–5. Decide, rewrite, forward: in `offer`, for one pod after the other.
+        // 3.–5. Decide, rewrite, forward: in `dispatch`, for one pod after the other.
         if let Some(opening) = opening {
             // Boxed, as what follows a log-out: every request's future is moved about, and these parts of it are seldom used.
-            return Box::pin(self.open_socket(asking, (opening, seat), &cookies, exchange)).await;
+            return Box::pin(self.open_socket(ctx, (opening, permit), &cookies, record)).await;
         }
         // 6. Judge: what says that the pod does not know the client's token is offered to the others.
-        let mut offered = self.offer_its_way(&asking, &source, &mut exchange).await;
-        if is_refused(&offered) && self.may_be_known_elsewhere(&asking) {
-            offered = Box::pin(self.offer_once_told(&mut asking, &source, &mut exchange, offered)).await;
+        let mut attempt = self.dispatch_by_kind(&ctx, &replay_body, &mut record).await;
+        if is_refused(&attempt) && self.may_be_known_elsewhere(&ctx) {
+            attempt = Box::pin(self.dispatch_once_resolved(&mut ctx, &replay_body, &mut record, attempt)).await;
         }
         if let Some(log_in) = log_in {
-            self.log_in_ended(log_in, &asking, offered.as_ref().ok().map(|offered| offered.answer.status()));
+            self.log_in_ended(log_in, &ctx, attempt.as_ref().ok().map(|attempt| attempt.answer.status()));
         }
-        let offered = match offered {
-            Ok(offered) => offered,
-            Err(refusal) => return exchange.refuse(refusal),
+        let attempt = match attempt {
+            Ok(attempt) => attempt,
+            Err(refusal) => return record.into_refusal(refusal),
         };
-        let ((mut answer, body), decision) = (offered.answer.into_parts(), offered.decision);
+        let ((mut answer, body), decision) = (attempt.answer.into_parts(), attempt.decision);
 
         // 7. Learn, or forget.
-        if let Some(ended) = revoke::ended_by(&asking, answer.status) {
-            let answered = (answer.status, offered.token.as_ref());
-            let told = Box::pin(self.end_everywhere(&asking, ended, answered, &source, &decision, &mut exchange)).await;
+        if let Some(ended) = revoke::revocation_of(&ctx, answer.status) {
+            let answered = (answer.status, attempt.token.as_ref());
+            let told =
+                Box::pin(self.revoke_everywhere(&ctx, ended, answered, &replay_body, &decision, &mut record)).await;
             if let Some(status) = told {
                 // What its own pod says less than all of them together.
                 answer.status = status;
-                exchange.set_status(status.as_u16());
+                record.set_status(status.as_u16());
                 revoke::strip(&mut answer.headers);
-                return Ok(exchange.answer_with(answer, Body::empty()));
+                return Ok(record.into_answer_with(answer, Body::empty()));
             }
         }
-        self.learn(&asking, &decision, offered.verdict, offered.token.as_ref(), answer.status);
-        self.note(&asking, &source, &decision.pod, answer.status);
-        self.end_streams(&asking, answer.status);
-        let learning = self.listen(&asking, &decision, &answer);
+        self.learn_from_head(&ctx, &decision, attempt.verdict, attempt.token.as_ref(), answer.status);
+        self.record_client_state(&ctx, &replay_body, &decision.pod, answer.status);
+        self.forget_ended_streams(&ctx, answer.status);
+        let learning = self.scan_body(&ctx, &decision, &answer);
 
         // 8. Bind, and show one server.
         head::to_client(&mut answer.headers);
         let binds_nobody = matches!(
-            asking.endpoint,
+            ctx.endpoint,
             Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::SignOn | Endpoint::Clock
         );
-        let binds_nobody = binds_nobody || (asking.endpoint != Endpoint::LogIn && self.site.is_leaders(asking.path));
+        let binds_nobody = binds_nobody || (ctx.endpoint != Endpoint::LogIn && self.shared.is_leaders(ctx.path));
         if !binds_nobody {
-            bind(&mut answer.headers, &cookies, &asking, &decision);
+            bind(&mut answer.headers, &cookies, &ctx, &decision);
         }
 
         // 9. Observe: the exchange goes with the body and is written down when that ends. A file goes on after its pod.
         if let Some(file) =
-            resume::File::of(asking.endpoint, &asking.head.method, &answer).filter(|_| learning.is_none())
+            failover::resume::File::of(ctx.endpoint, &ctx.head.method, &answer).filter(|_| learning.is_none())
         {
-            let resuming = Resuming::new(file, body, &decision, Again::of(&self, &asking));
-            return Ok(exchange.answer_with(answer, Body::resuming(resuming)));
+            let resuming = ResumableFile::new(file, body, &decision, ReplayableRequest::new(&self, &ctx));
+            return Ok(record.into_answer_with(answer, Body::resuming(resuming)));
         }
-        let shown = if asking.is_live_playlist() {
-            Box::pin(self.show_playlist(&asking, &decision, &mut answer, body, learning)).await
+        let shown = if ctx.is_live_playlist() {
+            Box::pin(self.show_playlist(&ctx, &decision, &mut answer, body, learning)).await
         } else {
-            self.for_client(&asking, &mut answer, body, learning).await
+            self.rewrite_for_client(&ctx, &mut answer, body, learning).await
         };
         let Ok(body) = shown else {
-            exchange.ended(Outcome::PodBroke);
+            record.set_outcome(Outcome::PodBroke);
             return Err(Aborted);
         };
-        Ok(exchange.answer_with(answer, body))
+        Ok(record.into_answer_with(answer, body))
     }
 
     /// Whether other sessions than its caller's may end with it, in whatever pool. Its pod may have done it when the client goes away,
     /// and the others are to hear of it.
-    pub fn may_end_sessions<B>(&self, request: &Request<B>) -> bool {
+    pub fn may_revoke<B>(&self, request: &Request<B>) -> bool {
         let (method, uri) = (request.method(), request.uri());
         let Ok(decoded) = canonical::decoded_path(uri.path()) else { return false };
-        let ends = |site: &PoolSite| {
-            let path = identity::path_of(canonical::below_base(&site.pool.base_path, &decoded), site.legacy());
-            Ends::of(method, path, uri.query().unwrap_or_default()).is_some()
+        let ends = |shared: &PoolState| {
+            let path =
+                jellyfin::controller_path(canonical::below_base(&shared.pool.base_path, &decoded), shared.legacy());
+            Revocation::of(method, path, uri.query().unwrap_or_default()).is_some()
         };
-        (*method == Method::POST || *method == Method::DELETE) && self.site.pools.iter().any(ends)
+        (*method == Method::POST || *method == Method::DELETE) && self.shared.pools.iter().any(ends)
     }
 
-    async fn offer_its_way(
+    async fn dispatch_by_kind(
         self: &Arc<Self>,
-        asking: &Asking<'_>,
-        source: &Source,
-        exchange: &mut Exchange,
-    ) -> Result<Offered, Refusal> {
-        match self.stream(asking) {
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        match self.live_stream(ctx) {
             // Boxed, as what follows a log-out: every request's future is moved about, and these parts are seldom used.
-            Some(stream) => Box::pin(self.offer_stream(&stream, asking, source, exchange)).await,
-            None => self.offer_led(asking, source, exchange).await,
+            Some(stream) => Box::pin(self.dispatch_live(&stream, ctx, replay_body, record)).await,
+            None => self.dispatch_via_leader(ctx, replay_body, record).await,
         }
     }
 
@@ -300,24 +287,24 @@ impl Proxy {
         &'a self,
         pool_index: usize,
         cookies: &cookie::Cookies,
-        head: &'a request::Parts,
+        head: &'a http::request::Parts,
         client: &'a Client,
         origin: IpAddr,
         is_upgrade: bool,
-    ) -> Asking<'a> {
-        let pool = &self.site.pools[pool_index];
+    ) -> RequestContext<'a> {
+        let pool = &self.shared.pools[pool_index];
         let legacy = pool.legacy();
-        let path = identity::path_of(canonical::below_base(&pool.pool.base_path, head.uri.path()), legacy);
-        let identity = identity::identify(&head.uri, path, &head.headers, legacy);
+        let path = jellyfin::controller_path(canonical::below_base(&pool.pool.base_path, head.uri.path()), legacy);
+        let identity = jellyfin::identify(&head.uri, path, &head.headers, legacy);
         let cookie = cookies.read(&head.headers);
         let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
         let keys = Keys { identity, cookie, has_cookie, address: origin };
         let endpoint = match Endpoint::of(&head.method, path) {
-            Endpoint::Open if head.method == Method::POST && self.site.is_log_in(path) => Endpoint::LogIn,
+            Endpoint::Open if head.method == Method::POST && self.shared.is_log_in(path) => Endpoint::LogIn,
             endpoint => endpoint,
         };
         let client_session = ClientSession::Unknown;
-        Asking {
+        RequestContext {
             pool,
             pool_index,
             head,
@@ -329,27 +316,33 @@ impl Proxy {
             keys,
             client_session,
             target: Target::Home,
-            may_be_done: AtomicBool::new(false),
+            may_be_executed: AtomicBool::new(false),
         }
     }
 
     /// 4. The request as the pod gets it, with the token that the pod knows.
-    fn outbound(&self, asking: &Asking<'_>, source: &Source, pod: &Pod, token: Option<&Token>) -> Request<Outbound> {
-        let mut body = source.attempt();
-        let waits = asking
+    fn upstream_request(
+        &self,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        pod: &Pod,
+        token: Option<&Token>,
+    ) -> Request<UpstreamBody> {
+        let mut body = replay_body.new_attempt();
+        let waits = ctx
             .head
             .headers
             .get(header::EXPECT)
             .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let ask = (waits && !http_body::Body::is_end_stream(&body)).then(|| body.wait_for_continue());
         let mut request = Request::new(body);
-        *request.method_mut() = asking.head.method.clone();
-        *request.uri_mut() = asking.target_now();
-        *request.headers_mut() = asking.head.headers.clone();
-        head::to_pod(request.headers_mut(), asking.client);
-        cookie::take_out(request.headers_mut(), &self.site.cookie.name);
-        translate(&mut request, asking, token);
-        asking.for_pod(pod, &mut request);
+        *request.method_mut() = ctx.head.method.clone();
+        *request.uri_mut() = ctx.current_target();
+        *request.headers_mut() = ctx.head.headers.clone();
+        head::to_pod(request.headers_mut(), ctx.client);
+        cookie::strip(request.headers_mut(), &self.shared.cookie.name);
+        translate(&mut request, ctx, token);
+        ctx.rewrite_for_pod(pod, &mut request);
         if let Some(ask) = ask {
             let ask = parking_lot::Mutex::new(Some(ask));
             hyper::ext::on_informational(&mut request, move |answer| {
@@ -367,21 +360,21 @@ impl Proxy {
     /// 502 and 504 come from something on the way to Jellyfin, not from it.
     fn judge_health(&self, pod: &Pod, status: u16) {
         if matches!(status, 502 | 504) {
-            health::gateway_failure(pod, &self.site.health);
+            health::gateway_failure(pod, &self.shared.health);
         }
     }
 }
 
 /// Puts the token that the pod knows in the place of the client's, and none in the place of one that was ended.
-fn translate<B>(request: &mut Request<B>, asking: &Asking<'_>, token: Option<&Token>) {
-    let Some(own) = asking.keys.identity.token.as_deref().or(asking.keys.identity.hint.as_deref()) else { return };
+fn translate<B>(request: &mut Request<B>, ctx: &RequestContext<'_>, token: Option<&Token>) {
+    let Some(own) = ctx.keys.identity.token.as_deref().or(ctx.keys.identity.hint.as_deref()) else { return };
     let mut uri = request.uri().clone();
-    match (&asking.client_session, token) {
+    match (&ctx.client_session, token) {
         (ClientSession::Ended, _) => {
             translation::translate(&mut uri, request.headers_mut(), |token| token == own, NO_TOKEN);
         }
         (ClientSession::Known(session), Some(token)) if token.as_str() != own => {
-            translation::translate(&mut uri, request.headers_mut(), |other| session.has(other), token.as_str());
+            translation::translate(&mut uri, request.headers_mut(), |other| session.has_token(other), token.as_str());
         }
         _ => return,
     }
@@ -392,12 +385,12 @@ fn translate<B>(request: &mut Request<B>, asking: &Asking<'_>, token: Option<&To
 const NO_TOKEN: &str = "00000000000000000000000000000000";
 
 /// 8. `Set-Cookie` when the binding changed, and never on an answer that a cache may show to others.
-fn bind(headers: &mut HeaderMap, cookies: &cookie::Cookies, asking: &Asking<'_>, decision: &Decision) {
-    let is_bound = asking.keys.cookie.is_some_and(|named| named.pod == decision.pod.id && named.is_current);
-    if is_bound || asking.head.method == Method::OPTIONS || is_public(headers) {
+fn bind(headers: &mut HeaderMap, cookies: &cookie::Cookies, ctx: &RequestContext<'_>, decision: &Decision) {
+    let is_bound = ctx.keys.cookie.is_some_and(|named| named.pod == decision.pod.id && named.is_current);
+    if is_bound || ctx.head.method == Method::OPTIONS || is_public(headers) {
         return;
     }
-    if let Some(value) = cookies.bind(decision.pod.id, head::came_over_tls(&asking.head.headers, asking.client)) {
+    if let Some(value) = cookies.bind(decision.pod.id, head::is_https(&ctx.head.headers, ctx.client)) {
         headers.append(header::SET_COOKIE, value);
     }
 }
@@ -409,9 +402,9 @@ fn is_public(headers: &HeaderMap) -> bool {
         .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"public"))
 }
 
-fn refuse_malformed(asked: Asked) -> Result<(), Refusal> {
+fn refuse_malformed(asked: UpgradeKind) -> Result<(), Refusal> {
     match asked {
-        Asked::Malformed(why) => Err(Refusal::Malformed(why)),
-        Asked::Answer | Asked::Socket => Ok(()),
+        UpgradeKind::Malformed(why) => Err(Refusal::Malformed(why)),
+        UpgradeKind::Answer | UpgradeKind::Socket => Ok(()),
     }
 }

@@ -5,4 +5,4 @@
 
 pub mod clock;
 pub mod disk;
-pub mod shared;
+pub mod redis_store;

@@ -6,7 +6,7 @@
 pub mod handshake;
 mod pod_side;
 mod relay;
-mod wishes;
+mod subscriptions;
 
 use std::{
     future::{self, Future},
@@ -23,7 +23,7 @@ use tokio_tungstenite::{
 pub use pod_side::PodSide;
 pub use relay::{End, Relayed};
 
-use crate::{facade::Replacer, shutdown::Shutdown};
+use crate::{server_id::Replacer, shutdown::Shutdown};
 
 /// How sockets are kept and ended.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub enum CloseStyle {
 }
 
 /// What becomes of the texts that pass.
-pub trait Passing {
+pub trait MessageRewriter {
     /// A text of the pod as the client gets it; `None` if that is as it is.
     fn to_client(&self, text: &str) -> Option<String>;
 
@@ -76,7 +76,7 @@ const CLIENT_MESSAGE: usize = 1 << 20;
 const READ_BUFFER: usize = 8 * 1024;
 
 /// Whoever finds the pods' sides of one client's socket.
-pub trait Pods<S>: Send {
+pub trait PodSides<S>: Send {
     /// Another side, where the client lives now; `None` when no pod takes the socket within the time for it.
     ///
     /// # Cancel safety
@@ -84,34 +84,34 @@ pub trait Pods<S>: Send {
     fn attach(&mut self) -> impl Future<Output = Option<PodSide<S>>> + Send;
 
     /// Ends when the client has come to live elsewhere while its side still stands. Cancel safe.
-    fn moved(&mut self) -> impl Future<Output = ()> + Send;
+    fn await_move(&mut self) -> impl Future<Output = ()> + Send;
 
     /// The last side has ended.
-    fn lost(&mut self);
+    fn on_lost(&mut self);
 
     /// It was the pod that closed it. That may be this client's own affair, or the beginning of the pod's end.
     fn closed(&mut self) {}
 
     /// What the side that was replaced is to be kept open for, though nothing passes any more: its pod may end with it what the client
     /// still needs.
-    fn left(&mut self) -> impl Future<Output = ()> + Send + 'static {
+    fn linger(&mut self) -> impl Future<Output = ()> + Send + 'static {
         future::ready(())
     }
 
     /// What the client is to hear when another side was attached, before that side says anything.
-    fn word(&mut self) -> Option<String>;
+    fn notice(&mut self) -> Option<String>;
 
     /// Whether the client was signed out: then nothing may pass any more, whatever side stands.
-    fn is_over(&self) -> bool {
+    fn is_signed_out(&self) -> bool {
         false
     }
 
     /// Whether the side that was attached last lies at another life of a pod than the one before it: then that one ended
     /// with its pod, however soon that was.
-    fn is_new_life(&self) -> bool;
+    fn is_new_instance(&self) -> bool;
 
     /// What happens to texts on their way to and from the side that stands.
-    fn passing(&self) -> impl Passing + 'static;
+    fn rewriter(&self) -> impl MessageRewriter + 'static;
 }
 
 /// The pod's side of a socket that it has opened.
@@ -123,7 +123,7 @@ pub async fn pod_side(upgraded: Upgraded, config: &Config) -> PodSide<TokioIo<Up
 pub async fn relay(
     client: Upgraded,
     pod: PodSide<TokioIo<Upgraded>>,
-    pods: &mut impl Pods<TokioIo<Upgraded>>,
+    pods: &mut impl PodSides<TokioIo<Upgraded>>,
     config: &Config,
     shutdown: &Shutdown,
 ) -> Relayed {

@@ -6,9 +6,9 @@ use std::{alloc::System, hint::black_box, sync::Arc, time::Instant};
 use http::{HeaderMap, HeaderValue, Uri, header};
 use jellypin::{
     affinity::pins::{Kind, Pins},
-    carryover::{Device, Found, Sessions, vault::Vault},
-    identity::{self, Legacy, endpoint::Endpoint, message},
-    pod::{Epoch, Place, Pod, PodConfig},
+    jellyfin::{self, Legacy, endpoint::Endpoint, message},
+    pod::{Epoch, Pod, PodConfig, PodInstance},
+    sessions::{Device, SessionLookup, Sessions, session_store::SessionStore},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -29,7 +29,7 @@ fn bytes_each(region: &Region<'_, System>, count: usize) -> usize {
 fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     let pool: Arc<str> = "main".into();
     let pod = Pod::new(&pool, &PodConfig { name: "a".into(), authority: "h:1".into() });
-    let home = Place { pod: pod.id, epoch: Epoch(1) };
+    let home = PodInstance { pod: pod.id, epoch: Epoch(1) };
 
     let region = Region::new(ALLOCATOR);
     let pins = Pins::new(PINS, (1, 2));
@@ -41,7 +41,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
 
     const SESSIONS: usize = 20_000;
     let region = Region::new(ALLOCATOR);
-    let sessions = Sessions::new(PINS, (1, 2), Vec::new(), Vault::in_memory());
+    let sessions = Sessions::new(PINS, (1, 2), Vec::new(), SessionStore::in_memory());
     for number in 0..SESSIONS {
         let device = Device {
             client: "Jellyfin Web".into(),
@@ -49,7 +49,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
             id: format!("device {number:026}"),
             version: "12.0.0".into(),
         };
-        drop(sessions.begin(&pod, &format!("{number:032x}"), device, &format!("{number:032x}")));
+        drop(sessions.record_log_in(&pod, &format!("{number:032x}"), device, &format!("{number:032x}")));
     }
     let session = bytes_each(&region, SESSIONS);
 
@@ -60,14 +60,14 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&line).expect("a value"));
     let uri = Uri::from_static("/Users/0123456789abcdef0123456789abcdef/Items?Recursive=true&Limit=50&SortBy=Name");
     let find = || {
-        let path = identity::path_of(uri.path(), Legacy::Ignored);
-        let identity = identity::identify(&uri, path, &headers, Legacy::Ignored);
+        let path = jellyfin::controller_path(uri.path(), Legacy::Ignored);
+        let identity = jellyfin::identify(&uri, path, &headers, Legacy::Ignored);
         let endpoint = Endpoint::of(&http::Method::GET, path);
         let token = identity.token.as_deref().expect("a token");
-        let known = matches!(sessions.find(token), Found::Living(_));
+        let known = matches!(sessions.find(token), SessionLookup::Active(_));
         (endpoint, known, pins.home(Kind::Token, token, |_, _| true))
     };
-    assert_eq!(find(), (Endpoint::Demanding, false, Some(home)));
+    assert_eq!(find(), (Endpoint::Authenticated, false, Some(home)));
     let region = Region::new(ALLOCATOR);
     let began = Instant::now();
     for _ in 0..ROUNDS {
@@ -84,7 +84,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     let list = format!(r#"{{"MessageType":"Sessions","Data":[{}null]}}"#, item.repeat(4_000));
     let region = Region::new(ALLOCATOR);
     for text in [&*list, r#"{"MessageType":"KeepAlive"}"#] {
-        assert_eq!((message::wish(text), message::is_farewell(text), message::group(text)), (None, false, None));
+        assert_eq!((message::wish(text), message::is_shutdown_notice(text), message::group(text)), (None, false, None));
     }
     assert_eq!(region.change().allocations, 0, "messages that are none of those that are looked for");
     assert!(pin <= 300, "{pin} bytes a pin");

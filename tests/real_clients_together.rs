@@ -66,7 +66,7 @@ impl World {
     }
 
     fn leader(&self) -> String {
-        let leader = self.proxies[0].site().pools[0].leader.current().expect("a leader");
+        let leader = self.proxies[0].shared().pools[0].leader.current().expect("a leader");
         leader.name.to_string()
     }
 

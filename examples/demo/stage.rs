@@ -113,8 +113,8 @@ impl Stage {
     }
 
     fn is_alive(&self, name: &str) -> bool {
-        let pools = &self.proxy.site().pools;
-        pools.iter().any(|site| site.pool.pods().iter().any(|pod| &*pod.name == name && pod.status().is_alive()))
+        let pools = &self.proxy.shared().pools;
+        pools.iter().any(|shared| shared.pool.pods().iter().any(|pod| &*pod.name == name && pod.status().is_alive()))
     }
 
     /// The lines of the metrics that count requests which left a pod for another, and sessions that were carried over.

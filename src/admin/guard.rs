@@ -60,7 +60,7 @@ fn is_own(host: &Authority, called_at: Option<IpAddr>, config: &Config) -> bool 
 
 /// Browsers say of a POST which page sends it. What is no browser says nothing, and may.
 fn is_of_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
-    let is_own_site = |site: &HeaderValue| matches!(site.as_bytes(), b"same-origin" | b"none");
+    let is_own_site = |shared: &HeaderValue| matches!(shared.as_bytes(), b"same-origin" | b"none");
     let is_own_origin = |origin: &HeaderValue| {
         let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
         origin.is_some_and(|(scheme, of)| {

@@ -39,7 +39,7 @@ impl Bucket {
 
 impl Budget {
     /// Takes one extra request from this client's budget. Says whether there was one left.
-    pub fn spend(&self, client: IpAddr, now: Instant) -> bool {
+    pub fn try_spend(&self, client: IpAddr, now: Instant) -> bool {
         if self.buckets.len() >= MOST {
             self.buckets.retain(|_, bucket| bucket.refilled(now).left < BURST);
         }
@@ -62,18 +62,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_has_a_burst_and_then_a_rate() {
         let (budget, client) = (Budget::default(), IpAddr::from([192, 0, 2, 1]));
-        let spend = |times: u32| (0..times).filter(|_| budget.spend(client, Instant::now())).count();
+        let spend = |times: u32| (0..times).filter(|_| budget.try_spend(client, Instant::now())).count();
         assert_eq!(spend(10_000), BURST as usize);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(spend(10_000), RATE as usize);
-        assert!(budget.spend([192, 0, 2, 2].into(), Instant::now()), "another address has its own");
+        assert!(budget.try_spend([192, 0, 2, 2].into(), Instant::now()), "another address has its own");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_ipv6_client_cannot_choose_a_fresh_bucket() {
         let budget = Budget::default();
         let address = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
-        let spent = (0..10_000).filter(|last| budget.spend(address(*last), Instant::now())).count();
+        let spent = (0..10_000).filter(|last| budget.try_spend(address(*last), Instant::now())).count();
         assert_eq!(spent, BURST as usize);
     }
 }

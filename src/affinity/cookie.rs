@@ -63,13 +63,13 @@ pub enum Secure {
 pub struct Cookies {
     name: Arc<str>,
     secure: Secure,
-    pods: HashMap<Box<[u8]>, Named, ahash::RandomState>,
+    pods: HashMap<Box<[u8]>, CookieClaim, ahash::RandomState>,
     set: HashMap<PodId, SetCookie, ahash::RandomState>,
 }
 
 /// What a cookie's value says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct CookieClaim {
     pub pod: PodId,
     /// Made with the newest key; otherwise it is time to set it anew.
     pub is_current: bool,
@@ -92,7 +92,7 @@ impl Cookies {
                 if age == 0 {
                     set.insert(pod.id, SetCookie::new(config, &value));
                 }
-                named.insert(value.into_bytes().into(), Named { pod: pod.id, is_current: age == 0 });
+                named.insert(value.into_bytes().into(), CookieClaim { pod: pod.id, is_current: age == 0 });
             }
         }
         Cookies { name: config.name.as_str().into(), secure: config.secure, pods: named, set }
@@ -100,7 +100,7 @@ impl Cookies {
 
     /// The pod that the request's cookie names. Where a client sends several, the first that names a pod counts; what
     /// names none is ignored.
-    pub fn read(&self, headers: &HeaderMap) -> Option<Named> {
+    pub fn read(&self, headers: &HeaderMap) -> Option<CookieClaim> {
         let values = headers.get_all(header::COOKIE).into_iter();
         values.flat_map(|line| pairs(line.as_bytes())).find_map(|pair| {
             let value = ours(pair, &self.name)?;
@@ -165,7 +165,7 @@ fn value(key: &Secret, pod: &Pod) -> String {
 }
 
 /// Takes our cookie out of the request's head; all others stay as they are.
-pub fn take_out(headers: &mut HeaderMap, name: &str) {
+pub fn strip(headers: &mut HeaderMap, name: &str) {
     let is_there = |line: &HeaderValue| pairs(line.as_bytes()).any(|pair| ours(pair, name).is_some());
     let mut lines = headers.get_all(header::COOKIE).iter();
     match (lines.next(), lines.next()) {
@@ -252,7 +252,7 @@ mod tests {
             let set = cookies.bind(pod.id, false).expect("a cookie");
             let pair = value_of(&set);
             assert_eq!(set.to_str().unwrap(), format!("{pair}; HttpOnly; SameSite=Strict; Path=/"));
-            assert_eq!(cookies.read(&with_cookie(&pair)), Some(Named { pod: pod.id, is_current: true }));
+            assert_eq!(cookies.read(&with_cookie(&pair)), Some(CookieClaim { pod: pod.id, is_current: true }));
             assert!(!pair.contains(&*pod.name));
         }
         assert!(cookies.bind(pods[0].id, true).unwrap().to_str().unwrap().contains("; Secure"));
@@ -264,7 +264,7 @@ mod tests {
         let old = Cookies::new(&config(), &[key("old")], &pods);
         let pair = value_of(&old.bind(pods[1].id, false).unwrap());
         let both = Cookies::new(&config(), &[key("new"), key("old")], &pods);
-        assert_eq!(both.read(&with_cookie(&pair)), Some(Named { pod: pods[1].id, is_current: false }));
+        assert_eq!(both.read(&with_cookie(&pair)), Some(CookieClaim { pod: pods[1].id, is_current: false }));
         let forgotten = Cookies::new(&config(), &[key("new")], &pods);
         assert_eq!(forgotten.read(&with_cookie(&pair)), None);
     }
@@ -298,7 +298,7 @@ mod tests {
         ];
         for (line, left) in rows {
             let mut headers = with_cookie(line);
-            take_out(&mut headers, "jellyfin_server_id");
+            strip(&mut headers, "jellyfin_server_id");
             assert_eq!(headers.get(header::COOKIE).map(|value| value.to_str().unwrap()), left, "{line}");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A pin is found by a keyed hash of the client's key, so that no token stands in memory as a key. Each sort of pins has a shelf of
 //! its own, which is bounded: when it is full, a sixteenth goes, of those that nobody has used since they were learnt, and then of
-//! the longest unused. So what nobody lives by displaces nothing of those who come again. What goes beyond this process is `keeping`'s affair; it is told of every
+//! the longest unused. So what nobody lives by displaces nothing of those who come again. What goes beyond this process is `persistence`'s affair; it is told of every
 //! change.
 
 use std::{
@@ -14,8 +14,8 @@ use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
 
-use super::keeping::{Keeping, Kept, RENEWAL};
-use crate::pod::Place;
+use super::persistence::{Persistence, RENEWAL, StoredPin};
+use crate::pod::PodInstance;
 
 /// What a key is a key of. Keys of different kinds never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ pub struct Pins {
     /// Newest first: learnt under the first, found under all.
     secrets: Vec<(u64, u64)>,
     began: Instant,
-    keeping: Keeping,
+    persistence: Persistence,
 }
 
 /// Pins of one sort.
@@ -76,13 +76,13 @@ const SHELVES: usize = 4;
 
 #[derive(Debug)]
 struct Pin {
-    home: Place,
+    home: PodInstance,
     kind: Kind,
     /// It was used after it was learnt.
     is_proven: AtomicBool,
     /// Seconds since the store began.
     used: AtomicU32,
-    /// When a use is to be told to `keeping` again, in the same seconds.
+    /// When a use is to be told to `persistence` again, in the same seconds.
     renewed_from: AtomicU32,
 }
 
@@ -96,19 +96,19 @@ impl Pins {
             shelves: [shelf(most), shelf(most), shelf(most), shelf((most / 10).max(16))],
             secrets: vec![secret],
             began: Instant::now(),
-            keeping: Keeping::in_memory(),
+            persistence: Persistence::in_memory(),
         }
     }
 
     /// The same with pins that are kept beyond this process, those under these older secrets included.
-    pub fn kept(mut self, keeping: Keeping, older: &[(u64, u64)]) -> Pins {
-        self.keeping = keeping;
+    pub fn with_persistence(mut self, persistence: Persistence, older: &[(u64, u64)]) -> Pins {
+        self.persistence = persistence;
         self.secrets.extend_from_slice(older);
         self
     }
 
     /// Takes in what was kept of an earlier process, the latest first, as far as there is room.
-    pub fn restore(&self, kept: &[Kept]) {
+    pub fn restore(&self, kept: &[StoredPin]) {
         for kept in kept {
             let shelf = self.shelf(kept.kind);
             if shelf.count.load(Ordering::Relaxed) >= shelf.most {
@@ -123,12 +123,12 @@ impl Pins {
     }
 
     /// Where pins are kept beyond this process.
-    pub fn keeping(&self) -> &Keeping {
-        &self.keeping
+    pub fn persistence(&self) -> &Persistence {
+        &self.persistence
     }
 
     /// Where the client with this key lives, if it is known. `alive` judges what was learnt, given the kind's own rule.
-    pub fn home(&self, kind: Kind, key: &str, alive: impl FnOnce(Place, bool) -> bool) -> Option<Place> {
+    pub fn home(&self, kind: Kind, key: &str, alive: impl FnOnce(PodInstance, bool) -> bool) -> Option<PodInstance> {
         let (hash, pin) = self.hashes(kind, key).find_map(|hash| Some((hash, self.shelf(kind).pins.get(&hash)?)))?;
         let now = self.now();
         // A store to a shared line only when it tells something new.
@@ -143,16 +143,16 @@ impl Pins {
         let is_due = self.is_due(&pin, now);
         drop(pin);
         if is_due {
-            self.keeping.put(kind, key, hash, home);
+            self.persistence.put(kind, key, hash, home);
         }
         Some(home)
     }
 
     /// Learns a client's home. Says whether that is new.
-    pub fn learn(&self, kind: Kind, key: &str, home: Place) -> bool {
+    pub fn learn(&self, kind: Kind, key: &str, home: PodInstance) -> bool {
         let is_new = self.remember(kind, key, home);
-        if is_new && self.keeping.keeps(kind) {
-            self.keeping.put(kind, key, self.hash(kind, key), home);
+        if is_new && self.persistence.stores(kind) {
+            self.persistence.put(kind, key, self.hash(kind, key), home);
         }
         is_new
     }
@@ -162,18 +162,18 @@ impl Pins {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub async fn recall(&self, kind: Kind, key: &str, alive: impl Fn(Place) -> bool) {
-        if !self.keeping.is_shared() || self.home(kind, key, |home, _| alive(home)).is_some() {
+    pub async fn look_up_stored(&self, kind: Kind, key: &str, alive: impl Fn(PodInstance) -> bool) {
+        if !self.persistence.is_shared() || self.home(kind, key, |home, _| alive(home)).is_some() {
             return;
         }
         let hash = self.hash(kind, key);
-        let Some(recalled) = self.keeping.find(kind, key, hash).await else { return };
+        let Some(recalled) = self.persistence.find(kind, key, hash).await else { return };
         if !alive(recalled.home) {
-            return self.keeping.is_of_no_use(hash);
+            return self.persistence.record_useless(hash);
         }
         self.remember(kind, key, recalled.home);
         if !recalled.is_current {
-            self.keeping.put(kind, key, hash, recalled.home);
+            self.persistence.put(kind, key, hash, recalled.home);
         }
     }
 
@@ -184,8 +184,8 @@ impl Pins {
             if shelf.pins.remove(&hash).is_some() {
                 shelf.count.fetch_sub(1, Ordering::Relaxed);
                 // What was not known here is kept nowhere, or not for long: made-up keys cost the store nothing.
-                if self.keeping.keeps(kind) {
-                    self.keeping.remove(kind, key, hash);
+                if self.persistence.stores(kind) {
+                    self.persistence.remove(kind, key, hash);
                 }
             }
         }
@@ -200,7 +200,7 @@ impl Pins {
     }
 
     /// Into memory only. Says whether it is new.
-    fn remember(&self, kind: Kind, key: &str, home: Place) -> bool {
+    fn remember(&self, kind: Kind, key: &str, home: PodInstance) -> bool {
         let hash = self.hash(kind, key);
         let shelf = self.shelf(kind);
         if let Some(pin) = shelf.pins.get(&hash)
@@ -219,7 +219,7 @@ impl Pins {
         &self.shelves[kind.shelf()]
     }
 
-    fn pin(&self, kind: Kind, home: Place, renewed_from: u32) -> Pin {
+    fn pin(&self, kind: Kind, home: PodInstance, renewed_from: u32) -> Pin {
         let is_proven = AtomicBool::new(false);
         Pin { home, kind, is_proven, used: AtomicU32::new(self.now()), renewed_from: AtomicU32::new(renewed_from) }
     }
@@ -229,7 +229,7 @@ impl Pins {
         let due = pin.renewed_from.load(Ordering::Relaxed);
         let next = now.saturating_add(RENEWAL.as_secs() as u32);
         now >= due
-            && self.keeping.keeps(pin.kind)
+            && self.persistence.stores(pin.kind)
             && pin.renewed_from.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
@@ -295,9 +295,9 @@ mod tests {
         store::disk::{Bounds, Disk},
     };
 
-    fn home() -> Place {
+    fn home() -> PodInstance {
         let pod = Pod::new(&Arc::from("pool"), &PodConfig { name: "a".into(), authority: "h:1".into() });
-        Place { pod: pod.id, epoch: Epoch(1) }
+        PodInstance { pod: pod.id, epoch: Epoch(1) }
     }
 
     #[test]
@@ -318,12 +318,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let pool = Pool::new("pool", "");
         pool.set_pods(vec![Pod::new(&pool.name, &PodConfig { name: "a".into(), authority: "h:1".into() })]);
-        let home = Place { pod: pool.pods()[0].id, epoch: Epoch(1) };
+        let home = PodInstance { pod: pool.pods()[0].id, epoch: Epoch(1) };
         let metrics = Metrics::new();
         let (disk, _) =
             Disk::open(&folder.path().join("pins.redb"), Bounds::of_all(100), Duration::from_secs(1), metrics.clone())
                 .expect("a store");
-        let pins = Pins::new(100, (1, 2)).kept(Keeping::on_disk(disk, vec![pool]), &[]);
+        let pins = Pins::new(100, (1, 2)).with_persistence(Persistence::on_disk(disk, vec![pool]), &[]);
         for _ in 0..3 {
             pins.learn(Kind::Token, "t", home);
             pins.learn(Kind::PlaySession, "p", home);
@@ -335,7 +335,7 @@ mod tests {
         }
         pins.forget(Kind::Device, "never known");
         pins.forget(Kind::PlaySession, "p");
-        pins.keeping().finish().await;
+        pins.persistence().finish().await;
         let written = metrics.store_writes.get_or_create(&StoreOutcome { outcome: "written" }).get();
         assert_eq!(written, 3, "learnt once, and renewed after an hour and after two");
     }
@@ -343,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_kept_comes_back_as_far_as_there_is_room() {
         let pins = Pins::new(100, (1, 2));
-        let kept = |hash: u128| Kept { kind: Kind::Token, hash, home: home(), age: RENEWAL };
+        let kept = |hash: u128| StoredPin { kind: Kind::Token, hash, home: home(), age: RENEWAL };
         pins.restore(&(0..500).map(kept).collect::<Vec<_>>());
         let tokens = &pins.shelf(Kind::Token).pins;
         assert_eq!((pins.len(), tokens.len()), (100, 100));

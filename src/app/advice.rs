@@ -27,11 +27,11 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         "no [affinity] keys and no [state] path: a restart of the proxy makes a new key, and nothing that was kept under the old one is found",
     );
     say(
-        has_several && config.carryover.api_key.is_none(),
+        has_several && config.migration.api_key.is_none(),
         "no [jellyfin] api_key: the other pods cannot be told of a dead pod's users, who wait for it and are logged out where it stays away",
     );
     say(
-        config.carryover.api_key.is_some() && !is_shared && !is_kept,
+        config.migration.api_key.is_some() && !is_shared && !is_kept,
         "no [redis] and no [state] path: a restart of the proxy forgets the sessions that were carried over, and logs their users out",
     );
     say(

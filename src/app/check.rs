@@ -12,11 +12,11 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time;
 
-use super::{Config, Error, advice, replicas, server_id, site, state};
+use super::{Config, Error, advice, replicas, server_id_file, shared, state};
 use crate::{
     observe::{self, access::Access, metrics::Metrics},
     pod::{Info, Pod},
-    proxy::{ALL_ARE_LOCAL, Lack, Proxy, Said},
+    proxy::{ALL_ARE_LOCAL, InfoProbe, MissingRequirement, Proxy},
     shutdown::Shutdown,
     store,
 };
@@ -54,7 +54,7 @@ fn check_state(config: &Config) -> Result<(), Error> {
     let Some(folder) = &config.state else { return Ok(()) };
     let failed = |source| Error::State { path: folder.clone(), source };
     for pool in &config.pools {
-        server_id::known(config, &pool.name)?;
+        server_id_file::known(config, &pool.name)?;
     }
     state::check(folder).map_err(failed)?;
     // Of a folder that is yet to be made the one above tells.
@@ -80,9 +80,9 @@ fn is_writable(folder: &Path) -> io::Result<()> {
 
 async fn check_redis(config: &Config) -> Result<Vec<Finding>, Error> {
     let Some(redis) = &config.redis else { return Ok(Vec::new()) };
-    store::shared::check(redis)?;
+    store::redis_store::check(redis)?;
     let finding = |is_wrong, sentence| Finding { place: "[redis]".to_owned(), sentence, is_wrong };
-    let trial = match store::shared::try_out(redis).await {
+    let trial = match store::redis_store::self_test(redis).await {
         Ok(trial) => trial,
         Err(trouble) if trouble.is_refusal => {
             return Ok(vec![finding(true, format!("Redis refuses: {}", trouble.reason))]);
@@ -122,10 +122,10 @@ async fn check_replicas(config: &Config) -> Result<Vec<Finding>, Error> {
 }
 
 /// What was found out of one pod.
-struct Asked {
+struct PodReport {
     pod: Arc<Pod>,
-    said: Said,
-    lack: Option<Lack>,
+    said: InfoProbe,
+    missing_requirement: Option<MissingRequirement>,
     takes_all_for_local: bool,
 }
 
@@ -133,64 +133,74 @@ async fn check_pods(config: Config) -> Result<Vec<Finding>, Error> {
     let config = Config { redis: None, state: None, ..config };
     let keys = state::cookie_keys(&config)?;
     let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
-    let (site, _) = site(&config, &keys, &metrics, &shutdown).await?;
+    let (shared, _) = shared(&config, &keys, &metrics, &shutdown).await?;
     let access = Access::start(&observe::AccessLog::Off, config.observe.format, metrics.access_lost.clone())
         .map_err(Error::AccessLog)?;
-    let proxy = Proxy::new(Arc::new(site), access.worker(), metrics, shutdown);
-    let asked = proxy.pools().iter().map(|site| async {
-        let base_path = &*site.pool.base_path;
-        let pods = site.pool.pods().to_vec();
+    let proxy = Proxy::new(Arc::new(shared), access.worker(), metrics, shutdown);
+    let asked = proxy.pools().iter().map(|shared| async {
+        let base_path = &*shared.pool.base_path;
+        let pods = shared.pool.pods().to_vec();
         let asked = join_all(pods.into_iter().map(|pod| ask(&proxy, pod, base_path))).await;
-        of_pool(&site.pool.name, base_path, &asked)
+        of_pool(&shared.pool.name, base_path, &asked)
     });
     Ok(join_all(asked).await.into_iter().flatten().collect())
 }
 
-async fn ask(proxy: &Proxy, pod: Arc<Pod>, base_path: &str) -> Asked {
+async fn ask(proxy: &Proxy, pod: Arc<Pod>, base_path: &str) -> PodReport {
     let asked = async {
-        let said = proxy.ask_info(&pod, base_path).await;
-        let (mut lack, mut takes_all_for_local) = (None, false);
-        if matches!(said, Said::Info(_)) {
-            lack = proxy.lack(&pod, base_path).await;
-            takes_all_for_local = lack != Some(Lack::Key) && proxy.is_taken_for_local(&pod, base_path).await;
+        let said = proxy.probe_info(&pod, base_path).await;
+        let (mut missing_requirement, mut takes_all_for_local) = (None, false);
+        if matches!(said, InfoProbe::Info(_)) {
+            missing_requirement = proxy.missing_requirement(&pod, base_path).await;
+            takes_all_for_local = missing_requirement != Some(MissingRequirement::ApiKey)
+                && proxy.is_taken_for_local(&pod, base_path).await;
         }
-        Asked { pod: pod.clone(), said, lack, takes_all_for_local }
+        PodReport { pod: pod.clone(), said, missing_requirement, takes_all_for_local }
     };
-    let silent = |_| Asked { pod: pod.clone(), said: Said::Nothing, lack: None, takes_all_for_local: false };
+    let silent = |_| PodReport {
+        pod: pod.clone(),
+        said: InfoProbe::Nothing,
+        missing_requirement: None,
+        takes_all_for_local: false,
+    };
     time::timeout(ASKING, asked).await.unwrap_or_else(silent)
 }
 
-fn of_pool(name: &str, base_path: &str, asked: &[Asked]) -> Vec<Finding> {
+fn of_pool(name: &str, base_path: &str, asked: &[PodReport]) -> Vec<Finding> {
     let place = format!("[pools.{name}]");
     if asked.is_empty() {
         let sentence = "its DNS name has no address at this moment".to_owned();
         return vec![Finding { place, sentence, is_wrong: false }];
     }
-    let knows_the_key = |asked: &&Asked| matches!(asked.said, Said::Info(_)) && asked.lack != Some(Lack::Key);
+    let knows_the_key = |asked: &&PodReport| {
+        matches!(asked.said, InfoProbe::Info(_)) && asked.missing_requirement != Some(MissingRequirement::ApiKey)
+    };
     let knower = asked.iter().find(knows_the_key).map(|asked| &*asked.pod.name);
     let mut found = Vec::new();
     for asked in asked {
         let place = format!("{place} pod {}", asked.pod.name);
         let mut say = |is_wrong, sentence| found.push(Finding { place: place.clone(), sentence, is_wrong });
         match &asked.said {
-            Said::Nothing => say(false, format!("it does not answer at {}", asked.pod.authority)),
-            Said::Starting => say(false, "it is starting, or has no database".to_owned()),
-            Said::Other(status) => say(
+            InfoProbe::Nothing => say(false, format!("it does not answer at {}", asked.pod.authority)),
+            InfoProbe::Starting => say(false, "it is starting, or has no database".to_owned()),
+            InfoProbe::Other(status) => say(
                 true,
                 format!(
                     "it answers {base_path}/System/Info/Public with {status}: no Jellyfin, or one whose base URL is not {base_path:?}; `base_path` is to be the same as in Jellyfin's Dashboard under Networking",
                 ),
             ),
-            Said::Info(_) => {}
+            InfoProbe::Info(_) => {}
         }
-        match (asked.lack, knower) {
-            (Some(Lack::Key), Some(knower)) => say(
+        match (asked.missing_requirement, knower) {
+            (Some(MissingRequirement::ApiKey), Some(knower)) => say(
                 true,
                 format!(
                     "it refuses the API key that pod {knower} takes, so that it has another database; the pods of a pool share one"
                 ),
             ),
-            (Some(lack), _) => say(lack != Lack::Answer, lack.sentence().to_owned()),
+            (Some(missing_requirement), _) => {
+                say(missing_requirement != MissingRequirement::NoAnswer, missing_requirement.remedy().to_owned())
+            }
             (None, _) => {}
         }
         if asked.takes_all_for_local {
@@ -198,7 +208,7 @@ fn of_pool(name: &str, base_path: &str, asked: &[Asked]) -> Vec<Finding> {
         }
     }
     let infos = asked.iter().filter_map(|asked| match &asked.said {
-        Said::Info(info) => Some((&*asked.pod.name, info)),
+        InfoProbe::Info(info) => Some((&*asked.pod.name, info)),
         _ => None,
     });
     let infos: Vec<(&str, &Info)> = infos.collect();

@@ -4,19 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time};
 
-use super::{Config, server_id};
+use super::{Config, server_id_file};
 use crate::{
     affinity::Secret,
-    carryover::{
-        fingerprint::{API_KEY, Fingerprint},
-        sessions::present,
-        vault::Vault,
-    },
     discovery::PoolConfig,
     observe::metrics::Metrics,
-    proxy::Site,
+    proxy::SharedState,
+    sessions::{
+        fingerprint::{API_KEY, Fingerprint},
+        registry::present,
+        session_store::SessionStore,
+    },
     shutdown::Shutdown,
-    store::shared::{self, presence},
+    store::redis_store::{self, presence},
 };
 
 /// Time from one look at what is too old to the next, where no Redis is looked after.
@@ -32,39 +32,39 @@ fn parts(config: &Config, pools: &[PoolConfig], shown: &str) -> Vec<(&'static st
     };
     let mut pools: Vec<String> = pools.iter().map(pool).collect();
     pools.sort_unstable();
-    let api_key = config.carryover.api_key.as_ref().map_or("", |key| key.as_str());
+    let api_key = config.migration.api_key.as_ref().map_or("", |key| key.as_str());
     vec![
         (API_KEY, api_key.to_owned()),
         ("cookie", config.affinity.cookie.name.clone()),
         ("pods", pools.join("\n")),
         ("server_id", shown.to_owned()),
         ("leader", format!("{:?}", config.leader.mode)),
-        ("tombstone_keep", format!("{:?}", config.carryover.bounds.tombstone_keep)),
+        ("tombstone_keep", format!("{:?}", config.migration.bounds.tombstone_keep)),
     ]
 }
 
 /// The ids that clients see; empty until all are known.
-fn shown(site: &Site) -> String {
-    let ids: Option<Vec<_>> = site.pools.iter().map(|pool| pool.facade.shown()).collect();
+fn shown(shared: &SharedState) -> String {
+    let ids: Option<Vec<_>> = shared.pools.iter().map(|pool| pool.shown_server.id()).collect();
     let ids: Vec<_> = ids.unwrap_or_default().iter().map(|id| id.as_str().to_owned()).collect();
     ids.join(",")
 }
 
 /// Announces this replica, where there are others, and goes on until the shutdown.
 pub(super) async fn announce(
-    site: &Arc<Site>,
+    shared: &Arc<SharedState>,
     config: &Config,
     sources: Vec<watch::Receiver<PoolConfig>>,
     metrics: &Metrics,
     shutdown: &Shutdown,
 ) {
     if config.redis.is_none() {
-        let (site, shutdown) = (site.clone(), shutdown.clone());
+        let (shared, shutdown) = (shared.clone(), shutdown.clone());
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = time::sleep(TIDY) => {
-                        site.sessions.mend(false).await;
+                        shared.sessions.mend(false).await;
                     }
                     () = shutdown.stopping() => return,
                 }
@@ -72,29 +72,30 @@ pub(super) async fn announce(
         });
         return;
     }
-    let presence = site.sessions.appear(&parts(config, &config.pools, &shown(site)), metrics).await;
-    let (site, config, metrics, shutdown) = (site.clone(), config.clone(), metrics.clone(), shutdown.clone());
+    let presence = shared.sessions.appear(&parts(config, &config.pools, &shown(shared)), metrics).await;
+    let (shared, config, metrics, shutdown) = (shared.clone(), config.clone(), metrics.clone(), shutdown.clone());
     tokio::spawn(async move {
         let parts = || {
             // They may be read anew while the proxy runs.
             let pools: Vec<PoolConfig> = sources.iter().map(|source| source.borrow().clone()).collect();
-            parts(&config, &pools, &shown(&site))
+            parts(&config, &pools, &shown(&shared))
         };
         tokio::select! {
-            () = site.sessions.stay(presence, parts, |nth| site.pins.keeping().write_under(nth), &metrics) => {}
-            () = server_id::renew(&site, &config) => {}
+            () = shared.sessions.stay(presence, parts, |nth| shared.pins.persistence().write_under(nth), &metrics) => {}
+            () = server_id_file::renew(&shared, &config) => {}
             () = shutdown.stopping() => {}
         }
     });
 }
 
 /// In what the replicas that run disagree with this configuration, a sentence each.
-pub(super) async fn disagreements(config: &Config, keys: &[Secret], redis: &shared::Config) -> Vec<String> {
+pub(super) async fn disagreements(config: &Config, keys: &[Secret], redis: &redis_store::Config) -> Vec<String> {
     // A Redis that does not answer was told already.
     let others = presence::read(redis).await.unwrap_or_default();
-    let shown = config.facade.server_id.map_or_else(String::new, |id| id.as_str().to_owned());
-    let vault = Vault::new(keys.iter().map(Secret::bytes), config.carryover.api_key.as_ref(), config.carryover.bounds);
-    let ours = vault.fingerprint(&parts(config, &config.pools, &shown));
+    let shown = config.shown_server.server_id.map_or_else(String::new, |id| id.as_str().to_owned());
+    let session_store =
+        SessionStore::new(keys.iter().map(Secret::bytes), config.migration.api_key.as_ref(), config.migration.bounds);
+    let ours = session_store.fingerprint(&parts(config, &config.pools, &shown));
     let mut said: Vec<String> = Vec::new();
     for (name, words) in others {
         let theirs = Fingerprint::read(&words);

@@ -14,14 +14,14 @@ use sha2::Sha256;
 
 use super::{Config, Error};
 use crate::{
-    affinity::{Secret, keeping::Keeping},
-    carryover::vault::Vault,
+    affinity::{Secret, persistence::Persistence},
     observe::metrics::Metrics,
     pod::Pool,
+    sessions::session_store::SessionStore,
     shutdown::Shutdown,
     store::{
         disk::{self, Disk, Entry},
-        shared::Shared,
+        redis_store::RedisStore,
     },
 };
 
@@ -67,43 +67,52 @@ pub(super) fn hash_secrets(keys: &[Secret]) -> Vec<(u64, u64)> {
 }
 
 /// The Redis that all replicas share, if there is one.
-pub(super) fn shared(config: &Config, metrics: &Metrics, shutdown: &Shutdown) -> Result<Option<Arc<Shared>>, Error> {
+pub(super) fn redis_store(
+    config: &Config,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Result<Option<Arc<RedisStore>>, Error> {
     let Some(redis) = &config.redis else { return Ok(None) };
-    Ok(Some(Arc::new(Shared::start(redis, metrics.clone(), shutdown)?)))
+    Ok(Some(Arc::new(RedisStore::start(redis, metrics.clone(), shutdown)?)))
 }
 
 /// Where pins are kept beyond this process, and what is there of an earlier one: in Redis, else in the state directory, else
 /// nowhere.
-pub(super) fn keeping(
+pub(super) fn persistence(
     config: &Config,
     keys: &[Secret],
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<RedisStore>>,
     pools: Vec<Arc<Pool>>,
     metrics: &Metrics,
-) -> (Keeping, Vec<Entry>) {
+) -> (Persistence, Vec<Entry>) {
     if let (Some(redis), Some(shared)) = (&config.redis, shared) {
-        return (Keeping::with_replicas(shared, &redis.prefix, keys, pools), Vec::new());
+        return (Persistence::with_replicas(shared, &redis.prefix, keys, pools), Vec::new());
     }
     match disk(config, PINS_FILE, GATHER_PINS, disk::Bounds::of_all(config.affinity.max_pins), metrics) {
-        Some((disk, entries)) => (Keeping::on_disk(disk, pools), entries),
-        None => (Keeping::in_memory(), Vec::new()),
+        Some((disk, entries)) => (Persistence::on_disk(disk, pools), entries),
+        None => (Persistence::in_memory(), Vec::new()),
     }
 }
 
 /// Where sessions are kept, if they are carried over at all: in the state directory, and in Redis.
-pub(super) fn vault(config: &Config, keys: &[Secret], shared: Option<Arc<Shared>>, metrics: &Metrics) -> Vault {
-    let api_key = config.carryover.api_key.as_ref();
-    let mut vault = Vault::new(keys.iter().map(Secret::bytes), api_key, config.carryover.bounds);
+pub(super) fn session_store(
+    config: &Config,
+    keys: &[Secret],
+    shared: Option<Arc<RedisStore>>,
+    metrics: &Metrics,
+) -> SessionStore {
+    let api_key = config.migration.api_key.as_ref();
+    let mut session_store = SessionStore::new(keys.iter().map(Secret::bytes), api_key, config.migration.bounds);
     // What Redis loses, this replica finds here after its restart.
     if api_key.is_some() {
-        let bounds = Vault::bounds_on_disk(config.affinity.max_pins, config.carryover.bounds);
+        let bounds = SessionStore::bounds_on_disk(config.affinity.max_pins, config.migration.bounds);
         if let Some((disk, entries)) = disk(config, SESSIONS_FILE, Duration::ZERO, bounds, metrics) {
-            vault = vault.on_disk(disk, entries, config.affinity.max_pins);
+            session_store = session_store.on_disk(disk, entries, config.affinity.max_pins);
         }
     }
     match (&config.redis, shared) {
-        (Some(redis), Some(shared)) => vault.in_redis(shared, &redis.prefix),
-        _ => vault,
+        (Some(redis), Some(shared)) => session_store.in_redis(shared, &redis.prefix),
+        _ => session_store,
     }
 }
 

@@ -8,16 +8,16 @@ use tokio::{net::TcpListener, runtime, time};
 
 use crate::{
     connection::{self, Server},
-    listen::{self, Bound, Door},
+    listen::{self, Acceptor, Bound},
     observe::{access::Access, metrics::Metrics},
-    proxy::{Proxy, Site},
+    proxy::{Proxy, SharedState},
     shutdown::Shutdown,
 };
 
 /// What every worker is made of.
 #[derive(Clone)]
 pub(super) struct Plan {
-    pub(super) site: Arc<Site>,
+    pub(super) shared: Arc<SharedState>,
     pub(super) connection: connection::Config,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) trusted: Arc<[IpNet]>,
@@ -48,11 +48,11 @@ pub(super) fn start(plan: Plan, bound: Vec<Bound>, count: usize) -> io::Result<V
 
 async fn run(plan: Plan, sockets: Vec<(std::net::TcpListener, bool)>) {
     let shutdown = plan.shutdown.part();
-    let limits = plan.site.limits.clone();
-    let proxy = Proxy::new(plan.site, plan.access.worker(), plan.metrics.clone(), shutdown.clone());
+    let limits = plan.shared.limits.clone();
+    let proxy = Proxy::new(plan.shared, plan.access.worker(), plan.metrics.clone(), shutdown.clone());
     let server = Arc::new(Server::new(plan.connection, proxy.clone(), shutdown.clone()));
     for (socket, over_tls) in sockets {
-        let door = Door {
+        let acceptor = Acceptor {
             server: server.clone(),
             tls: if over_tls { plan.tls.clone() } else { None },
             trusted: plan.trusted.clone(),
@@ -61,7 +61,7 @@ async fn run(plan: Plan, sockets: Vec<(std::net::TcpListener, bool)>) {
             shutdown: shutdown.clone(),
         };
         match TcpListener::from_std(socket) {
-            Ok(listener) => drop(tokio::spawn(listen::accept(listener, door))),
+            Ok(listener) => drop(tokio::spawn(listen::accept(listener, acceptor))),
             Err(error) => tracing::error!(%error, "a listener could not be used"),
         }
     }
@@ -72,7 +72,7 @@ async fn run(plan: Plan, sockets: Vec<(std::net::TcpListener, bool)>) {
         }
     }
     if !shutdown.ended(plan.drain_timeout).await {
-        tracing::warn!(remaining = shutdown.remaining(), "not everything ended in time; it is broken off");
+        tracing::warn!(remaining = shutdown.remaining(), "the shutdown took too long; what is left is closed");
     }
     proxy.flush_log();
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, ops::Range, path::Path};
 
-use super::place::{self, Place};
+use super::key_path::{self, KeyPath};
 
 /// The first problem of a configuration. Never shows a secret's value.
 ///
@@ -47,13 +47,13 @@ impl Error {
 
     /// A problem of a text that is valid TOML.
     pub(super) fn at(text: &str, file: &Path, fault: Fault) -> Error {
-        let place = place::find(text, &fault.at);
+        let place = key_path::find(text, &fault.at);
         let excerpt = place.as_ref().and_then(|place| excerpt(text, &fault.at, place));
         Error { excerpt: excerpt.unwrap_or_default(), ..Error::of_syntax(text, file, place, fault) }
     }
 
     /// A problem of the TOML itself. Shows nothing of the text: it cannot be known where a secret stands in it.
-    pub(super) fn of_syntax(text: &str, file: &Path, place: Option<Place>, fault: Fault) -> Error {
+    pub(super) fn of_syntax(text: &str, file: &Path, place: Option<KeyPath>, fault: Fault) -> Error {
         let file = file.file_name().unwrap_or(file.as_os_str()).display();
         let (line, column) = position(text, fault.at.start);
         let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
@@ -80,7 +80,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 const LONGEST_LINE: usize = 120;
 
 /// The source line, cut at the end of the place, and marks under the place.
-fn excerpt(text: &str, at: &Range<usize>, place: &Place) -> Option<String> {
+fn excerpt(text: &str, at: &Range<usize>, place: &KeyPath) -> Option<String> {
     let line_start = text.get(..at.start)?.rfind('\n').map_or(0, |newline| newline + 1);
     let before = text.get(line_start..at.start)?;
     // Nothing behind the place is shown: behind a misspelt `keys` stand the keys.

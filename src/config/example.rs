@@ -60,7 +60,7 @@ fn the_complete_example_is_valid_with_every_key_switched_on() {
     let keys: Vec<_> = config.affinity.keys.iter().map(|key| key.bytes()).collect();
     assert_eq!(keys, [b"a key of more than sixteen bytes".as_slice(), b"an old key that is long enough"]);
     assert_eq!(config.tls.certificates.len(), 1);
-    assert_eq!(config.facade.public_url.as_deref(), Some("https://media.example.org"));
+    assert_eq!(config.shown_server.public_url.as_deref(), Some("https://media.example.org"));
     let redis = config.redis.expect("a Redis");
     assert_eq!((redis.prefix.as_str(), redis.deadline.as_millis(), redis.ttl.as_secs()), ("jellypin", 30, 30 * 86_400));
     assert_eq!(config.pools[0].dns.as_ref().map(|dns| dns.port), Some(8096));

@@ -7,8 +7,8 @@ use std::{ops::Range, path::Path};
 
 use super::{
     error::{Error, Fault},
+    key_path::{self, KeyPath},
     names::{did_you_mean, listed},
-    place::{self, Place},
 };
 
 pub(super) fn explain(text: &str, file: &Path, cause: &toml::de::Error) -> Error {
@@ -17,7 +17,7 @@ pub(super) fn explain(text: &str, file: &Path, cause: &toml::de::Error) -> Error
     if !toml::de::DeTable::parse_recoverable(text).1.is_empty() {
         return explain_syntax(text, file, at, message);
     }
-    let table = place::find(text, &at).is_some_and(|place| place.is_table());
+    let table = key_path::find(text, &at).is_some_and(|place| place.is_table());
     let unknown = if table { "table" } else { "key" };
     Error::at(text, file, Fault::new(at, in_plain_words(message, unknown)))
 }
@@ -37,11 +37,11 @@ fn explain_syntax(text: &str, file: &Path, at: Range<usize>, message: &str) -> E
     Error::of_syntax(text, file, place, Fault::new(at, problem))
 }
 
-fn duplicate_place(text: &str, line_start: usize, key: &str) -> Place {
+fn duplicate_place(text: &str, line_start: usize, key: &str) -> KeyPath {
     match text[line_start..].lines().next() {
         // The header's own path, not the table before it.
-        Some(line) if line.trim_start().starts_with('[') => place::open_at_end(line),
-        _ => place::open_at_end(&text[..line_start]).with_key(key.trim_matches(['"', '\''])),
+        Some(line) if line.trim_start().starts_with('[') => key_path::open_at_end(line),
+        _ => key_path::open_at_end(&text[..line_start]).with_key(key.trim_matches(['"', '\''])),
     }
 }
 

@@ -26,10 +26,10 @@ use super::{
 };
 use crate::{
     affinity::cookie::{SameSite, Secure},
-    facade::ServerId,
     leader::Mode,
     observe::{AccessLog, Format},
-    proxy::drain::When,
+    proxy::migrate::drain::When,
+    server_id::ServerId,
     websocket::CloseStyle,
 };
 

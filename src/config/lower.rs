@@ -15,13 +15,13 @@ use super::{
     value::{OneOrMany, Spanned, Table, Written},
 };
 use crate::{
-    admin, affinity, app, carryover, connection,
-    facade::{self, ServerId},
-    forward, health,
+    admin, affinity, app, connection, forward, health,
     limits::{self, Most},
     listen, observe,
-    proxy::drain,
-    route, tls, websocket,
+    proxy::migrate::drain,
+    route,
+    server_id::{self, ServerId},
+    sessions, tls, websocket,
 };
 
 mod cookie;
@@ -62,7 +62,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         },
         route: route::Config { routes },
         pools,
-        facade: facade::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
+        shown_server: server_id::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
         drain: drain::Config {
             removed: file.drain.inner.removed.0,
@@ -96,9 +96,9 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         },
         legacy: jellyfin.legacy_authorization.0.0,
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
-        carryover: carryover::Config {
+        migration: sessions::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
-            bounds: carryover::Bounds {
+            bounds: sessions::Bounds {
                 of_one_user: limits.sessions_per_user.0 as usize,
                 notes: limits.notes.0.0,
                 tombstones: limits.tombstones.0 as usize,

@@ -1,7 +1,7 @@
 //! Where clients find the server, and the id that they know it by.
 
 use super::{names, value::FromText};
-use crate::facade::ServerId;
+use crate::server_id::ServerId;
 
 /// `scheme://host[:port][/path]`, without a slash at the end.
 pub(super) struct PublicUrl(pub(super) String);

@@ -9,7 +9,7 @@ use serde::{
 use toml::Spanned;
 
 use super::{Environment, error::Fault};
-use crate::{affinity::Secret, carryover::Token, store::shared::Url};
+use crate::{affinity::Secret, sessions::Token, store::redis_store::Url};
 
 /// Shorter secrets can be guessed.
 const SHORTEST: usize = 16;

@@ -16,12 +16,12 @@ use super::{
 use crate::{
     affinity::{
         cookie::{SameSite, Secure},
-        keeping::RENEWAL,
+        persistence::RENEWAL,
     },
-    identity::Legacy,
+    jellyfin::Legacy,
     leader::Mode,
     observe::Format,
-    proxy::drain::When,
+    proxy::migrate::drain::When,
     websocket::CloseStyle,
 };
 

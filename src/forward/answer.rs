@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::connections::Lease;
+use super::connections::PooledConnection;
 use crate::{health, pod::Pod};
 
 /// Streams an answer; when it is whole, its connection is kept for the next request.
@@ -21,20 +21,20 @@ pub struct AnswerBody {
     incoming: Incoming,
     /// What was read of it ahead.
     early: Option<Box<Bytes>>,
-    lease: Option<Lease>,
+    connection_lease: Option<PooledConnection>,
     pod: Arc<Pod>,
 }
 
 impl AnswerBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease, pod: Arc<Pod>) -> AnswerBody {
-        let mut body = AnswerBody { incoming, early: None, lease: Some(lease), pod };
-        body.give_back_if_whole();
+    pub(super) fn new(incoming: Incoming, connection_lease: PooledConnection, pod: Arc<Pod>) -> AnswerBody {
+        let mut body = AnswerBody { incoming, early: None, connection_lease: Some(connection_lease), pod };
+        body.return_if_complete();
         body
     }
 
     /// An answer whose connection is not kept.
-    pub fn unkept(incoming: Incoming, pod: Arc<Pod>) -> AnswerBody {
-        AnswerBody { incoming, early: None, lease: None, pod }
+    pub fn unpooled(incoming: Incoming, pod: Arc<Pod>) -> AnswerBody {
+        AnswerBody { incoming, early: None, connection_lease: None, pod }
     }
 
     /// The same answer, of which this was read ahead.
@@ -48,11 +48,11 @@ impl AnswerBody {
         &self.pod
     }
 
-    fn give_back_if_whole(&mut self) {
+    fn return_if_complete(&mut self) {
         if self.incoming.is_end_stream()
-            && let Some(lease) = self.lease.take()
+            && let Some(connection_lease) = self.connection_lease.take()
         {
-            lease.give_back();
+            connection_lease.return_to_pool();
         }
     }
 }
@@ -68,11 +68,11 @@ impl Body for AnswerBody {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match &frame {
             // Nothing comes after trailers, and nobody asks.
-            Some(Ok(frame)) if !frame.is_trailers() => self.give_back_if_whole(),
-            Some(Err(_)) => health::doubtful(&self.pod),
+            Some(Ok(frame)) if !frame.is_trailers() => self.return_if_complete(),
+            Some(Err(_)) => health::report_suspect(&self.pod),
             Some(Ok(_)) | None => {
-                if let Some(lease) = self.lease.take() {
-                    lease.give_back();
+                if let Some(connection_lease) = self.connection_lease.take() {
+                    connection_lease.return_to_pool();
                 }
             }
         }

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, task::AbortHandle, time::Instant};
 
-use super::{outbound::Outbound, pod_stream::PodStream};
+use super::{outbound::UpstreamBody, pod_stream::PodStream};
 use crate::pod::PodId;
 
 /// Bytes of an answer that are read ahead of the client.
@@ -20,22 +20,22 @@ const READ_BUFFER: usize = 128 * 1024;
 #[derive(Debug)]
 pub(super) struct Connections {
     /// Held for the length of a push or a pop; only this worker takes it.
-    kept: Mutex<HashMap<PodId, VecDeque<Kept>, ahash::RandomState>>,
+    kept: Mutex<HashMap<PodId, VecDeque<IdleConnection>, ahash::RandomState>>,
     most: usize,
     idle: Duration,
 }
 
 #[derive(Debug)]
-struct Kept {
-    requests: SendRequest<Outbound>,
+struct IdleConnection {
+    requests: SendRequest<UpstreamBody>,
     driver: AbortHandle,
     since: Instant,
 }
 
-/// A connection for one request; goes back to the kept ones through [`Lease::give_back`], else it is closed.
+/// A connection for one request; goes back to the kept ones through [`PooledConnection::return_to_pool`], else it is closed.
 #[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) requests: SendRequest<Outbound>,
+pub(super) struct PooledConnection {
+    pub(super) requests: SendRequest<UpstreamBody>,
     pod: PodId,
     home: Arc<Connections>,
     driver: AbortHandle,
@@ -58,31 +58,31 @@ impl Connections {
     }
 
     /// The kept connection that was used last, if one is still open.
-    pub(super) fn take(self: &Arc<Self>, pod: PodId) -> Option<Lease> {
+    pub(super) fn take(self: &Arc<Self>, pod: PodId) -> Option<PooledConnection> {
         let mut kept = self.kept.lock();
         let of_pod = kept.get_mut(&pod)?;
-        while let Some(Kept { requests, driver, since }) = of_pod.pop_back() {
+        while let Some(IdleConnection { requests, driver, since }) = of_pod.pop_back() {
             if requests.is_ready() && since.elapsed() < self.idle {
-                return Some(Lease { requests, pod, home: self.clone(), driver, last: None });
+                return Some(PooledConnection { requests, pod, home: self.clone(), driver, last: None });
             }
         }
         None
     }
 
     /// Makes a connection out of a fresh stream.
-    pub(super) async fn open(self: &Arc<Self>, pod: PodId, stream: TcpStream) -> hyper::Result<Lease> {
-        self.let_go();
+    pub(super) async fn open(self: &Arc<Self>, pod: PodId, stream: TcpStream) -> hyper::Result<PooledConnection> {
+        self.close_idle();
         let (requests, connection) =
             http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(PodStream::new(stream))).await?;
         let driver = tokio::spawn(async move {
             // How it ends is told to whoever waits for an answer, or found when it is taken.
             let _ = connection.with_upgrades().await;
         });
-        Ok(Lease { requests, pod, home: self.clone(), driver: driver.abort_handle(), last: None })
+        Ok(PooledConnection { requests, pod, home: self.clone(), driver: driver.abort_handle(), last: None })
     }
 
     /// Lets go of what is unused for too long, of whichever pod: nobody asks one any more that has left its pool.
-    fn let_go(&self) {
+    fn close_idle(&self) {
         let now = Instant::now();
         self.kept.lock().retain(|_, of_pod| {
             of_pod.retain(|kept| !self.is_old(kept, now));
@@ -90,11 +90,11 @@ impl Connections {
         });
     }
 
-    fn is_old(&self, kept: &Kept, now: Instant) -> bool {
+    fn is_old(&self, kept: &IdleConnection, now: Instant) -> bool {
         kept.requests.is_closed() || now.duration_since(kept.since) >= self.idle
     }
 
-    fn keep(&self, pod: PodId, requests: SendRequest<Outbound>, driver: AbortHandle) {
+    fn keep(&self, pod: PodId, requests: SendRequest<UpstreamBody>, driver: AbortHandle) {
         let now = Instant::now();
         let mut kept = self.kept.lock();
         let of_pod = kept.entry(pod).or_default();
@@ -102,19 +102,19 @@ impl Connections {
             of_pod.pop_front();
         }
         if self.most > 0 {
-            of_pod.push_back(Kept { requests, driver, since: now });
+            of_pod.push_back(IdleConnection { requests, driver, since: now });
         }
     }
 }
 
-impl Lease {
+impl PooledConnection {
     /// This exchange is the connection's last: the pod is owed a body that nobody will send.
     pub(super) fn end_with_answer(&mut self) {
         self.last = Some(Last(self.driver.clone()));
     }
 
     /// The answer is whole: keeps the connection for the next request.
-    pub(super) fn give_back(mut self) {
+    pub(super) fn return_to_pool(mut self) {
         if self.last.is_some() {
             return;
         }
@@ -149,9 +149,9 @@ mod tests {
             let stream = TcpStream::connect(address).await.expect("a connection");
             connections.open(pod, stream).await.expect("a connection")
         };
-        let mut lease = open(pod("gone")).await;
-        lease.requests.ready().await.expect("it is open");
-        lease.give_back();
+        let mut connection_lease = open(pod("gone")).await;
+        connection_lease.requests.ready().await.expect("it is open");
+        connection_lease.return_to_pool();
         let (mut of_gone, _) = listener.accept().await.expect("a connection");
         while connections.kept.lock().values().flatten().any(|kept| kept.since.elapsed() < connections.idle) {
             tokio::task::yield_now().await;

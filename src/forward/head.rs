@@ -34,7 +34,7 @@ fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// Further fields by which a client could pose as another.
-fn is_claim(name: &str) -> bool {
+fn is_forwarded_field(name: &str) -> bool {
     matches!(name, "forwarded" | "x-real-ip" | "x-forwarded-port" | "x-forwarded-server" | "x-forwarded-prefix")
 }
 
@@ -72,7 +72,7 @@ pub fn origin(headers: &HeaderMap, client: &Client) -> IpAddr {
 }
 
 /// Whether the client itself came over TLS, as far as it can be known.
-pub fn came_over_tls(headers: &HeaderMap, client: &Client) -> bool {
+pub fn is_https(headers: &HeaderMap, client: &Client) -> bool {
     if client.is_trusted
         && let Some(proto) = headers.get(FORWARDED_PROTO)
     {
@@ -85,7 +85,7 @@ pub fn came_over_tls(headers: &HeaderMap, client: &Client) -> bool {
 }
 
 /// The host that the client itself called, as far as it can be known.
-pub fn called_host<'a>(headers: &'a HeaderMap, client: &Client) -> Option<&'a str> {
+pub fn requested_host<'a>(headers: &'a HeaderMap, client: &Client) -> Option<&'a str> {
     let claimed = headers.get(FORWARDED_HOST).filter(|_| client.is_trusted);
     // The first of several is the one nearest to the client.
     claimed.or_else(|| headers.get(header::HOST))?.to_str().ok()?.split(',').next().map(str::trim)
@@ -93,7 +93,7 @@ pub fn called_host<'a>(headers: &'a HeaderMap, client: &Client) -> Option<&'a st
 
 /// Makes a request's head fit for the pod. `Host` must be there already.
 pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
-    end_hop(headers);
+    strip_hop_by_hop(headers);
     if let Some(te) = headers.remove(header::TE)
         && te.as_bytes().to_ascii_lowercase().starts_with(b"trailers")
     {
@@ -102,13 +102,13 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
     join_cookies(headers);
     let (address, scheme, host) = if client.is_trusted {
         let address = origin(headers, client).to_string();
-        let host = called_host(headers, client).map(HeaderValue::from_str);
+        let host = requested_host(headers, client).map(HeaderValue::from_str);
         // An address's text is always a header value, and so is a part of one.
-        (HeaderValue::try_from(address).ok(), scheme(came_over_tls(headers, client)), host.and_then(Result::ok))
+        (HeaderValue::try_from(address).ok(), scheme(is_https(headers, client)), host.and_then(Result::ok))
     } else {
         (None, scheme(client.over_tls), headers.get(header::HOST).cloned())
     };
-    remove_all(headers, is_claim);
+    remove_all(headers, is_forwarded_field);
     headers.insert(FORWARDED_FOR, address.unwrap_or_else(|| client.address_text.clone()));
     headers.insert(FORWARDED_PROTO, scheme);
     match host {
@@ -119,10 +119,10 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
 
 /// Makes an answer's head fit for the client.
 pub fn to_client(headers: &mut HeaderMap) {
-    end_hop(headers);
+    strip_hop_by_hop(headers);
 }
 
-fn end_hop(headers: &mut HeaderMap) {
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if let Some(connection) = headers.get(header::CONNECTION) {
         // The usual values name nothing that is not removed anyway.
         let usual: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
@@ -267,7 +267,7 @@ mod tests {
             sent(&request, false),
             ["host: h", "x-forwarded-for: 192.0.2.7", "x-forwarded-host: h", "x-forwarded-proto: http"]
         );
-        assert!(!came_over_tls(&headers(&request), &client(false)));
+        assert!(!is_https(&headers(&request), &client(false)));
     }
 
     #[test]
@@ -287,15 +287,15 @@ mod tests {
             "x-forwarded-proto: https",
         ];
         assert_eq!(sent(&request, true), expected);
-        assert!(came_over_tls(&headers(&request), &client(true)));
+        assert!(is_https(&headers(&request), &client(true)));
     }
 
     #[test]
     fn a_socket_that_trusted_peers_call_encrypted_came_over_tls() {
         for (proto, is_tls) in [("wss", true), ("WSS, http", true), ("https", true), ("ws", false), ("http", false)] {
             let request = [("host", "h"), ("x-forwarded-proto", proto)];
-            assert_eq!(came_over_tls(&headers(&request), &client(true)), is_tls, "{proto}");
-            assert!(!came_over_tls(&headers(&request), &client(false)), "{proto}");
+            assert_eq!(is_https(&headers(&request), &client(true)), is_tls, "{proto}");
+            assert!(!is_https(&headers(&request), &client(false)), "{proto}");
             let expected = if is_tls { "x-forwarded-proto: https" } else { "x-forwarded-proto: http" };
             assert!(sent(&request, true).iter().any(|line| line == expected), "{proto}");
         }
@@ -304,9 +304,9 @@ mod tests {
     #[test]
     fn the_host_that_was_called_is_told_by_trusted_peers_only() {
         let request = headers(&[("host", "inner"), ("x-forwarded-host", "media.example.org:8443, middle")]);
-        assert_eq!(called_host(&request, &client(true)), Some("media.example.org:8443"));
-        assert_eq!(called_host(&request, &client(false)), Some("inner"));
-        assert_eq!(called_host(&headers(&[("host", "inner")]), &client(true)), Some("inner"));
-        assert_eq!(called_host(&headers(&[]), &client(true)), None);
+        assert_eq!(requested_host(&request, &client(true)), Some("media.example.org:8443"));
+        assert_eq!(requested_host(&request, &client(false)), Some("inner"));
+        assert_eq!(requested_host(&headers(&[("host", "inner")]), &client(true)), Some("inner"));
+        assert_eq!(requested_host(&headers(&[]), &client(true)), None);
     }
 }

@@ -16,35 +16,35 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use crate::facade::Rewriting;
+use crate::server_id::BodyRewriter;
 
 /// The longest time that a body waits for the pod's `100 Continue`. A pod that never sends one gets it then.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client's body, of which several attempts can be made as long as it is small.
 #[derive(Clone, Debug)]
-pub struct Source(Option<Arc<Mutex<Held>>>);
+pub struct ReplayBody(Option<Arc<Mutex<ReplayBuffer>>>);
 
 /// One attempt to send a body.
 #[derive(Debug)]
-pub struct Outbound {
-    held: Option<Arc<Mutex<Held>>>,
+pub struct UpstreamBody {
+    held: Option<Arc<Mutex<ReplayBuffer>>>,
     /// A body of the proxy's own, until it is sent.
-    own: Option<Bytes>,
+    from_bytes: Option<Bytes>,
     number: u32,
     /// The next kept piece to send.
     next: usize,
-    gate: Option<Gate>,
-    rewriting: Option<Box<Rewriting>>,
+    gate: Option<ContinueGate>,
+    rewriting: Option<Box<BodyRewriter>>,
 }
 
 /// How far a body got, for whoever waits for the answer.
 #[derive(Clone, Debug)]
-pub struct Progress(Option<Arc<Mutex<Held>>>);
+pub struct Progress(Option<Arc<Mutex<ReplayBuffer>>>);
 
 /// Held for the length of one poll.
 #[derive(Debug)]
-struct Held {
+struct ReplayBuffer {
     incoming: Incoming,
     size: SizeHint,
     pieces: Vec<Piece>,
@@ -71,20 +71,20 @@ enum Piece {
 
 /// Holds a body back until the pod asks for it (`Expect: 100-continue`).
 #[derive(Debug)]
-struct Gate {
+struct ContinueGate {
     asked: oneshot::Receiver<()>,
     at_last: Pin<Box<Sleep>>,
 }
 
-impl Source {
+impl ReplayBody {
     /// A body of which at most `most` bytes are kept.
-    pub fn new(incoming: Incoming, most: usize) -> Source {
+    pub fn new(incoming: Incoming, most: usize) -> ReplayBody {
         if incoming.is_end_stream() {
-            return Source(None);
+            return ReplayBody(None);
         }
         let size = incoming.size_hint();
         let is_gone = size.lower() > most as u64;
-        let held = Held {
+        let held = ReplayBuffer {
             incoming,
             size,
             pieces: Vec::new(),
@@ -98,12 +98,12 @@ impl Source {
             ended: None,
             silent_since: None,
         };
-        Source(Some(Arc::new(Mutex::new(held))))
+        ReplayBody(Some(Arc::new(Mutex::new(held))))
     }
 
     /// A request without a body.
-    pub fn empty() -> Source {
-        Source(None)
+    pub fn empty() -> ReplayBody {
+        ReplayBody(None)
     }
 
     /// Whether one more attempt can send all of it.
@@ -115,7 +115,7 @@ impl Source {
     }
 
     /// The most bytes that may be kept of it for a further attempt.
-    pub fn may_keep(&self) -> usize {
+    pub fn replay_capacity(&self) -> usize {
         self.0.as_ref().map_or(0, |held| {
             let held = held.lock();
             let whole = held.size.upper().and_then(|bytes| usize::try_from(bytes).ok());
@@ -192,11 +192,11 @@ impl Source {
                 break;
             }
         }
-        self.kept()
+        self.replayable()
     }
 
     /// The whole body, if it has come to its end and was short enough to be kept.
-    pub fn kept(&self) -> Option<Bytes> {
+    pub fn replayable(&self) -> Option<Bytes> {
         let Some(held) = &self.0 else { return Some(Bytes::new()) };
         let held = held.lock();
         if held.is_gone || held.is_broken || held.ended.is_none() {
@@ -211,22 +211,22 @@ impl Source {
     }
 
     /// A new attempt, from the first byte.
-    pub fn attempt(&self) -> Outbound {
+    pub fn new_attempt(&self) -> UpstreamBody {
         let number = self.0.as_ref().map_or(0, |held| {
             let mut held = held.lock();
             held.attempts += 1;
             held.attempts
         });
-        Outbound { held: self.0.clone(), own: None, number, next: 0, gate: None, rewriting: None }
+        UpstreamBody { held: self.0.clone(), from_bytes: None, number, next: 0, gate: None, rewriting: None }
     }
 }
 
-impl Outbound {
+impl UpstreamBody {
     /// A body of the proxy's own.
-    pub fn own(body: Bytes) -> Outbound {
-        Outbound {
+    pub fn from_bytes(body: Bytes) -> UpstreamBody {
+        UpstreamBody {
             held: None,
-            own: Some(body).filter(|body| !body.is_empty()),
+            from_bytes: Some(body).filter(|body| !body.is_empty()),
             number: 0,
             next: 0,
             gate: None,
@@ -241,17 +241,17 @@ impl Outbound {
     /// Holds the body back until the returned sender is used.
     pub fn wait_for_continue(&mut self) -> oneshot::Sender<()> {
         let (ask, asked) = oneshot::channel();
-        self.hold_back(true);
-        self.gate = Some(Gate { asked, at_last: Box::pin(tokio::time::sleep(CONTINUE_TIMEOUT)) });
+        self.pause(true);
+        self.gate = Some(ContinueGate { asked, at_last: Box::pin(tokio::time::sleep(CONTINUE_TIMEOUT)) });
         ask
     }
 
     /// Rewrites the body on its way. What is kept stays as the client sent it, since each pod has an id of its own.
-    pub fn rewrite(&mut self, rewriting: Rewriting) {
+    pub fn rewrite(&mut self, rewriting: BodyRewriter) {
         self.rewriting = Some(Box::new(rewriting));
     }
 
-    fn hold_back(&self, is_held_back: bool) {
+    fn pause(&self, is_held_back: bool) {
         if let Some(held) = &self.held {
             held.lock().is_held_back = is_held_back;
         }
@@ -280,7 +280,7 @@ impl Progress {
     }
 }
 
-impl Body for Outbound {
+impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -288,10 +288,12 @@ impl Body for Outbound {
         if let Some(gate) = &mut self.gate {
             ready!(gate.poll_open(cx));
             self.gate = None;
-            self.hold_back(false);
+            self.pause(false);
         }
         let this = &mut *self;
-        let Some(held) = &this.held else { return Poll::Ready(this.own.take().map(|body| Ok(Frame::data(body)))) };
+        let Some(held) = &this.held else {
+            return Poll::Ready(this.from_bytes.take().map(|body| Ok(Frame::data(body))));
+        };
         let mut held = held.lock();
         if held.attempts != this.number {
             // Its pod has answered already, and ends the connection when it likes.
@@ -304,16 +306,16 @@ impl Body for Outbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.own.is_none()
+        self.held.is_none() && self.from_bytes.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let own = || self.own.as_ref().map_or(0, Bytes::len) as u64;
+        let own = || self.from_bytes.as_ref().map_or(0, Bytes::len) as u64;
         self.held.as_ref().map_or_else(|| SizeHint::with_exact(own()), |held| held.lock().size)
     }
 }
 
-impl Held {
+impl ReplayBuffer {
     fn poll_piece(
         &mut self,
         next: &mut usize,
@@ -390,7 +392,7 @@ impl Piece {
     }
 }
 
-impl Gate {
+impl ContinueGate {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.asked.is_terminated() {
             match Pin::new(&mut self.asked).poll(cx) {

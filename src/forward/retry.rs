@@ -22,7 +22,7 @@ pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
     if !can_replay || matches!(failure.cause, Cause::ClientGone | Cause::ClientSilent) {
         return Next::GiveUp;
     }
-    if !failure.maybe_received {
+    if !failure.may_be_received {
         return Next::OtherPod;
     }
     // A pod that is late, or whose answer is no HTTP, lives: it works on the request or has carried it out, and so would every other.
@@ -30,7 +30,7 @@ pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
         return Next::GiveUp;
     }
     match failure.cause {
-        Cause::Broken if failure.over_kept => Next::SamePod,
+        Cause::Broken if failure.on_reused_connection => Next::SamePod,
         _ => Next::OtherPod,
     }
 }
@@ -39,8 +39,8 @@ pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
 mod tests {
     use super::*;
 
-    fn failure(cause: Cause, maybe_received: bool, over_kept: bool) -> Failure {
-        Failure { cause, maybe_received, over_kept }
+    fn failure(cause: Cause, may_be_received: bool, on_reused_connection: bool) -> Failure {
+        Failure { cause, may_be_received, on_reused_connection }
     }
 
     #[test]
@@ -53,8 +53,8 @@ mod tests {
     #[test]
     fn what_may_have_been_executed_is_not_done_twice() {
         for cause in [Cause::Broken, Cause::TimedOut, Cause::Lost, Cause::Malformed] {
-            for over_kept in [true, false] {
-                assert_eq!(next(failure(cause, true, over_kept), false, true), Next::GiveUp);
+            for on_reused_connection in [true, false] {
+                assert_eq!(next(failure(cause, true, on_reused_connection), false, true), Next::GiveUp);
             }
         }
     }

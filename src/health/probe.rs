@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     jitter,
-    pod::{Doubt, Info, Pod},
+    pod::{Info, Pod, Suspicion},
 };
 
 const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
@@ -35,7 +35,7 @@ pub(super) struct Prober {
     base_path: Arc<str>,
     config: Arc<Config>,
     streak: Streak,
-    line: Option<Line>,
+    connection: Option<ProbeConnection>,
     /// The pod has said who it is, and was healthy ever since.
     is_named: bool,
     false_alarms: u32,
@@ -44,12 +44,12 @@ pub(super) struct Prober {
 }
 
 /// A kept connection, and the task that drives it.
-struct Line {
+struct ProbeConnection {
     requests: SendRequest<Empty<Bytes>>,
     driver: JoinHandle<()>,
 }
 
-impl Drop for Line {
+impl Drop for ProbeConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }
@@ -62,7 +62,7 @@ impl Prober {
             base_path,
             config,
             streak: Streak::default(),
-            line: None,
+            connection: None,
             is_named: false,
             false_alarms: 0,
             line_ended: false,
@@ -97,8 +97,8 @@ impl Prober {
         let listens = self.false_alarms < FALSE_ALARMS;
         tokio::select! {
             () = time::sleep(jittered(interval)) => false,
-            () = self.pod.doubted() => false,
-            () = ended(&mut self.line), if listens && self.line.is_some() => true,
+            () = self.pod.await_suspicion() => false,
+            () = ended(&mut self.connection), if listens && self.connection.is_some() => true,
         }
     }
 
@@ -106,21 +106,21 @@ impl Prober {
     async fn round(&mut self) -> Option<Outcome> {
         let began = time::Instant::now();
         let mut outcome = self.probe().await?;
-        let doubt = self.pod.take_doubt();
+        let doubt = self.pod.take_suspicion();
         // A pod whose live traffic was answered in the meantime is slow, not dead: its processors are busy with ffmpeg.
         let is_busy = outcome == Outcome::TimedOut && self.pod.answered_within(began.elapsed());
-        if is_busy && doubt != Some(Doubt::Farewell) {
+        if is_busy && doubt != Some(Suspicion::Farewell) {
             self.pod.was_probed();
             return Some(outcome);
         }
         // By now it may be another process, of another version.
         self.is_named &= outcome == Outcome::Healthy && doubt.is_none();
         if outcome == Outcome::Healthy && !self.is_named {
-            self.is_named = self.ask_info().await;
+            self.is_named = self.fetch_info().await;
             outcome = if self.is_named { Outcome::Healthy } else { Outcome::Nameless };
         }
         self.pod.set_answers_checks(outcome.is_answer());
-        let was_leaving = self.streak.is_leaving() || doubt == Some(Doubt::Farewell);
+        let was_leaving = self.streak.is_leaving() || doubt == Some(Suspicion::Farewell);
         if std::mem::take(&mut self.line_ended) {
             self.streak.line_ended();
         }
@@ -130,7 +130,7 @@ impl Prober {
         if was_leaving && !self.streak.is_leaving() {
             self.pod.life_has_ended();
         }
-        tell(&self.pod, before, after, outcome.reason());
+        tell(&self.pod, before, after, outcome.as_str());
         self.pod.was_probed();
         Some(outcome)
     }
@@ -139,12 +139,12 @@ impl Prober {
         let path = format!("{}/health", self.base_path);
         let outcome = match time::timeout(self.config.timeout, self.get(&path)).await {
             Err(_) => {
-                self.line = None;
+                self.connection = None;
                 Outcome::TimedOut
             }
-            Ok(Err(Unanswered::Unasked)) => return None,
-            Ok(Err(Unanswered::Refused)) => Outcome::Refused,
-            Ok(Err(Unanswered::Broken)) => Outcome::Broken,
+            Ok(Err(ProbeFailure::Unasked)) => return None,
+            Ok(Err(ProbeFailure::Refused)) => Outcome::Refused,
+            Ok(Err(ProbeFailure::Broken)) => Outcome::Broken,
             Ok(Ok((status, is_page, body))) => match (status, body.trim_ascii()) {
                 (StatusCode::OK, b"Healthy") => Outcome::Healthy,
                 (StatusCode::OK, b"Degraded") => Outcome::Starting,
@@ -156,7 +156,7 @@ impl Prober {
     }
 
     /// Asks the pod who it is, and says whether it has said so.
-    async fn ask_info(&mut self) -> bool {
+    async fn fetch_info(&mut self) -> bool {
         let path = format!("{}/System/Info/Public", self.base_path);
         let Ok(Ok((StatusCode::OK, _, body))) = time::timeout(self.config.timeout, self.get(&path)).await else {
             return false;
@@ -178,61 +178,66 @@ impl Prober {
         true
     }
 
-    async fn get(&mut self, path: &str) -> Result<(StatusCode, bool, Bytes), Unanswered> {
-        if let Some(line) = self.line.take() {
+    async fn get(&mut self, path: &str) -> Result<(StatusCode, bool, Bytes), ProbeFailure> {
+        if let Some(connection) = self.connection.take() {
             // The pod may have ended the kept connection just now: only a fresh one tells more.
-            if !line.requests.is_closed()
-                && let Ok(answer) = self.ask(line, path).await
+            if !connection.requests.is_closed()
+                && let Ok(answer) = self.send_probe(connection, path).await
             {
                 return Ok(answer);
             }
             self.line_ended = true;
         }
-        let line = connect(&self.pod.authority).await?;
-        self.ask(line, path).await
+        let connection = connect(&self.pod.authority).await?;
+        self.send_probe(connection, path).await
     }
 
-    async fn ask(&mut self, mut line: Line, path: &str) -> Result<(StatusCode, bool, Bytes), Unanswered> {
+    async fn send_probe(
+        &mut self,
+        mut connection: ProbeConnection,
+        path: &str,
+    ) -> Result<(StatusCode, bool, Bytes), ProbeFailure> {
         let request = Request::get(path)
             .header(header::HOST, &*self.pod.authority)
             .header(header::USER_AGENT, USER_AGENT)
             .body(Empty::new())
-            .map_err(|_| Unanswered::Broken)?;
-        let (head, body) = line.requests.send_request(request).await.map_err(|_| Unanswered::Broken)?.into_parts();
-        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| Unanswered::Broken)?.to_bytes();
+            .map_err(|_| ProbeFailure::Broken)?;
+        let (head, body) =
+            connection.requests.send_request(request).await.map_err(|_| ProbeFailure::Broken)?.into_parts();
+        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| ProbeFailure::Broken)?.to_bytes();
         let is_page =
             head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-        self.line = Some(line);
+        self.connection = Some(connection);
         Ok((head.status, is_page, body))
     }
 }
 
-enum Unanswered {
+enum ProbeFailure {
     /// There was no file handle for a connection.
     Unasked,
     Refused,
     Broken,
 }
 
-async fn connect(authority: &str) -> Result<Line, Unanswered> {
+async fn connect(authority: &str) -> Result<ProbeConnection, ProbeFailure> {
     let stream = TcpStream::connect(authority).await.map_err(|error| match error {
-        _ if is_out_of_handles(&error) => Unanswered::Unasked,
-        _ if is_for_want_of_a_name_server(&error) => Unanswered::Broken,
-        _ => Unanswered::Refused,
+        _ if is_out_of_handles(&error) => ProbeFailure::Unasked,
+        _ if is_for_want_of_a_name_server(&error) => ProbeFailure::Broken,
+        _ => ProbeFailure::Refused,
     })?;
-    let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Unanswered::Broken)?;
+    let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| ProbeFailure::Broken)?;
     let driver = tokio::spawn(async move {
         // How the connection ends is told to the sender's side.
         let _ = connection.await;
     });
-    Ok(Line { requests, driver })
+    Ok(ProbeConnection { requests, driver })
 }
 
 /// Ends when the kept connection ends; never, when there is none.
-async fn ended(line: &mut Option<Line>) {
-    match line {
-        Some(line) => {
-            let _ = (&mut line.driver).await;
+async fn ended(connection: &mut Option<ProbeConnection>) {
+    match connection {
+        Some(connection) => {
+            let _ = (&mut connection.driver).await;
         }
         None => std::future::pending().await,
     }

@@ -1,7 +1,7 @@
 //! What follows from a probe: pure rules, without a clock and without I/O.
 
 use super::Config;
-use crate::pod::{Doubt, Epoch, State, Status};
+use crate::pod::{Epoch, State, Status, Suspicion};
 
 /// What one probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Outcome {
     }
 
     /// What the log gives as the reason of a change.
-    pub fn reason(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Healthy => "its health check says Healthy",
             Outcome::Nameless => "its health check says Healthy, and it does not say who it is",
@@ -67,15 +67,15 @@ const SETTLED_DOWN: u32 = 40;
 
 impl Streak {
     /// The status after a probe. `doubt` is what live traffic met since the last one.
-    pub fn judge(&mut self, before: Status, outcome: Outcome, doubt: Option<Doubt>, config: &Config) -> Status {
+    pub fn judge(&mut self, before: Status, outcome: Outcome, doubt: Option<Suspicion>, config: &Config) -> Status {
         if let Some(doubt) = doubt {
             self.good = 0;
-            self.process_gone |= doubt == Doubt::Refused;
-            if doubt == Doubt::Farewell {
+            self.process_gone |= doubt == Suspicion::Refused;
+            if doubt == Suspicion::Farewell {
                 self.farewell.get_or_insert(0);
             }
         }
-        if matches!(outcome, Outcome::Refused | Outcome::Starting) || doubt == Some(Doubt::Refused) {
+        if matches!(outcome, Outcome::Refused | Outcome::Starting) || doubt == Some(Suspicion::Refused) {
             self.farewell = None;
         }
         if let (Some(good), Outcome::Healthy | Outcome::Nameless) = (&mut self.farewell, outcome) {
@@ -248,7 +248,7 @@ mod tests {
         let farewell = |streak: &mut Streak| {
             let healthy = streak.judge(UNKNOWN, Outcome::Healthy, None, &config());
             let down = Status { state: State::Down, ..healthy };
-            let after = streak.judge(down, Outcome::Healthy, Some(Doubt::Farewell), &config());
+            let after = streak.judge(down, Outcome::Healthy, Some(Suspicion::Farewell), &config());
             assert!(after == down && streak.is_leaving());
             after
         };
@@ -286,7 +286,7 @@ mod tests {
             status = streak.judge(status, Outcome::Healthy, None, &config());
         }
         status.state = State::Down;
-        status = streak.judge(status, Outcome::Healthy, Some(Doubt::Broken), &config());
+        status = streak.judge(status, Outcome::Healthy, Some(Suspicion::Broken), &config());
         assert_eq!(status.state, State::Down);
         status = streak.judge(status, Outcome::Healthy, None, &config());
         assert_eq!(

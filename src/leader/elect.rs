@@ -10,13 +10,13 @@ use tokio::{
 use super::{
     Leader,
     election::Election,
-    field::{self, Field},
+    pool_view::{self, PoolView},
 };
 use crate::{
     observe::metrics::OfPool,
     pod::Pool,
     shutdown::Shutdown,
-    store::shared::ledger::{Lease, Ledger},
+    store::redis_store::ledger::{Lease, Ledger},
 };
 
 pub(super) struct Elector {
@@ -36,9 +36,9 @@ impl Elector {
         let mut election = Election::new(me.clone(), self.lease, self.poll, Instant::now());
         let mut settled = Some(settled);
         loop {
-            let (field, mut change) = field::look(&self.pool);
-            election.redis(answers.now());
-            election.see(field.candidates());
+            let (field, mut change) = pool_view::look(&self.pool);
+            election.set_redis_answers(answers.now());
+            election.set_candidates(field.candidates());
             self.write_down(&mut election, &field);
             if election.is_settled() {
                 // The start may have lost its patience.
@@ -47,39 +47,43 @@ impl Elector {
             if let Some(claim) = election.claim(Instant::now()) {
                 let sent = Instant::now();
                 match self.ledger.claim(&lease, &claim).await {
-                    Ok(held) => election.answered(sent, held),
+                    Ok(held) => election.on_answer(sent, held),
                     // Why was said by the ledger.
-                    Err(_) => election.unanswered(Instant::now()),
+                    Err(_) => election.on_no_answer(Instant::now()),
                 }
                 if !shutdown.is_stopping() {
                     continue;
                 }
             }
-            let wakes = election.wakes();
+            let next_wake = election.next_wake();
             tokio::select! {
                 () = change.happens() => {}
-                () = notices.next() => election.noticed(),
+                () = notices.next() => election.on_notice(),
                 () = answers.changed() => {}
-                () = until(wakes) => {}
+                () = until(next_wake) => {}
                 () = shutdown.stopping() => break,
             }
         }
         self.ledger.release(&lease, &me).await;
     }
 
-    fn write_down(&self, election: &mut Election, field: &Field) {
+    fn write_down(&self, election: &mut Election, field: &PoolView) {
         let now = Instant::now();
         if election.lost(now) {
-            tracing::warn!(leader.pool = &*self.pool.name, leader.term = election.seat().term, "the lease has run out");
+            tracing::warn!(
+                leader.pool = &*self.pool.name,
+                leader.term = election.incumbency().term,
+                "the lease has run out"
+            );
         }
         let of = OfPool { pool: self.pool.name.clone() };
         self.leader.metrics.leader_lease.get_or_create(&of).set(election.holds(now).into());
-        self.leader.set(field.pod(election.leads()), election.seat().term, election.why());
+        self.leader.set(field.pod(election.leads()), election.incumbency().term, election.why());
     }
 }
 
-async fn until(wakes: Option<Instant>) {
-    match wakes {
+async fn until(next_wake: Option<Instant>) {
+    match next_wake {
         Some(at) => time::sleep_until(at).await,
         None => std::future::pending().await,
     }

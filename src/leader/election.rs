@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::{
     Why,
-    rule::{Candidate, Seat, choose},
+    rule::{Candidate, Incumbency, choose},
 };
-use crate::store::shared::ledger::{Claim, Held};
+use crate::store::redis_store::ledger::{Claim, Held};
 
 /// Time to the next question after one without an answer.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ pub struct Election {
     look: Duration,
     field: Vec<Candidate>,
     /// The term and its pod: as agreed, or as counted on while alone.
-    seat: Seat,
+    incumbency: Incumbency,
     why: Why,
     answers: Option<bool>,
     /// The lease is this replica's, by the latest answer.
@@ -55,7 +55,7 @@ impl Election {
             lease,
             look,
             field: Vec::new(),
-            seat: Seat::default(),
+            incumbency: Incumbency::default(),
             why: Why::First,
             answers: None,
             is_mine: false,
@@ -69,32 +69,32 @@ impl Election {
     }
 
     /// The pods have changed.
-    pub fn see(&mut self, field: Vec<Candidate>) {
+    pub fn set_candidates(&mut self, field: Vec<Candidate>) {
         self.removed.retain(|name| field.iter().any(|pod| pod.name == *name && !pod.is_fit(&field)));
         self.field = field;
-        self.go_on_alone();
+        self.continue_alone();
     }
 
     /// Whether Redis answers, as far as is known.
-    pub fn redis(&mut self, answers: Option<bool>) {
+    pub fn set_redis_answers(&mut self, answers: Option<bool>) {
         self.is_urgent |= answers == Some(true) && self.answers != Some(true);
         self.answers = answers;
-        self.go_on_alone();
+        self.continue_alone();
     }
 
     /// Somebody has changed something.
-    pub fn noticed(&mut self) {
+    pub fn on_notice(&mut self) {
         self.is_urgent = true;
     }
 
     /// The term and the pod that was named for it. The pod may be one that this replica does not know (yet).
-    pub fn seat(&self) -> &Seat {
-        &self.seat
+    pub fn incumbency(&self) -> &Incumbency {
+        &self.incumbency
     }
 
     /// The pod to go by: the one of the seat, or the one that it would be if that is none of this replica's.
     pub fn leads(&self) -> Option<&Arc<str>> {
-        let named = self.seat.pod.as_ref()?;
+        let named = self.incumbency.pod.as_ref()?;
         if self.is_member() { Some(named) } else { choose(None, &self.field) }
     }
 
@@ -130,7 +130,7 @@ impl Election {
         let (fit, unfit): (Vec<_>, Vec<_>) = self.field.iter().partition(|pod| pod.is_fit(&self.field));
         Some(Claim {
             claimant: self.me.clone(),
-            known: (self.seat.term, self.seat.pod.as_deref().unwrap_or_default().to_owned()),
+            known: (self.incumbency.term, self.incumbency.pod.as_deref().unwrap_or_default().to_owned()),
             wanted: self.wanted().map(|pod| pod.to_string()),
             fit: fit.iter().map(|pod| pod.name.to_string()).collect(),
             unfit: unfit
@@ -143,14 +143,14 @@ impl Election {
     }
 
     /// Redis has answered a question that was sent at `sent`.
-    pub fn answered(&mut self, sent: Instant, held: Option<Held>) {
+    pub fn on_answer(&mut self, sent: Instant, held: Option<Held>) {
         (self.next, self.not_before) = (sent + self.look, sent);
         (self.is_urgent, self.is_settled) = (false, true);
         let Some(held) = held else {
             (self.is_mine, self.held_until) = (false, None);
             return;
         };
-        if held.term < self.seat.term {
+        if held.term < self.incumbency.term {
             // Nobody who keeps the rules writes that; the next question mends it.
             self.not_before = self.next;
             return;
@@ -162,27 +162,27 @@ impl Election {
             (true, false) => self.is_urgent = self.held_until.is_none(),
             (false, _) => self.held_until = None,
         }
-        if self.seat.pod.as_deref() != Some(&*held.value) {
+        if self.incumbency.pod.as_deref() != Some(&*held.value) {
             let is_unfit = |name: &Arc<str>| self.field.iter().any(|pod| pod.name == *name) && !self.is_fit(name);
-            if let Some(before) = self.seat.pod.clone().filter(|name| self.is_mine && is_unfit(name)) {
+            if let Some(before) = self.incumbency.pod.clone().filter(|name| self.is_mine && is_unfit(name)) {
                 self.removed.insert(before);
             }
             self.why = if self.is_mine { Why::Elected } else { Why::Agreed };
-            self.seat.pod = Some(held.value.into());
-        } else if held.term != self.seat.term {
+            self.incumbency.pod = Some(held.value.into());
+        } else if held.term != self.incumbency.term {
             self.why = Why::Counted;
         }
-        self.seat.term = held.term;
+        self.incumbency.term = held.term;
     }
 
     /// Redis has not answered.
-    pub fn unanswered(&mut self, now: Instant) {
+    pub fn on_no_answer(&mut self, now: Instant) {
         self.not_before = now + ASK_AGAIN.min(self.look);
         self.next = self.not_before;
     }
 
     /// When there is something to do, if nothing happens before.
-    pub fn wakes(&self) -> Option<Instant> {
+    pub fn next_wake(&self) -> Option<Instant> {
         let asks = (self.answers == Some(true)).then(|| self.asks_at());
         [asks, self.held_until].into_iter().flatten().min()
     }
@@ -199,7 +199,7 @@ impl Election {
     }
 
     fn is_member(&self) -> bool {
-        self.field.iter().any(|pod| Some(&pod.name) == self.seat.pod.as_ref())
+        self.field.iter().any(|pod| Some(&pod.name) == self.incumbency.pod.as_ref())
     }
 
     fn is_fit(&self, name: &Arc<str>) -> bool {
@@ -207,25 +207,25 @@ impl Election {
     }
 
     fn wanted(&self) -> Option<&Arc<str>> {
-        choose(self.seat.pod.as_deref(), &self.field).filter(|wanted| self.is_fit(wanted))
+        choose(self.incumbency.pod.as_deref(), &self.field).filter(|wanted| self.is_fit(wanted))
     }
 
     /// Whether the pod that leads is not fit to, another is, and it is this replica's to say so.
     fn must_move(&self) -> bool {
-        let Some(leads) = &self.seat.pod else { return false };
+        let Some(leads) = &self.incumbency.pod else { return false };
         let is_mine_to_move = self.is_mine || self.is_member() && !self.removed.contains(leads);
         !self.is_fit(leads) && is_mine_to_move && self.wanted().is_some()
     }
 
     /// Without Redis each replica counts on, by the rule that all of them have.
-    fn go_on_alone(&mut self) {
+    fn continue_alone(&mut self) {
         if self.answers != Some(false) {
             return;
         }
         self.is_settled = true;
-        let before = self.seat.clone();
-        let why = self.seat.settle(&self.field);
-        if self.seat != before {
+        let before = self.incumbency.clone();
+        let why = self.incumbency.choose(&self.field);
+        if self.incumbency != before {
             self.why = why;
             // Whatever lease there was, it was another pod's.
             (self.is_mine, self.held_until) = (false, None);

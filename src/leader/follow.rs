@@ -9,15 +9,15 @@ use tokio::{
 
 use super::{
     Leader, PoolConfig, Why,
-    field::{self, Field},
-    naming::{Bearer, Problem, Reading, named},
-    rule::{Candidate, Seat},
+    naming::{KeyReading, NamedPod, Problem, named},
+    pool_view::{self, PoolView},
+    rule::{Candidate, Incumbency},
 };
 use crate::{
     observe::metrics::LeaderProblem,
     pod::{Pod, Pool},
     shutdown::Shutdown,
-    store::shared::ledger::{Ledger, Value},
+    store::redis_store::ledger::{Ledger, Value},
 };
 
 /// Time to the next look after one without an answer.
@@ -37,8 +37,8 @@ pub(super) struct Follower {
 /// What is followed, and what was said of it.
 #[derive(Default)]
 struct Followed {
-    seat: Seat,
-    problem: Option<(Problem, Reading)>,
+    incumbency: Incumbency,
+    problem: Option<(Problem, KeyReading)>,
 }
 
 impl Follower {
@@ -49,7 +49,7 @@ impl Follower {
         let (mut followed, mut reading) = (Followed::default(), None);
         let mut next = Instant::now();
         loop {
-            let (field, mut change) = field::look(&self.pool);
+            let (field, mut change) = pool_view::look(&self.pool);
             if answers.now() == Some(true) && Instant::now() >= next {
                 let read = self.ledger.read(key).await;
                 next = Instant::now() + if read.is_ok() { self.poll } else { self.poll.min(LOOK_AGAIN) };
@@ -60,7 +60,7 @@ impl Follower {
             }
             let up = answers.now();
             if up == Some(false) {
-                reading = Some(Reading::Away);
+                reading = Some(KeyReading::Away);
             }
             if let Some(reading) = &reading {
                 self.follow(&mut followed, reading, &field);
@@ -77,23 +77,23 @@ impl Follower {
         }
     }
 
-    fn follow(&self, followed: &mut Followed, reading: &Reading, field: &Field) {
+    fn follow(&self, followed: &mut Followed, reading: &KeyReading, field: &PoolView) {
         let candidates = field.candidates();
         let named = named(reading, &self.bearers(field, &candidates)).map(|pod| candidates[pod].name.clone());
-        let seat = &mut followed.seat;
+        let incumbency = &mut followed.incumbency;
         let why = match &named {
             Ok(pod) => {
-                seat.give(Some(pod));
+                incumbency.set(Some(pod));
                 Why::Named
             }
-            Err(_) => seat.settle(&candidates),
+            Err(_) => incumbency.choose(&candidates),
         };
-        self.leader.set(field.pod(seat.pod.as_ref()), seat.term, why);
+        self.leader.set(field.pod(incumbency.pod.as_ref()), incumbency.term, why);
         self.tell(&mut followed.problem, named.err(), reading);
     }
 
-    fn bearers(&self, field: &Field, candidates: &[Candidate]) -> Vec<Bearer> {
-        let bearer = |(pod, candidate): (&Arc<Pod>, &Candidate)| Bearer {
+    fn bearers(&self, field: &PoolView, candidates: &[Candidate]) -> Vec<NamedPod> {
+        let bearer = |(pod, candidate): (&Arc<Pod>, &Candidate)| NamedPod {
             reported: pod.info().map(|info| info.id.clone()),
             configured: self.config.instance_ids.get(&*pod.name).cloned(),
             is_alive: candidate.is_alive(),
@@ -102,7 +102,7 @@ impl Follower {
     }
 
     /// Says a problem once, and that it is over.
-    fn tell(&self, told: &mut Option<(Problem, Reading)>, problem: Option<Problem>, reading: &Reading) {
+    fn tell(&self, told: &mut Option<(Problem, KeyReading)>, problem: Option<Problem>, reading: &KeyReading) {
         let now = problem.map(|problem| (problem, reading.clone()));
         if *told == now {
             return;
@@ -110,7 +110,7 @@ impl Follower {
         let (pool, key) = (&*self.pool.name, &*self.config.key);
         match problem {
             Some(problem) => {
-                let cause = problem.name();
+                let cause = problem.as_str();
                 let label = LeaderProblem { pool: self.pool.name.clone(), cause };
                 self.leader.metrics.leader_problems.get_or_create(&label).inc();
                 let pod = self.leader.current().map(|pod| pod.name.clone());
@@ -129,16 +129,16 @@ impl Follower {
     }
 }
 
-fn of_value(value: Value) -> Reading {
+fn of_value(value: Value) -> KeyReading {
     match value {
-        Value::Bytes(bytes) => Reading::Value(bytes),
-        Value::Nothing => Reading::Nothing,
-        Value::Other => Reading::Unreadable,
+        Value::Bytes(bytes) => KeyReading::Value(bytes),
+        Value::Nothing => KeyReading::Nothing,
+        Value::Other => KeyReading::Unreadable,
     }
 }
 
 /// The value as it may stand in the log.
-fn written(reading: &Reading) -> Option<String> {
-    let Reading::Value(value) = reading else { return None };
+fn written(reading: &KeyReading) -> Option<String> {
+    let KeyReading::Value(value) = reading else { return None };
     Some(String::from_utf8_lossy(value).chars().filter(|c| !c.is_control()).take(LONGEST_ID).collect())
 }

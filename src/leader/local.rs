@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Leader, field, rule::Seat};
+use super::{Leader, pool_view, rule::Incumbency};
 use crate::{pod::Pool, shutdown::Shutdown};
 
 pub(super) async fn run(pool: Arc<Pool>, leader: Arc<Leader>, settled: oneshot::Sender<()>, shutdown: Shutdown) {
     let mut settled = Some(settled);
-    let mut seat = Seat::default();
+    let mut incumbency = Incumbency::default();
     loop {
-        let (field, mut change) = field::look(&pool);
-        let why = seat.settle(&field.candidates());
-        leader.set(field.pod(seat.pod.as_ref()), seat.term, why);
+        let (field, mut change) = pool_view::look(&pool);
+        let why = incumbency.choose(&field.candidates());
+        leader.set(field.pod(incumbency.pod.as_ref()), incumbency.term, why);
         // The start may have lost its patience.
         let _ = settled.take().map(|settled| settled.send(()));
         tokio::select! {

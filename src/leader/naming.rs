@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What was read of the pods' key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum KeyReading {
     /// What the key holds.
     Value(Vec<u8>),
     /// There is no such key.
@@ -17,7 +17,7 @@ pub enum Reading {
 
 /// A pod and the ids that it goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bearer {
+pub struct NamedPod {
     /// What the pod itself reports.
     pub reported: Option<String>,
     /// What is configured for it.
@@ -41,7 +41,7 @@ pub enum Problem {
 
 impl Problem {
     /// A label of a closed set.
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Problem::RedisAway => "redis_away",
             Problem::NoKey => "no_key",
@@ -72,12 +72,12 @@ impl fmt::Display for Problem {
 /// The one of these pods that is named, by its place among them.
 ///
 /// A configured id counts before a reported one: pods on one data folder all report the same (`device.txt`).
-pub fn named(reading: &Reading, pods: &[Bearer]) -> Result<usize, Problem> {
+pub fn named(reading: &KeyReading, pods: &[NamedPod]) -> Result<usize, Problem> {
     let value = match reading {
-        Reading::Value(value) => str::from_utf8(value).map_err(|_| Problem::Unreadable)?,
-        Reading::Nothing => return Err(Problem::NoKey),
-        Reading::Unreadable => return Err(Problem::Unreadable),
-        Reading::Away => return Err(Problem::RedisAway),
+        KeyReading::Value(value) => str::from_utf8(value).map_err(|_| Problem::Unreadable)?,
+        KeyReading::Nothing => return Err(Problem::NoKey),
+        KeyReading::Unreadable => return Err(Problem::Unreadable),
+        KeyReading::Away => return Err(Problem::RedisAway),
     };
     let id = canonical(value);
     let bears = |own: &Option<String>| own.as_deref().is_some_and(|own| canonical(own) == id);
@@ -106,13 +106,13 @@ mod tests {
 
     const X: &str = "0123456789abcdef0123456789abcdef";
 
-    fn bearer(reported: &str, configured: &str) -> Bearer {
+    fn bearer(reported: &str, configured: &str) -> NamedPod {
         let id = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Bearer { reported: id(reported), configured: id(configured), is_alive: true }
+        NamedPod { reported: id(reported), configured: id(configured), is_alive: true }
     }
 
-    fn naming(value: &str, pods: &[Bearer]) -> Result<usize, Problem> {
-        named(&Reading::Value(value.into()), pods)
+    fn naming(value: &str, pods: &[NamedPod]) -> Result<usize, Problem> {
+        named(&KeyReading::Value(value.into()), pods)
     }
 
     #[test]
@@ -136,17 +136,17 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_down_is_not_followed() {
-        let pods = [Bearer { is_alive: false, ..bearer(X, "") }, bearer("y", "")];
+        let pods = [NamedPod { is_alive: false, ..bearer(X, "") }, bearer("y", "")];
         assert_eq!(naming(X, &pods), Err(Problem::PodDown));
     }
 
     #[test]
     fn what_cannot_be_read_names_nobody() {
         let pods = [bearer(X, "")];
-        assert_eq!(named(&Reading::Nothing, &pods), Err(Problem::NoKey));
-        assert_eq!(named(&Reading::Away, &pods), Err(Problem::RedisAway));
-        assert_eq!(named(&Reading::Unreadable, &pods), Err(Problem::Unreadable));
-        assert_eq!(named(&Reading::Value(vec![0xff]), &pods), Err(Problem::Unreadable));
+        assert_eq!(named(&KeyReading::Nothing, &pods), Err(Problem::NoKey));
+        assert_eq!(named(&KeyReading::Away, &pods), Err(Problem::RedisAway));
+        assert_eq!(named(&KeyReading::Unreadable, &pods), Err(Problem::Unreadable));
+        assert_eq!(named(&KeyReading::Value(vec![0xff]), &pods), Err(Problem::Unreadable));
         assert_eq!(naming("", &[bearer("", "")]), Err(Problem::Unknown));
     }
 
@@ -157,7 +157,7 @@ mod tests {
             ids in prop::collection::vec(("[0-9a-f-]{0,3}", "[0-9a-f-]{0,3}"), 0..5),
         ) {
             let pods: Vec<_> = ids.iter().map(|(reported, configured)| bearer(reported, configured)).collect();
-            if let Ok(pod) = named(&Reading::Value(value.clone()), &pods) {
+            if let Ok(pod) = named(&KeyReading::Value(value.clone()), &pods) {
                 let value = canonical(str::from_utf8(&value).expect("a text"));
                 let own = [&pods[pod].reported, &pods[pod].configured];
                 prop_assert!(own.iter().any(|id| id.as_deref().is_some_and(|id| canonical(id) == value)));

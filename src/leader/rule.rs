@@ -6,7 +6,7 @@ use super::Why;
 
 /// How a pod stands at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Fitness {
     /// Serves everybody, and may be made the leader.
     Ready,
     /// Keeps its clients and gets no new ones: it goes on leading, and is not made the leader while another can be.
@@ -21,21 +21,21 @@ pub enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub name: Arc<str>,
-    pub standing: Standing,
+    pub fitness: Fitness,
 }
 
 impl Candidate {
     /// Whether it serves its clients.
     pub fn is_alive(&self) -> bool {
-        self.standing != Standing::Away
+        self.fitness != Fitness::Away
     }
 
     /// Whether it may lead, or go on leading, among these.
     pub fn is_fit(&self, field: &[Candidate]) -> bool {
-        match self.standing {
-            Standing::Ready | Standing::Draining => true,
-            Standing::Yielding => !field.iter().any(|pod| pod.standing == Standing::Ready),
-            Standing::Away => false,
+        match self.fitness {
+            Fitness::Ready | Fitness::Draining => true,
+            Fitness::Yielding => !field.iter().any(|pod| pod.fitness == Fitness::Ready),
+            Fitness::Away => false,
         }
     }
 }
@@ -46,22 +46,22 @@ impl Candidate {
 /// still has what it led. Else it is the first that is ready.
 pub fn choose<'a>(last: Option<&str>, field: &'a [Candidate]) -> Option<&'a Arc<str>> {
     let last = field.iter().find(|pod| Some(&*pod.name) == last);
-    let first = |standing| field.iter().find(|pod| pod.standing == standing);
-    let leads = last.filter(|pod| pod.is_fit(field)).or_else(|| first(Standing::Ready));
-    let leads = leads.or_else(|| first(Standing::Draining)).or_else(|| first(Standing::Yielding)).or(last);
+    let first = |fitness| field.iter().find(|pod| pod.fitness == fitness);
+    let leads = last.filter(|pod| pod.is_fit(field)).or_else(|| first(Fitness::Ready));
+    let leads = leads.or_else(|| first(Fitness::Draining)).or_else(|| first(Fitness::Yielding)).or(last);
     leads.map(|pod| &pod.name)
 }
 
 /// The leader by this replica's own count of terms.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seat {
+pub struct Incumbency {
     pub term: u64,
     pub pod: Option<Arc<str>>,
 }
 
-impl Seat {
+impl Incumbency {
     /// Gives the seat to a pod; each change begins a term.
-    pub fn give(&mut self, pod: Option<&Arc<str>>) {
+    pub fn set(&mut self, pod: Option<&Arc<str>>) {
         if self.pod.as_ref() != pod {
             self.term += 1;
             self.pod = pod.cloned();
@@ -69,9 +69,9 @@ impl Seat {
     }
 
     /// Gives it by [`choose`]. Says why, should that have been a change.
-    pub fn settle(&mut self, field: &[Candidate]) -> Why {
+    pub fn choose(&mut self, field: &[Candidate]) -> Why {
         let before = self.pod.clone();
-        self.give(choose(before.as_deref(), field));
+        self.set(choose(before.as_deref(), field));
         match before {
             None => Why::First,
             Some(last) if field.iter().any(|pod| pod.name == last && pod.is_alive()) => Why::PodDraining,
@@ -88,13 +88,13 @@ pub(super) mod tests {
 
     /// Pods named `a`, `b` and so on: `R`eady, `D`raining, `Y`ielding or away.
     pub(in crate::leader) fn field(standings: &str) -> Vec<Candidate> {
-        let candidate = |(name, standing): (char, char)| Candidate {
+        let candidate = |(name, fitness): (char, char)| Candidate {
             name: name.to_string().into(),
-            standing: match standing {
-                'R' => Standing::Ready,
-                'D' => Standing::Draining,
-                'Y' => Standing::Yielding,
-                _ => Standing::Away,
+            fitness: match fitness {
+                'R' => Fitness::Ready,
+                'D' => Fitness::Draining,
+                'Y' => Fitness::Yielding,
+                _ => Fitness::Away,
             },
         };
         ('a'..='z').zip(standings.chars()).map(candidate).collect()
@@ -130,21 +130,21 @@ pub(super) mod tests {
         fn a_seat_changes_hands_only_for_a_pod_that_is_gone_or_yields(
             fields in prop::collection::vec("[RDY-]{0,5}", 1..20),
         ) {
-            let mut seat = Seat::default();
+            let mut incumbency = Incumbency::default();
             for standings in fields {
-                let (before, field) = (seat.clone(), field(&standings));
-                let why = seat.settle(&field);
-                let stayed = before.pod == seat.pod;
-                prop_assert_eq!(seat.term, before.term + u64::from(!stayed));
+                let (before, field) = (incumbency.clone(), field(&standings));
+                let why = incumbency.choose(&field);
+                let stayed = before.pod == incumbency.pod;
+                prop_assert_eq!(incumbency.term, before.term + u64::from(!stayed));
                 let alive = |name: &Arc<str>| field.iter().any(|pod| pod.name == *name && pod.is_alive());
                 let fit = |name: &Arc<str>| field.iter().any(|pod| pod.name == *name && pod.is_fit(&field));
                 prop_assert!(stayed || !before.pod.as_ref().is_some_and(fit));
-                prop_assert!(seat.pod.as_ref().is_none_or(|pod| fit(pod) || !field.iter().any(Candidate::is_alive)));
+                prop_assert!(incumbency.pod.as_ref().is_none_or(|pod| fit(pod) || !field.iter().any(Candidate::is_alive)));
                 prop_assert!(stayed || before.pod.as_ref().is_some_and(alive) == (why == Why::PodDraining));
                 // Whoever knew the same before decides the same.
                 let mut other = before;
-                other.settle(&field);
-                prop_assert_eq!(other, seat.clone());
+                other.choose(&field);
+                prop_assert_eq!(other, incumbency.clone());
             }
         }
     }

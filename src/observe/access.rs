@@ -189,7 +189,7 @@ fn write_all(lines: &Receiver<Vec<u8>>, mut sink: Sink, reopen: &AtomicBool) {
         {
             match open(path) {
                 Ok(fresh) => *file = fresh,
-                Err(error) => tracing::warn!(%error, "the access log could not be opened anew"),
+                Err(error) => tracing::warn!(%error, "the access log could not be reopened"),
             }
         }
         let written = match &mut sink {

@@ -61,7 +61,7 @@ pub struct Move {
 
 /// A session that was to be carried to another pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CarryOver {
+pub struct Migration {
     pub pool: Arc<str>,
     pub to: Arc<str>,
     /// `known`, `minted`, `refused`, `dead`, `failed`.
@@ -70,7 +70,7 @@ pub struct CarryOver {
 
 /// What a pod lacks for sessions to be carried to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Lack {
+pub struct MissingRequirement {
     pub pool: Arc<str>,
     pub pod: Arc<str>,
     /// `api_key`, `quick_connect`, `no_answer`.
@@ -134,9 +134,9 @@ pub struct Metrics {
     pub requests: Family<Request, Counter>,
     pub first_byte: Family<OfPod, Histogram, fn() -> Histogram>,
     pub moves: Family<Move, Counter>,
-    pub carry_overs: Family<CarryOver, Counter>,
-    pub carry_over_seconds: Histogram,
-    pub carry_over_lacks: Family<Lack, Gauge>,
+    pub migrations: Family<Migration, Counter>,
+    pub migration_seconds: Histogram,
+    pub missing_requirements: Family<MissingRequirement, Gauge>,
     pub sessions: Gauge,
     pub resumed: Family<Resumption, Counter>,
     pub rejected: Family<Rejected, Counter>,
@@ -186,9 +186,9 @@ impl Metrics {
             requests: Family::default(),
             first_byte: Family::new_with_constructor(histogram),
             moves: Family::default(),
-            carry_overs: Family::default(),
-            carry_over_seconds: histogram(),
-            carry_over_lacks: Family::default(),
+            migrations: Family::default(),
+            migration_seconds: histogram(),
+            missing_requirements: Family::default(),
             sessions: Gauge::default(),
             resumed: Family::default(),
             rejected: Family::default(),
@@ -243,29 +243,25 @@ impl Metrics {
         );
         all.register(
             "moves",
-            "Requests that left a pod for another in the same exchange (re-pins), by the pod left and the cause",
+            "Requests that failed over to another pod, by the pod left and the cause",
             self.moves.clone(),
         );
-        all.register(
-            "carry_overs",
-            "Sessions that were to be carried to another pod, by that pod and outcome",
-            self.carry_overs.clone(),
-        );
+        all.register("carry_overs", "Session migrations, by target pod and outcome", self.migrations.clone());
         all.register_with_unit(
             "carry_over",
-            "Time that a carry-over took",
+            "Duration of a session migration",
             Unit::Seconds,
-            self.carry_over_seconds.clone(),
+            self.migration_seconds.clone(),
         );
         all.register(
             "carry_over_lacks",
-            "1 for what a pod lacks for sessions to be carried to it",
-            self.carry_over_lacks.clone(),
+            "1 for each requirement of session migration that a pod does not meet",
+            self.missing_requirements.clone(),
         );
         all.register("sessions", "Sessions known now", self.sessions.clone());
         all.register(
             "resumed",
-            "Files that broke off in the middle, by the pod that sent them and whether they went on",
+            "File answers that broke off, by the pod that sent them and whether another pod continued them",
             self.resumed.clone(),
         );
         all.register("rejected", "Requests answered by the proxy itself, by cause", self.rejected.clone());
@@ -281,21 +277,17 @@ impl Metrics {
         all.register("pins", "Pins kept now", self.pins.clone());
         all.register(
             "access_log_lost_buffers",
-            "Buffers of access lines that the log's reader was too slow for",
+            "Buffers of access lines that were dropped because the log's reader was too slow",
             self.access_lost.clone(),
         );
         all.register("pod_state", "1 for the state that a pod is in", self.pod_state.clone());
-        all.register("pod_epoch", "Number of a pod's present life", self.pod_epoch.clone());
+        all.register("pod_epoch", "Epoch of a pod; it grows with each restart of the pod", self.pod_epoch.clone());
         all.register("pod_requests", "Requests under way at a pod", self.pod_requests.clone());
         all.register("pod_sockets", "WebSockets open to a pod", self.pod_sockets.clone());
         all.register("socket_messages", "WebSocket messages relayed, both ways", self.socket_messages.clone());
         all.register("redis_up", "1 while Redis answers; 0 without one", self.redis_up.clone());
-        all.register("shared_lookups", "Questions of requests to Redis, by outcome", self.shared_lookups.clone());
-        all.register(
-            "store_writes",
-            "Changes of what is kept in Redis or on disk, by outcome",
-            self.store_writes.clone(),
-        );
+        all.register("shared_lookups", "Redis lookups made for requests, by outcome", self.shared_lookups.clone());
+        all.register("store_writes", "Writes to Redis or to disk, by outcome", self.store_writes.clone());
         self.register_redis(&mut all);
         all.register("leader", "1 for the pod that leads its pool", self.leader.clone());
         all.register("leader_term", "Number of the present leader's term", self.leader_term.clone());

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Place, Pod};
+use super::{Pod, PodInstance};
 
 /// The pods that serve a route: those that its source names, and those that serve still, though it names them no more.
 pub struct Pool {
@@ -36,8 +36,8 @@ impl Pool {
     }
 
     /// Whether a pod is alive in this life.
-    pub fn is_alive(&self, place: Place) -> bool {
-        self.pods().iter().any(|pod| Place::of(pod) == place && pod.status().is_alive())
+    pub fn is_alive(&self, place: PodInstance) -> bool {
+        self.pods().iter().any(|pod| PodInstance::of(pod) == place && pod.status().is_alive())
     }
 
     /// The source names these. A pod that it names no more leaves, if it serves; else it is down at once, and so is one whose
@@ -45,13 +45,13 @@ impl Pool {
     pub fn set_pods(&self, mut pods: Vec<Arc<Pod>>) {
         let _one = self.changing.lock();
         for pod in &pods {
-            pod.stay();
+            pod.keep();
         }
         let mut leaving = Vec::new();
         for old in self.pods().iter().filter(|old| !pods.iter().any(|pod| pod.id == old.id)) {
             if pods.iter().any(|pod| pod.name == old.name) {
-                old.give_up();
-            } else if old.leave() {
+                old.set_down();
+            } else if old.remove() {
                 leaving.push(old.clone());
             }
         }
@@ -60,13 +60,13 @@ impl Pool {
     }
 
     /// A pod that leaves has left: it is down. One that its source names again stays. Says whether it has left.
-    pub fn let_go(&self, pod: &Pod) -> bool {
+    pub fn drop_removed(&self, pod: &Pod) -> bool {
         let _one = self.changing.lock();
-        if pod.leaves() {
-            pod.give_up();
+        if pod.is_removed() {
+            pod.set_down();
             self.replace(self.pods().iter().filter(|other| other.id != pod.id).cloned().collect());
         }
-        pod.leaves()
+        pod.is_removed()
     }
 
     fn replace(&self, mut pods: Vec<Arc<Pod>>) {
@@ -89,10 +89,8 @@ impl fmt::Debug for Pool {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{Epoch, State, Status, tests::pod},
-        *,
-    };
+    use super::*;
+    use crate::pod::{Epoch, State, Status, tests::pod};
 
     #[test]
     fn a_pod_that_does_not_serve_and_leaves_its_pool_is_down_and_the_others_are_untouched() {
@@ -123,16 +121,16 @@ mod tests {
         for _ in 0..2 {
             pool.set_pods(vec![b.clone()]);
             assert_eq!(
-                (a.status().state, a.leaves(), names(&pool)),
+                (a.status().state, a.is_removed(), names(&pool)),
                 (State::Draining, true, vec!["a".into(), "b".into()])
             );
         }
         pool.set_pods(vec![a.clone(), b.clone()]);
-        assert_eq!((a.status().state, a.leaves()), (State::Ready, false));
-        pool.let_go(&a);
+        assert_eq!((a.status().state, a.is_removed()), (State::Ready, false));
+        pool.drop_removed(&a);
         assert_eq!(names(&pool), ["a", "b"], "it is named again");
         pool.set_pods(vec![b.clone()]);
-        pool.let_go(&a);
+        pool.drop_removed(&a);
         assert_eq!((a.status().state, names(&pool)), (State::Down, vec!["b".to_owned()]));
     }
 

@@ -23,7 +23,7 @@ impl State {
     pub const ALL: [State; 4] = [State::Starting, State::Ready, State::Draining, State::Down];
 
     /// A label of a closed set.
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             State::Starting => "starting",
             State::Ready => "ready",

@@ -8,10 +8,10 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::{self, Instant};
 
-use super::{Asking, Proxy, reply::Refusal};
+use super::{Proxy, RequestContext, request::refusal::Refusal};
 use crate::{
-    forward::outbound::Source,
-    identity::endpoint::{self, LogInBy},
+    forward::outbound::ReplayBody,
+    jellyfin::endpoint::{self, LogInBy},
     limits::{
         Kind,
         log_in::{Attempt, Braked},
@@ -33,68 +33,68 @@ const SHORTEST_KEPT: usize = 4096;
 
 impl Proxy {
     /// Whom a request's log-in names, if the brake holds for it.
-    pub(super) fn log_in_to_brake<'a>(&self, asking: &Asking<'a>) -> Option<LogInBy<'a>> {
-        if asking.head.method != Method::POST {
+    pub(super) fn log_in_to_brake<'a>(&self, ctx: &RequestContext<'a>) -> Option<LogInBy<'a>> {
+        if ctx.head.method != Method::POST {
             return None;
         }
-        let by = endpoint::log_in_by_password(asking.path)?;
-        self.site.limits.log_in.holds_for(asking.origin).then_some(by)
+        let by = endpoint::log_in_by_password(ctx.path)?;
+        self.shared.limits.log_in.holds_for(ctx.origin).then_some(by)
     }
 
     /// Takes a place for a log-in.
     pub(super) async fn begin_log_in(
         &self,
         by: LogInBy<'_>,
-        asking: &Asking<'_>,
-        source: &Source,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
     ) -> Result<LogIn, Refusal> {
         let user = match by {
             LogInBy::Id(id) => id.replace('-', "").to_lowercase(),
-            LogInBy::Name => match self.body_of_log_in(source).await? {
+            LogInBy::Name => match self.body_of_log_in(replay_body).await? {
                 Some(body) => user_name(&body)?,
                 // Who hides the name behind a body that nobody reads is counted with all that do.
-                None if self.site.forward.replay_bytes >= SHORTEST_KEPT => String::new(),
-                None => asking.origin.to_string(),
+                None if self.shared.forward.replay_bytes >= SHORTEST_KEPT => String::new(),
+                None => ctx.origin.to_string(),
             },
         };
         let shown = shown(&user);
-        match self.site.limits.log_in.begin(asking.origin, &user, Instant::now()) {
+        match self.shared.limits.log_in.begin(ctx.origin, &user, Instant::now()) {
             Ok(attempt) => Ok(LogIn { attempt, user: shown }),
-            Err(braked) => Err(self.braked(braked, asking, &shown)),
+            Err(braked) => Err(self.braked(braked, ctx, &shown)),
         }
     }
 
-    async fn body_of_log_in(&self, source: &Source) -> Result<Option<Bytes>, Refusal> {
-        let body = time::timeout(self.site.forward.client_body, source.read_ahead()).await;
+    async fn body_of_log_in(&self, replay_body: &ReplayBody) -> Result<Option<Bytes>, Refusal> {
+        let body = time::timeout(self.shared.forward.client_body, replay_body.read_ahead()).await;
         body.map_err(|_| Refusal::ClientSilent)
     }
 
-    fn braked(&self, braked: Braked, asking: &Asking<'_>, user: &str) -> Refusal {
+    fn braked(&self, braked: Braked, ctx: &RequestContext<'_>, user: &str) -> Refusal {
         let Braked { scope, retry_after_s, is_to_be_told } = braked;
         if is_to_be_told {
             tracing::warn!(
                 event = "log_in_braked",
-                client.address = %asking.origin,
+                client.address = %ctx.origin,
                 user.name = user,
                 scope = scope.name(),
                 retry_after_s,
                 "too many log-ins have failed"
             );
         }
-        self.site.limits.count(Kind::LogIns, scope);
+        self.shared.limits.count(Kind::LogIns, scope);
         Refusal::LogInBraked(retry_after_s)
     }
 
     /// What a log-in came to; `None` where no pod has answered it.
-    pub(super) fn log_in_ended(&self, log_in: LogIn, asking: &Asking<'_>, status: Option<StatusCode>) {
+    pub(super) fn log_in_ended(&self, log_in: LogIn, ctx: &RequestContext<'_>, status: Option<StatusCode>) {
         if status != Some(StatusCode::UNAUTHORIZED) {
             let has_signed_in = status.is_some_and(|status| status.is_success());
-            return self.site.limits.log_in.did_not_fail(&log_in.attempt, has_signed_in, Instant::now());
+            return self.shared.limits.log_in.did_not_fail(&log_in.attempt, has_signed_in, Instant::now());
         }
         self.metrics.log_in_failures.inc();
         tracing::warn!(
             event = "log_in_failed",
-            client.address = %asking.origin,
+            client.address = %ctx.origin,
             user.name = log_in.user,
             "a log-in failed"
         );

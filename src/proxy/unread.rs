@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, header};
 use tokio::time;
 
-use crate::forward::outbound::Source;
+use crate::forward::outbound::ReplayBody;
 
 /// The longest rest that is read, in bytes. Reading it costs less than the client's next connection.
 const MOST: u64 = 64 * 1024;
@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Goes with an answer, as an extension of its head.
 #[derive(Clone)]
 pub struct Unread {
-    source: Source,
+    replay_body: ReplayBody,
     answered_by: Answerer,
 }
 
@@ -35,19 +35,19 @@ pub(super) enum Answerer {
 
 impl Unread {
     /// `None` where the body has come to its end, as nearly all do.
-    pub(super) fn of(source: &Source, answered_by: impl FnOnce() -> Answerer) -> Option<Unread> {
-        source.is_unread().then(|| Unread { source: source.clone(), answered_by: answered_by() })
+    pub(super) fn of(replay_body: &ReplayBody, answered_by: impl FnOnce() -> Answerer) -> Option<Unread> {
+        replay_body.is_unread().then(|| Unread { replay_body: replay_body.clone(), answered_by: answered_by() })
     }
 
     /// Reads the body or says in the answer's head that the connection ends. Answers whether nothing is left of the body.
-    /// `is_asked_for`: the client waits to be asked for it (`Expect: 100-continue`).
-    pub async fn settle(self, is_asked_for: bool, answer: &mut HeaderMap) -> bool {
+    /// `record_asked`: the client waits to be asked for it (`Expect: 100-continue`).
+    pub async fn settle(self, record_asked: bool, answer: &mut HeaderMap) -> bool {
         let is_read = match self.answered_by {
             Answerer::Pod => return false,
             Answerer::PodThatCloses => false,
             // To read the body would ask the client for it.
-            Answerer::Proxy if is_asked_for => false,
-            Answerer::Proxy => time::timeout(LONGEST, self.source.discard(MOST)).await.unwrap_or(false),
+            Answerer::Proxy if record_asked => false,
+            Answerer::Proxy => time::timeout(LONGEST, self.replay_body.discard(MOST)).await.unwrap_or(false),
         };
         if !is_read {
             answer.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use tokio::time;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
-use super::{Asking, Proxy, call::on_behalf_of, introduce::as_said};
+use super::{Proxy, RequestContext, learn::identify_session::to_header_device, pod_client::client_headers};
 use crate::{
-    carryover::{Device, Session},
-    forward::outbound::Outbound,
-    pod::{Place, Pod},
+    forward::outbound::UpstreamBody,
+    pod::{Pod, PodInstance},
+    sessions::{Device, Session},
     websocket::{self, handshake},
 };
 
@@ -23,17 +23,17 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 impl Proxy {
     /// Ends, behind the answer, the sessions that a pod has made of a client who lives elsewhere.
-    pub(super) fn end_visit(self: &Arc<Self>, asking: &Asking<'_>, session: &Arc<Session>, pod: &Arc<Pod>) {
-        let mut devices = vec![asking.teller(session)];
+    pub(super) fn end_visit(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Arc<Session>, pod: &Arc<Pod>) {
+        let mut devices = vec![ctx.reported_by(session)];
         // What it can do was told there in these names.
-        let others = session.capabilities().into_iter().map(|note| note.teller).chain([session.device.clone()]);
+        let others = session.capabilities().into_iter().map(|note| note.reported_by).chain([session.device.clone()]);
         for other in others {
-            if !devices.iter().any(|known| known.is(&other)) {
+            if !devices.iter().any(|known| known.is_same_as(&other)) {
                 devices.push(other);
             }
         }
         let (proxy, session, pod) = (self.clone(), session.clone(), pod.clone());
-        let (base_path, client) = (asking.pool.pool.base_path.clone(), on_behalf_of(asking));
+        let (base_path, client) = (ctx.pool.pool.base_path.clone(), client_headers(ctx));
         let ending = async move {
             for device in devices {
                 if !proxy.is_visitor(&session, &pod) {
@@ -51,13 +51,13 @@ impl Proxy {
 
     /// Whether the session lives on another pod, and is not on its way to this one.
     fn is_visitor(&self, session: &Session, pod: &Pod) -> bool {
-        let place = Place::of(pod);
-        let is_here = |at: Option<Place>| at.is_some_and(|at| at.pod == pod.id);
+        let place = PodInstance::of(pod);
+        let is_here = |at: Option<PodInstance>| at.is_some_and(|at| at.pod == pod.id);
         pod.status().is_alive()
-            && !session.is_dead()
+            && !session.is_ended()
             && !is_here(session.home())
-            && !is_here(session.destination())
-            && !session.is_for_group(place)
+            && !is_here(session.migration_target())
+            && !session.is_in_group_at(place)
     }
 
     async fn open_and_close(
@@ -68,15 +68,15 @@ impl Proxy {
         client: HeaderMap,
         device: Device,
     ) -> Option<()> {
-        let token = session.token_at(Place::of(pod))?;
-        let mut request = Request::new(Outbound::own(Vec::new().into()));
+        let token = session.token_at(PodInstance::of(pod))?;
+        let mut request = Request::new(UpstreamBody::from_bytes(Vec::new().into()));
         *request.uri_mut() = format!("{base_path}/socket").parse().ok()?;
         *request.headers_mut() = client;
         let headers = request.headers_mut();
         if !headers.contains_key(header::HOST) {
             headers.insert(header::HOST, HeaderValue::from_str(&pod.authority).ok()?);
         }
-        headers.insert(header::AUTHORIZATION, as_said(device).header(Some(token.as_str())));
+        headers.insert(header::AUTHORIZATION, to_header_device(device).header(Some(token.as_str())));
         headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(&generate_key()).ok()?);
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         handshake::restore(headers);
@@ -85,7 +85,7 @@ impl Proxy {
             return None;
         }
         let upgraded = hyper::upgrade::on(&mut answer).await.ok()?;
-        let socket = websocket::pod_side(upgraded, &self.site.websocket).await;
+        let socket = websocket::pod_side(upgraded, &self.shared.websocket).await;
         // The greeting says that the socket is the session's.
         socket.close_after_greeting().await
     }

@@ -5,7 +5,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum UpgradeKind {
     /// An ordinary answer.
     Answer,
     /// A WebSocket.
@@ -15,36 +15,36 @@ pub enum Asked {
 }
 
 /// Reads what a request asks for. An `Upgrade` to anything else is ignored, as the standard allows.
-pub fn asked<B>(request: &Request<B>) -> Asked {
+pub fn asked<B>(request: &Request<B>) -> UpgradeKind {
     let headers = request.headers();
     if !headers.contains_key(header::UPGRADE) {
-        return Asked::Answer;
+        return UpgradeKind::Answer;
     }
     let is_upgrade =
         has_token(headers, header::CONNECTION, "upgrade") && has_token(headers, header::UPGRADE, "websocket");
     if !is_upgrade || request.version() > Version::HTTP_11 {
-        return Asked::Answer;
+        return UpgradeKind::Answer;
     }
     if request.version() < Version::HTTP_11 {
-        return Asked::Malformed("a WebSocket is asked for with HTTP/1.1");
+        return UpgradeKind::Malformed("a WebSocket is asked for with HTTP/1.1");
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes().trim_ascii());
     let is_twice = |name| headers.get_all(name).iter().nth(1).is_some();
     let has_body = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
         || headers.contains_key(header::TRANSFER_ENCODING);
     match key {
-        _ if request.method() != Method::GET => Asked::Malformed("a WebSocket is asked for with GET"),
+        _ if request.method() != Method::GET => UpgradeKind::Malformed("a WebSocket is asked for with GET"),
         // The pod would take the first bytes of the socket for the body.
-        _ if has_body => Asked::Malformed("a WebSocket is asked for without a body"),
-        _ if is_twice(header::SEC_WEBSOCKET_KEY) => Asked::Malformed("more than one Sec-WebSocket-Key"),
-        _ if is_twice(header::SEC_WEBSOCKET_VERSION) => Asked::Malformed("more than one Sec-WebSocket-Version"),
-        None => Asked::Malformed("Sec-WebSocket-Key is missing"),
+        _ if has_body => UpgradeKind::Malformed("a WebSocket is asked for without a body"),
+        _ if is_twice(header::SEC_WEBSOCKET_KEY) => UpgradeKind::Malformed("more than one Sec-WebSocket-Key"),
+        _ if is_twice(header::SEC_WEBSOCKET_VERSION) => UpgradeKind::Malformed("more than one Sec-WebSocket-Version"),
+        None => UpgradeKind::Malformed("Sec-WebSocket-Key is missing"),
         // 16 bytes in base64.
-        Some(key) if key.len() != 24 => Asked::Malformed("Sec-WebSocket-Key is not 16 bytes in base64"),
+        Some(key) if key.len() != 24 => UpgradeKind::Malformed("Sec-WebSocket-Key is not 16 bytes in base64"),
         Some(_) if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") => {
-            Asked::Malformed("Sec-WebSocket-Version is not 13")
+            UpgradeKind::Malformed("Sec-WebSocket-Version is not 13")
         }
-        Some(_) => Asked::Socket,
+        Some(_) => UpgradeKind::Socket,
     }
 }
 
@@ -69,7 +69,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
     let lines = headers.get_all(name).into_iter();
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        .any(|close_pod| close_pod.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 #[cfg(test)]
@@ -90,15 +90,15 @@ mod tests {
 
     #[test]
     fn a_socket_is_a_genuine_handshake_and_nothing_else() {
-        assert_eq!(asked(&request(|_| ())), Asked::Socket);
-        assert_eq!(asked(&request(|r| drop(r.headers_mut().remove("upgrade")))), Asked::Answer);
+        assert_eq!(asked(&request(|_| ())), UpgradeKind::Socket);
+        assert_eq!(asked(&request(|r| drop(r.headers_mut().remove("upgrade")))), UpgradeKind::Answer);
         assert_eq!(
             asked(&request(|r| drop(r.headers_mut().insert("upgrade", HeaderValue::from_static("h2c"))))),
-            Asked::Answer
+            UpgradeKind::Answer
         );
-        assert_eq!(asked(&request(|r| drop(r.headers_mut().remove("connection")))), Asked::Answer);
-        assert_eq!(asked(&request(|r| *r.version_mut() = Version::HTTP_2)), Asked::Answer);
-        let malformed = |change: fn(&mut Request<()>)| matches!(asked(&request(change)), Asked::Malformed(_));
+        assert_eq!(asked(&request(|r| drop(r.headers_mut().remove("connection")))), UpgradeKind::Answer);
+        assert_eq!(asked(&request(|r| *r.version_mut() = Version::HTTP_2)), UpgradeKind::Answer);
+        let malformed = |change: fn(&mut Request<()>)| matches!(asked(&request(change)), UpgradeKind::Malformed(_));
         assert!(malformed(|r| drop(r.headers_mut().remove("sec-websocket-key"))));
         assert!(malformed(|r| drop(r.headers_mut().insert("sec-websocket-key", HeaderValue::from_static("x")))));
         assert!(malformed(|r| drop(r.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("8")))));
@@ -111,7 +111,7 @@ mod tests {
         }));
         assert_eq!(
             asked(&request(|r| drop(r.headers_mut().insert("content-length", HeaderValue::from_static("0"))))),
-            Asked::Socket
+            UpgradeKind::Socket
         );
     }
 

@@ -6,7 +6,7 @@
 
 mod arriving;
 mod ending;
-mod gap;
+mod pending;
 mod side;
 #[cfg(test)]
 mod tests;
@@ -24,12 +24,12 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
-use super::{Config, PodSide, Pods};
+use super::{Config, PodSide, PodSides};
 use crate::shutdown::Shutdown;
 use arriving::{Arriving, Boundary, Heard};
 pub use ending::End;
-use ending::{CLOSING, finish, part, part_after, stagger};
-use gap::{Unsaid, listen, speak};
+use ending::{CLOSING, await_stagger, close_pod, close_pod_after, finish};
+use pending::{PendingMessages, buffer_messages, write_pending};
 use side::{Stopped, read, write};
 
 /// Messages that wait for a slow peer; then its counterpart is no longer read.
@@ -84,7 +84,7 @@ enum Turn<S> {
     Stopping,
 }
 
-pub(super) async fn run<S: Stream, P: Pods<S>>(
+pub(super) async fn run<S: Stream, P: PodSides<S>>(
     client: WebSocketStream<S>,
     pod: PodSide<S>,
     pods: &mut P,
@@ -96,7 +96,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
     let (to_pod, mut for_pod) = mpsc::channel(WAITING);
     let (mut from_client, mut from_pod) = (Count::default(), Count::default());
     let (mut attached, mut short) = (0, 0);
-    let (mut unsaid, mut word) = (Unsaid::default(), None);
+    let (mut pending, mut notice) = (PendingMessages::default(), None);
     let of_client = Boundary::default();
     let (end, farewell, last) = {
         let client_side = async {
@@ -106,26 +106,26 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
             }
         };
         let mut client_side = pin!(client_side);
-        let mut stopping = pin!(stagger(shutdown, config));
+        let mut stopping = pin!(await_stagger(shutdown, config));
         let (mut side, mut marks) = pod.split();
         loop {
             let began = Instant::now();
-            let passing = pods.passing();
+            let rewriter = pods.rewriter();
             let boundary = Boundary::default();
             let turn = {
                 let (pod_out, pod_in) = &mut side;
                 let mut arriving = Arriving::new(marks.clone());
-                let for_client = |message| arriving.hear(message, &passing, &boundary);
+                let for_client = |message| arriving.hear(message, &rewriter, &boundary);
                 let pod_side = async {
                     let reading = async {
-                        say(&mut word, &to_client).await;
+                        send_notice(&mut notice, &to_client).await;
                         read(pod_in, &to_client, &to_pod, config, &mut from_pod, for_client, &boundary).await
                     };
                     let mut reading = pin!(reading);
                     tokio::select! {
                         stopped = &mut reading => stopped,
                         // What a pod that takes no more has said before is still heard.
-                        () = speak(pod_out, &mut for_pod, &mut unsaid, &passing) => {
+                        () = write_pending(pod_out, &mut for_pod, &mut pending, &rewriter) => {
                             time::timeout(LAST_WORDS, reading).await.unwrap_or(Stopped::Gone)
                         }
                     }
@@ -143,14 +143,14 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                         },
                         () = &mut stopping => break Turn::Stopping,
                         () = &mut last_words, if replacing.is_some() => break Turn::Pod(Stopped::Gone),
-                        next = elsewhere(pods), if replacing.is_none() => match next {
+                        next = attach_after_move(pods), if replacing.is_none() => match next {
                             Some(next) if boundary.is_within() => {
                                 boundary.stop();
                                 replacing = Some(Box::new(next));
                                 last_words.as_mut().reset(Instant::now() + REST);
                             }
                             Some(next) => break Turn::Replaced(Box::new(next)),
-                            None if pods.is_over() => break Turn::Pod(Stopped::Gone),
+                            None if pods.is_signed_out() => break Turn::Pod(Stopped::Gone),
                             // Where nobody else takes it, it stays where it is.
                             None => {}
                         },
@@ -163,11 +163,11 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
                 Turn::Replaced(next) => {
                     attached += 1;
                     let (next, next_marks) = next.split();
-                    let left = std::mem::replace(&mut side, next);
+                    let linger = std::mem::replace(&mut side, next);
                     marks = next_marks;
-                    tokio::spawn(part_after(left, pods.left()));
-                    unsaid.wish_again();
-                    word = pods.word().or(word);
+                    tokio::spawn(close_pod_after(linger, pods.linger()));
+                    pending.replay_subscriptions();
+                    notice = pods.notice().or(notice);
                     continue;
                 }
                 Turn::Pod(stopped) => stopped,
@@ -180,7 +180,7 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
             if let Stopped::Closed(_) = stopped {
                 pods.closed();
                 // Its farewell is answered.
-                tokio::spawn(part(side));
+                tokio::spawn(close_pod(side));
             } else {
                 // A pod whose message was refused is not to wait for somebody to read it.
                 drop(side);
@@ -189,26 +189,26 @@ pub(super) async fn run<S: Stream, P: Pods<S>>(
             if short > MOST_SHORT {
                 break (end, None, None);
             }
-            pods.lost();
+            pods.on_lost();
             let next = tokio::select! {
                 stopped = &mut client_side => break (End::of_client(&stopped), stopped.farewell(), None),
                 () = &mut stopping => break (End::Stopping, None, None),
-                () = listen(&mut for_pod, &mut unsaid) => None,
-                next = again(pods, short) => next,
+                () = buffer_messages(&mut for_pod, &mut pending) => None,
+                next = reattach(pods, short) => next,
             };
             let Some(next) = next else { break (end, None, None) };
             attached += 1;
-            if pods.is_new_life() {
+            if pods.is_new_instance() {
                 short = 0;
             }
-            unsaid.wish_again();
-            word = pods.word().or(word);
+            pending.replay_subscriptions();
+            notice = pods.notice().or(notice);
             (side, marks) = next.split();
         }
     };
     // What was read before the end still reaches the other side.
     drop((to_client, to_pod));
-    let said = (for_pod, unsaid, pods.passing());
+    let said = (for_pod, pending, pods.rewriter());
     let ending = finish(end, farewell, config, (client_out, for_client), last, said);
     let _ = time::timeout(CLOSING, ending).await;
     Relayed { end, from_client, from_pod, attached }
@@ -220,24 +220,24 @@ fn whole(message: Message) -> Heard {
 }
 
 /// Tells the client what is to be told of a change, as soon as it takes more. Cancel safe.
-async fn say(word: &mut Option<String>, to_client: &mpsc::Sender<Message>) {
+async fn send_notice(notice: &mut Option<String>, to_client: &mpsc::Sender<Message>) {
     // A client that takes no more is found by its own side.
-    if word.is_some()
+    if notice.is_some()
         && let Ok(room) = to_client.reserve().await
-        && let Some(word) = word.take()
+        && let Some(notice) = notice.take()
     {
-        room.send(Message::text(word));
+        room.send(Message::text(notice));
     }
 }
 
 /// Waits until the client lives elsewhere, and gives the side there.
-async fn elsewhere<S, P: Pods<S>>(pods: &mut P) -> Option<PodSide<S>> {
-    pods.moved().await;
+async fn attach_after_move<S, P: PodSides<S>>(pods: &mut P) -> Option<PodSide<S>> {
+    pods.await_move().await;
     pods.attach().await
 }
 
 /// The next side. After one that was of no use it waits a little, longer each time.
-async fn again<S, P: Pods<S>>(pods: &mut P, short: u32) -> Option<PodSide<S>> {
+async fn reattach<S, P: PodSides<S>>(pods: &mut P, short: u32) -> Option<PodSide<S>> {
     if short > 1 {
         time::sleep(FIRST_PAUSE * 2_u32.saturating_pow(short - 2)).await;
     }

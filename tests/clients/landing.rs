@@ -62,14 +62,14 @@ impl Landing {
 /// Every carrier's token: Jellyfin's are 32 hexadecimal digits, and nothing else of that look follows these names.
 fn tokens(seen: &Seen) -> BTreeSet<String> {
     let (_, query) = seen.target.split_once('?').unwrap_or_default();
-    let in_query = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| {
+    let query_value = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| {
         let name = name.to_ascii_lowercase();
         name == "apikey" || name == "api_key"
     });
     let in_header =
         seen.header("authorization").unwrap_or_default().split([',', ' ']).filter_map(|pair| pair.split_once('='));
     let in_header = in_header.filter(|(name, _)| *name == "Token");
-    let values = in_query.chain(in_header).map(|(_, value)| value.trim_matches('"'));
+    let values = query_value.chain(in_header).map(|(_, value)| value.trim_matches('"'));
     values
         .filter(|value| value.len() == 32 && value.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .map(str::to_owned)

@@ -72,7 +72,7 @@ async fn a_proxy_without_a_handle_left_keeps_its_pods_and_its_operators_door() {
     drop(open);
     let mut operator = Client::at_address(operators);
     let live = operator.send(operator.request(Method::GET, "/live"), super::world::body_of("")).await;
-    assert!(live.is_ok_and(|live| live.status == 200), "the operators' door stands open");
+    assert!(live.is_ok_and(|live| live.status == 200), "the admin API stands open");
     let pods = operator.get("/pods").await.json();
     assert_eq!((&pods[0]["state"], &pods[0]["epoch"]), (&"ready".into(), &1.into()), "{}", program.log());
     assert!(!program.log().contains("pod is down"), "{}", program.log());

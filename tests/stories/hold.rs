@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use http::Method;
 use jellyfin_sim::{FILM, PhaseLengths, StartUp};
 use jellypin::pod::State;
-use jellypin::proxy::{HELD, HELD_KIB, Site};
+use jellypin::proxy::{HELD, HELD_KIB, SharedState};
 use serde_json::json;
 use tokio::{task::JoinSet, time::sleep};
 
@@ -15,12 +15,12 @@ use super::world::{Answer, Client, Plan, World, body_of, until};
 
 const OPEN: &str = "/Branding/Configuration";
 
-fn site(world: &World) -> &Site {
-    world.proxy.app.as_ref().expect("a running proxy").site()
+fn shared(world: &World) -> &SharedState {
+    world.proxy.app.as_ref().expect("a running proxy").shared()
 }
 
 fn held(world: &World) -> usize {
-    HELD - site(world).held.available_permits()
+    HELD - shared(world).hold_permits.available_permits()
 }
 
 /// A world whose only pod is away.
@@ -103,7 +103,7 @@ async fn a_single_pod_that_restarts_costs_its_clients_nothing_but_time() {
     tokio::join!(join_all(busy), restarts);
     println!("{counts:?} requests over two restarts, none failed");
     assert_eq!(held(&world), 0);
-    assert_eq!(site(&world).held_kib.available_permits(), HELD_KIB);
+    assert_eq!(shared(&world).hold_kib_permits.available_permits(), HELD_KIB);
     world.stop().await;
 }
 
@@ -149,7 +149,8 @@ async fn a_post_and_a_socket_that_find_no_pod_wait_for_it() {
     let request = poster.request(Method::POST, "/_sim/sink");
     let sent = async { poster.send(request, body_of(vec![7; 60_000])).await.expect("an answer") };
     let returned = async {
-        until("room is taken for the body", || site(&world).held_kib.available_permits() <= HELD_KIB - 58).await;
+        until("room is taken for the body", || shared(&world).hold_kib_permits.available_permits() <= HELD_KIB - 58)
+            .await;
         pod.start_again().await.expect("a start");
         world.until_state("a", State::Starting).await;
         client.socket("/socket").await.expect("a socket")
@@ -180,10 +181,14 @@ async fn without_room_requests_are_answered_as_if_there_were_no_holding() {
     let is_refused = |answer: Answer| {
         assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
     };
-    let all = site(&world).held.acquire_many(HELD as u32).await.expect("all the room");
+    let all = shared(&world).hold_permits.acquire_many(HELD as u32).await.expect("all the room");
     is_refused(world.client().get(OPEN).await);
     drop(all);
-    let all = site(&world).held_kib.acquire_many(HELD_KIB as u32 - 10).await.expect("nearly all the room for bodies");
+    let all = shared(&world)
+        .hold_kib_permits
+        .acquire_many(HELD_KIB as u32 - 10)
+        .await
+        .expect("nearly all the room for bodies");
     let mut client = world.client();
     let large = client.request(Method::POST, "/_sim/sink");
     is_refused(client.send(large, body_of(vec![7; 20_000])).await.expect("an answer"));

@@ -18,7 +18,7 @@ use super::world::{DEADLINE, Plan, Proxy, World, until, until_so};
 
 /// The leader of the first pool, as the request path sees it.
 fn leader(proxy: &Proxy) -> Arc<Leader> {
-    proxy.app.as_ref().expect("it runs").site().pools[0].leader.clone()
+    proxy.app.as_ref().expect("it runs").shared().pools[0].leader.clone()
 }
 
 /// Who leads for a proxy, with the term.

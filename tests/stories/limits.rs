@@ -145,20 +145,20 @@ async fn an_address_has_so_many_requests_held() {
     let mut world = wire::start(plan).await;
     world.pod("a").kill().await;
     world.until_state("a", State::Down).await;
-    let held = world.proxy.app.as_ref().expect("a proxy").site().clone();
-    let free = held.held.available_permits();
+    let held = world.proxy.app.as_ref().expect("a proxy").shared().clone();
+    let free = held.hold_permits.available_permits();
     let mut first = wire::client(&world).await;
     first.send(asks("/Branding/Configuration", "203.0.113.7")).await;
-    until("it is held", || held.held.available_permits() == free - 1).await;
+    until("it is held", || held.hold_permits.available_permits() == free - 1).await;
     let mut second = wire::client(&world).await;
     second.send(asks("/Branding/Configuration", "203.0.113.7")).await;
     assert_eq!(second.answer().await.status, 503, "its address has one already");
     let mut third = wire::client(&world).await;
     third.send(asks("/Branding/Configuration", "198.51.100.9")).await;
-    until("another address has its own", || held.held.available_permits() == free - 2).await;
+    until("another address has its own", || held.hold_permits.available_permits() == free - 2).await;
     assert_eq!(limited(&world, "holds", "address").await, 1.0);
     drop((first, second, third));
-    until("nobody is held", || held.held.available_permits() == free).await;
+    until("nobody is held", || held.hold_permits.available_permits() == free).await;
     world.proxy.stop().await;
     world.stop().await;
 }

@@ -153,7 +153,7 @@ async fn no_secret_is_ever_written_down() {
     settings.set("timeouts.hold", "\"300ms\"");
     settings.set("affinity.keys", "[\"the key of the cookies\"]");
     let mut program = Program::start(&settings, world.folder()).await;
-    let operators = *program.addresses().last().expect("the operators' door");
+    let operators = *program.addresses().last().expect("the admin API");
     let mut secrets = live(&world, &program).await;
     secrets.add("the key of the cookies", "the key of the cookies");
 

@@ -264,14 +264,14 @@ async fn a_hangup_reads_certificates_anew_and_broken_ones_leave_the_old_in_use()
 
     std::fs::write(world.folder().join("chain.pem"), "junk").expect("a file");
     program.signal("HUP");
-    until("the failure is told", || program.log().contains("could not be read anew")).await;
+    until("the failure is told", || program.log().contains("could not be reloaded")).await;
     assert!(program.log().contains("chain.pem"), "the file is named");
     assert!(is_shown(&program, &old).await, "the old one is still shown");
     assert_eq!(program.client().get(PUBLIC).await.status, 200);
 
     let new = write_certificate(world.folder());
     program.signal("HUP");
-    until("the success is told", || program.log().contains("the certificates were read anew")).await;
+    until("the success is told", || program.log().contains("the certificates were reloaded")).await;
     assert!(is_shown(&program, &new).await && !is_shown(&program, &old).await);
     program.signal("TERM");
     assert_eq!(program.ended().await.code(), Some(0));
@@ -290,7 +290,7 @@ async fn a_hangup_lets_the_access_log_be_rotated() {
     until("the first line is written", || lines(&log) == 1).await;
     std::fs::rename(&log, &old).expect("a rotation");
     program.signal("HUP");
-    until("the signal has come", || program.log().contains("read anew")).await;
+    until("the signal has come", || program.log().contains("reloaded")).await;
     program.client().get(PUBLIC).await;
     until("the second line stands in the new file", || lines(&log) == 1).await;
     assert_eq!(lines(&old), 1);
@@ -304,7 +304,7 @@ async fn a_hangup_says_what_waits_for_the_next_start() {
     let world = World::of(2).await;
     let waits = "the rest waits for the next start";
     let mut program = Program::start(world.settings(), world.folder()).await;
-    let hung_up = |times: usize| program.log().matches("the pods were read anew").count() == times;
+    let hung_up = |times: usize| program.log().matches("the pods were reloaded").count() == times;
     program.signal("HUP");
     until("the signal has come", || hung_up(1)).await;
     let mut settings = world.settings().clone();

@@ -155,8 +155,8 @@ async fn a_code_of_a_leader_that_drains_is_approved_and_a_new_one_is_the_next_le
     let mut open = begin(&world, "tv").await;
     assert_eq!(tell(&world, &format!("/pods/main/{first}/drain")).await.status, 202);
     until("another leads", || {
-        let site = world.proxy.app.as_ref().expect("it runs").site();
-        site.pools[0].leader.current().is_some_and(|leader| *leader.name != *first)
+        let shared = world.proxy.app.as_ref().expect("it runs").shared();
+        shared.pools[0].leader.current().is_some_and(|leader| *leader.name != *first)
     })
     .await;
     let mut new = begin(&world, "another tv").await;

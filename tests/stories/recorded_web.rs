@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use jellypin::identity::{Legacy, endpoint::Endpoint, identify};
+use jellypin::jellyfin::{Legacy, endpoint::Endpoint, identify};
 use serde_json::Value;
 
 /// How a request finds its client, or why it need not.

@@ -150,7 +150,7 @@ impl Outside {
 
     /// Reads its configuration anew, which is what `settings` say now.
     async fn read_anew(&self) {
-        let times = || self.program.log().matches(" read anew").count();
+        let times = || self.program.log().matches(" reloaded").count();
         let before = times();
         self.program.rewrite(&self.settings);
         self.program.signal("HUP");
@@ -160,8 +160,8 @@ impl Outside {
 
     /// Waits until it holds a pod for this.
     async fn until_state(&self, pod: &str, state: State) {
-        let is_so = |page: &Value| page["name"] == pod && page["state"] == state.name();
-        self.until_page(&format!("{pod} is {}", state.name()), |pods| pods.iter().any(is_so)).await;
+        let is_so = |page: &Value| page["name"] == pod && page["state"] == state.as_str();
+        self.until_page(&format!("{pod} is {}", state.as_str()), |pods| pods.iter().any(is_so)).await;
     }
 
     /// Waits until these are its pods.

@@ -5,7 +5,7 @@ mod drain;
 mod replicas;
 mod sockets;
 
-use jellypin::{carryover::Found, pod::State};
+use jellypin::{pod::State, sessions::SessionLookup};
 use serde_json::{Value, json};
 
 use super::carry_over::sockets::{next_of, socket_of};
@@ -268,11 +268,11 @@ async fn a_socket_that_was_there_before_its_client_was_known_follows_it_to_the_l
     let mut client = direct.moved_to(&world.proxy);
     drop(direct);
     let token = client.token.clone().expect("a token");
-    let site = world.proxy.app.as_ref().expect("it runs").site();
-    assert!(matches!(site.sessions.find(&token), Found::Unknown));
+    let shared = world.proxy.app.as_ref().expect("it runs").shared();
+    assert!(matches!(shared.sessions.find(&token), SessionLookup::Unknown));
     assert_eq!(client.get("/Users/Me").await.status, 200);
-    until("the client is known", || matches!(site.sessions.find(&token), Found::Living(_))).await;
-    let Found::Living(session) = site.sessions.find(&token) else { panic!("it was known") };
+    until("the client is known", || matches!(shared.sessions.find(&token), SessionLookup::Active(_))).await;
+    let SessionLookup::Active(session) = shared.sessions.find(&token) else { panic!("it was known") };
     until("its socket is known", || session.sockets().borrow().len() == 1).await;
     assert_eq!(client.post("/SyncPlay/New", json!({"GroupName": "evening"})).await.status, 200);
     while next_of(&mut socket, "SyncPlayGroupUpdate").await["Data"]["Type"] != "GroupJoined" {}

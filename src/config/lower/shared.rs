@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     config::{Environment, error::Fault, file::Redis},
-    store::shared::{Bounds, Config, Url},
+    store::redis_store::{Bounds, Config, Url},
 };
 
 pub(super) fn lower(redis: Redis, folder: &Path, environment: &dyn Environment) -> Result<Config, Fault> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::super::rule::{Standing, tests::field};
 use super::*;
+use crate::leader::rule::{Fitness, tests::field};
 
 const LEASE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(1);
@@ -92,8 +92,8 @@ impl World {
         let now = Instant::now();
         let replica = |number: usize| {
             let mut replica = Election::new(format!("replica {number}"), LEASE, LOOK, now);
-            replica.see(field(standings));
-            replica.redis(Some(true));
+            replica.set_candidates(field(standings));
+            replica.set_redis_answers(Some(true));
             replica
         };
         World {
@@ -114,19 +114,19 @@ impl World {
         let replica = &mut self.replicas[number];
         replica.lost(now);
         let Some(claim) = replica.claim(now) else { return };
-        let before = replica.seat.term;
+        let before = replica.incumbency.term;
         match fate {
-            Fate::Answered => replica.answered(now, self.book.claim(now, &claim)),
+            Fate::Answered => replica.on_answer(now, self.book.claim(now, &claim)),
             Fate::AnswerLost => {
                 self.book.claim(now, &claim);
-                replica.unanswered(now);
+                replica.on_no_answer(now);
             }
             Fate::Late => {
                 self.late.push(claim);
-                replica.unanswered(now);
+                replica.on_no_answer(now);
             }
         }
-        assert!(replica.seat.term >= before, "a term shrank");
+        assert!(replica.incumbency.term >= before, "a term shrank");
         self.check();
     }
 
@@ -136,11 +136,12 @@ impl World {
             assert_eq!(known, value, "term {term} has two values");
         }
         for (number, replica) in self.replicas.iter().enumerate() {
-            let Seat { term, pod: Some(pod) } = replica.seat() else { continue };
+            let Incumbency { term, pod: Some(pod) } = replica.incumbency() else { continue };
             let named = self.named.entry((number, *term)).or_insert_with(|| pod.clone());
             assert_eq!(named, pod, "replica {number} names two pods for term {term}");
         }
-        let mut holders: Vec<u64> = self.replicas.iter().filter(|r| r.holds(self.now)).map(|r| r.seat.term).collect();
+        let mut holders: Vec<u64> =
+            self.replicas.iter().filter(|r| r.holds(self.now)).map(|r| r.incumbency.term).collect();
         let held = holders.len();
         holders.sort_unstable();
         holders.dedup();
@@ -148,11 +149,11 @@ impl World {
         assert!(holders.len() == held || has_forgotten, "two replicas hold one term");
     }
 
-    fn see(&mut self, number: usize, pod: usize, standing: Standing) {
-        let before = self.replicas[number].seat.term;
-        self.views[number][pod].standing = standing;
-        self.replicas[number].see(self.views[number].clone());
-        assert!(self.replicas[number].seat.term >= before);
+    fn see(&mut self, number: usize, pod: usize, fitness: Fitness) {
+        let before = self.replicas[number].incumbency.term;
+        self.views[number][pod].fitness = fitness;
+        self.replicas[number].set_candidates(self.views[number].clone());
+        assert!(self.replicas[number].incumbency.term >= before);
         self.check();
     }
 
@@ -170,7 +171,7 @@ impl World {
     fn leaders(&self) -> Vec<(u64, Option<char>)> {
         self.replicas
             .iter()
-            .map(|replica| (replica.seat.term, replica.leads().and_then(|pod| pod.chars().next())))
+            .map(|replica| (replica.incumbency.term, replica.leads().and_then(|pod| pod.chars().next())))
             .collect()
     }
 }
@@ -187,7 +188,7 @@ enum Fate {
 enum Event {
     Ask(usize, Fate),
     /// A pod changes for everybody, or for one replica.
-    Pod(usize, Standing, Option<usize>),
+    Pod(usize, Fitness, Option<usize>),
     Redis(usize, bool),
     CarryOut(prop::sample::Index),
     Pass(u64),
@@ -195,12 +196,12 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    use Standing::*;
-    let standing = prop_oneof![4 => Just(Ready), 1 => Just(Draining), 1 => Just(Yielding), 4 => Just(Away)];
+    use Fitness::*;
+    let fitness = prop_oneof![4 => Just(Ready), 1 => Just(Draining), 1 => Just(Yielding), 4 => Just(Away)];
     let fate = prop_oneof![6 => Just(Fate::Answered), 1 => Just(Fate::AnswerLost), 1 => Just(Fate::Late)];
     prop_oneof![
         12 => (0..3_usize, fate).prop_map(|(replica, fate)| Event::Ask(replica, fate)),
-        3 => (0..3_usize, standing, prop::option::of(0..3_usize)).prop_map(|(pod, now, who)| Event::Pod(pod, now, who)),
+        3 => (0..3_usize, fitness, prop::option::of(0..3_usize)).prop_map(|(pod, now, who)| Event::Pod(pod, now, who)),
         2 => (0..3_usize, any::<bool>()).prop_map(|(replica, up)| Event::Redis(replica, up)),
         1 => any::<prop::sample::Index>().prop_map(Event::CarryOut),
         4 => prop_oneof![0..500_u64, 500..40_000_u64].prop_map(Event::Pass),
@@ -214,21 +215,21 @@ proptest! {
     #[test]
     fn terms_never_shrink_a_term_has_one_pod_and_in_the_end_all_agree(
         events in prop::collection::vec(event(), 1..120),
-        first in prop_oneof![Just(Standing::Away), Just(Standing::Yielding)],
+        first in prop_oneof![Just(Fitness::Away), Just(Fitness::Yielding)],
     ) {
         let mut world = World::new("RRR");
         for event in events {
             match event {
                 Event::Ask(replica, fate) => world.ask(replica, fate),
-                Event::Pod(pod, standing, who) => {
+                Event::Pod(pod, fitness, who) => {
                     for number in (0..3).filter(|number| who.is_none_or(|who| who == *number)) {
-                        world.see(number, pod, standing);
+                        world.see(number, pod, fitness);
                     }
                 }
                 Event::Redis(replica, up) => {
-                    let before = world.replicas[replica].seat.term;
-                    world.replicas[replica].redis(Some(up));
-                    prop_assert!(world.replicas[replica].seat.term >= before);
+                    let before = world.replicas[replica].incumbency.term;
+                    world.replicas[replica].set_redis_answers(Some(up));
+                    prop_assert!(world.replicas[replica].incumbency.term >= before);
                     world.check();
                 }
                 Event::CarryOut(index) if !world.late.is_empty() => {
@@ -248,10 +249,10 @@ proptest! {
         world.check();
         // The weather clears, and everybody sees the same two pods.
         for number in 0..3 {
-            world.replicas[number].redis(Some(true));
+            world.replicas[number].set_redis_answers(Some(true));
             world.see(number, 0, first);
-            world.see(number, 1, Standing::Ready);
-            world.see(number, 2, Standing::Ready);
+            world.see(number, 1, Fitness::Ready);
+            world.see(number, 2, Fitness::Ready);
         }
         world.settle(LEASE + 3 * LOOK);
         let leaders = world.leaders();
@@ -269,7 +270,7 @@ fn one_pod_is_elected_and_stays() {
     let mut world = World::new("-RR");
     world.settle(LOOK);
     assert_eq!(world.leaders(), [(1, Some('b')); 3]);
-    (0..3).for_each(|number| world.see(number, 0, Standing::Ready));
+    (0..3).for_each(|number| world.see(number, 0, Fitness::Ready));
     world.settle(LEASE * 3);
     assert_eq!(world.leaders(), [(1, Some('b')); 3], "a pod that comes takes nothing away");
     assert_eq!(world.replicas.iter().filter(|replica| replica.holds(world.now)).count(), 1, "it is renewed");
@@ -279,9 +280,9 @@ fn one_pod_is_elected_and_stays() {
 fn a_leader_that_is_gone_is_replaced_in_the_same_moment() {
     let mut world = World::new("RRR");
     world.settle(LOOK);
-    (0..3).for_each(|number| world.see(number, 0, Standing::Away));
+    (0..3).for_each(|number| world.see(number, 0, Fitness::Away));
     (0..3).rev().for_each(|number| world.ask(number, Fate::Answered));
-    assert_eq!(world.replicas[2].seat, Seat { term: 2, pod: Some("b".into()) });
+    assert_eq!(world.replicas[2].incumbency, Incumbency { term: 2, pod: Some("b".into()) });
     world.settle(LOOK);
     assert_eq!(world.leaders(), [(2, Some('b')); 3]);
 }
@@ -291,20 +292,20 @@ fn a_leader_that_yields_is_replaced_though_one_replica_alone_knows_that_it_does(
     for who in 0..3 {
         let mut world = World::new("RRR");
         world.settle(LOOK);
-        world.see(who, 0, Standing::Draining);
+        world.see(who, 0, Fitness::Draining);
         world.settle(LOOK);
         assert_eq!(world.leaders(), [(1, Some('a')); 3], "it has groups");
-        world.see(who, 0, Standing::Yielding);
+        world.see(who, 0, Fitness::Yielding);
         world.settle(LEASE * 3);
         assert_eq!(world.leaders(), [(2, Some('b')); 3]);
         // It leads again while nobody else can.
         for number in 0..3 {
-            world.see(number, 1, Standing::Away);
-            world.see(number, 2, Standing::Away);
+            world.see(number, 1, Fitness::Away);
+            world.see(number, 2, Fitness::Away);
         }
         world.settle(LOOK * 2);
         assert_eq!(world.leaders(), [(3, Some('a')); 3]);
-        (0..3).for_each(|number| world.see(number, 2, Standing::Ready));
+        (0..3).for_each(|number| world.see(number, 2, Fitness::Ready));
         world.settle(LOOK * 2);
         assert_eq!(world.leaders(), [(4, Some('c')); 3]);
     }
@@ -314,12 +315,12 @@ fn a_leader_that_yields_is_replaced_though_one_replica_alone_knows_that_it_does(
 fn a_claim_that_comes_late_ends_no_newer_term() {
     let mut world = World::new("RRR");
     world.settle(LOOK);
-    world.see(0, 0, Standing::Away);
+    world.see(0, 0, Fitness::Away);
     world.ask(0, Fate::Late);
-    (1..3).for_each(|number| world.see(number, 0, Standing::Away));
+    (1..3).for_each(|number| world.see(number, 0, Fitness::Away));
     world.settle(LOOK);
-    (0..3).for_each(|number| world.see(number, 0, Standing::Ready));
-    (0..3).for_each(|number| world.see(number, 1, Standing::Away));
+    (0..3).for_each(|number| world.see(number, 0, Fitness::Ready));
+    (0..3).for_each(|number| world.see(number, 1, Fitness::Away));
     world.settle(LOOK);
     let settled = world.leaders();
     assert_eq!(settled, [(3, Some('a')); 3]);
@@ -334,8 +335,8 @@ fn replicas_that_see_different_pods_do_not_vote_for_ever() {
     let mut world = World::new("RR");
     world.settle(LOOK);
     // The first does not see `a`, the second not `b`.
-    world.see(0, 0, Standing::Away);
-    world.see(1, 1, Standing::Away);
+    world.see(0, 0, Fitness::Away);
+    world.see(1, 1, Fitness::Away);
     world.settle(LEASE);
     let settled = world.leaders();
     assert!(settled[0].0 <= 4, "{settled:?}");
@@ -351,10 +352,10 @@ fn a_holder_whose_renewal_is_not_answered_knows_that_it_has_lost_the_lease_befor
     let claim = world.replicas[0].claim(world.now).expect("a question");
     // The answer takes its time; the lease counts from the question.
     let answer = world.book.claim(world.now + LOOK, &claim);
-    world.replicas[0].answered(sent, answer);
+    world.replicas[0].on_answer(sent, answer);
     world.now = sent + LEASE / 2;
     assert!(world.replicas[0].claim(world.now).expect("a renewal").renews);
-    world.replicas[0].unanswered(world.now);
+    world.replicas[0].on_no_answer(world.now);
     world.now = sent + LEASE - Duration::from_millis(1);
     assert!(world.replicas[0].holds(world.now) && !world.replicas[0].lost(world.now));
     world.now = sent + LEASE;
@@ -367,13 +368,13 @@ fn a_holder_whose_renewal_is_not_answered_knows_that_it_has_lost_the_lease_befor
 fn without_redis_each_goes_on_and_afterwards_all_agree_on_a_greater_term() {
     let mut world = World::new("RRR");
     world.settle(LOOK);
-    (0..3).for_each(|number| world.replicas[number].redis(Some(false)));
-    (0..3).for_each(|number| world.see(number, 0, Standing::Away));
+    (0..3).for_each(|number| world.replicas[number].set_redis_answers(Some(false)));
+    (0..3).for_each(|number| world.see(number, 0, Fitness::Away));
     assert_eq!(world.leaders(), [(2, Some('b')); 3], "the same on every replica");
     assert!(world.replicas.iter().all(|replica| replica.claim(world.now).is_none()), "nobody asks");
     world.book.forget();
     world.terms.clear();
-    (0..3).for_each(|number| world.replicas[number].redis(Some(true)));
+    (0..3).for_each(|number| world.replicas[number].set_redis_answers(Some(true)));
     world.settle(LOOK);
     assert_eq!(world.leaders(), [(3, Some('b')); 3]);
 }
@@ -381,11 +382,11 @@ fn without_redis_each_goes_on_and_afterwards_all_agree_on_a_greater_term() {
 #[test]
 fn a_pod_that_a_replica_does_not_know_is_left_to_those_who_do() {
     let mut world = World::new("RRR");
-    (0..3).for_each(|number| world.see(number, 0, Standing::Away));
-    (0..3).for_each(|number| world.see(number, 1, Standing::Away));
+    (0..3).for_each(|number| world.see(number, 0, Fitness::Away));
+    (0..3).for_each(|number| world.see(number, 1, Fitness::Away));
     world.settle(LOOK);
     world.views[2].truncate(2);
-    world.see(2, 0, Standing::Ready);
+    world.see(2, 0, Fitness::Ready);
     world.settle(LOOK * 3);
     assert_eq!(world.leaders(), [(1, Some('c')), (1, Some('c')), (1, Some('a'))]);
 }

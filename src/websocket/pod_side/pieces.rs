@@ -30,7 +30,7 @@ pub(in crate::websocket) struct Pieces<S> {
     /// Data messages that were read, each piece one.
     number: u64,
     /// Bytes that pass as they are, until a header comes.
-    passing: u64,
+    rewriter: u64,
     /// Bytes of the frame that is in pieces behind those, and whether it ends its message.
     behind: u64,
     ends: bool,
@@ -56,7 +56,7 @@ impl<S> Pieces<S> {
             most: most as u64,
             marks,
             number: 0,
-            passing: 0,
+            rewriter: 0,
             behind: 0,
             ends: false,
             message: None,
@@ -67,7 +67,7 @@ impl<S> Pieces<S> {
 
     /// Whether the next bytes are the next piece of a frame, of which a header has to be made.
     fn next_piece(&mut self) -> bool {
-        if self.passing > 0 || self.behind == 0 {
+        if self.rewriter > 0 || self.behind == 0 {
             return false;
         }
         self.make_piece();
@@ -79,7 +79,7 @@ impl<S> Pieces<S> {
         let Some(message) = &mut self.message else { return };
         let length = self.behind.min(PIECE as u64);
         self.behind -= length;
-        self.passing = length;
+        self.rewriter = length;
         let is_last = self.ends && self.behind == 0;
         let begins = (!message.has_begun).then_some(message.is_text);
         message.has_begun = true;
@@ -98,7 +98,7 @@ impl<S> Pieces<S> {
     /// Takes a header that was read. Answers whether it passes as it is; else one was made in its place.
     fn take_header(&mut self, header: &FrameHeader, length: u64) -> bool {
         let OpCode::Data(kind) = header.opcode else {
-            self.passing = length;
+            self.rewriter = length;
             return true;
         };
         let is_plain = !header.rsv1 && !header.rsv2 && !header.rsv3 && header.mask.is_none();
@@ -112,7 +112,7 @@ impl<S> Pieces<S> {
                 Data::Reserved(_) => false,
             };
         if !is_cut {
-            self.passing = length;
+            self.rewriter = length;
             self.number += 1;
             return true;
         }
@@ -129,11 +129,11 @@ impl<S> Pieces<S> {
         while buffer.remaining() > 0 {
             if !self.made.is_empty() {
                 give(&mut self.made, u64::MAX, buffer);
-            } else if self.passing > 0 {
+            } else if self.rewriter > 0 {
                 if self.read.is_empty() {
                     break;
                 }
-                self.passing -= give(&mut self.read, self.passing, buffer);
+                self.rewriter -= give(&mut self.read, self.rewriter, buffer);
             } else if self.next_piece() {
             } else if let Some((header, length, size)) = header_of(&self.read) {
                 if self.take_header(&header, length) {
@@ -151,9 +151,9 @@ impl<S> Pieces<S> {
     fn look(&mut self, buffer: &mut ReadBuf<'_>, mut at: usize) {
         loop {
             let filled = buffer.filled();
-            let left = filled.len() - at;
-            let passes = usize::try_from(self.passing).unwrap_or(usize::MAX).min(left);
-            self.passing -= passes as u64;
+            let linger = filled.len() - at;
+            let passes = usize::try_from(self.rewriter).unwrap_or(usize::MAX).min(linger);
+            self.rewriter -= passes as u64;
             at += passes;
             if at == filled.len() {
                 return;
@@ -274,9 +274,9 @@ mod tests {
     }
 
     /// What is read, in steps of this length, and the marks.
-    async fn through(bytes: Vec<u8>, part: usize, step: usize) -> (Vec<u8>, Arc<Marks>) {
+    async fn through(bytes: Vec<u8>, close_pod: usize, step: usize) -> (Vec<u8>, Arc<Marks>) {
         let marks = Arc::<Marks>::default();
-        let mut pieces = Pieces::new(Parts(bytes, part), MOST, marks.clone());
+        let mut pieces = Pieces::new(Parts(bytes, close_pod), MOST, marks.clone());
         let mut read = Vec::new();
         let mut buffer = vec![0; step];
         loop {
@@ -330,7 +330,7 @@ mod tests {
                 (any::<bool>(), proptest::collection::vec(prop_oneof![0_usize..10, 100_usize..200, Just(PIECE), Just(PIECE + 1)], 1..4), any::<bool>()),
                 1..6,
             ),
-            part in prop_oneof![1_usize..8, 1000_usize..9000],
+            close_pod in prop_oneof![1_usize..8, 1000_usize..9000],
             step in prop_oneof![Just(8192_usize), 50_usize..3000, Just(PIECE * 2)],
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -348,7 +348,7 @@ mod tests {
                 }
                 expected.push((is_text, whole));
             }
-            let (read, marks) = runtime.block_on(through(bytes, part, step));
+            let (read, marks) = runtime.block_on(through(bytes, close_pod, step));
             prop_assert!(messages(&read, &marks) == expected);
         }
     }

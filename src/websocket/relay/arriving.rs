@@ -14,10 +14,10 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use crate::{
-    facade::Replacer,
-    identity::message,
+    jellyfin::message,
+    server_id::Replacer,
     websocket::{
-        Passing,
+        MessageRewriter,
         pod_side::{Mark, Marks},
     },
 };
@@ -79,21 +79,21 @@ impl Arriving {
     }
 
     /// Takes what was read, a message of data.
-    pub(super) fn hear(&mut self, message: Message, passing: &impl Passing, boundary: &Boundary) -> Heard {
+    pub(super) fn hear(&mut self, message: Message, rewriter: &impl MessageRewriter, boundary: &Boundary) -> Heard {
         let number = self.number;
         self.number += 1;
         match self.marks.take(number) {
-            None => Heard::Whole(for_client_of(message, passing)),
+            None => Heard::Whole(rewrite_for_client(message, rewriter)),
             Some(mark) => {
                 boundary.is_within.store(true, Ordering::Relaxed);
-                self.piece(mark, message.into_data(), passing)
+                self.piece(mark, message.into_data(), rewriter)
             }
         }
     }
 
-    fn piece(&mut self, mark: Mark, bytes: Bytes, passing: &impl Passing) -> Heard {
+    fn piece(&mut self, mark: Mark, bytes: Bytes, rewriter: &impl MessageRewriter) -> Heard {
         if let Some(is_text) = mark.begins {
-            let replacer = passing.pieces_to_client().filter(|_| is_text);
+            let replacer = rewriter.pieces_to_client().filter(|_| is_text);
             self.open = Some(Open { is_text, has_begun: false, letters: Letters::default(), replacer });
         }
         let Some(open) = &mut self.open else { return Heard::Malformed };
@@ -127,13 +127,13 @@ impl Arriving {
 }
 
 /// A pod's message as its client gets it. That its pod goes down is nothing to a client that goes on with another.
-fn for_client_of(message: Message, passing: &impl Passing) -> Option<Message> {
+fn rewrite_for_client(message: Message, rewriter: &impl MessageRewriter) -> Option<Message> {
     match &message {
-        Message::Text(text) if message::is_farewell(text) => {
-            passing.farewell();
+        Message::Text(text) if message::is_shutdown_notice(text) => {
+            rewriter.farewell();
             None
         }
-        Message::Text(text) => Some(passing.to_client(text).map_or(message, Message::text)),
+        Message::Text(text) => Some(rewriter.to_client(text).map_or(message, Message::text)),
         _ => Some(message),
     }
 }

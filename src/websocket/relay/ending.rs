@@ -11,13 +11,13 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{
     In, Out, Stream,
-    gap::{Unsaid, speak},
+    pending::{PendingMessages, write_pending},
     side::{Stopped, write},
 };
 use crate::{
     jitter,
     shutdown::Shutdown,
-    websocket::{CloseStyle, Config, Passing},
+    websocket::{CloseStyle, Config, MessageRewriter},
 };
 
 /// Longest time for the last frames of a closing handshake.
@@ -48,7 +48,7 @@ pub enum End {
 
 impl End {
     /// The `outcome` of the access line.
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             End::ClientClosed => "client_closed",
             End::PodClosed => "pod_closed",
@@ -89,16 +89,16 @@ impl End {
 }
 
 /// Takes leave of a pod when this has ended, or the pod has. What it says until then is said elsewhere too, and nobody hears it.
-pub(super) async fn part_after<S: Stream>((out, mut rest): (Out<S>, In<S>), until: impl Future<Output = ()>) {
+pub(super) async fn close_pod_after<S: Stream>((out, mut rest): (Out<S>, In<S>), until: impl Future<Output = ()>) {
     tokio::select! {
         () = until => {}
         () = async { while let Some(Ok(_)) = rest.next().await {} } => {}
     }
-    part((out, rest)).await;
+    close_pod((out, rest)).await;
 }
 
 /// Takes leave of a pod, so that it keeps no socket that nobody reads.
-pub(super) async fn part<S: Stream>((mut out, mut rest): (Out<S>, In<S>)) {
+pub(super) async fn close_pod<S: Stream>((mut out, mut rest): (Out<S>, In<S>)) {
     let leave = async {
         let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         // A pod that is gone meanwhile needs no farewell.
@@ -115,16 +115,16 @@ pub(super) async fn finish<S: Stream, P: Stream>(
     config: &Config,
     (mut client, mut for_client): (Out<S>, mpsc::Receiver<Message>),
     pod: Option<(Out<P>, In<P>)>,
-    (mut for_pod, mut unsaid, passing): (mpsc::Receiver<Message>, Unsaid, impl Passing),
+    (mut for_pod, mut pending, rewriter): (mpsc::Receiver<Message>, PendingMessages, impl MessageRewriter),
 ) {
     let to_pod = async move {
         let Some((mut out, rest)) = pod else { return };
-        speak(&mut out, &mut for_pod, &mut unsaid, &passing).await;
+        write_pending(&mut out, &mut for_pod, &mut pending, &rewriter).await;
         if end == End::ClientClosed {
             // A pod that is gone meanwhile needs no farewell.
             let _ = out.send(Message::Close(farewell)).await;
         }
-        part((out, rest)).await;
+        close_pod((out, rest)).await;
     };
     // It is let go of as soon as it has heard all.
     let to_client = async move {
@@ -146,7 +146,7 @@ pub(super) async fn finish<S: Stream, P: Stream>(
 }
 
 /// Ends at this socket's own moment after the stop, so that not all clients dial again at once.
-pub(super) async fn stagger(shutdown: &Shutdown, config: &Config) {
+pub(super) async fn await_stagger(shutdown: &Shutdown, config: &Config) {
     shutdown.stopping().await;
     time::sleep(config.stop_stagger.mul_f64(jitter::fraction())).await;
 }

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use super::*;
-use crate::websocket::{CloseStyle, Passing};
+use crate::websocket::{CloseStyle, MessageRewriter};
 
 type Peer = WebSocketStream<DuplexStream>;
 
@@ -30,37 +30,37 @@ enum Moves {
     AtOnce,
 }
 
-impl Pods<DuplexStream> for Sides {
+impl PodSides<DuplexStream> for Sides {
     async fn attach(&mut self) -> Option<PodSide<DuplexStream>> {
         let (moves, side) = self.0.pop_front()?;
         self.1 = (moves == Moves::WithWord).then(|| WORD.to_owned());
         Some(side)
     }
 
-    async fn moved(&mut self) {
+    async fn await_move(&mut self) {
         if !self.0.front().is_some_and(|(moves, _)| *moves == Moves::AtOnce) {
             std::future::pending().await
         }
     }
 
-    fn lost(&mut self) {}
+    fn on_lost(&mut self) {}
 
-    fn word(&mut self) -> Option<String> {
+    fn notice(&mut self) -> Option<String> {
         self.1.take()
     }
 
-    fn is_new_life(&self) -> bool {
+    fn is_new_instance(&self) -> bool {
         false
     }
 
-    fn passing(&self) -> impl Passing + 'static {
+    fn rewriter(&self) -> impl MessageRewriter + 'static {
         AsTheyAre
     }
 }
 
 struct AsTheyAre;
 
-impl Passing for AsTheyAre {
+impl MessageRewriter for AsTheyAre {
     fn to_client(&self, _: &str) -> Option<String> {
         None
     }

@@ -250,7 +250,7 @@ impl Pod {
         let devices = |life: &Life| {
             life.expire_sessions();
             let memory = life.memory();
-            memory.sessions.seen_by(None).into_iter().map(|session| session.client.device_id.clone()).collect()
+            memory.sessions.seen_by(None).into_iter().map(|session| session.client_headers.device_id.clone()).collect()
         };
         self.with_life(devices).unwrap_or_default()
     }

@@ -14,7 +14,7 @@ use crate::pod::Settings;
 /// All sessions, in the order they came to be.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    list: Vec<Session>,
+    index: Vec<Session>,
     next_socket: u64,
     /// Counts changes, so that a socket that listens to the list knows when to send it again.
     changes: watch::Sender<u64>,
@@ -26,7 +26,7 @@ pub(crate) struct Session {
     pub(crate) id: String,
     pub(crate) user_id: String,
     pub(crate) user_name: String,
-    pub(crate) client: Client,
+    pub(crate) client_headers: Client,
     pub(crate) remote: String,
     pub(crate) capabilities: Option<Value>,
     pub(crate) last_activity: String,
@@ -88,15 +88,15 @@ impl Sessions {
         known: Option<Value>,
     ) -> &mut Session {
         let id = session_id(&client.client, &client.device_id);
-        let at = match self.list.iter().position(|session| session.id == id) {
+        let at = match self.index.iter().position(|session| session.id == id) {
             Some(at) => at,
             None => {
                 self.note_change();
-                self.list.push(Session {
+                self.index.push(Session {
                     id,
                     user_id: String::new(),
                     user_name: String::new(),
-                    client: client.clone(),
+                    client_headers: client.clone(),
                     remote: String::new(),
                     capabilities: known,
                     last_activity: String::new(),
@@ -104,13 +104,13 @@ impl Sessions {
                     playing: None,
                     sockets: Vec::new(),
                 });
-                self.list.len() - 1
+                self.index.len() - 1
             }
         };
-        let session = &mut self.list[at];
+        let session = &mut self.index[at];
         user.0.clone_into(&mut session.user_id);
         user.1.clone_into(&mut session.user_name);
-        session.client = client.clone();
+        session.client_headers = client.clone();
         remote.clone_into(&mut session.remote);
         session.last_activity = clock::now();
         session.heard = Instant::now();
@@ -118,23 +118,23 @@ impl Sessions {
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<&Session> {
-        self.list.iter().find(|session| session.id.eq_ignore_ascii_case(id))
+        self.index.iter().find(|session| session.id.eq_ignore_ascii_case(id))
     }
 
     pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Session> {
-        self.list.iter_mut().find(|session| session.id.eq_ignore_ascii_case(id))
+        self.index.iter_mut().find(|session| session.id.eq_ignore_ascii_case(id))
     }
 
     /// The sessions that somebody may see, his own or for `None` all, the last active first.
     pub(crate) fn seen_by(&self, user_id: Option<&str>) -> Vec<&Session> {
         let visible = |session: &&Session| user_id.is_none_or(|user_id| session.user_id == user_id);
-        let mut sessions: Vec<&Session> = self.list.iter().filter(visible).collect();
+        let mut sessions: Vec<&Session> = self.index.iter().filter(visible).collect();
         sessions.sort_by(|one, other| other.last_activity.cmp(&one.last_activity));
         sessions
     }
 
     pub(crate) fn open_sockets(&self) -> usize {
-        self.list.iter().flat_map(|session| &session.sockets).filter(|socket| !socket.lost).count()
+        self.index.iter().flat_map(|session| &session.sockets).filter(|socket| !socket.lost).count()
     }
 
     /// Lets the sockets that listen to the list know that it changed.
@@ -147,16 +147,16 @@ impl Sessions {
     }
 
     pub(crate) fn any_playing(&self) -> bool {
-        self.list.iter().any(|session| session.playing.is_some())
+        self.index.iter().any(|session| session.playing.is_some())
     }
 
     /// Forgets sessions without a socket of which nothing was heard for so long; gives their ids.
     pub(crate) fn expire(&mut self, idle: Duration) -> Vec<String> {
         let (gone, left) = self
-            .list
+            .index
             .drain(..)
             .partition::<Vec<_>, _>(|session| session.sockets.is_empty() && session.heard.elapsed() >= idle);
-        self.list = left;
+        self.index = left;
         if !gone.is_empty() {
             self.note_change();
         }
@@ -176,7 +176,7 @@ impl Sessions {
 
     /// Notes that a socket has sent something.
     pub(crate) fn socket_active(&mut self, number: u64) {
-        let mut sockets = self.list.iter_mut().flat_map(|session| &mut session.sockets);
+        let mut sockets = self.index.iter_mut().flat_map(|session| &mut session.sockets);
         if let Some(socket) = sockets.find(|socket| socket.number == number) {
             socket.last_activity = Instant::now();
         }
@@ -185,7 +185,7 @@ impl Sessions {
     /// Notes that a socket was silent for too long.
     pub(crate) fn socket_lost(&mut self, number: u64) {
         self.note_change();
-        let mut sockets = self.list.iter_mut().flat_map(|session| &mut session.sockets);
+        let mut sockets = self.index.iter_mut().flat_map(|session| &mut session.sockets);
         if let Some(socket) = sockets.find(|socket| socket.number == number) {
             socket.lost = true;
         }
@@ -193,23 +193,24 @@ impl Sessions {
 
     /// Takes a lost socket away; its session stays.
     pub(crate) fn forget_lost(&mut self, number: u64) {
-        for session in &mut self.list {
+        for session in &mut self.index {
             session.sockets.retain(|socket| socket.number != number);
         }
     }
 
     /// Takes a closed socket away; if it was its session's last, the session ends and its id is given.
     pub(crate) fn detach(&mut self, number: u64) -> Option<String> {
-        let at = self.list.iter().position(|session| session.sockets.iter().any(|socket| socket.number == number))?;
+        let at = self.index.iter().position(|session| session.sockets.iter().any(|socket| socket.number == number))?;
         self.note_change();
-        self.list[at].sockets.retain(|socket| socket.number != number);
-        self.list[at].sockets.is_empty().then(|| self.list.remove(at).id)
+        self.index[at].sockets.retain(|socket| socket.number != number);
+        self.index[at].sockets.is_empty().then(|| self.index.remove(at).id)
     }
 
     /// Ends the sessions of a device; their sockets are closed. Gives their ids.
     pub(crate) fn end_device(&mut self, device_id: &str) -> Vec<String> {
-        let (ended, left) = self.list.drain(..).partition::<Vec<_>, _>(|session| session.client.device_id == device_id);
-        self.list = left;
+        let (ended, left) =
+            self.index.drain(..).partition::<Vec<_>, _>(|session| session.client_headers.device_id == device_id);
+        self.index = left;
         self.note_change();
         for socket in ended.iter().flat_map(|session| &session.sockets) {
             socket.send(Outgoing::Close);
@@ -219,14 +220,14 @@ impl Sessions {
 
     /// Tells every socket that the server ends.
     pub(crate) fn shut_down(&self) {
-        for socket in self.list.iter().flat_map(|session| &session.sockets) {
+        for socket in self.index.iter().flat_map(|session| &session.sockets) {
             socket.send(Outgoing::ShutDown);
         }
     }
 
     /// Sends to every socket of one user.
     pub(crate) fn send_to_user(&self, user_id: &str, kind: &'static str, data: &Value) {
-        let sockets = self.list.iter().flat_map(|session| &session.sockets);
+        let sockets = self.index.iter().flat_map(|session| &session.sockets);
         for socket in sockets.filter(|socket| socket.user_id == user_id) {
             socket.send(Outgoing::Message { kind, data: Some(data.clone()) });
         }
@@ -263,12 +264,12 @@ impl Session {
             "Id": self.id,
             "UserId": self.user_id,
             "UserName": self.user_name,
-            "Client": self.client.client,
+            "Client": self.client_headers.client,
             "LastActivityDate": self.last_activity,
             "LastPlaybackCheckIn": if self.playing.is_some() { self.last_activity.as_str() } else { "0001-01-01T00:00:00.0000000Z" },
-            "DeviceName": self.client.device,
-            "DeviceId": self.client.device_id,
-            "ApplicationVersion": self.client.version,
+            "DeviceName": self.client_headers.device,
+            "DeviceId": self.client_headers.device_id,
+            "ApplicationVersion": self.client_headers.version,
             "IsActive": self.sockets.is_empty() || self.is_connected(),
             "SupportsMediaControl": control,
             "SupportsRemoteControl": control,

@@ -12,9 +12,9 @@ use crate::stories::world::{Client, World, body_of, until};
 /// Drains the pod at once, and waits until nobody lives there.
 async fn drain(world: &World, pod: &str) {
     assert_eq!(tell(world, &format!("/pods/main/{pod}/drain")).await.status, 202);
-    let site = world.proxy.app.as_ref().expect("it runs").site();
+    let shared = world.proxy.app.as_ref().expect("it runs").shared();
     let drained = world.proxy.pod(pod);
-    until("nobody lives there", || site.sessions.of_pod(&drained).is_empty()).await;
+    until("nobody lives there", || shared.sessions.of_pod(&drained).is_empty()).await;
 }
 
 /// Requests of the pod for this path that bear all of this in their query, by their status.

@@ -104,7 +104,7 @@ async fn stranger(world: &World, device: &str) -> (Client, String) {
 }
 
 async fn until_known(world: &World) {
-    let sessions = &world.proxy.app.as_ref().expect("a running proxy").site().sessions;
+    let sessions = &world.proxy.app.as_ref().expect("a running proxy").shared().sessions;
     until("the client is known", || sessions.len() == 1).await;
 }
 

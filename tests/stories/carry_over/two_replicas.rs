@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future::join_all};
 use jellypin::{
-    carryover::{Found, session::Arrival},
-    pod::{Place, State},
+    pod::{PodInstance, State},
+    sessions::{SessionLookup, session::MoveReason},
 };
 
 use super::{client_of, kill, minted, revocation::at_home, start_again};
@@ -169,10 +169,10 @@ async fn what_was_ended_through_the_other_replica_while_redis_was_away_is_not_mi
 
 /// Moves a client from its living home, as a replica does for a feature that only another pod has.
 async fn move_to(world: &World, token: &str, pod: &str) {
-    let site = world.proxy.app.as_ref().expect("it runs").site();
-    let Found::Living(session) = site.sessions.find(token) else { panic!("the session is known") };
-    assert!(session.settle(Place::of(&world.proxy.pod(pod)), token, || Arrival::Group), "a move");
-    site.sessions.keep(&session);
+    let shared = world.proxy.app.as_ref().expect("it runs").shared();
+    let SessionLookup::Active(session) = shared.sessions.find(token) else { panic!("the session is known") };
+    assert!(session.record_home(PodInstance::of(&world.proxy.pod(pod)), token, || MoveReason::Group), "a move");
+    shared.sessions.persist(&session);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,8 +224,8 @@ async fn an_end_that_was_told_to_nobody_is_found_when_redis_is_back() {
     until("the end is kept", || redis.bytes().iter().any(|(key, _)| key.contains(":ended:"))).await;
     let token = client.token.clone().expect("a token");
     // The other replica looks when it may have missed something, and as soon as Redis answers it.
-    let sessions = &other.app.as_ref().expect("it runs").site().sessions;
-    until("the other replica knows of the end", || matches!(sessions.find(&token), Found::Dead)).await;
+    let sessions = &other.app.as_ref().expect("it runs").shared().sessions;
+    until("the other replica knows of the end", || matches!(sessions.find(&token), SessionLookup::Ended)).await;
     world.pods.iter().for_each(|pod| pod.clear_seen());
     world.pod(&home).kill().await;
     assert_eq!(there.get("/Users/Me").await.status, 401, "it is not carried over");

@@ -55,8 +55,8 @@ async fn each_pool_has_its_own() {
         })
         .await;
     until("both lead", || leads_now(&proxy, "a")).await;
-    let site = proxy.app.as_ref().expect("it runs").site().clone();
-    let pods: Vec<_> = site.pools.iter().filter_map(|pool| Some(pool.leader.current()?.name.to_string())).collect();
+    let shared = proxy.app.as_ref().expect("it runs").shared().clone();
+    let pods: Vec<_> = shared.pools.iter().filter_map(|pool| Some(pool.leader.current()?.name.to_string())).collect();
     assert_eq!(pods, ["a", "b"]);
     proxy.stop().await;
     world.stop().await;

@@ -18,7 +18,7 @@ fn said(program: &Program) -> Vec<(u64, String)> {
     lines.filter_map(said).collect()
 }
 
-/// Asks a replica's operators' door.
+/// Asks a replica's admin API.
 async fn page(program: &Program, path: &str) -> String {
     Client::at_address(program.addresses()[1]).get(path).await.text().to_owned()
 }

@@ -1,10 +1,14 @@
 //! The script that the replicas agree by, on a real Redis: each of its words by itself.
 
 use super::*;
-use jellypin::observe::metrics::Metrics;
-use jellypin::shutdown::Shutdown;
-use jellypin::store::shared::ledger::{Claim, Held, Lease, Ledger};
-use jellypin::store::shared::{Config, Url};
+use jellypin::{
+    observe::metrics::Metrics,
+    shutdown::Shutdown,
+    store::redis_store::{
+        Config, Url,
+        ledger::{Claim, Held, Lease, Ledger},
+    },
+};
 
 const LIFE: Duration = Duration::from_secs(5);
 
@@ -33,7 +37,7 @@ async fn ledger(redis: &RedisServer) -> Ledger {
         deadline: LIFE,
         prefix: "p".into(),
         ttl: LIFE,
-        bounds: jellypin::store::shared::Bounds::default(),
+        bounds: jellypin::store::redis_store::Bounds::default(),
     };
     let ledger = Ledger::start(&config, Metrics::new(), &Shutdown::new()).expect("a ledger");
     let mut answers = ledger.answers();

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use jellypin::{carryover::Found, pod::State};
+use jellypin::{pod::State, sessions::SessionLookup};
 use serde_json::{Value, json};
 
 use super::{RedisServer, plan, until_at_least, until_up};
@@ -135,7 +135,7 @@ async fn a_replica_whose_clock_is_an_hour_ahead_ends_no_new_log_in() {
     let world = plan(2, &redis).with_api_key().start().await;
     until_up(&world.proxy).await;
     let mut other = other(&world, |_| {}).await;
-    let clock = other.sessions().vault().clock();
+    let clock = other.sessions().store().clock();
     clock.be_ahead(Duration::from_secs(3600));
     until("the clock is found to be wrong", || clock.error() > 3_500_000).await;
 
@@ -144,9 +144,9 @@ async fn a_replica_whose_clock_is_an_hour_ahead_ends_no_new_log_in() {
     spared.log_in("alice").await;
     let user = world.cluster.user_id("alice").expect("alice");
     let token = spared.token.clone().expect("a token");
-    let Found::Living(session) = other.sessions().find(&token) else { panic!("the session is known") };
+    let SessionLookup::Active(session) = other.sessions().find(&token) else { panic!("the session is known") };
     other.sessions().end_user("main", &user, Some(&session));
-    assert!(other.sessions().is_safe().await);
+    assert!(other.sessions().flush().await);
 
     // Then she signs in anew through the other, whose clock is right.
     let mut fresh = world.client().without_cookies().device("sofa");

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use futures_util::{StreamExt, stream};
 use jellypin::{
-    carryover::{Device, Found},
     pod::State,
+    sessions::{Device, SessionLookup},
 };
 use serde_json::json;
 
@@ -90,12 +90,12 @@ async fn tombstones(proxy: &Proxy, count: usize) {
         let token = format!("{:032x}", (number as u128 + 1) << 32);
         let device =
             Device { client: "c".into(), name: "n".into(), id: format!("ended {number}"), version: "1".into() };
-        drop(proxy.sessions().begin(&pod, "mallory", device, &token));
-        let Found::Living(session) = proxy.sessions().find(&token) else { panic!("it has just begun") };
-        proxy.sessions().end(&session);
+        drop(proxy.sessions().record_log_in(&pod, "mallory", device, &token));
+        let SessionLookup::Active(session) = proxy.sessions().find(&token) else { panic!("it has just begun") };
+        proxy.sessions().end_session(&session);
         if number % 256 == 0 {
             // The queue to Redis is bounded, and is not what is tested.
-            proxy.sessions().is_safe().await;
+            proxy.sessions().flush().await;
         }
     }
 }
@@ -226,7 +226,7 @@ async fn redis_holds_no_more_than_is_allowed_and_every_key_ends() {
     let pod = world.proxy.pod("a");
     for number in 0..600 {
         let device = Device { client: "c".into(), name: "n".into(), id: "d".into(), version: "1".into() };
-        drop(world.proxy.sessions().begin(&pod, &format!("user {number}"), device, &format!("{number:032x}")));
+        drop(world.proxy.sessions().record_log_in(&pod, &format!("user {number}"), device, &format!("{number:032x}")));
     }
     tombstones(&world.proxy, 100).await;
     let count = |kind: &str| redis.keys().iter().filter(|key| key.contains(kind)).count();

@@ -20,7 +20,7 @@ async fn fleet(world: &World) -> Fleet {
 }
 
 fn pool(world: &World) -> std::sync::Arc<Pool> {
-    world.proxy.app.as_ref().expect("it runs").site().pools[0].pool.clone()
+    world.proxy.app.as_ref().expect("it runs").shared().pools[0].pool.clone()
 }
 
 /// What a look-up does that finds only these pods.
@@ -29,8 +29,14 @@ fn name(world: &World, names: &[&str]) {
 }
 
 fn lives_on_a(world: &World) -> usize {
-    let site = world.proxy.app.as_ref().expect("it runs").site();
-    site.pools[0].pool.pods().iter().filter(|pod| &*pod.name == "a").map(|pod| site.sessions.of_pod(pod).len()).sum()
+    let shared = world.proxy.app.as_ref().expect("it runs").shared();
+    shared.pools[0]
+        .pool
+        .pods()
+        .iter()
+        .filter(|pod| &*pod.name == "a")
+        .map(|pod| shared.sessions.of_pod(pod).len())
+        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,7 +74,7 @@ async fn a_pod_that_ends_while_it_leaves_is_gone_at_once_and_one_that_is_named_a
     fleet.until_all_went_on().await;
     name(&world, &["a", "b", "c"]);
     assert_eq!(world.proxy.pod("a").status().state, State::Ready);
-    assert!(!world.proxy.pod("a").leaves());
+    assert!(!world.proxy.pod("a").is_removed());
     name(&world, &["a", "c"]);
     fleet.until_all_went_on().await;
     world.pod("b").kill().await;
@@ -89,7 +95,7 @@ async fn a_pod_that_answers_nobody_is_left_at_once_and_the_last_one_is_not_let_g
     assert_eq!(world.proxy.pod_names(), ["b", "c"]);
     let (b, c) = (world.proxy.pod("b"), world.proxy.pod("c"));
     pool(&world).set_pods(Vec::new());
-    tokio::time::timeout(Duration::from_secs(1), b.lost()).await.expect_err("nobody else is left");
+    tokio::time::timeout(Duration::from_secs(1), b.await_down()).await.expect_err("nobody else is left");
     let mut client = world.client();
     client.log_in("alice").await;
     pool(&world).set_pods(vec![c.clone()]);

@@ -63,7 +63,7 @@ async fn a_group_that_begins_while_the_leader_drains_lives_on_the_next_one() {
         let mut members = two_of_each(&world).await;
         let a = world.proxy.pod("a");
         if by == "removal" {
-            let pool = world.proxy.app.as_ref().expect("it runs").site().pools[0].pool.clone();
+            let pool = world.proxy.app.as_ref().expect("it runs").shared().pools[0].pool.clone();
             pool.set_pods(vec![world.proxy.pod("b"), world.proxy.pod("c")]);
         } else {
             drain(&world, "a", by).await;
@@ -87,8 +87,8 @@ async fn a_group_that_begins_while_the_leader_drains_lives_on_the_next_one() {
 async fn a_leader_that_drains_when_idle_keeps_its_groups_and_leads_them_until_they_end_or_another_begins() {
     let world = plan(3).start().await;
     let leads = |pod: &str| {
-        let site = world.proxy.app.as_ref().expect("it runs").site();
-        site.pools[0].leader.current().is_some_and(|leader| *leader.name == *pod)
+        let shared = world.proxy.app.as_ref().expect("it runs").shared();
+        shared.pools[0].leader.current().is_some_and(|leader| *leader.name == *pod)
     };
     let mut members = two_of_each(&world).await;
     // One of the leader's own clients is in no group.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jellypin::carryover::Found;
+use jellypin::sessions::SessionLookup;
 use tokio::time::{Instant, timeout};
 
 use super::*;
@@ -21,10 +21,10 @@ const LOST: Duration = Duration::from_secs(3);
 /// Waits until a replica knows whose token this is.
 pub(super) async fn until_known(there: &mut Client, replica: &Proxy) {
     let token = there.token.clone().expect("a token");
-    let sessions = &replica.app.as_ref().expect("it runs").site().sessions;
+    let sessions = &replica.app.as_ref().expect("it runs").shared().sessions;
     let is_known = async || {
         there.get("/Users/Me").await;
-        matches!(sessions.find(&token), Found::Living(_))
+        matches!(sessions.find(&token), SessionLookup::Active(_))
     };
     until_so("the replica knows the client", is_known).await;
 }

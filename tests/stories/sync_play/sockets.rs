@@ -55,8 +55,8 @@ async fn a_socket_that_is_being_opened_as_its_client_moves_moves_too() {
     let world = plan(2).start().await;
     let (a, b) = (world.pod("a"), world.pod("b"));
     let (client, socket) = dialling(&world, b).await;
-    let site = world.proxy.app.as_ref().expect("it runs").site();
-    let Found::Living(session) = site.sessions.find(client.token.as_deref().expect("a token")) else {
+    let shared = world.proxy.app.as_ref().expect("it runs").shared();
+    let SessionLookup::Active(session) = shared.sessions.find(client.token.as_deref().expect("a token")) else {
         panic!("it is known")
     };
     let drain = world.proxy.operators().request(Method::POST, "/pods/main/b/drain");
@@ -88,11 +88,11 @@ async fn restart(world: &World, at: &Proxy) {
         }
         kill(world, "a").await;
         at.until_state("a", State::Down).await;
-        let site = world.proxy.app.as_ref().expect("it runs").site();
+        let shared = world.proxy.app.as_ref().expect("it runs").shared();
         // The call, and the socket where that is here too.
         let held = if is_here { 2 } else { 1 };
         let (new, started) = join!(member.does("New", json!({"GroupName": "evening"})), async {
-            until("the call is held", || HELD - site.held.available_permits() == held).await;
+            until("the call is held", || HELD - shared.hold_permits.available_permits() == held).await;
             pod.start_again().await
         });
         started.expect("it starts");

@@ -63,7 +63,7 @@ impl Program {
             .spawn()
             .expect("the program starts");
         let program = Program { child, path, output, errors };
-        until("the program serves operators", || program.log().contains("serving operators")).await;
+        until("the program serves operators", || program.log().contains("serving the admin API")).await;
         program
     }
 
@@ -72,7 +72,7 @@ impl Program {
         std::fs::write(&self.path, settings.text()).expect("a file");
     }
 
-    /// The addresses that it serves, in the order of its log: those for clients, then the operators' door.
+    /// The addresses that it serves, in the order of its log: those for clients, then the admin API.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let log = self.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

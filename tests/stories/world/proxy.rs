@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use jellypin::app::{self, App};
-use jellypin::carryover::Sessions;
-use jellypin::config::{self, ProcessEnvironment};
-use jellypin::pod::{self, State};
-use jellypin::proxy::Site;
+use jellypin::{
+    app::{self, App},
+    config::{self, ProcessEnvironment},
+    pod::{self, State},
+    proxy::SharedState,
+    sessions::Sessions,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -29,7 +31,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) app: Option<App>,
-    site: Arc<Site>,
+    shared: Arc<SharedState>,
     access_log: PathBuf,
     sent: Arc<AtomicU64>,
     has_uncounted: AtomicBool,
@@ -55,7 +57,7 @@ impl Proxy {
             Proxy {
                 address: app.addresses[0],
                 admin: app.admin.expect("an admin address"),
-                site: app.site().clone(),
+                shared: app.shared().clone(),
                 app: Some(app),
                 access_log,
                 sent: Arc::default(),
@@ -72,7 +74,7 @@ impl Proxy {
 
     /// What it knows of sessions.
     pub(crate) fn sessions(&self) -> &Sessions {
-        &self.site.sessions
+        &self.shared.sessions
     }
 
     /// Requests come by other ways than by a [`Client`] too, so that the number of access lines is not known.
@@ -83,13 +85,13 @@ impl Proxy {
     /// What live code holds of a pod, by the pod's name.
     #[track_caller]
     pub(crate) fn pod(&self, name: &str) -> Arc<pod::Pod> {
-        let pods = self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec());
+        let pods = self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec());
         pods.into_iter().find(|pod| &*pod.name == name).unwrap_or_else(|| panic!("the proxy knows no pod {name}"))
     }
 
     /// The names of all pods.
     pub(crate) fn pod_names(&self) -> Vec<String> {
-        let pods = self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec());
+        let pods = self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec());
         pods.map(|pod| pod.name.to_string()).collect()
     }
 
@@ -101,16 +103,16 @@ impl Proxy {
         async move {
             let mut changes = pod.changes();
             let reached = timeout(DEADLINE, changes.wait_for(|status| status.state == state)).await;
-            assert!(matches!(reached, Ok(Ok(_))), "{caller}: {pod:?} never became {}", state.name());
+            assert!(matches!(reached, Ok(Ok(_))), "{caller}: {pod:?} never became {}", state.as_str());
         }
     }
 
-    /// A client of the operators' door, which is not counted.
+    /// A client of the admin API, which is not counted.
     pub(crate) fn operators(&self) -> Client {
         Client::at_address(self.admin)
     }
 
-    /// Asks the operators' door.
+    /// Asks the admin API.
     pub(crate) async fn ask_admin(&self, path: &str) -> Answer {
         self.operators().get(path).await
     }
@@ -149,7 +151,7 @@ impl Proxy {
     pub(crate) async fn stop(&mut self) {
         let Some(app) = self.app.take() else { return };
         assert!(timeout(STOP, app.stop()).await.is_ok(), "the proxy did not stop");
-        for pod in self.site.pools.iter().flat_map(|site| site.pool.pods().to_vec()) {
+        for pod in self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
             assert_eq!(pod.load(), 0, "something is still under way at {pod:?}");
         }
         let (lines, sent) = (self.lines().len() as u64, self.sent.load(Ordering::Relaxed));

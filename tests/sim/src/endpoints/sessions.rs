@@ -16,7 +16,8 @@ pub(crate) fn list(call: &Call) -> Answer {
     call.life().expire_sessions();
     let memory = call.life().memory();
     let sessions = memory.sessions.seen_by(own.as_deref()).into_iter();
-    let of_device = sessions.filter(|session| device.as_ref().is_none_or(|device| *device == session.client.device_id));
+    let of_device =
+        sessions.filter(|session| device.as_ref().is_none_or(|device| *device == session.client_headers.device_id));
     Answer::json(&of_device.map(|session| session.dto(settings, library::playing)).collect())
 }
 

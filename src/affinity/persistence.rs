@@ -1,0 +1,331 @@
+//! Pins beyond one process: shared with other replicas through Redis, or kept on disk over a restart.
+//!
+//! Only what is known of tokens and devices is kept, which have rows in the pods' database; the rest dies with a pod's memory.
+//! A pin is stored as the names of its pool and pod, since numbers of pods mean something to one process only.
+//!
+//! What the key is hashed with differs. In memory and on disk it is SipHash-2-4 of 128 bits, keyed from the ring: it costs some
+//! tens of nanoseconds, which every request pays, and the disk can be loaded into memory as it is. Redis is read by others than
+//! this proxy, so there it is HMAC-SHA256 under the ring's keys, cut to 128 bits: one more layer would have to break before a
+//! guessed device id could be confirmed. It is computed on a miss and on a change only.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use tokio::time;
+
+use super::{Secret, pins::Kind, recent_misses::RecentMisses};
+use crate::{
+    pod::{PodInstance, Pool},
+    store::{
+        disk::{self, Disk, Entry},
+        redis_store::{Found, RedisStore},
+    },
+};
+
+/// How old what is kept of a pin in use may become: it is written anew no more often, however much it is used.
+pub const RENEWAL: Duration = Duration::from_secs(60 * 60);
+
+/// Where pins are kept, and between which pods.
+#[derive(Debug)]
+pub struct Persistence {
+    store: Store,
+    pools: Vec<Arc<Pool>>,
+}
+
+#[derive(Debug)]
+enum Store {
+    Memory,
+    Disk(Box<Disk>),
+    RedisPins(RedisPins),
+}
+
+#[derive(Debug)]
+struct RedisPins {
+    shared: Arc<RedisStore>,
+    prefix: String,
+    /// Newest first: written under the current one, read under all.
+    ring: Vec<Hmac<Sha256>>,
+    /// The key that is written under: the first that all replicas have.
+    current: AtomicUsize,
+    recent_misses: RecentMisses,
+}
+
+/// A pin as it was kept on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredPin {
+    pub kind: Kind,
+    pub hash: u128,
+    pub home: PodInstance,
+    /// How long ago it was last written.
+    pub age: Duration,
+}
+
+/// What the other replicas know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StoredHome {
+    pub(super) home: PodInstance,
+    /// Found under the key that is written under.
+    pub(super) is_current: bool,
+}
+
+/// The longest time that the start waits for the first attempt to reach Redis.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
+
+impl Persistence {
+    /// Nothing is kept beyond this process.
+    pub fn in_memory() -> Persistence {
+        Persistence { store: Store::Memory, pools: Vec::new() }
+    }
+
+    pub fn on_disk(disk: Disk, pools: Vec<Arc<Pool>>) -> Persistence {
+        Persistence { store: Store::Disk(Box::new(disk)), pools }
+    }
+
+    /// Shared by all replicas whose ring of keys has one in common, newest first, under the same prefix.
+    pub fn with_replicas(shared: Arc<RedisStore>, prefix: &str, keys: &[Secret], pools: Vec<Arc<Pool>>) -> Persistence {
+        // HMAC takes keys of any length.
+        let ring = keys.iter().filter_map(|key| Hmac::new_from_slice(key.bytes()).ok()).collect();
+        let prefix = prefix.to_owned();
+        Persistence {
+            store: Store::RedisPins(RedisPins {
+                shared,
+                prefix,
+                ring,
+                current: AtomicUsize::new(0),
+                recent_misses: RecentMisses::default(),
+            }),
+            pools,
+        }
+    }
+
+    /// The nth key of the ring is the first that all replicas have.
+    pub fn write_under(&self, nth: usize) {
+        if let Store::RedisPins(replicas) = &self.store {
+            replicas.current.store(nth, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether pins of this kind go anywhere.
+    pub(super) fn stores(&self, kind: Kind) -> bool {
+        !matches!(self.store, Store::Memory) && !kind.ends_with_epoch()
+    }
+
+    /// What all replicas share, where they share something.
+    pub fn redis(&self) -> Option<&RedisStore> {
+        match &self.store {
+            Store::RedisPins(replicas) => Some(&replicas.shared),
+            Store::Memory | Store::Disk(_) => None,
+        }
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.store, Store::RedisPins(_))
+    }
+
+    pub(super) fn put(&self, kind: Kind, key: &str, hash: u128, home: PodInstance) {
+        let Some(value) = self.encode(home) else { return };
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(disk) => disk.put(disk_key(kind, hash), value),
+            Store::RedisPins(replicas) => {
+                if let Some(key) = replicas.keys(kind, key).nth(replicas.current.load(Ordering::Relaxed)) {
+                    replicas.shared.put(key, value);
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&self, kind: Kind, key: &str, hash: u128) {
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(disk) => disk.remove(disk_key(kind, hash)),
+            Store::RedisPins(replicas) => replicas.keys(kind, key).for_each(|key| replicas.shared.remove(key)),
+        }
+    }
+
+    /// What another replica has learnt of a key that this one does not know, or whose home is gone. Asks once in a while for
+    /// each key, and waits no longer than the store's deadline.
+    pub(super) async fn find(&self, kind: Kind, key: &str, hash: u128) -> Option<StoredHome> {
+        let Store::RedisPins(replicas) = &self.store else { return None };
+        if replicas.recent_misses.contains(hash) {
+            return None;
+        }
+        let keys: Vec<String> = replicas.keys(kind, key).collect();
+        match replicas.shared.find(&keys).await {
+            Found::Value { nth, bytes } => {
+                let home = self.decode(&bytes);
+                if home.is_none() {
+                    replicas.recent_misses.insert(hash);
+                }
+                Some(StoredHome { home: home?, is_current: nth == replicas.current.load(Ordering::Relaxed) })
+            }
+            Found::Nothing => {
+                replicas.recent_misses.insert(hash);
+                None
+            }
+            Found::Unknown => None,
+        }
+    }
+
+    /// What was found does not help: the other replicas are not asked again at once.
+    pub(super) fn record_useless(&self, hash: u128) {
+        if let Store::RedisPins(replicas) = &self.store {
+            replicas.recent_misses.insert(hash);
+        }
+    }
+
+    /// The pins of a store's entries. A pin whose pod is no longer there is left out.
+    pub fn of_entries(&self, entries: &[Entry]) -> Vec<StoredPin> {
+        let now = disk::now();
+        let kept = |entry: &Entry| {
+            let (kind, hash) = of_disk_key(&entry.key)?;
+            let age = Duration::from_secs(now.saturating_sub(entry.at));
+            Some(StoredPin { kind, hash, home: self.decode(&entry.value)?, age })
+        };
+        entries.iter().filter_map(kept).collect()
+    }
+
+    /// Ends when Redis has answered for the first time, or has not for some time.
+    pub async fn await_first_attempt(&self) {
+        if let Store::RedisPins(replicas) = &self.store {
+            // An attempt that takes longer goes on by itself.
+            let _ = time::timeout(FIRST_ATTEMPT, replicas.shared.await_first_attempt()).await;
+        }
+    }
+
+    /// Writes what is still to be written.
+    pub async fn finish(&self) {
+        match &self.store {
+            Store::Memory => {}
+            Store::Disk(disk) => disk.finish().await,
+            Store::RedisPins(replicas) => replicas.shared.finish().await,
+        }
+    }
+
+    fn encode(&self, home: PodInstance) -> Option<Vec<u8>> {
+        self.pools.iter().find_map(|pool| {
+            let pods = pool.pods();
+            let pod = pods.iter().find(|pod| pod.id == home.pod)?;
+            Some(format!("{}/{}", pool.name, pod.name).into_bytes())
+        })
+    }
+
+    /// The home is one of the pod's present life: what is kept says nothing of lives.
+    fn decode(&self, names: &[u8]) -> Option<PodInstance> {
+        let (pool, pod) = std::str::from_utf8(names).ok()?.split_once('/')?;
+        let pods = self.pools.iter().find(|of| *of.name == *pool)?.pods();
+        let pod = pods.iter().find(|of| *of.name == *pod)?;
+        Some(PodInstance::of(pod))
+    }
+}
+
+impl RedisPins {
+    /// The key's names in Redis, newest key of the ring first.
+    fn keys(&self, kind: Kind, key: &str) -> impl Iterator<Item = String> {
+        self.ring.iter().map(move |mac| {
+            let mut mac = mac.clone();
+            mac.update(b"jellypin pin");
+            mac.update(&[kind as u8]);
+            mac.update(key.as_bytes());
+            let mac = mac.finalize().into_bytes();
+            let hash = mac.iter().take(16).fold(0, |hash, byte| (hash << 8) | u128::from(*byte));
+            format!("{}:pin:{hash:032x}", self.prefix)
+        })
+    }
+}
+
+fn disk_key(kind: Kind, hash: u128) -> Vec<u8> {
+    [&[kind as u8][..], &hash.to_be_bytes()].concat()
+}
+
+fn of_disk_key(key: &[u8]) -> Option<(Kind, u128)> {
+    let (kind, hash) = key.split_first()?;
+    let kind = [Kind::Token, Kind::Device].into_iter().find(|of| *of as u8 == *kind)?;
+    Some((kind, u128::from_be_bytes(hash.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        observe::metrics::Metrics,
+        pod::{Pod, PodConfig},
+    };
+
+    fn pool(pods: &[&str]) -> Arc<Pool> {
+        let pool = Pool::new("main", "");
+        let pod = |name: &&str| Pod::new(&pool.name, &PodConfig { name: (*name).into(), authority: "h:1".into() });
+        pool.set_pods(pods.iter().map(pod).collect());
+        pool
+    }
+
+    fn persistence(folder: &tempfile::TempDir, pods: &[&str]) -> (Persistence, Vec<Entry>) {
+        let (disk, entries) = Disk::open(
+            &folder.path().join("pins.redb"),
+            disk::Bounds::of_all(100),
+            Duration::from_secs(1),
+            Metrics::new(),
+        )
+        .expect("a store");
+        (Persistence::on_disk(disk, vec![pool(pods)]), entries)
+    }
+
+    #[tokio::test]
+    async fn a_pin_comes_back_by_name_and_only_while_its_pod_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (before, _) = persistence(&folder, &["a", "b", "gone"]);
+        let home = |persistence: &Persistence, pod: &str| persistence.decode(format!("main/{pod}").as_bytes());
+        before.put(Kind::Token, "t", 7, home(&before, "b").expect("a home"));
+        before.put(Kind::Device, "d", 7, home(&before, "gone").expect("a home"));
+        before.put(Kind::Token, "u", 8, home(&before, "a").expect("a home"));
+        before.remove(Kind::Token, "u", 8);
+        before.finish().await;
+        let (after, entries) = persistence(&folder, &["a", "b"]);
+        assert_eq!(entries.len(), 2);
+        let kept = after.of_entries(&entries);
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].kind, kept[0].hash, Some(kept[0].home)), (Kind::Token, 7, home(&after, "b")));
+        after.finish().await;
+    }
+
+    #[test]
+    fn names_in_redis_differ_by_key_kind_and_ring_and_show_nothing() {
+        let ring = |keys: &[&str]| keys.iter().filter_map(|key| Hmac::new_from_slice(key.as_bytes()).ok()).collect();
+        let (link, _runtime) = {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let config = crate::store::redis_store::Config {
+                url: crate::store::redis_store::Url::parse("unix:///nowhere").expect("a URL"),
+                sentinels: Vec::new(),
+                ca: None,
+                deadline: Duration::from_millis(1),
+                prefix: "p".into(),
+                ttl: RENEWAL,
+                bounds: crate::store::redis_store::Bounds::default(),
+            };
+            let _inside = runtime.enter();
+            let shared = RedisStore::start(&config, Metrics::new(), &crate::shutdown::Shutdown::new()).expect("a link");
+            (Arc::new(shared), runtime)
+        };
+        let replicas = RedisPins {
+            shared: link,
+            prefix: "p".into(),
+            ring: ring(&["new", "old"]),
+            current: AtomicUsize::new(0),
+            recent_misses: RecentMisses::default(),
+        };
+        let keys: Vec<String> = replicas.keys(Kind::Token, "token").collect();
+        assert_eq!(keys.len(), 2);
+        assert!(keys.iter().all(|key| key.starts_with("p:pin:") && key.len() == 38), "{keys:?}");
+        assert_ne!(keys[0], keys[1]);
+        assert!(replicas.keys(Kind::Device, "token").all(|key| !keys.contains(&key)));
+        let older = RedisPins { ring: ring(&["old"]), ..replicas };
+        assert_eq!(older.keys(Kind::Token, "token").collect::<Vec<_>>(), keys[1..]);
+    }
+}

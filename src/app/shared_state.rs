@@ -1,0 +1,93 @@
+//! Builds what all workers share: a site, of each room's part.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use tokio::sync::Semaphore;
+
+use super::{Config, Error, server_id_file, state};
+use crate::{
+    affinity::{
+        self, budget::Budget, cookie::CookieConfig, negative_cache::NegativeCache, pins::Pins,
+        reject_pacer::RejectPacer,
+    },
+    discovery,
+    leader::Leader,
+    limits::Limits,
+    observe::metrics::Metrics,
+    proxy::{HELD_KIB, PoolState, SharedState, Streams},
+    route::{self, Router},
+    server_id::ShownServer,
+    sessions::{Sessions, mint_codes::MintCodes, mint_limiter::MintLimiter},
+    shutdown::Shutdown,
+    store::disk::Entry,
+};
+
+/// The site of a configuration, and what is kept of the pins of an earlier run.
+///
+/// # Errors
+/// What cannot be had: a file of the state directory, or Redis as it is configured.
+pub(super) async fn shared(
+    config: &Config,
+    keys: &[affinity::Secret],
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Result<(SharedState, Vec<Entry>), Error> {
+    let mut pools = Vec::new();
+    for pool in &config.pools {
+        let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
+        let shown = server_id_file::known(config, &pool.name)?;
+        let pool = discovery::pool(pool).await;
+        let leader = Leader::new(&pool, config.leader.mode, metrics.clone());
+        let shown_server = ShownServer::new(pool.clone(), shown);
+        pools.push(PoolState::new(pool, leader, shown_server, cookie, keys, config.legacy));
+    }
+    let names: Vec<Arc<str>> = pools.iter().map(|shared| shared.pool.name.clone()).collect();
+    let members: Vec<_> = pools.iter().map(|shared| shared.pool.clone()).collect();
+    let redis = state::redis_store(config, metrics, shutdown)?;
+    let (persistence, kept) = state::persistence(config, keys, redis.clone(), members.clone(), metrics);
+    let seeds = state::hash_secrets(keys);
+    let seed = seeds.first().copied().unwrap_or_default();
+    let session_store = state::session_store(config, keys, redis, metrics);
+    let shared = SharedState {
+        router: Router::new(&config.route, &names),
+        pools,
+        pins: Pins::new(config.affinity.max_pins, seed)
+            .with_persistence(persistence, seeds.get(1..).unwrap_or_default()),
+        sessions: Sessions::new(config.affinity.max_pins, seed, members, session_store).bounded(
+            config.migration.bounds.of_one_user,
+            config.migration.bounds.notes,
+            seeds.get(1..).unwrap_or_default(),
+        ),
+        mint_limiter: MintLimiter::default(),
+        mint_codes: MintCodes::default(),
+        migration: config.migration.clone(),
+        log_in_paths: config.log_in_paths.clone().into(),
+        streams: Streams::new(seed),
+        negative_cache: NegativeCache::new(seed),
+        budget: Budget::default(),
+        reject_pacer: RejectPacer::new(seed),
+        limits: Limits::new(config.limits.clone(), metrics.clone()),
+        hold_permits: Semaphore::new(config.limits.holds.in_all as usize),
+        hold_kib_permits: Semaphore::new(HELD_KIB),
+        cookie: config.affinity.cookie.clone(),
+        shown_server: config.shown_server.clone(),
+        forward: Arc::new(config.forward.clone()),
+        leader_paths: config.leader.paths.clone(),
+        drain: config.drain,
+        health: Arc::new(config.health.clone()),
+        websocket: config.websocket.clone(),
+        placements: AtomicU64::default(),
+    };
+    Ok((shared, kept))
+}
+
+/// The cookie of one pool. Pools that share a host by path would overwrite each other's, so that one with a path of its own
+/// gets its cookie for that path; unless the path is configured, or the name demands that there is none.
+fn cookie_of(cookie: &CookieConfig, routes: &route::Config, pool: &str) -> CookieConfig {
+    let mut paths = routes.routes.iter().filter(|route| route.pool == pool).map(|route| route.path.as_str());
+    let path = match (paths.next(), paths.next()) {
+        (Some(path), None) if cookie.path == "/" && !cookie.name.starts_with("__Host-") => path,
+        _ => &cookie.path,
+    };
+    CookieConfig { path: path.to_owned(), ..cookie.clone() }
+}

@@ -1,0 +1,85 @@
+//! Who a request is from, and what Jellyfin means by its path: the one room that knows Jellyfin's names.
+//!
+//! All of it is pure: a request's head goes in, borrowed keys come out.
+
+pub mod authorization;
+pub mod body_scanner;
+pub mod canonical;
+pub mod endpoint;
+pub mod message;
+pub mod playlist;
+mod query;
+pub mod translation;
+pub mod verdict;
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, Uri};
+
+use authorization::Authorization;
+pub use authorization::Legacy;
+use query::Query;
+
+const EMBY_AUTHORIZATION: HeaderName = HeaderName::from_static("x-emby-authorization");
+const EMBY_TOKEN: HeaderName = HeaderName::from_static("x-emby-token");
+const MEDIABROWSER_TOKEN: HeaderName = HeaderName::from_static("x-mediabrowser-token");
+
+/// What a request tells of its client, borrowed from its head. The affinity cookie is `affinity`'s.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// The access token or API key that the server would read.
+    pub token: Option<Cow<'a, str>>,
+    /// A token in a carrier that these pods ignore. Some clients send it there all the same, to endpoints that ask for none:
+    /// it tells whose request it is, and proves nothing.
+    pub hint: Option<Cow<'a, str>>,
+    /// The device's id: from the `Authorization` header, else from the query.
+    pub device: Option<Cow<'a, str>>,
+    /// The query's `PlaySessionId`.
+    pub play_session: Option<Cow<'a, str>>,
+    /// The query's `LiveStreamId`.
+    pub live_stream: Option<Cow<'a, str>>,
+    /// The 32 hex digits of a live playlist, from a segment's path, which has no query.
+    pub playlist: Option<&'a str>,
+    /// The id of a live stream's file, from its path.
+    pub live_file: Option<&'a str>,
+}
+
+/// The path as the controllers see it: 10.11 and older take `/emby` and `/mediabrowser` off its front, in any case.
+pub fn controller_path(path: &str, legacy: Legacy) -> &str {
+    let below = |prefix: &str| {
+        let (start, rest) = path.split_at_checked(prefix.len())?;
+        (start.eq_ignore_ascii_case(prefix) && rest.starts_with('/')).then_some(rest)
+    };
+    match legacy {
+        Legacy::Accepted => below("/emby").or_else(|| below("/mediabrowser")).unwrap_or(path),
+        Legacy::Ignored => path,
+    }
+}
+
+/// Reads the identity off a request's head. `path` is the path below the pool's BaseUrl.
+///
+/// Order and quirks are the server's own (`AuthorizationContext.cs`): the first carrier that is not empty decides.
+pub fn identify<'a>(uri: &'a Uri, path: &'a str, headers: &'a HeaderMap, legacy: Legacy) -> Identity<'a> {
+    let authorization = Authorization::of(headers, legacy);
+    let query = Query::parse(uri.query().unwrap_or_default());
+    let (playlist, live_file) = endpoint::path_ids(path);
+    let header = |name: HeaderName| authorization::text(headers.get(name)?).filter(|value| !value.is_empty());
+    let old = || header(EMBY_TOKEN).or_else(|| header(MEDIABROWSER_TOKEN)).map(Cow::Borrowed);
+    let token = match legacy {
+        Legacy::Accepted => authorization.token.or_else(old).or(query.api_key).or(query.legacy_api_key.clone()),
+        Legacy::Ignored => authorization.token.or(query.api_key),
+    };
+    let hint = if token.is_none() { old().or(query.legacy_api_key) } else { None };
+    Identity {
+        token,
+        hint,
+        device: authorization.device_id.or(query.device_id),
+        play_session: query.play_session_id,
+        live_stream: query.live_stream_id,
+        playlist,
+        live_file,
+    }
+}
+
+#[cfg(test)]
+mod tests;

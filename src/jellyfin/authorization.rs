@@ -1,0 +1,157 @@
+//! The `Authorization` header, read exactly as the server reads it, quirks included.
+//!
+//! Source: `Jellyfin.Server.Implementations/Security/AuthorizationContext.cs`, `GetAuthorization` and `GetParts`.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use percent_encoding::NON_ALPHANUMERIC;
+
+use super::query::url_decoded;
+
+/// Whether the pods take the carriers of old: `X-Emby-*`, `X-MediaBrowser-Token`, the scheme `Emby`, `?api_key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Legacy {
+    /// 10.11 and older, or 12.0 with `EnableLegacyAuthorization`.
+    Accepted,
+    /// 12.0 as it comes.
+    Ignored,
+}
+
+impl Legacy {
+    pub fn accepted(self) -> bool {
+        self == Legacy::Accepted
+    }
+}
+
+/// The fields of the header that somebody reads. An empty token counts as none.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Authorization<'a> {
+    pub token: Option<Cow<'a, str>>,
+    pub device_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> Authorization<'a> {
+    /// Reads the first `Authorization` line; where it is absent or empty, and the pods take it, `X-Emby-Authorization`.
+    pub fn of(headers: &'a HeaderMap, legacy: Legacy) -> Authorization<'a> {
+        let Some(fields) = fields(headers, legacy) else { return Authorization::default() };
+        let mut authorization = Authorization::default();
+        for_each_field(fields, |key, raw| match key {
+            "Token" => authorization.token = Some(value(raw)),
+            "DeviceId" => authorization.device_id = Some(value(raw)),
+            _ => {}
+        });
+        let filled = |value: &Cow<'_, str>| !value.is_empty();
+        authorization.token = authorization.token.filter(filled);
+        authorization.device_id = authorization.device_id.filter(filled);
+        authorization
+    }
+}
+
+/// What a client says of itself: the four fields that the server demands of a log-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub client: String,
+    /// The device's name.
+    pub name: String,
+    pub id: String,
+    pub version: String,
+}
+
+impl Device {
+    /// Reads the header; `None` where one of the four is missing.
+    pub fn of(headers: &HeaderMap, legacy: Legacy) -> Option<Device> {
+        Some(Device::claimed(headers, legacy)).filter(Device::is_complete)
+    }
+
+    /// Reads the header; what is missing is empty, and a pod takes it from the token's row.
+    pub fn claimed(headers: &HeaderMap, legacy: Legacy) -> Device {
+        let (mut client, mut name, mut id, mut version) = Default::default();
+        for_each_field(fields(headers, legacy).unwrap_or_default(), |key, raw| match key {
+            "Client" => client = value(raw).into_owned(),
+            "Device" => name = value(raw).into_owned(),
+            "DeviceId" => id = value(raw).into_owned(),
+            "Version" => version = value(raw).into_owned(),
+            _ => {}
+        });
+        Device { client, name, id, version }
+    }
+
+    /// Whether all four are there.
+    pub fn is_complete(&self) -> bool {
+        [&self.client, &self.name, &self.id, &self.version].iter().all(|field| !field.is_empty())
+    }
+
+    /// The header by which the server reads the same four, and this token.
+    pub fn header(&self, token: Option<&str>) -> HeaderValue {
+        let encoded = |text: &str| percent_encoding::utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let mut line = format!(
+            "MediaBrowser Client=\"{}\", Device=\"{}\", DeviceId=\"{}\", Version=\"{}\"",
+            encoded(&self.client),
+            encoded(&self.name),
+            encoded(&self.id),
+            encoded(&self.version)
+        );
+        if let Some(token) = token {
+            line.push_str(&format!(", Token=\"{}\"", encoded(token)));
+        }
+        // What is encoded is plain ASCII.
+        HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+}
+
+/// The header by which nothing but a token is told.
+pub fn token_only(token: &str) -> HeaderValue {
+    let line = format!("MediaBrowser Token=\"{}\"", percent_encoding::utf8_percent_encode(token, NON_ALPHANUMERIC));
+    // What is encoded is plain ASCII.
+    let mut value = HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+/// A header's value as text: pods read UTF-8, which some clients send as it is.
+pub(super) fn text(value: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()).ok()
+}
+
+/// The fields of the first `Authorization` line; where it is absent or empty, and the pods take it, of
+/// `X-Emby-Authorization`.
+fn fields(headers: &HeaderMap, legacy: Legacy) -> Option<&str> {
+    let line = |name: HeaderName| text(headers.get(name)?).filter(|line| !line.is_empty());
+    let old = || legacy.accepted().then(|| line(HeaderName::from_static("x-emby-authorization"))).flatten();
+    let (scheme, fields) = line(header::AUTHORIZATION).or_else(old)?.split_once(' ')?;
+    let known =
+        scheme.eq_ignore_ascii_case("MediaBrowser") || (legacy.accepted() && scheme.eq_ignore_ascii_case("Emby"));
+    known.then_some(fields)
+}
+
+/// Walks over `key=value` fields: each `"` toggles quoting, a comma outside quotes ends a field, and every `=` outside quotes
+/// begins a value, so that an unquoted value with `=` in it is lost. Later fields of the same key win.
+pub(super) fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) {
+    let (mut key, mut start, mut quoted) = ("", 0, false);
+    for (at, byte) in fields.bytes().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b',' if !quoted => {
+                if start < at {
+                    found(key, &fields[start..at]);
+                    key = "";
+                }
+                start = at + 1;
+            }
+            b'=' if !quoted => {
+                key = fields[start..at].trim();
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if start < fields.len() {
+        found(key, &fields[start..]);
+    }
+}
+
+/// A value loses its quotes, not the blanks around them.
+pub(super) fn value(raw: &str) -> Cow<'_, str> {
+    url_decoded(raw.trim_matches('"'))
+}

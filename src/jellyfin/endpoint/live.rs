@@ -1,0 +1,86 @@
+//! Play sessions and live streams: where they begin, and what only a path tells of them.
+
+use super::{ends, is, is_id, segments};
+use crate::jellyfin::query;
+
+/// `/Items/{id}/PlaybackInfo` and `/LiveStreams/Open`, whose answers name play sessions and live streams.
+pub(in crate::jellyfin) fn opens_playback(path: &str) -> bool {
+    // Most paths are told by their end.
+    let end = path.trim_end_matches('/');
+    if !ends(end, "/PlaybackInfo") && !ends(end, "/Open") {
+        return false;
+    }
+    let mut segments = segments(path);
+    match (segments.next(), segments.next(), segments.next()) {
+        (Some(first), _, Some(third)) if is(first, "Items") => is(third, "PlaybackInfo"),
+        (Some(first), Some(second), None) => is(first, "LiveStreams") && is(second, "Open"),
+        _ => false,
+    }
+}
+
+/// `/Videos/{id}/live.m3u8`, whose segments have no query.
+pub fn is_live_playlist(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|last| is(last, "live.m3u8"))
+}
+
+/// `/Videos/ActiveEncodings` and `/LiveStreams/Close`, by which a client ends what it has played.
+pub fn ends_playback(path: &str) -> bool {
+    path.rsplit('/').find(|last| !last.is_empty()).is_some_and(|last| is(last, "ActiveEncodings") || is(last, "Close"))
+}
+
+/// The play session that a report of playback is about. It stands in the body only, its name in any case.
+pub fn reported_play_session(report: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(report).ok()?;
+    let (_, id) = json.as_object()?.iter().find(|(name, _)| is(name, "PlaySessionId"))?;
+    id.as_str().filter(|id| !id.is_empty()).map(str::to_owned)
+}
+
+/// How a pod is asked to open the live stream that a playlist needs: by the playback info of its channel, which the playlist's path
+/// names. A target below the BaseUrl, for `POST`; none for what is no live stream.
+///
+/// The stream's id is made of tuner, channel and media source, and so is the same on every pod that opens it.
+pub fn open_live_stream_target(path: &str, query: &str) -> Option<String> {
+    query::all(query, "LiveStreamId").iter().find(|id| !id.is_empty())?;
+    let mut segments = segments(path);
+    let channel = segments.nth(1).filter(|id| is_id(id))?;
+    let target = format!("/Items/{channel}/PlaybackInfo?autoOpenLiveStream=true");
+    let source = query::all(query, "MediaSourceId").into_iter().find(|source| is_id(source));
+    let source = source.map_or(String::new(), |source| format!("&mediaSourceId={source}"));
+    Some(target + &source)
+}
+
+/// The ids that only a path carries: a live playlist's 32 hex digits in `/Videos/{id}/hls/{playlist}/{segment}`, and a live
+/// file's id in `/LiveTv/LiveStreamFiles/{id}/stream.{container}`.
+pub(in crate::jellyfin) fn path_ids(path: &str) -> (Option<&str>, Option<&str>) {
+    // Most paths are told by their first letter.
+    if !matches!(path.as_bytes().get(1), Some(b'V' | b'v' | b'A' | b'a' | b'L' | b'l' | b'/')) {
+        return (None, None);
+    }
+    let mut segments = segments(path);
+    let (Some(first), Some(second)) = (segments.next(), segments.next()) else { return (None, None) };
+    if is(first, "LiveTv") && is(second, "LiveStreamFiles") {
+        return (None, segments.next());
+    }
+    let legacy_hls =
+        (is(first, "Videos") || is(first, "Audio")) && segments.next().is_some_and(|third| is(third, "hls"));
+    (segments.next().filter(|id| legacy_hls && is_playlist(id)), None)
+}
+
+fn is_playlist(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_playback_and_which() {
+        assert!(ends_playback("/Videos/activeencodings/") && ends_playback("/LiveStreams/Close"));
+        assert!(!ends_playback("/Sessions/Playing/Ping") && !ends_playback("/"));
+        assert_eq!(reported_play_session(br#"{"playsessionid":"p1","ItemId":"i"}"#).as_deref(), Some("p1"));
+        for nothing in [&b"{}"[..], br#"{"PlaySessionId":""}"#, br#"{"PlaySessionId":7}"#, b"[]", b"no JSON"] {
+            assert_eq!(reported_play_session(nothing), None);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The pods of a pool at one moment, and what tells that the moment is over.
+
+use std::sync::Arc;
+
+use futures_util::future::select_all;
+use tokio::sync::watch;
+
+use super::rule::{Candidate, Fitness};
+use crate::pod::{Pod, Pool, State, Status};
+
+/// The pods, in name order.
+pub(super) struct PoolView {
+    pods: Vec<Arc<Pod>>,
+}
+
+/// Hears of the next change.
+pub(super) struct Change {
+    members: watch::Receiver<()>,
+    statuses: Vec<watch::Receiver<Status>>,
+}
+
+/// Looks at a pool. Whatever happens after the look is heard by the [`Change`].
+pub(super) fn look(pool: &Pool) -> (PoolView, Change) {
+    let members = pool.members();
+    let pods = pool.pods().to_vec();
+    let statuses = pods.iter().map(|pod| pod.changes()).collect();
+    (PoolView { pods }, Change { members, statuses })
+}
+
+impl PoolView {
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        let fitness = |pod: &Pod| match pod.status().state {
+            State::Ready => Fitness::Ready,
+            State::Draining if pod.gives_up_lead() => Fitness::Yielding,
+            State::Draining => Fitness::Draining,
+            State::Starting | State::Down => Fitness::Away,
+        };
+        let candidate = |pod: &Arc<Pod>| Candidate { name: pod.name.clone(), fitness: fitness(pod) };
+        self.pods.iter().map(candidate).collect()
+    }
+
+    pub(super) fn pods(&self) -> &[Arc<Pod>] {
+        &self.pods
+    }
+
+    pub(super) fn pod(&self, name: Option<&Arc<str>>) -> Option<Arc<Pod>> {
+        self.pods.iter().find(|pod| Some(&pod.name) == name).cloned()
+    }
+}
+
+impl Change {
+    /// Ends at the first change since the look. Cancel safe.
+    pub(super) async fn happens(&mut self) {
+        // A sender that is gone belongs to a pod that is gone, of which the members' channel tells.
+        let statuses = self.statuses.iter_mut().map(|status| Box::pin(status.changed()));
+        let any_status = async {
+            if statuses.len() == 0 {
+                std::future::pending::<()>().await;
+            }
+            let _ = select_all(statuses).await;
+        };
+        tokio::select! {
+            _ = self.members.changed() => {}
+            () = any_status => {}
+        }
+    }
+}

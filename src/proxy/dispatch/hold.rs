@@ -1,0 +1,164 @@
+//! Which requests wait while no pod can answer them, and the room that there is for them.
+//!
+//! A single pod that restarts is away for some ten seconds: nobody listens, then its set-up server says 503 with a page, then
+//! nobody listens, then the server itself says 503 with a page until its core is complete. None of that has carried a request
+//! out, so that whoever waits can be served as if nothing had been. One thing the set-up server does answer: who the server is, but
+//! in words of its own, by which clients take it for another, or for one that was never set up.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::{HeaderMap, StatusCode, header};
+use tokio::{sync::SemaphorePermit, time::Instant};
+
+use super::Attempt;
+use crate::{
+    forward::{head::Client, outbound::ReplayBody},
+    jellyfin::endpoint::{self, Endpoint},
+    limits::{self, AddressUse, Kind},
+    pod::{State, Status},
+    proxy::{
+        RequestContext,
+        request::refusal::Refusal,
+        shared_state::{KIB, SharedState},
+    },
+};
+
+/// How long a pod that is thought to be ready may say that it is starting. Its checks find out sooner; whoever says so for longer
+/// means something else.
+const UNNOTICED: Duration = Duration::from_secs(3);
+
+/// One request's room among those that are held. Gives itself back when dropped, and so when the client leaves.
+pub(in crate::proxy) struct HoldPermit<'a> {
+    _one: SemaphorePermit<'a>,
+    _kib: SemaphorePermit<'a>,
+    _limit: limits::Permit,
+}
+
+impl SharedState {
+    /// Room for a request and for what may be kept of its body, or none.
+    pub(in crate::proxy) fn hold_permit(
+        &self,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+    ) -> Option<HoldPermit<'_>> {
+        let kib = u32::try_from(replay_body.replay_capacity().div_ceil(KIB)).ok()?;
+        let in_use = self.in_use_by(ctx.client, ctx.origin);
+        Some(HoldPermit {
+            _limit: self.limits.take(Kind::Holds, in_use.as_ref()).ok()?,
+            _one: self.hold_permits.try_acquire().ok()?,
+            _kib: self.hold_kib_permits.try_acquire_many(kib).ok()?,
+        })
+    }
+
+    /// What a request's client has under way. None of a trusted peer itself, which stands for many clients.
+    pub(in crate::proxy) fn in_use_by(&self, client: &Client, origin: IpAddr) -> Option<Arc<AddressUse>> {
+        match &client.in_use {
+            Some(in_use) => Some(in_use.clone()),
+            None if client.trusts(origin) => None,
+            None => Some(self.limits.address(origin)),
+        }
+    }
+}
+
+impl RequestContext<'_> {
+    /// A starting pod's page: the request was not carried out. Or what its set-up server says of it.
+    ///
+    /// A pod without its database is not starting, and its answers are its own.
+    pub(in crate::proxy) fn is_starting_up(&self, attempt: &Attempt) -> bool {
+        let (answer, pod) = (&attempt.answer, attempt.decision.pod.status());
+        is_start_up_page(answer.status(), answer.headers(), pod.state)
+            || (answer.status() == StatusCode::OK && may_be_set_up_server(pod) && self.contains_address())
+    }
+
+    /// Whether a start-up page is waited out. `began`: when the request was offered first.
+    pub(in crate::proxy) fn waits_for_start_up(&self, attempt: &Attempt, began: Instant) -> bool {
+        let is_alive = attempt.decision.pod.status().is_alive();
+        self.can_wait() && (!is_alive || began.elapsed() < UNNOTICED)
+    }
+
+    /// Whether a request that got no answer is held. `breaks`: how often it was held after it may have reached a pod.
+    pub(in crate::proxy) fn waits_after_rejection(&self, refusal: Refusal, breaks: u32) -> bool {
+        if !refusal.is_transient() || !self.can_wait() {
+            return false;
+        }
+        // A pod that is late lives, and works on it. Only where clients erase their token is its pod asked again.
+        if refusal == Refusal::TimedOut && self.endpoint != Endpoint::LogoutTrigger {
+            return false;
+        }
+        // Once more, for the pod that was killed. A request that kills its pod must not do so again and again.
+        // Who the server is kills no pod, and a client that hears an error takes the server for gone.
+        let may_ask_again =
+            self.endpoint.is_failure_costly() || self.contains_address() || (refusal == Refusal::Broken && breaks <= 1);
+        matches!(refusal, Refusal::NoPod | Refusal::StoreUnavailable) || (self.can_repeat() && may_ask_again)
+    }
+
+    /// What is said in the end to a client whose request was held in vain, or for which there was no room.
+    pub(in crate::proxy) fn after_hold(&self, attempt: Result<Attempt, Refusal>) -> Result<Attempt, Refusal> {
+        match attempt {
+            Ok(attempt) if self.is_starting_up(&attempt) => {
+                Err(if self.endpoint.is_media() { Refusal::Media } else { Refusal::NoPod })
+            }
+            attempt => attempt,
+        }
+    }
+
+    /// Whoever asks for these wants to know how it is now.
+    fn can_wait(&self) -> bool {
+        !endpoint::is_probe(self.path)
+    }
+}
+
+/// Whether what answers in the place of this pod may be its set-up server: it says that it is starting; or it took no connection when
+/// it was asked last, so that what takes one now has just begun.
+fn may_be_set_up_server(pod: Status) -> bool {
+    pod.state == State::Starting || !pod.accepts
+}
+
+fn is_start_up_page(status: StatusCode, headers: &HeaderMap, state: State) -> bool {
+    let is_page = || {
+        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+        kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"))
+    };
+    status == StatusCode::SERVICE_UNAVAILABLE
+        && (state == State::Starting || headers.contains_key(header::RETRY_AFTER) || is_page())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::pod::Epoch;
+
+    fn page(kind: &'static str, retry_after: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("005"));
+        }
+        headers
+    }
+
+    #[test]
+    fn who_a_pod_is_may_be_said_by_its_set_up_server_unless_it_was_well_or_ill_before() {
+        let pod = |state, accepts| Status { state, accepts, epoch: Epoch(1) };
+        assert!(may_be_set_up_server(pod(State::Starting, true)), "it says that it is starting");
+        assert!(may_be_set_up_server(pod(State::Down, false)), "nobody listened");
+        assert!(!may_be_set_up_server(pod(State::Down, true)), "no database");
+        assert!(!may_be_set_up_server(pod(State::Ready, true)) && !may_be_set_up_server(pod(State::Draining, true)));
+    }
+
+    #[test]
+    fn a_starting_pod_is_told_from_one_that_is_ill() {
+        let (load_guard, ready, down) = (StatusCode::SERVICE_UNAVAILABLE, State::Ready, State::Down);
+        assert!(is_start_up_page(load_guard, &page("text/html", true), ready), "the set-up server");
+        assert!(
+            is_start_up_page(load_guard, &page("Text/HTML; charset=utf-8", false), down),
+            "the core is not complete"
+        );
+        assert!(is_start_up_page(load_guard, &page("text/plain", false), State::Starting));
+        assert!(!is_start_up_page(load_guard, &page("text/plain", false), down), "Unhealthy: no database");
+        assert!(!is_start_up_page(load_guard, &HeaderMap::new(), ready));
+        assert!(!is_start_up_page(StatusCode::BAD_GATEWAY, &page("text/html", true), ready));
+    }
+}

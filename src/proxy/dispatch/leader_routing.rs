@@ -1,0 +1,411 @@
+//! What only the leader can answer: QuickConnect, SyncPlay and single sign-on, for clients that live on other pods.
+//!
+//! A QuickConnect flow goes to the leader, and stays with the pod that made its code while that lives. Who approves it is known
+//! to his own pod only: that pod is asked whether he is who he says, and the API key speaks for him. Who joins a SyncPlay
+//! group comes to live on the leader, socket and all, before the call is let go; who only looks moves nowhere.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode, header};
+use tokio::time;
+
+use super::Attempt;
+use crate::{
+    affinity::pins::Kind,
+    forward::{answer::AnswerBody, outbound::ReplayBody},
+    jellyfin::{
+        Identity, authorization,
+        body_scanner::BodyScanner,
+        endpoint::{self, Endpoint, LeaderCall},
+    },
+    observe::metrics,
+    pod::{Pod, PodInstance, State},
+    proxy::{
+        ClientSession, Proxy, RequestContext, Target,
+        migrate::{MigrationKind, MigrationRequest},
+        pod_client::{TokenStatus, client_headers},
+        request::{record::RequestRecord, refusal::Refusal, select::Keys},
+        response::rewriting::{Collected, collect},
+    },
+    sessions::{Session, plain_id, session::MigrationOutcome},
+};
+
+/// How often a pod is asked for a code that no mint has used.
+const CODES: usize = 3;
+
+/// The longest answer that gives a code, in bytes. Real ones have some 300.
+const LONGEST_CODE: usize = 16 * 1024;
+
+impl Proxy {
+    /// Offers a request to the pods, by way of the leader where that is what it takes.
+    pub(in crate::proxy) async fn dispatch_via_leader(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let led = match ctx.endpoint {
+            endpoint if endpoint.may_be_leader_call() => LeaderCall::of(&ctx.head.method, ctx.path),
+            _ if self.shared.is_leaders(ctx.path) => Some(LeaderCall::SignOn),
+            _ => None,
+        };
+        let Some(led) = led else {
+            return self.dispatch(ctx, replay_body, record).await;
+        };
+        // Boxed, for they are seldom used, and every request's future would be the larger for them.
+        match led {
+            LeaderCall::Enabled => Box::pin(self.dispatch_to_leader(ctx, None, replay_body, record)).await,
+            LeaderCall::Initiate => Box::pin(self.initiate(ctx, replay_body, record)).await,
+            LeaderCall::Connect => {
+                Box::pin(self.dispatch_to_leader(ctx, ctx.query("secret"), replay_body, record)).await
+            }
+            LeaderCall::LogIn => {
+                // A body that does not come is not waited for without end: its pod ends those that come too slowly.
+                let body = time::timeout(self.shared.forward.hold, Box::pin(replay_body.read_ahead())).await;
+                let secret = body.ok().flatten().and_then(|body| text_in(&body, "Secret"));
+                Box::pin(self.dispatch_to_leader(ctx, secret, replay_body, record)).await
+            }
+            LeaderCall::Authorize => Box::pin(self.authorize_code(ctx, replay_body, record)).await,
+            LeaderCall::New => {
+                // A leader that drains keeps the lead for the groups that it has, and not for new ones.
+                if let Some(leader) = ctx.pool.leader.current().filter(|pod| pod.status().state == State::Draining) {
+                    leader.set_gives_up_lead(true);
+                }
+                Box::pin(self.join_group(ctx, replay_body, record)).await
+            }
+            LeaderCall::Join => Box::pin(self.join_group(ctx, replay_body, record)).await,
+            LeaderCall::Member => Box::pin(self.group_call(ctx, replay_body, record)).await,
+            LeaderCall::Look => Box::pin(self.list_groups(ctx, replay_body, record)).await,
+            LeaderCall::Time => Box::pin(self.leader_time(ctx, replay_body, record)).await,
+            LeaderCall::SignOn => Box::pin(self.sign_on(ctx, ctx.query("state"), replay_body, record)).await,
+            LeaderCall::SignOnEnd => {
+                let body = time::timeout(self.shared.forward.hold, Box::pin(replay_body.read_ahead())).await;
+                let state = body.ok().flatten().and_then(|body| text_in(&body, "data"));
+                Box::pin(self.sign_on(ctx, state, replay_body, record)).await
+            }
+        }
+    }
+
+    async fn dispatch_to_leader(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        key: Option<String>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        self.dispatch(&ctx.with_target(Target::Leader(key)), replay_body, record).await
+    }
+
+    /// Sends a single sign-on to the leader, and on to the pod that made its state while that lives. No cookie is needed: the
+    /// browser that comes back from the provider's site has none.
+    async fn sign_on(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        state: Option<String>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let leader = ctx.pool.leader.current().filter(|leader| leader.status().is_alive());
+        // A user who links an account, and an administrator, have to be known there.
+        let visitor = ctx.session().zip(leader).filter(|(session, leader)| ctx.home_is_elsewhere(session, leader));
+        if let Some((session, leader)) = &visitor
+            && ctx.endpoint != Endpoint::LogIn
+            && session.token_at(PodInstance::of(leader)).is_none()
+        {
+            let migration_request =
+                MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };
+            // Where it cannot be made known there, the other pods are asked.
+            let _ = self.migrate(session, leader, migration_request).await;
+        }
+        let attempt = self.dispatch_to_leader(ctx, state, replay_body, record).await?;
+        if let Some(state) = state_in(&attempt.answer) {
+            self.shared.pins.learn(Kind::QuickConnect, &state, attempt.decision.home());
+        }
+        if let Some((session, leader)) = visitor {
+            self.end_visit(ctx, session, &leader);
+        }
+        Ok(attempt)
+    }
+
+    /// Whether this pod has made the code, secret or state of the request: what it says of it is true.
+    pub(in crate::proxy) fn has_made(&self, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
+        let Target::Leader(Some(key)) = &ctx.target else { return false };
+        self.shared.pins.home(Kind::QuickConnect, key, |_, _| true) == Some(PodInstance::of(pod))
+    }
+
+    /// Begins a QuickConnect flow. A code that a mint has used a moment ago is not shown to anybody: who was given it could be signed
+    /// in as the mint's user.
+    async fn initiate(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        for _ in 0..CODES {
+            let mut attempt = self.dispatch_to_leader(ctx, None, replay_body, record).await?;
+            let (head, mut body) = attempt.answer.into_parts();
+            let listener = BodyScanner::of(ctx.endpoint, &ctx.head.method, ctx.path, &head);
+            let Some(mut listener) = listener else {
+                attempt.answer = Response::from_parts(head, body);
+                return Ok(attempt);
+            };
+            let early = match collect(&mut body, LONGEST_CODE).await {
+                Ok(Collected::Whole(whole)) => whole,
+                Ok(Collected::Longer(_)) | Err(_) => return Err(Refusal::Broken),
+            };
+            let mut learned = listener.feed(&early);
+            learned.merge(listener.finish());
+            let pod = &attempt.decision.pod;
+            if learned.quick_connect.iter().any(|code| self.shared.mint_codes.is_taken(pod.id, code)) {
+                continue;
+            }
+            for text in &learned.quick_connect {
+                self.shared.pins.learn(Kind::QuickConnect, text, PodInstance::of(pod));
+            }
+            attempt.answer = Response::from_parts(head, body.with_early(early));
+            return Ok(attempt);
+        }
+        Err(Refusal::NoPod)
+    }
+
+    /// Approves a code on the pod that made it, for the user that the caller's own pod knows him to be.
+    async fn authorize_code(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let code = ctx.query("code");
+        let target = Target::Leader(code.clone());
+        // What no code is made of is not repeated to another pod: the client's own answers it.
+        let Some(code) = code.filter(|code| is_plain(code)) else {
+            return self.dispatch(ctx, replay_body, record).await;
+        };
+        let Some(session) = ctx.session() else {
+            // An API key, or a client that is not known: its token may be known there all the same.
+            return self.authorize_with_own_token(ctx, target, replay_body, record).await;
+        };
+        let named = ctx.query("userId");
+        let Some(approver) = self.approving_user(ctx, session).await else {
+            // What his own pod says of him is his to hear.
+            return self.dispatch(ctx, replay_body, record).await;
+        };
+        let is_own = named.as_ref().is_none_or(|named| plain_id(named) == plain_id(&approver.user));
+        if !is_own && !approver.is_administrator {
+            // His own pod refuses him before it looks for the code.
+            return self.dispatch(ctx, replay_body, record).await;
+        }
+        let Some(api_key) = &self.shared.migration.api_key else {
+            return self.dispatch(ctx, replay_body, record).await;
+        };
+        let user = named.unwrap_or(approver.user);
+        let head = ctx.head_for(&format!("/QuickConnect/Authorize?code={}&userId={}", code, plain_id(&user)));
+        let Some(mut head) = head else { return Err(Refusal::Malformed("the code is no code")) };
+        head.headers.insert(header::AUTHORIZATION, authorization::token_only(api_key.as_str()));
+        let by_key = RequestContext {
+            head: &head,
+            keys: Keys { identity: Identity::default(), ..ctx.keys.clone() },
+            client_session: ClientSession::Unknown,
+            target,
+            ..ctx.with_target(Target::Home)
+        };
+        self.dispatch(&by_key, &ReplayBody::empty(), record).await
+    }
+
+    /// Without a session to speak for: the pod that made the code may know the token, having started after the log-in. If it
+    /// does not, the client must not hear of it as of its own end.
+    async fn authorize_with_own_token(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        target: Target,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let attempt = self.dispatch(&ctx.with_target(target), replay_body, record).await?;
+        let is_unknown = attempt.answer.status() == StatusCode::UNAUTHORIZED
+            && attempt.answer.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        if !is_unknown {
+            return Ok(attempt);
+        }
+        if ctx.keys.identity.token.is_some() && !self.can_migrate() {
+            self.warn_missing_key(ctx, "quick_connect");
+        }
+        self.dispatch(ctx, replay_body, record).await
+    }
+
+    /// Who the caller is, by the word of the pod that he lives on.
+    async fn approving_user(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Session) -> Option<Approver> {
+        let pods = ctx.pool.pool.pods();
+        let home = session.home()?;
+        let pod = pods.iter().find(|pod| pod.id == home.pod && pod.status().is_alive())?;
+        let token = session.token_at(PodInstance::of(pod))?;
+        let base_path = &ctx.pool.pool.base_path;
+        match self.token_status(pod, base_path, token.as_str(), &client_headers(ctx)).await {
+            Ok(TokenStatus::Known { user: Some(user), is_administrator }) => Some(Approver { user, is_administrator }),
+            _ => None,
+        }
+    }
+
+    /// Lets a client come to live on the leader, and only then become a member of a group there.
+    async fn join_group(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        if let Some(leader) = ctx.pool.leader.await_fit(&ctx.pool.pool).await {
+            match ctx.session() {
+                Some(session) => self.move_to_leader(ctx, session, &leader).await,
+                None => self.pin_to_leader(ctx, &leader),
+            }
+        }
+        self.group_call(ctx, replay_body, record).await
+    }
+
+    /// A call that its pod carries out tells that the pod may have groups.
+    async fn group_call(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let attempt = self.dispatch(ctx, replay_body, record).await?;
+        if attempt.answer.status().is_success() {
+            self.shared.sessions.record_groups(&attempt.decision.pod);
+        }
+        Ok(attempt)
+    }
+
+    async fn move_to_leader(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Arc<Session>, leader: &Arc<Pod>) {
+        session.record_group_move(PodInstance::of(leader));
+        let is_home = session.home().is_some_and(|home| home.pod == leader.id);
+        if !is_home && self.migrate(session, leader, MigrationRequest::for_request(ctx)).await != MigrationOutcome::Done
+        {
+            tracing::warn!(
+                user.id = &*session.user,
+                to = &*leader.name,
+                "a client cannot come to live on the leader; its group stays on its own pod"
+            );
+        }
+    }
+
+    /// Before a pod that is well makes a client a member of a group: what it says of that, it says once, by the socket that it has.
+    pub(in crate::proxy) async fn await_sockets(&self, ctx: &RequestContext<'_>, session: &Session, pod: &Pod) {
+        let is_join = matches!(LeaderCall::of(&ctx.head.method, ctx.path), Some(LeaderCall::New | LeaderCall::Join));
+        if is_join && pod.status().is_alive() && !self.shared.sessions.await_sockets(session, pod).await {
+            tracing::warn!(to = &*pod.name, "a client's socket is not at its pod in time; its group may not hear it");
+        }
+    }
+
+    /// Without an API key nobody can be moved: the device goes to the leader at its next log-in.
+    fn pin_to_leader(&self, ctx: &RequestContext<'_>, leader: &Pod) {
+        let home = self.select_pod(ctx, &[]).map(|decision| decision.pod.id);
+        if home == Some(leader.id) || self.can_migrate() {
+            return;
+        }
+        if let Some(device) = ctx.keys.identity.device.as_deref() {
+            let home = PodInstance::of(leader);
+            self.shared.pins.learn(Kind::Device, device, home);
+        }
+        self.warn_missing_key(ctx, "sync_play");
+    }
+
+    /// Shows the leader's groups as this user may see them; moves nobody, and asks the leader only while it may have any.
+    async fn list_groups(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let (Some(session), Some(leader)) = (ctx.session(), ctx.pool.leader.current()) else {
+            return self.dispatch(ctx, replay_body, record).await;
+        };
+        let is_home = session.home().is_none_or(|home| home.pod == leader.id);
+        if is_home || !leader.status().is_alive() || !self.shared.sessions.may_have_groups(&leader).await {
+            return self.dispatch(ctx, replay_body, record).await;
+        }
+        if session.token_at(PodInstance::of(&leader)).is_none()
+            && self
+                .migrate(
+                    session,
+                    &leader,
+                    MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) },
+                )
+                .await
+                != MigrationOutcome::Done
+        {
+            return self.dispatch(ctx, replay_body, record).await;
+        }
+        let attempt = self.dispatch(&ctx.with_target(Target::Leader(None)), replay_body, record).await;
+        self.end_visit(ctx, session, &leader);
+        attempt
+    }
+
+    /// Tells the time by the clock that stamps the commands of groups: the leader's, for whoever may still join one; but that of
+    /// the client's home where that may have groups, for it may have led before.
+    async fn leader_time(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let (home, leader) = (self.select_pod(ctx, &[]).map(|decision| decision.pod), ctx.pool.leader.current());
+        let Some(home) = home.filter(|home| leader.is_some_and(|leader| leader.id != home.id)) else {
+            return self.dispatch(ctx, replay_body, record).await;
+        };
+        if self.shared.sessions.may_have_groups(&home).await {
+            return self.dispatch(ctx, replay_body, record).await;
+        }
+        self.dispatch_to_leader(ctx, None, replay_body, record).await
+    }
+
+    /// Says once what cannot be had without an API key.
+    fn warn_missing_key(&self, ctx: &RequestContext<'_>, what: &'static str) {
+        let labels = metrics::MissingRequirement { pool: ctx.pool.pool.name.clone(), pod: "".into(), what };
+        let gauge = self.metrics.missing_requirements.get_or_create(&labels).clone();
+        if gauge.set(1) == 0 {
+            let feature = if what == "sync_play" { "SyncPlay" } else { "Quick Connect" };
+            tracing::warn!(
+                "{feature} between clients of different pods needs an API key of Jellyfin; set [jellyfin] api_key"
+            );
+        }
+    }
+}
+
+struct Approver {
+    user: String,
+    is_administrator: bool,
+}
+
+/// A text in a body of JSON, its key in any case: the secret of a QuickConnect, the state of a single sign-on.
+fn text_in(body: &[u8], name: &str) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let text = json.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1;
+    text.as_str().map(str::to_owned)
+}
+
+/// The state that a redirect to the provider carries.
+fn state_in(answer: &Response<AnswerBody>) -> Option<String> {
+    if !answer.status().is_redirection() {
+        return None;
+    }
+    let (_, query) = answer.headers().get(header::LOCATION)?.to_str().ok()?.split_once('?')?;
+    endpoint::query_value(query, "state")
+}
+
+/// Only what a code is made of: nothing else gets into another's query.
+fn is_plain(code: &str) -> bool {
+    code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_read_as_the_server_reads_them() {
+        assert_eq!(text_in(br#"{"secret":"ABC"}"#, "Secret").as_deref(), Some("ABC"));
+        assert_eq!(text_in(b"no JSON", "Secret"), None);
+        assert!(is_plain("123456") && !is_plain("12&userId=x 3"));
+    }
+}

@@ -1,0 +1,135 @@
+//! A job is begun anew where its viewer lives now.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+
+use super::{LONGEST, LONGEST_PAUSE, outline, playlist_of, streams::Stream};
+use crate::{
+    affinity::pins::Kind,
+    jellyfin::{authorization, endpoint, playlist::Name},
+    pod::{Pod, PodInstance},
+    proxy::{
+        Proxy,
+        dispatch::{Attempt, replay::ReplayableRequest},
+        pod_client::{PodRequest, client_headers},
+        response::rewriting,
+    },
+    sessions::Token,
+};
+
+/// The longest pause before a pod is asked once more to open a live stream that it has not opened.
+const OPEN_AGAIN: Duration = Duration::from_secs(2);
+
+/// A job that is begun anew.
+pub(super) struct StreamRestart {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) stream: Arc<Stream>,
+    pub(super) from: PodInstance,
+}
+
+impl StreamRestart {
+    pub(super) async fn run(self, tell: watch::Sender<Option<bool>>) {
+        let began = Instant::now();
+        let revived = self.restart().await;
+        tell.send_replace(Some(revived.is_ok()));
+        let pods = self.pods();
+        let name = |place: PodInstance| pods.iter().find(|pod| pod.id == place.pod).map(|pod| pod.name.clone());
+        let (from, duration_ms) = (name(self.from).unwrap_or_default(), began.elapsed().as_millis() as u64);
+        match revived {
+            Ok(to) => {
+                let to = name(to).unwrap_or_default();
+                tracing::info!(from = &*from, to = &*to, duration_ms, "live stream goes on");
+            }
+            Err(why) => tracing::warn!(from = &*from, why, duration_ms, "live stream does not go on"),
+        }
+    }
+
+    async fn restart(&self) -> Result<PodInstance, &'static str> {
+        let end = Instant::now() + self.proxy.shared.forward.hold;
+        let replayable =
+            ReplayableRequest::from_saved(&self.proxy, self.stream.saved_request.clone()).toward_new_home();
+        let (mut was_opened, mut pause) = (false, LONGEST_PAUSE);
+        loop {
+            match time::timeout_at(end, replayable.send()).await {
+                Err(_) => return Err("no pod answered in time"),
+                Ok(Err(refusal)) if !refusal.is_transient() => return Err(refusal.as_str()),
+                Ok(Err(_)) => {}
+                Ok(Ok(replayed)) => {
+                    let status = replayed.attempt.answer.status();
+                    if status == StatusCode::OK {
+                        if let Some((text, place)) = playlist_of(replayed.attempt).await {
+                            self.record_start(&text, place);
+                            return Ok(place);
+                        }
+                    } else if status == StatusCode::NOT_FOUND && !was_opened {
+                        was_opened = self.open_live_stream(replayed.attempt).await?;
+                        if was_opened {
+                            continue;
+                        }
+                        // Each try may keep a tuner busy.
+                        pause = (pause * 2).min(OPEN_AGAIN);
+                    } else if status == StatusCode::NOT_FOUND {
+                        pause = LONGEST_PAUSE;
+                    } else if status.is_client_error() {
+                        return Err("the pod refuses the client");
+                    }
+                }
+            }
+            if self.proxy.shutdown.is_stopping() || Instant::now() + pause >= end {
+                return Err("it did not begin in time");
+            }
+            time::sleep(pause).await;
+        }
+    }
+
+    fn record_start(&self, text: &Bytes, place: PodInstance) {
+        let outline = outline(text);
+        let name = outline.as_ref().and_then(|outline| outline.name);
+        self.proxy.shared.streams.record_job(&self.stream, place, name);
+        if let Some(outline) = outline {
+            self.stream.record_written(place, &outline);
+        }
+        if let Some(digits) = name.map(Name::digits) {
+            self.proxy.shared.pins.learn(Kind::Playlist, &digits, place);
+        }
+    }
+
+    /// Opens the live stream on a pod that has it not open. Says whether the pod has done it.
+    async fn open_live_stream(&self, mut attempt: Attempt) -> Result<bool, &'static str> {
+        let _ = rewriting::collect(attempt.answer.body_mut(), LONGEST).await;
+        let Some((target, client, token, base_path)) = self.open_request(&attempt) else {
+            return Err("the pod does not know the item");
+        };
+        let authorization = Some(authorization::token_only(token.as_str()));
+        let body = Bytes::from_static(b"{}");
+        let call = PodRequest { method: Method::POST, target: &target, client: &client, authorization, body };
+        match self.proxy.call_pod(&attempt.decision.pod, &base_path, call).await {
+            Ok(reply) if reply.status.is_success() => return Ok(true),
+            Ok(reply) => tracing::debug!(status = reply.status.as_u16(), "a live stream was not opened"),
+            // A tuner may take longer than the call: the next request for the playlist tells.
+            Err(failure) => tracing::debug!(cause = failure.cause.as_str(), "a live stream was not opened"),
+        }
+        Ok(false)
+    }
+
+    fn open_request(&self, attempt: &Attempt) -> Option<(String, HeaderMap, Token, Arc<str>)> {
+        let saved_request = &self.stream.saved_request;
+        let pool = &self.proxy.shared.pools[saved_request.pool()];
+        saved_request.with_context(&self.proxy, |ctx| {
+            let target = endpoint::open_live_stream_target(ctx.path, ctx.head.uri.query().unwrap_or_default())?;
+            let own = ctx.keys.identity.token.as_deref()?;
+            let token = attempt.token.clone().unwrap_or_else(|| Token::new(own));
+            Some((target, client_headers(ctx), token, pool.pool.base_path.clone()))
+        })
+    }
+
+    fn pods(&self) -> Vec<Arc<Pod>> {
+        self.proxy.shared.pools[self.stream.saved_request.pool()].pool.pods().to_vec()
+    }
+}

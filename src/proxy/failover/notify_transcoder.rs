@@ -1,0 +1,88 @@
+//! What a report of playback says to a job that runs on another pod than its client lives on.
+//!
+//! Reports go to the client's home. A film that was begun elsewhere stays there; that pod ends its job after a minute in which nobody
+//! asks for a segment, as in a pause, and otherwise lets it run after its player has stopped. So it is told by requests of the
+//! proxy's own, in the client's name, which wait for nobody and for which nobody waits.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::{
+    affinity::pins::Kind,
+    forward::outbound::ReplayBody,
+    jellyfin::{
+        authorization,
+        endpoint::{self, Endpoint, StateReport},
+    },
+    pod::{Pod, PodInstance},
+    proxy::{
+        Proxy, RequestContext,
+        pod_client::{PodRequest, client_headers},
+    },
+    sessions::Session,
+};
+
+impl Proxy {
+    /// Tells the pod that runs the reported job, where that is not the one that has heard the report.
+    pub(in crate::proxy) fn notify_transcoder(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        session: &Arc<Session>,
+        replay_body: &ReplayBody,
+        heard: &Pod,
+        report: StateReport,
+    ) {
+        let has_stopped = report == StateReport::Stopped;
+        let pods = ctx.pool.pool.pods();
+        let may_run = |pod: &&Arc<Pod>| {
+            pod.id != heard.id && pod.status().is_alive() && session.token_at(PodInstance::of(pod)).is_some()
+        };
+        // Most clients have lived on one pod only, and their reports are not read.
+        if !has_stopped && !pods.iter().any(|pod| may_run(&pod)) {
+            return;
+        }
+        let Some(play_session) = replay_body.replayable().and_then(|body| endpoint::reported_play_session(&body))
+        else {
+            return;
+        };
+        if has_stopped {
+            self.shared.streams.forget(session, Some(&play_session), None);
+        }
+        let Some(home) = self.shared.pins.home(Kind::PlaySession, &play_session, |_, _| true) else { return };
+        let runs = |pod: &&Arc<Pod>| PodInstance::of(pod) == home && may_run(pod);
+        let Some(pod) = pods.iter().find(runs).cloned() else { return };
+        let Some(token) = session.token_at(PodInstance::of(&pod)) else { return };
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let play_session = encoded(&play_session);
+        let (method, target) = if has_stopped {
+            let device = encoded(&session.device.id);
+            (Method::DELETE, format!("/Videos/ActiveEncodings?deviceId={device}&playSessionId={play_session}"))
+        } else {
+            (Method::POST, format!("/Sessions/Playing/Ping?playSessionId={play_session}"))
+        };
+        let (proxy, client, base_path) = (self.clone(), client_headers(ctx), ctx.pool.pool.base_path.clone());
+        tokio::spawn(async move {
+            let authorization = Some(authorization::token_only(token.as_str()));
+            let call = PodRequest { method, target: &target, client: &client, authorization, body: Bytes::new() };
+            if let Err(failure) = proxy.call_pod(&pod, &base_path, call).await {
+                tracing::debug!(
+                    pod.name = &*pod.name,
+                    cause = failure.cause.as_str(),
+                    "the pod that runs the transcode was not notified"
+                );
+            }
+        });
+    }
+
+    /// What its client has ended is not begun again when that comes to live elsewhere.
+    pub(in crate::proxy) fn forget_ended_streams(&self, ctx: &RequestContext<'_>, status: StatusCode) {
+        let ends = ctx.endpoint == Endpoint::TranscodeControl && endpoint::ends_playback(ctx.path);
+        if let Some(session) = ctx.session().filter(|_| ends && status.is_success()) {
+            let identity = &ctx.keys.identity;
+            self.shared.streams.forget(session, identity.play_session.as_deref(), identity.live_stream.as_deref());
+        }
+    }
+}

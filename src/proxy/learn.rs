@@ -1,0 +1,283 @@
+//! 7. What an answer teaches of its client's home: at once by its head, and by its body while that streams by.
+
+pub(in crate::proxy) mod identify_session;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, StatusCode, response};
+use tokio::time;
+
+use super::{
+    Proxy, RequestContext,
+    learn::identify_session::{to_header_device, to_session_device},
+    migrate::MigrationKind,
+    pod_client::{PodRequest, TokenStatus, client_headers},
+    request::select::{self, Decision, Reason},
+};
+use crate::{
+    affinity::pins::Kind,
+    forward::outbound::ReplayBody,
+    jellyfin::{
+        authorization,
+        body_scanner::{BodyScanner, Learned},
+        endpoint::{Endpoint, StateReport},
+        verdict::Verdict,
+    },
+    pod::{Pod, PodInstance},
+    sessions::{
+        Device, Session, Token,
+        session::{LONGEST_CALL, ReplayedCall},
+    },
+};
+
+/// Listens to one answer's body.
+pub(super) struct BodyLearner {
+    scanner: BodyScanner,
+    pod: Arc<Pod>,
+    learned: Learned,
+    /// Whose request it answers, if that is known.
+    viewer: Option<Arc<Session>>,
+    /// Of a log-in: the BaseUrl, and on whose behalf the pod is asked whose token it has made.
+    log_in: Option<(Arc<str>, HeaderMap)>,
+    proxy: Arc<Proxy>,
+}
+
+/// A question that the client's answer waits for.
+pub(super) type Confirmation = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The longest time that a log-in waits for the pod's word. A pod's first answers after its start take a second.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
+
+impl Proxy {
+    /// A log-in teaches where its device lives; an accepted token confirms its home, and that of what came with it.
+    pub(super) fn learn_from_head(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        decision: &Decision,
+        verdict: Verdict,
+        token: Option<&Token>,
+        status: StatusCode,
+    ) {
+        let identity = &ctx.keys.identity;
+        let is_log_in = ctx.endpoint == Endpoint::LogIn && status.is_success();
+        if ctx.endpoint == Endpoint::LogOut {
+            return;
+        }
+        if decision.reason != Reason::Playlist
+            && status.is_success()
+            && let Some(playlist) = identity.playlist.filter(|_| ctx.is_live_segment())
+        {
+            // No other pod has segments of this job.
+            self.shared.pins.learn(Kind::Playlist, playlist, decision.home());
+        }
+        if verdict == Verdict::Accepted
+            && let Some(own) = &identity.token
+        {
+            match ctx.session() {
+                Some(session) => self.confirm_home(ctx, session, &decision.pod, token.map_or(own, Token::as_str)),
+                None => {
+                    if self.shared.pins.learn(Kind::Token, own, decision.home()) {
+                        self.replay_state(ctx, own, &decision.pod);
+                    }
+                    self.identify_session(ctx, &decision.pod);
+                }
+            }
+        } else if !is_log_in {
+            return;
+        }
+        // Where the token's own pin decided, its device is known.
+        let device = identity.device.as_ref().filter(|_| decision.reason != Reason::Token);
+        for (kind, key) in [(Kind::Device, device), (Kind::PlaySession, identity.play_session.as_ref())] {
+            if let Some(key) = key {
+                self.shared.pins.learn(kind, key, decision.home());
+            }
+        }
+        if let Some(stream) = &identity.live_stream {
+            self.pin_live_stream(ctx.session(), stream, decision.home());
+        }
+    }
+
+    /// A live stream is open there: for its viewer, and for whoever asks for it without saying who he is.
+    fn pin_live_stream(&self, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance) {
+        self.shared.pins.learn(Kind::LiveStream, id, home);
+        if let Some(viewer) = viewer {
+            self.shared.pins.learn(Kind::LiveStream, &select::viewer_stream_key(viewer, id), home);
+        }
+    }
+
+    /// The session was accepted there. It lives there now, unless only its media runs there and its home lives.
+    fn confirm_home(&self, ctx: &RequestContext<'_>, session: &Session, pod: &Pod, token: &str) {
+        if session.has_no_client_headers() {
+            session.record_client_headers(client_headers(ctx));
+        }
+        if ctx.home_is_elsewhere(session, pod) {
+            session.record_valid(PodInstance::of(pod), token);
+        } else if session
+            .record_home(PodInstance::of(pod), token, || self.move_reason(session, pod, MigrationKind::MoveHome))
+        {
+            self.shared.sessions.persist(session);
+        }
+    }
+
+    /// Tells the new home of a client without a known session what it can do. What the pod does not take is lost.
+    fn replay_state(self: &Arc<Self>, ctx: &RequestContext<'_>, token: &str, pod: &Arc<Pod>) {
+        let Some(note) = self.shared.sessions.capabilities_for(token, pod) else { return };
+        let (proxy, pod, client) = (self.clone(), pod.clone(), client_headers(ctx));
+        let base_path = ctx.pool.pool.base_path.clone();
+        let authorization = Some(to_header_device(note.reported_by).header(Some(token)));
+        tokio::spawn(async move {
+            let call = PodRequest {
+                method: Method::POST,
+                target: &note.target,
+                client: &client,
+                authorization,
+                body: note.body,
+            };
+            if let Err(failure) = proxy.call_pod(&pod, &base_path, call).await {
+                tracing::debug!(
+                    pod.name = &*pod.name,
+                    cause = failure.cause.as_str(),
+                    "the pod did not accept the replayed capabilities"
+                );
+            }
+        });
+    }
+
+    /// What the pod was told of the client, and another pod would not know.
+    pub(super) fn record_client_state(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        pod: &Pod,
+        status: StatusCode,
+    ) {
+        if !status.is_success() {
+            return;
+        }
+        let Some(report) = StateReport::of(&ctx.head.method, ctx.path) else { return };
+        let session = ctx.session();
+        let said = to_session_device(authorization::Device::claimed(&ctx.head.headers, ctx.pool.legacy()));
+        let reported_by = match session {
+            Some(session) => said.filled_from(&session.device),
+            None => said,
+        };
+        let note = |target: &str| {
+            let body = replay_body.replayable().filter(|body| body.len() <= LONGEST_CALL)?;
+            Some(ReplayedCall { reported_by: reported_by.clone(), target: target.to_owned(), body })
+        };
+        let capabilities = || {
+            let query = ctx.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
+            note(&format!("{}{query}", ctx.path))
+        };
+        let Some(session) = session else {
+            if report == StateReport::Capabilities
+                && let (Some(token), Some(note)) = (&ctx.keys.identity.token, capabilities())
+            {
+                self.shared.sessions.record_capabilities(token, pod, note);
+            }
+            return;
+        };
+        match report {
+            StateReport::Capabilities => {
+                if let Some(note) = capabilities()
+                    && session.record_capabilities(note)
+                {
+                    self.shared.sessions.persist(session);
+                }
+            }
+            StateReport::Playing => session.record_playing(&reported_by, note("/Sessions/Playing/Progress")),
+            StateReport::Stopped => session.record_playing(&reported_by, None),
+        }
+        if report != StateReport::Capabilities {
+            self.notify_transcoder(ctx, session, replay_body, pod, report);
+        }
+    }
+
+    /// Whoever has to listen to the answer's body.
+    pub(super) fn scan_body(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        decision: &Decision,
+        answer: &response::Parts,
+    ) -> Option<Box<BodyLearner>> {
+        let listener = BodyScanner::of(ctx.endpoint, &ctx.head.method, ctx.path, answer)?;
+        let (pod, viewer) = (decision.pod.clone(), ctx.session().cloned());
+        let log_in = (ctx.endpoint == Endpoint::LogIn).then(|| (ctx.pool.pool.base_path.clone(), client_headers(ctx)));
+        Some(Box::new(BodyLearner {
+            scanner: listener,
+            pod,
+            learned: Learned::default(),
+            viewer,
+            log_in,
+            proxy: self.clone(),
+        }))
+    }
+}
+
+impl BodyLearner {
+    /// Hears a piece before the client gets it, so that the client's next request finds what it taught. The client's piece waits
+    /// for what is given back.
+    pub(super) fn feed(&mut self, piece: &[u8]) -> Option<Confirmation> {
+        let learned = self.scanner.feed(piece);
+        self.pin(learned)
+    }
+
+    pub(super) fn finish(mut self) {
+        let learned = self.scanner.finish();
+        if let Some(confirmation) = self.pin(learned) {
+            tokio::spawn(confirmation);
+        }
+    }
+
+    fn pin(&mut self, learned: Learned) -> Option<Confirmation> {
+        if learned == Learned::default() {
+            return None;
+        }
+        let home = PodInstance::of(&self.pod);
+        let learn = |kind, key: &str| {
+            self.proxy.shared.pins.learn(kind, key, home);
+        };
+        learned.play_session.iter().for_each(|session| learn(Kind::PlaySession, session));
+        learned.live_streams.iter().for_each(|stream| self.proxy.pin_live_stream(self.viewer.as_ref(), stream, home));
+        learned.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
+        learned.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
+        let brings_token = learned.token.is_some();
+        self.learned.merge(learned);
+        // A log-in is whole when its token comes: that stands behind the user and the device.
+        if !brings_token {
+            return None;
+        }
+        let (base_path, client) = self.log_in.take()?;
+        let confirmed = confirm(self.proxy.clone(), self.pod.clone(), base_path, client, self.learned.clone());
+        Some(Box::pin(async {
+            if time::timeout(CONFIRMED_WITHIN, confirmed).await.is_err() {
+                tracing::debug!("a pod did not say in time whose token a log-in has made");
+            }
+        }))
+    }
+}
+
+/// Keeps the token of a log-in when the pod that gave it says whose it is: a plug-in may answer whatever it likes.
+async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, base_path: Arc<str>, client: HeaderMap, log_in: Learned) {
+    let Some(token) = log_in.token else { return };
+    let Ok(TokenStatus::Known { user: Some(user), .. }) = proxy.token_status(&pod, &base_path, &token, &client).await
+    else {
+        tracing::warn!(pod.name = &*pod.name, "a log-in's token is not known to the pod that gave it; it is not kept");
+        return;
+    };
+    let home = PodInstance::of(&pod);
+    proxy.shared.pins.learn(Kind::Token, &token, home);
+    if let Some(device) = &log_in.device {
+        proxy.shared.pins.learn(Kind::Device, device, home);
+    }
+    let (Some(client), Some(name), Some(id), Some(version)) =
+        (log_in.client, log_in.device_name, log_in.device, log_in.version)
+    else {
+        return;
+    };
+    if proxy.can_migrate() {
+        let gone = proxy.shared.sessions.record_log_in(&pod, &user, Device { client, name, id, version }, &token);
+        // A user has a share of the pins, too.
+        gone.iter().for_each(|token| proxy.shared.pins.forget(Kind::Token, token.as_str()));
+    }
+}

@@ -1,0 +1,58 @@
+//! One worker's handles of the metrics that every request touches.
+//!
+//! A family of metrics is found by its labels' text, under a lock that all workers share. A worker does that once for each
+//! set of labels and keeps what it found under numbers.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
+
+use crate::{
+    observe::metrics::{Metrics, OfPod, Request, class},
+    pod::{Pod, PodId},
+};
+
+pub(super) struct MetricHandles {
+    metrics: Metrics,
+    /// Held for a look-up; only this worker takes them.
+    requests: Mutex<HashMap<Key, Counter, ahash::RandomState>>,
+    first_byte: Mutex<HashMap<PodId, Histogram, ahash::RandomState>>,
+}
+
+/// The route and the reason by where their texts stand, which does not change while the proxy runs.
+type Key = (usize, Option<PodId>, &'static str, usize);
+
+impl MetricHandles {
+    pub(super) fn new(metrics: Metrics) -> MetricHandles {
+        MetricHandles { metrics, requests: Mutex::default(), first_byte: Mutex::default() }
+    }
+
+    /// A request ended.
+    pub(super) fn request(&self, route: Option<&Arc<str>>, pod: Option<&Arc<Pod>>, status: u16, reason: &'static str) {
+        let code = class(status);
+        let place = |text: &str| text.as_ptr().addr();
+        let key = (route.map_or(0, |route| place(route)), pod.map(|pod| pod.id), code, place(reason));
+        let mut requests = self.requests.lock();
+        let counter = requests.entry(key).or_insert_with(|| {
+            let labels = Request {
+                route: route.cloned().unwrap_or_default(),
+                pod: pod.map(|pod| pod.name.clone()).unwrap_or_default(),
+                code,
+                reason,
+            };
+            self.metrics.requests.get_or_create(&labels).clone()
+        });
+        counter.inc();
+    }
+
+    /// A pod gave the head of an answer after this time.
+    pub(super) fn first_byte(&self, pod: &Arc<Pod>, time: Duration) {
+        let mut histograms = self.first_byte.lock();
+        let histogram = histograms.entry(pod.id).or_insert_with(|| {
+            let labels = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
+            self.metrics.first_byte.get_or_create(&labels).clone()
+        });
+        histogram.observe(time.as_secs_f64());
+    }
+}

@@ -1,0 +1,118 @@
+//! The mint: three calls by which a pod makes a session for a user and a device, of which one needs an API key.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode};
+use serde_json::json;
+
+use super::Migration;
+use crate::{
+    affinity::pins::Kind,
+    forward::Failure,
+    jellyfin::authorization,
+    proxy::pod_client::PodRequest,
+    sessions::{Token, plain_id},
+};
+
+/// Codes that a mint takes after its first one, if that is another's.
+const MORE_CODES: usize = 2;
+
+impl Migration {
+    /// Makes a session on the pod. Again with a new code, if another request crossed it.
+    pub(super) async fn mint(&self, api_key: &Token) -> Result<Token, MintError> {
+        let mut last = self.try_to_mint(api_key).await;
+        for _ in 0..MORE_CODES {
+            if !matches!(last, Err(MintError::CodeCollision(_))) {
+                break;
+            }
+            last = self.try_to_mint(api_key).await;
+        }
+        last
+    }
+
+    /// The three calls. The first must not bear the API key, or the session would bear the key's name.
+    async fn try_to_mint(&self, api_key: &Token) -> Result<Token, MintError> {
+        let device = self.device();
+        let begun = self.post("/QuickConnect/Initiate", Some(device.header(None)), Bytes::new()).await?;
+        let begun = begun.map_err(|status| MintError::Refused(initiate_refused(status)))?;
+        let (Some(code), Some(secret)) = (text(&begun, "Code"), text(&begun, "Secret")) else {
+            return Err(MintError::Refused("Initiate gave no code"));
+        };
+        let shared = &self.proxy.shared;
+        shared.mint_codes.take(self.pod.id, &code);
+        if shared.pins.home(Kind::QuickConnect, &code, |home, _| home.pod == self.pod.id).is_some() {
+            // A client was given this code, and shows it.
+            return Err(MintError::CodeCollision("the code is a client's"));
+        }
+        let user = &*self.session.user;
+        let target = format!("/QuickConnect/Authorize?code={code}&userId={user}");
+        let authorized = self.post(&target, Some(authorization::token_only(api_key.as_str())), Bytes::new()).await?;
+        authorized.map_err(authorize_refused)?;
+        let body = Bytes::from(json!({"Secret": secret}).to_string());
+        let minted = self.post("/Users/AuthenticateWithQuickConnect", None, body).await?;
+        let minted = minted.map_err(|_| MintError::CodeCollision("the log-in was refused"))?;
+        let token = text(&minted, "AccessToken").map(Token::new);
+        let token = token.ok_or(MintError::Refused("the log-in gave no token"))?;
+        if field(&minted, "User").and_then(|of| text(of, "Id")).is_some_and(|id| plain_id(&id) != user) {
+            self.discard_token(&token).await;
+            return Err(MintError::CodeCollision("the log-in was another user's"));
+        }
+        Ok(token)
+    }
+
+    /// Ends a token that nobody was given: a pod that does not hear of it keeps a row, and nothing else.
+    pub(super) async fn discard_token(&self, token: &Token) {
+        let authorization = Some(authorization::token_only(token.as_str()));
+        let _ = self.post("/Sessions/Logout", authorization, Bytes::new()).await;
+    }
+
+    async fn post(
+        &self,
+        target: &str,
+        authorization: Option<HeaderValue>,
+        body: Bytes,
+    ) -> Result<Result<serde_json::Value, StatusCode>, MintError> {
+        let call =
+            PodRequest { method: Method::POST, target, client: &self.migration_request.client, authorization, body };
+        let reply =
+            self.proxy.call_pod(&self.pod, &self.migration_request.base_path, call).await.map_err(MintError::Failed)?;
+        Ok(if reply.status.is_success() { Ok(reply.json().unwrap_or_default()) } else { Err(reply.status) })
+    }
+}
+
+/// Why there is no token.
+pub(super) enum MintError {
+    Failed(Failure),
+    Refused(&'static str),
+    /// The pod does not stand by what it has just begun. A code has six digits and is not looked for among the others, so that two
+    /// requests may get the same one: the newer takes it over, and is authorized in the place of the older.
+    CodeCollision(&'static str),
+}
+
+fn initiate_refused(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "Quick Connect is disabled in Jellyfin",
+        _ => "Initiate was refused",
+    }
+}
+
+fn authorize_refused(status: StatusCode) -> MintError {
+    match status {
+        StatusCode::UNAUTHORIZED => MintError::Refused("the API key is not valid"),
+        StatusCode::FORBIDDEN => MintError::Refused("the user may not sign in there"),
+        // The code is nobody's any more; or the user is gone.
+        StatusCode::NOT_FOUND => MintError::CodeCollision("the user is gone"),
+        // Another has authorized the code.
+        StatusCode::INTERNAL_SERVER_ERROR => MintError::CodeCollision("Authorize was refused"),
+        _ => MintError::Refused("Authorize was refused"),
+    }
+}
+
+/// A field, in PascalCase or camelCase.
+fn field<'a>(json: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
+    let camel = name[..1].to_ascii_lowercase() + &name[1..];
+    json.get(name).or_else(|| json.get(&camel))
+}
+
+fn text(json: &serde_json::Value, name: &str) -> Option<String> {
+    field(json, name)?.as_str().map(str::to_owned)
+}

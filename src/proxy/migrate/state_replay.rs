@@ -1,0 +1,53 @@
+//! What a pod is told of a client that comes to it, since the client does not say it again.
+
+use std::time::Duration;
+
+use http::Method;
+use tokio::time;
+
+use super::Migration;
+use crate::{
+    proxy::{learn::identify_session::to_header_device, pod_client::PodRequest},
+    sessions::session::ReplayedCall,
+};
+
+/// Longest time that the client waits for the pod to take all of it.
+const LONGEST: Duration = Duration::from_secs(2);
+
+impl Migration {
+    /// Tells the pod what the one before knew of the client. What it does not take in time is lost, and nothing else.
+    pub(super) async fn replay_state(&self, token: &str) {
+        let all = async {
+            for note in self.session.capabilities() {
+                self.replay_call(token, note).await;
+            }
+            // Where it is only to be known, it plays nothing; and it may have stopped meanwhile.
+            let playing =
+                if self.migration_request.kind.moves_home(&self.session) { self.session.playing() } else { Vec::new() };
+            for note in playing {
+                self.replay_call(token, note).await;
+            }
+        };
+        if time::timeout(LONGEST, all).await.is_err() {
+            tracing::debug!(pod.name = &*self.pod.name, cause = "timed_out", "the pod did not accept a replayed call");
+        }
+    }
+
+    async fn replay_call(&self, token: &str, ReplayedCall { reported_by, target, body }: ReplayedCall) {
+        let authorization = Some(to_header_device(reported_by).header(Some(token)));
+        let call = PodRequest {
+            method: Method::POST,
+            target: &target,
+            client: &self.migration_request.client,
+            authorization,
+            body,
+        };
+        if let Err(failure) = self.proxy.call_pod(&self.pod, &self.migration_request.base_path, call).await {
+            tracing::debug!(
+                pod.name = &*self.pod.name,
+                cause = failure.cause.as_str(),
+                "the pod did not accept a replayed call"
+            );
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What is known of a request before it is decided where it goes.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use http::{HeaderMap, HeaderValue, Request, Uri, header, request};
+
+use super::select::Keys;
+use crate::{
+    forward::head::Client,
+    jellyfin::endpoint::{self, Endpoint},
+    proxy::PoolState,
+    sessions::Session,
+};
+
+/// A request on its way.
+pub(in crate::proxy) struct RequestContext<'a> {
+    pub(in crate::proxy) pool: &'a PoolState,
+    /// The pool's number among those of the site.
+    pub(in crate::proxy) pool_index: usize,
+    pub(in crate::proxy) head: &'a request::Parts,
+    /// Below the BaseUrl.
+    pub(in crate::proxy) path: &'a str,
+    pub(in crate::proxy) client: &'a Client,
+    pub(in crate::proxy) origin: IpAddr,
+    pub(in crate::proxy) endpoint: Endpoint,
+    pub(in crate::proxy) is_upgrade: bool,
+    pub(in crate::proxy) keys: Keys<'a>,
+    pub(in crate::proxy) client_session: ClientSession,
+    pub(in crate::proxy) target: Target,
+    /// A pod may have received the request, and given no answer.
+    pub(in crate::proxy) may_be_executed: AtomicBool,
+}
+
+/// Which pod a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Target {
+    /// Its client's home, or the pod on which its media runs.
+    Home,
+    /// Its client's home, wherever its media runs: there it is to begin anew.
+    NewHome,
+    /// The leader, or the pod that made this code or secret.
+    Leader(Option<String>),
+}
+
+/// The session that a request's token stands for.
+#[derive(Clone)]
+pub(in crate::proxy) enum ClientSession {
+    /// None is known.
+    Unknown,
+    /// None either, and Redis has not said whether another replica knows one.
+    Unresolved,
+    Known(Arc<Session>),
+    /// It was ended: no pod may take its token any more, whatever it remembers.
+    Ended,
+}
+
+impl RequestContext<'_> {
+    pub(in crate::proxy) fn session(&self) -> Option<&Arc<Session>> {
+        match &self.client_session {
+            ClientSession::Known(session) => Some(session),
+            ClientSession::Unknown | ClientSession::Unresolved | ClientSession::Ended => None,
+        }
+    }
+
+    /// The same request for another pod.
+    pub(in crate::proxy) fn with_target(&self, target: Target) -> RequestContext<'_> {
+        RequestContext {
+            pool: self.pool,
+            pool_index: self.pool_index,
+            head: self.head,
+            path: self.path,
+            client: self.client,
+            origin: self.origin,
+            endpoint: self.endpoint,
+            is_upgrade: self.is_upgrade,
+            keys: self.keys.clone(),
+            client_session: self.client_session.clone(),
+            target,
+            may_be_executed: AtomicBool::new(false),
+        }
+    }
+
+    pub(in crate::proxy) fn query(&self, key: &str) -> Option<String> {
+        endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
+    }
+
+    /// A head for the same method, on the client's behalf, with another target.
+    pub(in crate::proxy) fn head_for(&self, target: &str) -> Option<request::Parts> {
+        let uri: Uri = format!("{}{target}", self.pool.pool.base_path).parse().ok()?;
+        let mut headers: HeaderMap = self.head.headers.clone();
+        headers.remove(header::AUTHORIZATION);
+        headers.remove("x-emby-authorization");
+        headers.remove("x-emby-token");
+        headers.remove("x-mediabrowser-token");
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        headers.remove(header::TRANSFER_ENCODING);
+        headers.remove(header::CONTENT_TYPE);
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = self.head.method.clone();
+        head.uri = uri;
+        head.headers = headers;
+        Some(head)
+    }
+}

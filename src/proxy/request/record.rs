@@ -1,0 +1,271 @@
+//! The record of one request: gathered on its way, written down once when it ends, however it ends.
+
+use std::{fmt::Write, net::IpAddr, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, response};
+use tokio::time::Instant;
+
+use super::{refusal::Refusal, select::Decision};
+use crate::{
+    forward::{PodCloses, answer::AnswerBody, outbound::ReplayBody},
+    jellyfin::endpoint,
+    observe::{access, metrics},
+    pod::{LoadGuard, Pod, Pool},
+    proxy::{Aborted, Body, Proxy, Unread, learn::BodyLearner, revoke::RevocationOutcome, unread::Answerer},
+};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Outcome {
+    /// The answer went out whole.
+    Complete,
+    /// The client left first.
+    ClientGone,
+    /// The pod broke its answer off.
+    PodBroke,
+    /// The proxy answered itself, for this cause.
+    Refused(&'static str),
+    /// A socket ended, in this way.
+    Socket(&'static str),
+}
+
+pub(in crate::proxy) struct RequestRecord {
+    proxy: Arc<Proxy>,
+    /// It is a client's own request, and is written down when it ends.
+    is_written: bool,
+    client: IpAddr,
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    /// Only where lines are written.
+    user_agent: Option<HeaderValue>,
+    version: Version,
+    began: Instant,
+    route: Option<Arc<str>>,
+    pool: Option<Arc<Pool>>,
+    /// The pod that was asked last.
+    pod: Option<Arc<Pod>>,
+    load_guard: Option<LoadGuard>,
+    reason: &'static str,
+    attempts: u32,
+    record_failover: Option<(Arc<Pod>, &'static str)>,
+    status: u16,
+    first_byte: Option<Duration>,
+    /// How often a pod went on with the answer of another.
+    record_resumption: u32,
+    outcome: Outcome,
+    pub(in crate::proxy) replay_body: ReplayBody,
+    /// Bytes that a socket's client sent.
+    pub(in crate::proxy) socket_in: u64,
+    pub(in crate::proxy) bytes_out: u64,
+    /// What other pods answered to a log-out.
+    fan_out: String,
+}
+
+impl RequestRecord {
+    pub(in crate::proxy) fn new<B>(proxy: Arc<Proxy>, request: &Request<B>, client: IpAddr) -> Box<RequestRecord> {
+        let user_agent = request.headers().get(header::USER_AGENT).filter(|_| proxy.access.is_on()).cloned();
+        Box::new(RequestRecord {
+            proxy,
+            is_written: true,
+            client,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            host: request.headers().get(header::HOST).cloned(),
+            user_agent,
+            version: request.version(),
+            began: Instant::now(),
+            route: None,
+            pool: None,
+            pod: None,
+            load_guard: None,
+            reason: "none",
+            attempts: 0,
+            record_failover: None,
+            status: 0,
+            first_byte: None,
+            record_resumption: 0,
+            outcome: Outcome::ClientGone,
+            replay_body: ReplayBody::empty(),
+            socket_in: 0,
+            bytes_out: 0,
+            fan_out: String::new(),
+        })
+    }
+
+    /// For a request that the proxy makes of itself, for an exchange that is written down already. It counts at the pods while
+    /// it is there, and leaves no line.
+    pub(in crate::proxy) fn unlogged(proxy: Arc<Proxy>, client: IpAddr) -> Box<RequestRecord> {
+        let mut record = RequestRecord::new(proxy, &Request::new(()), client);
+        record.is_written = false;
+        record
+    }
+
+    pub(in crate::proxy) fn set_route(&mut self, route: &Arc<str>, pool: &Arc<Pool>) {
+        self.route = Some(route.clone());
+        self.pool = Some(pool.clone());
+    }
+
+    /// One more pod is asked.
+    pub(in crate::proxy) fn begin_attempt(&mut self, decision: &Decision) {
+        self.attempts += 1;
+        self.reason = decision.reason.as_str();
+        self.pod = Some(decision.pod.clone());
+        self.load_guard = Some(decision.pod.count_request());
+    }
+
+    /// The request leaves a pod for another.
+    pub(in crate::proxy) fn record_failover(&mut self, from: &Arc<Pod>, why: &'static str) {
+        let labels = metrics::Move { pool: from.pool.clone(), from: from.name.clone(), why };
+        self.proxy.metrics.moves.get_or_create(&labels).inc();
+        self.record_failover = Some((from.clone(), why));
+        self.load_guard = None;
+    }
+
+    /// The head of an answer is there.
+    pub(in crate::proxy) fn record_answer(&mut self, status: u16) {
+        let time = self.began.elapsed();
+        self.status = status;
+        self.first_byte = Some(time);
+        if let Some(pod) = &self.pod {
+            self.proxy.metric_handles.first_byte(pod, time);
+        }
+    }
+
+    /// The client gets another status than its pod's.
+    pub(in crate::proxy) fn set_status(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// One more pod was told of what the request has ended.
+    pub(in crate::proxy) fn record_revocation(&mut self, told: &RevocationOutcome) {
+        let gap = if self.fan_out.is_empty() { "" } else { " " };
+        // Writing into memory cannot fail.
+        let _ = write!(self.fan_out, "{gap}{}={}", told.pod.name, told.as_str());
+    }
+
+    /// From now on a socket is under way, not a request.
+    pub(in crate::proxy) fn count_as_socket(&mut self) {
+        self.load_guard = self.load_guard.take().map(|load_guard| load_guard.pod().count_socket());
+    }
+
+    /// Whoever knows where it goes on counts it there.
+    pub(in crate::proxy) fn take_load_guard(&mut self) -> Option<LoadGuard> {
+        self.load_guard.take()
+    }
+
+    /// It went on at this pod.
+    pub(in crate::proxy) fn set_pod(&mut self, pod: Arc<Pod>) {
+        self.pod = Some(pod);
+    }
+
+    pub(in crate::proxy) fn set_outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// Another pod has gone on with the answer, for the so-many-th time: nothing is under way at the first one any more.
+    pub(in crate::proxy) fn record_resumption(&mut self, times: u32) {
+        if self.record_resumption != times {
+            self.record_resumption = times;
+            self.load_guard = None;
+        }
+    }
+
+    /// The pod's answer, which carries this exchange to its end.
+    pub(in crate::proxy) fn into_answer(
+        self: Box<Self>,
+        head: response::Parts,
+        body: AnswerBody,
+        learning: Option<Box<BodyLearner>>,
+    ) -> Response<Body> {
+        self.into_answer_with(head, Body::answer(body, learning, None))
+    }
+
+    /// The same with a body that is made already.
+    pub(in crate::proxy) fn into_answer_with(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
+        // The version is each connection's own.
+        head.version = Version::HTTP_11;
+        let closes = head.extensions.remove::<PodCloses>().is_some();
+        let answered_by = || match body.is_own() {
+            true => Answerer::Proxy,
+            false if closes => Answerer::PodThatCloses,
+            false => Answerer::Pod,
+        };
+        if let Some(unread) = Unread::of(&self.replay_body, answered_by) {
+            head.extensions.insert(unread);
+        }
+        Response::from_parts(head, body.with_record(self))
+    }
+
+    /// The proxy's own answer, or none.
+    pub(in crate::proxy) fn into_refusal(mut self: Box<Self>, refusal: Refusal) -> Result<Response<Body>, Aborted> {
+        self.outcome = Outcome::Refused(refusal.as_str());
+        self.proxy.metrics.rejected.get_or_create(&metrics::Rejected { why: refusal.as_str() }).inc();
+        let mut response = refusal.response().ok_or(Aborted)?;
+        // A body that does not come is not waited for once more.
+        let is_silent = refusal == Refusal::ClientSilent;
+        let answered_by = || if is_silent { Answerer::PodThatCloses } else { Answerer::Proxy };
+        if let Some(unread) = Unread::of(&self.replay_body, answered_by) {
+            response.extensions_mut().insert(unread);
+        }
+        self.status = response.status().as_u16();
+        self.bytes_out = http_body::Body::size_hint(response.body()).lower();
+        Ok(response)
+    }
+}
+
+impl Drop for RequestRecord {
+    fn drop(&mut self) {
+        if !self.is_written {
+            return;
+        }
+        // The pod that answered, or is being waited for.
+        let pod = self.pod.as_ref().filter(|_| self.first_byte.is_some() || self.load_guard.is_some());
+        let bytes_in = self.replay_body.bytes() + self.socket_in;
+        let metrics = &self.proxy.metrics;
+        self.proxy.metric_handles.request(self.route.as_ref(), pod, self.status, self.reason);
+        metrics.bytes_in.inc_by(bytes_in);
+        metrics.bytes_out.inc_by(self.bytes_out);
+        if !self.proxy.access.is_on() {
+            return;
+        }
+        let outcome = match self.outcome {
+            Outcome::Complete => "complete",
+            Outcome::ClientGone if self.replay_body.is_broken() => "client_broke",
+            Outcome::ClientGone => "client_gone",
+            Outcome::PodBroke => "pod_broke",
+            Outcome::Refused(why) | Outcome::Socket(why) => why,
+        };
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        self.proxy.access.write(&access::Line {
+            client: self.client,
+            method: self.method.as_str(),
+            host: host.or(self.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default(),
+            user_agent: self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
+            path: &endpoint::without_secrets(self.uri.path()),
+            protocol: protocol(self.version),
+            status: self.status,
+            route: self.route.as_deref().unwrap_or_default(),
+            pool: self.pool.as_ref().map_or("", |pool| &pool.name),
+            pod: pod.map_or("", |pod| &pod.name),
+            reason: self.reason,
+            attempts: self.attempts,
+            moved: self.record_failover.as_ref().map(|(from, why)| (&*from.name, *why)),
+            fan_out: &self.fan_out,
+            resumed: self.record_resumption,
+            outcome,
+            bytes_in,
+            bytes_out: self.bytes_out,
+            first_byte: self.first_byte,
+            duration: self.began.elapsed(),
+        });
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}

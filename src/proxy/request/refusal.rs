@@ -1,0 +1,180 @@
+//! The one place where an error becomes a response.
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::{
+    forward::{Cause, Failure},
+    jellyfin::{canonical::Ambiguity, endpoint::Endpoint},
+    limits::Scope,
+    proxy::Body,
+};
+
+/// Why the proxy answers a request itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Refusal {
+    Malformed(&'static str),
+    /// The same where it cannot be told for sure where the message ends: the connection ends with the answer.
+    Framing(&'static str),
+    /// Pods refuse a longer request line.
+    TargetTooLong,
+    /// Two parsers could read it in two ways, and jellypin acts upon it.
+    Ambiguous(Ambiguity),
+    Method,
+    NoRoute,
+    /// No pod accepts connections, or the pool is empty.
+    NoPod,
+    /// The pod broke off before an answer, and the request cannot be sent again.
+    Broken,
+    /// The pod gave no answer in time.
+    TimedOut,
+    /// This machine has no port or file handle left.
+    Exhausted,
+    /// The client's own body broke off.
+    ClientGone,
+    /// The client has announced a body, and has sent nothing of it for too long.
+    ClientSilent,
+    /// The client's address has too much under way, or all clients together have.
+    Limited(Scope),
+    /// Too many log-ins have failed; there is a place again in so many seconds.
+    LogInBraked(u32),
+    /// Every pod has refused the token: none is asked again.
+    DeadToken,
+    /// Nobody can tell whether the client's session was ended by another replica.
+    StoreUnavailable,
+    /// Like `DeadToken` for a WebSocket, which Jellyfin refuses with 403.
+    DeadSocketToken,
+    /// A player takes any error for the end of the film, and a broken connection for a reason to ask again.
+    Media,
+    /// The same where the pod lives and gave no answer in time: no other pod is asked.
+    MediaTimedOut,
+}
+
+/// No answer was better than any: the connection is broken off.
+#[derive(Debug, thiserror::Error)]
+#[error("the exchange was broken off")]
+pub struct Aborted;
+
+/// When to ask again after a 503, in seconds. Pods are looked for several times a second.
+const RETRY_AFTER: &str = "1";
+
+/// Pods let pages of every origin read their answers (`CorsHosts`), errors too. To a page that may not, an end of its session is a
+/// lost connection, and it stays where it is.
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+
+impl Refusal {
+    pub(in crate::proxy) fn of(failure: Failure, endpoint: Endpoint) -> Refusal {
+        match failure.cause {
+            Cause::ClientGone => Refusal::ClientGone,
+            Cause::ClientSilent => Refusal::ClientSilent,
+            Cause::Exhausted => Refusal::Exhausted,
+            Cause::TimedOut if endpoint.is_media() => Refusal::MediaTimedOut,
+            _ if endpoint.is_media() => Refusal::Media,
+            Cause::Refused | Cause::ConnectTimedOut => Refusal::NoPod,
+            Cause::Broken | Cause::Malformed | Cause::Lost => Refusal::Broken,
+            Cause::TimedOut => Refusal::TimedOut,
+        }
+    }
+
+    /// A label of a closed set.
+    pub(in crate::proxy) fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Malformed(_) | Refusal::Framing(_) => "malformed",
+            Refusal::TargetTooLong => "target_too_long",
+            Refusal::Ambiguous(ambiguity) => ambiguity.as_str(),
+            Refusal::Method => "method",
+            Refusal::NoRoute => "no_route",
+            Refusal::NoPod => "no_pod",
+            Refusal::Broken => "pod_broke",
+            Refusal::TimedOut => "pod_timed_out",
+            Refusal::Exhausted => "exhausted",
+            Refusal::ClientGone => "client_gone",
+            Refusal::ClientSilent => "client_silent",
+            Refusal::Limited(Scope::All) => "limit_of_all",
+            Refusal::Limited(_) => "limit_of_address",
+            Refusal::LogInBraked(_) => "log_in_braked",
+            Refusal::StoreUnavailable => "undecided",
+            Refusal::DeadToken | Refusal::DeadSocketToken => "dead_token",
+            Refusal::Media | Refusal::MediaTimedOut => "aborted",
+        }
+    }
+
+    /// Whether it may be otherwise in a moment.
+    pub(in crate::proxy) fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Refusal::NoPod | Refusal::StoreUnavailable | Refusal::Broken | Refusal::TimedOut | Refusal::Media
+        )
+    }
+
+    /// The answer, or none where the connection is to be broken off.
+    pub(in crate::proxy) fn response(self) -> Option<Response<Body>> {
+        let (status, text) = match self {
+            Refusal::Malformed(why) | Refusal::Framing(why) => {
+                (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n"))
+            }
+            Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "The address of this request is too long.\n".into()),
+            Refusal::Ambiguous(ambiguity) => {
+                (StatusCode::BAD_REQUEST, format!("Bad request: {}.\n", ambiguity.describe()))
+            }
+            Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "This method is not served here.\n".into()),
+            Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
+            Refusal::NoPod => {
+                (StatusCode::SERVICE_UNAVAILABLE, "No Jellyfin server can be reached at the moment.\n".into())
+            }
+            Refusal::StoreUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "It cannot be told at the moment whether this session was ended.\n".into(),
+            ),
+            Refusal::Exhausted => (StatusCode::SERVICE_UNAVAILABLE, "Too many connections at the moment.\n".into()),
+            Refusal::Broken => (StatusCode::BAD_GATEWAY, "The Jellyfin server broke off before it answered.\n".into()),
+            Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The Jellyfin server did not answer in time.\n".into()),
+            Refusal::ClientSilent => (StatusCode::REQUEST_TIMEOUT, "The body of the request did not come.\n".into()),
+            Refusal::Limited(Scope::All) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way at the moment.\n".into())
+            }
+            Refusal::Limited(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many requests of this address are under way.\n".into())
+            }
+            Refusal::LogInBraked(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many log-ins have failed. Try again later.\n".into())
+            }
+            Refusal::DeadSocketToken => (StatusCode::FORBIDDEN, "Error processing request.".into()),
+            Refusal::DeadToken => return Some(challenge()),
+            Refusal::ClientGone | Refusal::Media | Refusal::MediaTimedOut => return None,
+        };
+        let mut response = Response::new(Body::text(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                let seconds = if let Refusal::LogInBraked(seconds) = self { seconds } else { 1 };
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds))
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
+            }
+            // What comes after a message that was not understood is not understood either.
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT
+                if matches!(self, Refusal::Framing(_) | Refusal::ClientSilent) =>
+            {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"))
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"))
+            }
+            _ => None,
+        };
+        Some(response)
+    }
+}
+
+/// What a pod answers to a token that it does not know: 401 and nothing else.
+fn challenge() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
+    response
+}

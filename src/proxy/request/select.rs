@@ -1,0 +1,340 @@
+//! Where a request goes, and why.
+
+use std::{net::IpAddr, sync::Arc};
+
+use crate::{
+    affinity::{
+        cookie::CookieClaim,
+        pins::{Kind, Pins},
+        placement::{self, Key},
+    },
+    jellyfin::Identity,
+    pod::{Pod, PodId, PodInstance},
+    sessions::Session,
+};
+
+/// Everything by which a client can be known.
+#[derive(Clone, Debug)]
+pub(in crate::proxy) struct Keys<'a> {
+    pub(in crate::proxy) identity: Identity<'a>,
+    /// What the affinity cookie says.
+    pub(in crate::proxy) cookie: Option<CookieClaim>,
+    /// The client keeps the cookie, whatever it says.
+    pub(in crate::proxy) has_cookie: bool,
+    pub(in crate::proxy) address: IpAddr,
+}
+
+/// A pod, and one reason out of a closed set.
+#[derive(Clone, Debug)]
+pub(in crate::proxy) struct Decision {
+    pub(in crate::proxy) pod: Arc<Pod>,
+    pub(in crate::proxy) reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Reason {
+    /// The token's home is known.
+    Token,
+    Cookie,
+    PlaySession,
+    LiveStream,
+    Playlist,
+    Device,
+    /// What only the leader can answer, or the pod that made the code.
+    Leader,
+    /// The client's home is gone: its session is carried over to this pod.
+    CarriedOver,
+    /// Placed by rendezvous hashing on the client's key.
+    Hashed,
+    /// Placed on the pod with the least under way, since the client has no key.
+    LeastLoaded,
+}
+
+impl Reason {
+    pub(in crate::proxy) fn as_str(self) -> &'static str {
+        match self {
+            Reason::Token => "token",
+            Reason::Cookie => "cookie",
+            Reason::PlaySession => "play_session",
+            Reason::LiveStream => "live_stream",
+            Reason::Playlist => "playlist",
+            Reason::Device => "device",
+            Reason::Leader => "leader",
+            Reason::CarriedOver => "carried_over",
+            Reason::Hashed => "hashed",
+            Reason::LeastLoaded => "least_loaded",
+        }
+    }
+}
+
+impl Decision {
+    /// What an accepted request teaches of its client's home.
+    pub(in crate::proxy) fn home(&self) -> PodInstance {
+        PodInstance::of(&self.pod)
+    }
+}
+
+/// In this order: the pod that makes a live playlist's segments, a token whose home is alive, a cookie whose pod is alive, what a
+/// play session or live stream tells, a device, and else a placement. `None` when every pod was tried.
+pub(in crate::proxy) fn decide(
+    pods: &[Arc<Pod>],
+    keys: &Keys<'_>,
+    pins: &Pins,
+    tried: &[PodId],
+    turn: u64,
+) -> Option<Decision> {
+    known(pods, keys, pins, tried).or_else(|| place(pods, keys, tried, turn))
+}
+
+/// The same for a client whose session is known: the pod that it lives on, or, when that is gone, the one that its device is
+/// placed on, so that all of its requests meet there. Media that runs stays where it runs, while the session is valid there, and what
+/// `goes_with_media` goes there.
+pub(in crate::proxy) fn of_session(
+    pods: &[Arc<Pod>],
+    goes_with_media: bool,
+    keys: &Keys<'_>,
+    session: &Session,
+    pins: &Pins,
+    tried: &[PodId],
+) -> Option<Decision> {
+    let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
+    let runs = |pod: &Pod| session.token_at(PodInstance::of(pod)).is_some();
+    if goes_with_media
+        && let Some(running) = media(pods, keys, session, pins, tried).filter(|decision| runs(&decision.pod))
+    {
+        return Some(running);
+    }
+    let at = |place: Option<PodInstance>, reason| Some(Decision { pod: alive(place?.pod)?.clone(), reason });
+    let placed = || {
+        let candidates = placement::candidates(pods, |pod: &Pod| tried.contains(&pod.id));
+        let pod = placement::rendezvous(Key::of(session.device.id.as_bytes()), candidates)?;
+        Some(Decision { pod: pod.clone(), reason: Reason::CarriedOver })
+    };
+    // While no pod is well, for want of the database say, nobody is carried: whoever still answers is the home.
+    let nobody_is_well = || !pods.iter().any(|pod| pod.status().is_alive());
+    let ill = || {
+        let home = session.home().filter(|_| nobody_is_well())?;
+        let pod = pods
+            .iter()
+            .find(|pod| pod.id == home.pod && pod.status().accepts && !pod.is_over() && !tried.contains(&pod.id))?;
+        Some(Decision { pod: pod.clone(), reason: Reason::Token })
+    };
+    at(session.home(), Reason::Token)
+        .or_else(ill)
+        .or_else(|| at(session.migration_target(), Reason::CarriedOver))
+        .or_else(placed)
+}
+
+/// For what only a leader can answer: the pod that made the code or secret, then the leader, then the others in name order.
+pub(in crate::proxy) fn of_leader(
+    pods: &[Arc<Pod>],
+    leader: Option<Arc<Pod>>,
+    key: Option<&str>,
+    pins: &Pins,
+    tried: &[PodId],
+) -> Option<Decision> {
+    let is_open = |pod: &&Arc<Pod>| pod.status().is_alive() && !tried.contains(&pod.id);
+    let made = key.and_then(|key| pins.home(Kind::QuickConnect, key, |_, _| true));
+    let maker = pods.iter().filter(is_open).find(|pod| made == Some(PodInstance::of(pod)));
+    let leader = || pods.iter().filter(is_open).find(|pod| leader.as_ref().is_some_and(|leader| leader.id == pod.id));
+    // Only what one pod alone has made is looked for on the others.
+    let others = || pods.iter().find(is_open).filter(|_| key.is_some() || tried.is_empty() || leader().is_none());
+    let pod = maker.or_else(leader).or_else(others)?;
+    Some(Decision { pod: pod.clone(), reason: Reason::Leader })
+}
+
+/// What a live stream's home is learnt under. Its id is the same on every pod, and several may have it open for different
+/// viewers: that of a known one is his own.
+pub(in crate::proxy) fn viewer_stream_key(viewer: &Session, id: &str) -> String {
+    format!("{id}\n{}", viewer.device.id)
+}
+
+/// The pod on which the media of this request is known to run.
+fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, session: &Session, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
+    let pinned = |kind, key: Option<&str>, reason| {
+        let home = pins.home(kind, key?, |_, _| true)?;
+        let is_there = |pod: &Pod| PodInstance::of(pod) == home && pod.status().is_alive();
+        let pod = pods.iter().find(|pod| is_there(pod) && !tried.contains(&pod.id))?;
+        Some(Decision { pod: pod.clone(), reason })
+    };
+    let identity = &keys.identity;
+    pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession)
+        .or_else(|| pinned(Kind::Playlist, identity.playlist, Reason::Playlist))
+        .or_else(|| {
+            let own = identity.live_stream.as_deref().map(|id| viewer_stream_key(session, id));
+            pinned(Kind::LiveStream, own.as_deref().or(identity.live_file), Reason::LiveStream)
+        })
+}
+
+fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
+    let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
+    let pinned = |kind, key: Option<&str>, reason| {
+        let home = pins.home(kind, key?, |home, ends_with_epoch| {
+            alive(home.pod).is_some_and(|pod| !ends_with_epoch || PodInstance::of(pod) == home)
+        })?;
+        Some(Decision { pod: alive(home.pod)?.clone(), reason })
+    };
+    let identity = &keys.identity;
+    // A live playlist's segment is on one pod only, whatever else a browser sends with it.
+    pinned(Kind::Playlist, identity.playlist, Reason::Playlist)
+        .or_else(|| pinned(Kind::Token, identity.token.as_deref().or(identity.hint.as_deref()), Reason::Token))
+        .or_else(|| Some(Decision { pod: alive(keys.cookie?.pod)?.clone(), reason: Reason::Cookie }))
+        .or_else(|| pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession))
+        .or_else(|| {
+            pinned(Kind::LiveStream, identity.live_stream.as_deref().or(identity.live_file), Reason::LiveStream)
+        })
+        .or_else(|| pinned(Kind::Device, identity.device.as_deref(), Reason::Device))
+}
+
+pub(in crate::proxy) fn place(pods: &[Arc<Pod>], keys: &Keys<'_>, tried: &[PodId], turn: u64) -> Option<Decision> {
+    let candidates = placement::candidates(pods, |pod: &Pod| tried.contains(&pod.id));
+    let (pod, reason) = match placement_key(keys) {
+        Some(key) => (placement::rendezvous(key, candidates)?, Reason::Hashed),
+        None => (placement::least_loaded(turn, candidates)?, Reason::LeastLoaded),
+    };
+    Some(Decision { pod: pod.clone(), reason })
+}
+
+/// The key under which parallel requests of one client, and other replicas, find the same pod.
+///
+/// The device comes first, because a log-in has one and no token yet: so a client's later requests are placed where its log-in
+/// was. An address is the last resort of those who keep a cookie whose pod is gone; for others it would put a whole household
+/// on one pod.
+fn placement_key(keys: &Keys<'_>) -> Option<Key> {
+    let identity = &keys.identity;
+    let text = identity.device.as_deref().or(identity.token.as_deref()).or(identity.play_session.as_deref());
+    let text = text.or(identity.live_stream.as_deref()).or(identity.playlist).or(identity.live_file);
+    match text {
+        Some(text) => Some(Key::of(text.as_bytes())),
+        None if keys.has_cookie => Some(Key::of(keys.address.to_string().as_bytes())),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::{
+        pod::{Epoch, PodConfig, State, Status},
+        sessions::session::MoveReason,
+    };
+
+    fn pods() -> Vec<Arc<Pod>> {
+        let pool: Arc<str> = "pool".into();
+        let pod = |name: &&str| {
+            let pod = Pod::new(&pool, &PodConfig { name: (*name).into(), authority: "h:1".into() });
+            pod.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
+            pod
+        };
+        ["a", "b", "c"].iter().map(pod).collect()
+    }
+
+    fn keys<'a>() -> Keys<'a> {
+        Keys { identity: Identity::default(), cookie: None, has_cookie: false, address: [192, 0, 2, 1].into() }
+    }
+
+    fn decided(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> (String, Reason) {
+        let decision = decide(pods, keys, pins, tried, 0).expect("a decision");
+        (decision.pod.name.to_string(), decision.reason)
+    }
+
+    #[test]
+    fn what_is_known_counts_in_order_and_only_while_its_pod_lives() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        pins.learn(Kind::Token, "t", PodInstance::of(&pods[0]));
+        pins.learn(Kind::PlaySession, "p", PodInstance::of(&pods[2]));
+        pins.learn(Kind::Device, "d", PodInstance::of(&pods[1]));
+        let mut keys = keys();
+        keys.identity.token = Some(Cow::Borrowed("t"));
+        keys.identity.play_session = Some(Cow::Borrowed("p"));
+        keys.identity.device = Some(Cow::Borrowed("d"));
+        keys.cookie = Some(CookieClaim { pod: pods[1].id, is_current: true });
+        assert_eq!(decided(&pods, &keys, &pins, &[]), ("a".into(), Reason::Token));
+        assert_eq!(
+            decided(&pods, &keys, &pins, &[pods[0].id]),
+            ("b".into(), Reason::Cookie),
+            "a pod that was tried is left"
+        );
+        pods[0].change(|status| Status { state: State::Down, ..status });
+        assert_eq!(decided(&pods, &keys, &pins, &[]), ("b".into(), Reason::Cookie));
+        keys.cookie = None;
+        assert_eq!(decided(&pods, &keys, &pins, &[]), ("c".into(), Reason::PlaySession));
+        pods[2].change(|status| Status { epoch: Epoch(2), ..status });
+        assert_eq!(
+            decided(&pods, &keys, &pins, &[]),
+            ("b".into(), Reason::Device),
+            "a play session ends with its pod's process"
+        );
+        pods[1].change(|status| Status { epoch: Epoch(2), ..status });
+        assert_eq!(decided(&pods, &keys, &pins, &[]).1, Reason::Device, "a device does not");
+    }
+
+    #[test]
+    fn a_sessions_home_decides_and_while_nobody_is_well_it_stays_the_home() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        let device =
+            crate::sessions::Device { client: "c".into(), name: "n".into(), id: "device".into(), version: "1".into() };
+        let token = crate::sessions::Token::new("t");
+        let session = Session::new("pool".into(), "u".into(), device, token);
+        session.record_home(PodInstance::of(&pods[1]), "t", || MoveReason::First);
+        let decided = |tried: &[PodId]| {
+            let decision = of_session(&pods, false, &keys(), &session, &pins, tried).expect("a pod");
+            (decision.pod.name.to_string(), decision.reason)
+        };
+        assert_eq!(decided(&[]), ("b".into(), Reason::Token));
+        pods[1].change(|status| Status { state: State::Down, ..status });
+        let (to, reason) = decided(&[]);
+        assert!(to != "b" && reason == Reason::CarriedOver);
+        assert_eq!(decided(&[]), (to, reason), "parallel requests meet on one pod");
+        for pod in &pods {
+            pod.change(|status| Status { state: State::Down, accepts: true, ..status });
+        }
+        assert_eq!(decided(&[]), ("b".into(), Reason::Token));
+    }
+
+    #[test]
+    fn a_draining_pod_keeps_its_clients_and_gets_no_new_ones() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        pods[0].change(|status| Status { state: State::Draining, ..status });
+        let mut keys = keys();
+        keys.cookie = Some(CookieClaim { pod: pods[0].id, is_current: true });
+        assert_eq!(decided(&pods, &keys, &pins, &[]), ("a".into(), Reason::Cookie));
+        for turn in 0..50 {
+            assert_ne!(decide(&pods, &self::keys(), &pins, &[], turn).expect("a decision").pod.id, pods[0].id);
+        }
+    }
+
+    #[test]
+    fn a_log_in_and_the_requests_after_it_are_placed_alike() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        for device in ["d1", "d2", "d3", "d4", "d5"] {
+            let mut log_in = keys();
+            log_in.identity.device = Some(Cow::Borrowed(device));
+            let mut later = keys();
+            later.identity.device = Some(Cow::Borrowed(device));
+            later.identity.token = Some(Cow::Borrowed("token"));
+            assert_eq!(decided(&pods, &log_in, &pins, &[]), decided(&pods, &later, &pins, &[]));
+        }
+    }
+
+    #[test]
+    fn parallel_requests_with_the_cookie_of_a_dead_pod_end_on_one_pod() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        pods[0].change(|status| Status { state: State::Down, accepts: false, ..status });
+        let mut keys = keys();
+        keys.cookie = Some(CookieClaim { pod: pods[0].id, is_current: true });
+        keys.has_cookie = true;
+        let first = decide(&pods, &keys, &pins, &[], 0).expect("a decision");
+        assert_eq!(first.reason, Reason::Hashed);
+        assert!((1..50).all(|turn| decide(&pods, &keys, &pins, &[], turn).expect("a decision").pod.id == first.pod.id));
+    }
+
+    #[test]
+    fn when_every_pod_was_tried_there_is_no_decision() {
+        let pods = pods();
+        let tried: Vec<PodId> = pods.iter().map(|pod| pod.id).collect();
+        assert!(decide(&pods, &keys(), &Pins::new(100, (0, 0)), &tried, 0).is_none());
+    }
+}

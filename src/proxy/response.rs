@@ -1,0 +1,4 @@
+//! The answer on its way to the client: its body, and the server id and address in it.
+
+pub(in crate::proxy) mod body;
+pub(in crate::proxy) mod rewriting;

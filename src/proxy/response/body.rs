@@ -1,0 +1,203 @@
+//! The body of an answer as the client gets it. It carries the exchange, which is written down when the body ends.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::Full;
+
+use crate::{
+    forward::answer::AnswerBody,
+    proxy::{
+        failover::resume::ResumableFile,
+        learn::{BodyLearner, Confirmation},
+        request::record::{Outcome, RequestRecord},
+    },
+    server_id::BodyRewriter,
+};
+
+/// An answer's body: the pod's, or a few words of the proxy's own.
+pub struct Body {
+    kind: Kind,
+    record: Option<Box<RequestRecord>>,
+}
+
+enum Kind {
+    Own(Full<Bytes>),
+    Answer(UpstreamAnswer),
+    /// A file, which goes on after its pod.
+    File(Box<ResumableFile>),
+}
+
+/// A pod's body with what listens to it, and with what rewrites it after that.
+struct UpstreamAnswer {
+    body: AnswerBody,
+    /// What was read of it ahead.
+    early: VecDeque<Frame<Bytes>>,
+    learning: Option<Box<BodyLearner>>,
+    /// A piece that the client gets when something is known of it.
+    waiting: Option<Box<(Frame<Bytes>, Confirmation)>>,
+    rewriting: Option<Box<BodyRewriter>>,
+}
+
+impl Body {
+    pub(in crate::proxy) fn text(text: String) -> Body {
+        Body::whole(text.into())
+    }
+
+    pub(in crate::proxy) fn empty() -> Body {
+        Body::whole(Bytes::new())
+    }
+
+    /// A body that is there already.
+    pub(in crate::proxy) fn whole(bytes: Bytes) -> Body {
+        Body { kind: Kind::Own(Full::new(bytes)), record: None }
+    }
+
+    pub(in crate::proxy) fn answer(
+        body: AnswerBody,
+        learning: Option<Box<BodyLearner>>,
+        rewriting: Option<Box<BodyRewriter>>,
+    ) -> Body {
+        Body {
+            kind: Kind::Answer(UpstreamAnswer { body, early: VecDeque::new(), learning, waiting: None, rewriting }),
+            record: None,
+        }
+    }
+
+    /// An answer of which these frames were read ahead.
+    pub(in crate::proxy) fn answer_read_ahead(
+        early: VecDeque<Frame<Bytes>>,
+        body: AnswerBody,
+        rewriting: Option<Box<BodyRewriter>>,
+    ) -> Body {
+        Body {
+            kind: Kind::Answer(UpstreamAnswer { body, early, learning: None, waiting: None, rewriting }),
+            record: None,
+        }
+    }
+
+    pub(in crate::proxy) fn resuming(file: Box<ResumableFile>) -> Body {
+        Body { kind: Kind::File(file), record: None }
+    }
+
+    /// Whether the proxy says it, not a pod.
+    pub(in crate::proxy) fn is_own(&self) -> bool {
+        matches!(self.kind, Kind::Own(_))
+    }
+
+    /// The exchange ends with this body.
+    pub(in crate::proxy) fn with_record(mut self, record: Box<RequestRecord>) -> Body {
+        self.record = Some(record);
+        if self.is_end_stream() {
+            self.end(Outcome::Complete);
+        }
+        self
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if let Kind::Answer(answering) = &mut self.kind
+            && let Some(learning) = answering.learning.take()
+        {
+            learning.finish();
+        }
+        if let Some(mut record) = self.record.take() {
+            record.set_outcome(outcome);
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        let frame = match &mut this.kind {
+            Kind::Answer(answering) => ready!(answering.poll_frame(cx)),
+            Kind::File(file) => {
+                let frame = ready!(file.poll_frame(cx));
+                if let Some(record) = &mut this.record {
+                    record.record_resumption(file.times());
+                }
+                frame
+            }
+            Kind::Own(own) => ready!(Pin::new(own).poll_frame(cx)).map(|frame| frame.map_err(|never| match never {})),
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let (Some(record), Some(data)) = (&mut self.record, frame.data_ref()) {
+                    record.bytes_out += data.len() as u64;
+                }
+                // Nothing comes after trailers, and nobody asks.
+                if frame.is_trailers() || self.is_end_stream() {
+                    self.end(Outcome::Complete);
+                }
+            }
+            Some(Err(_)) => self.end(Outcome::PodBroke),
+            None => self.end(Outcome::Complete),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Own(own) => own.is_end_stream(),
+            Kind::Answer(answering) => answering.is_end_stream(),
+            Kind::File(file) => file.remaining() == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Own(own) => own.size_hint(),
+            Kind::Answer(answering) => answering.size_hint(),
+            Kind::File(file) => SizeHint::with_exact(file.remaining()),
+        }
+    }
+}
+
+impl UpstreamAnswer {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let UpstreamAnswer { body, early, learning, waiting, rewriting } = self;
+        let mut next = || {
+            if let Some(frame) = early.pop_front() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if waiting.is_none() {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                let (Some(learning), Some(Ok(piece))) = (&mut *learning, &frame) else { return Poll::Ready(frame) };
+                let Some(confirmation) = piece.data_ref().and_then(|data| learning.feed(data)) else {
+                    return Poll::Ready(frame);
+                };
+                *waiting = frame.and_then(Result::ok).map(|frame| Box::new((frame, confirmation)));
+            }
+            if let Some(waiting) = waiting {
+                ready!(waiting.1.as_mut().poll(cx));
+            }
+            Poll::Ready(waiting.take().map(|waiting| Ok(waiting.0)))
+        };
+        match rewriting {
+            Some(rewriting) => rewriting.poll_frame(next),
+            None => next(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let has_ended = self.early.is_empty() && self.waiting.is_none() && self.body.is_end_stream();
+        self.rewriting.as_ref().map_or(has_ended, |rewriting| rewriting.is_end_stream(has_ended))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if !self.early.is_empty() {
+            // What was read ahead had no length that was told.
+            return SizeHint::default();
+        }
+        let hint = self.body.size_hint();
+        self.rewriting.as_ref().map_or(hint, |rewriting| rewriting.size_hint(hint))
+    }
+}

@@ -1,0 +1,132 @@
+//! One server to the eye: what a pod is asked and what a client is told, where a pod's own id or address would show.
+
+use std::{collections::VecDeque, future::poll_fn, pin::Pin};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, response};
+use http_body::{Body as _, Frame};
+
+use crate::{
+    forward::{answer::AnswerBody, head, outbound::UpstreamBody},
+    jellyfin::endpoint::{self, Endpoint},
+    pod::Pod,
+    proxy::{Body, Proxy, RequestContext, learn::BodyLearner},
+    server_id::{BodyRewriter, IdRewriter, address, is_readable_json},
+};
+
+/// The longest answer that is looked through for the server's address. Real ones have less than 3 KiB.
+const LONGEST: usize = 64 * 1024;
+
+/// The pod broke its answer off while it was gathered.
+pub(in crate::proxy) struct BrokeOff;
+
+/// An answer that is gathered: whole, or so much of it that it is no more.
+pub(in crate::proxy) enum Collected {
+    Whole(Bytes),
+    Longer(VecDeque<Frame<Bytes>>),
+}
+
+impl Proxy {
+    /// 8. The answer as the client gets it: JSON with the shown id, and with the proxy's own address where it tells one.
+    pub(in crate::proxy) async fn rewrite_for_client(
+        &self,
+        ctx: &RequestContext<'_>,
+        answer: &mut response::Parts,
+        body: AnswerBody,
+        learning: Option<Box<BodyLearner>>,
+    ) -> Result<Body, BrokeOff> {
+        if body.is_end_stream() || !is_readable_json(&answer.headers) {
+            return Ok(Body::answer(body, learning, None));
+        }
+        let id_rewriter = ctx.pool.shown_server.id_rewriter(body.pod()).filter(|_| !ctx.endpoint.is_media());
+        if answer.status == StatusCode::OK && ctx.contains_address() {
+            // Boxed, for it is seldom used, and every request's future would be the larger for it.
+            return Box::pin(self.with_own_address(ctx, answer, body, id_rewriter)).await;
+        }
+        Ok(Body::answer(body, learning, rewriting(id_rewriter)))
+    }
+
+    async fn with_own_address(
+        &self,
+        ctx: &RequestContext<'_>,
+        answer: &mut response::Parts,
+        body: AnswerBody,
+        id_rewriter: Option<IdRewriter>,
+    ) -> Result<Body, BrokeOff> {
+        let (headers, client) = (&ctx.head.headers, ctx.client);
+        let is_https = head::is_https(headers, client);
+        let host = head::requested_host(headers, client);
+        let public_url = self.shared.shown_server.public_url.as_deref();
+        let address = address::of(public_url, is_https, host, &ctx.pool.pool.base_path);
+        let Some(address) = address.filter(|_| body.size_hint().lower() <= LONGEST as u64) else {
+            return Ok(Body::answer(body, None, rewriting(id_rewriter)));
+        };
+        let mut body = body;
+        let json = match collect(&mut body, LONGEST).await? {
+            Collected::Whole(json) => json,
+            Collected::Longer(early) => return Ok(Body::answer_read_ahead(early, body, rewriting(id_rewriter))),
+        };
+        let json = match id_rewriter {
+            Some(id_rewriter) => id_rewriter.whole_to_client(json),
+            None => json,
+        };
+        let json = address::replace(&json, &address).map_or(json, Bytes::from);
+        answer.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(json.len()));
+        Ok(Body::whole(json))
+    }
+}
+
+impl RequestContext<'_> {
+    /// 4. The request as a pod gets it that has an id of its own: by that id, and so that its answer can be read.
+    pub(in crate::proxy) fn rewrite_for_pod(&self, pod: &Pod, request: &mut Request<UpstreamBody>) {
+        let id_rewriter = self.pool.shown_server.id_rewriter(pod);
+        if self.contains_address() || (id_rewriter.is_some() && self.may_get_json()) {
+            request_unencoded(request.headers_mut());
+        }
+        let Some(id_rewriter) = id_rewriter else { return };
+        if let Some(target) = id_rewriter.target_to_pod(request.uri()) {
+            *request.uri_mut() = target;
+        }
+        if is_readable_json(request.headers()) {
+            request.body_mut().rewrite(id_rewriter.to_pod());
+        }
+    }
+
+    pub(in crate::proxy) fn contains_address(&self) -> bool {
+        matches!(self.endpoint, Endpoint::LogoutTrigger | Endpoint::Open)
+            && self.head.method == Method::GET
+            && endpoint::contains_address(self.path)
+    }
+
+    fn may_get_json(&self) -> bool {
+        let is_web_client_file = || self.endpoint == Endpoint::Open && endpoint::is_web_client_file(self.path);
+        !self.endpoint.is_media() && !is_web_client_file()
+    }
+}
+
+fn rewriting(id_rewriter: Option<IdRewriter>) -> Option<Box<BodyRewriter>> {
+    id_rewriter.map(|id_rewriter| Box::new(id_rewriter.to_client()))
+}
+
+/// What is compressed cannot be rewritten. A field that is not there is left out: pods compress for nobody who has not asked.
+fn request_unencoded(headers: &mut HeaderMap) {
+    if headers.contains_key(header::ACCEPT_ENCODING) {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+}
+
+/// Gathers an answer of at most so many bytes.
+pub(in crate::proxy) async fn collect(body: &mut AnswerBody, most: usize) -> Result<Collected, BrokeOff> {
+    let (mut frames, mut length) = (VecDeque::new(), 0);
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        let frame = frame.map_err(|_| BrokeOff)?;
+        length += frame.data_ref().map_or(0, Bytes::len);
+        frames.push_back(frame);
+        if length > most {
+            return Ok(Collected::Longer(frames));
+        }
+    }
+    let mut whole = BytesMut::with_capacity(length);
+    frames.iter().filter_map(Frame::data_ref).for_each(|data| whole.extend_from_slice(data));
+    Ok(Collected::Whole(whole.freeze()))
+}

@@ -1,0 +1,148 @@
+//! One server to the eye: where pods report ids of their own, clients see one id, and never a pod's own address.
+//!
+//! Jellyfin puts the id of its server (`device.txt`, 32 lower-case hex digits) into nearly every object and message, and its
+//! web client takes a server whose id has changed for another one. So the pod's own id becomes the shown one on the way to the
+//! client, and the shown one the pod's own on the way back. Both have one length, and so it is done while a body streams by.
+//! Where a pod's own id is the shown one nothing is touched.
+
+pub mod address;
+mod body_rewriter;
+mod id;
+mod id_rewriter;
+mod replacer;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use dashmap::DashMap;
+
+pub use body_rewriter::BodyRewriter;
+pub use id::ServerId;
+pub use id_rewriter::{IdRewriter, is_readable_json};
+pub use replacer::Replacer;
+
+use crate::pod::{Pod, Pool};
+
+/// What clients see of the server.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The id that clients see. Default: that of the first pod that is known, in the order of their names.
+    pub server_id: Option<ServerId>,
+    /// Where clients find the server, without a slash at the end. Default: the scheme and host that each client calls.
+    pub public_url: Option<String>,
+}
+
+/// The one server that a pool is to the eye.
+#[derive(Debug)]
+pub struct ShownServer {
+    pool: Arc<Pool>,
+    id: ArcSwapOption<ServerId>,
+    /// By the pod's own id.
+    id_rewriters: DashMap<ServerId, IdRewriter, ahash::RandomState>,
+}
+
+/// Guises kept at once; more ids than that have long been of no pod.
+const MOST_ID_REWRITERS: usize = 64;
+
+impl ShownServer {
+    /// `shown` is the id that clients see; without one the first pod's, once it is asked for and a pod is known.
+    pub fn new(pool: Arc<Pool>, shown: Option<ServerId>) -> ShownServer {
+        ShownServer { pool, id: ArcSwapOption::new(shown.map(Arc::new)), id_rewriters: DashMap::default() }
+    }
+
+    /// The id that clients see; `None` while no pod is known.
+    pub fn id(&self) -> Option<ServerId> {
+        if let Some(shown) = self.id.load().as_deref() {
+            return Some(*shown);
+        }
+        let first = self.pool.pods().iter().find_map(|pod| pod.with_info(|info| ServerId::parse(&info.id))?)?;
+        // Whoever comes first decides for all.
+        let unset: Option<Arc<ServerId>> = None;
+        let before = self.id.compare_and_swap(&unset, Some(Arc::new(first)));
+        Some(before.as_deref().copied().unwrap_or(first))
+    }
+
+    /// Clients see this id from now on.
+    pub fn set_id(&self, id: ServerId) {
+        self.id.store(Some(Arc::new(id)));
+    }
+
+    /// What has to be rewritten between this pod and clients: nothing while its own id is the shown one, or not known.
+    pub fn id_rewriter(&self, pod: &Pod) -> Option<IdRewriter> {
+        let shown = self.id()?;
+        let own = pod.with_info(|info| if shown == *info.id { None } else { ServerId::parse(&info.id) })??;
+        if let Some(id_rewriter) = self.id_rewriters.get(&own).filter(|id_rewriter| id_rewriter.is_for(shown)) {
+            return Some(id_rewriter.clone());
+        }
+        if self.id_rewriters.len() >= MOST_ID_REWRITERS {
+            self.id_rewriters.clear();
+        }
+        let id_rewriter = IdRewriter::new(own, shown);
+        self.id_rewriters.insert(own, id_rewriter.clone());
+        Some(id_rewriter)
+    }
+
+    /// A socket's message as the client gets it from this pod; `None` if that is as it is.
+    pub fn message_to_client(&self, pod: &Pod, text: &str) -> Option<String> {
+        self.id_rewriter(pod)?.text_to_client(text)
+    }
+
+    /// A socket's message as this pod gets it from a client; `None` if that is as it is.
+    pub fn message_to_pod(&self, pod: &Pod, text: &str) -> Option<String> {
+        self.id_rewriter(pod)?.text_to_pod(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::{Info, PodConfig};
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn pool() -> Arc<Pool> {
+        let pool = Pool::new("main", "");
+        let pod = |name: &&str| Pod::new(&pool.name, &PodConfig { name: (*name).into(), authority: "h:1".into() });
+        pool.set_pods(["a", "b"].iter().map(pod).collect());
+        pool
+    }
+
+    fn tell(pod: &Pod, id: &str) {
+        pod.set_info(Info { id: id.into(), version: "12.0.0".into() });
+    }
+
+    #[test]
+    fn the_first_pod_that_is_known_gives_the_id_and_keeps_it() {
+        let pool = pool();
+        let shown_server = ShownServer::new(pool.clone(), None);
+        let (a, b) = (pool.pods()[0].clone(), pool.pods()[1].clone());
+        assert_eq!((shown_server.id(), shown_server.id_rewriter(&a).is_none()), (None, true), "nobody is known");
+        tell(&b, "not an id");
+        assert_eq!(shown_server.id(), None);
+        tell(&b, B);
+        assert_eq!(shown_server.id(), ServerId::parse(B));
+        tell(&a, A);
+        assert_eq!(shown_server.id(), ServerId::parse(B), "a pod that comes later changes nothing");
+        assert!(shown_server.id_rewriter(&b).is_none());
+        let message = format!("{{\"ServerId\":\"{A}\"}}");
+        assert_eq!(shown_server.message_to_client(&a, &message), Some(message.replace(A, B)));
+        assert_eq!(shown_server.message_to_pod(&a, &message.replace(A, B)), Some(message.clone()));
+        assert_eq!(
+            (shown_server.message_to_client(&b, &message), shown_server.message_to_client(&a, "{}")),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn an_id_that_is_given_is_shown_whatever_the_pods_say() {
+        let pool = pool();
+        let shown_server = ShownServer::new(pool.clone(), ServerId::parse(B));
+        let a = pool.pods()[0].clone();
+        assert_eq!((shown_server.id(), shown_server.id_rewriter(&a).is_none()), (ServerId::parse(B), true));
+        tell(&a, A);
+        assert!(shown_server.id_rewriter(&a).is_some());
+        tell(&a, B);
+        assert!(shown_server.id_rewriter(&a).is_none());
+    }
+}

@@ -1,0 +1,177 @@
+//! Which other replicas are there, whether they agree with this one, and whether Redis still has what was written.
+
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+
+use super::Sessions;
+use crate::{
+    jitter,
+    observe::metrics::{Disagreement, Metrics},
+    sessions::fingerprint::{API_KEY, Fingerprint, RING},
+};
+
+/// Time from one announcement to the next.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Time from one look at all that was written to the next.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// The longest time that the start waits for the first announcement.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// Another replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub name: String,
+    /// In what it disagrees with this one.
+    pub disagrees: Vec<String>,
+    /// This one can read what it writes.
+    pub is_read: bool,
+}
+
+/// What has become of the announcements so far.
+#[derive(Debug)]
+pub struct Presence {
+    /// Redis has taken the one before.
+    is_announced: bool,
+    /// It has taken one.
+    was_announced: bool,
+    knows_ends: bool,
+    sweeps: Instant,
+    said: Vec<String>,
+}
+
+impl Default for Presence {
+    fn default() -> Presence {
+        let sweeps = Instant::now() + SWEEP.mul_f64(0.5 + 0.5 * jitter::fraction());
+        Presence { is_announced: false, was_announced: false, knows_ends: false, sweeps, said: Vec::new() }
+    }
+}
+
+impl Sessions {
+    /// The other replicas, as they were heard of last.
+    pub fn others(&self) -> Vec<Replica> {
+        self.others.load().to_vec()
+    }
+
+    /// Whether there are other replicas.
+    pub fn has_others(&self) -> bool {
+        !self.others.load().is_empty()
+    }
+
+    /// Announces this replica before anything is written: the others may have fewer keys. Waits for a bounded time.
+    pub async fn appear(&self, parts: &[(&str, String)], metrics: &Metrics) -> Presence {
+        let mut presence = Presence::default();
+        // Where Redis takes longer it is announced later.
+        let _ = time::timeout(FIRST, self.announce(&mut presence, parts, metrics)).await;
+        presence
+    }
+
+    /// Announces this replica again and again, and mends what Redis loses. `heard` is told which key of the ring all replicas have.
+    /// Goes on for ever.
+    pub async fn stay(
+        &self,
+        mut presence: Presence,
+        parts: impl Fn() -> Vec<(&'static str, String)>,
+        heard: impl Fn(usize),
+        metrics: &Metrics,
+    ) {
+        loop {
+            let (was_announced, had_been) = (presence.is_announced, presence.was_announced);
+            let was_known = self.announce(&mut presence, &parts(), metrics).await;
+            heard(self.store.writes_under());
+            if presence.is_announced && !presence.knows_ends {
+                presence.knows_ends = self.learn_ends().await;
+            }
+            // It has lost what it held, or may have while it was away.
+            let hurries = had_been && (was_known == Some(false) || (was_known.is_some() && !was_announced));
+            if was_known == Some(false) && had_been && was_announced {
+                tracing::warn!("Redis has lost what it held; this replica writes again what it knows");
+            }
+            if hurries || presence.sweeps <= Instant::now() {
+                if hurries {
+                    presence.knows_ends = false;
+                }
+                presence.sweeps = Instant::now() + SWEEP;
+                let written = self.mend(hurries).await;
+                metrics.redis_rewritten.inc_by(written as u64);
+                if written > 0 {
+                    tracing::info!(count = written, "entries that were missing in Redis were written again");
+                }
+            }
+            time::sleep(EVERY).await;
+        }
+    }
+
+    /// One announcement. Says whether Redis still knew the one before; `None` where it does not answer.
+    async fn announce(&self, presence: &mut Presence, parts: &[(&str, String)], metrics: &Metrics) -> Option<bool> {
+        let ours = self.store.fingerprint(parts);
+        let present = self.store.announce(&self.name, &ours.write()).await;
+        presence.is_announced = present.is_some();
+        let present = present?;
+        presence.was_announced = true;
+        let others: Vec<_> = present.others.iter().map(|(name, words)| (name, Fingerprint::read(words))).collect();
+        let nth = ours.writes_under(others.iter().map(|(_, print)| print));
+        self.store.write_under(nth);
+        let replicas = others.iter().map(|(name, print)| Replica {
+            name: (*name).clone(),
+            disagrees: ours.disagreements(print),
+            is_read: ours.reads(print),
+        });
+        let replicas: Vec<Replica> = replicas.collect();
+        self.set_apart(replicas.iter().any(|replica| !replica.is_read));
+        metrics.replicas.set(replicas.len() as i64 + 1);
+        presence.say(parts, &replicas, metrics);
+        self.others.store(replicas.into());
+        Some(present.was_known)
+    }
+}
+
+impl Presence {
+    /// Says each disagreement when it begins, and when it ends.
+    fn say(&mut self, parts: &[(&str, String)], others: &[Replica], metrics: &Metrics) {
+        let names = parts.iter().map(|(name, _)| *name).chain([RING]);
+        for what in names.filter_map(closed) {
+            let with: Vec<_> = others.iter().filter(|other| other.disagrees.iter().any(|it| it == what)).collect();
+            metrics.replicas_disagree.get_or_create(&Disagreement { what }).set(i64::from(!with.is_empty()));
+            let was_said = self.said.iter().any(|said| said == what);
+            if !with.is_empty() && !was_said {
+                self.said.push(what.to_owned());
+                let is_read = with.iter().all(|other| other.is_read);
+                let name = with.first().map_or("", |other| &*other.name);
+                tracing::error!(replica = name, what, "{}", sentence(what, is_read));
+            } else if with.is_empty() && was_said {
+                self.said.retain(|said| said != what);
+                tracing::info!(what, "all replicas agree again");
+            }
+        }
+    }
+}
+
+/// What another replica may have otherwise, as a label.
+pub const PARTS: [&str; 7] = [RING, API_KEY, "cookie", "pods", "server_id", "leader", "tombstone_keep"];
+
+fn closed(name: &str) -> Option<&'static str> {
+    PARTS.into_iter().find(|part| *part == name)
+}
+
+/// What an operator should know of a disagreement.
+pub fn sentence(what: &str, is_read: bool) -> String {
+    let which = match what {
+        RING => "another replica has none of this one's [affinity] keys",
+        API_KEY => "another replica has another [jellyfin] api_key",
+        "cookie" => "another replica has another [affinity.cookie] name",
+        "pods" => "another replica has other pools, or pods of other names",
+        "server_id" => "another replica shows another server id",
+        "leader" => "another replica has another [leader] mode",
+        "tombstone_keep" => "another replica has another [limits] tombstone_keep",
+        _ => "another replica is configured otherwise",
+    };
+    let then = if is_read {
+        "replicas are to be configured alike"
+    } else {
+        "it cannot read what that one writes, so that it carries no session over; give all replicas the same"
+    };
+    format!("{which}: {then}")
+}

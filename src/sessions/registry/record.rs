@@ -1,0 +1,112 @@
+//! A session as it is kept: JSON, before it is sealed.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::Sessions;
+use crate::{
+    pod::PodInstance,
+    sessions::{
+        Session, Token, UnixMillis,
+        session::{Device, ReplayedCall, SessionToken},
+    },
+};
+
+/// A session as it was kept, and its home in that pod's present life.
+pub(super) struct StoredSession {
+    pub(super) session: Session,
+    pub(super) home: Option<PodInstance>,
+    pub(super) moved: UnixMillis,
+}
+
+impl Sessions {
+    /// A session as it is kept. Pods stand there by name: their numbers mean something to one process only.
+    pub(super) fn serialize(&self, session: &Session) -> Vec<u8> {
+        let home = session.home().and_then(|home| {
+            let pods = self.pool(&session.pool)?.pods();
+            pods.iter().find(|pod| pod.id == home.pod).map(|pod| pod.name.to_string())
+        });
+        let tokens: Vec<Value> =
+            session.tokens().iter().rev().map(|minted| json!([minted.token.as_str(), minted.at])).collect();
+        let note = |note: ReplayedCall| {
+            let Device { client, name, id, version } = note.reported_by;
+            json!([note.target, String::from_utf8_lossy(&note.body), client, name, id, version])
+        };
+        let told: Vec<Value> = session.capabilities().into_iter().map(note).collect();
+        let device = &session.device;
+        let record = json!({
+            "pool": &*session.pool,
+            "user": session.user,
+            "client": device.client,
+            "name": device.name,
+            "device": device.id,
+            "version": device.version,
+            "born": session.born(),
+            "revision": session.revision(),
+            "moved": session.moved_at(),
+            "tokens": tokens,
+            "home": home,
+            "told": told,
+        });
+        record.to_string().into_bytes()
+    }
+
+    pub(super) fn deserialize(&self, plain: &[u8]) -> Option<StoredSession> {
+        let record: Value = serde_json::from_slice(plain).ok()?;
+        let text = |key: &str| record[key].as_str().map(str::to_owned);
+        let pool = self.pool(record["pool"].as_str()?)?;
+        let device =
+            Device { client: text("client")?, name: text("name")?, id: text("device")?, version: text("version")? };
+        let minted = |entry: &Value| {
+            Some(SessionToken { token: Token::new(entry[0].as_str()?), at: entry[1].as_u64().unwrap_or(0) })
+        };
+        let tokens: Vec<SessionToken> = record["tokens"].as_array()?.iter().filter_map(minted).collect();
+        let note = |entry: &Value| {
+            let text = |at: usize| entry[at].as_str().map(str::to_owned);
+            // An earlier version has not kept who said it.
+            let reported_by = || Some(Device { client: text(2)?, name: text(3)?, id: text(4)?, version: text(5)? });
+            let reported_by = reported_by().unwrap_or_else(|| device.clone());
+            Some(ReplayedCall { reported_by, target: text(0)?, body: Bytes::from(text(1)?) })
+        };
+        let told = record["told"].as_array().map_or(std::slice::from_ref(&record["capabilities"]), Vec::as_slice);
+        let capabilities = told.iter().filter_map(note).collect();
+        let home = record["home"].as_str().and_then(|name| {
+            let pods = pool.pods();
+            pods.iter().find(|pod| *pod.name == *name).map(|pod| PodInstance::of(pod))
+        });
+        let (born, revision) = (record["born"].as_u64()?, record["revision"].as_u64()?);
+        let common = self.common.clone();
+        let session =
+            Session::from_parts(common, pool.name.clone(), text("user")?, device, born, revision, tokens, capabilities);
+        Some(StoredSession { session, home, moved: record["moved"].as_u64().unwrap_or(0) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{pod::Pool, sessions::session_store::SessionStore};
+
+    #[test]
+    fn what_was_told_is_kept_with_who_told_it_and_what_an_earlier_version_kept_is_read() {
+        let sessions = Sessions::new(100, (1, 2), vec![Pool::new("main", "")], SessionStore::in_memory());
+        let device = |id: &str| Device { client: "c".into(), name: "n".into(), id: id.into(), version: "1".into() };
+        let session = Session::new("main".into(), "u".into(), device("phone"), Token::new("t"));
+        let note = |id: &str| ReplayedCall {
+            reported_by: device(id),
+            target: format!("/{id}"),
+            body: Bytes::from_static(b"{}"),
+        };
+        session.record_capabilities(note("phone"));
+        session.record_capabilities(note("receiver"));
+        let plain = sessions.serialize(&session);
+        let told = |plain: &[u8]| sessions.deserialize(plain).map(|record| record.session.capabilities());
+        assert_eq!(told(&plain), Some(vec![note("phone"), note("receiver")]));
+        let mut earlier: Value = serde_json::from_slice(&plain).expect("JSON");
+        earlier.as_object_mut().expect("an object").remove("told");
+        for (kept, expected) in [(json!(["/phone", "{}"]), vec![note("phone")]), (Value::Null, Vec::new())] {
+            earlier["capabilities"] = kept;
+            assert_eq!(told(earlier.to_string().as_bytes()), Some(expected));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What was ended is dead for ever: here, in what is kept, and at the other replicas.
+
+use std::{
+    fmt::Write,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::Sessions;
+use crate::sessions::{Session, UnixMillis, plain_id, session::SessionToken, session_store::EndScope};
+
+impl Sessions {
+    /// Ends a session for ever.
+    pub fn end_session(&self, session: &Session) {
+        session.mark_ended();
+        for minted in session.tokens() {
+            self.end_token_of(&session.pool, Some(&session.user), minted.token.as_str());
+        }
+        self.devices.remove_if(&self.device_hash(session), |_, listed| std::ptr::eq(&**listed, session));
+    }
+
+    /// Ends a token for ever, of which no session is known.
+    pub fn end_token(&self, pool: &Arc<str>, token: &str) {
+        self.end_token_of(pool, None, token);
+    }
+
+    fn end_token_of(&self, pool: &Arc<str>, user: Option<&str>, token: &str) {
+        self.store.write_tombstone(token, user, self.common.clock.now());
+        self.add_pending_logout(pool, token);
+        self.notify_token_changed(token);
+        // Dead first: nobody shall find that it is neither.
+        self.insert_tombstone(token);
+        if self.active.remove(&self.hash(&[token])).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was written of a session that has ended meanwhile comes out again.
+    pub(super) fn bury_all(&self, session: &Session, tokens: &[SessionToken]) {
+        let at = self.common.clock.now();
+        tokens.iter().for_each(|minted| self.store.write_tombstone(minted.token.as_str(), Some(&session.user), at));
+    }
+
+    /// Waits until what was ended is kept, for a bounded time. Says whether it is.
+    pub async fn flush(&self) -> bool {
+        self.store.flush().await
+    }
+
+    /// Ends every session of a pool's user but one, here and wherever they are kept. Gives those that were known here.
+    pub fn end_user(&self, pool: &str, user: &str, but: Option<&Arc<Session>>) -> Vec<Arc<Session>> {
+        let user = plain_id(user);
+        let at = self.common.clock.now();
+        let is_his = |session: &Session| session.user == user && *session.pool == *pool;
+        // Kept before the end is: whoever reads in between shall not find the one without the other.
+        if let Some(spared) = but.filter(|spared| is_his(spared)) {
+            spared.set_born(at + 1);
+            self.persist(spared);
+        }
+        let ended = self.end_all(|session| is_his(session) && !but.is_some_and(|but| Arc::ptr_eq(but, session)));
+        self.end_scope(EndScope::User, pool, &user, at);
+        ended
+    }
+
+    /// Ends every session on a pool's device, here and wherever they are kept. Gives those that were known here.
+    pub fn end_device(&self, pool: &str, device: &str) -> Vec<Arc<Session>> {
+        let ended = self.end_all(|session| session.device.id == device && *session.pool == *pool);
+        self.end_scope(EndScope::Device, pool, device, self.common.clock.now());
+        ended
+    }
+
+    fn end_scope(&self, scope: EndScope, pool: &str, id: &str, at: UnixMillis) {
+        let mut words = format!("{} {}", self.name, if scope == EndScope::User { "user" } else { "device" });
+        for name in self.store.end_scope(scope, pool, id, at) {
+            // Writing into memory cannot fail.
+            let _ = write!(words, " {:032x}", u128::from_be_bytes(name));
+        }
+        self.store.publish(words);
+    }
+
+    fn end_all(&self, is_meant: impl Fn(&Arc<Session>) -> bool) -> Vec<Arc<Session>> {
+        let meant: Vec<_> = self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect();
+        meant.iter().for_each(|session| self.end_session(session));
+        meant
+    }
+
+    pub(super) fn insert_tombstone(&self, token: &str) {
+        self.dead.insert(self.hash(&[token]), ());
+    }
+}

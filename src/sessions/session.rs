@@ -1,0 +1,376 @@
+//! One session: a user on a device, the tokens that stand for it, and the pod that it lives on.
+
+mod group;
+mod migration;
+mod moves;
+mod replayed_calls;
+mod room;
+mod sockets;
+mod tokens;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
+
+use http::HeaderMap;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
+
+use super::{Token, UnixMillis};
+use crate::{pod::PodInstance, store::clock::Clock};
+
+pub use migration::{Lead, MigrationOutcome, MigrationRole};
+pub use moves::{Move, MoveReason};
+pub use replayed_calls::{LONGEST_CALL, ReplayedCall};
+pub use room::Room;
+pub use sockets::Socket;
+use sockets::Sockets;
+pub use tokens::SessionToken;
+
+/// Pods that a session is known to be valid on, kept at most.
+const MOST_PLACES: usize = 8;
+
+/// A beginning that lies further ahead than this was taken from a wrong clock, in milliseconds.
+const AHEAD: u64 = 5_000;
+
+/// A session, shared by all that has to do with it.
+#[derive(Debug)]
+pub struct Session {
+    /// The pool that it belongs to: no other's pods can know it.
+    pub pool: Arc<str>,
+    /// The user's id.
+    pub user: String,
+    /// What the client says of itself.
+    pub device: Device,
+    /// What all sessions have in common.
+    common: Common,
+    /// Seconds since the start of the store that it stands in.
+    pub(super) used: AtomicU32,
+    /// When its client was heard of last, likewise and one more; 0: not by this process.
+    heard: AtomicU32,
+    /// It was used after it had become known: somebody lives by it.
+    is_proven: AtomicBool,
+    /// When it was last compared with what other replicas keep, likewise and one more; 0: not since something may have been missed.
+    compared_at: AtomicU32,
+    /// When its entry was missing in Redis, likewise; 0: never.
+    entry_lost_at: AtomicU32,
+    /// Held for a look or a change, never across an await.
+    state: Mutex<State>,
+    /// Tells the sockets of the session that it lives elsewhere now.
+    home: watch::Sender<Option<PodInstance>>,
+    sockets: watch::Sender<Sockets>,
+}
+
+/// What all sessions of a proxy have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    /// The clock that their moments are of.
+    pub clock: Clock,
+    /// Room for their notes.
+    pub room: Room,
+}
+
+/// What a client says of itself: the four fields that the server demands of a log-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub client: String,
+    /// The device's name.
+    pub name: String,
+    pub id: String,
+    pub version: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the session began, or was last confirmed by an act that ends all others of its user.
+    born: UnixMillis,
+    /// Grows with each change that is kept; of two copies the higher is right.
+    revision: u64,
+    /// How the session came where it lives, here or at another replica.
+    moved: Move,
+    /// Oldest first; the first is the client's own.
+    tokens: Vec<SessionToken>,
+    /// Where the session is known to be valid, and by which token; the latest last.
+    places: Vec<(PodInstance, Token)>,
+    refused: Option<(PodInstance, Instant)>,
+    carry: Option<migration::OngoingMigration>,
+    group: group::GroupMembership,
+    /// `POST /Sessions/Capabilities` or `/Full`, as each device sent it last.
+    capabilities: Vec<ReplayedCall>,
+    /// The last report of what is being played on each device, and when it came.
+    playing: Vec<(ReplayedCall, Instant)>,
+    /// The devices whose sockets are open, by the sockets' numbers.
+    dialled: Vec<(u64, Device)>,
+    /// Bytes of both that are counted in the common room.
+    noted: usize,
+    /// What pods were told of the client last: its address, and its program.
+    client: HeaderMap,
+    is_dead: bool,
+}
+
+impl Session {
+    pub fn new(pool: Arc<str>, user: String, device: Device, token: Token) -> Session {
+        Session::begun(Common::default(), pool, user, device, token)
+    }
+
+    pub(super) fn begun(common: Common, pool: Arc<str>, user: String, device: Device, token: Token) -> Session {
+        let at = common.clock.now();
+        Session::from_parts(common, pool, user, device, at, 0, vec![SessionToken { token, at }], Vec::new())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a record, which nothing else is made of")]
+    pub(super) fn from_parts(
+        common: Common,
+        pool: Arc<str>,
+        user: String,
+        device: Device,
+        born: UnixMillis,
+        revision: u64,
+        tokens: Vec<SessionToken>,
+        capabilities: Vec<ReplayedCall>,
+    ) -> Session {
+        let state = State { born, revision, tokens, capabilities, ..State::default() };
+        let session = Session {
+            pool,
+            user,
+            device,
+            common,
+            used: AtomicU32::new(0),
+            heard: AtomicU32::new(0),
+            is_proven: AtomicBool::new(false),
+            compared_at: AtomicU32::new(0),
+            entry_lost_at: AtomicU32::new(0),
+            state: Mutex::new(state),
+            home: watch::Sender::new(None),
+            sockets: watch::Sender::default(),
+        };
+        session.count_notes(&mut session.state.lock());
+        session
+    }
+
+    /// Where the session lives, if that is known.
+    pub fn home(&self) -> Option<PodInstance> {
+        *self.home.borrow()
+    }
+
+    /// Hears where the session lives at this moment, and then of every move.
+    pub fn home_changes(&self) -> watch::Receiver<Option<PodInstance>> {
+        let mut moves = self.home.subscribe();
+        moves.mark_changed();
+        moves
+    }
+
+    /// The token by which the session is valid at this place.
+    pub fn token_at(&self, place: PodInstance) -> Option<Token> {
+        let state = self.state.lock();
+        state.places.iter().rev().find(|(at, _)| *at == place).map(|(_, token)| token.clone())
+    }
+
+    /// The session was accepted at this place by this token: it lives there now. Says whether that is a move.
+    pub fn record_home(&self, place: PodInstance, token: &str, why: impl FnOnce() -> MoveReason) -> bool {
+        // What holds nearly always costs one look.
+        if self.home() == Some(place) && self.token_at(place).is_some() {
+            return false;
+        }
+        let why = why();
+        self.record_valid(place, token);
+        let mut state = self.state.lock();
+        // What was under way when the session ended changes nothing any more.
+        if state.is_dead {
+            return false;
+        }
+        let from = self.home();
+        let is_move = self.home.send_if_modified(|home| home.replace(place) != Some(place));
+        if is_move {
+            state.moved = Move { at: self.common.clock.now(), from, why };
+        }
+        is_move
+    }
+
+    /// How the session came where it lives.
+    pub fn last_move(&self) -> Move {
+        self.state.lock().moved
+    }
+
+    pub(super) fn moved_at(&self) -> UnixMillis {
+        self.last_move().at
+    }
+
+    /// When it was last compared with what other replicas keep; 0: not since something may have been missed.
+    pub(super) fn compared_at(&self) -> u32 {
+        self.compared_at.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_compared_at(&self, at: u32) {
+        self.compared_at.store(at, Ordering::Relaxed);
+    }
+
+    pub(super) fn entry_lost_at(&self) -> u32 {
+        self.entry_lost_at.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_entry_lost_at(&self, at: u32) {
+        self.entry_lost_at.store(at, Ordering::Relaxed);
+    }
+
+    /// The session is valid at this place by this token, wherever it lives.
+    pub fn record_valid(&self, place: PodInstance, token: &str) {
+        let mut state = self.state.lock();
+        if state.is_dead {
+            return;
+        }
+        state.places.retain(|(at, _)| *at != place);
+        state.places.push((place, Token::new(token)));
+        if state.places.len() > MOST_PLACES {
+            state.places.remove(0);
+        }
+    }
+
+    /// The session lives there since this moment, as it was kept; by which token is not known yet. What is known of a later
+    /// move stands.
+    pub(super) fn restore_home(&self, place: PodInstance, moved: UnixMillis) {
+        let mut state = self.state.lock();
+        if state.is_dead || (moved < state.moved.at && self.home().is_some()) {
+            return;
+        }
+        let from = self.home();
+        let is_move = self.home.send_if_modified(|home| home.replace(place) != Some(place));
+        if is_move {
+            state.moved = Move { at: moved, from, why: MoveReason::StoredEntry };
+        }
+        state.moved.at = moved;
+    }
+
+    /// The token is not valid there after all.
+    pub fn forget_token_at(&self, place: PodInstance) {
+        self.state.lock().places.retain(|(at, _)| *at != place);
+    }
+
+    /// Where the session is valid is not known any more, but for this place.
+    pub fn reset_instances(&self, but: Option<PodInstance>) {
+        self.state.lock().places.retain(|(at, _)| Some(*at) == but);
+        self.home.send_if_modified(|home| std::mem::replace(home, but) != but);
+    }
+
+    pub(super) fn born(&self) -> UnixMillis {
+        self.state.lock().born
+    }
+
+    /// The session was confirmed by an act that ended all others of its user.
+    pub(super) fn set_born(&self, at: UnixMillis) {
+        self.state.lock().born = at;
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.state.lock().revision
+    }
+
+    /// One more change is to be kept. The number tells of changes at two replicas which was later.
+    pub(super) fn bump_revision(&self) {
+        let mut state = self.state.lock();
+        let now = self.common.clock.now();
+        state.revision = (state.revision + 1).max(now);
+        // Before Redis said what time it is, the clock may have been ahead.
+        if state.born > now + AHEAD {
+            state.born = now;
+        }
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.state.lock().is_dead
+    }
+
+    /// The session was ended. Its sockets hear of it.
+    pub(super) fn mark_ended(&self) {
+        let mut state = self.state.lock();
+        state.is_dead = true;
+        state.places.clear();
+        state.capabilities.clear();
+        state.playing.clear();
+        self.count_notes(&mut state);
+        drop(state);
+        self.home.send_replace(None);
+    }
+
+    pub(super) fn heard(&self) -> u32 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_heard(&self, at: u32) {
+        // As `touch`.
+        if self.heard.load(Ordering::Relaxed) != at {
+            self.heard.store(at, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn touch(&self, at: u32) {
+        // A store to a shared line only when it tells something new.
+        let before = self.used.load(Ordering::Relaxed);
+        if before != at {
+            self.used.store(at, Ordering::Relaxed);
+            if before != 0 {
+                self.is_proven.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// By which sessions go where there are too many: those that nobody has used since they became known first, then the longest
+    /// unused.
+    pub(super) fn worth(&self) -> (bool, u32) {
+        (self.is_proven.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::{Epoch, Pod, PodConfig};
+
+    pub(super) fn session(token: &str) -> Session {
+        let device = Device { client: "Story".into(), name: "Test".into(), id: "sofa".into(), version: "1".into() };
+        Session::new("main".into(), "u1".into(), device, Token::new(token))
+    }
+
+    pub(super) fn place(name: &str) -> PodInstance {
+        PodInstance::of(&Pod::new(&"main".into(), &PodConfig { name: name.into(), authority: "h:1".into() }))
+    }
+
+    #[test]
+    fn a_session_moves_and_remembers_by_which_token_it_is_known_where() {
+        let (session, a, b) = (session("own"), place("a"), place("b"));
+        let moves = session.home_changes();
+        let first = || MoveReason::First;
+        assert!(session.record_home(a, "own", first) && !session.record_home(a, "own", first));
+        session.add_minted(Token::new("minted"));
+        assert!(session.record_home(b, "minted", || MoveReason::HomeGone));
+        let Move { from, why, .. } = session.last_move();
+        assert_eq!((from, why), (Some(a), MoveReason::HomeGone));
+        assert_eq!((session.home(), *moves.borrow()), (Some(b), Some(b)));
+        assert_eq!(session.token_at(a), Some(Token::new("own")));
+        assert_eq!(session.token_at(b), Some(Token::new("minted")));
+        assert_eq!(session.token_at(PodInstance { epoch: Epoch(9), ..b }), None, "another life knows nothing of it");
+        session.forget_token_at(a);
+        assert_eq!(session.token_at(a), None);
+    }
+
+    #[test]
+    fn what_comes_after_the_end_changes_nothing() {
+        let (session, a) = (session("own"), place("a"));
+        session.record_home(a, "own", || MoveReason::First);
+        session.mark_ended();
+        assert!(!session.record_home(a, "own", || MoveReason::First));
+        session.restore_home(a, UnixMillis::MAX);
+        assert_eq!((session.home(), session.token_at(a)), (None, None));
+    }
+
+    #[test]
+    fn an_older_move_of_another_replica_moves_nobody_back() {
+        let (session, a, b) = (session("own"), place("a"), place("b"));
+        session.record_home(a, "own", || MoveReason::First);
+        session.restore_home(b, session.moved_at() - 1);
+        assert_eq!(session.home(), Some(a));
+        session.restore_home(b, session.moved_at() + 1);
+        assert_eq!(session.home(), Some(b));
+    }
+}

@@ -1,0 +1,209 @@
+//! Ends: of a token, or of everything of a user or a device of one pool.
+
+use std::time::Duration;
+
+use super::{AT_ONCE, Names, SessionStore, Tombstone, named, tombstones};
+use crate::sessions::{Session, UnixMillis, plain_id};
+
+/// What their names on disk begin with: those of sessions have nothing before them.
+const ON_DISK: &[u8] = b"ended";
+
+/// How old a tombstone becomes before a use of its token makes it young again.
+const RENEW: Duration = Duration::from_secs(86_400);
+
+/// The name of an entry on disk, if it tells of an end.
+pub(super) fn name_on_disk(key: &[u8]) -> Option<[u8; 16]> {
+    key.strip_prefix(ON_DISK)?.try_into().ok()
+}
+
+/// What is ended in one pool: all of a user, or all of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sessions) enum EndScope {
+    User,
+    Device,
+}
+
+impl EndScope {
+    fn purpose(self) -> &'static str {
+        match self {
+            EndScope::User => "ended user",
+            EndScope::Device => "ended device",
+        }
+    }
+
+    fn of(self, session: &Session) -> &str {
+        match self {
+            EndScope::User => &session.user,
+            EndScope::Device => &session.device.id,
+        }
+    }
+
+    /// A user's id in one form: with or without dashes, in any case. A device's id is what it is.
+    fn normal(self, id: &str) -> String {
+        match self {
+            EndScope::User => plain_id(id),
+            EndScope::Device => id.to_owned(),
+        }
+    }
+}
+
+impl SessionStore {
+    /// Takes a session's entry out, and puts a tombstone beside its place. `user` is whose token it was, if that is known.
+    pub(in crate::sessions) fn write_tombstone(&self, token: &str, user: Option<&str>, at: UnixMillis) {
+        let owner = user.map_or(tombstones::NOBODY, |user| self.owner(user));
+        self.mark_ended(&self.tombstone_names(token), Tombstone { at, owner });
+        for name in self.session_names(token) {
+            self.erase(name);
+        }
+    }
+
+    /// All of this user or device was ended at this moment. Gives the names under which that is told.
+    pub(in crate::sessions) fn end_scope(&self, scope: EndScope, pool: &str, id: &str, at: UnixMillis) -> Names {
+        let names = self.ring.names(scope.purpose(), &in_pool(pool, &scope.normal(id))).collect();
+        let owner = if scope == EndScope::User { self.owner(&scope.normal(id)) } else { tombstones::NOBODY };
+        self.mark_ended(&names, Tombstone { at, owner });
+        names
+    }
+
+    /// A keyed hash of a user, the same on every replica.
+    fn owner(&self, user: &str) -> u64 {
+        let name = self.ring.name("owner", user).unwrap_or_default();
+        name.iter().take(8).fold(0, |owner, byte| (owner << 8) | u64::from(*byte)).max(1)
+    }
+
+    /// The names under which the end of the session's user or device is told, and kept. Those without a pool are what an earlier
+    /// version has written.
+    pub(in crate::sessions) fn scope_names_of(&self, scope: EndScope, session: &Session) -> Names {
+        let id = scope.normal(scope.of(session));
+        let names = |text: &str| self.ring.names(scope.purpose(), text).collect::<Vec<_>>();
+        [names(&in_pool(&session.pool, &id)), names(&id)].concat()
+    }
+
+    pub(super) fn scope_names(&self, session: &Session) -> Names {
+        [self.scope_names_of(EndScope::User, session), self.scope_names_of(EndScope::Device, session)].concat()
+    }
+
+    pub(super) fn tombstone_names(&self, token: &str) -> Names {
+        self.ring.names("ended token", token).collect()
+    }
+
+    /// Written under every key of the ring, for replicas that have not got the newest.
+    fn mark_ended(&self, names: &Names, tombstone: Tombstone) {
+        for name in names {
+            let gone = self.scope_ended_at.lock().put(*name, tombstone);
+            gone.into_iter().for_each(|name| self.unearth(name));
+            self.write_end(*name, tombstone);
+        }
+    }
+
+    fn write_end(&self, name: [u8; 16], tombstone: Tombstone) {
+        if let Some(kept) = &self.disk {
+            kept.disk.put([ON_DISK, &name].concat(), tombstone.write());
+        }
+        self.write_end_to_redis(name, tombstone);
+    }
+
+    fn write_end_to_redis(&self, name: [u8; 16], tombstone: Tombstone) {
+        if let Some((shared, prefix)) = &self.redis {
+            shared.put_for(named(prefix, "ended", name), tombstone.write(), self.bounds.tombstone_keep);
+        }
+    }
+
+    /// A tombstone that is one too many, or too old.
+    fn unearth(&self, name: [u8; 16]) {
+        if let Some(kept) = &self.disk {
+            kept.disk.remove([ON_DISK, &name].concat());
+        }
+        if let Some((shared, prefix)) = &self.redis {
+            shared.remove(named(prefix, "ended", name));
+        }
+    }
+
+    /// Whether this replica knows that one of these was ended. One whose token is still presented is kept for longer.
+    pub(super) fn is_ended(&self, names: &Names) -> bool {
+        let now = self.clock.now();
+        let mut is_ended = false;
+        for name in names {
+            let Some(known) = self.scope_ended_at.lock().get(name) else { continue };
+            is_ended = true;
+            if u128::from(now.saturating_sub(known.at)) > RENEW.as_millis() {
+                self.mark_ended(&vec![*name], Tombstone { at: now, ..known });
+            }
+        }
+        is_ended
+    }
+
+    /// When one of these was ended last, as far as this replica knows.
+    pub(super) fn latest_end(&self, names: &Names) -> UnixMillis {
+        let ended = self.scope_ended_at.lock();
+        names.iter().filter_map(|name| Some(ended.get(name)?.at)).max().unwrap_or(0)
+    }
+
+    /// What Redis has said of these names is known from now on, whatever becomes of Redis.
+    pub(super) fn remember_all(&self, names: &Names, values: &[Option<Vec<u8>>]) {
+        for (name, value) in names.iter().zip(values) {
+            if let Some(value) = value {
+                self.remember(*name, value);
+            }
+        }
+    }
+
+    /// What was ended is known, and stays on this disk.
+    pub(super) fn remember(&self, name: [u8; 16], value: &[u8]) {
+        let Some(tombstone) = Tombstone::read(value) else { return };
+        let mut ended = self.scope_ended_at.lock();
+        if ended.get(&name).is_some_and(|known| known.at >= tombstone.at) {
+            return;
+        }
+        let gone = ended.put(name, tombstone);
+        drop(ended);
+        if let Some(kept) = &self.disk {
+            gone.into_iter().for_each(|name| kept.disk.remove([ON_DISK, &name].concat()));
+            kept.disk.put([ON_DISK, &name].concat(), tombstone.write());
+        }
+    }
+
+    /// Ends that this replica knows.
+    pub(in crate::sessions) fn ends(&self) -> usize {
+        self.scope_ended_at.lock().len()
+    }
+
+    /// Learns all ends that stand in Redis. Says whether it has come to the last.
+    pub(in crate::sessions) async fn learn_ends(&self) -> bool {
+        let Some((shared, prefix)) = &self.redis else { return true };
+        let start = format!("{prefix}:ended:");
+        let learn = |key: &str, value: &[u8]| {
+            let name = key.strip_prefix(&start).and_then(|name| u128::from_str_radix(name, 16).ok());
+            name.into_iter().for_each(|name| self.remember(name.to_be_bytes(), value));
+        };
+        shared.walk(&start, learn).await
+    }
+
+    /// Writes again the ends that Redis has lost, and lets go of those that are too old. Gives how many were written.
+    pub(in crate::sessions) async fn mend_ends(&self) -> usize {
+        let oldest = self.clock.now().saturating_sub(self.bounds.tombstone_keep.as_millis() as u64);
+        let old = self.scope_ended_at.lock().expire(oldest);
+        old.into_iter().for_each(|name| self.unearth(name));
+        let Some((shared, prefix)) = &self.redis else { return 0 };
+        let all = self.scope_ended_at.lock().all();
+        let mut written = 0;
+        for some in all.chunks(AT_ONCE) {
+            let keys: Vec<_> = some.iter().map(|(name, _)| named(prefix, "ended", *name)).collect();
+            let Some(are_there) = shared.are_there(&keys).await else { return written };
+            let lost = some.iter().zip(are_there).filter(|(_, is_there)| !is_there);
+            let before = written;
+            for ((name, tombstone), _) in lost {
+                self.write_end_to_redis(*name, *tombstone);
+                written += 1;
+            }
+            if written > before {
+                self.flush().await;
+            }
+        }
+        written
+    }
+}
+
+fn in_pool(pool: &str, id: &str) -> String {
+    format!("{pool}\0{id}")
+}

@@ -1,0 +1,155 @@
+//! What was ended, as far as this replica knows: it is found here without Redis, and written there again when Redis has lost it.
+//!
+//! The number is bounded, for all and for each user. Whoever signs in and out all day displaces the ends of nobody else.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::sessions::UnixMillis;
+
+/// Whose token it was: a keyed hash of the user.
+pub(super) type Owner = u64;
+
+/// Of nobody who is known.
+pub(super) const NOBODY: Owner = 0;
+
+/// A name that was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tombstone {
+    pub(super) at: UnixMillis,
+    pub(super) owner: Owner,
+}
+
+#[derive(Debug)]
+pub(super) struct Tombstones {
+    by_name: HashMap<[u8; 16], Tombstone, ahash::RandomState>,
+    /// The names of each owner, the oldest first; those that were taken out may still stand there.
+    by_owner: HashMap<Owner, VecDeque<[u8; 16]>, ahash::RandomState>,
+    most: usize,
+    most_of_one: usize,
+}
+
+impl Tombstones {
+    pub(super) fn new(most: usize, most_of_one: usize) -> Tombstones {
+        let most = most.max(16);
+        let (by_name, by_owner) = (HashMap::default(), HashMap::default());
+        Tombstones { by_name, by_owner, most, most_of_one: most_of_one.clamp(1, most) }
+    }
+
+    pub(super) fn get(&self, name: &[u8; 16]) -> Option<Tombstone> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Takes one in; of the same name the later stands. Gives the names that had to go for it.
+    pub(super) fn put(&mut self, name: [u8; 16], tombstone: Tombstone) -> Vec<[u8; 16]> {
+        if let Some(known) = self.by_name.get_mut(&name) {
+            known.at = known.at.max(tombstone.at);
+            return Vec::new();
+        }
+        self.by_name.insert(name, tombstone);
+        let of_one = self.by_owner.entry(tombstone.owner).or_default();
+        of_one.push_back(name);
+        // The ends of whom nobody knows are of many.
+        let bound = if tombstone.owner == NOBODY { self.most / 4 } else { self.most_of_one };
+        if of_one.len() > bound.max(1) {
+            return self.take_oldest(tombstone.owner, 1);
+        }
+        if self.by_name.len() > self.most {
+            let longest = self.by_owner.iter().max_by_key(|(_, names)| names.len()).map(|(owner, _)| *owner);
+            return longest.map(|owner| self.take_oldest(owner, self.most / 64 + 1)).unwrap_or_default();
+        }
+        Vec::new()
+    }
+
+    /// Those that are older than this go. Gives their names.
+    pub(super) fn expire(&mut self, before: UnixMillis) -> Vec<[u8; 16]> {
+        let old: Vec<_> = self.by_name.iter().filter(|(_, stone)| stone.at < before).map(|(name, _)| *name).collect();
+        for name in &old {
+            self.by_name.remove(name);
+        }
+        if !old.is_empty() {
+            let by_name = &self.by_name;
+            self.by_owner.retain(|_, names| {
+                names.retain(|name| by_name.contains_key(name));
+                !names.is_empty()
+            });
+        }
+        old
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<([u8; 16], Tombstone)> {
+        self.by_name.iter().map(|(name, stone)| (*name, *stone)).collect()
+    }
+
+    fn take_oldest(&mut self, owner: Owner, count: usize) -> Vec<[u8; 16]> {
+        let Some(names) = self.by_owner.get_mut(&owner) else { return Vec::new() };
+        let gone: Vec<_> = names.drain(..count.min(names.len())).collect();
+        for name in &gone {
+            self.by_name.remove(name);
+        }
+        if names.is_empty() {
+            self.by_owner.remove(&owner);
+        }
+        gone
+    }
+}
+
+impl Tombstone {
+    /// As it is kept: the moment, and the owner where there is one.
+    pub(super) fn write(self) -> Vec<u8> {
+        let Tombstone { at, owner } = self;
+        if owner == NOBODY { at.to_string() } else { format!("{at} {owner:016x}") }.into_bytes()
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Option<Tombstone> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (at, owner) = match text.split_once(' ') {
+            Some((at, owner)) => (at, Owner::from_str_radix(owner, 16).ok()?),
+            None => (text, NOBODY),
+        };
+        Some(Tombstone { at: at.parse().ok()?, owner })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(number: u32) -> [u8; 16] {
+        u128::from(number).to_be_bytes()
+    }
+
+    #[test]
+    fn one_user_displaces_only_his_own() {
+        let mut stones = Tombstones::new(1000, 100);
+        let put = |stones: &mut Tombstones, number: u32, owner| stones.put(name(number), Tombstone { at: 1, owner });
+        (0..50).for_each(|number| drop(put(&mut stones, number, 7)));
+        let gone: usize = (1000..3000).map(|number| put(&mut stones, number, 8).len()).sum();
+        assert_eq!((stones.len(), gone), (150, 1900));
+        assert!((0..50).all(|number| stones.get(&name(number)).is_some()), "those of the other stay");
+        assert!(stones.get(&name(1000)).is_none() && stones.get(&name(2999)).is_some(), "his oldest go");
+        (5000..9000).for_each(|number| drop(put(&mut stones, number, NOBODY)));
+        assert_eq!(stones.len(), 400, "what nobody is known for has a quarter");
+        (0..100_000_u32).for_each(|number| drop(put(&mut stones, 10_000 + number, 100 + u64::from(number / 90))));
+        assert!(stones.len() <= 1000 && stones.by_owner.values().map(VecDeque::len).sum::<usize>() == stones.len());
+    }
+
+    #[test]
+    fn they_run_out_and_are_kept_as_text() {
+        let mut stones = Tombstones::new(100, 100);
+        stones.put(name(1), Tombstone { at: 10, owner: 3 });
+        stones.put(name(2), Tombstone { at: 20, owner: 3 });
+        stones.put(name(1), Tombstone { at: 5, owner: 3 });
+        assert_eq!(stones.get(&name(1)).map(|stone| stone.at), Some(10), "the later stands");
+        assert_eq!(stones.expire(15), [name(1)]);
+        assert_eq!((stones.len(), stones.by_owner[&3].len()), (1, 1));
+        for stone in [Tombstone { at: 12, owner: NOBODY }, Tombstone { at: 12, owner: 0xab }] {
+            assert_eq!(Tombstone::read(&stone.write()), Some(stone));
+        }
+        assert_eq!(Tombstone::read(b"x"), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! What is told on a channel of Redis. A notice is a reason to look, and no more: some may be lost.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use redis::{RedisResult, aio::PubSub};
+use tokio::{
+    sync::{broadcast, watch},
+    time,
+};
+
+use super::{
+    is_refusal,
+    link::{Link, State},
+    server::Server,
+};
+use crate::shutdown::Shutdown;
+
+/// Time between two attempts to subscribe while Redis answers, and while it refuses.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const ASK_LEAVE_AGAIN: Duration = Duration::from_secs(10);
+
+/// The longest time for an attempt.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Words that wait to be heard; with more, some are lost, which is told.
+const WAITING: usize = 4096;
+
+/// Hears that something has happened; several notices may come as one.
+#[derive(Clone, Debug)]
+pub struct Notices {
+    heard: watch::Receiver<()>,
+}
+
+impl Notices {
+    /// Ends when there was a notice since the last one. Cancel safe.
+    pub async fn next(&mut self) {
+        if self.heard.changed().await.is_err() {
+            // Nobody is left to tell anything.
+            std::future::pending().await
+        }
+    }
+}
+
+/// Hears each word that is told.
+#[derive(Debug)]
+pub struct Messages {
+    heard: broadcast::Receiver<Option<Arc<str>>>,
+}
+
+/// What was heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelEvent {
+    Message(Arc<str>),
+    /// Words may have been lost: the subscription has just begun, or more came than could wait.
+    Lost,
+}
+
+impl Messages {
+    /// The next word. Cancel safe.
+    pub async fn next(&mut self) -> ChannelEvent {
+        match self.heard.recv().await {
+            Ok(Some(said)) => ChannelEvent::Message(said),
+            Ok(None) | Err(broadcast::error::RecvError::Lagged(_)) => ChannelEvent::Lost,
+            // Nobody is left to tell anything.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// Subscribes whenever Redis answers, until the shutdown, and gives on every word.
+pub(super) fn words(server: Arc<Server>, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Messages {
+    let (tell, heard) = broadcast::channel(WAITING);
+    tokio::spawn(async move {
+        // Whoever listened may be gone.
+        let give = |said: Option<&str>| drop(tell.send(said.map(Arc::from)));
+        tokio::select! {
+            () = keep(&server, &link, &channel, &give) => {}
+            () = losses(&link, &give) => {}
+            () = shutdown.stopping() => {}
+        }
+    });
+    Messages { heard }
+}
+
+/// Subscribes whenever Redis answers, until the shutdown.
+pub(super) fn start(server: Arc<Server>, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Notices {
+    let (tell, heard) = watch::channel(());
+    tokio::spawn(async move {
+        let give = |_: Option<&str>| tell.send_replace(());
+        tokio::select! {
+            () = keep(&server, &link, &channel, &give) => {}
+            () = shutdown.stopping() => {}
+        }
+    });
+    Notices { heard }
+}
+
+/// Tells of every loss of Redis, so that what is known is doubted from that moment on, and not only after the next subscription.
+async fn losses(link: &Link, tell: &(impl Fn(Option<&str>) + Sync)) {
+    let mut states = link.states();
+    while states.wait_for(|state| *state == State::Up).await.is_ok()
+        && states.wait_for(|state| *state != State::Up).await.is_ok()
+    {
+        tell(None);
+    }
+}
+
+async fn keep(server: &Server, link: &Link, channel: &str, tell: &(impl Fn(Option<&str>) + Sync)) {
+    let mut states = link.states();
+    let mut is_told = false;
+    loop {
+        if states.wait_for(|state| *state == State::Up).await.is_err() {
+            return;
+        }
+        // A connection that only listens does not find out that its server is gone: it ends with the link that asks.
+        let is_down = async { drop(states.wait_for(|state| *state != State::Up).await) };
+        let heard = tokio::select! {
+            heard = listen(server, channel, tell) => heard,
+            () = is_down => continue,
+        };
+        // What is told from now on is missed.
+        tell(None);
+        let refusal = heard.err().filter(is_refusal);
+        if let Some(error) = &refusal
+            && !std::mem::replace(&mut is_told, true)
+        {
+            tracing::warn!(redis.channel = channel, %error, "Redis gives no notices; changes are found by looking");
+        }
+        time::sleep(if refusal.is_some() { ASK_LEAVE_AGAIN } else { TRY_AGAIN }).await;
+    }
+}
+
+/// Tells of every message until the connection ends, and of the beginning.
+async fn listen(server: &Server, channel: &str, tell: &(impl Fn(Option<&str>) + Sync)) -> RedisResult<()> {
+    let subscribe = async {
+        let mut subscription: PubSub = server.client().await?.get_async_pubsub().await?;
+        subscription.subscribe(channel).await?;
+        RedisResult::Ok(subscription)
+    };
+    let Ok(subscription) = time::timeout(PATIENCE, subscribe).await else { return Ok(()) };
+    let mut messages = subscription?.into_on_message();
+    // What happened before the subscription was told to nobody.
+    tell(None);
+    while let Some(message) = messages.next().await {
+        tell(std::str::from_utf8(message.get_payload_bytes()).ok());
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Where Redis is at this moment: at its address, or where a sentinel says that the primary is.
+
+use std::{path::PathBuf, time::Duration};
+
+use redis::{
+    Client, ErrorKind, RedisError, RedisResult, TlsCertificates, TlsMode,
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
+};
+use tokio::{sync::Mutex, time};
+
+use super::{Config, Error, Url};
+
+/// The longest time that the sentinels are asked for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub(super) struct Server(Topology);
+
+enum Topology {
+    Fixed(Box<Client>),
+    Watched(Box<Mutex<SentinelClient>>),
+}
+
+impl Server {
+    /// Connects to nothing.
+    pub(super) fn new(config: &Config) -> Result<Server, Error> {
+        let certificates = certificates(config)?;
+        let place = match config.sentinels.first() {
+            None => Topology::Fixed(Box::new(fixed(&config.url, certificates)?)),
+            Some(first) => Topology::Watched(Box::new(Mutex::new(watched(config, first, certificates)?))),
+        };
+        Ok(Server(place))
+    }
+
+    /// Who is to be connected to now.
+    pub(super) async fn client(&self) -> RedisResult<Client> {
+        match &self.0 {
+            Topology::Fixed(client) => Ok(Client::clone(client)),
+            Topology::Watched(sentinels) => {
+                let primary = async { sentinels.lock().await.async_get_client().await };
+                let late = || RedisError::from((ErrorKind::Io, "no sentinel answers in time"));
+                time::timeout(PATIENCE, primary).await.unwrap_or_else(|_| Err(late()))
+            }
+        }
+    }
+}
+
+fn fixed(url: &Url, certificates: Option<TlsCertificates>) -> RedisResult<Client> {
+    match certificates {
+        None => Client::open(url.0.clone()),
+        Some(certificates) => Client::build_with_tls(url.0.clone(), certificates),
+    }
+}
+
+/// The URL's host is the name of the service; the rest of it is for the servers that the sentinels name. The sentinels share
+/// the user and password of the first.
+fn watched(config: &Config, first: &Url, certificates: Option<TlsCertificates>) -> RedisResult<SentinelClient> {
+    let (node, sentinel) = (config.url.0.redis_settings(), first.0.redis_settings());
+    let addresses = config.sentinels.iter().map(|url| url.0.addr().clone());
+    let service = config.url.host().unwrap_or_default();
+    let mut builder = SentinelClientBuilder::new(addresses, service, SentinelServerType::Master)?;
+    builder = builder.set_client_to_redis_db(node.db());
+    if let Some(user) = node.username() {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = node.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if let Some(user) = sentinel.username() {
+        builder = builder.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = sentinel.password() {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
+    if let Some(certificates) = certificates {
+        if config.url.is_tls() {
+            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+            builder = builder.set_client_to_redis_certificates(certificates.clone());
+        }
+        if config.sentinels.iter().all(Url::is_tls) {
+            builder = builder.set_client_to_sentinel_certificates(certificates);
+        }
+    }
+    builder.build()
+}
+
+/// What the certificates of servers are checked against; `None` where no TLS is spoken.
+fn certificates(config: &Config) -> Result<Option<TlsCertificates>, Error> {
+    if !config.url.is_tls() && !config.sentinels.iter().any(Url::is_tls) {
+        return Ok(None);
+    }
+    // The Redis library takes the process's provider. A provider that somebody has set already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Authorities { path: path.clone(), source });
+    let root_cert = config.ca.as_ref().map(read).transpose()?;
+    Ok(Some(TlsCertificates { client_tls: None, root_cert }))
+}

@@ -1,0 +1,106 @@
+//! What is written to Redis behind the requests: in order, and as many at once as have gathered.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Pipeline, RedisError};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{census::Census, is_refusal, link::Link};
+use crate::{observe::metrics::StoreOutcome, shutdown::Shutdown};
+
+pub(super) enum Change {
+    Put {
+        key: String,
+        value: Vec<u8>,
+        lasts: Duration,
+    },
+    Remove {
+        key: String,
+    },
+    /// A word to whoever listens; nothing of it is kept.
+    Tell {
+        channel: String,
+        words: String,
+    },
+    /// To be told when everything before it is written.
+    Mark(oneshot::Sender<()>),
+}
+
+/// Changes in one round trip.
+const MOST: usize = 512;
+
+/// Writes until the queue ends. While Redis does not answer, the changes wait in the queue: an outage that it can hold loses
+/// none of them.
+pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, census: Arc<Census>, shutdown: Shutdown) {
+    let mut changes = Vec::with_capacity(MOST);
+    let mut is_refused = false;
+    while queue.recv_many(&mut changes, MOST).await > 0 {
+        let (pipeline, count) = pipeline(&changes, &census, &link);
+        if !pipeline.is_empty() {
+            let refusal = send(&link, &pipeline, &shutdown).await.err();
+            let outcome = if refusal.is_none() { "written" } else { "dropped" };
+            // Said once, and again only after Redis has taken something in between.
+            if let Some(Unsent::Refused(error)) = &refusal
+                && !is_refused
+            {
+                tracing::warn!(%error, "Redis refuses a write");
+            }
+            is_refused = refusal.is_some();
+            link.metrics().store_writes.get_or_create(&StoreOutcome { outcome }).inc_by(count);
+        }
+        for change in changes.drain(..) {
+            if let Change::Mark(done) = change {
+                // Whoever waited may have lost patience.
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// The changes as commands, and how many they are.
+fn pipeline(changes: &[Change], census: &Census, link: &Link) -> (Pipeline, u64) {
+    let (mut pipeline, mut count) = (redis::pipe(), 0);
+    for change in changes {
+        match change {
+            Change::Put { key, value, lasts } => {
+                if !census.admits(key, value.len()) {
+                    link.metrics().store_writes.get_or_create(&StoreOutcome { outcome: "full" }).inc();
+                    continue;
+                }
+                pipeline.cmd("SET").arg(key).arg(value).arg("PX").arg(lasts.as_millis() as u64).ignore();
+            }
+            Change::Remove { key } => drop(pipeline.cmd("DEL").arg(key).ignore()),
+            Change::Tell { channel, words } => {
+                pipeline.cmd("PUBLISH").arg(channel).arg(words).ignore();
+                continue;
+            }
+            Change::Mark(_) => continue,
+        }
+        count += 1;
+    }
+    (pipeline, count)
+}
+
+enum Unsent {
+    Refused(RedisError),
+    /// The proxy stops, and Redis does not answer.
+    Stopping,
+}
+
+/// Sends until Redis has taken or refused it.
+///
+/// What a broken connection has left unanswered is sent again over the next. Should Redis carry out the first copy late, an
+/// older entry can come back: no reader may take an entry for more than a hint.
+async fn send(link: &Link, pipeline: &Pipeline, shutdown: &Shutdown) -> Result<(), Unsent> {
+    loop {
+        let mut connection = link.connected(shutdown).await.ok_or(Unsent::Stopping)?;
+        match pipeline.query_async::<()>(&mut connection).await {
+            Ok(()) => {
+                link.answered();
+                return Ok(());
+            }
+            Err(error) if is_refusal(&error) => return Err(Unsent::Refused(error)),
+            Err(error) => link.failed(&error),
+        }
+    }
+}
