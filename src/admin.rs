@@ -1,6 +1,6 @@
-//! The admin listener: metrics, liveness, readiness, and the pods and sessions as the proxy sees them.
+//! The admin listener: metrics, liveness, readiness, and the proxy's view of pods and sessions.
 //!
-//! `guard` decides who gets more than the two words of the probes.
+//! `guard` decides who may see more than the probes' one-word answers.
 
 mod guard;
 
@@ -31,18 +31,18 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// Where operators come in.
+/// Where operators connect.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Default `127.0.0.1:9096`; `None` switches the listener off.
     pub listen: Option<SocketAddr>,
-    /// Hosts by which it may be called, besides loopback and the address at which a connection comes in. Default none.
+    /// Hosts that requests may name, besides loopback and the connection's address. Default none.
     pub hosts: Vec<String>,
-    /// What operators have to show. Default none.
+    /// The token that operators must send. Default none.
     pub token: Option<Secret>,
 }
 
-/// Pause after a connection could not be accepted: the machine is out of file handles, and the next one may find some.
+/// Pause after a failed accept: the machine lacks file handles and may soon have some.
 const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 
 /// What the pages show.
@@ -51,13 +51,13 @@ pub struct Admin {
     pub shared: Arc<SharedState>,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
-    /// Whoever drains pods; gone when the proxy stops, which this door outlives.
+    /// Drains pods. It is gone once the proxy stops; this listener runs longer.
     pub steward: Weak<Proxy>,
 }
 
 impl Admin {
-    /// Answers operators until the runtime ends: an orchestrator still asks while the proxy stops, and takes a door that is shut for
-    /// a death.
+    /// Answers operators until the runtime ends. An orchestrator still probes while the proxy
+    /// stops, and takes a closed port for a crash.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
             let stream = match listener.accept().await {
@@ -69,7 +69,7 @@ impl Admin {
                 }
             };
             let admin = self.clone();
-            // A connection whose own address cannot be told is called by none.
+            // Without a known local address, only loopback and the configured hosts match.
             let called_at = stream.local_addr().ok().map(|address| address.ip().to_canonical());
             let service = service_fn(move |request: Request<hyper::body::Incoming>| {
                 let answer = match guard::admit(&request, called_at, &admin.config) {
@@ -79,7 +79,7 @@ impl Admin {
                 async move { Ok::<_, Infallible>(answer) }
             });
             tokio::spawn(async move {
-                // How an operator's connection ends is of no consequence.
+                // How an operator's connection ends does not matter.
                 let _ = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .serve_connection(TokioIo::new(stream), service)
@@ -182,7 +182,7 @@ impl Admin {
         }
     }
 
-    /// Brings the gauges up to the moment. Pods that are gone leave the page.
+    /// Updates the gauges. Pods that are gone leave the page.
     fn measure(&self) {
         let metrics = &self.metrics;
         metrics.pins.set(self.shared.pins.len() as i64);
@@ -267,7 +267,7 @@ struct PodPage {
     state: &'static str,
     accepts_connections: bool,
     leads: bool,
-    /// Of the clients that are known and there: only with an API key.
+    /// Sessions whose clients are known and active. Needs an API key, else 0.
     sessions: usize,
     epoch: u32,
     requests: usize,
@@ -301,18 +301,18 @@ impl PodPage {
 struct ReplicaPage {
     name: String,
     is_this_one: bool,
-    /// In what it is configured otherwise than this one.
+    /// The settings in which it differs from this replica.
     disagrees: Vec<String>,
-    /// This one can read what it writes. Of this one: it carries sessions over.
+    /// This replica can read what it writes. For this one: it can migrate sessions.
     is_readable: bool,
-    /// How far this machine's clock is ahead of that of Redis.
+    /// How far this machine's clock is ahead of Redis's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_ahead_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tombstones: Option<usize>,
 }
 
-/// A session as the page shows it: no token, and nothing made of one.
+/// A session as the page shows it: no token, and nothing derived from one.
 #[derive(Serialize)]
 struct SessionPage {
     pool: String,
@@ -321,15 +321,15 @@ struct SessionPage {
     client: String,
     device: String,
     device_id: String,
-    /// When it came to the pod.
+    /// When the session came to the pod.
     since: String,
-    /// Why it did, out of a closed set.
+    /// Why it came, out of a closed set.
     why: &'static str,
-    /// The pod that it came from, if there was another.
+    /// The pod that it came from, if any.
     from: Option<String>,
-    /// It has reported so, and not the end.
+    /// The client has reported a playback and not yet its end.
     playing: bool,
-    /// At this replica.
+    /// Open sockets at this replica.
     sockets: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Who is whose: the cookie, the pins and the placement of clients that have none.
+//! Which client belongs to which pod: the cookie, the pins, and the placement of other clients.
 
 pub mod budget;
 pub mod cookie;
@@ -9,12 +9,12 @@ pub mod placement;
 mod recent_misses;
 pub mod reject_pacer;
 
-/// How clients are kept with their pods.
+/// How clients stay with their pods.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub cookie: cookie::CookieConfig,
-    /// The ring of secrets under which cookies are made, newest first; every one of them is read. Empty: one is made at
-    /// random, and kept in the state directory if there is one.
+    /// The ring of cookie secrets, newest first. The newest makes cookies, and all are read. If it
+    /// is empty, jellypin makes a random one, and keeps it in the state directory if there is one.
     pub keys: Vec<Secret>,
     /// Pins kept at once; the longest unused go first. Default 100,000.
     pub max_pins: usize,

@@ -1,7 +1,8 @@
 //! Wiring: builds the rooms, starts them in order and stops them in order.
 //!
-//! The caller's runtime is the control side: health, discovery and the admin API. Each worker is a `current_thread`
-//! runtime on a thread of its own, with its own sockets and its own connections to the pods.
+//! The caller's runtime is the control side: health, discovery and the admin API.
+//! Each worker is a `current_thread` runtime on its own thread.
+//! A worker has its own sockets and its own connections to the pods.
 
 mod advice;
 pub mod check;
@@ -29,7 +30,7 @@ use crate::{
 };
 use shared_state::shared;
 
-/// Everything a run needs, each room's part by itself.
+/// Everything a run needs, with one part for each room.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: listen::Config,
@@ -46,19 +47,19 @@ pub struct Config {
     pub websocket: websocket::Config,
     pub affinity: affinity::Config,
     pub migration: sessions::Config,
-    /// Whether the pods take the carriers of old. Default `None`: their version tells.
+    /// Whether pods accept a token in Jellyfin's legacy places. Default `None`: by their version.
     pub legacy: Option<Legacy>,
-    /// Paths below which a POST signs a user in, beside those that are known. Default none.
+    /// Extra paths below which a POST signs a user in. Default none.
     pub log_in_paths: Vec<String>,
     pub observe: observe::Config,
     pub admin: admin::Config,
-    /// Directory for what must survive a restart. Default none.
+    /// Directory for data that must survive a restart. Default none.
     pub state: Option<PathBuf>,
     /// What several replicas share. Default none.
     pub redis: Option<store::redis_store::Config>,
-    /// Longest time that requests may take to end when the proxy stops. Default 20 s.
+    /// Longest time that a stopping proxy waits for requests to end. Default 20 s.
     pub drain_timeout: Duration,
-    /// The secrets that stand in the configuration file itself.
+    /// The secrets that the configuration file itself contains.
     pub in_the_open: Vec<&'static str>,
 }
 
@@ -83,19 +84,19 @@ pub enum Error {
     Worker(io::Error),
 }
 
-/// Longest time that the start waits for the first answers of the pods.
+/// Longest time that the start waits for the pods' first answers.
 const FIRST_PROBES: Duration = Duration::from_secs(2);
 
-/// Longest time that the stop takes for giving leases back.
+/// Longest time that the stop waits for leases to be released.
 const RELEASE: Duration = Duration::from_secs(1);
 
 /// A running proxy.
 pub struct App {
-    /// The addresses that clients are served on, cleartext first; with the ports that the system chose for port 0.
+    /// The addresses for clients, cleartext first, with the system's choice for port 0.
     pub addresses: Vec<SocketAddr>,
-    /// The address that operators are served on.
+    /// The address of the admin API.
     pub admin: Option<SocketAddr>,
-    /// What is counted while it runs.
+    /// The metrics of this run.
     pub metrics: Metrics,
     shared: Arc<SharedState>,
     shutdown: Shutdown,
@@ -104,22 +105,22 @@ pub struct App {
     access: Arc<Access>,
     certificates: Arc<tls::Certificates>,
     tls: tls::Config,
-    /// What waits for the next start, see [`fixed`].
+    /// The settings that change only at the next start, see [`fixed`].
     fixed: String,
-    /// Where each pool's pods come from, in the order of the site.
+    /// Where each pool's pods come from, in the order of the shared state's pools.
     sources: Vec<watch::Sender<discovery::PoolConfig>>,
 }
 
 /// Starts everything, or nothing.
 ///
 /// # Errors
-/// What cannot be had: an address, a certificate, a file. Nothing is left running then.
+/// An address, a certificate or a file cannot be used. Nothing is left running then.
 pub async fn start(config: Config) -> Result<App, Error> {
     open_files::raise();
     for advice in advice::of(&config) {
         tracing::warn!("{advice}");
     }
-    // What can fail comes first, while nothing runs.
+    // First the steps that can fail, while nothing runs yet.
     let certificates = tls::Certificates::read(&config.tls)?;
     let server_config = (!config.listen.https.is_empty()).then(|| certificates.server_config()).transpose()?;
     let keys = state::cookie_keys(&config)?;
@@ -135,32 +136,33 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let access = Access::start(&config.observe.access, config.observe.format, metrics.access_lost.clone())
         .map_err(Error::AccessLog)?;
 
-    // Then the pods, so that the first client meets pods that are known.
+    // Then the pods, so that their health is known before the first client comes.
     let shutdown = Shutdown::new();
     let (shared, kept) = shared(&config, &keys, &metrics, &shutdown).await?;
     let shared = Arc::new(shared);
     let sources = watch_pods(&shared, &config, &keys, &shutdown).await;
 
-    // Then who leads them. This goes on until the last request has ended, and so has a shutdown of its own.
+    // Then the leader of each pool. This task outlives the last request.
+    // So it has its own shutdown.
     let leaders = Shutdown::new();
     let of_pools = shared.pools.iter().map(|shared| (shared.pool.clone(), shared.leader.clone())).collect();
     leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
 
-    // Then what is known of clients: a pin belongs to its pod's present life, which is known only now.
+    // Then the pins: each belongs to its pod's present epoch, which is known only now.
     shared.pins.restore(&shared.pins.persistence().of_entries(&kept));
     shared.pins.persistence().await_first_attempt().await;
     server_id_file::keep(&shared, &config, &shutdown).await;
     let configured = sources.iter().map(watch::Sender::subscribe).collect();
     replicas::announce(&shared, &config, configured, &metrics, &shutdown).await;
 
-    // Then what is done for pods besides requests.
+    // Then the background tasks for the pods.
     let steward = Proxy::new(shared.clone(), access.worker(), metrics.clone(), shutdown.clone());
     for pool in &shared.pools {
         tokio::spawn(steward.clone().watch_pool(pool.pool.clone()));
     }
     tokio::spawn(steward.clone().follow_replicas());
 
-    // Then the doors.
+    // Then the listeners.
     let addresses = bound.iter().map(|bound| bound.address).collect();
     let admin = door.as_ref().and_then(|door| door.local_addr().ok());
     if let Some(door) = door {
@@ -185,13 +187,14 @@ pub async fn start(config: Config) -> Result<App, Error> {
     Ok(App { addresses, admin, metrics, shared, shutdown, leaders, workers, access, certificates, tls, fixed, sources })
 }
 
-/// All of a configuration but the pods, as a text to compare with another; it is written nowhere.
+/// A configuration without its pods, as a text to compare with another. Never written anywhere.
 fn fixed(config: &Config) -> String {
     let leader = leader::Config { pools: Vec::new(), ..config.leader.clone() };
     format!("{:?}", Config { leader, pools: Vec::new(), ..config.clone() })
 }
 
-/// Starts what watches the pods, and waits a moment for their first answers. Gives where the pods' sources are changed.
+/// Starts discovery and health checks, and waits a moment for the pods' first answers.
+/// The returned senders change where each pool's pods come from.
 async fn watch_pods(
     shared: &Arc<SharedState>,
     config: &Config,
@@ -209,7 +212,7 @@ async fn watch_pods(
     }
     let asked = async {
         for round in &mut first_rounds {
-            // A pool whose watch has ended is not waited for.
+            // An ended watch never reports, so the start does not wait for it.
             let _ = round.wait_for(|done| *done).await;
         }
     };
@@ -219,7 +222,7 @@ async fn watch_pods(
     sources
 }
 
-/// Makes a pool's cookies anew whenever its set of pods changes.
+/// Renews a pool's cookies whenever its set of pods changes.
 async fn renew_cookies(shared: Arc<SharedState>, index: usize, keys: Vec<affinity::Secret>, shutdown: Shutdown) {
     let pool = &shared.pools[index];
     let mut members = pool.pool.members();
@@ -233,7 +236,7 @@ async fn renew_cookies(shared: Arc<SharedState>, index: usize, keys: Vec<affinit
 }
 
 impl App {
-    /// Reads the certificates anew and opens the access log anew. What is broken leaves the old one in use.
+    /// Reloads the certificates and reopens the access log. If one fails, the old one stays in use.
     pub fn renew_files(&self) {
         self.access.reopen();
         match self.certificates.renew(&self.tls) {
@@ -242,7 +245,7 @@ impl App {
         }
     }
 
-    /// The pods are those of this configuration from now on. Whatever else has changed in it waits for the next start.
+    /// Applies the pods of this configuration. All other changes wait for the next start.
     pub fn renew_pods(&self, config: &Config) {
         if fixed(config) != self.fixed {
             tracing::warn!(
@@ -264,24 +267,25 @@ impl App {
         }
     }
 
-    /// What is shared by the workers, for whoever looks in.
+    /// The state that all workers share, for inspection.
     pub fn shared(&self) -> &Arc<SharedState> {
         &self.shared
     }
 
-    /// Stops: no new connections, requests end within the drain time-out, sockets end in a stagger. Ends when all is ended.
+    /// Stops: accepts no new connections and lets requests end within the drain time-out.
+    /// Spreads the end of WebSockets over a stagger. Returns when everything has ended.
     pub async fn stop(self) {
         self.shutdown.stop();
         let (workers, access) = (self.workers, self.access);
         let joined = tokio::task::spawn_blocking(move || {
             for worker in workers {
-                // A worker's panic has been printed; the others are still waited for.
+                // A panicked worker has printed its message. The other workers still have to end.
                 let _ = worker.join();
             }
             access.finish();
         });
         let _ = joined.await;
-        // A lease that is given back need not run out.
+        // Other replicas need not wait for a released lease to expire.
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
         self.shared.sessions.store().depart(self.shared.sessions.name()).await;

@@ -35,36 +35,36 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// What a client connection may take.
+/// Limits of a client connection.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Longest time for the TLS handshake and for the first request's head. Default 30 s.
     pub header_timeout: Duration,
-    /// Longest time that a kept connection waits for its next request. Default 120 s.
+    /// Longest time that an idle connection waits for its next request. Default 120 s.
     pub idle_timeout: Duration,
-    /// Longest time that an answer waits for its client to take more of it. Default 1 h: players pause.
+    /// Longest time that an answer waits for its client to read on. Default 1 h: players pause.
     pub stall_timeout: Duration,
-    /// Streams at once on an HTTP/2 connection. Default 100.
+    /// Concurrent streams on an HTTP/2 connection. Default 100.
     pub http2_streams: u32,
-    /// Size of a request's head in bytes; a larger one is answered with 431. Default 40 KiB.
+    /// Size of a request's head in bytes. The proxy answers a larger one with 431. Default 40 KiB.
     pub max_header_bytes: usize,
-    /// Number of header fields of a request; more are answered with 431. Default 100.
+    /// Number of header fields of a request. The proxy answers more with 431. Default 100.
     pub max_headers: usize,
 }
 
-/// How often a peer on HTTP/2 is asked whether it is still there, and how long it may take to say so.
+/// How often the proxy pings an HTTP/2 peer, and how long the peer may take to answer.
 const HTTP2_PING: Duration = Duration::from_secs(30);
 const HTTP2_PONG: Duration = Duration::from_secs(20);
 
-/// Streams that an HTTP/2 peer may reset before they are looked at, and those that it may make the proxy reset by its own
-/// mistakes, before its connection ends. h2's own bounds are 20 and 1024.
+/// Streams that an HTTP/2 peer may reset before they are accepted, and those that the proxy may
+/// reset for the peer's errors, before the connection ends. h2's own: 20 and 1024.
 const HTTP2_RESETS: usize = 20;
 const HTTP2_MISTAKES: usize = 128;
 
-/// Bytes of an answer that wait in memory for one HTTP/2 stream.
+/// Bytes of an answer buffered in memory for one HTTP/2 stream.
 const HTTP2_SEND_BUFFER: usize = 256 * 1024;
 
-/// Speaks HTTP on connections of clients; one for each worker.
+/// Speaks HTTP on client connections; one for each worker.
 pub struct Server {
     http: auto::Builder<TokioExecutor>,
     config: Config,
@@ -75,10 +75,10 @@ pub struct Server {
 impl Server {
     pub fn new(config: Config, proxy: Arc<Proxy>, shutdown: Shutdown) -> Server {
         let mut http = auto::Builder::new(TokioExecutor::new());
-        // No read timeout of hyper's: its timer would be made anew for each request. `IdleWatch` has one for the connection.
+        // hyper would make a read timer for each request. `IdleWatch` has one for the connection.
         http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(config.max_header_bytes.max(8192));
         if config.max_headers != 100 {
-            // Only where it differs from hyper's own default, which needs no memory of its own.
+            // Only set if it differs from hyper's default, which needs no extra memory.
             http.http1().max_headers(config.max_headers);
         }
         http.http2()
@@ -93,12 +93,12 @@ impl Server {
         Server { http, config, proxy, shutdown }
     }
 
-    /// Longest time for a TLS handshake.
     pub fn handshake_timeout(&self) -> Duration {
         self.config.header_timeout
     }
 
-    /// Serves a connection until it ends, is idle for too long, or the proxy stops. Whoever opens a WebSocket over it keeps its place.
+    /// Serves a connection until it ends, is idle for too long, or the proxy stops. A WebSocket
+    /// opened over it keeps the connection's permit.
     pub async fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -125,7 +125,7 @@ impl Server {
             let is_http1 = request.version() <= Version::HTTP_11;
             let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
-                // Here, and not in a future around both: what each request has is moved about with every such layer.
+                // Branch here: each wrapping future would move the request's state once more.
                 let answer: Result<Response<Body>, Aborted> = if proxy.may_revoke(&request) {
                     proxy.handle_detached(request, client).await
                 } else {
@@ -151,10 +151,10 @@ impl Server {
         let mut is_ending = false;
         loop {
             tokio::select! {
-                // How a client ends its connection is its own affair; the access line says how its requests ended.
+                // Clients may close as they like. The access line says how the requests ended.
                 _ = &mut connection => return,
                 () = self.shutdown.stopping(), if !is_ending => {}
-                // A trusted peer's connection carries many clients, and the peer has time-outs of its own.
+                // A trusted peer carries many clients and has its own time-outs.
                 () = watch.is_stalled(&self.config), if !client.is_trusted => {
                     self.proxy.exceeded(Kind::Stalls, &client);
                     return;
@@ -171,38 +171,38 @@ impl Server {
     }
 }
 
-/// Closes a stream that was answered before all of it was read, so that the client reads the answer.
+/// Closes a stream that was answered but not fully read, so that the answer arrives.
 pub async fn close_in_stages(stream: impl AsyncRead + AsyncWrite + Unpin) {
-    // How a client ends its connection is its own affair.
+    // Clients may close as they like.
     let _ = Lingering::new(stream, Arc::new(IdleWatch::new())).shutdown().await;
 }
 
-/// What is under way on a connection, and since when nothing is.
+/// What is in progress on a connection, and since when it is idle.
 struct IdleWatch {
     began: Instant,
     under_way: AtomicUsize,
     served: AtomicU64,
     /// Milliseconds after `began`.
     idle_since: AtomicU64,
-    /// All that was read was whole requests.
+    /// Everything read so far was whole requests.
     is_clean: AtomicBool,
-    /// The answers under way. Only this connection's tasks take the lock, for a look at one place.
+    /// The answers in progress. Only this connection's tasks lock it, each time for one entry.
     answers: Mutex<Answers>,
 }
 
-/// A place for each request under way, used again and again.
+/// A reusable place for each request in progress.
 #[derive(Default)]
 struct Answers {
     places: Vec<Turn>,
     free: Vec<usize>,
 }
 
-/// Who has to do something for an answer to go on.
+/// Who must act for an answer to go on.
 #[derive(Clone, Copy)]
 enum Turn {
     /// The proxy, or its pod.
     Ours,
-    /// The client has to take what is there since then; `has_taken`: it has taken something before.
+    /// The client must read what is ready since `since`. `has_taken`: it has read a piece before.
     Clients { since: Instant, has_taken: bool },
 }
 
@@ -212,7 +212,7 @@ impl Clean for Arc<IdleWatch> {
     }
 }
 
-/// One request under way, until its answer's last byte.
+/// One request in progress, until its answer's last byte.
 struct RequestGuard {
     watch: Arc<IdleWatch>,
     place: usize,
@@ -241,14 +241,14 @@ impl IdleWatch {
         RequestGuard { watch: self.clone(), place }
     }
 
-    /// Ends when a client has not taken of an answer for too long. One that has never taken a second piece has no window open,
-    /// and is given up as one that never sends a request.
+    /// Ends when a client has not read an answer for too long. A client that never took a second
+    /// piece has no window open. It gets only the time of one that never sends a request.
     async fn is_stalled(&self, config: &Config) {
         let patience =
             |has_taken| if has_taken { config.stall_timeout } else { config.header_timeout.min(config.stall_timeout) };
         loop {
             let now = Instant::now();
-            // Whoever begins to wait after this look has waited for less at the next.
+            // An answer that begins to wait after this look cannot be due before `next`.
             let mut next = now + patience(false);
             for turn in &self.answers.lock().places {
                 let Turn::Clients { since, has_taken } = *turn else { continue };
@@ -266,7 +266,7 @@ impl IdleWatch {
         self.served.load(Ordering::Relaxed) > 0
     }
 
-    /// Ends when nothing was under way for too long. One timer for the connection's whole life, whatever goes over it.
+    /// Ends when the connection was idle for too long. One timer serves all its requests.
     async fn is_idle(&self, config: &Config) {
         loop {
             let limit = if self.has_served() { config.idle_timeout } else { config.header_timeout };
@@ -281,7 +281,7 @@ impl IdleWatch {
 }
 
 impl RequestGuard {
-    /// The answer waits for its client from now on, or for its pod.
+    /// From now on the answer waits for its client, until its pod is slower.
     fn is_clients_turn(&self, is_first: bool) {
         let turn = Turn::Clients { since: Instant::now(), has_taken: !is_first };
         self.watch.answers.lock().places[self.place] = turn;
@@ -305,11 +305,11 @@ impl Drop for RequestGuard {
     }
 }
 
-/// An answer's body that keeps its request under way until it is dropped.
+/// An answer's body that keeps its request in progress until it is dropped.
 struct TrackedBody {
     body: Body,
     until: RequestGuard,
-    /// Pieces that were taken so far.
+    /// Pieces taken so far.
     pieces: u32,
     _permit: Option<Permit>,
 }

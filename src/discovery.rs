@@ -1,7 +1,9 @@
-//! Where pods come from: a fixed list, or a DNS name that is resolved again and again. Both change with the configuration.
+//! Where pods come from: a fixed list, or a DNS name that is resolved again and again. Both change
+//! with the configuration.
 //!
-//! Whoever is found here is a pod; whether it lives is `health`'s to say. What becomes of a pod that is found no more is the
-//! pool's matter ([`Pool::set_pods`]) and `proxy`'s: Kubernetes takes a pod out of DNS while it still serves.
+//! All addresses found here are pods; `health` says whether they live. The pool
+//! ([`Pool::set_pods`]) and `proxy` handle pods that are found no more: Kubernetes takes a pod out
+//! of DNS while it still serves.
 
 use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -29,14 +31,14 @@ pub struct PoolConfig {
 pub struct DnsConfig {
     pub name: String,
     pub port: u16,
-    /// Time from one look-up to the next. Default 5 s.
+    /// Time between two look-ups. Default 5 s.
     pub every: Duration,
 }
 
 /// Longest time for one look-up.
 const LOOKUP: Duration = Duration::from_secs(2);
 
-/// Makes a pool with its fixed pods, and with those that its DNS name has now.
+/// Makes a pool with its fixed pods, and those that its DNS name has now.
 pub async fn pool(config: &PoolConfig) -> Arc<Pool> {
     let pool = Pool::new(&config.name, &config.base_path);
     name(&pool, config.pods.clone());
@@ -44,7 +46,7 @@ pub async fn pool(config: &PoolConfig) -> Arc<Pool> {
     pool
 }
 
-/// Looks the pool's DNS name up again and again, and at once when the configuration changes, until the shutdown.
+/// Resolves the DNS name again and again, and on each change of configuration, until the shutdown.
 pub async fn watch(pool: Arc<Pool>, mut config: watch::Receiver<PoolConfig>, shutdown: Shutdown) {
     loop {
         let every = config.borrow_and_update().dns.as_ref().map(|dns| dns.every);
@@ -64,7 +66,7 @@ pub async fn watch(pool: Arc<Pool>, mut config: watch::Receiver<PoolConfig>, shu
     }
 }
 
-/// One look. When a look-up fails, the pods of before stay: a name server that is down takes nobody down with it.
+/// Resolves once. On failure the previous pods stay: a failed name server must take no pod down.
 async fn refresh(pool: &Pool, config: &PoolConfig) {
     let found = match &config.dns {
         Some(dns) => match look_up(dns).await {
@@ -86,7 +88,7 @@ async fn look_up(dns: &DnsConfig) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
-/// The pool consists of these from now on. Who is in it already stays the same pod.
+/// Sets the pool's pods. A pod that is in it already stays the same pod.
 fn name(pool: &Pool, wanted: Vec<PodConfig>) {
     let now = pool.pods().to_vec();
     let known = |config: &PodConfig| now.iter().find(|pod| pod.matches(config));

@@ -1,7 +1,7 @@
-//! Sends a request to a pod and brings its answer back, over connections that are kept.
+//! Sends a request to a pod and brings back its answer, over connections that are kept.
 //!
-//! Each worker has a [`Forward`] of its own, and so its own kept connections. What is done after a [`Failure`] is not decided
-//! here: [`retry`] has the rule, and `proxy` carries it out.
+//! Each worker has its own [`Forward`], and so its own kept connections. [`retry`] decides what
+//! follows a [`Failure`], and `proxy` carries it out.
 
 pub mod answer;
 mod connections;
@@ -26,7 +26,7 @@ use crate::{
     pod::{Pod, State},
 };
 
-/// How pods are spoken to.
+/// How jellypin talks to pods.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Longest time for a connection to a pod, name look-up included. Default 1 s.
@@ -39,17 +39,17 @@ pub struct Config {
     pub pod_idle: Duration,
     /// Unused connections kept for each pod by each worker. Default 64.
     pub max_idle_per_pod: usize,
-    /// Longest time that a request is held because its pod may come back. Default 20 s.
+    /// Longest time that a request waits for a pod that may come back. Default 20 s.
     pub hold: Duration,
-    /// Longest request body in bytes that is kept for sending it again. Default 64 KiB.
+    /// Longest request body in bytes that is kept for another attempt. Default 64 KiB.
     pub replay_bytes: usize,
-    /// Bytes that the kernel takes of a pod's answers for each connection, ahead of what is read. Default 512 KiB.
+    /// Bytes of a pod's answers that the kernel buffers for each connection. Default 512 KiB.
     pub receive_buffer: usize,
     /// Peers whose `X-Forwarded-*` headers are believed. Default none.
     pub trusted: Vec<IpNet>,
 }
 
-/// How long a pod that lives may work on a request before the first byte of its answer.
+/// How long a living pod may work on a request before the first byte of its answer.
 #[derive(Clone, Debug)]
 pub struct FirstByte {
     /// Default 10 min.
@@ -68,7 +68,7 @@ impl FirstByte {
         FirstByte { any, by_path }
     }
 
-    /// The time for a path below the BaseUrl. Prefixes end at a slash and are compared in any case.
+    /// The time for a path below the BaseUrl. Prefixes end at a slash, and case does not matter.
     pub fn of(&self, path: &str) -> Duration {
         let is_below = |prefix: &str| {
             path.split_at_checked(prefix.len()).is_some_and(|(start, rest)| {
@@ -85,32 +85,32 @@ pub struct Failure {
     pub cause: Cause,
     /// The pod may have received the request, or a part of it.
     pub may_be_received: bool,
-    /// It was sent over a kept connection, which the pod may have ended in the same moment.
+    /// The request went over a kept connection, which the pod may have closed at that moment.
     pub on_reused_connection: bool,
 }
 
-/// Goes with an answer, as an extension of its head: the pod has answered before the body's end and takes no more of it.
+/// An extension of an answer's head: the pod answered before the body's end and reads no more.
 #[derive(Clone, Copy, Debug)]
 pub struct PodCloses;
 
 /// What went wrong between the proxy and a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Nobody listens there, or the pod's name has no address.
+    /// No process listens there, or the pod's name has no address.
     Refused,
-    /// No connection within the time for it, or no name server that says where the pod is.
+    /// No connection in time, or no name server that says where the pod is.
     ConnectTimedOut,
     /// The connection ended before the answer's head.
     Broken,
-    /// What came is not HTTP.
+    /// The answer is not HTTP.
     Malformed,
-    /// No answer's head within the time for it.
+    /// No answer's head in time.
     TimedOut,
-    /// The pod went down while its answer was waited for.
+    /// The pod went down while the request waited for its answer.
     Lost,
     /// The client's own body broke off.
     ClientGone,
-    /// The client has announced a body, and has sent nothing of it for too long.
+    /// The client announced a body, and has sent nothing of it for too long.
     ClientSilent,
     /// This machine has no port or file handle left: not the pod's fault.
     Exhausted,
@@ -141,13 +141,14 @@ pub struct ResponseTimeout {
     pub after_lost: Duration,
 }
 
-/// Longest time for the answer to an upgrade: a pod has nothing to work on there.
+/// Longest time for the answer to an upgrade, which takes a pod no work.
 const UPGRADE: Duration = Duration::from_secs(30);
 
-/// After this time a waiting request begins to watch its pod. Most answers come sooner and never pay for it.
+/// After this time a waiting request begins to watch its pod. Most answers come sooner.
 const WATCH_AFTER: Duration = Duration::from_millis(200);
 
-/// A pod that ends a connection after so much silence of the client has lost its patience, and is well. Kestrel's lasts 5 s.
+/// If the client was silent this long before the pod ends the connection, the pod has timed out and
+/// is well. Kestrel's limit is 5 s.
 const PATIENCE_OF_PODS: Duration = Duration::from_secs(3);
 
 /// One worker's way to the pods.
@@ -164,7 +165,7 @@ impl Forward {
 
     /// Sends a request to a pod and waits for the head of its answer.
     ///
-    /// Kept connections that turn out to be closed before a byte was sent are passed over.
+    /// Skips kept connections that turn out to be closed before a byte was sent.
     pub async fn send(
         &self,
         pod: &Arc<Pod>,
@@ -189,7 +190,7 @@ impl Forward {
             )
             .await
             {
-                // Nobody asked for another protocol, and nobody could speak it.
+                // The client asked for no other protocol, and could not speak one.
                 Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Failure { cause: Cause::Malformed, may_be_received: true, on_reused_connection });
                 }
@@ -214,7 +215,7 @@ impl Forward {
                 cause => cause,
             };
             match failed.take_message() {
-                // Closed before anything was sent: the request is whole and goes over the next connection.
+                // Closed before anything was sent: the whole request goes over the next connection.
                 Some(unsent) if on_reused_connection => request = unsent,
                 unsent => return Err(Failure { cause, may_be_received: unsent.is_none(), on_reused_connection }),
             }
@@ -247,10 +248,10 @@ impl Forward {
             .await
             .map_err(|_| failure(Cause::ConnectTimedOut))?
             .map_err(|error| failure(refusal(&error)))?;
-        // Small requests must not wait for the peer's acknowledgement. A socket that is gone already says so later.
+        // Small requests must not wait for the peer's acknowledgement. A closed socket fails later.
         let _ = stream.set_nodelay(true);
-        // What the kernel buffers by itself grows to megabytes for each film that is taken at its own pace, and some hundred
-        // of them press on what all TCP of the machine may have.
+        // For each film that a client reads at its own pace, the kernel's buffer would grow to
+        // megabytes. Some hundred of them strain the memory that the machine has for TCP.
         let _ = SockRef::from(&stream).set_recv_buffer_size(self.config.receive_buffer);
         self.connections.open(pod.id, stream).await.map_err(|_| failure(Cause::Broken))
     }
@@ -258,7 +259,7 @@ impl Forward {
 
 type Sent = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<UpstreamBody>>>;
 
-/// Waits for the answer's head; `Err` when the patience ended first.
+/// Waits for the answer's head; `Err` when the timeout comes first.
 async fn answer_to(
     pod: &Pod,
     connection_lease: &mut PooledConnection,
@@ -267,7 +268,8 @@ async fn answer_to(
     response_timeout: ResponseTimeout,
     client_body: Duration,
 ) -> Result<Sent, Cause> {
-    // A pod that is down and is asked all the same answers as well as it can, and is not lost by staying so.
+    // A pod that is down but still gets a request answers as well as it can. It does not count as
+    // lost by staying down.
     let was_down = pod.status().state == State::Down;
     let mut answer = pin!(connection_lease.requests.try_send_request(request));
     let asked = time::Instant::now();
@@ -276,7 +278,7 @@ async fn answer_to(
     }
     let mut lost = pin!(lost_for(pod, was_down, response_timeout.after_lost));
     loop {
-        // The time counts from the last byte of the body, however long that takes to come, as long as something comes.
+        // The time counts from the body's last byte. The body may take long, if something comes.
         let end = match (body.ended_at(asked), body.silence()) {
             (Some(ended), _) => ended + response_timeout.first_byte,
             (None, silence) => time::Instant::now() + client_body.saturating_sub(silence.unwrap_or_default()),
@@ -296,7 +298,7 @@ async fn answer_to(
     }
 }
 
-/// Ends when the pod has been lost for this long without a break.
+/// Waits until the pod has been lost for this long without a break.
 async fn lost_for(pod: &Pod, was_down: bool, time: Duration) {
     loop {
         if was_down {

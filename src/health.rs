@@ -1,8 +1,8 @@
-//! Finds out which pods live: probes each of them, and hears of the failures of live traffic.
+//! Finds out which pods are alive: probes each of them, and counts the failures of live traffic.
 //!
-//! Nothing here touches a request. [`watch()`] runs one prober for each pod of a pool; [`refused`], [`broken`] and
-//! [`gateway_failure`] are what the request path calls when it meets a failure. What follows from what stands in
-//! [`rules`], which is pure.
+//! Nothing here touches a request. [`watch()`] runs one prober for each pod of a pool. The request
+//! path calls [`refused`], [`broken`] and [`gateway_failure`] when it meets a failure. The pure
+//! module [`rules`] decides what follows.
 
 mod probe;
 pub mod rules;
@@ -16,7 +16,7 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// How pods are judged.
+/// When probes and failures change a pod's state.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Time between probes of a settled pod, ±10 % jitter. Default 1 s.
@@ -35,9 +35,9 @@ pub struct Config {
     pub passive_window: Duration,
 }
 
-/// Probes every pod that this pool has, and every one that it will have, until the shutdown.
+/// Probes every present and future pod of this pool until the shutdown.
 ///
-/// The receiver counts finished rounds of the first probes: it turns `true` when every pod of the beginning was asked once.
+/// The receiver turns `true` when the prober has asked each of the initial pods once.
 pub fn watch(pool: Arc<Pool>, config: Arc<Config>, shutdown: Shutdown) -> watch::Receiver<bool> {
     let (asked, first_round) = watch::channel(false);
     tokio::spawn(supervise(pool, config, asked, shutdown));
@@ -81,48 +81,51 @@ async fn supervise(pool: Arc<Pool>, config: Arc<Config>, asked: watch::Sender<bo
     probers.values().for_each(AbortHandle::abort);
 }
 
-/// Whether a connection failed because this process, or its machine, has no file handle left (EMFILE, ENFILE): that says nothing of
-/// the pod.
+/// Whether a connection failed because this process, or its machine, has no file handle left
+/// (EMFILE, ENFILE). That says nothing about the pod.
 pub fn is_out_of_handles(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// A name server that is away says nothing of the pod, one that knows no such name does: so it is with a container that was stopped.
-/// The standard library gives no more of `EAI_AGAIN` than its text, by glibc or by musl.
+/// Whether a name server does not answer, which says nothing about the pod. An unknown name does: a
+/// stopped container has none. The standard library gives only the text of `EAI_AGAIN`, by glibc or
+/// by musl.
 pub fn is_for_want_of_a_name_server(error: &io::Error) -> bool {
     let text = error.to_string();
     error.raw_os_error().is_none() && ["Temporary failure", "Try again"].iter().any(|again| text.contains(again))
 }
 
-/// The pod refused a connection: it is out at once, and probed at once.
+/// The pod refused a connection: it is down at once, and the prober probes it at once.
 pub fn refused(pod: &Pod) {
     let (before, after) = pod.change(|status| Status { state: State::Down, accepts: false, ..status });
     pod.suspect(Suspicion::Refused);
     tell(pod, before, after, "it refused a connection");
 }
 
-/// A fresh connection to the pod broke before it answered: it is out at once, and probed at once.
+/// A fresh connection to the pod broke before it answered: it is down at once, and the prober
+/// probes it at once.
 pub fn broken(pod: &Pod) {
     let (before, after) = pod.change(|status| Status { state: State::Down, ..status });
     pod.suspect(Suspicion::Broken);
     tell(pod, before, after, "a connection broke before an answer");
 }
 
-/// The pod has said on a socket that it ends, or begins anew: this life takes nothing more. `of`: the life in which that socket was
-/// opened, if it is known.
+/// The pod announced its shutdown or restart on a socket: this epoch takes nothing more. `of` is
+/// the epoch in which that socket was opened, if known.
 pub fn farewell(pod: &Pod, of: Option<Epoch>) {
     if let Some((before, after)) = pod.end_life(of) {
         tell(pod, before, after, "it takes leave");
     }
 }
 
-/// An answer of the pod broke off or did not come in time, or a connection was not to be had: no proof, but a reason to probe now.
+/// An answer of the pod broke off or came too late, or no connection was free. That proves nothing,
+/// but the prober probes now.
 pub fn report_suspect(pod: &Pod) {
     pod.suspect(Suspicion::Broken);
 }
 
-/// The pod, or something on the way to it, gave a failure of the gateway's kind (502, 504, no connection in time): enough of them
-/// within the window take it out.
+/// The pod, or something on the way to it, failed like a gateway (502, 504, no connection in time).
+/// Enough such failures within the window take it out.
 pub fn gateway_failure(pod: &Pod, config: &Config) {
     if pod.count_failure(config.passive_window) >= config.passive_failures {
         let (before, after) = pod.change(|status| Status { state: State::Down, ..status });
@@ -131,7 +134,7 @@ pub fn gateway_failure(pod: &Pod, config: &Config) {
     }
 }
 
-/// Says a change of state once, with its reason.
+/// Logs a change of state once, with its reason.
 fn tell(pod: &Pod, before: Status, after: Status, why: &str) {
     if before.state == after.state && before.epoch == after.epoch {
         return;

@@ -1,4 +1,4 @@
-//! Who a request is from, and what Jellyfin means by its path: the one room that knows Jellyfin's names.
+//! Who sends a request, and what its path means. Only this module knows Jellyfin's names.
 //!
 //! All of it is pure: a request's head goes in, borrowed keys come out.
 
@@ -24,13 +24,13 @@ const EMBY_AUTHORIZATION: HeaderName = HeaderName::from_static("x-emby-authoriza
 const EMBY_TOKEN: HeaderName = HeaderName::from_static("x-emby-token");
 const MEDIABROWSER_TOKEN: HeaderName = HeaderName::from_static("x-mediabrowser-token");
 
-/// What a request tells of its client, borrowed from its head. The affinity cookie is `affinity`'s.
+/// What a request tells about its client, borrowed from its head. `affinity` reads the cookie.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity<'a> {
     /// The access token or API key that the server would read.
     pub token: Option<Cow<'a, str>>,
-    /// A token in a carrier that these pods ignore. Some clients send it there all the same, to endpoints that ask for none:
-    /// it tells whose request it is, and proves nothing.
+    /// A token in a carrier that these pods ignore. Some clients send it there, to endpoints that
+    /// demand none. It tells whose request this is, and proves nothing.
     pub hint: Option<Cow<'a, str>>,
     /// The device's id: from the `Authorization` header, else from the query.
     pub device: Option<Cow<'a, str>>,
@@ -44,7 +44,7 @@ pub struct Identity<'a> {
     pub live_file: Option<&'a str>,
 }
 
-/// The path as the controllers see it: 10.11 and older take `/emby` and `/mediabrowser` off its front, in any case.
+/// The controllers' path: 10.11 and older strip `/emby` and `/mediabrowser`, in any case.
 pub fn controller_path(path: &str, legacy: Legacy) -> &str {
     let below = |prefix: &str| {
         let (start, rest) = path.split_at_checked(prefix.len())?;
@@ -56,9 +56,10 @@ pub fn controller_path(path: &str, legacy: Legacy) -> &str {
     }
 }
 
-/// Reads the identity off a request's head. `path` is the path below the pool's BaseUrl.
+/// Reads the identity from a request's head. `path` is the path below the pool's BaseUrl.
 ///
-/// Order and quirks are the server's own (`AuthorizationContext.cs`): the first carrier that is not empty decides.
+/// Order and quirks are the server's (`AuthorizationContext.cs`): the first non-empty carrier
+/// decides.
 pub fn identify<'a>(uri: &'a Uri, path: &'a str, headers: &'a HeaderMap, legacy: Legacy) -> Identity<'a> {
     let authorization = Authorization::of(headers, legacy);
     let query = Query::parse(uri.query().unwrap_or_default());

@@ -1,6 +1,6 @@
-//! Jitter: chance that keeps pods, sockets and replicas from being met by everybody in one moment.
+//! Jitter: randomness, so that pods, sockets and replicas are not all met in one moment.
 
-/// A number from 0 to 1, at random. Without randomness it is 0: then all act together, and nothing else is lost.
+/// A random number from 0 to 1. If that fails it is 0: all act together, nothing else is lost.
 pub fn fraction() -> f64 {
     let mut bytes = [0_u8; 4];
     let _ = getrandom::fill(&mut bytes);

@@ -1,8 +1,9 @@
-//! Which pod of a pool leads: the one that serves what lives in a single pod's memory, QuickConnect and SyncPlay.
+//! Which pod of a pool leads. The leader serves what lives in a single pod's memory: QuickConnect
+//! and SyncPlay.
 //!
-//! Nothing here touches a request: each pool has a task that finds its leader out and writes it into [`Leader`], which the
-//! request path reads without a lock. There are three ways to find it out, see [`Mode`]; what they decide stands in [`rule`],
-//! [`election`] and [`naming`], which are pure.
+//! Nothing here touches a request. Each pool has a task that finds its leader and writes it into
+//! [`Leader`], which the request path reads without a lock. [`Mode`] lists the three ways to find
+//! it. The pure modules [`rule`], [`election`] and [`naming`] make the decisions.
 
 mod elect;
 pub mod election;
@@ -27,27 +28,29 @@ use crate::{
     store::{self, redis_store::ledger::Ledger},
 };
 
-/// How the leaders are found.
+/// How the proxy finds the leaders.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Default [`Mode::Local`].
     pub mode: Mode,
-    /// How long a replica that elects holds its lease without renewing it. Default 30 s.
+    /// How long an electing replica holds its lease without renewing it. Default 30 s.
     pub lease: Duration,
-    /// Time between two looks into Redis. Default 1 s.
+    /// Time between two reads of Redis. Default 1 s.
     pub poll: Duration,
-    /// Paths below the BaseUrl that go to the leader with all that is below them, besides Jellyfin's own. Default none.
+    /// Paths below the BaseUrl that go to the leader with all paths below them, besides Jellyfin's
+    /// own. Default none.
     pub paths: Vec<String>,
     pub pools: Vec<PoolConfig>,
 }
 
-/// What is particular to a pool.
+/// The settings of one pool.
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
     pub pool: String,
     /// The key in Redis: the pods' own, or the one of the lease.
     pub key: String,
-    /// The ids that the pods write into the key, by the pods' names, as far as they differ from those that they report.
+    /// The ids that the pods write into the key, by pod name, where they differ from the reported
+    /// ones.
     pub instance_ids: HashMap<String, String>,
 }
 
@@ -63,7 +66,7 @@ pub enum Mode {
     Elect,
 }
 
-/// Why no leaders can be found at all; that Redis does not answer is no reason.
+/// Why no leader can ever be found. A Redis that does not answer is no such reason.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -85,29 +88,31 @@ pub struct Leader {
 /// Who leads, and for which term.
 #[derive(Clone, Debug, Default)]
 pub struct Leadership {
-    /// Never shrinks while the proxy runs, and grows with each change of the pod; with `elect` sometimes without one (after
-    /// Redis has forgotten the term). With `elect` it is the same on every replica that Redis answers; else each counts alone.
+    /// Never shrinks while the proxy runs, and grows with each change of the pod. With `elect` it
+    /// may also grow without a change, after Redis has forgotten the term. With `elect`, all
+    /// replicas that Redis answers share it; otherwise each replica counts alone.
     pub term: u64,
-    /// `None` while no pod has been alive. A leader that is down stays it while no other pod is alive.
+    /// `None` until a pod is alive. A leader that is down stays leader while no other pod is alive.
     pub pod: Option<Arc<Pod>>,
 }
 
 /// Why a pod became the leader, or its term changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// There was none before.
+    /// There was no leader before.
     First,
-    /// The one before is down; the next by the rule.
+    /// The leader before is down; the rule chose the next.
     PodDown,
-    /// The one before is drained and has given the lead up; the next by the rule.
+    /// The leader before drains and has given up the lead; the rule chose the next.
     PodDraining,
     /// The pods' key names it.
     Named,
-    /// This replica has had it elected.
+    /// This replica had it elected.
     Elected,
-    /// Another replica has.
+    /// Another replica had it elected.
     Agreed,
-    /// The same pod for a new term: Redis had forgotten the old one, or it was not agreed on.
+    /// The same pod for a new term: Redis had forgotten the old one, or the replicas had not agreed
+    /// on it.
     Counted,
 }
 
@@ -129,10 +134,11 @@ impl Why {
 /// The longest time that the start waits for the first leaders.
 const FIRST_LEADERS: Duration = Duration::from_secs(1);
 
-/// The longest time that anybody waits for a draining leader to have lost the lead.
+/// The longest time that [`Leader::await_fit`] waits for a draining leader to lose the lead.
 const PASSED_ON: Duration = Duration::from_secs(1);
 
-/// Finds the leaders of these pools out until the shutdown, which the tasks are tracked by. Waits a moment for the first ones.
+/// Starts the tasks that find these pools' leaders until the shutdown, which tracks them. Waits a
+/// moment for the first leaders.
 ///
 /// # Errors
 /// When the configuration cannot be used.
@@ -169,7 +175,7 @@ pub async fn start(
     }
     let all = async {
         for settled in first {
-            // A task that has ended is not waited for.
+            // The start does not wait for a task that has ended.
             let _ = settled.await;
         }
     };
@@ -180,7 +186,7 @@ pub async fn start(
 }
 
 impl Leader {
-    /// Nobody leads this pool yet.
+    /// Creates it without a leader.
     pub fn new(pool: &Pool, mode: Mode, metrics: Metrics) -> Arc<Leader> {
         Arc::new(Leader {
             pool: pool.name.clone(),
@@ -191,13 +197,14 @@ impl Leader {
         })
     }
 
-    /// The pod that leads. It may have gone down just now.
+    /// The pod that leads. It may have gone down a moment ago.
     pub fn current(&self) -> Option<Arc<Pod>> {
         self.now.load().pod.clone()
     }
 
-    /// The pod to come to live on. One that gives the lead up is about to lose it, if another of these pods can lead: that is
-    /// waited for, for a bounded time. Where the pods elect among themselves it leads for as long as they say.
+    /// The pod that a client should move to. A leader that gives up the lead soon loses it, if
+    /// another pod can lead; then this waits, at most `PASSED_ON`. With [`Mode::Follow`] it does
+    /// not wait: the pods themselves decide how long their leader leads.
     pub async fn await_fit(&self, pool: &Pool) -> Option<Arc<Pod>> {
         let is_passed_on = |now: &Leadership| {
             let yields =
@@ -216,17 +223,17 @@ impl Leader {
         self.now.load().term
     }
 
-    /// Both as of one moment.
+    /// The pod and the term as of one moment.
     pub fn now(&self) -> Arc<Leadership> {
         self.now.load_full()
     }
 
-    /// Hears of every change of the pod or the term.
+    /// Reports every change of the pod or the term.
     pub fn changes(&self) -> watch::Receiver<Leadership> {
         self.changes.subscribe()
     }
 
-    /// Writes down who leads. Only the pool's own task does.
+    /// Records who leads. Only the pool's own task calls it.
     fn set(&self, pod: Option<Arc<Pod>>, term: u64, why: Why) {
         let before = self.now.load_full();
         let id = |pod: &Option<Arc<Pod>>| pod.as_ref().map(|pod| pod.id);

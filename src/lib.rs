@@ -1,6 +1,6 @@
 //! jellypin: a reverse proxy that makes several Jellyfin servers behave as one.
 //!
-//! The rooms of this crate are the floors of ARCHITECTURE.md, lowest first. A room uses lower floors only.
+//! Rooms follow the floors of ARCHITECTURE.md, lowest first. A room uses lower floors only.
 
 pub mod jitter;
 pub mod observe;

@@ -1,8 +1,8 @@
-//! Limits: how much all clients together, and each client's address, may have under way at once.
+//! Limits: how much all clients together, and each client's address, may have in progress at once.
 //!
-//! Every limit is a pair: one for all clients, one for each address (IPv4 /32, IPv6 /64). A [`Permit`] counts from the moment
-//! that it is taken to the moment that it is dropped. The counters of an address live as long as the address has anything
-//! under way, so that the limits for all clients bound their number too.
+//! Every limit is a pair: one for all clients, one for each address (IPv4 /32, IPv6 /64). A
+//! [`Permit`] counts until it is dropped. An address keeps its counters while it has anything in
+//! progress, so the limits for all clients also bound their number.
 
 pub mod log_in;
 
@@ -22,18 +22,18 @@ use tokio::time::Instant;
 
 use crate::observe::metrics::{Limited, Metrics};
 
-/// How much clients may have under way.
+/// How much clients may have in progress.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Connections. Default 10,000 in all, 1,000 of one address.
+    /// Connections. Default 10,000 in all, 1,000 per address.
     pub connections: Most,
-    /// TLS handshakes. Default 1,000 in all, 200 of one address.
+    /// TLS handshakes. Default 1,000 in all, 200 per address.
     pub handshakes: Most,
-    /// Requests, until the last byte of their answers. Default 5,000 in all, 500 of one address.
+    /// Requests, until the last byte of their answers. Default 5,000 in all, 500 per address.
     pub requests: Most,
-    /// Requests that wait for a pod. Default 4,096 in all, 512 of one address.
+    /// Requests that wait for a pod. Default 4,096 in all, 512 per address.
     pub holds: Most,
-    /// WebSockets. Default 5,000 in all, 500 of one address.
+    /// WebSockets. Default 5,000 in all, 500 per address.
     pub sockets: Most,
     /// The brake on log-ins.
     pub log_in: log_in::Config,
@@ -46,7 +46,7 @@ pub struct Most {
     pub per_address: u32,
 }
 
-/// What is counted.
+/// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Connections,
@@ -56,21 +56,21 @@ pub enum Kind {
     Sockets,
     /// Control frames of one HTTP/2 connection.
     Frames,
-    /// An answer that its client does not take.
+    /// An answer that its client does not read.
     Stalls,
     LogIns,
 }
 
 const KINDS: usize = 8;
 
-/// Whose limit was reached.
+/// The scope of the limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     All,
     Address,
     /// One connection.
     Connection,
-    /// One user name, from whatever address.
+    /// One user name from any address.
     User,
     /// One user name at one address.
     UserAtAddress,
@@ -78,7 +78,7 @@ pub enum Scope {
 
 const SCOPES: usize = 5;
 
-/// What was asked for exceeds a limit.
+/// A limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("more than {} allows", key(self.kind, self.scope))]
 pub struct Exceeded {
@@ -87,7 +87,7 @@ pub struct Exceeded {
 }
 
 impl Kind {
-    /// A label of a closed set.
+    /// The metric label.
     fn name(self) -> &'static str {
         match self {
             Kind::Connections => "connections",
@@ -103,7 +103,7 @@ impl Kind {
 }
 
 impl Scope {
-    /// A label of a closed set.
+    /// The metric label.
     pub fn name(self) -> &'static str {
         match self {
             Scope::All => "all",
@@ -115,7 +115,7 @@ impl Scope {
     }
 }
 
-/// The key of the configuration that sets a limit.
+/// The configuration key of a limit.
 fn key(kind: Kind, scope: Scope) -> &'static str {
     match (kind, scope) {
         (Kind::Connections, Scope::All) => "[listen] max_connections",
@@ -134,7 +134,7 @@ fn key(kind: Kind, scope: Scope) -> &'static str {
     }
 }
 
-/// The counters of everybody. Shared by all workers.
+/// The counters of all clients, shared by all workers.
 pub struct Limits {
     config: Config,
     in_all: Counts,
@@ -142,13 +142,13 @@ pub struct Limits {
     /// The brake on log-ins.
     pub log_in: log_in::Brake,
     metrics: Metrics,
-    /// When the log was told of each limit last, and how often it was exceeded since.
+    /// For each limit: when it was last logged, and how often it was exceeded since.
     told: Mutex<[Told; KINDS * SCOPES]>,
 }
 
 type Addresses = DashMap<IpAddr, Weak<AddressUse>, ahash::RandomState>;
 
-/// What one address has under way. It leaves the table with its last holder.
+/// What one address has in progress. The table loses the entry with its last holder.
 pub struct AddressUse {
     network: IpAddr,
     counts: Counts,
@@ -164,14 +164,14 @@ struct Told {
     since: u64,
 }
 
-/// One place under a limit. It gives itself back when it is dropped.
+/// One slot under a limit. Dropping it frees the slot.
 pub struct Permit {
     limits: Arc<Limits>,
     address: Option<Arc<AddressUse>>,
     kind: Kind,
 }
 
-/// Time until the log says again that a limit is exceeded.
+/// Time until the same limit may be logged again.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 impl Limits {
@@ -199,10 +199,10 @@ impl Limits {
         fresh
     }
 
-    /// Takes a place under the limit of everybody, and under that of an address if there is one.
+    /// Takes a slot under the limit for all clients, and under that of `address` if there is one.
     ///
     /// # Errors
-    /// There is no place left. It is counted, and the log is told, at a bounded rate.
+    /// No slot is free. Each case is counted; the log gets an entry at a bounded rate.
     pub fn take(self: &Arc<Self>, kind: Kind, address: Option<&Arc<AddressUse>>) -> Result<Permit, Exceeded> {
         let most = self.most(kind);
         if let Some(of) = address
@@ -219,7 +219,7 @@ impl Limits {
         Ok(Permit { limits: self.clone(), address: address.cloned(), kind })
     }
 
-    /// Counts what exceeds a limit, and tells the log of it unless it was told a moment ago.
+    /// Counts a case that exceeds a limit, and logs it unless it was just logged.
     pub fn exceeded(&self, kind: Kind, scope: Scope, address: Option<IpAddr>) -> Exceeded {
         self.count(kind, scope);
         if let Some(times) = self.is_to_be_told(kind, scope) {
@@ -236,7 +236,7 @@ impl Limits {
         Exceeded { kind, scope }
     }
 
-    /// Counts what exceeds a limit, and leaves the log alone.
+    /// Counts a case that exceeds a limit, without a log entry.
     pub fn count(&self, kind: Kind, scope: Scope) {
         self.metrics.limited.get_or_create(&Limited { what: kind.name(), scope: scope.name() }).inc();
     }
@@ -260,12 +260,12 @@ impl Limits {
             Kind::Requests => self.config.requests,
             Kind::Holds => self.config.holds,
             Kind::Sockets => self.config.sockets,
-            // These are not counted by permits.
+            // Permits do not count these.
             Kind::Frames | Kind::Stalls | Kind::LogIns => Most { in_all: u32::MAX, per_address: u32::MAX },
         }
     }
 
-    /// Addresses that have something under way.
+    /// The number of addresses that have something in progress.
     pub fn known_addresses(&self) -> usize {
         self.addresses.len()
     }
@@ -297,7 +297,7 @@ impl Drop for Permit {
 
 impl Drop for AddressUse {
     fn drop(&mut self) {
-        // Another one may have taken its place in the table in this moment, and that one is in use.
+        // A new entry may have replaced this one by now. That one is in use and stays.
         self.table.remove_if(&self.network, |_, known| known.strong_count() == 0);
     }
 }
@@ -308,7 +308,7 @@ impl fmt::Debug for AddressUse {
     }
 }
 
-/// The network that one client has to itself: an IPv4 address, or an IPv6 /64.
+/// The network that belongs to one client: an IPv4 address, or an IPv6 /64.
 pub fn network(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,

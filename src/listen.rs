@@ -1,4 +1,4 @@
-//! Sockets in: binds the listeners and hands each accepted connection to its worker.
+//! Binds the listeners and hands each accepted connection to its worker.
 
 mod clear_http;
 
@@ -28,18 +28,18 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// Where clients come in.
+/// Where clients connect.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Cleartext sockets: HTTP/1.1, and HTTP/2 by prior knowledge.
     pub http: Vec<SocketAddr>,
     /// TLS sockets; ALPN offers `h2`, `http/1.1` and `http/1.0`.
     pub https: Vec<SocketAddr>,
-    /// Number of workers, each a runtime on a thread of its own. Default: the number of cores.
+    /// Number of workers, each a runtime on its own thread. Default: the number of cores.
     pub workers: usize,
 }
 
-/// An address that cannot be listened on.
+/// An address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {
@@ -57,8 +57,8 @@ pub struct Bound {
 /// Connections that the kernel accepts before the worker does.
 const BACKLOG: i32 = 4096;
 
-/// Bytes that the kernel takes for a client beyond what is on its way to it, so that a slow one is not sent megabytes that
-/// only wait here. At half of it more is fetched, in time for any client that is faster than its film.
+/// Unsent bytes that the kernel buffers for one client; more would only wait for a slow one. At
+/// half of it the proxy fetches more, in time for any client faster than its film.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 256 * 1024;
 
@@ -68,7 +68,7 @@ const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 /// Binds every address for every worker, or nothing.
 ///
 /// # Errors
-/// The first address that cannot be bound; a process that listens there already is one reason.
+/// The first address that cannot be bound, for example because another process listens there.
 pub fn bind(config: &Config) -> Result<Vec<Bound>, BindError> {
     let plain = config.http.iter().map(|address| (*address, false));
     let tls = config.https.iter().map(|address| (*address, true));
@@ -77,7 +77,7 @@ pub fn bind(config: &Config) -> Result<Vec<Bound>, BindError> {
 
 fn bind_all(address: SocketAddr, over_tls: bool, workers: usize) -> Result<Bound, BindError> {
     let failed = |source| BindError { address, source };
-    // SO_REUSEPORT would let a second proxy share the port unseen: a socket without it asks whether the port is free.
+    // SO_REUSEPORT lets a second proxy share the port unnoticed. A socket without it fails then.
     drop(socket(address, false).map_err(failed)?);
     let first = socket(address, true).map_err(failed)?;
     let bound = first.local_addr().map_err(failed)?;
@@ -91,20 +91,20 @@ fn bind_all(address: SocketAddr, over_tls: bool, workers: usize) -> Result<Bound
 fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // `[::]` takes IPv4 too, whatever the machine's default is.
+        // `[::]` accepts IPv4 too, whatever the machine's default is.
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    // Accepted connections inherit it. A kernel that does not know it buffers more, and nothing else.
+    // Accepted connections inherit this. A kernel without the option only buffers more.
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
     if reuse_port {
         socket.listen(BACKLOG)?;
     } else {
-        // Only a listening socket meets another one that listens.
+        // The kernel reports a conflict only if both sockets listen.
         socket.listen(1)?;
     }
     Ok(socket.into())
@@ -114,11 +114,11 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
 #[derive(Clone)]
 pub struct Acceptor {
     pub server: Arc<Server>,
-    /// Set where TLS is spoken.
+    /// Set if the listener uses TLS.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Peers whose word about their clients counts.
+    /// Peers whose forwarding headers the proxy trusts.
     pub trusted: Arc<[IpNet]>,
-    /// How many connections and handshakes there may be, shared by all workers.
+    /// Limits connections and handshakes, shared by all workers.
     pub limits: Arc<Limits>,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
@@ -144,7 +144,7 @@ pub async fn accept(listener: TcpListener, acceptor: Acceptor) {
         let client = acceptor.client(peer);
         match acceptor.limits.take(Kind::Connections, client.in_use.as_ref()) {
             Ok(permit) => drop(tokio::spawn(acceptor.shutdown.track(acceptor.clone().admit(stream, client, permit)))),
-            // Dropping the stream closes it: the client learns at once that there is no room.
+            // Dropping the stream closes it, so the client learns at once that the proxy is full.
             Err(_) => {
                 acceptor.metrics.rejected.get_or_create(&Rejected { why: "connections" }).inc();
             }
@@ -160,7 +160,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 impl Acceptor {
     async fn admit(self, stream: TcpStream, client: Client, permit: limits::Permit) {
         let permit: ConnectionPermit = Arc::new((permit, OpenConnection::count(&self.metrics)));
-        // Answers go out at once. A peer that is gone already is found by the first read.
+        // No delay: answers leave at once. If the peer is gone, the first read shows it.
         let _ = stream.set_nodelay(true);
         match &self.tls {
             None => self.server.serve(stream, client, permit).await,
@@ -174,7 +174,7 @@ impl Acceptor {
                     }
                     TlsAcceptor::from(tls.clone()).accept(stream).await.ok()
                 };
-                // A peer that cannot finish a handshake in time is no client; scanners make many of them.
+                // A failed or late handshake is no client worth a log entry: scanners make many.
                 let shaken = time::timeout(self.server.handshake_timeout(), handshake).await;
                 drop(under_way);
                 if let Ok(Some(stream)) = shaken {

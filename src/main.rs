@@ -1,6 +1,7 @@
 //! The command line: flags, signals, exit codes.
 //!
-//! Exit codes: 0 after an ordinary stop, 2 when the configuration or something it names cannot be used, 1 for the rest.
+//! Exit codes: 0 after an ordinary stop, 2 when jellypin cannot use the configuration or something
+//! that it names, 1 for the rest.
 
 use std::{
     io::{self, Write},
@@ -18,7 +19,7 @@ use jellypin::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The request path makes and frees small things all the time; this allocator does it in about half the time of glibc's.
+/// The request path allocates all the time; this allocator needs about half of glibc's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -88,7 +89,7 @@ fn check(path: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Says what was found, a line for each. `false` where something is wrong.
+/// Prints the findings, one per line. Returns `false` if something is wrong.
 fn tell(path: &Path, found: &[Finding]) -> bool {
     for Finding { place, sentence, is_wrong } in found {
         let weight = if *is_wrong { "error" } else { "note" };
@@ -133,7 +134,7 @@ fn run(path: &Path) -> ExitCode {
     })
 }
 
-/// The signals that are obeyed: TERM and INT stop, HUP reads files and pods anew.
+/// The handled signals: TERM and INT stop, HUP reloads files and pods.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -174,7 +175,7 @@ impl Signals {
     }
 }
 
-/// Reads anew what may change while it runs. What is broken leaves the old in use.
+/// Reloads what may change while it runs. If something is broken, the old stays in use.
 fn renew(app: &App, path: &Path) {
     app.renew_files();
     match config::load(path, &ProcessEnvironment) {

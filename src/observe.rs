@@ -1,6 +1,6 @@
-//! Ground: the log, the access lines and the metrics. Nothing here is ever read to decide anything.
+//! Ground: the log, the access log and the metrics. No decision ever depends on them.
 //!
-//! Fields are dotted and carry their unit. A token, a cookie or a query never reaches any of it.
+//! Field names have dots and name their unit. No token, cookie or query ever appears in them.
 
 pub mod access;
 pub mod metrics;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-/// What is written down, where and how.
+/// What the proxy logs, where and in which form.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Directives of the log, like `info` or `jellypin::health=debug,info`. Default `info`.
@@ -26,11 +26,11 @@ pub enum Format {
     /// One JSON object a line.
     #[default]
     Json,
-    /// A line to be read by people.
+    /// A line for people to read.
     Text,
 }
 
-/// Where the line of each request goes.
+/// Where access lines go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessLog {
     /// Nowhere.
@@ -38,18 +38,19 @@ pub enum AccessLog {
     /// To standard output.
     #[default]
     Stdout,
-    /// Appended to; opened anew on SIGHUP, so that it can be rotated.
+    /// Appended to a file. SIGHUP reopens it, so that it can be rotated.
     File(PathBuf),
 }
 
-/// h2 warns of each connection that floods it, which a stranger could fill the log with. Who wants to read it names it.
+/// h2 warns about each connection that floods it, so a stranger could fill the log.
+/// Its warnings are off unless the operator's directives name h2.
 fn directives(level: &str) -> String {
     if level.contains("h2") { level.to_owned() } else { format!("{level},h2=error") }
 }
 
-/// Sends the process's log to standard error. The first call counts.
+/// Sends the process's log to standard error. Only the first call has an effect.
 pub fn start_log(config: &Config) {
-    // `config` has checked the directives.
+    // The fallback is never used: `config` has checked the directives.
     let filter = EnvFilter::try_new(directives(&config.level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(true);
     let registry = tracing_subscriber::registry().with(filter);

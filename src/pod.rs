@@ -1,7 +1,7 @@
 //! The pods and what is known of each: its state, its epoch, its load.
 //!
-//! A pod's status is one word that every worker reads without a lock. `health` and `discovery` write it; the request path
-//! only reads it, and says what it met through [`Pod::suspect`].
+//! A pod's status is one word that every worker reads without a lock. `health` and `discovery`
+//! write it. The request path only reads it, and reports failures through [`Pod::suspect`].
 
 mod instance;
 mod pool;
@@ -36,11 +36,11 @@ pub struct PodConfig {
     pub authority: String,
 }
 
-/// A number that no other pod of this process has, nor ever had.
+/// A number that no other pod of this process has or ever had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodId(u32);
 
-/// What a pod says of itself in `GET /System/Info/Public`.
+/// What a pod reports about itself in `GET /System/Info/Public`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
     /// The server's id, 32 lower-case hex digits.
@@ -48,21 +48,22 @@ pub struct Info {
     pub version: String,
 }
 
-/// Why the request path doubts a pod.
+/// Why the request path suspects a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suspicion {
     /// It refused a connection: its process is gone, or does not listen.
     Refused,
-    /// Its process takes leave of its sockets: it will listen for a moment only.
+    /// Its process announced its end on its sockets: it listens only for a moment more.
     Farewell,
-    /// A connection could not be made in time, or broke before an answer, or an answer did not come in time.
+    /// A connection could not be made in time, or broke before an answer, or an answer came too
+    /// late.
     Broken,
 }
 
-/// Time between two looks whether a pod that is down still answers its checks.
+/// Time between two checks whether a pod that is down still answers its probes.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// One pod, shared by everybody who has to do with it.
+/// One pod, shared by all parts of the proxy.
 pub struct Pod {
     pub id: PodId,
     pub name: Arc<str>,
@@ -120,21 +121,22 @@ impl Pod {
         })
     }
 
-    /// Whether it is the pod that is configured so.
+    /// Whether it is the pod that this configuration names.
     pub fn matches(&self, config: &PodConfig) -> bool {
         *self.name == *config.name && *self.authority == *config.authority
     }
 
-    /// What a decision needs to know of it: one load of one word.
+    /// The part that a decision reads: one load of one word.
     pub fn status(&self) -> Status {
         Status::from_word(self.status.load(Ordering::Acquire))
     }
 
-    /// Changes the status as one step. Answers the status before and after.
+    /// Changes the status in one step. Returns the status before and after.
     pub fn change(&self, to: impl FnOnce(Status) -> Status) -> (Status, Status) {
         let mut before = Status::UNKNOWN;
         let mut after = before;
-        // The watch channel's own lock puts writers in one order; readers on the request path only load the word.
+        // The watch channel's lock puts writers in one order; readers on the request path only load
+        // the word.
         self.changes.send_if_modified(|seen| {
             before = *seen;
             after = to(before);
@@ -145,13 +147,14 @@ impl Pod {
         (before, after)
     }
 
-    /// Hears of every change of the status.
+    /// Reports every change of the status.
     pub fn changes(&self) -> watch::Receiver<Status> {
         self.changes.subscribe()
     }
 
-    /// Ends when the pod is down and either refuses connections or does not answer its health checks. A pod that says that it is
-    /// not well, for want of its database say, lives and may still answer; so does a life that has taken leave, of what it has. Cancel safe.
+    /// Ends when the pod is down and either refuses connections or does not answer its probes. A
+    /// pod that reports that it is unhealthy, such as without its database, lives and may still
+    /// answer. A pod that announced its end may still answer the requests it has. Cancel safe.
     pub async fn await_down(&self) {
         loop {
             self.until(|status| status.state == State::Down && !self.is_over()).await;
@@ -159,7 +162,7 @@ impl Pod {
                 return;
             }
             let ended = self.until(|status| status.state != State::Down || !status.accepts);
-            // Its silence changes no status.
+            // A pod that falls silent changes no status, so this looks again.
             let _ = time::timeout(LOOK, ended).await;
         }
     }
@@ -169,63 +172,63 @@ impl Pod {
         self.until(|status| status.state != State::Down).await;
     }
 
-    /// Whether the last health check was answered, well or ill.
+    /// Records whether the pod answered its last probe, healthy or not.
     pub fn set_answers_checks(&self, answers: bool) {
         self.answers_checks.store(answers, Ordering::Relaxed);
     }
 
-    /// Ends when the pod takes no connections either. Cancel safe.
+    /// Ends when the pod is down and takes no connections. Cancel safe.
     pub async fn await_unreachable(&self) {
         self.until(|status| status.state == State::Down && !status.accepts).await;
     }
 
     async fn until(&self, holds: impl Fn(&Status) -> bool) {
         let mut changes = self.changes();
-        // The sender lives as long as `self`, so that the wait can only end by the status.
+        // The sender lives as long as `self`, so only the status can end the wait.
         let _ = changes.wait_for(holds).await;
     }
 
-    /// What the pod says of itself, once it was asked.
+    /// What the pod reports about itself, once the prober has asked it.
     pub fn info(&self) -> Option<Arc<Info>> {
         self.info.load_full()
     }
 
-    /// Looks at what the pod says of itself without taking it along; for the request path.
+    /// Passes the pod's info to `look` without a new reference; for the request path.
     pub fn with_info<T>(&self, look: impl FnOnce(&Info) -> T) -> Option<T> {
         self.info.load().as_deref().map(look)
     }
 
-    /// Which of the operator's words to drain it is the last.
+    /// The number of the operator's last order to drain it.
     pub fn drain_round(&self) -> u32 {
         self.drain_round.load(Ordering::Relaxed)
     }
 
-    /// The operator has said when to drain it: earlier words hold no longer.
+    /// Begins the operator's new order to drain it, which replaces earlier ones.
     pub fn begin_drain_round(&self) -> u32 {
         self.drain_round.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether, while it drains, it gives up the lead of its pool.
+    /// Whether it gives up the lead of its pool while it drains.
     pub fn gives_up_lead(&self) -> bool {
         self.gives_up_lead.load(Ordering::Relaxed)
     }
 
-    /// Says so, or takes it back. Whoever hears of the status hears of this too.
+    /// Sets or clears that. Receivers of status changes are notified of this too.
     pub fn set_gives_up_lead(&self, yields: bool) {
         if self.gives_up_lead.swap(yields, Ordering::Relaxed) != yields {
             self.changes.send_modify(|_| {});
         }
     }
 
-    /// Whether its source names it no more. It serves its clients until they have left it.
+    /// Whether its source no longer names it. It serves its clients until they have moved away.
     pub fn is_removed(&self) -> bool {
         self.is_removed.load(Ordering::Relaxed)
     }
 
-    /// Its source names it no more. Says whether it goes on serving: then it drains.
+    /// Its source no longer names it. Returns whether it continues to serve: then it drains.
     fn remove(&self) -> bool {
         if self.status().state == State::Ready {
-            // What was said of an earlier drain holds no longer.
+            // What the operator ordered for an earlier drain no longer holds.
             self.set_gives_up_lead(false);
         }
         let (_, after) = self.change(|status| match status.state {
@@ -240,7 +243,7 @@ impl Pod {
         self.change(|status| Status { state: State::Down, accepts: false, ..status });
     }
 
-    /// Its source names it again: it serves everybody.
+    /// Its source names it again: it serves all clients.
     fn keep(&self) {
         if self.is_removed.swap(false, Ordering::Relaxed) {
             self.begin_drain_round();
@@ -251,25 +254,26 @@ impl Pod {
         }
     }
 
-    /// Whether it is of the generation before 12.0, or may be: nothing is known of it yet.
+    /// Whether its version is before 12.0, or may be because it has not reported one yet.
     pub fn may_be_legacy(&self) -> bool {
         self.may_be_legacy.load(Ordering::Relaxed)
     }
 
-    /// It has said who it is.
+    /// Stores what the pod reported about itself.
     pub fn set_info(&self, info: Info) {
         self.may_be_legacy.store(info.version.starts_with("10."), Ordering::Relaxed);
         self.info.store(Some(Arc::new(info)));
     }
 
-    /// Whether the pod's present life has taken leave: it takes no new request and no new socket. So it is until its process is
-    /// seen to have ended.
+    /// Whether the pod's present process announced its end: it takes no new request and no new
+    /// socket. This holds until the prober sees that the process has ended.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// A socket of this life has heard its farewell; `None`: of the present one, whichever that is. Answers the status before and
-    /// after, if that is news. What is heard late says nothing of the next life.
+    /// A socket of epoch `of` received the pod's farewell; `None` stands for the present epoch.
+    /// Returns the status before and after, if that is news. A late farewell says nothing about the
+    /// next epoch.
     pub fn end_life(&self, of: Option<Epoch>) -> Option<(Status, Status)> {
         let mut is_news = false;
         let changed = self.change(|status| {
@@ -280,7 +284,7 @@ impl Pod {
             if !is_news {
                 return status;
             }
-            // Whoever sees the new status sees this too.
+            // A reader that sees the new status must see this too.
             self.is_over.store(true, Ordering::Release);
             Status { state: State::Down, ..status }
         });
@@ -290,24 +294,25 @@ impl Pod {
         is_news.then_some(changed)
     }
 
-    /// The process that took leave has ended.
+    /// The process that announced its end has ended.
     pub fn life_has_ended(&self) {
         if self.is_over.swap(false, Ordering::AcqRel) {
             self.changes.send_modify(|_| {});
         }
     }
 
-    /// Hears of the end of each probe.
+    /// Reports the end of each probe.
     pub fn probes(&self) -> watch::Receiver<()> {
         self.probes.subscribe()
     }
 
-    /// A probe has ended, and what follows from it is known.
+    /// A probe has ended, and its result is applied.
     pub fn was_probed(&self) {
         self.probes.send_replace(());
     }
 
-    /// The request path met a failure: the next probe comes at once and hears of it.
+    /// Records a failure that the request path met: the next probe comes at once and takes it into
+    /// account.
     pub fn suspect(&self, doubt: Suspicion) {
         match doubt {
             Suspicion::Refused => self.refused.store(true, Ordering::Release),
@@ -317,7 +322,7 @@ impl Pod {
         self.probe.notify_one();
     }
 
-    /// Takes the doubt that the request path left, the heavier one first.
+    /// Takes the suspicion that the request path left, the gravest first.
     pub fn take_suspicion(&self) -> Option<Suspicion> {
         let refused = self.refused.swap(false, Ordering::AcqRel);
         let farewell = self.farewell.swap(false, Ordering::AcqRel);
@@ -326,7 +331,7 @@ impl Pod {
         if refused { Some(Suspicion::Refused) } else { lighter() }
     }
 
-    /// Ends when the request path left a doubt. Cancel safe.
+    /// Ends when the request path left a suspicion. Cancel safe.
     pub async fn await_suspicion(&self) {
         self.probe.notified().await;
     }
@@ -343,7 +348,7 @@ impl Pod {
         at != 0 && u128::from(now.saturating_sub(at)) <= time.as_millis()
     }
 
-    /// Counts a failure of the gateway's kind; answers how many there were within this time.
+    /// Counts a gateway-type failure; returns how many there were within this time.
     pub fn count_failure(&self, window: Duration) -> u32 {
         let now = Instant::now();
         let mut failures = self.failures.lock();
@@ -352,12 +357,12 @@ impl Pod {
         failures.len().try_into().unwrap_or(u32::MAX)
     }
 
-    /// Requests and sockets under way.
+    /// Requests and sockets in progress.
     pub fn load(&self) -> usize {
         self.requests.load(Ordering::Relaxed) + self.sockets.load(Ordering::Relaxed)
     }
 
-    /// Sockets under way.
+    /// Open sockets.
     pub fn open_sockets(&self) -> usize {
         self.sockets.load(Ordering::Relaxed)
     }
@@ -381,7 +386,7 @@ impl fmt::Debug for Pod {
     }
 }
 
-/// Something under way at a pod; gives itself back when dropped.
+/// Counts a request or socket in progress until it is dropped.
 #[derive(Debug)]
 pub struct LoadGuard {
     pod: Arc<Pod>,

@@ -1,7 +1,8 @@
 //! The request path, from top to bottom.
 //!
-//! [`Proxy::handle`] is the one function to read: route, identify, decide, rewrite, forward, judge, learn, bind, observe. This room
-//! alone puts together what those below it know of pods, clients and Jellyfin.
+//! [`Proxy::handle`] is the function to read first: route, identify, decide, rewrite, forward,
+//! judge, learn, bind, observe. Only this module combines what the modules below it know of pods,
+//! clients and Jellyfin.
 
 mod dispatch;
 mod failover;
@@ -74,7 +75,7 @@ pub struct Proxy {
     access: access::Worker,
     metrics: Metrics,
     metric_handles: MetricHandles,
-    /// Room for sockets that are being attached anew.
+    /// Limits concurrent WebSocket re-attachments.
     reattach_permits: Semaphore,
     shutdown: Shutdown,
 }
@@ -87,18 +88,18 @@ impl Proxy {
         Arc::new(Proxy { shared, forward, access, metrics, metric_handles, reattach_permits, shutdown })
     }
 
-    /// The pools that it serves.
+    /// The pools that this proxy serves.
     pub fn pools(&self) -> &[PoolState] {
         &self.shared.pools
     }
 
-    /// Hands the access lines that are there to the log's writer.
+    /// Hands the pending access lines to the log's writer.
     pub fn flush_log(&self) {
         self.access.flush();
     }
 
-    /// Takes a request's place under the limits, and its socket's if it asks for one. They last until the answer's last byte, and as
-    /// long as the socket.
+    /// Counts a request against the limits, and also its socket if it asks for one. The request's
+    /// permit lasts until the answer's last byte, the socket's as long as the socket.
     pub fn admit<B>(&self, request: &Request<B>, client: &Client) -> Result<(Permit, Option<Permit>), Exceeded> {
         let origin = head::origin(request.headers(), client);
         let in_use = self.shared.in_use_by(client, origin);
@@ -109,12 +110,13 @@ impl Proxy {
         Ok((of_request, of_socket))
     }
 
-    /// Counts what a client's connection did beyond a limit of its own.
+    /// Counts that a client's connection exceeded its own limit.
     pub fn exceeded(&self, kind: Kind, client: &Client) {
         self.shared.limits.exceeded(kind, crate::limits::Scope::Connection, Some(client.address));
     }
 
-    /// Answers a request in a task of its own, and so also when its client goes away: for what [`Proxy::may_revoke`].
+    /// Answers a request in its own task, so that it finishes even if the client leaves. Requests
+    /// that [`Proxy::may_revoke`] matches need this.
     ///
     /// # Errors
     /// As [`Proxy::handle`].
@@ -131,10 +133,11 @@ impl Proxy {
     /// Answers a request.
     ///
     /// # Errors
-    /// [`Aborted`] where no answer is better than any: the connection is to be broken off.
+    /// [`Aborted`] if sending no answer is better than any: the caller must break off the
+    /// connection.
     ///
     /// # Cancel safety
-    /// Dropped when the client goes away; the request at the pod ends with it.
+    /// The future is dropped when the client leaves; that also ends the request at the pod.
     pub async fn handle(
         self: Arc<Self>,
         mut request: Request<Incoming>,
@@ -175,7 +178,7 @@ impl Proxy {
         let mut ctx = self.identify(route.pool, &cookies, &head, client, origin, opening.is_some());
         self.look_up_session(&mut ctx).await;
 
-        // A log-in by password has to pass the brake.
+        // The log-in brake limits failed log-ins by password.
         let log_in = match self.log_in_to_brake(&ctx) {
             Some(by) => match Box::pin(self.begin_log_in(by, &ctx, &replay_body)).await {
                 Ok(log_in) => Some(log_in),
@@ -184,17 +187,17 @@ impl Proxy {
             None => None,
         };
 
-        // A log-out ends the session whatever pods can be asked.
+        // A log-out ends the session even if no pod can be reached.
         if self.is_log_out(&ctx) {
             return Ok(Box::pin(self.log_out(&ctx, record)).await);
         }
 
-        // 3.–5. Decide, rewrite, forward: in `dispatch`, for one pod after the other.
+        // 3.–5. Decide, rewrite, forward: `dispatch` does this for one pod after the other.
         if let Some(opening) = opening {
-            // Boxed, as what follows a log-out: every request's future is moved about, and these parts of it are seldom used.
+            // Boxed: this path is rare, and would make every request's future larger.
             return Box::pin(self.open_socket(ctx, (opening, permit), &cookies, record)).await;
         }
-        // 6. Judge: what says that the pod does not know the client's token is offered to the others.
+        // 6. Judge: if one pod does not know the client's token, `dispatch` tries the others.
         let mut attempt = self.dispatch_by_kind(&ctx, &replay_body, &mut record).await;
         if is_refused(&attempt) && self.may_be_known_elsewhere(&ctx) {
             attempt = Box::pin(self.dispatch_once_resolved(&mut ctx, &replay_body, &mut record, attempt)).await;
@@ -214,7 +217,7 @@ impl Proxy {
             let told =
                 Box::pin(self.revoke_everywhere(&ctx, ended, answered, &replay_body, &decision, &mut record)).await;
             if let Some(status) = told {
-                // What its own pod says less than all of them together.
+                // The combined status of all pods says more than that of the client's pod.
                 answer.status = status;
                 record.set_status(status.as_u16());
                 revoke::strip(&mut answer.headers);
@@ -237,7 +240,8 @@ impl Proxy {
             bind(&mut answer.headers, &cookies, &ctx, &decision);
         }
 
-        // 9. Observe: the exchange goes with the body and is written down when that ends. A file goes on after its pod.
+        // 9. Observe: the record travels with the body and is written when the body ends. A file's
+        // answer continues on another pod if its own fails.
         if let Some(file) =
             failover::resume::File::of(ctx.endpoint, &ctx.head.method, &answer).filter(|_| learning.is_none())
         {
@@ -256,8 +260,8 @@ impl Proxy {
         Ok(record.into_answer_with(answer, body))
     }
 
-    /// Whether other sessions than its caller's may end with it, in whatever pool. Its pod may have done it when the client goes away,
-    /// and the others are to hear of it.
+    /// Whether the request may end sessions other than its caller's, in any pool. Its pod may do so
+    /// even if the client leaves, and the other pods must then be notified.
     pub fn may_revoke<B>(&self, request: &Request<B>) -> bool {
         let (method, uri) = (request.method(), request.uri());
         let Ok(decoded) = canonical::decoded_path(uri.path()) else { return false };
@@ -276,13 +280,13 @@ impl Proxy {
         record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
         match self.live_stream(ctx) {
-            // Boxed, as what follows a log-out: every request's future is moved about, and these parts are seldom used.
+            // Boxed: this path is rare, and would make every request's future larger.
             Some(stream) => Box::pin(self.dispatch_live(&stream, ctx, replay_body, record)).await,
             None => self.dispatch_via_leader(ctx, replay_body, record).await,
         }
     }
 
-    /// 2. All that the request's head tells of its client.
+    /// 2. Collects what the request's head says about its client.
     fn identify<'a>(
         &'a self,
         pool_index: usize,
@@ -320,7 +324,7 @@ impl Proxy {
         }
     }
 
-    /// 4. The request as the pod gets it, with the token that the pod knows.
+    /// 4. Builds the request for the pod, with the token that the pod knows.
     fn upstream_request(
         &self,
         ctx: &RequestContext<'_>,
@@ -349,7 +353,7 @@ impl Proxy {
                 if answer.status() == http::StatusCode::CONTINUE
                     && let Some(ask) = ask.lock().take()
                 {
-                    // A body that is gone needs no word.
+                    // If the body is gone, nobody waits for the signal.
                     let _ = ask.send(());
                 }
             });
@@ -357,7 +361,7 @@ impl Proxy {
         request
     }
 
-    /// 502 and 504 come from something on the way to Jellyfin, not from it.
+    /// Jellyfin itself never answers 502 or 504: a gateway in front of it does.
     fn judge_health(&self, pod: &Pod, status: u16) {
         if matches!(status, 502 | 504) {
             health::gateway_failure(pod, &self.shared.health);
@@ -365,7 +369,7 @@ impl Proxy {
     }
 }
 
-/// Puts the token that the pod knows in the place of the client's, and none in the place of one that was ended.
+/// Replaces the client's token with the one that the pod knows, and an ended one with [`NO_TOKEN`].
 fn translate<B>(request: &mut Request<B>, ctx: &RequestContext<'_>, token: Option<&Token>) {
     let Some(own) = ctx.keys.identity.token.as_deref().or(ctx.keys.identity.hint.as_deref()) else { return };
     let mut uri = request.uri().clone();
@@ -384,7 +388,7 @@ fn translate<B>(request: &mut Request<B>, ctx: &RequestContext<'_>, token: Optio
 /// A token that no pod ever mints.
 const NO_TOKEN: &str = "00000000000000000000000000000000";
 
-/// 8. `Set-Cookie` when the binding changed, and never on an answer that a cache may show to others.
+/// 8. Adds `Set-Cookie` if the binding changed, but never to an answer that a cache may share.
 fn bind(headers: &mut HeaderMap, cookies: &cookie::Cookies, ctx: &RequestContext<'_>, decision: &Decision) {
     let is_bound = ctx.keys.cookie.is_some_and(|named| named.pod == decision.pod.id && named.is_current);
     if is_bound || ctx.head.method == Method::OPTIONS || is_public(headers) {

@@ -1,4 +1,4 @@
-//! Host and path give the pool.
+//! Finds the pool for a host and a path.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ pub struct RouteConfig {
     pub pool: String,
 }
 
-/// The routes in the order in which they are asked: the exact host before the wildcard, the longer path before the shorter.
+/// The routes in the order of comparison: the exact host before the wildcard, the longer path
+/// before the shorter.
 #[derive(Debug)]
 pub struct Router {
     routes: Vec<Route>,
@@ -30,15 +31,16 @@ pub struct Router {
 pub struct Route {
     /// The route as logs and metrics show it: host and path.
     pub name: Arc<str>,
-    /// The pool's place in the list that the router was made for.
+    /// The pool's index in the list that the router was built with.
     pub pool: usize,
     host: Option<String>,
-    /// Without a slash at its end; empty for `/`.
+    /// Without a trailing slash; empty for `/`.
     prefix: String,
 }
 
 impl Router {
-    /// `pools` are the names of the pools; `config` has checked that each route's pool is among them.
+    /// `pools` are the names of the pools; `config` has checked that each route's pool is one of
+    /// them.
     pub fn new(config: &Config, pools: &[Arc<str>]) -> Router {
         let route = |route: &RouteConfig| {
             Some(Route {
@@ -92,10 +94,10 @@ fn ends_with(host: &str, suffix: &str) -> bool {
         .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
-/// The host of a `Host` header: no port, no dot at its end.
+/// The host of a `Host` header, without its port and trailing dot.
 fn without_port(host: &str) -> &str {
     let name = match host.rsplit_once(':') {
-        // The colons of a bare IPv6 address stand inside brackets.
+        // A bare IPv6 address has its colons inside brackets.
         Some((name, port)) if !port.ends_with(']') => name,
         _ => host,
     };

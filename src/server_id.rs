@@ -1,9 +1,11 @@
-//! One server to the eye: where pods report ids of their own, clients see one id, and never a pod's own address.
+//! Shows a pool as one server. If pods have ids of their own, clients see one id, and never a pod's
+//! own address.
 //!
-//! Jellyfin puts the id of its server (`device.txt`, 32 lower-case hex digits) into nearly every object and message, and its
-//! web client takes a server whose id has changed for another one. So the pod's own id becomes the shown one on the way to the
-//! client, and the shown one the pod's own on the way back. Both have one length, and so it is done while a body streams by.
-//! Where a pod's own id is the shown one nothing is touched.
+//! Jellyfin puts the id of its server (`device.txt`, 32 lower-case hex digits) into nearly every
+//! object and message. Its web client takes a server with a changed id for another server. So
+//! jellypin replaces the pod's own id by the shown one for the client, and the reverse for the pod.
+//! Both have the same length, so it can do this while a body streams by. If a pod's own id is the
+//! shown one, jellypin changes nothing.
 
 pub mod address;
 mod body_rewriter;
@@ -26,26 +28,28 @@ use crate::pod::{Pod, Pool};
 /// What clients see of the server.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The id that clients see. Default: that of the first pod that is known, in the order of their names.
+    /// The id that clients see. Default: the id of the first known pod, in the order of names.
     pub server_id: Option<ServerId>,
-    /// Where clients find the server, without a slash at the end. Default: the scheme and host that each client calls.
+    /// The server's address for clients, without a trailing slash. Default: the scheme and host
+    /// that each client calls.
     pub public_url: Option<String>,
 }
 
-/// The one server that a pool is to the eye.
+/// The one server that clients see in place of a pool.
 #[derive(Debug)]
 pub struct ShownServer {
     pool: Arc<Pool>,
     id: ArcSwapOption<ServerId>,
-    /// By the pod's own id.
+    /// Keyed by the pod's own id.
     id_rewriters: DashMap<ServerId, IdRewriter, ahash::RandomState>,
 }
 
-/// Guises kept at once; more ids than that have long been of no pod.
+/// The most rewriters kept at once. If there are more, most belong to ids that no pod has any more.
 const MOST_ID_REWRITERS: usize = 64;
 
 impl ShownServer {
-    /// `shown` is the id that clients see; without one the first pod's, once it is asked for and a pod is known.
+    /// `shown` is the id that clients see. Without it, the first known pod's id becomes the shown
+    /// one on first use.
     pub fn new(pool: Arc<Pool>, shown: Option<ServerId>) -> ShownServer {
         ShownServer { pool, id: ArcSwapOption::new(shown.map(Arc::new)), id_rewriters: DashMap::default() }
     }
@@ -56,18 +60,18 @@ impl ShownServer {
             return Some(*shown);
         }
         let first = self.pool.pods().iter().find_map(|pod| pod.with_info(|info| ServerId::parse(&info.id))?)?;
-        // Whoever comes first decides for all.
+        // The first caller decides for all.
         let unset: Option<Arc<ServerId>> = None;
         let before = self.id.compare_and_swap(&unset, Some(Arc::new(first)));
         Some(before.as_deref().copied().unwrap_or(first))
     }
 
-    /// Clients see this id from now on.
+    /// Makes clients see this id from now on.
     pub fn set_id(&self, id: ServerId) {
         self.id.store(Some(Arc::new(id)));
     }
 
-    /// What has to be rewritten between this pod and clients: nothing while its own id is the shown one, or not known.
+    /// The rewriter between this pod and clients; `None` if its id is the shown one, or unknown.
     pub fn id_rewriter(&self, pod: &Pod) -> Option<IdRewriter> {
         let shown = self.id()?;
         let own = pod.with_info(|info| if shown == *info.id { None } else { ServerId::parse(&info.id) })??;
@@ -82,12 +86,12 @@ impl ShownServer {
         Some(id_rewriter)
     }
 
-    /// A socket's message as the client gets it from this pod; `None` if that is as it is.
+    /// A WebSocket message from this pod as the client gets it; `None` if it does not change.
     pub fn message_to_client(&self, pod: &Pod, text: &str) -> Option<String> {
         self.id_rewriter(pod)?.text_to_client(text)
     }
 
-    /// A socket's message as this pod gets it from a client; `None` if that is as it is.
+    /// A WebSocket message from a client as this pod gets it; `None` if it does not change.
     pub fn message_to_pod(&self, pod: &Pod, text: &str) -> Option<String> {
         self.id_rewriter(pod)?.text_to_pod(text)
     }

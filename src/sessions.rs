@@ -1,9 +1,11 @@
-//! Sessions that outlive their pod: which tokens stand for one client, where it lives, and what was ended for ever.
+//! Sessions that outlive their pod: the tokens that stand for one client, its home, and what was
+//! ended for good.
 //!
-//! A client keeps the token of its log-in. When its pod is gone, `proxy` makes the client known to another pod, which may give
-//! it another token; from then on every token of the session is an alias of the others. That map must not be lost, or a restart
-//! of the proxy would log users out: it is kept on disk or in Redis, sealed so that nobody can read an entry who does not hold
-//! the token already (`seal`). What was ended, by a log-out or by an administrator, leaves a tombstone and is never revived.
+//! A client keeps the token of its log-in. When its pod is gone, `proxy` makes the client known to
+//! another pod, which may give it another token. From then on every token of the session is an
+//! alias of the others. Losing that map in a restart would log users out. So jellypin keeps it on
+//! disk or in Redis, sealed: only a holder of the token can read an entry (`seal`). A session that
+//! a log-out or an administrator ended leaves a tombstone, and jellypin never revives it.
 
 pub mod fingerprint;
 pub mod mint_codes;
@@ -18,25 +20,26 @@ use std::{fmt, time::Duration};
 pub use registry::{SessionLookup, Sessions};
 pub use session::{Device, Session};
 
-/// How sessions are carried over.
+/// How sessions migrate.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// An API key of the pods. Without one nothing is minted, and no session is kept. Default none.
+    /// An API key of the pods. Without one jellypin mints nothing and keeps no session. Default
+    /// none.
     pub api_key: Option<Token>,
-    /// How much of it is kept.
+    /// Bounds on what is kept.
     pub bounds: Bounds,
 }
 
-/// How much is kept of sessions.
+/// Bounds on what is kept of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Sessions of one user. Default 256.
     pub of_one_user: usize,
-    /// Bytes of what clients say of themselves. Default 32 MiB.
+    /// Bytes of replayed calls. Default 32 MiB.
     pub notes: usize,
-    /// What was ended. Default 100,000.
+    /// Tombstones. Default 100,000.
     pub tombstones: usize,
-    /// How long that is kept after its token was last presented. Default a year.
+    /// How long a tombstone is kept after a client last presented its token. Default a year.
     pub tombstone_keep: Duration,
 }
 
@@ -47,7 +50,7 @@ impl Default for Bounds {
     }
 }
 
-/// An access token or API key. Its `Debug` shows nothing of it.
+/// An access token or API key. Its `Debug` hides the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Box<str>);
 
@@ -67,10 +70,10 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Milliseconds of Unix, by the clock that replicas have in common.
+/// Unix time in milliseconds, by the clock that replicas share.
 pub type UnixMillis = u64;
 
-/// A user's id as Jellyfin's JSON has it, in which it is kept and compared: a GUID without dashes, in lower case.
+/// A user's id as jellypin keeps it and Jellyfin's JSON has it: a GUID without dashes, lower case.
 pub fn plain_id(id: &str) -> String {
     id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect()
 }

@@ -1,10 +1,10 @@
-//! How the proxy stops: everybody is told, and everybody is waited for.
+//! How the proxy stops: it tells every task to end, and waits for all of them.
 
 use std::{future::Future, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// One shutdown, shared by all that has to hear of it. Cheap to clone.
+/// One shutdown, shared by all tasks that must hear of it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     stopping: CancellationToken,
@@ -16,7 +16,7 @@ impl Shutdown {
         Shutdown::default()
     }
 
-    /// Tells everybody to come to an end.
+    /// Tells all tasks to end.
     pub fn stop(&self) {
         self.stopping.cancel();
     }
@@ -25,17 +25,17 @@ impl Shutdown {
         self.stopping.is_cancelled()
     }
 
-    /// Ends when [`Shutdown::stop`] was called. Cancel safe.
+    /// Waits until [`Shutdown::stop`] is called. Cancel safe.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
     }
 
-    /// A part that hears of this shutdown, can be stopped alone, and is waited for by itself.
+    /// A part that hears of this shutdown, and can be stopped and awaited alone.
     pub fn part(&self) -> Shutdown {
         Shutdown { stopping: self.stopping.child_token(), tasks: TaskTracker::new() }
     }
 
-    /// Counts a task as one that the end has to wait for.
+    /// Counts a task as one that the shutdown must wait for.
     pub fn track<F: Future>(&self, task: F) -> impl Future<Output = F::Output> + use<F> {
         self.tasks.track_future(task)
     }
@@ -45,7 +45,7 @@ impl Shutdown {
         self.tasks.len()
     }
 
-    /// Waits for all tracked tasks, at most this long. Says whether all of them ended.
+    /// Waits at most `at_most` for all tracked tasks. Returns whether all of them ended.
     pub async fn ended(&self, at_most: Duration) -> bool {
         self.tasks.close();
         tokio::time::timeout(at_most, self.tasks.wait()).await.is_ok()

@@ -1,7 +1,7 @@
 //! What several replicas share, and what outlives a process: Redis, or a file on disk.
 //!
-//! This room moves bytes from a key to a value and back. What they mean, and that no key shows what it is a key of, is the
-//! caller's affair. Neither of the two is ever needed to answer a request.
+//! This room moves bytes from a key to a value and back. Callers give them meaning, and ensure that
+//! no key shows what it stands for. No answer to a request ever needs either store.
 
 pub mod clock;
 pub mod disk;

@@ -1,4 +1,4 @@
-//! Certificates: reads them from files and picks one by the name that the client asks for (SNI).
+//! Reads certificates from files, and picks one by the name that the client asks for (SNI).
 
 use std::{
     fmt,
@@ -21,7 +21,7 @@ use rustls_pki_types::{
 /// The certificates of the TLS listeners.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The first is shown to clients that name no host or an unknown one.
+    /// Clients that name no host, or an unknown one, get the first.
     pub certificates: Vec<Certificate>,
 }
 
@@ -41,7 +41,7 @@ pub enum Error {
     Mismatch { chain: PathBuf, key: PathBuf, why: String },
 }
 
-/// The certificates that are shown now. They can be read anew while connections go on.
+/// The certificates in use. They can be reloaded while connections go on.
 pub struct Certificates {
     shown: ArcSwap<Vec<Named>>,
 }
@@ -56,12 +56,12 @@ impl Certificates {
     /// Reads all certificates.
     ///
     /// # Errors
-    /// When a file is missing, holds no PEM of its kind, or key and certificate do not belong together.
+    /// When a file is missing or holds no PEM of its kind, or key and certificate do not match.
     pub fn read(config: &Config) -> Result<Arc<Certificates>, Error> {
         Ok(Arc::new(Certificates { shown: ArcSwap::from_pointee(read_all(config)?) }))
     }
 
-    /// Reads them again; on an error those of before stay.
+    /// Reloads them; on an error the previous ones stay.
     ///
     /// # Errors
     /// As [`Certificates::read`].

@@ -1,7 +1,8 @@
 //! Relays WebSocket messages between a client's socket and a pod's, and ends both itself.
 //!
-//! The two are connections of their own: pings are answered on each side, a message is passed on when it is whole, and a
-//! client's socket outlives its pod's. No extension is negotiated; Jellyfin knows none.
+//! The two are separate connections. The relay answers pings on each side and forwards a message
+//! once it is whole. A client's socket outlives its pod's. The relay negotiates no extension;
+//! Jellyfin knows none.
 
 pub mod handshake;
 mod pod_side;
@@ -25,92 +26,94 @@ pub use relay::{End, Relayed};
 
 use crate::{server_id::Replacer, shutdown::Shutdown};
 
-/// How sockets are kept and ended.
+/// How the relay keeps and ends sockets.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Silence after which a peer is pinged. Default 30 s.
+    /// Silence after which the relay pings a peer. Default 30 s.
     pub ping_interval: Duration,
     /// Silence, pongs included, after which a peer counts as gone. Default 90 s, at least 75 s.
     pub idle_timeout: Duration,
-    /// Size of a pod's message in bytes. Default 16 MiB. A client's is bounded by [`CLIENT_MESSAGE`] as well.
+    /// Largest message of a pod in bytes. Default 16 MiB. [`CLIENT_MESSAGE`] also bounds a
+    /// client's.
     pub max_message: usize,
-    /// Time over which the sockets are ended when the proxy stops. Default 5 s.
+    /// Time over which the proxy spreads the ends of the sockets when it stops. Default 5 s.
     pub stop_stagger: Duration,
-    /// How a client's socket is ended when no pod is left for it.
+    /// How the relay ends a client's socket when no pod is left for it.
     pub close: CloseStyle,
 }
 
-/// How a client's socket is ended by the proxy.
+/// How the proxy ends a client's socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CloseStyle {
-    /// The connection is reset without a Close frame: real clients dial again after that.
+    /// Resets the connection without a Close frame: real clients reconnect after that.
     #[default]
     Abrupt,
-    /// With a Close frame (1001): some real clients stay deaf after it.
+    /// Sends a Close frame (1001): some real clients hear nothing more after it.
     Clean,
 }
 
-/// What becomes of the texts that pass.
+/// Rewrites the texts that pass.
 pub trait MessageRewriter {
-    /// A text of the pod as the client gets it; `None` if that is as it is.
+    /// The pod's text as the client gets it; `None` if it passes unchanged.
     fn to_client(&self, text: &str) -> Option<String>;
 
-    /// What replaces ids in a text of the pod that comes in pieces; `None` if it passes as it is.
+    /// What replaces ids in a pod's text that comes in pieces; `None` if it passes unchanged.
     fn pieces_to_client(&self) -> Option<Replacer> {
         None
     }
 
-    /// A text of the client as the pod gets it; `None` if that is as it is.
+    /// The client's text as the pod gets it; `None` if it passes unchanged.
     fn to_pod(&self, text: &str) -> Option<String>;
 
-    /// The pod has said that it ends, or begins anew. The client is not told.
+    /// The pod announced its shutdown or restart. The client does not get that message.
     fn farewell(&self) {}
 }
 
-/// The longest message of a client in bytes. It is kept until a pod has it, and pods themselves read none of 64 KiB or more to its
-/// end.
+/// The longest message of a client in bytes. The relay keeps it until a pod has it. Pods themselves
+/// do not read messages of 64 KiB or more to their end.
 const CLIENT_MESSAGE: usize = 1 << 20;
 
-/// Bytes that each side of a socket takes for reading as long as it lives. Messages of Jellyfin are short; longer ones are
-/// gathered elsewhere.
+/// Read buffer in bytes that each side of a socket holds as long as it lives. Jellyfin's messages
+/// are short; longer ones are gathered elsewhere.
 const READ_BUFFER: usize = 8 * 1024;
 
-/// Whoever finds the pods' sides of one client's socket.
+/// Finds the pods' sides of one client's socket.
 pub trait PodSides<S>: Send {
-    /// Another side, where the client lives now; `None` when no pod takes the socket within the time for it.
+    /// Attaches another side, at the client's present home; `None` when no pod takes the socket in
+    /// time.
     ///
     /// # Cancel safety
-    /// What was begun ends when it is dropped.
+    /// Dropping it ends what it began.
     fn attach(&mut self) -> impl Future<Output = Option<PodSide<S>>> + Send;
 
-    /// Ends when the client has come to live elsewhere while its side still stands. Cancel safe.
+    /// Ends when the client has moved to another pod while its side still stands. Cancel safe.
     fn await_move(&mut self) -> impl Future<Output = ()> + Send;
 
     /// The last side has ended.
     fn on_lost(&mut self);
 
-    /// It was the pod that closed it. That may be this client's own affair, or the beginning of the pod's end.
+    /// The pod closed it: only this client's socket, or the first sign of the pod's shutdown.
     fn closed(&mut self) {}
 
-    /// What the side that was replaced is to be kept open for, though nothing passes any more: its pod may end with it what the client
-    /// still needs.
+    /// Ends when the relay may close the replaced side, over which nothing passes any more. Closing
+    /// it earlier could end something on its pod that the client still needs.
     fn linger(&mut self) -> impl Future<Output = ()> + Send + 'static {
         future::ready(())
     }
 
-    /// What the client is to hear when another side was attached, before that side says anything.
+    /// What the relay sends the client after it attached another side, before that side's messages.
     fn notice(&mut self) -> Option<String>;
 
-    /// Whether the client was signed out: then nothing may pass any more, whatever side stands.
+    /// Whether the client was signed out: then nothing may pass any more, on any side.
     fn is_signed_out(&self) -> bool {
         false
     }
 
-    /// Whether the side that was attached last lies at another life of a pod than the one before it: then that one ended
-    /// with its pod, however soon that was.
+    /// Whether the side attached last belongs to another pod instance than the one before. Then the
+    /// earlier side ended with its pod, however short it was.
     fn is_new_instance(&self) -> bool;
 
-    /// What happens to texts on their way to and from the side that stands.
+    /// Rewrites texts on their way to and from the present side.
     fn rewriter(&self) -> impl MessageRewriter + 'static;
 }
 

@@ -1,10 +1,10 @@
-//! Who may use the admin listener: pure.
+//! Decides who may use the admin listener; pure.
 //!
-//! A browser of an operator is a way in for every page that it shows: by a name of the page's own that leads here (DNS
-//! rebinding, stopped by the host), or by a form that is sent across sites (stopped by the origin). Neither holds back a
-//! stranger with a connection of his own; that takes a private address or a token.
+//! Any page in an operator's browser could reach this listener. It may use a host name of its own
+//! (DNS rebinding); the host check stops that. It may send a form; the origin check stops that. A
+//! stranger who connects directly is only stopped by a private address or a token.
 //!
-//! `/live` and `/ready` are answered to anybody under any host: probes call by whatever address a pod has, and learn one word.
+//! `/live` and `/ready` answer anyone under any host: probes use any address, and learn one word.
 
 use std::net::IpAddr;
 
@@ -16,14 +16,14 @@ use subtle::ConstantTimeEq;
 use super::{Config, text};
 use crate::affinity::Secret;
 
-/// Why a request is turned away.
+/// Why the listener refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It calls a host that is not this listener's.
+    /// It names a host that is not this listener's.
     ForeignHost,
     /// A page of another origin sends it.
     ForeignOrigin,
-    /// It shows no token, or a wrong one.
+    /// It has no token, or a wrong one.
     NoToken,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn admit<B>(request: &Request<B>, called_at: Option<IpAddr>, config: 
     }
 }
 
-/// Whether a host is this listener: a loopback name, the address that was called, or one of the configuration.
+/// Whether a host is this listener: a loopback name, the called address, or a configured host.
 fn is_own(host: &Authority, called_at: Option<IpAddr>, config: &Config) -> bool {
     let host = host.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
     if host == "localhost" || config.hosts.contains(&host) {
@@ -58,7 +58,7 @@ fn is_own(host: &Authority, called_at: Option<IpAddr>, config: &Config) -> bool 
     address.is_loopback() || Some(address) == called_at || config.hosts.contains(&address.to_string())
 }
 
-/// Browsers say of a POST which page sends it. What is no browser says nothing, and may.
+/// Browsers say which page sends a POST. Other programs say nothing, and may pass.
 fn is_of_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
     let is_own_site = |shared: &HeaderValue| matches!(shared.as_bytes(), b"same-origin" | b"none");
     let is_own_origin = |origin: &HeaderValue| {
@@ -71,7 +71,7 @@ fn is_of_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
         && headers.get_all(header::ORIGIN).iter().all(is_own_origin)
 }
 
-/// Whether the token is shown. How long it takes tells nothing of where a wrong one differs.
+/// Whether the request has the token. The time this takes reveals nothing of a wrong one.
 fn shows(headers: &HeaderMap, token: &Secret) -> bool {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };

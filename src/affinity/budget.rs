@@ -1,5 +1,5 @@
-//! How much extra work a client's address may cause: a bucket of tokens for each, so that made-up access tokens cannot
-//! multiply the load on the pods.
+//! How much extra work a client's address may cause. Each address has a bucket of tokens, so that
+//! made-up access tokens cannot multiply the load on the pods.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 use crate::limits::network;
 
-/// Extra requests at once, each with a question about its token. A hundred clients behind one address, whose every pin is stale
-/// after a restart of the proxy, stay below it on eight pods.
+/// Extra requests at once, each with a question about its token. A hundred clients behind one
+/// address stay below it on eight pods, even if a restart made all their pins stale.
 const BURST: f32 = 1024.0;
 
-/// Extra requests a second after that.
+/// Extra requests per second after that.
 const RATE: f32 = 32.0;
 
-/// Addresses kept at once. When they are more, those whose bucket is full again are forgotten.
+/// Addresses kept at once. Beyond that, those with a full bucket are forgotten.
 const MOST: usize = 100_000;
 
 /// The buckets of all addresses. Shared by all workers.
@@ -38,7 +38,7 @@ impl Bucket {
 }
 
 impl Budget {
-    /// Takes one extra request from this client's budget. Says whether there was one left.
+    /// Takes one extra request from this client's budget. Returns whether there was one left.
     pub fn try_spend(&self, client: IpAddr, now: Instant) -> bool {
         if self.buckets.len() >= MOST {
             self.buckets.retain(|_, bucket| bucket.refilled(now).left < BURST);

@@ -1,8 +1,8 @@
-//! The affinity cookie: an opaque value that names a pod to whoever holds the key.
+//! The affinity cookie: an opaque value that names a pod to holders of the key.
 //!
-//! The value is the start of an HMAC over the names of pool and pod: it shows neither, nobody without the key can make
-//! another pod's, every replica with the same ring reads it, and nothing is stored for it. Values are made when the set of
-//! pods changes; a request costs one look-up.
+//! The value is the start of an HMAC over the names of pool and pod, and shows neither. Without the
+//! key, no client can make another pod's value. Every replica with the same ring reads it, and
+//! nothing is stored for it. A change of pods makes new values; a request costs one look-up.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ pub struct CookieConfig {
     pub partitioned: bool,
 }
 
-/// With which requests that other sites cause a browser sends the cookie.
+/// With which cross-site requests a browser sends the cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
     /// With none.
@@ -50,9 +50,9 @@ pub enum SameSite {
 /// When the `Secure` attribute is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secure {
-    /// When the client itself came over TLS, as far as it can be known.
+    /// When the client itself came over TLS, as far as jellypin can know.
     Auto,
-    /// On every answer: a proxy before this one speaks TLS, and is not trusted to say so.
+    /// On every answer: a proxy before this one speaks TLS, but is not trusted to say so.
     Always,
     /// On none.
     Never,
@@ -71,7 +71,7 @@ pub struct Cookies {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CookieClaim {
     pub pod: PodId,
-    /// Made with the newest key; otherwise it is time to set it anew.
+    /// Made with the newest key; otherwise the cookie must be set again.
     pub is_current: bool,
 }
 
@@ -98,8 +98,8 @@ impl Cookies {
         Cookies { name: config.name.as_str().into(), secure: config.secure, pods: named, set }
     }
 
-    /// The pod that the request's cookie names. Where a client sends several, the first that names a pod counts; what
-    /// names none is ignored.
+    /// The pod that the request's cookie names. If a client sends several, the first that names a
+    /// pod counts; the rest are ignored.
     pub fn read(&self, headers: &HeaderMap) -> Option<CookieClaim> {
         let values = headers.get_all(header::COOKIE).into_iter();
         values.flat_map(|line| pairs(line.as_bytes())).find_map(|pair| {
@@ -108,7 +108,7 @@ impl Cookies {
         })
     }
 
-    /// Whether the client keeps the cookie, whatever it says.
+    /// Whether the client sends the cookie, whatever its value.
     pub fn is_sent(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(header::COOKIE).into_iter();
         lines.flat_map(|line| pairs(line.as_bytes())).any(|pair| ours(pair, &self.name).is_some())
@@ -164,7 +164,7 @@ fn value(key: &Secret, pod: &Pod) -> String {
     URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..16])
 }
 
-/// Takes our cookie out of the request's head; all others stay as they are.
+/// Removes our cookie from the request's head; all others stay as they are.
 pub fn strip(headers: &mut HeaderMap, name: &str) {
     let is_there = |line: &HeaderValue| pairs(line.as_bytes()).any(|pair| ours(pair, name).is_some());
     let mut lines = headers.get_all(header::COOKIE).iter();
@@ -196,7 +196,7 @@ fn without(line: &HeaderValue, name: &str) -> Option<HeaderValue> {
     (!text.is_empty()).then(|| HeaderValue::from_bytes(&text).ok()).flatten()
 }
 
-/// The pairs of a `Cookie` line. Attributes that a client sends back by mistake are pairs like others.
+/// The pairs of a `Cookie` line. Attributes that a client returns by mistake count as pairs.
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = memchr::memchr_iter(b';', line).chain([line.len()]);
     let pairs = ends.scan(0, |start, end| line.get(std::mem::replace(start, end + 1)..end));

@@ -1,6 +1,7 @@
-//! Which pods refused which tokens: a dead token costs each pod one request, and then none.
+//! Which pods refused which tokens, so that a dead token costs each pod only one request.
 //!
-//! A refusal holds for one life of the pod, since a restarted pod reads every token's row anew, and for some minutes at most.
+//! A refusal holds for one epoch of the pod, since a restarted pod reads every token's row again.
+//! It holds for some minutes at most.
 
 use std::{
     hash::Hasher,
@@ -20,36 +21,36 @@ use crate::pod::Pod;
 /// How long a refusal is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-/// Refusals kept at once. Beyond that those go first that nobody has asked for again, as made-up tokens' are: that costs requests,
-/// and no client its session.
+/// Refusals kept at once. Beyond that, those go first that no request needed again, as for made-up
+/// tokens. This costs extra requests, but no client loses its session.
 const MOST: u64 = 200_000;
 
-/// How many there is room for at first.
+/// The capacity at first.
 const AT_FIRST: usize = 64;
 
 /// The refusals of all pods. Shared by all workers.
 #[derive(Debug)]
 pub struct NegativeCache {
-    /// Something was refused since the start; until then a request costs one load.
+    /// Something was refused since the start. Until then a request costs one load.
     any: AtomicBool,
     until: Cache<u128, Instant>,
     secret: (u64, u64),
 }
 
 impl NegativeCache {
-    /// An empty memory; `secret` keys the hashes, so that no token stands in it.
+    /// An empty cache; `secret` keys the hashes, so that no token stands in memory.
     pub fn new(secret: (u64, u64)) -> NegativeCache {
         let until = Cache::with_weighter(AT_FIRST, MOST, UnitWeighter);
         NegativeCache { any: AtomicBool::new(false), until, secret }
     }
 
-    /// The pod does not know this token.
+    /// Remembers that the pod does not know this token.
     pub fn insert(&self, token: &str, pod: &Pod) {
         self.until.insert(self.hash(token, pod), Instant::now() + REMEMBERED);
         self.any.store(true, Ordering::Release);
     }
 
-    /// The token is dead: none of these pods is asked by it any more.
+    /// Remembers a dead token: none of these pods gets a request with it any more.
     pub fn insert_all(&self, token: &str, pods: &[Arc<Pod>]) {
         for pod in pods {
             self.insert(token, pod);
@@ -61,7 +62,7 @@ impl NegativeCache {
         !self.any.load(Ordering::Acquire)
     }
 
-    /// Whether the pod refused this token in its present life.
+    /// Whether the pod refused this token in its present epoch.
     pub fn is_refused(&self, token: &str, pod: &Pod) -> bool {
         if self.is_empty() {
             return false;
@@ -69,7 +70,7 @@ impl NegativeCache {
         self.until.get(&self.hash(token, pod)).is_some_and(|until| until > Instant::now())
     }
 
-    /// Whether every living pod refused this token. With none nothing is known.
+    /// Whether every living pod refused this token. `false` if no pod lives.
     pub fn is_dead(&self, token: &str, pods: &[Arc<Pod>]) -> bool {
         let mut living = pods.iter().filter(|pod| pod.status().is_alive()).peekable();
         living.peek().is_some() && living.all(|pod| self.is_refused(token, pod))

@@ -1,12 +1,14 @@
-//! Pins beyond one process: shared with other replicas through Redis, or kept on disk over a restart.
+//! Pins beyond one process: shared with replicas through Redis, or kept on disk over a restart.
 //!
-//! Only what is known of tokens and devices is kept, which have rows in the pods' database; the rest dies with a pod's memory.
-//! A pin is stored as the names of its pool and pod, since numbers of pods mean something to one process only.
+//! Only pins of tokens and devices are stored, which have rows in the pods' database. The rest dies
+//! with a pod's memory. A pin is stored as the names of its pool and pod, since pod numbers are
+//! valid in one process only.
 //!
-//! What the key is hashed with differs. In memory and on disk it is SipHash-2-4 of 128 bits, keyed from the ring: it costs some
-//! tens of nanoseconds, which every request pays, and the disk can be loaded into memory as it is. Redis is read by others than
-//! this proxy, so there it is HMAC-SHA256 under the ring's keys, cut to 128 bits: one more layer would have to break before a
-//! guessed device id could be confirmed. It is computed on a miss and on a change only.
+//! The hash of the key differs. In memory and on disk it is SipHash-2-4 of 128 bits, keyed from the
+//! ring. It costs every request some tens of nanoseconds, and disk entries load into memory as is.
+//! Other programs than this proxy read Redis, so there it is HMAC-SHA256 under the ring's keys, cut
+//! to 128 bits. Then one more layer must break before an attacker can confirm a guessed device id.
+//! It is computed only on a miss and on a change.
 
 use std::{
     sync::{
@@ -29,10 +31,11 @@ use crate::{
     },
 };
 
-/// How old what is kept of a pin in use may become: it is written anew no more often, however much it is used.
+/// How old the stored copy of a pin in use may become. It is written no more often, however much
+/// the pin is used.
 pub const RENEWAL: Duration = Duration::from_secs(60 * 60);
 
-/// Where pins are kept, and between which pods.
+/// Where pins are stored, and the pools whose pods they name.
 #[derive(Debug)]
 pub struct Persistence {
     store: Store,
@@ -50,14 +53,14 @@ enum Store {
 struct RedisPins {
     shared: Arc<RedisStore>,
     prefix: String,
-    /// Newest first: written under the current one, read under all.
+    /// Newest first. Entries are written under the current key and read under all.
     ring: Vec<Hmac<Sha256>>,
-    /// The key that is written under: the first that all replicas have.
+    /// The index of the key to write under: the first that all replicas have.
     current: AtomicUsize,
     recent_misses: RecentMisses,
 }
 
-/// A pin as it was kept on disk.
+/// A pin as read from disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredPin {
     pub kind: Kind,
@@ -67,11 +70,11 @@ pub struct StoredPin {
     pub age: Duration,
 }
 
-/// What the other replicas know.
+/// A home that another replica stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoredHome {
     pub(super) home: PodInstance,
-    /// Found under the key that is written under.
+    /// It was found under the key that is written under.
     pub(super) is_current: bool,
 }
 
@@ -79,7 +82,7 @@ pub(super) struct StoredHome {
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 
 impl Persistence {
-    /// Nothing is kept beyond this process.
+    /// Stores nothing beyond this process.
     pub fn in_memory() -> Persistence {
         Persistence { store: Store::Memory, pools: Vec::new() }
     }
@@ -88,7 +91,7 @@ impl Persistence {
         Persistence { store: Store::Disk(Box::new(disk)), pools }
     }
 
-    /// Shared by all replicas whose ring of keys has one in common, newest first, under the same prefix.
+    /// Shared by all replicas with the same prefix and a common key. `keys` has the newest first.
     pub fn with_replicas(shared: Arc<RedisStore>, prefix: &str, keys: &[Secret], pools: Vec<Arc<Pool>>) -> Persistence {
         // HMAC takes keys of any length.
         let ring = keys.iter().filter_map(|key| Hmac::new_from_slice(key.bytes()).ok()).collect();
@@ -105,19 +108,19 @@ impl Persistence {
         }
     }
 
-    /// The nth key of the ring is the first that all replicas have.
+    /// Sets the key to write under: the nth of the ring is the first that all replicas have.
     pub fn write_under(&self, nth: usize) {
         if let Store::RedisPins(replicas) = &self.store {
             replicas.current.store(nth, Ordering::Relaxed);
         }
     }
 
-    /// Whether pins of this kind go anywhere.
+    /// Whether pins of this kind are stored.
     pub(super) fn stores(&self, kind: Kind) -> bool {
         !matches!(self.store, Store::Memory) && !kind.ends_with_epoch()
     }
 
-    /// What all replicas share, where they share something.
+    /// The Redis that all replicas share, if any.
     pub fn redis(&self) -> Option<&RedisStore> {
         match &self.store {
             Store::RedisPins(replicas) => Some(&replicas.shared),
@@ -150,8 +153,8 @@ impl Persistence {
         }
     }
 
-    /// What another replica has learnt of a key that this one does not know, or whose home is gone. Asks once in a while for
-    /// each key, and waits no longer than the store's deadline.
+    /// What another replica has learnt of a key that is unknown here, or whose home is gone. Asks
+    /// only once in a while for each key, and waits no longer than the store's deadline.
     pub(super) async fn find(&self, kind: Kind, key: &str, hash: u128) -> Option<StoredHome> {
         let Store::RedisPins(replicas) = &self.store else { return None };
         if replicas.recent_misses.contains(hash) {
@@ -174,14 +177,14 @@ impl Persistence {
         }
     }
 
-    /// What was found does not help: the other replicas are not asked again at once.
+    /// Remembers that the stored home does not help, so that Redis is not asked again at once.
     pub(super) fn record_useless(&self, hash: u128) {
         if let Store::RedisPins(replicas) = &self.store {
             replicas.recent_misses.insert(hash);
         }
     }
 
-    /// The pins of a store's entries. A pin whose pod is no longer there is left out.
+    /// The pins of a store's entries. Leaves out pins whose pod is gone.
     pub fn of_entries(&self, entries: &[Entry]) -> Vec<StoredPin> {
         let now = disk::now();
         let kept = |entry: &Entry| {
@@ -192,15 +195,15 @@ impl Persistence {
         entries.iter().filter_map(kept).collect()
     }
 
-    /// Ends when Redis has answered for the first time, or has not for some time.
+    /// Waits until Redis has answered for the first time, or for a second at most.
     pub async fn await_first_attempt(&self) {
         if let Store::RedisPins(replicas) = &self.store {
-            // An attempt that takes longer goes on by itself.
+            // A slower attempt goes on by itself.
             let _ = time::timeout(FIRST_ATTEMPT, replicas.shared.await_first_attempt()).await;
         }
     }
 
-    /// Writes what is still to be written.
+    /// Writes what is still queued.
     pub async fn finish(&self) {
         match &self.store {
             Store::Memory => {}
@@ -217,7 +220,7 @@ impl Persistence {
         })
     }
 
-    /// The home is one of the pod's present life: what is kept says nothing of lives.
+    /// The home gets the pod's present epoch: stored pins have none.
     fn decode(&self, names: &[u8]) -> Option<PodInstance> {
         let (pool, pod) = std::str::from_utf8(names).ok()?.split_once('/')?;
         let pods = self.pools.iter().find(|of| *of.name == *pool)?.pods();
@@ -227,7 +230,7 @@ impl Persistence {
 }
 
 impl RedisPins {
-    /// The key's names in Redis, newest key of the ring first.
+    /// The key's names in Redis, under the newest key of the ring first.
     fn keys(&self, kind: Kind, key: &str) -> impl Iterator<Item = String> {
         self.ring.iter().map(move |mac| {
             let mut mac = mac.clone();

@@ -1,9 +1,9 @@
 //! Pins: what the proxy has learnt of where clients live.
 //!
-//! A pin is found by a keyed hash of the client's key, so that no token stands in memory as a key. Each sort of pins has a shelf of
-//! its own, which is bounded: when it is full, a sixteenth goes, of those that nobody has used since they were learnt, and then of
-//! the longest unused. So what nobody lives by displaces nothing of those who come again. What goes beyond this process is `persistence`'s affair; it is told of every
-//! change.
+//! A pin is found by a keyed hash of the client's key, so that no token stands in memory as a key.
+//! Each sort of pins has a bounded shelf of its own. A full shelf drops a sixteenth: first pins
+//! never used since they were learnt, then the longest unused. So made-up keys do not displace
+//! clients that return. `persistence` hears of every change, and stores pins beyond this process.
 
 use std::{
     hash::Hasher,
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::persistence::{Persistence, RENEWAL, StoredPin};
 use crate::pod::PodInstance;
 
-/// What a key is a key of. Keys of different kinds never meet.
+/// What a key is a key of. Keys of different kinds never collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -27,9 +27,9 @@ pub enum Kind {
     Device = 2,
     /// A `PlaySessionId`.
     PlaySession = 3,
-    /// A `LiveStreamId`, by itself or with its viewer's device, or the id of a live stream's file.
+    /// A `LiveStreamId`, alone or with its viewer's device, or the id of a live stream's file.
     LiveStream = 4,
-    /// The 32 hex digits that a live playlist's segments are named by.
+    /// The 32 hex digits that name a live playlist's segments.
     Playlist = 5,
     /// A QuickConnect code or secret, or the state of a single sign-on.
     QuickConnect = 6,
@@ -45,8 +45,8 @@ impl Kind {
         }
     }
 
-    /// Whether the knowledge is of the pod's memory only, and ends with its process. Tokens and devices have rows in the
-    /// database, which a restarted pod reads.
+    /// Whether the pin holds only for the pod's memory, and ends with its process. Tokens and
+    /// devices have rows in the database, which a restarted pod reads.
     pub(super) fn ends_with_epoch(self) -> bool {
         matches!(self, Kind::PlaySession | Kind::LiveStream | Kind::Playlist | Kind::QuickConnect)
     }
@@ -57,7 +57,7 @@ impl Kind {
 pub struct Pins {
     /// One for each sort, see [`Kind::shelf`].
     shelves: [Shelf; SHELVES],
-    /// Newest first: learnt under the first, found under all.
+    /// Newest first: pins are learnt under the first and found under all.
     secrets: Vec<(u64, u64)>,
     began: Instant,
     persistence: Persistence,
@@ -71,7 +71,7 @@ struct Shelf {
     count: AtomicUsize,
 }
 
-/// Tokens, devices, what is being played, and codes of QuickConnect.
+/// Tokens, devices, playback, and QuickConnect codes.
 const SHELVES: usize = 4;
 
 #[derive(Debug)]
@@ -82,15 +82,15 @@ struct Pin {
     is_proven: AtomicBool,
     /// Seconds since the store began.
     used: AtomicU32,
-    /// When a use is to be told to `persistence` again, in the same seconds.
+    /// When the next use renews the stored copy, in the same seconds.
     renewed_from: AtomicU32,
 }
 
 impl Pins {
-    /// An empty store for at most this many pins of tokens, and as many of devices; `secret` keys the hashes.
+    /// An empty store for `most` pins of tokens, and as many of devices. `secret` keys the hashes.
     pub fn new(most: usize, secret: (u64, u64)) -> Pins {
         let most = most.max(16);
-        // A code lives for minutes, and anybody may ask for one.
+        // A code lives for minutes, and any client may ask for one.
         let shelf = |most: usize| Shelf { pins: DashMap::default(), most, count: AtomicUsize::new(0) };
         Pins {
             shelves: [shelf(most), shelf(most), shelf(most), shelf((most / 10).max(16))],
@@ -100,14 +100,14 @@ impl Pins {
         }
     }
 
-    /// The same with pins that are kept beyond this process, those under these older secrets included.
+    /// Adds storage beyond this process. Pins under these older secrets are found too.
     pub fn with_persistence(mut self, persistence: Persistence, older: &[(u64, u64)]) -> Pins {
         self.persistence = persistence;
         self.secrets.extend_from_slice(older);
         self
     }
 
-    /// Takes in what was kept of an earlier process, the latest first, as far as there is room.
+    /// Loads the pins of an earlier process, the latest first, as far as there is room.
     pub fn restore(&self, kept: &[StoredPin]) {
         for kept in kept {
             let shelf = self.shelf(kept.kind);
@@ -127,11 +127,12 @@ impl Pins {
         &self.persistence
     }
 
-    /// Where the client with this key lives, if it is known. `alive` judges what was learnt, given the kind's own rule.
+    /// The home of the client with this key, if known. `alive` judges the home. Its flag: a pin of
+    /// this kind ends with the epoch.
     pub fn home(&self, kind: Kind, key: &str, alive: impl FnOnce(PodInstance, bool) -> bool) -> Option<PodInstance> {
         let (hash, pin) = self.hashes(kind, key).find_map(|hash| Some((hash, self.shelf(kind).pins.get(&hash)?)))?;
         let now = self.now();
-        // A store to a shared line only when it tells something new.
+        // Write to the shared cache line only if the second has changed.
         if pin.used.load(Ordering::Relaxed) != now {
             pin.used.store(now, Ordering::Relaxed);
             pin.is_proven.store(true, Ordering::Relaxed);
@@ -148,7 +149,7 @@ impl Pins {
         Some(home)
     }
 
-    /// Learns a client's home. Says whether that is new.
+    /// Learns a client's home. Returns whether it is new.
     pub fn learn(&self, kind: Kind, key: &str, home: PodInstance) -> bool {
         let is_new = self.remember(kind, key, home);
         if is_new && self.persistence.stores(kind) {
@@ -157,8 +158,8 @@ impl Pins {
         is_new
     }
 
-    /// Asks the other replicas for the client with this key, unless its home is known here and alive. What they know is known
-    /// here afterwards.
+    /// Asks the other replicas for the home of this key, unless a living one is known here. This
+    /// store then knows what they know.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -183,7 +184,7 @@ impl Pins {
             let shelf = self.shelf(kind);
             if shelf.pins.remove(&hash).is_some() {
                 shelf.count.fetch_sub(1, Ordering::Relaxed);
-                // What was not known here is kept nowhere, or not for long: made-up keys cost the store nothing.
+                // Skip unknown keys: made-up ones must cost the store nothing.
                 if self.persistence.stores(kind) {
                     self.persistence.remove(kind, key, hash);
                 }
@@ -199,7 +200,7 @@ impl Pins {
         self.len() == 0
     }
 
-    /// Into memory only. Says whether it is new.
+    /// Writes to memory only. Returns whether the pin is new.
     fn remember(&self, kind: Kind, key: &str, home: PodInstance) -> bool {
         let hash = self.hash(kind, key);
         let shelf = self.shelf(kind);
@@ -224,7 +225,7 @@ impl Pins {
         Pin { home, kind, is_proven, used: AtomicU32::new(self.now()), renewed_from: AtomicU32::new(renewed_from) }
     }
 
-    /// Whether this use is the first for long enough to be told; of parallel ones, one is.
+    /// Whether this use must renew the stored copy. Of parallel uses, one does.
     fn is_due(&self, pin: &Pin, now: u32) -> bool {
         let due = pin.renewed_from.load(Ordering::Relaxed);
         let next = now.saturating_add(RENEWAL.as_secs() as u32);
@@ -233,12 +234,12 @@ impl Pins {
             && pin.renewed_from.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// The hash that the key is learnt under.
+    /// The hash under which the key is learnt.
     fn hash(&self, kind: Kind, key: &str) -> u128 {
         self.hashes(kind, key).next().unwrap_or_default()
     }
 
-    /// The hashes that it may be found under, newest first.
+    /// The hashes under which the key may be found, newest first.
     fn hashes(&self, kind: Kind, key: &str) -> impl Iterator<Item = u128> {
         self.secrets.iter().map(move |secret| {
             let mut hasher = SipHasher24::new_with_keys(secret.0, secret.1);
@@ -254,14 +255,14 @@ impl Pins {
 }
 
 impl Pin {
-    /// By which pins go: those that nobody has used first.
+    /// The order in which pins go: never used ones first.
     fn worth(&self) -> (bool, u32) {
         (self.is_proven.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed))
     }
 }
 
 impl Shelf {
-    /// Lets a sixteenth go, so that the walk over the whole shelf is paid by many insertions.
+    /// Drops a sixteenth, so that one walk over the whole shelf serves many insertions.
     fn make_room(&self) {
         let mut worths: Vec<(bool, u32)> = self.pins.iter().map(|pin| pin.worth()).collect();
         let share = (worths.len() / 16).max(1);

@@ -1,4 +1,4 @@
-//! Where a client goes whom nobody knows yet.
+//! Where a client without a known home goes.
 
 use std::{hash::Hasher, sync::Arc};
 
@@ -6,7 +6,8 @@ use siphasher::sip::SipHasher13;
 
 use crate::pod::{Pod, State};
 
-/// A client's key as a number: the same in every replica and every release, since replicas agree by it without talking.
+/// A client's key as a number. It is the same in every replica and every release, since replicas
+/// agree by it without talking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(u64);
 
@@ -20,9 +21,9 @@ impl Key {
 
 /// The pods among which a client may be placed: the best kind that there is.
 ///
-/// First those that are ready; then those that are being drained; then, rather than nobody, those that still accept connections
-/// (a database outage makes every pod unhealthy at once); and then whoever is left, since what is known of them may be old. A pod
-/// that has taken leave is none of them: what it accepted now it would never serve.
+/// First come ready pods, then draining ones. Then come pods that still accept connections, since a
+/// database outage makes every pod unhealthy at once. The rest come last, since their known state
+/// may be old. A pod that is over is none of them: it would never serve what it accepts now.
 pub fn candidates(pods: &[Arc<Pod>], excluded: impl Fn(&Pod) -> bool + Copy) -> impl Iterator<Item = &Arc<Pod>> {
     let rank = |pod: &Pod| {
         let status = pod.status();
@@ -38,7 +39,8 @@ pub fn candidates(pods: &[Arc<Pod>], excluded: impl Fn(&Pod) -> bool + Copy) -> 
     pods.iter().filter(move |pod| !excluded(pod) && Some(rank(pod)) == best)
 }
 
-/// Rendezvous hashing: the pod that scores highest for this key. When a pod leaves, only its own clients move.
+/// Rendezvous hashing: the pod with the highest score for this key. When a pod leaves, only its own
+/// clients move.
 pub fn rendezvous<'a>(key: Key, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Option<&'a Arc<Pod>> {
     pods.max_by_key(|pod| {
         let mut hasher = SipHasher13::new_with_keys(key.0, 0);
@@ -47,7 +49,7 @@ pub fn rendezvous<'a>(key: Key, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Opt
     })
 }
 
-/// The pod with the least under way. `turn` breaks ties, so that idle pods share new clients evenly.
+/// The pod with the fewest requests under way. `turn` breaks ties, so that idle pods share evenly.
 pub fn least_loaded<'a>(turn: u64, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Option<&'a Arc<Pod>> {
     let tie = |pod: &Pod| {
         let mut hasher = SipHasher13::new_with_keys(turn, 1);

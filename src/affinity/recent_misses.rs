@@ -1,4 +1,4 @@
-//! Keys that the other replicas were just asked for in vain, so that made-up ones are not asked for again and again.
+//! Keys that Redis was just asked for in vain. It is not asked for made-up keys again and again.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 /// How long a key counts as unknown.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
-/// Keys kept at once. One that is forgotten costs a question, and nobody an answer.
+/// Keys kept at once. A forgotten key costs one more question, and no client notices.
 const MOST: u64 = 50_000;
 
-/// How many there is room for at first.
+/// The capacity at first.
 const AT_FIRST: usize = 64;
 
 #[derive(Debug)]

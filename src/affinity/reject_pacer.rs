@@ -1,4 +1,4 @@
-//! When a refused WebSocket handshake is answered: late, and one after the other for each token.
+//! Delays answers to refused WebSocket handshakes, and spaces them out for each token.
 
 use std::{hash::Hasher, time::Duration};
 
@@ -6,7 +6,7 @@ use dashmap::DashMap;
 use siphasher::sip::SipHasher13;
 use tokio::time::Instant;
 
-/// Who dials: a client with a token, or one without, which is normal before a log-in.
+/// What names the client: its token, or its address if it has none, as before a log-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -15,7 +15,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// From one answer to the next.
+    /// The time from one answer to the next.
     fn gap(self) -> Duration {
         match self {
             Kind::Token => Duration::from_secs(1),
@@ -24,13 +24,13 @@ impl Kind {
     }
 }
 
-/// The longest that an answer waits: clients give up on a dial after some seconds, and then it is no use to hold it.
+/// The longest delay of an answer: clients give up on a handshake after some seconds.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Dialers kept at once. When they are more, those who may be answered at once are forgotten.
+/// Clients kept at once. Beyond that, those that may be answered at once are forgotten.
 const MOST: usize = 50_000;
 
-/// When the next refusal of each dialer may be answered. Shared by all workers.
+/// When the next refusal of each client may be answered. Shared by all workers.
 #[derive(Debug)]
 pub struct RejectPacer {
     next: DashMap<u64, Instant, ahash::RandomState>,
@@ -43,7 +43,7 @@ impl RejectPacer {
         RejectPacer { next: DashMap::default(), secret }
     }
 
-    /// When the refusal of this dial is to be answered.
+    /// When to answer the refusal of this handshake.
     pub fn slot(&self, kind: Kind, key: &str) -> Instant {
         let now = Instant::now();
         if self.next.len() >= MOST {

@@ -1,8 +1,9 @@
-//! What can be run as it is configured, and is hardly meant so: said at the start, and by `jellypin check`.
+//! Advice on configurations that work but are hardly intended.
+//! The proxy logs it at the start, and `jellypin check` prints it.
 
 use super::{Config, open_files};
 
-/// One sentence for each.
+/// Returns one sentence for each such setting.
 pub(super) fn of(config: &Config) -> Vec<String> {
     let mut advice: Vec<String> = config
         .in_the_open
@@ -16,7 +17,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     };
     let (is_shared, is_kept, has_keys) =
         (config.redis.is_some(), config.state.is_some(), !config.affinity.keys.is_empty());
-    // A single pod knows its users again when it is back.
+    // A single pod still knows its users after its restart.
     let has_several = config.pools.iter().any(|pool| pool.dns.is_some() || pool.pods.len() > 1);
     say(
         is_shared && !has_keys,

@@ -1,5 +1,5 @@
-//! What `jellypin check` finds out beyond the configuration: it looks at the state directory, and asks Redis and the pods.
-//! Nothing is started, and nothing is kept.
+//! What `jellypin check` tests beyond the configuration: the state directory, Redis and the pods.
+//! It starts nothing and stores nothing.
 
 use std::{
     fs::{self, OpenOptions},
@@ -21,22 +21,22 @@ use crate::{
     store,
 };
 
-/// One thing that was found.
+/// One thing that the check found.
 pub struct Finding {
-    /// Where, for an operator to read: a table of the configuration, and a pod.
+    /// The place in an operator's words: a table of the configuration, and a pod.
     pub place: String,
     pub sentence: String,
-    /// It will not work so. What may be meant, or pass by itself, is none.
+    /// The setup cannot work. False if it may be intended, or the problem may pass by itself.
     pub is_wrong: bool,
 }
 
-/// Longest time that a pod is asked for.
+/// Longest time for all probes of one pod.
 const ASKING: Duration = Duration::from_secs(2);
 
-/// Looks at everything that the configuration names.
+/// Tests everything that the configuration names.
 ///
 /// # Errors
-/// As [`super::start`], but for addresses: they may be those of the proxy that runs.
+/// As [`super::start`], except for addresses: a running proxy may already use them.
 pub async fn check(config: Config) -> Result<Vec<Finding>, Error> {
     let advice = advice::of(&config).into_iter();
     let mut found: Vec<_> =
@@ -49,7 +49,7 @@ pub async fn check(config: Config) -> Result<Vec<Finding>, Error> {
     Ok(found)
 }
 
-/// That what is kept can be read and written.
+/// Checks that the state directory can be read and written.
 fn check_state(config: &Config) -> Result<(), Error> {
     let Some(folder) = &config.state else { return Ok(()) };
     let failed = |source| Error::State { path: folder.clone(), source };
@@ -57,11 +57,11 @@ fn check_state(config: &Config) -> Result<(), Error> {
         server_id_file::known(config, &pool.name)?;
     }
     state::check(folder).map_err(failed)?;
-    // Of a folder that is yet to be made the one above tells.
+    // For a folder that does not exist yet, the nearest existing parent decides.
     is_writable(folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new(""))).map_err(failed)
 }
 
-/// That lines can be written; a file that is not there is not made.
+/// Checks that access lines can be written. Does not create a missing file.
 fn check_access_log(config: &Config) -> io::Result<()> {
     let observe::AccessLog::File(path) = &config.observe.access else { return Ok(()) };
     let tried = if path.exists() {
@@ -95,7 +95,7 @@ async fn check_redis(config: &Config) -> Result<Vec<Finding>, Error> {
     }
     let mut found: Vec<_> = trial.facts.warnings().into_iter().map(|warning| finding(false, warning)).collect();
     found.extend(trial.refused.iter().map(|(command, reason)| {
-        // It only tells what kind of Redis it is.
+        // INFO only shows what kind of Redis it is.
         let is_needed = *command != "INFO";
         finding(is_needed, format!("the user of Redis may not run {command}, which is needed: {reason}"))
     }));
@@ -110,7 +110,7 @@ async fn check_redis(config: &Config) -> Result<Vec<Finding>, Error> {
     Ok(found)
 }
 
-/// That the replicas that run are configured alike.
+/// Checks that the running replicas have the same configuration.
 async fn check_replicas(config: &Config) -> Result<Vec<Finding>, Error> {
     let Some(redis) = &config.redis else { return Ok(Vec::new()) };
     if config.affinity.keys.is_empty() {
@@ -121,7 +121,7 @@ async fn check_replicas(config: &Config) -> Result<Vec<Finding>, Error> {
     Ok(said.into_iter().map(finding).collect())
 }
 
-/// What was found out of one pod.
+/// What the check found out about one pod.
 struct PodReport {
     pod: Arc<Pod>,
     said: InfoProbe,

@@ -1,8 +1,8 @@
-//! How many files this process may have open: raised to what the system lets it have.
+//! Raises the limit of open files to the most that the system allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit to the hard one, and says so.
+/// Raises the soft limit to the hard one, and logs it.
 pub(super) fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -18,12 +18,12 @@ pub(super) fn raise() {
     }
 }
 
-/// How many there may be once the limit is raised.
+/// How many files this process may open once the limit is raised.
 pub(super) fn at_most() -> usize {
     usize::try_from(limit(getrlimit(Resource::Nofile).maximum)).unwrap_or(usize::MAX)
 }
 
-/// `None` stands for "without a limit".
+/// `None` means "without a limit".
 fn limit(number: Option<u64>) -> u64 {
     number.unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! What a replica says of its configuration, and that it goes on saying so.
+//! Announces this replica's configuration to the other replicas, again and again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,10 +19,11 @@ use crate::{
     store::redis_store::{self, presence},
 };
 
-/// Time from one look at what is too old to the next, where no Redis is looked after.
+/// Time between two clean-ups of expired entries, for a proxy without Redis.
 const TIDY: Duration = Duration::from_secs(3600);
 
-/// What replicas are to have alike. What is not known is empty. `shown` are the server ids that clients see, where they are known.
+/// What all replicas must have in common. An unknown part is empty.
+/// `shown` holds the server ids that clients see, if they are known.
 fn parts(config: &Config, pools: &[PoolConfig], shown: &str) -> Vec<(&'static str, String)> {
     let pool = |pool: &PoolConfig| {
         let mut names: Vec<&str> = pool.pods.iter().map(|pod| &*pod.name).collect();
@@ -43,14 +44,14 @@ fn parts(config: &Config, pools: &[PoolConfig], shown: &str) -> Vec<(&'static st
     ]
 }
 
-/// The ids that clients see; empty until all are known.
+/// The server ids that clients see; empty until all are known.
 fn shown(shared: &SharedState) -> String {
     let ids: Option<Vec<_>> = shared.pools.iter().map(|pool| pool.shown_server.id()).collect();
     let ids: Vec<_> = ids.unwrap_or_default().iter().map(|id| id.as_str().to_owned()).collect();
     ids.join(",")
 }
 
-/// Announces this replica, where there are others, and goes on until the shutdown.
+/// Announces this replica until the shutdown. Without Redis, only cleans up expired entries.
 pub(super) async fn announce(
     shared: &Arc<SharedState>,
     config: &Config,
@@ -76,7 +77,7 @@ pub(super) async fn announce(
     let (shared, config, metrics, shutdown) = (shared.clone(), config.clone(), metrics.clone(), shutdown.clone());
     tokio::spawn(async move {
         let parts = || {
-            // They may be read anew while the proxy runs.
+            // A SIGHUP may change the pods while the proxy runs.
             let pools: Vec<PoolConfig> = sources.iter().map(|source| source.borrow().clone()).collect();
             parts(&config, &pools, &shown(&shared))
         };
@@ -88,9 +89,9 @@ pub(super) async fn announce(
     });
 }
 
-/// In what the replicas that run disagree with this configuration, a sentence each.
+/// How the running replicas disagree with this configuration, one sentence each.
 pub(super) async fn disagreements(config: &Config, keys: &[Secret], redis: &redis_store::Config) -> Vec<String> {
-    // A Redis that does not answer was told already.
+    // `check_redis` has already reported a Redis that does not answer.
     let others = presence::read(redis).await.unwrap_or_default();
     let shown = config.shown_server.server_id.map_or_else(String::new, |id| id.as_str().to_owned());
     let session_store =
@@ -100,7 +101,7 @@ pub(super) async fn disagreements(config: &Config, keys: &[Secret], redis: &redi
     for (name, words) in others {
         let theirs = Fingerprint::read(&words);
         for what in ours.disagreements(&theirs) {
-            // One that has some keys in common is written for.
+            // Replicas write under a key that all of them have, so one common key is enough.
             said.push(format!("{} (replica {name})", present::sentence(&what, ours.reads(&theirs))));
         }
     }

@@ -1,7 +1,7 @@
 //! The server id that clients see: the same after a restart, and on all replicas.
 //!
-//! The first proxy that knows a pod chooses it. Redis has it once and for all, the first replica's word; a file in the state
-//! directory has it for the next start, and for a start at which Redis does not answer.
+//! The first proxy that knows a pod chooses the id, and Redis keeps that choice for all replicas.
+//! A file in the state directory keeps it for the next start, even if Redis does not answer then.
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// Time between two attempts while no pod is known, or Redis does not answer.
+/// Time between two attempts while the proxy knows no pod, or Redis does not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Where one pool's id is kept.
@@ -55,7 +55,7 @@ impl IdFile {
     }
 }
 
-/// The id that a pool's clients see from the start, as far as it is known: the configured one, or that of an earlier run.
+/// The id that a pool's clients see from the start: the configured one, else an earlier run's.
 pub(super) fn known(config: &Config, pool: &str) -> Result<Option<ServerId>, Error> {
     match config.shown_server.server_id {
         Some(id) => Ok(Some(id)),
@@ -63,7 +63,8 @@ pub(super) fn known(config: &Config, pool: &str) -> Result<Option<ServerId>, Err
     }
 }
 
-/// Agrees on the ids of all pools, and keeps them. Goes on behind the start where that takes longer.
+/// Agrees with the other replicas on the ids of all pools, and stores them.
+/// Continues in the background if that takes longer, so that the start does not wait.
 pub(super) async fn keep(shared: &Arc<SharedState>, config: &Config, shutdown: &Shutdown) {
     if config.shown_server.server_id.is_some() {
         return;
@@ -85,10 +86,11 @@ pub(super) async fn keep(shared: &Arc<SharedState>, config: &Config, shutdown: &
     }
 }
 
-/// Time from one renewal to the next of what Redis holds.
+/// Time between two renewals of the ids in Redis.
 const RENEW: Duration = Duration::from_secs(10);
 
-/// Writes the ids into Redis again when it has lost them, and keeps them from running out. Goes on for ever.
+/// Writes the ids into Redis again if it has lost them, and keeps them from expiring.
+/// Never returns.
 pub(super) async fn renew(shared: &SharedState, config: &Config) {
     if config.shown_server.server_id.is_some() || config.redis.is_none() {
         return std::future::pending().await;
@@ -96,7 +98,7 @@ pub(super) async fn renew(shared: &SharedState, config: &Config) {
     loop {
         time::sleep(RENEW).await;
         for pool in &shared.pools {
-            // One that is not chosen yet is chosen by `keep`.
+            // `keep` chooses an id that is still missing.
             if pool.shown_server.id().is_some() {
                 settle(shared, &pool.shown_server, &IdFile::of(config, &pool.pool.name)).await;
             }
@@ -104,7 +106,7 @@ pub(super) async fn renew(shared: &SharedState, config: &Config) {
     }
 }
 
-/// One attempt. Says whether nothing is left to be done.
+/// Makes one attempt. Returns whether nothing is left to do.
 async fn settle(shared: &SharedState, shown_server: &ShownServer, place: &IdFile) -> bool {
     let ours = shown_server.id();
     let agreed = match (&place.key, shared.pins.persistence().redis()) {

@@ -1,4 +1,4 @@
-//! Builds what all workers share: a site, of each room's part.
+//! Builds the state that all workers share, out of each room's part.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -22,10 +22,10 @@ use crate::{
     store::disk::Entry,
 };
 
-/// The site of a configuration, and what is kept of the pins of an earlier run.
+/// Builds the shared state of a configuration. Also returns the kept pins of an earlier run.
 ///
 /// # Errors
-/// What cannot be had: a file of the state directory, or Redis as it is configured.
+/// A file of the state directory, or Redis as configured, cannot be used.
 pub(super) async fn shared(
     config: &Config,
     keys: &[affinity::Secret],
@@ -81,8 +81,9 @@ pub(super) async fn shared(
     Ok((shared, kept))
 }
 
-/// The cookie of one pool. Pools that share a host by path would overwrite each other's, so that one with a path of its own
-/// gets its cookie for that path; unless the path is configured, or the name demands that there is none.
+/// The cookie of one pool. Pools that share a host by path would overwrite each other's cookie.
+/// So a pool with a single path gets its cookie for that path.
+/// The operator's own path wins, and a `__Host-` name allows no path but `/`.
 fn cookie_of(cookie: &CookieConfig, routes: &route::Config, pool: &str) -> CookieConfig {
     let mut paths = routes.routes.iter().filter(|route| route.pool == pool).map(|route| route.path.as_str());
     let path = match (paths.next(), paths.next()) {

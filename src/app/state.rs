@@ -1,4 +1,4 @@
-//! What must survive a restart of the proxy, or is shared with its replicas: the keys, and the pins.
+//! What survives a restart of the proxy or is shared with its replicas: keys, pins and sessions.
 
 use std::{
     fs::{self, OpenOptions},
@@ -25,20 +25,20 @@ use crate::{
     },
 };
 
-/// The file of the cookie key that was made because none was configured.
+/// The file of the cookie key that the proxy makes if the operator configures none.
 const KEY_FILE: &str = "cookie.key";
 
-/// The file of the pins, where no Redis has them.
+/// The file of the pins, for a proxy without Redis.
 const PINS_FILE: &str = "pins.redb";
 
-/// How long changes of pins gather: a pin that is lost costs a request. Of sessions nothing gathers but what comes while the disk
-/// writes: who has just logged in would have to do so again.
+/// How long pin changes are batched. A crash may lose them, but a lost pin costs only a request.
+/// Session changes wait only for a disk write under way: a lost session means a new log-in.
 const GATHER_PINS: Duration = Duration::from_secs(1);
 
-/// The file of the sessions, beside Redis too.
+/// The file of the sessions. It exists beside Redis too.
 const SESSIONS_FILE: &str = "sessions.redb";
 
-/// The ring of keys: the configured one, else the one kept in the state directory, else one for this run.
+/// The key ring: the configured keys, else the key in the state directory, else one for this run.
 pub(super) fn cookie_keys(config: &Config) -> Result<Vec<Secret>, Error> {
     if let Some(path) = &config.state {
         fs::create_dir_all(path).map_err(|source| Error::State { path: path.clone(), source })?;
@@ -53,10 +53,11 @@ pub(super) fn cookie_keys(config: &Config) -> Result<Vec<Secret>, Error> {
     Ok(vec![key])
 }
 
-/// The seeds of the hashes by which pins are found, one for each key of the ring, newest first. They say nothing of the keys.
+/// Seeds of the hashes that find pins, one for each key of the ring, newest first.
+/// They reveal nothing about the keys.
 pub(super) fn hash_secrets(keys: &[Secret]) -> Vec<(u64, u64)> {
     let seed = |key: &Secret| {
-        // HMAC takes keys of any length.
+        // Cannot fail: HMAC takes keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(key.bytes()).ok()?;
         mac.update(b"jellypin hash");
         let mac = mac.finalize().into_bytes();
@@ -76,8 +77,8 @@ pub(super) fn redis_store(
     Ok(Some(Arc::new(RedisStore::start(redis, metrics.clone(), shutdown)?)))
 }
 
-/// Where pins are kept beyond this process, and what is there of an earlier one: in Redis, else in the state directory, else
-/// nowhere.
+/// Where pins outlive this process, with the entries of an earlier run.
+/// That is Redis, else the state directory, else nowhere.
 pub(super) fn persistence(
     config: &Config,
     keys: &[Secret],
@@ -94,7 +95,7 @@ pub(super) fn persistence(
     }
 }
 
-/// Where sessions are kept, if they are carried over at all: in the state directory, and in Redis.
+/// Where sessions are kept if session migration is on: the state directory, and Redis.
 pub(super) fn session_store(
     config: &Config,
     keys: &[Secret],
@@ -103,7 +104,7 @@ pub(super) fn session_store(
 ) -> SessionStore {
     let api_key = config.migration.api_key.as_ref();
     let mut session_store = SessionStore::new(keys.iter().map(Secret::bytes), api_key, config.migration.bounds);
-    // What Redis loses, this replica finds here after its restart.
+    // After a restart this replica finds here what Redis has lost.
     if api_key.is_some() {
         let bounds = SessionStore::bounds_on_disk(config.affinity.max_pins, config.migration.bounds);
         if let Some((disk, entries)) = disk(config, SESSIONS_FILE, Duration::ZERO, bounds, metrics) {
@@ -116,7 +117,7 @@ pub(super) fn session_store(
     }
 }
 
-/// A file of the state directory and what it holds.
+/// Opens a file of the state directory and reads its entries.
 fn disk(
     config: &Config,
     file: &str,
@@ -133,7 +134,7 @@ fn disk(
         .ok()
 }
 
-/// Whether what is in the directory of an earlier run can be used.
+/// Checks that the files of an earlier run are usable.
 pub(super) fn check(folder: &Path) -> io::Result<()> {
     for file in [KEY_FILE, PINS_FILE, SESSIONS_FILE] {
         let path = folder.join(file);
@@ -160,7 +161,7 @@ fn kept_key(path: &Path) -> io::Result<Secret> {
     Ok(key)
 }
 
-/// Writes a file whole or not at all, and for nobody else's eyes.
+/// Writes a file whole or not at all. Only its owner may read it.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;

@@ -1,4 +1,4 @@
-//! The workers: a runtime, a thread and a socket of each address for each of them.
+//! The workers. Each has a thread, a runtime and one socket of each address.
 
 use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// What every worker is made of.
+/// What every worker needs.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) shared: Arc<SharedState>,
@@ -27,10 +27,10 @@ pub(super) struct Plan {
     pub(super) drain_timeout: Duration,
 }
 
-/// How often a worker hands its access lines over when few come.
+/// How often a worker sends its access lines to the writer when there are few.
 const FLUSH: Duration = Duration::from_millis(200);
 
-/// Starts the workers, the n-th with the n-th socket of each address.
+/// Starts the workers. The n-th gets the n-th socket of each address.
 pub(super) fn start(plan: Plan, bound: Vec<Bound>, count: usize) -> io::Result<Vec<JoinHandle<()>>> {
     let mut shares: Vec<Vec<(std::net::TcpListener, bool)>> = (0..count).map(|_| Vec::new()).collect();
     for address in bound {

@@ -1,4 +1,4 @@
-//! Where an address stands that could not be listened on.
+//! Finds the address in the file that the proxy cannot listen on.
 
 use std::{net::SocketAddr, ops::Range, path::Path};
 
@@ -9,7 +9,7 @@ use crate::listen::BindError;
 
 /// The message for an address that cannot be bound, with its place in the file.
 pub fn cannot_bind(path: &Path, error: &BindError) -> Error {
-    // The file was read a moment ago; should it be gone, the message has no place but is still whole.
+    // If the file is gone by now, the message lacks the place but is still complete.
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let (root, _) = DeTable::parse_recoverable(&text);
     let of_tables = ["listen", "admin"].into_iter().filter_map(|table| root.get_ref().get(table)?.get_ref().as_table());

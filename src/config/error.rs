@@ -1,4 +1,4 @@
-//! What an operator reads when the configuration cannot be used: one place, one problem.
+//! The error for an unusable configuration. It names one problem and its place.
 
 use std::{fmt, io, ops::Range, path::Path};
 
@@ -6,16 +6,18 @@ use super::key_path::{self, KeyPath};
 
 /// The first problem of a configuration. Never shows a secret's value.
 ///
-/// Its `Display` is `jellypin.toml:12:3: [health] intervall: unknown key; did you mean `interval`?`, and below that the
-/// source line up to the place, unless a secret may stand there. Line and column count from 1, columns in characters.
+/// Its `Display` is
+/// `jellypin.toml:12:3: [health] intervall: unknown key; did you mean `interval`?`.
+/// The source line up to the place follows, unless it may contain a secret.
+/// Line and column count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     message: String,
-    /// The source line and the marks below it, each after a newline; or nothing.
+    /// The source line and the marks below it, each after a newline; may be empty.
     excerpt: String,
 }
 
-/// A problem that is known by its bytes in the text; what the checks raise.
+/// A problem and its byte range in the text, as the checks report it.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) at: Range<usize>,
@@ -33,26 +35,26 @@ impl Error {
         Error { message: format!("{}: cannot be read: {cause}", file.display()), excerpt: String::new() }
     }
 
-    /// A problem of something that does not stand in the file.
+    /// A problem with a value that the file does not contain.
     pub(super) fn without_place(file: &Path, problem: &str) -> Error {
         Error { message: format!("{}: {problem}", file.display()), excerpt: String::new() }
     }
 
-    /// `valid` is what stands before the first byte that is not UTF-8.
+    /// `valid` holds the bytes before the first one that is not UTF-8.
     pub(super) fn not_utf8(file: &Path, valid: &[u8]) -> Error {
         let valid = String::from_utf8_lossy(valid);
         let fault = Fault::new(valid.len()..valid.len(), "not UTF-8");
         Error::of_syntax(&valid, file, None, fault)
     }
 
-    /// A problem of a text that is valid TOML.
+    /// A problem in a text that is valid TOML.
     pub(super) fn at(text: &str, file: &Path, fault: Fault) -> Error {
         let place = key_path::find(text, &fault.at);
         let excerpt = place.as_ref().and_then(|place| excerpt(text, &fault.at, place));
         Error { excerpt: excerpt.unwrap_or_default(), ..Error::of_syntax(text, file, place, fault) }
     }
 
-    /// A problem of the TOML itself. Shows nothing of the text: it cannot be known where a secret stands in it.
+    /// A problem of the TOML itself. Shows none of the text, since a secret may be anywhere in it.
     pub(super) fn of_syntax(text: &str, file: &Path, place: Option<KeyPath>, fault: Fault) -> Error {
         let file = file.file_name().unwrap_or(file.as_os_str()).display();
         let (line, column) = position(text, fault.at.start);
@@ -76,14 +78,14 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// The longest line in characters that is shown; a longer one explains nothing.
+/// The longest excerpt in characters. A longer line would not help the operator.
 const LONGEST_LINE: usize = 120;
 
-/// The source line, cut at the end of the place, and marks under the place.
+/// The source line, cut at the end of the place, with marks below the place.
 fn excerpt(text: &str, at: &Range<usize>, place: &KeyPath) -> Option<String> {
     let line_start = text.get(..at.start)?.rfind('\n').map_or(0, |newline| newline + 1);
     let before = text.get(line_start..at.start)?;
-    // Nothing behind the place is shown: behind a misspelt `keys` stand the keys.
+    // The excerpt ends at the place: after a misspelt `keys` come the keys themselves.
     let marked = text.get(at.clone())?.lines().next()?;
     let bare_key = before.trim().is_empty() && !marked.contains(['"', '\'']);
     let may_hide = ["affinity", "redis"].iter().any(|table| place.is_under(table));
@@ -92,7 +94,7 @@ fn excerpt(text: &str, at: &Range<usize>, place: &KeyPath) -> Option<String> {
     if secret || indent + marks > LONGEST_LINE {
         return None;
     }
-    // A tab stays a tab, so that the marks stand under the place whatever its width is.
+    // Keeps tabs, so that the marks line up with the place at any tab width.
     let indent: String = before.chars().map(|c| if c == '\t' { c } else { ' ' }).collect();
     let (number, _) = position(text, at.start);
     let margin = " ".repeat(number.to_string().len());

@@ -1,4 +1,4 @@
-//! Tests: the shipped example files, held against the types of the file.
+//! Tests: compare the shipped example files with the file's types.
 
 use std::path::Path;
 
@@ -29,7 +29,8 @@ fn loaded(text: &str) -> app::Config {
     parse(text, Path::new("jellypin.toml"), &OldKey).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The complete example with every key switched on: `#key` and `#[table]` are settings, `# word` is prose.
+/// The complete example with every key uncommented.
+/// `#key` and `#[table]` are settings, `# word` is prose.
 fn switched_on() -> String {
     let on = |line: &str| match line.strip_prefix('#') {
         Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => setting.to_owned(),
@@ -112,7 +113,7 @@ fn tables_in(value: &Value) -> Vec<&Table> {
     }
 }
 
-/// The keys that a derived type takes, asked of serde itself.
+/// The keys that a derived type accepts, as serde reports them.
 fn keys_of<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     let mut keys = &[] as &[&str];
     let _ = T::deserialize(Asks(&mut keys));

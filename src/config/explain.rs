@@ -1,7 +1,7 @@
-//! Puts what the TOML reader and serde complain of into an operator's words.
+//! Turns the messages of the TOML reader and of serde into an operator's words.
 //!
-//! serde tells a wrong type or an unknown key by a message only, so its wording is read here. The tests of the messages
-//! hold it in place.
+//! serde reports a wrong type or an unknown key only as a message.
+//! So this module parses the wording. Tests of the messages fail if it changes.
 
 use std::{ops::Range, path::Path};
 
@@ -28,7 +28,7 @@ fn explain_syntax(text: &str, file: &Path, at: Range<usize>, message: &str) -> E
     let key = text.get(at.clone()).unwrap_or_default();
     let (place, problem) = match message {
         "duplicate key" => (Some(duplicate_place(text, line_start, key)), "given twice"),
-        // What the reader says of a bare address or word: that it is a broken number.
+        // The reader takes an unquoted address or word for a broken number.
         _ if message.starts_with("invalid float") || message.starts_with("string values must be quoted") => {
             (None, "not a value; text stands in quotes")
         }
@@ -39,13 +39,13 @@ fn explain_syntax(text: &str, file: &Path, at: Range<usize>, message: &str) -> E
 
 fn duplicate_place(text: &str, line_start: usize, key: &str) -> KeyPath {
     match text[line_start..].lines().next() {
-        // The header's own path, not the table before it.
+        // A repeated header names itself, not the table before it.
         Some(line) if line.trim_start().starts_with('[') => key_path::open_at_end(line),
         _ => key_path::open_at_end(&text[..line_start]).with_key(key.trim_matches(['"', '\''])),
     }
 }
 
-/// `unknown` says what an unknown name would be: a table or a key.
+/// `unknown` is what the message calls an unknown name: "table" or "key".
 fn in_plain_words(message: &str, unknown: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field ") {
         let mut names = rest.split('`').skip(1).step_by(2);
@@ -74,7 +74,7 @@ fn kind_expected(expected: &str) -> &str {
     }
 }
 
-/// Names the type alone: the value may be a secret that was written at the wrong place.
+/// Names only the type: the value may be a secret that the operator put in the wrong place.
 fn kind_found(found: &str) -> &'static str {
     match found.split([' ', '`']).next() {
         Some("string") => "a string",

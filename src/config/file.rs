@@ -1,6 +1,6 @@
-//! What an operator writes, table by table, with the default of each key.
+//! The configuration file's types, table by table, with the default of each key.
 //!
-//! The units, defaults and trade-offs are explained in the example file, which is held against these types by a test.
+//! The example file explains units, defaults and trade-offs. A test compares it with these types.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, thread::available_parallelism, time::Duration};
 
@@ -90,7 +90,7 @@ pub(super) struct Certificate {
     pub(super) key: Written<FilePath>,
 }
 
-/// A path of this machine, as written.
+/// A path on this machine, as written in the file.
 pub(super) struct FilePath(pub(super) String);
 
 impl FromText for FilePath {
@@ -186,7 +186,7 @@ fn five_seconds() -> Time {
     seconds(5)
 }
 
-/// A pod, by its URL alone or by a table.
+/// A pod, written as a URL alone or as a table.
 pub(super) struct Pod {
     pub(super) url: PodUrl,
     pub(super) instance_id: Option<Spanned<Written<InstanceId>>>,

@@ -1,10 +1,10 @@
-//! Which table and key a stretch of the text belongs to.
+//! Finds the table and key that a range of the text belongs to.
 
 use std::{fmt, ops::Range};
 
 use toml::de::{DeTable, DeValue};
 
-/// A table or a key, as an operator would write it: `[health] interval`, `[[routes]]`, `[pools.main]`.
+/// A table or a key as an operator writes it: `[health] interval`, `[[routes]]`, `[pools.main]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct KeyPath {
     table: Vec<String>,
@@ -13,13 +13,13 @@ pub(super) struct KeyPath {
     key: Option<String>,
 }
 
-/// The innermost table or key whose name or value takes just this stretch of the text.
+/// The innermost table or key whose name or value spans exactly this range of the text.
 pub(super) fn find(text: &str, at: &Range<usize>) -> Option<KeyPath> {
     let (root, _) = DeTable::parse_recoverable(text);
     find_in(root.get_ref(), &KeyPath::default(), at)
 }
 
-/// The table that a line written at the end of this text would belong to.
+/// The table that a line at the end of this text would belong to.
 pub(super) fn open_at_end(text: &str) -> KeyPath {
     let (root, _) = DeTable::parse_recoverable(text);
     let mut last = (0, KeyPath::default());
@@ -73,7 +73,8 @@ fn find_in(table: &DeTable<'_>, place: &KeyPath, at: &Range<usize>) -> Option<Ke
 
 fn last_header(table: &DeTable<'_>, place: &KeyPath, text: &str, last: &mut (usize, KeyPath)) {
     let mut visit = |inner: &DeTable<'_>, here: KeyPath, at: Range<usize>| {
-        // An inline table opens with a brace; a table that was only passed through has the span of its name.
+        // Only a header's span opens with `[`. An inline table opens with a brace.
+        // A table that a longer header only names has the span of its name.
         if text.as_bytes().get(at.start) == Some(&b'[') && at.start >= last.0 {
             *last = (at.start, here.clone());
         }

@@ -1,4 +1,4 @@
-//! Turns what was written into what each room takes, and makes the checks that need more than one key.
+//! Turns the file's types into each room's `Config`, and makes the checks that need several keys.
 
 use std::{
     collections::HashSet,
@@ -29,7 +29,7 @@ mod leader;
 mod pools;
 mod shared;
 
-/// Relative paths start at `folder`. Secrets are read last, when nothing else is wrong.
+/// Relative paths start at `folder`. Reads secrets last, when nothing else is wrong.
 pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) -> Result<app::Config, Fault> {
     let in_the_open = in_the_open(&file);
     let (timeouts, limits) = (file.timeouts.inner, file.limits.inner);
@@ -110,7 +110,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     })
 }
 
-/// The secrets that stand in the file itself.
+/// The secrets that the file itself contains.
 fn in_the_open(file: &File) -> Vec<&'static str> {
     let redis = file.redis.as_ref().map(|table| &table.inner);
     let mut urls = redis.into_iter().flat_map(|redis| std::iter::once(&redis.url).chain(&redis.sentinels));
@@ -137,7 +137,7 @@ fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -
     let operators = [(admin.listen.span(), admin.listen.get_ref().0.0)];
     let mut seen = HashSet::new();
     for (at, address) in clients.chain(operators) {
-        // With port 0 the system picks a free one each time.
+        // For port 0 the system picks another free port each time.
         if let Some(address) = address.filter(|address| address.port() != 0)
             && !seen.insert(address)
         {

@@ -1,40 +1,40 @@
-//! Names: of hosts, paths, pods and cookies, and the nearest valid name to a misspelt one.
+//! Names of hosts, paths, pods and cookies, and suggestions for misspelt names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::value::FromText;
 
-/// The name of a pool or a pod; it stands in logs, metrics and pages.
+/// The name of a pool or a pod. Logs, metrics and admin pages show it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name(pub(super) String);
 
-/// A name to be resolved, without a dot at its end.
+/// A DNS name to resolve, without a trailing dot.
 pub(super) struct DnsName(pub(super) String);
 
-/// The host of a route in lower case: exact, or `*.` and a name.
+/// The host of a route in lower case: an exact name, or `*.` and a name.
 pub(super) struct RouteHost(pub(super) String);
 
-/// A host by which operators call, in lower case and without a port: a name or an address.
+/// A host by which operators reach the admin API: a name or an address, in lower case, no port.
 pub(super) struct AdminHost(pub(super) String);
 
 /// The path of a route: begins with `/` and does not end with one, except the root.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoutePath(pub(super) String);
 
-/// A path that goes to the leader, with what is below it.
+/// A path whose requests go to the leader, as do all paths below it.
 #[derive(Clone, Debug)]
 pub(super) struct LeaderPath(pub(super) String);
 
-/// The path that pods are mounted under: empty, or begins with `/` and does not end with one.
+/// The path that pods serve under: empty, or begins with `/` and does not end with one.
 pub(super) struct BasePath(pub(super) String);
 
-/// What keys in Redis begin with.
+/// The prefix of all keys in Redis.
 pub(super) struct KeyPrefix(pub(super) String);
 
-/// A key in Redis that somebody else writes.
+/// The key in Redis by which the pods name their leader. jellypin does not write it.
 pub(super) struct LeaderKey(pub(super) String);
 
-/// The id that a pod writes into that key.
+/// The id that a pod writes into the leader key.
 pub(super) struct InstanceId(pub(super) String);
 
 pub(super) struct CookieName(pub(super) String);
@@ -178,7 +178,7 @@ impl FromText for BasePath {
 impl FromText for CookieName {
     const EXPECTED: &'static str = "a cookie's name";
 
-    /// RFC 6265, section 4.1.1: a token of HTTP.
+    /// RFC 6265, section 4.1.1: an HTTP token.
     fn from_text(text: &str) -> Result<Self, String> {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if !text.is_empty() && text.bytes().all(token) {
@@ -222,7 +222,7 @@ pub(super) fn host(text: &str) -> Result<String, String> {
         let address: Ipv4Addr = text.parse().map_err(|_| format!("{text:?} is not an IPv4 address"))?;
         return Ok(address.to_string());
     }
-    // Underscores are no part of a host name, but service names of containers have them.
+    // Host names have no underscores, but service names of containers do.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain) && !label.starts_with('-');
     if text.len() <= 253 && text.split('.').all(label) {
@@ -231,7 +231,7 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     Err(format!("{text:?} is not a host name"))
 }
 
-/// A text without spaces, control characters and letters beyond ASCII.
+/// A text of printable ASCII without spaces.
 fn graphic(what: &str, text: &str, longest: usize) -> Result<String, String> {
     match text {
         "" => Err("is empty".to_owned()),
@@ -241,7 +241,7 @@ fn graphic(what: &str, text: &str, longest: usize) -> Result<String, String> {
     }
 }
 
-/// A path without the slash at its end.
+/// A path without its trailing slash.
 pub(super) fn path_prefix(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err(format!("{text:?} does not begin with `/`"));
@@ -252,7 +252,7 @@ pub(super) fn path_prefix(text: &str) -> Result<String, String> {
     Ok(text.strip_suffix('/').unwrap_or(text).to_owned())
 }
 
-/// "did you mean `…`?", if one of the valid names is near.
+/// "did you mean `…`?", if one of the valid names is similar.
 pub(super) fn did_you_mean<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
     let given = given.to_lowercase();
     let (distance, name) = valid.map(|name| (strsim::osa_distance(&given, name), name)).min()?;

@@ -1,4 +1,4 @@
-//! The URL of a pod, of which only host and port may be said.
+//! The URL of a pod. It may contain only a host and a port.
 
 use super::{names, value::FromText};
 
@@ -8,11 +8,11 @@ pub(super) struct PodUrl(pub(super) String);
 impl FromText for PodUrl {
     const EXPECTED: &'static str = "a URL such as \"http://10.0.0.11:8096\"";
 
-    // The URL itself stands in no message: it may hold a password.
+    // No message contains the URL itself: it may hold a password.
     fn from_text(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        // Anywhere: a password may hold what ends an authority.
+        // Searches the whole rest: a password may contain a character that ends the authority.
         if rest.contains('@') {
             return Err("a user name and password have no place in a pod's URL".to_owned());
         }

@@ -1,15 +1,15 @@
-//! Where clients find the server, and the id that they know it by.
+//! The URL by which clients reach the server, and the server id that they see.
 
 use super::{names, value::FromText};
 use crate::server_id::ServerId;
 
-/// `scheme://host[:port][/path]`, without a slash at the end.
+/// `scheme://host[:port][/path]`, without a trailing slash.
 pub(super) struct PublicUrl(pub(super) String);
 
 impl FromText for PublicUrl {
     const EXPECTED: &'static str = "a URL such as \"https://media.example.org\"";
 
-    // The URL itself stands in no message: it may hold a password.
+    // No message contains the URL itself: it may hold a password.
     fn from_text(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let scheme = scheme.to_ascii_lowercase();

@@ -1,6 +1,8 @@
-//! Tests: the reference of all keys, `docs/configuration.md` for readers and `config/jellypin.schema.json` for editors.
+//! Tests: the reference of all keys. `docs/configuration.md` is for readers,
+//! `config/jellypin.schema.json` for editors.
 //!
-//! The types of the file give the keys and what each one takes. The complete example gives the words and the defaults.
+//! The file's types give the keys and what each one takes.
+//! The complete example gives the descriptions and the defaults.
 //! `UPDATE_DOCS=1 cargo test --lib config::reference` writes both files.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt::Write, fs, path::Path};
@@ -19,7 +21,7 @@ const COMPLETE: &str = include_str!("../../config/jellypin.toml");
 const PAGE: &str = "docs/configuration.md";
 const SCHEMA: &str = "config/jellypin.schema.json";
 
-/// What the complete example sets, though it is no default: nobody can do without them.
+/// Keys that the complete example sets without a default: every configuration needs them.
 const NO_DEFAULTS: [&str; 2] = ["listen.http", "pools.<pool>.pods"];
 
 const ABOUT: &str = "<!-- Written by `UPDATE_DOCS=1 cargo test --lib config::reference`. Do not edit it by hand. -->
@@ -42,15 +44,15 @@ Editors that read JSON Schema complete and check the file: its first line is the
 
 /// A table or a key, in the order of the complete example.
 struct Entry {
-    /// Such as `listen.http`; `<pool>` stands for the name of any pool.
+    /// Like `listen.http`; `<pool>` stands for the name of any pool.
     path: String,
     is_table: bool,
-    /// The value that it has there, and whether it is commented out.
+    /// Its value in the example, and whether it is commented out.
     value: String,
     is_off: bool,
-    /// Paragraphs.
+    /// The paragraphs of its comment.
     prose: Vec<String>,
-    /// The lines that show a table whose keys are names.
+    /// Example lines of a table whose keys are names.
     example: Vec<&'static str>,
 }
 
@@ -82,7 +84,7 @@ fn entries() -> Vec<Entry> {
                     continue;
                 };
                 if let Some(before) = entries.last().filter(|before| is_next_to_key && !before.is_table) {
-                    // One comment for keys that stand together.
+                    // Adjacent keys share one comment.
                     words.clone_from(&before.prose);
                 }
                 match entries.last_mut().filter(|entry| entry.path == table && table.ends_with(".pods")) {
@@ -106,7 +108,7 @@ fn entries() -> Vec<Entry> {
 }
 
 impl Entry {
-    /// What the key is if the file does not have it; nothing where the prose says it.
+    /// The value of a key that the file omits; `None` if there is none, or the prose explains it.
     fn default(&self, is_required: bool) -> Option<&str> {
         let is_said = self.prose.iter().any(|paragraph| paragraph.to_lowercase().contains("default"));
         let none = self.is_table || is_required || self.is_off && is_said || NO_DEFAULTS.contains(&self.path.as_str());
@@ -114,7 +116,7 @@ impl Entry {
     }
 }
 
-/// The schema of all keys, with words and defaults.
+/// The schema of all keys, with descriptions and defaults.
 fn schema(entries: &[Entry]) -> Value {
     let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
     let mut root = settings.into_generator().into_root_schema_for::<File>().to_value();
@@ -155,7 +157,7 @@ fn step_mut<'a>(schema: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     if name == "<pool>" { schema.get_mut("additionalProperties") } else { schema.get_mut("properties")?.get_mut(name) }
 }
 
-/// TOML has no null: a key that may be missing is missing.
+/// Removes null from the schema: TOML has none, and a file omits an optional key instead.
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -232,7 +234,7 @@ fn page(entries: &[Entry], schema: &Value) -> String {
     page
 }
 
-/// Lines of at most 100 columns.
+/// Wraps a text at 100 columns.
 fn wrapped(text: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -246,7 +248,7 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Compares a file of the repository with what it should be, or writes it.
+/// Compares a file of the repository with its expected text, or writes it.
 fn hold(name: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -281,7 +283,8 @@ fn every_key_of_the_types_has_words() {
     }
 }
 
-/// The keys of a table and of the tables in it that have a header of their own; what stands in braces belongs to its key.
+/// Collects the keys of a table, and of its sub-tables that have a header of their own.
+/// An inline table counts as one key.
 fn keys_of(schema: &Value, path: &str, headers: &BTreeSet<&str>, keys: &mut Vec<String>) {
     let schema = schema.get("items").unwrap_or(schema);
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
@@ -306,7 +309,7 @@ fn titled(title: impl Into<String>, mut schema: Schema) -> Schema {
     schema
 }
 
-/// A text; one of those in backticks, if it says nothing else.
+/// A string; an enum of the names in backticks if `expected` lists nothing else.
 fn text(expected: &'static str) -> Schema {
     let parts: Vec<&str> = expected.split('`').collect();
     let is_choice = parts.len() > 2 && parts.iter().step_by(2).all(|between| ["", ", ", " or "].contains(between));

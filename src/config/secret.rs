@@ -1,4 +1,4 @@
-//! Secrets: where one is written, and how it is fetched from there.
+//! Where the operator keeps a secret, and how the proxy reads it from there.
 
 use std::{fmt, ops::Range, path::Path};
 
@@ -11,10 +11,10 @@ use toml::Spanned;
 use super::{Environment, error::Fault};
 use crate::{affinity::Secret, sessions::Token, store::redis_store::Url};
 
-/// Shorter secrets can be guessed.
+/// Shortest secret in bytes. An attacker can guess shorter ones.
 const SHORTEST: usize = 16;
 
-/// Where a secret is to be found. It has no `Debug`: one of the places is the secret itself.
+/// Where to find a secret. It has no `Debug`, since an inline source is the secret itself.
 pub(super) struct SecretSource {
     at: Range<usize>,
     place: SecretPlace,
@@ -27,7 +27,7 @@ enum SecretPlace {
 }
 
 impl SecretSource {
-    /// Reads a key; a newline at its end is not part of it. Files are looked for from `folder`.
+    /// Reads a key without its trailing newline. Relative file paths start at `folder`.
     pub(super) fn fetch(self, folder: &Path, environment: &dyn Environment) -> Result<Secret, Fault> {
         match without_newline(&self.read(folder, environment)?) {
             [] => Err(self.fault("the secret is empty")),
@@ -36,14 +36,14 @@ impl SecretSource {
         }
     }
 
-    /// Reads a URL of Redis, which may hold a password.
+    /// Reads a Redis URL, which may contain a password.
     pub(super) fn fetch_url(&self, folder: &Path, environment: &dyn Environment) -> Result<Url, Fault> {
         let bytes = self.read(folder, environment)?;
         let text = std::str::from_utf8(without_newline(&bytes)).map_err(|_| self.fault("not UTF-8"))?;
         Url::parse(text).map_err(|problem| self.fault(problem))
     }
 
-    /// Reads an API key of Jellyfin.
+    /// Reads a Jellyfin API key.
     pub(super) fn fetch_api_key(self, folder: &Path, environment: &dyn Environment) -> Result<Token, Fault> {
         let bytes = self.read(folder, environment)?;
         let text = std::str::from_utf8(without_newline(&bytes)).unwrap_or_default();
@@ -69,7 +69,7 @@ impl SecretSource {
         matches!(self.place, SecretPlace::Inline(_))
     }
 
-    /// Whether it is a URL with a password, written in the file itself.
+    /// Whether the file itself contains a URL with a password here.
     pub(super) fn is_inline_password(&self) -> bool {
         matches!(&self.place, SecretPlace::Inline(text) if Url::parse(text).is_ok_and(|url| url.has_password()))
     }

@@ -28,25 +28,25 @@ use crate::{
 /// A time that is not zero.
 pub(super) type Time = Written<Duration>;
 
-/// A time that a browser can keep a cookie for: it counts in whole seconds.
+/// How long a browser keeps a cookie. Browsers count in whole seconds.
 pub(super) struct MaxAge(pub(super) Duration);
 
-/// The silence after which a socket's peer counts as gone.
+/// How long a WebSocket's peer may be silent before it counts as gone.
 pub(super) struct SocketIdle(pub(super) Duration);
 
 /// The longest time that a request waits for Redis.
 pub(super) struct Deadline(pub(super) Duration);
 
-/// How long a pin is kept that nobody uses.
+/// How long an unused pin is kept.
 pub(super) struct PinLife(pub(super) Duration);
 
 /// How long a tombstone is kept.
 pub(super) struct TombstoneLife(pub(super) Duration);
 
-/// How long a lease is held without being renewed.
+/// How long a lease lasts without renewal.
 pub(super) struct LeaseLife(pub(super) Duration);
 
-/// The time in which the places of the brake on log-ins come back.
+/// The time in which all places of the log-in brake come back.
 pub(super) struct Window(pub(super) Duration);
 
 /// A size in bytes within bounds.
@@ -55,7 +55,7 @@ pub(super) struct Size<const MIN: u32, const MAX: u32>(pub(super) usize);
 /// An address to listen on, or `None` for "off".
 pub(super) struct MaybeAddress(pub(super) Option<SocketAddr>);
 
-/// Directives of the log that are known to parse.
+/// Log directives that parse.
 pub(super) struct Directives(pub(super) String);
 
 pub(super) const fn millis(count: u64) -> Time {
@@ -70,7 +70,7 @@ pub(super) const fn kibibytes<const MIN: u32, const MAX: u32>(count: usize) -> W
     Written(Size(count << 10))
 }
 
-/// Longer times would overflow a clock, and mean nothing.
+/// The longest accepted time. Longer ones could overflow a clock and make no sense.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl FromText for Duration {
@@ -214,7 +214,7 @@ impl<const MIN: u32, const MAX: u32> FromText for Size<MIN, MAX> {
     }
 }
 
-/// A bound in the largest unit that it is a whole number of.
+/// A bound as text, in the largest unit that divides it.
 fn round(bytes: u32) -> String {
     match bytes {
         0 => "0B".to_owned(),
@@ -259,7 +259,7 @@ impl FromText for Directives {
     fn from_text(text: &str) -> Result<Self, String> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         let not_directives = |hint: String| Err(format!("{text:?} does not set a log level; {hint}"));
-        // A bare word that is no level would switch one target of that name on, and everything else off.
+        // A bare word that is no level would enable one target of that name, and no other.
         let stray = text.split(',').find(|part| {
             !part.contains(['=', '[', ':']) && !LEVELS.iter().any(|level| part.trim().eq_ignore_ascii_case(level))
         });
@@ -274,7 +274,7 @@ impl FromText for Directives {
     }
 }
 
-/// Whether the pods take the carriers of old; `None` where their version is to tell.
+/// Whether pods accept a token in Jellyfin's legacy places; `None` if their version decides.
 #[derive(Default)]
 pub(super) struct LegacyCarriers(pub(super) Option<Legacy>);
 

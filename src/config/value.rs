@@ -1,4 +1,4 @@
-//! The shapes that a value may have in the file, each read with an operator's message for a wrong one.
+//! The shapes that a value may have in the file. Each reports a wrong value in an operator's words.
 
 use std::{fmt, marker::PhantomData, ops::Range};
 
@@ -7,30 +7,30 @@ use serde::{
     de::{Error as _, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
-/// Something that is written as a string.
+/// A type that the file writes as a string.
 pub(super) trait FromText: Sized {
-    /// What should have stood there, with an example.
+    /// What the file should contain here, with an example.
     const EXPECTED: &'static str;
-    /// Whether a number stands there only for want of its unit.
+    /// Whether a bare number is wrong only because its unit is missing.
     const HAS_UNIT: bool = false;
 
-    /// The error is the whole problem in words.
+    /// The error states the whole problem in words.
     fn from_text(text: &str) -> Result<Self, String>;
 }
 
-/// A value that is written as a string and means a `T`.
+/// A `T` that the file writes as a string.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Written<T>(pub(super) T);
 
-/// A table, and only a table: a struct of serde's own making would take a list too.
+/// A table, and only a table: a struct that derives `Deserialize` would accept a list too.
 #[derive(Default)]
 pub(super) struct Table<T> {
-    /// Where its header or its braces stand; empty at the start of the text if it is not written at all.
+    /// The span of its header or braces; empty at the start of the text if the file omits it.
     pub(super) at: Range<usize>,
     pub(super) inner: T,
 }
 
-/// A value with its place in the file: `toml::Spanned` as a type of this crate, so that it can be described.
+/// A value with its place in the file. Wraps `toml::Spanned` so that this crate can describe it.
 pub(super) struct Spanned<T>(toml::Spanned<T>);
 
 impl<T> Spanned<T> {

@@ -1,8 +1,8 @@
 //! Counts the control frames of an HTTP/2 connection, and ends it when there are too many.
 //!
-//! A PING has to be answered, a reset stream was a request already, and empty frames cost more to read than to send. h2 bounds
-//! some of it (streams that are reset before they are accepted, fields without end) and not the rest; hyper shows none of
-//! it. So the frames' heads are read here on their way, nine bytes of each, without a copy. What is no HTTP/2 passes untouched.
+//! A PING needs an answer, a reset stream was a request, and empty frames cost more than they
+//! carry. h2 bounds only resets before acceptance and endless fields; hyper exposes nothing. So
+//! this reads each frame's head in passing, nine bytes, without a copy. Other bytes pass untouched.
 
 use std::{
     io,
@@ -15,13 +15,13 @@ use tokio::{
     time::Instant,
 };
 
-/// What a connection may cost at once: 1,000 resets. A browser that leaves a page of pictures resets a hundred streams.
+/// The cost allowed at once: 1,000 resets. A browser that leaves a page resets a hundred streams.
 const BURST: f32 = 1000.0;
 
-/// What it may cost a second after that.
+/// The cost allowed per second after that.
 const RATE: f32 = 100.0;
 
-/// What a frame costs that no client sends often: a PING, SETTINGS, an empty piece.
+/// Cost of a frame that clients rarely send: a PING, SETTINGS, an empty piece.
 const RARE: usize = 5;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -37,7 +37,7 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END: u8 = 1;
 
-/// A stream whose frames are counted. `F` is told once when there are too many.
+/// A stream whose frames are counted. It calls `F` once when there are too many.
 pub(super) struct Counted<S, F> {
     stream: S,
     frames: Frames,
@@ -46,18 +46,18 @@ pub(super) struct Counted<S, F> {
     on_flood: F,
 }
 
-/// Where in the bytes that come the next head of a frame is.
+/// Where the next frame head is in the incoming bytes.
 enum Frames {
-    /// So many bytes of the preface have come.
+    /// The number of preface bytes read.
     Preface(usize),
-    /// So many bytes of a head, after so many of a payload.
+    /// The payload bytes still to skip, and the head bytes read.
     Head { payload: usize, have: usize, head: [u8; HEAD] },
-    /// Not HTTP/2, or a peer that is not counted.
+    /// Not HTTP/2, or a peer that is exempt.
     Uncounted,
 }
 
 impl<S, F: Fn()> Counted<S, F> {
-    /// `is_counted`: whether the peer is one whose frames are counted at all.
+    /// `is_counted`: whether this peer's frames are counted at all.
     pub(super) fn new(stream: S, is_counted: bool, on_flood: F) -> Counted<S, F> {
         let frames = if is_counted { Frames::Preface(0) } else { Frames::Uncounted };
         Counted { stream, frames, left: BURST, at: Instant::now(), on_flood }
@@ -81,7 +81,7 @@ impl<S, F: Fn()> Counted<S, F> {
 }
 
 impl Frames {
-    /// Reads on, and says what those frames cost that cost more than they carry.
+    /// Parses the bytes. Returns the cost of those frames that cost more than they carry.
     fn read(&mut self, mut bytes: &[u8]) -> usize {
         let mut costly = 0;
         while !bytes.is_empty() {
@@ -124,7 +124,7 @@ fn cost(kind: u8, flags: u8, length: usize) -> usize {
         PRIORITY | RST_STREAM => 1,
         SETTINGS | PING | GOAWAY => RARE,
         DATA | CONTINUATION if length == 0 && flags & END == 0 => RARE,
-        // They come with every few pieces of an answer, and cost next to nothing.
+        // A client sends one for every few pieces of an answer, and it costs next to nothing.
         WINDOW_UPDATE => 0,
         kind if kind > CONTINUATION => RARE,
         _ => 0,

@@ -1,7 +1,7 @@
-//! A client's stream that is closed in stages (RFC 9112, 9.6), so that the client reads the last answer before it hears of the end.
+//! Closes a client's stream in stages (RFC 9112, 9.6), so that the client reads the last answer.
 //!
-//! A socket that is closed with unread bytes resets the connection, and the reset may overtake the answer. So the side towards the
-//! client is closed first, and what the client still sends is read and thrown away for a bounded time.
+//! A close with unread bytes resets the connection, and the reset may overtake the answer. So the
+//! sending side closes first. The rest is read and discarded for a bounded time.
 
 use std::{
     io,
@@ -16,27 +16,27 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Longest time that a client's bytes are thrown away.
+/// Longest time that the proxy discards a client's bytes.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Longest time for the next of them.
+/// Longest wait for the next of these bytes.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// A stream that lingers when it is shut down in the middle of a request.
 pub(super) struct Lingering<S, C> {
     stream: S,
     clean: C,
-    /// The client sends no more.
+    /// The client has closed its sending side.
     has_ended: bool,
     ending: Option<Ending>,
 }
 
-/// Whether a stream stands between two requests: then nothing is unread, and it may be closed at once. Taken back by each read.
+/// Set between two requests: all is read, and the stream may close at once. A read clears it.
 pub(super) trait Clean: Unpin {
     fn flag(&self) -> &AtomicBool;
 }
 
-/// The end of what is thrown away.
+/// When discarding ends.
 struct Ending {
     latest: Instant,
     next: Pin<Box<Sleep>>,
@@ -49,7 +49,7 @@ impl<S, C: Clean> Lingering<S, C> {
 }
 
 impl<S: AsyncRead + Unpin, C> Lingering<S, C> {
-    /// Throws away what the client sends, until it ends or the time for it is over.
+    /// Discards what the client sends, until the client ends or the time is over.
     fn poll_ended(&mut self, ending: &mut Ending, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; 4096];
         loop {
@@ -150,7 +150,7 @@ mod tests {
                 }
                 let mut rest = Vec::new();
                 client.read_to_end(&mut rest).await.expect("a plain end");
-                // It stays open, and silent from here on.
+                // The client stays open and silent from here on.
                 (rest, client)
             });
             server.write_all(b"answer").await.expect("sent");

@@ -13,13 +13,13 @@ use hyper::body::Incoming;
 use super::connections::PooledConnection;
 use crate::{health, pod::Pod};
 
-/// Streams an answer; when it is whole, its connection is kept for the next request.
+/// Streams an answer. When it is complete, its connection is kept for the next request.
 ///
-/// A pod that breaks the answer off makes an error here, and so an aborted answer to the client, never a finished one.
+/// If a pod breaks the answer off, this body fails. The client then sees the answer as aborted.
 #[derive(Debug)]
 pub struct AnswerBody {
     incoming: Incoming,
-    /// What was read of it ahead.
+    /// Bytes that were read ahead.
     early: Option<Box<Bytes>>,
     connection_lease: Option<PooledConnection>,
     pod: Arc<Pod>,
@@ -37,13 +37,13 @@ impl AnswerBody {
         AnswerBody { incoming, early: None, connection_lease: None, pod }
     }
 
-    /// The same answer, of which this was read ahead.
+    /// Adds bytes that were read ahead of the rest.
     pub fn with_early(mut self, early: Bytes) -> AnswerBody {
         self.early = (!early.is_empty()).then(|| Box::new(early));
         self
     }
 
-    /// Whose answer it is.
+    /// The pod that answers.
     pub fn pod(&self) -> &Arc<Pod> {
         &self.pod
     }
@@ -67,7 +67,7 @@ impl Body for AnswerBody {
         }
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match &frame {
-            // Nothing comes after trailers, and nobody asks.
+            // After trailers nothing comes, and the caller does not poll again.
             Some(Ok(frame)) if !frame.is_trailers() => self.return_if_complete(),
             Some(Err(_)) => health::report_suspect(&self.pod),
             Some(Ok(_)) | None => {
@@ -84,7 +84,7 @@ impl Body for AnswerBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // What was read ahead had no length that was told.
+        // Answers that were read ahead had no announced length.
         if self.early.is_some() { SizeHint::default() } else { self.incoming.size_hint() }
     }
 }

@@ -1,4 +1,4 @@
-//! The kept connections of one worker.
+//! One worker's kept connections to pods.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,7 +19,7 @@ const READ_BUFFER: usize = 128 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// Held for the length of a push or a pop; only this worker takes it.
+    /// Locked for the length of a push or a pop, and only by this worker.
     kept: Mutex<HashMap<PodId, VecDeque<IdleConnection>, ahash::RandomState>>,
     most: usize,
     idle: Duration,
@@ -32,7 +32,7 @@ struct IdleConnection {
     since: Instant,
 }
 
-/// A connection for one request; goes back to the kept ones through [`PooledConnection::return_to_pool`], else it is closed.
+/// A connection for one request. It closes, unless [`PooledConnection::return_to_pool`] keeps it.
 #[derive(Debug)]
 pub(super) struct PooledConnection {
     pub(super) requests: SendRequest<UpstreamBody>,
@@ -42,7 +42,7 @@ pub(super) struct PooledConnection {
     last: Option<Last>,
 }
 
-/// Ends a connection when it is dropped.
+/// Closes a connection when it is dropped.
 #[derive(Debug)]
 struct Last(AbortHandle);
 
@@ -69,19 +69,19 @@ impl Connections {
         None
     }
 
-    /// Makes a connection out of a fresh stream.
+    /// Makes a connection from a fresh stream.
     pub(super) async fn open(self: &Arc<Self>, pod: PodId, stream: TcpStream) -> hyper::Result<PooledConnection> {
         self.close_idle();
         let (requests, connection) =
             http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(PodStream::new(stream))).await?;
         let driver = tokio::spawn(async move {
-            // How it ends is told to whoever waits for an answer, or found when it is taken.
+            // The waiting caller learns how it ends, or `take` finds it closed.
             let _ = connection.with_upgrades().await;
         });
         Ok(PooledConnection { requests, pod, home: self.clone(), driver: driver.abort_handle(), last: None })
     }
 
-    /// Lets go of what is unused for too long, of whichever pod: nobody asks one any more that has left its pool.
+    /// Closes connections unused for too long, of all pods: no request takes those of removed pods.
     fn close_idle(&self) {
         let now = Instant::now();
         self.kept.lock().retain(|_, of_pod| {
@@ -108,12 +108,12 @@ impl Connections {
 }
 
 impl PooledConnection {
-    /// This exchange is the connection's last: the pod is owed a body that nobody will send.
+    /// Makes this request the connection's last: the pod still expects a body that will not come.
     pub(super) fn end_with_answer(&mut self) {
         self.last = Some(Last(self.driver.clone()));
     }
 
-    /// The answer is whole: keeps the connection for the next request.
+    /// The answer is complete: keeps the connection for the next request.
     pub(super) fn return_to_pool(mut self) {
         if self.last.is_some() {
             return;
@@ -121,7 +121,7 @@ impl PooledConnection {
         if self.requests.is_ready() {
             self.home.keep(self.pod, self.requests, self.driver);
         } else if !self.requests.is_closed() {
-            // The answer came before the request's last byte; the connection is free when that is gone too.
+            // The answer came before the request's last byte, which still occupies the connection.
             tokio::spawn(async move {
                 if self.requests.ready().await.is_ok() {
                     self.home.keep(self.pod, self.requests, self.driver);

@@ -1,9 +1,9 @@
-//! What happens to headers on their way through: pure.
+//! Pure rules for headers on their way through.
 //!
-//! Hop-by-hop fields (RFC 9110, 7.6.1) end here in both directions. What the pod is told of the client is what the proxy knows;
-//! what a client says of itself counts only from a trusted peer. Of what a chain of such peers says the pod is told the outcome, one
-//! address, so that it has to know this proxy alone. `Host` and `User-Agent` pass as they are: Jellyfin keys its
-//! transcodes by the User-Agent.
+//! Hop-by-hop fields (RFC 9110, 7.6.1) end here in both directions. The pod learns of the client
+//! what the proxy knows. What a client says of itself counts only from a trusted peer. From a chain
+//! of such peers the pod gets one address, so it must trust only this proxy. `Host` and
+//! `User-Agent` pass unchanged: Jellyfin keys its transcodes by the User-Agent.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,7 +19,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Hop-by-hop fields besides those that `Connection` names. `TE` is treated on its own.
+/// Hop-by-hop fields besides those that `Connection` names. `TE` is handled separately.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -45,22 +45,23 @@ pub struct Client {
     /// The address as a header value, made once for each connection.
     pub address_text: HeaderValue,
     pub over_tls: bool,
-    /// The peers whose word counts.
+    /// The peers whose forwarding headers are believed.
     pub trusted: Arc<[IpNet]>,
     /// The peer is one of them.
     pub is_trusted: bool,
-    /// What the peer's address has under way. None of a trusted peer: it stands for many clients.
+    /// Requests under way from the peer's address. `None` for a trusted peer, which has many
+    /// clients.
     pub in_use: Option<Arc<AddressUse>>,
 }
 
 impl Client {
-    /// Whether this address is one of the peers whose word counts.
+    /// Whether this address is a trusted peer.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(&address))
     }
 }
 
-/// The address of the client itself: behind trusted peers, the last of `X-Forwarded-For` that is none of them.
+/// The client's own address: behind trusted peers, the last of `X-Forwarded-For` that is not one.
 pub fn origin(headers: &HeaderMap, client: &Client) -> IpAddr {
     if !client.is_trusted {
         return client.address;
@@ -71,7 +72,7 @@ pub fn origin(headers: &HeaderMap, client: &Client) -> IpAddr {
     stranger.unwrap_or(client.address)
 }
 
-/// Whether the client itself came over TLS, as far as it can be known.
+/// Whether the client itself came over TLS, as far as jellypin can know.
 pub fn is_https(headers: &HeaderMap, client: &Client) -> bool {
     if client.is_trusted
         && let Some(proto) = headers.get(FORWARDED_PROTO)
@@ -84,14 +85,14 @@ pub fn is_https(headers: &HeaderMap, client: &Client) -> bool {
     client.over_tls
 }
 
-/// The host that the client itself called, as far as it can be known.
+/// The host that the client itself called, as far as jellypin can know.
 pub fn requested_host<'a>(headers: &'a HeaderMap, client: &Client) -> Option<&'a str> {
     let claimed = headers.get(FORWARDED_HOST).filter(|_| client.is_trusted);
     // The first of several is the one nearest to the client.
     claimed.or_else(|| headers.get(header::HOST))?.to_str().ok()?.split(',').next().map(str::trim)
 }
 
-/// Makes a request's head fit for the pod. `Host` must be there already.
+/// Prepares a request's head for the pod. `Host` must be there already.
 pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
     strip_hop_by_hop(headers);
     if let Some(te) = headers.remove(header::TE)
@@ -103,7 +104,7 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
     let (address, scheme, host) = if client.is_trusted {
         let address = origin(headers, client).to_string();
         let host = requested_host(headers, client).map(HeaderValue::from_str);
-        // An address's text is always a header value, and so is a part of one.
+        // An address's text is always a valid header value, and so is a part of one.
         (HeaderValue::try_from(address).ok(), scheme(is_https(headers, client)), host.and_then(Result::ok))
     } else {
         (None, scheme(client.over_tls), headers.get(header::HOST).cloned())
@@ -117,14 +118,14 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
     };
 }
 
-/// Makes an answer's head fit for the client.
+/// Prepares an answer's head for the client.
 pub fn to_client(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if let Some(connection) = headers.get(header::CONNECTION) {
-        // The usual values name nothing that is not removed anyway.
+        // The usual values name only fields that are removed anyway.
         let usual: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
         if headers.get_all(header::CONNECTION).iter().count() > 1
             || !usual.iter().any(|v| connection.as_bytes().eq_ignore_ascii_case(v))
@@ -135,14 +136,14 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     remove_all(headers, is_hop_by_hop);
 }
 
-/// Removes these fields. A look at the names that are there costs less than a look-up for each that may be.
+/// Removes these fields. Scanning the present names is cheaper than a look-up for each candidate.
 fn remove_all(headers: &mut HeaderMap, is_unwanted: fn(&str) -> bool) {
     while let Some(name) = headers.keys().find(|name| is_unwanted(name.as_str())).cloned() {
         headers.remove(name);
     }
 }
 
-/// Removes the fields that `Connection` names, but not those that the message itself hangs on.
+/// Removes the fields that `Connection` names, except those that the message itself depends on.
 fn remove_named(headers: &mut HeaderMap) {
     let lines = headers.get_all(header::CONNECTION).iter();
     let named: Vec<HeaderName> = lines
@@ -170,7 +171,7 @@ fn scheme(over_tls: bool) -> HeaderValue {
     HeaderValue::from_static(if over_tls { "https" } else { "http" })
 }
 
-/// An address as proxies write it: bare, or with a port (`198.51.100.7:4711`, `[2001:db8::7]:4711`).
+/// An address as proxies write it: bare or with a port (`198.51.100.7:4711`, `[2001:db8::7]:4711`).
 fn address_of(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
     bare.parse().or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip())).ok()

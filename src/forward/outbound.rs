@@ -1,4 +1,4 @@
-//! A request's body on its way to a pod: streamed, and kept while it is small, so that it can be sent again.
+//! A request's body on its way to a pod: streamed, and kept for another attempt while it is small.
 
 use std::{
     pin::Pin,
@@ -18,10 +18,10 @@ use tokio::{
 
 use crate::server_id::BodyRewriter;
 
-/// The longest time that a body waits for the pod's `100 Continue`. A pod that never sends one gets it then.
+/// The longest time that a body waits for the pod's `100 Continue`. After that the proxy sends it.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A client's body, of which several attempts can be made as long as it is small.
+/// A client's body. While it is small, several attempts can send it.
 #[derive(Clone, Debug)]
 pub struct ReplayBody(Option<Arc<Mutex<ReplayBuffer>>>);
 
@@ -29,7 +29,7 @@ pub struct ReplayBody(Option<Arc<Mutex<ReplayBuffer>>>);
 #[derive(Debug)]
 pub struct UpstreamBody {
     held: Option<Arc<Mutex<ReplayBuffer>>>,
-    /// A body of the proxy's own, until it is sent.
+    /// A body that the proxy made, until it is sent.
     from_bytes: Option<Bytes>,
     number: u32,
     /// The next kept piece to send.
@@ -38,11 +38,11 @@ pub struct UpstreamBody {
     rewriting: Option<Box<BodyRewriter>>,
 }
 
-/// How far a body got, for whoever waits for the answer.
+/// How far a body got, for the code that waits for the answer.
 #[derive(Clone, Debug)]
 pub struct Progress(Option<Arc<Mutex<ReplayBuffer>>>);
 
-/// Held for the length of one poll.
+/// Locked for the length of one poll.
 #[derive(Debug)]
 struct ReplayBuffer {
     incoming: Incoming,
@@ -50,16 +50,17 @@ struct ReplayBuffer {
     pieces: Vec<Piece>,
     kept: usize,
     most: usize,
-    /// Too long to be kept: what was sent is gone.
+    /// Too long to keep: the sent bytes are gone.
     is_gone: bool,
-    /// Attempts made so far. Only the newest reads on: two would take the client's bytes from each other.
+    /// Attempts so far. Only the newest reads on: two would take the client's bytes from each
+    /// other.
     attempts: u32,
     is_broken: bool,
-    /// The pod has not asked for it yet (`Expect: 100-continue`), so the client was not either.
+    /// The pod has not asked for the body yet (`Expect: 100-continue`), nor the proxy the client.
     is_held_back: bool,
     bytes: u64,
     ended: Option<Instant>,
-    /// Since when the client has sent nothing though more was asked for.
+    /// Since when the client has sent nothing although the proxy asked for more.
     silent_since: Option<Instant>,
 }
 
@@ -114,7 +115,7 @@ impl ReplayBody {
         })
     }
 
-    /// The most bytes that may be kept of it for a further attempt.
+    /// The most bytes that may be kept for another attempt.
     pub fn replay_capacity(&self) -> usize {
         self.0.as_ref().map_or(0, |held| {
             let held = held.lock();
@@ -128,7 +129,7 @@ impl ReplayBody {
         self.0.as_ref().map_or(0, |held| held.lock().bytes)
     }
 
-    /// Whether more of the body is asked for, and the client has not sent it.
+    /// Whether the proxy has asked for more of the body, and the client has not sent it.
     pub fn is_waited_for(&self) -> bool {
         self.0.as_ref().is_some_and(|held| held.lock().silent_since.is_some())
     }
@@ -138,7 +139,7 @@ impl ReplayBody {
         self.0.as_ref().is_some_and(|held| held.lock().is_broken)
     }
 
-    /// Whether the client has not sent all of it, as far as it was read.
+    /// Whether the end of the body has not been read yet.
     pub fn is_unread(&self) -> bool {
         self.0.as_ref().is_some_and(|held| {
             let held = held.lock();
@@ -146,12 +147,12 @@ impl ReplayBody {
         })
     }
 
-    /// Reads what is left of the body and throws it away. Answers whether it came to its end within so many bytes.
+    /// Reads the rest of the body and throws it away. Returns whether it ended within `most` bytes.
     pub async fn discard(&self, most: u64) -> bool {
         let Some(held) = &self.0 else { return true };
         let read_before = {
             let mut held = held.lock();
-            // No attempt reads on.
+            // From here on no attempt reads.
             held.attempts += 1;
             if held.size.lower().saturating_sub(held.bytes) > most {
                 return false;
@@ -173,11 +174,11 @@ impl ReplayBody {
         ended.await
     }
 
-    /// Reads the whole body before anybody is asked, if it is no longer than what is kept. Says nothing of one that is longer,
-    /// or breaks off.
+    /// Reads the whole body before jellypin asks any pod, if the body is short enough to be kept.
+    /// `None` if it is longer, or breaks off.
     ///
     /// # Cancel safety
-    /// What was read stays.
+    /// Bytes already read stay.
     pub async fn read_ahead(&self) -> Option<Bytes> {
         let mut next = 0;
         while let Some(held) = &self.0 {
@@ -195,7 +196,7 @@ impl ReplayBody {
         self.replayable()
     }
 
-    /// The whole body, if it has come to its end and was short enough to be kept.
+    /// The whole body, if it has ended and was short enough to be kept.
     pub fn replayable(&self) -> Option<Bytes> {
         let Some(held) = &self.0 else { return Some(Bytes::new()) };
         let held = held.lock();
@@ -222,7 +223,7 @@ impl ReplayBody {
 }
 
 impl UpstreamBody {
-    /// A body of the proxy's own.
+    /// A body that the proxy made.
     pub fn from_bytes(body: Bytes) -> UpstreamBody {
         UpstreamBody {
             held: None,
@@ -246,7 +247,7 @@ impl UpstreamBody {
         ask
     }
 
-    /// Rewrites the body on its way. What is kept stays as the client sent it, since each pod has an id of its own.
+    /// Rewrites the body on its way. The kept bytes stay unchanged, since each pod has its own id.
     pub fn rewrite(&mut self, rewriting: BodyRewriter) {
         self.rewriting = Some(Box::new(rewriting));
     }
@@ -259,22 +260,22 @@ impl UpstreamBody {
 }
 
 impl Progress {
-    /// When the last byte was handed on; `start` where there is no body.
+    /// When the last byte was passed on; `start` if there is no body.
     pub fn ended_at(&self, start: Instant) -> Option<Instant> {
         self.0.as_ref().map_or(Some(start), |held| held.lock().ended)
     }
 
-    /// How long the client has sent nothing though more of the body is asked for.
+    /// How long the client has sent nothing although the proxy asked for more of the body.
     pub fn silence(&self) -> Option<Duration> {
         self.0.as_ref().and_then(|held| held.lock().silent_since).map(|since| since.elapsed())
     }
 
-    /// Whether all of it was handed on.
+    /// Whether all of it was passed on.
     pub fn has_ended(&self) -> bool {
         self.0.as_ref().is_none_or(|held| held.lock().ended.is_some())
     }
 
-    /// Whether nobody has asked for the body yet. Once the pod has answered, it stays so.
+    /// Whether the proxy has not asked for the body yet. Once the pod has answered, this stays so.
     pub fn is_held_back(&self) -> bool {
         self.0.as_ref().is_some_and(|held| held.lock().is_held_back)
     }
@@ -296,7 +297,7 @@ impl Body for UpstreamBody {
         };
         let mut held = held.lock();
         if held.attempts != this.number {
-            // Its pod has answered already, and ends the connection when it likes.
+            // The attempt's pod has answered already, and closes the connection when it likes.
             return Poll::Pending;
         }
         match &mut this.rewriting {
@@ -372,7 +373,7 @@ impl Piece {
     fn from_frame(frame: Frame<Bytes>) -> Piece {
         match frame.into_data() {
             Ok(data) => Piece::Data(data),
-            // A frame is data or trailers; an unknown kind would be no part of the body.
+            // A frame is data or trailers; any other kind is no part of the body.
             Err(other) => Piece::Trailers(other.into_trailers().unwrap_or_default()),
         }
     }
@@ -401,8 +402,8 @@ impl ContinueGate {
                 Poll::Ready(Err(_)) => {}
             }
         }
-        // The sender is gone: the pod has answered without the body, or broken off. The body stays where it is, and the
-        // connection ends with the answer.
+        // The sender is gone: the pod answered without the body, or broke off. The body stays
+        // unread, and the connection ends with the answer.
         Poll::Pending
     }
 }

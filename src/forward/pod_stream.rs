@@ -1,8 +1,8 @@
-//! A pod's stream whose last words are heard though the pod takes no more.
+//! A pod's stream that is still read after writing to it has failed.
 //!
-//! A pod may answer an upload before it has read it (413, 401), and close: then writing fails, while the answer waits to be read.
-//! hyper drops a connection at the first error, whichever side it is of. So a failed write is no error here: it waits, and how the
-//! connection ended is told by reading alone.
+//! A pod may answer an upload before it has read it (413, 401), and close. Then writing fails,
+//! while the answer waits to be read. hyper drops a connection at the first error of either side.
+//! So a failed write stays pending here, and only reading tells how the connection ended.
 
 use std::{
     io,
@@ -26,7 +26,8 @@ impl PodStream {
         PodStream { stream, takes_no_more: false }
     }
 
-    /// A write, or no end of it once one has failed: the reader finds the end of the connection and wakes the task.
+    /// The result of a write. A failed write stays pending: the reader finds the end of the
+    /// connection and wakes the task.
     fn written<T>(&mut self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match ready!(done) {
             Ok(done) => Poll::Ready(Ok(done)),

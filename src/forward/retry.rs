@@ -1,4 +1,4 @@
-//! What may be done after a failure: a pure rule.
+//! What to do after a failure: a pure rule.
 
 use super::{Cause, Failure};
 
@@ -9,15 +9,16 @@ pub enum Next {
     SamePod,
     /// Another pod.
     OtherPod,
-    /// Nothing: it may have been executed, or cannot be sent again.
+    /// Nothing: the pod may have executed it, or it cannot be sent again.
     GiveUp,
 }
 
-/// The rule. `can_repeat`: doing it twice does no harm, by its method (RFC 9110, 9.2.2) or by what its path means.
-/// `can_replay`: the body is still there to be sent again.
+/// The rule. `can_repeat`: doing it twice does no harm, by its method (RFC 9110, 9.2.2) or its
+/// path. `can_replay`: the body can still be sent again.
 ///
-/// A request that was not received goes elsewhere, whatever it is. One that may have been received is sent again only if that
-/// does no harm, only if nothing of its body is lost, and only if its pod died over it.
+/// A request that the pod did not receive goes to another pod, whatever it is. Otherwise three
+/// things must hold before it is sent again. Doing it twice does no harm, its whole body is still
+/// there, and its pod died over it.
 pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
     if !can_replay || matches!(failure.cause, Cause::ClientGone | Cause::ClientSilent) {
         return Next::GiveUp;
@@ -25,7 +26,8 @@ pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
     if !failure.may_be_received {
         return Next::OtherPod;
     }
-    // A pod that is late, or whose answer is no HTTP, lives: it works on the request or has carried it out, and so would every other.
+    // A pod that is late, or whose answer is not HTTP, lives. It works on the request or has
+    // executed it, and so would every other pod.
     if !can_repeat || matches!(failure.cause, Cause::TimedOut | Cause::Malformed) {
         return Next::GiveUp;
     }

@@ -1,7 +1,7 @@
-//! One pod's prober: asks `/health` again and again over a connection that it keeps.
+//! One pod's prober: requests `/health` again and again over a connection that it keeps.
 //!
-//! The kept connection is a sentinel as well: a process that dies ends it, and is probed within the same moment instead of
-//! at the next interval.
+//! The kept connection is also a sentinel. A process that dies ends it, so the prober probes it at
+//! once and not only at the next interval.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,10 +24,11 @@ use crate::{
 
 const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
 
-/// The longest answer to a probe that is read.
+/// The longest answer to a probe that the prober reads.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// False alarms after which a pod's connection is no sentinel any more: it ends them by habit.
+/// False alarms after which the prober ignores the connection's end: this pod ends idle
+/// connections.
 const FALSE_ALARMS: u32 = 3;
 
 pub(super) struct Prober {
@@ -36,10 +37,10 @@ pub(super) struct Prober {
     config: Arc<Config>,
     streak: Streak,
     connection: Option<ProbeConnection>,
-    /// The pod has said who it is, and was healthy ever since.
+    /// Whether the pod has reported its identity and was healthy ever since.
     is_named: bool,
     false_alarms: u32,
-    /// The kept connection has ended.
+    /// Whether the kept connection has ended.
     line_ended: bool,
 }
 
@@ -69,7 +70,9 @@ impl Prober {
         }
     }
 
-    /// Probes for ever. `first` hears of the end of the first probe; where it is waited for a pod to say who it is, of that.
+    /// Probes for ever. Notifies `first` after the first probe; if that found the pod
+    /// [`Outcome::Nameless`], only once the pod has reported its identity or another outcome
+    /// follows.
     pub(super) async fn run(mut self, first: oneshot::Sender<()>) {
         while self.round().await == Some(Outcome::Nameless) && !self.pod.status().is_alive() {
             self.wait().await;
@@ -85,12 +88,12 @@ impl Prober {
         }
     }
 
-    /// Waits for the time of the next probe. Says whether the sentinel gave the alarm.
+    /// Waits until the next probe is due. Returns whether the sentinel raised the alarm.
     async fn wait(&mut self) -> bool {
         let settled = self.streak.is_settled(self.pod.status(), &self.config);
         let interval = match settled {
             true => self.config.interval,
-            // Whoever waits for the pod waits for this probe.
+            // Requests that wait for the pod wait for this probe.
             false if self.streak.is_rising(self.pod.status()) => self.config.fast_interval / 5,
             false => self.config.fast_interval,
         };
@@ -102,12 +105,12 @@ impl Prober {
         }
     }
 
-    /// Probes once and draws the consequences. `None`: the pod could not be asked, for want of a file handle.
+    /// Probes once and applies the result. `None`: no file handle was free to ask the pod.
     async fn round(&mut self) -> Option<Outcome> {
         let began = time::Instant::now();
         let mut outcome = self.probe().await?;
         let doubt = self.pod.take_suspicion();
-        // A pod whose live traffic was answered in the meantime is slow, not dead: its processors are busy with ffmpeg.
+        // A pod that answered live traffic meanwhile is slow, not dead: ffmpeg uses its processors.
         let is_busy = outcome == Outcome::TimedOut && self.pod.answered_within(began.elapsed());
         if is_busy && doubt != Some(Suspicion::Farewell) {
             self.pod.was_probed();
@@ -155,7 +158,7 @@ impl Prober {
         Some(outcome)
     }
 
-    /// Asks the pod who it is, and says whether it has said so.
+    /// Asks the pod for its identity, and returns whether it reported one.
     async fn fetch_info(&mut self) -> bool {
         let path = format!("{}/System/Info/Public", self.base_path);
         let Ok(Ok((StatusCode::OK, _, body))) = time::timeout(self.config.timeout, self.get(&path)).await else {
@@ -180,7 +183,7 @@ impl Prober {
 
     async fn get(&mut self, path: &str) -> Result<(StatusCode, bool, Bytes), ProbeFailure> {
         if let Some(connection) = self.connection.take() {
-            // The pod may have ended the kept connection just now: only a fresh one tells more.
+            // The pod may have just ended the kept connection: only a fresh one tells more.
             if !connection.requests.is_closed()
                 && let Ok(answer) = self.send_probe(connection, path).await
             {
@@ -213,7 +216,7 @@ impl Prober {
 }
 
 enum ProbeFailure {
-    /// There was no file handle for a connection.
+    /// No file handle was free for a connection.
     Unasked,
     Refused,
     Broken,
@@ -227,13 +230,13 @@ async fn connect(authority: &str) -> Result<ProbeConnection, ProbeFailure> {
     })?;
     let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| ProbeFailure::Broken)?;
     let driver = tokio::spawn(async move {
-        // How the connection ends is told to the sender's side.
+        // The sender's side gets the error of the connection.
         let _ = connection.await;
     });
     Ok(ProbeConnection { requests, driver })
 }
 
-/// Ends when the kept connection ends; never, when there is none.
+/// Ends when the kept connection ends; never if there is none.
 async fn ended(connection: &mut Option<ProbeConnection>) {
     match connection {
         Some(connection) => {
@@ -243,7 +246,7 @@ async fn ended(connection: &mut Option<ProbeConnection>) {
     }
 }
 
-/// The interval ±10 %, so that the probes of many pods and proxies do not march in step.
+/// The interval ±10 %, so that many pods and proxies do not probe in step.
 fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + 0.2 * jitter::fraction())
 }

@@ -8,13 +8,14 @@ use crate::pod::{Epoch, State, Status, Suspicion};
 pub enum Outcome {
     /// 200 with the body `Healthy`.
     Healthy,
-    /// The same, but nobody knows yet who the pod is: it has not said so since it was last not healthy.
+    /// The same, but the pod has not reported its identity since it was last not healthy.
     Nameless,
-    /// The pod says that it is starting: 200 `Degraded` (its set-up server), or 503 with a page (its core is not complete).
+    /// The pod reports that it starts: 200 `Degraded` (its set-up server), or 503 with a page (its
+    /// core is not complete).
     Starting,
     /// Any other answer; 503 `Unhealthy` when the database is out of reach.
     Unhealthy,
-    /// No connection: nobody listens.
+    /// No connection: no process listens.
     Refused,
     /// No answer in time.
     TimedOut,
@@ -23,12 +24,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the pod said anything.
+    /// Whether the pod answered at all.
     pub fn is_answer(self) -> bool {
         !matches!(self, Outcome::Refused | Outcome::TimedOut | Outcome::Broken)
     }
 
-    /// What the log gives as the reason of a change.
+    /// The reason of a change as the log shows it.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Healthy => "its health check says Healthy",
@@ -47,26 +48,28 @@ impl Outcome {
 pub struct Streak {
     good: u32,
     bad: u32,
-    /// The process that was known is gone: when the pod is ready again, that is a new epoch.
+    /// The known process is gone: when the pod is ready again, a new epoch begins.
     process_gone: bool,
-    /// Good probes that did not count, since the pod had not said who it is.
+    /// Good probes that did not count, because the pod had not reported its identity.
     nameless: u32,
-    /// The process has taken leave and still listens; with the good probes since, which tell nothing of the next one.
+    /// Set while a process that announced its end still listens. It counts the good probes since,
+    /// which say nothing about the next process.
     farewell: Option<u32>,
 }
 
-/// Good probes that a pod has to say who it is before it is ready. One that never says so serves all the same.
+/// Good probes within which a pod should report its identity before it is ready. One that never
+/// does serves all the same.
 const NAMELESS: u32 = 3;
 
-/// Good probes after a farewell that nothing came of, as if a new life had begun unseen. A real pod stops listening after a tenth
-/// of a second.
+/// Good probes after a farewell, after which the rules assume that a new process began unseen. A
+/// real pod stops listening after 0.1 s.
 const LONG_FAREWELL: u32 = 20;
 
 /// Bad probes after which a pod that is down counts as settled.
 const SETTLED_DOWN: u32 = 40;
 
 impl Streak {
-    /// The status after a probe. `doubt` is what live traffic met since the last one.
+    /// The status after a probe. `doubt` is what live traffic met since the last probe.
     pub fn judge(&mut self, before: Status, outcome: Outcome, doubt: Option<Suspicion>, config: &Config) -> Status {
         if let Some(doubt) = doubt {
             self.good = 0;
@@ -96,19 +99,20 @@ impl Streak {
         match outcome {
             Outcome::Healthy | Outcome::Nameless => self.rise(before, config),
             Outcome::Starting => Status { state: State::Starting, accepts: true, ..before },
-            // Certain: nobody listens. No threshold would make it more so.
+            // This is certain: no process listens. A threshold would not make it more so.
             Outcome::Refused => Status { state: State::Down, accepts: false, ..before },
             Outcome::Unhealthy => self.fall(Status { accepts: true, ..before }, config),
             Outcome::TimedOut | Outcome::Broken => self.fall(before, config),
         }
     }
 
-    /// The connection over which the pod is probed has ended. A process that has taken leave ends it with its listening.
+    /// The kept probe connection has ended. A process that announced its end closes it when it
+    /// stops listening.
     pub fn line_ended(&mut self) {
         self.process_gone |= self.farewell.take().is_some();
     }
 
-    /// Whether a process that has taken leave may still be there.
+    /// Whether a process that announced its end may still be there.
     pub fn is_leaving(&self) -> bool {
         self.farewell.is_some()
     }
@@ -137,7 +141,8 @@ impl Streak {
         let after = Status { state, accepts: true, ..before };
         let has_begun = after.is_alive() && std::mem::take(&mut self.process_gone);
         let begins = after.is_alive() && (has_begun || first);
-        // The first is a life that was there when the proxy came. One that was seen to begin is never the first.
+        // Epoch 1 is a process that ran before the proxy began. A process that the proxy saw begin
+        // never gets it.
         let step = u32::from(begins) + u32::from(first && begins && has_begun);
         Status { epoch: Epoch(before.epoch.0 + step), ..after }
     }
@@ -258,7 +263,7 @@ mod tests {
             }
             (status.state, status.epoch)
         };
-        // Nobody listens, or the kept connection ends: that was its end.
+        // The process ends when it no longer listens, or when the kept connection ends.
         let mut streak = Streak::default();
         let status = farewell(&mut streak);
         assert_eq!(again(&mut streak, status, 5).0, State::Down);
@@ -269,7 +274,7 @@ mod tests {
         let status = farewell(&mut streak);
         streak.line_ended();
         assert_eq!(again(&mut streak, status, 2), (State::Ready, Epoch(2)), "it came back before it was asked again");
-        // One that nothing comes of.
+        // A farewell after which the process does not end.
         let mut streak = Streak::default();
         let status = farewell(&mut streak);
         assert_eq!(again(&mut streak, status, LONG_FAREWELL - 2).0, State::Down);

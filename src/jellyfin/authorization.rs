@@ -1,6 +1,7 @@
 //! The `Authorization` header, read exactly as the server reads it, quirks included.
 //!
-//! Source: `Jellyfin.Server.Implementations/Security/AuthorizationContext.cs`, `GetAuthorization` and `GetParts`.
+//! Source: `Jellyfin.Server.Implementations/Security/AuthorizationContext.cs`, `GetAuthorization`
+//! and `GetParts`.
 
 use std::borrow::Cow;
 
@@ -9,12 +10,13 @@ use percent_encoding::NON_ALPHANUMERIC;
 
 use super::query::url_decoded;
 
-/// Whether the pods take the carriers of old: `X-Emby-*`, `X-MediaBrowser-Token`, the scheme `Emby`, `?api_key`.
+/// Whether the pods accept the legacy carriers: `X-Emby-*`, `X-MediaBrowser-Token`, the scheme
+/// `Emby`, `?api_key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Legacy {
     /// 10.11 and older, or 12.0 with `EnableLegacyAuthorization`.
     Accepted,
-    /// 12.0 as it comes.
+    /// 12.0 with its default settings.
     Ignored,
 }
 
@@ -24,7 +26,7 @@ impl Legacy {
     }
 }
 
-/// The fields of the header that somebody reads. An empty token counts as none.
+/// The header's fields that jellypin reads. An empty token counts as none.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Authorization<'a> {
     pub token: Option<Cow<'a, str>>,
@@ -32,7 +34,8 @@ pub struct Authorization<'a> {
 }
 
 impl<'a> Authorization<'a> {
-    /// Reads the first `Authorization` line; where it is absent or empty, and the pods take it, `X-Emby-Authorization`.
+    /// Reads the first `Authorization` line. If it is absent or empty, and the pods accept it,
+    /// reads `X-Emby-Authorization`.
     pub fn of(headers: &'a HeaderMap, legacy: Legacy) -> Authorization<'a> {
         let Some(fields) = fields(headers, legacy) else { return Authorization::default() };
         let mut authorization = Authorization::default();
@@ -48,7 +51,7 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// What a client says of itself: the four fields that the server demands of a log-in.
+/// What a client says about itself: the four fields that the server demands of a log-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     pub client: String,
@@ -59,12 +62,12 @@ pub struct Device {
 }
 
 impl Device {
-    /// Reads the header; `None` where one of the four is missing.
+    /// Reads the header; `None` if one of the four is missing.
     pub fn of(headers: &HeaderMap, legacy: Legacy) -> Option<Device> {
         Some(Device::claimed(headers, legacy)).filter(Device::is_complete)
     }
 
-    /// Reads the header; what is missing is empty, and a pod takes it from the token's row.
+    /// Reads the header. A missing field stays empty: the pod takes it from the token's row.
     pub fn claimed(headers: &HeaderMap, legacy: Legacy) -> Device {
         let (mut client, mut name, mut id, mut version) = Default::default();
         for_each_field(fields(headers, legacy).unwrap_or_default(), |key, raw| match key {
@@ -77,12 +80,12 @@ impl Device {
         Device { client, name, id, version }
     }
 
-    /// Whether all four are there.
+    /// Whether all four fields are present.
     pub fn is_complete(&self) -> bool {
         [&self.client, &self.name, &self.id, &self.version].iter().all(|field| !field.is_empty())
     }
 
-    /// The header by which the server reads the same four, and this token.
+    /// The header that carries these four fields and this token.
     pub fn header(&self, token: Option<&str>) -> HeaderValue {
         let encoded = |text: &str| percent_encoding::utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let mut line = format!(
@@ -95,27 +98,27 @@ impl Device {
         if let Some(token) = token {
             line.push_str(&format!(", Token=\"{}\"", encoded(token)));
         }
-        // What is encoded is plain ASCII.
+        // The encoded line is plain ASCII.
         HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 
-/// The header by which nothing but a token is told.
+/// A header that carries only a token.
 pub fn token_only(token: &str) -> HeaderValue {
     let line = format!("MediaBrowser Token=\"{}\"", percent_encoding::utf8_percent_encode(token, NON_ALPHANUMERIC));
-    // What is encoded is plain ASCII.
+    // The encoded line is plain ASCII.
     let mut value = HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
 }
 
-/// A header's value as text: pods read UTF-8, which some clients send as it is.
+/// A header's value as text. Pods read UTF-8, and some clients send it unencoded.
 pub(super) fn text(value: &HeaderValue) -> Option<&str> {
     std::str::from_utf8(value.as_bytes()).ok()
 }
 
-/// The fields of the first `Authorization` line; where it is absent or empty, and the pods take it, of
-/// `X-Emby-Authorization`.
+/// The fields of the first `Authorization` line. If it is absent or empty, and the pods accept it,
+/// the fields of `X-Emby-Authorization`.
 fn fields(headers: &HeaderMap, legacy: Legacy) -> Option<&str> {
     let line = |name: HeaderName| text(headers.get(name)?).filter(|line| !line.is_empty());
     let old = || legacy.accepted().then(|| line(HeaderName::from_static("x-emby-authorization"))).flatten();
@@ -125,8 +128,9 @@ fn fields(headers: &HeaderMap, legacy: Legacy) -> Option<&str> {
     known.then_some(fields)
 }
 
-/// Walks over `key=value` fields: each `"` toggles quoting, a comma outside quotes ends a field, and every `=` outside quotes
-/// begins a value, so that an unquoted value with `=` in it is lost. Later fields of the same key win.
+/// Walks over `key=value` fields. Each `"` toggles quoting; a comma outside quotes ends a field.
+/// Every `=` outside quotes begins a value, so an unquoted value with `=` in it is lost. Later
+/// fields of the same key win.
 pub(super) fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) {
     let (mut key, mut start, mut quoted) = ("", 0, false);
     for (at, byte) in fields.bytes().enumerate() {
@@ -151,7 +155,7 @@ pub(super) fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str,
     }
 }
 
-/// A value loses its quotes, not the blanks around them.
+/// Strips a value's quotes, but not the blanks around them.
 pub(super) fn value(raw: &str) -> Cow<'_, str> {
     url_decoded(raw.trim_matches('"'))
 }

@@ -1,7 +1,8 @@
-//! What the body of an answer teaches: a token that was minted, a play session, a live stream, a live playlist.
+//! Learns from an answer's body: a minted token, a play session, a live stream, a live playlist.
 //!
-//! The body is read while it streams by, whatever its size, chunks and compression, in bounded memory, and is never held back.
-//! A log-in is read off the endpoints that are known to mint tokens, and nowhere else: any plug-in may echo what it was sent.
+//! It reads the body while it streams by, whatever its size, chunks and compression. It uses
+//! bounded memory and never delays the body. It reads log-ins only from endpoints known to mint
+//! tokens, because any plug-in may echo what it was sent.
 
 mod json;
 mod playlist;
@@ -14,12 +15,12 @@ use http::{Method, header, response};
 
 use super::endpoint::{self, Endpoint, LeaderCall};
 
-/// What was learnt. Every part may be missing.
+/// What the body contained. Every part may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
     /// The access token of a log-in.
     pub token: Option<String>,
-    /// Whom a log-in is for, field by field as it is read.
+    /// The user of a log-in. The reader fills the fields from here to `version` one by one.
     pub user: Option<String>,
     pub client: Option<String>,
     pub device_name: Option<String>,
@@ -27,16 +28,16 @@ pub struct Learned {
     pub device: Option<String>,
     pub version: Option<String>,
     pub play_session: Option<String>,
-    /// The code and the secret of a QuickConnect that was begun.
+    /// The code and the secret of a new QuickConnect.
     pub quick_connect: Vec<String>,
     /// At most eight.
     pub live_streams: Vec<String>,
-    /// The 32 hex digits by which a live playlist's segments are found.
+    /// The 32 hex digits in the paths of a live playlist's segments.
     pub playlist: Option<String>,
 }
 
 impl Learned {
-    /// Takes in what a further piece of the same answer taught.
+    /// Merges what a later piece of the same answer taught.
     pub fn merge(&mut self, new: Learned) {
         let places = [
             (&mut self.token, new.token),
@@ -58,10 +59,10 @@ impl Learned {
     }
 }
 
-/// Live streams learnt from one answer.
+/// The most live streams learned from one answer.
 const MOST_STREAMS: usize = 8;
 
-/// Decoded bytes after which an answer is not read any further: no log-in is that long.
+/// Decoded bytes after which scanning stops: no log-in is that long.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
 /// Reads one answer's body.
@@ -73,7 +74,7 @@ enum Decoder {
     Identity(Scanner),
     Gzip(Box<GzDecoder<Scanner>>),
     Brotli(Box<DecompressorWriter<Scanner>>),
-    /// Nothing more is to be learnt from it.
+    /// There is nothing more to learn.
     Done,
 }
 
@@ -88,7 +89,7 @@ enum Text {
 }
 
 impl BodyScanner {
-    /// Whoever has to listen to this answer, if anybody has.
+    /// The scanner for this answer, if there may be something to learn from it.
     pub fn of(endpoint: Endpoint, method: &Method, path: &str, answer: &response::Parts) -> Option<BodyScanner> {
         if !answer.status.is_success() {
             return None;
@@ -113,8 +114,8 @@ impl BodyScanner {
         Some(BodyScanner { decoder })
     }
 
-    /// Hears the next piece of the body, and tells what is new in it. What cannot be read is no lesson, and no error of
-    /// anybody's.
+    /// Scans the next piece of the body and returns what is new in it. An unreadable body teaches
+    /// nothing and is no error.
     pub fn feed(&mut self, piece: &[u8]) -> Learned {
         let heard = match &mut self.decoder {
             Decoder::Identity(scanner) => scanner.write_all(piece),
@@ -129,9 +130,9 @@ impl BodyScanner {
         learned
     }
 
-    /// What the end of the body brings.
+    /// Ends the body and returns what that adds.
     pub fn finish(&mut self) -> Learned {
-        // A broken end loses no more than what was behind it.
+        // A broken body loses only what follows the break.
         let _ = match &mut self.decoder {
             Decoder::Gzip(decoder) => decoder.try_finish(),
             Decoder::Brotli(decoder) => decoder.close(),

@@ -1,11 +1,13 @@
-//! The one form of a request: what jellypin reads of it is what the pod gets.
+//! The canonical form of a request: the pod gets exactly what jellypin has read.
 //!
-//! Kestrel decodes a path and takes its dot segments out before anything is routed, and ASP.NET reads query keys in any case,
-//! decoded, by the type of what they are bound to. A request that jellypin acts upon is read in that form and sent on in it; one that
-//! two parsers could read in two ways is refused. What jellypin does not act upon passes as it came. Players get no error of the
-//! proxy's making: what is doubtful of theirs passes too, and their pod answers.
+//! Kestrel decodes a path and removes its dot segments before routing. ASP.NET reads query keys
+//! decoded and in any case, by the type that they bind to. jellypin reads a request that it acts
+//! upon in that form, and sends it on in it. It refuses a request that two parsers could read in
+//! two ways. It passes on unchanged what it does not act upon. Players get no errors from the
+//! proxy: their ambiguous requests pass too, and the pod answers.
 //!
-//! Source: Kestrel's `PathDecoder`, Jellyfin's `UrlDecodeQueryFeature`; jellyfin-on-the-wire.md, VI.1.
+//! Source: Kestrel's `PathDecoder`, Jellyfin's `UrlDecodeQueryFeature`; jellyfin-on-the-wire.md,
+//! VI.1.
 
 use std::borrow::Cow;
 
@@ -21,15 +23,15 @@ use super::{
 /// Why a request has no single reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ambiguity {
-    /// Two slashes in a row: no route of Jellyfin's takes it, other servers pass over it.
+    /// Two slashes in a row: no route of Jellyfin's matches them, other servers ignore them.
     EmptySegment,
-    /// `%2F` or `%25` in a path: it is decoded once, twice or not at all.
+    /// `%2F` or `%25` in a path: parsers decode it once, twice or not at all.
     EncodedSlash,
-    /// A path or a value that decodes to no text.
+    /// A path or a value that does not decode to text.
     NoText,
-    /// This query key stands more than once.
+    /// This query key occurs more than once.
     DoubledKey(&'static str),
-    /// The query's only key has a `=` in it, so that Jellyfin reads the key as a query.
+    /// The query's only key contains a `=`, so Jellyfin reads the key as a query.
     EncodedQuery,
     /// A user's id in a form other than 32 hex digits, with or without dashes.
     UserId,
@@ -40,7 +42,7 @@ pub enum Ambiguity {
 }
 
 impl Ambiguity {
-    /// A label of a closed set.
+    /// The label of the kind of ambiguity, from a closed set.
     pub fn as_str(self) -> &'static str {
         match self {
             Ambiguity::EmptySegment => "empty_segment",
@@ -54,7 +56,7 @@ impl Ambiguity {
         }
     }
 
-    /// What the client is told, naming the part at fault.
+    /// The message to the client, which names the part at fault.
     pub fn describe(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Ambiguity::EmptySegment => "the path has an empty segment",
@@ -69,12 +71,13 @@ impl Ambiguity {
     }
 }
 
-/// A path as Kestrel hands it on: `%XX` decoded once, but not a slash; dot segments gone; an empty segment stays.
+/// A path as Kestrel passes it on. It decodes `%XX` once, but not a slash, and removes dot
+/// segments. Empty segments stay.
 ///
 /// # Errors
-/// [`Ambiguity::NoText`] for a NUL or what is no UTF-8.
+/// [`Ambiguity::NoText`] for a NUL or for bytes that are not UTF-8.
 pub fn decoded_path(raw: &str) -> Result<Cow<'_, str>, Ambiguity> {
-    // What nearly every path is like.
+    // Nearly every path needs no decoding.
     if !raw.contains('%') && !raw.contains("/.") {
         return Ok(Cow::Borrowed(raw));
     }
@@ -122,7 +125,7 @@ fn without_dot_segments(path: String) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// The path as Jellyfin's controllers see it.
+/// The path below the BaseUrl, as Jellyfin's controllers see it.
 pub fn below_base<'a>(base: &str, path: &'a str) -> &'a str {
     match path.split_at_checked(base.len()) {
         Some((start, rest)) if start.eq_ignore_ascii_case(base) && (rest.is_empty() || rest.starts_with('/')) => rest,
@@ -130,11 +133,11 @@ pub fn below_base<'a>(base: &str, path: &'a str) -> &'a str {
     }
 }
 
-/// Brings the head of a request that jellypin acts upon into its one form: path and query as they were read, each of the headers that
-/// carry a token once. `base` is the pool's BaseUrl.
+/// Brings the head of a request that jellypin acts upon into its canonical form. Path and query
+/// become what jellypin has read; each token header keeps one line. `base` is the pool's BaseUrl.
 ///
 /// # Errors
-/// Where it could be read in two ways.
+/// If the request could be read in two ways.
 pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_upgrade: bool) -> Result<(), Ambiguity> {
     let raw = head.uri.path();
     let decoded = decoded_path(raw).unwrap_or(Cow::Borrowed(raw));
@@ -144,7 +147,7 @@ pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_up
     }
     keep_first_token_lines(&mut head.headers);
     if endpoint.is_media() {
-        // Its keys are read as the pod reads them, and an error of the proxy's would end the film.
+        // The pod reads its keys as jellypin does, and an error from the proxy would end the film.
         if let Ok(Some(path)) = canonical_path(head.uri.path(), base, legacy) {
             head.uri = with_path(&head.uri, &path);
         }
@@ -160,7 +163,7 @@ pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_up
         head.uri = with_path(&head.uri, &path);
     }
     let path = controller_path(below_base(base, head.uri.path()), legacy);
-    if endpoint::user_in_path(path).is_some_and(|user| !endpoint::is_id(user)) {
+    if endpoint::user_in_path(&head.method, path).is_some_and(|user| !endpoint::is_id(user)) {
         return Err(Ambiguity::UserId);
     }
     if let Some(query) = head.uri.query()
@@ -172,7 +175,7 @@ pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_up
     Ok(())
 }
 
-/// The path in its one form, BaseUrl and all; `None` where it is in it already.
+/// The path in canonical form, BaseUrl included; `None` if it already is.
 fn canonical_path(raw: &str, base: &str, legacy: Legacy) -> Result<Option<String>, Ambiguity> {
     let decoded = decoded_path(raw)?;
     let below = below_base(base, &decoded);
@@ -191,7 +194,7 @@ fn canonical_path(raw: &str, base: &str, legacy: Legacy) -> Result<Option<String
     Ok(Some(format!("{base}{}", utf8_percent_encode(path, IN_PATH))))
 }
 
-/// What stands for itself in a path (RFC 3986, 3.3).
+/// Characters to percent-encode in a path (RFC 3986, 3.3).
 const IN_PATH: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -211,20 +214,20 @@ const IN_PATH: &AsciiSet = &CONTROLS
 
 fn with_path(uri: &Uri, path: &str) -> Uri {
     let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
-    // What was encoded for a path makes a valid one.
+    // A percent-encoded path makes a valid target.
     format!("{path}{query}").parse().unwrap_or_else(|_| uri.clone())
 }
 
-/// What jellypin reads of an endpoint's query, beside what it reads of each.
+/// The query keys that jellypin reads for one endpoint, besides those that it reads for every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keys {
-    /// Bound to one value.
+    /// ASP.NET binds them to one value.
     pub single: &'static [&'static str],
-    /// Bound to a list.
+    /// ASP.NET binds them to a list.
     pub list: &'static [&'static str],
 }
 
-/// The query with each known key once and written plainly; `None` where it is so already.
+/// The query with each known key once and written plainly; `None` if it already is.
 fn canonical_query(query: &str, keys: Keys) -> Result<Option<String>, Ambiguity> {
     let mut seen: u32 = 0;
     let mut is_plain = true;
@@ -281,12 +284,12 @@ fn text_of(raw: &str) -> Result<Cow<'_, str>, Ambiguity> {
     Ok(Cow::Owned(decoded.into_owned()))
 }
 
-/// The headers that carry a token, in one way or another.
+/// The headers that can carry a token.
 const CARRIERS: [HeaderName; 4] = [header::AUTHORIZATION, EMBY_AUTHORIZATION, EMBY_TOKEN, MEDIABROWSER_TOKEN];
 
-/// The server reads the first line of each, and so does jellypin: a second one goes no further.
+/// The server and jellypin read only the first line of each, so later lines go no further.
 fn keep_first_token_lines(headers: &mut HeaderMap) {
-    // No name stands twice in nearly every request.
+    // In nearly every request no header name occurs twice.
     if headers.len() == headers.keys_len() {
         return;
     }
@@ -303,7 +306,7 @@ fn is_text(value: &HeaderValue) -> bool {
     value.as_bytes().is_ascii() || std::str::from_utf8(value.as_bytes()).is_ok()
 }
 
-/// A field that `Connection` names ends at the proxy: the pod would not see what jellypin has read.
+/// The proxy drops headers that `Connection` names: the pod would not see what jellypin has read.
 fn hides_token(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CONNECTION).iter();
     let mut named = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
@@ -350,6 +353,9 @@ mod tests {
         }
         let password = |query: &str| target(Method::POST, &format!("/Users/Password{query}"));
         assert_eq!(password(&format!("?%75serId={BOB}")), Ok(format!("/Users/Password?userId={BOB}")));
+        // Not every name below `/Users` is a user's id.
+        let settings = format!("/Users/Configuration?userId={BOB}");
+        assert_eq!(target(Method::POST, &settings), Ok(settings.clone()));
         assert_eq!(password("?userId="), Ok("/Users/Password?userId=".to_owned()), "the caller himself");
     }
 

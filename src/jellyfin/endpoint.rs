@@ -1,6 +1,7 @@
-//! What Jellyfin means by a path: who may call it, and what it takes to answer.
+//! What a path means to Jellyfin: who may call it, and what it takes to answer.
 //!
-//! Paths are compared in any case, below the pool's BaseUrl. Source: the controllers under `Jellyfin.Api/Controllers`.
+//! Paths are compared in any case, below the pool's BaseUrl. Source: the controllers under
+//! `Jellyfin.Api/Controllers`.
 
 mod leader_call;
 mod live;
@@ -25,45 +26,50 @@ use super::{
     query,
 };
 
-/// What an endpoint asks of its caller, as far as the proxy has to know.
+/// What an endpoint demands of its caller, as far as the proxy needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Mints a token: `/Users/AuthenticateByName`, `/Users/{id}/Authenticate`, `/Users/AuthenticateWithQuickConnect`.
+    /// Mints a token: `/Users/AuthenticateByName`, `/Users/{id}/Authenticate`,
+    /// `/Users/AuthenticateWithQuickConnect`.
     LogIn,
     /// `POST /Sessions/Logout`: demands a token and ends it.
     LogOut,
-    /// `/QuickConnect/*`: its 401 says that it is switched off.
+    /// `/QuickConnect/*`: its 401 means that QuickConnect is switched off.
     QuickConnect,
     /// `/SyncPlay/*`: demands a token, and answers an unknown one with 400.
     SyncPlay,
-    /// `/sso/*`, `/SSOViews/*`: single sign-on by a plug-in, which keeps what it has begun in one pod's memory. Its log-ins are
-    /// [`Endpoint::LogIn`].
+    /// `/sso/*`, `/SSOViews/*`: single sign-on by a plug-in that keeps a flow in one pod's memory.
+    /// Its log-ins are [`Endpoint::LogIn`].
     SignOn,
-    /// `/GetUtcTime`: open to all. Clients ask for it to agree on the time with who commands their SyncPlay group.
+    /// `/GetUtcTime`: open to all. Clients use it to agree on the time with the pod that commands
+    /// their SyncPlay group.
     Clock,
-    /// `GET /System/Info`, `GET /Users/Me`, `GET /Users/{id}`: demand a token, and real clients erase theirs when they fail
-    /// (the last is Roku's, at its start).
+    /// `GET /System/Info`, `GET /Users/Me`, `GET /Users/{id}`: demand a token. Real clients erase
+    /// their token when these fail (Roku when it starts, on the last one).
     LogoutTrigger,
     /// Demands a token that the pod knows; success confirms the token.
     Authenticated,
-    /// The same for most callers, but one from the local network, or before the wizard is done, needs no token: success proves nothing.
+    /// Like [`Endpoint::Authenticated`], but it needs no token from the local network or before the
+    /// wizard is done. Success proves nothing.
     Guarded,
-    /// The same as [`Endpoint::Authenticated`], about what a pod runs: `DELETE /Videos/ActiveEncodings`, `POST /Sessions/Playing/Ping`, `POST /LiveStreams/Close`.
-    /// Every other pod answers as if it had done it.
+    /// Like [`Endpoint::Authenticated`], for what a pod runs: `DELETE /Videos/ActiveEncodings`,
+    /// `POST /Sessions/Playing/Ping`, `POST /LiveStreams/Close`. Every other pod answers as if it
+    /// had done it.
     TranscodeControl,
-    /// The same, for HLS playlists and segments and for files: an answer may have to wait for ffmpeg.
+    /// Like [`Endpoint::Authenticated`], for HLS playlists, HLS segments and files: an answer may
+    /// have to wait for ffmpeg.
     AuthenticatedMedia,
-    /// Media that anybody may fetch: streams, live segments, live files.
+    /// Media that needs no token: streams, live segments, live files.
     AnonymousMedia,
-    /// Whatever else: open to all, or not known to the proxy.
+    /// Everything else: open to all, or unknown to the proxy.
     Open,
 }
 
 impl Endpoint {
-    /// Reads the endpoint off a method and a path below the BaseUrl.
+    /// Reads the endpoint from a method and a path below the BaseUrl.
     pub fn of(method: &Method, path: &str) -> Endpoint {
         if method == Method::OPTIONS {
-            // Answered without a look at who asks.
+            // The pod answers without a look at the caller.
             return Endpoint::Open;
         }
         let decoded = decoded_path(path).unwrap_or(Cow::Borrowed(path));
@@ -71,7 +77,7 @@ impl Endpoint {
         let Some(first) = segments.next() else { return Endpoint::Open };
         let rest = Rest { segments: segments.clone() };
         match first.len() {
-            // `is` compares in any case; the length only saves comparing with each of them.
+            // `is` ignores case; the length only saves comparisons.
             3 if is(first, "sso") => sign_on::endpoint(method, rest),
             5 if is(first, "Users") => users(method, rest),
             8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
@@ -97,7 +103,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether it answers nobody without a token that the pod knows.
+    /// Whether it refuses every caller without a token that the pod knows.
     pub fn requires_token(self) -> bool {
         use Endpoint::{Authenticated, AuthenticatedMedia, Guarded, LogOut, LogoutTrigger, SyncPlay, TranscodeControl};
         matches!(
@@ -106,33 +112,34 @@ impl Endpoint {
         )
     }
 
-    /// Whether its success shows that the pod knows the caller's token.
+    /// Whether its success proves that the pod knows the caller's token.
     pub fn proves_token(self) -> bool {
         self.requires_token() && self != Endpoint::Guarded
     }
 
-    /// Whether jellypin does more with it than to send it where its client lives: by the API key, by a tombstone, a pin, the leader.
+    /// Whether jellypin does more than route it to the client's home: by the API key, a tombstone,
+    /// a pin, the leader.
     pub fn is_acted_upon(self) -> bool {
         !matches!(self, Endpoint::Open | Endpoint::AnonymousMedia)
     }
 
-    /// Whether a failure costs more than a look at the next page: a client would log its user out or end the film.
+    /// Whether a failure costs more than a page: a client would log its user out or end the film.
     pub fn is_failure_costly(self) -> bool {
         self == Endpoint::LogoutTrigger || self.is_media()
     }
 
-    /// Whether it has to reach the pod on which the media runs, wherever the client lives.
+    /// Whether it must reach the pod that runs the media, wherever the client's home is.
     pub fn goes_with_media(self) -> bool {
         self == Endpoint::TranscodeControl || self.is_media()
     }
 
-    /// Whether it may be one of [`LeaderCall`], which takes a closer look.
+    /// Whether it may be a [`LeaderCall`]; [`LeaderCall::of`] decides.
     pub fn may_be_leader_call(self) -> bool {
         use Endpoint::{Clock, LogIn, QuickConnect, SignOn, SyncPlay};
         matches!(self, QuickConnect | SyncPlay | LogIn | SignOn | Clock)
     }
 
-    /// Whether players ask for it, to whom any error is the end.
+    /// Whether players request it. Any error ends their playback.
     pub fn is_media(self) -> bool {
         matches!(self, Endpoint::AuthenticatedMedia | Endpoint::AnonymousMedia)
     }
@@ -250,16 +257,16 @@ fn live_tv<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
     }
 }
 
-/// Whom a log-in by password names.
+/// The user that a log-in by password names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogInBy<'a> {
-    /// `/Users/AuthenticateByName`: the name stands in the body.
+    /// `/Users/AuthenticateByName`: the body holds the name.
     Name,
     /// `/Users/{id}/Authenticate`.
     Id(&'a str),
 }
 
-/// A log-in by password, by its path. Its letters may be written as `%XX`.
+/// The user of a log-in by password, from its path. The path's letters may be written as `%XX`.
 pub fn log_in_by_password(path: &str) -> Option<LogInBy<'_>> {
     let mut segments = segments(path);
     let (first, second, third) = (segments.next()?, segments.next()?, segments.next());
@@ -273,7 +280,8 @@ pub fn log_in_by_password(path: &str) -> Option<LogInBy<'_>> {
     }
 }
 
-/// Paths by which load balancers and orchestrators ask whether the server is there. They want to hear at once that it is not.
+/// Paths by which load balancers and orchestrators check the server. They need to learn at once
+/// that it is down.
 pub fn is_probe(path: &str) -> bool {
     let mut segments = segments(path);
     match (segments.next(), segments.next(), segments.next()) {
@@ -283,12 +291,12 @@ pub fn is_probe(path: &str) -> bool {
     }
 }
 
-/// The first value of a key of the query, in any case of it.
+/// The first value of a query key, whose name may be in any case.
 pub fn query_value(query: &str, key: &str) -> Option<String> {
     query::all(query, key).into_iter().next()
 }
 
-/// `/System/Info` and `/System/Info/Public`, whose answers tell the server's own address.
+/// `/System/Info` and `/System/Info/Public`, whose answers contain the server's own address.
 pub fn contains_address(path: &str) -> bool {
     let mut segments = segments(path);
     segments.next().is_some_and(|first| is(first, "System"))
@@ -297,12 +305,12 @@ pub fn contains_address(path: &str) -> bool {
         && segments.next().is_none()
 }
 
-/// `/web/*`: the files of the web client, large ones, in which no server is named.
+/// `/web/*`: the web client's files. They are large, and no server is named in them.
 pub fn is_web_client_file(path: &str) -> bool {
     segments(path).next().is_some_and(|first| is(first, "web"))
 }
 
-/// The path as a log may show it: an API key that stands in it (`/Auth/Keys/{key}`) is blotted out.
+/// The path as a log may show it: without the API key of `/Auth/Keys/{key}`.
 pub fn without_secrets(path: &str) -> Cow<'_, str> {
     let (mut before, mut end) = ("", 0);
     for segment in path.split('/') {
@@ -318,13 +326,13 @@ pub fn without_secrets(path: &str) -> Cow<'_, str> {
     Cow::Borrowed(path)
 }
 
-/// The same as [`is`], for a segment whose letters may be written as `%XX`.
+/// Like [`is`], for a segment whose letters may be written as `%XX`.
 fn is_decoded(segment: &str, name: &str) -> bool {
     is(segment, name)
         || (segment.contains('%') && is(&percent_encoding::percent_decode_str(segment).decode_utf8_lossy(), name))
 }
 
-/// A GUID, with or without dashes. The server reads it in braces and between blanks as well.
+/// A GUID, with or without dashes. The server also reads it in braces and between blanks.
 pub(in crate::jellyfin) fn is_id(text: &str) -> bool {
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match text.len() {
@@ -334,16 +342,18 @@ pub(in crate::jellyfin) fn is_id(text: &str) -> bool {
     }
 }
 
-/// The user's id in a path that ends or changes sessions of his: `/Users/{id}`, `/Users/{id}/Password` and the like.
-pub(in crate::jellyfin) fn user_in_path(path: &str) -> Option<&str> {
-    const NAMES: [&str; 7] =
-        ["Me", "New", "Public", "Password", "AuthenticateByName", "AuthenticateWithQuickConnect", "ForgotPassword"];
+/// The user's id in a path that ends that user's sessions ([`Revocation`]), well-formed or not.
+pub(in crate::jellyfin) fn user_in_path<'a>(method: &Method, path: &'a str) -> Option<&'a str> {
     let mut segments = segments(path);
-    let id = segments.next().filter(|first| is(first, "Users")).and_then(|_| segments.next())?;
-    (!NAMES.iter().any(|name| is(id, name))).then_some(id)
+    let (first, id, third) = (segments.next()?, segments.next()?, segments.next());
+    let ends_sessions = match third {
+        Some(third) => method == Method::POST && (is(third, "Password") || is(third, "Policy")),
+        None => method == Method::DELETE,
+    };
+    (is(first, "Users") && ends_sessions).then_some(id)
 }
 
-/// What jellypin reads of the query of an endpoint that it acts upon.
+/// The query keys that jellypin reads for an endpoint that it acts upon.
 pub(in crate::jellyfin) fn keys_of(endpoint: Endpoint, path: &str) -> Keys {
     const NONE: Keys = Keys { single: &[], list: &[] };
     let first = segments(path).next().unwrap_or_default();
@@ -355,7 +365,7 @@ pub(in crate::jellyfin) fn keys_of(endpoint: Endpoint, path: &str) -> Keys {
     }
 }
 
-/// Neither a doubled slash nor one at the end means anything.
+/// The non-empty segments: a doubled or trailing slash means nothing.
 fn segments(path: &str) -> impl Iterator<Item = &str> + Clone {
     path.split('/').filter(|segment| !segment.is_empty())
 }

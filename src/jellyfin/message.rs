@@ -1,20 +1,20 @@
-//! What Jellyfin's socket messages mean, as far as the proxy has to know.
+//! What Jellyfin's WebSocket messages mean, as far as the proxy needs to know.
 
 use serde_json::Value;
 
-/// Longer messages are none of those that are looked for, in bytes.
+/// In bytes. No message that jellypin looks for is longer.
 const LONGEST: usize = 4096;
 
-/// What a client's message asks of its pod for as long as the socket lasts.
+/// What a client's message requests of its pod for as long as the socket lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscription {
-    /// To be told again and again; a later one of the same name takes its place.
+    /// Begins a series of messages. A later one of the same name replaces it.
     Start(Subject),
-    /// To be told no more.
+    /// Ends the series.
     Stop(Subject),
 }
 
-/// What a client can be told again and again.
+/// What a series of messages can be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     Sessions,
@@ -22,7 +22,7 @@ pub enum Subject {
     ScheduledTasksInfo,
 }
 
-/// The wish in a client's message, if there is one.
+/// The subscription in a client's message, if there is one.
 pub fn wish(text: &str) -> Option<Subscription> {
     let kind = kind(text, &["Start\"", "Stop\""])?;
     let (name, is_start) = match kind.strip_suffix("Start") {
@@ -38,22 +38,22 @@ pub fn wish(text: &str) -> Option<Subscription> {
     Some(if is_start { Subscription::Start(subject) } else { Subscription::Stop(subject) })
 }
 
-/// Whether a pod says that it ends or begins anew: of no interest to a client that goes on with another.
+/// Whether a pod announces its shutdown or restart, which does not concern a client that moves on.
 pub fn is_shutdown_notice(text: &str) -> bool {
     let kind = kind(text, &["ServerShuttingDown", "ServerRestarting"]);
     kind.is_some_and(|kind| kind == "ServerShuttingDown" || kind == "ServerRestarting")
 }
 
-/// What a pod says of its client's SyncPlay group.
+/// What a pod says about its client's SyncPlay group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// The client is a member of this one.
+    /// The client is a member of this group.
     Joined(String),
-    /// It is a member of none.
+    /// The client is a member of no group.
     Left,
 }
 
-/// What a pod's message says of its client's group, if it says anything.
+/// What a pod's message says about its client's group, if anything.
 pub fn group(text: &str) -> Option<Group> {
     let says = |part: &str| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some();
     if !says("SyncPlayGroupUpdate") || !(says("GroupJoined") || says("GroupLeft") || says("NotInGroup")) {
@@ -71,7 +71,8 @@ pub fn group(text: &str) -> Option<Group> {
     }
 }
 
-/// What a pod tells a member whose membership has ended (recorded: `GroupLeft`, with the group's id, and that with dashes).
+/// The message that a pod sends a member whose membership has ended. Recorded: `GroupLeft`, with
+/// the group's id, and that id with dashes.
 pub fn group_left(group: &str) -> String {
     let plain: String = group.chars().filter(char::is_ascii_alphanumeric).collect();
     let dashed = match plain.len() {
@@ -82,7 +83,7 @@ pub fn group_left(group: &str) -> String {
     serde_json::json!({"MessageType": "SyncPlayGroupUpdate", "MessageId": plain, "Data": data}).to_string()
 }
 
-/// The type of a short message in which one of these texts stands. Most messages are told by that alone.
+/// The type of a short message with one of these texts. That search spares parsing most messages.
 fn kind(text: &str, one_of: &[&str]) -> Option<String> {
     let may_be = text.len() <= LONGEST
         && one_of.iter().any(|part| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some());

@@ -1,15 +1,15 @@
-//! Live playlists (RFC 8216): what is read of one, and how those of two pods become one. Pure.
+//! Live playlists (RFC 8216): reads one, and joins those of two pods into one. Pure.
 //!
-//! `live.m3u8` is ffmpeg's own file: an EVENT playlist that begins at segment 0 and grows. A live channel that goes on on
-//! another pod begins a new one there, at 0 and with other names. A player must see one list that only grows: what it has seen,
-//! a discontinuity, and what comes now.
+//! `live.m3u8` is ffmpeg's own file: an EVENT playlist that begins at segment 0 and grows. A live
+//! channel that moves to another pod begins a new one there, at 0 and with other names. A player
+//! must see one list that only grows: the old segments, a discontinuity, and the new ones.
 
 use std::fmt::Write;
 
-/// The longest list of past segments that is kept, in bytes. Of a longer one the beginning goes, as in any sliding list.
+/// The most bytes of past segments to keep. Beyond it the oldest go, as in any sliding list.
 const LONGEST_PAST: usize = 256 * 1024;
 
-/// The name of a job: 32 hexadecimal digits, under which its segments are found.
+/// The name of a job: 32 hex digits, under which its segments are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Name(u128);
 
@@ -24,17 +24,17 @@ impl Name {
     }
 }
 
-/// What is read of a live playlist.
+/// What jellypin reads of a live playlist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlaylistSummary {
-    /// None before the first segment is there, and in a playlist of another kind.
+    /// `None` before the first segment exists, and in a playlist of another kind.
     pub name: Option<Name>,
-    /// Segments up to its end, those that it lists no more included.
+    /// Segments up to its end, including those that it no longer lists.
     pub segments: u64,
 }
 
 impl PlaylistSummary {
-    /// `None` if it is no playlist.
+    /// `None` if the text is no playlist.
     pub fn of(text: &str) -> Option<PlaylistSummary> {
         let mut lines = text.lines();
         if lines.next().is_none_or(|first| first.trim_end() != "#EXTM3U") {
@@ -54,32 +54,33 @@ impl PlaylistSummary {
     }
 }
 
-/// The number of a segment in `{name}{number}.ts`: as many stand before it in the list. The initialization of others is `-1`, and
-/// is there with the first of them.
+/// The number of a segment in `{name}{number}.ts`, which is the number of segments before it. Other
+/// formats have an initialization, `-1`; it exists with their first segment.
 pub fn number_of(file: &str) -> Option<u64> {
     let number: i64 = file.get(32..)?.split('.').next()?.parse().ok()?;
     Some(number.max(0).unsigned_abs())
 }
 
-/// What a client has seen of jobs that are gone.
+/// What a client has seen of past jobs.
 ///
-/// No pod has these segments any more. They stay in the list, since the rest of it is found by their number, marked as gaps, so
-/// that a player which knows the mark goes past them without asking.
+/// No pod has these segments any more. They stay in the list because players find the rest by
+/// number. They are marked as gaps, so a player that knows the mark skips them without a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlaylistHistory {
-    /// `#EXTINF`, gap and URI of each, and the discontinuities between jobs.
+    /// `#EXTINF`, gap and URI of each segment, and the discontinuities between jobs.
     lines: String,
-    /// Segments that stand in `lines`.
+    /// The number of segments in `lines`.
     listed: u64,
-    /// Segments before those.
+    /// The number of segments before `lines`.
     dropped: u64,
-    /// Discontinuities before those.
+    /// The number of discontinuities before `lines`.
     dropped_discontinuities: u64,
     target: u64,
 }
 
 impl PlaylistHistory {
-    /// Takes in a job that ended with this playlist; of one that is too long to be known the number of its segments.
+    /// Adds a job that ended with this playlist. `None`: it was too long to be known, so only the
+    /// number of its segments counts.
     #[must_use]
     pub fn and(&self, playlist: Option<&str>, segments: u64) -> PlaylistHistory {
         let mut past = self.clone();
@@ -108,12 +109,12 @@ impl PlaylistHistory {
         past
     }
 
-    /// Segments of all jobs that are gone.
+    /// The number of segments of all past jobs.
     pub fn segments(&self) -> u64 {
         self.dropped + self.listed
     }
 
-    /// One playlist of what was and what is.
+    /// One playlist of the past jobs and the current one.
     pub fn followed_by(&self, playlist: &str) -> String {
         let (mut head, mut body) = (String::new(), String::new());
         let is_cut = self.dropped > 0;
@@ -178,10 +179,10 @@ const DISCONTINUITY_LINE: &str = "#EXT-X-DISCONTINUITY\n";
 const EVENT: &str = "#EXT-X-PLAYLIST-TYPE";
 const GAP: &str = "#EXT-X-GAP";
 
-/// The protocol's version that brought `#EXT-X-GAP`.
+/// The protocol version that introduced `#EXT-X-GAP`.
 const GAPS_SINCE: u64 = 8;
 
-/// Tags that concern the whole list and stay as they are. A list that has lost its beginning is no EVENT list any more.
+/// Tags of the whole list, which stay. A list without its beginning is no longer an EVENT list.
 const OF_HEAD: &[&str] = &[EVENT, "#EXT-X-INDEPENDENT-SEGMENTS", "#EXT-X-START", "#EXT-X-ALLOW-CACHE"];
 
 const WRITTEN_ANEW: &[&str] = &["#EXTM3U", VERSION, TARGET, SEQUENCE, DISCONTINUITY_SEQUENCE];

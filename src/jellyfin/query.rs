@@ -1,15 +1,15 @@
-//! The query's keys that tell something of a client, read as ASP.NET reads them: in any case, decoded, repeated ones by their type.
+//! Query keys that identify a client, read as ASP.NET does: any case, decoded, repeats by type.
 
 use std::borrow::Cow;
 
-/// The keys that are read of every request.
+/// The keys that jellypin reads of every request.
 pub(super) const KNOWN: [&str; 5] = ["ApiKey", "api_key", "DeviceId", "LiveStreamId", "PlaySessionId"];
 
 /// How the values of a key are read.
 enum Kind {
     /// As `Request.Query[…]` gives them.
     Token,
-    /// As they are bound to a parameter.
+    /// As ASP.NET binds them to a parameter.
     Hint,
 }
 
@@ -30,12 +30,12 @@ impl<'a> Query<'a> {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let Some((place, kind)) = found.place(&url_decoded(key)) else { continue };
             *place = match (kind, place.take()) {
-                // The server joins the values of a token's key that are not empty; no pod knows such a token.
+                // The server joins the non-empty values of a token key; no pod knows such a token.
                 (Kind::Token, Some(first)) if !value.is_empty() => {
                     Some(Cow::Owned(format!("{first},{}", url_decoded(value))))
                 }
                 (Kind::Token, None) if value.is_empty() => None,
-                // Of the others the first value counts, and an empty one is none.
+                // Of other keys the first value counts, and an empty one counts as none.
                 (_, first) => first.or_else(|| Some(url_decoded(value))),
             };
         }
@@ -49,7 +49,7 @@ impl<'a> Query<'a> {
     }
 
     fn place(&mut self, key: &str) -> Option<(&mut Option<Cow<'a, str>>, Kind)> {
-        // Most keys of a long HLS query are told apart by their length.
+        // The length rules out most keys of a long HLS query.
         match key.len() {
             6 if key.eq_ignore_ascii_case("ApiKey") => Some((&mut self.api_key, Kind::Token)),
             7 if key.eq_ignore_ascii_case("api_key") => Some((&mut self.legacy_api_key, Kind::Token)),
@@ -61,14 +61,14 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Every value of a key, in any case of it.
+/// Every non-empty value of a key, whose name may be in any case.
 pub(super) fn all(query: &str, key: &str) -> Vec<String> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let wanted = pairs.filter(|(name, value)| !value.is_empty() && url_decoded(name).eq_ignore_ascii_case(key));
     wanted.map(|(_, value)| url_decoded(value).into_owned()).collect()
 }
 
-/// A key that may be one of those that are looked for: none is longer.
+/// The decoded key, if it may be a known one: no known key is longer.
 pub(super) fn decoded_key(key: &str) -> Option<Cow<'_, str>> {
     let may_be = key.len() <= 13 || key.contains('%');
     may_be.then(|| url_decoded(key))

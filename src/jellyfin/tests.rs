@@ -21,7 +21,7 @@ fn token(target: &str, headers: &[(&str, &str)], legacy: Legacy) -> Option<Strin
     read(target, headers, legacy).0
 }
 
-/// What, header, target, read by 12.0, read by 10.11.
+/// Description, header, target, token read by 12.0, token read by 10.11.
 type Row = (&'static str, String, String, Option<String>, Option<String>);
 
 #[test]
@@ -298,7 +298,7 @@ fn an_api_key_in_a_path_is_blotted_out_however_the_path_is_written() {
     }
 }
 
-/// A plain-spoken model of the server's reader, which keeps every field in a map.
+/// A simple model of the server's reader, which keeps every field in a map.
 fn model(line: &str) -> std::collections::HashMap<String, String> {
     let mut fields = std::collections::HashMap::new();
     let (mut key, mut text, mut quoted) = (String::new(), String::new(), false);
@@ -333,7 +333,7 @@ proptest! {
         let filled = |key: &str| fields.get(key).filter(|value| !value.is_empty()).cloned();
         let header = format!("MediaBrowser {line}");
         let (token, device) = read("/", &[("authorization", header.as_str())], Legacy::Ignored);
-        // A header's value has no blanks at its end on the wire.
+        // A header's value has no trailing blanks on the wire.
         if header.trim_end() == header {
             prop_assert_eq!(token, filled("Token"));
             prop_assert_eq!(device, filled("DeviceId"));

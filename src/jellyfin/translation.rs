@@ -1,6 +1,6 @@
-//! One token put in another's place, in every carrier that the server reads and nowhere else.
+//! Replaces one token by another in every carrier that the server reads, and nowhere else.
 //!
-//! A client keeps its token for ever, while the pod that it lives on may know it by another.
+//! A client keeps its token for ever, while its pod may know the session by another token.
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
@@ -10,10 +10,10 @@ use super::{
     query::url_decoded,
 };
 
-/// Puts `to` wherever a carrier holds a token of which `is_alias` is true. What cannot be read is left as it is.
+/// Replaces every carried token for which `is_alias` is true by `to`. Skips what it cannot read.
 pub fn translate(uri: &mut Uri, headers: &mut HeaderMap, is_alias: impl Fn(&str) -> bool + Copy, to: &str) {
     if let Some(target) = uri.path_and_query().and_then(|target| in_target(target.as_str(), is_alias, to)) {
-        // The parts of a valid target and a token make a valid one.
+        // A valid target stays valid with another token in it.
         *uri = target.parse().unwrap_or_else(|_| uri.clone());
     }
     for name in [header::AUTHORIZATION, EMBY_AUTHORIZATION] {
@@ -33,7 +33,7 @@ pub fn translate(uri: &mut Uri, headers: &mut HeaderMap, is_alias: impl Fn(&str)
     }
 }
 
-/// The target with every `ApiKey` and `api_key` changed; `None` where nothing is to be changed.
+/// The target with every `ApiKey` and `api_key` changed; `None` if nothing changes.
 fn in_target(target: &str, is_alias: impl Fn(&str) -> bool, to: &str) -> Option<String> {
     let (path, query) = target.split_once('?')?;
     let mut changed = false;
@@ -52,14 +52,14 @@ fn in_target(target: &str, is_alias: impl Fn(&str) -> bool, to: &str) -> Option<
     changed.then(|| format!("{path}?{}", pairs.join("&")))
 }
 
-/// The line with every `Token` field changed; `None` where nothing is to be changed.
+/// The line with every `Token` field changed; `None` if nothing changes.
 fn in_authorization(line: &str, is_alias: impl Fn(&str) -> bool, to: &str) -> Option<HeaderValue> {
     let (_, fields) = line.split_once(' ')?;
     let mut changed = line[..line.len() - fields.len()].to_owned();
     let mut copied = 0;
     authorization::for_each_field(fields, |key, raw| {
         if key == "Token" && is_alias(&authorization::value(raw)) {
-            // `raw` is a part of `fields`.
+            // `raw` is a slice of `fields`, so the pointers give its offset.
             let start = raw.as_ptr().addr() - fields.as_ptr().addr();
             changed.push_str(&fields[copied..start]);
             changed.push('"');

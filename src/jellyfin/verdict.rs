@@ -1,27 +1,29 @@
 //! What a pod's answer means for the client's session: the signatures of Jellyfin's refusals. Pure.
 //!
-//! An unknown token looks different from endpoint to endpoint, and most 401s mean something else: a wrong password, a
-//! QuickConnect that is switched off, an item that is forbidden. Those have a body.
-//! Source: `CustomAuthenticationHandler.cs`, `WebSocketManager.cs`, `SyncPlayAccessHandler.cs`, `ExceptionMiddleware.cs`.
+//! The refusal of an unknown token differs from endpoint to endpoint. Most 401s mean something
+//! else: a wrong password, a disabled QuickConnect, a forbidden item. Those have a body.
+//! Source: `CustomAuthenticationHandler.cs`, `WebSocketManager.cs`, `SyncPlayAccessHandler.cs`,
+//! `ExceptionMiddleware.cs`.
 
 use http::{HeaderMap, StatusCode, header, response};
 
 use super::endpoint::Endpoint;
 
-/// What the head of an answer says of the token that was sent.
+/// What the head of an answer says about the token that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The pod took the token that the endpoint demands.
+    /// The pod accepted the token that the endpoint demands.
     Accepted,
     /// The pod does not know the token. The endpoint did not run.
     UnknownToken,
-    /// The token's row was deleted by another pod: one such 500, and the next request passes.
+    /// Another pod deleted the token's row. The pod answers one such 500; the next request passes.
     StaleRow,
     /// Nothing that concerns the token.
     Other,
 }
 
-/// Judges the head of an answer to a request that carried a token. `may_repeat`: it does no harm to ask for it twice.
+/// Judges the head of an answer to a request that carried a token. `may_repeat`: sending the
+/// request twice does no harm.
 pub fn judge(endpoint: Endpoint, may_repeat: bool, is_upgrade: bool, answer: &response::Parts) -> Verdict {
     let status = answer.status;
     if matches!(endpoint, Endpoint::LogIn | Endpoint::QuickConnect) {
@@ -56,7 +58,7 @@ fn is_challenge(headers: &HeaderMap) -> bool {
         && !headers.contains_key(header::WWW_AUTHENTICATE)
 }
 
-/// `Error processing request.`, which is all that a pod says outside development.
+/// `Error processing request.`, the only error text of a pod outside development.
 fn is_error_text(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"))
 }

@@ -1,4 +1,5 @@
-//! Carries a replica's part in an election: asks Redis what [`Election`] wants to know, and writes down what comes of it.
+//! Runs a replica's part in an election: sends the claims of [`Election`] to Redis, and records the
+//! result.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,14 +42,14 @@ impl Elector {
             election.set_candidates(field.candidates());
             self.write_down(&mut election, &field);
             if election.is_settled() {
-                // The start may have lost its patience.
+                // The start may have stopped waiting.
                 let _ = settled.take().map(|settled| settled.send(()));
             }
             if let Some(claim) = election.claim(Instant::now()) {
                 let sent = Instant::now();
                 match self.ledger.claim(&lease, &claim).await {
                     Ok(held) => election.on_answer(sent, held),
-                    // Why was said by the ledger.
+                    // The ledger has logged the reason.
                     Err(_) => election.on_no_answer(Instant::now()),
                 }
                 if !shutdown.is_stopping() {
@@ -89,11 +90,12 @@ async fn until(next_wake: Option<Instant>) {
     }
 }
 
-/// A name for this replica that no other has.
+/// A name for this replica that no other replica has.
 fn replica() -> String {
     let mut bytes = [0_u8; 16];
     if getrandom::fill(&mut bytes).is_err() {
-        // Without chance the time and the process tell replicas apart, if not for certain.
+        // Without randomness, the time and the process id tell replicas apart, though not for
+        // certain.
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         bytes = (since.as_nanos() ^ (u128::from(std::process::id()) << 96)).to_be_bytes();
     }

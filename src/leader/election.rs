@@ -1,10 +1,11 @@
-//! One replica's part in an election: what it knows, what it claims, when it asks. Pure: it is given the time, the pods and
-//! Redis's answers.
+//! One replica's part in an election: what it knows, what it claims, when it asks Redis. Pure:
+//! callers pass in the time, the pods and Redis's answers.
 //!
-//! The replicas agree through one lease (see [`Ledger::claim`]): its value is the pod that leads, its holder is the replica
-//! that renews it. Every replica looks at it again and again; any of them takes it when it has run out, and takes it over when
-//! the pod that leads is gone in its own eyes, or drains and gives the lead up. A replica that Redis does not answer goes on by
-//! itself, by the same rule.
+//! The replicas agree through one lease (see [`Ledger::claim`]): its value is the pod that leads,
+//! its holder is the replica that renews it. Every replica reads it regularly. Any of them takes it
+//! when it has run out. A replica also takes it over when it sees that the leading pod is gone, or
+//! drains and gives up the lead. A replica that Redis does not answer continues alone, by the same
+//! rule.
 //!
 //! [`Ledger::claim`]: crate::store::shared::ledger::Ledger::claim
 
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::store::redis_store::ledger::{Claim, Held};
 
-/// Time to the next question after one without an answer.
+/// Time to the next claim after one without an answer.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What one replica knows of an election.
@@ -28,27 +29,30 @@ pub struct Election {
     lease: Duration,
     look: Duration,
     field: Vec<Candidate>,
-    /// The term and its pod: as agreed, or as counted on while alone.
+    /// The term and its pod: as the replicas agreed, or as this replica counted alone.
     incumbency: Incumbency,
     why: Why,
     answers: Option<bool>,
-    /// The lease is this replica's, by the latest answer.
+    /// Whether the latest answer gave this replica the lease.
     is_mine: bool,
-    /// Until when that can be relied on: counted from before the question was sent, by this replica's clock.
+    /// Until when the lease is certain. It counts from before the claim was sent, by this replica's
+    /// clock.
     held_until: Option<Instant>,
-    /// When to look again if nothing happens.
+    /// When to ask again if nothing happens.
     next: Instant,
-    /// When to ask again whatever happens.
+    /// The earliest time to ask again, whatever happens.
     not_before: Instant,
     is_urgent: bool,
     is_settled: bool,
-    /// Pods that this replica has voted out and not seen fit since. Whoever names one again must see it fit: it is let be,
-    /// lest two replicas that see different pods vote each other's out for ever.
+    /// Pods that this replica voted out and has not seen fit since. If another replica names one
+    /// again, this one does not object. Otherwise two replicas that see different pods would vote
+    /// each other's out for ever.
     removed: BTreeSet<Arc<str>>,
 }
 
 impl Election {
-    /// `me` is borne by no other replica. It looks once in `look`, and renews at half of the lease.
+    /// `me` must be unique among the replicas. The replica reads the lease once per `look`, and
+    /// renews its own at half of `lease`.
     pub fn new(me: String, lease: Duration, look: Duration, now: Instant) -> Election {
         Election {
             me,
@@ -68,47 +72,49 @@ impl Election {
         }
     }
 
-    /// The pods have changed.
+    /// Takes the changed pods.
     pub fn set_candidates(&mut self, field: Vec<Candidate>) {
         self.removed.retain(|name| field.iter().any(|pod| pod.name == *name && !pod.is_fit(&field)));
         self.field = field;
         self.continue_alone();
     }
 
-    /// Whether Redis answers, as far as is known.
+    /// Records whether Redis answers, as far as is known.
     pub fn set_redis_answers(&mut self, answers: Option<bool>) {
         self.is_urgent |= answers == Some(true) && self.answers != Some(true);
         self.answers = answers;
         self.continue_alone();
     }
 
-    /// Somebody has changed something.
+    /// Another replica has changed something.
     pub fn on_notice(&mut self) {
         self.is_urgent = true;
     }
 
-    /// The term and the pod that was named for it. The pod may be one that this replica does not know (yet).
+    /// The term and the pod named for it. This replica may not know that pod (yet).
     pub fn incumbency(&self) -> &Incumbency {
         &self.incumbency
     }
 
-    /// The pod to go by: the one of the seat, or the one that it would be if that is none of this replica's.
+    /// The leader to use: the incumbent, or the pod that this replica would choose if it does not
+    /// know the incumbent.
     pub fn leads(&self) -> Option<&Arc<str>> {
         let named = self.incumbency.pod.as_ref()?;
         if self.is_member() { Some(named) } else { choose(None, &self.field) }
     }
 
-    /// Why the seat changed last.
+    /// Why the incumbency changed last.
     pub fn why(&self) -> Why {
         self.why
     }
 
-    /// Whether this replica holds the lease. It stops to before Redis can have given it to another.
+    /// Whether this replica holds the lease. It turns false before Redis can give the lease to
+    /// another.
     pub fn holds(&self, now: Instant) -> bool {
         self.held_until.is_some_and(|until| now < until)
     }
 
-    /// Whether the lease has run out under this replica since it was asked last.
+    /// Whether this replica's lease has run out since the last call.
     pub fn lost(&mut self, now: Instant) -> bool {
         let lost = self.held_until.is_some_and(|until| until <= now);
         if lost {
@@ -122,7 +128,7 @@ impl Election {
         self.is_settled
     }
 
-    /// What to ask now, if anything.
+    /// The claim to send now, if any.
     pub fn claim(&self, now: Instant) -> Option<Claim> {
         if self.answers != Some(true) || now < self.asks_at() {
             return None;
@@ -142,7 +148,7 @@ impl Election {
         })
     }
 
-    /// Redis has answered a question that was sent at `sent`.
+    /// Takes Redis's answer to a claim that was sent at `sent`.
     pub fn on_answer(&mut self, sent: Instant, held: Option<Held>) {
         (self.next, self.not_before) = (sent + self.look, sent);
         (self.is_urgent, self.is_settled) = (false, true);
@@ -151,14 +157,14 @@ impl Election {
             return;
         };
         if held.term < self.incumbency.term {
-            // Nobody who keeps the rules writes that; the next question mends it.
+            // No replica that keeps the rules writes that; the next claim repairs it.
             self.not_before = self.next;
             return;
         }
         self.is_mine = held.holder == self.me;
         match (self.is_mine, held.is_renewed) {
             (true, true) => self.held_until = Some(sent + self.lease),
-            // Taken by a question whose answer was lost. Nothing tells when.
+            // A claim whose answer was lost took the lease, so its time is unknown.
             (true, false) => self.is_urgent = self.held_until.is_none(),
             (false, _) => self.held_until = None,
         }
@@ -175,13 +181,13 @@ impl Election {
         self.incumbency.term = held.term;
     }
 
-    /// Redis has not answered.
+    /// Redis did not answer.
     pub fn on_no_answer(&mut self, now: Instant) {
         self.not_before = now + ASK_AGAIN.min(self.look);
         self.next = self.not_before;
     }
 
-    /// When there is something to do, if nothing happens before.
+    /// When this replica must act next, if nothing happens before.
     pub fn next_wake(&self) -> Option<Instant> {
         let asks = (self.answers == Some(true)).then(|| self.asks_at());
         [asks, self.held_until].into_iter().flatten().min()
@@ -193,7 +199,7 @@ impl Election {
         due.max(self.not_before)
     }
 
-    /// When a lease of this replica's is to be renewed.
+    /// When this replica must renew its lease.
     fn renewal(&self) -> Option<Instant> {
         self.held_until.map(|until| until - self.lease / 2)
     }
@@ -210,14 +216,15 @@ impl Election {
         choose(self.incumbency.pod.as_deref(), &self.field).filter(|wanted| self.is_fit(wanted))
     }
 
-    /// Whether the pod that leads is not fit to, another is, and it is this replica's to say so.
+    /// Whether this replica must move the lead: the leader is not fit, another pod is, and it may
+    /// decide.
     fn must_move(&self) -> bool {
         let Some(leads) = &self.incumbency.pod else { return false };
         let is_mine_to_move = self.is_mine || self.is_member() && !self.removed.contains(leads);
         !self.is_fit(leads) && is_mine_to_move && self.wanted().is_some()
     }
 
-    /// Without Redis each replica counts on, by the rule that all of them have.
+    /// Without Redis each replica continues alone, by the rule that all of them share.
     fn continue_alone(&mut self) {
         if self.answers != Some(false) {
             return;
@@ -227,7 +234,7 @@ impl Election {
         let why = self.incumbency.choose(&self.field);
         if self.incumbency != before {
             self.why = why;
-            // Whatever lease there was, it was another pod's.
+            // Any lease it held was for another pod.
             (self.is_mine, self.held_until) = (false, None);
         }
     }

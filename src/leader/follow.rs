@@ -1,4 +1,5 @@
-//! Follows the pods' own election: reads the key that they write, and leads where it points.
+//! Follows the pods' own election: reads the key that they write, and makes the named pod the
+//! leader.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,10 +21,10 @@ use crate::{
     store::redis_store::ledger::{Ledger, Value},
 };
 
-/// Time to the next look after one without an answer.
+/// Time to the next read after one without an answer.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The longest part of a value that is written down.
+/// The longest part of a value that the log shows.
 const LONGEST_ID: usize = 64;
 
 pub(super) struct Follower {
@@ -34,7 +35,7 @@ pub(super) struct Follower {
     pub(super) ledger: Ledger,
 }
 
-/// What is followed, and what was said of it.
+/// What this task follows, and what it has logged about it.
 #[derive(Default)]
 struct Followed {
     incumbency: Incumbency,
@@ -53,7 +54,7 @@ impl Follower {
             if answers.now() == Some(true) && Instant::now() >= next {
                 let read = self.ledger.read(key).await;
                 next = Instant::now() + if read.is_ok() { self.poll } else { self.poll.min(LOOK_AGAIN) };
-                // One failure is no reason to leave what is followed.
+                // After one failure the followed leader stays.
                 if let Ok(value) = read {
                     reading = Some(of_value(value));
                 }
@@ -64,7 +65,7 @@ impl Follower {
             }
             if let Some(reading) = &reading {
                 self.follow(&mut followed, reading, &field);
-                // The start may have lost its patience.
+                // The start may have stopped waiting.
                 let _ = settled.take().map(|settled| settled.send(()));
             }
             tokio::select! {
@@ -101,7 +102,7 @@ impl Follower {
         field.pods().iter().zip(candidates).map(bearer).collect()
     }
 
-    /// Says a problem once, and that it is over.
+    /// Logs a problem once, and once when it is over.
     fn tell(&self, told: &mut Option<(Problem, KeyReading)>, problem: Option<Problem>, reading: &KeyReading) {
         let now = problem.map(|problem| (problem, reading.clone()));
         if *told == now {
@@ -137,7 +138,7 @@ fn of_value(value: Value) -> KeyReading {
     }
 }
 
-/// The value as it may stand in the log.
+/// The value in the form that the log shows.
 fn written(reading: &KeyReading) -> Option<String> {
     let KeyReading::Value(value) = reading else { return None };
     Some(String::from_utf8_lossy(value).chars().filter(|c| !c.is_control()).take(LONGEST_ID).collect())

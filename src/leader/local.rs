@@ -1,4 +1,4 @@
-//! One proxy by itself: the rule, in memory.
+//! Chooses the leader for a single proxy: by the rule, in memory.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) async fn run(pool: Arc<Pool>, leader: Arc<Leader>, settled: oneshot::
         let (field, mut change) = pool_view::look(&pool);
         let why = incumbency.choose(&field.candidates());
         leader.set(field.pod(incumbency.pod.as_ref()), incumbency.term, why);
-        // The start may have lost its patience.
+        // The start may have stopped waiting.
         let _ = settled.take().map(|settled| settled.send(()));
         tokio::select! {
             () = change.happens() => {}

@@ -2,25 +2,25 @@
 
 use std::fmt;
 
-/// What was read of the pods' key.
+/// The result of reading the pods' key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyReading {
     /// What the key holds.
     Value(Vec<u8>),
     /// There is no such key.
     Nothing,
-    /// The key holds no text.
+    /// The key holds something other than text.
     Unreadable,
     /// Redis does not answer.
     Away,
 }
 
-/// A pod and the ids that it goes by.
+/// A pod and its ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPod {
-    /// What the pod itself reports.
+    /// The id that the pod itself reports.
     pub reported: Option<String>,
-    /// What is configured for it.
+    /// The id that the operator configured for it.
     pub configured: Option<String>,
     pub is_alive: bool,
 }
@@ -33,9 +33,9 @@ pub enum Problem {
     Unreadable,
     /// No pod has this id.
     Unknown,
-    /// Several pods report this id, and it is configured for none.
+    /// Several pods report this id, and no pod has it configured.
     Ambiguous,
-    /// The pod that has it is down.
+    /// The pod with this id is down.
     PodDown,
 }
 
@@ -69,9 +69,10 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The one of these pods that is named, by its place among them.
+/// The index of the pod that the key names.
 ///
-/// A configured id counts before a reported one: pods on one data folder all report the same (`device.txt`).
+/// A configured id precedes a reported one: pods on one data folder all report the same
+/// (`device.txt`).
 pub fn named(reading: &KeyReading, pods: &[NamedPod]) -> Result<usize, Problem> {
     let value = match reading {
         KeyReading::Value(value) => str::from_utf8(value).map_err(|_| Problem::Unreadable)?,
@@ -91,7 +92,7 @@ pub fn named(reading: &KeyReading, pods: &[NamedPod]) -> Result<usize, Problem> 
     if pods[pod].is_alive { Ok(pod) } else { Err(Problem::PodDown) }
 }
 
-/// The form in which ids are compared: a GUID may be written with hyphens or without, in either case.
+/// The form for comparing ids: a GUID may be written with hyphens or without, in either case.
 pub fn canonical(id: &str) -> String {
     let id = id.trim().to_ascii_lowercase();
     let digits = id.replace('-', "");

@@ -1,4 +1,4 @@
-//! The pods of a pool at one moment, and what tells that the moment is over.
+//! The pods of a pool at one moment, and a signal when they change.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ pub(super) struct PoolView {
     pods: Vec<Arc<Pod>>,
 }
 
-/// Hears of the next change.
+/// Waits for the next change.
 pub(super) struct Change {
     members: watch::Receiver<()>,
     statuses: Vec<watch::Receiver<Status>>,
 }
 
-/// Looks at a pool. Whatever happens after the look is heard by the [`Change`].
+/// Takes a view of a pool. The [`Change`] reports whatever happens after it.
 pub(super) fn look(pool: &Pool) -> (PoolView, Change) {
     let members = pool.members();
     let pods = pool.pods().to_vec();
@@ -51,7 +51,7 @@ impl PoolView {
 impl Change {
     /// Ends at the first change since the look. Cancel safe.
     pub(super) async fn happens(&mut self) {
-        // A sender that is gone belongs to a pod that is gone, of which the members' channel tells.
+        // If a sender is gone, so is its pod, and the members' channel reports that.
         let statuses = self.statuses.iter_mut().map(|status| Box::pin(status.changed()));
         let any_status = async {
             if statuses.len() == 0 {

@@ -1,23 +1,24 @@
-//! Who leads when nothing but the pods' own state is known: pure, and the same on every replica.
+//! Chooses the leader from the pods' own state alone: pure, and the same on every replica.
 
 use std::sync::Arc;
 
 use super::Why;
 
-/// How a pod stands at one moment.
+/// Whether a pod can lead at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fitness {
-    /// Serves everybody, and may be made the leader.
+    /// Serves all clients, and may become the leader.
     Ready,
-    /// Keeps its clients and gets no new ones: it goes on leading, and is not made the leader while another can be.
+    /// Keeps its clients and gets no new ones. It may stay leader, but becomes leader only while no
+    /// other pod can.
     Draining,
-    /// Drains, and gives the lead up: it leads only while none is ready.
+    /// Drains, and gives up the lead: it leads only while no pod is ready.
     Yielding,
     /// Down, or not ready yet.
     Away,
 }
 
-/// A pod of the pool that a leader is sought for.
+/// A pod that may become its pool's leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub name: Arc<str>,
@@ -30,7 +31,7 @@ impl Candidate {
         self.fitness != Fitness::Away
     }
 
-    /// Whether it may lead, or go on leading, among these.
+    /// Whether it may lead, or stay leader, among these.
     pub fn is_fit(&self, field: &[Candidate]) -> bool {
         match self.fitness {
             Fitness::Ready | Fitness::Draining => true,
@@ -42,8 +43,8 @@ impl Candidate {
 
 /// The pod that leads, out of these in name order.
 ///
-/// The last leader stays while it is fit, and while nobody is: it may be no more than the database that is gone, and then it
-/// still has what it led. Else it is the first that is ready.
+/// The last leader stays while it is fit, and while no pod is. Perhaps only the database is gone,
+/// and then the leader still has its state in memory. Otherwise the first ready pod leads.
 pub fn choose<'a>(last: Option<&str>, field: &'a [Candidate]) -> Option<&'a Arc<str>> {
     let last = field.iter().find(|pod| Some(&*pod.name) == last);
     let first = |fitness| field.iter().find(|pod| pod.fitness == fitness);
@@ -52,7 +53,7 @@ pub fn choose<'a>(last: Option<&str>, field: &'a [Candidate]) -> Option<&'a Arc<
     leads.map(|pod| &pod.name)
 }
 
-/// The leader by this replica's own count of terms.
+/// The leader, with the term as this replica counts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Incumbency {
     pub term: u64,
@@ -60,7 +61,7 @@ pub struct Incumbency {
 }
 
 impl Incumbency {
-    /// Gives the seat to a pod; each change begins a term.
+    /// Makes a pod the leader; each change begins a term.
     pub fn set(&mut self, pod: Option<&Arc<str>>) {
         if self.pod.as_ref() != pod {
             self.term += 1;
@@ -68,7 +69,8 @@ impl Incumbency {
         }
     }
 
-    /// Gives it by [`choose`]. Says why, should that have been a change.
+    /// Makes the pod of [`choose`] the leader. Returns the reason that applies if that was a
+    /// change.
     pub fn choose(&mut self, field: &[Candidate]) -> Why {
         let before = self.pod.clone();
         self.set(choose(before.as_deref(), field));
@@ -141,7 +143,7 @@ pub(super) mod tests {
                 prop_assert!(stayed || !before.pod.as_ref().is_some_and(fit));
                 prop_assert!(incumbency.pod.as_ref().is_none_or(|pod| fit(pod) || !field.iter().any(Candidate::is_alive)));
                 prop_assert!(stayed || before.pod.as_ref().is_some_and(alive) == (why == Why::PodDraining));
-                // Whoever knew the same before decides the same.
+                // Another replica that knew the same before decides the same.
                 let mut other = before;
                 other.choose(&field);
                 prop_assert_eq!(other, incumbency.clone());

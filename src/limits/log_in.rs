@@ -1,9 +1,10 @@
-//! The brake on log-ins: failures are counted for each address, for each user name at an address, and for each user name.
+//! The log-in brake. It counts failures by address, by user name at an address, and by user name.
 //!
-//! An attempt takes a place before the pod is asked and gives it back unless it fails, so that attempts at the same moment
-//! cannot pass together. Places come back with time, one after the other: the brake slows guessing down, and locks nobody out for
-//! ever. The limit of a user name alone does not hold for addresses from which that user has signed in lately; else a stranger
-//! could keep a user out by failing in his name.
+//! An attempt takes a place before the request goes to the pod, and returns it unless it fails.
+//! So simultaneous attempts cannot pass the limit together.
+//! Places come back one by one: the brake slows guessing, but locks no user out for ever.
+//! A user name's own limit does not apply to addresses from which the user signed in lately.
+//! Otherwise a stranger could lock a user out by failing under that name.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{Scope, network};
 
-/// How many log-ins may fail.
+/// How many log-ins may fail, and in which time.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Default true.
@@ -24,9 +25,9 @@ pub struct Config {
     pub per_user_at_address: u32,
     /// Failures of one address. Default 20.
     pub per_address: u32,
-    /// Failures of one user name, from whatever address. Default 50.
+    /// Failures of one user name, from any address. Default 50.
     pub per_user: u32,
-    /// Whether private addresses are braked too. Default false.
+    /// Whether the brake applies to private addresses too. Default false.
     pub private_addresses: bool,
 }
 
@@ -43,22 +44,23 @@ impl Default for Config {
     }
 }
 
-/// Buckets and welcomes kept at once. When there are more, what has run out is forgotten.
+/// Most buckets, and most welcomes, kept at once. A full table drops what has expired.
 const MOST: usize = 50_000;
 
-/// Time between two looks for what has run out, while the table is full.
+/// Time between two sweeps for refilled buckets while the table is full.
 const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 
-/// How many times the limit of one key those keys have together that found no room in the table.
+/// Keys without room in the table share a bucket. Its limit is this multiple of one key's.
 const CROWD: f32 = 10.0;
 
-/// How long a user's address is welcome after a log-in from there.
+/// How long an address is welcome after the user's last log-in from it.
 const WELCOME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Time until the log is told again of the same brake.
+/// Time until the same bucket may be logged again.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
-/// The buckets of all addresses and user names. Keys are keyed hashes: no name is kept. Log-ins are seldom, so that one lock does.
+/// The buckets of all addresses and user names. It keeps keyed hashes instead of names.
+/// Log-ins are rare, so one lock is enough.
 pub struct Brake {
     config: Config,
     hash: RandomState,
@@ -68,7 +70,7 @@ pub struct Brake {
 #[derive(Default)]
 struct Table {
     buckets: HashMap<u64, Bucket, RandomState>,
-    /// Until when a user's address is welcome.
+    /// The time until which a user's address is welcome.
     welcomes: HashMap<u64, Instant, RandomState>,
     swept: Option<Instant>,
 }
@@ -81,7 +83,7 @@ struct Bucket {
     told: Option<Instant>,
 }
 
-/// A log-in under way. Unless it is said how it ended, it counts as a failure.
+/// A log-in under way. It counts as a failure unless [`Brake::did_not_fail`] is called.
 #[derive(Debug)]
 pub struct Attempt {
     taken: [Option<u64>; 3],
@@ -92,9 +94,9 @@ pub struct Attempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Braked {
     pub scope: Scope,
-    /// When there is a place again, in whole seconds.
+    /// Whole seconds until a place is free again.
     pub retry_after_s: u32,
-    /// The log was not told of this brake for a while.
+    /// Whether the caller logs it: true at most once a minute for each bucket.
     pub is_to_be_told: bool,
 }
 
@@ -103,15 +105,15 @@ impl Brake {
         Brake { config, hash: RandomState::new(), table: Mutex::default() }
     }
 
-    /// Whether log-ins from this address are braked at all.
+    /// Whether the brake applies to log-ins from this address.
     pub fn holds_for(&self, address: IpAddr) -> bool {
         self.config.is_on && (self.config.private_addresses || !is_private(address))
     }
 
-    /// Takes a place for a log-in. `user` in one form: in lower case.
+    /// Takes a place for a log-in. `user` is in lower case, so that each user has one bucket.
     ///
     /// # Errors
-    /// There is none left at this moment.
+    /// No place is left at this moment.
     pub fn begin(&self, address: IpAddr, user: &str, now: Instant) -> Result<Attempt, Braked> {
         let network = network(address);
         let welcome = self.hash.hash_one(("welcome", network, user));
@@ -149,7 +151,7 @@ impl Brake {
         Ok(Attempt { taken, welcome })
     }
 
-    /// The log-in did not fail: the pod took it, or could not judge it.
+    /// Returns the place of a log-in that the pod accepted or could not judge.
     pub fn did_not_fail(&self, attempt: &Attempt, has_signed_in: bool, now: Instant) {
         let mut table = self.table.lock();
         table.give_back(&attempt.taken);
@@ -157,7 +159,7 @@ impl Brake {
             if table.welcomes.len() >= MOST {
                 table.welcomes.retain(|_, until| now < *until);
             }
-            // Where there is no room, the user's next log-in is judged as a stranger's.
+            // Without room, the user's next log-in counts as a stranger's.
             if table.welcomes.len() < MOST {
                 table.welcomes.insert(attempt.welcome, now + WELCOME);
             }
@@ -166,7 +168,7 @@ impl Brake {
 }
 
 impl Table {
-    /// The key itself where it is known or there is room for it; else that of all who found none.
+    /// The key itself if it is known or there is room for it; else the shared `crowd` key.
     fn room_for(&mut self, key: u64, crowd: u64, window: Duration, now: Instant) -> u64 {
         if self.buckets.len() < MOST || self.buckets.contains_key(&key) {
             return key;
@@ -183,7 +185,7 @@ impl Table {
 
     fn give_back(&mut self, taken: &[Option<u64>; 3]) {
         for key in taken.iter().flatten() {
-            // A bucket that was swept is full.
+            // A missing bucket was swept because it was full.
             if let Some(bucket) = self.buckets.get_mut(key) {
                 bucket.left = (bucket.left + 1.0).min(bucket.most);
             }

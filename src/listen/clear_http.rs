@@ -1,4 +1,4 @@
-//! Clear HTTP on a TLS port: a sentence that says so, instead of an end without a word.
+//! Cleartext HTTP on a TLS port. The client gets an explanation instead of a silent close.
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -9,15 +9,15 @@ const ANSWER: &[u8] =
     Content-Length: 75\r\nConnection: close\r\n\r\n\
     This port speaks HTTPS only, and the request came in clear. Use https://.\r\n";
 
-/// Whether a client begins with the method of a request. TLS begins with a byte that is no letter.
+/// Whether the client begins with an HTTP method. The first byte of TLS is not a letter.
 pub(super) async fn is_spoken(stream: &TcpStream) -> bool {
     let mut first = [0];
     matches!(stream.peek(&mut first).await, Ok(1) if first[0].is_ascii_uppercase())
 }
 
-/// Tells the client, and closes.
+/// Sends the explanation to the client, and closes.
 pub(super) async fn refuse(mut stream: TcpStream) {
-    // A client that is gone hears nothing.
+    // A failed write means that the client is gone.
     if stream.write_all(ANSWER).await.is_ok() {
         connection::close_in_stages(stream).await;
     }

@@ -1,7 +1,8 @@
-//! The access log: one line for each request, written when its answer ended.
+//! The access log: one line for each request, written when its answer has ended.
 //!
-//! A line is put into its worker's buffer, and buffers go to one writer thread. So a request pays for the formatting alone; a
-//! reader of the log that does not keep up loses lines, which are counted, and never slows a request down.
+//! Each worker buffers its lines and sends full buffers to one writer thread.
+//! So a request pays only for formatting, and a slow reader of the log never delays it.
+//! A reader that does not keep up loses lines, and a metric counts the lost buffers.
 
 use std::{
     fs::{File, OpenOptions},
@@ -22,15 +23,15 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::{AccessLog, Format};
 
-/// What is said of one request.
+/// What the log records of one request.
 #[derive(Clone, Debug)]
 pub struct Line<'a> {
     pub client: IpAddr,
     pub method: &'a str,
     pub host: &'a str,
-    /// What the client says that it is. May be empty.
+    /// The client's `User-Agent`. May be empty.
     pub user_agent: &'a str,
-    /// The path without its query, secrets blotted out.
+    /// The path without its query and with secrets masked.
     pub path: &'a str,
     pub protocol: &'static str,
     /// 0 when no answer began.
@@ -41,11 +42,11 @@ pub struct Line<'a> {
     pub pod: &'a str,
     pub reason: &'static str,
     pub attempts: u32,
-    /// The pod that was left and why, when the request moved.
+    /// The previous pod and why the request left it, if it moved.
     pub moved: Option<(&'a str, &'static str)>,
-    /// What other pods answered to the same request, where all of them have to hear it: `b=204 c=401`.
+    /// Answers of the other pods to a request that all pods must receive, like `b=204 c=401`.
     pub fan_out: &'a str,
-    /// How often a pod went on with the answer of another.
+    /// How often a pod continued the answer of another.
     pub resumed: u32,
     pub outcome: &'static str,
     pub bytes_in: u64,
@@ -54,26 +55,27 @@ pub struct Line<'a> {
     pub duration: Duration,
 }
 
-/// Full buffers waiting for the writer; beyond that, lines are lost.
+/// Most buffers that wait for the writer. A buffer beyond that is lost.
 const QUEUE: usize = 256;
-/// A buffer of this size goes to the writer at once; a smaller one with the next [`Worker::flush`].
+/// A buffer of this size in bytes goes to the writer at once.
+/// A smaller one goes with the next [`Worker::flush`].
 const FULL: usize = 16 * 1024;
 
-/// The log's writer thread and the way to it.
+/// The log's writer thread and the queue to it.
 pub struct Access {
     format: Format,
     queue: Option<SyncSender<Vec<u8>>>,
     reopen: Arc<AtomicBool>,
-    /// Buffers that found no room on their way to the writer.
+    /// Counts buffers that found no room in the queue.
     lost: Counter,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Access {
-    /// Starts the writer. `lost` counts the buffers that it was too slow for.
+    /// Starts the writer. `lost` counts the buffers that are dropped when it is too slow.
     ///
     /// # Errors
-    /// When the file cannot be opened for appending.
+    /// The file cannot be opened for appending.
     pub fn start(to: &AccessLog, format: Format, lost: Counter) -> io::Result<Arc<Access>> {
         let reopen = Arc::new(AtomicBool::new(false));
         let sink: Option<Sink> = match to {
@@ -100,17 +102,17 @@ impl Access {
         Worker { access: self.clone(), buffer: Mutex::default() }
     }
 
-    /// The file is opened anew before the next line: it was rotated.
+    /// Reopens the file before the next line, after a rotation.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
     }
 
-    /// Ends the writer after its last line. Call when no worker is left.
+    /// Ends the writer after its last line. Call it when no worker is left.
     pub fn finish(self: Arc<Self>) {
         let writer = self.writer.lock().take();
         drop(self);
         if let Some(writer) = writer {
-            // The writer ends when the last sender is gone; a panic of it has been printed.
+            // The writer ends when the last sender is gone. A panic has printed its message.
             let _ = writer.join();
         }
     }
@@ -119,12 +121,12 @@ impl Access {
 /// A worker's buffer of lines.
 pub struct Worker {
     access: Arc<Access>,
-    /// Held for the formatting of a line; only this worker takes it.
+    /// Locked while a line is formatted. Only this worker takes the lock.
     buffer: Mutex<Vec<u8>>,
 }
 
 impl Worker {
-    /// Whether lines are written at all.
+    /// Whether the access log is on.
     pub fn is_on(&self) -> bool {
         self.access.queue.is_some()
     }
@@ -144,7 +146,7 @@ impl Worker {
         }
     }
 
-    /// Hands what is there to the writer.
+    /// Sends the buffered lines to the writer.
     pub fn flush(&self) {
         let mut buffer = self.buffer.lock();
         if !buffer.is_empty() {
@@ -196,20 +198,20 @@ fn write_all(lines: &Receiver<Vec<u8>>, mut sink: Sink, reopen: &AtomicBool) {
             Sink::Stdout => io::stdout().write_all(&buffer),
             Sink::File(file, _) => file.write_all(&buffer),
         };
-        // Nobody is left to be told of a full disk but the log; the requests go on.
+        // Only the log can report a full disk. Requests go on.
         if let Err(error) = written {
             tracing::warn!(%error, "the access log could not be written");
         }
     }
 }
 
-/// Bytes of what a client sent that a line shows at most.
+/// Most bytes of a client's text that a line shows.
 const METHOD: usize = 32;
 const HOST: usize = 255;
 const PATH: usize = 1024;
 const USER_AGENT: usize = 256;
 
-/// The beginning of a text, cut between two characters.
+/// The first bytes of a text, cut between two characters.
 fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }

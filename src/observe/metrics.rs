@@ -1,4 +1,4 @@
-//! The metrics, in Prometheus's terms. Labels are closed sets, or names that the operator gave.
+//! The Prometheus metrics. Labels are closed sets, or names that the operator gives.
 
 use std::{
     fmt,
@@ -14,24 +14,24 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Who answered a request, how, and why that pod was asked.
+/// The pod that answered a request, the class of its status, and why jellypin chose the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Request {
     pub route: Arc<str>,
     pub pod: Arc<str>,
-    /// `2xx` and so on; `none` when no answer began.
+    /// Like `2xx`; `none` when no answer began.
     pub code: &'static str,
     pub reason: &'static str,
 }
 
-/// What is counted for each pod.
+/// Labels of a metric for each pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfPod {
     pub pool: Arc<str>,
     pub pod: Arc<str>,
 }
 
-/// What is counted for each pool.
+/// Labels of a metric for each pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfPool {
     pub pool: Arc<str>,
@@ -51,7 +51,7 @@ pub struct LeaderProblem {
     pub cause: &'static str,
 }
 
-/// A request that left one pod for another.
+/// A request that moved from one pod to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Move {
     pub pool: Arc<str>,
@@ -59,7 +59,7 @@ pub struct Move {
     pub why: &'static str,
 }
 
-/// A session that was to be carried to another pod.
+/// An attempt to migrate a session to another pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Migration {
     pub pool: Arc<str>,
@@ -68,7 +68,7 @@ pub struct Migration {
     pub outcome: &'static str,
 }
 
-/// What a pod lacks for sessions to be carried to it.
+/// A requirement for session migration that a pod does not meet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MissingRequirement {
     pub pool: Arc<str>,
@@ -77,16 +77,16 @@ pub struct MissingRequirement {
     pub what: &'static str,
 }
 
-/// An answer that broke off in the middle, at which pod, and whether it went on.
+/// An answer that broke off, the pod that sent it, and whether another pod continued it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Resumption {
     pub pool: Arc<str>,
     pub from: Arc<str>,
-    /// `resumed`; `changed` where no pod had the same file; `gave_up`.
+    /// `resumed`; `changed` if no pod had the same file; `gave_up`.
     pub outcome: &'static str,
 }
 
-/// A pod and a state that it may be in.
+/// A pod and one of its possible states.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PodState {
     pub pool: Arc<str>,
@@ -94,35 +94,36 @@ pub struct PodState {
     pub state: &'static str,
 }
 
-/// Why the proxy answered a request itself, or closed a connection at once.
+/// Why the proxy itself answered a request, or closed a connection at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Rejected {
     pub why: &'static str,
 }
 
-/// What exceeded a limit, and whose limit it was.
+/// What exceeded a limit, and the scope of that limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Limited {
-    /// `connections`, `handshakes`, `requests`, `holds`, `sockets`, `http2_frames`, `stalls`, `log_ins`.
+    /// `connections`, `handshakes`, `requests`, `holds`, `sockets`, `http2_frames`, `stalls`,
+    /// `log_ins`.
     pub what: &'static str,
     /// `all`, `address`, `connection`, `user`, `user_at_address`.
     pub scope: &'static str,
 }
 
-/// How a reading from a store, or a writing to one, came out.
+/// The outcome of a read from a store, or of a write to one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StoreOutcome {
     pub outcome: &'static str,
 }
 
-/// What is kept in Redis, by kind.
+/// A kind of entry in Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfKind {
     /// `session`, `ended`, `pin`.
     pub kind: &'static str,
 }
 
-/// In what replicas disagree.
+/// A setting on which replicas disagree.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Disagreement {
     pub what: &'static str,
@@ -173,7 +174,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
 }
 
-/// Buckets of the time to the first byte, in seconds.
+/// Histogram buckets of durations, in seconds.
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 fn histogram() -> Histogram {
@@ -334,7 +335,7 @@ impl Default for Metrics {
     }
 }
 
-/// The class of a status as a label.
+/// The class of an HTTP status, as a label.
 pub fn class(status: u16) -> &'static str {
     match status {
         100..=199 => "1xx",

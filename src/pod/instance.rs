@@ -1,18 +1,18 @@
-//! A pod in one of its lives.
+//! A pod in one epoch.
 
 use super::{Epoch, Pod, PodId};
 
-/// Where something lives that is in a pod's memory: the pod, and which of its lives.
+/// Where state in a pod's memory lives: the pod and its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PodInstance {
     /// The pod.
     pub pod: PodId,
-    /// Its life: another one knows nothing of what was in the memory of this.
+    /// Its epoch: the process of another one has none of this one's memory.
     pub epoch: Epoch,
 }
 
 impl PodInstance {
-    /// A pod in its present life.
+    /// A pod in its present epoch.
     pub fn of(pod: &Pod) -> PodInstance {
         PodInstance { pod: pod.id, epoch: pod.status().epoch }
     }

@@ -8,14 +8,15 @@ use tokio::sync::watch;
 
 use super::{Pod, PodInstance};
 
-/// The pods that serve a route: those that its source names, and those that serve still, though it names them no more.
+/// The pods that serve a route: those that its source names, and those still serving that it no
+/// longer names.
 pub struct Pool {
     pub name: Arc<str>,
     /// The pods' own BaseUrl: empty, or like `/jellyfin`.
     pub base_path: Arc<str>,
     pods: ArcSwap<Vec<Arc<Pod>>>,
     members: watch::Sender<()>,
-    /// Of those who change the set, one after the other.
+    /// Lets only one caller at a time change the set.
     changing: Mutex<()>,
 }
 
@@ -30,18 +31,19 @@ impl Pool {
         })
     }
 
-    /// The pods of this moment, in name order.
+    /// The present pods, in name order.
     pub fn pods(&self) -> arc_swap::Guard<Arc<Vec<Arc<Pod>>>> {
         self.pods.load()
     }
 
-    /// Whether a pod is alive in this life.
+    /// Whether this pod instance is alive.
     pub fn is_alive(&self, place: PodInstance) -> bool {
         self.pods().iter().any(|pod| PodInstance::of(pod) == place && pod.status().is_alive())
     }
 
-    /// The source names these. A pod that it names no more leaves, if it serves; else it is down at once, and so is one whose
-    /// name is another's now.
+    /// Takes the pods that the source now names. A serving pod that it no longer names drains until
+    /// its clients have moved. If that pod does not serve, or a new pod has its name, it is down at
+    /// once.
     pub fn set_pods(&self, mut pods: Vec<Arc<Pod>>) {
         let _one = self.changing.lock();
         for pod in &pods {
@@ -59,7 +61,8 @@ impl Pool {
         self.replace(pods);
     }
 
-    /// A pod that leaves has left: it is down. One that its source names again stays. Says whether it has left.
+    /// Removes a pod whose drain is complete: it is down. If its source names it again, it stays.
+    /// Returns whether it was removed.
     pub fn drop_removed(&self, pod: &Pod) -> bool {
         let _one = self.changing.lock();
         if pod.is_removed() {
@@ -75,7 +78,7 @@ impl Pool {
         self.members.send_replace(());
     }
 
-    /// Hears of every change of the set.
+    /// Reports every change of the set.
     pub fn members(&self) -> watch::Receiver<()> {
         self.members.subscribe()
     }

@@ -1,21 +1,21 @@
-//! A pod's state and the number of its life, as one word.
+//! A pod's state and its epoch, as one word.
 
-/// The number of a pod's present life. It grows each time the pod comes back as a new process. 1 is a life that was there already when
-/// the proxy came.
+/// The number of a pod's present process. It grows each time the pod comes back as a new process. 1
+/// is a process that ran before the proxy began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub u32);
 
-/// Where a pod is in its life.
+/// What a pod does for clients at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum State {
     /// Not yet known to be healthy since the proxy or the pod began.
     Starting = 0,
-    /// Serves everybody.
+    /// Serves all clients.
     Ready = 1,
     /// Keeps its clients and gets no new ones.
     Draining = 2,
-    /// Serves nobody while another pod can.
+    /// Serves no client while another pod can.
     Down = 3,
 }
 
@@ -33,11 +33,12 @@ impl State {
     }
 }
 
-/// All that a decision needs to know of a pod.
+/// The part of a pod that a decision reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     pub state: State,
-    /// Whether it takes connections, as far as is known. A pod that is down for its health may still take them.
+    /// Whether it takes connections, as far as is known. A pod that is down for its health may
+    /// still do so.
     pub accepts: bool,
     pub epoch: Epoch,
 }
@@ -45,7 +46,7 @@ pub struct Status {
 impl Status {
     pub(super) const UNKNOWN: Status = Status { state: State::Starting, accepts: true, epoch: Epoch(0) };
 
-    /// Whether clients that belong to this pod are served by it.
+    /// Whether the pod serves the clients that belong to it.
     pub fn is_alive(self) -> bool {
         matches!(self.state, State::Ready | State::Draining)
     }

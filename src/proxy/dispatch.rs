@@ -1,5 +1,5 @@
-//! A request is offered to pods until one takes it: a pod that cannot be reached, or does not know the client's token, is left
-//! for another within the same exchange.
+//! Dispatches a request to pods until one takes it. If a pod cannot be reached, or does not know
+//! the client's token, the same request goes to another pod.
 
 pub(in crate::proxy) mod hold;
 pub(in crate::proxy) mod leader_routing;
@@ -41,11 +41,11 @@ use crate::{
     websocket::handshake,
 };
 
-/// A pod's answer, whose it is, and what it means.
+/// A pod's answer, the decision that led to the pod, and what the answer means.
 pub(super) struct Attempt {
     pub(super) answer: Response<AnswerBody>,
     pub(super) decision: Decision,
-    /// The token that the pod was given in the place of the client's.
+    /// The token that the pod received in place of the client's.
     pub(super) token: Option<Token>,
     pub(super) verdict: Verdict,
 }
@@ -53,13 +53,13 @@ pub(super) struct Attempt {
 /// How often a held request looks for a pod that may answer it.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The longest pause between two rounds of a held request. Pods that answer, but not as they should, are asked less and less
-/// often.
+/// The longest pause between two rounds of a held request. The pause grows, so that failing pods
+/// get fewer and fewer attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 impl Proxy {
-    /// Offers the request to the pods. Where none can answer it, the request is held and offered again when a pod may, for a
-    /// bounded time.
+    /// Tries the pods. If none can answer, holds the request and tries again when a pod may answer,
+    /// until `[timeouts] hold` has passed.
     pub(super) async fn dispatch(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -67,7 +67,8 @@ impl Proxy {
         record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
         let began = Instant::now();
-        // Held from the first failure on: a pod may have been waited for until then.
+        // The hold starts at the first failure, since the first round may itself have waited for a
+        // pod.
         let mut end = None;
         let mut permit = None;
         let mut pause = LOOK;
@@ -79,7 +80,8 @@ impl Proxy {
             );
             let is_refused = is_refused(&attempt);
             let is_worth_holding = match &attempt {
-                // Who he is has to be heard first; a socket's client dials again.
+                // The client's session must be looked up first. A WebSocket client dials again by
+                // itself.
                 _ if is_refused && !ctx.is_upgrade && matches!(ctx.client_session, ClientSession::Unresolved) => false,
                 _ if is_refused => self.home_is_away(ctx) || self.is_uncertain(ctx),
                 Ok(attempt) if ctx.is_starting_up(attempt) => ctx.waits_for_start_up(attempt, began),
@@ -96,11 +98,12 @@ impl Proxy {
             let end = *end.get_or_insert_with(|| Instant::now() + self.shared.forward.hold);
             if !self.await_pod(ctx, pause, end).await {
                 if is_refused {
-                    // Held once in vain: the next request of this client is not.
+                    // Holding was in vain: do not hold this client's next request too.
                     self.forget_token(ctx);
                 }
                 if is_refused && self.is_uncertain(ctx) {
-                    // Whoever hears 401 forgets his token, and nobody knows yet that he has to.
+                    // A client that gets 401 erases its token, and nothing shows yet that the token
+                    // is dead.
                     return Err(ctx.store_unavailable());
                 }
                 return ctx.after_hold(attempt);
@@ -109,7 +112,7 @@ impl Proxy {
         }
     }
 
-    /// One round: each pod at most once, but for a stale connection or a stale row.
+    /// One round: tries each pod at most once, except after a stale connection or a stale row.
     async fn try_pods(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -117,13 +120,14 @@ impl Proxy {
         record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
         let mut tried = self.pods_known_to_refuse(ctx)?;
-        // The last refusal of the token, and what else came last.
+        // The last refusal of the token, and the last other result.
         let (mut refused, mut last) = (None, Err(Refusal::NoPod));
-        // The client may live on a pod that is there and has failed: what the others refuse says nothing then.
+        // The client may live on a pod that is alive but has failed. Refusals by other pods then
+        // prove nothing.
         let mut home_failed = false;
         loop {
             let decision = self.select_pod(ctx, &tried);
-            // A refusal of a living pod tells more than what a dead one would.
+            // A living pod's refusal says more than an attempt at a dead pod would.
             let is_over = |pod: &Pod| (refused.is_some() || last.is_ok()) && !pod.status().is_alive();
             let Some(decision) = decision.filter(|decision| !is_over(&decision.pod)) else {
                 return self.round_outcome(ctx, refused.filter(|_| !home_failed), last, record);
@@ -160,7 +164,7 @@ impl Proxy {
                 }
                 Err(failure) => {
                     self.shared.report_failure(&pod, failure, replay_body.bytes() == 0 && !replay_body.is_waited_for());
-                    // What was not sent was lost on the way to its token.
+                    // The request was lost before it was sent: its token could not be obtained.
                     let is_undecided =
                         failure.cause == Cause::Lost && !failure.may_be_received && self.is_uncertain(ctx);
                     let refusal =
@@ -177,7 +181,7 @@ impl Proxy {
         }
     }
 
-    /// Asks one pod, and once more over a fresh connection or after a stale row.
+    /// Tries one pod, and once more over a fresh connection or after a stale row.
     async fn try_pod(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -254,7 +258,8 @@ impl Proxy {
         }
     }
 
-    /// What a round comes to. A client that no pod knows belongs to the pod where its next log-in will go.
+    /// The result of a round. A client whose token no pod knows is bound to the pod where its next
+    /// log-in will go.
     fn round_outcome(
         &self,
         ctx: &RequestContext<'_>,
@@ -277,7 +282,8 @@ impl Proxy {
         Ok(attempt)
     }
 
-    /// Waits until a living pod may answer this request: at least for `pause`, at most until `end`, and not while the proxy stops.
+    /// Waits until a living pod may answer this request: at least `pause`, at most until `end`.
+    /// Stops waiting when the proxy stops.
     async fn await_pod(&self, ctx: &RequestContext<'_>, pause: Duration, end: Instant) -> bool {
         tokio::select! {
             () = time::sleep(pause) => {}
@@ -308,18 +314,18 @@ pub(super) fn is_refused(attempt: &Result<Attempt, Refusal>) -> bool {
 }
 
 impl RequestContext<'_> {
-    /// What is said where nobody knows whether the token is dead.
+    /// The refusal to give while nobody knows whether the token is dead.
     pub(super) fn store_unavailable(&self) -> Refusal {
         if self.endpoint.is_media() { Refusal::Media } else { Refusal::StoreUnavailable }
     }
 
-    /// Whether the pod has to know the client's token for the right answer: so it is for all but log-ins, and media that
-    /// anybody may fetch.
+    /// Whether the right answer depends on the client's token. This holds for all but log-ins and
+    /// media that anybody may fetch.
     pub(super) fn depends_on_token(&self) -> bool {
         self.is_upgrade || !matches!(self.endpoint, Endpoint::LogIn | Endpoint::AnonymousMedia)
     }
 
-    /// Whether a pod may get it though another may have carried it out.
+    /// Whether a pod may receive the request although another may have executed it.
     pub(super) fn can_repeat(&self) -> bool {
         let method = &self.head.method;
         method.is_idempotent()
@@ -327,7 +333,8 @@ impl RequestContext<'_> {
             || endpoint::starts_playback(method, self.path)
     }
 
-    /// What a pod is asked for: what the client asked for, unless a pod may have done that which is not to be done twice.
+    /// The target for the pod: usually the client's own. If a pod may already have started the
+    /// playback, a progress report replaces the start, which must not happen twice.
     pub(super) fn current_target(&self) -> Uri {
         let uri = &self.head.uri;
         let may_be_executed = self.may_be_executed.load(Ordering::Relaxed);
@@ -337,7 +344,7 @@ impl RequestContext<'_> {
         uri.clone()
     }
 
-    /// Why an answer is left for that of another pod, if it is.
+    /// Why to try another pod instead of using this answer, or `None` to use it.
     fn failover_reason(&self, attempt: &Attempt, can_replay: bool) -> Option<&'static str> {
         match attempt.verdict {
             Verdict::UnknownToken => Some("unknown_token"),
@@ -348,11 +355,12 @@ impl RequestContext<'_> {
         }
     }
 
-    /// A pod that does not know a code or secret says so and has done nothing; another may have made it before the leader
-    /// changed.
+    /// Whether another pod may know the code or secret. A pod that does not know it says so and
+    /// does nothing; another may have made it before the leader changed.
     fn may_be_elsewhere(&self, attempt: &Attempt) -> bool {
         let status = attempt.answer.status();
-        // A state that is not there is an exception to the plug-in for single sign-on, or a "problem".
+        // For an unknown state, the single sign-on plug-in throws an exception or answers a
+        // "problem".
         let is_unknown_state = self.endpoint == Endpoint::SignOn || self.is_sign_on_end();
         let is_unknown = status == StatusCode::NOT_FOUND
             || (is_unknown_state && matches!(status, StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR));
@@ -363,20 +371,20 @@ impl RequestContext<'_> {
         self.endpoint == Endpoint::LogIn && LeaderCall::of(&self.head.method, self.path) == Some(LeaderCall::SignOnEnd)
     }
 
-    /// Whether the same pod may be asked again after an error of its own.
+    /// Whether the same pod may get the request again after its own error.
     fn may_retry_on_pod(&self) -> bool {
         let method = &self.head.method;
         method == Method::GET || endpoint::is_safe_to_repeat(method, self.path)
     }
 
-    /// The token, where the answer hangs on it.
+    /// The token, if the answer depends on it.
     pub(super) fn required_token(&self) -> Option<&str> {
         let hangs = self.is_upgrade || self.endpoint.requires_token();
         self.keys.identity.token.as_deref().filter(|_| hangs)
     }
 }
 
-/// An answer on which real clients erase their token.
+/// Whether real clients erase their token on this answer.
 fn is_fatal(endpoint: Endpoint, status: StatusCode) -> bool {
     endpoint == Endpoint::LogoutTrigger && status.is_server_error()
 }

@@ -1,4 +1,4 @@
-//! 7. What an answer teaches of its client's home: at once by its head, and by its body while that streams by.
+//! 7. Learns a client's home from an answer: from its head, and from its body as it streams.
 
 pub(in crate::proxy) mod identify_session;
 
@@ -30,26 +30,27 @@ use crate::{
     },
 };
 
-/// Listens to one answer's body.
+/// Scans the body of one answer.
 pub(super) struct BodyLearner {
     scanner: BodyScanner,
     pod: Arc<Pod>,
     learned: Learned,
-    /// Whose request it answers, if that is known.
+    /// The session that the request belongs to, if it is known.
     viewer: Option<Arc<Session>>,
-    /// Of a log-in: the BaseUrl, and on whose behalf the pod is asked whose token it has made.
+    /// For a log-in: the BaseUrl and the client headers for the call that asks whose token it is.
     log_in: Option<(Arc<str>, HeaderMap)>,
     proxy: Arc<Proxy>,
 }
 
-/// A question that the client's answer waits for.
+/// A call to the pod that the client's answer waits for.
 pub(super) type Confirmation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The longest time that a log-in waits for the pod's word. A pod's first answers after its start take a second.
+/// Longest wait for a log-in's confirmation. A pod's first answers after its start take a second.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Proxy {
-    /// A log-in teaches where its device lives; an accepted token confirms its home, and that of what came with it.
+    /// Learns from an answer's head. A log-in shows where its device lives. An accepted token
+    /// confirms its own home, and the home of the other keys in the request.
     pub(super) fn learn_from_head(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -85,7 +86,7 @@ impl Proxy {
         } else if !is_log_in {
             return;
         }
-        // Where the token's own pin decided, its device is known.
+        // If the token's own pin decided, its device is already known.
         let device = identity.device.as_ref().filter(|_| decision.reason != Reason::Token);
         for (kind, key) in [(Kind::Device, device), (Kind::PlaySession, identity.play_session.as_ref())] {
             if let Some(key) = key {
@@ -97,7 +98,7 @@ impl Proxy {
         }
     }
 
-    /// A live stream is open there: for its viewer, and for whoever asks for it without saying who he is.
+    /// Pins an open live stream: for its viewer, and for requests that name no user.
     fn pin_live_stream(&self, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance) {
         self.shared.pins.learn(Kind::LiveStream, id, home);
         if let Some(viewer) = viewer {
@@ -105,7 +106,8 @@ impl Proxy {
         }
     }
 
-    /// The session was accepted there. It lives there now, unless only its media runs there and its home lives.
+    /// The pod accepted the session. It lives there now, unless only its media runs there and its
+    /// home is alive.
     fn confirm_home(&self, ctx: &RequestContext<'_>, session: &Session, pod: &Pod, token: &str) {
         if session.has_no_client_headers() {
             session.record_client_headers(client_headers(ctx));
@@ -119,7 +121,7 @@ impl Proxy {
         }
     }
 
-    /// Tells the new home of a client without a known session what it can do. What the pod does not take is lost.
+    /// Replays an unknown client's capabilities to its new home, without a retry.
     fn replay_state(self: &Arc<Self>, ctx: &RequestContext<'_>, token: &str, pod: &Arc<Pod>) {
         let Some(note) = self.shared.sessions.capabilities_for(token, pod) else { return };
         let (proxy, pod, client) = (self.clone(), pod.clone(), client_headers(ctx));
@@ -143,7 +145,7 @@ impl Proxy {
         });
     }
 
-    /// What the pod was told of the client, and another pod would not know.
+    /// Records client state that this pod has received and another pod would not know.
     pub(super) fn record_client_state(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -193,7 +195,7 @@ impl Proxy {
         }
     }
 
-    /// Whoever has to listen to the answer's body.
+    /// Returns a scanner if this answer's body has something to learn from.
     pub(super) fn scan_body(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -215,8 +217,8 @@ impl Proxy {
 }
 
 impl BodyLearner {
-    /// Hears a piece before the client gets it, so that the client's next request finds what it taught. The client's piece waits
-    /// for what is given back.
+    /// Scans a piece before the client gets it, so that the client's next request finds what the
+    /// piece taught. The caller holds the piece back until the returned future ends.
     pub(super) fn feed(&mut self, piece: &[u8]) -> Option<Confirmation> {
         let learned = self.scanner.feed(piece);
         self.pin(learned)
@@ -243,7 +245,7 @@ impl BodyLearner {
         learned.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
         let brings_token = learned.token.is_some();
         self.learned.merge(learned);
-        // A log-in is whole when its token comes: that stands behind the user and the device.
+        // The user and the device stand before the token, so the log-in is now complete.
         if !brings_token {
             return None;
         }
@@ -257,7 +259,7 @@ impl BodyLearner {
     }
 }
 
-/// Keeps the token of a log-in when the pod that gave it says whose it is: a plug-in may answer whatever it likes.
+/// Keeps a log-in's token only if its pod confirms whose it is. A plug-in may answer anything.
 async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, base_path: Arc<str>, client: HeaderMap, log_in: Learned) {
     let Some(token) = log_in.token else { return };
     let Ok(TokenStatus::Known { user: Some(user), .. }) = proxy.token_status(&pod, &base_path, &token, &client).await
@@ -277,7 +279,7 @@ async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, base_path: Arc<str>, client: 
     };
     if proxy.can_migrate() {
         let gone = proxy.shared.sessions.record_log_in(&pod, &user, Device { client, name, id, version }, &token);
-        // A user has a share of the pins, too.
+        // Each user's share of the pins is limited too, so the pins of dropped tokens go.
         gone.iter().for_each(|token| proxy.shared.pins.forget(Kind::Token, token.as_str()));
     }
 }

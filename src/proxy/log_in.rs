@@ -1,7 +1,7 @@
-//! Log-ins by password: each takes a place under the brake before its pod is asked, and a failure keeps it.
+//! Log-ins by password. Each takes a place of the brake before its dispatch; a failure keeps it.
 //!
-//! What fail2ban and CrowdSec read (`deploy/fail2ban`, `deploy/crowdsec`) is written here: the events `log_in_failed` and
-//! `log_in_braked`.
+//! This module logs the events `log_in_failed` and `log_in_braked`.
+//! fail2ban and CrowdSec read them (`deploy/fail2ban`, `deploy/crowdsec`).
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -21,18 +21,18 @@ use crate::{
 /// A log-in whose outcome is not known yet.
 pub(super) struct LogIn {
     attempt: Attempt,
-    /// As the log may show it.
+    /// The name in the form that the log may show.
     user: String,
 }
 
-/// Characters of a user name that the log shows.
+/// Most characters of a user name that the log shows.
 const SHOWN: usize = 64;
 
-/// Where less is kept of bodies, no name can be read in them, and none is missed.
+/// With a smaller replay buffer in bytes the name may be unreadable, so the address replaces it.
 const SHORTEST_KEPT: usize = 4096;
 
 impl Proxy {
-    /// Whom a request's log-in names, if the brake holds for it.
+    /// How a log-in request names its user, if the brake applies to it.
     pub(super) fn log_in_to_brake<'a>(&self, ctx: &RequestContext<'a>) -> Option<LogInBy<'a>> {
         if ctx.head.method != Method::POST {
             return None;
@@ -52,7 +52,7 @@ impl Proxy {
             LogInBy::Id(id) => id.replace('-', "").to_lowercase(),
             LogInBy::Name => match self.body_of_log_in(replay_body).await? {
                 Some(body) => user_name(&body)?,
-                // Who hides the name behind a body that nobody reads is counted with all that do.
+                // Clients that hide the name in an oversized body share one limit.
                 None if self.shared.forward.replay_bytes >= SHORTEST_KEPT => String::new(),
                 None => ctx.origin.to_string(),
             },
@@ -85,7 +85,7 @@ impl Proxy {
         Refusal::LogInBraked(retry_after_s)
     }
 
-    /// What a log-in came to; `None` where no pod has answered it.
+    /// Records how a log-in ended. `status` is `None` if no pod answered it.
     pub(super) fn log_in_ended(&self, log_in: LogIn, ctx: &RequestContext<'_>, status: Option<StatusCode>) {
         if status != Some(StatusCode::UNAUTHORIZED) {
             let has_signed_in = status.is_some_and(|status| status.is_success());
@@ -101,10 +101,11 @@ impl Proxy {
     }
 }
 
-/// The name in the body of a log-in, in lower case; empty where there is none. Pods take its key in any case.
+/// The name in the body of a log-in, in lower case; empty if there is none.
+/// Pods ignore the case of its key.
 ///
 /// # Errors
-/// Two names, of which the pod may take either.
+/// The body has two names, and the pod may take either.
 fn user_name(body: &[u8]) -> Result<String, Refusal> {
     let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return Ok(String::new()) };
     let mut names = fields.iter().filter(|(key, _)| key.eq_ignore_ascii_case("username")).map(|(_, name)| name);
@@ -115,7 +116,8 @@ fn user_name(body: &[u8]) -> Result<String, Refusal> {
     Ok(name.trim().to_lowercase())
 }
 
-/// A user name as the log may show it: no more than a few letters, digits and harmless signs, so that no line can be forged.
+/// A user name for the log, with only letters, digits and harmless signs.
+/// So no client can forge a log line.
 fn shown(user: &str) -> String {
     let is_plain = |char: char| char.is_alphanumeric() || " ._-@+".contains(char);
     user.chars().take(SHOWN).map(|char| if is_plain(char) { char } else { '?' }).collect()

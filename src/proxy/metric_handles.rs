@@ -1,7 +1,7 @@
 //! One worker's handles of the metrics that every request touches.
 //!
-//! A family of metrics is found by its labels' text, under a lock that all workers share. A worker does that once for each
-//! set of labels and keeps what it found under numbers.
+//! A look-up in a metric family compares label texts, under a lock that all workers share. So a
+//! worker does it once for each set of labels, and keeps the handle under a cheap key.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::{
 
 pub(super) struct MetricHandles {
     metrics: Metrics,
-    /// Held for a look-up; only this worker takes them.
+    /// Never contended: only this worker locks it, for one look-up.
     requests: Mutex<HashMap<Key, Counter, ahash::RandomState>>,
     first_byte: Mutex<HashMap<PodId, Histogram, ahash::RandomState>>,
 }
 
-/// The route and the reason by where their texts stand, which does not change while the proxy runs.
+/// The addresses of the route's and the reason's texts, which stay while the proxy runs.
 type Key = (usize, Option<PodId>, &'static str, usize);
 
 impl MetricHandles {
@@ -28,7 +28,7 @@ impl MetricHandles {
         MetricHandles { metrics, requests: Mutex::default(), first_byte: Mutex::default() }
     }
 
-    /// A request ended.
+    /// Counts a request that has ended.
     pub(super) fn request(&self, route: Option<&Arc<str>>, pod: Option<&Arc<Pod>>, status: u16, reason: &'static str) {
         let code = class(status);
         let place = |text: &str| text.as_ptr().addr();
@@ -46,7 +46,7 @@ impl MetricHandles {
         counter.inc();
     }
 
-    /// A pod gave the head of an answer after this time.
+    /// Records how long a pod took to send the head of an answer.
     pub(super) fn first_byte(&self, pod: &Arc<Pod>, time: Duration) {
         let mut histograms = self.first_byte.lock();
         let histogram = histograms.entry(pod.id).or_insert_with(|| {

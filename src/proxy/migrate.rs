@@ -1,8 +1,10 @@
-//! Carry-over: a client whose home is gone becomes known to another pod, within the request that finds out.
+//! Session migration: a client whose home is gone becomes known to another pod. This happens within
+//! the request that finds out.
 //!
-//! First the tokens that stand for the session already are tried there, since a restarted pod knows every row of the database;
-//! else a session is minted for the same user and device, by three calls that need an API key of the pods. Parallel requests
-//! and sockets of one client wait for the one that does it. What a living home refuses is dead, and is never carried.
+//! jellypin first tries the session's known tokens there, since a restarted pod has every row of
+//! the database. Otherwise it mints a session for the same user and device, by three calls that
+//! need the pods' API key. Parallel requests and sockets of one client wait for one migration. A
+//! token that a living home refuses is dead, and never migrates.
 
 pub mod drain;
 mod migration;
@@ -29,22 +31,23 @@ use crate::{
 };
 use migration::Migration;
 
-/// What a session is brought to a pod for.
+/// Why and how jellypin makes a session known to a pod.
 pub(super) struct MigrationRequest {
     pub(super) base_path: Arc<str>,
-    /// What the pod is told of the client.
+    /// The headers that describe the client to the pod.
     pub(super) client: HeaderMap,
     pub(super) priority: Priority,
     pub(super) kind: MigrationKind,
 }
 
-/// Whether a session comes to live on the pod that it is brought to.
+/// Whether a migration moves the session's home to the pod.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MigrationKind {
     MoveHome,
-    /// Only if it lives on this pod then, and no request has brought it there for a group since this moment.
+    /// Moves the home only if the session still lives on this pod, and no request has moved it
+    /// there for a group since this moment.
     MoveHomeFrom(PodInstance, Instant),
-    /// It is only to be known there too.
+    /// The pod gets to know the session, but the home stays.
     KeepHome,
 }
 
@@ -61,7 +64,7 @@ impl MigrationKind {
 }
 
 impl MigrationRequest {
-    /// For a request that waits for it, to live there.
+    /// For a request that waits for the migration; the session's home moves to the pod.
     pub(super) fn for_request(ctx: &RequestContext<'_>) -> MigrationRequest {
         let base_path = ctx.pool.pool.base_path.clone();
         MigrationRequest {
@@ -74,15 +77,16 @@ impl MigrationRequest {
 }
 
 impl Proxy {
-    /// By which token the client is known to this pod; where it is not and its home is gone, it is made known. `None`: by its
-    /// own, whatever comes of it.
+    /// The token by which the pod knows the client. Migrates the session if its home is gone and
+    /// the pod does not know it. `None` means the client's own token, whatever the pod answers.
     pub(super) async fn upstream_token(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
         pod: &Arc<Pod>,
     ) -> Result<Option<Token>, Failure> {
         let Some(session) = ctx.session() else { return Ok(None) };
-        // It was ended while this request was on its way: no pod may take its token any more, whatever it remembers.
+        // The session ended while this request was under way. No pod may accept its token any more,
+        // even one that still remembers it.
         let of_nobody = || Ok(Some(Token::new(super::NO_TOKEN)));
         if session.is_ended() {
             return of_nobody();
@@ -105,7 +109,8 @@ impl Proxy {
         }
     }
 
-    /// Makes a session known to a pod, or waits for whoever does. It goes on when this is dropped.
+    /// Makes a session known to a pod, or waits for the task that already does. Dropping this does
+    /// not stop the migration.
     pub(super) async fn migrate(
         self: &Arc<Self>,
         session: &Arc<Session>,
@@ -126,10 +131,10 @@ impl Proxy {
         };
         let migrated = match outcome.wait_for(Option::is_some).await {
             Ok(migrated) => migrated.unwrap_or(MigrationOutcome::Failed),
-            // Whoever did it has ended with its worker.
+            // The task that ran the migration ended with its worker.
             Err(_) => MigrationOutcome::Failed,
         };
-        // Whoever it was may have wanted it there only to be known.
+        // The task that ran the migration may have been asked to keep the home.
         if migrated == MigrationOutcome::Done
             && moves.moves_home(session)
             && let Some(token) = session.token_at(PodInstance::of(pod))
@@ -140,7 +145,7 @@ impl Proxy {
         migrated
     }
 
-    /// Why a session comes to live on this pod.
+    /// Why a session's home moves to this pod.
     pub(super) fn move_reason(&self, session: &Session, pod: &Pod, moves: MigrationKind) -> MoveReason {
         let is_alive = |home| self.shared.pools.iter().any(|shared| shared.pool.is_alive(home));
         match (session.home(), moves) {
@@ -154,7 +159,8 @@ impl Proxy {
 }
 
 impl RequestContext<'_> {
-    /// Only a session whose home is gone, or has begun a new life, is carried: a living home has the last word.
+    /// Only a session whose home is gone or has restarted migrates: the answer of a living home is
+    /// final.
     fn may_migrate_to(&self, session: &Session, pod: &Pod) -> bool {
         pod.status().is_alive() && !session.is_ended() && !self.home_is_elsewhere(session, pod)
     }

@@ -1,4 +1,4 @@
-//! Requests of the proxy's own to a pod: few, small, and answered in bounded time and memory.
+//! The proxy's own requests to a pod: few, small, and bounded in time and memory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     pod::Pod,
 };
 
-/// The longest answer that is read, in bytes.
+/// Longest answer that the proxy reads, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
 
-/// The longest time for one call. The first mint after a pod's start takes a second, and a storm of them two.
+/// Longest time for one call. A pod's first mint takes a second, and many at once take two.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One call.
@@ -25,24 +25,24 @@ pub(super) struct PodRequest<'a> {
     pub(super) method: Method,
     /// Path and query below the BaseUrl.
     pub(super) target: &'a str,
-    /// On whose behalf: what a pod is told of a client.
+    /// The headers that describe the client to the pod.
     pub(super) client: &'a HeaderMap,
     pub(super) authorization: Option<HeaderValue>,
-    /// JSON, or nothing.
+    /// JSON, or empty.
     pub(super) body: Bytes,
 }
 
-/// An answer that is there as a whole.
+/// An answer, read in full.
 pub(super) struct PodResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
-/// What a pod says of a token.
+/// A pod's answer about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TokenStatus {
-    /// It knows it; of an API key there is no user.
+    /// The pod knows the token. An API key has no user.
     Known {
         user: Option<String>,
         is_administrator: bool,
@@ -57,7 +57,7 @@ impl PodResponse {
 }
 
 impl Proxy {
-    /// Calls a pod. Kept connections that turn out to be closed are passed over, and one that breaks is not tried again.
+    /// Calls a pod. Skips kept connections that have closed; does not retry a broken one.
     pub(super) async fn call_pod(
         &self,
         pod: &Arc<Pod>,
@@ -94,7 +94,7 @@ impl Proxy {
         time::timeout(PATIENCE, answered).await.unwrap_or_else(|_| Err(failure(Cause::TimedOut)))
     }
 
-    /// Asks a pod who has this token.
+    /// Asks a pod whose token this is.
     pub(super) async fn token_status(
         &self,
         pod: &Arc<Pod>,
@@ -119,11 +119,11 @@ impl Proxy {
                     TokenStatus::Known { user, is_administrator: me["Policy"]["IsAdministrator"] == true }
                 }
                 StatusCode::UNAUTHORIZED => TokenStatus::Unknown,
-                // An API key, which is nobody; or a user who may not come in at this hour, or from there.
+                // An API key has no user; or the user may not sign in now or from there.
                 StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
                     TokenStatus::Known { user: None, is_administrator: false }
                 }
-                // A row that another pod has deleted: once, and then it is as if nothing had been.
+                // Another pod has deleted a row. Only the first call fails so.
                 StatusCode::INTERNAL_SERVER_ERROR if std::mem::take(&mut again) => continue,
                 _ => {
                     return Err(Failure {
@@ -137,12 +137,12 @@ impl Proxy {
     }
 }
 
-/// What a pod is told of the client on whose behalf the proxy calls: its address and its program, as in its own request, so
-/// that the pod's rules judge the client and not the proxy.
+/// The client headers for the proxy's own calls: address and program, as in the client's request.
+/// With them the pod's rules judge the client and not the proxy.
 pub(super) fn client_headers(ctx: &RequestContext<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for name in [header::HOST.as_str(), "user-agent", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
-        // A pod refuses a request with any other, whatever it is for.
+        // A pod refuses every request with a header that is not text.
         for value in ctx.head.headers.get_all(name).iter().filter(|value| value.to_str().is_ok()) {
             headers.append(header::HeaderName::from_bytes(name.as_bytes()).unwrap_or(header::HOST), value.clone());
         }

@@ -1,5 +1,5 @@
-//! What is done for a pod besides requests, when it begins a life: what was ended and no pod has confirmed is ended there, the
-//! API key is checked on it, its slow first mint is made less slow, and it is asked whom it takes for local. And when it leaves the pool, it is seen off.
+//! What the proxy does for a pod besides requests: log-outs, checks and warm-up when an epoch
+//! begins, and a drain when the pod leaves the pool.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,14 +19,14 @@ use crate::{
     pod::{Epoch, Info, Pod, PodId, Pool},
 };
 
-/// Why sessions cannot be carried to a pod, and what to do about it.
+/// Why the proxy cannot migrate sessions to a pod, and the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingRequirement {
     /// The pod does not know the API key.
     ApiKey,
     /// Quick Connect is disabled.
     QuickConnect,
-    /// It could not be asked.
+    /// The pod did not answer the check.
     NoAnswer,
 }
 
@@ -55,27 +55,27 @@ impl MissingRequirement {
     }
 }
 
-/// What a pod says of itself to anybody.
+/// A pod's public answer about itself.
 pub enum InfoProbe {
     Info(Info),
-    /// It is not there yet, or has lost its database.
+    /// The pod is still starting, or has lost its database.
     Starting,
-    /// Something else answers, or Jellyfin does under another path.
+    /// Another program answers, or Jellyfin does under another path.
     Other(StatusCode),
     Nothing,
 }
 
-/// Of a pod to which every client is local.
+/// For a pod that takes every client for local.
 pub const ALL_ARE_LOCAL: &str = "it does not believe what it is told of clients (X-Forwarded-For): every client counts as local, and anybody may restart it without a log-in; name jellypin's address in Jellyfin's Dashboard under Networking, Known proxies, and restart the pod";
 
-/// An address of nobody (RFC 5737), which is in no local network.
+/// A documentation address (RFC 5737): no local network contains it.
 const STRANGER: HeaderValue = HeaderValue::from_static("203.0.113.1");
 
-/// Time from one look at the pods to the next.
+/// Pause between two looks at the pods.
 const LOOK: Duration = Duration::from_millis(250);
 
 impl Proxy {
-    /// Serves every pod of a pool at the beginning of each of its lives, and when it leaves the pool, until the shutdown.
+    /// Serves each pod of a pool when an epoch begins and when the pod leaves, until the shutdown.
     pub async fn watch_pool(self: Arc<Self>, pool: Arc<Pool>) {
         let mut seen: HashMap<PodId, Epoch> = HashMap::new();
         let mut leaving = HashSet::new();
@@ -107,14 +107,14 @@ impl Proxy {
             }
             tokio::select! {
                 () = time::sleep(LOOK) => {}
-                // The pool holds the sender.
+                // This never fails: the pool holds the sender.
                 _ = members.changed() => {}
                 () = self.shutdown.stopping() => return,
             }
         }
     }
 
-    /// Takes in what other replicas tell of sessions, and keeps from running out what is owed, until the shutdown.
+    /// Applies other replicas' session changes and renews pending log-outs, until the shutdown.
     pub async fn follow_replicas(self: Arc<Self>) {
         tokio::select! {
             () = self.shared.sessions.follow_replicas() => {}
@@ -149,7 +149,7 @@ impl Proxy {
         }
     }
 
-    /// What is missing for carrying sessions to this pod.
+    /// What is missing for a migration of sessions to this pod.
     pub async fn missing_requirement(&self, pod: &Arc<Pod>, base_path: &str) -> Option<MissingRequirement> {
         let key = self.shared.migration.api_key.as_ref()?;
         let nobody = HeaderMap::new();
@@ -177,7 +177,7 @@ impl Proxy {
         }
     }
 
-    /// Asks a pod who it is.
+    /// Asks a pod for its public info.
     pub async fn probe_info(&self, pod: &Arc<Pod>, base_path: &str) -> InfoProbe {
         let client = HeaderMap::new();
         let call = PodRequest {
@@ -197,8 +197,8 @@ impl Proxy {
         }
     }
 
-    /// Whether a pod takes a client from far away for one of its own network, since it does not count this proxy among the known
-    /// ones. Takes the API key; without it nothing is asked.
+    /// Whether a pod takes a distant client for local, because this proxy is not among its known
+    /// proxies. Needs the API key; without one it asks nothing.
     pub async fn is_taken_for_local(&self, pod: &Arc<Pod>, base_path: &str) -> bool {
         let Some(key) = &self.shared.migration.api_key else { return false };
         let call = PodRequest {
@@ -215,9 +215,9 @@ impl Proxy {
             .is_some_and(|json| json["IsInNetwork"] == true)
     }
 
-    /// Has the pod compile what a mint needs, as far as that leaves no trace: a code that is never authorized ends by itself
-    /// after ten minutes, and the two other calls ask for what is not there. What a real authorization runs beyond that stays
-    /// cold.
+    /// Makes the pod compile what a mint needs, as far as that leaves no trace. A code that no user
+    /// authorizes expires after ten minutes. The other two calls name a code and a user that do not
+    /// exist. What only a real authorization runs stays cold.
     async fn warm_up_mint(&self, pod: &Arc<Pod>, base_path: &str) {
         let Some(key) = &self.shared.migration.api_key else { return };
         let device =
@@ -238,11 +238,11 @@ impl Proxy {
         ];
         for (target, authorization, body) in calls {
             let call = PodRequest { method: Method::POST, target: &target, client: &nobody, authorization, body };
-            // Whatever it answers, it has run.
+            // Any answer will do, since the code has run.
             let _ = self.call_pod(pod, base_path, call).await;
         }
     }
 }
 
-/// The id of no user.
+/// A user id that no user has.
 const NOBODY: &str = "00000000000000000000000000000001";

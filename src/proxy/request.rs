@@ -1,4 +1,4 @@
-//! One request: what is known of it, which pod it goes to, how it ends, and what is written down of it.
+//! One request: what jellypin knows of it, its pod, how it ends, and its record.
 
 pub(in crate::proxy) mod context;
 pub(in crate::proxy) mod normalize;

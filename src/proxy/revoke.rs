@@ -1,8 +1,10 @@
-//! What is ended on one pod is ended everywhere: a log-out, a device taken away, a changed password, a user disabled or deleted.
+//! Applies a revocation on one pod to every pod: a log-out, a removed device, a changed password, a
+//! disabled or deleted user.
 //!
-//! Pods do not tell each other. One that was restarted since a log-in has read the token's row and would take it for ever;
-//! another keeps it in memory after its row is gone. So every session that is meant gets its tombstone at once, and each
-//! pod is told before the client hears that it is done; whoever cannot be told is told of the tokens later.
+//! Pods do not notify each other. A pod that restarted since a log-in has read the token's row and
+//! would accept it forever. Another keeps the token in memory after its row is gone. So every
+//! affected session gets its tombstone at once. The proxy calls each pod before it answers the
+//! client. Pods that it cannot reach get the log-outs later.
 
 mod calls;
 pub(in crate::proxy) mod log_out;
@@ -30,7 +32,7 @@ use crate::{
 use calls::REPEATS;
 pub(super) use calls::{RevocationCall, RevocationOutcome};
 
-/// What a request may have ended, by its answer's status: done, or worth a look at the caller's rights.
+/// What a request may have revoked, by its answer's status. A failure needs a look at rights.
 pub(super) fn revocation_of(ctx: &RequestContext<'_>, status: StatusCode) -> Option<Revocation> {
     let is_candidate = ctx.endpoint == Endpoint::LogOut || ctx.endpoint == Endpoint::Authenticated;
     if !is_candidate || (ctx.head.method != Method::POST && ctx.head.method != Method::DELETE) {
@@ -40,28 +42,29 @@ pub(super) fn revocation_of(ctx: &RequestContext<'_>, status: StatusCode) -> Opt
     (status.is_success() || may_be_right(&ends, status)).then_some(ends)
 }
 
-/// Whether a pod may fail so though the act is right. That alone gives nobody a right: the caller's are asked for.
+/// Whether an allowed revocation may fail like this. The caller's rights still need a check.
 fn may_be_right(ends: &Revocation, status: StatusCode) -> bool {
     match ends {
-        // A log-out of a token that is known goes another way (`log_out`).
+        // `log_out` handles the log-out of a known token.
         Revocation::Token => false,
-        // A pod refuses where it does not know the device itself; others may.
+        // A pod refuses if it does not know the device; another pod may know it.
         Revocation::Devices(_) => status == StatusCode::INTERNAL_SERVER_ERROR || is_absent(status),
-        // 10.11 fails when another pod has deleted a row, and has done it all the same.
+        // 10.11 fails when another pod has deleted a row, but it has done the work.
         Revocation::OtherSessionsOf(_) | Revocation::UserIfDisabled(_) | Revocation::User(_) => {
             status == StatusCode::INTERNAL_SERVER_ERROR
         }
     }
 }
 
-/// 12.0 says 400 of a device that it does not know, 10.11 says 404.
+/// For an unknown device, 12.0 answers 400 and 10.11 answers 404.
 fn is_absent(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND)
 }
 
 impl Proxy {
-    /// Ends it here, and tells every pod. What each answered goes to the access line: 401 means that it did not know the token.
-    /// Gives the status for the client, where that of its own pod says less than all of them.
+    /// Ends the sessions here and calls every pod. The access line gets each pod's answer; 401
+    /// means that the pod did not know the token. Returns the client's status if the pods together
+    /// say more than its own pod.
     pub(super) async fn revoke_everywhere(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -79,7 +82,7 @@ impl Proxy {
             return None;
         }
         let has_failed = status == StatusCode::INTERNAL_SERVER_ERROR;
-        // Another replica may know of tokens that were minted since.
+        // Another replica may know tokens that were minted since.
         if let Some(session) = ctx.session() {
             self.shared.sessions.refresh(session).await;
         }
@@ -89,7 +92,7 @@ impl Proxy {
             Revocation::Token => self.end_tokens(ctx.session(), &Token::new(own), pool, &client),
             Revocation::Devices(devices) => {
                 ended.extend(devices.iter().flat_map(|device| self.shared.sessions.end_device(&pool.name, device)));
-                // One by one: of several devices a pod that does not know them all ends none.
+                // One call for each device: a pod that does not know all of several ends none.
                 let target = |device: &String| {
                     let device = utf8_percent_encode(device, NON_ALPHANUMERIC);
                     format!("/Devices?id={device}")
@@ -104,9 +107,10 @@ impl Proxy {
                 let user = user.as_deref().map(plain_id).or_else(|| callers.clone())?;
                 let is_own = callers.is_some_and(|own| user == own);
                 ended = self.shared.sessions.end_user(&pool.name, &user, ctx.session());
-                // The key is nobody, so that the user has to be named.
+                // The API key has no user, so the query names one.
                 let target = format!("/Users/Password?userId={user}");
-                // The caller's own tokens first, that which his home has spared before all: a pod spares the one that it is told by.
+                // A pod spares the session whose token calls it. So the caller's own tokens come
+                // first, led by the one that its home has spared.
                 let mut callers_own = Vec::new();
                 if let Some(session) = ctx.session().filter(|_| is_own) {
                     callers_own.push(used.to_owned());
@@ -115,7 +119,7 @@ impl Proxy {
                 }
                 match replay_body.replayable().and_then(|body| by_one_who_knows(&body)) {
                     Some(body) => self.calls_by_key(ctx, &target, body, &callers_own),
-                    // What was wished for could be read in two ways: the pods hear of the sessions that have ended.
+                    // The body is ambiguous, so the pods get log-outs of the ended sessions.
                     None => log_out_calls(&ended, &client),
                 }
             }
@@ -124,7 +128,7 @@ impl Proxy {
                     return None;
                 }
                 self.shared.sessions.end_user(&pool.name, user, None);
-                // Pods read in the database that he is disabled, and refuse him.
+                // Pods read in the database that the user is disabled, and refuse the user.
                 Vec::new()
             }
             Revocation::User(user) => {
@@ -136,7 +140,7 @@ impl Proxy {
             return has_failed.then_some(StatusCode::NO_CONTENT);
         }
         let log_outs = if ends == Revocation::Token { calls.clone() } else { log_out_calls(&ended, &client) };
-        // Of one token its pod's own answer says all, and stands in the line already.
+        // For a single token, its pod's own answer is complete and is already in the access line.
         let but = (ends == Revocation::Token).then_some(done.pod.id);
         let told = self.call_all_pods(pool, calls, log_outs, but).await;
         told.iter().for_each(|told| record.record_revocation(told));
@@ -145,11 +149,13 @@ impl Proxy {
         is_more.then_some(StatusCode::NO_CONTENT)
     }
 
-    /// Whether the caller may do what his own pod has failed at: by the server's own rule, never by the status.
+    /// Whether the caller may do what its own pod failed at. The server's own rule decides, never
+    /// the status.
     ///
-    /// A 500 says nothing of a right: 10.11 gives it when it has done what was asked and met a row that another pod had deleted, and
-    /// every pod gives it to a caller whose own row is gone, before it looks at his rights. A 400 or 404 says nothing either: an
-    /// unknown path and a header that cannot be read are answered so to everybody.
+    /// A 500 says nothing about rights. 10.11 returns it when the work is done but another pod had
+    /// deleted a row. Every pod returns it, before it checks rights, to a caller whose own row is
+    /// gone. A 400 or 404 says nothing either: any caller gets it for an unknown path or an
+    /// unreadable header.
     async fn is_right(
         &self,
         ctx: &RequestContext<'_>,
@@ -166,13 +172,13 @@ impl Proxy {
         match (ends, last) {
             (_, Some(last)) if last.is_success() => true,
             (Revocation::Devices(_), Some(last)) if is_absent(last) => self.is_administrator(ctx, caller).await,
-            // It was there when it was asked for first.
+            // The user existed at the first call, which failed.
             (Revocation::User(_), Some(StatusCode::NOT_FOUND)) => self.is_administrator(ctx, caller).await,
             _ => false,
         }
     }
 
-    /// After a failure: asks the same pod again, by the caller's own leave, until it says what becomes of it.
+    /// After a failure: repeats the request on the same pod until the pod decides.
     async fn retry_until_definite(
         &self,
         ctx: &RequestContext<'_>,
@@ -181,7 +187,7 @@ impl Proxy {
         caller: &Caller<'_>,
     ) -> Option<StatusCode> {
         let body = replay_body.replayable()?;
-        // Where the change was made, the new password is the present one.
+        // If the pod has made the change, the new password is the current one.
         let body = if matches!(ends, Revocation::OtherSessionsOf(_)) { by_one_who_knows(&body)? } else { body };
         let client = client_headers(ctx);
         for _ in 0..REPEATS {
@@ -200,7 +206,7 @@ impl Proxy {
         None
     }
 
-    /// The caller's user, by the word of the pod that has answered him.
+    /// The caller's user, according to the pod that answered the caller.
     async fn user_of(&self, ctx: &RequestContext<'_>, caller: &Caller<'_>) -> Option<String> {
         let client = client_headers(ctx);
         match self.token_status(caller.pod, &ctx.pool.pool.base_path, caller.token, &client).await {
@@ -209,8 +215,9 @@ impl Proxy {
         }
     }
 
-    /// Whether the caller has the rights of an administrator (policy `RequiresElevation`), by the word of the pod that has answered
-    /// him: as a user, or as an API key, which is nobody and is let in where an administrator is.
+    /// Whether the pod that answered the caller grants administrator rights (policy
+    /// `RequiresElevation`). The caller is a user or an API key. A key has no user, but pods admit
+    /// it wherever an administrator may go.
     async fn is_administrator(&self, ctx: &RequestContext<'_>, caller: &Caller<'_>) -> bool {
         let (client, base_path) = (client_headers(ctx), &ctx.pool.pool.base_path);
         match self.token_status(caller.pod, base_path, caller.token, &client).await {
@@ -229,7 +236,8 @@ impl Proxy {
         }
     }
 
-    /// The caller's own request again, by one of these tokens or else by the API key: his own is known to his home only.
+    /// The caller's request for other pods, with one of these tokens or else the API key. Only the
+    /// caller's home knows its own token.
     fn calls_by_key(
         &self,
         ctx: &RequestContext<'_>,
@@ -244,13 +252,13 @@ impl Proxy {
     }
 }
 
-/// What pods that do not answer are told of these sessions.
+/// The log-outs of these sessions, for pods that do not answer.
 fn log_out_calls(ended: &[Arc<Session>], client: &HeaderMap) -> Vec<RevocationCall> {
     let tokens = ended.iter().flat_map(|session| session.tokens());
     tokens.map(|minted| RevocationCall::log_out(&minted.token, client)).collect()
 }
 
-/// The head of an answer whose body does not fit it any more.
+/// Strips a head whose body it no longer describes.
 pub(super) fn strip(headers: &mut HeaderMap) {
     head::to_client(headers);
     for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::TRANSFER_ENCODING] {
@@ -258,14 +266,14 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Who has asked for it: the pod that has answered, and the token that it was given.
+/// The pod that answered the request, and the token that the pod got.
 struct Caller<'a> {
     pod: &'a Arc<Pod>,
     token: &'a str,
 }
 
-/// A request for a new password, as one who knows that already makes it: `CurrentPw`, `NewPw` and `ResetPassword`, and nothing else.
-/// `None` for what could be read in two ways.
+/// The password change as a client sends it that already knows the new password. It has
+/// `CurrentPw`, `NewPw` and `ResetPassword`, and nothing else. `None` if the body is ambiguous.
 fn by_one_who_knows(body: &[u8]) -> Option<Bytes> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     let new = only(&json, "NewPw")?;
@@ -273,14 +281,14 @@ fn by_one_who_knows(body: &[u8]) -> Option<Bytes> {
     Some(Bytes::from(serde_json::json!({"CurrentPw": new, "NewPw": new, "ResetPassword": reset == true}).to_string()))
 }
 
-/// A field, its name in any case; `None` if it is there in more than one. What is missing is null.
+/// A field by its name in any case: null if it is missing, `None` if it occurs twice.
 fn only<'a>(json: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
     let mut named = json.as_object()?.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let first = named.next().unwrap_or(&serde_json::Value::Null);
     named.next().is_none().then_some(first)
 }
 
-/// Whether a policy disables its user, by any reading of it.
+/// Whether a policy disables its user, in any reading of it.
 fn disables(policy: &[u8]) -> bool {
     let Ok(serde_json::Value::Object(policy)) = serde_json::from_slice(policy) else { return false };
     policy.iter().any(|(key, value)| key.eq_ignore_ascii_case("IsDisabled") && *value == true)

@@ -1,4 +1,4 @@
-//! What all workers share: the routes, the pools with their cookies, the pins, and each room's configuration.
+//! What all workers share: routes, pools with their cookies, pins and configuration.
 
 use std::{
     sync::{
@@ -33,78 +33,77 @@ use crate::{
     websocket,
 };
 
-/// Requests held at once, over all workers, by default; more are answered as if there were no holding.
+/// Requests held at once over all workers, by default. Further ones get no hold.
 pub const HELD: usize = 4096;
 
-/// Bytes of held requests' bodies, over all workers, in KiB: 64 MiB.
+/// Bodies of held requests over all workers, in KiB: 64 MiB.
 pub const HELD_KIB: usize = 64 * KIB;
 pub(super) const KIB: usize = 1024;
 
-/// How long a request that no other pod may get is left with a pod that was lost. It may only have stood still.
+/// How long a request for one pod only stays with it when it is lost. It may only have stalled.
 const ONLY_HERE: Duration = Duration::from_secs(3);
 
-/// One for all workers.
+/// What all workers share; there is one.
 pub struct SharedState {
-    /// Which pool a request goes to.
+    /// Finds the pool of a request.
     pub router: Router,
-    /// In the order that the router knows.
+    /// In the order of the router's indices.
     pub pools: Vec<PoolState>,
-    /// Where clients without a known session live, and what pods run.
+    /// Homes of clients without a known session, and what runs on which pod.
     pub pins: Pins,
-    /// Where the others live, by which tokens; and what was ended.
+    /// Known sessions with their homes and tokens, and the tombstones.
     pub sessions: Sessions,
-    /// How many sessions are minted at once on each pod.
+    /// Limits how many sessions are minted at once on each pod.
     pub mint_limiter: MintLimiter,
     /// The QuickConnect codes of mints.
     pub mint_codes: MintCodes,
-    /// Whether sessions are carried over at all.
+    /// Whether the proxy migrates sessions at all.
     pub migration: sessions::Config,
-    /// Paths below which a POST signs a user in, beside those that are known.
+    /// Configured paths below which a POST signs a user in, besides the built-in ones.
     pub log_in_paths: Box<[String]>,
-    /// The live playlists that are being played.
+    /// The live playlists that clients play now.
     pub streams: Streams,
     /// Which pods refused which tokens.
     pub negative_cache: NegativeCache,
-    /// What extra work each address may cause.
+    /// How much extra work each address may cause.
     pub budget: Budget,
-    /// When refused dials of WebSockets are answered.
+    /// When to answer refused WebSocket attempts.
     pub reject_pacer: RejectPacer,
-    /// The affinity cookie, but for the path that a pool of its own gives it.
+    /// The affinity cookie, except for its path if a pool has its own.
     pub cookie: CookieConfig,
     /// What clients see of the server.
     pub shown_server: server_id::Config,
-    /// How pods are spoken to.
+    /// How the proxy connects to pods.
     pub forward: Arc<forward::Config>,
-    /// What else goes to the leader: paths below the BaseUrl, as prefixes.
+    /// Further paths for the leader: prefixes below the BaseUrl.
     pub leader_paths: Vec<String>,
-    /// What becomes of pods that their source names no more.
+    /// What happens to pods that their source no longer names.
     pub drain: drain::Config,
-    /// How pods are judged.
+    /// How the proxy judges a pod's health.
     pub health: Arc<health::Config>,
-    /// How sockets are kept and ended.
+    /// How the proxy keeps and ends WebSockets.
     pub websocket: websocket::Config,
-    /// How much clients may have under way.
+    /// How much clients may have in progress.
     pub limits: Arc<Limits>,
-    /// Room for requests that are held.
+    /// Limits the number of held requests.
     pub hold_permits: Semaphore,
-    /// Room for their bodies.
+    /// Limits the bytes of their bodies.
     pub hold_kib_permits: Semaphore,
-    /// Placements so far, by which ties are broken.
+    /// Counts placements, to break ties.
     pub placements: AtomicU64,
 }
 
-/// A pool, its leader, the one server that clients see in it, and the cookies that name its pods.
+/// A pool, its leader, the server that its clients see, and the cookies that name its pods.
 pub struct PoolState {
-    /// Its pods.
     pub pool: Arc<Pool>,
-    /// The pod that leads them.
+    /// The pod that leads the pool.
     pub leader: Arc<Leader>,
-    /// The one server that they are to the eye.
+    /// The one server that clients see instead of the pods.
     pub shown_server: Arc<ShownServer>,
     cookie: CookieConfig,
-    /// The cookies of the pods of this moment.
+    /// The cookies of the current pods.
     pub cookies: ArcSwap<Cookies>,
-    /// As configured; `None` where the pods' versions tell.
+    /// As configured. `None`: the pods' versions decide.
     legacy: Option<Legacy>,
 }
 
@@ -121,12 +120,12 @@ impl PoolState {
         PoolState { pool, leader, shown_server: Arc::new(shown_server), cookie, cookies, legacy }
     }
 
-    /// Makes the cookies anew: the set of pods has changed.
+    /// Rebuilds the cookies after the set of pods has changed.
     pub fn renew_cookies(&self, keys: &[Secret]) {
         self.cookies.store(Arc::new(Cookies::new(&self.cookie, keys, &self.pool.pods())));
     }
 
-    /// Whether the pods take the carriers of old. A pool that is being upgraded takes them while one pod does.
+    /// Whether the pods accept legacy credentials. During an upgrade, one such pod is enough.
     pub(super) fn legacy(&self) -> Legacy {
         if let Some(legacy) = self.legacy {
             return legacy;
@@ -136,7 +135,7 @@ impl PoolState {
 }
 
 impl SharedState {
-    /// Whether a POST there signs a user in, by what is configured.
+    /// Whether the configuration makes a POST to this path a log-in.
     pub(super) fn is_log_in(&self, path: &str) -> bool {
         self.log_in_paths.iter().any(|prefix| {
             let below = canonical::below_base(prefix, path);
@@ -149,14 +148,14 @@ impl SharedState {
         self.placements.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The sessions that live on a pod and whose clients are there.
+    /// The sessions that live on a pod and whose clients are active.
     pub fn clients_of(&self, pod: &Pod) -> Vec<Arc<Session>> {
         let mut sessions = self.sessions.of_pod(pod);
         sessions.retain(|session| self.sessions.is_there(session, self.drain.absent));
         sessions
     }
 
-    /// Whether the operator has named a path as the leader's (`[leader] paths`).
+    /// Whether the operator assigns a path to the leader (`[leader] paths`).
     pub(super) fn is_leaders(&self, path: &str) -> bool {
         self.leader_paths.iter().any(|prefix| {
             let below = path.split_at_checked(prefix.len());
@@ -166,22 +165,22 @@ impl SharedState {
         })
     }
 
-    /// How long an answer may take to begin. The wait ends with the pod: at once where another pod may be asked, else a little later,
-    /// since an answer that comes after all is better than none.
+    /// How long an answer may take to begin. A lost pod ends the wait at once if another may get
+    /// the request; else a little later, since a late answer is better than none.
     pub(super) fn response_timeout(&self, path: &str, can_repeat: bool) -> ResponseTimeout {
         let after_lost = if can_repeat { Duration::ZERO } else { ONLY_HERE };
         ResponseTimeout { first_byte: self.forward.first_byte.of(path), after_lost }
     }
 
-    /// Tells `health` what a failure says of a pod.
+    /// Reports to `health` what a failure means for a pod.
     ///
-    /// A connection that breaks in the middle of a body is no proof against the pod: Kestrel ends those that send too slowly,
-    /// and nobody shall take a pod out by that.
+    /// A connection that breaks in the middle of a body proves nothing against the pod: Kestrel
+    /// cuts slow senders. No client may take a pod out that way.
     pub(super) fn report_failure(&self, pod: &Pod, failure: Failure, no_body: bool) {
         match failure.cause {
             Cause::Refused => health::refused(pod),
             Cause::Broken if no_body && !failure.on_reused_connection => health::broken(pod),
-            // One request may take its time while the pod is well: its checks are to tell.
+            // One slow request does not mean that the pod is unwell, so the health checks decide.
             Cause::Broken | Cause::TimedOut => health::report_suspect(pod),
             Cause::ConnectTimedOut => {
                 health::report_suspect(pod);

@@ -1,7 +1,7 @@
-//! A request body that is still on its way when its answer is there.
+//! A request body that is still arriving when its answer is ready.
 //!
-//! A connection that is closed before its client has sent the body may lose the answer, and one that goes on would read the body as
-//! the next request. So a short body is read first; else the client is told that the connection ends.
+//! A close before its end may lose the answer. A kept connection would read the body as a request.
+//! So the proxy reads a short rest; otherwise the answer says that the connection closes.
 
 use std::time::Duration;
 
@@ -10,42 +10,42 @@ use tokio::time;
 
 use crate::forward::outbound::ReplayBody;
 
-/// The longest rest that is read, in bytes. Reading it costs less than the client's next connection.
+/// Largest rest that the proxy reads, in bytes. That costs less than the client's next connection.
 const MOST: u64 = 64 * 1024;
 
-/// Longest time for it.
+/// Longest time to read that rest.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Goes with an answer, as an extension of its head.
+/// Travels with an answer, as an extension of its head.
 #[derive(Clone)]
 pub struct Unread {
     replay_body: ReplayBody,
     answered_by: Answerer,
 }
 
-/// Whose answer came early.
+/// Who answered before the end of the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answerer {
     Proxy,
-    /// The pod takes the rest.
+    /// The pod reads the rest.
     Pod,
-    /// The pod takes no more.
+    /// The pod reads no more.
     PodThatCloses,
 }
 
 impl Unread {
-    /// `None` where the body has come to its end, as nearly all do.
+    /// `None` if the body has ended, as nearly all have.
     pub(super) fn of(replay_body: &ReplayBody, answered_by: impl FnOnce() -> Answerer) -> Option<Unread> {
         replay_body.is_unread().then(|| Unread { replay_body: replay_body.clone(), answered_by: answered_by() })
     }
 
-    /// Reads the body or says in the answer's head that the connection ends. Answers whether nothing is left of the body.
-    /// `record_asked`: the client waits to be asked for it (`Expect: 100-continue`).
+    /// Reads the rest, or says in the head that the connection closes. Returns whether it read all.
+    /// `record_asked`: the client waits for `100 Continue` before it sends the body.
     pub async fn settle(self, record_asked: bool, answer: &mut HeaderMap) -> bool {
         let is_read = match self.answered_by {
             Answerer::Pod => return false,
             Answerer::PodThatCloses => false,
-            // To read the body would ask the client for it.
+            // A read would make the server ask the client for the body.
             Answerer::Proxy if record_asked => false,
             Answerer::Proxy => time::timeout(LONGEST, self.replay_body.discard(MOST)).await.unwrap_or(false),
         };

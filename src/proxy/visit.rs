@@ -1,8 +1,9 @@
-//! A client that has only asked a pod something lives elsewhere, and is to leave no trace there.
+//! Removes the traces of a client on a pod that only answered a call for it.
 //!
-//! Each call of SyncPlay, and each log-in, makes a session of its caller on the pod that answers. Nobody would end it: it would
-//! stand among the sessions of that pod, as a device that is there and is not. A pod ends a session when its last socket closes
-//! (`SessionManager.CloseIfNeededAsync`), so that a socket of the client is opened there and closed again.
+//! Each SyncPlay call and each log-in makes a session on the pod that answers. Nothing would end
+//! that session, so the pod would list a device that is not there. A pod ends a session when its
+//! last socket closes (`SessionManager.CloseIfNeededAsync`). So the proxy opens a socket for the
+//! client there and closes it again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,14 +19,14 @@ use crate::{
     websocket::{self, handshake},
 };
 
-/// Longest time for the whole of it.
+/// Longest time for one whole visit.
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl Proxy {
-    /// Ends, behind the answer, the sessions that a pod has made of a client who lives elsewhere.
+    /// Behind the answer, ends the sessions that a pod has made for a client that lives elsewhere.
     pub(super) fn end_visit(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Arc<Session>, pod: &Arc<Pod>) {
         let mut devices = vec![ctx.reported_by(session)];
-        // What it can do was told there in these names.
+        // The pod may have sessions of these devices too: capabilities were reported by them.
         let others = session.capabilities().into_iter().map(|note| note.reported_by).chain([session.device.clone()]);
         for other in others {
             if !devices.iter().any(|known| known.is_same_as(&other)) {
@@ -49,7 +50,7 @@ impl Proxy {
         }));
     }
 
-    /// Whether the session lives on another pod, and is not on its way to this one.
+    /// Whether the session lives on another pod and is not migrating to this one.
     fn is_visitor(&self, session: &Session, pod: &Pod) -> bool {
         let place = PodInstance::of(pod);
         let is_here = |at: Option<PodInstance>| at.is_some_and(|at| at.pod == pod.id);
@@ -86,7 +87,7 @@ impl Proxy {
         }
         let upgraded = hyper::upgrade::on(&mut answer).await.ok()?;
         let socket = websocket::pod_side(upgraded, &self.shared.websocket).await;
-        // The greeting says that the socket is the session's.
+        // The greeting shows that the pod has attached the socket to the session.
         socket.close_after_greeting().await
     }
 }

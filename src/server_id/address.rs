@@ -1,11 +1,13 @@
-//! The server's address as a pod tells it (`LocalAddress` in `/System/Info` and `/System/Info/Public`): clients that learnt it
-//! would go past the proxy, so that they are told the proxy's own. Pure.
+//! The server's address as a pod reports it (`LocalAddress` in `/System/Info` and
+//! `/System/Info/Public`). Clients that learn it would bypass the proxy, so jellypin sends its own.
+//! Pure.
 
 use std::ops::Range;
 
 use memchr::memmem;
 
-/// The address that a client is told: the configured one, else what it called. `None` if it called nothing that could be told.
+/// The address to send to a client: the configured one, else the one that the client called. `None`
+/// if the client called no usable one.
 pub fn of(public_url: Option<&str>, is_https: bool, host: Option<&str>, base_path: &str) -> Option<String> {
     if let Some(url) = public_url {
         return Some(url.to_owned());
@@ -14,25 +16,26 @@ pub fn of(public_url: Option<&str>, is_https: bool, host: Option<&str>, base_pat
     Some(format!("{}://{host}{base_path}", if is_https { "https" } else { "http" }))
 }
 
-/// Whether a text is made of what hosts and ports are made of, or empty: nothing in it ends a header, a URL or a JSON string.
+/// Whether a text is empty or has only characters of hosts and ports. None of them ends a header, a
+/// URL or a JSON string.
 pub fn is_host(text: &[u8]) -> bool {
     text.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(byte))
 }
 
-/// The object with this address in the place of its own; `None` if it has none. All else stays byte by byte.
+/// The object with this address in place of its own; `None` if it has none. Every other byte stays.
 pub fn replace(json: &[u8], address: &str) -> Option<Vec<u8>> {
     let value = find(json)?;
-    // What stands in an address needs no escape in JSON.
+    // An address needs no escapes in JSON.
     Some([&json[..value.start], b"\"", address.as_bytes(), b"\"", &json[value.end..]].concat())
 }
 
-/// Where the value of `LocalAddress` stands, or of `localAddress`, as the set-up server writes it: a string or `null`.
+/// Finds the value of `LocalAddress`: a string or `null`. The set-up server writes `localAddress`.
 fn find(json: &[u8]) -> Option<Range<usize>> {
     const NAME: &[u8] = b"ocalAddress\"";
     let is_name = |at: &usize| at.checked_sub(2).is_some_and(|from| matches!(&json[from..*at], b"\"L" | b"\"l"));
     memmem::find_iter(json, NAME).filter(is_name).find_map(|at| {
         let colon = skip_blanks(json, at + NAME.len());
-        // A string of this name that is no name has no colon behind it.
+        // A string value of the same text has no colon behind it.
         let from = skip_blanks(json, colon + usize::from(json.get(colon) == Some(&b':')));
         let rest = json.get(from..).filter(|_| from > colon)?;
         let length = match rest {
@@ -49,7 +52,7 @@ fn skip_blanks(json: &[u8], from: usize) -> usize {
     from + blanks
 }
 
-/// The length of the string that begins here, its quotes included.
+/// The length of the string at the beginning of `text`, quotes included.
 fn string_length(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {

@@ -1,4 +1,4 @@
-//! A body whose ids are replaced while it streams by, frame by frame.
+//! Replaces ids in a body while it streams by, frame by frame.
 
 use std::task::{Poll, ready};
 
@@ -7,11 +7,11 @@ use http_body::{Frame, SizeHint};
 
 use super::Replacer;
 
-/// Stands between a body and whoever polls it.
+/// Stands between a body and its consumer.
 #[derive(Debug)]
 pub struct BodyRewriter {
     replacer: Replacer,
-    /// Trailers that came while bytes were held back.
+    /// Trailers that arrived while bytes were held back.
     trailers: Option<Frame<Bytes>>,
     /// The body itself has ended.
     has_ended: bool,
@@ -22,9 +22,9 @@ impl BodyRewriter {
         BodyRewriter { replacer, trailers: None, has_ended: false }
     }
 
-    /// The next frame, where `next` gives those of the body itself.
+    /// The next frame; `next` gives the frames of the body itself.
     ///
-    /// An error is handed on at once, before what was held back: an answer that broke off ends as it did.
+    /// An error comes at once, before the held-back bytes: a broken answer ends as it broke.
     pub fn poll_frame<E>(
         &mut self,
         mut next: impl FnMut() -> Poll<Option<Result<Frame<Bytes>, E>>>,
@@ -48,7 +48,7 @@ impl BodyRewriter {
                 },
                 Ok(None) => self.end(),
             };
-            // A piece may be held back whole.
+            // The replacer may hold back a whole piece.
             if !data.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
@@ -60,12 +60,12 @@ impl BodyRewriter {
         self.replacer.finish()
     }
 
-    /// Whether nothing more comes, by what the body itself says.
+    /// Whether nothing more comes. `has_ended` is what the body itself says.
     pub fn is_end_stream(&self, has_ended: bool) -> bool {
         (has_ended || self.has_ended) && !self.replacer.holds() && self.trailers.is_none()
     }
 
-    /// How much is still to come, by what the body itself says.
+    /// How many bytes are still to come. `body` is what the body itself says.
     pub fn size_hint(&self, body: SizeHint) -> SizeHint {
         let held = self.replacer.held() as u64;
         let mut hint = SizeHint::new();
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::server_id::{ServerId, replacer::Replacement};
 
-    /// What comes out for these frames: the bytes of each, or that it was trailers.
+    /// The output for these frames: the bytes of each, or `None` for trailers.
     fn passed(frames: Vec<Frame<Bytes>>) -> Vec<Option<Bytes>> {
         let id = |digit: &str| ServerId::parse(&digit.repeat(32)).expect("an id");
         let mut rewriting = BodyRewriter::new(Replacer::new(Arc::new(Replacement::new(id("a"), id("b")))));

@@ -2,7 +2,7 @@
 
 use std::{fmt, str};
 
-/// 32 lower-case hex digits: a GUID as .NET writes it with the format `N`. What is written in upper case is lowered.
+/// 32 lower-case hex digits: a GUID in .NET's format `N`. Upper-case digits become lower-case.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServerId([u8; ServerId::LENGTH]);
 
@@ -10,7 +10,7 @@ impl ServerId {
     /// In bytes.
     pub const LENGTH: usize = 32;
 
-    /// `None` for what is no such GUID.
+    /// `None` for text that is not such a GUID.
     pub fn parse(text: &str) -> Option<ServerId> {
         let mut digits: [u8; ServerId::LENGTH] = text.as_bytes().try_into().ok()?;
         digits.make_ascii_lowercase();
@@ -22,7 +22,7 @@ impl ServerId {
     }
 
     pub fn as_str(&self) -> &str {
-        // Digits of ASCII are UTF-8.
+        // ASCII digits are valid UTF-8.
         str::from_utf8(&self.0).unwrap_or_default()
     }
 }

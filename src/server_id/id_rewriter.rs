@@ -1,4 +1,4 @@
-//! What has to be rewritten between one pod and its clients: its own id here, the shown one there.
+//! Rewrites ids between one pod and its clients: the pod has its own id, clients see the shown one.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, Uri, header, uri::PathAndQuery};
 
 use super::{BodyRewriter, Replacer, ServerId, replacer::Replacement};
 
-/// A pod's own id and the one that clients see instead, both ways. Cheap to clone.
+/// A pod's own id and the one that clients see, in both directions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct IdRewriter {
     shown: ServerId,
@@ -30,7 +30,7 @@ impl IdRewriter {
         BodyRewriter::new(Replacer::new(self.to_client.clone()))
     }
 
-    /// A body that is there already, for the client.
+    /// Rewrites a complete body for the client.
     pub fn whole_to_client(&self, body: Bytes) -> Bytes {
         let mut replacer = Replacer::new(self.to_client.clone());
         let (most, rest) = (replacer.push(body), replacer.finish());
@@ -42,14 +42,14 @@ impl IdRewriter {
         BodyRewriter::new(Replacer::new(self.to_pod.clone()))
     }
 
-    /// Path and query as the pod gets them; `None` if that is as they are.
+    /// Path and query as the pod gets them; `None` if they do not change.
     pub fn target_to_pod(&self, target: &Uri) -> Option<Uri> {
         let text = self.to_pod.of_text(target.path_and_query()?.as_str())?;
-        // One digit in the place of another leaves a valid target valid.
+        // Other hex digits keep a valid target valid.
         PathAndQuery::from_maybe_shared(Bytes::from(text)).ok().map(Uri::from)
     }
 
-    /// Rewrites a text for the client that comes in pieces.
+    /// Rewrites a text that comes in pieces for the client.
     pub fn pieces_to_client(&self) -> Replacer {
         Replacer::new(self.to_client.clone())
     }

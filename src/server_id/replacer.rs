@@ -1,4 +1,4 @@
-//! Replaces an id by another while bytes stream by: pure, and in memory of less than one id.
+//! Replaces an id by another while bytes stream by. Pure; it buffers less than one id.
 
 use std::{fmt, sync::Arc};
 
@@ -7,7 +7,8 @@ use memchr::memmem::Finder;
 
 use super::ServerId;
 
-/// An id and what takes its place. Made once for many bodies: a search takes longer to prepare than most bodies to read.
+/// An id and its replacement. Built once for many bodies, because building the search takes longer
+/// than searching most bodies.
 #[derive(Clone)]
 pub struct Replacement {
     finder: Finder<'static>,
@@ -20,7 +21,7 @@ impl Replacement {
         Replacement { finder: Finder::new(id.bytes()).into_owned(), id, by }
     }
 
-    /// The text with every id replaced; `None` where there is none.
+    /// The text with every id replaced; `None` if it contains none.
     pub fn of_text(&self, text: &str) -> Option<String> {
         self.finder.find(text.as_bytes())?;
         Some(text.replace(self.id.as_str(), self.by.as_str()))
@@ -33,11 +34,11 @@ impl fmt::Debug for Replacement {
     }
 }
 
-/// What is put in comes out again, byte by byte the same number, with every id replaced, wherever pieces begin and end.
+/// Returns as many bytes as it takes, with every id replaced, wherever pieces begin and end.
 #[derive(Debug)]
 pub struct Replacer {
     what: Arc<Replacement>,
-    /// The end of what came so far, where it may be the beginning of an id: a prefix of it, and less than the whole.
+    /// The number of bytes held back: the end of the input, where it is a proper prefix of the id.
     held: usize,
 }
 
@@ -46,7 +47,7 @@ impl Replacer {
         Replacer { what, held: 0 }
     }
 
-    /// Takes the next piece, and gives what can go on of this and of what was held back.
+    /// Takes the next piece. Returns all bytes that can go on, earlier held-back ones included.
     pub fn push(&mut self, piece: Bytes) -> Bytes {
         if self.held == 0 {
             return self.replace(piece);
@@ -57,17 +58,17 @@ impl Replacer {
         self.replace(whole.freeze())
     }
 
-    /// Gives what was held back: nothing more comes.
+    /// Ends the input and returns the held-back bytes.
     pub fn finish(&mut self) -> Bytes {
         Bytes::copy_from_slice(&self.what.id.bytes()[..std::mem::take(&mut self.held)])
     }
 
-    /// Whether something is held back.
+    /// Whether bytes are held back.
     pub fn holds(&self) -> bool {
         self.held > 0
     }
 
-    /// Bytes that are held back.
+    /// The number of bytes held back.
     pub fn held(&self) -> usize {
         self.held
     }
@@ -75,7 +76,7 @@ impl Replacer {
     fn replace(&mut self, piece: Bytes) -> Bytes {
         let mut found = self.what.finder.find_iter(&piece).peekable();
         let (mut replaced, mut end) = (None, 0);
-        // Where there is no id nothing is copied.
+        // A piece without an id is not copied.
         if found.peek().is_some() {
             let mut copy = BytesMut::from(&piece[..]);
             for at in found {
@@ -90,7 +91,7 @@ impl Replacer {
         out
     }
 
-    /// The length of the longest end of this that the id could begin with.
+    /// The length of the longest end of `text` that is a beginning of the id.
     fn prefix_at_end(&self, text: &[u8]) -> usize {
         let longest = text.len().min(ServerId::LENGTH - 1);
         (1..=longest).rev().find(|length| text.ends_with(&self.what.id.bytes()[..*length])).unwrap_or(0)
@@ -111,7 +112,7 @@ mod tests {
         Replacer::new(Arc::new(Replacement::new(from, to)))
     }
 
-    /// What comes out for these pieces, and the most that was held back.
+    /// The output for these pieces, and the most bytes held back.
     fn replaced(pieces: &[Vec<u8>], from: ServerId, to: ServerId) -> (Vec<u8>, usize) {
         let mut replacer = replacer(from, to);
         let (mut out, mut most) = (Vec::new(), 0);
@@ -139,7 +140,7 @@ mod tests {
             parts in proptest::collection::vec((0_usize..4, 0_usize..33, "[ab0\"]{0,40}"), 0..12),
             cuts in proptest::collection::vec(0_usize..50, 0..40),
         ) {
-            // Text out of whole ids, beginnings and ends of ids, and the digits they are made of.
+            // Text made of whole ids, beginnings and ends of ids, and their digits.
             let mut text = String::new();
             for (kind, length, rest) in &parts {
                 match kind {

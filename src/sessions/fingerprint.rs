@@ -1,35 +1,36 @@
-//! What a replica says of its configuration, so that others can tell whether they agree, and nobody learns a key.
+//! What a replica says of its configuration: others can check whether they agree, and no key leaks.
 //!
-//! Each part is a keyed hash under every key of the ring: two replicas compare under a key that both have. Keys are told apart by a
-//! hash of nothing under each of them. Rings need not be equal: while keys are replaced, replica by replica, one key in common is
-//! enough, and all write under the first that all of them have.
+//! Each part is a keyed hash under every key of the ring. Two replicas compare under a key that
+//! both have. A hash of nothing under each key tells the keys apart. Rings need not be equal: while
+//! an operator replaces keys replica by replica, one common key is enough. All replicas write under
+//! the first key that all of them have.
 
 use std::{collections::BTreeMap, fmt::Write};
 
 use super::seal::Ring;
 
-/// The ring of keys, as a disagreement.
+/// The label of a disagreement about the ring of keys.
 pub const RING: &str = "key_ring";
 
-/// The API key, likewise.
+/// The label of a disagreement about the API key.
 pub const API_KEY: &str = "api_key";
 
-/// What stands in the place of what is not known, or not there: it disagrees with nothing.
+/// Stands for a part that is unknown or absent, and disagrees with nothing.
 const NOTHING: &str = "-";
 
-/// What a replica says of itself.
+/// What a replica says of its configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Its keys, the newest first.
     keys: Vec<String>,
-    /// The one that it writes under.
+    /// The key that it writes under.
     writes: String,
-    /// Each part under each of the keys.
+    /// The hashes of each part, one for each key.
     parts: BTreeMap<String, Vec<String>>,
 }
 
 impl Fingerprint {
-    /// Of these parts, by name; an empty one is not known.
+    /// Hashes these parts, by name. An empty part is unknown.
     pub(super) fn new(ring: &Ring, parts: &[(&str, String)]) -> Fingerprint {
         let keys: Vec<String> = ring.names("replica", "").map(short).collect();
         let writes = ring.name("replica", "").map_or_else(|| NOTHING.to_owned(), short);
@@ -40,7 +41,7 @@ impl Fingerprint {
         Fingerprint { keys, writes, parts: parts.iter().map(hashes).collect() }
     }
 
-    /// As other replicas read it.
+    /// The text that other replicas read.
     pub fn write(&self) -> String {
         let mut text = format!("writes={} keys={}", self.writes, self.keys.join(","));
         for (name, hashes) in &self.parts {
@@ -63,7 +64,7 @@ impl Fingerprint {
         read
     }
 
-    /// In what another replica disagrees with this one. What only one of them says is none.
+    /// The parts in which another replica disagrees with this one. Both must have the part.
     pub fn disagreements(&self, other: &Fingerprint) -> Vec<String> {
         let Some((ours, theirs)) = self.common_key(other) else { return vec![RING.to_owned()] };
         let differs = |(name, hashes): (&String, &Vec<String>)| {
@@ -78,7 +79,7 @@ impl Fingerprint {
         self.keys.contains(&other.writes) && !self.disagreements(other).iter().any(|what| what == API_KEY)
     }
 
-    /// Which of its keys is the first that all of these have; the newest, where there is none.
+    /// The index of the first key here that all of these have; the newest, if there is none.
     pub fn writes_under<'a>(&self, others: impl Iterator<Item = &'a Fingerprint> + Clone) -> usize {
         let have_all = |key: &String| others.clone().all(|other| other.keys.contains(key));
         self.keys.iter().position(have_all).unwrap_or(0)

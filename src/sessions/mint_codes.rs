@@ -1,9 +1,10 @@
-//! QuickConnect codes of mints, and how they are kept apart from those of clients.
+//! QuickConnect codes of mints, and how jellypin keeps them apart from those of clients.
 //!
-//! A code has six digits, and a pod does not look for it among the others: a newer request takes the code of an older one over, and is
-//! authorized in its place. A client that is given the code of a mint could so be signed in as the mint's user. A mint therefore
-//! authorizes no code that a client was given, and a client is given no code that a mint has used a moment ago. Between two
-//! replicas that do both in the same moment it is left to chance: 1 in 900,000.
+//! A code has six digits, and a pod does not check whether it is in use. A newer request takes over
+//! the code of an older one, and is authorized in its place. So a client that is given a mint's
+//! code could be signed in as the mint's user. A mint therefore authorizes no code that a client
+//! was given. Nor is a client given a code that a mint has just used. Two replicas that do both at
+//! the same moment leave it to chance: 1 in 900,000.
 
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::pod::PodId;
 
-/// How long a mint's code is kept from clients. The answer to a client's request that reached the pod before the mint was over comes
-/// much sooner.
+/// How long a mint's code is kept from clients. A pod answers a client's request from before the
+/// mint's end much sooner.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// Codes kept at once. A pod mints 43 to 68 sessions a second.
@@ -24,7 +25,7 @@ const MOST: usize = 8192;
 pub struct MintCodes(Mutex<std::collections::VecDeque<(Instant, PodId, Box<str>)>>);
 
 impl MintCodes {
-    /// A mint is about to authorize this code.
+    /// Records that a mint is about to authorize this code.
     pub fn take(&self, pod: PodId, code: &str) {
         let mut codes = self.0.lock();
         let now = Instant::now();

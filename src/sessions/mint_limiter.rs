@@ -1,7 +1,9 @@
-//! Pace: how many sessions are minted on one pod at once, those that a request waits for before those of idle sockets.
+//! Limits how many sessions are minted on one pod at once. Waiting requests come before idle
+//! sockets.
 //!
-//! A pod of two cores mints 43 sessions a second one after the other and 59 sixteen at once: more at once only make each
-//! wait longer, and take the processor from the films that the pod plays.
+//! A pod of two cores mints 43 sessions a second one after the other, and 59 with sixteen at once.
+//! More at once only make each wait longer, and take the processor from the films that the pod
+//! plays.
 
 use std::sync::Arc;
 
@@ -13,10 +15,10 @@ use crate::pod::PodId;
 /// Mints under way on one pod.
 const AT_ONCE: usize = 4;
 
-/// Of these, those that nobody waits for at this moment.
+/// Of these, those that no request waits for.
 const IDLE_AT_ONCE: usize = 2;
 
-/// The places of all pods, and the queues before them. Shared by all workers.
+/// The permits of all pods, and the queues for them. Shared by all workers.
 #[derive(Debug, Default)]
 pub struct MintLimiter {
     pods: DashMap<PodId, Lanes, ahash::RandomState>,
@@ -28,16 +30,16 @@ struct Lanes {
     idle: Arc<Semaphore>,
 }
 
-/// How much a carry-over presses.
+/// How urgent a migration is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// A request is held for it.
+    /// A request waits for it.
     Waiting,
-    /// A socket that lies idle is to be attached.
+    /// An idle socket is to be attached.
     Idle,
 }
 
-/// A place among those at work; gives itself back when dropped.
+/// A permit for one mint, given back when dropped.
 #[derive(Debug)]
 pub struct MintPermit {
     _all: OwnedSemaphorePermit,
@@ -45,10 +47,10 @@ pub struct MintPermit {
 }
 
 impl MintLimiter {
-    /// Waits for a place.
+    /// Waits for a permit.
     ///
     /// # Cancel safety
-    /// May be dropped at any time; the place in the queue is lost then.
+    /// May be dropped at any time; the caller then loses its place in the queue.
     pub async fn acquire(&self, pod: PodId, priority: Priority) -> Option<MintPermit> {
         let lanes = self.pods.entry(pod).or_insert_with(Lanes::new).clone();
         // Nobody closes the semaphores.

@@ -1,7 +1,8 @@
 //! All sessions that this process knows, found by any of their tokens.
 //!
-//! A session leaves memory when it was not used for long; what is kept beyond the process brings it back. An end is for ever: it
-//! leaves a tombstone under every token, and the moment at which everything of its user or its device ended.
+//! A session that is unused for long leaves memory, and the store brings it back. An end is for
+//! good. It leaves a tombstone under every token, or the moment at which all of a user or device
+//! ended.
 
 mod await_sockets;
 mod clients;
@@ -39,44 +40,46 @@ pub(super) use pending_logouts::MOST as MOST_OWED;
 use pending_logouts::PendingLogouts;
 use record::StoredSession;
 
-/// Dead tokens that are found without a look into the vault, which knows them all.
+/// Dead tokens that are found without a look into the session store, which knows all of them.
 const MOST_DEAD: u64 = 100_000;
 
-/// Strangers remembered at once, and those for whom the other replicas were asked. One that is forgotten costs a question.
+/// Unknown tokens that each of two tables remembers. One that is forgotten costs one more question.
 const MOST_STRANGERS: u64 = 50_000;
 
 /// How many entries a table has room for at first.
 const AT_FIRST: usize = 64;
 
-/// Sessions of one user at once, where nothing else is said.
+/// Sessions of one user at once, by default.
 const OF_ONE_USER: usize = 256;
 
-/// How long nobody is asked for a token again.
+/// How long jellypin does not ask about an unknown token again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-/// The sessions, and what is known of tokens without one. Shared by all workers; what awaits says so.
+/// The sessions, and what is known of other tokens. Shared by all workers; only `async fn`s wait.
 #[derive(Debug)]
 pub struct Sessions {
     active: DashMap<u128, Arc<Session>, ahash::RandomState>,
     dead: Cache<u128, ()>,
-    /// Tokens of which nothing is known, until when nobody is asked for them.
+    /// Unknown tokens, and until when jellypin asks nobody about them.
     strangers: Cache<u128, Instant>,
-    /// Tokens that no replica knew, until when the others are not asked again.
+    /// Tokens that no replica knew, and until when jellypin does not ask the others again.
     unknown: Cache<u128, Instant>,
-    /// The session of each user on each device: a log-in takes the place of the one before.
+    /// The session of each user on each device. A log-in replaces the one before.
     devices: DashMap<u128, Arc<Session>, ahash::RandomState>,
-    /// What each user has: the sessions in `devices`, the oldest first.
+    /// The sessions of each user, as keys of `devices`, the oldest first.
     users: DashMap<u128, Vec<u128>, ahash::RandomState>,
     of_one_user: usize,
-    /// The capabilities of clients whose session is not known, by token, and where they were told last.
+    /// The capabilities of clients without a known session, by token, and the pod that got them
+    /// last.
     capabilities: clients::Unresolved,
-    /// Leaders that may have SyncPlay groups, and when each was last seen to.
+    /// Leaders that may have SyncPlay groups, and when each was last seen serving a member.
     groups: DashMap<PodInstance, Instant, ahash::RandomState>,
     secret: (u64, u64),
     most: usize,
     count: AtomicUsize,
     began: Instant,
-    /// When words of other replicas may have been lost, in seconds since the beginning and one more; 0: never.
+    /// When messages of other replicas may have been lost, in seconds since the start plus one; 0:
+    /// never.
     missed: AtomicU32,
     pools: Vec<Arc<Pool>>,
     pending_logouts: PendingLogouts,
@@ -84,13 +87,13 @@ pub struct Sessions {
     common: Common,
     /// The seeds of older keys, by which other replicas may name tokens.
     older: Vec<(u64, u64)>,
-    /// What another replica writes cannot be read here: nothing is minted, and nobody is logged out.
+    /// This replica cannot read what another one writes. So it mints nothing and logs nobody out.
     is_apart: AtomicBool,
-    /// The other replicas that are there.
+    /// The other replicas that are present.
     others: ArcSwap<Vec<present::Replica>>,
-    /// What the other replicas have been asked.
+    /// This replica's open questions to the others.
     open_queries: OpenQueries,
-    /// This replica's name in what it tells the others.
+    /// This replica's name in its messages to the others.
     name: String,
 }
 
@@ -99,16 +102,16 @@ pub struct Sessions {
 pub enum SessionLookup {
     /// It stands for this session.
     Active(Arc<Session>),
-    /// It was ended, and is never revived.
+    /// It was ended, and jellypin never revives it.
     Ended,
-    /// Nothing, neither here nor beyond this process.
+    /// Neither this process nor the store knows it.
     Unknown,
-    /// Nothing here, and what is kept beyond this process has not been heard.
+    /// This process does not know it, and the store could not tell.
     Unresolved,
 }
 
 impl Sessions {
-    /// None yet, at most so many tokens in memory; `secret` keys the hashes by which they are found.
+    /// No sessions yet, at most `most` tokens in memory. `secret` keys the hashes that find them.
     pub fn new(most: usize, secret: (u64, u64), pools: Vec<Arc<Pool>>, store: SessionStore) -> Sessions {
         let common = Common { clock: store.clock().clone(), ..Common::default() };
         Sessions {
@@ -138,7 +141,8 @@ impl Sessions {
         }
     }
 
-    /// The same with other bounds: sessions of one user, and the bytes of notes. `older` are the seeds of the ring's older keys.
+    /// The same with other bounds: sessions of one user, and bytes of replayed calls. `older` are
+    /// the seeds of the ring's older keys.
     #[must_use]
     pub fn bounded(mut self, of_one_user: usize, notes: usize, older: &[(u64, u64)]) -> Sessions {
         self.of_one_user = of_one_user.max(1);
@@ -147,18 +151,17 @@ impl Sessions {
         self
     }
 
-    /// This replica's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Another replica writes what this one cannot read, or no longer does. Meanwhile nothing is minted, which would end what
-    /// that replica has minted, and nobody hears that he is to log in again.
+    /// Sets whether another replica writes what this one cannot read. Meanwhile this one mints
+    /// nothing, since that would end what the other has minted. It tells no client to log in again.
     pub fn set_apart(&self, is_apart: bool) {
         self.is_apart.store(is_apart, Ordering::Relaxed);
     }
 
-    /// Whether sessions may not be carried over for that reason.
+    /// Whether sessions may not migrate for that reason.
     pub fn is_apart(&self) -> bool {
         self.is_apart.load(Ordering::Relaxed)
     }
@@ -176,7 +179,7 @@ impl Sessions {
         self.devices.is_empty()
     }
 
-    /// What this process knows of a token; nothing is waited for.
+    /// What this process knows of a token. Does not wait.
     pub fn find(&self, token: &str) -> SessionLookup {
         let hash = self.hash(&[token]);
         if let Some(session) = self.active.get(&hash) {
@@ -189,20 +192,21 @@ impl Sessions {
         SessionLookup::Unknown
     }
 
-    /// A request of the session's client has come.
+    /// Records that a request of the session's client has come.
     pub fn is_heard(&self, session: &Session) {
         session.set_heard(self.store_second());
     }
 
-    /// Whether the session's client is there: it has an open socket at this replica, or was heard of within this time. An app
-    /// that was closed long ago is not, and does not become so by being carried to another pod.
+    /// Whether the session's client is there: it has an open socket at this replica, or was heard
+    /// within this time. An app that was closed long ago is not there, even if its session
+    /// migrates.
     pub fn is_there(&self, session: &Session, within: Duration) -> bool {
         let heard = session.heard();
         let since = self.store_second().saturating_sub(heard);
         session.has_sockets() || (heard > 0 && u64::from(since) <= within.as_secs())
     }
 
-    /// Asks what is kept beyond this process, within the store's deadline.
+    /// Looks a token up in the store, within the store's deadline.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -213,14 +217,14 @@ impl Sessions {
         self.lookup_store(token).await
     }
 
-    /// The same, whoever else was asked for this token.
+    /// The same, even if jellypin has just asked about this token.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn lookup_store(&self, token: &str) -> SessionLookup {
         match self.store.find(token).await {
             Ok(Some(kept)) => self.resolve_entry(token, kept).await,
-            // Another replica may have kept it, and this one cannot read what that one writes.
+            // Another replica may have kept it in a form that this one cannot read.
             Ok(None) if self.is_apart() => SessionLookup::Unresolved,
             Ok(None) => SessionLookup::Unknown,
             Err(_) => SessionLookup::Unresolved,
@@ -239,24 +243,24 @@ impl Sessions {
             },
             StoredEntry::Restored(plain) => {
                 let Some(kept) = self.deserialize(&plain) else { return SessionLookup::Unknown };
-                // Nobody knows yet what another replica has made of it meanwhile.
+                // Another replica may have changed it meanwhile; that is not known yet.
                 kept.session.set_entry_lost_at(self.store_second());
                 self.restore(token, kept).await
             }
         }
     }
 
-    /// Whether somebody is to be asked for this token, of which nothing is known: once in a while.
+    /// Whether jellypin may ask about this unknown token: once in a while.
     pub fn should_ask_about(&self, token: &str) -> bool {
         self.strangers.get(&self.hash(&[token])).is_none_or(|until| until <= Instant::now())
     }
 
-    /// Somebody is being asked for this token.
+    /// Records that jellypin is asking about this token.
     pub fn record_asked(&self, token: &str) {
         self.strangers.insert(self.hash(&[token]), Instant::now() + ASK_AGAIN);
     }
 
-    /// What was kept under this token becomes known, unless all of its user or device has ended since.
+    /// Takes a stored session into memory, unless all of its user or device has ended since.
     async fn restore(&self, token: &str, kept: StoredSession) -> SessionLookup {
         let Ok(ended) = self.store.scope_ended_at(&kept.session).await else { return SessionLookup::Unresolved };
         if ended >= kept.session.born() {
@@ -276,8 +280,8 @@ impl Sessions {
         SessionLookup::Active(session)
     }
 
-    /// A log-in made this token. Whatever session the user had on the device before is ended, as the pod has ended it. Gives the
-    /// tokens that are known no more, since their user has too many.
+    /// Records that a log-in made this token. Ends the user's earlier session on the device, as the
+    /// pod has done. Gives the tokens that jellypin dropped because the user has too many.
     pub fn record_log_in(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Vec<Token> {
         match self.find(token) {
             SessionLookup::Active(known) => drop(known.record_home(PodInstance::of(pod), token, || MoveReason::First)),
@@ -299,7 +303,7 @@ impl Sessions {
         Vec::new()
     }
 
-    /// A pod has accepted a token of which nothing was known. What may be kept of it stands.
+    /// Records that a pod accepted an unknown token. An entry in the store takes precedence.
     pub async fn record_seen(&self, pod: &Pod, user: &str, device: Device, token: &str) {
         let kept = self.store.find(token).await;
         if !matches!(self.find(token), SessionLookup::Unknown) {
@@ -315,12 +319,12 @@ impl Sessions {
         self.adopt_capabilities(&session, token);
         match kept {
             Ok(_) => self.persist(&session),
-            // It is compared with what is kept before it is believed again, and kept then.
+            // Compared with the store before it is trusted again, and kept only then.
             Err(_) => session.set_compared_at(0),
         }
     }
 
-    /// Keeps a session beyond this process, some time soon, and tells the other replicas.
+    /// Queues a session to be kept in the store, and notifies the other replicas.
     pub fn persist(&self, session: &Session) {
         if session.is_ended() {
             return;
@@ -331,7 +335,7 @@ impl Sessions {
         for minted in &tokens {
             self.store.put_session(minted.token.as_str(), &plain);
         }
-        // Ended in this very moment: what was written comes out again.
+        // It ended at this very moment: take out again what was written.
         if session.is_ended() {
             self.bury_all(session, &tokens);
         }
@@ -340,7 +344,8 @@ impl Sessions {
         }
     }
 
-    /// Keeps a session whose tokens have changed, and waits until that is safe, for a bounded time. Says whether it is.
+    /// Keeps a session whose tokens have changed. Waits for a bounded time until that is safe, and
+    /// says whether it is.
     pub async fn persist_and_flush(&self, session: &Arc<Session>) -> bool {
         self.index(session);
         self.persist(session);
@@ -353,7 +358,8 @@ impl Sessions {
         self.devices.iter().filter(|entry| lives_there(entry)).map(|entry| entry.clone()).collect()
     }
 
-    /// Makes a session findable by all of its tokens. Gives those of its user's sessions that had to go for it.
+    /// Makes a session findable by all of its tokens. Gives the tokens of its user's sessions that
+    /// had to make room.
     fn index(&self, session: &Arc<Session>) -> Vec<Token> {
         if session.is_ended() {
             return Vec::new();
@@ -371,7 +377,7 @@ impl Sessions {
         if is_new { self.count_for_user(session, device) } else { Vec::new() }
     }
 
-    /// Lets a sixteenth go: of those that nobody has used, and then the longest unused.
+    /// Drops a sixteenth: first sessions that nobody has used, then the longest unused.
     fn make_room(&self) {
         let age = |session: &Session| session.worth();
         let mut ages: Vec<(bool, u32)> = self.active.iter().map(|entry| age(&entry)).collect();
@@ -420,7 +426,7 @@ impl Sessions {
         self.began.elapsed().as_secs().try_into().unwrap_or(u32::MAX)
     }
 
-    /// The present second, and one more, so that it is never 0.
+    /// The present second plus one, so that it is never 0.
     fn store_second(&self) -> u32 {
         self.seconds().saturating_add(1)
     }

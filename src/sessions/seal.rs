@@ -1,7 +1,8 @@
-//! Sealing: an entry is found by a keyed hash of a token, and opened only by the token itself.
+//! Sealing: a keyed hash of a token finds an entry, and only the token itself opens it.
 //!
-//! The key of an entry's seal is made of a key of the ring and the token, so that neither a stolen store nor a stolen
-//! ring opens a session by itself. XChaCha20-Poly1305; its nonces are long enough to be drawn at random.
+//! The key of a seal is made of a key of the ring and the token. So neither a stolen store nor a
+//! stolen ring opens a session by itself. The cipher is XChaCha20-Poly1305, whose nonces are long
+//! enough to be drawn at random.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,10 +15,11 @@ use sha2::Sha256;
 
 const NONCE: usize = 24;
 
-/// The secrets that every replica has, newest first: opened under all, sealed under the first that every replica has.
+/// The secrets of the replicas, newest first. Any of them opens an entry. The first that all
+/// replicas have seals new ones.
 pub(super) struct Ring {
     keys: Vec<Hmac<Sha256>>,
-    /// The key that is written under.
+    /// The index of the key that seals.
     current: AtomicUsize,
 }
 
@@ -28,22 +30,23 @@ impl Ring {
         Ring { keys, current: AtomicUsize::new(0) }
     }
 
-    /// From now on the nth key is written under.
+    /// Seals under the nth key from now on.
     pub(super) fn write_under(&self, nth: usize) {
         self.current.store(nth, Ordering::Relaxed);
     }
 
-    /// Which key is written under.
+    /// The index of the key that seals.
     pub(super) fn writes_under(&self) -> usize {
         self.current.load(Ordering::Relaxed)
     }
 
-    /// The name that something is written under.
+    /// The name under which something is written.
     pub(super) fn name(&self, purpose: &str, text: &str) -> Option<[u8; 16]> {
         self.names(purpose, text).nth(self.current.load(Ordering::Relaxed))
     }
 
-    /// The names that something is found under, newest first. `purpose` keeps those of different things apart.
+    /// The names under which something may be found, newest first. `purpose` keeps different things
+    /// apart.
     pub(super) fn names(&self, purpose: &str, text: &str) -> impl Iterator<Item = [u8; 16]> {
         self.keys.iter().map(move |key| {
             let mut name = [0; 16];
@@ -52,7 +55,7 @@ impl Ring {
         })
     }
 
-    /// `plain`, for nobody but who holds the token. `None` without a key or randomness.
+    /// Seals `plain` for holders of the token only. `None` without a key or randomness.
     pub(super) fn seal(&self, token: &str, plain: &[u8]) -> Option<Vec<u8>> {
         let cipher = cipher(self.keys.get(self.current.load(Ordering::Relaxed))?, token)?;
         let mut nonce = [0; NONCE];
@@ -61,7 +64,7 @@ impl Ring {
         Some([&nonce[..], &sealed].concat())
     }
 
-    /// What was sealed for this token under any key of the ring.
+    /// Opens what was sealed for this token under any key of the ring.
     pub(super) fn open(&self, token: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE)?;
         let open = |key| cipher(key, token)?.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: &[] }).ok();

@@ -28,16 +28,16 @@ pub use sockets::Socket;
 use sockets::Sockets;
 pub use tokens::SessionToken;
 
-/// Pods that a session is known to be valid on, kept at most.
+/// Pod instances that a session remembers as valid, at most.
 const MOST_PLACES: usize = 8;
 
-/// A beginning that lies further ahead than this was taken from a wrong clock, in milliseconds.
+/// A session's beginning further ahead than this came from a wrong clock; in milliseconds.
 const AHEAD: u64 = 5_000;
 
-/// A session, shared by all that has to do with it.
+/// A session, shared by all requests and sockets of its client.
 #[derive(Debug)]
 pub struct Session {
-    /// The pool that it belongs to: no other's pods can know it.
+    /// The pool that it belongs to. Pods of other pools cannot know it.
     pub pool: Arc<str>,
     /// The user's id.
     pub user: String,
@@ -45,19 +45,20 @@ pub struct Session {
     pub device: Device,
     /// What all sessions have in common.
     common: Common,
-    /// Seconds since the start of the store that it stands in.
+    /// When it was last used, in seconds since the registry's start plus one.
     pub(super) used: AtomicU32,
-    /// When its client was heard of last, likewise and one more; 0: not by this process.
+    /// When its client was last heard, likewise; 0: never by this process.
     heard: AtomicU32,
-    /// It was used after it had become known: somebody lives by it.
+    /// It was used after it had become known, so a client depends on it.
     is_proven: AtomicBool,
-    /// When it was last compared with what other replicas keep, likewise and one more; 0: not since something may have been missed.
+    /// When it was last compared with what other replicas keep, likewise. 0: not since something
+    /// may have been missed.
     compared_at: AtomicU32,
-    /// When its entry was missing in Redis, likewise; 0: never.
+    /// When Redis lacked its entry, likewise; 0: never.
     entry_lost_at: AtomicU32,
-    /// Held for a look or a change, never across an await.
+    /// Locked for a look or a change, never across an await.
     state: Mutex<State>,
-    /// Tells the sockets of the session that it lives elsewhere now.
+    /// Notifies the sockets of the session when its home changes.
     home: watch::Sender<Option<PodInstance>>,
     sockets: watch::Sender<Sockets>,
 }
@@ -65,9 +66,9 @@ pub struct Session {
 /// What all sessions of a proxy have in common.
 #[derive(Clone, Debug, Default)]
 pub struct Common {
-    /// The clock that their moments are of.
+    /// The clock of their moments.
     pub clock: Clock,
-    /// Room for their notes.
+    /// Room for their replayed calls.
     pub room: Room,
 }
 
@@ -85,9 +86,9 @@ pub struct Device {
 struct State {
     /// When the session began, or was last confirmed by an act that ends all others of its user.
     born: UnixMillis,
-    /// Grows with each change that is kept; of two copies the higher is right.
+    /// Grows with each change that is kept. Of two copies the higher one wins.
     revision: u64,
-    /// How the session came where it lives, here or at another replica.
+    /// How the session came to its home, here or at another replica.
     moved: Move,
     /// Oldest first; the first is the client's own.
     tokens: Vec<SessionToken>,
@@ -96,15 +97,15 @@ struct State {
     refused: Option<(PodInstance, Instant)>,
     carry: Option<migration::OngoingMigration>,
     group: group::GroupMembership,
-    /// `POST /Sessions/Capabilities` or `/Full`, as each device sent it last.
+    /// Each device's last `POST /Sessions/Capabilities` or `/Full`.
     capabilities: Vec<ReplayedCall>,
-    /// The last report of what is being played on each device, and when it came.
+    /// Each device's last report of what it plays, and when it came.
     playing: Vec<(ReplayedCall, Instant)>,
-    /// The devices whose sockets are open, by the sockets' numbers.
+    /// The devices of the open sockets, with the sockets' numbers.
     dialled: Vec<(u64, Device)>,
-    /// Bytes of both that are counted in the common room.
+    /// Bytes of `capabilities` and `playing` that the common room counts.
     noted: usize,
-    /// What pods were told of the client last: its address, and its program.
+    /// The client's address and program, as last sent to pods.
     client: HeaderMap,
     is_dead: bool,
 }
@@ -149,34 +150,35 @@ impl Session {
         session
     }
 
-    /// Where the session lives, if that is known.
+    /// The pod that the session lives on, if known.
     pub fn home(&self) -> Option<PodInstance> {
         *self.home.borrow()
     }
 
-    /// Hears where the session lives at this moment, and then of every move.
+    /// Gives the present home at once, and then each move.
     pub fn home_changes(&self) -> watch::Receiver<Option<PodInstance>> {
         let mut moves = self.home.subscribe();
         moves.mark_changed();
         moves
     }
 
-    /// The token by which the session is valid at this place.
+    /// The token by which the session is valid at this pod instance.
     pub fn token_at(&self, place: PodInstance) -> Option<Token> {
         let state = self.state.lock();
         state.places.iter().rev().find(|(at, _)| *at == place).map(|(_, token)| token.clone())
     }
 
-    /// The session was accepted at this place by this token: it lives there now. Says whether that is a move.
+    /// Records that this instance accepted the token: the session lives there now. Says whether
+    /// that is a move.
     pub fn record_home(&self, place: PodInstance, token: &str, why: impl FnOnce() -> MoveReason) -> bool {
-        // What holds nearly always costs one look.
+        // The usual case costs only one look.
         if self.home() == Some(place) && self.token_at(place).is_some() {
             return false;
         }
         let why = why();
         self.record_valid(place, token);
         let mut state = self.state.lock();
-        // What was under way when the session ended changes nothing any more.
+        // Work that was under way when the session ended must not change it.
         if state.is_dead {
             return false;
         }
@@ -188,7 +190,7 @@ impl Session {
         is_move
     }
 
-    /// How the session came where it lives.
+    /// How the session came to its home.
     pub fn last_move(&self) -> Move {
         self.state.lock().moved
     }
@@ -197,7 +199,7 @@ impl Session {
         self.last_move().at
     }
 
-    /// When it was last compared with what other replicas keep; 0: not since something may have been missed.
+    /// When it was last compared with the store; 0: not since something may have been missed.
     pub(super) fn compared_at(&self) -> u32 {
         self.compared_at.load(Ordering::Relaxed)
     }
@@ -214,7 +216,7 @@ impl Session {
         self.entry_lost_at.store(at, Ordering::Relaxed);
     }
 
-    /// The session is valid at this place by this token, wherever it lives.
+    /// Records that the session is valid there by this token, wherever it lives.
     pub fn record_valid(&self, place: PodInstance, token: &str) {
         let mut state = self.state.lock();
         if state.is_dead {
@@ -227,8 +229,8 @@ impl Session {
         }
     }
 
-    /// The session lives there since this moment, as it was kept; by which token is not known yet. What is known of a later
-    /// move stands.
+    /// Takes the home from a stored entry; which token is valid there is not known yet. A later
+    /// move that is known already stays.
     pub(super) fn restore_home(&self, place: PodInstance, moved: UnixMillis) {
         let mut state = self.state.lock();
         if state.is_dead || (moved < state.moved.at && self.home().is_some()) {
@@ -242,12 +244,12 @@ impl Session {
         state.moved.at = moved;
     }
 
-    /// The token is not valid there after all.
+    /// Forgets the token there: it is not valid after all.
     pub fn forget_token_at(&self, place: PodInstance) {
         self.state.lock().places.retain(|(at, _)| *at != place);
     }
 
-    /// Where the session is valid is not known any more, but for this place.
+    /// Forgets where the session is valid, except at this instance.
     pub fn reset_instances(&self, but: Option<PodInstance>) {
         self.state.lock().places.retain(|(at, _)| Some(*at) == but);
         self.home.send_if_modified(|home| std::mem::replace(home, but) != but);
@@ -257,7 +259,7 @@ impl Session {
         self.state.lock().born
     }
 
-    /// The session was confirmed by an act that ended all others of its user.
+    /// Records that an act which ended all other sessions of the user confirmed this one.
     pub(super) fn set_born(&self, at: UnixMillis) {
         self.state.lock().born = at;
     }
@@ -266,12 +268,12 @@ impl Session {
         self.state.lock().revision
     }
 
-    /// One more change is to be kept. The number tells of changes at two replicas which was later.
+    /// Counts one more change to keep. Of changes at two replicas the higher number is the later.
     pub(super) fn bump_revision(&self) {
         let mut state = self.state.lock();
         let now = self.common.clock.now();
         state.revision = (state.revision + 1).max(now);
-        // Before Redis said what time it is, the clock may have been ahead.
+        // The clock may have been ahead until Redis gave the time.
         if state.born > now + AHEAD {
             state.born = now;
         }
@@ -281,7 +283,7 @@ impl Session {
         self.state.lock().is_dead
     }
 
-    /// The session was ended. Its sockets hear of it.
+    /// Ends the session, and notifies its sockets.
     pub(super) fn mark_ended(&self) {
         let mut state = self.state.lock();
         state.is_dead = true;
@@ -298,14 +300,14 @@ impl Session {
     }
 
     pub(super) fn set_heard(&self, at: u32) {
-        // As `touch`.
+        // As in `touch`: only a new value is stored.
         if self.heard.load(Ordering::Relaxed) != at {
             self.heard.store(at, Ordering::Relaxed);
         }
     }
 
     pub(super) fn touch(&self, at: u32) {
-        // A store to a shared line only when it tells something new.
+        // Writes to the shared cache line only when the value changes.
         let before = self.used.load(Ordering::Relaxed);
         if before != at {
             self.used.store(at, Ordering::Relaxed);
@@ -315,8 +317,8 @@ impl Session {
         }
     }
 
-    /// By which sessions go where there are too many: those that nobody has used since they became known first, then the longest
-    /// unused.
+    /// The order in which sessions go when there are too many. First go those unused since they
+    /// became known, then the longest unused.
     pub(super) fn worth(&self) -> (bool, u32) {
         (self.is_proven.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed))
     }

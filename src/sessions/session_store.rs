@@ -1,8 +1,11 @@
-//! Where sessions are kept beyond this process: sealed, each entry under the name that only its token gives.
+//! Where sessions are kept beyond this process. Each entry is sealed, under a name that only its
+//! token gives.
 //!
-//! There are three kinds of entries: a session under each of its tokens; the moment at which a token, or everything of a user or a
-//! device, was ended (`store/ends`); and the log-outs that are owed (`store/pending_logouts`). An end stands beside the session and not in its place:
-//! nothing that is written later, by a replica that has not heard of it or by somebody who puts an old entry back, takes it away.
+//! There are three kinds of entries. A session stands under each of its tokens. A tombstone is the
+//! moment at which a token, or all of a user or device, was ended (`session_store/ends`). The third
+//! are pending log-outs (`session_store/pending_logouts`). A tombstone stands beside the session,
+//! not in its place. So no later write takes it away: neither a replica that missed the end, nor
+//! someone who puts an old entry back.
 
 mod ends;
 mod pending_logouts;
@@ -27,22 +30,22 @@ use tombstones::{Tombstone, Tombstones};
 
 pub(super) use ends::EndScope;
 
-/// The longest time that a change waits until it is safe.
+/// The longest time that a flush waits until a change is safe.
 const SAFE: Duration = Duration::from_millis(500);
 
-/// How long one replica keeps the others from carrying the same session, unless it says so again.
+/// How long one replica's lock keeps others from migrating a session, unless it renews the lock.
 const LOCK: Duration = Duration::from_secs(3);
 
-/// Entries that are looked for, or written again, in one go.
+/// Entries that one batch looks up or writes again.
 pub(super) const AT_ONCE: usize = 256;
 
-/// The part of all tombstones that may be of one user.
+/// One user's tombstones are at most all tombstones divided by this.
 const OF_ONE_USER: usize = 50;
 
-/// The kept entries: in Redis, where replicas share them; on disk, where there is a folder; and of what was ended, in memory.
+/// The kept entries: in Redis, shared; on disk, if there is a folder. Tombstones are in memory too.
 pub struct SessionStore {
     ring: Ring,
-    /// What opens the log-outs that are owed: nobody else has the token by which they would be opened.
+    /// Opens the pending log-outs, since no client presents their tokens any more.
     api_key: Option<Token>,
     bounds: Bounds,
     scope_ended_at: Mutex<Tombstones>,
@@ -53,13 +56,13 @@ pub struct SessionStore {
 
 struct OnDisk {
     disk: Disk,
-    /// All sessions that are on disk, by name: read at the start, changed with it.
+    /// All sessions on disk, by name. Read at the start, and changed along with the disk.
     entries: Mutex<Entries>,
-    /// The log-outs that were owed at the start, sealed.
+    /// The log-outs that were pending at the start, sealed.
     pending_logouts: Mutex<Vec<Vec<u8>>>,
 }
 
-/// What is on disk, in the order in which it was put: the oldest go first, as they do there.
+/// What is on disk, in the order of writing. The oldest go first, as they do on disk.
 #[derive(Default)]
 struct Entries {
     by_name: HashMap<[u8; 16], (u64, Vec<u8>), ahash::RandomState>,
@@ -68,18 +71,18 @@ struct Entries {
     most: usize,
 }
 
-/// An entry as it is found.
+/// An entry as the store finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StoredEntry {
     /// A session, opened.
     Session(Vec<u8>),
-    /// The same, which Redis had lost, and with it perhaps what another replica had kept.
+    /// A session that Redis had lost, and with it perhaps what another replica had kept.
     Restored(Vec<u8>),
-    /// It was ended.
+    /// A tombstone.
     Ended,
 }
 
-/// A name under the ring's keys, one for each.
+/// One name under each of the ring's keys.
 pub(super) type Names = Vec<[u8; 16]>;
 
 impl SessionStore {
@@ -87,7 +90,7 @@ impl SessionStore {
         SessionStore::new(std::iter::empty(), None, Bounds::default())
     }
 
-    /// In memory only; `keys` are the ring's, newest first.
+    /// In memory only. `keys` are the ring's, newest first.
     pub fn new<'a>(keys: impl Iterator<Item = &'a [u8]>, api_key: Option<&Token>, bounds: Bounds) -> SessionStore {
         SessionStore {
             ring: Ring::new(keys),
@@ -100,14 +103,14 @@ impl SessionStore {
         }
     }
 
-    /// On disk too; `entries` are what the disk held at the start, the latest first, and `most` is how many sessions it keeps.
+    /// Adds a disk with room for `most` sessions. It held `entries` at the start, the latest first.
     #[must_use]
     pub fn on_disk(self, disk: Disk, entries: Vec<Entry>, most: usize) -> SessionStore {
         let mut known = Entries { most, ..Entries::default() };
         let mut pending_logouts = Vec::new();
         for Entry { key, value, .. } in entries.into_iter().rev() {
             match key.try_into() {
-                // So an earlier version has kept what was ended.
+                // An earlier version kept tombstones like this.
                 Ok(name) if value.len() < SHORTEST => self.remember(name, &value),
                 Ok(name) => known.put(name, value),
                 Err(key) => match ends::name_on_disk(&key) {
@@ -122,14 +125,14 @@ impl SessionStore {
         SessionStore { disk, ..self }
     }
 
-    /// In the Redis of all replicas too, whose keys begin with `prefix`.
+    /// Adds the Redis of all replicas. The keys there begin with `prefix`.
     #[must_use]
     pub fn in_redis(self, shared: Arc<RedisStore>, prefix: &str) -> SessionStore {
         let clock = shared.clock().clone();
         SessionStore { redis: Some((shared, prefix.to_owned())), clock, ..self }
     }
 
-    /// What a disk keeps of each kind: so many sessions, so many tombstones. What is owed has a bound of its own.
+    /// What a disk keeps of each kind. Pending log-outs have a bound of their own.
     pub fn bounds_on_disk(sessions: usize, bounds: Bounds) -> disk::Bounds {
         let kind = |key: &[u8]| match key {
             _ if ends::name_on_disk(key).is_some() => 1,
@@ -139,45 +142,46 @@ impl SessionStore {
         disk::Bounds { kind, most: vec![sessions, bounds.tombstones, 2 * registry::MOST_OWED] }
     }
 
-    /// What this replica says of its configuration.
+    /// The fingerprint of this replica's configuration.
     pub fn fingerprint(&self, parts: &[(&str, String)]) -> Fingerprint {
         Fingerprint::new(&self.ring, parts)
     }
 
-    /// Says that this replica is there. `None` where nothing is shared, or Redis does not answer.
+    /// Announces this replica. `None` without Redis, or if Redis does not answer.
     pub(super) async fn announce(&self, name: &str, words: &str) -> Option<Present> {
         let (shared, _) = self.redis.as_ref()?;
         shared.announce(name, words).await
     }
 
-    /// Says that this replica is gone.
+    /// Announces that this replica is gone.
     pub async fn depart(&self, name: &str) {
         if let Some((shared, _)) = &self.redis {
             shared.depart(name).await;
         }
     }
 
-    /// The clock that all moments are of.
+    /// The clock of all moments that are kept here.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// The nth key of the ring is the first that all replicas have: what is written is for all of them to read.
+    /// Seals under the nth key of the ring from now on. All replicas have that key, so all can read
+    /// what this one writes.
     pub fn write_under(&self, nth: usize) {
         self.ring.write_under(nth);
     }
 
-    /// Which key of the ring is written under.
+    /// The index of the ring's key that seals.
     pub fn writes_under(&self) -> usize {
         self.ring.writes_under()
     }
 
-    /// Whether other replicas change it as well.
+    /// Whether other replicas change the store as well.
     pub(super) fn is_shared(&self) -> bool {
         self.redis.is_some()
     }
 
-    /// What is kept under this token, in Redis within the store's deadline. `Err` where Redis does not answer.
+    /// What is kept under this token. `Err` if Redis does not answer within the store's deadline.
     pub(super) async fn find(&self, token: &str) -> Result<Option<StoredEntry>, StoreUnavailable> {
         let (ended, sessions) = (self.tombstone_names(token), self.session_names(token));
         if self.is_ended(&ended) {
@@ -193,7 +197,7 @@ impl SessionStore {
         Ok(self.find_on_disk(token, &sessions))
     }
 
-    /// What only this disk has. Redis, where there is one, gets it again.
+    /// What only this disk has. Writes it into Redis again, if there is one.
     fn find_on_disk(&self, token: &str, names: &Names) -> Option<StoredEntry> {
         let kept = self.disk.as_ref()?;
         let sealed = names.iter().find_map(|name| kept.entries.lock().get(name).cloned())?;
@@ -201,7 +205,7 @@ impl SessionStore {
         if self.restore(names) { Some(StoredEntry::Restored(plain)) } else { Some(StoredEntry::Session(plain)) }
     }
 
-    /// What Redis has of a session in use is held on this disk too.
+    /// Copies to this disk what Redis has of a session in use.
     fn hold(&self, names: &Names, values: &[Option<Vec<u8>>]) {
         let Some(kept) = &self.disk else { return };
         for (name, sealed) in names.iter().zip(values) {
@@ -212,7 +216,7 @@ impl SessionStore {
         }
     }
 
-    /// The same for a session that is known: what is kept of it, and when all of its user or device was ended last.
+    /// Like `find`, for a known session. Also gives when all of its user or device was last ended.
     pub(super) async fn find_for_refresh(
         &self,
         token: &str,
@@ -229,7 +233,7 @@ impl SessionStore {
         Ok((kept, self.latest_end(&wholes)))
     }
 
-    /// When all of this session's user, and all of its device, was ended last.
+    /// When all of this session's user, or all of its device, was last ended.
     pub(super) async fn scope_ended_at(&self, session: &Session) -> Result<UnixMillis, StoreUnavailable> {
         let names = self.scope_names(session);
         let values = self.values(&[("ended", &names)]).await?;
@@ -237,7 +241,7 @@ impl SessionStore {
         Ok(self.latest_end(&names))
     }
 
-    /// Keeps a session under one of its tokens, some time soon.
+    /// Queues a session to be kept under one of its tokens.
     pub(super) fn put_session(&self, token: &str, plain: &[u8]) {
         if let Some(sealed) = self.ring.seal(token, plain)
             && let Some(name) = self.ring.name("session", token)
@@ -257,14 +261,15 @@ impl SessionStore {
         self.ring.name("session", token)
     }
 
-    /// Which of these sessions' entries Redis has. `None` where it does not say.
+    /// Which of these sessions' entries Redis has. `None` if Redis does not answer.
     pub(super) async fn has_sessions(&self, names: &[[u8; 16]]) -> Option<Vec<bool>> {
         let (shared, prefix) = self.redis.as_ref()?;
         let keys: Vec<_> = names.iter().map(|name| named(prefix, "session", *name)).collect();
         shared.are_there(&keys).await
     }
 
-    /// Writes into Redis again what only the disk has under these names. Says whether there was something.
+    /// Writes into Redis again what only the disk has under these names. Says whether there was
+    /// something.
     pub(super) fn restore(&self, names: &[[u8; 16]]) -> bool {
         let (Some((shared, prefix)), Some(kept)) = (&self.redis, &self.disk) else { return false };
         let entries = kept.entries.lock();
@@ -277,34 +282,34 @@ impl SessionStore {
         is_some
     }
 
-    /// Takes a session's entries out, which has not ended: there are too many of its user.
+    /// Removes the entries of a session that has not ended, since its user has too many.
     pub(super) fn forget(&self, token: &str) {
         for name in self.session_names(token) {
             self.erase(name);
         }
     }
 
-    /// Tells the other replicas, after all that was written so far.
+    /// Notifies the other replicas, after all that was written so far.
     pub(super) fn publish(&self, words: String) {
         if let Some((shared, prefix)) = &self.redis {
             shared.publish(channel(prefix), words);
         }
     }
 
-    /// The same, and gives how many replicas listen, this one among them. `None` where they are not to be told, or Redis does not
-    /// say.
+    /// The same, and gives how many replicas listen, this one among them. `None` without Redis, or
+    /// if Redis does not answer.
     pub(super) async fn publish_and_count(&self, words: &str) -> Option<usize> {
         let (shared, prefix) = self.redis.as_ref()?;
         shared.publish_and_count(&channel(prefix), words).await
     }
 
-    /// Hears what the other replicas tell, and this one. `None` where there are none.
+    /// Receives the messages of all replicas, this one's among them. `None` without Redis.
     pub(super) fn subscribe(&self) -> Option<Messages> {
         let (shared, prefix) = self.redis.as_ref()?;
         Some(shared.subscribe(channel(prefix)))
     }
 
-    /// Waits until what was told is safe, for a bounded time. Says whether it is.
+    /// Waits for a bounded time until the queued writes are safe. Says whether they are.
     pub(super) async fn flush(&self) -> bool {
         let on_disk = async || match &self.disk {
             Some(kept) => kept.disk.flush(SAFE).await,
@@ -316,14 +321,14 @@ impl SessionStore {
         }
     }
 
-    /// Keeps other replicas from carrying the session of this token. `false` while another does; where they cannot be told,
-    /// the way is free.
+    /// Keeps other replicas from migrating the session of this token. `false` while another one
+    /// does. `true` without Redis, or if Redis does not answer.
     pub(super) async fn lock(&self, token: &str) -> bool {
         let Some((shared, key)) = self.lock_of(token) else { return true };
         shared.acquire_lock(&key, LOCK).await.unwrap_or(true)
     }
 
-    /// Makes the lock last from now on.
+    /// Extends the lock to its full time from now on.
     pub(super) async fn renew_lock(&self, token: &str) {
         if let Some((shared, key)) = self.lock_of(token) {
             shared.extend_lock(&key, LOCK).await;
@@ -336,14 +341,14 @@ impl SessionStore {
         }
     }
 
-    /// The key of the lock on the session of this token, in the Redis of all replicas; `None` where there are none.
+    /// The Redis key of the lock on this token's session. `None` without Redis.
     fn lock_of(&self, token: &str) -> Option<(&RedisStore, String)> {
         let (shared, prefix) = self.redis.as_ref()?;
         let name = self.ring.name("carry", token)?;
         Some((shared, named(prefix, "carry", name)))
     }
 
-    /// Marks something with this moment, for all replicas; nothing where there are none.
+    /// Marks something with this moment, for all replicas. Does nothing without Redis.
     pub(super) fn mark(&self, what: &str, of: &str) {
         if let Some((shared, prefix)) = &self.redis {
             shared.put(format!("{prefix}:{what}:{of}"), self.clock.now().to_string().into_bytes());
@@ -357,7 +362,7 @@ impl SessionStore {
         u128::from(self.clock.now().saturating_sub(latest(&found))) < within.as_millis()
     }
 
-    /// Writes what is still to be written.
+    /// Writes all that is still queued.
     pub async fn finish(&self) {
         if let Some((shared, _)) = &self.redis {
             shared.finish().await;
@@ -371,7 +376,7 @@ impl SessionStore {
         self.ring.names("session", token).collect()
     }
 
-    /// What Redis has under these names, each list of which is of one kind, within the store's deadline.
+    /// What Redis has under these names, within the store's deadline. Each list is of one kind.
     async fn values(&self, names: &[(&str, &Names)]) -> Result<Vec<Option<Vec<u8>>>, StoreUnavailable> {
         let all = names.iter().flat_map(|(kind, names)| names.iter().map(move |name| (*kind, *name)));
         let Some((shared, prefix)) = &self.redis else { return Ok(all.map(|_| None).collect()) };
@@ -379,7 +384,7 @@ impl SessionStore {
         shared.find_all(&names).await.ok_or(StoreUnavailable)
     }
 
-    /// The first `ends` values tell of an end, the others are sessions.
+    /// The first `ends` values belong to tombstones, the others to sessions.
     fn open_entry(&self, token: &str, values: &[Option<Vec<u8>>], ends: usize) -> Option<StoredEntry> {
         let (ended, sessions) = values.split_at(ends);
         if ended.iter().any(Option::is_some) {
@@ -406,10 +411,10 @@ impl fmt::Debug for SessionStore {
     }
 }
 
-/// The shortest sealed entry: a nonce and a tag. What is shorter is a moment.
+/// The shortest sealed entry: a nonce and a tag. A shorter value is the moment of a tombstone.
 const SHORTEST: usize = 40;
 
-/// Redis was not asked, or has not answered in time.
+/// jellypin did not ask Redis, or Redis did not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoreUnavailable;
 
@@ -443,7 +448,7 @@ fn latest(values: &[Option<Vec<u8>>]) -> UnixMillis {
     values.iter().flatten().filter_map(moment).max().unwrap_or(0)
 }
 
-/// Where replicas tell each other what has changed.
+/// The channel on which replicas notify each other of changes.
 fn channel(prefix: &str) -> String {
     format!("{prefix}:told")
 }

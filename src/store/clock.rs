@@ -1,7 +1,8 @@
-//! The one clock that replicas have in common: that of Redis.
+//! The clock that all replicas share: that of Redis.
 //!
-//! What one replica writes down with a moment, another one compares with its own. So the moments are those of Redis: each replica
-//! measures how far its machine's clock is off, when it connects and every few seconds. Without Redis it is the machine's clock.
+//! A replica compares moments that other replicas wrote, so all moments are those of Redis. Each
+//! replica measures how far its machine's clock is off, when it connects and every few seconds.
+//! Without Redis the machine's clock serves.
 
 use std::{
     sync::{
@@ -11,20 +12,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A clock that was set back by more than this is followed at once, in milliseconds. By less it stands still for a moment.
+/// If the clock is set back by more milliseconds than this, it follows at once. If by less, it
+/// stands still for a moment.
 const JUMP: i64 = 5_000;
 
-/// Milliseconds of Unix by the common clock. Cheap to clone; the clones are one clock.
+/// Unix milliseconds by the common clock. Cheap to clone; all clones are one clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<Reading>);
 
 #[derive(Debug, Default)]
 struct Reading {
-    /// What the common clock is ahead of this machine's.
+    /// How far the common clock is ahead of this machine's, in milliseconds.
     ahead: AtomicI64,
-    /// The latest moment that was told: it never goes backward by a small correction.
+    /// The latest moment returned: a small correction must not turn the clock back.
     latest: AtomicU64,
-    /// What this machine's clock is wrong by, for tests.
+    /// An error added to this machine's clock, for tests.
     wrong: AtomicI64,
 }
 
@@ -41,7 +43,8 @@ impl Clock {
         since.map_or(0, |time| time.as_millis() as i64) + self.0.wrong.load(Ordering::Relaxed)
     }
 
-    /// Redis has said what time it is; it was asked at the first of these moments of this machine, and was heard at the second.
+    /// Takes over the time that Redis gave. By its own clock, this machine asked at `asked` and got
+    /// the answer at `heard`.
     pub fn set(&self, redis: u64, asked: i64, heard: i64) {
         let ahead = redis as i64 - (asked + (heard - asked) / 2);
         let before = self.0.ahead.swap(ahead, Ordering::Relaxed);

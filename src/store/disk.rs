@@ -1,8 +1,10 @@
-//! What one proxy keeps in a file of its own over its restarts.
+//! Keeps entries of one proxy in a file over its restarts.
 //!
-//! The entries are read once, at the start, and written behind by a thread in batches: of a crash of the machine or the process
-//! the file comes back as it was after a batch. A file that cannot be read is moved aside and a new one begun; a store that
-//! cannot be had at all is told once and done without. It never keeps the proxy from starting.
+//! The proxy reads the entries once, at the start. A thread writes changes behind, in batches.
+//! After a crash of the machine or the process, the file is as it was after some batch. If the file
+//! cannot be read, the store moves it aside and begins a new one. If there can be no store at all,
+//! the log says so once and the proxy goes on without. The store never stops the proxy from
+//! starting.
 
 mod file;
 
@@ -25,14 +27,14 @@ use file::{Broken, File};
 pub struct Entry {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
-    /// When it was last put, in seconds of Unix.
+    /// When it was last put, in Unix seconds.
     pub at: u64,
 }
 
-/// How many entries are kept of each kind: what one kind is filled with displaces nothing of another.
+/// How many entries of each kind are kept. Entries of one kind cannot displace another's.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// The kind of a key, an index of `most`.
+    /// Maps a key to its kind, an index into `most`.
     pub kind: fn(&[u8]) -> usize,
     pub most: Vec<usize>,
 }
@@ -44,7 +46,7 @@ impl Bounds {
     }
 }
 
-/// The entries on disk. Used by all workers, who never wait for it.
+/// The entries on disk. All workers share it, and none waits for the disk.
 #[derive(Debug)]
 pub struct Disk {
     changes: SyncSender<Change>,
@@ -56,17 +58,18 @@ pub struct Disk {
 enum Change {
     Put(Entry),
     Remove(Vec<u8>),
-    /// To be told when everything before it is on disk, which is to be soon.
+    /// Asks the writer to write soon, and to reply when everything before this is on disk.
     Mark(oneshot::Sender<()>),
     End,
 }
 
-/// Changes that may wait for the disk. More are dropped.
+/// Changes that may wait for the disk. Further ones are dropped.
 const QUEUE: usize = 8192;
 
 impl Disk {
-    /// Opens the file, or begins it, and reads its entries, the latest first. It keeps at most so many. For so long changes
-    /// `gather` for one batch, besides the time that the batch before takes: what a crash may cost.
+    /// Opens or creates the file and reads its entries, the latest first. The file keeps at most
+    /// `most` entries. The writer collects changes for `gather` into one batch. A crash may cost
+    /// that time, plus the time that the previous batch takes.
     ///
     /// # Errors
     /// When there can be no store here: another process holds the file, or the disk refuses.
@@ -91,29 +94,29 @@ impl Disk {
         Ok((Disk { changes, writer: Mutex::new(Some(writer)), metrics }, entries))
     }
 
-    /// Writes an entry, some time soon.
+    /// Queues the write of an entry.
     pub fn put(&self, key: Vec<u8>, value: Vec<u8>) {
         self.change(Change::Put(Entry { key, value, at: now() }));
     }
 
-    /// Takes an entry out, some time soon.
+    /// Queues the removal of an entry.
     pub fn remove(&self, key: Vec<u8>) {
         self.change(Change::Remove(key));
     }
 
-    /// Waits until the changes so far are on disk, at most so long. Says whether they are.
+    /// Waits at most `at_most` until the changes so far are on disk. Returns whether they are.
     pub async fn flush(&self, at_most: Duration) -> bool {
         let (done, is_done) = oneshot::channel();
         self.changes.try_send(Change::Mark(done)).is_ok()
             && matches!(tokio::time::timeout(at_most, is_done).await, Ok(Ok(())))
     }
 
-    /// Writes what is still queued and lets go of the file. What is put later is dropped.
+    /// Writes what is still queued and closes the file. Later changes are dropped.
     pub async fn finish(&self) {
         let Some(writer) = self.writer.lock().take() else { return };
         let changes = self.changes.clone();
         let ended = tokio::task::spawn_blocking(move || {
-            // A writer that is gone has said why.
+            // If the writer has ended already, it has logged why.
             let _ = changes.send(Change::End);
             let _ = writer.join();
         });
@@ -127,12 +130,12 @@ impl Disk {
     }
 }
 
-/// Seconds of Unix.
+/// The present time in Unix seconds.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// Opens and reads. What is wrong with a file shows in reading it, by an error or by a panic of the library.
+/// Opens and reads. A damaged file shows in reading it, by an error or a panic of the library.
 fn open_whole(path: &Path, most: &Bounds) -> Result<(File, Vec<Entry>), Broken> {
     let read = std::panic::catch_unwind(|| {
         let file = File::open(path, most.clone())?;
@@ -142,7 +145,7 @@ fn open_whole(path: &Path, most: &Bounds) -> Result<(File, Vec<Entry>), Broken> 
     read.unwrap_or_else(|_| Err(Broken::Corrupt("reading it ended in a panic".to_owned())))
 }
 
-/// Gives a broken file another name, which no earlier one bears.
+/// Renames a broken file to a name that no earlier one has.
 fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let mut aside = path.with_extension("corrupt");
     let mut number = 1;
@@ -154,12 +157,13 @@ fn move_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// The pause before a disk that did not take something is tried again; it doubles, since each attempt reads the whole file.
+/// The first pause before a failed write is tried again. It doubles: each attempt reads all.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The thread: gathers changes and writes them, until the end of the queue. What the disk does not take is kept and tried again, in a
-/// file that is opened anew: after an error the library writes no more.
+/// The writer thread: gathers changes and writes them until the queue ends. After an error the
+/// library writes no more. So the thread keeps the failed changes and tries again with the file
+/// reopened.
 fn write(
     file: File,
     again: impl Fn() -> io::Result<File>,
@@ -197,13 +201,13 @@ fn write(
                 count("written", unwritten.iter().filter(|change| is_entry(change)).count());
                 for change in unwritten.drain(..) {
                     if let Change::Mark(done) = change {
-                        // Whoever waited may have lost patience.
+                        // The waiting caller may have given up.
                         let _ = done.send(());
                     }
                 }
             }
             Err(error) => {
-                // Nobody waits for what is not safe.
+                // Drop the marks: no caller may take unwritten changes for safe.
                 unwritten.retain(is_entry);
                 if has_failed {
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -221,7 +225,7 @@ fn is_entry(change: &Change) -> bool {
     !matches!(change, Change::Mark(_))
 }
 
-/// Takes what comes in this time, as far as there is room. Says whether there will be more.
+/// Collects changes for this time, as far as there is room. Returns whether more may come.
 fn wait(queue: &Receiver<Change>, time: Duration) -> (Vec<Change>, bool) {
     let (end, mut changes) = (Instant::now() + time, Vec::new());
     loop {
@@ -231,14 +235,14 @@ fn wait(queue: &Receiver<Change>, time: Duration) -> (Vec<Change>, bool) {
         match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(Change::End) | Err(RecvTimeoutError::Disconnected) => return (changes, false),
             Err(RecvTimeoutError::Timeout) => return (changes, true),
-            // It would only be told later that nothing is safe.
+            // Drop the mark: a later reply would only say that nothing is safe.
             Ok(Change::Mark(_)) => {}
             Ok(change) => changes.push(change),
         }
     }
 }
 
-/// Waits for a change and takes what comes in some time after it. Says whether there will be more.
+/// Waits for a change and collects further ones for some time. Returns whether more may come.
 fn gather(queue: &Receiver<Change>, time: Duration) -> (Vec<Change>, bool) {
     let mut changes = match queue.recv() {
         Ok(Change::End) | Err(_) => return (Vec::new(), false),

@@ -1,8 +1,8 @@
 //! What replicas share through Redis.
 //!
-//! Reading waits for at most a deadline of some tens of milliseconds, and not at all while Redis is known not to answer.
-//! Writing is done behind the request, by one task, out of a bounded queue: when Redis is slower than the queue is deep, what
-//! does not fit is dropped and counted.
+//! A read waits at most some tens of milliseconds, and not at all while Redis is known to be down.
+//! One task writes behind the requests, out of a bounded queue. When Redis is so slow that the
+//! queue is full, further changes are dropped and counted.
 
 mod breaker;
 mod census;
@@ -41,21 +41,21 @@ use writer::Change;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub url: Url,
-    /// The sentinels that know where Redis is; the host of the URL is the name of its service then. Default none.
+    /// The sentinels that know where Redis is; the URL's host then names its service. Default none.
     pub sentinels: Vec<Url>,
-    /// PEM file of the authorities that Redis's certificate is checked against. Default: the system's.
+    /// PEM file of the authorities that sign Redis's certificate. Default: the system's.
     pub ca: Option<PathBuf>,
-    /// The longest time that a request waits for an answer of Redis. Default 30 ms.
+    /// The longest time that a request waits for Redis. Default 30 ms.
     pub deadline: Duration,
     /// What the keys begin with. Default `jellypin`.
     pub prefix: String,
     /// How long an entry is kept after it was last written. Default 30 days.
     pub ttl: Duration,
-    /// How much may stand there.
+    /// How much may be stored there.
     pub bounds: Bounds,
 }
 
-/// Why Redis cannot be used at all; that it does not answer is no reason.
+/// Why Redis cannot be used at all. A Redis that does not answer is no such reason.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {}: {source}", path.display())]
@@ -67,29 +67,29 @@ pub enum Error {
 /// What Redis says of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The value of the nth of the keys that were asked for, the first that has one.
+    /// The value of the nth requested key, the first that has one.
     Value {
         nth: usize,
         bytes: Vec<u8>,
     },
     Nothing,
-    /// Redis was not asked, or has not answered in time.
+    /// Redis was not asked, or did not answer in time.
     Unknown,
 }
 
-/// Changes that may wait for Redis. More are dropped.
+/// Changes that may wait for Redis. Further ones are dropped.
 const QUEUE: usize = 8192;
 
-/// Keys that are walked over in one step.
+/// Keys in one step of a walk.
 const AT_ONCE: usize = 500;
 
-/// How long what all replicas agree on outlasts the last of them that has asked for it.
+/// How long a value that all replicas agree on outlasts the last replica's request for it.
 pub const AGREED: Duration = Duration::from_secs(400 * 86_400);
 
-/// The longest time that [`RedisStore::finish`] takes, or [`RedisStore::scan_values`].
+/// The longest time that [`RedisStore::finish`] or [`RedisStore::scan_values`] takes.
 const FINISH: Duration = Duration::from_secs(1);
 
-/// The entries in Redis. Used by all workers; its tasks run where it was started.
+/// The entries in Redis. All workers share it; its tasks run where it was started.
 pub struct RedisStore {
     link: Arc<Link>,
     changes: mpsc::Sender<Change>,
@@ -102,7 +102,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Begins to connect, and goes on trying until the shutdown. Does not wait for Redis.
+    /// Starts to connect, and keeps trying until the shutdown. Does not wait for Redis.
     ///
     /// # Errors
     /// When the configuration cannot be used, whether Redis answers or not.
@@ -123,7 +123,7 @@ impl RedisStore {
         self.link.clock()
     }
 
-    /// The value of the first of these keys that has one. Waits for the deadline at most.
+    /// The value of the first of these keys that has one. Waits at most the deadline.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -133,7 +133,7 @@ impl RedisStore {
         value.map_or(Found::Nothing, |(nth, bytes)| Found::Value { nth, bytes })
     }
 
-    /// The values of these keys, or `None` if Redis is not asked, or does not answer within the deadline.
+    /// The values of these keys. `None` if Redis is not asked, or misses the deadline.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -149,8 +149,8 @@ impl RedisStore {
         answer.ok()
     }
 
-    /// The values of all keys that begin so; none while Redis does not answer. It walks over every key there is: nothing for a
-    /// request, which it outlasts.
+    /// The values of all keys that begin so; none while Redis does not answer. It walks over every
+    /// key in Redis, which takes longer than a request may.
     pub async fn scan_values(&self, start: &str) -> Vec<Vec<u8>> {
         let Some(mut connection) = self.link.connection() else { return Vec::new() };
         let walk = async {
@@ -183,10 +183,11 @@ impl RedisStore {
         }
     }
 
-    /// Makes a key that lasts so long, unless it is there already. Says whether it was made, or `None` if Redis does not say.
+    /// Creates a key that lasts for `lasts`, unless it exists. Returns whether it was created, or
+    /// `None` if Redis does not say.
     ///
     /// # Cancel safety
-    /// When it is dropped, the key may have been made.
+    /// If it is dropped, the key may have been created.
     pub async fn acquire_lock(&self, key: &str, lasts: Duration) -> Option<bool> {
         let mut command = redis::cmd("SET");
         command.arg(key).arg("1").arg("NX").arg("PX").arg(lasts.as_millis() as u64);
@@ -194,18 +195,18 @@ impl RedisStore {
         Some(made.is_some())
     }
 
-    /// Lets a key that is there last so long from now on.
+    /// Makes an existing key last for `lasts` from now on.
     ///
     /// # Cancel safety
-    /// When it is dropped, the key may last longer.
+    /// If it is dropped, the key may last longer.
     pub async fn extend_lock(&self, key: &str, lasts: Duration) {
         let mut command = redis::cmd("PEXPIRE");
         command.arg(key).arg(lasts.as_millis() as u64);
-        // A lock that runs out is a question more.
+        // A lock that expires early costs one more question.
         let _ = self.query::<bool>(&command).await;
     }
 
-    /// What Redis answers within the deadline, or why there is no answer, in a metric's word.
+    /// The answer of Redis within the deadline, or why there is none, as a metric label.
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, &'static str> {
         let Some(mut connection) = self.link.connection() else { return Err("skipped") };
         match time::timeout(self.deadline, command.query_async(&mut connection)).await {
@@ -224,7 +225,7 @@ impl RedisStore {
         }
     }
 
-    /// Waits until the changes so far are written, at most so long. Says whether they are.
+    /// Waits at most `at_most` until the changes so far are written. Returns whether they are.
     pub async fn flush(&self, at_most: Duration) -> bool {
         if self.link.connection().is_none() {
             return false;
@@ -234,7 +235,7 @@ impl RedisStore {
         time::timeout(at_most, written).await.unwrap_or(false)
     }
 
-    /// Which of these keys are there. `None` if Redis does not answer. Waits longer than a request may.
+    /// Which of these keys exist. `None` if Redis does not answer. Waits longer than a request may.
     pub async fn are_there(&self, keys: &[String]) -> Option<Vec<bool>> {
         let mut connection = self.link.connection()?;
         let mut pipeline = redis::pipe();
@@ -257,7 +258,8 @@ impl RedisStore {
         }
     }
 
-    /// The keys that begin so, with their values, some hundreds at a time. Says whether it has come to the end.
+    /// Gives all keys that begin so, with their values, some hundreds at a time. Returns whether
+    /// the walk reached its end.
     pub async fn walk(&self, start: &str, mut give: impl FnMut(&str, &[u8])) -> bool {
         let mut cursor = 0_u64;
         loop {
@@ -294,8 +296,9 @@ impl RedisStore {
         }
     }
 
-    /// The value on which all replicas agree: the one that is there, else this one, which is there from then on, for [`AGREED`]
-    /// after the last of them has asked. `None` while Redis does not answer. Waits longer than a request may.
+    /// The value on which all replicas agree: the existing one, else this one, which is then
+    /// stored. It lasts for [`AGREED`] after the last replica's request. `None` while Redis does
+    /// not answer. Waits longer than a request may.
     pub async fn set_if_absent(&self, key: &str, value: Option<&str>) -> Option<Option<String>> {
         let mut connection = self.link.connection()?;
         let mut pipeline = redis::pipe();
@@ -315,31 +318,31 @@ impl RedisStore {
         }
     }
 
-    /// Writes an entry, some time soon.
+    /// Queues the write of an entry.
     pub fn put(&self, key: String, value: Vec<u8>) {
         self.put_for(key, value, self.ttl);
     }
 
-    /// Writes an entry that lasts so long, some time soon.
+    /// Queues the write of an entry that lasts for `lasts`.
     pub fn put_for(&self, key: String, value: Vec<u8>, lasts: Duration) {
         self.change(Change::Put { key, value, lasts });
     }
 
-    /// Takes an entry out, some time soon.
+    /// Queues the removal of an entry.
     pub fn remove(&self, key: String) {
         self.change(Change::Remove { key });
     }
 
-    /// Tells whoever listens on a channel, when all that was to be written before is written.
+    /// Publishes on a channel, after all changes queued so far are written.
     pub fn publish(&self, channel: String, words: String) {
         self.change(Change::Tell { channel, words });
     }
 
-    /// Tells whoever listens on a channel, when all that was to be written before is written, and gives how many listen. `None` if
-    /// Redis does not say so in time.
+    /// Publishes on a channel, after all changes queued so far are written. Returns how many
+    /// subscribers there are. `None` if Redis does not say so in time.
     ///
     /// # Cancel safety
-    /// When it is dropped, it may have been told.
+    /// If it is dropped, the message may have been published.
     pub async fn publish_and_count(&self, channel: &str, words: &str) -> Option<usize> {
         if !self.flush(self.deadline).await {
             return None;
@@ -349,12 +352,12 @@ impl RedisStore {
         self.query(&command).await.ok()
     }
 
-    /// Hears what is told on a channel.
+    /// Receives the messages of a channel.
     pub fn subscribe(&self, channel: String) -> Messages {
         notices::words(self.server.clone(), self.link.clone(), channel, self.shutdown.clone())
     }
 
-    /// Ends when the first attempt to connect has ended, whatever came of it.
+    /// Waits until the first attempt to connect has ended, whatever its result.
     pub async fn await_first_attempt(&self) {
         self.link.settled().await;
     }
@@ -386,7 +389,7 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// Whether Redis can be used as configured; nothing is connected.
+/// Whether Redis can be used as configured. Does not connect.
 ///
 /// # Errors
 /// As [`RedisStore::start`].
@@ -394,15 +397,15 @@ pub fn check(config: &Config) -> Result<(), Error> {
     Server::new(config).map(drop)
 }
 
-/// Why Redis is of no use at this moment.
+/// Why Redis cannot be used now.
 #[derive(Debug)]
 pub struct CheckError {
     pub reason: String,
-    /// It answers, and says no.
+    /// Redis answers, but refuses.
     pub is_refusal: bool,
 }
 
-/// Whether Redis answers at this moment, what kind it is, and what its user may not do. Nothing stays there.
+/// Whether Redis answers now, what kind it is, and what its user may not do. Leaves no data there.
 pub async fn self_test(config: &Config) -> Result<Trial, CheckError> {
     let tried = facts::try_all(config);
     tried.await.map_err(|error| {
@@ -415,7 +418,8 @@ pub async fn self_test(config: &Config) -> Result<Trial, CheckError> {
     })
 }
 
-/// Redis has read the commands and said no (out of memory, read-only, not permitted): saying them again changes nothing.
+/// Redis has read the commands and refused them (out of memory, read-only, not permitted). Sending
+/// them again changes nothing.
 fn is_refusal(error: &RedisError) -> bool {
     !error.is_io_error() && !error.is_timeout() && !error.is_connection_dropped()
 }

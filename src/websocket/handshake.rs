@@ -1,4 +1,5 @@
-//! The opening handshake (RFC 6455, 4): which requests ask for a socket, and whether a pod's answer opens one. Pure.
+//! The opening handshake (RFC 6455, 4): which requests ask for a WebSocket, and whether a pod's
+//! answer opens one. Pure.
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header, response};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -10,11 +11,11 @@ pub enum UpgradeKind {
     Answer,
     /// A WebSocket.
     Socket,
-    /// A WebSocket, but not in the way that the standard has it.
+    /// A WebSocket, but not in the way the standard requires.
     Malformed(&'static str),
 }
 
-/// Reads what a request asks for. An `Upgrade` to anything else is ignored, as the standard allows.
+/// Reads what a request asks for. It ignores an `Upgrade` to anything else, as the standard allows.
 pub fn asked<B>(request: &Request<B>) -> UpgradeKind {
     let headers = request.headers();
     if !headers.contains_key(header::UPGRADE) {
@@ -48,15 +49,15 @@ pub fn asked<B>(request: &Request<B>) -> UpgradeKind {
     }
 }
 
-/// Puts the handshake's fields back into a request or a 101, where they ended as hop-by-hop ones, and takes extensions out:
-/// none is negotiated.
+/// Puts the handshake's fields back into a request or a 101, from which they were removed as
+/// hop-by-hop. Removes extensions: the proxy negotiates none.
 pub fn restore(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
 }
 
-/// Whether the pod's answer opens the socket that was asked for with this key.
+/// Whether the pod's answer opens the socket that the client requested with this key.
 pub fn is_opened(answer: &response::Parts, key: Option<&HeaderValue>) -> bool {
     let accept = answer.headers.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
     answer.status == StatusCode::SWITCHING_PROTOCOLS

@@ -1,8 +1,9 @@
-//! A pod's side of a socket, whose long messages are read in pieces.
+//! A pod's side of a socket, which reads long messages in pieces.
 //!
-//! A message of Jellyfin is one frame, and a list of sessions can be megabytes long. tungstenite gathers a frame before it gives it,
-//! and the fragments of a message as well. So [`Pieces`] stands beneath it and frames anew what is read: of a long message each
-//! piece becomes a message of its own, and [`Marks`] tells what it was. What is short passes untouched.
+//! A message of Jellyfin is one frame, and a list of sessions can be megabytes long. tungstenite
+//! gathers a whole frame before it returns it, and the fragments of a message as well. So
+//! [`Pieces`] sits beneath it and reframes what it reads. It makes each piece of a long message a
+//! message of its own, and [`Marks`] records what the piece was. Short messages pass untouched.
 
 mod marks;
 mod pieces;
@@ -24,7 +25,8 @@ pub(super) use pieces::Pieces;
 
 use super::{Config, READ_BUFFER};
 
-/// Bytes of a message that are passed on at once. Longer messages are passed on in pieces, which bounds what a socket holds.
+/// Bytes of a message that pass at once. Longer messages pass in pieces, which bounds a socket's
+/// memory.
 pub(super) const PIECE: usize = 64 * 1024;
 
 /// A pod's side of a socket.
@@ -37,7 +39,7 @@ pub(super) type Out<S> = SplitSink<WebSocketStream<Pieces<S>>, Message>;
 pub(super) type In<S> = SplitStream<WebSocketStream<Pieces<S>>>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> PodSide<S> {
-    /// Speaks over a stream on which the handshake is over.
+    /// Wraps a stream whose handshake is over.
     pub(super) async fn over(stream: S, config: &Config) -> PodSide<S> {
         let marks = Arc::<Marks>::default();
         let limits = WebSocketConfig::default()
@@ -48,7 +50,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PodSide<S> {
         PodSide { socket: WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits)).await, marks }
     }
 
-    /// Waits for the pod's greeting, and closes the socket in order. `None` if it ended before.
+    /// Waits for the pod's first message, then closes the socket in order. `None` if it ended
+    /// before.
     pub async fn close_after_greeting(mut self) -> Option<()> {
         self.socket.next().await?.ok()?;
         self.socket.close(None).await.ok()?;

@@ -1,8 +1,9 @@
 //! A client's socket, and one pod's socket after the other behind it.
 //!
-//! The client's side lasts as long as the client does. When the pod's side ends, or the client has come to live elsewhere,
-//! another one is attached: what the client had asked for is asked for again, and what it said meanwhile is said in order.
-//! Each side is two small loops, a reader and a writer.
+//! The client's side lasts as long as the client does. When the pod's side ends, or the client
+//! moves to another pod, the relay attaches another side. It replays the client's subscriptions
+//! there, then sends what the client said meanwhile, in order. Each side is two small loops, a
+//! reader and a writer.
 
 mod arriving;
 mod ending;
@@ -32,22 +33,23 @@ use ending::{CLOSING, await_stagger, close_pod, close_pod_after, finish};
 use pending::{PendingMessages, buffer_messages, write_pending};
 use side::{Stopped, read, write};
 
-/// Messages that wait for a slow peer; then its counterpart is no longer read.
+/// Messages that wait for a slow peer; when full, the relay stops reading from the other side.
 const WAITING: usize = 4;
 
-/// Longest time for what a side has said before it took no more.
+/// Longest time to read what a side sent before it stopped taking messages.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Longest time for the rest of a pod's message when its side is to be replaced.
+/// Longest time for the rest of a pod's message before the relay replaces its side.
 const REST: Duration = Duration::from_secs(5);
 
-/// A pod's side that ends sooner than this while its pod lives on was of no use: the next attempt waits a little.
+/// A pod's side is too short if it ends sooner than this while its pod lives on. The relay then
+/// pauses before the next attempt.
 const SHORT: Duration = Duration::from_secs(5);
 
-/// The pause before the second attempt after such a side; each further one is twice as long.
+/// The pause before the second attempt after a short side; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Such sides in a row, after which the client's socket is ended.
+/// Short sides in a row after which the relay ends the client's socket.
 const MOST_SHORT: u32 = 8;
 
 /// What went through a relay.
@@ -56,7 +58,7 @@ pub struct Relayed {
     pub end: End,
     pub from_client: Count,
     pub from_pod: Count,
-    /// How often another pod's side was attached.
+    /// How often the relay attached another pod's side.
     pub attached: u32,
 }
 
@@ -67,7 +69,7 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// What a socket lies upon: a connection, or in tests a pipe.
+/// What carries a socket: a connection, or in tests a pipe.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
@@ -79,7 +81,7 @@ type In<S> = SplitStream<WebSocketStream<S>>;
 enum Turn<S> {
     Client(Stopped),
     Pod(Stopped),
-    /// The client lives elsewhere, and this is the side there.
+    /// The client has moved to another pod, and this is the side there.
     Replaced(Box<PodSide<S>>),
     Stopping,
 }
@@ -124,14 +126,14 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
                     let mut reading = pin!(reading);
                     tokio::select! {
                         stopped = &mut reading => stopped,
-                        // What a pod that takes no more has said before is still heard.
+                        // A pod that takes no more messages may have sent some before: read those.
                         () = write_pending(pod_out, &mut for_pod, &mut pending, &rewriter) => {
                             time::timeout(LAST_WORDS, reading).await.unwrap_or(Stopped::Gone)
                         }
                     }
                 };
                 let mut pod_side = pin!(pod_side);
-                // The side that is to take this one's place, once the client has got the rest of a message.
+                // The side that replaces this one, once the client has the rest of a message.
                 let mut replacing = None;
                 let mut last_words = pin!(time::sleep(Duration::ZERO));
                 loop {
@@ -151,7 +153,7 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
                             }
                             Some(next) => break Turn::Replaced(Box::new(next)),
                             None if pods.is_signed_out() => break Turn::Pod(Stopped::Gone),
-                            // Where nobody else takes it, it stays where it is.
+                            // No other pod takes the socket: it stays where it is.
                             None => {}
                         },
                     }
@@ -174,15 +176,17 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
             };
             let end = End::of_pod(&stopped);
             if boundary.is_within() {
-                // Half a message cannot be taken back, and no other pod has its rest: the client dials again.
+                // The client has half a message, and no other pod has the rest: the client must
+                // reconnect.
                 break (end, None, None);
             }
             if let Stopped::Closed(_) = stopped {
                 pods.closed();
-                // Its farewell is answered.
+                // Answers the pod's Close.
                 tokio::spawn(close_pod(side));
             } else {
-                // A pod whose message was refused is not to wait for somebody to read it.
+                // Drops the side at once, so that the pod does not wait for a reader of its refused
+                // message.
                 drop(side);
             }
             short = if began.elapsed() < SHORT { short + 1 } else { 0 };
@@ -214,14 +218,14 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
     Relayed { end, from_client, from_pod, attached }
 }
 
-/// A client's message goes on as it is.
+/// Passes a client's message unchanged.
 fn whole(message: Message) -> Heard {
     Heard::Whole(Some(message))
 }
 
-/// Tells the client what is to be told of a change, as soon as it takes more. Cancel safe.
+/// Sends the client the notice of a change, as soon as the client has room. Cancel safe.
 async fn send_notice(notice: &mut Option<String>, to_client: &mpsc::Sender<Message>) {
-    // A client that takes no more is found by its own side.
+    // If the client is gone, its own side finds that out.
     if notice.is_some()
         && let Ok(room) = to_client.reserve().await
         && let Some(notice) = notice.take()
@@ -230,13 +234,13 @@ async fn send_notice(notice: &mut Option<String>, to_client: &mpsc::Sender<Messa
     }
 }
 
-/// Waits until the client lives elsewhere, and gives the side there.
+/// Waits until the client moves to another pod, and returns the side there.
 async fn attach_after_move<S, P: PodSides<S>>(pods: &mut P) -> Option<PodSide<S>> {
     pods.await_move().await;
     pods.attach().await
 }
 
-/// The next side. After one that was of no use it waits a little, longer each time.
+/// Attaches the next side. After a short one it pauses first, longer each time.
 async fn reattach<S, P: PodSides<S>>(pods: &mut P, short: u32) -> Option<PodSide<S>> {
     if short > 1 {
         time::sleep(FIRST_PAUSE * 2_u32.saturating_pow(short - 2)).await;

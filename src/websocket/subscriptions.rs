@@ -1,15 +1,16 @@
-//! What a client asked for over its socket and a pod forgets with its end: asked for again at the next one.
+//! What a client subscribed to over its socket. A pod forgets it when it ends, so the relay replays
+//! it to the next pod.
 
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::jellyfin::message::{self, Subject, Subscription};
 
-/// The wishes that hold, in the order they came.
+/// The active subscriptions, in the order they came.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions(Vec<(Subject, Message)>);
 
 impl Subscriptions {
-    /// Hears what the client says.
+    /// Records a subscription or its end in a client's message.
     pub(super) fn record(&mut self, said: &Message) {
         let Message::Text(text) = said else { return };
         let (subject, holds) = match message::wish(text) {

@@ -271,7 +271,7 @@ async fn a_hangup_reads_certificates_anew_and_broken_ones_leave_the_old_in_use()
 
     let new = write_certificate(world.folder());
     program.signal("HUP");
-    until("the success is told", || program.log().contains("the certificates were reloaded")).await;
+    until("the success is told", || program.log().contains("certificates reloaded")).await;
     assert!(is_shown(&program, &new).await && !is_shown(&program, &old).await);
     program.signal("TERM");
     assert_eq!(program.ended().await.code(), Some(0));
@@ -304,7 +304,7 @@ async fn a_hangup_says_what_waits_for_the_next_start() {
     let world = World::of(2).await;
     let waits = "the rest waits for the next start";
     let mut program = Program::start(world.settings(), world.folder()).await;
-    let hung_up = |times: usize| program.log().matches("the pods were reloaded").count() == times;
+    let hung_up = |times: usize| program.log().matches("pods reloaded").count() == times;
     program.signal("HUP");
     until("the signal has come", || hung_up(1)).await;
     let mut settings = world.settings().clone();

@@ -1,4 +1,4 @@
-//! The affinity cookie: refuses what browsers would silently drop.
+//! Lowers the affinity cookie. Refuses a cookie that browsers would silently drop.
 
 use crate::{
     affinity::cookie::{CookieConfig, SameSite, Secure},

@@ -1,4 +1,4 @@
-//! How each pool's leader is found.
+//! Lowers the settings by which the proxy finds each pool's leader.
 
 use std::collections::{BTreeMap, HashMap};
 

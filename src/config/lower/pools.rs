@@ -1,4 +1,4 @@
-//! Pools with their pods, and the routes that lead to them.
+//! Lowers the pools with their pods, and the routes to them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::{
     route::RouteConfig,
 };
 
-/// Pools in the order of their names, routes in the order of the file.
+/// Returns pools in the order of their names, and routes in the order of the file.
 pub(super) fn lower(
     pools: BTreeMap<Written<Name>, Table<Pool>>,
     routes: Vec<Table<Route>>,

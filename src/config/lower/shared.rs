@@ -1,4 +1,4 @@
-//! The Redis that replicas share.
+//! Lowers the settings of the Redis that replicas share.
 
 use std::path::Path;
 

@@ -4,20 +4,20 @@ use actson::{JsonEvent, JsonParser, feeder::PushJsonFeeder};
 
 use super::{Learned, MOST_STREAMS};
 
-/// Bytes without an event after which the text is given up: a value that long is none of those that are looked for.
+/// Bytes without an event after which the reader gives up: no value it looks for is that long.
 const LONGEST_VALUE: usize = 256 * 1024;
 
 pub(super) struct Reader {
     parser: JsonParser<PushJsonFeeder>,
     pub(super) learned: Learned,
-    /// The names on the way down to the present value; an array has none.
+    /// The keys that lead to the current value. Elements of an array have none.
     path: Vec<Key>,
     /// The field that the next value belongs to.
     field: Key,
     silent: usize,
 }
 
-/// The names that matter; in PascalCase or camelCase, as the client has asked for.
+/// The names that matter, in PascalCase or camelCase, as the client requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Key {
     AccessToken,
@@ -48,7 +48,7 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// Reads the next piece; says whether there may be more to learn.
+    /// Reads the next piece; returns whether there may be more to learn.
     pub(super) fn read(&mut self, mut piece: &[u8]) -> bool {
         loop {
             match self.parser.next_event() {

@@ -1,17 +1,17 @@
-//! A live playlist, whose segments are found under `hls/{32 hex digits}/`.
+//! Finds the name of a live playlist, whose segments are under `hls/{32 hex digits}/`.
 
 const MARK: &[u8] = b"hls/";
 const DIGITS: usize = 32;
 
 #[derive(Default)]
 pub(super) struct Reader {
-    /// What the last piece left that may be the beginning of an id.
+    /// The end of the last piece, which may be the beginning of an id.
     rest: Vec<u8>,
     found: Option<String>,
 }
 
 impl Reader {
-    /// Reads the next piece; says whether there may be more to learn.
+    /// Reads the next piece; returns whether there may be more to learn.
     pub(super) fn read(&mut self, piece: &[u8]) -> bool {
         self.rest.extend_from_slice(piece);
         self.found = self.rest.windows(MARK.len() + DIGITS + 1).find_map(id);

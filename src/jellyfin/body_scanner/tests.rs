@@ -18,7 +18,7 @@ fn listener(path: &str, method: &Method, encoding: Option<&str>, kind: &str) -> 
     BodyScanner::of(Endpoint::of(method, path), method, path, &head)
 }
 
-/// All that a body teaches, piece after piece.
+/// Everything that a body teaches, piece by piece.
 fn feed_all(listener: &mut BodyScanner, body: &[u8], piece: usize) -> Learned {
     let mut lessons: Vec<Learned> = body.chunks(piece).map(|piece| listener.feed(piece)).collect();
     lessons.push(listener.finish());

@@ -1,10 +1,10 @@
-//! QuickConnect, SyncPlay and single sign-on, which one pod alone can serve, and the time that goes with groups.
+//! QuickConnect, SyncPlay and single sign-on, which one pod alone can serve, and the groups' time.
 
 use http::Method;
 
 use super::{is, segments, sign_on};
 
-/// What only the leader can answer, or what has to do with it.
+/// A request that only the leader can answer, or that belongs to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaderCall {
     /// `/QuickConnect/Enabled`.
@@ -17,20 +17,20 @@ pub enum LeaderCall {
     Authorize,
     /// `POST /Users/AuthenticateWithQuickConnect`, with the secret in its body.
     LogIn,
-    /// `POST /SyncPlay/New`: makes a group, and its caller a member.
+    /// `POST /SyncPlay/New`: creates a group with its caller as a member.
     New,
-    /// `POST /SyncPlay/Join`: makes its caller a member.
+    /// `POST /SyncPlay/Join`: makes its caller a member of a group.
     Join,
-    /// What else is posted below `/SyncPlay/`: by members, on whose pod the group is.
+    /// Any other `POST` below `/SyncPlay/`: from members, for the pod that has their group.
     Member,
     /// `GET /SyncPlay/List` and `GET /SyncPlay/{id}`: show the groups.
     Look,
     /// `GET /GetUtcTime`.
     Time,
-    /// `/sso/*` and what else one pod has to see from its beginning to its end: the state of the flow, if it has begun, stands in the
-    /// query.
+    /// `/sso/*` and anything else that one pod must serve from beginning to end. The query holds
+    /// the state of the flow, if the flow has begun.
     SignOn,
-    /// `POST /sso/{OID|SAML}/Auth/{provider}` and `/Link/…`: the state of the flow stands in the body.
+    /// `POST /sso/{OID|SAML}/Auth/{provider}` and `/Link/…`: the body holds the state of the flow.
     SignOnEnd,
 }
 

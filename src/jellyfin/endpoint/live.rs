@@ -1,11 +1,11 @@
-//! Play sessions and live streams: where they begin, and what only a path tells of them.
+//! Play sessions and live streams: where they begin and end, and which ids only a path holds.
 
 use super::{ends, is, is_id, segments};
 use crate::jellyfin::query;
 
-/// `/Items/{id}/PlaybackInfo` and `/LiveStreams/Open`, whose answers name play sessions and live streams.
+/// `/Items/{id}/PlaybackInfo` and `/LiveStreams/Open`: the answers name play sessions and streams.
 pub(in crate::jellyfin) fn opens_playback(path: &str) -> bool {
-    // Most paths are told by their end.
+    // The end of the path rules out most paths.
     let end = path.trim_end_matches('/');
     if !ends(end, "/PlaybackInfo") && !ends(end, "/Open") {
         return false;
@@ -23,22 +23,23 @@ pub fn is_live_playlist(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|last| is(last, "live.m3u8"))
 }
 
-/// `/Videos/ActiveEncodings` and `/LiveStreams/Close`, by which a client ends what it has played.
+/// `/Videos/ActiveEncodings` and `/LiveStreams/Close`, by which a client ends its playback.
 pub fn ends_playback(path: &str) -> bool {
     path.rsplit('/').find(|last| !last.is_empty()).is_some_and(|last| is(last, "ActiveEncodings") || is(last, "Close"))
 }
 
-/// The play session that a report of playback is about. It stands in the body only, its name in any case.
+/// The play session of a playback report. Only the body holds it, under a name in any case.
 pub fn reported_play_session(report: &[u8]) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(report).ok()?;
     let (_, id) = json.as_object()?.iter().find(|(name, _)| is(name, "PlaySessionId"))?;
     id.as_str().filter(|id| !id.is_empty()).map(str::to_owned)
 }
 
-/// How a pod is asked to open the live stream that a playlist needs: by the playback info of its channel, which the playlist's path
-/// names. A target below the BaseUrl, for `POST`; none for what is no live stream.
+/// The target by which a pod opens the live stream that a playlist needs. It is the playback info
+/// of the channel in the playlist's path, for `POST`, below the BaseUrl. `None` if there is no live
+/// stream.
 ///
-/// The stream's id is made of tuner, channel and media source, and so is the same on every pod that opens it.
+/// The stream's id is made of tuner, channel and media source, so it is the same on every pod.
 pub fn open_live_stream_target(path: &str, query: &str) -> Option<String> {
     query::all(query, "LiveStreamId").iter().find(|id| !id.is_empty())?;
     let mut segments = segments(path);
@@ -49,10 +50,11 @@ pub fn open_live_stream_target(path: &str, query: &str) -> Option<String> {
     Some(target + &source)
 }
 
-/// The ids that only a path carries: a live playlist's 32 hex digits in `/Videos/{id}/hls/{playlist}/{segment}`, and a live
-/// file's id in `/LiveTv/LiveStreamFiles/{id}/stream.{container}`.
+/// The ids that only a path holds: a live playlist's 32 hex digits in
+/// `/Videos/{id}/hls/{playlist}/{segment}`, and a live file's id in
+/// `/LiveTv/LiveStreamFiles/{id}/stream.{container}`.
 pub(in crate::jellyfin) fn path_ids(path: &str) -> (Option<&str>, Option<&str>) {
-    // Most paths are told by their first letter.
+    // The first letter rules out most paths.
     if !matches!(path.as_bytes().get(1), Some(b'V' | b'v' | b'A' | b'a' | b'L' | b'l' | b'/')) {
         return (None, None);
     }

@@ -1,25 +1,30 @@
-//! Requests that do no harm when two pods have carried them out.
+//! Requests that do no harm when two pods execute them.
 
 use http::{Method, Uri};
 
 use super::{is, segments};
 
-/// Whether this request may reach a second pod though a first one may have carried it out, beside those whose method says so
-/// (RFC 9110, 9.2.2). Each has its reason:
+/// Whether a second pod may get this request after a first one may have executed it. It adds to the
+/// methods that RFC 9110, 9.2.2 calls idempotent. Each has its reason:
 ///
-/// - `Sessions/Capabilities`, `Sessions/Capabilities/Full`, `Sessions/Viewing`: what a session can do or shows is set, not added to,
-///   in the memory of a pod that is gone by then.
-/// - `Sessions/Playing/Progress`, `Sessions/Playing/Ping`: the place in the film is set; each is followed by the next.
-/// - `Sessions/Playing/Stopped`: the last place is set, and whether the film was seen; if it is lost, so is that place. It counts
-///   a play only for clients that name no place, and real ones name it.
+/// - `Sessions/Capabilities`, `Sessions/Capabilities/Full`, `Sessions/Viewing`: set what a session
+///   can do or shows, in the memory of a pod that is gone by then. They add nothing.
+/// - `Sessions/Playing/Progress`, `Sessions/Playing/Ping`: set the position; the next one follows.
+/// - `Sessions/Playing/Stopped`: sets the last position and whether the film was seen; losing it
+///   loses that position. It counts a play only for clients that send no position, and real ones
+///   send it.
 /// - `SyncPlay/Ping`: a measurement.
-/// - `Sessions/Logout`: the token is gone after the first time, and a second pod that takes it has not heard of that.
-/// - `Items/{id}/PlaybackInfo`: computes an answer. A live stream that it opened is gone with its pod.
-/// - `LiveStreams/Open`: the same. On each pod it opens what the token in its body names, which pods do not make up.
-/// - `QuickConnect/Initiate`: makes a code that nobody has been shown, and that ends by itself.
+/// - `Sessions/Logout`: the first call ends the token. A second pod that accepts the token does not
+///   know that yet.
+/// - `Items/{id}/PlaybackInfo`: computes an answer. A live stream that it opened is gone with its
+///   pod.
+/// - `LiveStreams/Open`: the same. Each pod opens what the token in the body names, and pods do not
+///   make up that token.
+/// - `QuickConnect/Initiate`: makes a code that no client has seen, and that expires by itself.
 ///
-/// Not among them: `Sessions/Playing`, which counts a play each time (see [`starts_playback`]); `QuickConnect/Authorize`, which fails
-/// the second time; log-ins, which mint. `QuickConnect/Connect` is a GET.
+/// Not among them: `Sessions/Playing`, which counts a play each time (see [`starts_playback`]);
+/// `QuickConnect/Authorize`, which fails the second time; log-ins, which mint.
+/// `QuickConnect/Connect` is a GET.
 pub fn is_safe_to_repeat(method: &Method, path: &str) -> bool {
     if method != Method::POST {
         return false;
@@ -45,8 +50,9 @@ pub fn is_safe_to_repeat(method: &Method, path: &str) -> bool {
         || (is(first, "Items") && is(third, "PlaybackInfo"))
 }
 
-/// `POST /Sessions/Playing`, which counts a play each time. Where a pod may have counted it already, another is told the same by a
-/// report of progress, whose body is of the same form and which only sets what plays.
+/// `POST /Sessions/Playing`, which counts a play each time. If a pod may have counted it already,
+/// another pod gets a progress report instead. Its body has the same form, and it only sets what
+/// plays.
 pub fn starts_playback(method: &Method, path: &str) -> bool {
     let mut segments = segments(path);
     let (first, second, rest) = (segments.next(), segments.next(), segments.next());
@@ -56,7 +62,7 @@ pub fn starts_playback(method: &Method, path: &str) -> bool {
         && second.is_some_and(|second| is(second, "Playing"))
 }
 
-/// The report of progress in the place of one that [`starts_playback`].
+/// The progress report that replaces a request of [`starts_playback`].
 pub fn start_as_progress(uri: &Uri) -> Option<Uri> {
     let mut target = format!("{}/Progress", uri.path().trim_end_matches('/'));
     if let Some(query) = uri.query() {

@@ -1,21 +1,21 @@
-//! Log-outs, and what else ends sessions.
+//! Log-outs, and other requests that end sessions.
 
 use http::Method;
 
 use super::{is, is_id, segments};
 use crate::jellyfin::query;
 
-/// What a request ends, if the pod does as it asks: sessions of others than its caller among them.
+/// What a request ends if the pod carries it out. These may be sessions other than the caller's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
     /// `POST /Sessions/Logout`: the caller's own token.
     Token,
     /// `DELETE /Devices?id=…[&id=…]`: every token of these devices.
     Devices(Vec<String>),
-    /// `POST /Users/Password`, `POST /Users/{id}/Password`: every token of the user but the caller's. `None`: the caller's own
-    /// user.
+    /// `POST /Users/Password`, `POST /Users/{id}/Password`: every token of the user but the
+    /// caller's. `None` means the caller's own user.
     OtherSessionsOf(Option<String>),
-    /// `POST /Users/{id}/Policy`: every token of the user, if it disables him.
+    /// `POST /Users/{id}/Policy`: every token of the user, if the new policy disables the user.
     UserIfDisabled(String),
     /// `DELETE /Users/{id}`.
     User(String),

@@ -1,20 +1,21 @@
-//! Single sign-on by the plug-in `9p4/jellyfin-plugin-sso` (`SSO-Auth/Api/SSOController.cs`): OpenID below `/sso/OID`, SAML below
-//! `/sso/SAML`.
+//! Single sign-on by the plug-in `9p4/jellyfin-plugin-sso` (`SSO-Auth/Api/SSOController.cs`):
+//! OpenID below `/sso/OID`, SAML below `/sso/SAML`.
 //!
-//! A flow begins on one pod (`start`, `p`), which sends the browser to the provider. The browser comes back from another site
-//! (`redirect`, `r`, `post`), so that it brings no cookie with `SameSite=Strict`. The page that it gets there posts to `Auth`.
+//! A flow begins on one pod (`start`, `p`), which sends the browser to the provider. The browser
+//! comes back from another site (`redirect`, `r`, `post`), so it sends no cookie with
+//! `SameSite=Strict`. The page that it gets there posts to `Auth`.
 
 use http::Method;
 
 use super::{Endpoint, LeaderCall, Rest, is};
 
-/// What is below `/sso`.
+/// The endpoint of a path below `/sso`.
 pub(super) fn endpoint<'a>(method: &Method, rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
     let is_mode = is(rest.at(0), "OID") || is(rest.at(0), "SAML");
     if is_mode && is(rest.at(1), "Auth") && method == Method::POST { Endpoint::LogIn } else { Endpoint::SignOn }
 }
 
-/// How a request below `/sso` goes to the leader.
+/// Which leader call a request below `/sso` is.
 pub(super) fn led<'a>(method: &Method, mut segments: impl Iterator<Item = &'a str>) -> LeaderCall {
     let (_mode, step) = (segments.next(), segments.next().unwrap_or_default());
     if method == Method::POST && (is(step, "Auth") || is(step, "Link")) {

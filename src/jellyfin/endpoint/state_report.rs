@@ -1,10 +1,10 @@
-//! What a pod remembers of its client by requests that are not repeated.
+//! What a pod remembers of its client from requests that the client does not repeat.
 
 use http::Method;
 
 use super::{is, segments};
 
-/// A request whose content a pod remembers of the client, and is not told again: what `POST /Sessions/…` brings.
+/// A `POST /Sessions/…` whose content a pod remembers, and which the client does not send again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateReport {
     /// `Capabilities` and `Capabilities/Full`.

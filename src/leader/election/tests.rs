@@ -1,5 +1,5 @@
-//! Replicas and a book that stands for Redis: the same rules as the script, with questions and answers that get lost or come
-//! late, pods that not everybody sees, and a book that forgets.
+//! Simulates replicas and a book that stands for Redis, with the same rules as the script. Claims
+//! and answers get lost or come late, some replicas do not see some pods, and the book may forget.
 
 use std::collections::HashMap;
 
@@ -79,11 +79,11 @@ struct World {
     replicas: Vec<Election>,
     views: Vec<Vec<Candidate>>,
     late: Vec<Claim>,
-    /// The value that each term had in the book, since it last forgot.
+    /// The value that each term had in the book since the book last forgot.
     terms: HashMap<u64, String>,
-    /// The pod of each term that a replica ever named.
+    /// The pod that any replica named for each term.
     named: HashMap<(usize, u64), Arc<str>>,
-    /// A book that forgot, or answers that lag, may give the lease to another at once.
+    /// A book that forgot, or late answers, may give the lease to another replica at once.
     forgot_at: Option<Instant>,
 }
 
@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// Asks what a replica wants to ask, and checks what must hold.
+    /// Sends a replica's claim, if it has one, and checks the invariants.
     fn ask(&mut self, number: usize, fate: Fate) {
         let now = self.now;
         let replica = &mut self.replicas[number];
@@ -157,7 +157,7 @@ impl World {
         self.check();
     }
 
-    /// Everybody asks for so long, at every fifth of a second.
+    /// Lets all replicas ask for this long, every fifth of a second.
     fn settle(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -180,14 +180,14 @@ impl World {
 enum Fate {
     Answered,
     AnswerLost,
-    /// Carried out some time later, if ever.
+    /// The book applies it some time later, if ever.
     Late,
 }
 
 #[derive(Clone, Debug)]
 enum Event {
     Ask(usize, Fate),
-    /// A pod changes for everybody, or for one replica.
+    /// A pod changes for all replicas, or for one.
     Pod(usize, Fitness, Option<usize>),
     Redis(usize, bool),
     CarryOut(prop::sample::Index),
@@ -247,7 +247,7 @@ proptest! {
             }
         }
         world.check();
-        // The weather clears, and everybody sees the same two pods.
+        // The failures end, and all replicas see the same two pods.
         for number in 0..3 {
             world.replicas[number].set_redis_answers(Some(true));
             world.see(number, 0, first);
@@ -259,7 +259,7 @@ proptest! {
         prop_assert!(leaders.iter().all(|leader| *leader == leaders[0]), "{leaders:?}");
         prop_assert!(matches!(leaders[0].1, Some('b' | 'c')), "{leaders:?}");
         prop_assert_eq!(world.replicas.iter().filter(|replica| replica.holds(world.now)).count(), 1);
-        // And nothing moves any more.
+        // The leaders no longer change.
         world.settle(LEASE * 2);
         prop_assert_eq!(world.leaders(), leaders);
     }
@@ -298,7 +298,7 @@ fn a_leader_that_yields_is_replaced_though_one_replica_alone_knows_that_it_does(
         world.see(who, 0, Fitness::Yielding);
         world.settle(LEASE * 3);
         assert_eq!(world.leaders(), [(2, Some('b')); 3]);
-        // It leads again while nobody else can.
+        // It leads again while no other pod can.
         for number in 0..3 {
             world.see(number, 1, Fitness::Away);
             world.see(number, 2, Fitness::Away);
@@ -334,7 +334,7 @@ fn a_claim_that_comes_late_ends_no_newer_term() {
 fn replicas_that_see_different_pods_do_not_vote_for_ever() {
     let mut world = World::new("RR");
     world.settle(LOOK);
-    // The first does not see `a`, the second not `b`.
+    // The first replica does not see `a`, the second not `b`.
     world.see(0, 0, Fitness::Away);
     world.see(1, 1, Fitness::Away);
     world.settle(LEASE);
@@ -350,7 +350,7 @@ fn a_holder_whose_renewal_is_not_answered_knows_that_it_has_lost_the_lease_befor
     world.replicas.truncate(1);
     let sent = world.now;
     let claim = world.replicas[0].claim(world.now).expect("a question");
-    // The answer takes its time; the lease counts from the question.
+    // The answer comes late; the lease counts from when the claim was sent.
     let answer = world.book.claim(world.now + LOOK, &claim);
     world.replicas[0].on_answer(sent, answer);
     world.now = sent + LEASE / 2;

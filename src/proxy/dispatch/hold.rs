@@ -1,9 +1,12 @@
-//! Which requests wait while no pod can answer them, and the room that there is for them.
+//! Which requests wait while no pod can answer them, and how many may wait.
 //!
-//! A single pod that restarts is away for some ten seconds: nobody listens, then its set-up server says 503 with a page, then
-//! nobody listens, then the server itself says 503 with a page until its core is complete. None of that has carried a request
-//! out, so that whoever waits can be served as if nothing had been. One thing the set-up server does answer: who the server is, but
-//! in words of its own, by which clients take it for another, or for one that was never set up.
+//! A single pod that restarts is away for some ten seconds. First, nothing listens; then its set-up
+//! server answers 503 with a page. Then again nothing listens, and the server itself answers 503
+//! with a page until its core is complete. None of these executes a request, so a request that
+//! waits can still be served normally.
+//!
+//! The set-up server does answer one question: who the server is. Its answer differs from the real
+//! server's: clients take it for another server, or for one that was never set up.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -23,11 +26,12 @@ use crate::{
     },
 };
 
-/// How long a pod that is thought to be ready may say that it is starting. Its checks find out sooner; whoever says so for longer
-/// means something else.
+/// How long jellypin believes a pod that says it is starting while its state says it is ready.
+/// Health checks notice a real start sooner; after that time the answer means something else.
 const UNNOTICED: Duration = Duration::from_secs(3);
 
-/// One request's room among those that are held. Gives itself back when dropped, and so when the client leaves.
+/// One held request's share of the room. Dropping it gives the room back, also when the client
+/// leaves.
 pub(in crate::proxy) struct HoldPermit<'a> {
     _one: SemaphorePermit<'a>,
     _kib: SemaphorePermit<'a>,
@@ -35,7 +39,7 @@ pub(in crate::proxy) struct HoldPermit<'a> {
 }
 
 impl SharedState {
-    /// Room for a request and for what may be kept of its body, or none.
+    /// Reserves room for a request and for the kept part of its body; `None` if there is none.
     pub(in crate::proxy) fn hold_permit(
         &self,
         ctx: &RequestContext<'_>,
@@ -50,7 +54,8 @@ impl SharedState {
         })
     }
 
-    /// What a request's client has under way. None of a trusted peer itself, which stands for many clients.
+    /// What the request's client has under way. `None` for a trusted peer itself, which stands for
+    /// many clients.
     pub(in crate::proxy) fn in_use_by(&self, client: &Client, origin: IpAddr) -> Option<Arc<AddressUse>> {
         match &client.in_use {
             Some(in_use) => Some(in_use.clone()),
@@ -61,38 +66,42 @@ impl SharedState {
 }
 
 impl RequestContext<'_> {
-    /// A starting pod's page: the request was not carried out. Or what its set-up server says of it.
+    /// Whether the answer is a starting pod's page, or its set-up server's answer to who the server
+    /// is. The pod has not executed such a request.
     ///
-    /// A pod without its database is not starting, and its answers are its own.
+    /// A pod without its database is not starting; its answers are final.
     pub(in crate::proxy) fn is_starting_up(&self, attempt: &Attempt) -> bool {
         let (answer, pod) = (&attempt.answer, attempt.decision.pod.status());
         is_start_up_page(answer.status(), answer.headers(), pod.state)
             || (answer.status() == StatusCode::OK && may_be_set_up_server(pod) && self.contains_address())
     }
 
-    /// Whether a start-up page is waited out. `began`: when the request was offered first.
+    /// Whether to wait out a start-up page. `began`: when the first attempt was made.
     pub(in crate::proxy) fn waits_for_start_up(&self, attempt: &Attempt, began: Instant) -> bool {
         let is_alive = attempt.decision.pod.status().is_alive();
         self.can_wait() && (!is_alive || began.elapsed() < UNNOTICED)
     }
 
-    /// Whether a request that got no answer is held. `breaks`: how often it was held after it may have reached a pod.
+    /// Whether to hold a request that got no answer. `breaks`: how many of its rounds may have
+    /// reached a pod.
     pub(in crate::proxy) fn waits_after_rejection(&self, refusal: Refusal, breaks: u32) -> bool {
         if !refusal.is_transient() || !self.can_wait() {
             return false;
         }
-        // A pod that is late lives, and works on it. Only where clients erase their token is its pod asked again.
+        // A late pod is alive and may still be working on the request. Only where clients would
+        // erase their token is it worth another attempt.
         if refusal == Refusal::TimedOut && self.endpoint != Endpoint::LogoutTrigger {
             return false;
         }
-        // Once more, for the pod that was killed. A request that kills its pod must not do so again and again.
-        // Who the server is kills no pod, and a client that hears an error takes the server for gone.
+        // One more attempt, in case the pod was killed; a request that kills its pod must not
+        // repeat it. Asking who the server is kills no pod, and on an error the client takes the
+        // server for gone.
         let may_ask_again =
             self.endpoint.is_failure_costly() || self.contains_address() || (refusal == Refusal::Broken && breaks <= 1);
         matches!(refusal, Refusal::NoPod | Refusal::StoreUnavailable) || (self.can_repeat() && may_ask_again)
     }
 
-    /// What is said in the end to a client whose request was held in vain, or for which there was no room.
+    /// The final result for a request that was held in vain, or for which there was no room.
     pub(in crate::proxy) fn after_hold(&self, attempt: Result<Attempt, Refusal>) -> Result<Attempt, Refusal> {
         match attempt {
             Ok(attempt) if self.is_starting_up(&attempt) => {
@@ -102,14 +111,14 @@ impl RequestContext<'_> {
         }
     }
 
-    /// Whoever asks for these wants to know how it is now.
+    /// Whether the request may wait. A probe must not: its client wants the state of this moment.
     fn can_wait(&self) -> bool {
         !endpoint::is_probe(self.path)
     }
 }
 
-/// Whether what answers in the place of this pod may be its set-up server: it says that it is starting; or it took no connection when
-/// it was asked last, so that what takes one now has just begun.
+/// Whether the answer may come from this pod's set-up server: the pod says that it is starting, or
+/// it refused connections at the last check. In the second case, what answers now has just begun.
 fn may_be_set_up_server(pod: Status) -> bool {
     pod.state == State::Starting || !pod.accepts
 }

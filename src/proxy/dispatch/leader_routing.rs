@@ -1,8 +1,10 @@
-//! What only the leader can answer: QuickConnect, SyncPlay and single sign-on, for clients that live on other pods.
+//! Routes what only the leader can answer: QuickConnect, SyncPlay and single sign-on, for clients
+//! that live on other pods.
 //!
-//! A QuickConnect flow goes to the leader, and stays with the pod that made its code while that lives. Who approves it is known
-//! to his own pod only: that pod is asked whether he is who he says, and the API key speaks for him. Who joins a SyncPlay
-//! group comes to live on the leader, socket and all, before the call is let go; who only looks moves nowhere.
+//! A QuickConnect flow goes to the leader, and stays with the pod that made its code while that pod
+//! lives. Only the approving user's own pod knows that user. jellypin asks that pod who the user
+//! is, then approves with the API key. A client that joins a SyncPlay group first moves to the
+//! leader, with its socket. A client that only lists groups does not move.
 
 use std::sync::Arc;
 
@@ -30,14 +32,14 @@ use crate::{
     sessions::{Session, plain_id, session::MigrationOutcome},
 };
 
-/// How often a pod is asked for a code that no mint has used.
+/// How many times to ask for a code that no mint has used.
 const CODES: usize = 3;
 
-/// The longest answer that gives a code, in bytes. Real ones have some 300.
+/// The longest answer with a code, in bytes. Real ones have some 300.
 const LONGEST_CODE: usize = 16 * 1024;
 
 impl Proxy {
-    /// Offers a request to the pods, by way of the leader where that is what it takes.
+    /// Dispatches a request, by way of the leader if it needs the leader.
     pub(in crate::proxy) async fn dispatch_via_leader(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -52,7 +54,7 @@ impl Proxy {
         let Some(led) = led else {
             return self.dispatch(ctx, replay_body, record).await;
         };
-        // Boxed, for they are seldom used, and every request's future would be the larger for them.
+        // Boxed: these paths are rare, and would make every request's future larger.
         match led {
             LeaderCall::Enabled => Box::pin(self.dispatch_to_leader(ctx, None, replay_body, record)).await,
             LeaderCall::Initiate => Box::pin(self.initiate(ctx, replay_body, record)).await,
@@ -60,14 +62,15 @@ impl Proxy {
                 Box::pin(self.dispatch_to_leader(ctx, ctx.query("secret"), replay_body, record)).await
             }
             LeaderCall::LogIn => {
-                // A body that does not come is not waited for without end: its pod ends those that come too slowly.
+                // The wait for the body is bounded; the pod itself ends bodies that come too
+                // slowly.
                 let body = time::timeout(self.shared.forward.hold, Box::pin(replay_body.read_ahead())).await;
                 let secret = body.ok().flatten().and_then(|body| text_in(&body, "Secret"));
                 Box::pin(self.dispatch_to_leader(ctx, secret, replay_body, record)).await
             }
             LeaderCall::Authorize => Box::pin(self.authorize_code(ctx, replay_body, record)).await,
             LeaderCall::New => {
-                // A leader that drains keeps the lead for the groups that it has, and not for new ones.
+                // A draining leader keeps the lead for its existing groups, but not for new ones.
                 if let Some(leader) = ctx.pool.leader.current().filter(|pod| pod.status().state == State::Draining) {
                     leader.set_gives_up_lead(true);
                 }
@@ -96,8 +99,8 @@ impl Proxy {
         self.dispatch(&ctx.with_target(Target::Leader(key)), replay_body, record).await
     }
 
-    /// Sends a single sign-on to the leader, and on to the pod that made its state while that lives. No cookie is needed: the
-    /// browser that comes back from the provider's site has none.
+    /// Sends a single sign-on to the leader, and later to the pod that made its state while that
+    /// pod lives. It needs no cookie: the browser that returns from the provider's site has none.
     async fn sign_on(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -106,7 +109,7 @@ impl Proxy {
         record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
         let leader = ctx.pool.leader.current().filter(|leader| leader.status().is_alive());
-        // A user who links an account, and an administrator, have to be known there.
+        // The leader must know a user who links an account, and an administrator.
         let visitor = ctx.session().zip(leader).filter(|(session, leader)| ctx.home_is_elsewhere(session, leader));
         if let Some((session, leader)) = &visitor
             && ctx.endpoint != Endpoint::LogIn
@@ -114,7 +117,7 @@ impl Proxy {
         {
             let migration_request =
                 MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };
-            // Where it cannot be made known there, the other pods are asked.
+            // If the migration fails, `dispatch` tries the other pods.
             let _ = self.migrate(session, leader, migration_request).await;
         }
         let attempt = self.dispatch_to_leader(ctx, state, replay_body, record).await?;
@@ -127,14 +130,15 @@ impl Proxy {
         Ok(attempt)
     }
 
-    /// Whether this pod has made the code, secret or state of the request: what it says of it is true.
+    /// Whether this pod made the request's code, secret or state. Its answer about it is then
+    /// final.
     pub(in crate::proxy) fn has_made(&self, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
         let Target::Leader(Some(key)) = &ctx.target else { return false };
         self.shared.pins.home(Kind::QuickConnect, key, |_, _| true) == Some(PodInstance::of(pod))
     }
 
-    /// Begins a QuickConnect flow. A code that a mint has used a moment ago is not shown to anybody: who was given it could be signed
-    /// in as the mint's user.
+    /// Begins a QuickConnect flow. Never shows a code that a mint has just used: its receiver could
+    /// be signed in as the mint's user.
     async fn initiate(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -168,7 +172,7 @@ impl Proxy {
         Err(Refusal::NoPod)
     }
 
-    /// Approves a code on the pod that made it, for the user that the caller's own pod knows him to be.
+    /// Approves a code on the pod that made it, for the user that the caller's own pod names.
     async fn authorize_code(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -177,22 +181,23 @@ impl Proxy {
     ) -> Result<Attempt, Refusal> {
         let code = ctx.query("code");
         let target = Target::Leader(code.clone());
-        // What no code is made of is not repeated to another pod: the client's own answers it.
+        // Text that cannot be a code goes to no other pod: the client's own pod answers.
         let Some(code) = code.filter(|code| is_plain(code)) else {
             return self.dispatch(ctx, replay_body, record).await;
         };
         let Some(session) = ctx.session() else {
-            // An API key, or a client that is not known: its token may be known there all the same.
+            // The caller is an API key or an unknown client; the code's pod may still know its
+            // token.
             return self.authorize_with_own_token(ctx, target, replay_body, record).await;
         };
         let named = ctx.query("userId");
         let Some(approver) = self.approving_user(ctx, session).await else {
-            // What his own pod says of him is his to hear.
+            // The user's own pod answers.
             return self.dispatch(ctx, replay_body, record).await;
         };
         let is_own = named.as_ref().is_none_or(|named| plain_id(named) == plain_id(&approver.user));
         if !is_own && !approver.is_administrator {
-            // His own pod refuses him before it looks for the code.
+            // The user's own pod refuses this before it looks for the code.
             return self.dispatch(ctx, replay_body, record).await;
         }
         let Some(api_key) = &self.shared.migration.api_key else {
@@ -212,8 +217,9 @@ impl Proxy {
         self.dispatch(&by_key, &ReplayBody::empty(), record).await
     }
 
-    /// Without a session to speak for: the pod that made the code may know the token, having started after the log-in. If it
-    /// does not, the client must not hear of it as of its own end.
+    /// Approves with the client's own token when jellypin knows no session. The code's pod knows
+    /// the token if it started after the log-in. If it does not, the client must not take its 401
+    /// for the end of the session.
     async fn authorize_with_own_token(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -233,7 +239,7 @@ impl Proxy {
         self.dispatch(ctx, replay_body, record).await
     }
 
-    /// Who the caller is, by the word of the pod that he lives on.
+    /// Who the caller is, according to the pod that the caller lives on.
     async fn approving_user(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Session) -> Option<Approver> {
         let pods = ctx.pool.pool.pods();
         let home = session.home()?;
@@ -246,7 +252,7 @@ impl Proxy {
         }
     }
 
-    /// Lets a client come to live on the leader, and only then become a member of a group there.
+    /// Moves the client to the leader, and only then lets it join a group there.
     async fn join_group(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -262,7 +268,7 @@ impl Proxy {
         self.group_call(ctx, replay_body, record).await
     }
 
-    /// A call that its pod carries out tells that the pod may have groups.
+    /// Dispatches a group call. If it succeeds, the pod may have groups from now on.
     async fn group_call(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -289,7 +295,8 @@ impl Proxy {
         }
     }
 
-    /// Before a pod that is well makes a client a member of a group: what it says of that, it says once, by the socket that it has.
+    /// Waits until the client's sockets are at the pod that is to add it to a group. The pod
+    /// announces the membership only once, over the sockets it has then.
     pub(in crate::proxy) async fn await_sockets(&self, ctx: &RequestContext<'_>, session: &Session, pod: &Pod) {
         let is_join = matches!(LeaderCall::of(&ctx.head.method, ctx.path), Some(LeaderCall::New | LeaderCall::Join));
         if is_join && pod.status().is_alive() && !self.shared.sessions.await_sockets(session, pod).await {
@@ -297,7 +304,7 @@ impl Proxy {
         }
     }
 
-    /// Without an API key nobody can be moved: the device goes to the leader at its next log-in.
+    /// Without an API key no session can migrate: the device goes to the leader at its next log-in.
     fn pin_to_leader(&self, ctx: &RequestContext<'_>, leader: &Pod) {
         let home = self.select_pod(ctx, &[]).map(|decision| decision.pod.id);
         if home == Some(leader.id) || self.can_migrate() {
@@ -310,7 +317,8 @@ impl Proxy {
         self.warn_missing_key(ctx, "sync_play");
     }
 
-    /// Shows the leader's groups as this user may see them; moves nobody, and asks the leader only while it may have any.
+    /// Lists the leader's groups as this user may see them. It moves no client, and asks the leader
+    /// only while it may have groups.
     async fn list_groups(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -341,8 +349,9 @@ impl Proxy {
         attempt
     }
 
-    /// Tells the time by the clock that stamps the commands of groups: the leader's, for whoever may still join one; but that of
-    /// the client's home where that may have groups, for it may have led before.
+    /// Answers with the clock that stamps group commands. That is the leader's, for clients that
+    /// may still join a group. If the client's home may have groups, it is the home's, which may
+    /// have led before.
     async fn leader_time(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -359,7 +368,7 @@ impl Proxy {
         self.dispatch_to_leader(ctx, None, replay_body, record).await
     }
 
-    /// Says once what cannot be had without an API key.
+    /// Warns once about a feature that needs an API key.
     fn warn_missing_key(&self, ctx: &RequestContext<'_>, what: &'static str) {
         let labels = metrics::MissingRequirement { pool: ctx.pool.pool.name.clone(), pod: "".into(), what };
         let gauge = self.metrics.missing_requirements.get_or_create(&labels).clone();
@@ -377,14 +386,15 @@ struct Approver {
     is_administrator: bool,
 }
 
-/// A text in a body of JSON, its key in any case: the secret of a QuickConnect, the state of a single sign-on.
+/// Reads a text from a JSON body, ignoring the case of its key: a QuickConnect's secret or a single
+/// sign-on's state.
 fn text_in(body: &[u8], name: &str) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     let text = json.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1;
     text.as_str().map(str::to_owned)
 }
 
-/// The state that a redirect to the provider carries.
+/// The state in a redirect to the provider.
 fn state_in(answer: &Response<AnswerBody>) -> Option<String> {
     if !answer.status().is_redirection() {
         return None;
@@ -393,7 +403,8 @@ fn state_in(answer: &Response<AnswerBody>) -> Option<String> {
     endpoint::query_value(query, "state")
 }
 
-/// Only what a code is made of: nothing else gets into another's query.
+/// Whether the code has only a code's characters. Anything else could inject parameters into the
+/// query that jellypin builds.
 fn is_plain(code: &str) -> bool {
     code.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }

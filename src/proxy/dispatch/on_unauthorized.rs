@@ -1,5 +1,5 @@
-//! What follows from a pod's refusal of a token. The pod may not know it, and another may; the endpoint may have refused it for
-//! reasons of its own; or the token is dead.
+//! Decides what to do after a pod refuses a token. Perhaps only this pod does not know the token,
+//! or the endpoint refused for its own reasons, or the token is dead.
 
 use std::sync::Arc;
 
@@ -19,21 +19,21 @@ use crate::{
     sessions::{Session, Token},
 };
 
-/// What follows from a refusal.
+/// What to do after a refusal.
 pub(in crate::proxy) enum AfterUnauthorized {
-    /// Another pod is asked.
+    /// Try another pod.
     TryNextPod,
-    /// The same one, by another token.
+    /// Try the same pod with another token.
     RetryPod,
-    /// The answer is the client's.
+    /// Give the answer to the client.
     Answer,
-    /// So it is, and it says nothing of the token, which the pod knows.
+    /// The endpoint itself refused; the token is valid.
     EndpointRefused,
 }
 
 impl Proxy {
-    /// After a refusal. A plug-in's own 401 looks the same, and so does what an API key gets from SyncPlay: only the pod can say
-    /// whether it knows the token.
+    /// Decides what to do after a refusal. A plug-in's own 401 looks the same, and so does
+    /// SyncPlay's answer to an API key. Only the pod can say whether it knows the token.
     pub(in crate::proxy) async fn on_unauthorized(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -45,14 +45,14 @@ impl Proxy {
             ClientSession::Unknown | ClientSession::Unresolved => {
                 self.token_unauthorized(ctx, replay_body, &attempt.decision.pod).await
             }
-            // No pod was shown the token, and none will be.
+            // No pod received the token, and none will.
             ClientSession::Ended => AfterUnauthorized::Answer,
         }
     }
 
-    /// Where the session is known to be valid, the refusal may be the endpoint's own affair, or the end of the session: the pod
-    /// is asked which. A living home that does not know its token any more has ended it, unless another replica has carried
-    /// the session meanwhile.
+    /// Handles a refusal for a known session. The endpoint may have refused for its own reasons, or
+    /// the session has ended: ask the pod which. A living home that no longer knows its token has
+    /// ended the session, unless another replica has migrated it meanwhile.
     async fn session_unauthorized(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -78,7 +78,8 @@ impl Proxy {
             if session.tokens().iter().any(|minted| is_untried(&minted.token)) {
                 return if replay_body.can_replay() { AfterUnauthorized::RetryPod } else { AfterUnauthorized::Answer };
             }
-            // Another replica may have ended it, or minted another token for it: the request is held until Redis says which.
+            // Another replica may have ended the session, or minted another token for it. The
+            // request is held until Redis says which.
             if self.is_uncertain(ctx) {
                 return AfterUnauthorized::TryNextPod;
             }
@@ -91,11 +92,12 @@ impl Proxy {
         if goes_on { AfterUnauthorized::TryNextPod } else { AfterUnauthorized::Answer }
     }
 
-    /// Of a token without a known session, which may be an API key, or made up. What the pod does not know is remembered, so that
-    /// it hears of it once; a question and the next pod together take one piece of the address's budget.
+    /// Handles a refusal of a token without a known session: perhaps an API key, or made up. The
+    /// negative cache remembers which pods do not know the token, so that each sees it once. Asking
+    /// the pod and trying the next one together cost one unit of the address's budget.
     ///
-    /// A living home's own refusal means that the token is dead: it was logged out there, and must not come to life on a pod
-    /// that has not heard of it.
+    /// If a living home refuses the token, the token is dead: the home has logged it out. It must
+    /// not come back to life on a pod that does not know of the log-out.
     async fn token_unauthorized(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -111,7 +113,8 @@ impl Proxy {
                 AfterUnauthorized::Answer
             }
         };
-        // Elsewhere no plug-in answers, and an API key is taken: the pod has said it already.
+        // Only here can a plug-in answer, or the pod refuse an API key. Elsewhere the 401 already
+        // says that the pod does not know the token.
         if matches!(ctx.endpoint, Endpoint::Open | Endpoint::SyncPlay) && !ctx.is_upgrade {
             if !can_spend {
                 return AfterUnauthorized::Answer;
@@ -125,7 +128,7 @@ impl Proxy {
         self.shared.negative_cache.insert(token, pod);
         let pods = ctx.pool.pool.pods();
         if self.shared.negative_cache.is_dead(token, &pods) {
-            // A log-out may have come meanwhile.
+            // A log-out may have happened meanwhile.
             return AfterUnauthorized::Answer;
         }
         if self.pinned_home(ctx) == Some(PodInstance::of(pod)) {
@@ -136,11 +139,11 @@ impl Proxy {
         go_on()
     }
 
-    /// The pods that refused this token in their present life need not be asked again.
+    /// The pods that refused this token in their present epoch; trying them again is useless.
     pub(in crate::proxy) fn pods_known_to_refuse(&self, ctx: &RequestContext<'_>) -> Result<Vec<PodId>, Refusal> {
         match ctx.client_session {
             ClientSession::Ended if ctx.required_token().is_some() => return Err(Refusal::DeadToken),
-            // Which pods know a session by which token is its own affair.
+            // A known session keeps track itself of which pods know which token.
             ClientSession::Ended | ClientSession::Known(_) => return Ok(Vec::new()),
             ClientSession::Unknown | ClientSession::Unresolved => {}
         }
@@ -153,7 +156,7 @@ impl Proxy {
             if !ctx.endpoint.is_media() {
                 return Err(Refusal::DeadToken);
             }
-            // A player gets no error that the proxy made: one pod is asked for its own.
+            // Players must not get an error made by the proxy, so one pod gives its own.
             let asked = select::place(&pods, &ctx.keys, &[], 0).map(|decision| decision.pod.id);
             return Ok(pods.iter().map(|pod| pod.id).filter(|id| Some(*id) != asked).collect());
         }
@@ -165,7 +168,7 @@ impl Proxy {
         self.shared.pins.home(Kind::Token, ctx.keys.identity.token.as_deref()?, |_, _| true)
     }
 
-    /// The pod that the client lives on, as far as is known.
+    /// The pod that the client lives on, as far as this process knows.
     fn home_pod(&self, ctx: &RequestContext<'_>) -> Option<PodId> {
         match ctx.session() {
             Some(session) => session.home().map(|home| home.pod),
@@ -173,12 +176,13 @@ impl Proxy {
         }
     }
 
-    /// Whether the client may live on this pod, which is alive: while it fails, no other pod's refusal tells anything.
+    /// Whether the client may live on this pod and the pod is alive. While such a pod fails,
+    /// refusals by other pods prove nothing.
     pub(in crate::proxy) fn may_be_home(&self, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
         pod.status().is_alive() && self.home_pod(ctx).is_none_or(|home| home == pod.id)
     }
 
-    /// The client's home is known, and is not there at the moment: it may come back, and know the token again.
+    /// Whether the client's known home is away. It may come back and know the token again.
     pub(in crate::proxy) fn home_is_away(&self, ctx: &RequestContext<'_>) -> bool {
         if matches!(ctx.client_session, ClientSession::Ended) {
             return false;
@@ -187,7 +191,7 @@ impl Proxy {
         ctx.pool.pool.pods().iter().any(|pod| pod.id == home && !pod.status().is_alive())
     }
 
-    /// Another replica may have ended the client's session, or minted for it.
+    /// Whether another replica may have ended the client's session, or minted a token for it.
     pub(in crate::proxy) fn is_uncertain(&self, ctx: &RequestContext<'_>) -> bool {
         ctx.session().is_some_and(|session| self.shared.sessions.is_uncertain(session))
     }
@@ -200,7 +204,8 @@ impl Proxy {
 }
 
 impl RequestContext<'_> {
-    /// Whether a pod cannot know the token that the request demands: the client's home lives elsewhere, and has the last word.
+    /// Whether the pod cannot know the token that the request needs. The client's home is another
+    /// pod, and only the home's refusal counts.
     pub(in crate::proxy) fn cannot_know_token(&self, pod: &Pod) -> bool {
         let is_known = |session: &Session| session.token_at(PodInstance::of(pod)).is_some();
         let is_strange = |session: &Arc<Session>| self.home_is_elsewhere(session, pod) && !is_known(session);

@@ -1,7 +1,8 @@
-//! A request that was answered already, by which the proxy can ask for it once more.
+//! Keeps an answered request so that the proxy can send it again.
 //!
-//! An answer may outlive the pod that gave it: a film in the middle of its bytes, a WebSocket that is open. Then the proxy asks
-//! another pod for the same thing, for the same client, by the same rules as the first time: identify, decide, forward, judge.
+//! An answer may outlive its pod: a film half-way through, or an open WebSocket. The proxy then
+//! asks another pod for the same thing, for the same client. The rules are those of the first time:
+//! identify, decide, forward, judge.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -17,14 +18,15 @@ use crate::{
     sessions::{Device, Session, SessionLookup},
 };
 
-/// A request of which a copy is kept, by one worker.
+/// A copy of a request, owned by one worker.
 pub(in crate::proxy) struct ReplayableRequest {
     proxy: Arc<Proxy>,
     saved_request: SavedRequest,
     target: Target,
 }
 
-/// What is kept of a request. It has no body: who wants to ask again for something with a body must not have sent it.
+/// The kept parts of a request. They include no body: a request with a body cannot be sent again
+/// this way.
 #[derive(Clone)]
 pub(in crate::proxy) struct SavedRequest {
     pool: usize,
@@ -34,25 +36,26 @@ pub(in crate::proxy) struct SavedRequest {
     is_upgrade: bool,
 }
 
-/// A pod's answer to a request that was made again.
+/// A pod's answer to a replayed request.
 pub(in crate::proxy) struct ReplayedAnswer {
     pub(in crate::proxy) attempt: Attempt,
-    /// Counts at the pod for as long as it is kept, which should be as long as the answer lasts. It leaves no access line.
+    /// Counts as load at the pod while it exists; keep it as long as the answer lasts. It writes no
+    /// access line.
     pub(in crate::proxy) record: Box<RequestRecord>,
 }
 
 impl ReplayableRequest {
-    /// Keeps a copy of what is needed to ask again.
+    /// Copies what is needed to send the request again.
     pub(in crate::proxy) fn new(proxy: &Arc<Proxy>, ctx: &RequestContext<'_>) -> ReplayableRequest {
         ReplayableRequest::from_saved(proxy, SavedRequest::new(ctx))
     }
 
-    /// Asks in the place of the worker that was asked first.
+    /// Lets this worker replay a request that another worker received.
     pub(in crate::proxy) fn from_saved(proxy: &Arc<Proxy>, saved_request: SavedRequest) -> ReplayableRequest {
         ReplayableRequest { proxy: proxy.clone(), saved_request, target: Target::Home }
     }
 
-    /// Asks the client's home, wherever its media runs.
+    /// Sends the request to the client's home, wherever its media runs.
     pub(in crate::proxy) fn toward_new_home(self) -> ReplayableRequest {
         ReplayableRequest { target: Target::NewHome, ..self }
     }
@@ -61,7 +64,7 @@ impl ReplayableRequest {
         &self.proxy
     }
 
-    /// The session of its token, as far as this process knows it.
+    /// The session of the request's token, as far as this process knows it.
     pub(in crate::proxy) fn session(&self) -> Option<Arc<Session>> {
         let known = self.saved_request.with_context(&self.proxy, |ctx| {
             let token = ctx.keys.identity.token.as_deref()?;
@@ -76,21 +79,21 @@ impl ReplayableRequest {
         known.filter(|session| !session.is_ended())
     }
 
-    /// What the client has said of itself with it, filled up by the session's log-in.
+    /// What the client says about itself in the request; the session's log-in supplies the rest.
     pub(in crate::proxy) fn reported_by(&self, session: &Session) -> Device {
         self.saved_request.with_context(&self.proxy, |ctx| ctx.reported_by(session))
     }
 
-    /// The fields that the next asking sends: the client's own, until they are changed.
+    /// The header fields for the next replay: the client's own, until the caller changes them.
     pub(in crate::proxy) fn headers(&mut self) -> &mut HeaderMap {
         self.saved_request.headers()
     }
 
-    /// Offers the request to the pods, as if the client had made it just now, and learns from the answer. What such a request
-    /// waits for (`[timeouts] hold`, the first byte) is waited for here too.
+    /// Dispatches the request as if the client had just sent it, and learns from the answer. The
+    /// same waits apply: `[timeouts] hold` and the first byte.
     ///
     /// # Errors
-    /// What would have been said to the client.
+    /// The refusal that the client would have got.
     ///
     /// # Cancel safety
     /// Dropping the future ends the request at the pod.
@@ -129,18 +132,18 @@ impl SavedRequest {
         }
     }
 
-    /// The fields that it is asked with.
+    /// The header fields for the next replay.
     pub(in crate::proxy) fn headers(&mut self) -> &mut HeaderMap {
         &mut self.head.headers
     }
 
-    /// Looks at it as at a request that has just come.
+    /// Calls `look` with the context that the request would have if it came now.
     pub(in crate::proxy) fn with_context<T>(&self, proxy: &Proxy, look: impl FnOnce(&RequestContext<'_>) -> T) -> T {
         let cookies = proxy.shared.pools[self.pool].cookies.load_full();
         look(&proxy.identify(self.pool, &cookies, &self.head, &self.client, self.origin, self.is_upgrade))
     }
 
-    /// The pool's number among those of the site.
+    /// The pool's index in the shared state.
     pub(in crate::proxy) fn pool(&self) -> usize {
         self.pool
     }

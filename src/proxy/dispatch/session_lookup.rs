@@ -1,4 +1,4 @@
-//! 2. Identify: a client that is not known here may be known to another replica, or of an earlier run.
+//! 2. Identify: finds clients that only another replica or an earlier run of this one knows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,20 +16,20 @@ use crate::{
     sessions::SessionLookup,
 };
 
-/// Between two questions to a Redis that does not answer.
+/// The pause between two queries to a Redis that does not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Proxy {
-    /// Finds the session of the client's token, and its pin. Asks Redis only where this process knows nothing, with the store's
-    /// deadline, and not at all where nothing is shared. The most telling key is asked for: the token, or the device of a
-    /// client that has none yet.
+    /// Finds the session of the client's token, and its pin. Queries Redis only if this process
+    /// knows nothing, within the store's deadline, and never if nothing is shared. Looks up one key
+    /// only: the token, or the device of a client without one.
     pub(in crate::proxy) async fn look_up_session(&self, ctx: &mut RequestContext<'_>) {
         let identity = &ctx.keys.identity;
         let token = identity.token.as_deref().or(identity.hint.as_deref());
         if let Some(token) = token.filter(|_| self.can_migrate()) {
             let found = match self.shared.sessions.find(token) {
                 SessionLookup::Unknown => Box::pin(self.shared.sessions.look_up(token)).await,
-                // Another replica may have ended it, or moved it.
+                // Another replica may have ended the session, or moved it.
                 SessionLookup::Active(session) if self.shared.sessions.needs_refresh(&session) => {
                     Box::pin(self.shared.sessions.refresh(&session)).await;
                     if session.is_ended() { SessionLookup::Ended } else { SessionLookup::Active(session) }
@@ -50,7 +50,8 @@ impl Proxy {
         self.shared.pins.look_up_stored(kind, key, |home| is_alive(home.pod)).await;
     }
 
-    /// Whether another replica may know the session of this token, which no pod and not this proxy knows.
+    /// Whether another replica may know the session of this token, which neither this proxy nor any
+    /// pod knows.
     pub(in crate::proxy) fn may_be_known_elsewhere(&self, ctx: &RequestContext<'_>) -> bool {
         match ctx.client_session {
             ClientSession::Unresolved => true,
@@ -62,8 +63,8 @@ impl Proxy {
         }
     }
 
-    /// No pod knows this token, and Redis has not said whether another replica knows its session: before the client hears that he
-    /// is to log in again, it is asked for as long as a request is held.
+    /// Resolves a token that no pod knows, while another replica may know its session. Asks for up
+    /// to `[timeouts] hold`, before the client learns that it must log in again.
     pub(in crate::proxy) async fn dispatch_once_resolved(
         self: &Arc<Self>,
         ctx: &mut RequestContext<'_>,
@@ -106,7 +107,7 @@ impl Proxy {
         }
     }
 
-    /// Whether sessions are carried over at all.
+    /// Whether session migration is possible: it needs an API key.
     pub(in crate::proxy) fn can_migrate(&self) -> bool {
         self.shared.migration.api_key.is_some()
     }
@@ -115,7 +116,7 @@ impl Proxy {
 impl RequestContext<'_> {
     fn session_of(&self, found: SessionLookup) -> ClientSession {
         match found {
-            // Another pool's pods know nothing of it.
+            // Another pool's pods do not know this session.
             SessionLookup::Active(session) if session.pool == self.pool.pool.name => ClientSession::Known(session),
             SessionLookup::Ended => ClientSession::Ended,
             SessionLookup::Active(_) | SessionLookup::Unknown => ClientSession::Unknown,

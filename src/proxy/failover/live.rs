@@ -1,15 +1,17 @@
-//! Live HLS goes on after its pod.
+//! Live HLS goes on after its pod fails.
 //!
-//! The segments of a live playlist are files of one pod's job, asked for without a token or a query. When that pod is gone, the
-//! playlist is asked for on the pod that the client lives on now, by the request that the client made itself: that begins the
-//! job there. A film's job has the same name on every pod, since that is made of what the request says, and its segments come
-//! again; a live channel has to be opened first, and its job has a name of its own, so that its list is put behind what
-//! the client has seen of the first. Meanwhile segments wait, and no playlist is ever shorter than the one before.
+//! The segments of a live playlist are files of one pod's job. Players request them without a token
+//! or a query. When that pod is gone, jellypin repeats the client's own playlist request on its new
+//! home, which begins the job there. A film's job has the same name on every pod, since Jellyfin
+//! derives it from the request, and its segments come again. A live channel must be opened first,
+//! and its job has a new name. jellypin appends that job's list to what the client has seen of the
+//! first. Meanwhile segment requests wait, and no playlist is ever shorter than the one before.
 //!
-//! A client may also leave a pod that lives. A film's job goes on there; but with the client's last socket that pod ends the
-//! session, and closes the live stream that it plays: so a channel is begun at the new home first.
+//! A client may also leave a pod that lives. A film's job goes on there. But with the client's last
+//! socket that pod ends the session, and closes its live stream. So jellypin begins a channel at
+//! the new home first.
 //!
-//! Nothing but playlists is gathered.
+//! jellypin buffers nothing but playlists.
 
 mod restart;
 pub(in crate::proxy) mod streams;
@@ -48,15 +50,16 @@ use crate::{
 use restart::StreamRestart;
 use streams::{PlaylistView, RestartRole, Stream};
 
-/// The longest playlist that is gathered: some ten thousand segments. A longer one passes as it is.
+/// The longest playlist that jellypin buffers, in bytes: some ten thousand segments. A longer one
+/// passes as it is.
 const LONGEST: usize = 1 << 20;
 
-/// The pause before a segment is asked for again.
+/// The pause before jellypin requests a segment again.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 impl Proxy {
-    /// The stream that a request is about, if it is one for a live playlist or a segment of one that is known.
+    /// The stream of a request for a live playlist, or for a segment of a known one.
     pub(in crate::proxy) fn live_stream(&self, ctx: &RequestContext<'_>) -> Option<Arc<Stream>> {
         let streams = &self.shared.streams;
         let stream = match ctx.endpoint {
@@ -67,11 +70,12 @@ impl Proxy {
         stream.filter(|stream| stream.saved_request.pool() == ctx.pool_index)
     }
 
-    /// Offers a request of a known stream. Where its job is gone it is begun anew, and the request waits for it.
+    /// Dispatches a request of a known stream. If its job is gone, jellypin restarts it, and the
+    /// request waits.
     ///
     /// # Errors
-    /// [`Refusal::Media`] where it does not come: players take an error for the end, and a broken connection for a reason to ask
-    /// again.
+    /// [`Refusal::Media`] if no answer comes in time. Players take an error for the end, but retry
+    /// after a broken connection.
     pub(in crate::proxy) async fn dispatch_live(
         self: &Arc<Self>,
         stream: &Arc<Stream>,
@@ -91,12 +95,13 @@ impl Proxy {
                 if self.restart_stream(stream, place).await {
                     continue;
                 }
-                // Whoever refuses the client says so itself, but not to who asks for a segment.
+                // A pod that refuses the client answers a playlist request itself. A segment
+                // request only breaks off.
                 let attempt =
                     if name.is_some() { Err(Refusal::Media) } else { self.dispatch(ctx, replay_body, record).await };
                 return attempt.and_then(missing_as_broken);
             }
-            // What ffmpeg is writing is there already, and would be sent as it is.
+            // A pod also sends an unfinished segment that ffmpeg is still writing.
             let is_segment_written =
                 name.is_none() || !stream.is_behind() || self.is_segment_written(stream, ctx, end).await;
             if is_segment_written {
@@ -109,10 +114,10 @@ impl Proxy {
                 if !attempt.is_missing() || is_final {
                     return Ok(attempt);
                 }
-                // Read to its end, so that the connection is kept.
+                // Read the body to its end, so that the connection is kept.
                 let _ = rewriting::collect(attempt.answer.body_mut(), LONGEST).await;
                 if ctx.pool.pool.is_alive(place) && (name.is_none() || (is_in_place && has_moved)) {
-                    // The client lives elsewhere now, and so will its stream.
+                    // The client lives elsewhere now, and its stream has to follow.
                     self.restart_stream(stream, place).await;
                 }
             }
@@ -124,7 +129,8 @@ impl Proxy {
         }
     }
 
-    /// Offers a request for a segment of a job that its stream has left: such a job may run still, and no other pod will ever have it.
+    /// Dispatches a request for a segment of a job that its stream has left. Such a job may still
+    /// run, and no other pod will ever have its segments.
     async fn dispatch_stale_segment(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -137,7 +143,7 @@ impl Proxy {
         self.dispatch(ctx, replay_body, record).await.and_then(missing_as_broken)
     }
 
-    /// Whether the whole of this segment is there: the pod's playlist lists it.
+    /// Whether the whole segment exists: the pod's playlist lists it.
     async fn is_segment_written(self: &Arc<Self>, stream: &Stream, ctx: &RequestContext<'_>, end: Instant) -> bool {
         let file = ctx.path.rsplit('/').next().unwrap_or_default();
         let Some(number) = playlist::number_of(file) else { return true };
@@ -153,8 +159,8 @@ impl Proxy {
         stream.has_written(number)
     }
 
-    /// A segment of live HLS, of which only the pod with the job has anything. Where this process does not know which that is, having
-    /// just started or being one of several, each is asked.
+    /// Whether another pod may have this segment of live HLS. Only the pod with the job has it. A
+    /// proxy that just started, or is one of several, may not know that pod, so it asks each.
     pub(in crate::proxy) fn may_be_other_pods_job(&self, ctx: &RequestContext<'_>, attempt: &Attempt) -> bool {
         ctx.is_live_segment()
             && attempt.decision.reason != Reason::Playlist
@@ -162,15 +168,16 @@ impl Proxy {
             && self.shared.budget.try_spend(ctx.origin, Instant::now())
     }
 
-    /// The channels of a client that has left a living pod are begun where it lives now. Ends when they are, or cannot be: another
-    /// attempt is made when the player finds its playlist missing.
+    /// Begins a client's channels at its new home, after it has left a living pod. Returns when
+    /// they have begun, or cannot. jellypin tries again when the player finds its playlist missing.
     pub(in crate::proxy) async fn restart_channels(self: &Arc<Self>, viewer: &Arc<Session>, from: PodInstance) {
         let channels = self.shared.streams.channels(viewer, from);
         let left = channels.iter().filter(|stream| self.has_moved(stream, from));
         join_all(left.map(|stream| self.restart_stream(stream, from))).await;
     }
 
-    /// A live playlist on its way to the client, which is remembered, and never shorter than what the client has seen.
+    /// Sends a live playlist to the client, and remembers it. It is never shorter than what the
+    /// client has seen.
     pub(in crate::proxy) async fn show_playlist(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -212,7 +219,7 @@ impl Proxy {
                     break;
                 }
                 PlaylistView::NotYet => ReplayableRequest::new(self, ctx),
-                // What came late has taught that it runs there.
+                // The late answer has pinned the stream to the pod that it left.
                 PlaylistView::Abandoned => ReplayableRequest::new(self, ctx).toward_new_home(),
             };
             time::sleep(LONGEST_PAUSE).await;
@@ -229,20 +236,21 @@ impl Proxy {
         Ok(Body::whole(text))
     }
 
-    /// Whether the stream's viewer has left this place for a pod that lives.
+    /// Whether the stream's viewer has left this place for a living pod.
     fn has_moved(&self, stream: &Stream, place: PodInstance) -> bool {
         let pods = self.shared.pools[stream.saved_request.pool()].pool.pods();
         let lives = |home: PodInstance| pods.iter().any(|pod| pod.id == home.pod && pod.status().is_alive());
         stream.home().is_some_and(|home| home.pod != place.pod && lives(home))
     }
 
-    /// Whether the job that a segment belongs to runs somewhere still.
+    /// Whether the job of a segment still runs somewhere.
     fn still_runs(&self, ctx: &RequestContext<'_>) -> bool {
         let name = ctx.keys.identity.playlist.unwrap_or_default();
         self.shared.pins.home(Kind::Playlist, name, |home, _| ctx.pool.pool.is_alive(home)).is_some()
     }
 
-    /// Begins the job of a place that is gone anew, or waits for whoever does. It goes on when this is dropped.
+    /// Restarts the job of a place that is gone, or waits for the task that does. Dropping this
+    /// does not stop the restart.
     async fn restart_stream(self: &Arc<Self>, stream: &Arc<Stream>, gone: PodInstance) -> bool {
         let mut outcome = match stream.join_restart(gone) {
             RestartRole::Done => return true,
@@ -252,7 +260,7 @@ impl Proxy {
                 outcome
             }
         };
-        // Whoever did it may have ended with its worker.
+        // The task that restarts the job may have ended with its worker.
         outcome.wait_for(Option::is_some).await.is_ok_and(|revived| *revived == Some(true))
     }
 
@@ -277,19 +285,20 @@ impl RequestContext<'_> {
 }
 
 impl Attempt {
-    /// Whether the pod has not what it is asked for: 404 on every pod that was recorded, and by its source 500 in some of 10.11.
+    /// Whether the pod lacks what the client requests. Every recorded pod answers 404; by its
+    /// source, some of 10.11 answer 500.
     fn is_missing(&self) -> bool {
         let status = self.answer.status();
         status == StatusCode::NOT_FOUND || status.is_server_error()
     }
 }
 
-/// A player takes an error for the end.
+/// Breaks the connection instead of an error: a player takes an error for the end.
 fn missing_as_broken(attempt: Attempt) -> Result<Attempt, Refusal> {
     if attempt.is_missing() { Err(Refusal::Media) } else { Ok(attempt) }
 }
 
-/// The request by which a stream began. Conditions and ranges were the first answer's affair.
+/// The request by which a stream began. Its conditions and ranges concerned only the first answer.
 fn saved_request(ctx: &RequestContext<'_>) -> SavedRequest {
     let mut saved_request = SavedRequest::new(ctx);
     for name in [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE] {
@@ -298,7 +307,7 @@ fn saved_request(ctx: &RequestContext<'_>) -> SavedRequest {
     saved_request
 }
 
-/// A playlist that was asked for by the proxy, and where it comes from.
+/// A playlist that the proxy itself requested, and the pod instance that sent it.
 async fn playlist_of(mut attempt: Attempt) -> Option<(Bytes, PodInstance)> {
     let place = PodInstance::of(&attempt.decision.pod);
     if attempt.answer.status() != StatusCode::OK {

@@ -1,8 +1,9 @@
-//! What a report of playback says to a job that runs on another pod than its client lives on.
+//! Notifies the pod that runs a job of playback reports, if the client lives on another pod.
 //!
-//! Reports go to the client's home. A film that was begun elsewhere stays there; that pod ends its job after a minute in which nobody
-//! asks for a segment, as in a pause, and otherwise lets it run after its player has stopped. So it is told by requests of the
-//! proxy's own, in the client's name, which wait for nobody and for which nobody waits.
+//! Reports go to the client's home, but a film that began on another pod stays there. That pod ends
+//! its job after a minute without a segment request, as in a pause. Otherwise it lets the job run
+//! after the player has stopped. So jellypin sends that pod its own requests in the client's name.
+//! They wait for no other request, and none waits for them.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use crate::{
 };
 
 impl Proxy {
-    /// Tells the pod that runs the reported job, where that is not the one that has heard the report.
+    /// Notifies the pod that runs the reported job, if another pod got the report.
     pub(in crate::proxy) fn notify_transcoder(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -40,7 +41,7 @@ impl Proxy {
         let may_run = |pod: &&Arc<Pod>| {
             pod.id != heard.id && pod.status().is_alive() && session.token_at(PodInstance::of(pod)).is_some()
         };
-        // Most clients have lived on one pod only, and their reports are not read.
+        // Most clients have lived on one pod only, so jellypin does not parse their reports.
         if !has_stopped && !pods.iter().any(|pod| may_run(&pod)) {
             return;
         }
@@ -77,7 +78,7 @@ impl Proxy {
         });
     }
 
-    /// What its client has ended is not begun again when that comes to live elsewhere.
+    /// Forgets streams that the client has ended, so that they do not restart at its next home.
     pub(in crate::proxy) fn forget_ended_streams(&self, ctx: &RequestContext<'_>, status: StatusCode) {
         let ends = ctx.endpoint == Endpoint::TranscodeControl && endpoint::ends_playback(ctx.path);
         if let Some(session) = ctx.session().filter(|_| ends && status.is_success()) {

@@ -1,14 +1,16 @@
-//! A file goes on after its pod: direct play and downloads do not end in the middle.
+//! A file goes on after its pod fails, so that direct play and downloads do not end in the middle.
 //!
-//! A film that is played as it is, is one answer of many gigabytes, and a player that sees it break off stops, or asks for what it
-//! has already. So where a file breaks off, another pod (or the same one, once it is back) is asked for the rest, within the
-//! same answer. It goes on only if that is the very same file; else the answer breaks off as it did.
+//! A film in direct play is one answer of many gigabytes. A player that sees it break off stops, or
+//! fetches again what it has already. So jellypin asks another pod for the rest, or the same one
+//! once it is back, within the same answer. The answer goes on only if the rest is of the very same
+//! file; otherwise it breaks off.
 //!
-//! A pod may also fall silent without an end: its process hangs, its cable is out. Nobody can tell that from a slow disk, but for
-//! its checks; so the rest is looked for when the pod is down, and silent all the same. If none is found, what the pod may still
-//! send is waited for as before.
+//! A pod may also fall silent without closing: its process hangs, or its cable is out. Only probes
+//! tell that from a slow disk. So jellypin looks for the rest only when the pod is down as well as
+//! silent. If it finds none, it keeps waiting for the silent pod.
 //!
-//! Nothing is gathered: the rest is asked for when the client wants the next byte, and streams as the first part did.
+//! jellypin buffers nothing. It asks for the rest when the client wants the next byte, and streams
+//! it like the first part.
 
 mod file;
 
@@ -39,10 +41,11 @@ pub(in crate::proxy) use file::File;
 /// Resumptions in a row that bring no byte, after which the answer breaks off.
 const FUTILE: u32 = 8;
 
-/// How long a pod that is down is silent until the rest is looked for. One without its database serves files still.
+/// How long a pod that is down must be silent before jellypin looks for the rest. A pod without its
+/// database still serves files.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// The pause before a pod is asked again; it doubles.
+/// The pause before jellypin asks a pod again; it doubles.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -51,9 +54,9 @@ pub(in crate::proxy) struct ResumableFile {
     file: File,
     body: AnswerBody,
     pod: Arc<Pod>,
-    /// What is under way at the pod that goes on with the file.
+    /// Counts the request at the pod that continues the file.
     load_guard: Option<Box<RequestRecord>>,
-    /// Away while the rest is looked for.
+    /// `None` while a search for the rest holds it.
     replayable: Option<ReplayableRequest>,
     interruption: Option<Interruption>,
     watch: Watch,
@@ -61,16 +64,16 @@ pub(in crate::proxy) struct ResumableFile {
     futile: u32,
 }
 
-/// What is known of the pod while it sends nothing.
+/// What jellypin knows of the pod while it sends nothing.
 enum Watch {
     Off,
-    /// Ends when the pod is down.
+    /// Resolves when the pod is down.
     Alive(Pin<Box<dyn Future<Output = ()> + Send>>),
-    /// It is down, and has time until this ends.
+    /// The pod is down; jellypin gives it time until this ends.
     Down(Pin<Box<Sleep>>),
 }
 
-/// The file broke off, with this error, or its pod is silent; and its rest is looked for.
+/// The file broke off with this error, or its pod is silent. A search for the rest is under way.
 struct Interruption {
     broke: Option<hyper::Error>,
     search: AbortOnDropHandle<SearchResult>,
@@ -84,9 +87,9 @@ struct SearchResult {
 /// Why a file does not go on.
 #[derive(Clone, Copy, Debug)]
 enum SearchFailure {
-    /// A pod answered with something else than the rest of this file.
+    /// A pod answered with something other than the rest of this file.
     Changed,
-    /// Nobody answered in time.
+    /// No pod answered in time.
     NoPod,
 }
 
@@ -111,12 +114,12 @@ impl ResumableFile {
         })
     }
 
-    /// How often another answer went on with this one.
+    /// How often another answer continued this one.
     pub(in crate::proxy) fn times(&self) -> u32 {
         self.times
     }
 
-    /// Bytes that the client has still to get.
+    /// Bytes that the client still needs.
     pub(in crate::proxy) fn remaining(&self) -> u64 {
         self.file.remaining()
     }
@@ -130,7 +133,7 @@ impl ResumableFile {
                 let found = ready!(Pin::new(&mut interruption.search).poll(cx));
                 let broke = interruption.broke.take();
                 self.interruption = None;
-                // A search that panicked, or was ended with its runtime, has found nothing.
+                // A search that panicked, or ended with its runtime, has found nothing.
                 if !found.is_ok_and(|found| self.continue_with(found))
                     && let Some(error) = broke
                 {
@@ -168,7 +171,7 @@ impl ResumableFile {
         }
     }
 
-    /// Ready when the pod is down and has sent nothing for some time since the client was ready for more.
+    /// Ready when the pod is down and has sent nothing for `SILENT`, while the client wanted more.
     fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.watch {
@@ -191,15 +194,15 @@ impl ResumableFile {
         }
     }
 
-    /// Begins to look for the rest. In a task of its own, since nobody polls this body while the client does not read, and a
-    /// pod that has answered meanwhile must not seem to be late.
+    /// Begins to look for the rest, in a task of its own. Nothing polls this body while the client
+    /// does not read, and a pod that has answered must not seem late.
     fn search(&mut self, replayable: ReplayableRequest, broke: Option<hyper::Error>) {
         let search = tokio::spawn(search(replayable, self.file.clone(), self.futile));
         self.futile += 1;
         self.interruption = Some(Interruption { broke, search: AbortOnDropHandle::new(search) });
     }
 
-    /// Goes on with what was found. Says whether there was anything.
+    /// Continues with the search's result. Returns whether there is a rest.
     fn continue_with(&mut self, found: SearchResult) -> bool {
         let outcome = match &found.rest {
             Ok(_) => "resumed",
@@ -219,9 +222,11 @@ impl ResumableFile {
     }
 }
 
-/// Asks for the rest of a file until a pod has it, for as long as requests are held. `futile`: how often that brought nothing.
+/// Asks for the rest of a file until a pod has it, for as long as requests are held. `futile`
+/// counts earlier resumptions that brought no byte.
 ///
-/// The pod that broke off may be asked first, and rightly so: Kestrel ends the connections of those who read too slowly.
+/// The search may rightly ask the pod that broke off first: Kestrel ends connections of clients
+/// that read too slowly.
 async fn search(mut replayable: ReplayableRequest, file: File, futile: u32) -> SearchResult {
     let end = Instant::now() + replayable.proxy().shared.forward.hold;
     file.ask_rest(replayable.headers());
@@ -230,7 +235,7 @@ async fn search(mut replayable: ReplayableRequest, file: File, futile: u32) -> S
         time::sleep(pause).await;
     }
     loop {
-        // Who does not answer at all is the matter of `ask`; here the whole search has its end.
+        // Dispatch limits each attempt; this limits the whole search.
         let Ok(replayed) = time::timeout_at(end, replayable.send()).await else {
             return SearchResult { replayable, rest: Err(SearchFailure::NoPod) };
         };
@@ -239,7 +244,7 @@ async fn search(mut replayable: ReplayableRequest, file: File, futile: u32) -> S
             if file.is_continued_by(answer.status(), answer.headers()) {
                 return SearchResult { replayable, rest: Ok(replayed) };
             }
-            // A pod that starts, or has lost its database, says nothing of the file.
+            // A server error says nothing of the file: the pod starts, or has lost its database.
             if !answer.status().is_server_error() {
                 return SearchResult { replayable, rest: Err(SearchFailure::Changed) };
             }

@@ -1,4 +1,4 @@
-//! Upgrades: pinned like requests; the tunnel opens only after the pod's own 101.
+//! WebSocket upgrades: pinned like requests. The tunnel opens only after the pod's own 101.
 
 use std::{
     sync::{
@@ -34,11 +34,12 @@ use crate::{
     websocket::{self, MessageRewriter, handshake},
 };
 
-/// A connection's place among those that may be open: it lasts as long as the socket that the connection becomes.
+/// A connection's place among those that may be open. It lasts as long as the socket that the
+/// connection becomes.
 pub type ConnectionPermit = Arc<dyn std::any::Any + Send + Sync>;
 
 impl Proxy {
-    /// Asks pods for the socket; an answer other than 101 goes to the client as it is.
+    /// Dispatches the upgrade to pods. An answer other than 101 goes to the client as it is.
     pub(in crate::proxy) async fn open_socket(
         self: &Arc<Self>,
         ctx: RequestContext<'_>,
@@ -46,7 +47,8 @@ impl Proxy {
         cookies: &Cookies,
         mut record: Box<RequestRecord>,
     ) -> Result<Response<Body>, Aborted> {
-        // Who joins a group meanwhile waits for it.
+        // Registered before the dispatch: a client that joins a group meanwhile waits for this
+        // socket.
         let socket = ctx.session().map(|session| session.socket_of(ctx.reported_by(session)));
         let attempt = self.dispatch(&ctx, &ReplayBody::empty(), &mut record).await;
         let is_opened = |attempt: &Attempt| attempt.answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -86,7 +88,8 @@ impl Proxy {
         Ok(Response::from_parts(head, Body::empty()))
     }
 
-    /// Real clients dial again at once, thousands of times a second: a refusal comes late, and one after the other.
+    /// Delays a client's refusals, one after the other. Real clients dial again at once, thousands
+    /// of times a second.
     async fn delay_rejection(&self, ctx: &RequestContext<'_>) {
         let slot = match ctx.keys.identity.token.as_deref() {
             Some(token) => self.shared.reject_pacer.slot(Kind::Token, token),
@@ -104,7 +107,7 @@ impl Proxy {
     ) {
         let (Ok(client), Ok(pod)) = (client.await, pod.await) else { return };
         let pod = websocket::pod_side(pod, &self.shared.websocket).await;
-        // What is under way at the pod is counted by whoever knows which pod it is.
+        // `PodSockets` knows the current pod, so it holds the guard that counts the socket there.
         pods.load_guard = record.take_load_guard();
         let relayed = websocket::relay(client, pod, &mut pods, &self.shared.websocket, &self.shutdown).await;
         self.metrics.socket_messages.inc_by(relayed.from_client.messages + relayed.from_pod.messages);
@@ -124,46 +127,46 @@ struct PodSockets {
     replayable: ReplayableRequest,
     socket: Known,
     home_changes: Option<watch::Receiver<Option<PodInstance>>>,
-    /// The pod of the last side, and its life at that time.
+    /// The pod of the last side; `instance` has its epoch at that time.
     pod: Arc<Pod>,
     instance: PodInstance,
     is_new_instance: bool,
-    /// The pod was alive when the side was attached: then `instance` is the life that the side is of.
+    /// The pod was alive when its side was attached, so `instance` has the epoch of that side.
     is_life_sure: bool,
-    /// The pod has closed the last side, and is to be probed before it is asked for another.
+    /// The pod closed the last side; jellypin probes it before it asks for another.
     was_closed: bool,
-    /// No pod has taken the socket where the client lives now.
+    /// The last search found no pod that accepts the socket.
     found_no_pod: bool,
     load_guard: Option<LoadGuard>,
-    /// Where the side before this one stands, which still counts there.
+    /// The pod instance of the previous side, and the guard that still counts it there.
     left: Option<(PodInstance, Option<LoadGuard>)>,
     shown_server: Arc<ShownServer>,
     member: Arc<Mutex<Option<Membership>>>,
 }
 
-/// A socket among those of its client's session, once that is known.
+/// The client's socket in its session, once the session is known.
 type Known = Arc<OnceLock<Socket>>;
 
-/// The SyncPlay group that a socket's client is a member of, and the pod in whose memory it is.
+/// The SyncPlay group of a socket's client, and the pod whose memory holds the group.
 struct Membership {
     group: String,
     place: PodInstance,
 }
 
-/// Sockets that are attached anew by one worker at once. Those of a dead pod all come at the same moment, and requests come
-/// before them.
+/// Sockets that one worker re-attaches at once. Those of a dead pod all come at the same moment,
+/// and requests go first.
 pub(in crate::proxy) const AT_ONCE: usize = 64;
 
 /// The time over which the sockets of a dead pod begin to look for another.
 const SPREAD: Duration = Duration::from_millis(200);
 
-/// Time between two looks whether the session of a socket is known by now.
+/// Time between two checks whether the session of a socket is known.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Longest time for a pod that has closed a socket to be probed.
+/// Longest wait for the probe of a pod that closed a socket.
 const PROBED: Duration = Duration::from_secs(1);
 
-/// Time between two attempts while no pod takes the socket.
+/// Time between two attempts while no pod accepts the socket.
 const PAUSE: Duration = Duration::from_millis(250);
 
 impl PodSockets {
@@ -193,7 +196,8 @@ impl PodSockets {
         self.socket.get().map(Socket::session)
     }
 
-    /// Waits until the client's session is known. Its socket may be there first, where the proxy has not seen its log-in.
+    /// Waits until the client's session is known. The socket may come first, if the proxy has not
+    /// seen the log-in.
     async fn await_session(&mut self) {
         if !self.replayable.proxy().can_migrate() {
             return std::future::pending().await;
@@ -202,7 +206,8 @@ impl PodSockets {
             time::sleep(LOOK).await;
             let Some(session) = self.replayable.session() else { continue };
             let socket = session.socket_of(self.replayable.reported_by(&session));
-            // Its pod has greeted it long ago, and may have made it a member of a group; and it may live elsewhere already.
+            // The pod greeted the socket long ago, and may have put the client in a group. The
+            // session may also live elsewhere already.
             socket.record_greeting(self.pod.id);
             if let Some(member) = &*self.member.lock() {
                 session.record_group_joined(member.place);
@@ -213,17 +218,17 @@ impl PodSockets {
         }
     }
 
-    /// Waits until the pod that has closed the last side was probed.
+    /// Waits until jellypin has probed the pod that closed the last side.
     async fn probed(&self) {
         let mut probes = self.pod.probes();
         if self.pod.status().is_alive() {
             health::report_suspect(&self.pod);
-            // The pod holds the sender.
+            // The wait cannot fail: the pod holds the sender.
             let _ = time::timeout(PROBED, probes.changed()).await;
         }
     }
 
-    /// Asks the pods once, as the client did.
+    /// Repeats the client's upgrade request once.
     async fn attach_once(&mut self) -> AttachOutcome {
         let proxy = self.replayable.proxy().clone();
         let replayed = match self.replayable.send().await {
@@ -264,7 +269,7 @@ enum AttachOutcome {
     Opened(Box<PodSide>),
     /// The pods do not know the client.
     Refused,
-    /// No pod could be asked, or none opened it.
+    /// No pod answered, or none opened the socket.
     Nobody,
 }
 
@@ -277,7 +282,7 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
             self.probed().await;
         }
         if !self.pod.status().is_alive() {
-            // Requests that are held find the client's new home first.
+            // Held requests go first: they find the client's new home.
             time::sleep(SPREAD.mul_f64(jitter::fraction())).await;
         }
         while time::Instant::now() < end && !proxy.shutdown.is_stopping() {
@@ -285,13 +290,14 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
                 return None;
             }
             let attempt = {
-                // Nobody closes the semaphore.
+                // This cannot fail: the semaphore is never closed.
                 let _turn = proxy.reattach_permits.acquire().await;
                 self.attach_once().await
             };
             match attempt {
                 AttachOutcome::Opened(side) => return Some(*side),
-                // Where every pod is asked already, a refusal is final unless its home is on its way back.
+                // Without a known session every pod is asked. Their refusal is final unless the
+                // socket's pod is on its way back.
                 AttachOutcome::Refused if self.socket.get().is_none() && self.pod.status().is_alive() => return None,
                 AttachOutcome::Refused | AttachOutcome::Nobody => time::sleep(PAUSE).await,
             }
@@ -313,12 +319,13 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
                         return std::future::pending().await;
                     }
                     let home = *home_changes.borrow_and_update();
-                    // A session that was ended has no home, and nobody takes its socket.
+                    // An ended session has no home, and no pod accepts its socket.
                     if home.is_none_or(|home| home.pod != self.pod.id) {
                         return;
                     }
                 }
-                // Who lives where nobody would take his socket would be deaf for as long as the pod before lives on.
+                // Try again if the new home did not accept the socket. The client would get no
+                // messages from there while the old pod lives on.
                 () = time::sleep(hold), if self.found_no_pod => {
                     self.found_no_pod = false;
                     if home_changes.borrow().is_some_and(|home| home.pod != self.pod.id) {
@@ -343,7 +350,7 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
     fn linger(&mut self) -> impl Future<Output = ()> + Send + 'static {
         let (proxy, session, left) = (self.replayable.proxy().clone(), self.session().cloned(), self.left.take());
         async move {
-            // The one of these two that is counted there is let go with the wait.
+            // `_busy` counts the socket at the old pod until this wait ends.
             let (Some(session), Some((from, _busy))) = (session, left) else { return };
             tokio::select! {
                 () = proxy.restart_channels(&session, from) => {}
@@ -354,7 +361,7 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
 
     fn notice(&mut self) -> Option<String> {
         let place = PodInstance::of(&self.pod);
-        // A group dies with its pod, and its members are told as if they had left.
+        // A group dies with its pod, so its members get the same message as if they had left.
         let member = self.member.lock().take_if(|member| member.place != place)?;
         if let Some(session) = self.session() {
             session.record_group_left(member.place);
@@ -382,13 +389,14 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
     }
 }
 
-/// Shows the one server in a pod's messages, and hears what they say of the client's standing there.
+/// Shows the pool's server id in a pod's messages. Also learns the client's greeting and group from
+/// them.
 struct SocketRewriter {
     shown_server: Arc<ShownServer>,
     pod: Arc<Pod>,
     socket: Known,
     is_greeted: AtomicBool,
-    /// The pod's life that the side is of, if it is known.
+    /// The pod's epoch at this side, if it is known.
     epoch: Option<Epoch>,
     member: Arc<Mutex<Option<Membership>>>,
 }
@@ -429,7 +437,7 @@ impl MessageRewriter for SocketRewriter {
     }
 
     fn pieces_to_client(&self) -> Option<Replacer> {
-        // A message this long tells nothing of a group.
+        // A message this long is never about a group.
         self.greet();
         self.shown_server.id_rewriter(&self.pod).map(|id_rewriter| id_rewriter.pieces_to_client())
     }

@@ -1,4 +1,4 @@
-//! A client whose log-in the proxy did not see becomes known: its pod is asked once whose token it is, behind the answer.
+//! Identifies clients whose log-in the proxy did not see, by a call to their pod behind the answer.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Proxy {
-    /// After a pod has accepted the token of a client that is not known. The user is asked for; the device is what the client
-    /// says of itself, and a request that does not say it all is none to go by.
+    /// After a pod has accepted an unknown client's token, asks it for the user. The device comes
+    /// from the request's own headers; without all its fields nothing happens.
     pub(in crate::proxy) fn identify_session(self: &Arc<Self>, ctx: &RequestContext<'_>, pod: &Arc<Pod>) {
         let Some(token) = ctx.keys.identity.token.as_deref() else { return };
         if !self.can_migrate() || !self.shared.sessions.should_ask_about(token) {
@@ -25,7 +25,7 @@ impl Proxy {
         let (proxy, pod, token) = (self.clone(), pod.clone(), token.to_owned());
         let (base_path, client) = (ctx.pool.pool.base_path.clone(), client_headers(ctx));
         tokio::spawn(async move {
-            // Whoever is not told now is asked again in a minute.
+            // On failure a later request asks again, in a minute at the earliest.
             if let Ok(TokenStatus::Known { user: Some(user), .. }) =
                 proxy.token_status(&pod, &base_path, &token, &client).await
             {
@@ -36,18 +36,18 @@ impl Proxy {
 }
 
 impl RequestContext<'_> {
-    /// What the client says of itself with this request, filled up by the session's log-in, as a pod does it.
+    /// What the client claims in this request, completed from the log-in as a pod does it.
     pub(in crate::proxy) fn reported_by(&self, session: &Session) -> sessions::Device {
         to_session_device(Device::claimed(&self.head.headers, self.pool.legacy())).filled_from(&session.device)
     }
 }
 
-/// What a client says of itself, as it is kept.
+/// Converts a client's device for the session store.
 pub(in crate::proxy) fn to_session_device(device: Device) -> sessions::Device {
     sessions::Device { client: device.client, name: device.name, id: device.id, version: device.version }
 }
 
-/// What was kept of it, as the client says it.
+/// Converts a stored device for a header.
 pub(in crate::proxy) fn to_header_device(device: sessions::Device) -> Device {
     Device { client: device.client, name: device.name, id: device.id, version: device.version }
 }

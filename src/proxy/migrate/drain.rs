@@ -1,16 +1,19 @@
-//! Drain: a pod that is to go loses its clients little by little, and none of them notices.
+//! Drain: a pod that is to stop loses its clients one by one, and none of them notices.
 //!
-//! It gets no new ones from the first moment. Its sessions are carried over as if it had died, while it still lives: their sockets
-//! are opened elsewhere before they end here, and what is under way here ends here.
+//! The pod gets no new clients from the start. Its sessions migrate as if it had died, while it
+//! still serves. Their sockets open on the new pod before they close here. Requests under way end
+//! here.
 //!
-//! A leader that drains gives the lead up: at once where its clients leave it at once; else when it has no SyncPlay groups any more,
-//! whose members stay until then, or when a new one is to begin. Where the pods elect among themselves it may lead all the same; then
-//! it keeps who is brought to it for a group after the others were sent away.
+//! A leader that drains gives up leadership: with [`When::Now`] at once. With [`When::Idle`] it
+//! waits until it has no SyncPlay groups, whose members stay until then, or until a new group is to
+//! begin. Where pods elect their leader, it may lead all the same. Then it keeps sessions that move
+//! to it for a group after the drain began.
 //!
-//! Whoever is not there is not sent away: an app that was closed long ago would come back as a session of the next pod. It is carried
-//! when it asks again.
+//! The session of an absent client stays: an app closed long ago would appear as a session of the
+//! next pod. It migrates with the client's next request.
 //!
-//! An operator says so, or the pod's source: DNS or the configuration names it no more, while it still serves.
+//! An operator starts a drain, or the pod's source does: DNS or the configuration no longer lists
+//! the pod, while it still serves.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -28,46 +31,47 @@ use crate::{
 /// When a draining pod's clients leave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// At once, whatever plays.
+    /// At once, even while they play.
     Now,
-    /// Each when it plays nothing, and is a member of no SyncPlay group.
+    /// Each client once it plays nothing and is in no SyncPlay group.
     Idle,
 }
 
-/// What came of taking a drain back.
+/// The result of taking a drain back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undrained {
-    /// The pod serves everybody again.
+    /// The pod serves every client again.
     Ready,
-    /// It did not drain: there is nothing to be done.
+    /// The pod was not draining; nothing changes.
     DrainsNot,
-    /// Its source names it no more: it has to be named again.
+    /// The pod's source no longer lists it; the source must list it again first.
     Leaves,
 }
 
-/// What becomes of pods that their source names no more, while they still serve.
+/// What jellypin does with pods that their source no longer lists, while they still serve.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// When their clients leave them. Default [`When::Idle`].
+    /// When their clients leave. Default [`When::Idle`].
     pub removed: When,
-    /// After this time the rest of them leave too, whatever plays. Default 5 min.
+    /// After this time the remaining clients leave too, even while they play. Default 5 min.
     pub within: Duration,
-    /// A client without an open socket that was not heard of for this time is not there: it is carried when it asks again, and
-    /// nothing waits for it. Default 5 min.
+    /// A client without an open socket is absent after this time without a request. It migrates
+    /// with its next request, and no drain waits for it. Default 5 min.
     pub absent: Duration,
 }
 
-/// Longest time for the last ones to leave such a pod.
+/// Longest time for the last clients to leave a removed pod.
 const LAST: Duration = Duration::from_secs(10);
 
-/// Sessions that are sent away at once. How fast a pod takes them is paced besides.
+/// Sessions that migrate at once. The mint limiter also paces each pod.
 const AT_ONCE: usize = 4;
 
 /// Time from one round over the pod's sessions to the next.
 const ROUND: Duration = Duration::from_millis(500);
 
 impl Proxy {
-    /// Begins to drain a pod that serves, or changes when its clients leave. Says whether it can be drained.
+    /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
+    /// pod can drain.
     pub fn drain(self: &Arc<Self>, pool: &Arc<Pool>, pod: &Arc<Pod>, when: When) -> bool {
         let drains = |status: Status| match status.state {
             State::Ready | State::Draining => Status { state: State::Draining, ..status },
@@ -85,12 +89,12 @@ impl Proxy {
         true
     }
 
-    /// The sessions that live on the pod and whose clients are there.
+    /// The sessions that live on the pod and whose clients are not absent.
     pub fn clients_of(&self, pod: &Pod) -> Vec<Arc<Session>> {
         self.shared.clients_of(pod)
     }
 
-    /// Lets a draining pod serve everybody again, but for one that its source names no more.
+    /// Lets a draining pod serve every client again, unless its source no longer lists it.
     pub fn undrain(&self, pod: &Pod) -> Undrained {
         if pod.is_removed() {
             return Undrained::Leaves;
@@ -103,7 +107,8 @@ impl Proxy {
         if before.state == State::Draining { Undrained::Ready } else { Undrained::DrainsNot }
     }
 
-    /// Carries the pod's sessions elsewhere until it has none, or drains no more, or is told otherwise.
+    /// Migrates the pod's sessions away until it drains no more, a newer drain begins, or the proxy
+    /// stops.
     async fn empty_pod(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>, when: When, round: u32) {
         let (began, mut is_told) = (Instant::now(), false);
         while pod.status().state == State::Draining && pod.drain_round() == round && !self.shutdown.is_stopping() {
@@ -132,8 +137,9 @@ impl Proxy {
         }
     }
 
-    /// Drains a pod that its source names no more, and lets it go when nobody lives on it; or when it serves no more, of which
-    /// its clients hear as of any death. One that is named again stays.
+    /// Drains a pod that its source no longer lists, and drops it once no session lives on it. Also
+    /// drops a pod that stops serving; its clients then migrate as after any failure. A pod that
+    /// its source lists again stays.
     pub(in crate::proxy) async fn drain_removed(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>) {
         let Config { removed, within, .. } = self.shared.drain;
         let (name, of) = (&*pod.name, &*pod.pool);
@@ -142,10 +148,10 @@ impl Proxy {
             self.drain(&pool, &pod, removed);
             if time::timeout(within, self.await_empty(&pod, Pod::load)).await.is_err() {
                 self.drain(&pool, &pod, When::Now);
-                // Who does not leave now would not later. Files that it sends go on.
+                // A session that stays now would stay later too. Files that the pod sends go on.
                 let _ = time::timeout(LAST, self.await_empty(&pod, Pod::open_sockets)).await;
             }
-            // Rather than to nobody, clients go to a pod that leaves.
+            // A leaving pod is better than none: keep it until another pod can serve.
             while !pool.pods().iter().any(|other| other.status().is_alive() && !other.is_removed()) {
                 time::sleep(ROUND).await;
             }
@@ -161,7 +167,8 @@ impl Proxy {
         }
     }
 
-    /// Ends when nobody lives on the pod and nothing of this is under way there. Never, where it cannot be known who lives there.
+    /// Returns when no session lives on the pod and `under_way` counts nothing there. Never returns
+    /// without migration, since jellypin then cannot know who lives there.
     async fn await_empty(&self, pod: &Pod, under_way: impl Fn(&Pod) -> usize) {
         if !self.can_migrate() {
             return pending().await;
@@ -181,7 +188,7 @@ impl Proxy {
         let ready = pods.iter().filter(|pod| pod.status().state == State::Ready);
         let Some(to) = placement::rendezvous(Key::of(session.device.id.as_bytes()), ready) else { return };
         let (base_path, client) = (pool.base_path.clone(), session.client_headers());
-        // Meanwhile a request may bring it to another leader, or have it stay.
+        // A request may meanwhile move the session to another leader, or keep it here.
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());
         let migrated = self
             .migrate(session, to, MigrationRequest { base_path, client, priority: Priority::Idle, kind: moves })
@@ -192,7 +199,7 @@ impl Proxy {
     }
 }
 
-/// Whether a pod that drains gives the lead up: it keeps it for the groups that it has, while their members stay.
+/// Whether a draining pod gives up leadership. It keeps it for its groups while their members stay.
 fn yields(pod: &Pod, when: When, sessions: &[Arc<Session>]) -> bool {
     let place = PodInstance::of(pod);
     when == When::Now || !sessions.iter().any(|session| session.is_in_group_at(place))

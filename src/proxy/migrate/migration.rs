@@ -1,4 +1,4 @@
-//! One carry-over: the tokens that are known, the turn and the lock, the mint, and how it came out.
+//! One migration: the known tokens, the permit and the lock, the mint, and the outcome.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -18,27 +18,27 @@ use crate::{
     },
 };
 
-/// How often a replica looks whether another one has carried the session.
+/// How often a replica checks whether another one has migrated the session.
 const LOOK: Duration = Duration::from_millis(25);
 
-/// Looks until it carries the session itself.
+/// Checks before the replica migrates the session itself.
 const LOOKS: u32 = 400;
 
 /// Time from one renewal of the lock to the next, a third of its life.
 const RENEW: Duration = Duration::from_secs(1);
 
-/// One carry-over, led by this worker.
+/// One migration, run by this worker.
 pub(super) struct Migration {
     pub(super) proxy: Arc<Proxy>,
     pub(super) session: Arc<Session>,
     pub(super) pod: Arc<Pod>,
     pub(super) migration_request: MigrationRequest,
-    /// Ends when a request has come to wait for it.
+    /// Cancelled as soon as a request waits for this migration.
     pub(super) urgent: CancellationToken,
 }
 
 impl Migration {
-    /// Does it, and tells all that wait how it came out.
+    /// Migrates the session, and sends the outcome to all that wait.
     pub(super) async fn run(self, tell: watch::Sender<Option<MigrationOutcome>>) {
         let began = time::Instant::now();
         let from = self.session.home();
@@ -51,7 +51,7 @@ impl Migration {
     }
 
     async fn migrate(&self) -> (MigrationOutcome, &'static str) {
-        // Before the tokens are looked at: another replica's home comes with the token by which it lives there.
+        // Must precede the tokens: a home that another replica sets comes with its token there.
         let at_home = self.is_at_home();
         if let Some(migrated) = self.try_known_tokens().await {
             return (migrated, "known");
@@ -59,7 +59,7 @@ impl Migration {
         if at_home {
             return self.home_refused().await;
         }
-        // A mint would end the token that another replica has minted, and this one could not know.
+        // A mint would end a token that another replica has minted and this one cannot see.
         if self.shared().sessions.is_apart() {
             return (MigrationOutcome::Failed, "another replica's sessions cannot be read");
         }
@@ -67,7 +67,8 @@ impl Migration {
             return (MigrationOutcome::Refused, "no API key");
         };
         let Some(own) = self.session.client_token() else { return (MigrationOutcome::Ended, "no token") };
-        // The turn comes first: what another replica waits for is to be the mint, and not the queue before it.
+        // The permit comes before the lock: other replicas then wait for a mint, and not for the
+        // queue before it.
         let Some(_turn) = self.acquire_permit().await else { return (MigrationOutcome::Failed, "stopping") };
         let mut is_mine = false;
         for _ in 0..LOOKS {
@@ -82,11 +83,12 @@ impl Migration {
             }
         }
         let last = async {
-            // What another replica has minted is the one that lives, whether it was heard of just now or by a word before.
+            // A token that another replica has minted is the valid one, so look for it before
+            // minting.
             self.shared().sessions.refresh(&self.session).await;
             match self.try_known_tokens().await {
                 Some(migrated) => (migrated, "known"),
-                // Another replica has brought it here meanwhile, and it was ended since.
+                // Another replica moved the session here meanwhile, and it ended since.
                 None if self.is_at_home() => self.home_refused().await,
                 None => self.mint_token(&api_key).await,
             }
@@ -102,7 +104,8 @@ impl Migration {
         migrated
     }
 
-    /// The lock lasts a short time by itself, so that the clients of a replica that is killed in the middle need not wait for long.
+    /// Renews the lock. It expires soon by itself, so that clients of a killed replica do not wait
+    /// for long.
     async fn renew_lock(&self, own: &Token) -> Infallible {
         loop {
             time::sleep(RENEW).await;
@@ -110,7 +113,8 @@ impl Migration {
         }
     }
 
-    /// A place among those who mint there; an idle socket's becomes a request's as soon as one waits for it.
+    /// Waits for a permit to mint on this pod. An idle socket's wait gets a request's priority as
+    /// soon as a request joins it.
     async fn acquire_permit(&self) -> Option<MintPermit> {
         let mint_limiter = &self.shared().mint_limiter;
         tokio::select! {
@@ -125,12 +129,13 @@ impl Migration {
         self.session.home().is_some_and(|home| home.pod == self.pod.id)
     }
 
-    /// Its home knows none of its tokens. It has read their rows or minted them, so that they were deleted: that is the end of the
-    /// session, unless another replica has minted one since, or moved the session. It is never minted there again.
+    /// The home knows none of the session's tokens. It has read their rows or minted them, so they
+    /// were deleted since. The session ends, unless another replica has minted a token since, or
+    /// moved the session. jellypin never mints it on this pod again.
     async fn home_refused(&self) -> (MigrationOutcome, &'static str) {
         let sessions = &self.shared().sessions;
         sessions.refresh(&self.session).await;
-        // What it has refused it is not asked again.
+        // This skips the tokens that the pod has just refused.
         if let Some(migrated) = self.try_known_tokens().await {
             return (migrated, "known");
         }
@@ -144,7 +149,7 @@ impl Migration {
         (MigrationOutcome::Ended, "its home knows it no more")
     }
 
-    /// Tries the tokens that stand for the session already, the latest first. `None` when the pod knows none of them.
+    /// Tries the session's known tokens, the latest first. `None` when the pod knows none of them.
     async fn try_known_tokens(&self) -> Option<MigrationOutcome> {
         for minted in self.session.tokens() {
             let token = minted.token.as_str();
@@ -160,7 +165,7 @@ impl Migration {
                     self.record_on_pod(token).await;
                     return Some(MigrationOutcome::Done);
                 }
-                // Another user's: nothing of this session.
+                // The token is another user's, so it is none of this session's.
                 Ok(TokenStatus::Known { .. }) => {}
                 Ok(TokenStatus::Unknown) => self.shared().negative_cache.insert(token, &self.pod),
                 Err(failure) => {
@@ -172,8 +177,8 @@ impl Migration {
         None
     }
 
-    /// The session is valid there by this token. The pod hears first what the one before knew of the client: whatever the client
-    /// says itself comes later.
+    /// Records that the session is valid on the pod by this token. Replays the state from the
+    /// previous pod first, so that the client's own later calls win.
     async fn record_on_pod(&self, token: &str) {
         self.replay_state(token).await;
         let place = PodInstance::of(&self.pod);
@@ -183,7 +188,7 @@ impl Migration {
         } else {
             self.session.record_valid(place, token);
         }
-        // Where it lives now is for the other replicas to know, whose sockets follow.
+        // Other replicas must learn the new home, since their sockets follow it.
         self.shared().sessions.persist(&self.session);
     }
 
@@ -198,13 +203,13 @@ impl Migration {
         match self.mint(api_key).await {
             Ok(token) => {
                 self.session.add_minted(token.clone());
-                // What is not safe yet would log the client out if the proxy died now.
+                // If the proxy died before it stored the token, the client would be logged out.
                 if !self.shared().sessions.persist_and_flush(&self.session).await {
                     tracing::debug!("a carried session is not kept beyond this process yet");
                 }
                 self.record_on_pod(token.as_str()).await;
                 if self.session.is_ended() {
-                    // Whoever ended it did not know this token.
+                    // The revocation did not know this token.
                     self.shared().sessions.end_token(&self.session.pool, token.as_str());
                     self.discard_token(&token).await;
                     return (MigrationOutcome::Ended, "ended meanwhile");
@@ -219,7 +224,7 @@ impl Migration {
         }
     }
 
-    /// Says who moved where, and why.
+    /// Counts and logs which session moved, from where to where, and how.
     fn record_outcome(&self, from: Option<PodInstance>, migrated: MigrationOutcome, how: &'static str, took: Duration) {
         let outcome = match migrated {
             MigrationOutcome::Done => how,
@@ -246,7 +251,7 @@ impl Migration {
         }
     }
 
-    /// The session's device as the server's parser is told of it.
+    /// The session's device, in the form that Jellyfin's header parser reads.
     pub(super) fn device(&self) -> Device {
         to_header_device(self.session.device.clone())
     }

@@ -1,4 +1,5 @@
-//! The mint: three calls by which a pod makes a session for a user and a device, of which one needs an API key.
+//! The mint: three calls by which a pod creates a session for a user and device. One of them needs
+//! an API key.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
@@ -13,11 +14,11 @@ use crate::{
     sessions::{Token, plain_id},
 };
 
-/// Codes that a mint takes after its first one, if that is another's.
+/// Further codes that a mint tries if another request holds the first.
 const MORE_CODES: usize = 2;
 
 impl Migration {
-    /// Makes a session on the pod. Again with a new code, if another request crossed it.
+    /// Creates a session on the pod. Tries a new code if another request got the same one.
     pub(super) async fn mint(&self, api_key: &Token) -> Result<Token, MintError> {
         let mut last = self.try_to_mint(api_key).await;
         for _ in 0..MORE_CODES {
@@ -29,7 +30,8 @@ impl Migration {
         last
     }
 
-    /// The three calls. The first must not bear the API key, or the session would bear the key's name.
+    /// Makes the three calls. The first must not carry the API key, or the session would get the
+    /// key's name.
     async fn try_to_mint(&self, api_key: &Token) -> Result<Token, MintError> {
         let device = self.device();
         let begun = self.post("/QuickConnect/Initiate", Some(device.header(None)), Bytes::new()).await?;
@@ -40,7 +42,7 @@ impl Migration {
         let shared = &self.proxy.shared;
         shared.mint_codes.take(self.pod.id, &code);
         if shared.pins.home(Kind::QuickConnect, &code, |home, _| home.pod == self.pod.id).is_some() {
-            // A client was given this code, and shows it.
+            // The pod gave this code to a client too, which shows it to its user.
             return Err(MintError::CodeCollision("the code is a client's"));
         }
         let user = &*self.session.user;
@@ -59,7 +61,7 @@ impl Migration {
         Ok(token)
     }
 
-    /// Ends a token that nobody was given: a pod that does not hear of it keeps a row, and nothing else.
+    /// Logs out a token that no client has. If the pod misses the call, it only keeps a stale row.
     pub(super) async fn discard_token(&self, token: &Token) {
         let authorization = Some(authorization::token_only(token.as_str()));
         let _ = self.post("/Sessions/Logout", authorization, Bytes::new()).await;
@@ -83,8 +85,9 @@ impl Migration {
 pub(super) enum MintError {
     Failed(Failure),
     Refused(&'static str),
-    /// The pod does not stand by what it has just begun. A code has six digits and is not looked for among the others, so that two
-    /// requests may get the same one: the newer takes it over, and is authorized in the place of the older.
+    /// The pod no longer honours the code that it just gave. A code has six digits, and Jellyfin
+    /// does not compare it with the others, so two requests may get the same. The newer request
+    /// takes it over, and is authorized in place of the older.
     CodeCollision(&'static str),
 }
 
@@ -99,9 +102,9 @@ fn authorize_refused(status: StatusCode) -> MintError {
     match status {
         StatusCode::UNAUTHORIZED => MintError::Refused("the API key is not valid"),
         StatusCode::FORBIDDEN => MintError::Refused("the user may not sign in there"),
-        // The code is nobody's any more; or the user is gone.
+        // The code belongs to no request any more, or the user is gone.
         StatusCode::NOT_FOUND => MintError::CodeCollision("the user is gone"),
-        // Another has authorized the code.
+        // Another request has authorized the code already.
         StatusCode::INTERNAL_SERVER_ERROR => MintError::CodeCollision("Authorize was refused"),
         _ => MintError::Refused("Authorize was refused"),
     }

@@ -1,4 +1,4 @@
-//! What a pod is told of a client that comes to it, since the client does not say it again.
+//! Replays a client's state to its new pod, since the client does not send it again.
 
 use std::time::Duration;
 
@@ -11,17 +11,19 @@ use crate::{
     sessions::session::ReplayedCall,
 };
 
-/// Longest time that the client waits for the pod to take all of it.
+/// Longest time that the client waits for the pod to accept all replayed calls.
 const LONGEST: Duration = Duration::from_secs(2);
 
 impl Migration {
-    /// Tells the pod what the one before knew of the client. What it does not take in time is lost, and nothing else.
+    /// Sends the pod what the previous pod knew of the client. Calls that the pod does not accept
+    /// in time are lost, and nothing else is.
     pub(super) async fn replay_state(&self, token: &str) {
         let all = async {
             for note in self.session.capabilities() {
                 self.replay_call(token, note).await;
             }
-            // Where it is only to be known, it plays nothing; and it may have stopped meanwhile.
+            // A session that keeps its home plays nothing here. Read only now, since playback may
+            // have stopped meanwhile.
             let playing =
                 if self.migration_request.kind.moves_home(&self.session) { self.session.playing() } else { Vec::new() };
             for note in playing {

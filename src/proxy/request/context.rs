@@ -1,4 +1,4 @@
-//! What is known of a request before it is decided where it goes.
+//! What jellypin knows of a request before it decides where the request goes.
 
 use std::{
     net::IpAddr,
@@ -18,10 +18,10 @@ use crate::{
 /// A request on its way.
 pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) pool: &'a PoolState,
-    /// The pool's number among those of the site.
+    /// The pool's index in the shared state.
     pub(in crate::proxy) pool_index: usize,
     pub(in crate::proxy) head: &'a request::Parts,
-    /// Below the BaseUrl.
+    /// The path below the BaseUrl.
     pub(in crate::proxy) path: &'a str,
     pub(in crate::proxy) client: &'a Client,
     pub(in crate::proxy) origin: IpAddr,
@@ -30,16 +30,16 @@ pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) keys: Keys<'a>,
     pub(in crate::proxy) client_session: ClientSession,
     pub(in crate::proxy) target: Target,
-    /// A pod may have received the request, and given no answer.
+    /// Whether a pod may have received the request without answering it.
     pub(in crate::proxy) may_be_executed: AtomicBool,
 }
 
 /// Which pod a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Target {
-    /// Its client's home, or the pod on which its media runs.
+    /// The client's home, or the pod on which its media runs.
     Home,
-    /// Its client's home, wherever its media runs: there it is to begin anew.
+    /// The client's home, wherever its media runs: the media is to start again there.
     NewHome,
     /// The leader, or the pod that made this code or secret.
     Leader(Option<String>),
@@ -48,12 +48,12 @@ pub(in crate::proxy) enum Target {
 /// The session that a request's token stands for.
 #[derive(Clone)]
 pub(in crate::proxy) enum ClientSession {
-    /// None is known.
+    /// No session is known.
     Unknown,
-    /// None either, and Redis has not said whether another replica knows one.
+    /// No session is known here, and Redis has not said whether another replica knows one.
     Unresolved,
     Known(Arc<Session>),
-    /// It was ended: no pod may take its token any more, whatever it remembers.
+    /// The session has ended: no pod may receive its token, even one that still remembers it.
     Ended,
 }
 
@@ -87,7 +87,7 @@ impl RequestContext<'_> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
     }
 
-    /// A head for the same method, on the client's behalf, with another target.
+    /// A head with the same method and another target, on the client's behalf. It has no body.
     pub(in crate::proxy) fn head_for(&self, target: &str) -> Option<request::Parts> {
         let uri: Uri = format!("{}{target}", self.pool.pool.base_path).parse().ok()?;
         let mut headers: HeaderMap = self.head.headers.clone();

@@ -1,4 +1,4 @@
-//! What a request has to be before anything else is asked of it, in one form for all versions of HTTP. Pure.
+//! Checks a request before anything else, and gives it one form for all versions of HTTP. Pure.
 
 use http::{HeaderValue, Method, Uri, Version, header, request};
 
@@ -8,7 +8,8 @@ use crate::server_id::address;
 /// The longest request line that pods take, in bytes (Kestrel, `MaxRequestLineSize`).
 const REQUEST_LINE: usize = 8 * 1024;
 
-/// Brings a request's target into the form `path?query`, and its host into `Host`, whatever the protocol's version.
+/// Turns a request's target into `path?query` and puts its host into `Host`, whatever the HTTP
+/// version.
 pub(in crate::proxy) fn normalize(head: &mut request::Parts) -> Result<(), Refusal> {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if head.method.as_str().len() + target + "  HTTP/1.1\r\n".len() > REQUEST_LINE {
@@ -24,7 +25,8 @@ pub(in crate::proxy) fn normalize(head: &mut request::Parts) -> Result<(), Refus
     if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
         || codings.next().is_some()
     {
-        // The field ends here: any other coding would reach the pod as the body itself.
+        // jellypin does not forward this field: any other coding would reach the pod as part of the
+        // body.
         return Err(Refusal::Framing("Transfer-Encoding is not chunked"));
     }
     if let Some(authority) = head.uri.authority() {
@@ -36,7 +38,7 @@ pub(in crate::proxy) fn normalize(head: &mut request::Parts) -> Result<(), Refus
         if head.version == Version::HTTP_11 {
             return Err(Refusal::Malformed("Host is missing"));
         }
-        // HTTP/1.0 needs none, and the pod is asked in HTTP/1.1, which does (RFC 9112, 3.2).
+        // HTTP/1.0 needs no `Host`, but HTTP/1.1, which the pod gets, does (RFC 9112, 3.2).
         head.headers.insert(header::HOST, HeaderValue::from_static(""));
     }
     if !head.uri.path().starts_with('/') {

@@ -1,4 +1,5 @@
-//! The record of one request: gathered on its way, written down once when it ends, however it ends.
+//! The record of one request: filled on the way, written once when the request ends, however it
+//! ends.
 
 use std::{fmt::Write, net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,33 +18,33 @@ use crate::{
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Outcome {
-    /// The answer went out whole.
+    /// The client got the whole answer.
     Complete,
     /// The client left first.
     ClientGone,
-    /// The pod broke its answer off.
+    /// The pod broke off its answer.
     PodBroke,
-    /// The proxy answered itself, for this cause.
+    /// The proxy itself answered, for this cause.
     Refused(&'static str),
-    /// A socket ended, in this way.
+    /// A socket ended in this way.
     Socket(&'static str),
 }
 
 pub(in crate::proxy) struct RequestRecord {
     proxy: Arc<Proxy>,
-    /// It is a client's own request, and is written down when it ends.
+    /// Whether this is a client's own request; only those are written when they end.
     is_written: bool,
     client: IpAddr,
     method: Method,
     uri: Uri,
     host: Option<HeaderValue>,
-    /// Only where lines are written.
+    /// Kept only if the access log is on.
     user_agent: Option<HeaderValue>,
     version: Version,
     began: Instant,
     route: Option<Arc<str>>,
     pool: Option<Arc<Pool>>,
-    /// The pod that was asked last.
+    /// The pod of the last attempt.
     pod: Option<Arc<Pod>>,
     load_guard: Option<LoadGuard>,
     reason: &'static str,
@@ -51,7 +52,7 @@ pub(in crate::proxy) struct RequestRecord {
     record_failover: Option<(Arc<Pod>, &'static str)>,
     status: u16,
     first_byte: Option<Duration>,
-    /// How often a pod went on with the answer of another.
+    /// How often a pod continued another's answer.
     record_resumption: u32,
     outcome: Outcome,
     pub(in crate::proxy) replay_body: ReplayBody,
@@ -93,8 +94,8 @@ impl RequestRecord {
         })
     }
 
-    /// For a request that the proxy makes of itself, for an exchange that is written down already. It counts at the pods while
-    /// it is there, and leaves no line.
+    /// For a request that the proxy itself makes on behalf of an already recorded one. It counts as
+    /// load at the pods while it exists, but writes no access line.
     pub(in crate::proxy) fn unlogged(proxy: Arc<Proxy>, client: IpAddr) -> Box<RequestRecord> {
         let mut record = RequestRecord::new(proxy, &Request::new(()), client);
         record.is_written = false;
@@ -106,7 +107,7 @@ impl RequestRecord {
         self.pool = Some(pool.clone());
     }
 
-    /// One more pod is asked.
+    /// Counts an attempt at one more pod.
     pub(in crate::proxy) fn begin_attempt(&mut self, decision: &Decision) {
         self.attempts += 1;
         self.reason = decision.reason.as_str();
@@ -122,7 +123,7 @@ impl RequestRecord {
         self.load_guard = None;
     }
 
-    /// The head of an answer is there.
+    /// Records that the head of an answer has arrived.
     pub(in crate::proxy) fn record_answer(&mut self, status: u16) {
         let time = self.began.elapsed();
         self.status = status;
@@ -132,29 +133,29 @@ impl RequestRecord {
         }
     }
 
-    /// The client gets another status than its pod's.
+    /// Sets a status for the client that differs from its pod's.
     pub(in crate::proxy) fn set_status(&mut self, status: u16) {
         self.status = status;
     }
 
-    /// One more pod was told of what the request has ended.
+    /// Records that one more pod was notified of what the request ended.
     pub(in crate::proxy) fn record_revocation(&mut self, told: &RevocationOutcome) {
         let gap = if self.fan_out.is_empty() { "" } else { " " };
         // Writing into memory cannot fail.
         let _ = write!(self.fan_out, "{gap}{}={}", told.pod.name, told.as_str());
     }
 
-    /// From now on a socket is under way, not a request.
+    /// From now on the load at the pod is a socket, not a request.
     pub(in crate::proxy) fn count_as_socket(&mut self) {
         self.load_guard = self.load_guard.take().map(|load_guard| load_guard.pod().count_socket());
     }
 
-    /// Whoever knows where it goes on counts it there.
+    /// Takes the load guard out: the caller counts the load on the pod where it continues.
     pub(in crate::proxy) fn take_load_guard(&mut self) -> Option<LoadGuard> {
         self.load_guard.take()
     }
 
-    /// It went on at this pod.
+    /// Records the pod on which the request continued.
     pub(in crate::proxy) fn set_pod(&mut self, pod: Arc<Pod>) {
         self.pod = Some(pod);
     }
@@ -163,7 +164,8 @@ impl RequestRecord {
         self.outcome = outcome;
     }
 
-    /// Another pod has gone on with the answer, for the so-many-th time: nothing is under way at the first one any more.
+    /// Records that another pod has continued the answer, `times` times in all. The first pod then
+    /// no longer has it under way.
     pub(in crate::proxy) fn record_resumption(&mut self, times: u32) {
         if self.record_resumption != times {
             self.record_resumption = times;
@@ -171,7 +173,7 @@ impl RequestRecord {
         }
     }
 
-    /// The pod's answer, which carries this exchange to its end.
+    /// Makes the pod's answer; the record ends with its body.
     pub(in crate::proxy) fn into_answer(
         self: Box<Self>,
         head: response::Parts,
@@ -181,9 +183,9 @@ impl RequestRecord {
         self.into_answer_with(head, Body::answer(body, learning, None))
     }
 
-    /// The same with a body that is made already.
+    /// The same with a body that exists already.
     pub(in crate::proxy) fn into_answer_with(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
-        // The version is each connection's own.
+        // Each connection sets its own version.
         head.version = Version::HTTP_11;
         let closes = head.extensions.remove::<PodCloses>().is_some();
         let answered_by = || match body.is_own() {
@@ -197,12 +199,12 @@ impl RequestRecord {
         Response::from_parts(head, body.with_record(self))
     }
 
-    /// The proxy's own answer, or none.
+    /// The proxy's own answer, or [`Aborted`] if the refusal has none.
     pub(in crate::proxy) fn into_refusal(mut self: Box<Self>, refusal: Refusal) -> Result<Response<Body>, Aborted> {
         self.outcome = Outcome::Refused(refusal.as_str());
         self.proxy.metrics.rejected.get_or_create(&metrics::Rejected { why: refusal.as_str() }).inc();
         let mut response = refusal.response().ok_or(Aborted)?;
-        // A body that does not come is not waited for once more.
+        // The proxy has waited for this body already; it must not wait again.
         let is_silent = refusal == Refusal::ClientSilent;
         let answered_by = || if is_silent { Answerer::PodThatCloses } else { Answerer::Proxy };
         if let Some(unread) = Unread::of(&self.replay_body, answered_by) {
@@ -219,7 +221,7 @@ impl Drop for RequestRecord {
         if !self.is_written {
             return;
         }
-        // The pod that answered, or is being waited for.
+        // The pod that answered, or that the request still waits for.
         let pod = self.pod.as_ref().filter(|_| self.first_byte.is_some() || self.load_guard.is_some());
         let bytes_in = self.replay_body.bytes() + self.socket_in;
         let metrics = &self.proxy.metrics;

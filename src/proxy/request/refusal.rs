@@ -13,11 +13,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Refusal {
     Malformed(&'static str),
-    /// The same where it cannot be told for sure where the message ends: the connection ends with the answer.
+    /// The same, but the message's end is uncertain: the connection closes after the answer.
     Framing(&'static str),
-    /// Pods refuse a longer request line.
+    /// The request line is longer than pods accept.
     TargetTooLong,
-    /// Two parsers could read it in two ways, and jellypin acts upon it.
+    /// Two parsers could read the request differently, and jellypin acts on the difference.
     Ambiguous(Ambiguity),
     Method,
     NoRoute,
@@ -31,34 +31,35 @@ pub(in crate::proxy) enum Refusal {
     Exhausted,
     /// The client's own body broke off.
     ClientGone,
-    /// The client has announced a body, and has sent nothing of it for too long.
+    /// The client announced a body, but has sent nothing of it for too long.
     ClientSilent,
-    /// The client's address has too much under way, or all clients together have.
+    /// The client's address, or all clients together, have too much under way.
     Limited(Scope),
-    /// Too many log-ins have failed; there is a place again in so many seconds.
+    /// Too many log-ins have failed; the next is allowed after this many seconds.
     LogInBraked(u32),
-    /// Every pod has refused the token: none is asked again.
+    /// Every pod has refused the token; asking again is useless.
     DeadToken,
-    /// Nobody can tell whether the client's session was ended by another replica.
+    /// Nobody knows whether another replica has ended the client's session.
     StoreUnavailable,
     /// Like `DeadToken` for a WebSocket, which Jellyfin refuses with 403.
     DeadSocketToken,
-    /// A player takes any error for the end of the film, and a broken connection for a reason to ask again.
+    /// For media, breaks off the connection: a player takes any error for the end of the film, but
+    /// asks again after a broken connection.
     Media,
-    /// The same where the pod lives and gave no answer in time: no other pod is asked.
+    /// The same if a living pod did not answer in time; jellypin tries no other pod.
     MediaTimedOut,
 }
 
-/// No answer was better than any: the connection is broken off.
+/// Sending no answer is better than any: the caller must break off the connection.
 #[derive(Debug, thiserror::Error)]
 #[error("the exchange was broken off")]
 pub struct Aborted;
 
-/// When to ask again after a 503, in seconds. Pods are looked for several times a second.
+/// When to ask again after a 503, in seconds. Held requests look for pods several times a second.
 const RETRY_AFTER: &str = "1";
 
-/// Pods let pages of every origin read their answers (`CorsHosts`), errors too. To a page that may not, an end of its session is a
-/// lost connection, and it stays where it is.
+/// Pods let pages of every origin read their answers (`CorsHosts`), also errors. Without this
+/// field, such a page sees a lost connection instead of the session's end, and does nothing.
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 impl Refusal {
@@ -75,7 +76,7 @@ impl Refusal {
         }
     }
 
-    /// A label of a closed set.
+    /// The label for metrics and logs, out of a closed set.
     pub(in crate::proxy) fn as_str(self) -> &'static str {
         match self {
             Refusal::Malformed(_) | Refusal::Framing(_) => "malformed",
@@ -98,7 +99,7 @@ impl Refusal {
         }
     }
 
-    /// Whether it may be otherwise in a moment.
+    /// Whether the cause may be gone in a moment.
     pub(in crate::proxy) fn is_transient(self) -> bool {
         matches!(
             self,
@@ -106,7 +107,7 @@ impl Refusal {
         )
     }
 
-    /// The answer, or none where the connection is to be broken off.
+    /// The answer, or `None` to break off the connection.
     pub(in crate::proxy) fn response(self) -> Option<Response<Body>> {
         let (status, text) = match self {
             Refusal::Malformed(why) | Refusal::Framing(why) => {
@@ -156,7 +157,7 @@ impl Refusal {
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
             }
-            // What comes after a message that was not understood is not understood either.
+            // After a message with an unknown end, nothing on the connection can be parsed.
             StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT
                 if matches!(self, Refusal::Framing(_) | Refusal::ClientSilent) =>
             {
@@ -171,7 +172,7 @@ impl Refusal {
     }
 }
 
-/// What a pod answers to a token that it does not know: 401 and nothing else.
+/// What a pod answers to an unknown token: 401 and nothing else.
 fn challenge() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::UNAUTHORIZED;

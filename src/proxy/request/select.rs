@@ -13,13 +13,13 @@ use crate::{
     sessions::Session,
 };
 
-/// Everything by which a client can be known.
+/// Everything that can identify a client.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Keys<'a> {
     pub(in crate::proxy) identity: Identity<'a>,
     /// What the affinity cookie says.
     pub(in crate::proxy) cookie: Option<CookieClaim>,
-    /// The client keeps the cookie, whatever it says.
+    /// Whether the client keeps the cookie, whatever the cookie says.
     pub(in crate::proxy) has_cookie: bool,
     pub(in crate::proxy) address: IpAddr,
 }
@@ -40,13 +40,13 @@ pub(in crate::proxy) enum Reason {
     LiveStream,
     Playlist,
     Device,
-    /// What only the leader can answer, or the pod that made the code.
+    /// Only the leader, or the pod that made the code, can answer.
     Leader,
-    /// The client's home is gone: its session is carried over to this pod.
+    /// The client's home is gone: its session migrates to this pod.
     CarriedOver,
     /// Placed by rendezvous hashing on the client's key.
     Hashed,
-    /// Placed on the pod with the least under way, since the client has no key.
+    /// Placed on the least loaded pod, since the client has no key.
     LeastLoaded,
 }
 
@@ -68,14 +68,15 @@ impl Reason {
 }
 
 impl Decision {
-    /// What an accepted request teaches of its client's home.
+    /// The client's home, as an accepted request shows it.
     pub(in crate::proxy) fn home(&self) -> PodInstance {
         PodInstance::of(&self.pod)
     }
 }
 
-/// In this order: the pod that makes a live playlist's segments, a token whose home is alive, a cookie whose pod is alive, what a
-/// play session or live stream tells, a device, and else a placement. `None` when every pod was tried.
+/// Chooses the pod that makes a live playlist's segments, else a token's living home, else a
+/// cookie's living pod. Then come the pods of a play session, a live stream and a device, and last
+/// a placement. `None` if every pod was tried.
 pub(in crate::proxy) fn decide(
     pods: &[Arc<Pod>],
     keys: &Keys<'_>,
@@ -86,9 +87,9 @@ pub(in crate::proxy) fn decide(
     known(pods, keys, pins, tried).or_else(|| place(pods, keys, tried, turn))
 }
 
-/// The same for a client whose session is known: the pod that it lives on, or, when that is gone, the one that its device is
-/// placed on, so that all of its requests meet there. Media that runs stays where it runs, while the session is valid there, and what
-/// `goes_with_media` goes there.
+/// Chooses for a client with a known session: its home, or, if that is gone, the pod where its
+/// device is placed. All its requests thus meet on one pod. Running media stays on its pod while
+/// the session is valid there; requests that `goes_with_media` marks go there too.
 pub(in crate::proxy) fn of_session(
     pods: &[Arc<Pod>],
     goes_with_media: bool,
@@ -110,7 +111,8 @@ pub(in crate::proxy) fn of_session(
         let pod = placement::rendezvous(Key::of(session.device.id.as_bytes()), candidates)?;
         Some(Decision { pod: pod.clone(), reason: Reason::CarriedOver })
     };
-    // While no pod is well, for want of the database say, nobody is carried: whoever still answers is the home.
+    // While no pod is healthy, for instance without the database, no session migrates. A home that
+    // still answers stays the home.
     let nobody_is_well = || !pods.iter().any(|pod| pod.status().is_alive());
     let ill = || {
         let home = session.home().filter(|_| nobody_is_well())?;
@@ -125,7 +127,8 @@ pub(in crate::proxy) fn of_session(
         .or_else(placed)
 }
 
-/// For what only a leader can answer: the pod that made the code or secret, then the leader, then the others in name order.
+/// Chooses for what only a leader can answer: the pod that made the code or secret, then the
+/// leader, then the others in name order.
 pub(in crate::proxy) fn of_leader(
     pods: &[Arc<Pod>],
     leader: Option<Arc<Pod>>,
@@ -137,14 +140,14 @@ pub(in crate::proxy) fn of_leader(
     let made = key.and_then(|key| pins.home(Kind::QuickConnect, key, |_, _| true));
     let maker = pods.iter().filter(is_open).find(|pod| made == Some(PodInstance::of(pod)));
     let leader = || pods.iter().filter(is_open).find(|pod| leader.as_ref().is_some_and(|leader| leader.id == pod.id));
-    // Only what one pod alone has made is looked for on the others.
+    // The other pods matter only for a code or secret, which a single pod has made.
     let others = || pods.iter().find(is_open).filter(|_| key.is_some() || tried.is_empty() || leader().is_none());
     let pod = maker.or_else(leader).or_else(others)?;
     Some(Decision { pod: pod.clone(), reason: Reason::Leader })
 }
 
-/// What a live stream's home is learnt under. Its id is the same on every pod, and several may have it open for different
-/// viewers: that of a known one is his own.
+/// The key of a live stream's pin. Its id is the same on every pod, and several pods may have it
+/// open for different viewers. A known viewer therefore has a pin of its own.
 pub(in crate::proxy) fn viewer_stream_key(viewer: &Session, id: &str) -> String {
     format!("{id}\n{}", viewer.device.id)
 }
@@ -195,11 +198,11 @@ pub(in crate::proxy) fn place(pods: &[Arc<Pod>], keys: &Keys<'_>, tried: &[PodId
     Some(Decision { pod: pod.clone(), reason })
 }
 
-/// The key under which parallel requests of one client, and other replicas, find the same pod.
+/// The key that sends parallel requests of one client to the same pod, also through other replicas.
 ///
-/// The device comes first, because a log-in has one and no token yet: so a client's later requests are placed where its log-in
-/// was. An address is the last resort of those who keep a cookie whose pod is gone; for others it would put a whole household
-/// on one pod.
+/// The device comes first, because a log-in has one and no token yet: later requests are then
+/// placed where the log-in was. The address is the last resort, for clients that keep a cookie of a
+/// pod that is gone. For others it would put a whole household on one pod.
 fn placement_key(keys: &Keys<'_>) -> Option<Key> {
     let identity = &keys.identity;
     let text = identity.device.as_deref().or(identity.token.as_deref()).or(identity.play_session.as_deref());

@@ -1,4 +1,5 @@
-//! The body of an answer as the client gets it. It carries the exchange, which is written down when the body ends.
+//! The body of an answer as the client gets it. It holds the request record, which is written when
+//! the body ends.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +21,7 @@ use crate::{
     server_id::BodyRewriter,
 };
 
-/// An answer's body: the pod's, or a few words of the proxy's own.
+/// An answer's body: a pod's, or the proxy's own short text.
 pub struct Body {
     kind: Kind,
     record: Option<Box<RequestRecord>>,
@@ -29,17 +30,17 @@ pub struct Body {
 enum Kind {
     Own(Full<Bytes>),
     Answer(UpstreamAnswer),
-    /// A file, which goes on after its pod.
+    /// A file, which another pod continues if its own fails.
     File(Box<ResumableFile>),
 }
 
-/// A pod's body with what listens to it, and with what rewrites it after that.
+/// A pod's body, what learns from it, and what then rewrites it.
 struct UpstreamAnswer {
     body: AnswerBody,
-    /// What was read of it ahead.
+    /// Frames that were read ahead.
     early: VecDeque<Frame<Bytes>>,
     learning: Option<Box<BodyLearner>>,
-    /// A piece that the client gets when something is known of it.
+    /// A frame held back from the client until its confirmation completes.
     waiting: Option<Box<(Frame<Bytes>, Confirmation)>>,
     rewriting: Option<Box<BodyRewriter>>,
 }
@@ -53,7 +54,7 @@ impl Body {
         Body::whole(Bytes::new())
     }
 
-    /// A body that is there already.
+    /// A body that is complete already.
     pub(in crate::proxy) fn whole(bytes: Bytes) -> Body {
         Body { kind: Kind::Own(Full::new(bytes)), record: None }
     }
@@ -69,7 +70,7 @@ impl Body {
         }
     }
 
-    /// An answer of which these frames were read ahead.
+    /// An answer whose `early` frames were read ahead.
     pub(in crate::proxy) fn answer_read_ahead(
         early: VecDeque<Frame<Bytes>>,
         body: AnswerBody,
@@ -85,12 +86,12 @@ impl Body {
         Body { kind: Kind::File(file), record: None }
     }
 
-    /// Whether the proxy says it, not a pod.
+    /// Whether the body is the proxy's own, not a pod's.
     pub(in crate::proxy) fn is_own(&self) -> bool {
         matches!(self.kind, Kind::Own(_))
     }
 
-    /// The exchange ends with this body.
+    /// Attaches the record, which ends with this body.
     pub(in crate::proxy) fn with_record(mut self, record: Box<RequestRecord>) -> Body {
         self.record = Some(record);
         if self.is_end_stream() {
@@ -133,7 +134,7 @@ impl http_body::Body for Body {
                 if let (Some(record), Some(data)) = (&mut self.record, frame.data_ref()) {
                     record.bytes_out += data.len() as u64;
                 }
-                // Nothing comes after trailers, and nobody asks.
+                // Nothing follows trailers, and hyper does not poll again.
                 if frame.is_trailers() || self.is_end_stream() {
                     self.end(Outcome::Complete);
                 }
@@ -194,7 +195,7 @@ impl UpstreamAnswer {
 
     fn size_hint(&self) -> SizeHint {
         if !self.early.is_empty() {
-            // What was read ahead had no length that was told.
+            // Answers that were read ahead declared no length.
             return SizeHint::default();
         }
         let hint = self.body.size_hint();

@@ -1,4 +1,5 @@
-//! One server to the eye: what a pod is asked and what a client is told, where a pod's own id or address would show.
+//! Makes all pods look like one server. Rewrites a pod's own id and address in requests to pods and
+//! in answers to clients.
 
 use std::{collections::VecDeque, future::poll_fn, pin::Pin};
 
@@ -14,20 +15,21 @@ use crate::{
     server_id::{BodyRewriter, IdRewriter, address, is_readable_json},
 };
 
-/// The longest answer that is looked through for the server's address. Real ones have less than 3 KiB.
+/// The longest answer to search for the server's address, in bytes. Real ones have less than 3 KiB.
 const LONGEST: usize = 64 * 1024;
 
-/// The pod broke its answer off while it was gathered.
+/// The pod broke off its answer while it was being collected.
 pub(in crate::proxy) struct BrokeOff;
 
-/// An answer that is gathered: whole, or so much of it that it is no more.
+/// A collected answer: whole, or what was read of one that is too long.
 pub(in crate::proxy) enum Collected {
     Whole(Bytes),
     Longer(VecDeque<Frame<Bytes>>),
 }
 
 impl Proxy {
-    /// 8. The answer as the client gets it: JSON with the shown id, and with the proxy's own address where it tells one.
+    /// 8. Rewrites the answer for the client: JSON gets the shown id, and the proxy's own address
+    ///    in place of the pod's.
     pub(in crate::proxy) async fn rewrite_for_client(
         &self,
         ctx: &RequestContext<'_>,
@@ -40,7 +42,7 @@ impl Proxy {
         }
         let id_rewriter = ctx.pool.shown_server.id_rewriter(body.pod()).filter(|_| !ctx.endpoint.is_media());
         if answer.status == StatusCode::OK && ctx.contains_address() {
-            // Boxed, for it is seldom used, and every request's future would be the larger for it.
+            // Boxed: this path is rare, and would make every request's future larger.
             return Box::pin(self.with_own_address(ctx, answer, body, id_rewriter)).await;
         }
         Ok(Body::answer(body, learning, rewriting(id_rewriter)))
@@ -77,7 +79,8 @@ impl Proxy {
 }
 
 impl RequestContext<'_> {
-    /// 4. The request as a pod gets it that has an id of its own: by that id, and so that its answer can be read.
+    /// 4. Rewrites the request for a pod with an id of its own: puts in that id, and asks for a
+    ///    readable answer.
     pub(in crate::proxy) fn rewrite_for_pod(&self, pod: &Pod, request: &mut Request<UpstreamBody>) {
         let id_rewriter = self.pool.shown_server.id_rewriter(pod);
         if self.contains_address() || (id_rewriter.is_some() && self.may_get_json()) {
@@ -108,14 +111,15 @@ fn rewriting(id_rewriter: Option<IdRewriter>) -> Option<Box<BodyRewriter>> {
     id_rewriter.map(|id_rewriter| Box::new(id_rewriter.to_client()))
 }
 
-/// What is compressed cannot be rewritten. A field that is not there is left out: pods compress for nobody who has not asked.
+/// Asks for an uncompressed answer, since a compressed one cannot be rewritten. Adds no field if
+/// there is none: pods compress only for clients that ask.
 fn request_unencoded(headers: &mut HeaderMap) {
     if headers.contains_key(header::ACCEPT_ENCODING) {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
 }
 
-/// Gathers an answer of at most so many bytes.
+/// Collects an answer of at most `most` bytes.
 pub(in crate::proxy) async fn collect(body: &mut AnswerBody, most: usize) -> Result<Collected, BrokeOff> {
     let (mut frames, mut length) = (VecDeque::new(), 0);
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {

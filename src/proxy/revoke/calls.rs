@@ -1,8 +1,8 @@
-//! How pods are told of an end, and for how long.
+//! How the proxy sends a revocation to the pods, and for how long.
 //!
-//! The living ones hear of the act itself, within the request that brought it. Whoever does not answer then hears of the very tokens
-//! that were ended, and of nothing else: by then the user may have signed in again on that device, or have chosen another
-//! password, and neither is to be undone.
+//! Living pods get the call itself, within the client's request. A pod that does not answer later
+//! gets log-outs of the ended tokens, and nothing else. By then the user may have signed in again
+//! on that device, or have set another password. The proxy must not undo either.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,30 +25,30 @@ use crate::{
 /// Longest time that the client waits for the pods.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// How often a pod that fails is told again: 10.11 fails at each token whose row is gone, and that one is dead then.
+/// Repeats for a failing pod. 10.11 fails once per token without a row; that token is then dead.
 pub(super) const REPEATS: usize = 16;
 
-/// The pause before a pod that has not answered is told again; each further one is twice as long.
+/// Pause before the first retry of a silent pod. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How often it is told again, which takes a minute. Whoever is away for longer begins another life, most likely.
+/// Retries, which take a minute. A pod away for longer most likely returns in a new epoch.
 const AGAIN: u32 = 8;
 
-/// What a pod is to be told.
+/// One call that a pod gets.
 #[derive(Clone)]
 pub(in crate::proxy) struct RevocationCall {
     pub(super) method: Method,
-    /// Below the BaseUrl.
+    /// Path and query below the BaseUrl.
     pub(super) target: String,
-    /// By whose leave: the first of these that the pod knows.
+    /// Credentials to try in this order; the first that the pod knows counts.
     pub(super) authorizations: Vec<HeaderValue>,
     pub(super) body: Bytes,
     pub(super) client: HeaderMap,
-    /// The token that it logs out.
+    /// The token that this call logs out.
     ends: Option<Token>,
 }
 
-/// What a pod has answered, or why it has not.
+/// A pod's answer, or why there is none.
 pub(in crate::proxy) struct RevocationOutcome {
     pub(in crate::proxy) pod: Arc<Pod>,
     pub(in crate::proxy) answer: Result<Option<PodResponse>, &'static str>,
@@ -74,8 +74,8 @@ impl RevocationCall {
 }
 
 impl RevocationOutcome {
-    /// Whether the pod has said what becomes of it. An error of its own says nothing, but where 10.11 has done it all the same; then
-    /// it knows the token no more the next time.
+    /// Whether the pod has decided. A server error is no decision. 10.11 may fail although it has
+    /// done the work; then it does not know the token at the next call.
     fn is_definite(&self) -> bool {
         self.answer.as_ref().is_ok_and(|reply| reply.as_ref().is_none_or(|reply| !reply.status.is_server_error()))
     }
@@ -90,10 +90,11 @@ impl RevocationOutcome {
 }
 
 impl Proxy {
-    /// Tells every pod of the pool but this one, and whoever does not answer in time of these log-outs, as long as it takes.
+    /// Sends `calls` to every pod of the pool but `but`. Pods that do not answer in time get
+    /// `log_outs`, with retries.
     ///
     /// # Cancel safety
-    /// It goes on when this is dropped.
+    /// The calls go on when the caller drops this future.
     pub(in crate::proxy) async fn call_all_pods(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
@@ -103,7 +104,7 @@ impl Proxy {
     ) -> Vec<RevocationOutcome> {
         let pods = pool.pods().iter().filter(|pod| Some(pod.id) != but).cloned().collect();
         let telling = self.clone().call_each_pod(pods, pool.base_path.clone(), calls, log_outs);
-        // A worker that ends takes its tasks along.
+        // A worker's runtime cancels its tasks when it ends.
         tokio::spawn(telling).await.unwrap_or_default()
     }
 
@@ -122,7 +123,7 @@ impl Proxy {
         told
     }
 
-    /// Tells these pods again until each has answered, for a bounded time.
+    /// Sends the log-outs again until each pod has answered, for a bounded time.
     async fn retry_silent_pods(
         self: Arc<Self>,
         mut silent: Vec<Arc<Pod>>,
@@ -153,7 +154,7 @@ impl Proxy {
         RevocationOutcome { pod, answer }
     }
 
-    /// Tells one pod. Of several orders the most telling answer counts: one that did it, then one that failed.
+    /// Sends all calls to one pod. Returns a success first, else the highest status.
     async fn call_until_definite(
         &self,
         pod: &Arc<Pod>,
@@ -175,7 +176,7 @@ impl Proxy {
                 };
                 let reply = self.call_pod(pod, base_path, call).await?;
                 let status = reply.status;
-                // What 10.11 has failed at is known to it no more: the row was gone.
+                // 10.11 forgets a token that it failed at, since the row was gone.
                 let is_done = status.is_success() || (status == StatusCode::UNAUTHORIZED && repeats > 0);
                 if let Some(token) = order.ends.as_ref().filter(|_| is_done) {
                     self.shared.sessions.confirm_logout(token.as_str());
@@ -192,9 +193,9 @@ impl Proxy {
         Ok(best)
     }
 
-    /// Logs out on a pod that begins a life what is still owed.
+    /// Sends the pending log-outs to a pod at the start of an epoch.
     pub(in crate::proxy) async fn send_pending_logouts(&self, pod: &Arc<Pod>, pool: &Pool) {
-        // A life that this process has seen begin: the pod has read every row since.
+        // After epoch 1, this process saw the pod start, so the pod has read every row since.
         let has_read_all = pod.status().epoch > Epoch(1);
         let owed = self.shared.sessions.pending_logouts(&pool.name).await;
         for token in &owed {
@@ -204,7 +205,7 @@ impl Proxy {
                     self.shared.sessions.confirm_logout(token.as_str());
                 }
                 Ok(_) => {}
-                // It is told when it begins the next one.
+                // The pod gets them at the start of its next epoch.
                 Err(_) => return,
             }
         }

@@ -1,8 +1,8 @@
-//! A log-out by a token that is known is carried out by the proxy itself, whatever pods can be asked.
+//! The proxy itself carries out a log-out by a known token, whether or not a pod answers.
 //!
-//! Clients erase their token whatever the answer is, and never ask again (jellyfin-apiclient: `.then(done, done)`): a log-out that
-//! is lost with its pod would leave a token that works for whoever has a copy. So the session ends first, then the pods hear of
-//! it, and nobody waits for a pod that is away.
+//! Clients erase their token whatever the answer is, and never retry (jellyfin-apiclient:
+//! `.then(done, done)`). A log-out lost with its pod would leave a working token for anyone with a
+//! copy. So the proxy ends the session, then calls the pods; no client waits for an absent pod.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use crate::{
 };
 
 impl Proxy {
-    /// Whether this is a log-out by the token of a session, or by one that a pod of the pool has accepted. Of any other the pods
-    /// know more.
+    /// Whether this is a log-out by a session's token, or by one that a pod of the pool has
+    /// accepted. The pods handle any other token, since they know more about it.
     pub(in crate::proxy) fn is_log_out(&self, ctx: &RequestContext<'_>) -> bool {
         let is_of_pool = |home: PodInstance| ctx.pool.pool.pods().iter().any(|pod| pod.id == home.pod);
         ctx.endpoint == Endpoint::LogOut
@@ -34,7 +34,7 @@ impl Proxy {
             }
     }
 
-    /// Ends the session of this token, and tells the pods. It goes on when the client leaves.
+    /// Ends the token's session, here and on the pods. This goes on when the client leaves.
     pub(in crate::proxy) async fn log_out(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
@@ -46,12 +46,12 @@ impl Proxy {
         }
         let own = Token::new(ctx.keys.identity.token.as_deref().unwrap_or_default());
         let mut client = client_headers(ctx);
-        // A page of another origin reads the answer only if the pod's head says that it may.
+        // A page of another origin can read the answer only if the pod's head allows it.
         if let Some(origin) = ctx.head.headers.get(header::ORIGIN) {
             client.insert(header::ORIGIN, origin.clone());
         }
         let leaving = self.clone().end_session(ctx.session().cloned(), own, ctx.pool.pool.clone(), client);
-        // A worker that ends takes its tasks along.
+        // A worker's runtime cancels its tasks when it ends.
         let told = tokio::spawn(self.shutdown.track(leaving)).await.unwrap_or_default();
         let (mut head, ()) = Response::new(()).into_parts();
         for told in told {
@@ -76,7 +76,7 @@ impl Proxy {
         pool: Arc<Pool>,
         client: HeaderMap,
     ) -> Vec<RevocationOutcome> {
-        // Another replica may know of tokens that were minted since.
+        // Another replica may know tokens that were minted since.
         if let Some(session) = &session {
             self.shared.sessions.refresh(session).await;
         }
@@ -86,7 +86,7 @@ impl Proxy {
         told
     }
 
-    /// Ends a token with every other one of its session, and gives what pods are to be told.
+    /// Ends a token and all others of its session. Returns the calls for the pods.
     pub(in crate::proxy) fn end_tokens(
         &self,
         session: Option<&Arc<Session>>,
@@ -103,7 +103,7 @@ impl Proxy {
         };
         self.shared.sessions.end_token(&pool.name, own.as_str());
         for token in &tokens {
-            // In this order: who finds no pin finds the refusals.
+            // Keep this order: a request that finds no pin must find the refusals.
             self.shared.negative_cache.insert_all(token.as_str(), &pool.pods());
             self.shared.pins.forget(Kind::Token, token.as_str());
         }

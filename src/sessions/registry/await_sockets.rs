@@ -1,7 +1,7 @@
-//! Waits until all sockets of a session are where it lives, here and at the other replicas.
+//! Waits until all sockets of a session are at its home, here and at the other replicas.
 //!
-//! A replica asks by a word on the channel of all, behind that of the move, and Redis says how many have heard it. Each of them
-//! answers when it has no socket elsewhere.
+//! A replica publishes a query on the common channel, after the notice of the move. Redis says how
+//! many replicas received it. Each of them answers when it has no socket elsewhere.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,24 +11,24 @@ use tokio::{join, sync::watch, time};
 use super::{Session, Sessions, replicas::random};
 use crate::pod::{Pod, PodId};
 
-/// The longest time for this replica's own sockets.
+/// The longest wait for this replica's own sockets.
 const HERE: Duration = Duration::from_secs(5);
 
-/// The longest time for those of the others. One that has died without a word to Redis is waited for as long.
+/// The longest wait for those of the others, and so for a replica that died without telling Redis.
 const THERE: Duration = Duration::from_secs(2);
 
-/// What this replica has asked, by number, and how many have answered.
+/// This replica's open queries by number, and how many replicas have answered.
 pub(super) type OpenQueries = DashMap<u128, watch::Sender<usize>, ahash::RandomState>;
 
-/// What another replica wants to know.
+/// A query of another replica.
 pub(super) struct SocketQuery {
     number: u128,
-    /// `None` if it is not known here.
+    /// `None` if this replica does not know it.
     session: Option<Arc<Session>>,
     pod: Option<PodId>,
 }
 
-/// A question of this replica's, until it is dropped.
+/// A query of this replica, open until it is dropped.
 pub(super) struct OpenQuery<'a> {
     open_queries: &'a OpenQueries,
     pub(super) number: u128,
@@ -36,8 +36,8 @@ pub(super) struct OpenQuery<'a> {
 }
 
 impl Sessions {
-    /// Waits until every socket of a session is attached and greeted at this pod, which it has come to live on, for a bounded
-    /// time. Says whether they are, as far as Redis lets the others be asked.
+    /// Waits for a bounded time until this pod, the session's new home, has greeted all of its
+    /// sockets. Says whether it has, as far as Redis lets jellypin ask the others.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -54,11 +54,11 @@ impl Sessions {
         let (token, pod) = (self.hash(&[own.as_str()]), self.pod_hash(pod));
         let words = format!("{} where {:032x} {token:032x} {pod:032x}", self.name, asked.number);
         let Some(listeners) = self.store.publish_and_count(&words).await else { return };
-        // This replica hears itself, and answers at once.
+        // This replica receives its own query, and answers at once.
         asked.answered_by(listeners).await;
     }
 
-    /// Reads a question: its number, the token and the pod.
+    /// Reads a query: its number, the token and the pod.
     pub(super) fn socket_query(&self, names: &[u128]) -> Option<SocketQuery> {
         let &[number, token, pod] = names else { return None };
         let session = self.active.get(&token).map(|session| session.clone());
@@ -67,12 +67,12 @@ impl Sessions {
         Some(SocketQuery { number, session, pod })
     }
 
-    /// Answers a question as soon as its session has no socket elsewhere; one that does not come in time is left unanswered.
+    /// Answers a query once its session has no socket elsewhere; gives no answer after `THERE`.
     pub(super) async fn answer_socket_query(&self, SocketQuery { number, session, pod }: SocketQuery) {
         if let (Some(session), Some(pod)) = (session, pod)
             && session.has_sockets()
         {
-            // The word of the move may have been heard while Redis did not answer.
+            // The notice of the move may have come while Redis did not answer.
             self.refresh(&session).await;
             if time::timeout(THERE, sockets_attached(&session, pod)).await.is_err() {
                 return;
@@ -81,7 +81,7 @@ impl Sessions {
         self.store.publish(format!("{} there {number:032x}", self.name));
     }
 
-    /// A replica has answered.
+    /// Counts the answer of a replica.
     pub(super) fn count_answer(&self, number: u128) {
         if let Some(asked) = self.open_queries.get(&number) {
             asked.send_modify(|answers| *answers += 1);
@@ -95,7 +95,7 @@ impl Sessions {
 
 async fn sockets_attached(session: &Session, pod: PodId) {
     let mut sockets = session.sockets();
-    // The session holds the sender.
+    // It does not fail: the session holds the sender.
     let _ = sockets.wait_for(|sockets| sockets.iter().all(|(_, at)| *at == Some(pod))).await;
 }
 
@@ -107,9 +107,9 @@ impl<'a> OpenQuery<'a> {
         OpenQuery { open_queries, number, answers }
     }
 
-    /// Ends when so many have answered.
+    /// Returns when so many replicas have answered.
     pub(super) async fn answered_by(&mut self, listeners: usize) {
-        // The sender lives as long as the question.
+        // It does not fail: the sender lives as long as the query.
         let _ = self.answers.wait_for(|answers| *answers >= listeners).await;
     }
 }

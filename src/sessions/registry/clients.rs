@@ -1,4 +1,4 @@
-//! What is known of clients without a session, and of leaders: their capabilities, and whether there may be groups.
+//! Clients without a session: their capabilities. Leaders: whether they may have groups.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::{
     sessions::{Session, session::ReplayedCall},
 };
 
-/// Bytes of the capabilities of clients without a known session. Beyond them those go that were told the longest ago.
+/// Bytes of the capabilities of clients without a known session. Those sent longest ago go first.
 const MOST_BYTES: u64 = 8 << 20;
 
-/// How long a leader may have groups after it has last carried out a member's call. Members that only watch call once a minute
-/// (`SyncPlay/Ping`).
+/// How long a leader may have groups after it last served a member's call. Members that only watch
+/// call once a minute (`SyncPlay/Ping`).
 const QUIET: Duration = Duration::from_secs(3600);
 
-/// How often the other replicas are told so again.
+/// How often this replica notifies the others of that again.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
-/// The capabilities of clients without a session: at most so many bytes.
+/// The capabilities of clients without a known session, bounded in bytes.
 pub(super) type Unresolved = Cache<u128, (PodInstance, ReplayedCall), Bytes>;
 
-/// An entry weighs what it takes.
+/// Weighs an entry by its bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Bytes;
 
@@ -38,16 +38,16 @@ pub(super) fn untold() -> Unresolved {
     Cache::with_weighter(AT_FIRST, MOST_BYTES, Bytes)
 }
 
-/// A table of at most so many entries, which grows as it is filled.
+/// A table of at most `most` entries, which grows as it fills.
 pub(super) fn table<V: Clone>(most: u64) -> Cache<u128, V> {
     Cache::with_weighter(AT_FIRST, most, UnitWeighter)
 }
 
 impl Sessions {
-    /// A client whose session is not known has told this pod what it can do.
+    /// Records the capabilities that a client without a known session sent to this pod.
     pub fn record_capabilities(&self, token: &str, pod: &Pod, note: ReplayedCall) {
         self.capabilities.insert(self.hash(&[token]), (PodInstance::of(pod), note));
-        // It may have become known in this very moment.
+        // The session may have become known at this very moment.
         if let SessionLookup::Active(session) = self.find(token)
             && session.pool == pod.pool
             && self.adopt_capabilities(&session, token)
@@ -56,13 +56,14 @@ impl Sessions {
         }
     }
 
-    /// What a client has told before it was known is its session's. Says whether there was something.
+    /// Gives a session what its client sent before it was known. Says whether that is news.
     pub(super) fn adopt_capabilities(&self, session: &Session, token: &str) -> bool {
         let Some((_, (_, told))) = self.capabilities.remove(&self.hash(&[token])) else { return false };
         session.record_capabilities(ReplayedCall { reported_by: told.reported_by.filled_from(&session.device), ..told })
     }
 
-    /// What such a client has told another pod, or an earlier life of this one; from now on this one counts as told.
+    /// What such a client sent to another pod, or to an earlier epoch of this one. From now on this
+    /// one counts as notified.
     pub fn capabilities_for(&self, token: &str, pod: &Pod) -> Option<ReplayedCall> {
         let hash = self.hash(&[token]);
         let (told, note) = self.capabilities.get(&hash)?;
@@ -74,7 +75,7 @@ impl Sessions {
         Some(note)
     }
 
-    /// This leader has carried out a call of a member of a SyncPlay group.
+    /// Records that this leader has served a call of a SyncPlay group's member.
     pub fn record_groups(&self, leader: &Pod) {
         let place = PodInstance::of(leader);
         if self.groups.get(&place).is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
@@ -83,14 +84,14 @@ impl Sessions {
         }
     }
 
-    /// Whether the leader may have groups, by what this proxy or another has seen.
+    /// Whether the leader may have groups, as far as this replica or another has seen.
     pub async fn may_have_groups(&self, leader: &Pod) -> bool {
         self.groups.get(&PodInstance::of(leader)).is_some_and(|at| at.elapsed() < QUIET)
             || self.store.is_marked("groups", &named(leader), QUIET).await
     }
 }
 
-/// A pod by the names that replicas have in common.
+/// A pod by the names that all replicas share.
 fn named(pod: &Pod) -> String {
     format!("{}:{}", pod.pool, pod.name)
 }

@@ -1,7 +1,8 @@
-//! Log-outs that are owed: of tokens that were ended, while no pod has confirmed yet that their rows are gone.
+//! Pending log-outs: ended tokens whose rows may still exist, since no pod has confirmed otherwise.
 //!
-//! A pod that is away does not hear of an end, and the row of a token that only it knew stays in the database: whoever starts
-//! then reads it. So each pod that begins a life is told, until one has ended the token, or says that there is no such row.
+//! A pod that is away does not hear of an end. The row of a token that only it knew stays in the
+//! database, and the next pod to start reads it. So jellypin logs the token out on each pod that
+//! begins an epoch, until one ends it or has no such row.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -11,10 +12,10 @@ use tokio::time;
 use super::Sessions;
 use crate::sessions::Token;
 
-/// Log-outs that may be owed at once. Of more the oldest go: tombstones hold all the same.
+/// Log-outs that may be pending at once. Beyond that the oldest go; their tombstones still hold.
 pub(in crate::sessions) const MOST: usize = 1000;
 
-/// Time from one renewal to the next: in Redis an entry may last for two hours only.
+/// Time from one renewal to the next. In Redis an entry may last only two hours.
 const RENEW: Duration = Duration::from_secs(3600);
 
 /// Each with the pool whose pods may know the token, the oldest first.
@@ -32,7 +33,7 @@ impl Sessions {
         self.pending_logouts.all().into_iter().filter(|(of, _)| **of == *pool).map(|(_, token)| token).collect()
     }
 
-    /// Keeps them, and their tombstones, from running out. Goes on for ever.
+    /// Keeps them, and their tombstones, from expiring. Goes on for ever.
     pub async fn renew_pending_logouts(&self) {
         loop {
             time::sleep(RENEW).await;
@@ -43,14 +44,14 @@ impl Sessions {
         }
     }
 
-    /// No row of this token is left.
+    /// Records that no row of this token is left.
     pub fn confirm_logout(&self, token: &str) {
         if self.pending_logouts.take_out(token) {
             self.store.remove_pending_logout(token);
         }
     }
 
-    /// A token was ended, and no pod has confirmed it.
+    /// Records that a token was ended, and no pod has confirmed it.
     pub(super) fn add_pending_logout(&self, pool: &Arc<str>, token: &str) {
         if !self.pending_logouts.add(pool, token) {
             return;
@@ -73,7 +74,7 @@ impl PendingLogouts {
         is_new
     }
 
-    /// The oldest, if they are too many.
+    /// The oldest, if there are too many.
     fn take_oldest_surplus(&self) -> Option<Token> {
         let mut pending_logouts = self.0.lock();
         if pending_logouts.len() > MOST { pending_logouts.pop_front().map(|(_, token)| token) } else { None }

@@ -1,4 +1,4 @@
-//! Which other replicas are there, whether they agree with this one, and whether Redis still has what was written.
+//! Which other replicas are present, whether they agree, and whether Redis has what was written.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 /// Time from one announcement to the next.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Time from one look at all that was written to the next.
+/// Time from one check of all that was written to the next.
 const SWEEP: Duration = Duration::from_secs(600);
 
 /// The longest time that the start waits for the first announcement.
@@ -24,18 +24,18 @@ const FIRST: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
     pub name: String,
-    /// In what it disagrees with this one.
+    /// The parts in which it disagrees with this one.
     pub disagrees: Vec<String>,
-    /// This one can read what it writes.
+    /// Whether this replica can read what it writes.
     pub is_read: bool,
 }
 
-/// What has become of the announcements so far.
+/// The state of the announcements so far.
 #[derive(Debug)]
 pub struct Presence {
-    /// Redis has taken the one before.
+    /// Redis has taken the last announcement.
     is_announced: bool,
-    /// It has taken one.
+    /// Redis has taken at least one.
     was_announced: bool,
     knows_ends: bool,
     sweeps: Instant,
@@ -50,26 +50,26 @@ impl Default for Presence {
 }
 
 impl Sessions {
-    /// The other replicas, as they were heard of last.
+    /// The other replicas, as last heard.
     pub fn others(&self) -> Vec<Replica> {
         self.others.load().to_vec()
     }
 
-    /// Whether there are other replicas.
     pub fn has_others(&self) -> bool {
         !self.others.load().is_empty()
     }
 
-    /// Announces this replica before anything is written: the others may have fewer keys. Waits for a bounded time.
+    /// Announces this replica before it writes anything, since the others may have fewer keys.
+    /// Waits for a bounded time.
     pub async fn appear(&self, parts: &[(&str, String)], metrics: &Metrics) -> Presence {
         let mut presence = Presence::default();
-        // Where Redis takes longer it is announced later.
+        // If Redis takes longer, `stay` announces it later.
         let _ = time::timeout(FIRST, self.announce(&mut presence, parts, metrics)).await;
         presence
     }
 
-    /// Announces this replica again and again, and mends what Redis loses. `heard` is told which key of the ring all replicas have.
-    /// Goes on for ever.
+    /// Announces this replica again and again, and restores what Redis loses. `heard` receives the
+    /// index of the ring's key that all replicas have. Goes on for ever.
     pub async fn stay(
         &self,
         mut presence: Presence,
@@ -84,7 +84,7 @@ impl Sessions {
             if presence.is_announced && !presence.knows_ends {
                 presence.knows_ends = self.learn_ends().await;
             }
-            // It has lost what it held, or may have while it was away.
+            // Redis has lost what it held, or may have while it was away.
             let hurries = had_been && (was_known == Some(false) || (was_known.is_some() && !was_announced));
             if was_known == Some(false) && had_been && was_announced {
                 tracing::warn!("Redis has lost what it held; this replica writes again what it knows");
@@ -104,7 +104,7 @@ impl Sessions {
         }
     }
 
-    /// One announcement. Says whether Redis still knew the one before; `None` where it does not answer.
+    /// Announces once. Says whether Redis still knew the one before; `None` if it does not answer.
     async fn announce(&self, presence: &mut Presence, parts: &[(&str, String)], metrics: &Metrics) -> Option<bool> {
         let ours = self.store.fingerprint(parts);
         let present = self.store.announce(&self.name, &ours.write()).await;
@@ -129,7 +129,7 @@ impl Sessions {
 }
 
 impl Presence {
-    /// Says each disagreement when it begins, and when it ends.
+    /// Reports each disagreement when it begins, and when it ends.
     fn say(&mut self, parts: &[(&str, String)], others: &[Replica], metrics: &Metrics) {
         let names = parts.iter().map(|(name, _)| *name).chain([RING]);
         for what in names.filter_map(closed) {
@@ -149,7 +149,7 @@ impl Presence {
     }
 }
 
-/// What another replica may have otherwise, as a label.
+/// The parts in which replicas may differ, as labels.
 pub const PARTS: [&str; 7] = [RING, API_KEY, "cookie", "pods", "server_id", "leader", "tombstone_keep"];
 
 fn closed(name: &str) -> Option<&'static str> {

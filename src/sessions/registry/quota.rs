@@ -1,4 +1,4 @@
-//! A user's share of the sessions: whoever signs in ten thousand times displaces only what is his own.
+//! A user's share of the sessions. A user with ten thousand log-ins displaces only their own.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -6,12 +6,12 @@ use super::Sessions;
 use crate::sessions::{Session, Token};
 
 impl Sessions {
-    /// One more session of a user is known, by its device. Of more than he may have one goes, with its entries: the pods know it
-    /// still, and it is carried over no more. Gives its tokens.
+    /// Counts one more session of a user, by its device. Beyond the bound one session goes, with
+    /// its entries. The pods still know it, but it migrates no more. Gives its tokens.
     pub(super) fn count_for_user(&self, session: &Arc<Session>, device: u128) -> Vec<Token> {
         let user = self.hash(&[&session.pool, &session.user]);
         let mut of_user = self.users.entry(user).or_default();
-        // A device that comes again is the latest.
+        // A device that comes again counts as the latest.
         of_user.retain(|other| *other != device);
         of_user.push(device);
         if of_user.len() <= self.of_one_user {
@@ -30,7 +30,7 @@ impl Sessions {
         gone
     }
 
-    /// Which of these goes first. The one that has just come stays.
+    /// Which of these goes first; never the one that has just come.
     fn least_worth(&self, devices: &[u128]) -> Option<usize> {
         let (_, before) = devices.split_last()?;
         let worth = |device: &u128| self.devices.get(device).map(|session| (session.has_sockets(), session.worth()));
@@ -50,7 +50,7 @@ impl Sessions {
         tokens.into_iter().map(|minted| minted.token).collect()
     }
 
-    /// Users whose sessions are all gone are forgotten.
+    /// Forgets users whose sessions are all gone.
     pub(super) fn forget_users(&self) {
         self.users.retain(|_, devices| {
             devices.retain(|device| self.devices.contains_key(device));

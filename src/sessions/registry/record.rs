@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A session as it was kept, and its home in that pod's present life.
+/// A stored session, and its home in that pod's present epoch.
 pub(super) struct StoredSession {
     pub(super) session: Session,
     pub(super) home: Option<PodInstance>,
@@ -20,7 +20,7 @@ pub(super) struct StoredSession {
 }
 
 impl Sessions {
-    /// A session as it is kept. Pods stand there by name: their numbers mean something to one process only.
+    /// A session as it is kept. It names pods, since their numbers hold within one process only.
     pub(super) fn serialize(&self, session: &Session) -> Vec<u8> {
         let home = session.home().and_then(|home| {
             let pods = self.pool(&session.pool)?.pods();
@@ -63,7 +63,7 @@ impl Sessions {
         let tokens: Vec<SessionToken> = record["tokens"].as_array()?.iter().filter_map(minted).collect();
         let note = |entry: &Value| {
             let text = |at: usize| entry[at].as_str().map(str::to_owned);
-            // An earlier version has not kept who said it.
+            // An earlier version did not keep which device sent it.
             let reported_by = || Some(Device { client: text(2)?, name: text(3)?, id: text(4)?, version: text(5)? });
             let reported_by = reported_by().unwrap_or_else(|| device.clone());
             Some(ReplayedCall { reported_by, target: text(0)?, body: Bytes::from(text(1)?) })

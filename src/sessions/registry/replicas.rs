@@ -1,4 +1,4 @@
-//! What several replicas know of one session: they tell each other that something has changed, and look in Redis what it is.
+//! What several replicas know of one session. They notify each other, and read changes from Redis.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -19,29 +19,31 @@ use crate::{
     store::redis_store::notices::ChannelEvent,
 };
 
-/// How long a session is believed without a look at what other replicas keep of it. They tell what changes; this bounds what comes
-/// of a word that was lost.
+/// How long jellypin trusts a session without comparing it with what other replicas keep. They
+/// announce changes; this bounds the harm of a lost message.
 const COMPARE_AGAIN: Duration = Duration::from_secs(60);
 
-/// How long after a time without Redis, or after Redis had lost a session's entry, nobody knows yet what other replicas have done
-/// meanwhile. They come back within some ten seconds (`store::shared`), and compare what they know then.
+/// How long the doings of other replicas stay unknown after Redis was away, or lost a session's
+/// entry; in seconds. They reconnect within some ten seconds (`store::redis_store`), and compare
+/// what they know then.
 const SETTLED: u32 = 15;
 
-/// Failures in a row by which Redis counts as gone (`store::shared`).
+/// Failures in a row after which Redis counts as gone (`store::redis_store`).
 const ATTEMPTS: u32 = 3;
 
-/// How recently a session was used that is compared as soon as Redis is back, in seconds. The others wait for their next request.
+/// Sessions used within these seconds are compared as soon as Redis is back. The others wait for
+/// their next request.
 const RECENT: u32 = 60;
 
-/// Of these, those that are compared at once: all of a large server's have to be before [`SETTLED`] ends, and a Redis may be some
-/// milliseconds away.
+/// How many of these are compared at once. All of a large server's must be done before [`SETTLED`]
+/// ends, and a Redis may be some milliseconds away.
 const COMPARED_AT_ONCE: usize = 16;
 
-/// How old an entry becomes before it is written anew, in milliseconds: in Redis it lasts for some days only.
+/// How old an entry becomes before it is written again, in ms. In Redis it lasts only some days.
 const WRITE_AGAIN: u64 = 86_400_000;
 
 impl Sessions {
-    /// Says whether there is something new in what was kept.
+    /// Merges a stored entry into a known session. Says whether there was something new.
     pub(super) fn merge_stored(&self, known: &Arc<Session>, kept: &StoredSession) -> bool {
         let adopted = known.merge(&kept.session);
         if let Some(home) = kept.home.filter(|home| kept.moved > known.moved_at() && known.home() != Some(*home)) {
@@ -50,7 +52,7 @@ impl Sessions {
         if adopted.is_changed {
             self.index(known);
         }
-        // An older copy that was on its way may have been written over the one that told of the latest move.
+        // An older copy that was on its way may have overwritten the one with the latest move.
         let is_behind = kept.moved < known.moved_at() && kept.home.is_some_and(|home| known.home() != Some(home));
         if adopted.lacks_token || is_behind || self.common.clock.now().saturating_sub(known.revision()) > WRITE_AGAIN {
             self.persist(known);
@@ -58,8 +60,8 @@ impl Sessions {
         adopted.is_changed
     }
 
-    /// Looks again at what other replicas have kept. Says whether there was something new; a session that another one has ended
-    /// is dead afterwards.
+    /// Compares a session with what other replicas have kept. Says whether there was something new.
+    /// A session that another replica has ended is dead afterwards.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -81,7 +83,8 @@ impl Sessions {
             Some(StoredEntry::Session(plain) | StoredEntry::Restored(plain)) => {
                 self.deserialize(&plain).is_some_and(|kept| self.merge_stored(session, &kept))
             }
-            // Redis has lost it, and perhaps what another replica had kept: that one hears of this entry and adds its own.
+            // Redis lost it, and perhaps what another replica had kept. That one is notified of
+            // this entry, and adds its own.
             None => {
                 session.set_entry_lost_at(self.store_second());
                 self.persist(session);
@@ -95,22 +98,22 @@ impl Sessions {
         is_news
     }
 
-    /// Whether nobody can tell what other replicas have done with a session: Redis does not say, or has not been back for long
-    /// enough that they would have said it.
+    /// Whether the doings of other replicas with a session are unknown. Redis does not answer, or
+    /// has not been back long enough for them to tell.
     pub fn is_uncertain(&self, session: &Session) -> bool {
         let doubted = session.entry_lost_at().max(self.missed.load(Ordering::Relaxed));
         let is_settled = doubted == 0 || self.store_second().saturating_sub(doubted) >= SETTLED;
         self.store.is_shared() && !session.is_ended() && (session.compared_at() == 0 || !is_settled || self.is_apart())
     }
 
-    /// Whether a known session is to be compared with what other replicas keep, before it is believed.
+    /// Whether to compare a known session with what other replicas keep, before jellypin trusts it.
     pub fn needs_refresh(&self, session: &Session) -> bool {
         let compared = session.compared_at();
         self.store.is_shared()
             && (compared == 0 || u64::from(self.seconds().saturating_sub(compared)) >= COMPARE_AGAIN.as_secs())
     }
 
-    /// Takes in what other replicas tell, for ever.
+    /// Handles the messages of other replicas, for ever.
     pub async fn follow_replicas(&self) {
         let Some(mut words) = self.store.subscribe() else { return std::future::pending().await };
         let mut answering = FuturesUnordered::new();
@@ -125,13 +128,14 @@ impl Sessions {
         }
     }
 
-    /// What a word is about is looked at again; nothing else of it is believed. Gives the question, if it is one.
+    /// Looks again at what a message names, and trusts nothing else in it. Gives the question, if
+    /// it is one.
     async fn handle_notice(&self, said: &str) -> Option<SocketQuery> {
         let mut words = said.split(' ');
         let (from, kind) = (words.next()?, words.next()?);
         let names: Vec<u128> = words.filter_map(|word| u128::from_str_radix(word, 16).ok()).collect();
         if from == self.name {
-            // Who asks and hears itself is one of those that have heard it.
+            // The count of listeners includes this replica, so it counts its own answer here.
             if kind == "where" || kind == "whose" {
                 self.count_answer(*names.first()?);
             }
@@ -165,8 +169,9 @@ impl Sessions {
         None
     }
 
-    /// Something may have been missed: every session is compared before it is believed again. Those that are in use are compared
-    /// at once, for their sockets, and for the other replicas, which may lack what only this one knows.
+    /// Messages may have been lost, so each session is compared before it is trusted again.
+    /// Sessions in use are compared at once: for their sockets, and for replicas that may lack what
+    /// only this one knows.
     async fn compare_all(&self) {
         if self.is_empty() {
             return;
@@ -179,8 +184,8 @@ impl Sessions {
         stream::iter(in_use).for_each_concurrent(COMPARED_AT_ONCE, async |session| self.compare(&session).await).await;
     }
 
-    /// Compares a session whose sockets may have nobody else to ask for it: again, where Redis is late. After as many failures it
-    /// counts as gone, and all are compared when it is back.
+    /// Compares a session that may have only sockets, and so no request to do it. Retries if Redis
+    /// is late. After so many failures Redis counts as gone, and all are compared when it is back.
     async fn compare(&self, session: &Arc<Session>) {
         for _ in 0..ATTEMPTS {
             self.refresh(session).await;
@@ -190,12 +195,12 @@ impl Sessions {
         }
     }
 
-    /// Keeps other replicas from carrying the session of this token meanwhile. `false` while another one does.
+    /// Keeps other replicas from migrating this token's session. `false` while another one does.
     pub async fn lock(&self, token: &Token) -> bool {
         self.store.lock(token.as_str()).await
     }
 
-    /// Keeps them from it for longer.
+    /// Extends that lock.
     pub async fn renew_lock(&self, token: &Token) {
         self.store.renew_lock(token.as_str()).await;
     }
@@ -204,7 +209,7 @@ impl Sessions {
         self.store.unlock(token.as_str());
     }
 
-    /// The token's keyed hash is all that the others hear; they look for themselves what it is about.
+    /// The others receive only the token's keyed hash, and look up what has changed.
     pub(super) fn notify_token_changed(&self, token: &str) {
         if self.store.is_shared() {
             self.store.publish(format!("{} token {:032x}", self.name, self.hash(&[token])));
@@ -219,7 +224,7 @@ pub(super) fn name() -> String {
 
 pub(super) fn random() -> u64 {
     let mut bytes = [0; 8];
-    // Without randomness a replica may take another's words for its own, and finds out by looking.
+    // Without randomness replicas may mistake each other's messages for their own; comparing helps.
     let _ = getrandom::fill(&mut bytes);
     u64::from_be_bytes(bytes)
 }

@@ -1,4 +1,4 @@
-//! What was ended is dead for ever: here, in what is kept, and at the other replicas.
+//! Ends sessions for good: here, in the store, and at the other replicas.
 
 use std::{
     fmt::Write,
@@ -18,7 +18,7 @@ impl Sessions {
         self.devices.remove_if(&self.device_hash(session), |_, listed| std::ptr::eq(&**listed, session));
     }
 
-    /// Ends a token for ever, of which no session is known.
+    /// Ends a token without a known session, for ever.
     pub fn end_token(&self, pool: &Arc<str>, token: &str) {
         self.end_token_of(pool, None, token);
     }
@@ -27,30 +27,30 @@ impl Sessions {
         self.store.write_tombstone(token, user, self.common.clock.now());
         self.add_pending_logout(pool, token);
         self.notify_token_changed(token);
-        // Dead first: nobody shall find that it is neither.
+        // First, so that no lookup finds the token neither dead nor active.
         self.insert_tombstone(token);
         if self.active.remove(&self.hash(&[token])).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// What was written of a session that has ended meanwhile comes out again.
+    /// Takes out again what was written of a session that has ended meanwhile.
     pub(super) fn bury_all(&self, session: &Session, tokens: &[SessionToken]) {
         let at = self.common.clock.now();
         tokens.iter().for_each(|minted| self.store.write_tombstone(minted.token.as_str(), Some(&session.user), at));
     }
 
-    /// Waits until what was ended is kept, for a bounded time. Says whether it is.
+    /// Waits for a bounded time until the ends are kept. Says whether they are.
     pub async fn flush(&self) -> bool {
         self.store.flush().await
     }
 
-    /// Ends every session of a pool's user but one, here and wherever they are kept. Gives those that were known here.
+    /// Ends every session of a pool's user but one, here and in the store. Gives those known here.
     pub fn end_user(&self, pool: &str, user: &str, but: Option<&Arc<Session>>) -> Vec<Arc<Session>> {
         let user = plain_id(user);
         let at = self.common.clock.now();
         let is_his = |session: &Session| session.user == user && *session.pool == *pool;
-        // Kept before the end is: whoever reads in between shall not find the one without the other.
+        // Persisted before the end: a reader in between must not find the end without this session.
         if let Some(spared) = but.filter(|spared| is_his(spared)) {
             spared.set_born(at + 1);
             self.persist(spared);
@@ -60,7 +60,7 @@ impl Sessions {
         ended
     }
 
-    /// Ends every session on a pool's device, here and wherever they are kept. Gives those that were known here.
+    /// Ends every session on a pool's device, here and in the store. Gives those known here.
     pub fn end_device(&self, pool: &str, device: &str) -> Vec<Arc<Session>> {
         let ended = self.end_all(|session| session.device.id == device && *session.pool == *pool);
         self.end_scope(EndScope::Device, pool, device, self.common.clock.now());

@@ -1,8 +1,9 @@
-//! What this replica knows is in Redis, too: it is written there again when it is gone.
+//! Keeps in Redis what this replica knows, and writes it there again when it is gone.
 //!
-//! Redis may throw entries out, be emptied, or come back with less than it had. So each replica looks from time to time whether its
-//! sessions and tombstones are there, and at once when Redis has lost everything. And before a client hears that nobody knows its
-//! token, the other replicas are asked: one of them may know what Redis has lost.
+//! Redis may evict entries, be emptied, or come back with less than it had. So each replica checks
+//! from time to time whether its sessions and tombstones are there. It checks at once when Redis
+//! has lost everything. Before jellypin refuses a token as unknown, it asks the other replicas: one
+//! of them may know what Redis has lost.
 
 use std::{fmt::Write, sync::Arc, time::Duration};
 
@@ -11,24 +12,25 @@ use tokio::time::{self, Instant};
 use super::{SessionLookup, Sessions, await_sockets::OpenQuery};
 use crate::sessions::{Session, session_store::AT_ONCE};
 
-/// The longest time for the others' answers. One that has died without a word to Redis is waited for as long.
+/// The longest wait for the others' answers, and so for a replica that died without telling Redis.
 const THERE: Duration = Duration::from_secs(1);
 
-/// How long the others are not asked again for a token that none of them knew.
+/// How long jellypin does not ask the others again about a token that none of them knew.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// Rest between two goes of a walk that nothing hurries.
+/// Pause between two batches when nothing hurries.
 const REST: Duration = Duration::from_millis(50);
 
 impl Sessions {
-    /// Writes again what Redis has lost of all that this replica knows. Gives how many entries. `hurries` where all may be lost.
+    /// Writes again what Redis has lost of all that this replica knows. Gives how many entries.
+    /// `hurries` if all may be lost.
     pub async fn mend(&self, hurries: bool) -> usize {
         self.forget_users();
         if !self.store.is_shared() {
             self.store.mend_ends().await;
             return 0;
         }
-        // What was ended first: nobody shall find the one without the other.
+        // Tombstones first: a reader must not find a session without its end.
         let mut written = self.store.mend_ends().await;
         let all: Vec<Arc<Session>> = self.devices.iter().map(|entry| entry.clone()).collect();
         for some in all.chunks(AT_ONCE) {
@@ -53,7 +55,7 @@ impl Sessions {
         let mut written = 0;
         let mut last: Option<&Arc<Session>> = None;
         for ((_, session), _) in lost {
-            // All of a session's entries are written at once.
+            // `persist` writes all entries of a session at once.
             if !last.is_some_and(|last| Arc::ptr_eq(last, session)) {
                 session.set_entry_lost_at(self.store_second());
                 self.persist(session);
@@ -62,30 +64,31 @@ impl Sessions {
             written += 1;
         }
         if written > 0 {
-            // The queue is bounded: what is written again pushes nothing out.
+            // The queue is bounded, and these writes must push nothing out.
             self.store.flush().await;
         }
         written
     }
 
-    /// Learns what was ended before this replica began, or while it was away from Redis.
+    /// Learns the ends from before this replica began, or from while Redis was away.
     pub async fn learn_ends(&self) -> bool {
         self.store.learn_ends().await
     }
 
-    /// Tombstones that are known here.
+    /// Tombstones that this replica knows.
     pub fn ends(&self) -> usize {
         self.store.ends()
     }
 
-    /// Whether there are other replicas that were not just asked for this token.
+    /// Whether there are other replicas that jellypin has not just asked about this token.
     pub fn may_ask_others(&self, token: &str) -> bool {
         self.store.is_shared()
             && self.has_others()
             && self.unknown.get(&self.hash(&[token])).is_none_or(|until| until <= Instant::now())
     }
 
-    /// Asks the other replicas for a token that neither this one nor Redis knows: whoever knows it writes it into Redis again.
+    /// Asks the other replicas about a token that neither this one nor Redis knows. A replica that
+    /// knows it writes it into Redis again.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -100,20 +103,20 @@ impl Sessions {
             // Writing into memory cannot fail.
             let _ = write!(words, " {:032x}", u128::from_be_bytes(name));
         }
-        // They find a token by their newest key, which may be one of the older here.
+        // The others find a token by their newest key, which may be one of the older keys here.
         for seeds in std::iter::once(&self.secret).chain(&self.older) {
             let _ = write!(words, " {:032x}", Sessions::hash_under(*seeds, &[token]));
         }
         let told = async {
             let listeners = self.store.publish_and_count(&words).await?;
-            // One of an earlier version listens, and does not announce itself nor answer this.
+            // A replica of an earlier version listens, but neither announces itself nor answers.
             let answering = listeners.min(self.others.load().len() + 1);
             asked.answered_by(answering).await;
             Some(answering)
         };
         match time::timeout(THERE, told).await {
             Ok(Some(1)) => self.unknown.insert(hash, Instant::now() + ASK_AGAIN),
-            // Who has not answered may know it.
+            // A replica that has not answered may know it.
             Ok(None) | Err(_) => return SessionLookup::Unresolved,
             Ok(Some(_)) => {
                 let found = self.lookup_store(token).await;
@@ -126,7 +129,7 @@ impl Sessions {
         SessionLookup::Unknown
     }
 
-    /// Another replica asks for a token, by its names. What is known of it here is written, and then that is told.
+    /// Answers another replica's question about a token, by its names. First writes what it knows.
     pub(super) fn say_whose(&self, names: &[u128]) {
         let Some((number, names)) = names.split_first() else { return };
         let known = names.iter().find_map(|name| self.active.get(name).map(|session| session.clone()));

@@ -1,4 +1,5 @@
-//! A session's part in a SyncPlay group, which is in the memory of one pod: what keeps it there while that drains.
+//! A session's SyncPlay group, which is in one pod's memory. It keeps the session there while the
+//! pod drains.
 
 use std::time::Duration;
 
@@ -6,24 +7,24 @@ use tokio::time::Instant;
 
 use super::{PodInstance, Session};
 
-/// How long a session that was brought to a pod for a group may take to become a member.
+/// How long a session that migrated for a group may take to become a member.
 const BROUGHT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(super) struct GroupMembership {
-    /// The pod in whose memory the group is that it is a member of, as its sockets here have heard.
+    /// The pod whose memory holds its group, as its sockets here have heard.
     member: Option<PodInstance>,
-    /// Where it was brought last to make or join one, and when.
+    /// Where it migrated last to make or join a group, and when.
     record_group_move: Option<(PodInstance, Instant)>,
 }
 
 impl Session {
-    /// A socket of the session has heard that it is a member of a group of this pod.
+    /// Records that a socket of the session heard of its membership in a group of this pod.
     pub fn record_group_joined(&self, place: PodInstance) {
         self.state.lock().group.member = Some(place);
     }
 
-    /// It is a member of none there any more.
+    /// Records that it is no longer a member there.
     pub fn record_group_left(&self, place: PodInstance) {
         self.state.lock().group.member.take_if(|member| *member == place);
     }
@@ -33,17 +34,17 @@ impl Session {
         self.state.lock().group.member = None;
     }
 
-    /// The session is brought to this pod to make or join a group.
+    /// Records that the session migrates to this pod to make or join a group.
     pub fn record_group_move(&self, place: PodInstance) {
         self.state.lock().group.record_group_move = Some((place, Instant::now()));
     }
 
-    /// Whether it was brought there after this moment.
+    /// Whether it migrated there for a group after this moment.
     pub fn moved_for_group_since(&self, place: PodInstance, after: Instant) -> bool {
         self.state.lock().group.record_group_move.is_some_and(|(to, at)| to == place && at > after)
     }
 
-    /// Whether it is a member of a group there, or was brought there for one just now.
+    /// Whether it is a member of a group there, or migrated there for one just now.
     pub fn is_in_group_at(&self, place: PodInstance) -> bool {
         let group = &self.state.lock().group;
         group.member == Some(place)

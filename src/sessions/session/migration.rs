@@ -1,4 +1,4 @@
-//! A session on its way to a pod: one does the work, and all others wait for it.
+//! A session's migration to a pod: one caller does the work, and all others wait for it.
 
 use std::time::Duration;
 
@@ -8,39 +8,39 @@ use tokio_util::sync::CancellationToken;
 use super::{PodInstance, Session};
 use crate::sessions::mint_limiter::Priority;
 
-/// How long a pod that would not take a session is not asked to again.
+/// How long jellypin does not ask a pod again that refused a session.
 const REFUSED: Duration = Duration::from_secs(10);
 
-/// How a carry-over came out.
+/// How a migration came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrationOutcome {
-    /// The session is valid there; its token stands in [`Session::token_at`].
+    /// The session is valid there; [`Session::token_at`] gives its token.
     Done,
-    /// The pod would not take it, or may not be asked.
+    /// The pod refused it, or jellypin may not ask the pod.
     Refused,
-    /// The session was ended: it is not revived.
+    /// The session was ended, and jellypin does not revive it.
     Ended,
-    /// The pod could not be reached, or broke off.
+    /// jellypin could not reach the pod, or the pod broke off.
     Failed,
 }
 
-/// Who does the work of a carry-over, and who waits for it.
+/// Who does the work of a migration, and who waits for it.
 pub enum MigrationRole {
-    /// It is the caller's to do.
+    /// The caller does the work.
     Lead(Lead),
-    /// Somebody does it: here is heard how it comes out.
+    /// Another caller does the work, and sends the outcome here.
     Follow(watch::Receiver<Option<MigrationOutcome>>),
 }
 
-/// The work of a carry-over.
+/// The work of a migration.
 pub struct Lead {
-    /// Hears how it came out.
+    /// Sends how it came out.
     pub outcome: watch::Sender<Option<MigrationOutcome>>,
-    /// Ends when a request has come to wait for it.
+    /// Cancelled when a request has come to wait for the migration.
     pub urgent: CancellationToken,
 }
 
-/// A carry-over that somebody leads.
+/// A migration that a caller leads.
 #[derive(Debug)]
 pub(super) struct OngoingMigration {
     to: PodInstance,
@@ -49,24 +49,25 @@ pub(super) struct OngoingMigration {
 }
 
 impl OngoingMigration {
-    /// A sender that is gone without a word has ended with its worker.
+    /// A sender that was dropped without an outcome ended with its worker.
     fn is_under_way(&self) -> bool {
         self.outcome.borrow().is_none() && self.outcome.has_changed().is_ok()
     }
 }
 
 impl Session {
-    /// Whether this pod has just refused to take the session.
+    /// Whether this pod has just refused the session.
     pub fn is_refused(&self, place: PodInstance) -> bool {
         self.state.lock().refused.is_some_and(|(at, until)| at == place && until > Instant::now())
     }
 
-    /// This pod would not take the session: it is not asked again for ten seconds.
+    /// Records that this pod refused the session. jellypin does not ask it again for ten seconds.
     pub fn record_refusal(&self, place: PodInstance) {
         self.state.lock().refused = Some((place, Instant::now() + REFUSED));
     }
 
-    /// The one carry-over to this place: the first to come leads it, the others follow, and press it if they cannot wait long.
+    /// Joins the one migration to this place. The first caller leads it, and the others follow. A
+    /// follower that cannot wait long makes it urgent.
     pub fn join_migration(&self, place: PodInstance, priority: Priority) -> MigrationRole {
         let mut state = self.state.lock();
         if let Some(carry) = state.carry.as_ref().filter(|carry| carry.to == place && carry.is_under_way()) {
@@ -84,7 +85,7 @@ impl Session {
         MigrationRole::Lead(Lead { outcome: tell, urgent })
     }
 
-    /// The pod that the session is being carried to at this moment.
+    /// The pod that the session is migrating to at this moment.
     pub fn migration_target(&self) -> Option<PodInstance> {
         let state = self.state.lock();
         state.carry.as_ref().filter(|carry| carry.is_under_way()).map(|carry| carry.to)

@@ -1,22 +1,22 @@
-//! How a session came where it lives, for an operator to see.
+//! How a session came to its home, for operators to see.
 
 use crate::{pod::PodInstance, sessions::UnixMillis};
 
-/// How a session came to the pod that it lives on.
+/// Why a session came to the pod that it lives on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MoveReason {
-    /// It has signed in there, or was seen there first.
+    /// It signed in there, or jellypin saw it there first.
     #[default]
     First,
-    /// The pod has begun another life, and knows the session in it.
+    /// The pod has begun a new epoch, and knows the session in it.
     Restart,
-    /// Its home before was gone.
+    /// Its previous home was gone.
     HomeGone,
-    /// Its home before was drained.
+    /// Its previous home was drained.
     Drain,
     /// A SyncPlay group that it joins is there.
     Group,
-    /// So it was kept: by this proxy before its start, or by another replica.
+    /// A stored entry says so: this proxy's from before its start, or another replica's.
     StoredEntry,
 }
 
@@ -37,7 +37,7 @@ impl MoveReason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Move {
     pub at: UnixMillis,
-    /// Where it lived before, if that is known.
+    /// Its previous home, if known.
     pub from: Option<PodInstance>,
     pub why: MoveReason,
 }

@@ -1,4 +1,4 @@
-//! What a pod was told of a client, and another pod would not know.
+//! What a client sent to one pod, and another pod would not know.
 
 use std::time::Duration;
 
@@ -8,32 +8,33 @@ use tokio::time::Instant;
 
 use super::{Device, Session, State};
 
-/// The longest report or list of capabilities that is remembered, in bytes.
+/// The longest report or list of capabilities that jellypin remembers, in bytes.
 pub const LONGEST_CALL: usize = 32 * 1024;
 
-/// How long after a player's last report its film counts as running: pods take it for stopped then themselves
-/// (`SessionManager.CheckForIdlePlayback`), and Kodi reports every 250 s only.
+/// How long after a player's last report its film counts as running. Pods take it for stopped then,
+/// too (`SessionManager.CheckForIdlePlayback`). Kodi reports only every 250 s.
 const REPORTED: Duration = Duration::from_secs(300);
 
-/// Bytes of all notes of one session.
+/// Bytes of all replayed calls of one session.
 const MOST_OF_ONE: usize = 64 * 1024;
 
-/// Devices of one token whose notes are kept at most: a telephone has cast to so many.
+/// Devices of one token whose calls are kept at most. A phone may have cast to that many.
 const MOST_DEVICES: usize = 4;
 
-/// A request that is not repeated, to be told again to the next pod: its path and query below the BaseUrl, and its body of JSON.
+/// A request that the client does not repeat, so jellypin replays it to the next pod. Kept are its
+/// path and query below the BaseUrl, and its JSON body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayedCall {
-    /// What the client has said of itself with it. A pod keeps what it is told under that, which is not what the log-in said for
-    /// clients that change their device's id afterwards (Android TV, Roku), nor for a receiver that was lent the token of the one that
-    /// casts to it.
+    /// What the client said of itself with the call. A pod keeps the call under that. It differs
+    /// from the log-in if a client changes its device's id afterwards (Android TV, Roku). It also
+    /// differs for a receiver that uses the token of the device casting to it.
     pub reported_by: Device,
     pub target: String,
     pub body: Bytes,
 }
 
 impl ReplayedCall {
-    /// The bytes that it takes.
+    /// Its size in bytes.
     pub(in crate::sessions) fn size(&self) -> usize {
         let Device { client, name, id, version } = &self.reported_by;
         self.target.len() + self.body.len() + client.len() + name.len() + id.len() + version.len()
@@ -41,12 +42,12 @@ impl ReplayedCall {
 }
 
 impl Device {
-    /// Whether a pod takes both for the same (`SessionManager.GetSessionKey`).
+    /// Whether a pod takes both for the same device (`SessionManager.GetSessionKey`).
     pub fn is_same_as(&self, other: &Device) -> bool {
         self.client == other.client && self.id == other.id
     }
 
-    /// The same, and where it says nothing of itself, what this one says: so a pod fills it up with the row of the token.
+    /// Fills empty fields from the row of the token, as a pod does.
     #[must_use]
     pub fn filled_from(self, row: &Device) -> Device {
         let or = |own: String, other: &String| if own.is_empty() { other.clone() } else { own };
@@ -60,12 +61,12 @@ impl Device {
 }
 
 impl Session {
-    /// What each device posted last of what it can do.
+    /// Each device's last posted capabilities.
     pub fn capabilities(&self) -> Vec<ReplayedCall> {
         self.state.lock().capabilities.clone()
     }
 
-    /// Remembers what a device posted. Says whether that is new.
+    /// Remembers the capabilities that a device posted. Says whether they are new.
     pub fn record_capabilities(&self, note: ReplayedCall) -> bool {
         let mut state = self.state.lock();
         if state.capabilities.contains(&note) {
@@ -80,7 +81,7 @@ impl Session {
         true
     }
 
-    /// Notes are within the bounds of their session, and of all; what is beyond them goes, the oldest first.
+    /// Keeps the calls within the bounds of the session and of all. Drops the oldest first.
     pub(super) fn count_notes(&self, state: &mut State) {
         loop {
             let bytes = state.capabilities.iter().map(ReplayedCall::size).sum::<usize>()
@@ -99,7 +100,7 @@ impl Session {
         }
     }
 
-    /// Remembers what is being played on this device; `None` when nothing is any more.
+    /// Remembers what this device plays; `None` when it plays nothing any more.
     pub fn record_playing(&self, reported_by: &Device, note: Option<ReplayedCall>) {
         let mut state = self.state.lock();
         state.playing.retain(|(other, at)| !other.reported_by.is_same_as(reported_by) && at.elapsed() < REPORTED);
@@ -110,8 +111,8 @@ impl Session {
         self.count_notes(&mut state);
     }
 
-    /// The last reports of films that run. A player that is gone reports nothing, not even the end. Told to a pod later, its place
-    /// would be saved over the one where the film was seen to on another device.
+    /// The last reports of running films. A player that is gone does not even report the end. A
+    /// late replay would overwrite the position that the user has reached on another device.
     pub fn playing(&self) -> Vec<ReplayedCall> {
         let state = self.state.lock();
         let runs = state.playing.iter().filter(|(_, at)| at.elapsed() < REPORTED);
@@ -122,12 +123,12 @@ impl Session {
         !self.playing().is_empty()
     }
 
-    /// What pods were told of the client last.
+    /// The client's address and program, as last sent to pods.
     pub fn client_headers(&self) -> HeaderMap {
         self.state.lock().client.clone()
     }
 
-    /// Whether nothing is known of that yet.
+    /// Whether those are still unknown.
     pub fn has_no_client_headers(&self) -> bool {
         self.state.lock().client.is_empty()
     }

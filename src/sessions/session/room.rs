@@ -1,4 +1,4 @@
-//! Room for notes: what clients say of themselves is kept within a bound, for all and for each user.
+//! Bounds the bytes of replayed calls, for all clients and for each user.
 
 use std::sync::{
     Arc,
@@ -7,10 +7,10 @@ use std::sync::{
 
 use dashmap::DashMap;
 
-/// Bytes of all notes.
+/// Bytes of all replayed calls.
 const MOST: usize = 32 << 20;
 
-/// The bytes that notes may take. Cheap to clone; the clones are one room.
+/// The bytes that replayed calls may take. Cheap to clone; the clones share one room.
 #[derive(Clone, Debug)]
 pub struct Room(Arc<Taken>);
 
@@ -28,17 +28,18 @@ impl Default for Room {
 }
 
 impl Room {
-    /// Room for so many bytes; for a sixteenth of them of one user.
+    /// Room for `most` bytes in all, and a sixteenth of that for one user.
     pub fn of(most: usize) -> Room {
         Room(Arc::new(Taken { most, all: AtomicUsize::new(0), of_users: DashMap::default() }))
     }
 
-    /// Bytes that are taken.
+    /// Bytes in use.
     pub fn taken(&self) -> usize {
         self.0.all.load(Ordering::Relaxed)
     }
 
-    /// What was so many bytes of this user is to be so many. Says whether there is room; what is less always has.
+    /// Changes what one session of this user takes, in bytes. Says whether there is room; shrinking
+    /// always succeeds.
     pub(super) fn change(&self, user: &str, before: usize, after: usize) -> bool {
         let taken = &*self.0;
         if after > before {

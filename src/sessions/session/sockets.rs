@@ -1,4 +1,4 @@
-//! The sockets of a session, and where each is: who joins a SyncPlay group waits for them.
+//! The sockets of a session, and the pod of each. Joining a SyncPlay group waits for them.
 
 use std::sync::{
     Arc,
@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use super::{Device, Session};
 use crate::pod::PodId;
 
-/// Sockets by number, and the pod that has each and has greeted it; `None` for one that is on its way.
+/// Sockets by number, and the pod that has greeted each; `None` for one that is on its way.
 pub(super) type Sockets = Vec<(u64, Option<PodId>)>;
 
-/// A socket of the session's client, as long as it lasts.
+/// An open socket of the session's client.
 #[derive(Debug)]
 pub struct Socket {
     session: Arc<Session>,
@@ -24,12 +24,12 @@ pub struct Socket {
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Session {
-    /// A socket that is on its way to a pod.
+    /// Registers a socket that is on its way to a pod.
     pub fn register_socket(self: &Arc<Session>) -> Socket {
         self.socket_of(self.device.clone())
     }
 
-    /// The same, of a device that may be another than that of the log-in.
+    /// The same, for a device that may differ from that of the log-in.
     pub fn socket_of(self: &Arc<Session>, device: Device) -> Socket {
         let socket = Socket { session: self.clone(), number: NUMBERS.fetch_add(1, Ordering::Relaxed) };
         self.state.lock().dialled.push((socket.number, device));
@@ -52,18 +52,19 @@ impl Socket {
         &self.session
     }
 
-    /// This pod has greeted it.
+    /// Records that this pod has greeted it.
     pub fn record_greeting(&self, pod: PodId) {
         self.set_pod(Some(pod));
     }
 
-    /// It is on its way to a pod that has not greeted it yet.
+    /// Records that it is on its way to a pod that has not greeted it yet.
     pub fn mark_detached(&self) {
         self.set_pod(None);
     }
 
-    /// Its client has closed it, or is gone. With the last socket of a device its pod ends the session, and nothing plays there any
-    /// more, whatever was reported: told to another pod it would play on for nobody.
+    /// Records that the client closed it or is gone. With a device's last socket its pod ends the
+    /// session, so nothing plays there any more. A replay to another pod would show a film that
+    /// nobody watches.
     pub fn client_has_left(&self) {
         let mut state = self.session.state.lock();
         let Some(at) = state.dialled.iter().position(|(number, _)| *number == self.number) else { return };

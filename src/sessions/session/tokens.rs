@@ -3,8 +3,8 @@
 use super::Session;
 use crate::sessions::{Token, UnixMillis};
 
-/// Tokens of one session kept at most: the client's own, and the latest that were minted for it. Older ones stand only in
-/// playlists of films that ended long ago.
+/// Tokens of one session kept at most: the client's own, and the latest minted ones. Older ones
+/// stand only in playlists of films that ended long ago.
 const MOST_TOKENS: usize = 6;
 
 /// A token and when it was minted, as far as is known.
@@ -14,12 +14,12 @@ pub struct SessionToken {
     pub at: UnixMillis,
 }
 
-/// What was found in another replica's copy.
+/// What a merge found in another replica's copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sessions) struct MergeResult {
-    /// Something that was not known here.
+    /// The copy has something that was not known here.
     pub(in crate::sessions) is_changed: bool,
-    /// A token is missing in it.
+    /// The copy lacks a token.
     pub(in crate::sessions) lacks_token: bool,
 }
 
@@ -39,7 +39,7 @@ impl Session {
         self.state.lock().tokens.first().map(|minted| minted.token.clone())
     }
 
-    /// A token was minted for the session.
+    /// Adds a token that was minted for the session.
     pub fn add_minted(&self, token: Token) {
         let mut state = self.state.lock();
         if state.tokens.iter().any(|minted| minted.token == token) {
@@ -52,7 +52,7 @@ impl Session {
         }
     }
 
-    /// Takes in what another replica kept: what is later stands, and the tokens of both.
+    /// Merges another replica's copy: the later state wins, and the tokens of both stay.
     pub(in crate::sessions) fn merge(&self, theirs: &Session) -> MergeResult {
         let theirs = theirs.state.lock();
         let mut state = self.state.lock();
@@ -65,7 +65,7 @@ impl Session {
         };
         if !news.is_empty() {
             state.tokens.extend(news);
-            // The first is the client's own whenever the others were minted.
+            // The first stays first: it is the client's own.
             state.tokens[1..].sort_by_key(|minted| minted.at);
             let surplus = state.tokens.len().saturating_sub(MOST_TOKENS);
             state.tokens.drain(1..=surplus);

@@ -5,18 +5,18 @@ use std::time::Duration;
 use super::{AT_ONCE, Names, SessionStore, Tombstone, named, tombstones};
 use crate::sessions::{Session, UnixMillis, plain_id};
 
-/// What their names on disk begin with: those of sessions have nothing before them.
+/// What their names on disk begin with. Names of sessions have no prefix.
 const ON_DISK: &[u8] = b"ended";
 
-/// How old a tombstone becomes before a use of its token makes it young again.
+/// How old a tombstone becomes before a use of its token renews it.
 const RENEW: Duration = Duration::from_secs(86_400);
 
-/// The name of an entry on disk, if it tells of an end.
+/// The name of an entry on disk, if it is a tombstone.
 pub(super) fn name_on_disk(key: &[u8]) -> Option<[u8; 16]> {
     key.strip_prefix(ON_DISK)?.try_into().ok()
 }
 
-/// What is ended in one pool: all of a user, or all of a device.
+/// What ends as a whole in one pool: all of a user, or all of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sessions) enum EndScope {
     User,
@@ -38,7 +38,7 @@ impl EndScope {
         }
     }
 
-    /// A user's id in one form: with or without dashes, in any case. A device's id is what it is.
+    /// A user's id without dashes and in lower case. A device's id stays as it is.
     fn normal(self, id: &str) -> String {
         match self {
             EndScope::User => plain_id(id),
@@ -48,7 +48,8 @@ impl EndScope {
 }
 
 impl SessionStore {
-    /// Takes a session's entry out, and puts a tombstone beside its place. `user` is whose token it was, if that is known.
+    /// Removes a session's entry, and puts a tombstone beside its place. `user` is the token's
+    /// user, if known.
     pub(in crate::sessions) fn write_tombstone(&self, token: &str, user: Option<&str>, at: UnixMillis) {
         let owner = user.map_or(tombstones::NOBODY, |user| self.owner(user));
         self.mark_ended(&self.tombstone_names(token), Tombstone { at, owner });
@@ -57,7 +58,7 @@ impl SessionStore {
         }
     }
 
-    /// All of this user or device was ended at this moment. Gives the names under which that is told.
+    /// Records that all of this user or device ended at this moment. Gives the names to publish.
     pub(in crate::sessions) fn end_scope(&self, scope: EndScope, pool: &str, id: &str, at: UnixMillis) -> Names {
         let names = self.ring.names(scope.purpose(), &in_pool(pool, &scope.normal(id))).collect();
         let owner = if scope == EndScope::User { self.owner(&scope.normal(id)) } else { tombstones::NOBODY };
@@ -71,8 +72,8 @@ impl SessionStore {
         name.iter().take(8).fold(0, |owner, byte| (owner << 8) | u64::from(*byte)).max(1)
     }
 
-    /// The names under which the end of the session's user or device is told, and kept. Those without a pool are what an earlier
-    /// version has written.
+    /// The names under which jellypin publishes and keeps the end of the session's user or device.
+    /// An earlier version wrote those without a pool.
     pub(in crate::sessions) fn scope_names_of(&self, scope: EndScope, session: &Session) -> Names {
         let id = scope.normal(scope.of(session));
         let names = |text: &str| self.ring.names(scope.purpose(), text).collect::<Vec<_>>();
@@ -87,7 +88,7 @@ impl SessionStore {
         self.ring.names("ended token", token).collect()
     }
 
-    /// Written under every key of the ring, for replicas that have not got the newest.
+    /// Writes under every key of the ring, for replicas that lack the newest.
     fn mark_ended(&self, names: &Names, tombstone: Tombstone) {
         for name in names {
             let gone = self.scope_ended_at.lock().put(*name, tombstone);
@@ -109,7 +110,7 @@ impl SessionStore {
         }
     }
 
-    /// A tombstone that is one too many, or too old.
+    /// Removes a tombstone that is one too many, or too old.
     fn unearth(&self, name: [u8; 16]) {
         if let Some(kept) = &self.disk {
             kept.disk.remove([ON_DISK, &name].concat());
@@ -119,7 +120,8 @@ impl SessionStore {
         }
     }
 
-    /// Whether this replica knows that one of these was ended. One whose token is still presented is kept for longer.
+    /// Whether this replica knows that one of these was ended. Renews a tombstone whose token a
+    /// client still presents.
     pub(super) fn is_ended(&self, names: &Names) -> bool {
         let now = self.clock.now();
         let mut is_ended = false;
@@ -133,13 +135,13 @@ impl SessionStore {
         is_ended
     }
 
-    /// When one of these was ended last, as far as this replica knows.
+    /// When one of these was last ended, as far as this replica knows.
     pub(super) fn latest_end(&self, names: &Names) -> UnixMillis {
         let ended = self.scope_ended_at.lock();
         names.iter().filter_map(|name| Some(ended.get(name)?.at)).max().unwrap_or(0)
     }
 
-    /// What Redis has said of these names is known from now on, whatever becomes of Redis.
+    /// Remembers what Redis said of these names, whatever becomes of Redis.
     pub(super) fn remember_all(&self, names: &Names, values: &[Option<Vec<u8>>]) {
         for (name, value) in names.iter().zip(values) {
             if let Some(value) = value {
@@ -148,7 +150,7 @@ impl SessionStore {
         }
     }
 
-    /// What was ended is known, and stays on this disk.
+    /// Remembers a tombstone, in memory and on this disk.
     pub(super) fn remember(&self, name: [u8; 16], value: &[u8]) {
         let Some(tombstone) = Tombstone::read(value) else { return };
         let mut ended = self.scope_ended_at.lock();
@@ -163,12 +165,12 @@ impl SessionStore {
         }
     }
 
-    /// Ends that this replica knows.
+    /// How many ends this replica knows.
     pub(in crate::sessions) fn ends(&self) -> usize {
         self.scope_ended_at.lock().len()
     }
 
-    /// Learns all ends that stand in Redis. Says whether it has come to the last.
+    /// Learns all ends that are in Redis. Says whether it has read them all.
     pub(in crate::sessions) async fn learn_ends(&self) -> bool {
         let Some((shared, prefix)) = &self.redis else { return true };
         let start = format!("{prefix}:ended:");
@@ -179,7 +181,7 @@ impl SessionStore {
         shared.walk(&start, learn).await
     }
 
-    /// Writes again the ends that Redis has lost, and lets go of those that are too old. Gives how many were written.
+    /// Writes again the ends that Redis has lost, and drops those too old. Gives how many it wrote.
     pub(in crate::sessions) async fn mend_ends(&self) -> usize {
         let oldest = self.clock.now().saturating_sub(self.bounds.tombstone_keep.as_millis() as u64);
         let old = self.scope_ended_at.lock().expire(oldest);

@@ -1,12 +1,12 @@
-//! Log-outs that are owed, so that a restart of the proxy forgets none of them.
+//! Pending log-outs, kept so that a restart of the proxy forgets none of them.
 //!
-//! They are sealed under the pods' API key: nobody will bring the token that a session's entry is opened by, and whoever holds
-//! that key needs no token.
+//! They are sealed under the pods' API key. No client presents their tokens any more, so those
+//! could not open them. A holder of the API key needs no token anyway.
 
 use super::{SessionStore, named};
 use crate::sessions::Token;
 
-/// What their names on disk begin with: those of all other entries are shorter.
+/// What their names on disk begin with. Names of sessions have no prefix.
 const ON_DISK: &[u8] = b"owed";
 
 /// Whether an entry on disk is one of them.
@@ -15,7 +15,7 @@ pub(super) fn is_name(key: &[u8]) -> bool {
 }
 
 impl SessionStore {
-    /// Keeps it, some time soon.
+    /// Queues it to be kept.
     pub(in crate::sessions) fn add_pending_logout(&self, pool: &str, token: &str) {
         let Some(api_key) = &self.api_key else { return };
         let plain = format!("{pool}\0{token}");
@@ -29,7 +29,7 @@ impl SessionStore {
         }
     }
 
-    /// It is owed no more.
+    /// Removes it: it is no longer pending.
     pub(in crate::sessions) fn remove_pending_logout(&self, token: &str) {
         for name in self.ring.names("owed", token) {
             if let Some(kept) = &self.disk {
@@ -41,7 +41,8 @@ impl SessionStore {
         }
     }
 
-    /// The pools and tokens of those that others owe: an earlier process, of which this is asked once, or in Redis any replica.
+    /// The pools and tokens of the log-outs that others left pending. The disk gives those of an
+    /// earlier process, once. Redis gives those of any replica.
     pub(in crate::sessions) async fn pending_logouts(&self) -> Vec<(String, Token)> {
         let Some(api_key) = &self.api_key else { return Vec::new() };
         let mut sealed =

@@ -1,18 +1,20 @@
-//! What was ended, as far as this replica knows: it is found here without Redis, and written there again when Redis has lost it.
+//! The tombstones that this replica knows. It finds them without Redis, and writes them there again
+//! when Redis has lost them.
 //!
-//! The number is bounded, for all and for each user. Whoever signs in and out all day displaces the ends of nobody else.
+//! Their number is bounded, for all and for each user. A user who signs in and out all day
+//! displaces only their own.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::sessions::UnixMillis;
 
-/// Whose token it was: a keyed hash of the user.
+/// The user whose token it was, as a keyed hash.
 pub(super) type Owner = u64;
 
-/// Of nobody who is known.
+/// The owner when the user is unknown.
 pub(super) const NOBODY: Owner = 0;
 
-/// A name that was ended.
+/// When a name was ended, and whose it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tombstone {
     pub(super) at: UnixMillis,
@@ -22,7 +24,7 @@ pub(super) struct Tombstone {
 #[derive(Debug)]
 pub(super) struct Tombstones {
     by_name: HashMap<[u8; 16], Tombstone, ahash::RandomState>,
-    /// The names of each owner, the oldest first; those that were taken out may still stand there.
+    /// The names of each owner, the oldest first. Removed names may still stand there.
     by_owner: HashMap<Owner, VecDeque<[u8; 16]>, ahash::RandomState>,
     most: usize,
     most_of_one: usize,
@@ -43,7 +45,7 @@ impl Tombstones {
         self.by_name.len()
     }
 
-    /// Takes one in; of the same name the later stands. Gives the names that had to go for it.
+    /// Inserts one; of the same name the later moment stays. Gives the names that had to go for it.
     pub(super) fn put(&mut self, name: [u8; 16], tombstone: Tombstone) -> Vec<[u8; 16]> {
         if let Some(known) = self.by_name.get_mut(&name) {
             known.at = known.at.max(tombstone.at);
@@ -52,7 +54,7 @@ impl Tombstones {
         self.by_name.insert(name, tombstone);
         let of_one = self.by_owner.entry(tombstone.owner).or_default();
         of_one.push_back(name);
-        // The ends of whom nobody knows are of many.
+        // Those of unknown users belong to many users.
         let bound = if tombstone.owner == NOBODY { self.most / 4 } else { self.most_of_one };
         if of_one.len() > bound.max(1) {
             return self.take_oldest(tombstone.owner, 1);
@@ -64,7 +66,7 @@ impl Tombstones {
         Vec::new()
     }
 
-    /// Those that are older than this go. Gives their names.
+    /// Removes those that are older than this. Gives their names.
     pub(super) fn expire(&mut self, before: UnixMillis) -> Vec<[u8; 16]> {
         let old: Vec<_> = self.by_name.iter().filter(|(_, stone)| stone.at < before).map(|(name, _)| *name).collect();
         for name in &old {
@@ -80,7 +82,6 @@ impl Tombstones {
         old
     }
 
-    /// All of them.
     pub(super) fn all(&self) -> Vec<([u8; 16], Tombstone)> {
         self.by_name.iter().map(|(name, stone)| (*name, *stone)).collect()
     }
@@ -99,7 +100,7 @@ impl Tombstones {
 }
 
 impl Tombstone {
-    /// As it is kept: the moment, and the owner where there is one.
+    /// The stored form: the moment, and the owner if known.
     pub(super) fn write(self) -> Vec<u8> {
         let Tombstone { at, owner } = self;
         if owner == NOBODY { at.to_string() } else { format!("{at} {owner:016x}") }.into_bytes()

@@ -1,4 +1,4 @@
-//! The file: a table of entries, each with the time of its last use, bounded by letting the oldest go.
+//! The file: a table of entries, each with the time of its last use. A full table drops the oldest.
 
 use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -11,7 +11,7 @@ use super::{Bounds, Change, Entry};
 
 const ENTRIES: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("entries");
 
-/// Memory for pages of the file.
+/// Memory for cached pages of the file, in bytes.
 const CACHE: usize = 8 << 20;
 
 pub(super) struct File {
@@ -22,14 +22,14 @@ pub(super) struct File {
 /// Why a file cannot be used.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// What stands in it makes no sense.
+    /// Its contents make no sense.
     Corrupt(String),
-    /// It cannot be had.
+    /// It cannot be opened or used.
     Unusable(io::Error),
 }
 
 impl File {
-    /// Opens the file and checks all of it, or begins it; nobody but its owner may read it.
+    /// Opens or creates the file and checks all of it. Only its owner may read it.
     pub(super) fn open(path: &Path, most: Bounds) -> Result<File, Broken> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -44,7 +44,7 @@ impl File {
 
     /// All entries, the latest first.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, Broken> {
-        // Made here for a file that has just been begun.
+        // Creates the table in a new file.
         self.write(&[]).map_err(Broken::from)?;
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let table = transaction.open_table(ENTRIES).map_err(redb::Error::from)?;
@@ -80,7 +80,8 @@ impl File {
         Ok(())
     }
 
-    /// Lets the oldest of each kind go, and a sixteenth more, so that the walk over the whole file is paid by many changes.
+    /// Removes the oldest of each kind, and a sixteenth more: one walk over the whole file then
+    /// serves many changes.
     fn make_room(&self, table: &mut Table<'_, &[u8], (u64, &[u8])>) -> Result<(), redb::Error> {
         let Bounds { kind, most } = &self.most;
         let count = table.len()? as usize;
@@ -144,7 +145,7 @@ impl From<redb::Error> for Broken {
     }
 }
 
-/// The library's way of saying that a file is too short, or no file of its own.
+/// By these kinds the library reports a file that is too short, or not its own.
 fn is_of_content(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }

@@ -1,17 +1,17 @@
-//! When Redis is left alone, and when it is tried again.
+//! When the proxy stops asking Redis, and when it tries again.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-/// Failures in a row after which Redis is not asked any more.
+/// After this many failures in a row the proxy stops asking Redis.
 const FAILURES: u32 = 3;
 
 /// The longest pause before the first attempt to connect again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest pause before any.
+/// The longest pause before any attempt.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Counts failures in a row.
@@ -21,7 +21,7 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// Counts a failure. Says whether it is enough to open the breaker.
+    /// Counts a failure. Returns whether the breaker must open.
     pub(super) fn failed(&self) -> bool {
         self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= FAILURES
     }
@@ -34,8 +34,8 @@ impl Breaker {
     }
 }
 
-/// How long to wait before the next attempt, after this many in vain: twice as long each time, and the lower half of it left
-/// to chance (0 to 1), so that replicas do not come back all at once.
+/// The pause before the next attempt, after this many failed ones. It doubles each time. `chance`
+/// (0 to 1) scales its upper half, so that replicas do not come back all at once.
 pub(super) fn pause(attempts: u32, chance: f64) -> Duration {
     let whole = FIRST_PAUSE.saturating_mul(1 << attempts.min(16)).min(LONGEST_PAUSE);
     whole / 2 + (whole / 2).mul_f64(chance)

@@ -1,8 +1,8 @@
-//! How much of Redis the proxy uses, and that it stays within its bounds.
+//! Measures how much of Redis the proxy uses, and keeps it within its bounds.
 //!
-//! Redis may be small, and be others' too. So each replica counts the keys below its prefix from time to time, by kind and with an
-//! estimate of their bytes, and takes those out that were written the longest ago where a kind has more than its share. The kinds
-//! have shares of their own: what one of them is filled with displaces nothing of another.
+//! Redis may be small and shared with others. So each replica counts the keys below its prefix from
+//! time to time, by kind, and estimates their bytes. If a kind exceeds its share, the replica
+//! deletes the keys that were written the longest ago. No kind can displace another.
 
 use std::{
     sync::{
@@ -25,25 +25,25 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// Time from one count to the next while nothing is near its bound.
+/// Time between two counts while no kind is near its bound.
 const COUNT_AGAIN: Duration = Duration::from_secs(300);
 
-/// The shortest time from one count to the next.
+/// The shortest time between two counts.
 const REST: Duration = Duration::from_secs(1);
 
-/// Keys that are looked at in one round trip.
+/// Keys that one round trip looks at.
 const AT_ONCE: usize = 500;
 
-/// What Redis itself needs for a key with a value and a time to live, in bytes: two entries of tables, an object, and the heads
-/// of two strings. `MEMORY USAGE` says the same within a tenth.
+/// What Redis itself needs for an expiring key, in bytes: two table entries, an object, and the
+/// heads of two strings. `MEMORY USAGE` agrees within a tenth.
 const OVERHEAD: usize = 120;
 
-/// How much may stand in Redis.
+/// How much the proxy may store in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Keys of all kinds together. Default 200,000.
     pub keys: usize,
-    /// Bytes, as far as they can be estimated. Default 48 MiB.
+    /// Estimated bytes. Default 48 MiB.
     pub bytes: usize,
 }
 
@@ -53,7 +53,7 @@ impl Default for Bounds {
     }
 }
 
-/// What an entry is. Others (locks, marks, who leads) are few, and end by themselves.
+/// The kind of an entry. Others (locks, marks, leases) are few, and expire by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Session,
@@ -79,7 +79,7 @@ impl Kind {
         }
     }
 
-    /// Its share of the bytes and of the keys, in hundredths. Ends are small and many, pins are hints.
+    /// Its percentage of the bytes and of the keys. Tombstones are small and many; pins are hints.
     fn share(self) -> (usize, usize) {
         match self {
             Kind::Session => (60, 30),
@@ -94,13 +94,13 @@ impl Kind {
     }
 }
 
-/// What was counted last, and what has been written since.
+/// The last count, and what was written since.
 #[derive(Debug)]
 pub(super) struct Census {
     bounds: Bounds,
     prefix: String,
     counted: [Tally; Kind::ALL.len()],
-    /// Somebody has come near a bound.
+    /// Wakes the counting task when a kind exceeds its bound.
     is_due: Notify,
 }
 
@@ -114,7 +114,7 @@ struct Tally {
 struct Counted {
     key: String,
     bytes: usize,
-    /// What is left of its life: the least was written the longest ago.
+    /// Its remaining time to live. The key with the least was written the longest ago.
     left: i64,
 }
 
@@ -123,7 +123,8 @@ impl Census {
         Census { bounds, prefix: prefix.to_owned(), counted: Default::default(), is_due: Notify::new() }
     }
 
-    /// An entry is about to be written. Says whether there is room: what is only a hint is left out beyond its bound.
+    /// Counts an entry before it is written. Returns whether there is room. Beyond the bound only
+    /// pins are left out, since they are hints.
     pub(super) fn admits(&self, key: &str, value: usize) -> bool {
         let Some(kind) = Kind::of(key, &self.prefix) else { return true };
         let (tally, bounds) = (&self.counted[kind as usize], kind.bounds(self.bounds));
@@ -148,9 +149,9 @@ pub(super) async fn keep(census: Arc<Census>, link: Arc<Link>, shutdown: Shutdow
         }
         let Some(mut connection) = link.connected(&shutdown).await else { return };
         let began = Instant::now();
-        // What goes wrong here goes wrong for the requests too, which say so.
+        // A failure here also hits the requests, which report it.
         let _ = census.count(&mut connection, link.metrics()).await;
-        // A count that takes long is made seldom.
+        // A slow count runs less often.
         let rest = REST.max(began.elapsed() * 20);
         tokio::select! {
             () = time::sleep(rest) => {}
@@ -166,7 +167,7 @@ pub(super) async fn keep(census: Arc<Census>, link: Arc<Link>, shutdown: Shutdow
 }
 
 impl Census {
-    /// Counts all keys, and takes out what is too much.
+    /// Counts all keys and deletes the surplus.
     async fn count(&self, connection: &mut MultiplexedConnection, metrics: &Metrics) -> RedisResult<()> {
         let mut found: [Vec<Counted>; Kind::ALL.len()] = Default::default();
         let mut cursor = 0_u64;
@@ -182,7 +183,7 @@ impl Census {
         }
         for kind in Kind::ALL {
             let mut found = std::mem::take(&mut found[kind as usize]);
-            // A walk may see a key twice.
+            // `SCAN` may return a key twice.
             found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
             found.dedup_by(|one, other| one.key == other.key);
             let surplus = surplus(&mut found, kind.bounds(self.bounds));
@@ -235,7 +236,7 @@ impl Census {
     }
 }
 
-/// What is too much, the oldest first, and a sixteenth of the bound more, so that the walk is paid by many writings.
+/// The surplus, oldest first, and a sixteenth of the bound more: one walk serves many writes.
 fn surplus(found: &mut Vec<Counted>, bounds: Bounds) -> Vec<Counted> {
     let bytes = |found: &[Counted]| found.iter().map(|entry| entry.bytes).sum::<usize>();
     if found.len() <= bounds.keys && bytes(found) <= bounds.bytes {

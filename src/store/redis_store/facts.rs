@@ -1,18 +1,18 @@
-//! What kind of Redis this is: whether it throws entries out, keeps them over its restart, or is one of a cluster; and which
-//! commands its user may not run.
+//! What kind of Redis this is: whether it evicts entries, keeps them over its restart, or belongs
+//! to a cluster. Also, which commands its user may not run.
 
 use redis::{RedisResult, aio::MultiplexedConnection};
 
 use super::{Config, Error, link, server::Server};
 
-/// What `INFO` tells of a Redis. `None` is what it does not tell.
+/// What `INFO` says of a Redis. `None` is what it does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// What is thrown out when the memory is full: `noeviction` is nothing.
+    /// What Redis evicts when its memory is full: `noeviction` is nothing.
     pub policy: Option<String>,
-    /// The most memory that it may use, in bytes; 0 is no bound.
+    /// The most memory that it may use, in bytes; 0 means no bound.
     pub most_memory: u64,
-    /// Entries outlast its restart.
+    /// Entries survive its restart.
     pub is_kept: Option<bool>,
     pub is_cluster: bool,
 }
@@ -23,7 +23,7 @@ impl Facts {
         for section in ["memory", "persistence", "cluster"] {
             info += &redis::cmd("INFO").arg(section).query_async::<String>(connection).await?;
         }
-        // Those who rent a Redis may not ask for its configuration.
+        // Users of a rented Redis may not read its configuration.
         let save: Option<Vec<String>> = redis::cmd("CONFIG").arg("GET").arg("save").query_async(connection).await.ok();
         Ok(Facts::read(&info, save.as_deref().and_then(|pair| pair.get(1)).map(String::as_str)))
     }
@@ -47,12 +47,12 @@ impl Facts {
         }
     }
 
-    /// Whether it throws entries out when its memory is full.
+    /// Whether it evicts entries when its memory is full.
     pub fn evicts(&self) -> bool {
         self.policy.as_deref().is_some_and(|policy| policy != "noeviction")
     }
 
-    /// What an operator should know, a sentence each.
+    /// What an operator should know, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut said = Vec::new();
         if let Some(policy) = self.policy.as_deref().filter(|_| self.evicts()) {
@@ -73,11 +73,11 @@ impl Facts {
 #[derive(Debug, Default)]
 pub struct Trial {
     pub facts: Facts,
-    /// The commands that its user may not run, with the server's own words.
+    /// The commands that its user may not run, with the server's error.
     pub refused: Vec<(&'static str, String)>,
 }
 
-/// The commands that are needed, each with arguments that do no harm; `{}` stands for a key that ends in a second.
+/// The needed commands with harmless arguments. `{}` stands for a key that expires in a second.
 const NEEDED: [(&str, &[&str]); 19] = [
     ("SET", &["{}", "1", "PX", "1000"]),
     ("GET", &["{}"]),
@@ -100,12 +100,12 @@ const NEEDED: [(&str, &[&str]); 19] = [
     ("INFO", &["memory"]),
 ];
 
-/// Tries every command that is needed, and looks what kind of Redis it is.
+/// Tries every needed command, and finds out what kind of Redis it is.
 pub(super) async fn try_all(config: &Config) -> Result<Trial, Error> {
     let mut connection = link::connect(&Server::new(config)?).await?;
     let mut trial = Trial::default();
     let facts = Facts::of(&mut connection).await;
-    // In a cluster every command is refused that meets the wrong node.
+    // In a cluster, the wrong node refuses every command.
     if let Ok(facts) = facts {
         trial.facts = facts;
         if trial.facts.is_cluster {
@@ -123,7 +123,7 @@ pub(super) async fn try_all(config: &Config) -> Result<Trial, Error> {
             other => drop(other?),
         }
     }
-    // Listening needs a connection of its own, and the right to do so.
+    // Subscribing needs a connection and a permission of its own.
     let subscribed = async {
         let mut subscription = Server::new(config)?.client().await?.get_async_pubsub().await?;
         Ok::<_, Error>(subscription.subscribe(&format!("{}:told", config.prefix)).await?)

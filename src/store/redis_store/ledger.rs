@@ -1,7 +1,8 @@
-//! What replicas agree on through Redis: a key that somebody else writes, and leases that they hold among themselves.
+//! What replicas agree on through Redis: a key that another program writes, and leases that they
+//! hold among themselves.
 //!
-//! A ledger has a connection and a breaker of its own: what requests find too slow must not unsettle it. Nobody who serves a
-//! client may wait for it.
+//! A ledger has its own connection and breaker: Redis may be too slow for requests, but not for it.
+//! No code that serves a client may wait for a ledger.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,13 +18,13 @@ use super::{
 };
 use crate::{observe::metrics::Metrics, shutdown::Shutdown};
 
-/// The longest time for an answer. A Redis that takes longer, three times in a row, counts as gone.
+/// The longest wait for an answer. If Redis takes longer three times in a row, it counts as gone.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 const CLAIM: &str = include_str!("ledger/claim.lua");
 const RELEASE: &str = include_str!("ledger/release.lua");
 
-/// Redis, for what has to be agreed on. Cheap to clone; its tasks run where it was started.
+/// Redis, for what replicas agree on. Cheap to clone; its tasks run where it was started.
 #[derive(Clone)]
 pub struct Ledger {
     link: Arc<Link>,
@@ -35,10 +36,10 @@ pub struct Ledger {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
-    /// Redis was not asked, or has not answered in time.
+    /// Redis was not asked, or did not answer in time.
     #[error("Redis does not answer")]
     Away,
-    /// Redis has read the question and said no.
+    /// Redis has read the command and refused it.
     #[error("Redis refuses: {0}")]
     Refused(RedisError),
 }
@@ -52,7 +53,7 @@ pub enum Value {
     Other,
 }
 
-/// The keys of one lease, and the channel on which its changes are told.
+/// The keys of one lease, and the channel that announces its changes.
 #[derive(Clone, Debug)]
 pub struct Lease {
     key: String,
@@ -61,43 +62,44 @@ pub struct Lease {
     life: Duration,
 }
 
-/// What one replica has to say about a lease.
+/// What one replica claims of a lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    /// The name of the one who claims; no other bears it.
+    /// The claiming replica's name, which no other has.
     pub claimant: String,
-    /// The latest term that it knows, with its value; 0 and nothing at first.
+    /// The latest term that it knows, with its value. At first, 0 and an empty value.
     pub known: (u64, String),
-    /// The value that it would name.
+    /// The value that it would set.
     pub wanted: Option<String>,
     /// The values that may stay.
     pub fit: Vec<String>,
-    /// The values that may be replaced whoever holds the lease. What is neither is left to its holder.
+    /// The values that any replica may replace. If a value is in neither list, only the lease's
+    /// holder may replace it.
     pub unfit: Vec<String>,
-    /// A lease of its own begins anew.
+    /// A lease that the claimant holds starts its full life again.
     pub renews: bool,
 }
 
 /// Who holds a lease, and for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Grows with each change of the value. The same term has the same value for ever.
+    /// Grows with each change of the value. A term never gets another value.
     pub term: u64,
     pub value: String,
     pub holder: String,
-    /// Its life began anew with this answer.
+    /// With this answer the lease starts its full life again.
     pub is_renewed: bool,
 }
 
 impl Lease {
-    /// A lease under this key; it ends this long after its last renewal.
+    /// A lease under this key, which expires this long after its last renewal.
     pub fn new(key: &str, life: Duration) -> Lease {
         Lease { key: key.to_owned(), record: format!("{key}:term"), channel: format!("{key}:changes"), life }
     }
 }
 
 impl Ledger {
-    /// Begins to connect, and goes on trying until the shutdown. Does not wait for Redis.
+    /// Starts to connect, and keeps trying until the shutdown. Does not wait for Redis.
     ///
     /// # Errors
     /// When the configuration cannot be used, whether Redis answers or not.
@@ -111,7 +113,7 @@ impl Ledger {
     /// The value of a key.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When Redis does not answer, or refuses.
     pub async fn read(&self, key: &str) -> Result<Value, Unanswered> {
         match self.ask::<Option<Vec<u8>>>(redis::cmd("GET").arg(key)).await {
             Ok(Some(bytes)) => Ok(Value::Bytes(bytes)),
@@ -121,12 +123,12 @@ impl Ledger {
         }
     }
 
-    /// Looks at a lease, and takes, takes over or renews it as the claim has it. `None`: nobody holds it, and the claim wants
-    /// nothing.
+    /// Looks at a lease, and takes, takes over or renews it as the claim asks. `None`: no replica
+    /// holds it, and the claim wants no value.
     ///
     /// # Cancel safety
-    /// A claim that is dropped, or gets no answer, may have been carried out, or be carried out later. Then it ends no term
-    /// that its claimant had not known.
+    /// If the call is dropped or gets no answer, Redis may still carry the claim out, even later.
+    /// It then ends no term that its claimant did not know.
     pub async fn claim(&self, lease: &Lease, claim: &Claim) -> Result<Option<Held>, Unanswered> {
         let (term, value) = &claim.known;
         let mut command = redis::cmd("EVAL");
@@ -138,25 +140,25 @@ impl Ledger {
         Ok(held(answer.map_err(|unanswered| self.judge(unanswered))?))
     }
 
-    /// Gives a lease back, if this claimant holds it. Tries once.
+    /// Releases a lease if this claimant holds it. Tries once.
     pub async fn release(&self, lease: &Lease, claimant: &str) {
         let mut command = redis::cmd("EVAL");
         command.arg(RELEASE).arg(1).arg(&lease.key).arg(claimant).arg(&lease.channel);
-        // A lease that could not be given back runs out.
+        // A lease that could not be released expires.
         let _ = self.ask::<()>(&command).await;
     }
 
-    /// Hears of a lease's changes.
+    /// Receives notices of a lease's changes.
     pub fn notices_of(&self, lease: &Lease) -> Notices {
         self.notices(lease.channel.clone())
     }
 
-    /// Hears of a key's changes, where Redis is configured to tell of them (`notify-keyspace-events`).
+    /// Receives notices of a key's changes, if Redis publishes them (`notify-keyspace-events`).
     pub fn notices_of_key(&self, key: &str) -> Notices {
         self.notices(format!("__keyspace@{}__:{key}", self.database))
     }
 
-    /// Whether Redis answers, as far as is known; hears of every change of that.
+    /// Whether Redis answers, as far as is known. Reports every change of that.
     pub fn answers(&self) -> Answers {
         Answers { states: self.link.states() }
     }
@@ -165,8 +167,8 @@ impl Ledger {
         notices::start(self.server.clone(), self.link.clone(), channel, self.shutdown.clone())
     }
 
-    /// Read-only, loading, out of memory, not permitted: a server that refuses is of no use, and the next one at its address may
-    /// be.
+    /// Counts a refusal as a failure (read-only, loading, out of memory, not permitted). The server
+    /// is of no use then, but the next one at its address may be.
     fn judge(&self, unanswered: Unanswered) -> Unanswered {
         if let Unanswered::Refused(error) = &unanswered {
             self.link.failed(error);
@@ -216,10 +218,10 @@ impl Answers {
         }
     }
 
-    /// Ends at the next change since [`Answers::now`]. Cancel safe.
+    /// Waits for the next change since [`Answers::now`]. Cancel safe.
     pub async fn changed(&mut self) {
         if self.states.changed().await.is_err() {
-            // Nobody is left to change it.
+            // The sender is gone, so the state never changes again.
             std::future::pending().await
         }
     }

@@ -1,7 +1,8 @@
-//! The connection to Redis: there, or known not to be.
+//! The connection to Redis, and whether there is one.
 //!
-//! The breaker is open while there is no connection to take. What opens it is failures in a row, of whoever asked; what closes
-//! it is an answer to this file's own attempt over a fresh connection, so that no request pays for finding out.
+//! The breaker is open while there is no connection. Failures in a row open it, whichever caller
+//! they hit. Only this file's own attempt over a fresh connection closes it, so that no request
+//! pays for the test.
 
 use std::{
     fmt::Display,
@@ -27,21 +28,22 @@ use super::{
 };
 use crate::{jitter, observe::metrics::Metrics, shutdown::Shutdown, store::clock::Clock};
 
-/// The longest time for a connection, and for an answer that no request waits for.
+/// The longest wait for a connection, and for an answer that no request waits for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Time between two questions whether Redis still answers.
+/// Time between two checks whether Redis still answers.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What clocks may differ by until the log says so, in milliseconds.
+/// The log reports clocks that differ by more milliseconds than this.
 const WRONG: u64 = 5_000;
 
-/// Whom a link serves.
+/// What a link serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Serves {
-    /// Requests, which give up after tens of milliseconds; the gauge of Redis is theirs.
+    /// Requests, which give up after tens of milliseconds. Only their link sets the gauge of Redis.
     Requests,
-    /// A ledger, whose own questions come often enough to tell whether Redis is of use: one that only reads answers a `PING` too.
+    /// A ledger, whose own commands come often enough to show whether Redis is usable. A `PING`
+    /// would not show it: a read-only Redis answers that too.
     Ledger,
 }
 
@@ -50,13 +52,13 @@ pub(super) struct Link {
     connection: ArcSwapOption<MultiplexedConnection>,
     breaker: Breaker,
     state: watch::Sender<State>,
-    /// The latest connection has broken, which says nothing against the server that will be there next.
+    /// The latest connection broke. That says nothing against the server that comes next.
     is_broken: AtomicBool,
     /// The log has said that Redis does not answer.
     is_told: AtomicBool,
     metrics: Metrics,
     clock: Clock,
-    /// What kind of Redis it was when that was last said.
+    /// What kind of Redis it was when the log last said so.
     facts: Mutex<Option<Facts>>,
 }
 
@@ -111,9 +113,9 @@ impl Link {
         }
     }
 
-    /// Ends when the first attempt to connect has ended.
+    /// Waits until the first attempt to connect has ended.
     pub(super) async fn settled(&self) {
-        // The sender is `self`'s own, so that the wait can only end by the state.
+        // `self` owns the sender, so only the state can end the wait.
         let _ = self.state.subscribe().wait_for(|state| *state != State::Unknown).await;
     }
 
@@ -122,7 +124,8 @@ impl Link {
         &self.clock
     }
 
-    /// Asks what time it is, before anything is written that bears a moment. A Redis that does not say leaves the clock as it is.
+    /// Asks for the time before anything with a timestamp is written. If Redis does not say, the
+    /// clock stays as it is.
     async fn set_clock(&self, connection: &mut MultiplexedConnection) {
         let asked = self.clock.machine();
         let answer = redis::cmd("TIME").query_async::<(u64, u64)>(connection).await;
@@ -138,11 +141,11 @@ impl Link {
         }
     }
 
-    /// Looks what kind of Redis it is, and says what an operator should know of it, once.
+    /// Finds out what kind of Redis it is, and logs once what an operator should know.
     async fn look(&self, connection: &mut MultiplexedConnection) {
         let Ok(facts) = Facts::of(connection).await else { return };
         self.metrics.redis_evicts.set(i64::from(facts.evicts()));
-        // What it does not tell is not held against it.
+        // What Redis does not tell is not held against it.
         self.metrics.redis_persists.set(i64::from(facts.is_kept != Some(false)));
         let is_new = self.facts.lock().replace(facts.clone()).as_ref() != Some(&facts);
         if is_new {
@@ -157,7 +160,7 @@ impl Link {
         &self.metrics
     }
 
-    /// Hears of every opening and closing of the breaker.
+    /// Receives every opening and closing of the breaker.
     pub(super) fn states(&self) -> watch::Receiver<State> {
         self.state.subscribe()
     }
@@ -176,7 +179,7 @@ impl Link {
         self.count(error);
     }
 
-    /// There was no answer in time.
+    /// Counts an answer that did not come in time.
     pub(super) fn late(&self) {
         self.count(&"no answer in time");
     }
@@ -187,7 +190,7 @@ impl Link {
         }
     }
 
-    /// Nobody asks Redis from here on.
+    /// Opens the breaker: no caller asks Redis from here on.
     fn open(&self, reason: &dyn Display) {
         self.connection.store(None);
         self.state.send_replace(State::Down);
@@ -200,7 +203,7 @@ impl Link {
         }
     }
 
-    /// Whether the pauses begin anew, however short a time the connection lasted.
+    /// Whether the pauses start again at the shortest, however briefly the connection lasted.
     fn begins_anew(&self) -> bool {
         self.serves == Serves::Ledger && self.is_broken.load(Ordering::Relaxed)
     }
@@ -220,7 +223,7 @@ impl Link {
     }
 }
 
-/// Connects, watches the connection, and connects again when the breaker has opened, until the shutdown.
+/// Connects, watches the connection, and reconnects when the breaker opens, until the shutdown.
 pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdown) {
     let mut attempts = 0;
     loop {
@@ -245,7 +248,8 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
                     () = watch(&link) => {}
                     () = shutdown.stopping() => return,
                 }
-                // One that answers here and fails its users, being too slow or not permitting it, is not tried all the time.
+                // A server may answer here but be too slow for its users, or forbid them commands.
+                // Do not reconnect to such a server all the time.
                 if since.elapsed() >= breaker::LONGEST_PAUSE || link.begins_anew() {
                     attempts = 0;
                 }
@@ -267,7 +271,7 @@ pub(super) async fn connect(server: &Server) -> RedisResult<MultiplexedConnectio
     Ok(connection)
 }
 
-/// Ends when the breaker has opened. Asks from time to time, so that it opens without any traffic too.
+/// Waits until the breaker opens. Sends `PING`s, so that it opens without traffic too.
 async fn watch(link: &Link) {
     let mut states = link.state.subscribe();
     loop {

@@ -1,4 +1,4 @@
-//! What is told on a channel of Redis. A notice is a reason to look, and no more: some may be lost.
+//! Messages on a Redis channel. A notice is only a reason to look: some may be lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,56 +23,56 @@ const ASK_LEAVE_AGAIN: Duration = Duration::from_secs(10);
 /// The longest time for an attempt.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Words that wait to be heard; with more, some are lost, which is told.
+/// Messages that may wait to be received. With more, some are lost, and the receiver learns that.
 const WAITING: usize = 4096;
 
-/// Hears that something has happened; several notices may come as one.
+/// Receives notices that something happened. Several may come as one.
 #[derive(Clone, Debug)]
 pub struct Notices {
     heard: watch::Receiver<()>,
 }
 
 impl Notices {
-    /// Ends when there was a notice since the last one. Cancel safe.
+    /// Waits for a notice since the last one. Cancel safe.
     pub async fn next(&mut self) {
         if self.heard.changed().await.is_err() {
-            // Nobody is left to tell anything.
+            // The sender is gone, so no notice will come.
             std::future::pending().await
         }
     }
 }
 
-/// Hears each word that is told.
+/// Receives each message of a channel.
 #[derive(Debug)]
 pub struct Messages {
     heard: broadcast::Receiver<Option<Arc<str>>>,
 }
 
-/// What was heard.
+/// What a channel delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelEvent {
     Message(Arc<str>),
-    /// Words may have been lost: the subscription has just begun, or more came than could wait.
+    /// Messages may have been lost: the subscription is new, or more came than could wait.
     Lost,
 }
 
 impl Messages {
-    /// The next word. Cancel safe.
+    /// The next event. Cancel safe.
     pub async fn next(&mut self) -> ChannelEvent {
         match self.heard.recv().await {
             Ok(Some(said)) => ChannelEvent::Message(said),
             Ok(None) | Err(broadcast::error::RecvError::Lagged(_)) => ChannelEvent::Lost,
-            // Nobody is left to tell anything.
+            // The sender is gone, so no message will come.
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }
 
-/// Subscribes whenever Redis answers, until the shutdown, and gives on every word.
+/// Subscribes whenever Redis answers, until the shutdown, and passes on every message.
 pub(super) fn words(server: Arc<Server>, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Messages {
     let (tell, heard) = broadcast::channel(WAITING);
     tokio::spawn(async move {
-        // Whoever listened may be gone.
+        // The receiver may be gone.
         let give = |said: Option<&str>| drop(tell.send(said.map(Arc::from)));
         tokio::select! {
             () = keep(&server, &link, &channel, &give) => {}
@@ -96,7 +96,7 @@ pub(super) fn start(server: Arc<Server>, link: Arc<Link>, channel: String, shutd
     Notices { heard }
 }
 
-/// Tells of every loss of Redis, so that what is known is doubted from that moment on, and not only after the next subscription.
+/// Reports every loss of Redis at once: receivers must not trust their data until they resubscribe.
 async fn losses(link: &Link, tell: &(impl Fn(Option<&str>) + Sync)) {
     let mut states = link.states();
     while states.wait_for(|state| *state == State::Up).await.is_ok()
@@ -113,13 +113,13 @@ async fn keep(server: &Server, link: &Link, channel: &str, tell: &(impl Fn(Optio
         if states.wait_for(|state| *state == State::Up).await.is_err() {
             return;
         }
-        // A connection that only listens does not find out that its server is gone: it ends with the link that asks.
+        // A connection that only listens does not notice a dead server. So it ends with the link.
         let is_down = async { drop(states.wait_for(|state| *state != State::Up).await) };
         let heard = tokio::select! {
             heard = listen(server, channel, tell) => heard,
             () = is_down => continue,
         };
-        // What is told from now on is missed.
+        // Messages from now on are missed.
         tell(None);
         let refusal = heard.err().filter(is_refusal);
         if let Some(error) = &refusal
@@ -131,7 +131,7 @@ async fn keep(server: &Server, link: &Link, channel: &str, tell: &(impl Fn(Optio
     }
 }
 
-/// Tells of every message until the connection ends, and of the beginning.
+/// Passes on every message until the connection ends. Also reports the beginning.
 async fn listen(server: &Server, channel: &str, tell: &(impl Fn(Option<&str>) + Sync)) -> RedisResult<()> {
     let subscribe = async {
         let mut subscription: PubSub = server.client().await?.get_async_pubsub().await?;
@@ -140,7 +140,7 @@ async fn listen(server: &Server, channel: &str, tell: &(impl Fn(Option<&str>) + 
     };
     let Ok(subscription) = time::timeout(PATIENCE, subscribe).await else { return Ok(()) };
     let mut messages = subscription?.into_on_message();
-    // What happened before the subscription was told to nobody.
+    // This receiver missed everything that was published before the subscription.
     tell(None);
     while let Some(message) = messages.next().await {
         tell(std::str::from_utf8(message.get_payload_bytes()).ok());

@@ -1,8 +1,8 @@
-//! Which replicas are there, and what each says of itself.
+//! Which replicas run, and what each says of itself.
 //!
-//! A replica announces itself every few seconds, and hears what the others have said; who says nothing for a while is gone. The
-//! answer tells two things more: what time it is, and whether Redis still knows the announcement before. If it does not, it has
-//! lost what it held.
+//! A replica announces itself every few seconds, and receives what the others announced. A replica
+//! that is silent for a while counts as gone. The answer also gives Redis's time, and whether Redis
+//! still knows the previous announcement. If it does not, it has lost its data.
 
 use std::time::Duration;
 
@@ -19,20 +19,20 @@ pub const HOLDS: Duration = Duration::from_secs(20);
 /// The longest time for an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What Redis has said of the replicas.
+/// What Redis says of the replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Present {
-    /// It still knew this replica.
+    /// Redis still knew this replica.
     pub was_known: bool,
-    /// The others, and what each says of itself.
+    /// The other replicas, and what each says of itself.
     pub others: Vec<(String, String)>,
 }
 
 impl RedisStore {
-    /// Says that this replica is there, and what it says of itself. `None` if Redis does not answer.
+    /// Announces this replica with `words` about itself. `None` if Redis does not answer.
     ///
     /// # Cancel safety
-    /// When it is dropped, it may have been said.
+    /// If it is dropped, Redis may have received the announcement.
     pub async fn announce(&self, name: &str, words: &str) -> Option<Present> {
         let mut connection = self.link.connection()?;
         let mut command = redis::cmd("EVAL");
@@ -55,7 +55,7 @@ impl RedisStore {
                 Some(Present { was_known, others })
             }
             Ok(Err(error)) => {
-                // A user who may run no script is told by `check`; the requests get on without.
+                // `check` reports a user who may not run scripts; requests work without them.
                 if !super::is_refusal(&error) {
                     self.link.failed(&error);
                 }
@@ -68,17 +68,17 @@ impl RedisStore {
         }
     }
 
-    /// Says that this replica is gone.
+    /// Withdraws this replica's announcement.
     pub async fn depart(&self, name: &str) {
         let Some(mut connection) = self.link.connection() else { return };
         let mut command = redis::cmd("HDEL");
         command.arg(key(&self.prefix)).arg(name);
-        // An announcement that stays runs out.
+        // An announcement that stays expires.
         let _ = time::timeout(PATIENCE, command.query_async::<()>(&mut connection)).await;
     }
 }
 
-/// What the replicas that are there say of themselves, for one that is not started.
+/// What the running replicas say of themselves, for a process that is not one of them.
 ///
 /// # Errors
 /// When Redis does not answer, or refuses.

@@ -1,4 +1,4 @@
-//! Where Redis is at this moment: at its address, or where a sentinel says that the primary is.
+//! Where Redis is now: at its address, or where a sentinel says that the primary is.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{sync::Mutex, time};
 
 use super::{Config, Error, Url};
 
-/// The longest time that the sentinels are asked for.
+/// The longest time for asking the sentinels.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) struct Server(Topology);
@@ -21,7 +21,7 @@ enum Topology {
 }
 
 impl Server {
-    /// Connects to nothing.
+    /// Does not connect.
     pub(super) fn new(config: &Config) -> Result<Server, Error> {
         let certificates = certificates(config)?;
         let place = match config.sentinels.first() {
@@ -31,7 +31,7 @@ impl Server {
         Ok(Server(place))
     }
 
-    /// Who is to be connected to now.
+    /// A client for the server to connect to now.
     pub(super) async fn client(&self) -> RedisResult<Client> {
         match &self.0 {
             Topology::Fixed(client) => Ok(Client::clone(client)),
@@ -51,8 +51,8 @@ fn fixed(url: &Url, certificates: Option<TlsCertificates>) -> RedisResult<Client
     }
 }
 
-/// The URL's host is the name of the service; the rest of it is for the servers that the sentinels name. The sentinels share
-/// the user and password of the first.
+/// The URL's host is the service's name; the rest applies to the servers that the sentinels name.
+/// All sentinels use the user and password of the first.
 fn watched(config: &Config, first: &Url, certificates: Option<TlsCertificates>) -> RedisResult<SentinelClient> {
     let (node, sentinel) = (config.url.0.redis_settings(), first.0.redis_settings());
     let addresses = config.sentinels.iter().map(|url| url.0.addr().clone());
@@ -83,12 +83,12 @@ fn watched(config: &Config, first: &Url, certificates: Option<TlsCertificates>) 
     builder.build()
 }
 
-/// What the certificates of servers are checked against; `None` where no TLS is spoken.
+/// What servers' certificates are checked against; `None` without TLS.
 fn certificates(config: &Config) -> Result<Option<TlsCertificates>, Error> {
     if !config.url.is_tls() && !config.sentinels.iter().any(Url::is_tls) {
         return Ok(None);
     }
-    // The Redis library takes the process's provider. A provider that somebody has set already is as good.
+    // The Redis library uses the process's provider. One that is already set serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Authorities { path: path.clone(), source });
     let root_cert = config.ca.as_ref().map(read).transpose()?;

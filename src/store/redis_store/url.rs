@@ -1,18 +1,19 @@
-//! Where Redis is, as an operator writes it.
+//! The address of Redis, as an operator writes it.
 
 use std::fmt;
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
-/// Where Redis is, and how it is signed in to. `Debug` shows no password.
+/// The address of Redis and its credentials. `Debug` shows no password.
 #[derive(Clone)]
 pub struct Url(pub(super) redis::ConnectionInfo);
 
 impl Url {
-    /// Reads `redis://[user][:password@]host[:port][/database]`, `rediss://` of the same form for TLS, or `unix://path`.
+    /// Reads `redis://[user][:password@]host[:port][/database]`, or the same with `rediss://` for
+    /// TLS, or `unix://path`.
     ///
     /// # Errors
-    /// What is wrong with it, in words that repeat nothing of it: it may hold a password.
+    /// What is wrong with the text, without quoting it: it may hold a password.
     pub fn parse(text: &str) -> Result<Url, &'static str> {
         const SCHEMES: [&str; 3] = ["redis://", "rediss://", "unix://"];
         if !SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
@@ -26,12 +27,12 @@ impl Url {
         Ok(Url(info))
     }
 
-    /// Whether a password stands in it.
+    /// Whether it contains a password.
     pub fn has_password(&self) -> bool {
         self.0.redis_settings().password().is_some()
     }
 
-    /// Whether it has a host, which a socket of this machine has not.
+    /// Whether it has a host: a socket of this machine has none.
     pub fn has_host(&self) -> bool {
         self.host().is_some()
     }
@@ -41,7 +42,7 @@ impl Url {
         self.0.redis_settings().db()
     }
 
-    /// Whether it is spoken to over TLS.
+    /// Whether Redis is reached over TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self.0.addr(), ConnectionAddr::TcpTls { .. })
     }

@@ -1,4 +1,4 @@
-//! What is written to Redis behind the requests: in order, and as many at once as have gathered.
+//! Writes to Redis behind the requests: in order, and in batches of what has gathered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,20 +17,20 @@ pub(super) enum Change {
     Remove {
         key: String,
     },
-    /// A word to whoever listens; nothing of it is kept.
+    /// A message to a channel's subscribers. Redis stores nothing of it.
     Tell {
         channel: String,
         words: String,
     },
-    /// To be told when everything before it is written.
+    /// Asks the writer to reply when everything before this is written.
     Mark(oneshot::Sender<()>),
 }
 
-/// Changes in one round trip.
+/// The most changes in one round trip.
 const MOST: usize = 512;
 
-/// Writes until the queue ends. While Redis does not answer, the changes wait in the queue: an outage that it can hold loses
-/// none of them.
+/// Writes until the queue ends. While Redis does not answer, the changes wait in the queue. The
+/// queue loses none of them until it is full.
 pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, census: Arc<Census>, shutdown: Shutdown) {
     let mut changes = Vec::with_capacity(MOST);
     let mut is_refused = false;
@@ -39,7 +39,7 @@ pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, ce
         if !pipeline.is_empty() {
             let refusal = send(&link, &pipeline, &shutdown).await.err();
             let outcome = if refusal.is_none() { "written" } else { "dropped" };
-            // Said once, and again only after Redis has taken something in between.
+            // Log this once, and again only after Redis has accepted something in between.
             if let Some(Unsent::Refused(error)) = &refusal
                 && !is_refused
             {
@@ -50,14 +50,14 @@ pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, ce
         }
         for change in changes.drain(..) {
             if let Change::Mark(done) = change {
-                // Whoever waited may have lost patience.
+                // The waiting caller may have given up.
                 let _ = done.send(());
             }
         }
     }
 }
 
-/// The changes as commands, and how many they are.
+/// Turns the changes into commands, and counts them.
 fn pipeline(changes: &[Change], census: &Census, link: &Link) -> (Pipeline, u64) {
     let (mut pipeline, mut count) = (redis::pipe(), 0);
     for change in changes {
@@ -87,10 +87,10 @@ enum Unsent {
     Stopping,
 }
 
-/// Sends until Redis has taken or refused it.
+/// Sends until Redis has executed or refused the commands.
 ///
-/// What a broken connection has left unanswered is sent again over the next. Should Redis carry out the first copy late, an
-/// older entry can come back: no reader may take an entry for more than a hint.
+/// After a broken connection it sends unanswered commands again over the next. If Redis executes
+/// the first copy late, an older entry can come back. So readers must treat entries as hints.
 async fn send(link: &Link, pipeline: &Pipeline, shutdown: &Shutdown) -> Result<(), Unsent> {
     loop {
         let mut connection = link.connected(shutdown).await.ok_or(Unsent::Stopping)?;

@@ -1,4 +1,4 @@
-//! What the pieces of long messages were.
+//! Records what the pieces of long messages were.
 
 use std::{
     collections::VecDeque,
@@ -7,10 +7,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Which messages are pieces, by their number among all that are no control frames. Both ends are of one task.
+/// Which messages are pieces, by their number among all data messages. One task uses both ends.
 #[derive(Debug, Default)]
 pub(in crate::websocket) struct Marks {
-    /// So that whoever has no pieces, as nearly all the time, takes no lock.
+    /// Avoids the lock while there are no pieces, which is nearly always.
     count: AtomicUsize,
     marks: Mutex<VecDeque<(u64, Mark)>>,
 }
@@ -29,7 +29,7 @@ impl Marks {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The mark of the message of this number, `None` if it is a whole one.
+    /// The mark of the message with this number; `None` if it is a whole message.
     pub(in crate::websocket) fn take(&self, number: u64) -> Option<Mark> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;

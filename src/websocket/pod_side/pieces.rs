@@ -1,4 +1,4 @@
-//! Frames of long messages become frames of their pieces while they are read.
+//! Turns frames of long messages into frames of their pieces while reading.
 
 use std::{
     io::{self, Cursor},
@@ -17,28 +17,28 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 use super::{Mark, Marks, PIECE};
 use crate::websocket::READ_BUFFER;
 
-/// Bytes of the longest header of a frame that is not masked.
+/// Bytes of the longest header of an unmasked frame.
 const LONGEST_HEADER: usize = 10;
 
-/// A stream of which each long message is read as several binary ones: a cut may fall into the middle of a letter.
+/// A stream that reads each long message as several binary ones: a cut may split a character.
 ///
-/// What breaks the protocol or is too long passes as it is, for tungstenite to refuse.
+/// It passes what breaks the protocol or is too long unchanged, for tungstenite to refuse.
 pub(in crate::websocket) struct Pieces<S> {
     stream: S,
     most: u64,
     marks: Arc<Marks>,
-    /// Data messages that were read, each piece one.
+    /// Number of data messages read; each piece counts as one.
     number: u64,
-    /// Bytes that pass as they are, until a header comes.
+    /// Bytes that pass unchanged before the next header.
     rewriter: u64,
-    /// Bytes of the frame that is in pieces behind those, and whether it ends its message.
+    /// Bytes that remain of the frame in pieces after those, and whether it ends its message.
     behind: u64,
     ends: bool,
     /// The message in pieces, from its first frame to its last.
     message: Option<Message>,
-    /// What was read and not given yet.
+    /// Bytes read but not yet returned.
     read: BytesMut,
-    /// A header of the proxy's own making, to be given before anything else.
+    /// A header that the proxy made, to return before anything else.
     made: BytesMut,
 }
 
@@ -49,7 +49,7 @@ struct Message {
 }
 
 impl<S> Pieces<S> {
-    /// `most`: the longest message in bytes.
+    /// `most` is the longest message in bytes.
     pub(super) fn new(stream: S, most: usize, marks: Arc<Marks>) -> Pieces<S> {
         Pieces {
             stream,
@@ -65,7 +65,7 @@ impl<S> Pieces<S> {
         }
     }
 
-    /// Whether the next bytes are the next piece of a frame, of which a header has to be made.
+    /// Whether the next bytes are the next piece of a frame, which needs a header.
     fn next_piece(&mut self) -> bool {
         if self.rewriter > 0 || self.behind == 0 {
             return false;
@@ -95,7 +95,8 @@ impl<S> Pieces<S> {
         }
     }
 
-    /// Takes a header that was read. Answers whether it passes as it is; else one was made in its place.
+    /// Takes a header that was read. Returns whether it passes unchanged; else it made another in
+    /// its place.
     fn take_header(&mut self, header: &FrameHeader, length: u64) -> bool {
         let OpCode::Data(kind) = header.opcode else {
             self.rewriter = length;
@@ -124,7 +125,7 @@ impl<S> Pieces<S> {
         false
     }
 
-    /// Gives what was read already. Answers whether the next header is not there yet.
+    /// Returns what was read already. Answers whether the next header has not arrived yet.
     fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         while buffer.remaining() > 0 {
             if !self.made.is_empty() {
@@ -147,7 +148,8 @@ impl<S> Pieces<S> {
         false
     }
 
-    /// Looks through what was read straight into the buffer, from `at` on, and keeps back what does not pass as it is.
+    /// Scans what was read straight into the buffer, from `at` on. Keeps back what does not pass
+    /// unchanged.
     fn look(&mut self, buffer: &mut ReadBuf<'_>, mut at: usize) {
         loop {
             let filled = buffer.filled();
@@ -173,7 +175,8 @@ impl<S> Pieces<S> {
     }
 }
 
-/// Whether a frame passes as it is, whatever else it may be: one of control, or a whole short message.
+/// Whether a frame passes unchanged whatever surrounds it: a control frame, or a whole short
+/// message.
 fn is_untouched(header: &FrameHeader, length: u64, is_in_message: bool) -> bool {
     match header.opcode {
         OpCode::Control(_) => true,
@@ -182,15 +185,15 @@ fn is_untouched(header: &FrameHeader, length: u64, is_in_message: bool) -> bool 
     }
 }
 
-/// A header, the length of its payload, and its own.
+/// A header, the length of its payload, and the header's own length.
 fn header_of(bytes: &[u8]) -> Option<(FrameHeader, u64, usize)> {
     let mut cursor = Cursor::new(bytes);
-    // An opcode that does not exist is an error at its frame, where tungstenite makes it one too.
+    // An unknown opcode is an error at its frame, where tungstenite reports it too.
     let (header, length) = FrameHeader::parse(&mut cursor).ok()??;
     Some((header, length, usize::try_from(cursor.position()).ok()?))
 }
 
-/// Moves at most so many bytes; answers how many.
+/// Moves at most `most` bytes; returns how many.
 fn give(from: &mut BytesMut, most: u64, buffer: &mut ReadBuf<'_>) -> u64 {
     let count = from.len().min(buffer.remaining()).min(usize::try_from(most).unwrap_or(usize::MAX));
     buffer.put_slice(&from[..count]);
@@ -208,7 +211,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Pieces<S> {
                 return Poll::Ready(Ok(()));
             }
             if is_short && !this.read.is_empty() {
-                // A header came in parts.
+                // The header arrives in parts.
                 let mut bytes = [0; READ_BUFFER];
                 let mut more = ReadBuf::new(&mut bytes);
                 ready!(Pin::new(&mut this.stream).poll_read(cx, &mut more))?;
@@ -261,7 +264,7 @@ mod tests {
         bytes
     }
 
-    /// A stream that gives its bytes in parts of this length.
+    /// A stream that returns its bytes in parts of this length.
     struct Parts(Vec<u8>, usize);
 
     impl AsyncRead for Parts {
@@ -273,7 +276,7 @@ mod tests {
         }
     }
 
-    /// What is read, in steps of this length, and the marks.
+    /// Returns what is read in steps of this length, and the marks.
     async fn through(bytes: Vec<u8>, close_pod: usize, step: usize) -> (Vec<u8>, Arc<Marks>) {
         let marks = Arc::<Marks>::default();
         let mut pieces = Pieces::new(Parts(bytes, close_pod), MOST, marks.clone());
@@ -299,7 +302,7 @@ mod tests {
         frames
     }
 
-    /// The messages that come out: text or not, and the bytes.
+    /// The messages that come out: whether each is text, and its bytes.
     fn messages(read: &[u8], marks: &Marks) -> Vec<(bool, Vec<u8>)> {
         let (mut messages, mut open, mut number) = (Vec::new(), None::<(bool, Vec<u8>)>, 0);
         for (opcode, is_final, payload) in frames(read) {
@@ -364,7 +367,7 @@ mod tests {
         {
             let (read, _) = through(bytes.clone(), 1000, 8192).await;
             assert_eq!(read != bytes, is_changed);
-            // The frame that breaks the rule is still the one that does.
+            // The frame that breaks the rule passes unchanged.
             assert_eq!(read[read.len() - 3..], bytes[bytes.len() - 3..]);
         }
     }

@@ -1,4 +1,4 @@
-//! A pod's messages as its client gets them: whole where they are short, else piece by piece.
+//! A pod's messages as its client gets them: short ones whole, others piece by piece.
 
 use std::sync::{
     Arc,
@@ -22,17 +22,17 @@ use crate::{
     },
 };
 
-/// What becomes of a message that was read.
+/// What to do with a message that was read.
 pub(super) enum Heard {
-    /// It goes on, if it goes on at all.
+    /// It passes; `None` if it is dropped.
     Whole(Option<Message>),
-    /// A piece of one, of which more comes; all of it may be held back.
+    /// A piece of a message that is not complete; `None` if all of it is held back.
     Piece(Option<Message>),
-    /// It is no message.
+    /// It is no valid message.
     Malformed,
 }
 
-/// What the pod has said, told piece by piece.
+/// Follows a pod's messages piece by piece.
 pub(super) struct Arriving {
     marks: Arc<Marks>,
     /// Messages and pieces that were read.
@@ -40,7 +40,7 @@ pub(super) struct Arriving {
     open: Option<Open>,
 }
 
-/// The message that is under way.
+/// The message in progress.
 struct Open {
     is_text: bool,
     has_begun: bool,
@@ -48,7 +48,7 @@ struct Open {
     replacer: Option<Replacer>,
 }
 
-/// Where one message ends and the next begins, for whoever wants to stop there.
+/// Where one message ends and the next begins, so that a reader can be stopped there.
 #[derive(Default)]
 pub(super) struct Boundary {
     is_within: AtomicBool,
@@ -61,12 +61,12 @@ impl Boundary {
         self.is_within.load(Ordering::Relaxed)
     }
 
-    /// Asks the reader to stop behind this message.
+    /// Tells the reader to stop after this message.
     pub(super) fn stop(&self) {
         self.is_to_stop.store(true, Ordering::Relaxed);
     }
 
-    /// A message has gone on whole. Answers whether to stop.
+    /// Records that a message has passed whole. Returns whether to stop.
     pub(super) fn reached(&self) -> bool {
         self.is_within.store(false, Ordering::Relaxed);
         self.is_to_stop.load(Ordering::Relaxed)
@@ -78,7 +78,7 @@ impl Arriving {
         Arriving { marks, number: 0, open: None }
     }
 
-    /// Takes what was read, a message of data.
+    /// Takes a data message that was read.
     pub(super) fn hear(&mut self, message: Message, rewriter: &impl MessageRewriter, boundary: &Boundary) -> Heard {
         let number = self.number;
         self.number += 1;
@@ -119,14 +119,15 @@ impl Arriving {
             self.open = None;
             return Heard::Whole(Some(last));
         }
-        // All of it may be the beginning of an id.
+        // All of it may be the beginning of an id, and is then held back.
         let piece = (!bytes.is_empty()).then(frame);
         open.has_begun |= piece.is_some();
         Heard::Piece(piece)
     }
 }
 
-/// A pod's message as its client gets it. That its pod goes down is nothing to a client that goes on with another.
+/// A pod's message as its client gets it. The client does not get the pod's shutdown or restart,
+/// since it continues with another pod.
 fn rewrite_for_client(message: Message, rewriter: &impl MessageRewriter) -> Option<Message> {
     match &message {
         Message::Text(text) if message::is_shutdown_notice(text) => {
@@ -138,16 +139,16 @@ fn rewrite_for_client(message: Message, rewriter: &impl MessageRewriter) -> Opti
     }
 }
 
-/// Checks UTF-8 whose letters may be cut by the ends of pieces (RFC 6455, 8.1).
+/// Checks UTF-8 whose characters may be cut by the ends of pieces (RFC 6455, 8.1).
 #[derive(Default)]
 struct Letters {
-    /// The beginning of a letter.
+    /// The beginning of a character.
     begun: [u8; 4],
     length: usize,
 }
 
 impl Letters {
-    /// Whether this goes on as text does, and ends so if it is the last.
+    /// Whether these bytes continue valid text, and end it properly if they are the last.
     fn take(&mut self, mut bytes: &[u8], is_last: bool) -> bool {
         while self.length > 0 {
             let Some((first, rest)) = bytes.split_first() else { return !is_last };
@@ -167,7 +168,7 @@ impl Letters {
             Ok(_) => true,
             Err(error) if error.error_len().is_some() || is_last => false,
             Err(error) => {
-                // Less than a letter is left.
+                // Less than a character is left.
                 let rest = &bytes[error.valid_up_to()..];
                 self.begun[..rest.len()].copy_from_slice(rest);
                 self.length = rest.len();

@@ -1,4 +1,4 @@
-//! How a relay ends, and how its sides take leave.
+//! How a relay ends, and how it closes its sides.
 
 use std::time::Duration;
 
@@ -26,21 +26,21 @@ pub(super) const CLOSING: Duration = Duration::from_secs(3);
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The client said farewell.
+    /// The client sent a Close.
     ClientClosed,
-    /// The pod did, and no pod took its place.
+    /// The pod sent a Close, and no pod took its place.
     PodClosed,
-    /// The client's connection ended without a farewell.
+    /// The client's connection ended without a Close.
     ClientGone,
-    /// The pod's did, and no pod took its place.
+    /// The pod's connection ended without a Close, and no pod took its place.
     PodGone,
-    /// The client was silent for too long, to pings too.
+    /// The client was silent for too long, even to pings.
     ClientSilent,
-    /// The pod was, and no pod took its place.
+    /// The pod was silent for too long, and no pod took its place.
     PodSilent,
-    /// A message of the client was larger than the limit, or no message at all.
+    /// The client sent a message over the limit, or no valid message.
     ClientMalformed,
-    /// One of the pod was, and no pod took its place.
+    /// The pod sent such a message, and no pod took its place.
     PodMalformed,
     /// The proxy stops.
     Stopping,
@@ -62,12 +62,12 @@ impl End {
         }
     }
 
-    /// Whether it was the client that ended it, or is gone.
+    /// Whether the client ended it, or is gone.
     pub fn is_clients(self) -> bool {
         matches!(self, End::ClientClosed | End::ClientGone | End::ClientSilent | End::ClientMalformed)
     }
 
-    /// By how the client's side stopped.
+    /// The end for the way the client's side stopped.
     pub(super) fn of_client(stopped: &Stopped) -> End {
         match stopped {
             Stopped::Closed(_) => End::ClientClosed,
@@ -77,7 +77,7 @@ impl End {
         }
     }
 
-    /// By how the pod's side stopped.
+    /// The end for the way the pod's side stopped.
     pub(super) fn of_pod(stopped: &Stopped) -> End {
         match stopped {
             Stopped::Closed(_) => End::PodClosed,
@@ -88,7 +88,8 @@ impl End {
     }
 }
 
-/// Takes leave of a pod when this has ended, or the pod has. What it says until then is said elsewhere too, and nobody hears it.
+/// Closes a pod's side once `until` or the pod ends. Discards what the pod sends until then: the
+/// client gets it over its new side.
 pub(super) async fn close_pod_after<S: Stream>((out, mut rest): (Out<S>, In<S>), until: impl Future<Output = ()>) {
     tokio::select! {
         () = until => {}
@@ -97,18 +98,19 @@ pub(super) async fn close_pod_after<S: Stream>((out, mut rest): (Out<S>, In<S>),
     close_pod((out, rest)).await;
 }
 
-/// Takes leave of a pod, so that it keeps no socket that nobody reads.
+/// Closes a pod's side in order, so that the pod keeps no socket that no client reads.
 pub(super) async fn close_pod<S: Stream>((mut out, mut rest): (Out<S>, In<S>)) {
     let leave = async {
         let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        // A pod that is gone meanwhile needs no farewell.
+        // If the pod is gone by now, it needs no Close.
         let _ = out.send(Message::Close(Some(normal))).await;
         while let Some(Ok(_)) = rest.next().await {}
     };
     let _ = time::timeout(CLOSING, leave).await;
 }
 
-/// Ends both sides as the end asks for. A client that gets no Close is dropped, and so ends abnormally.
+/// Ends both sides as `end` requires. Drops a client that gets no Close, so its socket ends
+/// abnormally.
 pub(super) async fn finish<S: Stream, P: Stream>(
     end: End,
     farewell: Option<CloseFrame>,
@@ -121,15 +123,15 @@ pub(super) async fn finish<S: Stream, P: Stream>(
         let Some((mut out, rest)) = pod else { return };
         write_pending(&mut out, &mut for_pod, &mut pending, &rewriter).await;
         if end == End::ClientClosed {
-            // A pod that is gone meanwhile needs no farewell.
+            // If the pod is gone by now, it needs no Close.
             let _ = out.send(Message::Close(farewell)).await;
         }
         close_pod((out, rest)).await;
     };
-    // It is let go of as soon as it has heard all.
+    // Drops the client as soon as it has received everything.
     let to_client = async move {
         match end {
-            // The answer to its own Close waits to be flushed.
+            // Flushes the answer to the client's own Close.
             End::ClientClosed => drop(client.close().await),
             End::ClientGone | End::ClientSilent | End::ClientMalformed => {}
             _ => {
@@ -145,7 +147,7 @@ pub(super) async fn finish<S: Stream, P: Stream>(
     tokio::join!(to_pod, to_client);
 }
 
-/// Ends at this socket's own moment after the stop, so that not all clients dial again at once.
+/// Ends at this socket's own moment after the stop, so that not all clients reconnect at once.
 pub(super) async fn await_stagger(shutdown: &Shutdown, config: &Config) {
     shutdown.stopping().await;
     time::sleep(config.stop_stagger.mul_f64(jitter::fraction())).await;

@@ -1,4 +1,4 @@
-//! What a client says while it has no pod: kept in order, and said to the next one.
+//! What a client sends while it has no pod: kept in order, and sent to the next one.
 
 use std::collections::VecDeque;
 
@@ -9,11 +9,11 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{Out, Stream};
 use crate::websocket::{MessageRewriter, subscriptions::Subscriptions};
 
-/// What a client may say while it has no pod: more is left unread.
+/// Limits what a client may send while it has no pod: the relay leaves more unread.
 const GAP_MESSAGES: usize = 64;
 const GAP_BYTES: usize = 256 * 1024;
 
-/// What the client has said and no pod has been told yet.
+/// What the client has sent and no pod has received yet.
 #[derive(Default)]
 pub(super) struct PendingMessages {
     messages: VecDeque<Message>,
@@ -26,7 +26,7 @@ impl PendingMessages {
         self.messages.push_back(message);
     }
 
-    /// Another pod is to hear first what the client has asked for.
+    /// Puts the client's subscriptions first, so that the next pod gets them before anything else.
     pub(super) fn replay_subscriptions(&mut self) {
         self.messages = self.subscriptions.messages().chain(self.messages.drain(..)).collect();
     }
@@ -37,7 +37,8 @@ impl PendingMessages {
     }
 }
 
-/// Writes what the client says to a pod, until that takes no more. What was not written stays to be said to the next.
+/// Writes the client's messages to a pod until the pod takes no more. The rest stays for the next
+/// pod.
 pub(super) async fn write_pending<S: Stream>(
     to: &mut Out<S>,
     messages: &mut mpsc::Receiver<Message>,
@@ -56,7 +57,7 @@ pub(super) async fn write_pending<S: Stream>(
             pending.messages.pop_front();
         }
         match messages.recv().await {
-            // The proxy's own, for the pod that was silent.
+            // The proxy's own ping, for a silent pod.
             Some(ping @ Message::Ping(_)) => {
                 if to.send(ping).await.is_err() {
                     return;
@@ -68,7 +69,7 @@ pub(super) async fn write_pending<S: Stream>(
     }
 }
 
-/// Keeps what the client says while it has no pod, as far as there is room; never ends.
+/// Buffers the client's messages while it has no pod, as far as there is room; never ends.
 pub(super) async fn buffer_messages(messages: &mut mpsc::Receiver<Message>, pending: &mut PendingMessages) {
     while !pending.is_full() {
         match messages.recv().await {

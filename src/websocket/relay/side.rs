@@ -1,4 +1,4 @@
-//! One side of a relay: what is read from it, what is written to it, and how that stops.
+//! One side of a relay: how it is read and written, and how that stops.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use super::{
 };
 use crate::websocket::Config;
 
-/// What the proxy's own pings carry.
+/// The payload of the proxy's own pings.
 const PING: Bytes = Bytes::from_static(b"jellypin");
 
-/// How one side stopped being read or written.
+/// How reading or writing one side stopped.
 #[derive(Debug)]
 pub(super) enum Stopped {
     Closed(Option<CloseFrame>),
     Gone,
     Silent,
     Malformed,
-    /// It was to be read no further than to the end of a message.
+    /// The reader stopped at the end of a message, as requested.
     Between,
 }
 
@@ -36,8 +36,8 @@ impl Stopped {
     }
 }
 
-/// Passes messages on, until it is to stop between two. A peer that is silent is pinged through `back`, and counts as gone when it
-/// stays silent.
+/// Forwards messages until it is told to stop between two. It pings a silent peer through `back`. A
+/// peer that stays silent counts as gone.
 pub(super) async fn read(
     mut from: impl StreamExt<Item = Result<Message, Error>> + Unpin,
     to: &mpsc::Sender<Message>,
@@ -54,14 +54,14 @@ pub(super) async fn read(
             if silent >= config.idle_timeout {
                 return Stopped::Silent;
             }
-            // A writer that is full of other messages carries no ping; that peer is not silent, it is slow.
+            // A ping does not fit into a full writer: that peer is slow, not silent.
             let _ = back.try_send(Message::Ping(PING));
             continue;
         };
         silent = Duration::ZERO;
         let message = match received {
             Some(Ok(Message::Close(frame))) => return Stopped::Closed(frame),
-            // Each side's pings are answered on that side: reading on sends the pong.
+            // Reading on sends the pong: each side answers its own pings.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(message)) => message,
             Some(Err(error)) => return if is_malformed(&error) { Stopped::Malformed } else { Stopped::Gone },

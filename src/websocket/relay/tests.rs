@@ -1,4 +1,4 @@
-//! The relay on a paused clock, between two peers over pipes.
+//! Tests the relay on a paused clock, between two peers over pipes.
 
 use std::collections::VecDeque;
 
@@ -15,17 +15,17 @@ use crate::websocket::{CloseStyle, MessageRewriter};
 
 type Peer = WebSocketStream<DuplexStream>;
 
-/// Further sides, for whoever attaches; then there are none.
+/// Further sides to attach, and the notice; after the last there are none.
 struct Sides(VecDeque<(Moves, PodSide<DuplexStream>)>, Option<String>);
 
-/// What a client is told of a change.
+/// The notice that a client gets of a change.
 const WORD: &str = "a word";
 
-/// When a further side is to be attached: when the one before has ended, or at once.
+/// When the relay attaches a further side: after the one before has ended, or at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Moves {
     WhenLost,
-    /// The client is told of it.
+    /// The client gets a notice of it.
     WithWord,
     AtOnce,
 }
@@ -70,7 +70,7 @@ impl MessageRewriter for AsTheyAre {
     }
 }
 
-/// A relay between two peers in the hands of the test.
+/// A relay between two peers that the test drives.
 async fn relayed(shutdown: &Shutdown) -> (Peer, Peer, JoinHandle<Relayed>) {
     let (client, pod, _, relay) = relayed_on(shutdown, &[]).await;
     (client, pod, relay)
@@ -168,7 +168,7 @@ async fn a_client_that_lives_elsewhere_gets_its_second_side_before_the_first_one
     assert_eq!(relay.await.expect("no panic").end, End::ClientClosed);
 }
 
-/// Reads on, and so answers pings, until the peer's socket ends; gives what came but for control frames.
+/// Reads on, and so answers pings, until the peer's socket ends. Returns all but control frames.
 fn answering(mut peer: Peer) -> JoinHandle<Vec<Message>> {
     tokio::spawn(async move {
         let mut came = Vec::new();
@@ -190,7 +190,7 @@ async fn end_of(relay: JoinHandle<Relayed>) -> (End, Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_vanished_is_found_by_its_silence() {
-    // It is kept, and neither read nor closed: as a machine that lost its power.
+    // The test keeps it and neither reads nor closes it, like a machine that lost its power.
     let (_client, pod, relay) = relayed(&Shutdown::new()).await;
     let pod = answering(pod);
     let (end, after) = end_of(relay).await;
@@ -213,7 +213,7 @@ async fn a_pod_that_vanished_is_found_by_its_silence() {
 async fn peers_that_answer_pings_are_kept_however_silent() {
     let (client, mut pod, relay) = relayed(&Shutdown::new()).await;
     let client = answering(client);
-    // Not at the moment of a ping, which would meet the end of the story.
+    // Not at the moment of a ping, which would coincide with the end of the test.
     let deadline = Instant::now() + Duration::from_secs(3610);
     let mut pings = 0;
     while let Ok(Some(message)) = time::timeout_at(deadline, pod.next()).await {

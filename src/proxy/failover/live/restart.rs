@@ -1,4 +1,4 @@
-//! A job is begun anew where its viewer lives now.
+//! Restarts a stream's job where its viewer lives now.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,10 +23,10 @@ use crate::{
     sessions::Token,
 };
 
-/// The longest pause before a pod is asked once more to open a live stream that it has not opened.
+/// The longest pause before jellypin asks a pod again to open a live stream.
 const OPEN_AGAIN: Duration = Duration::from_secs(2);
 
-/// A job that is begun anew.
+/// The restart of one stream's job.
 pub(super) struct StreamRestart {
     pub(super) proxy: Arc<Proxy>,
     pub(super) stream: Arc<Stream>,
@@ -72,7 +72,7 @@ impl StreamRestart {
                         if was_opened {
                             continue;
                         }
-                        // Each try may keep a tuner busy.
+                        // Each try may keep a tuner busy, so the pauses grow.
                         pause = (pause * 2).min(OPEN_AGAIN);
                     } else if status == StatusCode::NOT_FOUND {
                         pause = LONGEST_PAUSE;
@@ -100,7 +100,8 @@ impl StreamRestart {
         }
     }
 
-    /// Opens the live stream on a pod that has it not open. Says whether the pod has done it.
+    /// Opens the live stream on a pod that does not have it open. Returns whether the pod opened
+    /// it.
     async fn open_live_stream(&self, mut attempt: Attempt) -> Result<bool, &'static str> {
         let _ = rewriting::collect(attempt.answer.body_mut(), LONGEST).await;
         let Some((target, client, token, base_path)) = self.open_request(&attempt) else {
@@ -112,7 +113,8 @@ impl StreamRestart {
         match self.proxy.call_pod(&attempt.decision.pod, &base_path, call).await {
             Ok(reply) if reply.status.is_success() => return Ok(true),
             Ok(reply) => tracing::debug!(status = reply.status.as_u16(), "a live stream was not opened"),
-            // A tuner may take longer than the call: the next request for the playlist tells.
+            // A tuner may take longer than the call. The next request for the playlist shows the
+            // outcome.
             Err(failure) => tracing::debug!(cause = failure.cause.as_str(), "a live stream was not opened"),
         }
         Ok(false)

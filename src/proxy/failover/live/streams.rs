@@ -1,5 +1,5 @@
-//! The live playlists that clients are playing: by which request each began, on which pod its job runs, and what of it the
-//! client has seen. Shared by all workers and bounded.
+//! The live playlists that clients play: the request that began each, the pod that runs its job,
+//! and what the client has seen. All workers share them; their number is bounded.
 
 use std::{
     borrow::Cow,
@@ -29,26 +29,28 @@ use crate::{
     sessions::Session,
 };
 
-/// Streams known at once.
+/// The most streams known at once.
 const MOST: usize = 10_000;
 
-/// Seconds after which an unused stream is forgotten; less where there is no room.
+/// Seconds after which jellypin forgets an unused stream; fewer when there is no room.
 const UNUSED: u32 = 600;
 
-/// Seconds within which a player asks for something. A paused one may ask for nothing, and begins anew when it does.
+/// Seconds within which a player requests something. A paused one may send nothing; its stream
+/// restarts with its next request.
 const IN_USE: u32 = 30;
 
-/// Seconds between two looks for such.
+/// Seconds between two sweeps for unused streams.
 const SWEEP: u32 = 30;
 
 /// The longest playlist whose text is kept, in bytes, and room for all of them, in KiB.
 const LONGEST_TEXT: usize = 256 * 1024;
 const ROOM_KIB: usize = 64 * 1024;
 
-/// Jobs of one stream that are gone and whose names are known; older ones are nobody's.
+/// Job names kept per stream. A segment of an older job belongs to no known stream.
 const MOST_NAMES: usize = 16;
 
-/// The streams, by the request for their playlist and by the names of their segments. Shared by all workers.
+/// The streams, by the request for their playlist and by the names of their segments. Shared by all
+/// workers.
 pub struct Streams {
     by_request: DashMap<u128, Arc<Stream>, ahash::RandomState>,
     /// Every name that a stream has had.
@@ -62,20 +64,20 @@ pub struct Streams {
 /// One playlist that a client plays.
 pub(crate) struct Stream {
     pub(in crate::proxy) saved_request: SavedRequest,
-    /// Whose it is, as soon as that is known.
+    /// The session that plays it, once that is known.
     viewer: OnceLock<Arc<Session>>,
     play_session: Option<String>,
-    /// A channel's.
+    /// The live stream's id, if this is a channel.
     live_stream: Option<String>,
-    /// Seconds since the store began.
+    /// The last use, in seconds since the store began.
     used: AtomicU32,
-    /// Held for a look or a change, never across an await.
+    /// Locked for a read or a change, never across an await.
     state: Mutex<State>,
 }
 
 struct State {
     place: PodInstance,
-    /// The present job's name, the last of all.
+    /// The names of its jobs; the last is the present job's.
     names: Vec<Name>,
     /// Segments of the present job that the client has seen.
     seen: u64,
@@ -83,7 +85,7 @@ struct State {
     made: u64,
     /// The present job's playlist as the client has seen it, if it is kept.
     text: Option<Kept>,
-    /// The job was begun anew and has not come again to where the client is.
+    /// The job has restarted and has not yet reached the client's position again.
     is_behind: bool,
     past: Option<Arc<PlaylistHistory>>,
     revival: Option<watch::Receiver<Option<bool>>>,
@@ -96,20 +98,20 @@ struct Kept {
 
 /// What a client gets for a pod's playlist.
 pub(in crate::proxy) enum PlaylistView {
-    /// The very same.
+    /// The pod's own text.
     Unchanged,
     Replaced(Bytes),
-    /// None yet: it must not be shorter than what the client has seen, and that is not kept.
+    /// Nothing yet: the text would be shorter than what the client has seen, which is not kept.
     NotYet,
-    /// None: its job was left while it was on its way.
+    /// Nothing: the stream left this job while the playlist was under way.
     Abandoned,
 }
 
-/// Who begins a job anew, and who waits for it.
+/// Whether a caller restarts the job, or waits for the one that does.
 pub(in crate::proxy) enum RestartRole {
     Lead(watch::Sender<Option<bool>>, watch::Receiver<Option<bool>>),
     Follow(watch::Receiver<Option<bool>>),
-    /// Somebody has done it.
+    /// Another caller has done it.
     Done,
 }
 
@@ -139,7 +141,8 @@ impl Streams {
         stream.clone()
     }
 
-    /// What a player's requests for its playlist have in common, and nobody else's have: whose it is, and for what.
+    /// The hash of whose playlist a request is for, and which. Only requests of one player for one
+    /// playlist share it.
     pub(in crate::proxy) fn key(&self, parts: [&[u8]; 4]) -> u128 {
         let mut hasher = SipHasher24::new_with_keys(self.secret.0, self.secret.1);
         for part in parts {
@@ -149,7 +152,8 @@ impl Streams {
         hasher.finish128().as_u128()
     }
 
-    /// A stream whose first playlist names a job at this place. `identity` is that of the request for it.
+    /// Adds a stream whose first playlist names a job at this place. `identity` is that of the
+    /// request for it.
     pub(in crate::proxy) fn insert(
         &self,
         request: u128,
@@ -193,7 +197,8 @@ impl Streams {
         streams.map(|entry| entry.value().clone()).collect()
     }
 
-    /// Forgets what its client has ended: one play session, or else one live stream, or else all that it plays.
+    /// Forgets what a client has ended: one play session, or else one live stream, or else all that
+    /// it plays.
     pub(in crate::proxy) fn forget(
         &self,
         viewer: &Arc<Session>,
@@ -211,14 +216,15 @@ impl Streams {
         self.by_name.retain(|_, stream| goes_on(stream));
     }
 
-    /// The stream's job is at this place, under this name.
+    /// Records that the stream's job runs at this place, under this name.
     pub(in crate::proxy) fn record_job(&self, stream: &Arc<Stream>, place: PodInstance, name: Option<Name>) {
         if let Some(new) = stream.record_job(place, name) {
             self.by_name.insert(new, stream.clone());
         }
     }
 
-    /// What the client gets for this playlist of a pod, and remembers that it has seen it.
+    /// Returns what the client gets for this playlist of a pod. Remembers that the client has seen
+    /// it.
     pub(in crate::proxy) fn show(
         &self,
         stream: &Arc<Stream>,
@@ -240,7 +246,7 @@ impl Streams {
         if !is_behind {
             state.is_behind = false;
             state.seen = outline.segments;
-            // What it held gives its room back first.
+            // The old text must give its room back first.
             state.text = None;
             if text.len() <= LONGEST_TEXT
                 && let Ok(room) = self.room.clone().try_acquire_many_owned(kib)
@@ -256,13 +262,14 @@ impl Streams {
             (None, Some(present)) => PlaylistView::Replaced(present),
             (Some(past), present) => {
                 let present = present.as_ref().unwrap_or(text);
-                // It was read as a text before.
+                // The text was valid UTF-8 when its outline was read.
                 PlaylistView::Replaced(past.followed_by(&String::from_utf8_lossy(present)).into())
             }
         }
     }
 
-    /// Forgets what is not used, seldom; where there is no room, what was used a moment ago as well.
+    /// Forgets unused streams every `SWEEP` seconds. When there is no room, it runs at once, and
+    /// forgets recently used ones as well.
     fn sweep(&self) {
         let (now, swept) = (self.now(), self.swept.load(Ordering::Relaxed));
         let is_full = self.by_request.len() >= MOST || self.by_name.len() >= 2 * MOST;
@@ -291,7 +298,7 @@ impl Stream {
         self.state.lock().place
     }
 
-    /// Learns whose stream it is.
+    /// Records the session that plays the stream.
     pub(in crate::proxy) fn set_viewer(&self, viewer: &Arc<Session>) {
         self.viewer.get_or_init(|| viewer.clone());
     }
@@ -305,29 +312,29 @@ impl Stream {
         self.viewer.get()?.home()
     }
 
-    /// Whether it was at this place under this name before.
+    /// Whether this place and name belong to a job that the stream has left.
     fn has_left(&self, place: PodInstance, name: Option<Name>) -> bool {
         let state = self.state.lock();
         state.place != place
             && name.is_some_and(|name| state.names.contains(&name) && state.names.last() != Some(&name))
     }
 
-    /// Whether this is the present job's name, and not that of one before.
+    /// Whether this is the present job's name, and not an earlier one's.
     pub(in crate::proxy) fn is_named(&self, name: Name) -> bool {
         self.state.lock().names.last() == Some(&name)
     }
 
-    /// Whether segments that the client has seen are still to be made anew.
+    /// Whether the restarted job still has to make segments that the client has seen.
     pub(in crate::proxy) fn is_behind(&self) -> bool {
         self.state.lock().is_behind
     }
 
-    /// Whether the whole of this segment is known to be there.
+    /// Whether jellypin knows that the whole segment exists.
     pub(in crate::proxy) fn has_written(&self, number: u64) -> bool {
         number < self.state.lock().made
     }
 
-    /// A playlist of this place lists so much.
+    /// Records how many segments a playlist of this place lists.
     pub(in crate::proxy) fn record_written(&self, place: PodInstance, outline: &PlaylistSummary) {
         let mut state = self.state.lock();
         if state.place == place && outline.name.is_none_or(|name| state.names.last() == Some(&name)) {
@@ -335,13 +342,14 @@ impl Stream {
         }
     }
 
-    /// The one attempt to begin the job of a place that is gone anew: the first to come leads it, the others follow.
+    /// Joins the one attempt to restart the job of a place that is gone. The first caller leads,
+    /// the others follow.
     pub(in crate::proxy) fn join_restart(&self, gone: PodInstance) -> RestartRole {
         let mut state = self.state.lock();
         if state.place != gone {
             return RestartRole::Done;
         }
-        // A sender that is gone without a word has ended with its worker.
+        // A sender that is gone without a result has ended with its worker.
         let is_under_way =
             |outcome: &watch::Receiver<Option<bool>>| outcome.borrow().is_none() && outcome.has_changed().is_ok();
         if let Some(outcome) = state.revival.as_ref().filter(|outcome| is_under_way(outcome)) {
@@ -352,7 +360,7 @@ impl Stream {
         RestartRole::Lead(tell, outcome)
     }
 
-    /// Gives the name if it is new.
+    /// Returns the name if it is new.
     fn record_job(&self, place: PodInstance, name: Option<Name>) -> Option<Name> {
         let mut state = self.state.lock();
         let is_moved = state.place != place;
@@ -362,7 +370,7 @@ impl Stream {
             state.made = 0;
         }
         if let Some(new) = new {
-            // A home that begins another job of itself is followed too.
+            // The stream also follows a home that begins another job by itself.
             let text = state.text.take();
             let text = text.as_ref().and_then(|kept| std::str::from_utf8(&kept.text).ok());
             let past = state.past.as_deref().cloned().unwrap_or_default().and(text, state.seen);

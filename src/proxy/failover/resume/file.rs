@@ -1,13 +1,14 @@
-//! Which answers are plain files, and whether another answer is the rest of the same one: pure.
+//! Decides which answers are plain files, and whether another answer is the rest of the same file.
+//! Pure.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response};
 
 use crate::jellyfin::endpoint::Endpoint;
 
-/// A file on its way, or one range of it (RFC 9110, 14).
+/// A file under way, or one range of it (RFC 9110, 14).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct File {
-    /// The next byte that the client has to get.
+    /// The next byte that the client needs.
     next: u64,
     /// One past the last one.
     end: u64,
@@ -18,12 +19,13 @@ pub(in crate::proxy) struct File {
     modified: Option<HeaderValue>,
 }
 
-/// A shorter file is asked for anew as cheaply as resumed, unless a player waits for it.
+/// Up to this many bytes, a new request costs no more than resuming. Files that a player waits for
+/// are resumed anyway.
 const WORTHWHILE: u64 = 64 * 1024;
 
 impl File {
-    /// The file that an answer sends, if it is one and can be told from every other: by a strong `ETag`, or by `Last-Modified`
-    /// together with its length.
+    /// The file that an answer sends. `None` unless the answer is a plain file that jellypin can
+    /// identify: by a strong `ETag`, or by `Last-Modified` and its length.
     pub(in crate::proxy) fn of(endpoint: Endpoint, method: &Method, answer: &response::Parts) -> Option<File> {
         let headers = &answer.headers;
         let length = number(headers.get(header::CONTENT_LENGTH)?.as_bytes())?;
@@ -44,20 +46,20 @@ impl File {
         self.end - self.next
     }
 
-    /// So many more bytes have come.
+    /// Records that the client got this many more bytes.
     pub(in crate::proxy) fn passed(&mut self, bytes: u64) {
         self.next = self.end.min(self.next.saturating_add(bytes));
     }
 
-    /// Turns the request's fields into those of a request for the rest.
+    /// Turns a request's headers into those of a request for the rest.
     pub(in crate::proxy) fn ask_rest(&self, headers: &mut HeaderMap) {
-        // The client's conditions held when its answer began.
+        // The client's conditions were met when its answer began.
         for condition in
             [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE]
         {
             headers.remove(condition);
         }
-        // Compressed, its bytes would have other numbers.
+        // Compression would shift the byte positions.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let range = format!("bytes={}-{}", self.next, self.end.saturating_sub(1));
         if let Ok(range) = HeaderValue::from_str(&range) {
@@ -99,7 +101,7 @@ fn tag(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")).cloned()
 }
 
-/// Digits and nothing else: Rust's own parser takes a sign too.
+/// Accepts digits only: Rust's own parser takes a sign too.
 fn number(text: &[u8]) -> Option<u64> {
     let digits = text.trim_ascii();
     let text = std::str::from_utf8(digits).ok()?;
