@@ -33,7 +33,7 @@ pub struct Config {
     pub ping_interval: Duration,
     /// Silence, pongs included, after which a peer counts as gone. Default 90 s, at least 75 s.
     pub idle_timeout: Duration,
-    /// Largest message of a pod in bytes. Default 16 MiB. [`CLIENT_MESSAGE`] also bounds a
+    /// Largest message of a pod in bytes. Default 16 MiB. `CLIENT_MESSAGE` also bounds a
     /// client's.
     pub max_message: usize,
     /// Time over which the proxy spreads the ends of the sockets when it stops. Default 5 s.

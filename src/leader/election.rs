@@ -7,7 +7,7 @@
 //! drains and gives up the lead. A replica that Redis does not answer continues alone, by the same
 //! rule.
 //!
-//! [`Ledger::claim`]: crate::store::shared::ledger::Ledger::claim
+//! [`Ledger::claim`]: crate::store::redis_store::ledger::Ledger::claim
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
