@@ -6,9 +6,12 @@ pub mod authorization;
 pub mod body_scanner;
 pub mod canonical;
 pub mod endpoint;
+pub mod images;
+pub mod libraries;
 pub mod message;
 pub mod playlist;
 mod query;
+pub mod settings;
 pub mod translation;
 pub mod verdict;
 
