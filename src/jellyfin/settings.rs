@@ -3,11 +3,19 @@
 //! A pod's document also names its own folders, ports and devices. So no document is copied: only
 //! the keys that changed go into another pod's document, and never those that are each pod's own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
 use super::endpoint::Document;
+
+/// The name of a document, kept longer than the request that named it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DocumentName {
+    Server,
+    Named(String),
+    Plugin(String),
+}
 
 /// Where a value stands in a document: the keys that lead to it.
 pub type KeyPath = Vec<String>;
@@ -18,6 +26,37 @@ pub struct Changes(BTreeMap<KeyPath, Value>);
 
 /// Deepest object whose keys count one by one. Below it, a value is carried as a whole.
 const DEEPEST: usize = 4;
+
+impl DocumentName {
+    pub fn as_document(&self) -> Document<'_> {
+        match self {
+            DocumentName::Server => Document::Server,
+            DocumentName::Named(name) => Document::Named(name),
+            DocumentName::Plugin(id) => Document::Plugin(id),
+        }
+    }
+}
+
+impl From<Document<'_>> for DocumentName {
+    /// The server reads names and ids in any case.
+    fn from(document: Document<'_>) -> DocumentName {
+        match document {
+            Document::Server => DocumentName::Server,
+            Document::Named(name) => DocumentName::Named(name.to_ascii_lowercase()),
+            Document::Plugin(id) => DocumentName::Plugin(id.to_ascii_lowercase().replace('-', "")),
+        }
+    }
+}
+
+impl fmt::Display for DocumentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DocumentName::Server => f.write_str("system"),
+            DocumentName::Named(name) => f.write_str(name),
+            DocumentName::Plugin(id) => write!(f, "plug-in {id}"),
+        }
+    }
+}
 
 impl Changes {
     /// What makes `after` of `before`. Arrays count as one value.

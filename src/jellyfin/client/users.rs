@@ -38,6 +38,26 @@ fn token_status(response: ApiResponse) -> Option<TokenStatus> {
     }
 }
 
+/// A user, as the list of users has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUser {
+    pub id: String,
+    pub is_administrator: bool,
+}
+
+/// All users.
+pub fn list(key: &str) -> ApiCall<Vec<ListedUser>> {
+    let read = |response: ApiResponse| {
+        let json = response.success().ok()?;
+        let user = |of: &Value| {
+            let is_administrator = field(of, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
+            Some(ListedUser { id: text(of, "Id")?, is_administrator: is_administrator == Some(&true.into()) })
+        };
+        Some(json.as_array()?.iter().filter_map(user).collect())
+    };
+    ApiCall::get("/Users", read).with_token(key)
+}
+
 /// Changes a user's password. `body` is that of the user's own request.
 pub fn change_password(user: &str, body: Bytes) -> ApiCall<ApiResponse> {
     ApiCall::post(format!("/Users/Password?userId={user}"), Some).with_body(body)
