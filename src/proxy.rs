@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod failover;
+mod in_step;
 mod learn;
 mod log_in;
 mod metric_handles;
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 
 pub use failover::live::streams::Streams;
 pub use failover::socket::ConnectionPermit;
+pub use in_step::{ALL_BODIES_KIB as IN_STEP_BODIES_KIB, AT_ONCE as IN_STEP_AT_ONCE};
 pub use pod_lifecycle::{ALL_ARE_LOCAL, MissingRequirement};
 pub use request::refusal::Aborted;
 pub use response::body::Body;
@@ -47,7 +49,7 @@ use crate::{
     health,
     jellyfin::{
         self, canonical,
-        endpoint::{Endpoint, Revocation},
+        endpoint::{Act, Endpoint, Revocation, Scope},
         translation,
     },
     limits::{Exceeded, Kind, Permit},
@@ -59,6 +61,7 @@ use crate::{
 };
 use dispatch::{Attempt, is_refused, replay::ReplayableRequest};
 use failover::resume::ResumableFile;
+use in_step::InStep;
 use metric_handles::MetricHandles;
 use pod_client::PodClient;
 use request::{
@@ -73,7 +76,8 @@ use request::{
 pub struct Proxy {
     shared: Arc<SharedState>,
     forward: Arc<Forward>,
-    pods: PodClient,
+    pods: Arc<PodClient>,
+    in_step: Arc<InStep>,
     access: access::Worker,
     metrics: Metrics,
     metric_handles: MetricHandles,
@@ -85,10 +89,11 @@ pub struct Proxy {
 impl Proxy {
     pub fn new(shared: Arc<SharedState>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
         let forward = Arc::new(Forward::new(shared.forward.clone()));
-        let pods = PodClient::new(forward.clone());
+        let pods = Arc::new(PodClient::new(forward.clone()));
+        let in_step = InStep::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
         let metric_handles = MetricHandles::new(metrics.clone());
         let reattach_permits = Semaphore::new(failover::socket::AT_ONCE);
-        Arc::new(Proxy { shared, forward, pods, access, metrics, metric_handles, reattach_permits, shutdown })
+        Arc::new(Proxy { shared, forward, pods, in_step, access, metrics, metric_handles, reattach_permits, shutdown })
     }
 
     /// The pools that this proxy serves.
@@ -119,7 +124,7 @@ impl Proxy {
     }
 
     /// Answers a request in its own task, so that it finishes even if the client leaves. Requests
-    /// that [`Proxy::may_revoke`] matches need this.
+    /// that [`Proxy::must_finish`] matches need this.
     ///
     /// # Errors
     /// As [`Proxy::handle`].
@@ -195,6 +200,10 @@ impl Proxy {
             return Ok(Box::pin(self.log_out(&ctx, record)).await);
         }
 
+        // What other pods are to follow is looked at before it changes.
+        let in_step =
+            if self.in_step.concerns(&ctx) { Box::pin(self.in_step.begin(&ctx, &replay_body)).await } else { None };
+
         // 3.–5. Decide, rewrite, forward: `dispatch` does this for one pod after the other.
         if let Some(opening) = opening {
             // Boxed: this path is rare, and would make every request's future larger.
@@ -214,18 +223,24 @@ impl Proxy {
         };
         let ((mut answer, body), decision) = (attempt.answer.into_parts(), attempt.decision);
 
-        // 7. Learn, or forget.
+        // 7. Learn, or forget; and let the other pods follow.
+        let mut combined = None;
         if let Some(ended) = revoke::revocation_of(&ctx, answer.status) {
             let answered = (answer.status, attempt.token.as_ref());
-            let told =
+            combined =
                 Box::pin(self.revoke_everywhere(&ctx, ended, answered, &replay_body, &decision, &mut record)).await;
-            if let Some(status) = told {
-                // The combined status of all pods says more than that of the client's pod.
-                answer.status = status;
-                record.set_status(status.as_u16());
-                revoke::strip(&mut answer.headers);
-                return Ok(record.into_answer_with(answer, Body::empty()));
-            }
+        }
+        if let Some(begun) = in_step {
+            let answered = (&decision.pod, combined.unwrap_or(answer.status));
+            let told = Box::pin(self.in_step.carry(begun, &ctx, answered, &replay_body)).await;
+            told.iter().for_each(|told| record.record_fan_out(&told.pod, told.outcome.shown()));
+        }
+        if let Some(status) = combined {
+            // The combined status of all pods says more than that of the client's pod.
+            answer.status = status;
+            record.set_status(status.as_u16());
+            revoke::strip(&mut answer.headers);
+            return Ok(record.into_answer_with(answer, Body::empty()));
         }
         self.learn_from_head(&ctx, &decision, attempt.verdict, attempt.token.as_ref(), answer.status);
         self.record_client_state(&ctx, &replay_body, &decision.pod, answer.status);
@@ -263,17 +278,22 @@ impl Proxy {
         Ok(record.into_answer_with(answer, body))
     }
 
-    /// Whether the request may end sessions other than its caller's, in any pool. Its pod may do so
-    /// even if the client leaves, and the other pods must then be notified.
-    pub fn may_revoke<B>(&self, request: &Request<B>) -> bool {
+    /// Whether the request may end sessions other than its caller's, or change what other pods must
+    /// follow, in any pool. Its pod may do so even if the client leaves, and the other pods must
+    /// then be told.
+    pub fn must_finish<B>(&self, request: &Request<B>) -> bool {
         let (method, uri) = (request.method(), request.uri());
+        if *method != Method::POST && *method != Method::DELETE {
+            return false;
+        }
         let Ok(decoded) = canonical::decoded_path(uri.path()) else { return false };
-        let ends = |shared: &PoolState| {
+        self.shared.pools.iter().any(|shared| {
             let path =
                 jellyfin::controller_path(canonical::below_base(&shared.pool.base_path, &decoded), shared.legacy());
-            Revocation::of(method, path, uri.query().unwrap_or_default()).is_some()
-        };
-        (*method == Method::POST || *method == Method::DELETE) && self.shared.pools.iter().any(ends)
+            let act = Scope::of(method, path).and_then(Scope::act);
+            act.is_some_and(|act| act != Act::UserData)
+                || Revocation::of(method, path, uri.query().unwrap_or_default()).is_some()
+        })
     }
 
     async fn dispatch_by_kind(
@@ -319,6 +339,7 @@ impl Proxy {
             client,
             origin,
             endpoint,
+            act: Scope::of(&head.method, path).and_then(Scope::act),
             is_upgrade,
             keys,
             client_session,

@@ -301,6 +301,21 @@ pub fn query_value(query: &str, key: &str) -> Option<String> {
     query::all(query, key).into_iter().next()
 }
 
+/// The well-formed ids of a query key, each value with commas between them.
+pub fn ids_in_query(query: &str, key: &str) -> Vec<String> {
+    let values = query::all(query, key);
+    values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|id| is_id(id)).map(str::to_owned).collect()
+}
+
+/// A query without the keys that carry a token.
+pub fn query_without_tokens(query: &str) -> String {
+    let is_token = |pair: &&str| {
+        let key = query::url_decoded(pair.split_once('=').map_or(*pair, |(key, _)| key));
+        key.eq_ignore_ascii_case("ApiKey") || key.eq_ignore_ascii_case("api_key")
+    };
+    query.split('&').filter(|pair| !is_token(pair)).collect::<Vec<_>>().join("&")
+}
+
 /// `/System/Info` and `/System/Info/Public`, whose answers contain the server's own address.
 pub fn contains_address(path: &str) -> bool {
     let mut segments = segments(path);

@@ -17,14 +17,14 @@ mod work;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use serde_json::Value;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::{self, Instant},
 };
 
-pub use memory::PoolMemory;
+pub(super) use memory::PoolMemory;
 pub(super) use outcome::{Outcome, PodOutcome};
 
 use super::{
@@ -41,7 +41,7 @@ use crate::{
         settings::DocumentName,
     },
     observe::metrics::{self, Metrics},
-    pod::{Pod, PodId},
+    pod::{Pod, PodId, PodInstance},
     sessions::Token,
     shutdown::Shutdown,
 };
@@ -90,14 +90,29 @@ pub(super) struct Begun {
 enum Plan {
     Same,
     Items(Vec<String>),
-    Sidecar { item: String, option: &'static str },
+    Sidecar {
+        item: String,
+        option: &'static str,
+    },
     Pictures(Pictures),
     /// The picture of the caller's own user.
     OwnPicture,
-    Settings { document: DocumentName, keys: DocumentKeys, before: HashMap<PodId, Value> },
+    Settings {
+        document: DocumentName,
+        keys: DocumentKeys,
+        before: HashMap<PodId, Value>,
+    },
     Libraries(HashMap<PodId, Vec<Library>>),
     /// All is done before the request.
     Done,
+}
+
+/// What the caller's own pod says of the caller.
+enum Right {
+    Administrator(Arc<Pod>),
+    None,
+    /// No pod that knows the caller can be asked.
+    Unknown,
 }
 
 /// Calls to pods, for one client.
@@ -126,18 +141,14 @@ impl InStep {
     /// Whether a request needs [`InStep::begin`]: nearly none does.
     pub(super) fn concerns(&self, ctx: &RequestContext<'_>) -> bool {
         let is_carried = !matches!(ctx.act, None | Some(Act::UserData | Act::Revocation));
-        is_carried
-            && self.key().is_some()
-            && ctx.keys.identity.token.is_some()
-            && ctx.pool.pool.pods().len() > 1
+        is_carried && self.key().is_some() && ctx.keys.identity.token.is_some() && ctx.pool.pool.pods().len() > 1
     }
 
     /// Notes what must be known before the caller's pod gets the request. `None` if no other pod
     /// follows.
     pub(super) async fn begin(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Option<Box<Begun>> {
         let act = ctx.act?;
-        let mut begun =
-            Begun { plan: Plan::Same, is_right: false, turn: None, _kept: None, told: Vec::new() };
+        let mut begun = Begun { plan: Plan::Same, is_right: false, turn: None, _kept: None, told: Vec::new() };
         begun.plan = match act {
             Act::Same => {
                 begun._kept = self.keep(body);
@@ -162,10 +173,15 @@ impl InStep {
             }
             Act::Document { .. } | Act::Library | Act::UserDeletion(_) => {
                 // A stranger's request makes no pod read anything.
-                let own = self.pod_of_administrator(ctx).await?;
-                begun.is_right = true;
-                begun.turn = self.turn(ctx.pool_index).await;
-                self.read_before(ctx, act, &own, &mut begun.told).await
+                match self.judge(ctx).await {
+                    Right::Administrator(own) => {
+                        begun.is_right = true;
+                        begun.turn = self.turn(ctx.pool_index).await;
+                        self.read_before(ctx, act, &own, &mut begun.told).await
+                    }
+                    Right::None => return None,
+                    Right::Unknown => nothing_known_before(act),
+                }
             }
             Act::UserData | Act::Revocation => return None,
         };
@@ -185,14 +201,21 @@ impl InStep {
         let Begun { plan, is_right, turn, _kept: kept, told } = *begun;
         let Some(act) = ctx.act else { return told };
         told.iter().for_each(|told| self.count(act, told));
-        if !status.is_success() || !(is_right || ctx.endpoint.proves_token()) {
+        if !status.is_success() {
             if told.iter().any(|told| matches!(told.outcome, Outcome::Done(_))) {
-                tracing::warn!(pod.pool = &*from.pool, status = status.as_u16(), "a user was not deleted, and is signed out on the other pods");
+                tracing::warn!(
+                    pod.pool = &*from.pool,
+                    status = status.as_u16(),
+                    "a user was not deleted, and is signed out on the other pods"
+                );
             }
             return told;
         }
         let others: Vec<Arc<Pod>> = ctx.pool.pool.pods().iter().filter(|pod| pod.id != from.id).cloned().collect();
-        let work = match self.work(plan, ctx, from, body).await {
+        // A pod that is being set up lets strangers make libraries.
+        let may_act = is_right || ctx.endpoint.proves_token();
+        let work = if may_act { self.work(plan, ctx, from, body).await } else { Err(Skip::Unknown) };
+        let work = match work {
             Ok(Some(work)) => work,
             Ok(None) => return told,
             Err(why) => {
@@ -203,7 +226,8 @@ impl InStep {
             }
         };
         drop(kept);
-        let scans = act == Act::Library && ctx.query("refreshLibrary").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let scans =
+            act == Act::Library && ctx.query("refreshLibrary").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let job = Job {
             in_step: self.clone(),
             caller: Caller::of(ctx),
@@ -295,9 +319,8 @@ impl InStep {
                 Plan::Settings { document, keys, before }
             }
             Act::Library => {
-                let reads = alive().map(|pod| async {
-                    Some((pod.id, carrier.call(pod, libraries_api::list(key)).await.ok()?))
-                });
+                let reads = alive()
+                    .map(|pod| async { Some((pod.id, carrier.call(pod, libraries_api::list(key)).await.ok()?)) });
                 let before = time::timeout(BEFORE, join_all(reads)).await.unwrap_or_default();
                 Plan::Libraries(before.into_iter().flatten().collect())
             }
@@ -311,8 +334,8 @@ impl InStep {
         }
     }
 
-    /// The caller's own pod, if that pod says that the caller is an administrator.
-    async fn pod_of_administrator(&self, ctx: &RequestContext<'_>) -> Option<Arc<Pod>> {
+    /// Asks the caller's own pod whether the caller is an administrator.
+    async fn judge(&self, ctx: &RequestContext<'_>) -> Right {
         let caller = Caller::of(ctx);
         let judged = async {
             for (pod, token) in self.knowers(ctx) {
@@ -326,11 +349,11 @@ impl InStep {
                     }
                     Ok(users::TokenStatus::Unknown) | Err(_) => continue,
                 };
-                return Some(pod).filter(|_| is_administrator);
+                return if is_administrator { Right::Administrator(pod) } else { Right::None };
             }
-            None
+            Right::Unknown
         };
-        time::timeout(BEFORE, judged).await.ok().flatten()
+        time::timeout(BEFORE, judged).await.unwrap_or(Right::Unknown)
     }
 
     /// The user of the caller's token, by the pod that answered.
@@ -349,13 +372,11 @@ impl InStep {
         let alive = pods.iter().filter(|pod| pod.status().is_alive());
         match &ctx.client_session {
             ClientSession::Known(session) => {
-                let home = session.home();
-                let homes = alive.filter(|pod| home.is_some_and(|home| home == crate::pod::PodInstance::of(pod)));
-                homes
-                    .filter_map(|pod| {
-                        Some((pod.clone(), session.token_at(home?).unwrap_or_else(|| Token::new(own))))
-                    })
-                    .collect()
+                let known_at = |pod: &Arc<Pod>| Some((pod.clone(), session.token_at(PodInstance::of(pod))?));
+                let mut knowers: Vec<_> = alive.filter_map(known_at).collect();
+                let home = session.home().map(|home| home.pod);
+                knowers.sort_by_key(|(pod, _)| Some(pod.id) != home);
+                knowers
             }
             ClientSession::Ended => Vec::new(),
             ClientSession::Unknown | ClientSession::Unresolved => {
@@ -398,8 +419,7 @@ impl InStep {
 
     fn count_label(&self, act: &'static str, told: &PodOutcome) {
         let PodOutcome { pod, outcome } = told;
-        let labels =
-            metrics::InStep { pool: pod.pool.clone(), pod: pod.name.clone(), act, outcome: outcome.label() };
+        let labels = metrics::InStep { pool: pod.pool.clone(), pod: pod.name.clone(), act, outcome: outcome.label() };
         self.metrics.in_step.get_or_create(&labels).inc();
     }
 }
@@ -434,11 +454,19 @@ fn label(act: Act<'_>) -> &'static str {
     }
 }
 
+/// For a caller whose own pod cannot be asked: another one will answer the request.
+fn nothing_known_before(act: Act<'_>) -> Plan {
+    match act {
+        Act::Document { document, keys } => {
+            Plan::Settings { document: document.into(), keys, before: HashMap::new() }
+        }
+        Act::Library => Plan::Libraries(HashMap::new()),
+        _ => Plan::Done,
+    }
+}
+
 /// ASP.NET also takes a kind by its number, which jellypin does not.
 fn of_item(item: &str, kind: &str) -> Option<Plan> {
     let is_name = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphabetic());
     is_name.then(|| Plan::Pictures(Pictures::OfItem { item: item.to_owned(), kind: kind.to_owned() }))
 }
-
-/// `application/json` and the like, for a repeated request.
-pub(super) type ContentType = Option<HeaderValue>;

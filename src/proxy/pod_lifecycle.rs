@@ -136,6 +136,11 @@ impl Proxy {
             }
             None => self.warm_up_mint(&pod, &pool).await,
         }
+        if missing_requirement != Some(MissingRequirement::ApiKey)
+            && let Some(pool_index) = self.shared.pools.iter().position(|shared| Arc::ptr_eq(&shared.pool, &pool))
+        {
+            self.in_step.pod_returned(&pod, pool_index).await;
+        }
         if missing_requirement != Some(MissingRequirement::ApiKey) && self.is_taken_for_local(&pod, &pool).await {
             tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
         }

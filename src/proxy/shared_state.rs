@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
-use super::{Streams, migrate::drain};
+use super::{Streams, in_step::PoolMemory, migrate::drain};
 use crate::{
     affinity::{
         Secret,
@@ -89,6 +89,12 @@ pub struct SharedState {
     pub hold_permits: Semaphore,
     /// Limits the bytes of their bodies.
     pub hold_kib_permits: Semaphore,
+    /// Whether the pods are kept in step (`[jellyfin] in_step`).
+    pub keeps_in_step: bool,
+    /// Limits the changes that are on their way to other pods.
+    pub in_step_jobs: Arc<Semaphore>,
+    /// Limits the bodies that are kept for them, in KiB.
+    pub in_step_bodies: Arc<Semaphore>,
     /// Counts placements, to break ties.
     pub placements: AtomicU64,
 }
@@ -100,6 +106,8 @@ pub struct PoolState {
     pub leader: Arc<Leader>,
     /// The one server that clients see instead of the pods.
     pub shown_server: Arc<ShownServer>,
+    /// What the pods missed and have of their own.
+    pub(super) in_step: PoolMemory,
     cookie: CookieConfig,
     /// The cookies of the current pods.
     pub cookies: ArcSwap<Cookies>,
@@ -117,7 +125,8 @@ impl PoolState {
         legacy: Option<Legacy>,
     ) -> PoolState {
         let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        PoolState { pool, leader, shown_server: Arc::new(shown_server), cookie, cookies, legacy }
+        let in_step = PoolMemory::default();
+        PoolState { pool, leader, shown_server: Arc::new(shown_server), in_step, cookie, cookies, legacy }
     }
 
     /// Rebuilds the cookies after the set of pods has changed.

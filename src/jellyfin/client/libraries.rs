@@ -21,21 +21,16 @@ pub fn list(key: &str) -> ApiCall<Vec<Library>> {
 /// Carries out one step, without a scan.
 pub fn carry_out(step: &Step<'_>, key: &str) -> ApiCall<StatusCode> {
     const FOLDERS: &str = "/Library/VirtualFolders";
-    let post = |target: String, body: Value| {
-        ApiCall::post(target, status).with_body(Bytes::from(body.to_string()))
-    };
+    let post = |target: String, body: Value| ApiCall::post(target, status).with_body(Bytes::from(body.to_string()));
     let call = match step {
         Step::Add(Library { name, kind, options, .. }) => {
             let kind = kind.as_deref().map_or(String::new(), |kind| format!("&collectionType={}", encoded(kind)));
             let target = format!("{FOLDERS}?name={}{kind}&refreshLibrary=false", encoded(name));
             post(target, json!({"LibraryOptions": options}))
         }
-        Step::Remove(name) => {
-            ApiCall::delete(format!("{FOLDERS}?name={}&refreshLibrary=false", encoded(name)), status)
-        }
+        Step::Remove(name) => ApiCall::delete(format!("{FOLDERS}?name={}&refreshLibrary=false", encoded(name)), status),
         Step::Rename { from, to } => {
-            let target =
-                format!("{FOLDERS}/Name?name={}&newName={}&refreshLibrary=false", encoded(from), encoded(to));
+            let target = format!("{FOLDERS}/Name?name={}&newName={}&refreshLibrary=false", encoded(from), encoded(to));
             ApiCall::post(target, status)
         }
         Step::AddPath { library, path } => {

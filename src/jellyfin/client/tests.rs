@@ -107,7 +107,8 @@ fn settings_are_read_and_written_at_the_path_of_their_document() {
 fn a_picture_goes_as_base64_to_the_end_of_its_list() {
     use images::{Picture, Place};
     let place = Place::Item { item: "i".into(), kind: "Backdrop".into(), index: 2 };
-    let picture = Picture { content_type: Some(HeaderValue::from_static("image/png")), bytes: Bytes::from_static(b"p") };
+    let picture =
+        Picture { content_type: Some(HeaderValue::from_static("image/png")), bytes: Bytes::from_static(b"p") };
     assert_eq!(sent(&images::read(&place, "k")), "GET /Items/i/Images/Backdrop/2");
     assert_eq!(sent(&images::delete(&place, "k")), "DELETE /Items/i/Images/Backdrop/2");
     let uploaded = images::upload(&place, &picture, "k");
@@ -136,7 +137,11 @@ fn a_librarys_steps_scan_nothing() {
     assert_eq!(&add.body[..], br#"{"LibraryOptions":{"PathInfos":[{"Path":"/films"}]}}"#);
     let renamed = libraries::carry_out(&Step::Rename { from: "a", to: "b" }, "k");
     assert_eq!(sent(&renamed), "POST /Library/VirtualFolders/Name?name=a&newName=b&refreshLibrary=false");
-    let tasks = |state| format!(r#"[{{"Key":"Other","State":"Running"}},{{"Key":"RefreshLibrary","State":"{state}"}}]"#);
+    let tasks =
+        |state| format!(r#"[{{"Key":"Other","State":"Running"}},{{"Key":"RefreshLibrary","State":"{state}"}}]"#);
     let is_scanning = |body: &str| libraries::is_scanning("k").read(answer(200, body));
-    assert_eq!((is_scanning(&tasks("Idle")), is_scanning(&tasks("Running")), is_scanning("[]")), (Some(false), Some(true), None));
+    assert_eq!(
+        (is_scanning(&tasks("Idle")), is_scanning(&tasks("Running")), is_scanning("[]")),
+        (Some(false), Some(true), None)
+    );
 }

@@ -66,7 +66,11 @@ impl InStep {
             if pod.id != from.id {
                 memory.begin_scan();
                 if let Err(failure) = carrier.call(pod, libraries::scan(key)).await {
-                    tracing::warn!(pod.name = &*pod.name, why = failure.cause.as_str(), "a pod could not be told to scan its libraries");
+                    tracing::warn!(
+                        pod.name = &*pod.name,
+                        why = failure.cause.as_str(),
+                        "a pod could not be told to scan its libraries"
+                    );
                     continue;
                 }
             }

@@ -32,7 +32,7 @@ const MOST_MISSED: usize = 512;
 const MOST_PODS: usize = 256;
 
 /// What all workers share of one pool.
-pub struct PoolMemory {
+pub(in crate::proxy) struct PoolMemory {
     /// Changes that read before they write go one after the other.
     pub(super) turn: Arc<Semaphore>,
     /// Pictures are large, so only one is in memory.
@@ -114,7 +114,7 @@ impl PodMemory {
     /// The pod has these values from another pod now.
     pub(super) fn took_over(&self, document: &DocumentName, changes: &Changes) {
         if let Some(paths) = self.own.lock().as_mut().and_then(|own| own.get_mut(document)) {
-            changes.paths().for_each(|path| drop(paths.remove(path)));
+            paths.retain(|path| !changes.paths().any(|changed| changed == path));
         }
     }
 }
@@ -140,7 +140,10 @@ impl Missed {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.libraries.len() + self.settings.values().map(BTreeSet::len).sum::<usize>() + self.pictures.len() + self.lost
+        self.libraries.len()
+            + self.settings.values().map(BTreeSet::len).sum::<usize>()
+            + self.pictures.len()
+            + self.lost
     }
 
     fn has_room(&self) -> bool {

@@ -24,7 +24,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Pictures {
     /// One kind of an item's pictures.
-    OfItem { item: String, kind: String },
+    OfItem {
+        item: String,
+        kind: String,
+    },
     OfUser(String),
     Splashscreen,
 }

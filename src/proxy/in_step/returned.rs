@@ -76,9 +76,8 @@ impl InStep {
             let was_missed = |path: &KeyPath| {
                 missed.settings.get(&document).is_some_and(|paths| paths.iter().any(|known| path.starts_with(known)))
             };
-            let taken = changes
-                .clone()
-                .filtered(|path| was_missed(path) || (!is_first && !memory.is_own(&document, path)));
+            let taken =
+                changes.clone().filtered(|path| was_missed(path) || (!is_first && !memory.is_own(&document, path)));
             let left = changes.filtered(|path| is_first && !was_missed(path));
             if !left.is_empty() {
                 let keys: Vec<String> = left.paths().map(shown).collect();

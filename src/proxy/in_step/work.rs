@@ -39,18 +39,32 @@ const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), D
 /// What the other pods are to do.
 pub(super) enum Work {
     /// These calls. If `is_gone`, a 404 means that there is nothing left to do.
-    Calls { calls: Vec<ApiCall<StatusCode>>, is_gone: bool },
+    Calls {
+        calls: Vec<ApiCall<StatusCode>>,
+        is_gone: bool,
+    },
     /// The call, unless the pods share what it writes.
-    Sidecar { item: String, option: &'static str, call: ApiCall<StatusCode> },
+    Sidecar {
+        item: String,
+        option: &'static str,
+        call: ApiCall<StatusCode>,
+    },
     Pictures(Pictures),
-    Settings { document: DocumentName, keys: DocumentKeys, before: Option<Value> },
+    Settings {
+        document: DocumentName,
+        keys: DocumentKeys,
+        before: Option<Value>,
+    },
     /// The caller's pod had these libraries.
     Libraries(Vec<Library>),
 }
 
 /// The same, after a look at the caller's pod.
 enum Prepared {
-    Calls { calls: Vec<ApiCall<StatusCode>>, is_gone: bool },
+    Calls {
+        calls: Vec<ApiCall<StatusCode>>,
+        is_gone: bool,
+    },
     Pictures(Pictures, Shown),
     Settings(NewSettings),
     Libraries(ChangedLibraries),
@@ -118,14 +132,16 @@ async fn follow(
     pool_index: usize,
     memory: &PodMemory,
 ) -> Outcome {
-    // The semaphore is never closed.
-    let _few = memory.calls.acquire().await;
     let mut pauses = PAUSES.iter();
     loop {
         if !pod.status().is_alive() {
             return Outcome::Away;
         }
-        let outcome = prepared.carry_out(in_step, carrier, (from, pod), pool_index, memory).await;
+        let outcome = {
+            // The semaphore is never closed.
+            let _few = memory.calls.acquire().await;
+            prepared.carry_out(in_step, carrier, (from, pod), pool_index, memory).await
+        };
         let (true, Some(pause)) = (outcome.is_transient(), pauses.next()) else { return outcome };
         tokio::select! {
             () = time::sleep(*pause) => {}

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri, header, request};
 use super::select::Keys;
 use crate::{
     forward::head::Client,
-    jellyfin::endpoint::{self, Endpoint},
+    jellyfin::endpoint::{self, Act, Endpoint},
     proxy::PoolState,
     sessions::Session,
 };
@@ -26,6 +26,8 @@ pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) client: &'a Client,
     pub(in crate::proxy) origin: IpAddr,
     pub(in crate::proxy) endpoint: Endpoint,
+    /// How the other pods follow what it does, if they must.
+    pub(in crate::proxy) act: Option<Act<'a>>,
     pub(in crate::proxy) is_upgrade: bool,
     pub(in crate::proxy) keys: Keys<'a>,
     pub(in crate::proxy) client_session: ClientSession,
@@ -75,6 +77,7 @@ impl RequestContext<'_> {
             client: self.client,
             origin: self.origin,
             endpoint: self.endpoint,
+            act: self.act,
             is_upgrade: self.is_upgrade,
             keys: self.keys.clone(),
             client_session: self.client_session.clone(),
@@ -85,6 +88,17 @@ impl RequestContext<'_> {
 
     pub(in crate::proxy) fn query(&self, key: &str) -> Option<String> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
+    }
+
+    /// The ids that a query key lists.
+    pub(in crate::proxy) fn query_ids(&self, key: &str) -> Vec<String> {
+        endpoint::ids_in_query(self.head.uri.query().unwrap_or_default(), key)
+    }
+
+    /// Path and query below the BaseUrl, for another caller.
+    pub(in crate::proxy) fn target_without_tokens(&self) -> String {
+        let query = self.head.uri.query().map(endpoint::query_without_tokens).filter(|query| !query.is_empty());
+        format!("{}{}", self.path, query.map_or(String::new(), |query| format!("?{query}")))
     }
 
     /// A head with the same method and another target, on the client's behalf. It has no body.

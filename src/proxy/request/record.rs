@@ -59,7 +59,7 @@ pub(in crate::proxy) struct RequestRecord {
     /// Bytes that a socket's client sent.
     pub(in crate::proxy) socket_in: u64,
     pub(in crate::proxy) bytes_out: u64,
-    /// What other pods answered to a log-out.
+    /// What other pods did because of the request.
     fan_out: String,
 }
 
@@ -140,9 +140,14 @@ impl RequestRecord {
 
     /// Records that one more pod was notified of what the request ended.
     pub(in crate::proxy) fn record_revocation(&mut self, told: &RevocationOutcome) {
+        self.record_fan_out(&told.pod, told.as_str());
+    }
+
+    /// Records what one more pod did because of the request.
+    pub(in crate::proxy) fn record_fan_out(&mut self, pod: &Pod, outcome: &str) {
         let gap = if self.fan_out.is_empty() { "" } else { " " };
         // Writing into memory cannot fail.
-        let _ = write!(self.fan_out, "{gap}{}={}", told.pod.name, told.as_str());
+        let _ = write!(self.fan_out, "{gap}{}={outcome}", pod.name);
     }
 
     /// From now on the load at the pod is a socket, not a request.
