@@ -21,7 +21,7 @@ pub(crate) struct Database {
     user_data: BTreeMap<String, UserData>,
 }
 
-/// A user and his password.
+/// A user with a password.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct User {
     pub(crate) id: String,
