@@ -105,7 +105,8 @@ pub(crate) fn resume(call: &Call) -> Answer {
     let rows = call.life().shared.cluster.read(|database| {
         let begun = |row: &&ItemRow| database.user_data(&user.id, &row.id).is_some_and(|data| data.position > 0);
         let mut rows: Vec<ItemRow> = database.items.iter().filter(begun).cloned().collect();
-        let last_played = |row: &ItemRow| database.user_data(&user.id, &row.id).and_then(|data| data.last_played.clone());
+        let last_played =
+            |row: &ItemRow| database.user_data(&user.id, &row.id).and_then(|data| data.last_played.clone());
         rows.sort_by_key(|row| std::cmp::Reverse(last_played(row)));
         rows
     });
