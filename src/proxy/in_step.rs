@@ -457,9 +457,7 @@ fn label(act: Act<'_>) -> &'static str {
 /// For a caller whose own pod cannot be asked: another one will answer the request.
 fn nothing_known_before(act: Act<'_>) -> Plan {
     match act {
-        Act::Document { document, keys } => {
-            Plan::Settings { document: document.into(), keys, before: HashMap::new() }
-        }
+        Act::Document { document, keys } => Plan::Settings { document: document.into(), keys, before: HashMap::new() },
         Act::Library => Plan::Libraries(HashMap::new()),
         _ => Plan::Done,
     }
