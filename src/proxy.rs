@@ -30,7 +30,7 @@ mod visit;
 
 use std::sync::Arc;
 
-use http::{Request, Response, response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 
 pub use admission::Admission;
@@ -313,7 +313,7 @@ impl Proxy {
         &self,
         ctx: &RequestContext<'_>,
         decision: &Decision,
-        head: &mut response::Parts,
+        head: &mut http::response::Parts,
         body: AnswerBody,
         learning: Option<Box<dyn BodyObserver>>,
     ) -> Result<Body, BrokeOff> {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, future::poll_fn, pin::Pin};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode, header, response};
+use http::{HeaderValue, StatusCode, header, response};
 use http_body::{Body as _, Frame};
 
 use crate::{

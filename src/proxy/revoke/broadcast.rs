@@ -105,7 +105,7 @@ pub(in crate::proxy) struct Broadcast {
 }
 
 impl Broadcast {
-    pub(super) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>, shutdown: Shutdown) -> Broadcast {
+    pub(in crate::proxy) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>, shutdown: Shutdown) -> Broadcast {
         Broadcast { shared, pods, shutdown }
     }
 
