@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod images;
 pub mod libraries;
 pub mod message;
+mod path;
 pub mod playlist;
 mod query;
 pub mod settings;

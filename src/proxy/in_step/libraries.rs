@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{Carrier, InStep, outcome::Outcome};
+use super::{carrier::Carrier, outcome::Outcome, peers::Peers};
 use crate::{
     jellyfin::{
         client::libraries,
@@ -50,22 +50,21 @@ impl Carrier<'_> {
     }
 }
 
-impl InStep {
+impl Peers {
     /// Lets the other pods scan, one after the other, once the caller's pod has ended its scan. By
     /// then the items are in the database. Two scans at once would both add them.
     pub(super) async fn scan_later(self: Arc<Self>, pool_index: usize, from: Arc<Pod>, pods: Vec<Arc<Pod>>) {
-        let Some(key) = self.key() else { return };
         let memory = self.memory(pool_index);
         if !memory.request_scan() {
             return;
         }
         let pool = &self.shared.pools[pool_index].pool;
         let caller = Caller::proxy(pool);
-        let carrier = Carrier { pods: &self.pods, caller: &caller, key };
+        let Some(carrier) = self.carrier(&caller) else { return };
         for pod in std::iter::once(&from).chain(&pods) {
             if pod.id != from.id {
                 memory.begin_scan();
-                if let Err(failure) = carrier.call(pod, libraries::scan(key)).await {
+                if let Err(failure) = carrier.call(pod, libraries::scan(carrier.key)).await {
                     tracing::warn!(
                         pod.name = &*pod.name,
                         why = failure.cause.as_str(),
@@ -79,7 +78,7 @@ impl InStep {
                     () = time::sleep(LOOK) => {}
                     () = self.shutdown.stopping() => return,
                 }
-                let is_scanning = carrier.call(pod, libraries::is_scanning(key)).await;
+                let is_scanning = carrier.call(pod, libraries::is_scanning(carrier.key)).await;
                 if !matches!(is_scanning, Ok(true)) || !pod.status().is_alive() {
                     break;
                 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::{forward::Failure, pod::Pod};
+use crate::{forward::Failure, jellyfin::endpoint::Act, pod::Pod};
 
 /// A pod, and what it did.
-pub(in crate::proxy) struct PodOutcome {
-    pub(in crate::proxy) pod: Arc<Pod>,
-    pub(in crate::proxy) outcome: Outcome,
+pub(super) struct PodOutcome {
+    pub(super) pod: Arc<Pod>,
+    pub(super) outcome: Outcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Outcome {
+pub(super) enum Outcome {
     /// The pod followed.
     Done(StatusCode),
     /// There was nothing to do.
@@ -32,7 +32,7 @@ pub(in crate::proxy) enum Outcome {
 
 /// Why a change is not carried to other pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Skip {
+pub(super) enum Skip {
     /// The body is longer than jellypin keeps.
     TooLarge,
     /// It cannot be found out what changed, or by whose right.
@@ -41,6 +41,58 @@ pub(in crate::proxy) enum Skip {
     SharedDevice,
     /// Too many changes are under way.
     Busy,
+}
+
+/// What was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Label {
+    SameRequest,
+    ItemDeletion,
+    ItemPicture,
+    UserPicture,
+    SplashScreen,
+    Settings,
+    Library,
+    Sidecar,
+    UserDevices,
+    /// Nothing was: a pod comes back.
+    Return,
+    /// Others tell the pods of it.
+    Other,
+}
+
+impl Label {
+    pub(super) fn of(act: Act<'_>) -> Label {
+        match act {
+            Act::Same => Label::SameRequest,
+            Act::Items(_) => Label::ItemDeletion,
+            Act::Images { .. } | Act::RemoteImage { .. } => Label::ItemPicture,
+            Act::UserImage(_) => Label::UserPicture,
+            Act::Splashscreen => Label::SplashScreen,
+            Act::Document { .. } => Label::Settings,
+            Act::Library => Label::Library,
+            Act::Sidecar { .. } => Label::Sidecar,
+            Act::UserDeletion(_) => Label::UserDevices,
+            Act::UserData | Act::Revocation => Label::Other,
+        }
+    }
+
+    /// The label of the metric, of a closed set.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Label::SameRequest => "same_request",
+            Label::ItemDeletion => "item_deletion",
+            Label::ItemPicture => "item_picture",
+            Label::UserPicture => "user_picture",
+            Label::SplashScreen => "splash_screen",
+            Label::Settings => "settings",
+            Label::Library => "library",
+            Label::Sidecar => "sidecar",
+            Label::UserDevices => "user_devices",
+            Label::Return => "return",
+            Label::Other => "other",
+        }
+    }
 }
 
 impl Outcome {
@@ -80,7 +132,7 @@ impl Outcome {
     }
 
     /// For the access line and the log.
-    pub(in crate::proxy) fn shown(&self) -> &str {
+    pub(super) fn shown(&self) -> &str {
         match self {
             Outcome::Done(status) | Outcome::Refused(status) => status.as_str(),
             Outcome::Failed(why) => why,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{Carrier, memory::PoolMemory, outcome::Outcome};
+use super::{carrier::Carrier, memory::PoolMemory, outcome::Outcome};
 use crate::{
     forward::Failure,
     jellyfin::{
@@ -22,7 +22,7 @@ use crate::{
 
 /// Pictures that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Pictures {
+pub(super) enum Pictures {
     /// One kind of an item's pictures.
     OfItem {
         item: String,

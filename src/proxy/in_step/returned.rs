@@ -10,10 +10,10 @@ use std::{
 };
 
 use super::{
-    Carrier, InStep,
+    carrier::Carrier,
     memory::{Missed, PodMemory},
-    outcome::{Outcome, PodOutcome},
-    report_behind,
+    outcome::{Label, Outcome, PodOutcome},
+    peers::Peers,
     settings::differences,
 };
 use crate::{
@@ -22,30 +22,50 @@ use crate::{
         libraries::{Library, catch_up},
         settings::{DocumentName, KeyPath, shown},
     },
-    pod::Pod,
-    proxy::pod_client::Caller,
+    observe::metrics::Metrics,
+    pod::{Pod, Pool},
+    proxy::{
+        pod_client::{Caller, PodClient},
+        shared_state::SharedState,
+    },
+    shutdown::Shutdown,
 };
 
 /// Plug-ins whose settings are compared.
 const MOST_PLUGINS: usize = 64;
 
-impl InStep {
+/// Receives pods that begin a new life.
+pub(in crate::proxy) struct Returns {
+    peers: Peers,
+}
+
+impl Returns {
+    pub(in crate::proxy) fn new(
+        shared: Arc<SharedState>,
+        pods: Arc<PodClient>,
+        metrics: Metrics,
+        shutdown: Shutdown,
+    ) -> Returns {
+        Returns { peers: Peers { shared, pods, metrics, shutdown } }
+    }
+
     /// Brings a pod in step with the leader.
-    pub(in crate::proxy) async fn pod_returned(&self, pod: &Arc<Pod>, pool_index: usize) {
-        let Some(key) = self.key() else { return };
-        let shared = &self.shared.pools[pool_index];
-        let memory = self.memory(pool_index).of(pod);
+    pub(in crate::proxy) async fn pod_returned(&self, pod: &Arc<Pod>, pool: &Arc<Pool>) {
+        let pools = &self.peers.shared.pools;
+        let Some(pool_index) = pools.iter().position(|shared| Arc::ptr_eq(&shared.pool, pool)) else { return };
+        let shared = &pools[pool_index];
+        let memory = self.peers.memory(pool_index).of(pod);
         let is_other_and_alive = |leader: &Arc<Pod>| leader.id != pod.id && leader.status().is_alive();
         let Some(leader) = shared.leader.current().filter(is_other_and_alive) else { return };
         let caller = Caller::proxy(&shared.pool);
-        let carrier = Carrier { pods: &self.pods, caller: &caller, key };
-        let _turn = self.turn(pool_index).await;
+        let Some(carrier) = self.peers.carrier(&caller) else { return };
+        let _turn = self.peers.turn(pool_index).await;
         let missed = std::mem::take(&mut *memory.missed.lock());
         self.compare_settings(&carrier, (&leader, pod), &missed, &memory).await;
         self.compare_libraries(&carrier, (&leader, pod), &missed).await;
         for pictures in &missed.pictures {
             let Some(shown) = carrier.shown_by(&leader, pictures).await else { continue };
-            let outcome = carrier.show(&leader, pod, &shown, self.memory(pool_index)).await;
+            let outcome = carrier.show(&leader, pod, &shown, self.peers.memory(pool_index)).await;
             self.report_return(pod, outcome);
         }
         if missed.lost > 0 {
@@ -139,8 +159,6 @@ impl InStep {
     }
 
     fn report_return(&self, pod: &Arc<Pod>, outcome: Outcome) {
-        let told = PodOutcome { pod: pod.clone(), outcome };
-        self.count_label("return", &told);
-        report_behind("return", &told);
+        self.peers.report(Label::Return, &PodOutcome { pod: pod.clone(), outcome });
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Carrier, memory::PodMemory, outcome::Outcome};
+use super::{carrier::Carrier, memory::PodMemory, outcome::Outcome};
 use crate::{
     jellyfin::{
         client::settings,

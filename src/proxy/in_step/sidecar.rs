@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Carrier;
+use super::carrier::Carrier;
 use crate::{
     jellyfin::client::{items, users},
     pod::Pod,

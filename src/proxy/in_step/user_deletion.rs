@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::{
-    Carrier, InStep,
+    carrier::Carrier,
     outcome::{Outcome, PodOutcome, Skip},
 };
 use crate::{
@@ -22,17 +22,11 @@ use crate::{
     sessions::plain_id,
 };
 
-impl InStep {
+impl Carrier<'_> {
     /// Deletes a user's devices on all pods but the caller's. Only for an administrator.
-    pub(super) async fn forget_devices(
-        &self,
-        carrier: &Carrier<'_>,
-        own: &Arc<Pod>,
-        others: &[Arc<Pod>],
-        user: &str,
-    ) -> Vec<PodOutcome> {
+    pub(super) async fn forget_devices(&self, own: &Arc<Pod>, others: &[Arc<Pod>], user: &str) -> Vec<PodOutcome> {
         let user = plain_id(user);
-        match carrier.call(own, users::list(carrier.key)).await {
+        match self.call(own, users::list(self.key)).await {
             Ok(users) if may_be_deleted(&users, &user) => {}
             // The pod will refuse.
             _ => return Vec::new(),
@@ -40,7 +34,7 @@ impl InStep {
         let forgotten = others.iter().map(|pod| async {
             let is_alive = pod.status().is_alive();
             // A pod that is away reads the database when it comes back.
-            let outcome = if is_alive { forget(carrier, pod, &user).await } else { Outcome::Away };
+            let outcome = if is_alive { forget(self, pod, &user).await } else { Outcome::Away };
             PodOutcome { pod: pod.clone(), outcome }
         });
         join_all(forgotten).await

@@ -11,12 +11,12 @@ use tokio::{
 };
 
 use super::{
-    Carrier, InStep,
+    carrier::Carrier,
     libraries::ChangedLibraries,
     memory::{Missed, PodMemory},
-    outcome::{Outcome, PodOutcome, Skip},
+    outcome::{Label, Outcome, PodOutcome, Skip},
+    peers::Peers,
     pictures::{Pictures, Shown},
-    report_behind,
     settings::NewSettings,
 };
 use crate::{
@@ -73,12 +73,12 @@ enum Prepared {
 }
 
 pub(super) struct Job {
-    pub(super) in_step: Arc<InStep>,
+    pub(super) peers: Arc<Peers>,
     pub(super) caller: Caller,
     pub(super) pool_index: usize,
     /// The caller's pod, which has done it.
     pub(super) from: Arc<Pod>,
-    pub(super) label: &'static str,
+    pub(super) act: Label,
     pub(super) work: Work,
     pub(super) turn: Option<OwnedSemaphorePermit>,
     /// Whether the caller's pod scans its libraries now.
@@ -88,12 +88,11 @@ pub(super) struct Job {
 impl Job {
     /// Tells all pods, and says so of each one.
     pub(super) async fn run(self, others: Vec<Arc<Pod>>, told: mpsc::Sender<PodOutcome>) {
-        let Job { in_step, caller, pool_index, from, label, work, turn, scans } = self;
-        let permit = in_step.shared.in_step_jobs.clone().try_acquire_owned().ok();
-        let Some(key) = in_step.key() else { return };
-        let carrier = Carrier { pods: &in_step.pods, caller: &caller, key };
+        let Job { peers, caller, pool_index, from, act, work, turn, scans } = self;
+        let permit = peers.shared.in_step_jobs.clone().try_acquire_owned().ok();
+        let Some(carrier) = peers.carrier(&caller) else { return };
         let _turn = match (turn, work.needs_turn()) {
-            (None, true) => in_step.turn(pool_index).await,
+            (None, true) => peers.turn(pool_index).await,
             (turn, _) => turn,
         };
         let prepared = match &permit {
@@ -104,28 +103,27 @@ impl Job {
             new.report_own();
         }
         let at_pod = |pod: Arc<Pod>| async {
-            let memory = in_step.memory(pool_index).of(&pod);
-            let outcome = follow(&in_step, &carrier, &prepared, (&from, &pod), pool_index, &memory).await;
+            let memory = peers.memory(pool_index).of(&pod);
+            let outcome = follow(&peers, &carrier, &prepared, (&from, &pod), pool_index, &memory).await;
             if outcome == Outcome::Away || outcome.is_transient() {
                 prepared.remember(&mut memory.missed.lock());
             }
             let one = PodOutcome { pod, outcome };
-            in_step.count_label(label, &one);
-            report_behind(label, &one);
+            peers.report(act, &one);
             // Nobody hears it if the client's answer has gone.
             let _ = told.send(one).await;
         };
         join_all(others.iter().cloned().map(at_pod)).await;
         if scans {
-            let scan = in_step.clone().scan_later(pool_index, from, others);
-            tokio::spawn(in_step.shutdown.track(scan));
+            let scan = peers.clone().scan_later(pool_index, from, others);
+            tokio::spawn(peers.shutdown.track(scan));
         }
     }
 }
 
 /// Tells one pod, and again for a while if it fails.
 async fn follow(
-    in_step: &InStep,
+    peers: &Peers,
     carrier: &Carrier<'_>,
     prepared: &Prepared,
     (from, pod): (&Arc<Pod>, &Arc<Pod>),
@@ -140,12 +138,12 @@ async fn follow(
         let outcome = {
             // The semaphore is never closed.
             let _few = memory.calls.acquire().await;
-            prepared.carry_out(in_step, carrier, (from, pod), pool_index, memory).await
+            prepared.carry_out(peers, carrier, (from, pod), pool_index, memory).await
         };
         let (true, Some(pause)) = (outcome.is_transient(), pauses.next()) else { return outcome };
         tokio::select! {
             () = time::sleep(*pause) => {}
-            () = in_step.shutdown.stopping() => return outcome,
+            () = peers.shutdown.stopping() => return outcome,
         }
     }
 }
@@ -184,7 +182,7 @@ impl Work {
 impl Prepared {
     async fn carry_out(
         &self,
-        in_step: &InStep,
+        peers: &Peers,
         carrier: &Carrier<'_>,
         (from, pod): (&Arc<Pod>, &Arc<Pod>),
         pool_index: usize,
@@ -192,7 +190,7 @@ impl Prepared {
     ) -> Outcome {
         match self {
             Prepared::Calls { calls, is_gone } => repeat(carrier, pod, calls, *is_gone).await,
-            Prepared::Pictures(_, shown) => carrier.show(from, pod, shown, in_step.memory(pool_index)).await,
+            Prepared::Pictures(_, shown) => carrier.show(from, pod, shown, peers.memory(pool_index)).await,
             Prepared::Settings(new) => carrier.follow_settings(pod, new, memory).await,
             Prepared::Libraries(changed) => carrier.follow_libraries(pod, changed).await,
             Prepared::Nothing(outcome) => *outcome,
