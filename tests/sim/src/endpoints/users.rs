@@ -50,7 +50,9 @@ fn log_in_as(call: &Call, user: Option<User>, password: &str) -> Answer {
     }
     let note = |how: fn(&mut User)| cluster.change(|database| database.user_mut(&user.id).map(how));
     cluster.change(|database| {
-        database.user_mut(&user.id).map(|user| user.last_log_in = Some(clock::now()));
+        if let Some(user) = database.user_mut(&user.id) {
+            user.last_log_in = Some(clock::now());
+        }
         let name = format!("{} successfully authenticated", user.name);
         database.activity.add("AuthenticationSucceeded", name, &user.id, None);
     });
