@@ -85,7 +85,7 @@ impl SessionStore {
     /// Adds a disk with room for `most` sessions. It held `entries` at the start, the latest first.
     #[must_use]
     pub fn on_disk(self, disk: Disk, entries: Vec<Entry>, most: usize) -> SessionStore {
-        let mut known = Entries { most, ..Entries::default() };
+        let mut known = Entries::bounded(most);
         let mut pending_logouts = Vec::new();
         for Entry { key, value, .. } in entries.into_iter().rev() {
             match key.try_into() {

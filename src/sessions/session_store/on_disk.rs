@@ -20,10 +20,15 @@ pub(super) struct Entries {
     by_name: HashMap<[u8; 16], (u64, Vec<u8>), ahash::RandomState>,
     by_age: BTreeMap<u64, [u8; 16]>,
     count: u64,
-    pub(super) most: usize,
+    most: usize,
 }
 
 impl Entries {
+    /// None yet, and at most so many.
+    pub(super) fn bounded(most: usize) -> Entries {
+        Entries { most, ..Entries::default() }
+    }
+
     pub(super) fn get(&self, name: &[u8; 16]) -> Option<&Vec<u8>> {
         self.by_name.get(name).map(|(_, value)| value)
     }
@@ -53,7 +58,7 @@ mod tests {
 
     #[test]
     fn what_is_on_disk_is_known_within_the_same_bound_the_oldest_gone() {
-        let mut entries = Entries { most: 3, ..Entries::default() };
+        let mut entries = Entries::bounded(3);
         for number in 0..5_u8 {
             entries.put([number; 16], vec![number]);
             entries.put([0; 16], vec![number]);
