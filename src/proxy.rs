@@ -10,6 +10,7 @@ pub mod drain_policy;
 mod failover;
 mod identify;
 mod in_step;
+mod in_step_state;
 mod leader_routing;
 mod learn;
 mod log_in;
@@ -36,7 +37,7 @@ use hyper::body::Incoming;
 
 pub use admission::Admission;
 pub use failover::socket::ConnectionPermit;
-pub use in_step::{ALL_BODIES_KIB as IN_STEP_BODIES_KIB, AT_ONCE as IN_STEP_AT_ONCE};
+pub use in_step_state::InStepState;
 pub use pod_lifecycle::{ALL_ARE_LOCAL, MissingRequirement, PodChecks, PodLifecycle, Undrained};
 pub use pool_state::PoolState;
 pub use response::{answer::Aborted, body::Body};

@@ -14,7 +14,7 @@ use crate::{
     leader::Leader,
     limits::Limits,
     observe::metrics::Metrics,
-    proxy::{HELD_KIB, IN_STEP_AT_ONCE, IN_STEP_BODIES_KIB, PoolState, SharedState, Streams},
+    proxy::{HELD_KIB, InStepState, PoolState, SharedState, Streams},
     route::{self, Router},
     server_id::ShownServer,
     sessions::{Sessions, mint_codes::MintCodes, mint_limiter::MintLimiter},
@@ -76,9 +76,7 @@ pub(super) async fn shared(
         drain: config.drain,
         health: Arc::new(config.health.clone()),
         websocket: config.websocket.clone(),
-        keeps_in_step: config.keeps_in_step,
-        in_step_jobs: Arc::new(Semaphore::new(IN_STEP_AT_ONCE)),
-        in_step_bodies: Arc::new(Semaphore::new(IN_STEP_BODIES_KIB)),
+        in_step: InStepState::new(config.keeps_in_step, config.pools.len()),
         placements: AtomicU64::default(),
     };
     Ok((shared, kept))

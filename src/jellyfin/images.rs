@@ -5,6 +5,25 @@
 //! (`ImageSaver`), and a deletion also deletes the file. Pods that share their folders have equal
 //! files, so nothing that another pod still shows may be deleted there.
 
+/// Pictures that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pictures {
+    /// One kind of an item's pictures.
+    OfItem {
+        item: String,
+        kind: String,
+    },
+    OfUser(String),
+    Splashscreen,
+}
+
+impl Pictures {
+    /// Whether there may be several.
+    pub fn is_list(&self) -> bool {
+        matches!(self, Pictures::OfItem { kind, .. } if is_list(kind))
+    }
+}
+
 /// One step on the other pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
@@ -15,7 +34,7 @@ pub enum Edit {
 }
 
 /// Whether an item may have several pictures of this kind (`BaseItem.AllowsMultipleImages`).
-pub fn is_list(kind: &str) -> bool {
+fn is_list(kind: &str) -> bool {
     ["Backdrop", "Chapter"].iter().any(|list| list.eq_ignore_ascii_case(kind))
 }
 

@@ -6,7 +6,6 @@
 
 mod carrier;
 mod libraries;
-mod memory;
 mod outcome;
 mod peers;
 mod pictures;
@@ -27,7 +26,6 @@ use tokio::{
     time::{self, Instant},
 };
 
-pub(super) use memory::PoolMemory;
 pub(super) use returned::Returns;
 
 use super::{
@@ -40,6 +38,7 @@ use crate::{
     jellyfin::{
         client::{ApiCall, items},
         endpoint::{Act, DocumentKeys},
+        images::Pictures,
         libraries::Library,
         settings::DocumentName,
     },
@@ -49,7 +48,6 @@ use crate::{
 };
 use outcome::{Label, Outcome, PodOutcome, Skip};
 use peers::Peers;
-use pictures::Pictures;
 use rights::Right;
 use work::{Job, Work};
 
@@ -59,12 +57,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Longest time for what must be known before the caller's pod gets the request.
 const BEFORE: Duration = Duration::from_secs(2);
 
-/// Longest body that is kept to be repeated, and all of them at once, in KiB.
+/// Longest body that is kept to be repeated.
 const LONGEST_BODY: usize = 1 << 20;
-pub const ALL_BODIES_KIB: usize = 16 << 10;
-
-/// Changes under way at once, over all workers.
-pub const AT_ONCE: usize = 64;
 
 /// Lets other pods follow a client's change.
 pub(super) struct InStep {
@@ -308,7 +302,7 @@ impl InStep {
     /// Keeps more of a body than other requests need, while there is room.
     fn keep(&self, body: &ReplayBody) -> Option<OwnedSemaphorePermit> {
         let kib = body.length_at_most(LONGEST_BODY).div_ceil(1024).try_into().ok()?;
-        let permit = self.peers.shared.in_step_bodies.clone().try_acquire_many_owned(kib).ok()?;
+        let permit = self.peers.shared.in_step.bodies.clone().try_acquire_many_owned(kib).ok()?;
         body.keep_up_to(LONGEST_BODY);
         Some(permit)
     }

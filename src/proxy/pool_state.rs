@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::in_step::PoolMemory;
 use crate::{
     affinity::{
         Secret,
@@ -23,8 +22,6 @@ pub struct PoolState {
     pub leader: Arc<Leader>,
     /// The one server that clients see instead of the pods.
     pub shown_server: Arc<ShownServer>,
-    /// What the pods missed and have of their own.
-    pub(super) in_step: PoolMemory,
     cookie: CookieConfig,
     /// The cookies of the current pods.
     pub cookies: ArcSwap<Cookies>,
@@ -42,8 +39,7 @@ impl PoolState {
         legacy: Option<Legacy>,
     ) -> PoolState {
         let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        let in_step = PoolMemory::default();
-        PoolState { pool, leader, shown_server: Arc::new(shown_server), in_step, cookie, cookies, legacy }
+        PoolState { pool, leader, shown_server: Arc::new(shown_server), cookie, cookies, legacy }
     }
 
     /// Rebuilds the cookies after the set of pods has changed.

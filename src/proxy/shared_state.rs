@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     drain_policy,
+    in_step_state::InStepState,
     pool_state::PoolState,
     request::context::RequestContext,
     streams::{KIB, Streams},
@@ -87,12 +88,8 @@ pub struct SharedState {
     pub hold_permits: Semaphore,
     /// Limits the bytes of their bodies.
     pub hold_kib_permits: Semaphore,
-    /// Whether the pods are kept in step (`[jellyfin] in_step`).
-    pub keeps_in_step: bool,
-    /// Limits the changes that are on their way to other pods.
-    pub in_step_jobs: Arc<Semaphore>,
-    /// Limits the bodies that are kept for them, in KiB.
-    pub in_step_bodies: Arc<Semaphore>,
+    /// What other pods must follow.
+    pub in_step: InStepState,
     /// Counts placements, to break ties.
     pub placements: AtomicU64,
 }

@@ -6,12 +6,12 @@ use tokio::{sync::OwnedSemaphorePermit, time};
 
 use super::{
     carrier::Carrier,
-    memory::PoolMemory,
     outcome::{Label, PodOutcome},
 };
 use crate::{
     observe::metrics::{self, Metrics},
     proxy::{
+        in_step_state::PoolMemory,
         pod_client::{Caller, PodClient},
         shared_state::SharedState,
     },
@@ -32,7 +32,7 @@ pub(super) struct Peers {
 impl Peers {
     /// The API key, if pods are kept in step at all.
     pub(super) fn key(&self) -> Option<&str> {
-        self.shared.api_key().filter(|_| self.shared.keeps_in_step).map(Token::as_str)
+        self.shared.api_key().filter(|_| self.shared.in_step.is_on).map(Token::as_str)
     }
 
     /// For calls in the name of this client. `None` if pods are not kept in step.
@@ -41,7 +41,7 @@ impl Peers {
     }
 
     pub(super) fn memory(&self, pool_index: usize) -> &PoolMemory {
-        &self.shared.pools[pool_index].in_step
+        &self.shared.in_step.pools[pool_index]
     }
 
     /// Waits for the change before; after a while it goes on without.

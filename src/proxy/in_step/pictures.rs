@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{carrier::Carrier, memory::PoolMemory, outcome::Outcome};
+use super::{carrier::Carrier, outcome::Outcome};
 use crate::{
     forward::Failure,
     jellyfin::{
@@ -15,22 +15,11 @@ use crate::{
             images::{self, Picture, Place},
             items, users,
         },
-        images::{Edit, edits, is_list},
+        images::{Edit, Pictures, edits},
     },
     pod::Pod,
+    proxy::in_step_state::PoolMemory,
 };
-
-/// Pictures that belong together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Pictures {
-    /// One kind of an item's pictures.
-    OfItem {
-        item: String,
-        kind: String,
-    },
-    OfUser(String),
-    Splashscreen,
-}
 
 /// What the caller's pod shows, by content.
 pub(super) struct Shown {
@@ -45,17 +34,11 @@ type Content = [u8; 32];
 /// Pictures of one kind that are compared. Further ones stay as they are.
 const MOST: usize = 64;
 
-impl Pictures {
-    fn place(&self, index: usize) -> Place {
-        match self {
-            Pictures::OfItem { item, kind } => Place::Item { item: item.clone(), kind: kind.clone(), index },
-            Pictures::OfUser(user) => Place::User(user.clone()),
-            Pictures::Splashscreen => Place::Splashscreen,
-        }
-    }
-
-    fn is_list(&self) -> bool {
-        matches!(self, Pictures::OfItem { kind, .. } if is_list(kind))
+fn place(pictures: &Pictures, index: usize) -> Place {
+    match pictures {
+        Pictures::OfItem { item, kind } => Place::Item { item: item.clone(), kind: kind.clone(), index },
+        Pictures::OfUser(user) => Place::User(user.clone()),
+        Pictures::Splashscreen => Place::Splashscreen,
     }
 }
 
@@ -85,9 +68,9 @@ impl Carrier<'_> {
         for edit in edits(&shown.wanted, &there, shown.pictures.is_list()) {
             outcome = match edit {
                 Edit::Delete(index) => {
-                    Outcome::of(self.call(pod, images::delete(&shown.pictures.place(index), self.key)).await)
+                    Outcome::of(self.call(pod, images::delete(&place(&shown.pictures, index), self.key)).await)
                 }
-                Edit::Upload(index) => self.copy(from, pod, &shown.pictures.place(index), memory).await,
+                Edit::Upload(index) => self.copy(from, pod, &place(&shown.pictures, index), memory).await,
             };
             if !matches!(outcome, Outcome::Done(_)) {
                 return outcome;
@@ -124,7 +107,7 @@ impl Carrier<'_> {
         };
         let mut contents = Vec::with_capacity(count);
         for index in 0..count {
-            let picture = self.call(pod, images::read(&pictures.place(index), self.key)).await?;
+            let picture = self.call(pod, images::read(&place(pictures, index), self.key)).await?;
             let content = picture.map(|Picture { bytes, .. }| Content::from(Sha256::digest(&bytes)));
             if content.is_some() || matches!(pictures, Pictures::OfItem { .. }) {
                 contents.push(content);

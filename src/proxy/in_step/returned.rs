@@ -11,7 +11,6 @@ use std::{
 
 use super::{
     carrier::Carrier,
-    memory::{Missed, PodMemory},
     outcome::{Label, Outcome, PodOutcome},
     peers::Peers,
     settings::differences,
@@ -25,6 +24,7 @@ use crate::{
     observe::metrics::Metrics,
     pod::{Pod, Pool},
     proxy::{
+        in_step_state::{Missed, PodMemory},
         pod_client::{Caller, PodClient},
         shared_state::SharedState,
     },

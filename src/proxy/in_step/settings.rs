@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 
-use super::{carrier::Carrier, memory::PodMemory, outcome::Outcome};
+use super::{carrier::Carrier, outcome::Outcome};
 use crate::{
     jellyfin::{
         client::settings,
@@ -12,6 +12,7 @@ use crate::{
         settings::{Changes, DocumentName, KeyPath, shown},
     },
     pod::Pod,
+    proxy::in_step_state::PodMemory,
 };
 
 /// What the caller's pod has now.

@@ -13,21 +13,24 @@ use tokio::{
 use super::{
     carrier::Carrier,
     libraries::ChangedLibraries,
-    memory::{Missed, PodMemory},
     outcome::{Label, Outcome, PodOutcome, Skip},
     peers::Peers,
-    pictures::{Pictures, Shown},
+    pictures::Shown,
     settings::NewSettings,
 };
 use crate::{
     jellyfin::{
         client::ApiCall,
         endpoint::DocumentKeys,
+        images::Pictures,
         libraries::{Library, Touched},
         settings::{Changes, DocumentName},
     },
     pod::Pod,
-    proxy::pod_client::Caller,
+    proxy::{
+        in_step_state::{Missed, PodMemory},
+        pod_client::Caller,
+    },
 };
 
 /// Longest time for a repeated request: a pod may look something up on the Internet.
@@ -89,7 +92,7 @@ impl Job {
     /// Tells all pods, and says so of each one.
     pub(super) async fn run(self, others: Vec<Arc<Pod>>, told: mpsc::Sender<PodOutcome>) {
         let Job { peers, caller, pool_index, from, act, work, turn, scans } = self;
-        let permit = peers.shared.in_step_jobs.clone().try_acquire_owned().ok();
+        let permit = peers.shared.in_step.jobs.clone().try_acquire_owned().ok();
         let Some(carrier) = peers.carrier(&caller) else { return };
         let _turn = match (turn, work.needs_turn()) {
             (None, true) => peers.turn(pool_index).await,

@@ -1,4 +1,5 @@
-//! What is remembered of each pod: what it missed while it was away, and what it has of its own.
+//! What all workers share of changes that other pods follow: bounds, turns, and what each pod missed
+//! or has of its own.
 //!
 //! A pod reads the database when it starts, so it misses only what stands in files.
 
@@ -13,9 +14,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::pictures::Pictures;
 use crate::{
     jellyfin::{
+        images::Pictures,
         libraries::Touched,
         settings::{Changes, DocumentName, KeyPath},
     },
@@ -31,8 +32,36 @@ const MOST_MISSED: usize = 512;
 /// Pods that are remembered. The pool may have lost some of them.
 const MOST_PODS: usize = 256;
 
+/// Changes under way at once.
+const ALL_JOBS: usize = 64;
+
+/// Bodies that are kept to be repeated, all of them at once, in KiB.
+const ALL_BODIES_KIB: usize = 16 << 10;
+
+/// Whether pods are kept in step, and how much may be under way for that.
+pub struct InStepState {
+    /// Whether they are at all (`[jellyfin] in_step`).
+    pub(super) is_on: bool,
+    pub(super) jobs: Arc<Semaphore>,
+    /// In KiB.
+    pub(super) bodies: Arc<Semaphore>,
+    /// In the order of the pools.
+    pub(super) pools: Box<[PoolMemory]>,
+}
+
+impl InStepState {
+    pub fn new(is_on: bool, pools: usize) -> InStepState {
+        InStepState {
+            is_on,
+            jobs: Arc::new(Semaphore::new(ALL_JOBS)),
+            bodies: Arc::new(Semaphore::new(ALL_BODIES_KIB)),
+            pools: (0..pools).map(|_| PoolMemory::default()).collect(),
+        }
+    }
+}
+
 /// What all workers share of one pool.
-pub(in crate::proxy) struct PoolMemory {
+pub(super) struct PoolMemory {
     /// Changes that read before they write go one after the other.
     pub(super) turn: Arc<Semaphore>,
     /// Pictures are large, so only one is in memory.
