@@ -422,6 +422,7 @@ impl Default for Leader {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Affinity {
     pub(super) keys: Vec<SecretSource>,
+    pub(super) spread_users: Vec<String>,
     pub(super) cookie: Table<Cookie>,
 }
 

@@ -123,7 +123,7 @@ impl LogInBrake {
 ///
 /// # Errors
 /// The body has two names, and the pod may take either.
-fn user_name(body: &[u8]) -> Result<String, Refusal> {
+pub(super) fn user_name(body: &[u8]) -> Result<String, Refusal> {
     let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return Ok(String::new()) };
     let mut names = fields.iter().filter(|(key, _)| key.eq_ignore_ascii_case("username")).map(|(_, name)| name);
     let name = names.next().and_then(Value::as_str).unwrap_or_default();

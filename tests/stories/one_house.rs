@@ -1,5 +1,6 @@
 //! Several pods are one house: what is written through one is seen, heard and found through all.
 
+mod home;
 mod user_data;
 
 use http::{Method, StatusCode};

@@ -18,6 +18,8 @@ impl Default for Settings {
         settings.set("admin.listen", "\"127.0.0.1:0\"");
         settings.set("websocket.stop_stagger", "\"200ms\"");
         settings.set("timeouts.drain", "\"8s\"");
+        // Most stories need clients on several pods, and two users do not make that plain.
+        settings.set("affinity.spread_users", "[\"*\"]");
         settings
     }
 }
