@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use tokio::time;
 
-use super::{log_in, request::context::RequestContext, shared_state::SharedState};
+use super::{request::context::RequestContext, shared_state::SharedState};
 use crate::{
     affinity::{
         placement::{self, Key},
         user_homes,
     },
     forward::outbound::ReplayBody,
-    jellyfin::endpoint::{self, Endpoint, LogInBy},
+    jellyfin::{
+        endpoint::{self, Endpoint, LogInBy},
+        log_in_name,
+    },
     pod::{Pod, PodId, PodInstance, Pool, State},
     sessions::{Session, session::MoveReason},
 };
@@ -33,7 +36,7 @@ pub(super) async fn name_user(shared: &SharedState, ctx: &mut RequestContext<'_>
             // A body that does not come is the client's fault, and the dispatch says so.
             let body = time::timeout(shared.forward.client_body, body.read_ahead()).await;
             let Ok(Some(body)) = body else { return };
-            log_in::user_name(&body).ok().and_then(|name| shared.user_homes.named(&pool.name, &name))
+            log_in_name::user_name(&body).ok().and_then(|name| shared.user_homes.named(&pool.name, &name))
         }
         None => return,
     };
