@@ -1,6 +1,7 @@
 //! Several pods are one house: what is written through one is seen, heard and found through all.
 
 mod home;
+mod sessions;
 mod user_data;
 
 use http::{Method, StatusCode};
