@@ -10,6 +10,7 @@ pub mod client;
 pub mod endpoint;
 pub mod images;
 pub mod libraries;
+pub mod log_in_name;
 pub mod message;
 mod path;
 pub mod playlist;
