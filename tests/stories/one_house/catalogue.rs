@@ -5,7 +5,7 @@ use jellyfin_sim::FILM;
 use serde_json::{Value, json};
 
 use super::{act, assert_done, devices_of, house, property, seen_by};
-use crate::stories::world::{Answer, Client, World, body_of};
+use crate::stories::world::{Answer, Client, World, body_of, story};
 
 const DEVICES: usize = 8;
 
@@ -27,59 +27,63 @@ async fn household(world: &World) -> (Client, Vec<Client>) {
 #[tokio::test]
 #[ignore = "pods do not hear of each other's edits yet"]
 async fn an_edit_is_seen_by_every_device() {
-    let world = house().await;
-    let (mut root, mut devices) = household(&world).await;
-    let path = format!("/Items/{FILM}");
-    let mut document = root.get(&path).await.json();
-    document["Name"] = json!("A better name");
-    document["Overview"] = json!("edited");
-    assert_done(&root.post(&path, document).await);
-    let is_edited =
-        |answer: &Answer| property(answer, "/Name") == "A better name" && property(answer, "/Overview") == "edited";
-    assert_eq!(seen_by(&mut devices, &path, is_edited).await, DEVICES);
-    world.stop().await;
+    story(house(), async |world| {
+        let (mut root, mut devices) = household(world).await;
+        let path = format!("/Items/{FILM}");
+        let mut document = root.get(&path).await.json();
+        document["Name"] = json!("A better name");
+        document["Overview"] = json!("edited");
+        assert_done(&root.post(&path, document).await);
+        let is_edited =
+            |answer: &Answer| property(answer, "/Name") == "A better name" && property(answer, "/Overview") == "edited";
+        assert_eq!(seen_by(&mut devices, &path, is_edited).await, DEVICES);
+    })
+    .await;
 }
 
 #[tokio::test]
 #[ignore = "pods do not hear of each other's edits yet"]
 async fn a_picture_is_seen_by_every_device_and_so_is_that_it_is_gone() {
-    let world = house().await;
-    let (mut root, mut devices) = household(&world).await;
-    let path = format!("/Items/{FILM}/Images/Thumb");
-    let request = root.request(Method::POST, &path).header(header::CONTENT_TYPE, "image/png");
-    assert_done(&root.send(request, body_of(PICTURE)).await.expect("an answer"));
-    let is_there = |answer: &Answer| answer.status == 200 && answer.body.len() == 70;
-    assert_eq!(seen_by(&mut devices, &path, is_there).await, DEVICES);
-    assert_done(&act(&mut root, Method::DELETE, &path).await);
-    assert_eq!(seen_by(&mut devices, &path, |answer| answer.status == 404).await, DEVICES);
-    world.stop().await;
+    story(house(), async |world| {
+        let (mut root, mut devices) = household(world).await;
+        let path = format!("/Items/{FILM}/Images/Thumb");
+        let request = root.request(Method::POST, &path).header(header::CONTENT_TYPE, "image/png");
+        assert_done(&root.send(request, body_of(PICTURE)).await.expect("an answer"));
+        let is_there = |answer: &Answer| answer.status == 200 && answer.body.len() == 70;
+        assert_eq!(seen_by(&mut devices, &path, is_there).await, DEVICES);
+        assert_done(&act(&mut root, Method::DELETE, &path).await);
+        assert_eq!(seen_by(&mut devices, &path, |answer| answer.status == 404).await, DEVICES);
+    })
+    .await;
 }
 
 #[tokio::test]
 #[ignore = "pods do not hear of each other's edits yet"]
 async fn a_deleted_item_is_gone_for_every_device() {
-    let world = house().await;
-    let (mut root, mut devices) = household(&world).await;
-    let path = format!("/Items/{FILM}");
-    assert_done(&act(&mut root, Method::DELETE, &path).await);
-    assert_eq!(seen_by(&mut devices, &path, |answer| answer.status == 404).await, DEVICES);
-    world.stop().await;
+    story(house(), async |world| {
+        let (mut root, mut devices) = household(world).await;
+        let path = format!("/Items/{FILM}");
+        assert_done(&act(&mut root, Method::DELETE, &path).await);
+        assert_eq!(seen_by(&mut devices, &path, |answer| answer.status == 404).await, DEVICES);
+    })
+    .await;
 }
 
 #[tokio::test]
 #[ignore = "pods do not hear of each other's edits yet"]
 async fn a_collection_has_the_same_members_for_every_device() {
-    let world = house().await;
-    let (mut root, mut devices) = household(&world).await;
-    let made = root.post(&format!("/Collections?name=Best&ids={FILM}"), Value::Null).await;
-    let id = made.json()["Id"].as_str().expect("an id").to_owned();
-    let path = format!("/Items?parentId={id}");
-    for device in &mut devices {
-        assert_eq!(property(&device.get(&path).await, "/TotalRecordCount"), 1);
-    }
-    let add = format!("/Collections/{id}/Items?ids={}", jellyfin_sim::BULK);
-    assert_done(&root.post(&add, Value::Null).await);
-    assert_eq!(seen_by(&mut devices, &path, |answer| property(answer, "/TotalRecordCount") == 2).await, DEVICES);
-    assert_eq!(world.cluster.item(&id).expect("a row")["Members"], json!([FILM, jellyfin_sim::BULK]));
-    world.stop().await;
+    story(house(), async |world| {
+        let (mut root, mut devices) = household(world).await;
+        let made = root.post(&format!("/Collections?name=Best&ids={FILM}"), Value::Null).await;
+        let id = made.json()["Id"].as_str().expect("an id").to_owned();
+        let path = format!("/Items?parentId={id}");
+        for device in &mut devices {
+            assert_eq!(property(&device.get(&path).await, "/TotalRecordCount"), 1);
+        }
+        let add = format!("/Collections/{id}/Items?ids={}", jellyfin_sim::BULK);
+        assert_done(&root.post(&add, Value::Null).await);
+        assert_eq!(seen_by(&mut devices, &path, |answer| property(answer, "/TotalRecordCount") == 2).await, DEVICES);
+        assert_eq!(world.cluster.item(&id).expect("a row")["Members"], json!([FILM, jellyfin_sim::BULK]));
+    })
+    .await;
 }
