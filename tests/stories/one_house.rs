@@ -3,6 +3,7 @@
 mod administration;
 mod catalogue;
 mod home;
+mod in_step;
 mod sessions;
 mod user_data;
 
