@@ -11,7 +11,7 @@ use jellyfin_sim::{FILM, Pod};
 use serde_json::{Value, json};
 
 use super::{act, assert_done, house, property};
-use crate::stories::world::{Answer, Client, Plan, World, body_of, secs, story, until_so};
+use crate::stories::world::{Answer, Client, Plan, World, body_of, secs, story, until, until_so};
 
 /// An administrator, signed in through the proxy.
 async fn administrator(world: &World) -> Client {
@@ -52,10 +52,17 @@ async fn upload(client: &mut Client, path: &str, kind: &str, body: &str) -> Answ
     client.send(request, body_of(body.to_owned())).await.expect("an answer")
 }
 
-/// What the pods did because of the last request of this path, by its access line.
-async fn fan_out(world: &World, path: &str) -> String {
-    let lines = world.proxy.lines_of(path, 1).await;
-    lines.last().expect("a line")["fan_out"].as_str().unwrap_or_default().to_owned()
+/// What the pods did because of the last of so many POSTs of this path, by its access line.
+async fn fan_out(world: &World, path: &str, posts: usize) -> String {
+    let of_path = |line: &Value| line["http.path"] == path && line["http.method"] == "POST";
+    let lines = || -> Vec<Value> { world.proxy.lines().into_iter().filter(of_path).collect() };
+    until("the access line is written", || lines().len() >= posts).await;
+    lines().last().expect("a line")["fan_out"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Waits until every pod has these libraries.
+async fn until_libraries(world: &World, names: &[&str]) {
+    until(&format!("the libraries {names:?}"), || world.pods.iter().all(|pod| pod.libraries() == names)).await;
 }
 
 /// What pods got by the API key that writes, besides mints.
@@ -82,7 +89,7 @@ async fn an_edit_stands_on_the_access_line_with_what_each_pod_said() {
         for answer in at_each(world, &path).await {
             assert_eq!(property(&answer, "/Overview"), "Edited");
         }
-        let told = fan_out(world, &format!("/Items/{FILM}")).await;
+        let told = fan_out(world, &format!("/Items/{FILM}"), 1).await;
         assert_eq!(told.matches("=204").count(), 2, "{told}");
         let labels = [("act", "same_request"), ("outcome", "done")];
         assert_eq!(world.proxy.metric("jellypin_in_step_total", &labels).await, 2.0);
@@ -104,8 +111,7 @@ async fn a_large_edit_is_shown_by_every_pod_and_one_that_is_too_large_is_said() 
         }
         film["Overview"] = "x".repeat(2_000_000).into();
         assert_done(&root.post(&format!("/Items/{FILM}"), film).await);
-        let lines = world.proxy.lines_of(&format!("/Items/{FILM}"), 3).await;
-        let told = lines.last().expect("a line")["fan_out"].as_str().expect("what was told").to_owned();
+        let told = fan_out(world, &format!("/Items/{FILM}"), 2).await;
         assert_eq!(told.matches("=too_large").count(), 2, "{told}");
     })
     .await;
@@ -144,35 +150,27 @@ async fn libraries(world: &mut World) {
     let body = json!({"LibraryOptions": {"EnableRealtimeMonitor": false, "PathInfos": [{"Path": "/more"}]}});
     let add = format!("{LIBRARIES}?name=More&collectionType=movies&refreshLibrary=false");
     assert_done(&root.post(&add, body).await);
-    for pod in &world.pods {
-        assert_eq!(pod.libraries(), ["More", "Movies"], "{}", pod.name());
-    }
-    for answer in at_each(world, LIBRARIES).await {
-        let more = library(&answer, "More");
-        assert_eq!(
-            (&more["LibraryOptions"]["EnableRealtimeMonitor"], &more["Locations"]),
-            (&json!(false), &json!(["/more"]))
-        );
-    }
+    until_libraries(world, &["More", "Movies"]).await;
+    let has = |monitored: bool, paths: Value| {
+        move |answer: &Answer| {
+            let more = library(answer, "More");
+            more["LibraryOptions"]["EnableRealtimeMonitor"] == monitored && more["Locations"] == paths
+        }
+    };
+    until_each(world, "it is the same", LIBRARIES, has(false, json!(["/more"]))).await;
     let path = json!({"Name": "More", "PathInfo": {"Path": "/most"}});
     assert_done(&root.post(&format!("{LIBRARIES}/Paths"), path).await);
+    until_each(world, "a second path", LIBRARIES, has(false, json!(["/more", "/most"]))).await;
     let id = library(&root.get(LIBRARIES).await, "More")["ItemId"].clone();
     let options = json!({"EnableRealtimeMonitor": true, "PathInfos": [{"Path": "/more"}, {"Path": "/most"}]});
     assert_done(&root.post(&format!("{LIBRARIES}/LibraryOptions"), json!({"Id": id, "LibraryOptions": options})).await);
-    for answer in at_each(world, LIBRARIES).await {
-        let more = library(&answer, "More");
-        assert_eq!(more["LibraryOptions"]["EnableRealtimeMonitor"], true);
-        assert_eq!(more["Locations"], json!(["/more", "/most"]));
-    }
+    until_each(world, "other options", LIBRARIES, has(true, json!(["/more", "/most"]))).await;
     assert_done(&act(&mut root, Method::DELETE, &format!("{LIBRARIES}/Paths?name=More&path=/more")).await);
+    until_each(world, "one path less", LIBRARIES, has(true, json!(["/most"]))).await;
     assert_done(&act(&mut root, Method::POST, &format!("{LIBRARIES}/Name?name=More&newName=Most")).await);
-    for answer in at_each(world, LIBRARIES).await {
-        assert_eq!(library(&answer, "Most")["Locations"], json!(["/most"]));
-    }
+    until_libraries(world, &["Most", "Movies"]).await;
     assert_done(&act(&mut root, Method::DELETE, &format!("{LIBRARIES}?name=Most")).await);
-    for pod in &world.pods {
-        assert_eq!(pod.libraries(), ["Movies"], "{}", pod.name());
-    }
+    until_libraries(world, &["Movies"]).await;
 }
 
 fn library(answer: &Answer, name: &str) -> Value {
@@ -188,7 +186,7 @@ async fn nothing_is_told_to_other_pods_when_that_is_switched_off() {
         let mut film = root.get(&item_path(world, FILM)).await.json();
         film["Overview"] = "Edited".into();
         assert_done(&root.post(&format!("/Items/{FILM}"), film).await);
-        assert_eq!(fan_out(world, &format!("/Items/{FILM}")).await, "");
+        assert_eq!(fan_out(world, &format!("/Items/{FILM}"), 1).await, "");
         assert_eq!(acts_by_key(world), [""; 0]);
     })
     .await;

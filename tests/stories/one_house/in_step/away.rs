@@ -21,7 +21,7 @@ async fn a_pod_that_was_away_catches_up() {
 
         let (poster, picture) = ("p".repeat(300), format!("/Items/{FILM}/Images/Primary"));
         assert_done(&upload(&mut root, &picture, "image/png", &STANDARD.encode(&poster)).await);
-        let told = fan_out(world, &picture).await;
+        let told = fan_out(world, &picture, 1).await;
         assert!(told.contains(&format!("{away}=away")), "{told}");
         let mut system = root.get("/System/Configuration").await.json();
         system["ServerName"] = "Renamed".into();
@@ -53,7 +53,7 @@ async fn a_change_waits_two_seconds_at_most_for_a_slow_pod() {
         film["Overview"] = "Edited".into();
         slow.slow_first_byte(secs(4));
         assert_done(&root.post(&format!("/Items/{FILM}"), film).await);
-        let told = fan_out(world, &format!("/Items/{FILM}")).await;
+        let told = fan_out(world, &format!("/Items/{FILM}"), 1).await;
         assert!(told.contains(&format!("{}=late", slow.name())), "{told}");
         slow.slow_first_byte(secs(0));
         let is_edited = |answer: &Answer| property(answer, "/Overview") == "Edited";
@@ -74,7 +74,7 @@ async fn a_pod_that_only_hung_is_told_when_it_answers_again() {
         world.until_state(&hung, State::Down).await;
         film["Overview"] = "Edited".into();
         assert_done(&root.post(&format!("/Items/{FILM}"), film).await);
-        let told = fan_out(world, &format!("/Items/{FILM}")).await;
+        let told = fan_out(world, &format!("/Items/{FILM}"), 1).await;
         assert!(told.contains(&format!("{hung}=away")), "{told}");
         world.pod(&hung).hang(false);
         let is_edited = |answer: &Answer| property(answer, "/Overview") == "Edited";

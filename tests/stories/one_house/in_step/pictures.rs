@@ -6,7 +6,7 @@ use jellyfin_sim::FILM;
 
 use super::with_shared_folders;
 use super::{act, administrator, assert_done, at_each, by_key, house, item_path, property, until_each, upload};
-use crate::stories::world::{Answer, Client, World, story};
+use crate::stories::world::{Answer, Client, World, story, until_so};
 
 /// A picture of its own, as large as it is to be.
 fn picture(letter: char, bytes: usize) -> String {
@@ -63,11 +63,11 @@ async fn backdrops_stand_in_one_order_on_every_pod_and_none_twice() {
             for letter in ['a', 'b', 'c'] {
                 post(&mut root, &path, &picture(letter, 100)).await;
             }
-            assert_eq!(backdrops(world).await, ["abc"; 3]);
+            until_so("a, b, c", async || backdrops(world).await == ["abc"; 3]).await;
             assert_done(&act(&mut root, Method::POST, &format!("{path}/0/Index?newIndex=2")).await);
-            assert_eq!(backdrops(world).await, ["cba"; 3]);
+            until_so("c, b, a", async || backdrops(world).await == ["cba"; 3]).await;
             assert_done(&act(&mut root, Method::DELETE, &format!("{path}/1")).await);
-            assert_eq!(backdrops(world).await, ["ca"; 3]);
+            until_so("c, a", async || backdrops(world).await == ["ca"; 3]).await;
         })
         .await;
     }

@@ -56,13 +56,22 @@ const ACTS: &[Act] = &[
     (Method::OPTIONS, "/System/Configuration"),
 ];
 
-fn filled(world: &World, target: &str) -> String {
-    let id = |user| world.cluster.user_id(user).expect("a user");
-    target.replace("{film}", FILM).replace("{bob}", &id("bob")).replace("{own}", &id("alice"))
+/// The ids of bob, and of alice, who asks.
+struct Names {
+    bob: String,
+    own: String,
 }
 
-async fn send(client: &mut Client, world: &World, (method, target): &Act) -> u16 {
-    let request = client.request(method.clone(), &filled(world, target));
+impl Names {
+    fn of(world: &World) -> Names {
+        let id = |user| world.cluster.user_id(user).expect("a user");
+        Names { bob: id("bob"), own: id("alice") }
+    }
+}
+
+async fn send(client: &mut Client, names: &Names, (method, target): &Act) -> u16 {
+    let filled = target.replace("{film}", FILM).replace("{bob}", &names.bob).replace("{own}", &names.own);
+    let request = client.request(method.clone(), &filled);
     let kind = if target.contains("Image") || target.contains("Splash") { "image/png" } else { "application/json" };
     let request = request.header(header::CONTENT_TYPE, kind);
     let body = if kind == "image/png" { "eHh4".to_owned() } else { json!({"ServerName": "stolen"}).to_string() };
@@ -81,11 +90,12 @@ async fn callers(world: &World) -> Vec<(&'static str, Client)> {
 async fn no_spelling_of_a_change_uses_the_key_without_a_right() {
     story(house(), async |world| {
         let mut table: BTreeMap<(&str, u16), usize> = BTreeMap::new();
-        let own = format!("/UserImage?userId={}", filled(world, "{own}"));
+        let names = Names::of(world);
+        let own = format!("/UserImage?userId={}", names.own);
         for (caller, mut client) in callers(world).await {
             for act in ACTS {
                 world.pods.iter().for_each(jellyfin_sim::Pod::clear_seen);
-                let status = send(&mut client, world, act).await;
+                let status = send(&mut client, &names, act).await;
                 *table.entry((caller, status)).or_default() += 1;
                 let mut acts = acts_by_key(world);
                 // A user may set the own picture.
@@ -114,11 +124,11 @@ async fn statuses(world: &World) -> BTreeMap<(&'static str, String), u16> {
     key.token = Some(world.cluster.api_key());
     let mut all = callers(world).await;
     all.extend([("administrator", administrator(world).await), ("key", key)]);
-    let mut statuses = BTreeMap::new();
+    let (names, mut statuses) = (Names::of(world), BTreeMap::new());
     let (deletions, others): (Vec<&Act>, Vec<&Act>) = ACTS.iter().partition(|act| act.0 == Method::DELETE);
     for act in others.into_iter().chain(deletions) {
         for (caller, client) in &mut all {
-            let status = send(client, world, act).await;
+            let status = send(client, &names, act).await;
             statuses.insert((*caller, format!("{} {}", act.0, act.1)), status);
         }
     }
