@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod message;
 pub mod playlist;
 mod query;
+pub mod session_list;
 pub mod translation;
 pub mod verdict;
 

@@ -10,6 +10,7 @@
 pub mod fingerprint;
 pub mod mint_codes;
 pub mod mint_limiter;
+mod pod_session_id;
 pub mod registry;
 mod seal;
 pub mod session;
@@ -17,6 +18,7 @@ pub mod session_store;
 
 use std::{fmt, time::Duration};
 
+pub use pod_session_id::PodSessionId;
 pub use registry::{SessionLookup, Sessions};
 pub use session::{Device, Session};
 

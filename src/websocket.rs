@@ -62,11 +62,36 @@ pub trait MessageRewriter {
         None
     }
 
+    /// Whether the client does not get this text of the pod, since [`OwnMessages`] replace it.
+    fn is_replaced(&self, _: &str) -> bool {
+        false
+    }
+
+    /// The same for a text that comes in pieces, of which this is the first.
+    fn is_replaced_from(&self, _: &[u8]) -> bool {
+        false
+    }
+
     /// The client's text as the pod gets it; `None` if it passes unchanged.
     fn to_pod(&self, text: &str) -> Option<String>;
 
     /// The pod announced its shutdown or restart. The client does not get that message.
     fn farewell(&self) {}
+}
+
+/// What jellypin itself has to say to one client.
+pub trait OwnMessages: Send {
+    /// The next message; may never come. Cancel safe.
+    fn next(&mut self) -> impl Future<Output = String> + Send;
+}
+
+/// Nothing to say.
+pub struct NoMessages;
+
+impl OwnMessages for NoMessages {
+    async fn next(&mut self) -> String {
+        future::pending().await
+    }
 }
 
 /// The longest message of a client in bytes. The relay keeps it until a pod has it. Pods themselves
@@ -115,6 +140,11 @@ pub trait PodSides<S>: Send {
 
     /// Rewrites texts on their way to and from the present side.
     fn rewriter(&self) -> impl MessageRewriter + 'static;
+
+    /// What jellypin itself sends the client, whichever side is attached.
+    fn own_messages(&self) -> impl OwnMessages + 'static {
+        NoMessages
+    }
 }
 
 /// The pod's side of a socket that it has opened.

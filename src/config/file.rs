@@ -51,6 +51,7 @@ pub(super) struct File {
     pub(super) leader: Table<Leader>,
     pub(super) affinity: Table<Affinity>,
     pub(super) websocket: Table<WebSocket>,
+    pub(super) autodiscovery: Table<Autodiscovery>,
     pub(super) log: Table<Log>,
 }
 
@@ -114,6 +115,19 @@ impl Default for Admin {
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
         Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))), hosts: Vec::new(), token: None }
+    }
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Autodiscovery {
+    pub(super) listen: Written<MaybeAddress>,
+}
+
+impl Default for Autodiscovery {
+    fn default() -> Self {
+        Autodiscovery { listen: Written(MaybeAddress(None)) }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     value::{OneOrMany, Spanned, Table, Written},
 };
 use crate::{
-    admin, affinity, app, connection, forward, health,
+    admin, affinity, app, autodiscovery, connection, forward, health,
     limits::{self, Most},
     listen, observe,
     proxy::migrate::drain,
@@ -87,6 +87,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         websocket: websocket(file.websocket.inner, limits.websocket_message.0.0)?,
         observe: observe(file.log.inner, folder),
         admin: admin(file.admin.inner, folder, environment)?,
+        autodiscovery: autodiscovery::Config { listen: file.autodiscovery.inner.listen.0.0 },
         state: file.state.inner.path.map(|path| folder.join(path.0.0)),
         drain_timeout: timeouts.drain.0,
         listen: listen::Config {

@@ -5,6 +5,7 @@
 
 mod leader_call;
 mod live;
+mod remote_control;
 mod repeatable;
 mod revocation;
 mod sign_on;
@@ -17,6 +18,7 @@ use http::Method;
 pub use leader_call::LeaderCall;
 pub use live::{ends_playback, is_live_playlist, open_live_stream_target, reported_play_session};
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
+pub use remote_control::{Act, RemoteControl};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
 pub use state_report::StateReport;
@@ -49,6 +51,11 @@ pub enum Endpoint {
     LogoutTrigger,
     /// Demands a token that the pod knows; success confirms the token.
     Authenticated,
+    /// Like [`Endpoint::Authenticated`], for `GET /Sessions`: each pod lists only its own.
+    SessionList,
+    /// Like [`Endpoint::Authenticated`], for `/Sessions/{id}/…`: only the pod that has the session
+    /// can answer. [`RemoteControl::of`] says what it does.
+    RemoteControl,
     /// Like [`Endpoint::Authenticated`], but it needs no token from the local network or before the
     /// wizard is done. Success proves nothing.
     Guarded,
@@ -86,6 +93,8 @@ impl Endpoint {
             8 if is(first, "Sessions") && is(rest.at(0), "Playing") && is(rest.at(1), "Ping") => {
                 Endpoint::TranscodeControl
             }
+            8 if is(first, "Sessions") && method == Method::GET && rest.at(0).is_empty() => Endpoint::SessionList,
+            8 if is(first, "Sessions") && remote_control::is_session(rest.at(0)) => Endpoint::RemoteControl,
             10 if is(first, "GetUtcTime") => Endpoint::Clock,
             11 if is(first, "LiveStreams") && is(rest.at(0), "Close") => Endpoint::TranscodeControl,
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
@@ -105,10 +114,21 @@ impl Endpoint {
 
     /// Whether it refuses every caller without a token that the pod knows.
     pub fn requires_token(self) -> bool {
-        use Endpoint::{Authenticated, AuthenticatedMedia, Guarded, LogOut, LogoutTrigger, SyncPlay, TranscodeControl};
+        use Endpoint::{
+            Authenticated, AuthenticatedMedia, Guarded, LogOut, LogoutTrigger, RemoteControl, SessionList, SyncPlay,
+            TranscodeControl,
+        };
         matches!(
             self,
-            Authenticated | AuthenticatedMedia | Guarded | LogOut | TranscodeControl | SyncPlay | LogoutTrigger
+            Authenticated
+                | AuthenticatedMedia
+                | Guarded
+                | LogOut
+                | LogoutTrigger
+                | RemoteControl
+                | SessionList
+                | SyncPlay
+                | TranscodeControl
         )
     }
 

@@ -129,6 +129,13 @@ pub struct Disagreement {
     pub what: &'static str,
 }
 
+/// What became of a question of an app that looks for a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Autodiscovery {
+    /// `answered`, `no_question`, `foreign`, `limited`, `unknown`.
+    pub outcome: &'static str,
+}
+
 /// Every metric of the proxy. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -153,6 +160,7 @@ pub struct Metrics {
     pub pod_requests: Family<OfPod, Gauge>,
     pub pod_sockets: Family<OfPod, Gauge>,
     pub socket_messages: Counter<u64, AtomicU64>,
+    pub autodiscovery: Family<Autodiscovery, Counter>,
     pub redis_up: Gauge,
     /// `hit`, `miss`, `timed_out`, `failed`, `skipped`.
     pub shared_lookups: Family<StoreOutcome, Counter>,
@@ -205,6 +213,7 @@ impl Metrics {
             pod_requests: Family::default(),
             pod_sockets: Family::default(),
             socket_messages: Counter::default(),
+            autodiscovery: Family::default(),
             redis_up: Gauge::default(),
             shared_lookups: Family::default(),
             store_writes: Family::default(),
@@ -286,6 +295,11 @@ impl Metrics {
         all.register("pod_requests", "Requests under way at a pod", self.pod_requests.clone());
         all.register("pod_sockets", "WebSockets open to a pod", self.pod_sockets.clone());
         all.register("socket_messages", "WebSocket messages relayed, both ways", self.socket_messages.clone());
+        all.register(
+            "autodiscovery",
+            "Datagrams on the port where apps look for a server, by what became of them",
+            self.autodiscovery.clone(),
+        );
         all.register("redis_up", "1 while Redis answers; 0 without one", self.redis_up.clone());
         all.register("shared_lookups", "Redis lookups made for requests, by outcome", self.shared_lookups.clone());
         all.register("store_writes", "Writes to Redis or to disk, by outcome", self.store_writes.clone());

@@ -17,7 +17,7 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Token, UnixMillis};
+use super::{PodSessionId, Token, UnixMillis};
 use crate::{pod::PodInstance, store::clock::Clock};
 
 pub use migration::{Lead, MigrationOutcome, MigrationRole};
@@ -43,6 +43,8 @@ pub struct Session {
     pub user: String,
     /// What the client says of itself.
     pub device: Device,
+    /// The id under which pods list it.
+    list_id: PodSessionId,
     /// What all sessions have in common.
     common: Common,
     /// When it was last used, in seconds since the registry's start plus one.
@@ -135,6 +137,7 @@ impl Session {
         let session = Session {
             pool,
             user,
+            list_id: PodSessionId::of(&device.client, &device.id),
             device,
             common,
             used: AtomicU32::new(0),
@@ -148,6 +151,20 @@ impl Session {
         };
         session.count_notes(&mut session.state.lock());
         session
+    }
+
+    /// Whether pods list the session under this id: that of its device, or of another as which its
+    /// client has called.
+    pub fn is_listed_as(&self, id: PodSessionId) -> bool {
+        if self.list_id == id {
+            return true;
+        }
+        let is = |device: &Device| PodSessionId::of(&device.client, &device.id) == id;
+        let state = self.state.lock();
+        let mut callers = state.dialled.iter().map(|(_, device)| device);
+        let mut tellers = state.capabilities.iter().map(|told| &told.reported_by);
+        callers.any(|device| *device != self.device && is(device))
+            || tellers.any(|device| *device != self.device && is(device))
     }
 
     /// The pod that the session lives on, if known.
