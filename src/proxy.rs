@@ -15,6 +15,7 @@ mod pod_lifecycle;
 mod request;
 mod response;
 mod revoke;
+mod session_lists;
 mod shared_state;
 mod unread;
 mod visit;
@@ -61,6 +62,7 @@ use dispatch::{Attempt, is_refused, replay::ReplayableRequest};
 use failover::resume::ResumableFile;
 use metric_handles::MetricHandles;
 use pod_client::PodClient;
+use session_lists::SessionLists;
 use request::{
     context::{ClientSession, RequestContext, Target},
     normalize::normalize,
@@ -74,6 +76,7 @@ pub struct Proxy {
     shared: Arc<SharedState>,
     forward: Arc<Forward>,
     pods: PodClient,
+    session_lists: Arc<SessionLists>,
     access: access::Worker,
     metrics: Metrics,
     metric_handles: MetricHandles,
@@ -86,9 +89,10 @@ impl Proxy {
     pub fn new(shared: Arc<SharedState>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
         let forward = Arc::new(Forward::new(shared.forward.clone()));
         let pods = PodClient::new(forward.clone());
+        let session_lists = SessionLists::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
         let metric_handles = MetricHandles::new(metrics.clone());
         let reattach_permits = Semaphore::new(failover::socket::AT_ONCE);
-        Arc::new(Proxy { shared, forward, pods, access, metrics, metric_handles, reattach_permits, shutdown })
+        Arc::new(Proxy { shared, forward, pods, session_lists, access, metrics, metric_handles, reattach_permits, shutdown })
     }
 
     /// The pools that this proxy serves.
@@ -236,7 +240,11 @@ impl Proxy {
         head::to_client(&mut answer.headers);
         let binds_nobody = matches!(
             ctx.endpoint,
-            Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::SignOn | Endpoint::Clock
+            Endpoint::AnonymousMedia
+                | Endpoint::QuickConnect
+                | Endpoint::SignOn
+                | Endpoint::Clock
+                | Endpoint::RemoteControl
         );
         let binds_nobody = binds_nobody || (ctx.endpoint != Endpoint::LogIn && self.shared.is_leaders(ctx.path));
         if !binds_nobody {
@@ -253,6 +261,8 @@ impl Proxy {
         }
         let shown = if ctx.is_live_playlist() {
             Box::pin(self.show_playlist(&ctx, &decision, &mut answer, body, learning)).await
+        } else if ctx.endpoint == Endpoint::SessionList {
+            Box::pin(self.session_lists.answer(&ctx, attempt.token.as_ref(), &mut answer, body, &mut record)).await
         } else {
             self.rewrite_for_client(&ctx, &mut answer, body, learning).await
         };

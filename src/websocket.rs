@@ -18,7 +18,10 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::protocol::{Role, WebSocketConfig},
+    tungstenite::{
+        Utf8Bytes,
+        protocol::{Role, WebSocketConfig},
+    },
 };
 
 pub use pod_side::PodSide;
@@ -82,15 +85,24 @@ pub trait MessageRewriter {
 /// What jellypin itself has to say to one client.
 pub trait OwnMessages: Send {
     /// The next message; may never come. Cancel safe.
-    fn next(&mut self) -> impl Future<Output = String> + Send;
+    fn next(&mut self) -> impl Future<Output = Utf8Bytes> + Send;
 }
 
 /// Nothing to say.
 pub struct NoMessages;
 
 impl OwnMessages for NoMessages {
-    async fn next(&mut self) -> String {
+    async fn next(&mut self) -> Utf8Bytes {
         future::pending().await
+    }
+}
+
+impl<M: OwnMessages> OwnMessages for Option<M> {
+    async fn next(&mut self) -> Utf8Bytes {
+        match self {
+            Some(messages) => messages.next().await,
+            None => future::pending().await,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod stories {
     mod affinity;
+    mod autodiscovery;
     mod bodies;
     mod discovery;
     mod fail_over;
@@ -16,6 +17,7 @@ mod stories {
     mod migration;
     mod observe;
     mod on_unauthorized;
+    mod one_house;
     mod pod_shutdown;
     mod process;
     mod quick_connect;

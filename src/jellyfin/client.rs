@@ -19,6 +19,9 @@ use serde_json::Value;
 
 use crate::jellyfin::authorization::{self, Device};
 
+/// The longest answer to most calls, in bytes.
+const LONGEST_ANSWER: usize = 1 << 20;
+
 /// One call, whose answer is read as a `T`.
 #[derive(Clone, Debug)]
 pub struct ApiCall<T> {
@@ -30,6 +33,8 @@ pub struct ApiCall<T> {
     pub body: Bytes,
     /// How often the call is sent again after a 500.
     pub repeats: usize,
+    /// The longest answer to read, in bytes.
+    pub longest: usize,
     read: fn(ApiResponse) -> Option<T>,
 }
 
@@ -64,7 +69,7 @@ impl<T> ApiCall<T> {
     }
 
     fn new(method: Method, target: Cow<'static, str>, read: fn(ApiResponse) -> Option<T>) -> ApiCall<T> {
-        ApiCall { method, target, authorization: None, body: Bytes::new(), repeats: 0, read }
+        ApiCall { method, target, authorization: None, body: Bytes::new(), repeats: 0, longest: LONGEST_ANSWER, read }
     }
 
     /// Calls with a token or an API key.
@@ -94,6 +99,12 @@ impl<T> ApiCall<T> {
     #[must_use]
     pub fn repeated_once(self) -> ApiCall<T> {
         ApiCall { repeats: 1, ..self }
+    }
+
+    /// Reads an answer of up to so many bytes.
+    #[must_use]
+    pub fn up_to(self, longest: usize) -> ApiCall<T> {
+        ApiCall { longest, ..self }
     }
 
     /// What the answer means; `None` if it is no answer to this call.
@@ -131,7 +142,7 @@ fn status(response: ApiResponse) -> Option<StatusCode> {
 }
 
 /// A field, in PascalCase or camelCase: a set-up server answers in the latter.
-fn field<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
+pub(in crate::jellyfin) fn field<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
     let camel = || name[..1].to_ascii_lowercase() + &name[1..];
     json.get(name).or_else(|| json.get(camel()))
 }

@@ -316,6 +316,21 @@ pub fn query_value(query: &str, key: &str) -> Option<String> {
     query::all(query, key).into_iter().next()
 }
 
+/// A query without its tokens, and with this value of this key alone, if there is one.
+pub fn query_with(query: &str, key: &str, value: Option<&str>) -> String {
+    let is_dropped = |name: &str| {
+        let is_token = ["ApiKey", "api_key"].iter().any(|token| token.eq_ignore_ascii_case(name));
+        is_token || (value.is_some() && name.eq_ignore_ascii_case(key))
+    };
+    let is_kept = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !pair.is_empty() && !is_dropped(&query::url_decoded(name))
+    };
+    let kept = query.split('&').filter(is_kept);
+    let added = value.map(|value| format!("{key}={value}"));
+    kept.map(str::to_owned).chain(added).collect::<Vec<_>>().join("&")
+}
+
 /// `/System/Info` and `/System/Info/Public`, whose answers contain the server's own address.
 pub fn contains_address(path: &str) -> bool {
     let mut segments = segments(path);

@@ -14,7 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::query;
+use super::{client::field, query};
 pub use rows::{Row, read};
 
 /// The device of jellypin's own calls by API key that leave a session behind.
@@ -170,12 +170,6 @@ pub fn write<'a>(rows: impl IntoIterator<Item = &'a Row>, viewer: &Viewer) -> By
     }
     json.put_u8(b']');
     json.freeze()
-}
-
-/// A field, in PascalCase or camelCase.
-fn field<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
-    let camel = || name[..1].to_ascii_lowercase() + &name[1..];
-    json.get(name).or_else(|| json.get(camel()))
 }
 
 fn plain_id(id: &str) -> String {

@@ -129,6 +129,17 @@ pub struct Disagreement {
     pub what: &'static str,
 }
 
+/// A call that jellypin made to a pod other than the caller's own, for what a client asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PodCall {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    /// `session_list`, `remote_control`.
+    pub what: &'static str,
+    /// The class of the status, `timed_out` or `failed`.
+    pub outcome: &'static str,
+}
+
 /// What became of a question of an app that looks for a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Autodiscovery {
@@ -160,6 +171,7 @@ pub struct Metrics {
     pub pod_requests: Family<OfPod, Gauge>,
     pub pod_sockets: Family<OfPod, Gauge>,
     pub socket_messages: Counter<u64, AtomicU64>,
+    pub pod_calls: Family<PodCall, Counter>,
     pub autodiscovery: Family<Autodiscovery, Counter>,
     pub redis_up: Gauge,
     /// `hit`, `miss`, `timed_out`, `failed`, `skipped`.
@@ -213,6 +225,7 @@ impl Metrics {
             pod_requests: Family::default(),
             pod_sockets: Family::default(),
             socket_messages: Counter::default(),
+            pod_calls: Family::default(),
             autodiscovery: Family::default(),
             redis_up: Gauge::default(),
             shared_lookups: Family::default(),
@@ -295,6 +308,11 @@ impl Metrics {
         all.register("pod_requests", "Requests under way at a pod", self.pod_requests.clone());
         all.register("pod_sockets", "WebSockets open to a pod", self.pod_sockets.clone());
         all.register("socket_messages", "WebSocket messages relayed, both ways", self.socket_messages.clone());
+        all.register(
+            "pod_calls",
+            "Calls to other pods than the caller's own, by what they are for and how they ended",
+            self.pod_calls.clone(),
+        );
         all.register(
             "autodiscovery",
             "Datagrams on the port where apps look for a server, by what became of them",

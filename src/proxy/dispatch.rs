@@ -4,6 +4,7 @@
 pub(in crate::proxy) mod hold;
 pub(in crate::proxy) mod leader_routing;
 pub(in crate::proxy) mod on_unauthorized;
+pub(in crate::proxy) mod remote_control;
 pub(in crate::proxy) mod replay;
 pub(in crate::proxy) mod session_lookup;
 

@@ -18,13 +18,11 @@ use crate::{
     websocket::handshake,
 };
 
-/// Longest answer that the proxy reads, in bytes.
-const LONGEST_ANSWER: usize = 1 << 20;
-
 /// Longest time for one call. A pod's first mint takes a second, and many at once take two.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// One worker's calls to the pods.
+/// One worker's calls to the pods. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct PodClient {
     forward: Arc<Forward>,
 }
@@ -77,7 +75,7 @@ impl PodClient {
         let request = request(pod, caller, call)?;
         let response_timeout = ResponseTimeout { first_byte: LONGEST, after_lost: Duration::ZERO };
         let (head, body) = self.forward.send(pod, request, response_timeout).await?.into_parts();
-        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| failure(Cause::Broken))?;
+        let body = Limited::new(body, call.longest).collect().await.map_err(|_| failure(Cause::Broken))?;
         Ok(ApiResponse { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
-use super::{Streams, migrate::drain};
+use super::{Streams, migrate::drain, session_lists::board::SessionBoard};
 use crate::{
     affinity::{
         Secret,
@@ -103,6 +103,8 @@ pub struct PoolState {
     cookie: CookieConfig,
     /// The cookies of the current pods.
     pub cookies: ArcSwap<Cookies>,
+    /// All sessions, for sockets that listen to their list.
+    pub(super) session_board: Arc<SessionBoard>,
     /// As configured. `None`: the pods' versions decide.
     legacy: Option<Legacy>,
 }
@@ -117,7 +119,7 @@ impl PoolState {
         legacy: Option<Legacy>,
     ) -> PoolState {
         let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        PoolState { pool, leader, shown_server: Arc::new(shown_server), cookie, cookies, legacy }
+        PoolState { pool, leader, shown_server: Arc::new(shown_server), cookie, cookies, session_board: Arc::default(), legacy }
     }
 
     /// Rebuilds the cookies after the set of pods has changed.

@@ -8,9 +8,12 @@ mod room;
 mod sockets;
 mod tokens;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use http::HeaderMap;
@@ -64,6 +67,8 @@ pub struct Session {
     /// Notifies the sockets of the session when its home changes.
     home: watch::Sender<Option<PodInstance>>,
     sockets: watch::Sender<Sockets>,
+    /// Remote controls that have come over its sockets.
+    remote_controls: AtomicU32,
 }
 
 /// What all sessions of a proxy have in common.
@@ -139,6 +144,7 @@ impl Session {
             state: Mutex::new(state),
             home: watch::Sender::new(None),
             sockets: watch::Sender::default(),
+            remote_controls: AtomicU32::new(0),
         };
         session.count_notes(&mut session.state.lock());
         session
@@ -161,6 +167,16 @@ impl Session {
     /// The pod that the session lives on, if known.
     pub fn home(&self) -> Option<PodInstance> {
         *self.home.borrow()
+    }
+
+    /// Counts a remote control that a pod has sent to the client.
+    pub fn count_remote_control(&self) {
+        self.remote_controls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many remote controls have come over the sockets of this process.
+    pub fn remote_controls(&self) -> u32 {
+        self.remote_controls.load(Ordering::Relaxed)
     }
 
     /// Gives the present home at once, and then each move.
@@ -201,6 +217,11 @@ impl Session {
     /// How the session came to its home.
     pub fn last_move(&self) -> Move {
         self.state.lock().moved
+    }
+
+    /// How long ago it came to its home.
+    pub fn moved_for(&self) -> Duration {
+        Duration::from_millis(self.common.clock.now().saturating_sub(self.moved_at()))
     }
 
     pub(super) fn moved_at(&self) -> UnixMillis {

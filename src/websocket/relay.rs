@@ -23,7 +23,7 @@ use tokio::{
     sync::mpsc,
     time::{self, Instant},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{WebSocketStream, tungstenite::{Message, Utf8Bytes}};
 
 use super::{Config, OwnMessages, PodSide, PodSides};
 use crate::shutdown::Shutdown;
@@ -244,7 +244,7 @@ async fn send_notice(notice: &mut Option<String>, to_client: &mpsc::Sender<Messa
 /// safe: what is not sent yet stays in `unsent`.
 async fn speak(
     own: &mut impl OwnMessages,
-    unsent: &mut Option<String>,
+    unsent: &mut Option<Utf8Bytes>,
     to_client: &mpsc::Sender<Message>,
     boundary: &Boundary,
 ) -> Infallible {
@@ -260,7 +260,7 @@ async fn speak(
             drop(room);
             time::sleep(REST_AGAIN).await;
         } else if let Some(text) = unsent.take() {
-            room.send(Message::text(text));
+            room.send(Message::Text(text));
         }
     }
 }

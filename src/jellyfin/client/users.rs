@@ -5,6 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{ApiCall, ApiResponse, field, text};
+use crate::jellyfin::session_list::Viewer;
 
 /// A pod's answer about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,17 @@ pub enum TokenStatus {
 /// Whose token this is. A pod fails once at a token whose row another pod has deleted.
 pub fn who_am_i(token: &str) -> ApiCall<TokenStatus> {
     ApiCall::get("/Users/Me", token_status).with_token(token).repeated_once()
+}
+
+/// Who asks for a list of sessions. `None` if the pod does not say.
+pub fn viewer(token: &str) -> ApiCall<Viewer> {
+    let read = |response: ApiResponse| match response.status {
+        StatusCode::OK => Viewer::of_user(&response.json()),
+        // An API key has no user.
+        StatusCode::BAD_REQUEST => Some(Viewer::Key),
+        _ => None,
+    };
+    ApiCall::get("/Users/Me", read).with_token(token).repeated_once()
 }
 
 fn token_status(response: ApiResponse) -> Option<TokenStatus> {

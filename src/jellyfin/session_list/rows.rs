@@ -31,6 +31,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// When it was last active; the order is that of time.
+    pub fn last_active(&self) -> &str {
+        &self.active
+    }
+
     pub(super) fn belongs_to_nobody(&self) -> bool {
         self.user.is_empty()
     }

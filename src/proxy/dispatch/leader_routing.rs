@@ -50,6 +50,9 @@ impl Proxy {
         replay_body: &ReplayBody,
         record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
+        if ctx.endpoint == Endpoint::RemoteControl {
+            return Box::pin(self.dispatch_remote_control(ctx, replay_body, record)).await;
+        }
         let led = match ctx.endpoint {
             endpoint if endpoint.may_be_leader_call() => LeaderCall::of(&ctx.head.method, ctx.path),
             _ if self.shared.is_leaders(ctx.path) => Some(LeaderCall::SignOn),
@@ -212,13 +215,7 @@ impl Proxy {
         let head = ctx.head_for(&call.target);
         let Some(mut head) = head else { return Err(Refusal::Malformed("the code is no code")) };
         head.headers.extend(call.authorization.map(|authorization| (header::AUTHORIZATION, authorization)));
-        let by_key = RequestContext {
-            head: &head,
-            keys: Keys { identity: Identity::default(), ..ctx.keys.clone() },
-            client_session: ClientSession::Unknown,
-            target,
-            ..ctx.with_target(Target::Home)
-        };
+        let by_key = RequestContext { head: &head, target, ..ctx.without_identity() };
         self.dispatch(&by_key, &ReplayBody::empty(), record).await
     }
 

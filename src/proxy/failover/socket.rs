@@ -24,14 +24,16 @@ use crate::{
     proxy::{
         Aborted, Body, Proxy, RequestContext, bind,
         dispatch::{Attempt, replay::ReplayableRequest},
+        pod_client::Caller,
         request::{
             record::{Outcome, RequestRecord},
             refusal::Refusal,
         },
+        session_lists::feed::{SessionFeed, SessionWatch},
     },
     server_id::{Replacer, ShownServer},
-    sessions::{Session, session::Socket},
-    websocket::{self, MessageRewriter, handshake},
+    sessions::{Session, Token, session::Socket},
+    websocket::{self, MessageRewriter, OwnMessages, handshake},
 };
 
 /// A connection's place among those that may be open. It lasts as long as the socket that the
@@ -125,7 +127,7 @@ impl Proxy {
 /// The pods' sides of one client's socket, one after the other.
 struct PodSockets {
     replayable: ReplayableRequest,
-    socket: Known,
+    socket: KnownSocket,
     home_changes: Option<watch::Receiver<Option<PodInstance>>>,
     /// The pod of the last side; `instance` has its epoch at that time.
     pod: Arc<Pod>,
@@ -142,10 +144,12 @@ struct PodSockets {
     left: Option<(PodInstance, Option<LoadGuard>)>,
     shown_server: Arc<ShownServer>,
     member: Arc<Mutex<Option<Membership>>>,
+    /// Whether the client listens to the list of sessions. `None` if only its pod could tell it.
+    session_watch: Option<Arc<SessionWatch>>,
 }
 
 /// The client's socket in its session, once the session is known.
-type Known = Arc<OnceLock<Socket>>;
+pub(in crate::proxy) type KnownSocket = Arc<OnceLock<Socket>>;
 
 /// The SyncPlay group of a socket's client, and the pod whose memory holds the group.
 struct Membership {
@@ -171,9 +175,14 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 impl PodSockets {
     fn new(proxy: &Arc<Proxy>, ctx: &RequestContext<'_>, pod: Arc<Pod>, known: Option<Socket>) -> PodSockets {
-        let socket = Known::default();
+        let socket = KnownSocket::default();
         let home_changes = known.map(|known| socket.get_or_init(|| known).session().home_changes());
         let shown_server = ctx.pool.shown_server.clone();
+        let session_watch = proxy.session_lists.key_for(ctx.pool).is_some().then(|| {
+            let own_token = ctx.keys.identity.token.as_deref().map(Token::new);
+            let lists = proxy.session_lists.clone();
+            SessionWatch::new(lists, ctx.pool_index, Caller::of(ctx), own_token, socket.clone())
+        });
         let (instance, pod_is_alive) = (PodInstance::of(&pod), pod.status().is_alive());
         PodSockets {
             replayable: ReplayableRequest::new(proxy, ctx),
@@ -189,6 +198,7 @@ impl PodSockets {
             left: None,
             shown_server,
             member: Arc::default(),
+            session_watch,
         }
     }
 
@@ -377,6 +387,10 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
         self.is_new_instance
     }
 
+    fn own_messages(&self) -> impl OwnMessages + 'static {
+        self.session_watch.clone().map(SessionFeed::new)
+    }
+
     fn rewriter(&self) -> impl MessageRewriter + 'static {
         SocketRewriter {
             shown_server: self.shown_server.clone(),
@@ -384,6 +398,7 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
             socket: self.socket.clone(),
             is_greeted: AtomicBool::new(false),
             member: self.member.clone(),
+            session_watch: self.session_watch.clone(),
             epoch: self.is_life_sure.then_some(self.instance.epoch),
         }
     }
@@ -394,11 +409,12 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
 struct SocketRewriter {
     shown_server: Arc<ShownServer>,
     pod: Arc<Pod>,
-    socket: Known,
+    socket: KnownSocket,
     is_greeted: AtomicBool,
     /// The pod's epoch at this side, if it is known.
     epoch: Option<Epoch>,
     member: Arc<Mutex<Option<Membership>>>,
+    session_watch: Option<Arc<SessionWatch>>,
 }
 
 impl SocketRewriter {
@@ -412,6 +428,11 @@ impl SocketRewriter {
 
     fn observe(&self, text: &str) {
         self.greet();
+        if message::is_remote_control(text)
+            && let Some(socket) = self.socket.get()
+        {
+            socket.session().count_remote_control();
+        }
         let Some(heard) = message::group(text) else { return };
         let (place, known) = (PodInstance::of(&self.pod), self.socket.get().map(Socket::session).into_iter());
         match heard {
@@ -442,7 +463,18 @@ impl MessageRewriter for SocketRewriter {
         self.shown_server.id_rewriter(&self.pod).map(|id_rewriter| id_rewriter.pieces_to_client())
     }
 
+    fn is_replaced(&self, text: &str) -> bool {
+        self.session_watch.as_ref().is_some_and(|watch| message::is_session_list(text) && watch.takes_list())
+    }
+
+    fn is_replaced_from(&self, first: &[u8]) -> bool {
+        self.session_watch.as_ref().is_some_and(|watch| message::begins_session_list(first) && watch.takes_list())
+    }
+
     fn to_pod(&self, text: &str) -> Option<String> {
+        if let Some(watch) = &self.session_watch {
+            watch.read_from_client(text, &self.pod);
+        }
         self.shown_server.message_to_pod(&self.pod, text)
     }
 

@@ -10,7 +10,10 @@ use http::{HeaderMap, HeaderValue, Request, Uri, header, request};
 use super::select::Keys;
 use crate::{
     forward::head::Client,
-    jellyfin::endpoint::{self, Endpoint},
+    jellyfin::{
+        Identity,
+        endpoint::{self, Endpoint},
+    },
     proxy::PoolState,
     sessions::Session,
 };
@@ -80,6 +83,15 @@ impl RequestContext<'_> {
             client_session: self.client_session.clone(),
             target,
             may_be_executed: AtomicBool::new(false),
+        }
+    }
+
+    /// The same request without anything that tells whose it is.
+    pub(in crate::proxy) fn without_identity(&self) -> RequestContext<'_> {
+        RequestContext {
+            keys: Keys { identity: Identity::default(), ..self.keys.clone() },
+            client_session: ClientSession::Unknown,
+            ..self.with_target(Target::Home)
         }
     }
 

@@ -145,6 +145,13 @@ impl RequestRecord {
         let _ = write!(self.fan_out, "{gap}{}={}", told.pod.name, told.as_str());
     }
 
+    /// Records what another pod answered to a call of jellypin's own.
+    pub(in crate::proxy) fn record_other_pod(&mut self, pod: &Pod, answer: &str) {
+        let gap = if self.fan_out.is_empty() { "" } else { " " };
+        // Writing into memory cannot fail.
+        let _ = write!(self.fan_out, "{gap}{}={answer}", pod.name);
+    }
+
     /// From now on the load at the pod is a socket, not a request.
     pub(in crate::proxy) fn count_as_socket(&mut self) {
         self.load_guard = self.load_guard.take().map(|load_guard| load_guard.pod().count_socket());

@@ -42,6 +42,8 @@ pub(in crate::proxy) enum Reason {
     Device,
     /// Only the leader, or the pod that made the code, can answer.
     Leader,
+    /// Only the pod that has the session which is called can answer.
+    Session,
     /// The client's home is gone: its session migrates to this pod.
     CarriedOver,
     /// Placed by rendezvous hashing on the client's key.
@@ -60,6 +62,7 @@ impl Reason {
             Reason::Playlist => "playlist",
             Reason::Device => "device",
             Reason::Leader => "leader",
+            Reason::Session => "session",
             Reason::CarriedOver => "carried_over",
             Reason::Hashed => "hashed",
             Reason::LeastLoaded => "least_loaded",

@@ -83,7 +83,7 @@ impl RequestContext<'_> {
     ///    readable answer.
     pub(in crate::proxy) fn rewrite_for_pod(&self, pod: &Pod, request: &mut Request<UpstreamBody>) {
         let id_rewriter = self.pool.shown_server.id_rewriter(pod);
-        if self.contains_address() || (id_rewriter.is_some() && self.may_get_json()) {
+        if self.contains_address() || self.is_to_be_merged() || (id_rewriter.is_some() && self.may_get_json()) {
             request_unencoded(request.headers_mut());
         }
         let Some(id_rewriter) = id_rewriter else { return };
@@ -99,6 +99,23 @@ impl RequestContext<'_> {
         matches!(self.endpoint, Endpoint::LogoutTrigger | Endpoint::Open)
             && self.head.method == Method::GET
             && endpoint::contains_address(self.path)
+    }
+
+    /// The pod's answer, with the shown id.
+    pub(in crate::proxy) fn show(&self, body: AnswerBody) -> Body {
+        let id_rewriter = self.pool.shown_server.id_rewriter(body.pod());
+        Body::answer(body, None, rewriting(id_rewriter))
+    }
+
+    /// The same for an answer whose `early` frames were read ahead.
+    pub(in crate::proxy) fn show_read_ahead(&self, early: VecDeque<Frame<Bytes>>, body: AnswerBody) -> Body {
+        let id_rewriter = self.pool.shown_server.id_rewriter(body.pod());
+        Body::answer_read_ahead(early, body, rewriting(id_rewriter))
+    }
+
+    /// Whether the answer is merged with those of other pods.
+    fn is_to_be_merged(&self) -> bool {
+        self.endpoint == Endpoint::SessionList && self.pool.pool.pods().len() > 1
     }
 
     fn may_get_json(&self) -> bool {

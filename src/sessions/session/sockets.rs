@@ -42,6 +42,11 @@ impl Session {
         self.sockets.subscribe()
     }
 
+    /// Whether this pod has greeted every socket of this process.
+    pub fn has_sockets_only_at(&self, pod: PodId) -> bool {
+        self.sockets.borrow().iter().all(|(_, at)| *at == Some(pod))
+    }
+
     pub(in crate::sessions) fn has_sockets(&self) -> bool {
         !self.sockets.borrow().is_empty()
     }

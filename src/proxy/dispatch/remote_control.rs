@@ -1,0 +1,323 @@
+//! Remote control of a session on another pod (`/Sessions/{id}/…`).
+//!
+//! Only the pod that has the session can answer. It gets the call by a token of the caller's own,
+//! so that it judges by its own rule and shows the receiver who calls. If it knows none, one is
+//! minted, and the caller's trace there is removed behind the answer. Only if that fails, the API
+//! key calls, after the caller's own pod has said who the caller is.
+//!
+//! A message that meets a session on its way to another pod is sent once more to that pod.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{StatusCode, Uri, header};
+use tokio::time::{self, Instant};
+
+use super::Attempt;
+use crate::{
+    forward::outbound::ReplayBody,
+    jellyfin::{
+        authorization::Device,
+        client::users::{self, TokenStatus},
+        endpoint::{Act, RemoteControl, query_with},
+        session_list::PROXY_DEVICE,
+        verdict::Verdict,
+    },
+    observe::metrics,
+    pod::{Pod, PodInstance},
+    proxy::{
+        Proxy, RequestContext,
+        migrate::{MigrationKind, MigrationRequest},
+        pod_client::Caller,
+        request::{
+            record::RequestRecord,
+            refusal::Refusal,
+            select::{Decision, Reason},
+        },
+    },
+    sessions::{PodSessionId, Session, Token, plain_id, session::MigrationOutcome},
+};
+
+/// How long a call waits for a session that is on its way to another pod.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// How often it looks whether the session has arrived.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// A session that has moved within this time may have sockets of other replicas still on their way.
+const MOVED_LATELY: Duration = Duration::from_secs(10);
+
+impl Proxy {
+    /// Dispatches a call on another client's session to the pod that has it.
+    pub(in crate::proxy) async fn dispatch_remote_control(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let call = RemoteControl::of(&ctx.head.method, ctx.path);
+        let id = call.and_then(|call| PodSessionId::parse(call.session));
+        let (Some(call), Some(id), Some(_)) = (call, id, self.session_lists.key_for(ctx.pool)) else {
+            return self.dispatch(ctx, replay_body, record).await;
+        };
+        // A call is sent twice at most, so its body must be there. The pod itself ends bodies that
+        // come too slowly.
+        let _ = time::timeout(LONGEST, Box::pin(replay_body.read_ahead())).await;
+        let end = Instant::now() + LONGEST;
+        match self.shared.sessions.listed_as(&ctx.pool.pool.name, id) {
+            Some(target) => self.control_known(ctx, call, &target, end, replay_body, record).await,
+            None => self.control_unknown(ctx, call, replay_body, record).await,
+        }
+    }
+
+    /// Calls a session that this process knows, wherever it lives.
+    async fn control_known(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        call: RemoteControl<'_>,
+        target: &Arc<Session>,
+        end: Instant,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let mut is_first = true;
+        loop {
+            let Some(pod) = self.await_arrival(ctx, target, call.act, end).await else {
+                // Nobody has the session now: the caller's own pod says so.
+                return self.dispatch(ctx, replay_body, record).await;
+            };
+            let before = target.remote_controls();
+            let attempt = self.control_on(ctx, call, &pod, replay_body, record).await;
+            let is_done = match &attempt {
+                Ok(attempt) if attempt.answer.status().is_success() => {
+                    !call.act.is_message() || lives_on(target, &pod) || target.remote_controls() != before
+                }
+                Ok(attempt) => attempt.answer.status() != StatusCode::NOT_FOUND,
+                Err(refusal) => !refusal.is_transient(),
+            };
+            // A pod that answers may have seen the session leave; a session that rests is not there.
+            let is_at_rest = attempt.is_ok() && lives_on(target, &pod) && target.moved_for() > MOVED_LATELY;
+            let is_over = is_done || !is_first || is_at_rest || !replay_body.can_replay();
+            if is_over || !self.await_change(target, &pod, end).await {
+                return attempt;
+            }
+            is_first = false;
+            record.record_failover(&pod, "moved");
+        }
+    }
+
+    /// Calls a session that another replica knows, or none. The caller's own pod answers first.
+    async fn control_unknown(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        call: RemoteControl<'_>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let attempt = self.dispatch(ctx, replay_body, record).await?;
+        if attempt.answer.status() != StatusCode::NOT_FOUND || !replay_body.can_replay() {
+            return Ok(attempt);
+        }
+        match self.session_lists.pod_with(ctx.pool, &attempt.decision.pod, call.session).await {
+            Some(pod) => self.control_on(ctx, call, &pod, replay_body, record).await,
+            None => Ok(attempt),
+        }
+    }
+
+    /// Calls the session on this pod.
+    async fn control_on(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        call: RemoteControl<'_>,
+        pod: &Arc<Pod>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let own_pod = self.select_pod(ctx, &[]).map(|decision| decision.pod);
+        if own_pod.as_ref().is_none_or(|own| own.id == pod.id) {
+            return self.dispatch(ctx, replay_body, record).await;
+        }
+        let attempt = match self.caller_there(ctx, call, pod, own_pod.as_ref()).await {
+            CallerThere::Own(token) => self.send_control(ctx, pod, token, replay_body, record).await,
+            CallerThere::Key { user, key } => {
+                let Some(head) = head_by_key(ctx, call, &user, &key) else {
+                    return self.dispatch(ctx, replay_body, record).await;
+                };
+                let by_key = RequestContext { head: &head, ..ctx.without_identity() };
+                self.send_control(&by_key, pod, None, replay_body, record).await
+            }
+            CallerThere::Unknown => return self.dispatch(ctx, replay_body, record).await,
+        };
+        if let Some(session) = ctx.session() {
+            self.end_visit(ctx, session, pod);
+        }
+        match attempt {
+            // That pod has lost the token at this moment. Its refusal says nothing to the caller.
+            Ok(attempt) if attempt.answer.status() == StatusCode::UNAUTHORIZED => {
+                if let Some(session) = ctx.session() {
+                    session.forget_token_at(PodInstance::of(pod));
+                }
+                self.dispatch(ctx, replay_body, record).await
+            }
+            attempt => attempt,
+        }
+    }
+
+    /// How the caller is known to this pod.
+    async fn caller_there(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        call: RemoteControl<'_>,
+        pod: &Arc<Pod>,
+        own_pod: Option<&Arc<Pod>>,
+    ) -> CallerThere {
+        if let Some(session) = ctx.session() {
+            let place = PodInstance::of(pod);
+            let is_known = || session.token_at(place).is_some();
+            let keeps_home = || MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };
+            if is_known() || self.migrate(session, pod, keeps_home()).await == MigrationOutcome::Done {
+                return CallerThere::Own(session.token_at(place));
+            }
+        }
+        let own = ctx.session().and_then(|session| session.token_at(PodInstance::of(own_pod?)));
+        let own = own.as_ref().map(Token::as_str).or(ctx.keys.identity.token.as_deref());
+        let (Some(own), Some(own_pod), Some(key)) = (own, own_pod, self.session_lists.key_for(ctx.pool)) else {
+            return CallerThere::Unknown;
+        };
+        match self.pods.call(own_pod, &Caller::of(ctx), users::who_am_i(own)).await {
+            // An API key is valid on every pod.
+            Ok(TokenStatus::Known { user: None, .. }) if ctx.session().is_none() => CallerThere::Own(None),
+            Ok(TokenStatus::Known { user: Some(user), .. }) => {
+                tracing::debug!(pod.name = &*pod.name, act = ?call.act, "a remote control goes by API key");
+                CallerThere::Key { user, key: key.clone() }
+            }
+            Ok(TokenStatus::Known { .. } | TokenStatus::Unknown) | Err(_) => CallerThere::Unknown,
+        }
+    }
+
+    /// Sends the call to this pod alone. What the pod says of the token concerns nobody else.
+    async fn send_control(
+        &self,
+        ctx: &RequestContext<'_>,
+        pod: &Arc<Pod>,
+        token: Option<Token>,
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Result<Attempt, Refusal> {
+        let decision = Decision { pod: pod.clone(), reason: Reason::Session };
+        record.begin_attempt(&decision);
+        let sent = self.send_to_pod(ctx, replay_body, &decision, token.as_ref()).await;
+        let outcome = sent.as_ref().map_or("failed", |answer| metrics::class(answer.status().as_u16()));
+        let labels =
+            metrics::PodCall { pool: pod.pool.clone(), pod: pod.name.clone(), what: "remote_control", outcome };
+        self.metrics.pod_calls.get_or_create(&labels).inc();
+        match sent {
+            Ok(answer) => {
+                record.record_answer(answer.status().as_u16());
+                Ok(Attempt { answer, decision, token, verdict: Verdict::Other })
+            }
+            Err(failure) => {
+                self.shared.report_failure(pod, failure, replay_body.bytes() == 0);
+                Err(Refusal::of(failure, ctx.endpoint))
+            }
+        }
+    }
+
+    /// The pod that has the session. Waits for a session on its way: its pod must be alive, and for
+    /// a message all its sockets must be there. `None` if no pod has it in time.
+    async fn await_arrival(
+        &self,
+        ctx: &RequestContext<'_>,
+        target: &Session,
+        act: Act,
+        end: Instant,
+    ) -> Option<Arc<Pod>> {
+        loop {
+            let pods = ctx.pool.pool.pods();
+            let home = target.home();
+            let pod = home.and_then(|home| pods.iter().find(|pod| pod.id == home.pod && pod.status().is_alive()));
+            if let Some(pod) = pod {
+                let is_whole = !act.is_message() || self.sockets_are_at(target, pod, end).await;
+                if lives_on(target, pod) && (is_whole || Instant::now() >= end) {
+                    return Some(pod.clone());
+                }
+            }
+            if Instant::now() >= end || target.is_ended() || self.shutdown.is_stopping() {
+                return None;
+            }
+            time::sleep(LOOK).await;
+        }
+    }
+
+    async fn sockets_are_at(&self, target: &Session, pod: &Pod, end: Instant) -> bool {
+        let is_settled = target.moved_for() > MOVED_LATELY || !self.shared.sessions.has_others();
+        if is_settled && target.has_sockets_only_at(pod.id) {
+            return true;
+        }
+        let moved = async {
+            let mut homes = target.home_changes();
+            // It cannot fail: the session holds the sender.
+            let _ = homes.wait_for(|home| home.is_none_or(|home| home.pod != pod.id)).await;
+        };
+        tokio::select! {
+            are_there = self.shared.sessions.await_sockets(target, pod) => are_there,
+            () = moved => false,
+            () = time::sleep_until(end) => false,
+        }
+    }
+
+    /// Waits until the session lives elsewhere, or this pod is gone. Says whether that is so.
+    async fn await_change(&self, target: &Session, pod: &Pod, end: Instant) -> bool {
+        let place = PodInstance::of(pod);
+        while !target.is_ended() && !self.shutdown.is_stopping() {
+            if target.home() != Some(place) || !pod.status().is_alive() {
+                return true;
+            }
+            if Instant::now() >= end {
+                break;
+            }
+            time::sleep(LOOK).await;
+        }
+        false
+    }
+}
+
+/// How a caller is known to the pod that has the session.
+enum CallerThere {
+    /// By a token of the caller's own; `None` means the one that the request carries.
+    Own(Option<Token>),
+    /// Not at all: jellypin calls for this user.
+    Key { user: String, key: Token },
+    /// Nobody says who the caller is.
+    Unknown,
+}
+
+fn lives_on(target: &Session, pod: &Pod) -> bool {
+    target.home().is_some_and(|home| home.pod == pod.id)
+}
+
+/// The same call by API key. A pod then does not know who calls; for a playstate the query says it.
+fn head_by_key(
+    ctx: &RequestContext<'_>,
+    call: RemoteControl<'_>,
+    user: &str,
+    key: &Token,
+) -> Option<http::request::Parts> {
+    let uri = &ctx.head.uri;
+    let user = (call.act == Act::Playstate).then(|| plain_id(user));
+    let query = query_with(uri.query().unwrap_or_default(), "controllingUserId", user.as_deref());
+    let target = if query.is_empty() { uri.path().to_owned() } else { format!("{}?{query}", uri.path()) };
+    let mut head = ctx.head_for("")?;
+    head.uri = target.parse::<Uri>().ok()?;
+    for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TRANSFER_ENCODING] {
+        head.headers.remove(&name);
+        if let Some(value) = ctx.head.headers.get(&name) {
+            head.headers.insert(name, value.clone());
+        }
+    }
+    let text = || PROXY_DEVICE.to_owned();
+    let device = Device { client: text(), name: text(), id: text(), version: env!("CARGO_PKG_VERSION").to_owned() };
+    let mut authorization = device.header(Some(key.as_str()));
+    authorization.set_sensitive(true);
+    head.headers.insert(header::AUTHORIZATION, authorization);
+    Some(head)
+}
