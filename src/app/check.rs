@@ -14,8 +14,8 @@ use tokio::time;
 
 use super::{Config, Error, advice, replicas, server_id_file, shared, state};
 use crate::{
-    observe::{self, access::Access, metrics::Metrics},
     jellyfin::client::system::{PublicInfo, ServerInfo},
+    observe::{self, access::Access, metrics::Metrics},
     pod::{Pod, Pool},
     proxy::{ALL_ARE_LOCAL, MissingRequirement, Proxy},
     shutdown::Shutdown,
@@ -154,17 +154,12 @@ async fn ask(proxy: &Proxy, pod: Arc<Pod>, pool: &Pool) -> PodReport {
         let (mut missing_requirement, mut takes_all_for_local) = (None, false);
         if matches!(info, Some(PublicInfo::Known(_))) {
             missing_requirement = proxy.missing_requirement(&pod, pool).await;
-            takes_all_for_local = missing_requirement != Some(MissingRequirement::ApiKey)
-                && proxy.is_taken_for_local(&pod, pool).await;
+            takes_all_for_local =
+                missing_requirement != Some(MissingRequirement::ApiKey) && proxy.is_taken_for_local(&pod, pool).await;
         }
         PodReport { pod: pod.clone(), info, missing_requirement, takes_all_for_local }
     };
-    let silent = |_| PodReport {
-        pod: pod.clone(),
-        info: None,
-        missing_requirement: None,
-        takes_all_for_local: false,
-    };
+    let silent = |_| PodReport { pod: pod.clone(), info: None, missing_requirement: None, takes_all_for_local: false };
     time::timeout(ASKING, asked).await.unwrap_or_else(silent)
 }
 
@@ -175,7 +170,8 @@ fn of_pool(name: &str, base_path: &str, asked: &[PodReport]) -> Vec<Finding> {
         return vec![Finding { place, sentence, is_wrong: false }];
     }
     let knows_the_key = |asked: &&PodReport| {
-        matches!(asked.info, Some(PublicInfo::Known(_))) && asked.missing_requirement != Some(MissingRequirement::ApiKey)
+        matches!(asked.info, Some(PublicInfo::Known(_)))
+            && asked.missing_requirement != Some(MissingRequirement::ApiKey)
     };
     let knower = asked.iter().find(knows_the_key).map(|asked| &*asked.pod.name);
     let mut found = Vec::new();

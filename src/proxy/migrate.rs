@@ -15,10 +15,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{
-    Proxy, RequestContext,
-    pod_client::Caller,
-};
+use super::{Proxy, RequestContext, pod_client::Caller};
 use crate::{
     forward::{Cause, Failure},
     pod::{Pod, PodInstance},

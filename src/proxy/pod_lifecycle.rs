@@ -136,9 +136,7 @@ impl Proxy {
             }
             None => self.warm_up_mint(&pod, &pool).await,
         }
-        if missing_requirement != Some(MissingRequirement::ApiKey)
-            && self.is_taken_for_local(&pod, &pool).await
-        {
+        if missing_requirement != Some(MissingRequirement::ApiKey) && self.is_taken_for_local(&pod, &pool).await {
             tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
         }
     }

@@ -185,7 +185,8 @@ impl Proxy {
     ) -> Option<StatusCode> {
         let body = replay_body.replayable()?;
         // If the pod has made the change, the new password is the current one.
-        let body = if matches!(ends, Revocation::OtherSessionsOf(_)) { users::repeated_password_change(&body)? } else { body };
+        let body =
+            if matches!(ends, Revocation::OtherSessionsOf(_)) { users::repeated_password_change(&body)? } else { body };
         let by = Caller::of(ctx);
         for _ in 0..REPEATS {
             let call = ApiCall::again(ctx.head.method.clone(), ctx.target(), body.clone()).with_token(caller.token);

@@ -59,13 +59,7 @@ impl Proxy {
             && !session.is_in_group_at(place)
     }
 
-    async fn open_and_close(
-        &self,
-        session: &Session,
-        pod: &Arc<Pod>,
-        caller: &Caller,
-        device: &Device,
-    ) -> Option<()> {
+    async fn open_and_close(&self, session: &Session, pod: &Arc<Pod>, caller: &Caller, device: &Device) -> Option<()> {
         let token = session.token_at(PodInstance::of(pod))?;
         let upgraded = self.pods.open_socket(pod, caller, sessions::socket(device, token.as_str())).await?;
         let socket = websocket::pod_side(upgraded, &self.shared.websocket).await;

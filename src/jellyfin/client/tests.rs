@@ -1,6 +1,11 @@
 //! What each call sends, and what pods' answers mean.
 
-use super::{quick_connect::Initiated, system::{PublicInfo, ServerInfo}, users::TokenStatus, *};
+use super::{
+    quick_connect::Initiated,
+    system::{PublicInfo, ServerInfo},
+    users::TokenStatus,
+    *,
+};
 
 fn answer(status: u16, body: &str) -> ApiResponse {
     let status = StatusCode::from_u16(status).expect("a status");
@@ -62,7 +67,10 @@ fn a_code_and_its_log_in_are_read() {
     let log_in = log_in.expect("an answer").ok().expect("a log-in");
     assert_eq!((log_in.token.as_deref(), log_in.user.as_deref()), (Some("t"), Some("u")));
     let is_enabled = |status, body| quick_connect::is_enabled().read(answer(status, body));
-    assert_eq!((is_enabled(200, "true"), is_enabled(200, "false"), is_enabled(503, "")), (Some(true), Some(false), None));
+    assert_eq!(
+        (is_enabled(200, "true"), is_enabled(200, "false"), is_enabled(503, "")),
+        (Some(true), Some(false), None)
+    );
 }
 
 #[test]

@@ -17,10 +17,7 @@ use crate::{
         endpoint::{self, Endpoint, StateReport},
     },
     pod::{Pod, PodInstance},
-    proxy::{
-        Proxy, RequestContext,
-        pod_client::Caller,
-    },
+    proxy::{Proxy, RequestContext, pod_client::Caller},
     sessions::Session,
 };
 

@@ -190,9 +190,8 @@ impl Proxy {
         let caller = Caller::new(pool, session.client_headers());
         // A request may meanwhile move the session to another leader, or keep it here.
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());
-        let migrated = self
-            .migrate(session, to, MigrationRequest { caller, priority: Priority::Idle, kind: moves })
-            .await;
+        let migrated =
+            self.migrate(session, to, MigrationRequest { caller, priority: Priority::Idle, kind: moves }).await;
         if migrated == MigrationOutcome::Refused {
             tracing::debug!(to = &*to.name, "a session of a draining pod stays until another pod takes it");
         }

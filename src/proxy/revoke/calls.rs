@@ -121,8 +121,7 @@ impl Proxy {
                 () = time::sleep(FIRST_PAUSE * 2_u32.pow(nth)) => {}
                 () = self.shutdown.stopping() => return,
             }
-            let told =
-                join_all(silent.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &log_outs))).await;
+            let told = join_all(silent.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &log_outs))).await;
             silent = told.into_iter().filter(|told| !told.is_definite()).map(|told| told.pod).collect();
             if silent.is_empty() {
                 return;

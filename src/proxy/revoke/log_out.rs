@@ -14,9 +14,7 @@ use crate::{
     affinity::pins::Kind,
     jellyfin::endpoint::{Endpoint, Revocation},
     pod::{PodInstance, Pool},
-    proxy::{
-        Body, ClientSession, Proxy, RequestContext, pod_client::Caller, request::record::RequestRecord, revoke,
-    },
+    proxy::{Body, ClientSession, Proxy, RequestContext, pod_client::Caller, request::record::RequestRecord, revoke},
     sessions::{Session, Token},
 };
 
