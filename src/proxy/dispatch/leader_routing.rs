@@ -16,7 +16,6 @@ use crate::{
     affinity::pins::Kind,
     forward::{answer::AnswerBody, outbound::ReplayBody},
     jellyfin::{
-        Identity,
         body_scanner::BodyScanner,
         client::{
             quick_connect,
@@ -27,10 +26,10 @@ use crate::{
     observe::metrics,
     pod::{Pod, PodInstance, State},
     proxy::{
-        ClientSession, Proxy, RequestContext, Target,
+        Proxy, RequestContext, Target,
         migrate::{MigrationKind, MigrationRequest},
         pod_client::Caller,
-        request::{record::RequestRecord, refusal::Refusal, select::Keys},
+        request::{record::RequestRecord, refusal::Refusal},
         response::rewriting::{Collected, collect},
     },
     sessions::{Session, plain_id, session::MigrationOutcome},
