@@ -37,8 +37,9 @@ use crate::{
     sessions::{PodSessionId, Session, Token, plain_id, session::MigrationOutcome},
 };
 
-/// How long a call waits for a session that is on its way to another pod.
-const LONGEST: Duration = Duration::from_secs(2);
+/// How long a call waits for a session that is on its way to another pod. It usually takes less
+/// than one second.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// How often it looks whether the session has arrived.
 const LOOK: Duration = Duration::from_millis(25);
@@ -133,64 +134,83 @@ impl Proxy {
         record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
         let own_pod = self.select_pod(ctx, &[]).map(|decision| decision.pod);
-        if own_pod.as_ref().is_none_or(|own| own.id == pod.id) {
-            return self.dispatch(ctx, replay_body, record).await;
+        if let Some(own_pod) = own_pod.filter(|own_pod| own_pod.id != pod.id)
+            && let Some(attempt) = self.control_from(ctx, call, (pod, &own_pod), replay_body, record).await
+        {
+            return attempt;
         }
-        let attempt = match self.caller_there(ctx, call, pod, own_pod.as_ref()).await {
+        let attempt = self.dispatch(ctx, replay_body, record).await?;
+        // Another pod than expected knows the caller, and that one has no such session.
+        let own_pod = attempt.decision.pod.clone();
+        if attempt.answer.status() == StatusCode::NOT_FOUND
+            && own_pod.id != pod.id
+            && replay_body.can_replay()
+            && let Some(attempt) = self.control_from(ctx, call, (pod, &own_pod), replay_body, record).await
+        {
+            return attempt;
+        }
+        Ok(attempt)
+    }
+
+    /// Calls the session on a pod that is not the caller's own. `None` if that pod may not be called
+    /// for this caller.
+    async fn control_from(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        call: RemoteControl<'_>,
+        (pod, own_pod): (&Arc<Pod>, &Arc<Pod>),
+        replay_body: &ReplayBody,
+        record: &mut RequestRecord,
+    ) -> Option<Result<Attempt, Refusal>> {
+        let attempt = match self.caller_there(ctx, call, pod, own_pod).await? {
             CallerThere::Own(token) => self.send_control(ctx, pod, token, replay_body, record).await,
             CallerThere::Key { user, key } => {
-                let Some(head) = head_by_key(ctx, call, &user, &key) else {
-                    return self.dispatch(ctx, replay_body, record).await;
-                };
+                let head = head_by_key(ctx, call, &user, &key)?;
                 let by_key = RequestContext { head: &head, ..ctx.without_identity() };
                 self.send_control(&by_key, pod, None, replay_body, record).await
             }
-            CallerThere::Unknown => return self.dispatch(ctx, replay_body, record).await,
         };
         if let Some(session) = ctx.session() {
             self.end_visit(ctx, session, pod);
         }
-        match attempt {
-            // That pod has lost the token at this moment. Its refusal says nothing to the caller.
-            Ok(attempt) if attempt.answer.status() == StatusCode::UNAUTHORIZED => {
-                if let Some(session) = ctx.session() {
-                    session.forget_token_at(PodInstance::of(pod));
-                }
-                self.dispatch(ctx, replay_body, record).await
+        // The pod may have lost the token at this moment. Its refusal says nothing to the caller.
+        let is_refused = |attempt: &Attempt| attempt.answer.status() == StatusCode::UNAUTHORIZED;
+        if attempt.as_ref().is_ok_and(is_refused) {
+            if let Some(session) = ctx.session() {
+                session.forget_token_at(PodInstance::of(pod));
             }
-            attempt => attempt,
+            return None;
         }
+        Some(attempt)
     }
 
-    /// How the caller is known to this pod.
+    /// How the caller is known to this pod. `None` if nobody says who the caller is.
     async fn caller_there(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,
         call: RemoteControl<'_>,
         pod: &Arc<Pod>,
-        own_pod: Option<&Arc<Pod>>,
-    ) -> CallerThere {
+        own_pod: &Arc<Pod>,
+    ) -> Option<CallerThere> {
         if let Some(session) = ctx.session() {
             let place = PodInstance::of(pod);
             let is_known = || session.token_at(place).is_some();
             let keeps_home = || MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };
             if is_known() || self.migrate(session, pod, keeps_home()).await == MigrationOutcome::Done {
-                return CallerThere::Own(session.token_at(place));
+                return Some(CallerThere::Own(session.token_at(place)));
             }
         }
-        let own = ctx.session().and_then(|session| session.token_at(PodInstance::of(own_pod?)));
-        let own = own.as_ref().map(Token::as_str).or(ctx.keys.identity.token.as_deref());
-        let (Some(own), Some(own_pod), Some(key)) = (own, own_pod, self.session_lists.key_for(ctx.pool)) else {
-            return CallerThere::Unknown;
-        };
-        match self.pods.call(own_pod, &Caller::of(ctx), users::who_am_i(own)).await {
+        let own = ctx.session().and_then(|session| session.token_at(PodInstance::of(own_pod)));
+        let own = own.as_ref().map(Token::as_str).or(ctx.keys.identity.token.as_deref())?;
+        let key = self.session_lists.key_for(ctx.pool)?;
+        match self.pods.call(own_pod, &Caller::of(ctx), users::who_am_i(own)).await.ok()? {
             // An API key is valid on every pod.
-            Ok(TokenStatus::Known { user: None, .. }) if ctx.session().is_none() => CallerThere::Own(None),
-            Ok(TokenStatus::Known { user: Some(user), .. }) => {
+            TokenStatus::Known { user: None, .. } if ctx.session().is_none() => Some(CallerThere::Own(None)),
+            TokenStatus::Known { user: Some(user), .. } => {
                 tracing::debug!(pod.name = &*pod.name, act = ?call.act, "a remote control goes by API key");
-                CallerThere::Key { user, key: key.clone() }
+                Some(CallerThere::Key { user, key: key.clone() })
             }
-            Ok(TokenStatus::Known { .. } | TokenStatus::Unknown) | Err(_) => CallerThere::Unknown,
+            TokenStatus::Known { .. } | TokenStatus::Unknown => None,
         }
     }
 
@@ -287,8 +307,6 @@ enum CallerThere {
     Own(Option<Token>),
     /// Not at all: jellypin calls for this user.
     Key { user: String, key: Token },
-    /// Nobody says who the caller is.
-    Unknown,
 }
 
 fn lives_on(target: &Session, pod: &Pod) -> bool {

@@ -92,6 +92,7 @@ async fn an_administrator_sees_all_sessions_and_a_user_the_own_ones() {
     assert_eq!(set(&own), BTreeSet::from([&*device(&clients[2]), "stranger"]));
     let one = root.get("/Sessions?deviceId=stranger").await.json();
     assert_eq!(devices(&one), ["stranger"]);
+    drop(stranger);
     world.stop().await;
 }
 
@@ -190,6 +191,8 @@ async fn a_dashboard_hears_of_sessions_on_other_pods() {
     // A user hears of the own sessions only, on whatever pod they are.
     let mut own = token_socket(&world, &clients[0]).await;
     listen(&mut own, 100).await;
+    let listening = |text: &String| text.contains("SessionsStart");
+    world.pod("a").until(|pod| pod.heard().iter().filter(|text| listening(text)).count() == 2).await;
     assert_eq!(clients[0].post("/Sessions/Capabilities/Full", json!({})).await.status, 204);
     let mine = BTreeSet::from([device(&clients[0])]);
     heard(&mut own, |list| devices(list).into_iter().collect::<BTreeSet<_>>() == mine).await;
