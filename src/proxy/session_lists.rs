@@ -14,10 +14,14 @@ use http::{HeaderValue, StatusCode, header, response};
 use tokio::{sync::Semaphore, time};
 
 use super::{
-    Body, PoolState, RequestContext, SharedState,
     pod_client::{Caller, PodClient},
-    request::record::RequestRecord,
-    response::rewriting::{BrokeOff, Collected, collect},
+    pool_state::PoolState,
+    request::{context::RequestContext, record::RequestRecord},
+    response::{
+        body::Body,
+        rewriting::{BrokeOff, Collected, collect, shown, shown_read_ahead},
+    },
+    shared_state::SharedState,
 };
 use crate::{
     forward::answer::AnswerBody,
@@ -31,9 +35,10 @@ use crate::{
     observe::metrics::{self, Metrics},
     pod::{Pod, PodId},
     server_id::{ShownServer, is_readable_json},
-    sessions::Token,
+    sessions::{Token, session::KnownSocket},
     shutdown::Shutdown,
 };
+use feed::SessionWatch;
 
 /// The longest wait for the other pods. One that does not answer in time is left out.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -44,7 +49,7 @@ const AT_ONCE: usize = 16;
 /// One worker's lists of sessions.
 pub(super) struct SessionLists {
     shared: Arc<SharedState>,
-    pods: PodClient,
+    pods: Arc<PodClient>,
     permits: Semaphore,
     metrics: Metrics,
     shutdown: Shutdown,
@@ -66,16 +71,23 @@ enum Missing {
 impl SessionLists {
     pub(super) fn new(
         shared: Arc<SharedState>,
-        pods: PodClient,
+        pods: Arc<PodClient>,
         metrics: Metrics,
         shutdown: Shutdown,
-    ) -> Arc<SessionLists> {
-        Arc::new(SessionLists { shared, pods, permits: Semaphore::new(AT_ONCE), metrics, shutdown })
+    ) -> SessionLists {
+        SessionLists { shared, pods, permits: Semaphore::new(AT_ONCE), metrics, shutdown }
     }
 
     /// The key, if there is one and another pod that it could ask.
     pub(super) fn key_for(&self, pool: &PoolState) -> Option<&Token> {
-        self.shared.migration.api_key.as_ref().filter(|_| pool.pool.pods().len() > 1)
+        self.shared.api_key().filter(|_| pool.pool.pods().len() > 1)
+    }
+
+    /// What a socket hears of sessions; `None` if its pod alone tells it.
+    pub(super) fn watch(self: &Arc<Self>, ctx: &RequestContext<'_>, socket: &KnownSocket) -> Option<Arc<SessionWatch>> {
+        self.key_for(ctx.pool)?;
+        let own_token = ctx.keys.identity.token.as_deref().map(Token::new);
+        Some(SessionWatch::new(self.clone(), ctx.pool_index, Caller::of(ctx), own_token, socket.clone()))
     }
 
     /// 8. Makes `GET /Sessions` the list of all pods. `token` is the one by which the caller's own
@@ -93,17 +105,17 @@ impl SessionLists {
         let own = ctx.keys.identity.token.as_deref();
         let (Some(key), Some(token), true) = (self.key_for(ctx.pool), token.map(Token::as_str).or(own), is_readable)
         else {
-            return Ok(ctx.show(body));
+            return Ok(shown(ctx, body));
         };
         let whole = match collect(&mut body, LONGEST_LIST).await? {
             Collected::Whole(whole) => whole,
-            Collected::Longer(early) => return Ok(ctx.show_read_ahead(early, body)),
+            Collected::Longer(early) => return Ok(shown_read_ahead(ctx, early, body)),
         };
-        let shown = ctx.pool.shown_server.whole_to_client(&own_pod, whole);
+        let whole = ctx.pool.shown_server.whole_to_client(&own_pod, whole);
         let mut caller = Caller::of(ctx);
-        let Some(own) = session_list::read(&shown) else { return Ok(Body::whole(shown)) };
+        let Some(own) = session_list::read(&whole) else { return Ok(Body::whole(whole)) };
         let Ok(viewer) = self.pods.call(&own_pod, &caller, users::viewer(token)).await else {
-            return Ok(Body::whole(shown));
+            return Ok(Body::whole(whole));
         };
         // The pods then write their fields in the same case.
         if let Some(accept) = ctx.head.headers.get(header::ACCEPT) {

@@ -28,7 +28,7 @@ pub use migration::{Lead, MigrationOutcome, MigrationRole};
 pub use moves::{Move, MoveReason};
 pub use replayed_calls::{LONGEST_CALL, ReplayedCall};
 pub use room::Room;
-pub use sockets::Socket;
+pub use sockets::{KnownSocket, Socket};
 use sockets::Sockets;
 pub use tokens::SessionToken;
 

@@ -27,11 +27,8 @@ use crate::{
         session_list::Viewer,
     },
     pod::{Pod, PodInstance},
-    proxy::{
-        failover::socket::KnownSocket,
-        pod_client::Caller,
-    },
-    sessions::Token,
+    proxy::pod_client::Caller,
+    sessions::{Token, session::KnownSocket},
     websocket::OwnMessages,
 };
 
@@ -73,7 +70,7 @@ pub(in crate::proxy) struct SessionFeed {
 }
 
 impl SessionWatch {
-    pub(in crate::proxy) fn new(
+    pub(super) fn new(
         lists: Arc<SessionLists>,
         pool: usize,
         caller: Caller,

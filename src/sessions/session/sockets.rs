@@ -1,7 +1,7 @@
 //! The sockets of a session, and the pod of each. Joining a SyncPlay group waits for them.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -20,6 +20,9 @@ pub struct Socket {
     /// Its number among the sockets of this process.
     number: u64,
 }
+
+/// A client's socket in its session, once the session is known.
+pub type KnownSocket = Arc<OnceLock<Socket>>;
 
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 

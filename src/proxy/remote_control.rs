@@ -9,32 +9,37 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{StatusCode, Uri, header};
+use http::{Request, StatusCode, Uri, header, request};
 use tokio::time::{self, Instant};
 
-use super::Attempt;
+use super::{
+    dispatch::Dispatcher,
+    migrate::{MigrationKind, MigrationRequest, Migrator},
+    pod_client::{Caller, PodClient},
+    request::{
+        attempt::Attempt,
+        context::RequestContext,
+        dispatch::Dispatch,
+        reason::FailoverReason,
+        refusal::Refusal,
+        select::{Decision, Reason},
+    },
+    selector::Selector,
+    session_lists::SessionLists,
+    shared_state::SharedState,
+    visit::Visits,
+};
 use crate::{
-    forward::outbound::ReplayBody,
     jellyfin::{
-        authorization::Device,
+        authorization,
         client::users::{self, TokenStatus},
         endpoint::{Act, RemoteControl, query_with},
         session_list::PROXY_DEVICE,
-        verdict::Verdict,
     },
-    observe::metrics,
+    observe::metrics::{self, Metrics},
     pod::{Pod, PodInstance},
-    proxy::{
-        Proxy, RequestContext,
-        migrate::{MigrationKind, MigrationRequest},
-        pod_client::Caller,
-        request::{
-            record::RequestRecord,
-            refusal::Refusal,
-            select::{Decision, Reason},
-        },
-    },
-    sessions::{PodSessionId, Session, Token, plain_id, session::MigrationOutcome},
+    sessions::{Device, PodSessionId, Session, Token, plain_id, session::MigrationOutcome},
+    shutdown::Shutdown,
 };
 
 /// How long a call waits for a session that is on its way to another pod. It usually takes less
@@ -47,47 +52,71 @@ const LOOK: Duration = Duration::from_millis(25);
 /// A session that has moved within this time may have sockets of other replicas still on their way.
 const MOVED_LATELY: Duration = Duration::from_secs(10);
 
-impl Proxy {
+/// Sends one worker's remote controls to the pods that have the sessions.
+pub(super) struct RemoteController {
+    shared: Arc<SharedState>,
+    dispatcher: Arc<Dispatcher>,
+    selector: Arc<Selector>,
+    migrator: Arc<Migrator>,
+    visits: Arc<Visits>,
+    pods: Arc<PodClient>,
+    lists: Arc<SessionLists>,
+    metrics: Metrics,
+    shutdown: Shutdown,
+}
+
+/// How a caller is known to the pod that has the session.
+enum CallerThere {
+    /// By a token of the caller's own; `None` means the one that the request carries.
+    Own(Option<Token>),
+    /// Not at all: jellypin calls for this user.
+    Key { user: String, key: Token },
+}
+
+impl RemoteController {
+    pub(super) fn new(
+        shared: Arc<SharedState>,
+        (dispatcher, selector): (Arc<Dispatcher>, Arc<Selector>),
+        (migrator, visits): (Arc<Migrator>, Arc<Visits>),
+        (pods, lists): (Arc<PodClient>, Arc<SessionLists>),
+        (metrics, shutdown): (Metrics, Shutdown),
+    ) -> RemoteController {
+        RemoteController { shared, dispatcher, selector, migrator, visits, pods, lists, metrics, shutdown }
+    }
+
     /// Dispatches a call on another client's session to the pod that has it.
-    pub(in crate::proxy) async fn dispatch_remote_control(
-        self: &Arc<Self>,
-        ctx: &RequestContext<'_>,
-        replay_body: &ReplayBody,
-        record: &mut RequestRecord,
-    ) -> Result<Attempt, Refusal> {
+    pub(super) async fn dispatch(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
+        let ctx = dispatch.ctx;
         let call = RemoteControl::of(&ctx.head.method, ctx.path);
         let id = call.and_then(|call| PodSessionId::parse(call.session));
-        let (Some(call), Some(id), Some(_)) = (call, id, self.session_lists.key_for(ctx.pool)) else {
-            return self.dispatch(ctx, replay_body, record).await;
+        let (Some(call), Some(id), Some(_)) = (call, id, self.lists.key_for(ctx.pool)) else {
+            return self.dispatcher.dispatch(dispatch).await;
         };
-        // A call is sent twice at most, so its body must be there. The pod itself ends bodies that
-        // come too slowly.
-        let _ = time::timeout(LONGEST, Box::pin(replay_body.read_ahead())).await;
-        let end = Instant::now() + LONGEST;
+        // A call may be sent twice, so its body must be there. The pod itself ends bodies that come
+        // too slowly.
+        let _ = time::timeout(LONGEST, dispatch.body.read_ahead()).await;
         match self.shared.sessions.listed_as(&ctx.pool.pool.name, id) {
-            Some(target) => self.control_known(ctx, call, &target, end, replay_body, record).await,
-            None => self.control_unknown(ctx, call, replay_body, record).await,
+            Some(target) => self.control_known(dispatch, call, &target).await,
+            None => self.control_unknown(dispatch, call).await,
         }
     }
 
     /// Calls a session that this process knows, wherever it lives.
     async fn control_known(
-        self: &Arc<Self>,
-        ctx: &RequestContext<'_>,
+        &self,
+        dispatch: &mut Dispatch<'_>,
         call: RemoteControl<'_>,
         target: &Arc<Session>,
-        end: Instant,
-        replay_body: &ReplayBody,
-        record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
+        let end = Instant::now() + LONGEST;
         let mut is_first = true;
         loop {
-            let Some(pod) = self.await_arrival(ctx, target, call.act, end).await else {
+            let Some(pod) = self.await_arrival(dispatch.ctx, target, call.act, end).await else {
                 // Nobody has the session now: the caller's own pod says so.
-                return self.dispatch(ctx, replay_body, record).await;
+                return self.dispatcher.dispatch(dispatch).await;
             };
             let before = target.remote_controls();
-            let attempt = self.control_on(ctx, call, &pod, replay_body, record).await;
+            let attempt = self.control_on(dispatch, call, &pod).await;
             let is_done = match &attempt {
                 Ok(attempt) if attempt.answer.status().is_success() => {
                     !call.act.is_message() || lives_on(target, &pod) || target.remote_controls() != before
@@ -97,55 +126,51 @@ impl Proxy {
             };
             // A pod that answers may have seen the session leave; a session that rests is not there.
             let is_at_rest = attempt.is_ok() && lives_on(target, &pod) && target.moved_for() > MOVED_LATELY;
-            let is_over = is_done || !is_first || is_at_rest || !replay_body.can_replay();
+            let is_over = is_done || !is_first || is_at_rest || !dispatch.body.can_replay();
             if is_over || !self.await_change(target, &pod, end).await {
                 return attempt;
             }
             is_first = false;
-            record.record_failover(&pod, "moved");
+            dispatch.record.record_failover(&pod, FailoverReason::Moved);
         }
     }
 
     /// Calls a session that another replica knows, or none. The caller's own pod answers first.
     async fn control_unknown(
-        self: &Arc<Self>,
-        ctx: &RequestContext<'_>,
+        &self,
+        dispatch: &mut Dispatch<'_>,
         call: RemoteControl<'_>,
-        replay_body: &ReplayBody,
-        record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
-        let attempt = self.dispatch(ctx, replay_body, record).await?;
-        if attempt.answer.status() != StatusCode::NOT_FOUND || !replay_body.can_replay() {
+        let attempt = self.dispatcher.dispatch(dispatch).await?;
+        if attempt.answer.status() != StatusCode::NOT_FOUND || !dispatch.body.can_replay() {
             return Ok(attempt);
         }
-        match self.session_lists.pod_with(ctx.pool, &attempt.decision.pod, call.session).await {
-            Some(pod) => self.control_on(ctx, call, &pod, replay_body, record).await,
+        match self.lists.pod_with(dispatch.ctx.pool, &attempt.decision.pod, call.session).await {
+            Some(pod) => self.control_on(dispatch, call, &pod).await,
             None => Ok(attempt),
         }
     }
 
     /// Calls the session on this pod.
     async fn control_on(
-        self: &Arc<Self>,
-        ctx: &RequestContext<'_>,
+        &self,
+        dispatch: &mut Dispatch<'_>,
         call: RemoteControl<'_>,
         pod: &Arc<Pod>,
-        replay_body: &ReplayBody,
-        record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
-        let own_pod = self.select_pod(ctx, &[]).map(|decision| decision.pod);
+        let own_pod = self.selector.select(dispatch.ctx, &[]).map(|decision| decision.pod);
         if let Some(own_pod) = own_pod.filter(|own_pod| own_pod.id != pod.id)
-            && let Some(attempt) = self.control_from(ctx, call, (pod, &own_pod), replay_body, record).await
+            && let Some(attempt) = self.control_from(dispatch, call, (pod, &own_pod)).await
         {
             return attempt;
         }
-        let attempt = self.dispatch(ctx, replay_body, record).await?;
+        let attempt = self.dispatcher.dispatch(dispatch).await?;
         // Another pod than expected knows the caller, and that one has no such session.
         let own_pod = attempt.decision.pod.clone();
         if attempt.answer.status() == StatusCode::NOT_FOUND
             && own_pod.id != pod.id
-            && replay_body.can_replay()
-            && let Some(attempt) = self.control_from(ctx, call, (pod, &own_pod), replay_body, record).await
+            && dispatch.body.can_replay()
+            && let Some(attempt) = self.control_from(dispatch, call, (pod, &own_pod)).await
         {
             return attempt;
         }
@@ -155,23 +180,28 @@ impl Proxy {
     /// Calls the session on a pod that is not the caller's own. `None` if that pod may not be called
     /// for this caller.
     async fn control_from(
-        self: &Arc<Self>,
-        ctx: &RequestContext<'_>,
+        &self,
+        dispatch: &mut Dispatch<'_>,
         call: RemoteControl<'_>,
         (pod, own_pod): (&Arc<Pod>, &Arc<Pod>),
-        replay_body: &ReplayBody,
-        record: &mut RequestRecord,
     ) -> Option<Result<Attempt, Refusal>> {
-        let attempt = match self.caller_there(ctx, call, pod, own_pod).await? {
-            CallerThere::Own(token) => self.send_control(ctx, pod, token, replay_body, record).await,
+        let ctx = dispatch.ctx;
+        let decision = Decision { pod: pod.clone(), reason: Reason::Session };
+        let attempt = match self.caller_there(ctx, pod, own_pod).await? {
+            CallerThere::Own(token) => self.dispatcher.send_only(dispatch, decision, token).await,
             CallerThere::Key { user, key } => {
+                tracing::debug!(pod.name = &*pod.name, act = ?call.act, "a remote control goes by API key");
                 let head = head_by_key(ctx, call, &user, &key)?;
                 let by_key = RequestContext { head: &head, ..ctx.without_identity() };
-                self.send_control(&by_key, pod, None, replay_body, record).await
+                self.dispatcher.send_only(&mut dispatch.with_context(&by_key), decision, None).await
             }
         };
+        let outcome = attempt.as_ref().map_or("failed", |attempt| metrics::class(attempt.answer.status().as_u16()));
+        let labels =
+            metrics::PodCall { pool: pod.pool.clone(), pod: pod.name.clone(), what: "remote_control", outcome };
+        self.metrics.pod_calls.get_or_create(&labels).inc();
         if let Some(session) = ctx.session() {
-            self.end_visit(ctx, session, pod);
+            self.visits.end(ctx, session, pod);
         }
         // The pod may have lost the token at this moment. Its refusal says nothing to the caller.
         let is_refused = |attempt: &Attempt| attempt.answer.status() == StatusCode::UNAUTHORIZED;
@@ -186,59 +216,27 @@ impl Proxy {
 
     /// How the caller is known to this pod. `None` if nobody says who the caller is.
     async fn caller_there(
-        self: &Arc<Self>,
+        &self,
         ctx: &RequestContext<'_>,
-        call: RemoteControl<'_>,
         pod: &Arc<Pod>,
         own_pod: &Arc<Pod>,
     ) -> Option<CallerThere> {
         if let Some(session) = ctx.session() {
             let place = PodInstance::of(pod);
             let is_known = || session.token_at(place).is_some();
-            let keeps_home = || MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };
-            if is_known() || self.migrate(session, pod, keeps_home()).await == MigrationOutcome::Done {
+            let as_guest = || MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };
+            if is_known() || self.migrator.migrate(session, pod, as_guest()).await == MigrationOutcome::Done {
                 return Some(CallerThere::Own(session.token_at(place)));
             }
         }
         let own = ctx.session().and_then(|session| session.token_at(PodInstance::of(own_pod)));
         let own = own.as_ref().map(Token::as_str).or(ctx.keys.identity.token.as_deref())?;
-        let key = self.session_lists.key_for(ctx.pool)?;
+        let key = self.lists.key_for(ctx.pool)?;
         match self.pods.call(own_pod, &Caller::of(ctx), users::who_am_i(own)).await.ok()? {
             // An API key is valid on every pod.
             TokenStatus::Known { user: None, .. } if ctx.session().is_none() => Some(CallerThere::Own(None)),
-            TokenStatus::Known { user: Some(user), .. } => {
-                tracing::debug!(pod.name = &*pod.name, act = ?call.act, "a remote control goes by API key");
-                Some(CallerThere::Key { user, key: key.clone() })
-            }
+            TokenStatus::Known { user: Some(user), .. } => Some(CallerThere::Key { user, key: key.clone() }),
             TokenStatus::Known { .. } | TokenStatus::Unknown => None,
-        }
-    }
-
-    /// Sends the call to this pod alone. What the pod says of the token concerns nobody else.
-    async fn send_control(
-        &self,
-        ctx: &RequestContext<'_>,
-        pod: &Arc<Pod>,
-        token: Option<Token>,
-        replay_body: &ReplayBody,
-        record: &mut RequestRecord,
-    ) -> Result<Attempt, Refusal> {
-        let decision = Decision { pod: pod.clone(), reason: Reason::Session };
-        record.begin_attempt(&decision);
-        let sent = self.send_to_pod(ctx, replay_body, &decision, token.as_ref()).await;
-        let outcome = sent.as_ref().map_or("failed", |answer| metrics::class(answer.status().as_u16()));
-        let labels =
-            metrics::PodCall { pool: pod.pool.clone(), pod: pod.name.clone(), what: "remote_control", outcome };
-        self.metrics.pod_calls.get_or_create(&labels).inc();
-        match sent {
-            Ok(answer) => {
-                record.record_answer(answer.status().as_u16());
-                Ok(Attempt { answer, decision, token, verdict: Verdict::Other })
-            }
-            Err(failure) => {
-                self.shared.report_failure(pod, failure, replay_body.bytes() == 0);
-                Err(Refusal::of(failure, ctx.endpoint))
-            }
         }
     }
 
@@ -301,37 +299,21 @@ impl Proxy {
     }
 }
 
-/// How a caller is known to the pod that has the session.
-enum CallerThere {
-    /// By a token of the caller's own; `None` means the one that the request carries.
-    Own(Option<Token>),
-    /// Not at all: jellypin calls for this user.
-    Key { user: String, key: Token },
-}
-
 fn lives_on(target: &Session, pod: &Pod) -> bool {
     target.home().is_some_and(|home| home.pod == pod.id)
 }
 
 /// The same call by API key. A pod then does not know who calls; for a playstate the query says it.
-fn head_by_key(
-    ctx: &RequestContext<'_>,
-    call: RemoteControl<'_>,
-    user: &str,
-    key: &Token,
-) -> Option<http::request::Parts> {
+fn head_by_key(ctx: &RequestContext<'_>, call: RemoteControl<'_>, user: &str, key: &Token) -> Option<request::Parts> {
     let uri = &ctx.head.uri;
     let user = (call.act == Act::Playstate).then(|| plain_id(user));
     let query = query_with(uri.query().unwrap_or_default(), "controllingUserId", user.as_deref());
     let target = if query.is_empty() { uri.path().to_owned() } else { format!("{}?{query}", uri.path()) };
-    let mut head = ctx.head_for("")?;
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = ctx.head.method.clone();
     head.uri = target.parse::<Uri>().ok()?;
-    for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TRANSFER_ENCODING] {
-        head.headers.remove(&name);
-        if let Some(value) = ctx.head.headers.get(&name) {
-            head.headers.insert(name, value.clone());
-        }
-    }
+    head.headers = ctx.head.headers.clone();
+    authorization::remove(&mut head.headers);
     let text = || PROXY_DEVICE.to_owned();
     let device = Device { client: text(), name: text(), id: text(), version: env!("CARGO_PKG_VERSION").to_owned() };
     let mut authorization = device.header(Some(key.as_str()));
