@@ -95,10 +95,37 @@ impl RemoteController {
         // A call may be sent twice, so its body must be there. The pod itself ends bodies that come
         // too slowly.
         let _ = time::timeout(LONGEST, dispatch.body.read_ahead()).await;
-        match self.shared.sessions.listed_as(&ctx.pool.pool.name, id) {
-            Some(target) => self.control_known(dispatch, call, &target).await,
-            None => self.control_unknown(dispatch, call).await,
+        let target = self.shared.sessions.listed_as(&ctx.pool.pool.name, id);
+        if let Some(target) = &target
+            && self.is_accepted(ctx).await
+        {
+            return self.control_known(dispatch, call, target).await;
         }
+        // Another replica may know the session, or another pod the caller. The caller's own pod
+        // answers first.
+        let attempt = self.dispatcher.dispatch(dispatch).await?;
+        if attempt.answer.status() != StatusCode::NOT_FOUND || !dispatch.body.can_replay() {
+            return Ok(attempt);
+        }
+        if let Some(target) = &target {
+            return self.control_known(dispatch, call, target).await;
+        }
+        match self.lists.pod_with(ctx.pool, &attempt.decision.pod, call.session).await {
+            Some(pod) => self.control_on(dispatch, call, &pod).await,
+            None => Ok(attempt),
+        }
+    }
+
+    /// Whether a pod knows the caller. Nobody else may make jellypin wait or ask.
+    async fn is_accepted(&self, ctx: &RequestContext<'_>) -> bool {
+        if ctx.session().is_some() {
+            return true;
+        }
+        let (Some(token), Some(own)) = (ctx.keys.identity.token.as_deref(), self.selector.select(ctx, &[])) else {
+            return false;
+        };
+        let said = self.pods.call(&own.pod, &Caller::of(ctx), users::who_am_i(token)).await;
+        matches!(said, Ok(TokenStatus::Known { .. }))
     }
 
     /// Calls a session that this process knows, wherever it lives.
@@ -132,22 +159,6 @@ impl RemoteController {
             }
             is_first = false;
             dispatch.record.record_failover(&pod, FailoverReason::Moved);
-        }
-    }
-
-    /// Calls a session that another replica knows, or none. The caller's own pod answers first.
-    async fn control_unknown(
-        &self,
-        dispatch: &mut Dispatch<'_>,
-        call: RemoteControl<'_>,
-    ) -> Result<Attempt, Refusal> {
-        let attempt = self.dispatcher.dispatch(dispatch).await?;
-        if attempt.answer.status() != StatusCode::NOT_FOUND || !dispatch.body.can_replay() {
-            return Ok(attempt);
-        }
-        match self.lists.pod_with(dispatch.ctx.pool, &attempt.decision.pod, call.session).await {
-            Some(pod) => self.control_on(dispatch, call, &pod).await,
-            None => Ok(attempt),
         }
     }
 

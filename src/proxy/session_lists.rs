@@ -151,13 +151,15 @@ impl SessionLists {
         found.max_by(|(one, _), (other, _)| one.last_active().cmp(other.last_active())).map(|(_, pod)| pod)
     }
 
-    /// All sessions of a pool, for a viewer who sees everything.
+    /// All sessions of a pool, for a viewer who sees everything. `None` if no pod gives its list.
     async fn of_all(&self, pool: &PoolState) -> Option<Vec<Row>> {
         let (key, caller) = (self.key_for(pool)?, Caller::proxy(&pool.pool));
         let target = Question::default().for_pod(&Viewer::Key);
         let pods = pool.pool.pods();
         let lists = self.of_pods(&pods, &pool.shown_server, &caller, key, &target).await;
-        Some(self.merge(lists.into_iter().filter_map(|(pod, rows)| Some(PodList { pod, rows: rows.ok()? })).collect()))
+        let lists: Vec<PodList> =
+            lists.into_iter().filter_map(|(pod, rows)| Some(PodList { pod, rows: rows.ok()? })).collect();
+        (!lists.is_empty()).then(|| self.merge(lists))
     }
 
     async fn of_others(

@@ -67,6 +67,21 @@ impl SessionBoard {
         self.hurry.notify_one();
     }
 
+    /// Whether the sessions of all pods are known now.
+    pub(super) fn is_filled(&self) -> bool {
+        self.snapshots.borrow().is_some()
+    }
+
+    fn show(&self, rows: Vec<Row>) {
+        self.snapshots.send_if_modified(|snapshot| {
+            let is_new = snapshot.as_ref().is_none_or(|before| before.rows != rows);
+            if is_new {
+                *snapshot = Some(Arc::new(Snapshot::new(rows)));
+            }
+            is_new
+        });
+    }
+
     /// The shortest interval. `None` if nobody listens any more: the poll has then ended.
     fn interval(&self) -> Option<Duration> {
         let mut listeners = self.listeners.lock();
@@ -99,14 +114,10 @@ impl SessionLists {
         let board = &pool.session_board;
         while let Some(interval) = board.interval() {
             let began = Instant::now();
-            if let Some(rows) = self.of_all(pool).await {
-                board.snapshots.send_if_modified(|snapshot| {
-                    let is_new = snapshot.as_ref().is_none_or(|before| before.rows != rows);
-                    if is_new {
-                        *snapshot = Some(Arc::new(Snapshot::new(rows)));
-                    }
-                    is_new
-                });
+            match self.of_all(pool).await {
+                Some(rows) => board.show(rows),
+                // The pods' own messages pass meanwhile.
+                None => drop(board.snapshots.send_replace(None)),
             }
             tokio::select! {
                 () = time::sleep_until(began + interval) => {}

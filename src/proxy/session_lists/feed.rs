@@ -99,11 +99,12 @@ impl SessionWatch {
     /// Takes a list of the pod. Says whether the client gets the merged one in its place.
     pub(in crate::proxy) fn takes_list(&self) -> bool {
         self.is_allowed.send_if_modified(|is_allowed| !std::mem::replace(is_allowed, true));
+        let board = &self.lists.shared.pools[self.pool].session_board;
         let is_merged = self.is_merged.load(Ordering::Relaxed);
         if is_merged {
-            self.lists.shared.pools[self.pool].session_board.hurry();
+            board.hurry();
         }
-        is_merged
+        is_merged && board.is_filled()
     }
 
     /// Who the client is, according to its pod.

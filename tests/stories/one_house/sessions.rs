@@ -351,3 +351,18 @@ async fn every_caller_sees_what_one_single_pod_would_show() {
     house.stop().await;
     single.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_key_that_pods_refuse_a_dashboard_hears_of_its_own_pod() {
+    let key = "\"0123456789abcdef0123456789abcdef\"";
+    let world = World::plan(2).set("jellyfin.api_key", key).start().await;
+    let mut root = at_home(&world, "root", "a").await;
+    let mut socket = token_socket(&world, &root).await;
+    listen(&mut socket, 100).await;
+    world.pod("a").until(|pod| pod.heard().iter().any(|text| text.contains("SessionsStart"))).await;
+    assert_eq!(root.post("/Sessions/Capabilities/Full", json!({})).await.status, 204);
+    heard(&mut socket, |list| devices(list) == [device(&root)]).await;
+    assert_eq!(devices(&root.get("/Sessions").await.json()), [device(&root)]);
+    drop(socket);
+    world.stop().await;
+}
