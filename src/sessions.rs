@@ -14,6 +14,7 @@ mod pod_session_id;
 pub mod registry;
 mod seal;
 pub mod session;
+pub mod session_board;
 pub mod session_store;
 
 use std::{fmt, time::Duration};

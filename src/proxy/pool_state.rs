@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::session_lists::board::SessionBoard;
 use crate::{
     affinity::{
         Secret,
@@ -14,6 +13,7 @@ use crate::{
     leader::Leader,
     pod::Pool,
     server_id::ShownServer,
+    sessions::session_board::SessionBoard,
 };
 
 /// A pool, its leader, the server that its clients see, and the cookies that name its pods.

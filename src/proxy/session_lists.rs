@@ -4,8 +4,8 @@
 //! API key, and their lists are cut to what the caller may see (`jellyfin/session_list`). A row on a
 //! pod on which its session does not live any more is left out.
 
-pub(super) mod board;
 pub(super) mod feed;
+mod polling;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,10 +35,9 @@ use crate::{
     observe::metrics::{self, Metrics},
     pod::{Pod, PodId},
     server_id::{ShownServer, is_readable_json},
-    sessions::{Token, session::KnownSocket},
+    sessions::Token,
     shutdown::Shutdown,
 };
-use feed::SessionWatch;
 
 /// The longest wait for the other pods. One that does not answer in time is left out.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -81,13 +80,6 @@ impl SessionLists {
     /// The key, if there is one and another pod that it could ask.
     pub(super) fn key_for(&self, pool: &PoolState) -> Option<&Token> {
         self.shared.api_key().filter(|_| pool.pool.pods().len() > 1)
-    }
-
-    /// What a socket hears of sessions; `None` if its pod alone tells it.
-    pub(super) fn watch(self: &Arc<Self>, ctx: &RequestContext<'_>, socket: &KnownSocket) -> Option<Arc<SessionWatch>> {
-        self.key_for(ctx.pool)?;
-        let own_token = ctx.keys.identity.token.as_deref().map(Token::new);
-        Some(SessionWatch::new(self.clone(), ctx.pool_index, Caller::of(ctx), own_token, socket.clone()))
     }
 
     /// 8. Makes `GET /Sessions` the list of all pods. `token` is the one by which the caller's own

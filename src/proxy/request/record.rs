@@ -154,6 +154,11 @@ impl RequestRecord {
         self.status = status;
     }
 
+    /// Records what one more pod answered when it was notified of what the request ended.
+    pub(in crate::proxy) fn record_revocation(&mut self, pod: &Pod, outcome: &str) {
+        self.record_other_pod(pod, outcome);
+    }
+
     /// Records that one more pod was called for this request, and what it answered.
     pub(in crate::proxy) fn record_other_pod(&mut self, pod: &Pod, outcome: &str) {
         let gap = if self.fan_out.is_empty() { "" } else { " " };

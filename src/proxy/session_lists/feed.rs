@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{SessionLists, board::Listener};
+use super::SessionLists;
 use crate::{
     jellyfin::{
         client::users,
@@ -27,8 +27,8 @@ use crate::{
         session_list::Viewer,
     },
     pod::{Pod, PodInstance},
-    proxy::pod_client::Caller,
-    sessions::{Token, session::KnownSocket},
+    proxy::{pod_client::Caller, request::context::RequestContext},
+    sessions::{Token, session::KnownSocket, session_board::Listener},
     websocket::OwnMessages,
 };
 
@@ -70,15 +70,23 @@ pub(in crate::proxy) struct SessionFeed {
 }
 
 impl SessionWatch {
-    pub(super) fn new(
-        lists: Arc<SessionLists>,
-        pool: usize,
-        caller: Caller,
-        own_token: Option<Token>,
-        socket: KnownSocket,
-    ) -> Arc<SessionWatch> {
-        let (wanted, is_allowed) = (watch::Sender::new(None), watch::Sender::new(false));
-        Arc::new(SessionWatch { lists, pool, caller, own_token, socket, wanted, is_allowed, is_merged: AtomicBool::new(false) })
+    /// For the socket of this request. `None` if its pod alone can tell it.
+    pub(in crate::proxy) fn of(
+        lists: &Arc<SessionLists>,
+        ctx: &RequestContext<'_>,
+        socket: &KnownSocket,
+    ) -> Option<Arc<SessionWatch>> {
+        lists.key_for(ctx.pool)?;
+        Some(Arc::new(SessionWatch {
+            lists: lists.clone(),
+            pool: ctx.pool_index,
+            caller: Caller::of(ctx),
+            own_token: ctx.keys.identity.token.as_deref().map(Token::new),
+            socket: socket.clone(),
+            wanted: watch::Sender::new(None),
+            is_allowed: watch::Sender::new(false),
+            is_merged: AtomicBool::new(false),
+        }))
     }
 
     /// Reads a message of the client on its way to this pod.
@@ -157,9 +165,7 @@ impl OwnMessages for SessionFeed {
         loop {
             if self.listener.is_none() {
                 let interval = self.begin().await;
-                let mut listener = self.watch.lists.listen(self.watch.pool, interval);
-                listener.snapshots.mark_changed();
-                (self.listener, self.last) = (Some(listener), None);
+                (self.listener, self.last) = (Some(self.watch.lists.listen(self.watch.pool, interval)), None);
             }
             let (Some(listener), Some(viewer)) = (&mut self.listener, &self.viewer) else { continue };
             let interval = self.wanted.borrow().as_ref().map_or(INTERVAL, |wanted| wanted.interval);

@@ -80,7 +80,7 @@ impl PodSockets {
         let socket = KnownSocket::default();
         let home_changes = known.map(|known| socket.get_or_init(|| known).session().home_changes());
         let shown_server = ctx.pool.shown_server.clone();
-        let session_watch = sockets.session_lists.watch(ctx, &socket);
+        let session_watch = SessionWatch::of(&sockets.session_lists, ctx, &socket);
         let (instance, pod_is_alive) = (PodInstance::of(&pod), pod.status().is_alive());
         PodSockets {
             replayable: sockets.replayer.copy(ctx),
