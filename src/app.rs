@@ -141,9 +141,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
         None => None,
     };
     let autodiscovery = match config.autodiscovery.listen {
-        Some(address) => {
-            Some(UdpSocket::bind(address).await.map_err(|source| listen::BindError { address, source })?)
-        }
+        Some(address) => Some(UdpSocket::bind(address).await.map_err(|source| listen::BindError { address, source })?),
         None => None,
     };
     let metrics = Metrics::new();
@@ -208,7 +206,21 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
     let fixed = fixed(&config);
     let tls = config.tls;
-    Ok(App { addresses, admin, autodiscovery: asked_at, metrics, shared, shutdown, leaders, workers, access, certificates, tls, fixed, sources })
+    Ok(App {
+        addresses,
+        admin,
+        autodiscovery: asked_at,
+        metrics,
+        shared,
+        shutdown,
+        leaders,
+        workers,
+        access,
+        certificates,
+        tls,
+        fixed,
+        sources,
+    })
 }
 
 /// A configuration without its pods, as a text to compare with another. Never written anywhere.

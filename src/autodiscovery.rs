@@ -161,9 +161,8 @@ mod tests {
             assert_eq!(judge(datagram, from, &mut Budget::default(), Instant::now()), outcome, "{from}");
         }
         let mut budget = Budget::default();
-        let times = (0..1000).filter(|_| {
-            judge(QUESTION, [10, 0, 0, 1].into(), &mut budget, Instant::now()) == Outcome::Answered
-        });
+        let times = (0..1000)
+            .filter(|_| judge(QUESTION, [10, 0, 0, 1].into(), &mut budget, Instant::now()) == Outcome::Answered);
         assert!(times.count() < 20);
     }
 

@@ -66,7 +66,11 @@ mod tests {
             (vec![listener("[::]:8096", false)], "10.0.0.5", Some("http://10.0.0.5:8096")),
             (vec![listener("[::]:8096", false)], "fd00::5", Some("http://[fd00::5]:8096")),
             (vec![listener("0.0.0.0:8096", false)], "fd00::5", None),
-            (vec![listener("127.0.0.1:80", false), listener("10.0.0.5:443", true)], "10.0.0.5", Some("https://10.0.0.5:443")),
+            (
+                vec![listener("127.0.0.1:80", false), listener("10.0.0.5:443", true)],
+                "10.0.0.5",
+                Some("https://10.0.0.5:443"),
+            ),
             (vec![], "10.0.0.5", None),
         ];
         for (listeners, at, expected) in rows {

@@ -73,7 +73,9 @@ mod tests {
     async fn an_address_is_answered_a_few_times_and_many_addresses_are_bounded_together() {
         let mut budget = Budget::default();
         let address = |number: u16| IpAddr::from([10, 0, number.to_be_bytes()[0], number.to_be_bytes()[1]]);
-        let spent = |budget: &mut Budget, times: u32| (0..times).filter(|_| budget.try_spend(address(0), Instant::now())).count();
+        let spent = |budget: &mut Budget, times: u32| {
+            (0..times).filter(|_| budget.try_spend(address(0), Instant::now())).count()
+        };
         assert_eq!(spent(&mut budget, 100), 8);
         tokio::time::advance(Duration::from_secs(4)).await;
         assert_eq!(spent(&mut budget, 100), 2);

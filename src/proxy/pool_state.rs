@@ -42,7 +42,15 @@ impl PoolState {
         legacy: Option<Legacy>,
     ) -> PoolState {
         let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        PoolState { pool, leader, shown_server: Arc::new(shown_server), cookie, cookies, session_board: Arc::default(), legacy }
+        PoolState {
+            pool,
+            leader,
+            shown_server: Arc::new(shown_server),
+            cookie,
+            cookies,
+            session_board: Arc::default(),
+            legacy,
+        }
     }
 
     /// Rebuilds the cookies after the set of pods has changed.

@@ -226,12 +226,7 @@ impl RemoteController {
     }
 
     /// How the caller is known to this pod. `None` if nobody says who the caller is.
-    async fn caller_there(
-        &self,
-        ctx: &RequestContext<'_>,
-        pod: &Arc<Pod>,
-        own_pod: &Arc<Pod>,
-    ) -> Option<CallerThere> {
+    async fn caller_there(&self, ctx: &RequestContext<'_>, pod: &Arc<Pod>, own_pod: &Arc<Pod>) -> Option<CallerThere> {
         if let Some(session) = ctx.session() {
             let place = PodInstance::of(pod);
             let is_known = || session.token_at(place).is_some();

@@ -180,12 +180,8 @@ impl SessionLists {
             let asked = time::timeout(LONGEST, self.of_pod(pod, shown_server, caller, key, target));
             let list = asked.await.unwrap_or(Err(Missing::TimedOut));
             let outcome = list.as_ref().map_or_else(Missing::as_str, |_| "2xx");
-            let labels = metrics::PodCall {
-                pool: pod.pool.clone(),
-                pod: pod.name.clone(),
-                what: "session_list",
-                outcome,
-            };
+            let labels =
+                metrics::PodCall { pool: pod.pool.clone(), pod: pod.name.clone(), what: "session_list", outcome };
             self.metrics.pod_calls.get_or_create(&labels).inc();
             (pod.clone(), list)
         }))

@@ -28,8 +28,8 @@ pub use migration::{Lead, MigrationOutcome, MigrationRole};
 pub use moves::{Move, MoveReason};
 pub use replayed_calls::{LONGEST_CALL, ReplayedCall};
 pub use room::Room;
-pub use sockets::{KnownSocket, Socket};
 use sockets::Sockets;
+pub use sockets::{KnownSocket, Socket};
 pub use tokens::SessionToken;
 
 /// Pod instances that a session remembers as valid, at most.

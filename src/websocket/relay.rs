@@ -23,7 +23,10 @@ use tokio::{
     sync::mpsc,
     time::{self, Instant},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::{Message, Utf8Bytes}};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, Utf8Bytes},
+};
 
 use super::{Config, OwnMessages, PodSide, PodSides};
 use crate::shutdown::Shutdown;

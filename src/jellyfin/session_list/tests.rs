@@ -116,7 +116,8 @@ fn a_user_of_few_devices_controls_those_and_what_has_no_lasting_id() {
 #[test]
 fn only_administrators_learn_which_hardware_transcodes() {
     let with = |kind: &str| {
-        let info = format!(r#""TranscodingInfo":{{"VideoCodec":"h264","HardwareAccelerationType":"{kind}"}},"DeviceId""#);
+        let info =
+            format!(r#""TranscodingInfo":{{"VideoCodec":"h264","HardwareAccelerationType":"{kind}"}},"DeviceId""#);
         row("1", ALICE, "s", "01").replace(r#""DeviceId":"s""#, &format!(r#"{info}:"s""#))
     };
     let list = rows(&format!("[{},{}]", row("0", ALICE, "s", "01"), with("vaapi")));

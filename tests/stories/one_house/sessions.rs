@@ -199,8 +199,10 @@ async fn a_dashboard_hears_of_sessions_on_other_pods() {
 
     for mut socket in [socket, own] {
         socket.send(Message::text(r#"{"MessageType":"SessionsStop"}"#)).await.expect("sent");
-        until("the pod has heard it", || world.pods.iter().any(|pod| pod.heard().iter().any(|text| text.contains("SessionsStop"))))
-            .await;
+        until("the pod has heard it", || {
+            world.pods.iter().any(|pod| pod.heard().iter().any(|text| text.contains("SessionsStop")))
+        })
+        .await;
     }
     until_quiet(&world).await;
     world.stop().await;
@@ -251,7 +253,8 @@ async fn a_listening_socket_goes_on_after_its_pod_has_died() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_dashboards_cost_the_pods_as_much_as_one() {
     // `STORY_SESSIONS=300 STORY_DASHBOARDS=30` for the figures.
-    let wanted = |name: &str, default: usize| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let wanted =
+        |name: &str, default: usize| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (sessions, dashboards) = (wanted("STORY_SESSIONS", 30), wanted("STORY_DASHBOARDS", 5));
     let world = plan(3).set("limits.sockets_per_address", "10000").start().await;
     let mut clients: Vec<Client> = Vec::new();
@@ -272,7 +275,9 @@ async fn many_dashboards_cost_the_pods_as_much_as_one() {
     let counted = join_all(sockets.iter_mut().map(async |socket| {
         let (mut lists, mut longest) = (0, 0);
         while began.elapsed() < Duration::from_secs(3) {
-            let Ok(Some(Ok(message))) = tokio::time::timeout(Duration::from_secs(3), socket.next()).await else { break };
+            let Ok(Some(Ok(message))) = tokio::time::timeout(Duration::from_secs(3), socket.next()).await else {
+                break;
+            };
             if message.to_text().is_ok_and(|text| text.contains(r#""MessageType":"Sessions""#)) {
                 lists += 1;
                 longest = longest.max(message.len());
@@ -329,14 +334,18 @@ async fn every_caller_sees_what_one_single_pod_would_show() {
         let mut key = world.client().without_cookies();
         key.token = Some(world.cluster.api_key());
         callers.extend([key, world.client().without_cookies()]);
-        let mut questions: Vec<String> = ["", "?activeWithinSeconds=900", "?controllableByUserId=", "?deviceId=nobody's"]
-            .iter()
-            .map(|query| format!("/Sessions{query}"))
-            .collect();
-        questions.extend([of_bob.clone(), of_bob.to_uppercase()].map(|id| format!("/Sessions?deviceId={}", id.replace(' ', "%20"))));
-        questions.extend(USERS.map(|name| {
-            format!("/Sessions?controllableByUserId={}", world.cluster.user_id(name).expect("a user"))
-        }));
+        let mut questions: Vec<String> =
+            ["", "?activeWithinSeconds=900", "?controllableByUserId=", "?deviceId=nobody's"]
+                .iter()
+                .map(|query| format!("/Sessions{query}"))
+                .collect();
+        questions.extend(
+            [of_bob.clone(), of_bob.to_uppercase()].map(|id| format!("/Sessions?deviceId={}", id.replace(' ', "%20"))),
+        );
+        questions
+            .extend(USERS.map(|name| {
+                format!("/Sessions?controllableByUserId={}", world.cluster.user_id(name).expect("a user"))
+            }));
         let mut of_world = Vec::new();
         for (number, question) in questions.iter().enumerate() {
             for (caller, client) in callers.iter_mut().enumerate() {
