@@ -1,6 +1,7 @@
 //! Several pods are one house: what is written through one is seen, heard and found through all.
 
 mod remote_control;
+mod session_lists;
 mod sessions;
 mod user_data;
 
