@@ -25,7 +25,8 @@ impl SessionLists {
             }
             tokio::select! {
                 () = time::sleep_until(began + interval) => {}
-                () = board.hurried() => time::sleep_until(began + LEAST).await,
+                // Many who listen at one pod make it speak often.
+                () = board.hurried() => time::sleep_until(began + LEAST.max(interval / 2)).await,
                 () = self.shutdown.stopping() => return,
             }
         }

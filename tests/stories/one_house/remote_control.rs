@@ -128,7 +128,7 @@ async fn an_api_key_and_a_stranger_control_clients_on_any_pod() {
     // A client of which jellypin knows nothing but a token that one pod knows.
     let mut stranger = world.client().without_cookies().device("stranger").at(world.pod("a"));
     stranger.log_in("user1").await;
-    let mut stranger = stranger.moved_to(&world.proxy);
+    stranger = stranger.moved_to(&world.proxy);
     stranger.device = None;
     for (who, caller) in [("key", &mut key), ("stranger", &mut stranger)] {
         for receiver in &receivers {

@@ -320,17 +320,39 @@ fn shown(answer: &Answer) -> (u16, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_caller_sees_what_one_single_pod_would_show() {
-    const USERS: [&str; 3] = ["alice", "bob", "root"];
+    // One of each kind: plain, controlling others, with few devices, not to be controlled by others,
+    // administrator.
+    const USERS: [&str; 5] = ["alice", "bob", "user0", "user1", "root"];
     let (house, single) = (plan(3).start().await, plan(1).start().await);
     let mut seen = Vec::new();
     for world in [&house, &single] {
-        let mut callers = Vec::new();
+        let (mut callers, mut sockets) = (Vec::new(), Vec::new());
         for (user, pod) in USERS.iter().zip(world.pods.iter().cycle()) {
             let mut client = at_home(world, user, pod.name()).await;
-            assert_eq!(client.post("/Sessions/Viewing", json!({})).await.status, 204);
+            sockets.push(token_socket(world, &client).await);
+            let abilities = json!({"SupportsMediaControl": true, "SupportsPersistentIdentifier": true});
+            assert_eq!(client.post("/Sessions/Capabilities/Full", abilities).await.status, 204);
             callers.push(client);
         }
         let of_bob = device(&callers[1]);
+        let ids = USERS.map(|name| world.cluster.user_id(name).expect("a user"));
+        let policies = [
+            (1, json!({"EnableRemoteControlOfOtherUsers": true})),
+            (
+                2,
+                json!({"EnableRemoteControlOfOtherUsers": true, "EnableAllDevices": false, "EnabledDevices": [of_bob]}),
+            ),
+            (3, json!({"EnableSharedDeviceControl": false})),
+        ];
+        for (user, policy) in policies {
+            let path = format!("/Users/{}/Policy", ids[user]);
+            assert_eq!(callers[4].post(&path, policy).await.status, 204);
+        }
+        // Alice watches with bob.
+        let list = callers[4].get("/Sessions").await.json();
+        let row = list.as_array().expect("a list").iter().find(|row| row["UserName"] == "bob").expect("bob's");
+        let added = format!("/Sessions/{}/User/{}", row["Id"].as_str().expect("an id"), ids[0]);
+        assert_eq!(callers[4].post(&added, json!({})).await.status, 204);
         let mut key = world.client().without_cookies();
         key.token = Some(world.cluster.api_key());
         callers.extend([key, world.client().without_cookies()]);
@@ -353,6 +375,7 @@ async fn every_caller_sees_what_one_single_pod_would_show() {
             }
         }
         seen.push(of_world);
+        drop(sockets);
     }
     let differences: Vec<_> = seen[0].iter().zip(&seen[1]).filter(|(house, single)| house != single).collect();
     println!("{} lists, differences: {}", seen[0].len(), differences.len());
