@@ -1,5 +1,8 @@
 //! Several pods are one house: what is written through one is seen, heard and found through all.
 
+mod administration;
+mod catalogue;
+mod home;
 mod remote_control;
 mod session_lists;
 mod sessions;
@@ -8,11 +11,11 @@ mod user_data;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::world::{Answer, Client, World, body_of};
+use super::world::{Answer, Client, Plan, World, body_of};
 
 /// A world of three pods whose proxy has their API key.
-async fn house() -> World {
-    World::plan(3).with_api_key().start().await
+fn house() -> Plan {
+    World::plan(3).with_api_key()
 }
 
 /// So many devices of one user, each signed in, wherever the proxy places them.
