@@ -10,6 +10,7 @@ pub mod message;
 pub mod playlist;
 mod query;
 pub mod translation;
+pub mod user_data;
 pub mod verdict;
 
 use std::borrow::Cow;

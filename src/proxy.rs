@@ -17,6 +17,7 @@ mod response;
 mod revoke;
 mod shared_state;
 mod unread;
+mod user_data;
 mod visit;
 
 use std::{
