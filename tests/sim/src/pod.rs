@@ -26,9 +26,11 @@ pub(crate) use wire::Cut;
 
 use crate::cluster::Cluster;
 use crate::mint_times::MintTimes;
+use crate::playback_state;
 use crate::quick_connect::new_code;
 use crate::seen::{Record, Seen};
 use crate::start_up::Phase;
+use crate::user_data::UserData;
 use door::Door;
 use wire::Frost;
 
@@ -117,7 +119,7 @@ impl Pod {
         self.shared.frost.set(false);
     }
 
-    /// Starts a new process on the same port, which loads the token rows anew.
+    /// Starts a new process on the same port, which loads the token rows again.
     ///
     /// # Errors
     /// When the pod runs, or the port cannot be opened.
@@ -174,7 +176,7 @@ impl Pod {
         self.shared.controls.set_first_byte_delay(delay);
     }
 
-    /// What minting takes from now on, by default nothing; over the pod's processes, each of which compiles anew.
+    /// What minting takes from now on, by default nothing; over the pod's processes, each of which compiles again.
     pub fn mint_times(&self, times: MintTimes) {
         self.shared.controls.set_mint_times(times);
     }
@@ -245,7 +247,7 @@ impl Pod {
         self.with_life(Life::late_sockets).unwrap_or(0)
     }
 
-    /// The ids of the devices whose sessions the pod has, whoever's they are.
+    /// The ids of the devices whose sessions the pod has, of all users.
     pub fn session_devices(&self) -> Vec<String> {
         let devices = |life: &Life| {
             life.expire_sessions();
@@ -253,6 +255,20 @@ impl Pod {
             memory.sessions.seen_by(None).into_iter().map(|session| session.client_headers.device_id.clone()).collect()
         };
         self.with_life(devices).unwrap_or_default()
+    }
+
+    /// The row of a user (by name) and an item that the pod shows by the item's id, if the item was read there before.
+    pub fn cached_user_data(&self, user: &str, item: &str) -> Option<UserData> {
+        let user = self.shared.cluster.user_id(user)?;
+        self.with_life(|life| life.memory().caches.cached(item).map(|item| item.user_data(&user)))?
+    }
+
+    /// The idle check five minutes after the last report of every player: the pod itself says `Stopped` for them, at the
+    /// position where they would be.
+    pub fn stop_idle_players(&self) {
+        if let Some(life) = self.life().clone() {
+            playback_state::stop_idle(&life);
+        }
     }
 
     /// The TCP connections open now, WebSockets among them.

@@ -24,7 +24,7 @@ const POSTER: &str = "the tag is made of the picture, and it is another picture"
 const PLAYED: &str = "it is how long the group has played when it pauses";
 const AGE: &str = "it is how long the picture has been in the cache";
 const RIGHTS: &str = "the administrator of that recording was made without the right";
-const FIRST_LOG_IN: &str = "the recorded user had not logged in before, and his date was not to be seen until later";
+const FIRST_LOG_IN: &str = "the recorded user had not logged in before, and the date was not to be seen until later";
 
 #[rustfmt::skip]
 pub(crate) const TABLE: &[Row] = &[
@@ -79,6 +79,14 @@ pub(crate) const TABLE: &[Row] = &[
     row("12.0", "10", Kind::Value, "body Items[].ImageTags.Primary", POSTER),
     row("12.0", "10", Kind::Missing, "body Items[].ImageBlurHashes.Primary.*", POSTER),
     row("12.0", "10", Kind::Extra, "body Items[].ImageBlurHashes.Primary.*", POSTER),
+    row("12.0", "11", Kind::Value, "body User.Policy.EnableLiveTvManagement", RIGHTS),
+    row("12.0", "11", Kind::Value, "body Items[].Name", FILM),
+    row("12.0", "11", Kind::Value, "body Items[].Container", FILM),
+    row("12.0", "11", Kind::Value, "body Items[].ProductionYear", FILM),
+    row("12.0", "11", Kind::Value, "body Items[].RunTimeTicks", FILM),
+    row("12.0", "11", Kind::Value, "body Items[].ImageTags.Primary", POSTER),
+    row("12.0", "11", Kind::Missing, "body Items[].ImageBlurHashes.Primary.*", POSTER),
+    row("12.0", "11", Kind::Extra, "body Items[].ImageBlurHashes.Primary.*", POSTER),
 ];
 
 const fn row(generation: &'static str, file: &'static str, kind: Kind, at: &'static str, reason: &'static str) -> Row {
