@@ -28,7 +28,7 @@ use crate::{
     affinity::cookie::{SameSite, Secure},
     leader::Mode,
     observe::{AccessLog, Format},
-    proxy::migrate::drain::When,
+    proxy::drain_policy::When,
     server_id::ServerId,
     websocket::CloseStyle,
 };

@@ -9,6 +9,7 @@ mod clients;
 mod pending_logouts;
 pub mod present;
 mod quota;
+mod random;
 mod record;
 mod replicas;
 mod revocation;
@@ -36,7 +37,6 @@ use super::{
 };
 use crate::pod::{Pod, PodInstance, Pool};
 use await_sockets::OpenQueries;
-pub(super) use pending_logouts::MOST as MOST_OWED;
 use pending_logouts::PendingLogouts;
 use record::StoredSession;
 

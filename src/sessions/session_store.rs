@@ -20,12 +20,13 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Bounds, Session, Token, UnixMillis, fingerprint::Fingerprint, registry, seal::Ring};
+use super::{Bounds, Session, Token, UnixMillis, fingerprint::Fingerprint, seal::Ring};
 use crate::store::{
     clock::Clock,
     disk::{self, Disk, Entry},
     redis_store::{RedisStore, notices::Messages, presence::Present},
 };
+pub(in crate::sessions) use pending_logouts::MOST as MOST_PENDING;
 use tombstones::{Tombstone, Tombstones};
 
 pub(super) use ends::EndScope;
@@ -139,7 +140,7 @@ impl SessionStore {
             _ if pending_logouts::is_name(key) => 2,
             _ => 0,
         };
-        disk::Bounds { kind, most: vec![sessions, bounds.tombstones, 2 * registry::MOST_OWED] }
+        disk::Bounds { kind, most: vec![sessions, bounds.tombstones, 2 * MOST_PENDING] }
     }
 
     /// The fingerprint of this replica's configuration.

@@ -12,6 +12,7 @@ mod link;
 pub mod notices;
 pub mod presence;
 mod server;
+mod trial;
 mod url;
 mod writer;
 
@@ -30,10 +31,11 @@ use crate::{
 };
 pub use census::Bounds;
 use census::Census;
-pub use facts::{Facts, Trial};
+pub use facts::Facts;
 use link::{Link, Serves};
 use notices::Messages;
 use server::Server;
+pub use trial::Trial;
 pub use url::Url;
 use writer::Change;
 
@@ -407,7 +409,7 @@ pub struct CheckError {
 
 /// Whether Redis answers now, what kind it is, and what its user may not do. Leaves no data there.
 pub async fn self_test(config: &Config) -> Result<Trial, CheckError> {
-    let tried = facts::try_all(config);
+    let tried = trial::try_all(config);
     tried.await.map_err(|error| {
         let is_refusal = matches!(&error, Error::Client(error) if is_refusal(error));
         let reason = match error {

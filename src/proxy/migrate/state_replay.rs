@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time;
 
-use super::Migration;
+use super::migration::Migration;
 use crate::{jellyfin::client, sessions::session::ReplayedCall};
 
 /// Longest time that the client waits for the pod to accept all replayed calls.
@@ -33,7 +33,7 @@ impl Migration {
 
     async fn replay_call(&self, token: &str, ReplayedCall { reported_by, target, body }: ReplayedCall) {
         let call = client::sessions::replay(target, body, &reported_by, token);
-        if let Err(failure) = self.proxy.pods.call(&self.pod, &self.migration_request.caller, call).await {
+        if let Err(failure) = self.migrator.pods.call(&self.pod, &self.migration_request.caller, call).await {
             tracing::debug!(
                 pod.name = &*self.pod.name,
                 cause = failure.cause.as_str(),

@@ -9,16 +9,29 @@ use std::sync::Arc;
 use http::{Response, StatusCode, header};
 use tokio::join;
 
-use super::{RevocationCall, RevocationOutcome};
+use super::{
+    Revoker,
+    broadcast::{RevocationCall, RevocationOutcome},
+};
 use crate::{
     affinity::pins::Kind,
     jellyfin::endpoint::{Endpoint, Revocation},
     pod::{PodInstance, Pool},
-    proxy::{Body, ClientSession, Proxy, RequestContext, pod_client::Caller, request::record::RequestRecord, revoke},
+    proxy::{
+        pod_client::Caller,
+        request::{
+            context::{ClientSession, RequestContext},
+            record::RequestRecord,
+        },
+        response::{
+            answer::{answer, strip},
+            body::Body,
+        },
+    },
     sessions::{Session, Token},
 };
 
-impl Proxy {
+impl Revoker {
     /// Whether this is a log-out by a session's token, or by one that a pod of the pool has
     /// accepted. The pods handle any other token, since they know more about it.
     pub(in crate::proxy) fn is_log_out(&self, ctx: &RequestContext<'_>) -> bool {
@@ -27,7 +40,9 @@ impl Proxy {
             && Revocation::of(&ctx.head.method, ctx.path, "") == Some(Revocation::Token)
             && match ctx.client_session {
                 ClientSession::Known(_) => ctx.keys.identity.token.is_some(),
-                ClientSession::Unknown | ClientSession::Unresolved => self.pinned_home(ctx).is_some_and(is_of_pool),
+                ClientSession::Unknown | ClientSession::Unresolved => {
+                    self.selector.pinned_home(ctx).is_some_and(is_of_pool)
+                }
                 ClientSession::Ended => false,
             }
     }
@@ -38,7 +53,7 @@ impl Proxy {
         ctx: &RequestContext<'_>,
         mut record: Box<RequestRecord>,
     ) -> Response<Body> {
-        let home = self.select_pod(ctx, &[]).filter(|decision| decision.pod.status().is_alive());
+        let home = self.selector.select(ctx, &[]).filter(|decision| decision.pod.status().is_alive());
         if let Some(home) = &home {
             record.begin_attempt(home);
         }
@@ -57,14 +72,14 @@ impl Proxy {
                 Ok(Some(reply)) if home.as_ref().is_some_and(|home| home.pod.id == told.pod.id) => {
                     record.record_answer(reply.status.as_u16());
                     head.headers = reply.headers;
-                    revoke::strip(&mut head.headers);
+                    strip(&mut head.headers);
                 }
-                _ => record.record_revocation(&told),
+                _ => record.record_revocation(&told.pod, told.as_str()),
             }
         }
         head.status = StatusCode::NO_CONTENT;
         record.set_status(head.status.as_u16());
-        record.into_answer_with(head, Body::empty())
+        answer(record, head, Body::empty())
     }
 
     async fn end_session(
@@ -79,18 +94,13 @@ impl Proxy {
             self.shared.sessions.refresh(session).await;
         }
         let log_outs = self.end_tokens(session.as_ref(), &own, &pool);
-        let told = self.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
+        let told = self.broadcast.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
         let (told, _) = join!(told, self.shared.sessions.flush());
         told
     }
 
     /// Ends a token and all others of its session. Returns the calls for the pods.
-    pub(in crate::proxy) fn end_tokens(
-        &self,
-        session: Option<&Arc<Session>>,
-        own: &Token,
-        pool: &Pool,
-    ) -> Vec<RevocationCall> {
+    pub(super) fn end_tokens(&self, session: Option<&Arc<Session>>, own: &Token, pool: &Pool) -> Vec<RevocationCall> {
         let tokens = match session {
             Some(session) => {
                 self.shared.sessions.end_session(session);

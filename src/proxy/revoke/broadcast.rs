@@ -11,11 +11,15 @@ use http::{HeaderValue, StatusCode};
 use tokio::time;
 
 use crate::{
-    forward::Failure,
+    forward::{Cause, Failure},
     jellyfin::client::{ApiCall, ApiResponse, sessions},
     pod::{Epoch, Pod, PodId, Pool},
-    proxy::{Proxy, pod_client::Caller},
+    proxy::{
+        pod_client::{Caller, PodClient},
+        shared_state::SharedState,
+    },
     sessions::Token,
+    shutdown::Shutdown,
 };
 
 /// Longest time that the client waits for the pods.
@@ -32,7 +36,7 @@ const AGAIN: u32 = 8;
 
 /// One call that a pod gets.
 #[derive(Clone)]
-pub(in crate::proxy) struct RevocationCall {
+pub(super) struct RevocationCall {
     call: ApiCall<ApiResponse>,
     /// Credentials to try in this order; the first that the pod knows counts.
     authorizations: Vec<HeaderValue>,
@@ -41,9 +45,28 @@ pub(in crate::proxy) struct RevocationCall {
 }
 
 /// A pod's answer, or why there is none.
-pub(in crate::proxy) struct RevocationOutcome {
-    pub(in crate::proxy) pod: Arc<Pod>,
-    pub(in crate::proxy) answer: Result<Option<ApiResponse>, &'static str>,
+pub(super) struct RevocationOutcome {
+    pub(super) pod: Arc<Pod>,
+    pub(super) answer: Result<Option<ApiResponse>, NoAnswer>,
+}
+
+/// Why a pod has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    TimedOut,
+    /// The pod is away: it gets the log-outs when it is back.
+    Later,
+    Failure(Cause),
+}
+
+impl NoAnswer {
+    fn as_str(self) -> &'static str {
+        match self {
+            NoAnswer::TimedOut => "timed_out",
+            NoAnswer::Later => "later",
+            NoAnswer::Failure(cause) => cause.as_str(),
+        }
+    }
 }
 
 impl RevocationCall {
@@ -51,7 +74,7 @@ impl RevocationCall {
         RevocationCall { call, authorizations, ends: None }
     }
 
-    pub(in crate::proxy) fn log_out(token: &Token) -> RevocationCall {
+    pub(super) fn log_out(token: &Token) -> RevocationCall {
         let call = sessions::log_out(token.as_str());
         let authorizations = call.authorization.iter().cloned().collect();
         RevocationCall { ends: Some(token.clone()), ..RevocationCall::new(call, authorizations) }
@@ -66,21 +89,32 @@ impl RevocationOutcome {
     }
 
     /// For the access line. 401 means that the pod did not know the token.
-    pub(in crate::proxy) fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         match &self.answer {
             Ok(reply) => reply.as_ref().map_or("", |reply| reply.status.as_str()),
-            Err(why) => why,
+            Err(why) => why.as_str(),
         }
     }
 }
 
-impl Proxy {
+/// Sends revocations to all pods of a pool.
+pub(in crate::proxy) struct Broadcast {
+    shared: Arc<SharedState>,
+    pods: Arc<PodClient>,
+    shutdown: Shutdown,
+}
+
+impl Broadcast {
+    pub(in crate::proxy) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>, shutdown: Shutdown) -> Broadcast {
+        Broadcast { shared, pods, shutdown }
+    }
+
     /// Sends `calls` to every pod of the pool but `but`. Pods that do not answer in time get
     /// `log_outs`, with retries.
     ///
     /// # Cancel safety
     /// The calls go on when the caller drops this future.
-    pub(in crate::proxy) async fn call_all_pods(
+    pub(super) async fn call_all_pods(
         self: &Arc<Self>,
         pool: &Pool,
         caller: Caller,
@@ -132,9 +166,9 @@ impl Proxy {
     async fn call_with_deadline(&self, pod: Arc<Pod>, caller: &Caller, calls: &[RevocationCall]) -> RevocationOutcome {
         let answer = if pod.status().is_alive() {
             let told = time::timeout(LONGEST, self.call_until_definite(&pod, caller, calls)).await;
-            told.map_or(Err("timed_out"), |told| told.map_err(|failure| failure.cause.as_str()))
+            told.map_or(Err(NoAnswer::TimedOut), |told| told.map_err(|failure| NoAnswer::Failure(failure.cause)))
         } else {
-            Err("later")
+            Err(NoAnswer::Later)
         };
         RevocationOutcome { pod, answer }
     }
