@@ -139,6 +139,11 @@ impl Fields {
         self.0 & other.0 != 0
     }
 
+    #[must_use]
+    pub fn without(self, other: Fields) -> Fields {
+        Fields(self.0 & !other.0)
+    }
+
     /// All other fields.
     #[must_use]
     pub fn complement(self) -> Fields {
@@ -203,8 +208,10 @@ impl Row {
         self
     }
 
-    pub fn is_played(&self) -> bool {
-        self.0.get("Played").is_some_and(|played| played == true)
+    /// Whether a report of a position has set `Played`: the server then keeps no position.
+    pub fn has_ended(&self) -> bool {
+        let is = |name: &str, value: Value| self.0.get(name) == Some(&value);
+        is("Played", true.into()) && is("PlaybackPositionTicks", 0.into())
     }
 
     pub fn set_played(&mut self) {
@@ -282,8 +289,8 @@ impl Act {
     }
 
     /// Whether it may also set `Played`, and never unsets it: the server decides by the position.
-    pub fn may_play(&self) -> bool {
-        matches!(self, Act::Reached(_))
+    pub fn may_end(&self) -> bool {
+        matches!(self, Act::Reached(ticks) if *ticks > 0)
     }
 
     /// Whether it changes the children of a folder.

@@ -95,6 +95,9 @@ const SHARDS: usize = 16;
 /// How long a request waits for its pod to be told.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a task waits for a write that is under way.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Children of a marked folder that are told.
 const MOST_CHILDREN: usize = 5_000;
 
@@ -165,12 +168,6 @@ impl<P: PodCalls> Carrier<P> {
         self.carry(user);
     }
 
-    /// Records that a user has left a living pod on which the item played.
-    pub(super) fn record_left(self: &Arc<Self>, user: UserKey, item: Id, pod: PodInstance) {
-        self.with(user, |ledger| ledger.record_left(user, item, pod, Instant::now()));
-        self.carry(user);
-    }
-
     /// Pairs on which some pod is behind, or whose item plays.
     pub(super) fn pairs(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().pairs()).sum()
@@ -194,11 +191,16 @@ impl<P: PodCalls> Carrier<P> {
             match self.with(user, |ledger| ledger.plan(user, &pods, Instant::now(), flushes)) {
                 Plan::Done => return,
                 Plan::Work(rounds) => {
+                    let mut told = 0;
                     for round in rounds {
-                        self.carry_round(user, round).await;
+                        told += self.carry_round(user, round).await;
                     }
                     if flushes {
                         break;
+                    }
+                    if told == 0 {
+                        // Something is being written. Its end is a change.
+                        let _ = time::timeout(LOOK, changes.changed()).await;
                     }
                 }
                 Plan::Wait(_) if flushes => break,
@@ -220,10 +222,10 @@ impl<P: PodCalls> Carrier<P> {
         self.with(user, |ledger| ledger.put_down(user));
     }
 
-    /// Reads the newest row, and tells it to the pods that are behind.
-    async fn carry_round(&self, user: UserKey, round: Round) {
+    /// Reads the newest row, and tells it to the pods that are behind. Returns how many were.
+    async fn carry_round(&self, user: UserKey, round: Round) -> usize {
         if round.has_lost() {
-            return self.redo(user, &round).await;
+            return usize::from(self.redo(user, &round).await);
         }
         let read = |pod: PodInstance| async move { (pod, self.calls.read(pod, user, round.item).await) };
         let mut rows = Vec::new();
@@ -232,33 +234,37 @@ impl<P: PodCalls> Carrier<P> {
                 Answer::Got(row) => rows.push((pod, row)),
                 Answer::Missing => {
                     self.calls.observe(Event::Gone(pod));
-                    return self.with(user, |ledger| ledger.forget(user, round.item));
+                    self.with(user, |ledger| ledger.forget(user, round.item));
+                    return 1;
                 }
                 Answer::Failed => {
                     let late = Some((round.generation, Told::Failed));
                     for target in &round.targets {
                         self.end_telling(user, round.item, *target, late);
                     }
-                    return;
+                    return 1;
                 }
             }
         }
-        let Some(newest) = round.newest(&rows) else { return };
-        let computed = if newest.is_folder() { Fields::PLAY_STATE } else { Fields::NONE };
-        let folder = (newest.is_folder() && round.has_children).then(|| round.sources[0]);
-        join_all(round.targets.iter().map(|target| async {
+        let Some(newest) = round.newest(&rows) else { return 0 };
+        let is_folder = newest.row.is_folder();
+        let computed = if is_folder { Fields::PLAY_STATE } else { Fields::NONE };
+        let folder = round.sources.first().filter(|_| is_folder && round.has_children);
+        let tellings = round.targets.iter().map(|target| async {
             let permit =
                 self.with(user, |ledger| ledger.begin_telling(user, round.item, *target, round.generation));
             // The next round tells it the newer row.
-            let TellPermit::Without(own) = permit else { return };
-            let mut told = self.tell(*target, user, round.item, &newest, own.with(computed)).await;
+            let TellPermit::Without(own) = permit else { return 0 };
+            let but = newest.but_own(*target, own).with(computed);
+            let mut told = self.tell(*target, user, round.item, &newest.row, but).await;
             if let (Told::Done, Some(source)) = (told, folder) {
-                told = self.tell_children(user, round.item, source, *target).await;
+                told = self.tell_children(user, round.item, *source, *target).await;
             }
             self.end_telling(user, round.item, *target, Some((round.generation, told)));
             self.calls.observe(Event::Told(*target, told));
-        }))
-        .await;
+            1
+        });
+        join_all(tellings).await.into_iter().sum()
     }
 
     /// Makes one pod take a row, but for what it wrote last itself.
@@ -312,12 +318,12 @@ impl<P: PodCalls> Carrier<P> {
 
     /// The pods that have the newest values are gone. Their rows are in the database, but another
     /// pod may have older ones in memory, and would write those over them. So what the user did
-    /// is done again on one pod, which then has the newest row.
-    async fn redo(&self, user: UserKey, round: &Round) {
-        let Some(pod) = round.sources.first().or(round.targets.first()).copied() else { return };
+    /// is done again on one pod, which then has the newest row. Returns whether it was tried.
+    async fn redo(&self, user: UserKey, round: &Round) -> bool {
+        let Some(pod) = round.targets.first().copied() else { return false };
         let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, round.generation));
         if permit == TellPermit::Stale {
-            return;
+            return false;
         }
         let mut told = Told::Done;
         for lost in &round.lost {
@@ -332,6 +338,7 @@ impl<P: PodCalls> Carrier<P> {
         }
         let late = (told == Told::Failed).then_some((round.generation, told));
         self.end_telling(user, round.item, pod, late);
+        true
     }
 
     async fn redo_act(&self, pod: PodInstance, user: UserKey, item: Id, lost: &OwnedAct) -> Told {

@@ -148,8 +148,11 @@ struct Pair {
     /// The last reported position, and by which pod.
     position: Option<(PodInstance, i64)>,
     playing_until: Option<Instant>,
-    /// A pod that the user left while it played this, and when it will have ended that by itself.
-    left: Option<(PodInstance, Instant)>,
+    /// Pods on which it plays, as far as was reported.
+    players: Vec<PodInstance>,
+    /// Pods on which it played when the user went on elsewhere, and when they will have ended it by
+    /// themselves.
+    left: Vec<(PodInstance, Instant)>,
 }
 
 /// A pod that could not be told.
@@ -273,18 +276,6 @@ impl Ledger {
         has_dropped
     }
 
-    /// The user has left a living pod on which this item played. The pod will end that by itself,
-    /// and write its old row: it is to be told again after that.
-    pub(super) fn record_left(&mut self, user: UserKey, item: Id, pod: PodInstance, now: Instant) {
-        if self.pairs >= MOST {
-            return;
-        }
-        let entry = self.users.entry(user).or_insert_with(User::new);
-        self.pairs += usize::from(!entry.pairs.contains_key(&item));
-        entry.pairs.entry(item).or_insert_with(|| Pair::new(now)).left = Some((pod, now + IDLE_STOP_BY));
-        entry.changes.send_replace(());
-    }
-
     /// Asks who carries the user's writes to the pods. `true`: the caller does from now on.
     pub(super) fn take_up(&mut self, user: UserKey) -> bool {
         self.users.get_mut(&user).is_some_and(|user| !std::mem::replace(&mut user.is_carried, true))
@@ -304,14 +295,12 @@ impl Ledger {
         let before = pairs.len();
         pairs.retain(|item, pair| {
             pair.forget_gone(pods);
-            match pair.left {
-                Some((pod, moment)) if moment <= now => {
-                    *generation += 1;
-                    pair.tell_again(pod, *generation, pods, now);
-                }
-                Some((_, moment)) => at(moment),
-                None => {}
+            while let Some(left) = pair.left.iter().position(|(_, moment)| *moment <= now) {
+                *generation += 1;
+                let (pod, _) = pair.left.swap_remove(left);
+                pair.tell_again(pod, *generation, pods, now);
             }
+            pair.left.iter().for_each(|(_, moment)| at(*moment));
             let behind = pods.iter().filter(|pod| pair.is_behind(pod.instance));
             let (there, away): (Vec<&PodView>, Vec<&PodView>) = behind.partition(|pod| pod.is_alive);
             if !away.is_empty() && now < pair.written_at + AWAY_FOR {
@@ -323,7 +312,7 @@ impl Ledger {
                     at(until);
                 }
                 pair.settle();
-                return pair.playing_until.is_some() || pair.left.is_some();
+                return pair.playing_until.is_some() || !pair.left.is_empty();
             }
             // What is due at the next stop, move or read is due too when the client has vanished.
             let due = if flushes { now } else { pair.due.or(pair.playing_until).unwrap_or(now) };
@@ -496,13 +485,14 @@ impl Pair {
             children: 0,
             position: None,
             playing_until: None,
-            left: None,
+            players: Vec::new(),
+            left: Vec::new(),
         }
     }
 
     fn record(&mut self, owner: Owner, write: &Write, now: Instant, clock: SystemTime, is_on_several: bool) {
-        self.playing_until = write.is_playing.then(|| now + PLAYING_FOR);
         self.written_at = now;
+        self.record_player(owner.pod, write, now);
         if let Act::Reached(ticks) = write.act {
             let before = self.position.replace((owner.pod, ticks));
             // A paused player reports the same position again and again.
@@ -530,6 +520,23 @@ impl Pair {
         };
     }
 
+    /// Notes where the item plays. If the user goes on with it elsewhere, a pod that hears no more of
+    /// it ends it by itself (`SessionManager.CheckForIdlePlayback`), and writes its old position.
+    fn record_player(&mut self, pod: PodInstance, write: &Write, now: Instant) {
+        if matches!(write.act, Act::Started | Act::Reached(_) | Act::Ended) {
+            self.playing_until = write.is_playing.then(|| now + PLAYING_FOR);
+            self.players.retain(|player| *player != pod);
+            self.left.retain(|(left, _)| *left != pod);
+        }
+        if write.act.sets().meets(Fields::PLAY_STATE) {
+            let left = self.players.extract_if(.., |player| *player != pod);
+            self.left.extend(left.map(|player| (player, now + IDLE_STOP_BY)));
+        }
+        if write.is_playing {
+            self.players.push(pod);
+        }
+    }
+
     fn told(&self, pod: PodInstance) -> Generation {
         self.told.iter().find(|(at, _)| *at == pod).map_or(0, |(_, generation)| *generation)
     }
@@ -543,7 +550,6 @@ impl Pair {
 
     /// The pod that the user left has ended playback by itself. All others have the newest row.
     fn tell_again(&mut self, pod: PodInstance, generation: Generation, pods: &[PodView], now: Instant) {
-        self.left = None;
         let Some(other) = pods.iter().find(|view| view.is_alive && view.instance != pod) else { return };
         if self.owners == Owners::default() {
             self.written = generation;
@@ -585,6 +591,7 @@ impl Pair {
         let is_there = |pod: PodInstance| pods.iter().any(|view| view.instance == pod);
         self.told.retain(|(pod, _)| is_there(*pod));
         self.late.retain(|late| is_there(late.pod));
-        self.left = self.left.filter(|(pod, _)| is_there(*pod));
+        self.left.retain(|(pod, _)| is_there(*pod));
+        self.players.retain(|pod| is_there(*pod));
     }
 }

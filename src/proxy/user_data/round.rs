@@ -50,6 +50,22 @@ pub(super) struct Round {
     pub(super) has_children: bool,
 }
 
+/// The row that all pods should have.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Newest {
+    pub(super) row: Row,
+    /// The pod on which a position near the end set `Played`.
+    ended_on: Option<PodInstance>,
+}
+
+impl Newest {
+    /// The fields that a pod is not told, out of those that it wrote last itself.
+    pub(super) fn but_own(&self, pod: PodInstance, own: Fields) -> Fields {
+        let is_played_elsewhere = self.ended_on.is_some_and(|ended_on| ended_on != pod);
+        if is_played_elsewhere { own.without(Fields::of(&[Field::Played])) } else { own }
+    }
+}
+
 impl OwnedAct {
     /// The act, if some of these fields still have the values that it gave them.
     fn only(&self, fields: Fields) -> Option<OwnedAct> {
@@ -64,7 +80,7 @@ impl OwnedAct {
 impl Owners {
     pub(super) fn record(&mut self, act: &Act, owner: Owner) {
         self.set(act.sets(), owner);
-        if act.may_play() {
+        if act.may_end() {
             self.end = Some(owner);
         } else if act.sets().contains(Field::Played) {
             self.end = None;
@@ -131,7 +147,7 @@ impl Round {
 
     /// The row that all pods should have: each field as its owner has it, the rest as the last
     /// writer has it. `None` without that one's row.
-    pub(super) fn newest(&self, rows: &[(PodInstance, Row)]) -> Option<Row> {
+    pub(super) fn newest(&self, rows: &[(PodInstance, Row)]) -> Option<Newest> {
         let row_of = |pod: PodInstance| rows.iter().find(|(at, _)| *at == pod).map(|(_, row)| row);
         let last = self.owners.all().max_by_key(|owner| owner.generation)?;
         let mut newest = row_of(last.pod)?.clone();
@@ -140,10 +156,11 @@ impl Round {
                 newest.take(field, row_of(owner.pod)?);
             }
         }
-        let has_played = |owner: &Owner| row_of(owner.pod).is_some_and(Row::is_played);
-        if self.owners.end.as_ref().is_some_and(has_played) {
+        let has_ended = |owner: &Owner| row_of(owner.pod).is_some_and(Row::has_ended);
+        let ended_on = self.owners.end.filter(has_ended).map(|owner| owner.pod);
+        if ended_on.is_some() {
             newest.set_played();
         }
-        Some(newest)
+        Some(Newest { row: newest, ended_on })
     }
 }

@@ -298,6 +298,7 @@ fn sets(act: &Act) -> Vec<(&'static str, Value)> {
     match act {
         Act::Favorite(is) => vec![("IsFavorite", json!(is))],
         Act::Likes(likes) => vec![("Likes", json!(likes))],
+        Act::Reached(ticks) if *ticks > RUNTIME / 2 => vec![("PlaybackPositionTicks", json!(0))],
         Act::Reached(ticks) => vec![("PlaybackPositionTicks", json!(ticks))],
         Act::Played(_) => vec![("Played", json!(true)), ("PlaybackPositionTicks", json!(0))],
         Act::Unplayed => vec![("Played", json!(false)), ("PlaybackPositionTicks", json!(0))],
@@ -544,12 +545,12 @@ fn progress_is_told_at_the_end_or_when_another_pod_is_asked() {
         assert_eq!(model.lock().pods[1].memory[&id(0)]["PlaybackPositionTicks"], json!(RUNTIME / 9 * 2 + 19));
         let told = model.lock().told;
         // It is seen on two pods now.
-        for second in 0..12 {
+        for second in 0..17 {
             write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 9 * 2 + 101 + second * 2)).await;
-            time::sleep(Duration::from_secs(10)).await;
+            time::sleep(Duration::from_secs(7)).await;
         }
         let more = model.lock().told - told;
-        assert!((6..=10).contains(&more), "every 30 s to both: {more}");
+        assert!((5..=9).contains(&more), "every 30 s to both: {more}");
         write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 3 / 2 * 2)).await;
         until_in_step(&carrier).await;
         assert_in_step(&model.lock(), 1);
@@ -565,9 +566,8 @@ fn a_pod_that_ends_playback_by_itself_is_told_again() {
         write(&carrier, &pods, 0, id(0), Act::Started).await;
         write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 5 + 1)).await;
         // The user moves to another pod, and watches on.
-        let [a, b] = [0, 1].map(|pod| model.lock().instance(pod));
+        let b = model.lock().instance(1);
         carrier.admit(user(), b, Access::Other).await;
-        carrier.record_left(user(), id(0), a);
         write(&carrier, &pods, 1, id(0), Act::Reached(RUNTIME / 3 / 2 * 2)).await;
         time::sleep(Duration::from_secs(400)).await;
         model.lock().act(0, id(0), &Act::Reached(RUNTIME / 5 + 1));
