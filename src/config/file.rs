@@ -19,7 +19,7 @@ use super::{
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
-        Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time,
+        Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Switch, Time,
         TombstoneLife, Window, kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
@@ -152,6 +152,7 @@ pub(super) struct Jellyfin {
     pub(super) api_key: Option<SecretSource>,
     pub(super) legacy_authorization: Written<LegacyCarriers>,
     pub(super) log_in_paths: Vec<Written<RoutePath>>,
+    pub(super) in_step: Written<Switch>,
 }
 
 #[derive(Default, Deserialize)]

@@ -108,8 +108,7 @@ impl Field {
 impl Fields {
     pub const NONE: Fields = Fields(0);
     /// What the server computes for a folder, and what a mark of a folder changes in its children.
-    pub const PLAY_STATE: Fields =
-        Fields::of(&[Field::Played, Field::PlayCount, Field::LastPlayed, Field::Position]);
+    pub const PLAY_STATE: Fields = Fields::of(&[Field::Played, Field::PlayCount, Field::LastPlayed, Field::Position]);
 
     pub const fn of(fields: &[Field]) -> Fields {
         let (mut set, mut at) = (0, 0);
@@ -229,8 +228,12 @@ impl Row {
     pub fn to_body(&self) -> Bytes {
         // Computed by the server, and different for each pod's set of children.
         let computed = ["UnplayedItemCount", "PlayedPercentage"];
-        let given: Map<String, Value> =
-            self.0.iter().filter(|(name, _)| !computed.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let given: Map<String, Value> = self
+            .0
+            .iter()
+            .filter(|(name, _)| !computed.contains(&name.as_str()))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         Bytes::from(Value::Object(given).to_string())
     }
 
@@ -367,12 +370,17 @@ mod tests {
 
     #[test]
     fn a_start_counts_once() {
-        let before = row(json!({"IsFavorite": false, "PlayCount": 2, "LastPlayedDate": "2026-01-01T00:00:00.0000000Z"}));
+        let before =
+            row(json!({"IsFavorite": false, "PlayCount": 2, "LastPlayedDate": "2026-01-01T00:00:00.0000000Z"}));
         let after = before.after_start("2026-02-01T00:00:00.0000000Z", "2026-01-31T23:59:00.0000000Z");
         assert_eq!(
             &after.to_body()[..],
             br#"{"LastPlayedDate":"2026-02-01T00:00:00.0000000Z","PlayCount":3,"Played":false}"#
         );
-        assert_eq!(before.after_start("2026-01-01T00:00:30.0000000Z", "2025-12-31T23:59:30.0000000Z"), Row::default(), "it is counted already");
+        assert_eq!(
+            before.after_start("2026-01-01T00:00:30.0000000Z", "2025-12-31T23:59:30.0000000Z"),
+            Row::default(),
+            "it is counted already"
+        );
     }
 }

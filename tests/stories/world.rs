@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use client::{Answer, Client, Failed, Socket, Undialled, body_of};
+pub(crate) use client::{Answer, Client, Failed, Socket, Undialled, body_of, number_of};
 use jellyfin_sim::{Cluster, Pod, PodBuilder};
 use jellypin::pod::State;
 pub(crate) use program::Program;

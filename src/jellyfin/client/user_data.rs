@@ -61,7 +61,8 @@ pub fn children(user: Id, folder: Id, from: usize) -> ApiCall<Answer<Vec<(Id, Ro
          &enableImages=false&enableUserData=true&enableTotalRecordCount=false"
     );
     ApiCall::get(target, |response| {
-        let child = |item: &Value| Some((Id::read(item.get("Id")?.as_str()?)?, Row::read(item.get("UserData")?.clone())?));
+        let child =
+            |item: &Value| Some((Id::read(item.get("Id")?.as_str()?)?, Row::read(item.get("UserData")?.clone())?));
         Some(answered(&response, |json| Some(json.get("Items")?.as_array()?.iter().filter_map(child).collect())))
     })
 }

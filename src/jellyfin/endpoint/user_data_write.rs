@@ -91,6 +91,15 @@ impl<'a> UserDataWrite<'a> {
         Some(UserDataWrite { kind: kind?, user: None, item: Some(second) })
     }
 
+    /// The user that path or query name, whose data it is. `None`: the caller's.
+    pub fn user(&self, query: &str) -> Option<Id> {
+        if self.kind.is_report() {
+            return None;
+        }
+        let named = query::all(query, "userId").into_iter().next();
+        named.as_deref().or(self.user).and_then(Id::read)
+    }
+
     /// The item that the path names. `None` if only the body does.
     pub fn item(&self) -> Option<Id> {
         self.item.and_then(Id::read)
@@ -98,8 +107,6 @@ impl<'a> UserDataWrite<'a> {
 
     /// What it writes. `None` if the server writes nothing for it, or if body and query do not tell.
     pub fn read(&self, query: &str, body: &[u8]) -> Option<Write> {
-        let named = query::all(query, "userId").into_iter().next().filter(|_| !self.kind.is_report());
-        let user = named.as_deref().or(self.user).and_then(Id::read);
         let report = self.kind.is_report().then(|| Report::read(self.item.is_some(), query, body));
         let item = match (self.item, &report) {
             (Some(item), _) => Id::read(item),
@@ -125,7 +132,7 @@ impl<'a> UserDataWrite<'a> {
         let is_progress = self.kind == Kind::Progress;
         let is_paused = report.is_some_and(|report| report.is_paused);
         let is_playing = is_progress || self.kind == Kind::Start;
-        Some(Write { user, item: item?, act, is_urgent: !is_progress || is_paused, is_playing })
+        Some(Write { user: self.user(query), item: item?, act, is_urgent: !is_progress || is_paused, is_playing })
     }
 }
 

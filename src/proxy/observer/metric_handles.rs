@@ -29,7 +29,13 @@ impl MetricHandles {
     }
 
     /// Counts a request that has ended.
-    pub(in crate::proxy) fn request(&self, route: Option<&Arc<str>>, pod: Option<&Arc<Pod>>, status: u16, reason: &'static str) {
+    pub(in crate::proxy) fn request(
+        &self,
+        route: Option<&Arc<str>>,
+        pod: Option<&Arc<Pod>>,
+        status: u16,
+        reason: &'static str,
+    ) {
         let code = class(status);
         let place = |text: &str| text.as_ptr().addr();
         let key = (route.map_or(0, |route| place(route)), pod.map(|pod| pod.id), code, place(reason));

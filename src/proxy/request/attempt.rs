@@ -3,7 +3,9 @@
 use http::{Response, StatusCode};
 
 use super::{refusal::Refusal, select::Decision};
-use crate::{forward::answer::AnswerBody, jellyfin::verdict::Verdict, sessions::Token};
+use crate::{
+    forward::answer::AnswerBody, jellyfin::verdict::Verdict, proxy::user_data::OpenUserDataWrite, sessions::Token,
+};
 
 /// A pod's answer, the decision that led to the pod, and what the answer means.
 pub(in crate::proxy) struct Attempt {
@@ -12,6 +14,8 @@ pub(in crate::proxy) struct Attempt {
     /// The token that the pod received in place of the client's.
     pub(in crate::proxy) token: Option<Token>,
     pub(in crate::proxy) verdict: Verdict,
+    /// What the request writes of a user's data.
+    pub(in crate::proxy) user_data_write: Option<OpenUserDataWrite>,
 }
 
 impl Attempt {

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The calls to pods that this needs.
-pub(super) trait PodCalls: Send + Sync + 'static {
+pub(in crate::proxy) trait PodCalls: Send + Sync + 'static {
     /// The pods of a pool whose processes may have rows in memory.
     fn pods(&self, pool: usize) -> Vec<PodView>;
     /// The row as the pod has it.
@@ -59,7 +59,7 @@ pub(super) trait PodCalls: Send + Sync + 'static {
 
 /// A pod's answer.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Answer<T> {
+pub(in crate::proxy) enum Answer<T> {
     Got(T),
     /// It has no such item for this user.
     Missing,
@@ -69,7 +69,7 @@ pub(super) enum Answer<T> {
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(in crate::proxy) enum Event {
     Told(PodInstance, Told),
     /// The item is gone.
     Gone(PodInstance),
@@ -77,6 +77,8 @@ pub(super) enum Event {
     Redone(PodInstance),
     /// A request waited for its pod to be told, and how.
     Waited(Duration, WaitOutcome),
+    /// So many more pairs are kept, or fewer.
+    Pairs(i64),
     /// There are more pairs than are kept.
     Dropped,
     /// A folder has more children than are told.
@@ -84,7 +86,7 @@ pub(super) enum Event {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitOutcome {
+pub(in crate::proxy) enum WaitOutcome {
     Told,
     TimedOut,
 }
@@ -104,17 +106,23 @@ const MOST_CHILDREN: usize = 5_000;
 /// How far the clocks of the proxy and of a pod may differ.
 const CLOCKS: Duration = Duration::from_secs(60);
 
-/// Keeps users' data in step; one for all workers.
-pub(super) struct Carrier<P> {
+/// The ledgers of all users, for all workers.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers {
     shards: [Mutex<Ledger>; SHARDS],
-    /// Users in all ledgers.
+    /// Users in all of them.
     users: AtomicUsize,
+}
+
+/// One worker's part in carrying. A user's task runs on the worker that began it.
+pub(super) struct Carrier<P> {
+    ledgers: Arc<Ledgers>,
     pub(super) calls: P,
     shutdown: Shutdown,
 }
 
 /// A user's write that is under way to a pod.
-pub(super) struct OpenWrite<P: PodCalls> {
+pub(in crate::proxy) struct OpenWrite<P: PodCalls> {
     carrier: Arc<Carrier<P>>,
     user: UserKey,
     pod: PodInstance,
@@ -122,8 +130,13 @@ pub(super) struct OpenWrite<P: PodCalls> {
 }
 
 impl<P: PodCalls> Carrier<P> {
-    pub(super) fn new(calls: P, shutdown: Shutdown) -> Arc<Carrier<P>> {
-        Arc::new(Carrier { shards: Default::default(), users: AtomicUsize::new(0), calls, shutdown })
+    pub(super) fn new(ledgers: Arc<Ledgers>, calls: P, shutdown: Shutdown) -> Arc<Carrier<P>> {
+        Arc::new(Carrier { ledgers, calls, shutdown })
+    }
+
+    /// Whether all pods have heard of everything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ledgers.users.load(Ordering::Relaxed) == 0
     }
 
     /// Waits until the pod was told what the request is about, at most two seconds. A write is then
@@ -134,8 +147,7 @@ impl<P: PodCalls> Carrier<P> {
         pod: PodInstance,
         access: Access,
     ) -> Option<OpenWrite<P>> {
-        // The usual case costs only one look.
-        if self.users.load(Ordering::Relaxed) == 0 && !matches!(access, Access::Write(_)) {
+        if self.is_empty() && !matches!(access, Access::Write(_)) {
             return None;
         }
         let began = Instant::now();
@@ -159,18 +171,10 @@ impl<P: PodCalls> Carrier<P> {
         }
     }
 
-    /// Records a write whose answer is there.
-    pub(super) fn record(self: &Arc<Self>, user: UserKey, pod: PodInstance, write: &Write) {
-        let now = Instant::now();
-        if self.with(user, |ledger| ledger.record(user, pod, write, now, SystemTime::now())) {
-            self.calls.observe(Event::Dropped);
-        }
-        self.carry(user);
-    }
-
     /// Pairs on which some pod is behind, or whose item plays.
+    #[cfg(test)]
     pub(super) fn pairs(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().pairs()).sum()
+        self.ledgers.shards.iter().map(|shard| shard.lock().pairs()).sum()
     }
 
     /// Starts the user's task unless it runs.
@@ -251,8 +255,7 @@ impl<P: PodCalls> Carrier<P> {
         let computed = if is_folder { Fields::PLAY_STATE } else { Fields::NONE };
         let folder = round.sources.first().filter(|_| is_folder && round.has_children);
         let tellings = round.targets.iter().map(|target| async {
-            let permit =
-                self.with(user, |ledger| ledger.begin_telling(user, round.item, *target, round.generation));
+            let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, *target, round.generation));
             // The next round tells it the newer row.
             let TellPermit::Without(own) = permit else { return 0 };
             let but = newest.but_own(*target, own).with(computed);
@@ -278,7 +281,9 @@ impl<P: PodCalls> Carrier<P> {
         };
         // An update leaves what the row lacks; other acts remove it.
         let left_over = newest.left_over(&answer, but);
-        if left_over.contains(Field::Rating) && self.calls.act(pod, user, item, &Act::Likes(None)).await == Answer::Failed {
+        if left_over.contains(Field::Rating)
+            && self.calls.act(pod, user, item, &Act::Likes(None)).await == Answer::Failed
+        {
             return Told::Failed;
         }
         if left_over.contains(Field::LastPlayed) {
@@ -373,12 +378,16 @@ impl<P: PodCalls> Carrier<P> {
 
     /// Looks at or changes the ledger of a user.
     fn with<T>(&self, user: UserKey, change: impl FnOnce(&mut Ledger) -> T) -> T {
-        let mut ledger = self.shards[user.id.shard(SHARDS)].lock();
-        let before = ledger.users();
+        let mut ledger = self.ledgers.shards[user.id.shard(SHARDS)].lock();
+        let (users, pairs) = (ledger.users(), ledger.pairs());
         let changed = change(&mut ledger);
-        let after = ledger.users();
         // Wraps where users have gone.
-        self.users.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        self.ledgers.users.fetch_add(ledger.users().wrapping_sub(users), Ordering::Relaxed);
+        let pairs = ledger.pairs() as i64 - pairs as i64;
+        drop(ledger);
+        if pairs != 0 {
+            self.calls.observe(Event::Pairs(pairs));
+        }
         changed
     }
 }

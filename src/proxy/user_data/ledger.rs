@@ -23,7 +23,7 @@ pub(super) type Generation = u64;
 
 /// A user of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct UserKey {
+pub(in crate::proxy) struct UserKey {
     /// The pool's index in the shared state.
     pub(super) pool: usize,
     pub(super) id: Id,
@@ -31,7 +31,7 @@ pub(super) struct UserKey {
 
 /// A pod whose memory may hold rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PodView {
+pub(in crate::proxy) struct PodView {
     pub(super) instance: PodInstance,
     /// Whether it can be asked now. If not, its process may still come back with its memory.
     pub(super) is_alive: bool,
@@ -46,6 +46,8 @@ pub(super) enum Access {
     Item(Id),
     /// Anything else.
     Other,
+    /// Whatever comes: the user moves there.
+    All,
 }
 
 /// Whether a request may go to its pod.
@@ -81,7 +83,7 @@ pub(super) enum TellPermit {
 
 /// How telling a pod went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(in crate::proxy) enum Told {
     Done,
     Failed,
 }
@@ -164,11 +166,6 @@ struct Late {
 }
 
 impl Ledger {
-    /// Whether the user has pairs here.
-    pub(super) fn knows(&self, user: UserKey) -> bool {
-        self.users.contains_key(&user)
-    }
-
     /// Pairs kept, of all users.
     pub(super) fn pairs(&self) -> usize {
         self.pairs
@@ -198,7 +195,7 @@ impl Ledger {
         let (mut waits, mut is_due) = (false, true);
         for (item, pair) in &mut user.pairs {
             let concerns = match access {
-                Access::Write(None) => true,
+                Access::Write(None) | Access::All => true,
                 Access::Write(Some(of)) | Access::Item(of) => of == *item,
                 Access::Other => false,
             };
@@ -252,15 +249,8 @@ impl Ledger {
         has_dropped
     }
 
-    /// Records a write. Returns whether a pair had to go, or is not kept.
-    pub(super) fn record(
-        &mut self,
-        user: UserKey,
-        pod: PodInstance,
-        write: &Write,
-        now: Instant,
-        clock: SystemTime,
-    ) -> bool {
+    /// Returns whether a pair had to go, or is not kept.
+    fn record(&mut self, user: UserKey, pod: PodInstance, write: &Write, now: Instant, clock: SystemTime) -> bool {
         let entry = self.users.entry(user).or_insert_with(User::new);
         let is_known = entry.pairs.contains_key(&write.item);
         let has_dropped = !is_known && (entry.pairs.len() >= MOST_OF_USER || self.pairs >= MOST);
@@ -320,9 +310,8 @@ impl Ledger {
                 at(due);
                 return true;
             }
-            let is_written = |pod: PodInstance| {
-                writing.iter().any(|(_, at, of)| *at == pod && of.is_none_or(|of| of == *item))
-            };
+            let is_written =
+                |pod: PodInstance| writing.iter().any(|(_, at, of)| *at == pod && of.is_none_or(|of| of == *item));
             let mut targets = Vec::new();
             for pod in there {
                 match pair.late.iter().find(|late| late.pod == pod.instance && late.next > now) {

@@ -93,7 +93,10 @@ impl Owners {
 
     /// The fields that this pod wrote last.
     pub(super) fn of(&self, pod: PodInstance) -> Fields {
-        Field::ALL.into_iter().filter(|field| self.fields[*field as usize].is_some_and(|owner| owner.pod == pod)).collect()
+        Field::ALL
+            .into_iter()
+            .filter(|field| self.fields[*field as usize].is_some_and(|owner| owner.pod == pod))
+            .collect()
     }
 
     /// The newest generation that another pod wrote; 0: none.

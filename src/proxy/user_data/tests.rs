@@ -1,11 +1,7 @@
 //! Users' data on three pods that behave as Jellyfin does: each has rows in memory, writes them
 //! whole, and does not see what others write. Calls and writes meet in every order.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -222,9 +218,11 @@ impl PodCalls for Pods {
     async fn tell(&self, at: PodInstance, _user: UserKey, item: Id, row: &Row) -> Answer<Row> {
         let part = part_of(row);
         let told = |model: &mut Model, pod: usize| {
-            model.write(pod, item, |row| part.into_iter().for_each(|(name, value)| {
-                row.insert(name, value);
-            }))
+            model.write(pod, item, |row| {
+                part.into_iter().for_each(|(name, value)| {
+                    row.insert(name, value);
+                })
+            })
         };
         match self.reach(at, told).await {
             Answer::Got(row) => Answer::Got(Row::read(Value::Object(row)).expect("a row")),
@@ -335,7 +333,8 @@ fn assert_in_step(model: &Model, items: u64) {
                 .filter_map(|write| Some((write, of(write)?)))
                 .collect();
             let is_last = |write: &Recorded| !writes.iter().any(|(other, _)| other.began > write.ended);
-            let may_be: Vec<&Value> = writes.iter().filter(|(write, _)| is_last(write)).map(|(_, value)| value).collect();
+            let may_be: Vec<&Value> =
+                writes.iter().filter(|(write, _)| is_last(write)).map(|(_, value)| value).collect();
             let value = stored.get(name).cloned().unwrap_or(Value::Null);
             assert!(may_be.is_empty() || may_be.contains(&&value), "{name} of {item}: {value}, not of {may_be:?}");
         }
@@ -363,7 +362,7 @@ fn run<F: Future<Output = ()>>(scene: F) {
 async fn devices_write(seed: u64, devices: usize, kills: bool) {
     let model = Model::new(seed, 3);
     let (pods, items) = (Pods(model.clone()), 3);
-    let carrier = Carrier::new(pods.clone(), Shutdown::new());
+    let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
     let device = |number: usize| {
         let (carrier, pods) = (carrier.clone(), pods.clone());
         async move {
@@ -425,7 +424,7 @@ proptest! {
 async fn one_device_and_its_pod_dies(seed: u64) {
     let model = Model::new(seed, 3);
     let (pods, items) = (Pods(model.clone()), 2);
-    let carrier = Carrier::new(pods.clone(), Shutdown::new());
+    let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
     // All pods have all rows in memory.
     for (pod, item) in (0..3).flat_map(|pod| (0..items).map(move |item| (pod, id(item)))) {
         model.lock().row(pod, item);
@@ -469,7 +468,8 @@ fn every_pair_of_writes_in_every_order_ends_as_on_one_server() {
             Act::Reached(RUNTIME - 1),
         ]
     };
-    let without_dates = |row: Columns| row.into_iter().filter(|(name, _)| name != "LastPlayedDate").collect::<Columns>();
+    let without_dates =
+        |row: Columns| row.into_iter().filter(|(name, _)| name != "LastPlayedDate").collect::<Columns>();
     let item = id(0);
     for before in [None, Some(Act::Favorite(true)), Some(Act::Played(None))] {
         for (first, second) in acts().into_iter().flat_map(|first| acts().map(|second| (first.clone(), second))) {
@@ -483,7 +483,7 @@ fn every_pair_of_writes_in_every_order_ends_as_on_one_server() {
                     };
                     let model = Model::new(1, 3);
                     let pods = Pods(model.clone());
-                    let carrier = Carrier::new(pods.clone(), Shutdown::new());
+                    let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
                     (0..3).for_each(|pod| {
                         model.lock().row(pod, item);
                     });
@@ -495,7 +495,11 @@ fn every_pair_of_writes_in_every_order_ends_as_on_one_server() {
                     until_in_step(&carrier).await;
                     assert_in_step(&model.lock(), 1);
                     let stored = model.lock().database[&item].clone();
-                    assert_eq!(without_dates(stored), without_dates(single), "{before:?} {first:?} {second:?} {pods_of:?}");
+                    assert_eq!(
+                        without_dates(stored),
+                        without_dates(single),
+                        "{before:?} {first:?} {second:?} {pods_of:?}"
+                    );
                 };
                 run(scene);
             }
@@ -508,7 +512,7 @@ fn a_pod_that_hangs_delays_one_request_by_two_seconds_and_no_other_pod() {
     run(async {
         let model = Model::new(3, 3);
         let pods = Pods(model.clone());
-        let carrier = Carrier::new(pods.clone(), Shutdown::new());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
         let [a, b, c] = [0, 1, 2].map(|pod| model.lock().instance(pod));
         model.lock().pods[2].hangs = true;
         write(&carrier, &pods, 0, id(0), Act::Favorite(true)).await;
@@ -531,7 +535,7 @@ fn progress_is_told_at_the_end_or_when_another_pod_is_asked() {
     run(async {
         let model = Model::new(5, 3);
         let pods = Pods(model.clone());
-        let carrier = Carrier::new(pods.clone(), Shutdown::new());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
         let b = model.lock().instance(1);
         write(&carrier, &pods, 0, id(0), Act::Started).await;
         time::sleep(Duration::from_secs(1)).await;
@@ -562,7 +566,7 @@ fn a_pod_that_ends_playback_by_itself_is_told_again() {
     run(async {
         let model = Model::new(5, 3);
         let pods = Pods(model.clone());
-        let carrier = Carrier::new(pods.clone(), Shutdown::new());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
         write(&carrier, &pods, 0, id(0), Act::Started).await;
         write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 5 + 1)).await;
         // The user moves to another pod, and watches on.
