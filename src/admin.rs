@@ -112,7 +112,7 @@ impl Admin {
     /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]` and `/undrain`.
     fn act<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let segments: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-        let ["pods", pool, pod, deed @ ("drain" | "undrain")] = segments[..] else {
+        let ["pods", pool, pod, action @ ("drain" | "undrain")] = segments[..] else {
             return text(StatusCode::NOT_FOUND, "There are /pods/{pool}/{pod}/drain and /undrain.\n");
         };
         let shared = self.shared.pools.iter().find(|shared| *shared.pool.name == *pool);
@@ -132,7 +132,7 @@ impl Admin {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         };
         let (name, state) = (&*pod.name, pod.status().state.as_str());
-        if deed == "drain" {
+        if action == "drain" {
             return match lifecycle.drain(&pool, &pod, when) {
                 true => text(StatusCode::ACCEPTED, format!("{name} is draining\n")),
                 false => {

@@ -128,7 +128,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let keys = state::cookie_keys(&config)?;
     config.redis.as_ref().map(store::redis_store::check).transpose()?;
     let bound = listen::bind(&config.listen)?;
-    let door = match config.admin.listen {
+    let admin_listener = match config.admin.listen {
         Some(address) => {
             Some(TcpListener::bind(address).await.map_err(|source| listen::BindError { address, source })?)
         }
@@ -166,12 +166,12 @@ pub async fn start(config: Config) -> Result<App, Error> {
 
     // Then the listeners.
     let addresses = bound.iter().map(|bound| bound.address).collect();
-    let admin = door.as_ref().and_then(|door| door.local_addr().ok());
-    if let Some(door) = door {
+    let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());
+    if let Some(admin_listener) = admin_listener {
         let (shared, metrics, shutdown) = (shared.clone(), metrics.clone(), shutdown.clone());
         let lifecycle = Arc::downgrade(&lifecycle);
         let pages = Arc::new(Admin { config: config.admin.clone(), shared, metrics, shutdown, lifecycle });
-        tokio::spawn(pages.serve(door));
+        tokio::spawn(pages.serve(admin_listener));
     }
     let worker = worker::Plan {
         shared: shared.clone(),

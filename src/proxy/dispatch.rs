@@ -1,5 +1,5 @@
-//! 5. Forward: sends a request to pods until one takes it. If a pod cannot be reached, or does not
-//! know the client's token, the same request goes to another pod.
+//! Step 5, forward: sends a request to pods until one takes it. If a pod cannot be reached, or does
+//! not know the client's token, the same request goes to another pod.
 
 mod failover_reason;
 mod hold;

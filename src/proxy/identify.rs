@@ -1,4 +1,4 @@
-//! 2. Identify: what a request's head says of its client, and whose session its token is.
+//! Step 2, identify: what a request's head says of its client, and whose session its token is.
 //!
 //! Another replica, or an earlier run of this one, may know a client that this process does not.
 

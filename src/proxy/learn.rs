@@ -1,4 +1,4 @@
-//! 7. Learns a client's home from an answer: from its head, and from its body as it streams.
+//! Step 7, learn: a client's home from an answer: from its head, and from its body as it streams.
 
 mod body_learner;
 mod identify_session;
@@ -110,8 +110,8 @@ impl Learner {
 
     /// Replays an unknown client's capabilities to its new home, without a retry.
     fn replay_state(&self, ctx: &RequestContext<'_>, token: &str, pod: &Arc<Pod>) {
-        let Some(note) = self.shared.sessions.capabilities_for(token, pod) else { return };
-        let ReplayedCall { reported_by, target, body } = note;
+        let Some(kept) = self.shared.sessions.capabilities_for(token, pod) else { return };
+        let ReplayedCall { reported_by, target, body } = kept;
         let (pods, pod, caller) = (self.pods.clone(), pod.clone(), Caller::of(ctx));
         let call = sessions::replay(target, body, &reported_by, token);
         tokio::spawn(async move {
@@ -144,31 +144,31 @@ impl Learner {
             Some(session) => said.filled_from(&session.device),
             None => said,
         };
-        let note = |target: &str| {
+        let replayed = |target: &str| {
             let body = replay_body.replayable().filter(|body| body.len() <= LONGEST_CALL)?;
             Some(ReplayedCall { reported_by: reported_by.clone(), target: target.to_owned(), body })
         };
         let capabilities = || {
             let query = ctx.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
-            note(&format!("{}{query}", ctx.path))
+            replayed(&format!("{}{query}", ctx.path))
         };
         let Some(session) = session else {
             if report == StateReport::Capabilities
-                && let (Some(token), Some(note)) = (&ctx.keys.identity.token, capabilities())
+                && let (Some(token), Some(call)) = (&ctx.keys.identity.token, capabilities())
             {
-                self.shared.sessions.record_capabilities(token, pod, note);
+                self.shared.sessions.record_capabilities(token, pod, call);
             }
             return;
         };
         match report {
             StateReport::Capabilities => {
-                if let Some(note) = capabilities()
-                    && session.record_capabilities(note)
+                if let Some(call) = capabilities()
+                    && session.record_capabilities(call)
                 {
                     self.shared.sessions.persist(session);
                 }
             }
-            StateReport::Playing => session.record_playing(&reported_by, note(sessions::PROGRESS)),
+            StateReport::Playing => session.record_playing(&reported_by, replayed(sessions::PROGRESS)),
             StateReport::Stopped => session.record_playing(&reported_by, None),
         }
         if report != StateReport::Capabilities {

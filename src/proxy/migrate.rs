@@ -101,9 +101,9 @@ impl Migrator {
         let Some(session) = ctx.session() else { return Ok(None) };
         // The session ended while this request was under way. No pod may accept its token any more,
         // even one that still remembers it.
-        let of_nobody = || Ok(Some(Token::new(NO_TOKEN)));
+        let no_token = || Ok(Some(Token::new(NO_TOKEN)));
         if session.is_ended() {
-            return of_nobody();
+            return no_token();
         }
         let place = PodInstance::of(pod);
         if let Some(token) = session.token_at(place) {
@@ -114,7 +114,7 @@ impl Migrator {
         }
         let priority = if ctx.is_upgrade { Priority::Idle } else { Priority::Waiting };
         match self.migrate(session, pod, MigrationRequest { priority, ..MigrationRequest::for_request(ctx) }).await {
-            _ if session.is_ended() => of_nobody(),
+            _ if session.is_ended() => no_token(),
             MigrationOutcome::Done => Ok(session.token_at(place)),
             MigrationOutcome::Refused | MigrationOutcome::Ended => Ok(None),
             MigrationOutcome::Failed => {

@@ -1,4 +1,4 @@
-//! 9. Observe: where one worker writes its access lines and counts.
+//! Step 9, observe: where one worker writes its access lines and counts.
 
 mod metric_handles;
 

@@ -120,12 +120,13 @@ impl PodLifecycle {
             return;
         }
         let missing_requirement = self.checks.missing_requirement(&pod, &pool).await;
-        let gauge = |what: &'static str| {
+        let gauge = |what: MissingRequirement| {
+            let what = what.as_str();
             let labels = metrics::MissingRequirement { pool: pod.pool.clone(), pod: pod.name.clone(), what };
             self.metrics.missing_requirements.get_or_create(&labels).clone()
         };
         for each in [MissingRequirement::ApiKey, MissingRequirement::QuickConnect, MissingRequirement::NoAnswer] {
-            gauge(each.as_str()).set((missing_requirement == Some(each)).into());
+            gauge(each).set((missing_requirement == Some(each)).into());
         }
         match missing_requirement {
             Some(missing_requirement) => {

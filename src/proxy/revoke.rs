@@ -21,6 +21,7 @@ use super::{
     shared_state::SharedState,
 };
 use crate::{
+    forward::outbound::ReplayBody,
     jellyfin::{
         authorization,
         client::{ApiCall, ApiResponse, devices, users},
@@ -104,10 +105,33 @@ impl Revoker {
         if let Some(session) = ctx.session() {
             self.shared.sessions.refresh(session).await;
         }
+        let (calls, ended) = self.end_here(&ends, &caller, body).await?;
+        if calls.is_empty() {
+            return has_failed.then_some(StatusCode::NO_CONTENT);
+        }
+        let log_outs = if ends == Revocation::Token { calls.clone() } else { log_out_calls(&ended) };
+        // For a single token, its pod's own answer is complete and is already in the access line.
+        let but = (ends == Revocation::Token).then_some(pod.id);
+        let outcomes = self.broadcast.call_all_pods(&ctx.pool.pool, Caller::of(ctx), calls, log_outs, but).await;
+        outcomes.iter().for_each(|outcome| dispatch.record.record_revocation(&outcome.pod, outcome.as_str()));
+        let did_one = outcomes.iter().any(|outcome| outcome.as_str() == "204");
+        let is_more = has_failed || (did_one && matches!(ends, Revocation::Devices(_)) && !status.is_success());
+        is_more.then_some(StatusCode::NO_CONTENT)
+    }
+
+    /// Ends the sessions here. Returns the calls for the pods, and the sessions that ended. `None` if
+    /// the request ends none.
+    async fn end_here(
+        &self,
+        ends: &Revocation,
+        caller: &AnsweringPod<'_>,
+        body: &ReplayBody,
+    ) -> Option<(Vec<RevocationCall>, Vec<Arc<Session>>)> {
+        let (ctx, used) = (caller.ctx, caller.token);
         let pool = &ctx.pool.pool;
         let mut ended = Vec::new();
-        let calls = match &ends {
-            Revocation::Token => self.end_tokens(ctx.session(), &Token::new(own), pool),
+        let calls = match ends {
+            Revocation::Token => self.end_tokens(ctx.session(), &Token::new(ctx.keys.identity.token.as_deref()?), pool),
             Revocation::Devices(named) => {
                 ended.extend(named.iter().flat_map(|device| self.shared.sessions.end_device(&pool.name, device)));
                 // One call for each device: a pod that does not know all of several ends none.
@@ -149,17 +173,7 @@ impl Revoker {
                 Vec::new()
             }
         };
-        if calls.is_empty() {
-            return has_failed.then_some(StatusCode::NO_CONTENT);
-        }
-        let log_outs = if ends == Revocation::Token { calls.clone() } else { log_out_calls(&ended) };
-        // For a single token, its pod's own answer is complete and is already in the access line.
-        let but = (ends == Revocation::Token).then_some(pod.id);
-        let told = self.broadcast.call_all_pods(pool, Caller::of(ctx), calls, log_outs, but).await;
-        told.iter().for_each(|told| dispatch.record.record_revocation(&told.pod, told.as_str()));
-        let did_one = told.iter().any(|told| told.as_str() == "204");
-        let is_more = has_failed || (did_one && matches!(ends, Revocation::Devices(_)) && !status.is_success());
-        is_more.then_some(StatusCode::NO_CONTENT)
+        Some((calls, ended))
     }
 
     /// The caller's act for other pods, with one of these tokens or else the API key. Only the

@@ -1,4 +1,4 @@
-//! 1. Route: which pool a request is for.
+//! Step 1, route: which pool a request is for.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! 3. Decide: which pod a request goes to, and what this process knows of the client's home.
+//! Step 3, decide: which pod a request goes to, and what this process knows of the client's home.
 
 use std::sync::Arc;
 

@@ -41,7 +41,7 @@ impl Visits {
     pub(super) fn end(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Arc<Session>, pod: &Arc<Pod>) {
         let mut devices = vec![ctx.reported_by(session)];
         // The pod may have sessions of these devices too: capabilities were reported by them.
-        let others = session.capabilities().into_iter().map(|note| note.reported_by).chain([session.device.clone()]);
+        let others = session.capabilities().into_iter().map(|call| call.reported_by).chain([session.device.clone()]);
         for other in others {
             if !devices.iter().any(|known| known.is_same_as(&other)) {
                 devices.push(other);

@@ -1,5 +1,6 @@
 //! Several pods are one house: what is written through one is seen, heard and found through all.
 
+mod sessions;
 mod user_data;
 mod user_data_moves;
 mod user_data_orders;

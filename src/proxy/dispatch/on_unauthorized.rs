@@ -1,4 +1,4 @@
-//! 6. Judge: what to do after a pod refuses a token. Perhaps only this pod does not know the token,
+//! Step 6, judge: what to do after a pod refuses a token. Perhaps only this pod does not know the token,
 //! or the endpoint refused for its own reasons, or the token is dead.
 
 use std::sync::Arc;

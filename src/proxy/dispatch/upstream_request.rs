@@ -1,4 +1,4 @@
-//! 4. Rewrite: the request as a pod gets it.
+//! Step 4, rewrite: the request as a pod gets it.
 
 use std::sync::atomic::Ordering;
 

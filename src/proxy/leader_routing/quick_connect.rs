@@ -138,7 +138,7 @@ impl QuickConnect {
         if !is_unknown {
             return Ok(attempt);
         }
-        if ctx.keys.identity.token.is_some() && !self.shared.api_key().is_some() {
+        if ctx.keys.identity.token.is_some() && self.shared.api_key().is_none() {
             warn_missing_key(&self.metrics, ctx, Feature::QuickConnect);
         }
         self.dispatcher.dispatch(dispatch).await

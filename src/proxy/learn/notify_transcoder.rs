@@ -26,13 +26,13 @@ impl Learner {
         ctx: &RequestContext<'_>,
         session: &Arc<Session>,
         replay_body: &ReplayBody,
-        heard: &Pod,
+        reported_to: &Pod,
         report: StateReport,
     ) {
         let has_stopped = report == StateReport::Stopped;
         let pods = ctx.pool.pool.pods();
         let may_run = |pod: &&Arc<Pod>| {
-            pod.id != heard.id && pod.status().is_alive() && session.token_at(PodInstance::of(pod)).is_some()
+            pod.id != reported_to.id && pod.status().is_alive() && session.token_at(PodInstance::of(pod)).is_some()
         };
         // Most clients have lived on one pod only, so jellypin does not parse their reports.
         if !has_stopped && !pods.iter().any(|pod| may_run(&pod)) {

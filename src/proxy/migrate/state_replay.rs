@@ -15,15 +15,15 @@ impl Migration {
     /// in time are lost, and nothing else is.
     pub(super) async fn replay_state(&self, token: &str) {
         let all = async {
-            for note in self.session.capabilities() {
-                self.replay_call(token, note).await;
+            for call in self.session.capabilities() {
+                self.replay_call(token, call).await;
             }
             // A session that keeps its home plays nothing here. Read only now, since playback may
             // have stopped meanwhile.
             let playing =
                 if self.migration_request.kind.moves_home(&self.session) { self.session.playing() } else { Vec::new() };
-            for note in playing {
-                self.replay_call(token, note).await;
+            for call in playing {
+                self.replay_call(token, call).await;
             }
         };
         if time::timeout(LONGEST, all).await.is_err() {

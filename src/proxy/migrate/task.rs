@@ -58,11 +58,11 @@ impl Migration {
         let Some(own) = self.session.client_token() else { return Ending::NoToken };
         // The permit comes before the lock: other replicas then wait for a mint, and not for the
         // queue before it.
-        let Some(_turn) = self.acquire_permit().await else { return Ending::Stopping };
-        let mut is_mine = false;
+        let Some(_permit) = self.acquire_permit().await else { return Ending::Stopping };
+        let mut is_locked = false;
         for _ in 0..LOOKS {
-            is_mine = self.shared().sessions.lock(&own).await;
-            if is_mine {
+            is_locked = self.shared().sessions.lock(&own).await;
+            if is_locked {
                 break;
             }
             time::sleep(LOOK).await;
@@ -82,7 +82,7 @@ impl Migration {
                 None => self.mint_token(&api_key).await,
             }
         };
-        if !is_mine {
+        if !is_locked {
             return last.await;
         }
         let ending = tokio::select! {
@@ -109,7 +109,7 @@ impl Migration {
         tokio::select! {
             biased;
             () = self.urgent.cancelled() => {}
-            turn = mint_limiter.acquire(self.pod.id, Priority::Idle) => return turn,
+            permit = mint_limiter.acquire(self.pod.id, Priority::Idle) => return permit,
         }
         mint_limiter.acquire(self.pod.id, Priority::Waiting).await
     }

@@ -1,4 +1,4 @@
-//! 8. Bind: the cookie that keeps a client with its pod.
+//! Step 8, bind: the cookie that keeps a client with its pod.
 
 use http::{HeaderMap, Method, header};
 

@@ -28,8 +28,8 @@ pub(in crate::proxy) enum Collected {
     Longer(VecDeque<Frame<Bytes>>),
 }
 
-/// 8. Rewrites the answer for the client: JSON gets the shown id, and the proxy's own address in
-///    place of the pod's.
+/// Rewrites the answer for the client: JSON gets the shown id, and the proxy's own address in
+/// place of the pod's.
 pub(in crate::proxy) async fn rewrite_for_client(
     shared: &SharedState,
     ctx: &RequestContext<'_>,

@@ -123,9 +123,9 @@ impl Broadcast {
         but: Option<PodId>,
     ) -> Vec<RevocationOutcome> {
         let pods = pool.pods().iter().filter(|pod| Some(pod.id) != but).cloned().collect();
-        let telling = self.clone().call_each_pod(pods, caller, calls, log_outs);
+        let calling = self.clone().call_each_pod(pods, caller, calls, log_outs);
         // A worker's runtime cancels its tasks when it ends.
-        tokio::spawn(telling).await.unwrap_or_default()
+        tokio::spawn(calling).await.unwrap_or_default()
     }
 
     async fn call_each_pod(
@@ -135,12 +135,13 @@ impl Broadcast {
         calls: Vec<RevocationCall>,
         log_outs: Vec<RevocationCall>,
     ) -> Vec<RevocationOutcome> {
-        let told = join_all(pods.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &calls))).await;
-        let silent: Vec<_> = told.iter().filter(|told| !told.is_definite()).map(|told| told.pod.clone()).collect();
+        let outcomes = join_all(pods.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &calls))).await;
+        let silent: Vec<_> =
+            outcomes.iter().filter(|outcome| !outcome.is_definite()).map(|outcome| outcome.pod.clone()).collect();
         if !silent.is_empty() && !log_outs.is_empty() {
             tokio::spawn(self.clone().retry_silent_pods(silent, caller, log_outs));
         }
-        told
+        outcomes
     }
 
     /// Sends the log-outs again until each pod has answered, for a bounded time.
@@ -155,8 +156,9 @@ impl Broadcast {
                 () = time::sleep(FIRST_PAUSE * 2_u32.pow(nth)) => {}
                 () = self.shutdown.stopping() => return,
             }
-            let told = join_all(silent.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &log_outs))).await;
-            silent = told.into_iter().filter(|told| !told.is_definite()).map(|told| told.pod).collect();
+            let outcomes =
+                join_all(silent.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &log_outs))).await;
+            silent = outcomes.into_iter().filter(|outcome| !outcome.is_definite()).map(|outcome| outcome.pod).collect();
             if silent.is_empty() {
                 return;
             }
@@ -165,8 +167,8 @@ impl Broadcast {
 
     async fn call_with_deadline(&self, pod: Arc<Pod>, caller: &Caller, calls: &[RevocationCall]) -> RevocationOutcome {
         let answer = if pod.status().is_alive() {
-            let told = time::timeout(LONGEST, self.call_until_definite(&pod, caller, calls)).await;
-            told.map_or(Err(NoAnswer::TimedOut), |told| told.map_err(|failure| NoAnswer::Failure(failure.cause)))
+            let called = time::timeout(LONGEST, self.call_until_definite(&pod, caller, calls)).await;
+            called.map_or(Err(NoAnswer::TimedOut), |called| called.map_err(|failure| NoAnswer::Failure(failure.cause)))
         } else {
             Err(NoAnswer::Later)
         };
@@ -182,16 +184,16 @@ impl Broadcast {
     ) -> Result<Option<ApiResponse>, Failure> {
         let rank = |reply: &ApiResponse| (reply.status.is_success(), reply.status.as_u16());
         let mut best: Option<ApiResponse> = None;
-        for order in calls {
-            let mut authorizations = order.authorizations.iter().peekable();
+        for revocation in calls {
+            let mut authorizations = revocation.authorizations.iter().peekable();
             let mut repeats = 0;
             while let Some(authorization) = authorizations.peek() {
-                let call = order.call.clone().with_authorization((*authorization).clone());
+                let call = revocation.call.clone().with_authorization((*authorization).clone());
                 let reply = self.pods.call(pod, caller, call).await?;
                 let status = reply.status;
                 // 10.11 forgets a token that it failed at, since the row was gone.
                 let is_done = status.is_success() || (status == StatusCode::UNAUTHORIZED && repeats > 0);
-                if let Some(token) = order.ends.as_ref().filter(|_| is_done) {
+                if let Some(token) = revocation.ends.as_ref().filter(|_| is_done) {
                     self.shared.sessions.confirm_logout(token.as_str());
                 }
                 repeats += 1;
@@ -210,8 +212,8 @@ impl Broadcast {
     pub(in crate::proxy) async fn send_pending_logouts(&self, pod: &Arc<Pod>, pool: &Pool) {
         // After epoch 1, this process saw the pod start, so the pod has read every row since.
         let has_read_all = pod.status().epoch > Epoch(1);
-        let owed = self.shared.sessions.pending_logouts(&pool.name).await;
-        for token in &owed {
+        let pending = self.shared.sessions.pending_logouts(&pool.name).await;
+        for token in &pending {
             let log_out = [RevocationCall::log_out(token)];
             match self.call_until_definite(pod, &Caller::proxy(pool), &log_out).await {
                 Ok(Some(reply)) if reply.status == StatusCode::UNAUTHORIZED && has_read_all => {
@@ -222,8 +224,8 @@ impl Broadcast {
                 Err(_) => return,
             }
         }
-        if !owed.is_empty() {
-            tracing::info!(pod.name = &*pod.name, count = owed.len(), "pending log-outs were sent to the pod");
+        if !pending.is_empty() {
+            tracing::info!(pod.name = &*pod.name, count = pending.len(), "pending log-outs were sent to the pod");
         }
     }
 }

@@ -65,16 +65,16 @@ impl Revoker {
         }
         let leaving = self.clone().end_session(ctx.session().cloned(), own, ctx.pool.pool.clone(), caller);
         // A worker's runtime cancels its tasks when it ends.
-        let told = tokio::spawn(self.shutdown.track(leaving)).await.unwrap_or_default();
+        let outcomes = tokio::spawn(self.shutdown.track(leaving)).await.unwrap_or_default();
         let (mut head, ()) = Response::new(()).into_parts();
-        for told in told {
-            match told.answer {
-                Ok(Some(reply)) if home.as_ref().is_some_and(|home| home.pod.id == told.pod.id) => {
+        for outcome in outcomes {
+            match outcome.answer {
+                Ok(Some(reply)) if home.as_ref().is_some_and(|home| home.pod.id == outcome.pod.id) => {
                     record.record_answer(reply.status.as_u16());
                     head.headers = reply.headers;
                     strip(&mut head.headers);
                 }
-                _ => record.record_revocation(&told.pod, told.as_str()),
+                _ => record.record_revocation(&outcome.pod, outcome.as_str()),
             }
         }
         head.status = StatusCode::NO_CONTENT;
@@ -94,9 +94,9 @@ impl Revoker {
             self.shared.sessions.refresh(session).await;
         }
         let log_outs = self.end_tokens(session.as_ref(), &own, &pool);
-        let told = self.broadcast.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
-        let (told, _) = join!(told, self.shared.sessions.flush());
-        told
+        let outcomes = self.broadcast.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
+        let (outcomes, _) = join!(outcomes, self.shared.sessions.flush());
+        outcomes
     }
 
     /// Ends a token and all others of its session. Returns the calls for the pods.
@@ -114,6 +114,6 @@ impl Revoker {
             self.shared.negative_cache.insert_all(token.as_str(), &pool.pods());
             self.shared.pins.forget(Kind::Token, token.as_str());
         }
-        tokens.iter().map(|token| RevocationCall::log_out(token)).collect()
+        tokens.iter().map(RevocationCall::log_out).collect()
     }
 }

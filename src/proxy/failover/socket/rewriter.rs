@@ -48,9 +48,9 @@ impl SocketRewriter {
 
     fn observe(&self, text: &str) {
         self.greet();
-        let Some(heard) = message::group(text) else { return };
+        let Some(change) = message::group(text) else { return };
         let (place, known) = (PodInstance::of(&self.pod), self.socket.get().map(Socket::session).into_iter());
-        match heard {
+        match change {
             Group::Joined(group) => {
                 known.for_each(|session| session.record_group_joined(place));
                 *self.member.lock() = Some(Membership { group, place });
