@@ -4,12 +4,10 @@
 //! A pod reads a row once, keeps it in memory, and later writes it back whole. So what another pod
 //! has written is not seen there, and is destroyed by the next write. After a write through one
 //! pod, the others are told by the API key (`carry`). A request waits for its pod to be told what
-//! it is about (`ledger`).
+//! it is about (`user_data_state/ledger`).
 
 mod calls;
 mod carry;
-mod ledger;
-mod round;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +15,12 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::{pod_client::PodClient, request::context::RequestContext, shared_state::SharedState};
+use super::{
+    pod_client::PodClient,
+    request::{attempt::WriteUnderWay, context::RequestContext},
+    shared_state::SharedState,
+    user_data_state::ledger::{Access, UserKey},
+};
 use crate::{
     forward::outbound::ReplayBody,
     jellyfin::{
@@ -29,13 +32,8 @@ use crate::{
     sessions::Session,
     shutdown::Shutdown,
 };
-pub use calls::UserDataState;
 use calls::{Calls, Unread};
-use carry::{Carrier, OpenWrite};
-use ledger::{Access, UserKey};
-
-/// A client's write of user data that is under way to a pod.
-pub(super) type OpenUserDataWrite = OpenWrite<Calls>;
+use carry::Carrier;
 
 /// One worker's part in keeping users' data in step.
 pub(super) struct UserData {
@@ -57,7 +55,7 @@ impl UserData {
 
     /// Waits until the pod was told what the request reads or writes, at most two seconds. What
     /// this returns is the client's write, until the pod has answered it.
-    pub(super) async fn admit(&self, ctx: &RequestContext<'_>, pod: &Pod) -> Option<OpenUserDataWrite> {
+    pub(super) async fn admit(&self, ctx: &RequestContext<'_>, pod: &Pod) -> Option<Box<dyn WriteUnderWay>> {
         if !self.shared.keeps_user_data(ctx.pool_index) {
             return None;
         }
@@ -72,7 +70,8 @@ impl UserData {
         };
         let id = named.or_else(|| Id::read(&ctx.session()?.user))?;
         // Boxed: this path is rare, and would make every request's future larger.
-        Box::pin(self.carrier.admit(UserKey { pool: ctx.pool_index, id }, PodInstance::of(pod), access)).await
+        let admitted = Box::pin(self.carrier.admit(UserKey { pool: ctx.pool_index, id }, PodInstance::of(pod), access));
+        admitted.await.map(|open| Box::new(open) as Box<dyn WriteUnderWay>)
     }
 
     /// Waits until the pod was told all that the user wrote elsewhere, at most two seconds.
@@ -89,7 +88,7 @@ impl UserData {
         &self,
         ctx: &RequestContext<'_>,
         body: &ReplayBody,
-        open: Option<OpenUserDataWrite>,
+        open: Option<Box<dyn WriteUnderWay>>,
         status: StatusCode,
     ) {
         let Some(open) = open else {

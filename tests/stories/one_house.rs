@@ -1,5 +1,6 @@
 //! Several pods are one house: what is written through one is seen, heard and found through all.
 
+mod home;
 mod sessions;
 mod user_data;
 mod user_data_moves;
@@ -12,19 +13,14 @@ use serde_json::Value;
 use super::world::{Answer, Client, Plan, World, body_of};
 
 /// A world of three pods whose proxy has their API key.
-async fn house() -> World {
-    house_of(|plan| plan).await
+fn house() -> Plan {
+    World::plan(3).with_api_key()
 }
 
-/// The same, otherwise than usual.
-async fn house_of(change: impl FnOnce(Plan) -> Plan) -> World {
-    change(World::plan(3).with_api_key()).start().await
-}
-
-/// Devices of one user, one on each pod, in the order of the pods.
+/// Devices of one user, one on each pod, in the order of the pods. The user must be one whose devices are spread.
 async fn one_device_on_each(world: &World, user: &str) -> Vec<Client> {
     let mut devices: Vec<Option<Client>> = world.pods.iter().map(|_| None).collect();
-    for number in 0.. {
+    for number in 0..100 {
         let mut device = world.client().without_cookies().device(&format!("{user}-{number}"));
         device.log_in(user).await;
         let answer = device.get("/Users/Me").await;
@@ -36,7 +32,7 @@ async fn one_device_on_each(world: &World, user: &str) -> Vec<Client> {
             break;
         }
     }
-    devices.into_iter().flatten().collect()
+    devices.into_iter().map(|device| device.expect("a device on each pod")).collect()
 }
 
 /// Whether the proxy itself asked: a client's request has the number that the story gives it.

@@ -2,17 +2,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use dashmap::DashMap;
-use parking_lot::Mutex;
-use tokio::{
-    sync::Semaphore,
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
 
-use super::{
-    carry::{Answer, Event, Ledgers, PodCalls, WaitOutcome},
-    ledger::{PodView, Told, UserKey},
-};
+use super::carry::{Answer, Event, PodCalls, WaitOutcome};
 use crate::{
     jellyfin::{
         client::{
@@ -22,24 +14,16 @@ use crate::{
         user_data::{Act, Id, Row},
     },
     observe::metrics::{self, Metrics},
-    pod::{Pod, PodId, PodInstance, State},
+    pod::{Pod, PodInstance, State},
     proxy::{
         pod_client::{Caller, PodClient},
         shared_state::SharedState,
+        user_data_state::ledger::{PodView, Told, UserKey},
     },
 };
 
-/// What all workers share of users' data.
-#[derive(Default)]
-pub struct UserDataState {
-    pub(super) ledgers: Arc<Ledgers>,
-    /// Limits the calls under way to each pod.
-    permits: DashMap<PodId, Arc<Semaphore>, ahash::RandomState>,
-    warned: Mutex<Option<Instant>>,
-}
-
 /// One worker's calls.
-pub(in crate::proxy) struct Calls {
+pub(super) struct Calls {
     shared: Arc<SharedState>,
     pods: Arc<PodClient>,
     metrics: Metrics,
@@ -53,9 +37,6 @@ pub(super) enum Unread {
     /// The body was too long to be kept.
     Body,
 }
-
-/// Calls under way to one pod, of all workers.
-const AT_ONCE: usize = 4;
 
 /// Longest time for one call.
 const LONGEST: Duration = Duration::from_secs(3);
@@ -78,8 +59,7 @@ impl Calls {
 
     async fn call<T>(&self, at: PodInstance, user: UserKey, call: ApiCall<PodAnswer<T>>) -> Answer<T> {
         let Some((pod, key)) = self.pod(at).zip(self.shared.api_key()) else { return Answer::Failed };
-        let permits = self.shared.user_data.permits.entry(pod.id);
-        let permits = permits.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))).clone();
+        let permits = self.shared.user_data.permits(pod.id);
         let called = async {
             // Nobody closes the semaphores.
             let _permit = permits.acquire_owned().await.ok()?;

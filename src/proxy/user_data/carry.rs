@@ -6,35 +6,33 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     time::{self, Instant},
 };
 
-use super::{
-    ledger::{Access, Admission, Ledger, Plan, PodView, TellPermit, Ticket, Told, UserKey},
-    round::{OwnedAct, Round},
-};
 use crate::{
     jellyfin::{
         endpoint::Write,
         user_data::{Act, Field, Fields, Id, Row},
     },
     pod::PodInstance,
+    proxy::request::attempt::WriteUnderWay,
+    proxy::user_data_state::{
+        Ledgers,
+        ledger::{Access, Admission, Ledger, Plan, PodView, TellPermit, Ticket, Told, UserKey},
+        round::{OwnedAct, Round},
+    },
     shutdown::Shutdown,
 };
 
 /// The calls to pods that this needs.
-pub(in crate::proxy) trait PodCalls: Send + Sync + 'static {
+pub(super) trait PodCalls: Send + Sync + 'static {
     /// The pods of a pool whose processes may have rows in memory.
     fn pods(&self, pool: usize) -> Vec<PodView>;
     /// The row as the pod has it.
@@ -59,7 +57,7 @@ pub(in crate::proxy) trait PodCalls: Send + Sync + 'static {
 
 /// A pod's answer.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::proxy) enum Answer<T> {
+pub(super) enum Answer<T> {
     Got(T),
     /// It has no such item for this user.
     Missing,
@@ -69,7 +67,7 @@ pub(in crate::proxy) enum Answer<T> {
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Event {
+pub(super) enum Event {
     Told(PodInstance, Told),
     /// The item is gone.
     Gone(PodInstance),
@@ -86,13 +84,10 @@ pub(in crate::proxy) enum Event {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum WaitOutcome {
+pub(super) enum WaitOutcome {
     Told,
     TimedOut,
 }
-
-/// Ledgers, so that few requests need the same lock.
-const SHARDS: usize = 16;
 
 /// How long a request waits for its pod to be told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -106,23 +101,15 @@ const MOST_CHILDREN: usize = 5_000;
 /// How far the clocks of the proxy and of a pod may differ.
 const CLOCKS: Duration = Duration::from_secs(60);
 
-/// The ledgers of all users, for all workers.
-#[derive(Debug, Default)]
-pub(super) struct Ledgers {
-    shards: [Mutex<Ledger>; SHARDS],
-    /// Users in all of them.
-    users: AtomicUsize,
-}
-
 /// One worker's part in carrying. A user's task runs on the worker that began it.
 pub(super) struct Carrier<P> {
-    ledgers: Arc<Ledgers>,
+    pub(super) ledgers: Arc<Ledgers>,
     pub(super) calls: P,
     shutdown: Shutdown,
 }
 
 /// A user's write that is under way to a pod.
-pub(in crate::proxy) struct OpenWrite<P: PodCalls> {
+pub(super) struct OpenWrite<P: PodCalls> {
     carrier: Arc<Carrier<P>>,
     user: UserKey,
     pod: PodInstance,
@@ -136,7 +123,7 @@ impl<P: PodCalls> Carrier<P> {
 
     /// Whether all pods have heard of everything.
     pub(super) fn is_empty(&self) -> bool {
-        self.ledgers.users.load(Ordering::Relaxed) == 0
+        self.ledgers.is_empty()
     }
 
     /// Waits until the pod was told what the request is about, at most two seconds. A write is then
@@ -169,12 +156,6 @@ impl<P: PodCalls> Carrier<P> {
                 }
             }
         }
-    }
-
-    /// Pairs on which some pod is behind, or whose item plays.
-    #[cfg(test)]
-    pub(super) fn pairs(&self) -> usize {
-        self.ledgers.shards.iter().map(|shard| shard.lock().pairs()).sum()
     }
 
     /// Starts the user's task unless it runs.
@@ -378,13 +359,7 @@ impl<P: PodCalls> Carrier<P> {
 
     /// Looks at or changes the ledger of a user.
     fn with<T>(&self, user: UserKey, change: impl FnOnce(&mut Ledger) -> T) -> T {
-        let mut ledger = self.ledgers.shards[user.id.shard(SHARDS)].lock();
-        let (users, pairs) = (ledger.users(), ledger.pairs());
-        let changed = change(&mut ledger);
-        // Wraps where users have gone.
-        self.ledgers.users.fetch_add(ledger.users().wrapping_sub(users), Ordering::Relaxed);
-        let pairs = ledger.pairs() as i64 - pairs as i64;
-        drop(ledger);
+        let (changed, pairs) = self.ledgers.with(user, change);
         if pairs != 0 {
             self.calls.observe(Event::Pairs(pairs));
         }
@@ -392,17 +367,16 @@ impl<P: PodCalls> Carrier<P> {
     }
 }
 
-impl<P: PodCalls> OpenWrite<P> {
-    /// The pod has answered. `write`: what it wrote, if it did.
-    pub(super) fn end(mut self, write: Option<&Write>) {
-        let user = self.user;
-        let carrier = self.carrier.clone();
+impl<P: PodCalls> WriteUnderWay for OpenWrite<P> {
+    fn end(mut self: Box<Self>, write: Option<&Write>) {
         self.finish(write);
         if write.is_some() {
-            carrier.carry(user);
+            self.carrier.carry(self.user);
         }
     }
+}
 
+impl<P: PodCalls> OpenWrite<P> {
     fn finish(&mut self, write: Option<&Write>) {
         let Some(ticket) = self.ticket.take() else { return };
         let of = (self.user, self.pod, ticket);

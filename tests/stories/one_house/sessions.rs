@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{act, assert_done, devices_of, house, seen_by};
 use crate::stories::wire::within;
-use crate::stories::world::{Answer, Client, DEADLINE, Socket, until_so};
+use crate::stories::world::{Answer, Client, DEADLINE, Socket, story, until_so};
 
 const DEVICES: usize = 8;
 
@@ -49,98 +49,104 @@ async fn message(socket: &mut Socket, kind: &str) -> Value {
 #[tokio::test]
 #[ignore = "a list shows the sessions of one pod yet"]
 async fn an_administrator_sees_every_session_once_and_a_user_his_own() {
-    let world = house().await;
-    let mut alices = devices_of(&world, "alice", DEVICES).await;
-    let mut bobs = devices_of(&world, "bob", 2).await;
-    let mut roots = devices_of(&world, "root", 4).await;
-    let mut all: Vec<String> = names("alice", DEVICES).chain(names("bob", 2)).chain(names("root", 4)).collect();
-    all.sort();
-    let sees = |wanted: Vec<String>| {
-        move |answer: &Answer| {
-            let seen = devices_in(&answer.json());
-            seen == wanted
-        }
-    };
-    assert_eq!(seen_by(&mut roots, "/Sessions", sees(all)).await, 4);
-    assert_eq!(seen_by(&mut alices, "/Sessions", sees(names("alice", DEVICES).collect())).await, DEVICES);
-    assert_eq!(seen_by(&mut bobs, "/Sessions", sees(names("bob", 2).collect())).await, 2);
-    assert_eq!(seen_by(&mut roots, "/Sessions?deviceId=alice-3", sees(vec!["alice-3".to_owned()])).await, 4);
-    assert_eq!(seen_by(&mut bobs, "/Sessions?deviceId=alice-3", sees(Vec::new())).await, 2);
-    world.stop().await;
+    story(house(), async |world| {
+        let mut alices = devices_of(world, "alice", DEVICES).await;
+        let mut bobs = devices_of(world, "bob", 2).await;
+        let mut roots = devices_of(world, "root", 4).await;
+        let mut all: Vec<String> = names("alice", DEVICES).chain(names("bob", 2)).chain(names("root", 4)).collect();
+        all.sort();
+        let sees = |wanted: Vec<String>| {
+            move |answer: &Answer| {
+                let seen = devices_in(&answer.json());
+                seen == wanted
+            }
+        };
+        assert_eq!(seen_by(&mut roots, "/Sessions", sees(all)).await, 4);
+        assert_eq!(seen_by(&mut alices, "/Sessions", sees(names("alice", DEVICES).collect())).await, DEVICES);
+        assert_eq!(seen_by(&mut bobs, "/Sessions", sees(names("bob", 2).collect())).await, 2);
+        assert_eq!(seen_by(&mut roots, "/Sessions?deviceId=alice-3", sees(vec!["alice-3".to_owned()])).await, 4);
+        assert_eq!(seen_by(&mut bobs, "/Sessions?deviceId=alice-3", sees(Vec::new())).await, 2);
+    })
+    .await;
 }
 
 #[tokio::test]
 #[ignore = "a command reaches the sessions of one pod yet"]
 async fn a_message_and_a_film_reach_every_device() {
-    let world = house().await;
-    let film = jellyfin_sim::FILM;
-    let mut alices = devices_of(&world, "alice", DEVICES).await;
-    let mut roots = devices_of(&world, "root", 1).await;
-    let mut delivered = 0;
-    let mut played = 0;
-    for (number, device) in alices.iter_mut().enumerate() {
-        let mut socket = open(device).await;
-        let session = jellyfin_sim::session_id("Story", &format!("alice-{number}"));
-        let text = format!("to {number}");
-        let said = roots[0].post(&format!("/Sessions/{session}/Message"), json!({"Text": text})).await;
-        if said.status == 204 {
-            assert_eq!(message(&mut socket, "GeneralCommand").await["Arguments"]["Text"], text);
-            delivered += 1;
+    story(house(), async |world| {
+        let film = jellyfin_sim::FILM;
+        let mut alices = devices_of(world, "alice", DEVICES).await;
+        let mut roots = devices_of(world, "root", 1).await;
+        let mut delivered = 0;
+        let mut played = 0;
+        for (number, device) in alices.iter_mut().enumerate() {
+            let mut socket = open(device).await;
+            let session = jellyfin_sim::session_id("Story", &format!("alice-{number}"));
+            let text = format!("to {number}");
+            let said = roots[0].post(&format!("/Sessions/{session}/Message"), json!({"Text": text})).await;
+            if said.status == 204 {
+                assert_eq!(message(&mut socket, "GeneralCommand").await["Arguments"]["Text"], text);
+                delivered += 1;
+            }
+            let play = format!("/Sessions/{session}/Playing?playCommand=PlayNow&itemIds={film}");
+            if roots[0].post(&play, Value::Null).await.status == 204 {
+                assert_eq!(message(&mut socket, "Play").await["ItemIds"], json!([film]));
+                played += 1;
+            }
+            close(socket).await;
         }
-        let play = format!("/Sessions/{session}/Playing?playCommand=PlayNow&itemIds={film}");
-        if roots[0].post(&play, Value::Null).await.status == 204 {
-            assert_eq!(message(&mut socket, "Play").await["ItemIds"], json!([film]));
-            played += 1;
-        }
-        close(socket).await;
-    }
-    assert_eq!((delivered, played), (DEVICES, DEVICES));
-    let nobody = jellyfin_sim::session_id("Story", "nobody");
-    let unknown = roots[0].post(&format!("/Sessions/{nobody}/Message"), json!({"Text": "x"})).await;
-    assert_eq!((unknown.status, unknown.text()), (404, "Error processing request."));
-    world.stop().await;
+        assert_eq!((delivered, played), (DEVICES, DEVICES));
+        let nobody = jellyfin_sim::session_id("Story", "nobody");
+        let unknown = roots[0].post(&format!("/Sessions/{nobody}/Message"), json!({"Text": "x"})).await;
+        assert_eq!((unknown.status, unknown.text()), (404, "Error processing request."));
+    })
+    .await;
 }
 
 #[tokio::test]
 #[ignore = "a list shows the sessions of one pod yet"]
 async fn a_socket_that_listens_is_told_of_every_session() {
-    let world = house().await;
-    let mut roots = devices_of(&world, "root", 1).await;
-    let mut socket = open(&mut roots[0]).await;
-    say(&mut socket, "SessionsStart", "0,50").await;
-    let mut alices = devices_of(&world, "alice", DEVICES).await;
-    let mut all: Vec<String> = names("alice", DEVICES).chain(names("root", 1)).collect();
-    all.sort();
-    let film = jellyfin_sim::FILM;
-    until_so("the list over the socket is whole", async || {
-        // Something changes, so that a list is due.
-        assert_done(&alices[0].post("/Sessions/Playing/Progress", json!({"ItemId": film, "PositionTicks": 1})).await);
-        devices_in(&message(&mut socket, "Sessions").await) == all
+    story(house(), async |world| {
+        let mut roots = devices_of(world, "root", 1).await;
+        let mut socket = open(&mut roots[0]).await;
+        say(&mut socket, "SessionsStart", "0,50").await;
+        let mut alices = devices_of(world, "alice", DEVICES).await;
+        let mut all: Vec<String> = names("alice", DEVICES).chain(names("root", 1)).collect();
+        all.sort();
+        let film = jellyfin_sim::FILM;
+        until_so("the list over the socket is whole", async || {
+            // Something changes, so that a list is due.
+            assert_done(
+                &alices[0].post("/Sessions/Playing/Progress", json!({"ItemId": film, "PositionTicks": 1})).await,
+            );
+            devices_in(&message(&mut socket, "Sessions").await) == all
+        })
+        .await;
+        close(socket).await;
     })
     .await;
-    close(socket).await;
-    world.stop().await;
 }
 
 #[tokio::test]
 #[ignore = "pods do not hear of each other's writes yet"]
 async fn every_device_is_told_of_a_favourite() {
-    let world = house().await;
-    let film = jellyfin_sim::FILM;
-    let mut devices = devices_of(&world, "alice", DEVICES).await;
-    let mut sockets = Vec::new();
-    for device in &mut devices {
-        sockets.push(open(device).await);
-    }
-    assert_done(&act(&mut devices[0], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
-    for socket in &mut sockets {
-        let told = message(socket, "UserDataChanged").await;
-        assert_eq!(told["UserDataList"][0]["IsFavorite"], true, "{told}");
-    }
-    for socket in sockets {
-        close(socket).await;
-    }
-    world.stop().await;
+    story(house(), async |world| {
+        let film = jellyfin_sim::FILM;
+        let mut devices = devices_of(world, "alice", DEVICES).await;
+        let mut sockets = Vec::new();
+        for device in &mut devices {
+            sockets.push(open(device).await);
+        }
+        assert_done(&act(&mut devices[0], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
+        for socket in &mut sockets {
+            let told = message(socket, "UserDataChanged").await;
+            assert_eq!(told["UserDataList"][0]["IsFavorite"], true, "{told}");
+        }
+        for socket in sockets {
+            close(socket).await;
+        }
+    })
+    .await;
 }
 
 async fn close(mut socket: Socket) {

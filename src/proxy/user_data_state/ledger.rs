@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use ahash::HashMap;
 use tokio::{sync::watch, time::Instant};
 
-use super::round::{OwnedAct, Owner, Owners, Round};
+use super::round::{Generation, OwnedAct, Owner, Owners, Round};
 use crate::{
     jellyfin::{
         endpoint::Write,
@@ -19,27 +19,25 @@ use crate::{
     pod::PodInstance,
 };
 
-pub(super) type Generation = u64;
-
 /// A user of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::proxy) struct UserKey {
     /// The pool's index in the shared state.
-    pub(super) pool: usize,
-    pub(super) id: Id,
+    pub(in crate::proxy) pool: usize,
+    pub(in crate::proxy) id: Id,
 }
 
 /// A pod whose memory may hold rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct PodView {
-    pub(super) instance: PodInstance,
+    pub(in crate::proxy) instance: PodInstance,
     /// Whether it can be asked now. If not, its process may still come back with its memory.
-    pub(super) is_alive: bool,
+    pub(in crate::proxy) is_alive: bool,
 }
 
 /// What a request is about to do on a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(in crate::proxy) enum Access {
     /// Writes user data: of this item, or of one that only the body names.
     Write(Option<Id>),
     /// Reads this item.
@@ -51,7 +49,7 @@ pub(super) enum Access {
 }
 
 /// Whether a request may go to its pod.
-pub(super) enum Admission {
+pub(in crate::proxy) enum Admission {
     /// It may. A write brings its ticket back.
     Granted(Option<Ticket>),
     /// The pod is to be told first. The receiver hears of every change.
@@ -60,11 +58,11 @@ pub(super) enum Admission {
 
 /// A write that is under way to a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ticket(u64);
+pub(in crate::proxy) struct Ticket(u64);
 
 /// What is to be done for a user.
 #[derive(Debug)]
-pub(super) enum Plan {
+pub(in crate::proxy) enum Plan {
     Work(Vec<Round>),
     /// Nothing until this moment, or a change.
     Wait(Option<Instant>),
@@ -74,7 +72,7 @@ pub(super) enum Plan {
 
 /// Whether a pod may be told of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TellPermit {
+pub(in crate::proxy) enum TellPermit {
     /// It may, but for these fields, which it wrote last itself.
     Without(Fields),
     /// Something was written since the rows were read, or is being written there.
@@ -117,7 +115,7 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 
 /// The users with pairs on which some pod is behind.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(in crate::proxy) struct Ledger {
     users: HashMap<UserKey, User>,
     pairs: usize,
     next_ticket: u64,
@@ -167,17 +165,17 @@ struct Late {
 
 impl Ledger {
     /// Pairs kept, of all users.
-    pub(super) fn pairs(&self) -> usize {
+    pub(in crate::proxy) fn pairs(&self) -> usize {
         self.pairs
     }
 
-    pub(super) fn users(&self) -> usize {
+    pub(in crate::proxy) fn users(&self) -> usize {
         self.users.len()
     }
 
     /// Lets a request go to its pod, or says that the pod is to be told first. With `insists`, the
     /// request goes anyhow, and later ones do not wait for what this one waited for.
-    pub(super) fn admit(
+    pub(in crate::proxy) fn admit(
         &mut self,
         user: UserKey,
         pod: PodInstance,
@@ -231,7 +229,7 @@ impl Ledger {
 
     /// A write has ended: with what it wrote, or without effect. Returns whether a pair was dropped
     /// for it.
-    pub(super) fn end_write(
+    pub(in crate::proxy) fn end_write(
         &mut self,
         (user, pod, ticket): (UserKey, PodInstance, Ticket),
         write: Option<&Write>,
@@ -267,17 +265,17 @@ impl Ledger {
     }
 
     /// Asks who carries the user's writes to the pods. `true`: the caller does from now on.
-    pub(super) fn take_up(&mut self, user: UserKey) -> bool {
+    pub(in crate::proxy) fn take_up(&mut self, user: UserKey) -> bool {
         self.users.get_mut(&user).is_some_and(|user| !std::mem::replace(&mut user.is_carried, true))
     }
 
     /// Hears of every change of the user's pairs.
-    pub(super) fn changes(&self, user: UserKey) -> Option<watch::Receiver<()>> {
+    pub(in crate::proxy) fn changes(&self, user: UserKey) -> Option<watch::Receiver<()>> {
         self.users.get(&user).map(|user| user.changes.subscribe())
     }
 
     /// What is to be done now. With `flushes`, all that is pending is due.
-    pub(super) fn plan(&mut self, user: UserKey, pods: &[PodView], now: Instant, flushes: bool) -> Plan {
+    pub(in crate::proxy) fn plan(&mut self, user: UserKey, pods: &[PodView], now: Instant, flushes: bool) -> Plan {
         let Some(entry) = self.users.get_mut(&user) else { return Plan::Done };
         let (mut work, mut next) = (Vec::new(), None::<Instant>);
         let mut at = |moment: Instant| next = Some(next.map_or(moment, |next| next.min(moment)));
@@ -339,7 +337,7 @@ impl Ledger {
 
     /// Asks whether a pod may be told of a row that was read for this generation. If so, no client
     /// may write it there until [`Ledger::end_telling`].
-    pub(super) fn begin_telling(
+    pub(in crate::proxy) fn begin_telling(
         &mut self,
         user: UserKey,
         item: Id,
@@ -356,7 +354,7 @@ impl Ledger {
     }
 
     /// Like [`Ledger::begin_telling`], for a child of a folder that was marked.
-    pub(super) fn begin_telling_child(&mut self, user: UserKey, child: Id, pod: PodInstance) -> TellPermit {
+    pub(in crate::proxy) fn begin_telling_child(&mut self, user: UserKey, child: Id, pod: PodInstance) -> TellPermit {
         let Some(user) = self.users.get_mut(&user) else { return TellPermit::Stale };
         if user.is_writing(pod, child) {
             return TellPermit::Stale;
@@ -366,7 +364,7 @@ impl Ledger {
     }
 
     /// The pod was told, or not. `generation`: what it knows of the pair now.
-    pub(super) fn end_telling(
+    pub(in crate::proxy) fn end_telling(
         &mut self,
         user: UserKey,
         item: Id,
@@ -388,7 +386,7 @@ impl Ledger {
     }
 
     /// The acts of pods that are gone were done again on this pod: the rows there are the newest.
-    pub(super) fn redone(&mut self, user: UserKey, round: &Round, pod: PodInstance) {
+    pub(in crate::proxy) fn redone(&mut self, user: UserKey, round: &Round, pod: PodInstance) {
         let Some(user) = self.users.get_mut(&user) else { return };
         user.generation += 1;
         let generation = user.generation;
@@ -405,7 +403,7 @@ impl Ledger {
     }
 
     /// The item is gone, or not the user's any more: there is nothing to tell.
-    pub(super) fn forget(&mut self, user: UserKey, item: Id) {
+    pub(in crate::proxy) fn forget(&mut self, user: UserKey, item: Id) {
         if let Some(user) = self.users.get_mut(&user) {
             self.pairs -= usize::from(user.pairs.remove(&item).is_some());
             user.changes.send_replace(());
@@ -413,7 +411,7 @@ impl Ledger {
     }
 
     /// Whoever carried the user's writes has stopped before all were told.
-    pub(super) fn put_down(&mut self, user: UserKey) {
+    pub(in crate::proxy) fn put_down(&mut self, user: UserKey) {
         if let Some(user) = self.users.get_mut(&user) {
             user.is_carried = false;
         }

@@ -3,22 +3,24 @@
 
 use std::time::SystemTime;
 
-use super::ledger::Generation;
 use crate::{
     jellyfin::user_data::{Act, Field, Fields, Id, Row},
     pod::PodInstance,
 };
 
+/// The number of a write, of all writes of its user.
+pub(in crate::proxy) type Generation = u64;
+
 /// Who wrote a field last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) pod: PodInstance,
-    pub(super) generation: Generation,
+pub(in crate::proxy) struct Owner {
+    pub(in crate::proxy) pod: PodInstance,
+    pub(in crate::proxy) generation: Generation,
 }
 
 /// Who wrote each field last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Owners {
+pub(in crate::proxy) struct Owners {
     fields: [Option<Owner>; Field::ALL.len()],
     /// Who may have set `Played` besides, by a position near the end.
     end: Option<Owner>,
@@ -26,41 +28,41 @@ pub(super) struct Owners {
 
 /// A write, and the pod through which it went.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct OwnedAct {
-    pub(super) pod: PodInstance,
-    pub(super) act: Act,
-    pub(super) at: SystemTime,
+pub(in crate::proxy) struct OwnedAct {
+    pub(in crate::proxy) pod: PodInstance,
+    pub(in crate::proxy) act: Act,
+    pub(in crate::proxy) at: SystemTime,
 }
 
 /// What is to be read and told, as the ledger stood at one moment.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Round {
-    pub(super) item: Id,
-    pub(super) generation: Generation,
+pub(in crate::proxy) struct Round {
+    pub(in crate::proxy) item: Id,
+    pub(in crate::proxy) generation: Generation,
     owners: Owners,
     /// Pods that have the newest value of some field.
-    pub(super) sources: Vec<PodInstance>,
+    pub(in crate::proxy) sources: Vec<PodInstance>,
     /// Owners that cannot be asked.
     gone: Vec<PodInstance>,
     /// What was written through them.
-    pub(super) lost: Vec<OwnedAct>,
+    pub(in crate::proxy) lost: Vec<OwnedAct>,
     /// Pods that are behind.
-    pub(super) targets: Vec<PodInstance>,
+    pub(in crate::proxy) targets: Vec<PodInstance>,
     /// Whether children of a folder are to be told too.
-    pub(super) has_children: bool,
+    pub(in crate::proxy) has_children: bool,
 }
 
 /// The row that all pods should have.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Newest {
-    pub(super) row: Row,
+pub(in crate::proxy) struct Newest {
+    pub(in crate::proxy) row: Row,
     /// The pod on which a position near the end set `Played`.
     ended_on: Option<PodInstance>,
 }
 
 impl Newest {
     /// The fields that a pod is not told, out of those that it wrote last itself.
-    pub(super) fn but_own(&self, pod: PodInstance, own: Fields) -> Fields {
+    pub(in crate::proxy) fn but_own(&self, pod: PodInstance, own: Fields) -> Fields {
         let is_played_elsewhere = self.ended_on.is_some_and(|ended_on| ended_on != pod);
         if is_played_elsewhere { own.without(Fields::of(&[Field::Played])) } else { own }
     }
@@ -78,7 +80,7 @@ impl OwnedAct {
 }
 
 impl Owners {
-    pub(super) fn record(&mut self, act: &Act, owner: Owner) {
+    pub(in crate::proxy) fn record(&mut self, act: &Act, owner: Owner) {
         self.set(act.sets(), owner);
         if act.may_end() {
             self.end = Some(owner);
@@ -87,12 +89,12 @@ impl Owners {
         }
     }
 
-    pub(super) fn set(&mut self, fields: Fields, owner: Owner) {
+    pub(in crate::proxy) fn set(&mut self, fields: Fields, owner: Owner) {
         fields.iter().for_each(|field| self.fields[field as usize] = Some(owner));
     }
 
     /// The fields that this pod wrote last.
-    pub(super) fn of(&self, pod: PodInstance) -> Fields {
+    pub(in crate::proxy) fn of(&self, pod: PodInstance) -> Fields {
         Field::ALL
             .into_iter()
             .filter(|field| self.fields[*field as usize].is_some_and(|owner| owner.pod == pod))
@@ -100,12 +102,12 @@ impl Owners {
     }
 
     /// The newest generation that another pod wrote; 0: none.
-    pub(super) fn newest_but(&self, pod: PodInstance) -> Generation {
+    pub(in crate::proxy) fn newest_but(&self, pod: PodInstance) -> Generation {
         self.all().filter(|owner| owner.pod != pod).map(|owner| owner.generation).max().unwrap_or(0)
     }
 
     /// Gives what some pods own to another one.
-    pub(super) fn replace(&mut self, is_gone: impl Fn(PodInstance) -> bool, by: Owner) {
+    pub(in crate::proxy) fn replace(&mut self, is_gone: impl Fn(PodInstance) -> bool, by: Owner) {
         let all = self.fields.iter_mut().chain([&mut self.end]);
         all.flatten().filter(|owner| is_gone(owner.pod)).for_each(|owner| *owner = by);
     }
@@ -116,7 +118,7 @@ impl Owners {
 }
 
 impl Round {
-    pub(super) fn new(
+    pub(in crate::proxy) fn new(
         item: Id,
         generation: Generation,
         owners: &Owners,
@@ -139,18 +141,18 @@ impl Round {
     }
 
     /// Whether this owner cannot be asked.
-    pub(super) fn is_gone(&self, pod: PodInstance) -> bool {
+    pub(in crate::proxy) fn is_gone(&self, pod: PodInstance) -> bool {
         self.gone.contains(&pod)
     }
 
     /// Whether what was written through some pod has to be done again.
-    pub(super) fn has_lost(&self) -> bool {
+    pub(in crate::proxy) fn has_lost(&self) -> bool {
         !self.gone.is_empty()
     }
 
     /// The row that all pods should have: each field as its owner has it, the rest as the last
     /// writer has it. `None` without that one's row.
-    pub(super) fn newest(&self, rows: &[(PodInstance, Row)]) -> Option<Newest> {
+    pub(in crate::proxy) fn newest(&self, rows: &[(PodInstance, Row)]) -> Option<Newest> {
         let row_of = |pod: PodInstance| rows.iter().find(|(at, _)| *at == pod).map(|(_, row)| row);
         let last = self.owners.all().max_by_key(|owner| owner.generation)?;
         let mut newest = row_of(last.pod)?.clone();
