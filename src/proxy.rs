@@ -27,6 +27,7 @@ mod shared_state;
 mod streams;
 mod unread;
 mod user_data;
+mod user_data_state;
 mod user_homes;
 mod visit;
 
@@ -43,7 +44,7 @@ pub use response::{answer::Aborted, body::Body};
 pub use shared_state::{HELD, HELD_KIB, SharedState};
 pub use streams::Streams;
 pub use unread::Unread;
-pub use user_data::UserDataState;
+pub use user_data_state::UserDataState;
 
 use crate::{
     forward::{

@@ -16,7 +16,7 @@ use super::{
     pool_state::PoolState,
     request::context::RequestContext,
     streams::{KIB, Streams},
-    user_data::UserDataState,
+    user_data_state::UserDataState,
 };
 use crate::{
     affinity::{

@@ -4,7 +4,9 @@ use http::{Response, StatusCode};
 
 use super::{refusal::Refusal, select::Decision};
 use crate::{
-    forward::answer::AnswerBody, jellyfin::verdict::Verdict, proxy::user_data::OpenUserDataWrite, sessions::Token,
+    forward::answer::AnswerBody,
+    jellyfin::{endpoint::Write, verdict::Verdict},
+    sessions::Token,
 };
 
 /// A pod's answer, the decision that led to the pod, and what the answer means.
@@ -15,7 +17,13 @@ pub(in crate::proxy) struct Attempt {
     pub(in crate::proxy) token: Option<Token>,
     pub(in crate::proxy) verdict: Verdict,
     /// What the request writes of a user's data.
-    pub(in crate::proxy) user_data_write: Option<OpenUserDataWrite>,
+    pub(in crate::proxy) user_data_write: Option<Box<dyn WriteUnderWay>>,
+}
+
+/// A client's write of user data that is under way to a pod. Dropping it ends it without effect.
+pub(in crate::proxy) trait WriteUnderWay: Send + Sync {
+    /// The pod has answered. `write`: what it wrote, if it did.
+    fn end(self: Box<Self>, write: Option<&Write>);
 }
 
 impl Attempt {

@@ -8,16 +8,17 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tokio::{task, time};
 
-use super::{
-    carry::{Answer, Carrier, Event, PodCalls, WaitOutcome},
-    ledger::{Access, PodView, Told, UserKey},
-};
+use super::carry::{Answer, Carrier, Event, PodCalls, WaitOutcome};
 use crate::{
     jellyfin::{
         endpoint::Write,
         user_data::{Act, Id, Row},
     },
     pod::{Epoch, Pod, PodConfig, PodId, PodInstance},
+    proxy::{
+        request::attempt::WriteUnderWay,
+        user_data_state::ledger::{Access, PodView, Told, UserKey},
+    },
     shutdown::Shutdown,
 };
 
@@ -277,7 +278,7 @@ async fn write(carrier: &Arc<Carrier<Pods>>, pods: &Pods, pod: usize, item: Id, 
     let instance = pods.0.lock().instance(pod);
     // A report names its item in its body only.
     let named = (!matches!(act, Act::Reached(_) | Act::Started)).then_some(item);
-    let open = carrier.admit(user(), instance, Access::Write(named)).await.expect("a write");
+    let open = Box::new(carrier.admit(user(), instance, Access::Write(named)).await.expect("a write"));
     let done = pods.reach(instance, |model, pod| model.act(pod, item, &act)).await;
     if done != Answer::Got(()) {
         return open.end(None);
@@ -307,7 +308,7 @@ fn sets(act: &Act) -> Vec<(&'static str, Value)> {
 
 async fn until_in_step(carrier: &Arc<Carrier<Pods>>) {
     for _ in 0..10_000 {
-        if carrier.pairs() == 0 {
+        if carrier.ledgers.pairs() == 0 {
             return;
         }
         time::sleep(Duration::from_secs(1)).await;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use http::Method;
-use jellyfin_sim::UserData;
+use jellyfin_sim::{Generation, UserData};
 use serde_json::json;
 
-use super::{act, assert_done, house_of, one_device_on_each, property};
-use crate::stories::world::{Client, World, until_within};
+use super::{act, assert_done, house, one_device_on_each, property};
+use crate::stories::world::{Client, Plan, World, story, until};
 
 const TWO_HOURS: Duration = Duration::from_secs(7200);
 const HOUR_IN_TICKS: i64 = 36_000_000_000;
@@ -64,76 +64,84 @@ fn pairs() -> impl Iterator<Item = (Kind, Kind, [usize; 2])> {
     pairs.flat_map(|(first, second)| [[0, 0], [0, 1]].map(|places| (first, second, places)))
 }
 
-async fn every_pair(world: World) {
-    let mut devices = one_device_on_each(&world, "alice").await;
-    let mut films = Vec::new();
-    for (first, second, places) in pairs() {
-        let film = world.cluster.add_film(&format!("{first:?} {second:?} {places:?}"), TWO_HOURS);
-        // Every pod has the row in memory, from which it would write an old one.
-        for device in &mut devices {
-            device.get(&format!("/Items/{film}")).await;
+/// The rows that a single pod has after each pair.
+async fn on_one_pod() -> Vec<UserData> {
+    story(World::plan(1).with_api_key(), async |world| {
+        let mut devices = one_device_on_each(world, "alice").await;
+        let mut rows = Vec::new();
+        for (first, second, places) in pairs() {
+            let film = world.cluster.add_film(&format!("{first:?} {second:?} {places:?}"), TWO_HOURS);
+            for kind in [first, second] {
+                write(&mut devices[0], kind, &film).await;
+            }
+            rows.push(timeless(world.cluster.user_data("alice", &film)));
         }
-        for (kind, place) in [(first, places[0]), (second, places[1])] {
-            let place = place % devices.len();
-            write(&mut devices[place], kind, &film).await;
+        rows
+    })
+    .await
+}
+
+async fn every_pair(plan: Plan) {
+    let expected = on_one_pod().await;
+    story(plan, async |world| {
+        let mut devices = one_device_on_each(world, "alice").await;
+        let mut films = Vec::new();
+        for ((first, second, places), expected) in pairs().zip(&expected) {
+            let name = format!("{first:?}, then {second:?}, by {places:?}");
+            let film = world.cluster.add_film(&name, TWO_HOURS);
+            // Every pod has the row in memory, from which it would write an old one.
+            for device in &mut devices {
+                device.get(&format!("/Items/{film}")).await;
+            }
+            for (kind, place) in [(first, places[0]), (second, places[1])] {
+                write(&mut devices[place], kind, &film).await;
+            }
+            films.push((film, name, expected));
         }
-        films.push((film, first, second, places));
-    }
-    let single = World::of(1).await;
-    let mut alone = one_device_on_each(&single, "alice").await;
-    let mut expected = Vec::new();
-    for (_, first, second, places) in &films {
-        let film = single.cluster.add_film(&format!("{first:?} {second:?} {places:?}"), TWO_HOURS);
-        for kind in [*first, *second] {
-            write(&mut alone[0], kind, &film).await;
+        for (film, name, expected) in &films {
+            // The next read is right on each pod.
+            for device in &mut devices {
+                let row = device.get(&format!("/UserItems/{film}/UserData")).await;
+                assert_eq!(property(&row, "/IsFavorite"), expected.favorite, "{name}");
+                assert_eq!(property(&row, "/Played"), expected.played, "{name}");
+                assert_eq!(property(&row, "/PlaybackPositionTicks"), expected.position, "{name}");
+                assert_eq!(property(&row, "/PlayCount"), expected.play_count, "{name}");
+                assert_eq!(property(&row, "/Rating").as_f64(), expected.rating, "{name}");
+            }
+            assert_eq!(&&timeless(world.cluster.user_data("alice", film)), expected, "{name}");
+            until(name, || {
+                let stored = world.cluster.user_data("alice", film);
+                world.pods.iter().all(|pod| pod.cached_user_data("alice", film) == stored)
+            })
+            .await;
         }
-        expected.push(timeless(single.cluster.user_data("alice", &film)));
-    }
-    for ((film, first, second, places), expected) in films.iter().zip(&expected) {
-        let name = format!("{first:?}, then {second:?}, by {places:?}");
-        // The next read is right on each pod.
-        for device in &mut devices {
-            let row = device.get(&format!("/UserItems/{film}/UserData")).await;
-            assert_eq!(property(&row, "/IsFavorite"), expected.favorite, "{name}");
-            assert_eq!(property(&row, "/Played"), expected.played, "{name}");
-            assert_eq!(property(&row, "/PlaybackPositionTicks"), expected.position, "{name}");
-            assert_eq!(property(&row, "/PlayCount"), expected.play_count, "{name}");
-            assert_eq!(property(&row, "/Rating").as_f64(), expected.rating, "{name}");
+        // A later play on any pod leaves the rest as it is.
+        for (film, name, expected) in &films {
+            for device in &mut devices {
+                write(device, Start, film).await;
+                write(device, Stop, film).await;
+            }
+            let row = timeless(world.cluster.user_data("alice", film));
+            let played = UserData {
+                play_count: expected.play_count + 3,
+                position: HOUR_IN_TICKS / 2,
+                played: false,
+                last_played: Some("then".to_owned()),
+                ..(*expected).clone()
+            };
+            assert_eq!(row, played, "{name}");
         }
-        assert_eq!(&timeless(world.cluster.user_data("alice", film)), expected, "{name}");
-        until_within(Duration::from_secs(10), &name, || {
-            let stored = world.cluster.user_data("alice", film);
-            world.pods.iter().all(|pod| pod.cached_user_data("alice", film) == stored)
-        })
-        .await;
-    }
-    // A later play on any pod leaves the rest as it is.
-    for ((film, first, second, places), expected) in films.iter().zip(&expected) {
-        for device in &mut devices {
-            write(device, Start, film).await;
-            write(device, Stop, film).await;
-        }
-        let row = timeless(world.cluster.user_data("alice", film));
-        let played = UserData {
-            play_count: expected.play_count + 3,
-            position: HOUR_IN_TICKS / 2,
-            played: false,
-            last_played: Some("then".to_owned()),
-            ..expected.clone()
-        };
-        assert_eq!(row, played, "{first:?}, then {second:?}, by {places:?}");
-    }
-    println!("{} pairs of writes end as on one pod", films.len());
-    single.stop().await;
-    world.stop().await;
+        println!("{} pairs of writes end as on one pod", films.len());
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_pair_of_writes_on_two_pods_ends_as_on_one() {
-    every_pair(house_of(|plan| plan).await).await;
+    every_pair(house()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_pair_of_writes_on_two_pods_of_10_11_ends_as_on_one() {
-    every_pair(house_of(|plan| plan.build(|pod| pod.generation(jellyfin_sim::Generation::V10_11))).await).await;
+    every_pair(house().build(|pod| pod.generation(Generation::V10_11))).await;
 }

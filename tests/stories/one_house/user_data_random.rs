@@ -13,8 +13,8 @@ use jellyfin_sim::UserData;
 use jellypin::pod::State;
 use serde_json::json;
 
-use super::{house_of, one_device_on_each};
-use crate::stories::world::{Client, World, body_of, until_within};
+use super::{house, one_device_on_each};
+use crate::stories::world::{Client, World, body_of, story, until_within};
 
 const USERS: usize = 20;
 const WRITES_OF_EACH: usize = 100;
@@ -112,14 +112,14 @@ async fn kill_in_turn(world: &World, is_over: &AtomicBool) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
-    let world = house_of(|plan| plan).await;
+    story(house(), async |world| {
     let films: Vec<String> =
         (0..FILMS).map(|number| world.cluster.add_film(&format!("film {number}"), TWO_HOURS)).collect();
     let films = Arc::new(films);
     let (repeated, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let mut users = Vec::new();
     for number in 0..USERS {
-        let mut devices = one_device_on_each(&world, &format!("user{number}")).await;
+        let mut devices = one_device_on_each(world, &format!("user{number}")).await;
         for device in &mut devices {
             for film in films.iter() {
                 device.get(&format!("/Items/{film}")).await;
@@ -137,11 +137,11 @@ async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
         is_over.store(true, Ordering::Relaxed);
         rows
     };
-    let (rows, kills) = tokio::join!(writers, kill_in_turn(&world, &is_over));
+    let (rows, kills) = tokio::join!(writers, kill_in_turn(world, &is_over));
     let calls: usize = world.pods.iter().map(calls_for_user_data).sum();
     // A read of each film on each pod tells what only progress reports have changed.
     for number in 0..USERS {
-        for mut device in one_device_on_each(&world, &format!("user{number}")).await {
+        for mut device in one_device_on_each(world, &format!("user{number}")).await {
             for film in films.iter() {
                 device.get(&format!("/Items/{film}")).await;
             }
@@ -170,7 +170,8 @@ async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
     );
     until_within(Duration::from_secs(20), "no row differs from what was written last", || differing() == 0).await;
     println!("rows that differ from what was written last: {} of {}", differing(), USERS * FILMS);
-    world.stop().await;
+    })
+    .await;
 }
 
 /// The proxy's own calls by which a pod was asked or told.
