@@ -15,6 +15,7 @@ pub mod playlist;
 mod query;
 pub mod session_list;
 pub mod translation;
+pub mod user_data;
 pub mod verdict;
 
 use std::borrow::Cow;

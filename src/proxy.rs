@@ -28,6 +28,8 @@ mod session_lists;
 mod shared_state;
 mod streams;
 mod unread;
+mod user_data;
+mod user_data_state;
 mod user_homes;
 mod visit;
 
@@ -44,6 +46,7 @@ pub use response::{answer::Aborted, body::Body};
 pub use shared_state::{HELD, HELD_KIB, SharedState};
 pub use streams::Streams;
 pub use unread::Unread;
+pub use user_data_state::UserDataState;
 
 use crate::{
     forward::{
@@ -90,6 +93,7 @@ use response::{
 use revoke::Revoker;
 use selector::Selector;
 use session_lists::SessionLists;
+use user_data::UserData;
 use visit::Visits;
 
 /// One worker's request path.
@@ -106,6 +110,7 @@ pub struct Proxy {
     sockets: Arc<Sockets>,
     revoker: Arc<Revoker>,
     learner: Arc<Learner>,
+    user_data: Arc<UserData>,
     replayer: Arc<Replayer>,
     observer: Arc<Observer>,
     shutdown: Shutdown,
@@ -119,7 +124,8 @@ impl Proxy {
         let pods = Arc::new(PodClient::new(forward.clone()));
         let selector = Arc::new(Selector::new(shared.clone()));
         let identifier = Arc::new(Identifier::new(shared.clone(), selector.clone(), shutdown.clone()));
-        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), metrics.clone()));
+        let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
+        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data.clone(), metrics.clone()));
         let revoker = Arc::new(Revoker::new(shared.clone(), selector.clone(), pods.clone(), shutdown.clone()));
         let learner = Arc::new(Learner::new(shared.clone(), pods.clone()));
         let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
@@ -127,7 +133,7 @@ impl Proxy {
             shared.clone(),
             (forward, pods.clone()),
             selector.clone(),
-            migrator.clone(),
+            (migrator.clone(), user_data.clone()),
             shutdown.clone(),
         ));
         let session_lists =
@@ -181,6 +187,7 @@ impl Proxy {
             sockets,
             revoker,
             learner,
+            user_data,
             replayer,
             observer,
             shutdown,
@@ -193,7 +200,7 @@ impl Proxy {
     }
 
     /// Answers a request in its own task, so that it finishes even if the client leaves. Requests
-    /// that [`Admission::may_revoke`] matches need this.
+    /// that [`Admission::must_finish`] matches need this.
     ///
     /// # Errors
     /// As [`Proxy::handle`].
@@ -274,7 +281,7 @@ impl Proxy {
         if let Some(log_in) = log_in {
             self.brake.end(log_in, &ctx, attempt.as_ref().ok().map(|attempt| attempt.answer.status()));
         }
-        let Attempt { answer: answered, decision, token, verdict } = match attempt {
+        let Attempt { answer: answered, decision, token, verdict, user_data_write } = match attempt {
             Ok(attempt) => attempt,
             Err(refusal) => return refuse(record, refusal),
         };
@@ -294,6 +301,7 @@ impl Proxy {
         }
         self.learner.learn_from_head(&ctx, &decision, verdict, token.as_ref(), head.status);
         self.learner.record_client_state(&ctx, &body, &decision.pod, head.status);
+        self.user_data.record(&ctx, &body, user_data_write, head.status);
         let learning = self.learner.scan_body(&ctx, &decision, &head);
 
         // 8. Bind, and show one server.

@@ -16,8 +16,8 @@ use super::{
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
-        Deadline, LeaseLife, LegacyCarriers, MaybeAddress, PinLife, Size, SocketIdle, Time, TombstoneLife, Window,
-        kibibytes, millis, seconds,
+        Deadline, LeaseLife, LegacyCarriers, MaybeAddress, PinLife, Size, SocketIdle, Switch, Time, TombstoneLife,
+        Window, kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
 };
@@ -163,6 +163,7 @@ pub(super) struct Jellyfin {
     pub(super) api_key: Option<SecretSource>,
     pub(super) legacy_authorization: Written<LegacyCarriers>,
     pub(super) log_in_paths: Vec<Written<RoutePath>>,
+    pub(super) in_step: Written<Switch>,
 }
 
 fn redis_keys() -> Whole<1000, 100_000_000> {

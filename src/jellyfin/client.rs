@@ -8,6 +8,7 @@ pub mod media;
 pub mod quick_connect;
 pub mod sessions;
 pub mod system;
+pub mod user_data;
 pub mod users;
 
 use std::borrow::Cow;

@@ -10,6 +10,7 @@ mod repeatable;
 mod revocation;
 mod sign_on;
 mod state_report;
+mod user_data_write;
 
 use std::borrow::Cow;
 
@@ -22,6 +23,7 @@ pub use remote_control::{Act, RemoteControl};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
 pub use state_report::StateReport;
+pub use user_data_write::{UserDataWrite, Write, item_read};
 
 use super::{path::decoded_path, query};
 

@@ -14,7 +14,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub(crate) use client::{Answer, Client, Failed, Socket, Undialled, body_of, has_ended};
+pub(crate) use client::{Answer, Client, Failed, Socket, Undialled, body_of, has_ended, number_of};
 use jellyfin_sim::{Cluster, Pod, PodBuilder};
 use jellypin::pod::State;
 pub(crate) use program::Program;

@@ -70,6 +70,7 @@ keys! {
     redis_max_keys: u32 = "redis.max_keys";
     spread_users: &[&str] = "affinity.spread_users";
     api_key: &str = "jellyfin.api_key";
+    in_step: &str = "jellyfin.in_step";
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
     base_path: &str = "pools.main.base_path";
