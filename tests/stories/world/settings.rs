@@ -69,6 +69,7 @@ keys! {
     redis_deadline: Duration = "redis.deadline";
     redis_max_keys: u32 = "redis.max_keys";
     spread_users: &[&str] = "affinity.spread_users";
+    autodiscovery: &str = "autodiscovery.listen";
     api_key: &str = "jellyfin.api_key";
     in_step: &str = "jellyfin.in_step";
     server_id: &str = "jellyfin.server_id";
