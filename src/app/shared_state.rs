@@ -14,7 +14,7 @@ use crate::{
     leader::Leader,
     limits::Limits,
     observe::metrics::Metrics,
-    proxy::{HELD_KIB, PoolState, SharedState, Streams, UserDataState},
+    proxy::{HELD_KIB, InStepState, PoolState, SharedState, Streams, UserDataState},
     route::{self, Router},
     server_id::ShownServer,
     sessions::{Sessions, mint_codes::MintCodes, mint_limiter::MintLimiter},
@@ -79,6 +79,7 @@ pub(super) async fn shared(
         websocket: config.websocket.clone(),
         keeps_in_step: config.keeps_in_step,
         user_data: UserDataState::default(),
+        in_step: InStepState::new(config.keeps_in_step, config.pools.len()),
         placements: AtomicU64::default(),
     };
     Ok((shared, kept))

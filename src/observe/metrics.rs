@@ -100,6 +100,17 @@ pub struct Rejected {
     pub why: &'static str,
 }
 
+/// What became of a change at another pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InStep {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    /// What was changed, like `settings`; `return` for a pod that comes back.
+    pub act: &'static str,
+    /// `done`, `in_step`, `refused`, `failed`, `away`, `skipped`.
+    pub outcome: &'static str,
+}
+
 /// What exceeded a limit, and the scope of that limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Limited {
@@ -180,6 +191,7 @@ pub struct Metrics {
     pub migration_seconds: Histogram,
     pub missing_requirements: Family<MissingRequirement, Gauge>,
     pub sessions: Gauge,
+    pub in_step: Family<InStep, Counter>,
     pub resumed: Family<Resumption, Counter>,
     pub rejected: Family<Rejected, Counter>,
     pub limited: Family<Limited, Counter>,
@@ -238,6 +250,7 @@ impl Metrics {
             migration_seconds: histogram(),
             missing_requirements: Family::default(),
             sessions: Gauge::default(),
+            in_step: Family::default(),
             resumed: Family::default(),
             rejected: Family::default(),
             limited: Family::default(),
@@ -313,6 +326,11 @@ impl Metrics {
             self.missing_requirements.clone(),
         );
         all.register("sessions", "Sessions known now", self.sessions.clone());
+        all.register(
+            "in_step",
+            "Changes that another pod was to follow, by pod, kind and outcome",
+            self.in_step.clone(),
+        );
         all.register(
             "resumed",
             "File answers that broke off, by the pod that sent them and whether another pod continued them",

@@ -14,8 +14,8 @@ use std::{
 use tokio::{task::JoinSet, time};
 
 use super::{
-    drain_policy::When, migrate::Migrator, pod_client::PodClient, revoke::Broadcast, shared_state::SharedState,
-    user_data::UserData,
+    drain_policy::When, in_step::Returns, migrate::Migrator, pod_client::PodClient, revoke::Broadcast,
+    shared_state::SharedState, user_data::UserData,
 };
 use crate::{
     forward::Forward,
@@ -37,6 +37,7 @@ pub struct PodLifecycle {
     checks: PodChecks,
     broadcast: Broadcast,
     drainer: Arc<Drainer>,
+    returns: Returns,
     pods: Arc<PodClient>,
     migrator: Arc<Migrator>,
     metrics: Metrics,
@@ -50,8 +51,9 @@ impl PodLifecycle {
         let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
         let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
         let drainer = Arc::new(Drainer::new(shared.clone(), migrator.clone(), shutdown.clone()));
+        let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
         let checks = PodChecks::new(shared.clone(), pods.clone());
-        Arc::new(PodLifecycle { shared, checks, broadcast, drainer, pods, migrator, metrics, shutdown })
+        Arc::new(PodLifecycle { shared, checks, broadcast, drainer, returns, pods, migrator, metrics, shutdown })
     }
 
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
@@ -144,8 +146,11 @@ impl PodLifecycle {
             }
             None => self.checks.warm_up_mint(&pod, &pool).await,
         }
-        if missing_requirement != Some(MissingRequirement::ApiKey) && self.checks.is_taken_for_local(&pod, &pool).await
-        {
+        if missing_requirement == Some(MissingRequirement::ApiKey) {
+            return;
+        }
+        self.returns.pod_returned(&pod, &pool).await;
+        if self.checks.is_taken_for_local(&pod, &pool).await {
             tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
         }
     }

@@ -53,6 +53,26 @@ fn token_status(response: ApiResponse) -> Option<TokenStatus> {
     }
 }
 
+/// A user, as the list of users has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUser {
+    pub id: String,
+    pub is_administrator: bool,
+}
+
+/// All users.
+pub fn list(key: &str) -> ApiCall<Vec<ListedUser>> {
+    let read = |response: ApiResponse| {
+        let json = response.success().ok()?;
+        let user = |of: &Value| {
+            let is_administrator = field(of, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
+            Some(ListedUser { id: text(of, "Id")?, is_administrator: is_administrator == Some(&true.into()) })
+        };
+        Some(json.as_array()?.iter().filter_map(user).collect())
+    };
+    ApiCall::get("/Users", read).with_token(key)
+}
+
 /// The names and ids of all users.
 pub fn names(key: &str) -> ApiCall<Vec<(String, String)>> {
     let read = |response: ApiResponse| {
