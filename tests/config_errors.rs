@@ -381,7 +381,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_is_written_is_what_the_rooms_get() {
+fn each_key_reaches_its_room() {
     let text = r#"
         listen = { http = ["[::]:80", "127.0.0.1:0", "127.0.0.1:0"], trusted_proxies = ["10.1.2.3/8", "192.0.2.1"] }
         admin.listen = "off"

@@ -140,25 +140,25 @@ async fn plays_on(client: Client, options: &[&str]) {
     assert!(report.held("played_s").as_f64() > Some(6.0), "{report:?}");
 }
 
-/// The client's own pod dies: it is carried over to another one, and sees nothing of it.
+/// The client's own pod dies: the session migrates to another one, and the client notices nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apiclient_python_while_its_pod_dies() {
-    is_carried_over(APICLIENT_PYTHON, "--hold", Generation::V12, Ids::One).await;
+    migrates(APICLIENT_PYTHON, "--hold", Generation::V12, Ids::One).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn aiojellyfin_while_its_pod_dies() {
-    is_carried_over(AIOJELLYFIN, "--hold", Generation::V12, Ids::One).await;
+    migrates(AIOJELLYFIN, "--hold", Generation::V12, Ids::One).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sdk_while_its_pod_dies() {
-    is_carried_over(SDK, "--hold", Generation::V12, Ids::One).await;
+    migrates(SDK, "--hold", Generation::V12, Ids::One).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mpv_hls_while_its_pod_dies() {
-    is_carried_over(MPV, "--hold", Generation::V12, Ids::One).await;
+    migrates(MPV, "--hold", Generation::V12, Ids::One).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,50 +166,50 @@ async fn mpv_file_while_its_pod_dies() {
     let world = World::with_api_key(Generation::V12, Ids::One).await;
     // Three times as fast as it plays, so that no buffer holds the film before its pod is dead.
     world.pods.iter().for_each(|pod| pod.limit_rate(Some(FILM_RATE * 3)));
-    let resumed = is_carried_over_in(world, MPV, "--hold-file", Generation::V12, Ids::One).await;
+    let resumed = migrates_in(world, MPV, "--hold-file", Generation::V12, Ids::One).await;
     println!("the file went on on another pod {resumed} times");
     assert!(resumed > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mpv_shim_while_its_pod_dies() {
-    is_carried_over(MPV_SHIM, "--hold", Generation::V12, Ids::One).await;
+    migrates(MPV_SHIM, "--hold", Generation::V12, Ids::One).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chromium_while_its_pod_dies() {
-    is_carried_over(CHROMIUM, "--hold", Generation::V12, Ids::One).await;
+    migrates(CHROMIUM, "--hold", Generation::V12, Ids::One).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chromium_with_10_11_while_its_pod_dies() {
-    is_carried_over(CHROMIUM, "--hold", Generation::V10_11, Ids::One).await;
+    migrates(CHROMIUM, "--hold", Generation::V10_11, Ids::One).await;
 }
 
 /// The same where each pod has a server id of its own: the client never sees one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apiclient_python_among_pods_of_different_ids() {
-    is_carried_over(APICLIENT_PYTHON, "--hold", Generation::V12, Ids::Each).await;
+    migrates(APICLIENT_PYTHON, "--hold", Generation::V12, Ids::Each).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn aiojellyfin_among_pods_of_different_ids() {
-    is_carried_over(AIOJELLYFIN, "--hold", Generation::V12, Ids::Each).await;
+    migrates(AIOJELLYFIN, "--hold", Generation::V12, Ids::Each).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sdk_among_pods_of_different_ids() {
-    is_carried_over(SDK, "--hold", Generation::V12, Ids::Each).await;
+    migrates(SDK, "--hold", Generation::V12, Ids::Each).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mpv_shim_among_pods_of_different_ids() {
-    is_carried_over(MPV_SHIM, "--hold", Generation::V12, Ids::Each).await;
+    migrates(MPV_SHIM, "--hold", Generation::V12, Ids::Each).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chromium_among_pods_of_different_ids() {
-    is_carried_over(CHROMIUM, "--hold", Generation::V12, Ids::Each).await;
+    migrates(CHROMIUM, "--hold", Generation::V12, Ids::Each).await;
 }
 
 /// A film that stands still for longer has stalled for its viewer too; a busy machine alone may take half a second.
@@ -218,14 +218,14 @@ const LONGEST_STALL: Duration = Duration::from_secs(2);
 /// The film's bytes a second.
 const FILM_RATE: u64 = 496_636 / 60;
 
-async fn is_carried_over(client: Client, hold_by: &str, generation: Generation, ids: Ids) {
+async fn migrates(client: Client, hold_by: &str, generation: Generation, ids: Ids) {
     let world = World::with_api_key(generation, ids).await;
-    is_carried_over_in(world, client, hold_by, generation, ids).await;
+    migrates_in(world, client, hold_by, generation, ids).await;
 }
 
 /// Kills the client's pod, starts it again, and kills all others, so that the client must go there and back. Says how often a
 /// file went on.
-async fn is_carried_over_in(world: World, client: Client, hold_by: &str, generation: Generation, ids: Ids) -> u64 {
+async fn migrates_in(world: World, client: Client, hold_by: &str, generation: Generation, ids: Ids) -> u64 {
     let mut running = client.start(&world.url, &[hold_by]);
     let home = until_holding(&mut running, &world);
     let (home, others): (Vec<_>, Vec<_>) = world.pods.iter().partition(|pod| pod.name() == home);

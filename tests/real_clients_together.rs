@@ -280,8 +280,8 @@ async fn quick_connect_between_two_libraries() {
     // The leader dies between Initiate and Authorize: the flow ends as on a real pod, and the next one works.
     let code = python.does("unlucky", "begin", json!({}))["code"].clone();
     world.pods.iter().find(|pod| pod.name() == leader).expect("the leader").kill().await;
-    let vain = sdk.tries(&approver, "authorize", json!({"code": code}));
-    assert!(vain.as_ref().is_err_and(|error| error.contains("404")), "{vain:?}");
+    let failed = sdk.tries(&approver, "authorize", json!({"code": code}));
+    assert!(failed.as_ref().is_err_and(|error| error.contains("404")), "{failed:?}");
     assert_eq!(sdk.does(&approver, "me", json!({}))["name"], "alice");
     let code = python.does("lucky", "begin", json!({}))["code"].clone();
     sdk.does(&approver, "authorize", json!({"code": code}));
@@ -317,7 +317,7 @@ impl Flow<'_> {
 /// The device comes through one replica, and who approves its code through the other; Redis is killed before the code is made,
 /// or while it is shown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn quick_connect_between_two_libraries_and_two_replicas_while_redis_is_killed() {
+async fn quick_connect_between_two_replicas_while_redis_is_killed() {
     const RUNS: usize = 20;
     let mut redis = Redis::start();
     let world = World::elects(&redis).await;

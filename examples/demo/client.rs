@@ -159,7 +159,7 @@ impl Client {
             Some(kept) => kept,
             None => {
                 let (sender, driver) = handshake(TokioIo::new(TcpStream::connect(self.address).await?)).await?;
-                // How it ends is told to whoever waits for an answer.
+                // A request that waits for an answer learns how it ends.
                 tokio::spawn(driver);
                 sender
             }

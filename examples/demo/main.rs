@@ -86,7 +86,7 @@ async fn play(options: &Options) -> Result<bool, Box<dyn Error>> {
         }
     }
     println!(
-        "jellypin's own count of requests that left a dying pod, and of sessions carried over, from {}/metrics:\n",
+        "jellypin's own count of requests that left a dying pod, and of migrated sessions, from {}/metrics:\n",
         stage.admin_url()
     );
     println!("{}\n", stage.moves());

@@ -117,7 +117,7 @@ impl Stage {
         pools.iter().any(|shared| shared.pool.pods().iter().any(|pod| &*pod.name == name && pod.status().is_alive()))
     }
 
-    /// The lines of the metrics that count requests which left a pod for another, and sessions that were carried over.
+    /// The lines of the metrics that count requests which left a pod for another, and sessions that have migrated.
     pub(crate) fn moves(&self) -> String {
         let page = self.proxy.metrics.page().unwrap_or_default();
         let counts = ["jellypin_moves_total", "jellypin_carry_overs_total"];

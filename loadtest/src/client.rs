@@ -13,7 +13,7 @@ pub(crate) struct Client {
     identity: Identity,
     paths: Vec<String>,
     cookies: BTreeMap<String, String>,
-    /// One ready request for each path; made anew only when a cookie changed.
+    /// One ready request for each path; made again only when a cookie changed.
     requests: Vec<Vec<u8>>,
     next: usize,
     connection: Option<Connection>,

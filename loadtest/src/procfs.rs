@@ -39,7 +39,7 @@ fn kibibytes(status: &str, field: &str) -> Option<u64> {
     rest.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
-/// Makes the kernel begin anew with `VmHWM`.
+/// Makes the kernel reset `VmHWM`.
 pub(crate) fn forget_peak(pid: u32) -> Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").with_context(|| format!("clear_refs of process {pid}"))
 }

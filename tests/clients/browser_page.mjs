@@ -35,7 +35,7 @@ async function logIn(user, password) {
     client.setAuthenticationInfo(result.AccessToken, result.User.Id);
 }
 
-// What a page does when it is loaded anew: everything it knows is what it has kept.
+// What a page does when it is loaded again: everything it knows is what it has kept.
 function resume() {
     const { token, user } = JSON.parse(localStorage.getItem('story'));
     client.setAuthenticationInfo(token, user);

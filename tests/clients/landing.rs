@@ -78,7 +78,7 @@ fn tokens(seen: &Seen) -> BTreeSet<String> {
 
 #[test]
 #[should_panic(expected = "one token reached several pods")]
-fn a_token_on_two_pods_is_found_out_whatever_carries_it() {
+fn a_token_on_two_pods_is_found() {
     let token = "0123456789abcdef0123456789abcdef";
     let mut landing = Landing::default();
     landing.add("a", &seen("/Items", &format!("MediaBrowser Client=\"x\", Token=\"{token}\"")));
@@ -88,7 +88,7 @@ fn a_token_on_two_pods_is_found_out_whatever_carries_it() {
 
 #[test]
 #[should_panic(expected = "nothing was looked at")]
-fn no_token_at_all_is_found_out_too() {
+fn a_missing_token_is_found() {
     let mut landing = Landing::default();
     landing.add("a", &seen("/socket?ApiKey=&deviceId=d", "MediaBrowser Token=\"\""));
     landing.must_be_one_pod_a_token();

@@ -59,7 +59,7 @@ def watch(story, client, player, film, info):
         player.seek(30)
         client.jellyfin.session_progress(playing(film, source, play_session, 30, "Transcode"))
     if story.holds:
-        # mpv 0.35 stands still where HLS begins anew, so the hold has nearly the whole film before it.
+        # mpv 0.35 stands still where HLS begins again, so the hold has nearly the whole film before it.
         with story.step("HLS seeks to 3 s"):
             player.seek(3)
         hold(story, client, player, lambda second: playing(film, source, play_session, second, "Transcode"))

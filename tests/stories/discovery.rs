@@ -38,7 +38,7 @@ async fn every_address_of_a_name_is_a_pod() {
 }
 
 #[tokio::test]
-async fn a_name_stands_beside_fixed_pods_and_one_that_means_nothing_harms_nobody() {
+async fn a_name_without_addresses_does_no_harm() {
     let world = World::of(2).await;
     let port = world.pod("b").address().port();
     let mut proxy = world

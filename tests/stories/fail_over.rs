@@ -1,11 +1,11 @@
 //! A pod dies, hangs or breaks off, and clients are served all the same.
 
-mod bodies;
 mod death;
 mod hang;
-mod harmless;
-mod repeat;
+mod repeatable;
+mod replay;
 mod resume;
+mod truncated;
 
 use super::world::{Client, World};
 

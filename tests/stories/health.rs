@@ -22,7 +22,7 @@ async fn visit(world: &World, times: usize) {
 }
 
 #[tokio::test]
-async fn a_pod_that_says_degraded_gets_nobody_until_it_is_healthy() {
+async fn a_degraded_pod_gets_no_client() {
     let world = World::of(2).await;
     world.pod("a").degrade(true);
     world.until_state("a", State::Starting).await;
@@ -36,7 +36,7 @@ async fn a_pod_that_says_degraded_gets_nobody_until_it_is_healthy() {
 }
 
 #[tokio::test]
-async fn a_pod_that_comes_up_gets_nobody_before_its_last_phase() {
+async fn a_starting_pod_gets_no_client() {
     let lengths = PhaseLengths::RECORDED.scaled(0.15);
     let world = World::plan(2).build_one("b", move |pod| pod.start_up(StartUp::Phased(lengths))).start().await;
     assert_ne!(world.proxy.pod("b").status().state, State::Ready);
@@ -66,7 +66,7 @@ async fn a_pod_that_comes_up_gets_nobody_before_its_last_phase() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_not_ready_before_a_pod_is() {
+async fn the_proxy_is_ready_when_a_pod_is() {
     let lengths = PhaseLengths::RECORDED.scaled(0.3);
     let world = World::plan(1).build(move |pod| pod.start_up(StartUp::Phased(lengths))).start().await;
     let early = world.proxy.ask_admin("/ready").await;
@@ -79,7 +79,7 @@ async fn a_proxy_is_not_ready_before_a_pod_is() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_database_takes_nobody_out_of_service() {
+async fn a_database_outage_takes_no_pod_out() {
     let world = World::of(2).await;
     let mut client = world.client();
     let home = world.home(&client.get(PUBLIC).await).to_owned();
@@ -93,7 +93,7 @@ async fn an_outage_of_the_database_takes_nobody_out_of_service() {
     for path in [PUBLIC, "/Branding/Configuration", &format!("/Items/{FILM}/Images/Primary")] {
         assert_eq!(client.get(path).await.status, 200, "{path}");
     }
-    // Whoever is ill may be slow as well.
+    // An ill pod may be slow as well.
     for pod in &world.pods {
         pod.slow_first_byte(Duration::from_millis(500));
         pod.clear_seen();
@@ -112,7 +112,7 @@ async fn an_outage_of_the_database_takes_nobody_out_of_service() {
 }
 
 #[tokio::test]
-async fn without_any_pod_requests_get_a_plain_503_and_media_a_broken_connection() {
+async fn without_a_pod_requests_get_503_and_media_break_off() {
     let world = World::plan(2).set("timeouts.hold", "\"300ms\"").start().await;
     for pod in &world.pods {
         pod.kill().await;
@@ -141,7 +141,7 @@ async fn without_any_pod_requests_get_a_plain_503_and_media_a_broken_connection(
 }
 
 #[tokio::test]
-async fn a_film_that_is_asked_for_while_the_only_pod_is_away_waits_for_it() {
+async fn a_film_waits_for_the_only_pod() {
     let world = World::of(1).await;
     world.pod("a").kill().await;
     world.until_state("a", State::Down).await;
@@ -190,7 +190,7 @@ async fn a_dead_pod_is_found_long_before_its_next_check() {
 }
 
 #[tokio::test]
-async fn the_operators_see_every_pod() {
+async fn the_admin_api_shows_every_pod() {
     let world = World::of(2).await;
     visit(&world, 3).await;
     world.pod("b").kill().await;
@@ -217,7 +217,7 @@ async fn the_operators_see_every_pod() {
 }
 
 #[tokio::test]
-async fn the_first_client_of_a_fresh_proxy_meets_pods_that_are_known() {
+async fn a_fresh_proxy_probes_before_it_listens() {
     let world = World::of(3).await;
     for pod in ["a", "b", "c"] {
         assert_eq!(world.proxy.pod(pod).status().state, State::Ready, "{pod} right after the start");

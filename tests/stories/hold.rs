@@ -56,7 +56,7 @@ async fn until_all_went_on(counts: &[AtomicUsize], by: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_pod_that_restarts_costs_its_clients_nothing_but_time() {
+async fn a_restarting_single_pod_costs_clients_only_time() {
     let world = slow_starter().await;
     let pod = world.pod("a");
     let over = AtomicBool::new(false);
@@ -108,7 +108,7 @@ async fn a_single_pod_that_restarts_costs_its_clients_nothing_but_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_the_server_is_is_never_told_by_its_set_up_server() {
+async fn the_set_up_server_never_answers_for_the_pod() {
     let phases = PhaseLengths { host_after: Duration::ZERO, ..PhaseLengths::RECORDED.scaled(0.25) };
     let world = World::plan(1).build(move |pod| pod.start_up(StartUp::Phased(phases))).start().await;
     let mut asked = JoinSet::new();
@@ -139,7 +139,7 @@ async fn who_the_server_is_is_never_told_by_its_set_up_server() {
 }
 
 #[tokio::test]
-async fn a_post_and_a_socket_that_find_no_pod_wait_for_it() {
+async fn a_post_and_a_socket_wait_for_a_pod() {
     let world = slow_starter().await;
     let mut client = world.client().device("sofa");
     client.log_in("alice").await;
@@ -164,7 +164,7 @@ async fn a_post_and_a_socket_that_find_no_pod_wait_for_it() {
 }
 
 #[tokio::test]
-async fn whoever_asks_how_the_server_is_hears_it_at_once() {
+async fn health_questions_are_not_held() {
     let world = deserted(World::plan(1)).await;
     let mut client = world.client();
     for path in ["/health", "/System/Ping"] {
@@ -176,7 +176,7 @@ async fn whoever_asks_how_the_server_is_hears_it_at_once() {
 }
 
 #[tokio::test]
-async fn without_room_requests_are_answered_as_if_there_were_no_holding() {
+async fn without_room_requests_are_not_held() {
     let world = deserted(World::plan(1)).await;
     let is_refused = |answer: Answer| {
         assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
@@ -207,7 +207,7 @@ async fn ask_and_be_held(world: &World) -> tokio::task::JoinHandle<Answer> {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_frees_its_room() {
+async fn a_client_that_disconnects_frees_its_hold() {
     let world = deserted(World::plan(1)).await;
     let asked = ask_and_be_held(&world).await;
     asked.abort();
@@ -218,7 +218,7 @@ async fn a_client_that_leaves_frees_its_room() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_stops_lets_nobody_wait_for_a_pod() {
+async fn a_stopping_proxy_ends_holds() {
     let mut world = deserted(World::plan(1)).await;
     let asked = [ask_and_be_held(&world).await, ask_and_be_held(&world).await];
     let began = Instant::now();

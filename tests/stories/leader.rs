@@ -1,11 +1,11 @@
 //! Each pool has one leader, and all replicas name the same one.
 
-mod alone;
 mod election;
-mod following;
+mod follow;
 mod kills;
-mod script;
-mod weather;
+mod lease_script;
+mod local;
+mod redis_faults;
 
 use std::sync::Arc;
 use std::time::Duration;

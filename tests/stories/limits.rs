@@ -28,7 +28,7 @@ fn asks(path: &str, address: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_connections_from_one_address_leaves_the_others_theirs() {
+async fn a_flood_of_connections_harms_no_other_address() {
     let plan = World::plan(1).set("listen.max_connections", "100").set("limits.connections_per_address", "20");
     let world = wire::start(plan).await;
     let address = world.proxy.address;
@@ -53,7 +53,7 @@ async fn a_flood_of_connections_from_one_address_leaves_the_others_theirs() {
 }
 
 #[tokio::test]
-async fn an_address_has_so_many_handshakes_under_way() {
+async fn handshakes_of_an_address_are_limited() {
     let folder = tempfile::tempdir().expect("a folder");
     let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
@@ -74,7 +74,7 @@ async fn an_address_has_so_many_handshakes_under_way() {
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_the_address_that_a_trusted_proxy_forwards() {
+async fn requests_are_counted_by_the_forwarded_address() {
     let mut pod = HandPod::start().await;
     let plan = wire::plan_before(&pod).set(TRUSTED.0, TRUSTED.1);
     let world = wire::start(plan.set("limits.requests_per_address", "2").set("limits.requests", "4")).await;
@@ -115,7 +115,7 @@ async fn requests_are_counted_by_the_address_that_a_trusted_proxy_forwards() {
 }
 
 #[tokio::test]
-async fn sockets_of_one_address_are_counted_as_long_as_they_last() {
+async fn sockets_of_an_address_are_limited() {
     let world = World::plan(1).set("limits.sockets_per_address", "2").start().await;
     let mut client = world.client();
     client.log_in("alice").await;
@@ -140,7 +140,7 @@ async fn sockets_of_one_address_are_counted_as_long_as_they_last() {
 }
 
 #[tokio::test]
-async fn an_address_has_so_many_requests_held() {
+async fn held_requests_of_an_address_are_limited() {
     let plan = World::plan(1).set(TRUSTED.0, TRUSTED.1).set("limits.holds_per_address", "1");
     let mut world = wire::start(plan).await;
     world.pod("a").kill().await;
@@ -164,7 +164,7 @@ async fn an_address_has_so_many_requests_held() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_begins_is_its_clients_fault() {
+async fn a_body_that_never_begins_is_the_clients_fault() {
     let mut pod = HandPod::start().await;
     let world = wire::start(wire::plan_before(&pod).set("timeouts.client_body", "\"200ms\"")).await;
     for (line, path) in [("POST", "/x"), ("PUT", "/x"), ("POST", "/Users/AuthenticateByName")] {
@@ -181,7 +181,7 @@ async fn a_body_that_never_begins_is_its_clients_fault() {
 }
 
 #[tokio::test]
-async fn a_pod_that_loses_its_patience_with_a_silent_client_stays_in_service() {
+async fn a_pod_that_drops_a_silent_client_stays_in_service() {
     let mut pod = HandPod::start().await;
     // Probes that would put it right again are far away.
     let plan = wire::plan_before(&pod).set("health.interval", "\"60s\"");
@@ -203,7 +203,7 @@ async fn a_pod_that_loses_its_patience_with_a_silent_client_stays_in_service() {
 }
 
 #[tokio::test]
-async fn a_pod_that_answers_408_to_a_body_that_never_begins_is_heard() {
+async fn a_pods_408_reaches_the_client() {
     let world = wire::start(World::plan(2)).await;
     let mut end = wire::client(&world).await;
     end.send("POST /Users/ForgotPassword HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n").await;
@@ -216,7 +216,7 @@ async fn a_pod_that_answers_408_to_a_body_that_never_begins_is_heard() {
 }
 
 #[tokio::test]
-async fn what_a_client_sent_is_cut_in_the_access_log() {
+async fn long_fields_are_cut_in_the_access_log() {
     let world = World::of(1).await;
     let mut client = world.client();
     let agent = "Player/".to_owned() + &"x".repeat(5000);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::world::{Program, World, body_of, until};
 
 #[tokio::test]
-async fn an_access_line_says_who_asked_for_what_and_who_answered_how() {
+async fn an_access_line_names_client_request_and_pod() {
     let world = World::of(1).await;
     let mut client = world.client();
     client.host = "media.example.org".to_owned();
@@ -146,7 +146,7 @@ async fn live(world: &World, program: &Program) -> Secrets {
 }
 
 #[tokio::test]
-async fn no_secret_is_ever_written_down() {
+async fn no_secret_is_written_down() {
     let world = World::of(2).await;
     let mut settings = world.settings().clone();
     settings.set("log.level", "\"trace\"");
@@ -177,7 +177,7 @@ async fn no_secret_is_ever_written_down() {
 }
 
 #[tokio::test]
-async fn requests_that_nobody_answers_have_a_line_too() {
+async fn requests_without_an_answer_have_an_access_line() {
     let world = World::plan(1).set("timeouts.hold", "\"100ms\"").start().await;
     world.pod("a").kill().await;
     world.until_state("a", State::Down).await;

@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn it_says_its_version_and_how_it_is_used() {
+fn it_prints_version_and_usage() {
     let version = Program::run(&["--version"]);
     assert_eq!((version.status.code(), text(&version.stdout)), (Some(0), "jellypin 0.1.0\n"));
     let help = Program::run(&["--help"]);
@@ -29,7 +29,7 @@ fn it_says_its_version_and_how_it_is_used() {
 }
 
 #[test]
-fn it_prints_completions_and_its_manual_page() {
+fn it_prints_completions_and_manual() {
     for (shell, line) in
         [("bash", "complete -F _jellypin"), ("zsh", "#compdef jellypin"), ("fish", "complete -c jellypin")]
     {
@@ -69,7 +69,7 @@ async fn check_tells_a_good_configuration_from_a_bad_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_asks_the_pods_what_they_lack_for_carrying_sessions() {
+async fn check_says_what_pods_lack_for_migrations() {
     let mut world = World::plan(3).with_api_key().build_one("b", |pod| pod.quick_connect_enabled(false)).start().await;
     let check = |settings: &Settings, folder: &Path| {
         let file = Program::file(settings, folder);
@@ -110,7 +110,7 @@ async fn check_asks_the_pods_what_they_lack_for_carrying_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_says_what_an_operator_gets_wrong() {
+async fn check_explains_common_mistakes() {
     let world = World::plan(2).build_one("b", |pod| pod.known_proxies(true)).with_api_key().start().await;
     let other = World::plan(1).with_api_key().start().await;
     let check = |change: &dyn Fn(&mut Settings)| {
@@ -172,7 +172,7 @@ async fn check_says_what_an_operator_gets_wrong() {
 }
 
 #[tokio::test]
-async fn a_start_says_what_is_hardly_meant_so() {
+async fn a_start_warns_of_doubtful_settings() {
     let world = World::plan(1).with_api_key().start().await;
     let program = Program::start(world.settings(), world.folder()).await;
     let log = program.log();
@@ -184,7 +184,7 @@ async fn a_start_says_what_is_hardly_meant_so() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_named_with_its_place_in_the_file() {
+async fn an_address_in_use_is_named_with_its_line() {
     let world = World::of(1).await;
     // The one who listens there already is another proxy, whose sockets could share the port unseen.
     let first = Program::start(world.settings(), world.folder()).await;
@@ -208,7 +208,7 @@ async fn an_address_in_use_is_named_with_its_place_in_the_file() {
 }
 
 #[tokio::test]
-async fn a_signal_stops_it_in_order_and_a_second_one_at_once() {
+async fn a_second_signal_stops_it_at_once() {
     let world = World::of(1).await;
     for signal in ["TERM", "INT"] {
         let mut program = Program::start(world.settings(), world.folder()).await;
@@ -253,7 +253,7 @@ async fn is_shown(program: &Program, certificate: &CertificateDer<'static>) -> b
 }
 
 #[tokio::test]
-async fn a_hangup_reads_certificates_anew_and_broken_ones_leave_the_old_in_use() {
+async fn a_hangup_reloads_good_certificates_only() {
     let world = World::of(1).await;
     let old = write_certificate(world.folder());
     let mut settings = world.settings().clone();
@@ -279,7 +279,7 @@ async fn a_hangup_reads_certificates_anew_and_broken_ones_leave_the_old_in_use()
 }
 
 #[tokio::test]
-async fn a_hangup_lets_the_access_log_be_rotated() {
+async fn a_hangup_reopens_the_access_log() {
     let world = World::of(1).await;
     let mut settings = world.settings().clone();
     settings.set("log.access", "\"rotated.log\"");
@@ -300,7 +300,7 @@ async fn a_hangup_lets_the_access_log_be_rotated() {
 }
 
 #[tokio::test]
-async fn a_hangup_says_what_waits_for_the_next_start() {
+async fn a_hangup_names_changes_that_need_a_restart() {
     let world = World::of(2).await;
     let waits = "the rest waits for the next start";
     let mut program = Program::start(world.settings(), world.folder()).await;
@@ -323,7 +323,7 @@ async fn a_hangup_says_what_waits_for_the_next_start() {
 }
 
 #[tokio::test]
-async fn the_log_says_when_there_is_no_room_for_more_clients() {
+async fn the_log_says_when_connections_run_out() {
     let world = World::of(1).await;
     let mut settings = world.settings().clone();
     settings.set("listen.max_connections", "1");

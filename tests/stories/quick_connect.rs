@@ -4,7 +4,7 @@ use http::Method;
 use jellypin::pod::State;
 use serde_json::{Value, json};
 
-use super::carry_over::{client_of, drain::tell, plan};
+use super::migration::{client_of, drain::tell, plan};
 use super::wire::{HandPod, client, plan_before, start};
 use super::world::{Answer, Client, Visitors, World, body_of, until};
 
@@ -78,7 +78,7 @@ async fn a_code_is_approved_by_a_user_of_any_pod() {
         assert_eq!(log_in.json()["User"]["Name"], "alice");
         let me = device.client.get("/Users/Me").await;
         assert_eq!((me.status, world.home(&me)), (200, leader.as_str()));
-        assert_eq!(approver.get("/Users/Me").await.status, 200, "the approver is where he was");
+        assert_eq!(approver.get("/Users/Me").await.status, 200, "the approver stays signed in");
         // A device that calls itself something else from now on is found by its token.
         device.client.device = Some(format!("another name {turn}"));
         assert_eq!(device.client.get("/Items").await.status, 200);
@@ -88,7 +88,7 @@ async fn a_code_is_approved_by_a_user_of_any_pod() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_approves_as_somebody_else() {
+async fn a_code_is_approved_by_its_own_user_only() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     let mut alice = elsewhere(&world, "alice", &leader).await;
@@ -115,7 +115,7 @@ async fn nobody_approves_as_somebody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_goes_on_where_it_began_while_that_pod_lives_and_ends_as_on_a_real_pod_when_it_dies() {
+async fn a_code_lives_and_dies_with_its_pod() {
     let world = plan(3).start().await;
     let first = leader(&world).await;
     let visitors = Visitors::sign_in(6, |_| world.client()).await;
@@ -148,7 +148,7 @@ async fn a_flow_goes_on_where_it_began_while_that_pod_lives_and_ends_as_on_a_rea
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_of_a_leader_that_drains_is_approved_and_a_new_one_is_the_next_leaders() {
+async fn a_code_of_a_draining_leader_can_be_approved() {
     let world = plan(3).start().await;
     let first = leader(&world).await;
     let mut approver = elsewhere(&world, "alice", &first).await;
@@ -171,13 +171,13 @@ async fn a_code_of_a_leader_that_drains_is_approved_and_a_new_one_is_the_next_le
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_api_key_a_vain_approval_logs_nobody_out() {
+async fn without_an_api_key_a_failed_approval_keeps_the_login() {
     let world = World::plan(3).start().await;
     let leader = leader(&world).await;
     let mut approver = elsewhere(&world, "alice", &leader).await;
     let mut device = begin(&world, "tv").await;
-    let vain = approve(&mut approver, &device.code).await;
-    assert_eq!(vain.status, 404, "a 401 would make the client forget its token");
+    let failed = approve(&mut approver, &device.code).await;
+    assert_eq!(failed.status, 404, "a 401 would make the client forget its token");
     assert_eq!(approver.get("/Users/Me").await.status, 200);
     assert_eq!(device.poll().await.json()["Authenticated"], false);
     assert_eq!(world.proxy.metric("jellypin_carry_over_lacks", &[("what", "quick_connect")]).await, 1.0);
@@ -185,7 +185,7 @@ async fn without_an_api_key_a_vain_approval_logs_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_log_in_whose_body_does_not_come_is_the_pods_to_end() {
+async fn a_login_without_its_body_is_left_to_the_pod() {
     let mut pod = HandPod::start().await;
     let world = start(plan_before(&pod).set("timeouts.hold", "\"300ms\"")).await;
     let mut client = client(&world).await;
@@ -200,7 +200,7 @@ async fn a_log_in_whose_body_does_not_come_is_the_pods_to_end() {
 
 /// Android TV offers no code any more where it was refused one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_whose_code_was_lost_with_the_leader_is_shown_another() {
+async fn a_device_gets_a_new_code_after_the_leaders_death() {
     let world = plan(2).start().await;
     let leader = leader(&world).await;
     let pod = world.pod(&leader);

@@ -43,7 +43,7 @@ fn plain(text: &str) -> String {
 }
 
 #[test]
-fn every_request_of_the_real_web_client_finds_its_client_or_needs_none() {
+fn every_request_of_the_web_client_is_identified() {
     let mut ways: BTreeMap<&str, usize> = BTreeMap::new();
     let mut lost = Vec::new();
     for file in ["08-jellyfin-web-live-hls", "09-jellyfin-web-vod-hls"] {

@@ -1,8 +1,8 @@
 //! What one replica has learnt of a client, another knows through Redis; and a replica alone knows it after its restart.
 
-mod agreeing;
 mod bounds;
-mod checking;
+mod check_command;
+mod disagreement;
 mod disk;
 mod outage;
 mod server_id;

@@ -1,6 +1,6 @@
-//! Nobody acts for anybody: whatever trick a request plays on two parsers, the API key does nothing for a caller without the right, and
-//! nobody's session ends but his own.
+//! No caller acts for another user: whatever trick a request plays on two parsers, the API key does nothing
+//! without the caller's right, and no session ends but the caller's own.
 
 mod attacks;
 mod codes;
-mod learning;
+mod learn;

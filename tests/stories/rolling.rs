@@ -64,7 +64,7 @@ async fn restart(world: &World, pod: &str, gracefully: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_single_pod_restarted_twenty_times_under_fifty_clients_needs_no_key() {
+async fn fifty_clients_survive_twenty_restarts_of_one_pod() {
     let world = started(quick_starters(World::plan(1))).await;
     let fleet = Fleet::start(50, Work::CallsAndSocket, Pace::BRISK, &[world.client()]).await;
     let began = Instant::now();
@@ -79,7 +79,7 @@ async fn a_single_pod_restarted_twenty_times_under_fifty_clients_needs_no_key() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_pods_restarted_in_turn_lose_nobody_and_nothing() {
+async fn three_pods_restarted_in_turn_lose_nothing() {
     let world = started(quick_starters(World::plan(3)).with_api_key()).await;
     let fleet = Fleet::start(24, Work::Everything, Pace::BRISK, &[world.client()]).await;
     let began = Instant::now();
@@ -148,7 +148,7 @@ impl Outside {
         fleet.lives(self.address);
     }
 
-    /// Reads its configuration anew, which is what `settings` say now.
+    /// Reloads its configuration, which is what `settings` say now.
     async fn read_anew(&self) {
         let times = || self.program.log().matches(" reloaded").count();
         let before = times();
@@ -275,24 +275,24 @@ async fn kill_one_of_two_replicas(plan: impl FnOnce(&RedisServer) -> Plan, run: 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_is_killed_among_restarted_pods_logs_nobody_out() {
+async fn a_proxy_killed_among_restarting_pods_ends_no_session() {
     kill_the_only_proxy(quick_starters(World::plan(3)), Run::SHORT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_two_replicas_that_is_killed_among_restarted_pods_logs_nobody_out() {
+async fn a_replica_killed_among_restarting_pods_ends_no_session() {
     kill_one_of_two_replicas(|redis| quick_starters(replicas::plan(3, redis)), Run::SHORT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes ten minutes"]
-async fn a_proxy_that_is_killed_among_restarted_pods_for_long() {
+async fn a_proxy_killed_among_restarting_pods_for_long() {
     kill_the_only_proxy(starters(World::plan(3), 0.5), Run::long()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes ten minutes"]
-async fn one_of_two_replicas_that_is_killed_among_restarted_pods_for_long() {
+async fn a_replica_killed_among_restarting_pods_for_long() {
     kill_one_of_two_replicas(|redis| starters(replicas::plan(3, redis), 0.5), Run::long()).await;
 }
 

@@ -87,7 +87,7 @@ async fn pods_below_a_base_url_are_probed_and_pinned_like_others() {
 }
 
 #[tokio::test]
-async fn two_pools_of_one_host_do_not_overwrite_each_others_cookie() {
+async fn two_pools_of_one_host_keep_their_cookies() {
     let world = two_pools(&["pool = \"main\"", "path = \"/_sim\"\npool = \"other\""]).await;
     let mut browser = world.client().without_cookies();
     let main = browser.get(PUBLIC).await.set_cookie().expect("a cookie").to_owned();

@@ -4,7 +4,7 @@ use http::Method;
 use jellypin::pod::State;
 use serde_json::{Value, json};
 
-use super::carry_over::{client_of, drain::tell, kill};
+use super::migration::{client_of, drain::tell, kill};
 use super::world::{Answer, Client, Plan, World, body_of, until_so};
 
 fn plan(pods: usize) -> Plan {
@@ -56,7 +56,7 @@ async fn sign_in(world: &World, user: &str, device: &str) -> (Client, Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_of_forty_sign_in_without_any_cookie_and_live_on_the_leader() {
+async fn forty_users_sign_in_without_cookies() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     for number in 0..40 {
@@ -71,7 +71,7 @@ async fn forty_of_forty_sign_in_without_any_cookie_and_live_on_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_paths_of_old_and_saml_and_the_pages_go_the_same_way() {
+async fn old_paths_and_saml_go_to_the_leader() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     let state = begin(&world, "/SSO/oid/p/idp").await;
@@ -93,7 +93,7 @@ async fn the_paths_of_old_and_saml_and_the_pages_go_the_same_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_goes_on_where_it_began_though_another_pod_leads_by_now() {
+async fn a_flow_goes_on_where_it_began() {
     let world = plan(3).start().await;
     let first = leader(&world).await;
     let state = begin(&world, "/sso/OID/start/idp").await;
@@ -126,7 +126,7 @@ async fn a_flow_goes_on_where_it_began_though_another_pod_leads_by_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flow_that_another_replica_has_begun_is_found() {
+async fn a_flow_of_another_replica_is_found() {
     let world = plan(3).start().await;
     let first = leader(&world).await;
     let state = begin(&world, "/sso/OID/start/idp").await;
@@ -144,7 +144,7 @@ async fn a_flow_that_another_replica_has_begun_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_plug_in_refuses_is_heard_as_it_says_it() {
+async fn a_plug_ins_refusal_passes_unchanged() {
     let world = plan(3).start().await;
     let state = begin(&world, "/sso/OID/start/idp").await;
     let denied = browser(&world).get(&format!("/sso/OID/redirect/idp?error=access_denied&state={state}")).await;
@@ -157,7 +157,7 @@ async fn what_the_plug_in_refuses_is_heard_as_it_says_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_of_any_pod_links_an_account_and_stays_where_he_lives() {
+async fn linking_an_account_moves_no_user() {
     let world = plan(3).with_api_key().start().await;
     let leader = leader(&world).await;
     let alice = world.cluster.user_id("alice").expect("alice");
@@ -182,7 +182,7 @@ async fn a_user_of_any_pod_links_an_account_and_stays_where_he_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_signed_in_so_outlives_the_leader() {
+async fn a_single_sign_on_session_outlives_the_leader() {
     let world = plan(3).with_api_key().start().await;
     let leader = leader(&world).await;
     let (mut client, _) = sign_in(&world, "alice", "browser").await;
@@ -193,7 +193,7 @@ async fn who_has_signed_in_so_outlives_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn further_paths_are_the_leaders_where_the_operator_says_so() {
+async fn configured_paths_go_to_the_leader() {
     let world = plan(3).set("leader.paths", "[\"/Branding\"]").start().await;
     let leader = leader(&world).await;
     for number in 0..10 {

@@ -17,7 +17,7 @@ use super::world::{Socket, World, body_of, until};
 const LENGTH: usize = 30_000_000;
 
 #[tokio::test]
-async fn a_download_under_way_ends_whole_and_newcomers_are_refused() {
+async fn a_download_under_way_ends_whole() {
     let mut world = World::plan(1).build(|pod| pod.bulk_size(LENGTH as u64)).start().await;
     let (address, admin) = (world.proxy.address, world.proxy.admin);
     let mut client = world.client();
@@ -55,7 +55,7 @@ async fn a_kept_connection_ends_at_once() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_in_time_is_broken_off() {
+async fn late_answers_are_cut_at_the_drain_timeout() {
     let mut world = World::plan(1).set("timeouts.drain", "\"300ms\"").start().await;
     let mut client = world.client();
     let request = client.request(Method::GET, &format!("/Videos/{BULK}/stream?static=true"));
@@ -112,7 +112,7 @@ fn is_staggered(ends: &[(Duration, Result<Message, Error>)]) {
 }
 
 #[tokio::test]
-async fn sockets_end_one_after_the_other_and_without_a_farewell() {
+async fn sockets_end_one_by_one_without_a_close_frame() {
     let ends = stop_with_sockets("\"abrupt\"").await;
     is_staggered(&ends);
     for (_, last) in &ends {
@@ -123,7 +123,7 @@ async fn sockets_end_one_after_the_other_and_without_a_farewell() {
 }
 
 #[tokio::test]
-async fn sockets_end_with_a_close_frame_where_that_is_wanted() {
+async fn sockets_end_with_a_close_frame_if_configured() {
     let ends = stop_with_sockets("\"clean\"").await;
     is_staggered(&ends);
     for (_, last) in &ends {

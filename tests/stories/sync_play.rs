@@ -8,8 +8,8 @@ mod sockets;
 use jellypin::{pod::State, sessions::SessionLookup};
 use serde_json::{Value, json};
 
-use super::carry_over::sockets::{next_of, socket_of};
-use super::carry_over::{client_of, plan};
+use super::migration::sockets::{next_of, socket_of};
+use super::migration::{client_of, plan};
 use super::world::{Answer, Client, Socket, Visitors, World, until, until_so};
 
 struct Member {
@@ -122,7 +122,7 @@ async fn twenty_clients_of_three_pods_watch_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listing_moves_nobody_and_asks_the_leader_only_while_it_may_have_groups() {
+async fn listing_groups_moves_no_client() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     let (mut stranger, mut members) = stranger_and_others(&world, &leader).await;
@@ -149,7 +149,7 @@ async fn stranger_and_others(world: &World, leader: &str) -> (Member, Vec<Member
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_list_of_one_user_hides_no_group_from_the_others() {
+async fn one_users_empty_list_hides_no_group() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     let (mut stranger, mut members) = stranger_and_others(&world, &leader).await;
@@ -170,7 +170,7 @@ async fn an_empty_list_of_one_user_hides_no_group_from_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_only_looks_plays_nothing_on_the_leader() {
+async fn listing_groups_plays_nothing_on_the_leader() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     let (mut stranger, mut members) = stranger_and_others(&world, &leader).await;
@@ -189,7 +189,7 @@ async fn who_only_looks_plays_nothing_on_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_only_looks_leaves_no_session_on_the_leader() {
+async fn listing_groups_leaves_no_session_on_the_leader() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     let (mut stranger, mut members) = stranger_and_others(&world, &leader).await;
@@ -214,7 +214,7 @@ async fn who_only_looks_leaves_no_session_on_the_leader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_goes_on_with_what_its_maker_plays_wherever_he_lived() {
+async fn a_group_plays_what_its_founder_played() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     let (mut stranger, _others) = stranger_and_others(&world, &leader).await;
@@ -234,7 +234,7 @@ async fn a_group_goes_on_with_what_its_maker_plays_wherever_he_lived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_dies_with_its_leader_and_a_new_one_can_begin() {
+async fn a_group_dies_with_its_leader() {
     let world = plan(3).start().await;
     let first = leader(&world).await;
     let visitors = Visitors::sign_in(6, |_| world.client()).await;
@@ -257,7 +257,7 @@ async fn a_group_dies_with_its_leader_and_a_new_one_can_begin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_was_there_before_its_client_was_known_follows_it_to_the_leader() {
+async fn an_earlier_socket_follows_its_client_to_the_leader() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     let elsewhere = world.pods_but(&leader).next().expect("another pod");
@@ -280,7 +280,7 @@ async fn a_socket_that_was_there_before_its_client_was_known_follows_it_to_the_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_api_key_a_group_stays_on_its_pod_and_the_device_comes_to_the_leader_at_its_next_log_in() {
+async fn without_an_api_key_a_group_stays_on_its_pod() {
     let world = World::plan(3).start().await;
     let leader = leader(&world).await;
     for number in 0.. {

@@ -132,7 +132,7 @@ async fn http_2_is_spoken_where_the_client_offers_it() {
 }
 
 #[tokio::test]
-async fn the_pod_and_the_cookie_know_that_it_is_tls() {
+async fn pod_and_cookie_know_of_tls() {
     let sites = Sites::new();
     let mut pod = HandPod::start().await;
     let world = wire::start(sites.of(wire::plan_before(&pod))).await;
@@ -162,7 +162,7 @@ async fn the_pod_and_the_cookie_know_that_it_is_tls() {
 }
 
 #[tokio::test]
-async fn the_address_that_a_client_is_told_over_tls_is_https() {
+async fn addresses_shown_over_tls_are_https() {
     let sites = Sites::new();
     let world = wire::start(sites.of(World::plan(1))).await;
     let mut end = End::over(sites.connect(&world, "media.example.org", &["http/1.1"]).await.expect("a handshake"));
@@ -187,7 +187,7 @@ async fn a_socket_opens_over_tls() {
 }
 
 #[tokio::test]
-async fn those_who_speak_no_tls_are_let_go_and_harm_nobody() {
+async fn clients_without_tls_do_no_harm() {
     let sites = Sites::new();
     let plan = sites.of(World::plan(1)).set("timeouts.client_header", "\"1s\"");
     let world = wire::start(plan).await;
@@ -213,7 +213,7 @@ async fn those_who_speak_no_tls_are_let_go_and_harm_nobody() {
 }
 
 #[tokio::test]
-async fn clear_http_on_the_tls_port_is_told_so() {
+async fn clear_http_on_the_tls_port_gets_a_hint() {
     let sites = Sites::new();
     let world = wire::start(sites.of(World::plan(1))).await;
     for request in [

@@ -115,7 +115,7 @@ impl World {
         Proxy::start(&settings, &self.folder).await
     }
 
-    /// Stops the proxy and starts it anew with a changed configuration.
+    /// Stops the proxy and starts it again with a changed configuration.
     pub(crate) async fn restart(&mut self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.settings);
         self.proxy.stop().await;

@@ -157,7 +157,7 @@ mod tests {
     const QUICK: Duration = Duration::from_millis(1);
 
     #[test]
-    fn only_clients_of_the_dead_pod_are_orphans_and_their_move_is_no_needless_one() {
+    fn only_clients_of_the_dead_pod_are_orphans() {
         let mut witness = Witness::new('a', 2);
         witness.saw(0, QUICK, served('a'));
         witness.saw(1, QUICK, served('b'));

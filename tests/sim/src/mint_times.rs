@@ -21,7 +21,7 @@ pub struct MintTimes {
 /// The time of one piece of the pod's code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallTime {
-    /// The first time in a process, beside the usual. Whoever comes meanwhile waits for the same.
+    /// The first time in a process, beside the usual. A call that comes meanwhile waits for the same.
     pub first: Duration,
     pub usual: Duration,
 }

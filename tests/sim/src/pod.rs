@@ -117,7 +117,7 @@ impl Pod {
         self.shared.frost.set(false);
     }
 
-    /// Starts a new process on the same port, which loads the token rows anew.
+    /// Starts a new process on the same port, which loads the token rows again.
     ///
     /// # Errors
     /// When the pod runs, or the port cannot be opened.
@@ -174,7 +174,7 @@ impl Pod {
         self.shared.controls.set_first_byte_delay(delay);
     }
 
-    /// What minting takes from now on, by default nothing; over the pod's processes, each of which compiles anew.
+    /// What minting takes from now on, by default nothing; over the pod's processes, each of which compiles again.
     pub fn mint_times(&self, times: MintTimes) {
         self.shared.controls.set_mint_times(times);
     }
@@ -245,7 +245,7 @@ impl Pod {
         self.with_life(Life::late_sockets).unwrap_or(0)
     }
 
-    /// The ids of the devices whose sessions the pod has, whoever's they are.
+    /// The ids of the devices whose sessions the pod has, of all users.
     pub fn session_devices(&self) -> Vec<String> {
         let devices = |life: &Life| {
             life.expire_sessions();

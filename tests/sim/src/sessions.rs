@@ -125,7 +125,7 @@ impl Sessions {
         self.index.iter_mut().find(|session| session.id.eq_ignore_ascii_case(id))
     }
 
-    /// The sessions that somebody may see, his own or for `None` all, the last active first.
+    /// The sessions that a user may see: the user's own or, for `None`, all; the last active first.
     pub(crate) fn seen_by(&self, user_id: Option<&str>) -> Vec<&Session> {
         let visible = |session: &&Session| user_id.is_none_or(|user_id| session.user_id == user_id);
         let mut sessions: Vec<&Session> = self.index.iter().filter(visible).collect();

@@ -44,7 +44,7 @@ async fn an_app_without_cookies_stays_with_the_pod_that_minted_its_token() {
 }
 
 #[tokio::test]
-async fn parallel_requests_of_a_client_that_nobody_knows_yet_end_on_one_pod() {
+async fn parallel_requests_of_an_unknown_client_share_one_pod() {
     let world = World::of(3).await;
     for device in (0..DEVICES).map(|number| format!("app {number}")) {
         let mut twins: Vec<Client> = (0..10).map(|_| world.client().without_cookies().device(&device)).collect();
@@ -93,7 +93,7 @@ async fn a_token_weighs_more_than_a_cookie() {
 }
 
 #[tokio::test]
-async fn the_carriers_of_10_11_and_its_prefixes_lead_home_as_well() {
+async fn tokens_carried_as_in_10_11_lead_home() {
     let plan = World::plan(3).build(|pod| pod.generation(Generation::V10_11));
     let world = plan.start().await;
     for number in 0..DEVICES {
@@ -122,7 +122,7 @@ async fn the_carriers_of_10_11_and_its_prefixes_lead_home_as_well() {
 }
 
 #[tokio::test]
-async fn a_token_in_a_carrier_that_12_0_ignores_still_tells_whose_request_it_is() {
+async fn a_token_that_12_0_ignores_still_identifies_the_client() {
     let world = World::of(3).await;
     let mut homes = BTreeSet::new();
     for number in 0..DEVICES {
@@ -141,7 +141,7 @@ async fn a_token_in_a_carrier_that_12_0_ignores_still_tells_whose_request_it_is(
 }
 
 #[tokio::test]
-async fn junk_tokens_become_no_pins_and_the_store_is_bounded() {
+async fn junk_tokens_become_no_pins() {
     let world = World::plan(2).set("limits.pins", "64").start().await;
     for number in 0..40 {
         let mut stranger = world.client().without_cookies();

@@ -9,7 +9,7 @@ use crate::stories::world::World;
 const PUBLIC: &str = "/System/Info/Public";
 
 #[tokio::test]
-async fn a_first_visit_gets_a_cookie_that_tells_nothing() {
+async fn a_first_visit_gets_an_opaque_cookie() {
     let world = World::of(3).await;
     let mut client = world.client();
     let answer = client.get(PUBLIC).await;
@@ -30,7 +30,7 @@ async fn a_first_visit_gets_a_cookie_that_tells_nothing() {
 }
 
 #[tokio::test]
-async fn a_browser_stays_with_its_pod_and_is_bound_once() {
+async fn a_browser_stays_with_its_pod() {
     let world = World::of(3).await;
     let mut client = world.client();
     let first = client.get(PUBLIC).await;
@@ -60,7 +60,7 @@ async fn new_browsers_are_spread_over_all_pods() {
 }
 
 #[tokio::test]
-async fn the_cookie_is_secure_when_a_trusted_peer_says_so_and_only_then() {
+async fn the_cookie_is_secure_only_when_a_trusted_peer_says_so() {
     let mut world = World::of(2).await;
     let over_tls = [("x-forwarded-proto", "https")];
     let claimed = world.client().get_with(PUBLIC, &over_tls).await;
@@ -101,7 +101,7 @@ async fn every_attribute_can_be_set() {
 }
 
 #[tokio::test]
-async fn what_a_cache_may_show_to_others_binds_nobody() {
+async fn a_public_response_sets_no_cookie() {
     let world = World::of(2).await;
     let mut client = world.client();
     let image = client.get(&format!("/Items/{FILM}/Images/Primary")).await;
@@ -114,7 +114,7 @@ async fn what_a_cache_may_show_to_others_binds_nobody() {
 }
 
 #[tokio::test]
-async fn attributes_that_a_client_sends_back_do_no_harm() {
+async fn attributes_sent_back_by_a_client_are_ignored() {
     let world = World::of(3).await;
     let mut client = world.client();
     let home = world.home(&client.get(PUBLIC).await).to_owned();
@@ -159,7 +159,7 @@ async fn junk_and_forged_cookies_are_ignored_and_replaced() {
 }
 
 #[tokio::test]
-async fn the_cookie_never_reaches_a_pod_and_all_others_do() {
+async fn only_the_affinity_cookie_is_kept_from_the_pod() {
     let world = World::of(1).await;
     let mut client = world.client();
     client.get(PUBLIC).await;

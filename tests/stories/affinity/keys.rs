@@ -16,7 +16,7 @@ async fn browsers(world: &World) -> Vec<(Client, String)> {
 }
 
 #[tokio::test]
-async fn a_rotated_key_moves_nobody_and_renews_the_cookie_once() {
+async fn a_rotated_key_renews_the_cookie_and_moves_no_client() {
     let mut world = World::plan(3).set("affinity.keys", "[\"the first of two keys\"]").start().await;
     let before = browsers(&world).await;
     world
@@ -34,7 +34,7 @@ async fn a_rotated_key_moves_nobody_and_renews_the_cookie_once() {
 }
 
 #[tokio::test]
-async fn two_proxies_with_one_key_agree_about_browsers_and_about_devices() {
+async fn two_proxies_with_one_key_choose_the_same_pods() {
     let world = World::plan(3).set("affinity.keys", "[\"the key that both have\"]").start().await;
     let mut replica = world.replica(|_| ()).await;
     for (client, home) in &browsers(&world).await {
@@ -54,7 +54,7 @@ async fn two_proxies_with_one_key_agree_about_browsers_and_about_devices() {
 }
 
 #[tokio::test]
-async fn the_state_folder_keeps_the_key_over_a_restart() {
+async fn the_key_survives_a_restart() {
     let mut world = World::plan(3).set("state.path", "\"state\"").start().await;
     let before = browsers(&world).await;
     world.restart(|_| ()).await;

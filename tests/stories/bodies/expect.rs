@@ -13,7 +13,7 @@ const ASK: &str = "POST /up HTTP/1.1\r\nHost: story\r\nExpect: 100-continue\r\nC
 const AT_ONCE: Duration = Duration::from_millis(200);
 
 #[tokio::test]
-async fn the_client_hears_100_only_from_the_pod() {
+async fn the_client_gets_100_only_from_the_pod() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -60,7 +60,7 @@ async fn a_pod_that_refuses_at_once_leaves_the_body_unsent() {
 }
 
 #[tokio::test]
-async fn a_pod_that_never_says_100_gets_the_body_all_the_same() {
+async fn a_pod_that_never_says_100_gets_the_body() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -76,7 +76,7 @@ async fn a_pod_that_never_says_100_gets_the_body_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_body_that_comes_without_being_asked_for_passes() {
+async fn a_body_sent_before_the_100_passes() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;

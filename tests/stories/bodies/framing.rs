@@ -56,7 +56,7 @@ async fn trailers_reach_only_those_who_take_them() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_starts_at_once_and_comes_as_it_is_sent() {
+async fn an_endless_answer_is_streamed() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -73,7 +73,7 @@ async fn an_endless_answer_starts_at_once_and_comes_as_it_is_sent() {
 }
 
 #[tokio::test]
-async fn an_upload_reaches_the_pod_as_it_is_sent() {
+async fn an_upload_is_streamed() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;

@@ -65,7 +65,7 @@ async fn many_streams_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_reset_stream_ends_its_own_exchange_and_no_other() {
+async fn a_reset_stream_ends_only_its_own_request() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut requests = connect(&world).await;
@@ -96,7 +96,7 @@ async fn a_reset_stream_ends_its_own_exchange_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_pod_that_breaks_off_resets_its_stream_and_no_other() {
+async fn a_truncated_answer_resets_only_its_own_stream() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut requests = connect(&world).await;
@@ -136,7 +136,7 @@ async fn an_upload_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_ends_all_its_exchanges_at_the_pod() {
+async fn a_client_that_disconnects_ends_all_its_requests_at_the_pod() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let stream = TcpStream::connect(world.proxy.address).await.expect("a connection").into_std().expect("a socket");

@@ -27,7 +27,7 @@ async fn ask(mut end: End, method: &str, path: &str, headers: &str) -> (Vec<Stri
 }
 
 #[tokio::test]
-async fn whatever_is_asked_of_a_file_the_answer_is_the_pods_own() {
+async fn ranges_are_answered_by_the_pod() {
     let world = wire::start(World::plan(1).build(|pod| pod.bulk_size(300_000))).await;
     let stream = format!("/Videos/{BULK}/stream?static=true");
     let modified = {
@@ -69,7 +69,7 @@ async fn whatever_is_asked_of_a_file_the_answer_is_the_pods_own() {
 }
 
 #[tokio::test]
-async fn a_body_of_unknown_length_stays_one() {
+async fn an_unknown_length_stays_unknown() {
     let world = wire::start(World::plan(1)).await;
     let path = format!("/Videos/{FILM}/stream");
     let mut end = wire::client(&world).await;

@@ -10,7 +10,7 @@ use super::{PUBLIC, browser_at, browsers};
 use crate::stories::world::{DEADLINE, World, body_of};
 
 #[tokio::test]
-async fn a_pod_killed_under_twenty_clients_fails_none_of_their_requests() {
+async fn a_killed_pod_fails_no_request_of_twenty_clients() {
     let world = World::of(3).await;
     let before = browsers(&world, 20).await;
     let at_a = before.iter().filter(|(_, home)| home == "a").count();
@@ -65,7 +65,7 @@ async fn a_pod_killed_under_twenty_clients_fails_none_of_their_requests() {
 }
 
 #[tokio::test]
-async fn requests_that_never_pause_do_not_fail_when_a_pod_dies_and_comes_back() {
+async fn constant_requests_survive_a_pods_death_and_return() {
     let world = World::of(3).await;
     let mut clients = browsers(&world, 20).await;
     let deaths = async {
@@ -97,7 +97,7 @@ async fn requests_that_never_pause_do_not_fail_when_a_pod_dies_and_comes_back() 
 }
 
 #[tokio::test]
-async fn a_restarted_pod_comes_back_in_a_new_epoch_and_gets_new_clients_and_not_the_old_ones() {
+async fn a_restarted_pod_gets_new_clients_only() {
     let world = World::of(2).await;
     let mut client = browser_at(&world, "a").await;
     let before = world.proxy.pod("a").status().epoch;
@@ -115,7 +115,7 @@ async fn a_restarted_pod_comes_back_in_a_new_epoch_and_gets_new_clients_and_not_
 }
 
 #[tokio::test]
-async fn a_post_that_a_pod_refused_goes_elsewhere_in_the_same_request() {
+async fn a_post_whose_connection_is_refused_goes_to_another_pod() {
     // Connections to pods are not kept, so that each request meets the closed door.
     let plan = World::plan(2).set("timeouts.pod_idle", "\"1us\"").set("health.rise", "1000");
     let world = plan.start().await;

@@ -8,11 +8,11 @@ use jellypin::pod::State;
 use serde_json::json;
 
 use super::{PUBLIC, browser_at, browsers};
-use crate::stories::carry_over::{client_of, plan};
+use crate::stories::migration::{client_of, plan};
 use crate::stories::world::{DEADLINE, World};
 
 #[tokio::test]
-async fn a_hung_pod_is_found_by_its_checks_and_those_who_wait_on_it_are_served_elsewhere() {
+async fn requests_on_a_hung_pod_go_to_another() {
     let world = World::of(2).await;
     let mut clients = browsers(&world, 12).await;
     let at_a = clients.iter().filter(|(_, home)| home == "a").count();
@@ -63,7 +63,7 @@ fn times(world: &World, path: &str) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn what_a_living_pod_is_late_with_is_asked_of_no_other() {
+async fn a_late_answer_is_asked_of_no_other_pod() {
     let world = World::plan(2).set("timeouts.first_byte", "\"300ms\"").start().await;
     let mut client = browser_at(&world, "a").await;
     let home = client.pin().expect("a pin").to_owned();
@@ -82,7 +82,7 @@ async fn what_a_living_pod_is_late_with_is_asked_of_no_other() {
 }
 
 #[tokio::test]
-async fn each_path_has_the_time_that_is_written_for_it() {
+async fn each_path_has_its_own_timeout() {
     let by_path = format!("{{ \"/Items/{FILM}\" = \"10s\", \"/Items\" = \"200ms\" }}");
     let world = plan(2).set("timeouts.first_byte_by_path", &by_path).start().await;
     let (mut client, home) = client_of(&world, "alice", "sofa").await;
@@ -99,7 +99,7 @@ async fn each_path_has_the_time_that_is_written_for_it() {
 }
 
 #[tokio::test]
-async fn a_pod_without_its_database_keeps_what_it_works_on() {
+async fn a_pod_without_its_database_keeps_its_requests() {
     let world = World::of(2).await;
     let mut client = browser_at(&world, "a").await;
     let pod = world.pod("a");
@@ -120,7 +120,7 @@ async fn a_pod_without_its_database_keeps_what_it_works_on() {
 }
 
 #[tokio::test]
-async fn who_waits_for_minutes_does_not_wait_for_a_pod_that_hangs() {
+async fn a_long_timeout_ends_when_the_pod_hangs() {
     let world = plan(2).start().await;
     let (mut client, home) = client_of(&world, "alice", "sofa").await;
     let mut other = client.twin();

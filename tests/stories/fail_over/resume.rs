@@ -86,7 +86,7 @@ async fn a_download_waits_for_its_only_pod_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_pod_that_ends_connections_is_asked_again_and_stays_in_service() {
+async fn a_pod_that_cuts_connections_stays_in_service() {
     const LENGTH: usize = 1_000_000;
     let world = World::plan(1).build(|pod| pod.bulk_size(LENGTH as u64)).start().await;
     world.pod("a").cut_bodies_after(Some(300_000));
@@ -100,7 +100,7 @@ async fn a_pod_that_ends_connections_is_asked_again_and_stays_in_service() {
 }
 
 #[tokio::test]
-async fn another_file_of_the_same_name_does_not_go_on() {
+async fn a_changed_file_is_not_resumed() {
     let plan = World::plan(2).build_one("a", |pod| pod.bulk_size(SIZE as u64));
     let world = plan.build_one("b", |pod| pod.bulk_size(SIZE as u64 + 1)).start().await;
     let mut client = browser_at(&world, "a").await;
@@ -117,7 +117,7 @@ async fn another_file_of_the_same_name_does_not_go_on() {
 }
 
 #[tokio::test]
-async fn a_pod_that_brings_no_byte_is_not_asked_for_ever() {
+async fn resuming_ends_when_no_byte_comes() {
     let world = World::plan(1).set("timeouts.hold", "\"1s\"").build(|pod| pod.bulk_size(1_000_000)).start().await;
     world.pod("a").cut_bodies_after(Some(0));
     let mut client = world.client();
@@ -129,7 +129,7 @@ async fn a_pod_that_brings_no_byte_is_not_asked_for_ever() {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_after_a_pod_that_falls_silent() {
+async fn a_download_goes_on_after_its_pod_falls_silent() {
     let world = World::plan(2).build(|pod| pod.bulk_size(2 * SIZE as u64)).start().await;
     let mut client = browser_at(&world, "a").await;
     let mut answer = begin(&mut client, &film(), None).await;
@@ -146,7 +146,7 @@ async fn a_download_goes_on_after_a_pod_that_falls_silent() {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_down_and_sends_still_is_not_left() {
+async fn a_down_pod_that_still_sends_is_kept() {
     let world = World::plan(2).build(|pod| pod.bulk_size(SIZE as u64)).start().await;
     let mut client = browser_at(&world, "a").await;
     let mut answer = begin(&mut client, &film(), None).await;
@@ -175,7 +175,7 @@ async fn a_download_waits_for_its_only_pod_to_wake_up() {
     let pod = world.pod("a");
     pod.hang(true);
     let wake = async {
-        // Its rest was looked for in vain by then.
+        // The search for the rest has failed by then.
         let gave_up = async || world.proxy.metric("jellypin_resumed_total", &[("outcome", "gave_up")]).await;
         crate::stories::replicas::until_at_least("the search ends", 1.0, gave_up).await;
         pod.hang(false);
@@ -187,7 +187,7 @@ async fn a_download_waits_for_its_only_pod_to_wake_up() {
 }
 
 #[tokio::test]
-async fn a_transcode_does_not_go_on() {
+async fn a_transcode_is_not_resumed() {
     let world = World::of(1).await;
     world.pod("a").cut_bodies_after(Some(70_000));
     let mut client = world.client();
@@ -198,7 +198,7 @@ async fn a_transcode_does_not_go_on() {
 }
 
 #[tokio::test]
-async fn who_leaves_while_the_rest_is_looked_for_leaves_nothing_behind() {
+async fn a_client_that_disconnects_during_a_resume_leaves_nothing() {
     let world = World::plan(1).build(|pod| pod.bulk_size(SIZE as u64)).start().await;
     let mut client = world.client();
     client.is_fresh = true;

@@ -3,7 +3,7 @@
 use crate::stories::wire::{self, HandPod};
 
 #[tokio::test]
-async fn what_is_of_one_hop_ends_here_and_all_else_passes() {
+async fn hop_by_hop_fields_of_answers_end_here() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -40,7 +40,7 @@ async fn what_is_of_one_hop_ends_here_and_all_else_passes() {
 }
 
 #[tokio::test]
-async fn the_head_of_a_bodiless_answer_keeps_its_length() {
+async fn a_bodiless_answer_keeps_its_length() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -62,7 +62,7 @@ async fn the_head_of_a_bodiless_answer_keeps_its_length() {
 }
 
 #[tokio::test]
-async fn a_hint_before_the_answer_is_not_taken_for_it() {
+async fn early_hints_are_not_the_answer() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -80,7 +80,7 @@ async fn a_hint_before_the_answer_is_not_taken_for_it() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_http_becomes_a_bad_gateway() {
+async fn an_answer_that_is_not_http_becomes_a_502() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let answers = [

@@ -32,7 +32,7 @@ async fn passed_through(world: &crate::stories::world::World, pod: &mut HandPod,
 }
 
 #[tokio::test]
-async fn a_plain_request_gets_three_fields_and_loses_none() {
+async fn a_plain_request_gains_three_fields() {
     let call = passed(
         "Host: Media.Example.org:8096\r\nUser-Agent: Player/1.0 (odd; \"quotes\")\r\nAccept-Language: de-AT, en;q=0.5\r\n\
          Accept-Encoding: gzip, br\r\nRange: bytes=5-9\r\nAuthorization: MediaBrowser Token=\"t\", Client=\"a, b\"\r\n\
@@ -63,7 +63,7 @@ async fn a_client_without_a_user_agent_gets_none() {
 }
 
 #[tokio::test]
-async fn what_is_of_one_hop_ends_here() {
+async fn hop_by_hop_fields_of_requests_end_here() {
     let call = passed(
         "Host: story\r\nConnection: keep-alive, X-Of-This-Hop\r\nX-Of-This-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
          Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\nTE: gzip\r\nUpgrade: h2c\r\nX-Stays: 1\r\n",
@@ -80,7 +80,7 @@ async fn what_is_of_one_hop_ends_here() {
 }
 
 #[tokio::test]
-async fn connection_cannot_name_away_what_the_proxy_says() {
+async fn connection_cannot_remove_the_proxys_fields() {
     let call = passed(
         "Host: story\r\nConnection: X-Forwarded-For, X-Forwarded-Proto, Host, Cookie, close\r\nCookie: other=1\r\n",
     )
@@ -91,7 +91,7 @@ async fn connection_cannot_name_away_what_the_proxy_says() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_not_believed_and_a_trusted_peer_is() {
+async fn forwarded_fields_count_only_from_trusted_peers() {
     let claims = "Host: story\r\nX-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https\r\n\
                   X-Forwarded-Host: media.example.org\r\nForwarded: for=198.51.100.7\r\nX-Real-IP: 198.51.100.7\r\n";
     let call = passed(claims).await;
@@ -111,7 +111,7 @@ async fn a_stranger_is_not_believed_and_a_trusted_peer_is() {
 }
 
 #[tokio::test]
-async fn our_cookie_stays_here_and_others_pass() {
+async fn only_the_affinity_cookie_stays_here() {
     for (sent, expected) in [
         ("jellyfin_server_id=abc", None),
         ("a=1; jellyfin_server_id=abc; b=2", Some("a=1; b=2")),
@@ -128,7 +128,7 @@ async fn our_cookie_stays_here_and_others_pass() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_ascii_pass_in_values() {
+async fn values_with_non_ascii_bytes_pass() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -152,7 +152,7 @@ async fn bytes_that_are_no_ascii_pass_in_values() {
 }
 
 #[tokio::test]
-async fn a_request_of_http_2_reaches_the_pod_as_one_of_http_1() {
+async fn a_request_of_http_2_becomes_one_of_http_1() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let stream = TcpStream::connect(world.proxy.address).await.expect("a connection");

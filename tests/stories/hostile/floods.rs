@@ -68,7 +68,7 @@ async fn flood(world: &World, first: Vec<u8>, mut next: impl FnMut() -> Vec<u8>)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_frames_end_their_connection_alone() {
+async fn a_flood_of_frames_ends_only_its_connection() {
     let world = wire::start(World::plan(1)).await;
     let upload = [(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/_sim/sink")];
     let upload = frame(HEADERS, END_HEADERS, 1, &block(&upload));
@@ -89,7 +89,7 @@ async fn floods_of_frames_end_their_connection_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_that_are_opened_and_reset_again_and_again_end_their_connection() {
+async fn rapid_resets_end_their_connection() {
     let world = wire::start(World::plan(1)).await;
     let mut stream = 1;
     let next = || {
@@ -107,7 +107,7 @@ async fn streams_that_are_opened_and_reset_again_and_again_end_their_connection(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_never_opens_its_window_is_ended() {
+async fn a_closed_window_ends_its_connection() {
     let world = wire::start(World::plan(1).set("timeouts.client_header", "\"300ms\"")).await;
     beside_a_neighbour(&world, async || {
         let mut end = wire::client(&world).await;
@@ -122,7 +122,7 @@ async fn a_peer_that_never_opens_its_window_is_ended() {
 }
 
 #[tokio::test]
-async fn a_connection_has_so_many_streams_and_says_so() {
+async fn streams_of_a_connection_are_limited() {
     let world = wire::start(World::plan(1).set("limits.http2_streams", "7")).await;
     let mut end = wire::client(&world).await;
     end.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;

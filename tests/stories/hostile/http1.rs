@@ -118,7 +118,7 @@ async fn smuggled_requests_reach_nobody() {
 }
 
 #[tokio::test]
-async fn odd_requests_have_one_reading_or_none() {
+async fn ambiguous_requests_are_refused() {
     let hosts = |hosts: &[&str]| {
         let lines: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
         format!("GET /x HTTP/1.1\r\n{lines}\r\n")
@@ -177,7 +177,7 @@ async fn odd_requests_have_one_reading_or_none() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_or_too_slow_ends() {
+async fn too_large_and_too_slow_requests_end() {
     let long = |count: usize| "x".repeat(count);
     run_all(
         "Too large, too slow",
@@ -234,7 +234,7 @@ async fn what_is_too_large_or_too_slow_ends() {
 }
 
 #[tokio::test]
-async fn upgrades_that_are_none_open_no_tunnel() {
+async fn false_upgrades_open_no_tunnel() {
     const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";

@@ -65,7 +65,7 @@ impl Onlooker {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_is_killed_is_replaced_at_once_and_all_replicas_agree() {
+async fn a_killed_leader_is_replaced_on_all_replicas() {
     let redis = RedisServer::start();
     let world = plan(3, &redis).with_api_key().start().await;
     let (mut second, mut third) = (world.replica(|_| {}).await, world.replica(|_| {}).await);
@@ -105,7 +105,7 @@ async fn a_leader_that_is_killed_is_replaced_at_once_and_all_replicas_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_drained_at_one_replica_loses_the_lead_at_all_of_them() {
+async fn a_leader_drained_at_one_replica_loses_it_on_all() {
     // Told to the one that renews the lease, and to one that does not.
     for (when, number) in [("now", 0), ("idle", 1), ("now", 1)] {
         let redis = RedisServer::start();
@@ -130,7 +130,7 @@ async fn a_leader_that_is_drained_at_one_replica_loses_the_lead_at_all_of_them()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_come_and_go_and_the_leader_stays() {
+async fn the_leader_stays_while_replicas_come_and_go() {
     let redis = RedisServer::start();
     let mut world = plan(3, &redis).start().await;
     // The first by name is away when the leader is elected.
@@ -153,7 +153,7 @@ async fn replicas_come_and_go_and_the_leader_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_holder_that_is_killed_is_replaced_when_its_lease_has_run_out() {
+async fn a_killed_lease_holder_is_replaced() {
     let redis = RedisServer::start();
     // The world's own proxy has no part in it.
     let world = plan(2, &redis).set("leader.mode", "\"local\"").start().await;

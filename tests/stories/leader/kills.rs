@@ -42,7 +42,7 @@ async fn until_said_by_all(programs: &[Program], redis: &RedisServer) -> (u64, S
 /// Three replicas as processes; one is killed, every fourth time the one that renews the lease, and every eighth time the
 /// leader with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_replica_that_is_killed_is_missed_by_nobody() {
+async fn a_killed_replica_changes_no_leader() {
     let redis = RedisServer::start();
     // The world's own proxy has no part in it.
     let world = plan(3, &redis).with_api_key().set("leader.mode", "\"local\"").start().await;
@@ -138,7 +138,7 @@ async fn until_all_ready(program: &Program) {
 
 /// Every third time it has lost everything; every fifth time the leader is killed while it is away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_redis_that_is_killed_leaves_every_replica_with_the_same_leader() {
+async fn all_replicas_name_one_leader_after_redis_was_killed() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut redis = RedisServer::kept_in(folder.path());
     let plan = plan(3, &redis).with_api_key().set("leader.lease", "\"2s\"").set("leader.poll", "\"100ms\"");

@@ -8,7 +8,7 @@ use crate::stories::world::{Program, World, until};
 const TOKEN: &str = "a-token-of-some-length";
 
 #[tokio::test]
-async fn it_is_called_by_its_own_hosts_but_probes_are_not_asked() {
+async fn pages_need_a_known_host_and_probes_do_not() {
     let world = World::plan(1).set("admin.hosts", "[\"jellypin.example.org\"]").start().await;
     for (host, status) in [
         ("localhost:9096", 200),
@@ -47,7 +47,7 @@ async fn a_page_of_another_origin_drains_no_pod() {
 }
 
 #[tokio::test]
-async fn with_a_token_every_page_but_the_probes_asks_for_it_and_none_shows_it() {
+async fn every_page_but_the_probes_needs_the_token() {
     let world = World::plan(1).set("admin.token", &format!("{TOKEN:?}")).start().await;
     let bearer = format!("Bearer {TOKEN}");
     for page in ["/", "/pods", "/sessions", "/metrics", "/nothing"] {
@@ -66,7 +66,7 @@ async fn with_a_token_every_page_but_the_probes_asks_for_it_and_none_shows_it() 
 }
 
 #[tokio::test]
-async fn the_start_warns_of_a_listener_that_strangers_may_reach() {
+async fn the_start_warns_of_a_public_admin_listener() {
     let world = World::of(1).await;
     let mut settings = world.settings().clone();
     settings.set("admin.listen", "\"0.0.0.0:0\"");

@@ -24,7 +24,7 @@ fn asked(world: &World) -> usize {
 }
 
 #[tokio::test]
-async fn guessing_a_password_is_braked_before_the_pod_is_asked() {
+async fn guessed_passwords_are_braked_before_the_pod() {
     let world = world_behind_a_proxy().await;
     let mut client = world.client().device("app");
     for _ in 0..5 {
@@ -44,7 +44,7 @@ async fn guessing_a_password_is_braked_before_the_pod_is_asked() {
 }
 
 #[tokio::test]
-async fn a_user_whom_strangers_guess_at_still_signs_in_where_he_did_before() {
+async fn a_user_under_attack_still_signs_in_at_home() {
     let world = world_behind_a_proxy().await;
     let mut client = world.client().device("app");
     assert_eq!(attempt(&mut client, "198.51.100.9", "alice", "alice-pw").await.status, 200);
@@ -75,7 +75,7 @@ async fn an_address_that_tries_many_names_is_braked() {
 }
 
 #[tokio::test]
-async fn at_home_nobody_is_braked_unless_it_is_wanted() {
+async fn private_addresses_are_not_braked_by_default() {
     let mut world = World::plan(1).set(TRUSTED.0, TRUSTED.1).start().await;
     let mut client = world.client().device("app");
     for _ in 0..8 {
@@ -95,7 +95,7 @@ async fn at_home_nobody_is_braked_unless_it_is_wanted() {
 const LINES: &str = include_str!("../../../deploy/fail2ban/log-lines.jsonl");
 
 #[tokio::test]
-async fn the_log_tells_of_failures_and_brakes_in_the_form_that_fail2ban_and_crowdsec_read() {
+async fn failed_logins_are_logged_for_fail2ban_and_crowdsec() {
     let world = World::of(1).await;
     let mut settings = world.settings().clone();
     settings.set(TRUSTED.0, TRUSTED.1);

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{RedisServer, plan, until_at_least, until_up};
 use crate::stories::{
-    carry_over::revocation::at_home,
+    migration::revocation::at_home,
     world::{Client, Proxy, World, until, until_within},
 };
 
@@ -101,7 +101,7 @@ async fn tombstones(proxy: &Proxy, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_strangers_nor_one_user_displace_what_others_need() {
+async fn entries_of_some_displace_no_others() {
     let redis = RedisServer::start();
     let (world, mut other) = two_replicas(&redis).await;
     let clients = users(&world, some(200)).await;
@@ -117,7 +117,7 @@ async fn neither_strangers_nor_one_user_displace_what_others_need() {
     let most = (100_000 / 50).min(some(100_000)) + some(10_000).max(400);
     assert!(world.proxy.sessions().ends() <= most, "{} tombstones", world.proxy.sessions().ends());
 
-    // Each of the others is carried over as if nothing had been, through the replica that has never seen it.
+    // Each of the others migrates, through the replica that has never seen it.
     world.pod("a").kill().await;
     for proxy in [&world.proxy, &other] {
         proxy.until_state("a", State::Down).await;
@@ -135,7 +135,7 @@ fn grown(before: usize) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_throws_entries_out_logs_nobody_out() {
+async fn a_redis_that_evicts_ends_no_session() {
     let redis = RedisServer::with(&["--maxmemory", "4mb", "--maxmemory-policy", "allkeys-lru"]);
     let (world, mut other) = two_replicas(&redis).await;
     assert_eq!(world.proxy.metric("jellypin_redis_evicts", &[]).await, 1.0);
@@ -154,7 +154,7 @@ async fn a_redis_that_throws_entries_out_logs_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_emptied_in_the_middle_logs_nobody_out() {
+async fn an_emptied_redis_ends_no_session() {
     let redis = RedisServer::start();
     let (world, mut other) = two_replicas(&redis).await;
     let clients = users(&world, some(200).max(30)).await;
@@ -177,7 +177,7 @@ async fn a_redis_that_is_emptied_in_the_middle_logs_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_redis_loses_while_the_proxy_is_down_is_on_its_disk() {
+async fn entries_lost_by_redis_are_on_disk() {
     let redis = RedisServer::start();
     let mut world = plan(2, &redis).with_api_key().set("state.path", "\"state\"").start().await;
     until_up(&world.proxy).await;
@@ -200,7 +200,7 @@ async fn what_redis_loses_while_the_proxy_is_down_is_on_its_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_ended_is_found_after_a_restart_and_written_again() {
+async fn tombstones_are_written_again_after_a_restart() {
     let redis = RedisServer::start();
     let mut world = plan(2, &redis).with_api_key().start().await;
     until_up(&world.proxy).await;
@@ -219,7 +219,7 @@ async fn what_was_ended_is_found_after_a_restart_and_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_holds_no_more_than_is_allowed_and_every_key_ends() {
+async fn keys_in_redis_are_bounded_and_expire() {
     let redis = RedisServer::start();
     let world = plan(1, &redis).with_api_key().set("redis.max_keys", "1000").start().await;
     until_up(&world.proxy).await;

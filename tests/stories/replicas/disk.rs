@@ -36,7 +36,7 @@ async fn a_restarted_proxy_sends_every_client_straight_home() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_can_be_rotated_without_losing_what_is_on_disk() {
+async fn a_key_rotation_keeps_the_file() {
     let mut world = World::plan(5)
         .set("state.path", "\"state\"")
         .set("affinity.keys", "[\"the old key, long enough\"]")
@@ -99,7 +99,7 @@ async fn a_killed_proxy_sends_every_client_straight_home() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_corrupt_file_is_moved_aside_and_told_once() {
+async fn a_corrupt_file_is_moved_aside() {
     let world = World::of(2).await;
     let mut first = program(&world).await;
     let (token, _) = log_in_at(&first, &world, "alice").await;

@@ -30,7 +30,7 @@ struct Met {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_fails_whatever_becomes_of_redis() {
+async fn no_request_fails_through_faults_of_redis() {
     let mut redis = RedisServer::start();
     let plan = plan(3, &redis).set("redis.deadline", "\"30ms\"").set("listen.trusted_proxies", "[\"127.0.0.1\"]");
     let world = plan.start().await;

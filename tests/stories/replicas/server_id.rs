@@ -2,12 +2,12 @@
 
 use super::{RedisServer, plan, replica};
 use crate::stories::{
-    one_server::id_at,
+    server_id::id_at,
     world::{Settings, until_so},
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_share_it() {
+async fn replicas_share_the_shown_id() {
     let redis = RedisServer::start();
     let world = plan(3, &redis).start().await;
     let first = world.pod("a").server_id().to_owned();
@@ -19,7 +19,7 @@ async fn replicas_share_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_could_not_ask_follows_the_others_later() {
+async fn a_replica_without_redis_takes_the_shown_id_later() {
     let mut redis = RedisServer::start();
     let world = plan(3, &redis).set("state.path", "\"state\"").start().await;
     let first = world.pod("a").server_id().to_owned();

@@ -8,7 +8,7 @@ use crate::stories::world::{World, body_of, until};
 const USERS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_one_replica_is_known_to_the_other_at_its_first_request() {
+async fn a_client_is_known_to_the_other_replica_at_once() {
     let redis = RedisServer::start();
     let world = plan(5, &redis).start().await;
     let mut other = replica(&world, |_| {}).await;
@@ -42,7 +42,7 @@ async fn a_client_of_one_replica_is_known_to_the_other_at_its_first_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_the_other_replica_finds_the_home_by_asking_the_pods() {
+async fn without_redis_a_replica_finds_the_home_by_asking() {
     let world = World::plan(3).set("affinity.keys", KEYS).start().await;
     let mut other = world.replica(|_| {}).await;
     for i in 0..USERS {
@@ -55,7 +55,7 @@ async fn without_redis_the_other_replica_finds_the_home_by_asking_the_pods() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_out_ends_what_is_shared() {
+async fn a_logout_ends_the_shared_entry() {
     let redis = RedisServer::start();
     let world = plan(3, &redis).start().await;
     let mut client = world.client().without_cookies().device("sofa");
@@ -73,7 +73,7 @@ async fn a_log_out_ends_what_is_shared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn made_up_tokens_are_asked_for_once_in_a_while_and_never_kept() {
+async fn made_up_tokens_cost_redis_little() {
     let redis = RedisServer::start();
     let world = plan(3, &redis).start().await;
     for _ in 0..10 {
@@ -87,7 +87,7 @@ async fn made_up_tokens_are_asked_for_once_in_a_while_and_never_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_can_be_rotated_without_losing_what_is_shared() {
+async fn a_key_rotation_keeps_shared_entries() {
     let redis = RedisServer::start();
     let world = plan(5, &redis).set("affinity.keys", "[\"the old key, long enough\"]").start().await;
     let ring = "[\"the new key, long enough\", \"the old key, long enough\"]";
@@ -108,7 +108,7 @@ async fn a_key_can_be_rotated_without_losing_what_is_shared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_comes_late_hears_of_everything() {
+async fn a_late_redis_gets_all_entries() {
     let mut redis = RedisServer::absent();
     let world = plan(5, &redis).start().await;
     assert_eq!(world.proxy.metric("jellypin_redis_up", &[]).await, 0.0);
@@ -125,7 +125,7 @@ async fn a_redis_that_comes_late_hears_of_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_can_be_spoken_to_over_tls() {
+async fn redis_works_over_tls() {
     let folder = tempfile::tempdir().expect("a folder");
     let redis = RedisServer::with_tls(folder.path());
     let world = plan(2, &redis).set("redis.ca", &redis.authority()).start().await;

@@ -7,7 +7,7 @@ use jellyfin_sim::Generation;
 use serde_json::json;
 
 use crate::stories::{
-    carry_over::{client_of, kill, plan, revocation::at_home, start_again},
+    migration::{client_of, kill, plan, revocation::at_home, start_again},
     redis_server::RedisServer,
     replicas,
     world::{Answer, Client, Plan, Proxy, World, body_of},
@@ -73,7 +73,7 @@ const ATTACKS: &[Attack] = &[
     (Method::POST, "/Users/{bob}/Policy", None),
     (Method::POST, "//Users/{bob}/Policy", None),
     (Method::POST, "/Users/{bob}/%50olicy", None),
-    // His devices.
+    // The user's devices.
     (Method::DELETE, "/Devices?id={device}", None),
     (Method::DELETE, "//Devices?id={device}", None),
     (Method::DELETE, "/Devices/?id={device}", None),
@@ -124,7 +124,7 @@ enum Caller {
 
 const CALLERS: [Caller; 5] = [Caller::Nobody, Caller::MadeUp, Caller::User, Caller::Disabled, Caller::Stale];
 
-/// The users whom nobody may harm.
+/// The users that no attacker may harm.
 struct Victims {
     clients: Vec<(&'static str, Client)>,
 }
@@ -192,7 +192,7 @@ async fn send(
 }
 
 fn is_harmless_to_its_caller(attack: &Attack) -> bool {
-    // A log-out, and a request in which the caller names himself, end what is his.
+    // A logout, and a request that names its own caller, end the caller's own sessions.
     !attack.1.contains("Logout")
         && !attack.1.contains("userId=&")
         && !attack.1.contains("{own}")
@@ -252,7 +252,7 @@ async fn attack_all(world: &World, proxy: &Proxy, state: &str, victims: &mut Vic
             let what = format!("{state}, {caller:?}: {} {} {:?} -> {status}", attack.0, attack.1, attack.2);
             let own_password = format!("/Users/Password?userId={alice}");
             let mut acts = acts_by_key(world, &names["code"]);
-            // What a user wished for himself is his right.
+            // A user may ask this for the own account.
             acts.retain(|act| !act.contains(&own_password));
             assert!(acts.is_empty(), "{what}: the key did {acts:?}");
             assert_eq!(victims.logged_out().await, 0, "{what}");
@@ -292,7 +292,7 @@ fn attacked(generation: Generation) -> Plan {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_spelling_lends_anybody_the_key_whatever_becomes_of_his_home() {
+async fn no_spelling_of_a_request_uses_the_key() {
     for generation in [Generation::V12, Generation::V10_11] {
         let world = attacked(generation).start().await;
         let mut victims = Victims::sign_in(&world).await;
@@ -302,7 +302,7 @@ async fn no_spelling_lends_anybody_the_key_whatever_becomes_of_his_home() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_while_his_home_is_away_and_after_it_is_back() {
+async fn no_spelling_uses_the_key_while_the_home_is_down() {
     let world = attacked(Generation::V12).start().await;
     let mut victims = Victims::sign_in(&world).await;
     let mut mallory = at_home(&world, "alice", "a").await;
@@ -333,7 +333,7 @@ fn names_of(world: &World, victims: &Victims) -> BTreeMap<&'static str, String> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_through_another_replica() {
+async fn no_spelling_uses_the_key_at_another_replica() {
     let redis = RedisServer::start();
     let world = replicas::plan(2, &redis).with_api_key().start().await;
     let mut other = replicas::replica(&world, |_| {}).await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::stories::{
-    carry_over::{client_of, kill, plan, start_again},
+    migration::{client_of, kill, plan, start_again},
     world::{Client, World},
 };
 
@@ -14,7 +14,7 @@ async fn begin(world: &World, device: &str) -> (Client, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mint_authorizes_no_code_that_a_client_shows() {
+async fn a_mint_never_approves_a_clients_code() {
     let world = plan(2).start().await;
     let (mut alice, home) = client_of(&world, "alice", "sofa").await;
     let other = if home == "a" { "b" } else { "a" };
@@ -23,7 +23,7 @@ async fn a_mint_authorizes_no_code_that_a_client_shows() {
     let (mut tv, begun) = begin(&world, "tv").await;
     let code = begun["Code"].as_str().expect("a code").to_owned();
     world.pod(other).next_code(&code);
-    assert_eq!(alice.get("/Users/Me").await.status, 200, "carried over, by another code");
+    assert_eq!(alice.get("/Users/Me").await.status, 200, "migrated, by another code");
     let asked = tv.get(&format!("/QuickConnect/Connect?secret={}", begun["Secret"].as_str().expect("a secret"))).await;
     assert!(
         asked.status == 404 || asked.json()["Authenticated"] == false,
@@ -37,7 +37,7 @@ async fn a_mint_authorizes_no_code_that_a_client_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_is_given_no_code_that_a_mint_has_used() {
+async fn a_client_never_gets_a_mints_code() {
     let world = plan(2).start().await;
     let (mut alice, home) = client_of(&world, "alice", "sofa").await;
     let other = if home == "a" { "b" } else { "a" };

@@ -1,4 +1,4 @@
-//! A pod leaves DNS or the configuration while it still serves: its clients leave it, and notice nothing.
+//! A pod leaves DNS or the configuration while it still serves: its clients move, and notice nothing.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn lives_on_a(world: &World) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_leaves_dns_keeps_who_plays_until_the_bound_and_gets_nobody_new() {
+async fn a_pod_that_left_dns_keeps_players_until_the_limit() {
     let world = started(plan("idle", "3s")).await;
     let fleet = fleet(&world).await;
     let a = world.proxy.pod("a");
@@ -66,7 +66,7 @@ async fn a_pod_that_leaves_dns_keeps_who_plays_until_the_bound_and_gets_nobody_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_ends_while_it_leaves_is_gone_at_once_and_one_that_is_named_again_stays() {
+async fn a_pod_that_is_named_again_stays() {
     let world = started(plan("now", "1min")).await;
     let fleet = fleet(&world).await;
     name(&world, &["b", "c"]);
@@ -87,7 +87,7 @@ async fn a_pod_that_ends_while_it_leaves_is_gone_at_once_and_one_that_is_named_a
 }
 
 #[tokio::test]
-async fn a_pod_that_answers_nobody_is_left_at_once_and_the_last_one_is_not_let_go() {
+async fn a_silent_pod_is_removed_but_not_the_last() {
     let world = started(plan("now", "100ms")).await;
     world.pod("a").kill().await;
     world.until_state("a", State::Down).await;
@@ -106,7 +106,7 @@ async fn a_pod_that_answers_nobody_is_left_at_once_and_the_last_one_is_not_let_g
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_that_leaves_the_configuration_leaves_on_a_hangup_and_comes_back_on_the_next() {
+async fn a_hangup_removes_and_adds_pods() {
     let mut world = started(plan("now", "2s").set("state.path", "\"state\"")).await;
     let settings = world.settings().clone();
     world.proxy.stop().await;

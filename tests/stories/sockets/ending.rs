@@ -30,7 +30,7 @@ async fn refuse_again(pod: &mut HandPod) {
 }
 
 #[tokio::test]
-async fn code_and_reason_of_a_clients_farewell_reach_the_pod() {
+async fn a_clients_close_code_and_reason_reach_the_pod() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let farewells = [
@@ -49,7 +49,7 @@ async fn code_and_reason_of_a_clients_farewell_reach_the_pod() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_gone_leaves_no_socket_at_its_pod() {
+async fn a_client_that_is_gone_leaves_no_socket() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     for with_reset in [true, false] {
@@ -67,7 +67,7 @@ async fn a_client_that_is_gone_leaves_no_socket_at_its_pod() {
 }
 
 #[tokio::test]
-async fn a_pods_farewell_is_none_of_the_clients() {
+async fn a_pods_close_frame_does_not_reach_the_client() {
     for with_farewell in [true, false] {
         let mut pod = HandPod::start().await;
         let world = wire::before(&pod).await;
@@ -92,7 +92,7 @@ async fn a_pods_farewell_is_none_of_the_clients() {
 }
 
 #[tokio::test]
-async fn last_words_before_an_end_without_a_farewell_arrive() {
+async fn messages_before_an_abnormal_end_arrive() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let (mut client, mut pod_side) = opened(&world, &mut pod).await;
@@ -110,7 +110,7 @@ async fn last_words_before_an_end_without_a_farewell_arrive() {
 }
 
 #[tokio::test]
-async fn what_is_no_message_ends_the_socket() {
+async fn a_malformed_frame_ends_the_socket() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let long_ping = [&b"\x89\xfe\x00\x7e\0\0\0\0"[..], &[b'x'; 126]].concat();

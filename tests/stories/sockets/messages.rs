@@ -75,7 +75,7 @@ async fn a_ping_gets_one_pong() {
 }
 
 #[tokio::test]
-async fn a_message_of_the_limit_passes_and_a_larger_one_ends_the_socket() {
+async fn a_message_beyond_the_limit_ends_the_socket() {
     // Of a client, which is bounded more narrowly than a pod.
     const LIMIT: usize = 1 << 20;
     const POD_LIMIT: usize = 16 << 20;
@@ -121,7 +121,7 @@ fn sessions(length: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_long_message_of_the_pod_passes_in_pieces_and_between_short_ones() {
+async fn a_long_message_is_streamed_between_short_ones() {
     const SHOWN: &str = "0123456789abcdef0123456789abcdef";
     for shown in [None, Some(SHOWN)] {
         let mut pod = HandPod::start().await;
@@ -154,7 +154,7 @@ async fn a_long_message_of_the_pod_passes_in_pieces_and_between_short_ones() {
 }
 
 #[tokio::test]
-async fn a_long_message_goes_on_before_it_is_whole() {
+async fn a_long_message_is_forwarded_before_it_is_whole() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -210,7 +210,7 @@ async fn a_client_that_got_half_a_message_of_a_dying_pod_dials_again() {
 }
 
 #[tokio::test]
-async fn a_text_that_is_none_ends_the_pods_side_wherever_it_is_cut() {
+async fn invalid_utf8_ends_the_pods_side() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -232,7 +232,7 @@ async fn a_text_that_is_none_ends_the_pods_side_wherever_it_is_cut() {
 const UNDER_WAY: usize = 24 << 20;
 
 #[tokio::test]
-async fn a_side_that_does_not_read_holds_the_other_back() {
+async fn a_side_that_does_not_read_stops_the_other() {
     const MESSAGE: usize = 64 << 10;
     const COUNT: usize = (64 << 20) / MESSAGE;
     let mut pod = HandPod::start().await;
@@ -277,7 +277,7 @@ fn kind(message: &Message) -> String {
 }
 
 #[tokio::test]
-async fn jellyfins_keep_alive_goes_on_through_the_proxy() {
+async fn jellyfins_keep_alive_passes() {
     let world = World::plan(2).build(|pod| pod.keep_alive(Duration::from_secs(2))).start().await;
     let mut client = world.client();
     assert_eq!(client.log_in("user1").await.status, 200);
@@ -299,7 +299,7 @@ async fn jellyfins_keep_alive_goes_on_through_the_proxy() {
 }
 
 #[tokio::test]
-async fn what_the_pod_says_together_with_its_yes_arrives() {
+async fn messages_sent_with_the_101_arrive() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;

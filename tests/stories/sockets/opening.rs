@@ -15,7 +15,7 @@ use crate::stories::{
 const AT_ONCE: Duration = Duration::from_millis(200);
 
 #[tokio::test]
-async fn the_tunnel_opens_only_after_the_pods_own_yes() {
+async fn the_tunnel_opens_only_after_the_pods_101() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -46,7 +46,7 @@ async fn the_tunnel_opens_only_after_the_pods_own_yes() {
 }
 
 #[tokio::test]
-async fn what_a_client_sends_ahead_of_the_yes_arrives() {
+async fn messages_sent_before_the_101_arrive() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -60,7 +60,7 @@ async fn what_a_client_sends_ahead_of_the_yes_arrives() {
 }
 
 #[tokio::test]
-async fn a_refusal_passes_as_it_is_and_the_connection_goes_on() {
+async fn a_refusal_passes_and_keeps_the_connection() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     let mut end = wire::client(&world).await;
@@ -78,7 +78,7 @@ async fn a_refusal_passes_as_it_is_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn a_yes_that_does_not_fit_the_key_opens_nothing() {
+async fn a_101_with_a_wrong_accept_key_opens_nothing() {
     let mut pod = HandPod::start().await;
     let world = wire::before(&pod).await;
     for accept in ["Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n", ""] {
@@ -97,7 +97,7 @@ async fn a_yes_that_does_not_fit_the_key_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_pod_refuses_who_has_no_token_and_the_client_sees_its_own_words() {
+async fn a_pods_refusal_of_a_socket_passes_unchanged() {
     let world = wire::start(World::plan(1)).await;
     let mut through = wire::client(&world).await;
     through.send(asks("/socket", "")).await;
@@ -112,7 +112,7 @@ async fn a_pod_refuses_who_has_no_token_and_the_client_sees_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_socket_is_one_of_the_connections_as_long_as_it_lasts() {
+async fn a_socket_counts_as_a_connection() {
     let mut pod = HandPod::start().await;
     let world = wire::start(wire::plan_before(&pod).set("listen.max_connections", "2")).await;
     let one = super::opened(&world, &mut pod).await;

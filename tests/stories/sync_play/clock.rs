@@ -77,7 +77,7 @@ fn worst(figures: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_see_the_clock_that_stamps_their_commands() {
+async fn members_see_the_clock_of_their_commands() {
     let world = world_of(plan(3)).await;
     let leader = leader(&world).await;
     let (mut members, mut number): (Vec<Member>, _) = (Vec::new(), 0);
@@ -133,7 +133,7 @@ async fn members_see_the_clock_that_stamps_their_commands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_whose_group_is_not_the_leaders_sees_the_clock_of_its_own_pod() {
+async fn a_group_off_the_leader_keeps_its_own_clock() {
     let world = world_of(World::plan(3)).await;
     let leader = leader(&world).await;
     for number in 0.. {
@@ -152,7 +152,7 @@ async fn a_member_whose_group_is_not_the_leaders_sees_the_clock_of_its_own_pod()
 }
 
 #[test]
-fn moments_are_read_to_the_microsecond() {
+fn times_are_read_to_the_microsecond() {
     let at = |text: &str| Duration::from_secs_f64(moment(&json!(text)) / 1000.0);
     assert_eq!(at("1970-01-01T00:01:00.1234567Z").as_micros(), 60_123_456);
 }

@@ -4,7 +4,7 @@ use jellypin::pod::State;
 
 use super::*;
 use crate::stories::{
-    carry_over::{
+    migration::{
         drain::{page, tell},
         revocation::at_home,
     },
@@ -56,7 +56,7 @@ async fn are_together(members: &mut [Member]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_begins_while_the_leader_drains_lives_on_the_next_one() {
+async fn a_group_of_a_draining_leader_begins_on_the_next() {
     for by in ["now", "idle", "removal"] {
         let world = plan(3).set("drain.removed", "\"now\"").start().await;
         assert_eq!(leader(&world).await, "a");
@@ -84,7 +84,7 @@ async fn a_group_that_begins_while_the_leader_drains_lives_on_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_drains_when_idle_keeps_its_groups_and_leads_them_until_they_end_or_another_begins() {
+async fn an_idle_drain_keeps_the_leaders_groups() {
     let world = plan(3).start().await;
     let leads = |pod: &str| {
         let shared = world.proxy.app.as_ref().expect("it runs").shared();
@@ -134,7 +134,7 @@ async fn a_leader_that_drains_when_idle_keeps_its_groups_and_leads_them_until_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_no_other_can_lead_a_draining_leader_does_and_is_relieved_by_the_next_that_can() {
+async fn a_draining_leader_leads_until_another_can() {
     let world = plan(2).start().await;
     let mut members = Vec::new();
     for number in 0..3 {
@@ -168,7 +168,7 @@ fn following(redis: &RedisServer) -> Plan {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_draining_pod_that_the_pods_themselves_name_keeps_who_comes_for_a_group() {
+async fn a_draining_leader_named_by_the_pods_takes_members() {
     for when in ["now", "idle"] {
         let redis = RedisServer::start();
         let world = following(&redis).start().await;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::stories::{
-    carry_over::revocation::at_home,
+    migration::revocation::at_home,
     redis_server::RedisServer,
     replicas::{plan, replica, until_up},
     world::Proxy,
@@ -30,7 +30,7 @@ pub(super) async fn until_known(there: &mut Client, replica: &Proxy) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_at_another_replica_hears_that_its_client_has_joined() {
+async fn a_socket_at_another_replica_learns_of_the_join() {
     let redis = RedisServer::start();
     let world = plan(3, &redis).with_api_key().set("leader.mode", "\"elect\"").start().await;
     until_up(&world.proxy).await;

@@ -9,7 +9,7 @@ use tokio::{join, task::JoinHandle, time::timeout};
 
 use super::{replicas::until_known, *};
 use crate::stories::{
-    carry_over::{kill, revocation::at_home},
+    migration::{kill, revocation::at_home},
     redis_server::RedisServer,
     replicas::{plan as plan_of_replicas, replica, until_up},
     world::{Proxy, body_of},
@@ -36,7 +36,7 @@ async fn dialling(world: &World, home: &Pod) -> (Client, JoinHandle<Socket>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_is_being_opened_as_its_client_joins_hears_of_it() {
+async fn a_socket_opening_during_a_join_learns_of_it() {
     let world = plan(3).start().await;
     let leader = leader(&world).await;
     let home = world.pods_but(&leader).next().expect("another pod");
@@ -51,7 +51,7 @@ async fn a_socket_that_is_being_opened_as_its_client_joins_hears_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_is_being_opened_as_its_client_moves_moves_too() {
+async fn a_socket_opening_during_a_migration_migrates() {
     let world = plan(2).start().await;
     let (a, b) = (world.pod("a"), world.pod("b"));
     let (client, socket) = dialling(&world, b).await;
@@ -108,14 +108,14 @@ async fn restart(world: &World, at: &Proxy) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_makes_a_group_as_its_only_pod_restarts_hears_of_it() {
+async fn a_founder_during_a_restart_learns_of_the_group() {
     let world = plan(1).start().await;
     restart(&world, &world.proxy).await;
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_does_one_whose_socket_is_at_another_replica() {
+async fn a_founder_with_a_socket_at_another_replica_learns_of_the_group() {
     let redis = RedisServer::start();
     let world = plan_of_replicas(1, &redis).with_api_key().set("leader.mode", "\"elect\"").start().await;
     until_up(&world.proxy).await;

@@ -65,7 +65,7 @@ pub(crate) fn within<T>(at_most: Duration, what: &str, step: impl Future<Output 
     async move {
         match time::timeout(at_most, step).await {
             Ok(done) => done,
-            Err(_) => panic!("{caller}: waited in vain: {what}"),
+            Err(_) => panic!("{caller}: never came: {what}"),
         }
     }
 }

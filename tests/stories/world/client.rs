@@ -121,12 +121,12 @@ impl Client {
         }
     }
 
-    /// Whom it calls.
+    /// The address that it calls.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Calls whoever listens there from now on, under the host that it names.
+    /// Calls this address from now on, under the host that it names.
     pub(crate) fn call_at(&mut self, address: SocketAddr) {
         self.address = address;
         self.connection = None;
@@ -137,7 +137,7 @@ impl Client {
         self.moved(proxy.client())
     }
 
-    /// The same client, calling whom that one calls from now on.
+    /// The same client, calling the address of that one from now on.
     pub(crate) fn moved(&self, there: Client) -> Client {
         Client { cookies: self.cookies.clone(), token: self.token.clone(), device: self.device.clone(), ..there }
     }
@@ -256,7 +256,7 @@ impl Client {
             if connection.ready().await.is_err() {
                 continue;
             }
-            // Counted before it is sent: whoever drops this future has sent it all the same.
+            // Counted before it is sent: a dropped future may have sent it.
             self.sent.fetch_add(1, Ordering::Relaxed);
             match connection.try_send_request(request).await {
                 Ok(answer) => {
@@ -311,7 +311,7 @@ impl Client {
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_recv_buffer_size(RECEIVE_BUFFER)?;
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        // How the connection ends is told to whoever sends over it.
+        // A sender over the connection learns how it ends.
         tokio::spawn(connection);
         Ok(requests)
     }

@@ -67,7 +67,7 @@ impl Program {
         program
     }
 
-    /// Writes its configuration file anew.
+    /// Writes its configuration file again.
     pub(crate) fn rewrite(&self, settings: &Settings) {
         std::fs::write(&self.path, settings.text()).expect("a file");
     }

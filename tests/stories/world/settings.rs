@@ -23,7 +23,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Writes `table.key`, or writes it anew; `value` is TOML.
+    /// Writes or replaces `table.key`; `value` is TOML.
     #[track_caller]
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         let (table, key) = key.rsplit_once('.').expect("a key is `table.key`");

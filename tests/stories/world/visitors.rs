@@ -59,9 +59,9 @@ impl Visitors {
         self.ends.send_replace(true);
         let (mut asked, mut failed) = (0, Vec::new());
         for visitor in self.visitors {
-            let (more, vain) = visitor.task.await.expect("a visitor");
+            let (more, failures) = visitor.task.await.expect("a visitor");
             asked += more;
-            failed.extend(vain);
+            failed.extend(failures);
         }
         println!("{meanwhile}: {asked} ordinary requests, {} failed", failed.len());
         assert!(asked > 0 && failed.is_empty(), "of {asked}: {failed:?}");

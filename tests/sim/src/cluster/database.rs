@@ -14,7 +14,7 @@ pub(crate) struct Database {
     pub(crate) next_row: u64,
 }
 
-/// A user and his password.
+/// A user with a password.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct User {
     pub(crate) id: String,

@@ -8,7 +8,7 @@ use crate::call::{Call, Caller};
 use crate::devices::Ended;
 use crate::library;
 
-/// `GET /Sessions`; the sessions of this pod only, and for one who is no administrator only his own.
+/// `GET /Sessions`; the sessions of this pod only, and for a user who is no administrator only the user's own.
 pub(crate) fn list(call: &Call) -> Answer {
     let settings = call.settings();
     let own = call.user().filter(|user| !user.administrator).map(|user| user.id.clone());

@@ -176,7 +176,7 @@ pub(crate) fn change_password(call: &Call) -> Answer {
 }
 
 /// `POST /Users/{id}/Policy`: a user who is newly disabled loses the tokens that this pod knows. What else counts of it is
-/// whether he sees the library.
+/// whether the user sees the library.
 pub(crate) fn change_policy(call: &Call) -> Answer {
     let (id, policy) = (call.guid(0), call.json());
     let disable = property(&policy, "IsDisabled").is_some_and(|value| value == true);

@@ -187,7 +187,7 @@ async fn an_empty_message_closes_and_a_very_long_one_stalls() -> io::Result<()> 
 }
 
 #[tokio::test]
-async fn a_socket_that_is_dialled_after_the_farewell_is_never_served_and_holds_the_process() -> io::Result<()> {
+async fn a_socket_dialled_after_the_shutdown_notice_is_never_served() -> io::Result<()> {
     let late = Duration::from_millis(700);
     let pod = Pod::builder(&Cluster::new()).listens_on(Duration::from_millis(300)).late_socket(late).start().await?;
     let token = log_in(&pod).await?;

@@ -19,7 +19,7 @@ impl Names {
         self.bound.insert(name.to_owned(), value.to_owned());
     }
 
-    /// From here on, these kinds of names (`token`, `secret`) are issued anew: a bound one is rebound at its
+    /// From here on, these kinds of names (`token`, `secret`) are issued again: a bound one is rebound at its
     /// next appearance, and must then differ from the older value.
     pub(crate) fn mint(&mut self, kinds: &[&'static str]) {
         self.minting = kinds.iter().copied().collect();

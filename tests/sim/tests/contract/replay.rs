@@ -240,7 +240,7 @@ impl Stage {
         }
         let received = socket.next().await;
         if !matches!(received, Received::Message(_)) {
-            // It is closed, or each frame after this would be waited for in vain.
+            // It is closed, or each frame after this would never come.
             self.sockets.remove(&frame.socket);
         }
         compare_frame(frame, received, &mut self.names)
@@ -307,7 +307,7 @@ fn device_of(request: &Request) -> String {
     query.map_or(String::new(), |(_, device)| device.to_owned())
 }
 
-/// The kinds of names that a request's answer issues anew.
+/// The kinds of names that a request's answer issues again.
 fn minted_by(request: &Request) -> &'static [&'static str] {
     let path = request.path.split('?').next().unwrap_or_default();
     match path {

@@ -24,7 +24,7 @@ const POSTER: &str = "the tag is made of the picture, and it is another picture"
 const PLAYED: &str = "it is how long the group has played when it pauses";
 const AGE: &str = "it is how long the picture has been in the cache";
 const RIGHTS: &str = "the administrator of that recording was made without the right";
-const FIRST_LOG_IN: &str = "the recorded user had not logged in before, and his date was not to be seen until later";
+const FIRST_LOG_IN: &str = "the recorded user had not logged in before, and the date was not to be seen until later";
 
 #[rustfmt::skip]
 pub(crate) const TABLE: &[Row] = &[

@@ -97,7 +97,7 @@ impl Worker {
         }
     }
 
-    /// Says `KeepAlive` and waits for its echo, again and again; dials anew when the socket ends.
+    /// Says `KeepAlive` and waits for its echo, again and again; dials again when the socket ends.
     pub(super) async fn talk(mut self, answered: Arc<AtomicUsize>) {
         let path = format!("/socket?ApiKey={}", self.client.token.as_deref().expect("a token"));
         while !self.common.is_over() {
