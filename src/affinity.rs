@@ -18,6 +18,8 @@ pub struct Config {
     pub keys: Vec<Secret>,
     /// Pins kept at once; the longest unused go first. Default 100,000.
     pub max_pins: usize,
+    /// The same of one address. Default 10,000.
+    pub max_pins_of_address: usize,
 }
 
 /// A secret's bytes; its `Debug` shows none of them.

@@ -106,7 +106,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             },
         },
         redis: file.redis.map(|redis| shared::lower(redis.inner, folder, environment)).transpose()?,
-        affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,
+        affinity: affinity(file.affinity.inner, &limits, folder, environment)?,
     })
 }
 
@@ -226,13 +226,18 @@ fn websocket(websocket: WebSocket, max_message: usize) -> Result<websocket::Conf
 
 fn affinity(
     affinity: Affinity,
-    max_pins: usize,
+    limits: &Limits,
     folder: &Path,
     environment: &dyn Environment,
 ) -> Result<affinity::Config, Fault> {
     let cookie = cookie::lower(affinity.cookie.inner)?;
     let fetched = affinity.keys.into_iter().map(|key| key.fetch(folder, environment));
-    Ok(affinity::Config { cookie, keys: fetched.collect::<Result<_, _>>()?, max_pins })
+    Ok(affinity::Config {
+        cookie,
+        keys: fetched.collect::<Result<_, _>>()?,
+        max_pins: limits.pins.0 as usize,
+        max_pins_of_address: limits.pins_per_address.0 as usize,
+    })
 }
 
 fn observe(log: Log, folder: &Path) -> observe::Config {

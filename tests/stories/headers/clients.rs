@@ -50,9 +50,9 @@ async fn what_real_clients_send_reaches_the_pod_as_it_was_sent() {
             // Pods of 10.11 take old prefixes away, and so does the proxy where it acts upon the request.
             let plain = target.replacen("/emby/", "/", 1).replacen("/mediabrowser/", "/", 1);
             let arrived = reached(&world, &mut client, method.clone(), &target).await;
-            let is_whole = arrived.as_ref().is_some_and(|arrived| {
-                *arrived == target || (generation == Generation::V10_11 && *arrived == plain)
-            });
+            let is_whole = arrived
+                .as_ref()
+                .is_some_and(|arrived| *arrived == target || (generation == Generation::V10_11 && *arrived == plain));
             assert!(is_whole, "{generation:?}: {method} {target}: {arrived:?}");
         }
         world.stop().await;
