@@ -1,10 +1,12 @@
 //! Who sends a request, and what its path means. Only this module knows Jellyfin's names.
 //!
-//! All of it is pure: a request's head goes in, borrowed keys come out.
+//! All of it is pure: a request's head goes in, borrowed keys come out. [`client`] has the calls that
+//! jellypin itself makes.
 
 pub mod authorization;
 pub mod body_scanner;
 pub mod canonical;
+pub mod client;
 pub mod endpoint;
 pub mod message;
 pub mod playlist;

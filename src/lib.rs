@@ -6,6 +6,7 @@ pub mod jitter;
 pub mod observe;
 pub mod shutdown;
 
+pub mod jellyfin;
 pub mod limits;
 pub mod pod;
 pub mod store;
@@ -14,7 +15,6 @@ pub mod tls;
 pub mod affinity;
 pub mod discovery;
 pub mod health;
-pub mod jellyfin;
 pub mod leader;
 pub mod route;
 pub mod server_id;

@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 
 pub use failover::live::streams::Streams;
 pub use failover::socket::ConnectionPermit;
-pub use pod_lifecycle::{ALL_ARE_LOCAL, InfoProbe, MissingRequirement};
+pub use pod_lifecycle::{ALL_ARE_LOCAL, MissingRequirement};
 pub use request::refusal::Aborted;
 pub use response::body::Body;
 pub use shared_state::{HELD, HELD_KIB, PoolState, SharedState};
@@ -60,6 +60,7 @@ use crate::{
 use dispatch::{Attempt, is_refused, replay::ReplayableRequest};
 use failover::resume::ResumableFile;
 use metric_handles::MetricHandles;
+use pod_client::PodClient;
 use request::{
     context::{ClientSession, RequestContext, Target},
     normalize::normalize,
@@ -71,7 +72,8 @@ use request::{
 /// One worker's request path.
 pub struct Proxy {
     shared: Arc<SharedState>,
-    forward: Forward,
+    forward: Arc<Forward>,
+    pods: PodClient,
     access: access::Worker,
     metrics: Metrics,
     metric_handles: MetricHandles,
@@ -82,10 +84,11 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(shared: Arc<SharedState>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
-        let forward = Forward::new(shared.forward.clone());
+        let forward = Arc::new(Forward::new(shared.forward.clone()));
+        let pods = PodClient::new(forward.clone());
         let metric_handles = MetricHandles::new(metrics.clone());
         let reattach_permits = Semaphore::new(failover::socket::AT_ONCE);
-        Arc::new(Proxy { shared, forward, access, metrics, metric_handles, reattach_permits, shutdown })
+        Arc::new(Proxy { shared, forward, pods, access, metrics, metric_handles, reattach_permits, shutdown })
     }
 
     /// The pools that this proxy serves.

@@ -14,9 +14,10 @@ use tokio::time;
 
 use super::{Config, Error, advice, replicas, server_id_file, shared, state};
 use crate::{
+    jellyfin::client::system::{PublicInfo, ServerInfo},
     observe::{self, access::Access, metrics::Metrics},
-    pod::{Info, Pod},
-    proxy::{ALL_ARE_LOCAL, InfoProbe, MissingRequirement, Proxy},
+    pod::{Pod, Pool},
+    proxy::{ALL_ARE_LOCAL, MissingRequirement, Proxy},
     shutdown::Shutdown,
     store,
 };
@@ -124,7 +125,8 @@ async fn check_replicas(config: &Config) -> Result<Vec<Finding>, Error> {
 /// What the check found out about one pod.
 struct PodReport {
     pod: Arc<Pod>,
-    said: InfoProbe,
+    /// `None` if it does not answer.
+    info: Option<PublicInfo>,
     missing_requirement: Option<MissingRequirement>,
     takes_all_for_local: bool,
 }
@@ -140,29 +142,24 @@ async fn check_pods(config: Config) -> Result<Vec<Finding>, Error> {
     let asked = proxy.pools().iter().map(|shared| async {
         let base_path = &*shared.pool.base_path;
         let pods = shared.pool.pods().to_vec();
-        let asked = join_all(pods.into_iter().map(|pod| ask(&proxy, pod, base_path))).await;
+        let asked = join_all(pods.into_iter().map(|pod| ask(&proxy, pod, &shared.pool))).await;
         of_pool(&shared.pool.name, base_path, &asked)
     });
     Ok(join_all(asked).await.into_iter().flatten().collect())
 }
 
-async fn ask(proxy: &Proxy, pod: Arc<Pod>, base_path: &str) -> PodReport {
+async fn ask(proxy: &Proxy, pod: Arc<Pod>, pool: &Pool) -> PodReport {
     let asked = async {
-        let said = proxy.probe_info(&pod, base_path).await;
+        let info = proxy.public_info(&pod, pool).await;
         let (mut missing_requirement, mut takes_all_for_local) = (None, false);
-        if matches!(said, InfoProbe::Info(_)) {
-            missing_requirement = proxy.missing_requirement(&pod, base_path).await;
-            takes_all_for_local = missing_requirement != Some(MissingRequirement::ApiKey)
-                && proxy.is_taken_for_local(&pod, base_path).await;
+        if matches!(info, Some(PublicInfo::Known(_))) {
+            missing_requirement = proxy.missing_requirement(&pod, pool).await;
+            takes_all_for_local =
+                missing_requirement != Some(MissingRequirement::ApiKey) && proxy.is_taken_for_local(&pod, pool).await;
         }
-        PodReport { pod: pod.clone(), said, missing_requirement, takes_all_for_local }
+        PodReport { pod: pod.clone(), info, missing_requirement, takes_all_for_local }
     };
-    let silent = |_| PodReport {
-        pod: pod.clone(),
-        said: InfoProbe::Nothing,
-        missing_requirement: None,
-        takes_all_for_local: false,
-    };
+    let silent = |_| PodReport { pod: pod.clone(), info: None, missing_requirement: None, takes_all_for_local: false };
     time::timeout(ASKING, asked).await.unwrap_or_else(silent)
 }
 
@@ -173,23 +170,24 @@ fn of_pool(name: &str, base_path: &str, asked: &[PodReport]) -> Vec<Finding> {
         return vec![Finding { place, sentence, is_wrong: false }];
     }
     let knows_the_key = |asked: &&PodReport| {
-        matches!(asked.said, InfoProbe::Info(_)) && asked.missing_requirement != Some(MissingRequirement::ApiKey)
+        matches!(asked.info, Some(PublicInfo::Known(_)))
+            && asked.missing_requirement != Some(MissingRequirement::ApiKey)
     };
     let knower = asked.iter().find(knows_the_key).map(|asked| &*asked.pod.name);
     let mut found = Vec::new();
     for asked in asked {
         let place = format!("{place} pod {}", asked.pod.name);
         let mut say = |is_wrong, sentence| found.push(Finding { place: place.clone(), sentence, is_wrong });
-        match &asked.said {
-            InfoProbe::Nothing => say(false, format!("it does not answer at {}", asked.pod.authority)),
-            InfoProbe::Starting => say(false, "it is starting, or has no database".to_owned()),
-            InfoProbe::Other(status) => say(
+        match &asked.info {
+            None => say(false, format!("it does not answer at {}", asked.pod.authority)),
+            Some(PublicInfo::Starting) => say(false, "it is starting, or has no database".to_owned()),
+            Some(PublicInfo::Other(status)) => say(
                 true,
                 format!(
                     "it answers {base_path}/System/Info/Public with {status}: no Jellyfin, or one whose base URL is not {base_path:?}; `base_path` is to be the same as in Jellyfin's Dashboard under Networking",
                 ),
             ),
-            InfoProbe::Info(_) => {}
+            Some(PublicInfo::Known(_)) => {}
         }
         match (asked.missing_requirement, knower) {
             (Some(MissingRequirement::ApiKey), Some(knower)) => say(
@@ -207,12 +205,12 @@ fn of_pool(name: &str, base_path: &str, asked: &[PodReport]) -> Vec<Finding> {
             say(false, ALL_ARE_LOCAL.to_owned());
         }
     }
-    let infos = asked.iter().filter_map(|asked| match &asked.said {
-        InfoProbe::Info(info) => Some((&*asked.pod.name, info)),
+    let infos = asked.iter().filter_map(|asked| match &asked.info {
+        Some(PublicInfo::Known(info)) => Some((&*asked.pod.name, info)),
         _ => None,
     });
-    let infos: Vec<(&str, &Info)> = infos.collect();
-    let mut differ = |of: fn(&Info) -> &str, sentence: &str| {
+    let infos: Vec<(&str, &ServerInfo)> = infos.collect();
+    let mut differ = |of: fn(&ServerInfo) -> &str, sentence: &str| {
         if infos.iter().any(|(_, info)| of(info) != of(infos[0].1)) {
             let each: Vec<_> = infos.iter().map(|(pod, info)| format!("{pod}: {}", of(info))).collect();
             let sentence = format!("{sentence} ({})", each.join(", "));

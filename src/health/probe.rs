@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -18,6 +18,10 @@ use super::{
     tell,
 };
 use crate::{
+    jellyfin::client::{
+        ApiResponse,
+        system::{self, PublicInfo, ServerInfo},
+    },
     jitter,
     pod::{Info, Pod, Suspicion},
 };
@@ -139,7 +143,7 @@ impl Prober {
     }
 
     async fn probe(&mut self) -> Option<Outcome> {
-        let path = format!("{}/health", self.base_path);
+        let path = format!("{}{}", self.base_path, system::HEALTH);
         let outcome = match time::timeout(self.config.timeout, self.get(&path)).await {
             Err(_) => {
                 self.connection = None;
@@ -160,14 +164,13 @@ impl Prober {
 
     /// Asks the pod for its identity, and returns whether it reported one.
     async fn fetch_info(&mut self) -> bool {
-        let path = format!("{}/System/Info/Public", self.base_path);
-        let Ok(Ok((StatusCode::OK, _, body))) = time::timeout(self.config.timeout, self.get(&path)).await else {
+        let call = system::public_info();
+        let path = format!("{}{}", self.base_path, call.target);
+        let Ok(Ok((status, _, body))) = time::timeout(self.config.timeout, self.get(&path)).await else {
             return false;
         };
-        let Ok(json) = serde_json::from_slice::<serde_json::Value>(&body) else { return false };
-        // The set-up server answers in camelCase, the running one in PascalCase.
-        let field = |pascal, camel| json.get(pascal).or_else(|| json.get(camel))?.as_str().map(str::to_owned);
-        let (Some(id), Some(version)) = (field("Id", "id"), field("Version", "version")) else { return false };
+        let response = ApiResponse { status, headers: HeaderMap::new(), body };
+        let Some(PublicInfo::Known(ServerInfo { id, version })) = call.read(response) else { return false };
         let info = Info { id, version };
         if self.pod.info().as_deref() != Some(&info) {
             tracing::info!(

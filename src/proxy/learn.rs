@@ -4,22 +4,24 @@ pub(in crate::proxy) mod identify_session;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, StatusCode, response};
+use http::{StatusCode, response};
 use tokio::time;
 
 use super::{
     Proxy, RequestContext,
-    learn::identify_session::{to_header_device, to_session_device},
     migrate::MigrationKind,
-    pod_client::{PodRequest, TokenStatus, client_headers},
+    pod_client::{Caller, client_headers},
     request::select::{self, Decision, Reason},
 };
 use crate::{
     affinity::pins::Kind,
     forward::outbound::ReplayBody,
     jellyfin::{
-        authorization,
         body_scanner::{BodyScanner, Learned},
+        client::{
+            sessions,
+            users::{self, TokenStatus},
+        },
         endpoint::{Endpoint, StateReport},
         verdict::Verdict,
     },
@@ -37,8 +39,8 @@ pub(super) struct BodyLearner {
     learned: Learned,
     /// The session that the request belongs to, if it is known.
     viewer: Option<Arc<Session>>,
-    /// For a log-in: the BaseUrl and the client headers for the call that asks whose token it is.
-    log_in: Option<(Arc<str>, HeaderMap)>,
+    /// For a log-in: the caller of the call that asks whose token it is.
+    log_in: Option<Caller>,
     proxy: Arc<Proxy>,
 }
 
@@ -124,18 +126,11 @@ impl Proxy {
     /// Replays an unknown client's capabilities to its new home, without a retry.
     fn replay_state(self: &Arc<Self>, ctx: &RequestContext<'_>, token: &str, pod: &Arc<Pod>) {
         let Some(note) = self.shared.sessions.capabilities_for(token, pod) else { return };
-        let (proxy, pod, client) = (self.clone(), pod.clone(), client_headers(ctx));
-        let base_path = ctx.pool.pool.base_path.clone();
-        let authorization = Some(to_header_device(note.reported_by).header(Some(token)));
+        let ReplayedCall { reported_by, target, body } = note;
+        let (proxy, pod, caller) = (self.clone(), pod.clone(), Caller::of(ctx));
+        let call = sessions::replay(target, body, &reported_by, token);
         tokio::spawn(async move {
-            let call = PodRequest {
-                method: Method::POST,
-                target: &note.target,
-                client: &client,
-                authorization,
-                body: note.body,
-            };
-            if let Err(failure) = proxy.call_pod(&pod, &base_path, call).await {
+            if let Err(failure) = proxy.pods.call(&pod, &caller, call).await {
                 tracing::debug!(
                     pod.name = &*pod.name,
                     cause = failure.cause.as_str(),
@@ -158,7 +153,7 @@ impl Proxy {
         }
         let Some(report) = StateReport::of(&ctx.head.method, ctx.path) else { return };
         let session = ctx.session();
-        let said = to_session_device(authorization::Device::claimed(&ctx.head.headers, ctx.pool.legacy()));
+        let said = Device::claimed(&ctx.head.headers, ctx.pool.legacy());
         let reported_by = match session {
             Some(session) => said.filled_from(&session.device),
             None => said,
@@ -187,7 +182,7 @@ impl Proxy {
                     self.shared.sessions.persist(session);
                 }
             }
-            StateReport::Playing => session.record_playing(&reported_by, note("/Sessions/Playing/Progress")),
+            StateReport::Playing => session.record_playing(&reported_by, note(sessions::PROGRESS)),
             StateReport::Stopped => session.record_playing(&reported_by, None),
         }
         if report != StateReport::Capabilities {
@@ -204,7 +199,7 @@ impl Proxy {
     ) -> Option<Box<BodyLearner>> {
         let listener = BodyScanner::of(ctx.endpoint, &ctx.head.method, ctx.path, answer)?;
         let (pod, viewer) = (decision.pod.clone(), ctx.session().cloned());
-        let log_in = (ctx.endpoint == Endpoint::LogIn).then(|| (ctx.pool.pool.base_path.clone(), client_headers(ctx)));
+        let log_in = (ctx.endpoint == Endpoint::LogIn).then(|| Caller::of(ctx));
         Some(Box::new(BodyLearner {
             scanner: listener,
             pod,
@@ -249,8 +244,8 @@ impl BodyLearner {
         if !brings_token {
             return None;
         }
-        let (base_path, client) = self.log_in.take()?;
-        let confirmed = confirm(self.proxy.clone(), self.pod.clone(), base_path, client, self.learned.clone());
+        let caller = self.log_in.take()?;
+        let confirmed = confirm(self.proxy.clone(), self.pod.clone(), caller, self.learned.clone());
         Some(Box::pin(async {
             if time::timeout(CONFIRMED_WITHIN, confirmed).await.is_err() {
                 tracing::debug!("a pod did not say in time whose token a log-in has made");
@@ -260,10 +255,10 @@ impl BodyLearner {
 }
 
 /// Keeps a log-in's token only if its pod confirms whose it is. A plug-in may answer anything.
-async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, base_path: Arc<str>, client: HeaderMap, log_in: Learned) {
+async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, caller: Caller, log_in: Learned) {
     let Some(token) = log_in.token else { return };
-    let Ok(TokenStatus::Known { user: Some(user), .. }) = proxy.token_status(&pod, &base_path, &token, &client).await
-    else {
+    let whose = proxy.pods.call(&pod, &caller, users::who_am_i(&token)).await;
+    let Ok(TokenStatus::Known { user: Some(user), .. }) = whose else {
         tracing::warn!(pod.name = &*pod.name, "a log-in's token is not known to the pod that gave it; it is not kept");
         return;
     };

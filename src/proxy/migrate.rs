@@ -13,13 +13,9 @@ mod state_replay;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::{
-    Proxy, RequestContext,
-    pod_client::{TokenStatus, client_headers},
-};
+use super::{Proxy, RequestContext, pod_client::Caller};
 use crate::{
     forward::{Cause, Failure},
     pod::{Pod, PodInstance},
@@ -33,9 +29,8 @@ use migration::Migration;
 
 /// Why and how jellypin makes a session known to a pod.
 pub(super) struct MigrationRequest {
-    pub(super) base_path: Arc<str>,
-    /// The headers that describe the client to the pod.
-    pub(super) client: HeaderMap,
+    /// For whom the pod is called.
+    pub(super) caller: Caller,
     pub(super) priority: Priority,
     pub(super) kind: MigrationKind,
 }
@@ -66,13 +61,7 @@ impl MigrationKind {
 impl MigrationRequest {
     /// For a request that waits for the migration; the session's home moves to the pod.
     pub(super) fn for_request(ctx: &RequestContext<'_>) -> MigrationRequest {
-        let base_path = ctx.pool.pool.base_path.clone();
-        MigrationRequest {
-            base_path,
-            client: client_headers(ctx),
-            priority: Priority::Waiting,
-            kind: MigrationKind::MoveHome,
-        }
+        MigrationRequest { caller: Caller::of(ctx), priority: Priority::Waiting, kind: MigrationKind::MoveHome }
     }
 }
 

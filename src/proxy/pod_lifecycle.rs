@@ -7,16 +7,20 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use serde_json::json;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::{task::JoinSet, time};
 
-use super::{Proxy, pod_client::PodRequest};
+use super::{Proxy, pod_client::Caller};
 use crate::{
-    jellyfin::authorization::{self, Device},
+    jellyfin::{
+        authorization::Device,
+        client::{
+            quick_connect,
+            system::{self, PublicInfo},
+        },
+    },
     observe::metrics,
-    pod::{Epoch, Info, Pod, PodId, Pool},
+    pod::{Epoch, Pod, PodId, Pool},
 };
 
 /// Why the proxy cannot migrate sessions to a pod, and the remedy.
@@ -53,16 +57,6 @@ impl MissingRequirement {
             MissingRequirement::NoAnswer => "no_answer",
         }
     }
-}
-
-/// A pod's public answer about itself.
-pub enum InfoProbe {
-    Info(Info),
-    /// The pod is still starting, or has lost its database.
-    Starting,
-    /// Another program answers, or Jellyfin does under another path.
-    Other(StatusCode),
-    Nothing,
 }
 
 /// For a pod that takes every client for local.
@@ -128,7 +122,7 @@ impl Proxy {
         if !self.can_migrate() {
             return;
         }
-        let missing_requirement = self.missing_requirement(&pod, &pool.base_path).await;
+        let missing_requirement = self.missing_requirement(&pod, &pool).await;
         let gauge = |what: &'static str| {
             let labels = metrics::MissingRequirement { pool: pod.pool.clone(), pod: pod.name.clone(), what };
             self.metrics.missing_requirements.get_or_create(&labels).clone()
@@ -140,107 +134,55 @@ impl Proxy {
             Some(missing_requirement) => {
                 tracing::error!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{}", missing_requirement.remedy())
             }
-            None => self.warm_up_mint(&pod, &pool.base_path).await,
+            None => self.warm_up_mint(&pod, &pool).await,
         }
-        if missing_requirement != Some(MissingRequirement::ApiKey)
-            && self.is_taken_for_local(&pod, &pool.base_path).await
-        {
+        if missing_requirement != Some(MissingRequirement::ApiKey) && self.is_taken_for_local(&pod, &pool).await {
             tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
         }
     }
 
     /// What is missing for a migration of sessions to this pod.
-    pub async fn missing_requirement(&self, pod: &Arc<Pod>, base_path: &str) -> Option<MissingRequirement> {
+    pub async fn missing_requirement(&self, pod: &Arc<Pod>, pool: &Pool) -> Option<MissingRequirement> {
         let key = self.shared.migration.api_key.as_ref()?;
-        let nobody = HeaderMap::new();
-        let get = |target, authorization| PodRequest {
-            method: Method::GET,
-            target,
-            client: &nobody,
-            authorization,
-            body: Bytes::new(),
-        };
-        let with_key = Some(authorization::token_only(key.as_str()));
-        let Ok(info) = self.call_pod(pod, base_path, get("/System/Info", with_key)).await else {
-            return Some(MissingRequirement::NoAnswer);
-        };
-        if matches!(info.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Some(MissingRequirement::ApiKey);
+        let proxy = Caller::proxy(pool);
+        match self.pods.call(pod, &proxy, system::accepts(key.as_str())).await {
+            Ok(true) => {}
+            Ok(false) => return Some(MissingRequirement::ApiKey),
+            Err(_) => return Some(MissingRequirement::NoAnswer),
         }
-        let Ok(enabled) = self.call_pod(pod, base_path, get("/QuickConnect/Enabled", None)).await else {
-            return Some(MissingRequirement::NoAnswer);
-        };
-        match (info.status, enabled.status, enabled.json()) {
-            (StatusCode::OK, StatusCode::OK, Some(serde_json::Value::Bool(true))) => None,
-            (StatusCode::OK, StatusCode::OK, _) => Some(MissingRequirement::QuickConnect),
-            _ => Some(MissingRequirement::NoAnswer),
+        match self.pods.call(pod, &proxy, quick_connect::is_enabled()).await {
+            Ok(true) => None,
+            Ok(false) => Some(MissingRequirement::QuickConnect),
+            Err(_) => Some(MissingRequirement::NoAnswer),
         }
     }
 
-    /// Asks a pod for its public info.
-    pub async fn probe_info(&self, pod: &Arc<Pod>, base_path: &str) -> InfoProbe {
-        let client = HeaderMap::new();
-        let call = PodRequest {
-            method: Method::GET,
-            target: "/System/Info/Public",
-            client: &client,
-            authorization: None,
-            body: Bytes::new(),
-        };
-        let Ok(reply) = self.call_pod(pod, base_path, call).await else { return InfoProbe::Nothing };
-        let json = reply.json().unwrap_or_default();
-        let field = |name| json[name].as_str().map(str::to_owned);
-        match (reply.status, field("Id"), field("Version")) {
-            (StatusCode::OK, Some(id), Some(version)) => InfoProbe::Info(Info { id, version }),
-            (StatusCode::SERVICE_UNAVAILABLE, ..) => InfoProbe::Starting,
-            (status, ..) => InfoProbe::Other(status),
-        }
+    /// Asks a pod for its public info. `None` if it does not answer.
+    pub async fn public_info(&self, pod: &Arc<Pod>, pool: &Pool) -> Option<PublicInfo> {
+        self.pods.call(pod, &Caller::proxy(pool), system::public_info()).await.ok()
     }
 
     /// Whether a pod takes a distant client for local, because this proxy is not among its known
     /// proxies. Needs the API key; without one it asks nothing.
-    pub async fn is_taken_for_local(&self, pod: &Arc<Pod>, base_path: &str) -> bool {
+    pub async fn is_taken_for_local(&self, pod: &Arc<Pod>, pool: &Pool) -> bool {
         let Some(key) = &self.shared.migration.api_key else { return false };
-        let call = PodRequest {
-            method: Method::GET,
-            target: "/System/Endpoint",
-            client: &HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), STRANGER)]),
-            authorization: Some(authorization::token_only(key.as_str())),
-            body: Bytes::new(),
-        };
-        let reply = self.call_pod(pod, base_path, call).await.ok();
-        reply
-            .filter(|reply| reply.status == StatusCode::OK)
-            .and_then(|reply| reply.json())
-            .is_some_and(|json| json["IsInNetwork"] == true)
+        let stranger = HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), STRANGER)]);
+        let is_local = self.pods.call(pod, &Caller::new(pool, stranger), system::is_local(key.as_str())).await;
+        is_local.is_ok_and(|is_local| is_local)
     }
 
     /// Makes the pod compile what a mint needs, as far as that leaves no trace. A code that no user
     /// authorizes expires after ten minutes. The other two calls name a code and a user that do not
     /// exist. What only a real authorization runs stays cold.
-    async fn warm_up_mint(&self, pod: &Arc<Pod>, base_path: &str) {
+    async fn warm_up_mint(&self, pod: &Arc<Pod>, pool: &Pool) {
         let Some(key) = &self.shared.migration.api_key else { return };
         let device =
             Device { client: "jellypin".into(), name: "jellypin".into(), id: "jellypin".into(), version: "1".into() };
-        let nobody = HeaderMap::new();
-        let calls = [
-            ("/QuickConnect/Initiate".to_owned(), Some(device.header(None)), Bytes::new()),
-            (
-                format!("/QuickConnect/Authorize?code=none&userId={NOBODY}"),
-                Some(authorization::token_only(key.as_str())),
-                Bytes::new(),
-            ),
-            (
-                "/Users/AuthenticateWithQuickConnect".to_owned(),
-                None,
-                Bytes::from(json!({"Secret": "none"}).to_string()),
-            ),
-        ];
-        for (target, authorization, body) in calls {
-            let call = PodRequest { method: Method::POST, target: &target, client: &nobody, authorization, body };
-            // Any answer will do, since the code has run.
-            let _ = self.call_pod(pod, base_path, call).await;
-        }
+        let proxy = Caller::proxy(pool);
+        // Any answer will do, since the code has run.
+        let _ = self.pods.call(pod, &proxy, quick_connect::initiate(&device)).await;
+        let _ = self.pods.call(pod, &proxy, quick_connect::authorize("none", NOBODY, key.as_str())).await;
+        let _ = self.pods.call(pod, &proxy, quick_connect::authenticate("none")).await;
     }
 }
 

@@ -11,19 +11,21 @@ pub(in crate::proxy) mod log_out;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     Proxy, RequestContext,
-    pod_client::{PodRequest, TokenStatus, client_headers},
+    pod_client::Caller,
     request::{record::RequestRecord, select::Decision},
 };
 use crate::{
     forward::{head, outbound::ReplayBody},
     jellyfin::{
         authorization,
+        client::{
+            ApiCall, ApiResponse, devices, system,
+            users::{self, TokenStatus},
+        },
         endpoint::{Endpoint, Revocation},
     },
     pod::Pod,
@@ -77,7 +79,7 @@ impl Proxy {
         let (status, token) = answered;
         let own = ctx.keys.identity.token.as_deref()?;
         let used = token.map_or(own, Token::as_str);
-        let caller = Caller { pod: &done.pod, token: used };
+        let caller = AnsweringPod { pod: &done.pod, token: used };
         if !status.is_success() && !self.is_right(ctx, &ends, status, replay_body, &caller).await {
             return None;
         }
@@ -86,18 +88,14 @@ impl Proxy {
         if let Some(session) = ctx.session() {
             self.shared.sessions.refresh(session).await;
         }
-        let (pool, client) = (&ctx.pool.pool, client_headers(ctx));
+        let pool = &ctx.pool.pool;
         let mut ended = Vec::new();
         let calls = match &ends {
-            Revocation::Token => self.end_tokens(ctx.session(), &Token::new(own), pool, &client),
-            Revocation::Devices(devices) => {
-                ended.extend(devices.iter().flat_map(|device| self.shared.sessions.end_device(&pool.name, device)));
+            Revocation::Token => self.end_tokens(ctx.session(), &Token::new(own), pool),
+            Revocation::Devices(named) => {
+                ended.extend(named.iter().flat_map(|device| self.shared.sessions.end_device(&pool.name, device)));
                 // One call for each device: a pod that does not know all of several ends none.
-                let target = |device: &String| {
-                    let device = utf8_percent_encode(device, NON_ALPHANUMERIC);
-                    format!("/Devices?id={device}")
-                };
-                devices.iter().flat_map(|device| self.calls_by_key(ctx, &target(device), Bytes::new(), &[])).collect()
+                named.iter().flat_map(|device| self.calls_by_key(devices::remove(device), &[])).collect()
             }
             Revocation::OtherSessionsOf(user) => {
                 let callers = match ctx.session() {
@@ -108,7 +106,6 @@ impl Proxy {
                 let is_own = callers.is_some_and(|own| user == own);
                 ended = self.shared.sessions.end_user(&pool.name, &user, ctx.session());
                 // The API key has no user, so the query names one.
-                let target = format!("/Users/Password?userId={user}");
                 // A pod spares the session whose token calls it. So the caller's own tokens come
                 // first, led by the one that its home has spared.
                 let mut callers_own = Vec::new();
@@ -117,14 +114,14 @@ impl Proxy {
                     callers_own.extend(session.tokens().into_iter().map(|minted| minted.token.as_str().to_owned()));
                     session.reset_instances(session.home());
                 }
-                match replay_body.replayable().and_then(|body| by_one_who_knows(&body)) {
-                    Some(body) => self.calls_by_key(ctx, &target, body, &callers_own),
+                match replay_body.replayable().and_then(|body| users::repeated_password_change(&body)) {
+                    Some(body) => self.calls_by_key(users::change_password(&user, body), &callers_own),
                     // The body is ambiguous, so the pods get log-outs of the ended sessions.
-                    None => log_out_calls(&ended, &client),
+                    None => log_out_calls(&ended),
                 }
             }
             Revocation::UserIfDisabled(user) => {
-                if !disables(&replay_body.replayable()?) {
+                if !users::disables(&replay_body.replayable()?) {
                     return None;
                 }
                 self.shared.sessions.end_user(&pool.name, user, None);
@@ -139,10 +136,10 @@ impl Proxy {
         if calls.is_empty() {
             return has_failed.then_some(StatusCode::NO_CONTENT);
         }
-        let log_outs = if ends == Revocation::Token { calls.clone() } else { log_out_calls(&ended, &client) };
+        let log_outs = if ends == Revocation::Token { calls.clone() } else { log_out_calls(&ended) };
         // For a single token, its pod's own answer is complete and is already in the access line.
         let but = (ends == Revocation::Token).then_some(done.pod.id);
-        let told = self.call_all_pods(pool, calls, log_outs, but).await;
+        let told = self.call_all_pods(pool, Caller::of(ctx), calls, log_outs, but).await;
         told.iter().for_each(|told| record.record_revocation(told));
         let did_one = told.iter().any(|told| told.as_str() == "204");
         let is_more = has_failed || (did_one && matches!(ends, Revocation::Devices(_)) && !status.is_success());
@@ -162,7 +159,7 @@ impl Proxy {
         ends: &Revocation,
         status: StatusCode,
         replay_body: &ReplayBody,
-        caller: &Caller<'_>,
+        caller: &AnsweringPod<'_>,
     ) -> bool {
         let last = if status == StatusCode::INTERNAL_SERVER_ERROR {
             self.retry_until_definite(ctx, ends, replay_body, caller).await
@@ -184,21 +181,16 @@ impl Proxy {
         ctx: &RequestContext<'_>,
         ends: &Revocation,
         replay_body: &ReplayBody,
-        caller: &Caller<'_>,
+        caller: &AnsweringPod<'_>,
     ) -> Option<StatusCode> {
         let body = replay_body.replayable()?;
         // If the pod has made the change, the new password is the current one.
-        let body = if matches!(ends, Revocation::OtherSessionsOf(_)) { by_one_who_knows(&body)? } else { body };
-        let client = client_headers(ctx);
+        let body =
+            if matches!(ends, Revocation::OtherSessionsOf(_)) { users::repeated_password_change(&body)? } else { body };
+        let by = Caller::of(ctx);
         for _ in 0..REPEATS {
-            let call = PodRequest {
-                method: ctx.head.method.clone(),
-                target: &ctx.target(),
-                client: &client,
-                authorization: Some(authorization::token_only(caller.token)),
-                body: body.clone(),
-            };
-            let reply = self.call_pod(caller.pod, &ctx.pool.pool.base_path, call).await.ok()?;
+            let call = ApiCall::again(ctx.head.method.clone(), ctx.target(), body.clone()).with_token(caller.token);
+            let reply = self.pods.call(caller.pod, &by, call).await.ok()?;
             if reply.status != StatusCode::INTERNAL_SERVER_ERROR {
                 return Some(reply.status);
             }
@@ -207,9 +199,8 @@ impl Proxy {
     }
 
     /// The caller's user, according to the pod that answered the caller.
-    async fn user_of(&self, ctx: &RequestContext<'_>, caller: &Caller<'_>) -> Option<String> {
-        let client = client_headers(ctx);
-        match self.token_status(caller.pod, &ctx.pool.pool.base_path, caller.token, &client).await {
+    async fn user_of(&self, ctx: &RequestContext<'_>, caller: &AnsweringPod<'_>) -> Option<String> {
+        match self.pods.call(caller.pod, &Caller::of(ctx), users::who_am_i(caller.token)).await {
             Ok(TokenStatus::Known { user, .. }) => user.as_deref().map(plain_id),
             _ => None,
         }
@@ -218,44 +209,30 @@ impl Proxy {
     /// Whether the pod that answered the caller grants administrator rights (policy
     /// `RequiresElevation`). The caller is a user or an API key. A key has no user, but pods admit
     /// it wherever an administrator may go.
-    async fn is_administrator(&self, ctx: &RequestContext<'_>, caller: &Caller<'_>) -> bool {
-        let (client, base_path) = (client_headers(ctx), &ctx.pool.pool.base_path);
-        match self.token_status(caller.pod, base_path, caller.token, &client).await {
+    async fn is_administrator(&self, ctx: &RequestContext<'_>, caller: &AnsweringPod<'_>) -> bool {
+        let by = Caller::of(ctx);
+        match self.pods.call(caller.pod, &by, users::who_am_i(caller.token)).await {
             Ok(TokenStatus::Known { user: Some(_), is_administrator }) => is_administrator,
             Ok(TokenStatus::Known { user: None, .. }) => {
-                let call = PodRequest {
-                    method: Method::GET,
-                    target: "/System/ActivityLog/Entries?limit=1",
-                    client: &client,
-                    authorization: Some(authorization::token_only(caller.token)),
-                    body: Bytes::new(),
-                };
-                self.call_pod(caller.pod, base_path, call).await.is_ok_and(|reply| reply.status == StatusCode::OK)
+                self.pods.call(caller.pod, &by, system::may_administer(caller.token)).await.is_ok_and(|may| may)
             }
             Ok(TokenStatus::Unknown) | Err(_) => false,
         }
     }
 
-    /// The caller's request for other pods, with one of these tokens or else the API key. Only the
+    /// The caller's act for other pods, with one of these tokens or else the API key. Only the
     /// caller's home knows its own token.
-    fn calls_by_key(
-        &self,
-        ctx: &RequestContext<'_>,
-        target: &str,
-        body: Bytes,
-        tokens: &[String],
-    ) -> Vec<RevocationCall> {
+    fn calls_by_key(&self, call: ApiCall<ApiResponse>, tokens: &[String]) -> Vec<RevocationCall> {
         let Some(key) = &self.shared.migration.api_key else { return Vec::new() };
         let tokens = tokens.iter().map(String::as_str).chain([key.as_str()]);
-        let authorizations = tokens.map(authorization::token_only).collect();
-        vec![RevocationCall::new(ctx.head.method.clone(), target.to_owned(), authorizations, body, client_headers(ctx))]
+        vec![RevocationCall::new(call, tokens.map(authorization::token_only).collect())]
     }
 }
 
 /// The log-outs of these sessions, for pods that do not answer.
-fn log_out_calls(ended: &[Arc<Session>], client: &HeaderMap) -> Vec<RevocationCall> {
+fn log_out_calls(ended: &[Arc<Session>]) -> Vec<RevocationCall> {
     let tokens = ended.iter().flat_map(|session| session.tokens());
-    tokens.map(|minted| RevocationCall::log_out(&minted.token, client)).collect()
+    tokens.map(|minted| RevocationCall::log_out(&minted.token)).collect()
 }
 
 /// Strips a head whose body it no longer describes.
@@ -267,31 +244,9 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 }
 
 /// The pod that answered the request, and the token that the pod got.
-struct Caller<'a> {
+struct AnsweringPod<'a> {
     pod: &'a Arc<Pod>,
     token: &'a str,
-}
-
-/// The password change as a client sends it that already knows the new password. It has
-/// `CurrentPw`, `NewPw` and `ResetPassword`, and nothing else. `None` if the body is ambiguous.
-fn by_one_who_knows(body: &[u8]) -> Option<Bytes> {
-    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let new = only(&json, "NewPw")?;
-    let reset = only(&json, "ResetPassword")?;
-    Some(Bytes::from(serde_json::json!({"CurrentPw": new, "NewPw": new, "ResetPassword": reset == true}).to_string()))
-}
-
-/// A field by its name in any case: null if it is missing, `None` if it occurs twice.
-fn only<'a>(json: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
-    let mut named = json.as_object()?.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-    let first = named.next().unwrap_or(&serde_json::Value::Null);
-    named.next().is_none().then_some(first)
-}
-
-/// Whether a policy disables its user, in any reading of it.
-fn disables(policy: &[u8]) -> bool {
-    let Ok(serde_json::Value::Object(policy)) = serde_json::from_slice(policy) else { return false };
-    policy.iter().any(|(key, value)| key.eq_ignore_ascii_case("IsDisabled") && *value == true)
 }
 
 impl RequestContext<'_> {
@@ -299,24 +254,5 @@ impl RequestContext<'_> {
     fn target(&self) -> String {
         let query = self.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
         format!("{}{query}", self.path)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_repeated_as_it_was_read_and_not_at_all_if_that_is_doubtful() {
-        let read =
-            |body: &str| by_one_who_knows(body.as_bytes()).map(|body| String::from_utf8_lossy(&body).into_owned());
-        let plain = r#"{"CurrentPw":"n","NewPw":"n","ResetPassword":false}"#;
-        assert_eq!(read(r#"{"CurrentPw":"o","newpw":"n","X":1}"#).as_deref(), Some(plain));
-        for doubtful in
-            [r#"{"NewPw":"a","newpw":"b"}"#, r#"{"NewPw":"a","RESETPASSWORD":true,"ResetPassword":false}"#, "[]", "x"]
-        {
-            assert_eq!(read(doubtful), None, "{doubtful}");
-        }
-        assert!(disables(br#"{"isdisabled":true}"#) && !disables(br#"{"IsDisabled":false}"#) && !disables(b"[]"));
     }
 }

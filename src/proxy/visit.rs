@@ -7,16 +7,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use tokio::time;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
-use super::{Proxy, RequestContext, learn::identify_session::to_header_device, pod_client::client_headers};
+use super::{Proxy, RequestContext, pod_client::Caller};
 use crate::{
-    forward::outbound::UpstreamBody,
+    jellyfin::client::sessions,
     pod::{Pod, PodInstance},
     sessions::{Device, Session},
-    websocket::{self, handshake},
+    websocket,
 };
 
 /// Longest time for one whole visit.
@@ -34,13 +32,13 @@ impl Proxy {
             }
         }
         let (proxy, session, pod) = (self.clone(), session.clone(), pod.clone());
-        let (base_path, client) = (ctx.pool.pool.base_path.clone(), client_headers(ctx));
+        let caller = Caller::of(ctx);
         let ending = async move {
             for device in devices {
                 if !proxy.is_visitor(&session, &pod) {
                     return;
                 }
-                proxy.open_and_close(&session, &pod, &base_path, client.clone(), device).await;
+                proxy.open_and_close(&session, &pod, &caller, &device).await;
             }
         };
         tokio::spawn(self.shutdown.track(async move {
@@ -61,31 +59,9 @@ impl Proxy {
             && !session.is_in_group_at(place)
     }
 
-    async fn open_and_close(
-        &self,
-        session: &Session,
-        pod: &Arc<Pod>,
-        base_path: &str,
-        client: HeaderMap,
-        device: Device,
-    ) -> Option<()> {
+    async fn open_and_close(&self, session: &Session, pod: &Arc<Pod>, caller: &Caller, device: &Device) -> Option<()> {
         let token = session.token_at(PodInstance::of(pod))?;
-        let mut request = Request::new(UpstreamBody::from_bytes(Vec::new().into()));
-        *request.uri_mut() = format!("{base_path}/socket").parse().ok()?;
-        *request.headers_mut() = client;
-        let headers = request.headers_mut();
-        if !headers.contains_key(header::HOST) {
-            headers.insert(header::HOST, HeaderValue::from_str(&pod.authority).ok()?);
-        }
-        headers.insert(header::AUTHORIZATION, to_header_device(device).header(Some(token.as_str())));
-        headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(&generate_key()).ok()?);
-        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        handshake::restore(headers);
-        let mut answer = self.forward.upgrade(pod, request).await.ok()?;
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return None;
-        }
-        let upgraded = hyper::upgrade::on(&mut answer).await.ok()?;
+        let upgraded = self.pods.open_socket(pod, caller, sessions::socket(device, token.as_str())).await?;
         let socket = websocket::pod_side(upgraded, &self.shared.websocket).await;
         // The greeting shows that the pod has attached the socket to the session.
         socket.close_after_greeting().await

@@ -20,6 +20,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{Token, UnixMillis};
 use crate::{pod::PodInstance, store::clock::Clock};
 
+pub use crate::jellyfin::authorization::Device;
 pub use migration::{Lead, MigrationOutcome, MigrationRole};
 pub use moves::{Move, MoveReason};
 pub use replayed_calls::{LONGEST_CALL, ReplayedCall};
@@ -70,16 +71,6 @@ pub struct Common {
     pub clock: Clock,
     /// Room for their replayed calls.
     pub room: Room,
-}
-
-/// What a client says of itself: the four fields that the server demands of a log-in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    pub client: String,
-    /// The device's name.
-    pub name: String,
-    pub id: String,
-    pub version: String,
 }
 
 #[derive(Debug, Default)]

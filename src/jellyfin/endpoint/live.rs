@@ -35,19 +35,21 @@ pub fn reported_play_session(report: &[u8]) -> Option<String> {
     id.as_str().filter(|id| !id.is_empty()).map(str::to_owned)
 }
 
-/// The target by which a pod opens the live stream that a playlist needs. It is the playback info
-/// of the channel in the playlist's path, for `POST`, below the BaseUrl. `None` if there is no live
-/// stream.
+/// The channel of a live playlist, and its media source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveChannel<'a> {
+    pub channel: &'a str,
+    pub source: Option<String>,
+}
+
+/// The channel of a live playlist, by its request. `None` if it needs no live stream.
 ///
 /// The stream's id is made of tuner, channel and media source, so it is the same on every pod.
-pub fn open_live_stream_target(path: &str, query: &str) -> Option<String> {
+pub fn live_channel<'a>(path: &'a str, query: &str) -> Option<LiveChannel<'a>> {
     query::all(query, "LiveStreamId").iter().find(|id| !id.is_empty())?;
-    let mut segments = segments(path);
-    let channel = segments.nth(1).filter(|id| is_id(id))?;
-    let target = format!("/Items/{channel}/PlaybackInfo?autoOpenLiveStream=true");
+    let channel = segments(path).nth(1).filter(|id| is_id(id))?;
     let source = query::all(query, "MediaSourceId").into_iter().find(|source| is_id(source));
-    let source = source.map_or(String::new(), |source| format!("&mediaSourceId={source}"));
-    Some(target + &source)
+    Some(LiveChannel { channel, source })
 }
 
 /// The ids that only a path holds: a live playlist's 32 hex digits in

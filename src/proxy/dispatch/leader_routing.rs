@@ -16,8 +16,12 @@ use crate::{
     affinity::pins::Kind,
     forward::{answer::AnswerBody, outbound::ReplayBody},
     jellyfin::{
-        Identity, authorization,
+        Identity,
         body_scanner::BodyScanner,
+        client::{
+            quick_connect,
+            users::{self, TokenStatus},
+        },
         endpoint::{self, Endpoint, LeaderCall},
     },
     observe::metrics,
@@ -25,7 +29,7 @@ use crate::{
     proxy::{
         ClientSession, Proxy, RequestContext, Target,
         migrate::{MigrationKind, MigrationRequest},
-        pod_client::{TokenStatus, client_headers},
+        pod_client::Caller,
         request::{record::RequestRecord, refusal::Refusal, select::Keys},
         response::rewriting::{Collected, collect},
     },
@@ -204,9 +208,10 @@ impl Proxy {
             return self.dispatch(ctx, replay_body, record).await;
         };
         let user = named.unwrap_or(approver.user);
-        let head = ctx.head_for(&format!("/QuickConnect/Authorize?code={}&userId={}", code, plain_id(&user)));
+        let call = quick_connect::authorize(&code, &plain_id(&user), api_key.as_str());
+        let head = ctx.head_for(&call.target);
         let Some(mut head) = head else { return Err(Refusal::Malformed("the code is no code")) };
-        head.headers.insert(header::AUTHORIZATION, authorization::token_only(api_key.as_str()));
+        head.headers.extend(call.authorization.map(|authorization| (header::AUTHORIZATION, authorization)));
         let by_key = RequestContext {
             head: &head,
             keys: Keys { identity: Identity::default(), ..ctx.keys.clone() },
@@ -245,8 +250,7 @@ impl Proxy {
         let home = session.home()?;
         let pod = pods.iter().find(|pod| pod.id == home.pod && pod.status().is_alive())?;
         let token = session.token_at(PodInstance::of(pod))?;
-        let base_path = &ctx.pool.pool.base_path;
-        match self.token_status(pod, base_path, token.as_str(), &client_headers(ctx)).await {
+        match self.pods.call(pod, &Caller::of(ctx), users::who_am_i(token.as_str())).await {
             Ok(TokenStatus::Known { user: Some(user), is_administrator }) => Some(Approver { user, is_administrator }),
             _ => None,
         }

@@ -9,11 +9,14 @@ use super::Attempt;
 use crate::{
     affinity::pins::Kind,
     forward::outbound::ReplayBody,
-    jellyfin::endpoint::Endpoint,
+    jellyfin::{
+        client::users::{self, TokenStatus},
+        endpoint::Endpoint,
+    },
     pod::{Pod, PodId, PodInstance},
     proxy::{
         ClientSession, Proxy, RequestContext,
-        pod_client::{TokenStatus, client_headers},
+        pod_client::Caller,
         request::{refusal::Refusal, select},
     },
     sessions::{Session, Token},
@@ -65,7 +68,7 @@ impl Proxy {
         let used = attempt.token.as_ref().map_or(own, Token::as_str);
         let was_valid = session.token_at(place).is_some();
         if was_valid {
-            match self.token_status(pod, &ctx.pool.pool.base_path, used, &client_headers(ctx)).await {
+            match self.pods.call(pod, &Caller::of(ctx), users::who_am_i(used)).await {
                 Ok(TokenStatus::Unknown) => session.forget_token_at(place),
                 Ok(TokenStatus::Known { .. }) => return AfterUnauthorized::EndpointRefused,
                 Err(_) => return AfterUnauthorized::Answer,
@@ -119,7 +122,7 @@ impl Proxy {
             if !can_spend {
                 return AfterUnauthorized::Answer;
             }
-            match self.token_status(pod, &ctx.pool.pool.base_path, token, &client_headers(ctx)).await {
+            match self.pods.call(pod, &Caller::of(ctx), users::who_am_i(token)).await {
                 Ok(TokenStatus::Unknown) => {}
                 Ok(TokenStatus::Known { .. }) => return AfterUnauthorized::EndpointRefused,
                 Err(_) => return go_on(),

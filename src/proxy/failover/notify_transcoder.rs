@@ -7,22 +7,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use http::StatusCode;
 
 use crate::{
     affinity::pins::Kind,
     forward::outbound::ReplayBody,
     jellyfin::{
-        authorization,
+        client::{media, sessions},
         endpoint::{self, Endpoint, StateReport},
     },
     pod::{Pod, PodInstance},
-    proxy::{
-        Proxy, RequestContext,
-        pod_client::{PodRequest, client_headers},
-    },
+    proxy::{Proxy, RequestContext, pod_client::Caller},
     sessions::Session,
 };
 
@@ -56,19 +51,14 @@ impl Proxy {
         let runs = |pod: &&Arc<Pod>| PodInstance::of(pod) == home && may_run(pod);
         let Some(pod) = pods.iter().find(runs).cloned() else { return };
         let Some(token) = session.token_at(PodInstance::of(&pod)) else { return };
-        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let play_session = encoded(&play_session);
-        let (method, target) = if has_stopped {
-            let device = encoded(&session.device.id);
-            (Method::DELETE, format!("/Videos/ActiveEncodings?deviceId={device}&playSessionId={play_session}"))
+        let (proxy, caller) = (self.clone(), Caller::of(ctx));
+        let call = if has_stopped {
+            media::end_transcode(&session.device.id, &play_session, token.as_str())
         } else {
-            (Method::POST, format!("/Sessions/Playing/Ping?playSessionId={play_session}"))
+            sessions::ping(&play_session, token.as_str())
         };
-        let (proxy, client, base_path) = (self.clone(), client_headers(ctx), ctx.pool.pool.base_path.clone());
         tokio::spawn(async move {
-            let authorization = Some(authorization::token_only(token.as_str()));
-            let call = PodRequest { method, target: &target, client: &client, authorization, body: Bytes::new() };
-            if let Err(failure) = proxy.call_pod(&pod, &base_path, call).await {
+            if let Err(failure) = proxy.pods.call(&pod, &caller, call).await {
                 tracing::debug!(
                     pod.name = &*pod.name,
                     cause = failure.cause.as_str(),

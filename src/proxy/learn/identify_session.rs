@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    jellyfin::authorization::Device,
-    pod::Pod,
-    proxy::{
-        Proxy, RequestContext,
-        pod_client::{TokenStatus, client_headers},
+    jellyfin::{
+        authorization::Device,
+        client::users::{self, TokenStatus},
     },
-    sessions::{self, Session},
+    pod::Pod,
+    proxy::{Proxy, RequestContext, pod_client::Caller},
+    sessions::Session,
 };
 
 impl Proxy {
@@ -23,13 +23,12 @@ impl Proxy {
         let Some(device) = Device::of(&ctx.head.headers, ctx.pool.legacy()) else { return };
         self.shared.sessions.record_asked(token);
         let (proxy, pod, token) = (self.clone(), pod.clone(), token.to_owned());
-        let (base_path, client) = (ctx.pool.pool.base_path.clone(), client_headers(ctx));
+        let caller = Caller::of(ctx);
         tokio::spawn(async move {
             // On failure a later request asks again, in a minute at the earliest.
-            if let Ok(TokenStatus::Known { user: Some(user), .. }) =
-                proxy.token_status(&pod, &base_path, &token, &client).await
-            {
-                proxy.shared.sessions.record_seen(&pod, &user, to_session_device(device), &token).await;
+            let whose = proxy.pods.call(&pod, &caller, users::who_am_i(&token)).await;
+            if let Ok(TokenStatus::Known { user: Some(user), .. }) = whose {
+                proxy.shared.sessions.record_seen(&pod, &user, device, &token).await;
             }
         });
     }
@@ -37,17 +36,7 @@ impl Proxy {
 
 impl RequestContext<'_> {
     /// What the client claims in this request, completed from the log-in as a pod does it.
-    pub(in crate::proxy) fn reported_by(&self, session: &Session) -> sessions::Device {
-        to_session_device(Device::claimed(&self.head.headers, self.pool.legacy())).filled_from(&session.device)
+    pub(in crate::proxy) fn reported_by(&self, session: &Session) -> Device {
+        Device::claimed(&self.head.headers, self.pool.legacy()).filled_from(&session.device)
     }
-}
-
-/// Converts a client's device for the session store.
-pub(in crate::proxy) fn to_session_device(device: Device) -> sessions::Device {
-    sessions::Device { client: device.client, name: device.name, id: device.id, version: device.version }
-}
-
-/// Converts a stored device for a header.
-pub(in crate::proxy) fn to_header_device(device: sessions::Device) -> Device {
-    Device { client: device.client, name: device.name, id: device.id, version: device.version }
 }

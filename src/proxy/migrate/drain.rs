@@ -24,7 +24,7 @@ use super::{MigrationKind, MigrationRequest};
 use crate::{
     affinity::placement::{self, Key},
     pod::{Pod, PodInstance, Pool, State, Status},
-    proxy::Proxy,
+    proxy::{Proxy, pod_client::Caller},
     sessions::{Session, mint_limiter::Priority, session::MigrationOutcome},
 };
 
@@ -187,12 +187,11 @@ impl Proxy {
         let pods = pool.pods().to_vec();
         let ready = pods.iter().filter(|pod| pod.status().state == State::Ready);
         let Some(to) = placement::rendezvous(Key::of(session.device.id.as_bytes()), ready) else { return };
-        let (base_path, client) = (pool.base_path.clone(), session.client_headers());
+        let caller = Caller::new(pool, session.client_headers());
         // A request may meanwhile move the session to another leader, or keep it here.
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());
-        let migrated = self
-            .migrate(session, to, MigrationRequest { base_path, client, priority: Priority::Idle, kind: moves })
-            .await;
+        let migrated =
+            self.migrate(session, to, MigrationRequest { caller, priority: Priority::Idle, kind: moves }).await;
         if migrated == MigrationOutcome::Refused {
             tracing::debug!(to = &*to.name, "a session of a draining pod stays until another pod takes it");
         }

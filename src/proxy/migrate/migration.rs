@@ -5,12 +5,12 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 
-use super::{MigrationRequest, Proxy, TokenStatus, mint::MintError};
+use super::{MigrationRequest, Proxy, mint::MintError};
 use crate::{
-    jellyfin::authorization::Device,
+    jellyfin::client::users::{self, TokenStatus},
     observe::metrics,
     pod::{Pod, PodInstance},
-    proxy::{SharedState, learn::identify_session::to_header_device},
+    proxy::SharedState,
     sessions::{
         Session, Token,
         mint_limiter::{MintPermit, Priority},
@@ -156,11 +156,8 @@ impl Migration {
             if self.shared().negative_cache.is_refused(token, &self.pod) {
                 continue;
             }
-            match self
-                .proxy
-                .token_status(&self.pod, &self.migration_request.base_path, token, &self.migration_request.client)
-                .await
-            {
+            let call = users::who_am_i(token);
+            match self.proxy.pods.call(&self.pod, &self.migration_request.caller, call).await {
                 Ok(TokenStatus::Known { user, .. }) if user.as_ref().is_none_or(|user| *user == self.session.user) => {
                     self.record_on_pod(token).await;
                     return Some(MigrationOutcome::Done);
@@ -249,11 +246,6 @@ impl Migration {
                 tracing::warn!(user.id = user, client, from, to, why = how, duration_ms, "session not carried over");
             }
         }
-    }
-
-    /// The session's device, in the form that Jellyfin's header parser reads.
-    pub(super) fn device(&self) -> Device {
-        to_header_device(self.session.device.clone())
     }
 
     fn shared(&self) -> &SharedState {

@@ -1,16 +1,16 @@
 //! The mint: three calls by which a pod creates a session for a user and device. One of them needs
 //! an API key.
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode};
-use serde_json::json;
+use http::StatusCode;
 
 use super::Migration;
 use crate::{
     affinity::pins::Kind,
     forward::Failure,
-    jellyfin::authorization,
-    proxy::pod_client::PodRequest,
+    jellyfin::client::{
+        self, ApiCall,
+        quick_connect::{self, Initiated},
+    },
     sessions::{Token, plain_id},
 };
 
@@ -33,10 +33,9 @@ impl Migration {
     /// Makes the three calls. The first must not carry the API key, or the session would get the
     /// key's name.
     async fn try_to_mint(&self, api_key: &Token) -> Result<Token, MintError> {
-        let device = self.device();
-        let begun = self.post("/QuickConnect/Initiate", Some(device.header(None)), Bytes::new()).await?;
+        let begun = self.call(quick_connect::initiate(&self.session.device)).await?;
         let begun = begun.map_err(|status| MintError::Refused(initiate_refused(status)))?;
-        let (Some(code), Some(secret)) = (text(&begun, "Code"), text(&begun, "Secret")) else {
+        let Some(Initiated { code, secret }) = begun else {
             return Err(MintError::Refused("Initiate gave no code"));
         };
         let shared = &self.proxy.shared;
@@ -46,15 +45,14 @@ impl Migration {
             return Err(MintError::CodeCollision("the code is a client's"));
         }
         let user = &*self.session.user;
-        let target = format!("/QuickConnect/Authorize?code={code}&userId={user}");
-        let authorized = self.post(&target, Some(authorization::token_only(api_key.as_str())), Bytes::new()).await?;
-        authorized.map_err(authorize_refused)?;
-        let body = Bytes::from(json!({"Secret": secret}).to_string());
-        let minted = self.post("/Users/AuthenticateWithQuickConnect", None, body).await?;
-        let minted = minted.map_err(|_| MintError::CodeCollision("the log-in was refused"))?;
-        let token = text(&minted, "AccessToken").map(Token::new);
-        let token = token.ok_or(MintError::Refused("the log-in gave no token"))?;
-        if field(&minted, "User").and_then(|of| text(of, "Id")).is_some_and(|id| plain_id(&id) != user) {
+        let authorized = self.call(quick_connect::authorize(&code, user, api_key.as_str())).await?;
+        if !authorized.is_success() {
+            return Err(authorize_refused(authorized));
+        }
+        let log_in = self.call(quick_connect::authenticate(&secret)).await?;
+        let log_in = log_in.map_err(|_| MintError::CodeCollision("the log-in was refused"))?;
+        let token = Token::new(log_in.token.ok_or(MintError::Refused("the log-in gave no token"))?);
+        if log_in.user.is_some_and(|id| plain_id(&id) != user) {
             self.discard_token(&token).await;
             return Err(MintError::CodeCollision("the log-in was another user's"));
         }
@@ -63,21 +61,11 @@ impl Migration {
 
     /// Logs out a token that no client has. If the pod misses the call, it only keeps a stale row.
     pub(super) async fn discard_token(&self, token: &Token) {
-        let authorization = Some(authorization::token_only(token.as_str()));
-        let _ = self.post("/Sessions/Logout", authorization, Bytes::new()).await;
+        let _ = self.call(client::sessions::log_out(token.as_str())).await;
     }
 
-    async fn post(
-        &self,
-        target: &str,
-        authorization: Option<HeaderValue>,
-        body: Bytes,
-    ) -> Result<Result<serde_json::Value, StatusCode>, MintError> {
-        let call =
-            PodRequest { method: Method::POST, target, client: &self.migration_request.client, authorization, body };
-        let reply =
-            self.proxy.call_pod(&self.pod, &self.migration_request.base_path, call).await.map_err(MintError::Failed)?;
-        Ok(if reply.status.is_success() { Ok(reply.json().unwrap_or_default()) } else { Err(reply.status) })
+    async fn call<T>(&self, call: ApiCall<T>) -> Result<T, MintError> {
+        self.proxy.pods.call(&self.pod, &self.migration_request.caller, call).await.map_err(MintError::Failed)
     }
 }
 
@@ -108,14 +96,4 @@ fn authorize_refused(status: StatusCode) -> MintError {
         StatusCode::INTERNAL_SERVER_ERROR => MintError::CodeCollision("Authorize was refused"),
         _ => MintError::Refused("Authorize was refused"),
     }
-}
-
-/// A field, in PascalCase or camelCase.
-fn field<'a>(json: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
-    let camel = name[..1].to_ascii_lowercase() + &name[1..];
-    json.get(name).or_else(|| json.get(&camel))
-}
-
-fn text(json: &serde_json::Value, name: &str) -> Option<String> {
-    field(json, name)?.as_str().map(str::to_owned)
 }

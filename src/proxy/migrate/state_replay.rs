@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use http::Method;
 use tokio::time;
 
 use super::Migration;
-use crate::{
-    proxy::{learn::identify_session::to_header_device, pod_client::PodRequest},
-    sessions::session::ReplayedCall,
-};
+use crate::{jellyfin::client, sessions::session::ReplayedCall};
 
 /// Longest time that the client waits for the pod to accept all replayed calls.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -36,15 +32,8 @@ impl Migration {
     }
 
     async fn replay_call(&self, token: &str, ReplayedCall { reported_by, target, body }: ReplayedCall) {
-        let authorization = Some(to_header_device(reported_by).header(Some(token)));
-        let call = PodRequest {
-            method: Method::POST,
-            target: &target,
-            client: &self.migration_request.client,
-            authorization,
-            body,
-        };
-        if let Err(failure) = self.proxy.call_pod(&self.pod, &self.migration_request.base_path, call).await {
+        let call = client::sessions::replay(target, body, &reported_by, token);
+        if let Err(failure) = self.proxy.pods.call(&self.pod, &self.migration_request.caller, call).await {
             tracing::debug!(
                 pod.name = &*self.pod.name,
                 cause = failure.cause.as_str(),

@@ -6,19 +6,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio::time;
 
 use crate::{
     forward::Failure,
-    jellyfin::authorization,
+    jellyfin::client::{ApiCall, ApiResponse, sessions},
     pod::{Epoch, Pod, PodId, Pool},
-    proxy::{
-        Proxy,
-        pod_client::{PodRequest, PodResponse},
-    },
+    proxy::{Proxy, pod_client::Caller},
     sessions::Token,
 };
 
@@ -37,13 +33,9 @@ const AGAIN: u32 = 8;
 /// One call that a pod gets.
 #[derive(Clone)]
 pub(in crate::proxy) struct RevocationCall {
-    pub(super) method: Method,
-    /// Path and query below the BaseUrl.
-    pub(super) target: String,
+    call: ApiCall<ApiResponse>,
     /// Credentials to try in this order; the first that the pod knows counts.
-    pub(super) authorizations: Vec<HeaderValue>,
-    pub(super) body: Bytes,
-    pub(super) client: HeaderMap,
+    authorizations: Vec<HeaderValue>,
     /// The token that this call logs out.
     ends: Option<Token>,
 }
@@ -51,25 +43,18 @@ pub(in crate::proxy) struct RevocationCall {
 /// A pod's answer, or why there is none.
 pub(in crate::proxy) struct RevocationOutcome {
     pub(in crate::proxy) pod: Arc<Pod>,
-    pub(in crate::proxy) answer: Result<Option<PodResponse>, &'static str>,
+    pub(in crate::proxy) answer: Result<Option<ApiResponse>, &'static str>,
 }
 
 impl RevocationCall {
-    pub(super) fn new(
-        method: Method,
-        target: String,
-        authorizations: Vec<HeaderValue>,
-        body: Bytes,
-        client: HeaderMap,
-    ) -> RevocationCall {
-        RevocationCall { method, target, authorizations, body, client, ends: None }
+    pub(super) fn new(call: ApiCall<ApiResponse>, authorizations: Vec<HeaderValue>) -> RevocationCall {
+        RevocationCall { call, authorizations, ends: None }
     }
 
-    pub(in crate::proxy) fn log_out(token: &Token, client: &HeaderMap) -> RevocationCall {
-        let authorizations = vec![authorization::token_only(token.as_str())];
-        let target = "/Sessions/Logout".to_owned();
-        let order = RevocationCall::new(Method::POST, target, authorizations, Bytes::new(), client.clone());
-        RevocationCall { ends: Some(token.clone()), ..order }
+    pub(in crate::proxy) fn log_out(token: &Token) -> RevocationCall {
+        let call = sessions::log_out(token.as_str());
+        let authorizations = call.authorization.iter().cloned().collect();
+        RevocationCall { ends: Some(token.clone()), ..RevocationCall::new(call, authorizations) }
     }
 }
 
@@ -97,13 +82,14 @@ impl Proxy {
     /// The calls go on when the caller drops this future.
     pub(in crate::proxy) async fn call_all_pods(
         self: &Arc<Self>,
-        pool: &Arc<Pool>,
+        pool: &Pool,
+        caller: Caller,
         calls: Vec<RevocationCall>,
         log_outs: Vec<RevocationCall>,
         but: Option<PodId>,
     ) -> Vec<RevocationOutcome> {
         let pods = pool.pods().iter().filter(|pod| Some(pod.id) != but).cloned().collect();
-        let telling = self.clone().call_each_pod(pods, pool.base_path.clone(), calls, log_outs);
+        let telling = self.clone().call_each_pod(pods, caller, calls, log_outs);
         // A worker's runtime cancels its tasks when it ends.
         tokio::spawn(telling).await.unwrap_or_default()
     }
@@ -111,14 +97,14 @@ impl Proxy {
     async fn call_each_pod(
         self: Arc<Self>,
         pods: Vec<Arc<Pod>>,
-        base_path: Arc<str>,
+        caller: Caller,
         calls: Vec<RevocationCall>,
         log_outs: Vec<RevocationCall>,
     ) -> Vec<RevocationOutcome> {
-        let told = join_all(pods.into_iter().map(|pod| self.call_with_deadline(pod, &base_path, &calls))).await;
+        let told = join_all(pods.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &calls))).await;
         let silent: Vec<_> = told.iter().filter(|told| !told.is_definite()).map(|told| told.pod.clone()).collect();
         if !silent.is_empty() && !log_outs.is_empty() {
-            tokio::spawn(self.clone().retry_silent_pods(silent, base_path, log_outs));
+            tokio::spawn(self.clone().retry_silent_pods(silent, caller, log_outs));
         }
         told
     }
@@ -127,7 +113,7 @@ impl Proxy {
     async fn retry_silent_pods(
         self: Arc<Self>,
         mut silent: Vec<Arc<Pod>>,
-        base_path: Arc<str>,
+        caller: Caller,
         log_outs: Vec<RevocationCall>,
     ) {
         for nth in 0..AGAIN {
@@ -135,8 +121,7 @@ impl Proxy {
                 () = time::sleep(FIRST_PAUSE * 2_u32.pow(nth)) => {}
                 () = self.shutdown.stopping() => return,
             }
-            let told =
-                join_all(silent.into_iter().map(|pod| self.call_with_deadline(pod, &base_path, &log_outs))).await;
+            let told = join_all(silent.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &log_outs))).await;
             silent = told.into_iter().filter(|told| !told.is_definite()).map(|told| told.pod).collect();
             if silent.is_empty() {
                 return;
@@ -144,9 +129,9 @@ impl Proxy {
         }
     }
 
-    async fn call_with_deadline(&self, pod: Arc<Pod>, base_path: &str, calls: &[RevocationCall]) -> RevocationOutcome {
+    async fn call_with_deadline(&self, pod: Arc<Pod>, caller: &Caller, calls: &[RevocationCall]) -> RevocationOutcome {
         let answer = if pod.status().is_alive() {
-            let told = time::timeout(LONGEST, self.call_until_definite(&pod, base_path, calls)).await;
+            let told = time::timeout(LONGEST, self.call_until_definite(&pod, caller, calls)).await;
             told.map_or(Err("timed_out"), |told| told.map_err(|failure| failure.cause.as_str()))
         } else {
             Err("later")
@@ -158,23 +143,17 @@ impl Proxy {
     async fn call_until_definite(
         &self,
         pod: &Arc<Pod>,
-        base_path: &str,
+        caller: &Caller,
         calls: &[RevocationCall],
-    ) -> Result<Option<PodResponse>, Failure> {
-        let rank = |reply: &PodResponse| (reply.status.is_success(), reply.status.as_u16());
-        let mut best: Option<PodResponse> = None;
+    ) -> Result<Option<ApiResponse>, Failure> {
+        let rank = |reply: &ApiResponse| (reply.status.is_success(), reply.status.as_u16());
+        let mut best: Option<ApiResponse> = None;
         for order in calls {
             let mut authorizations = order.authorizations.iter().peekable();
             let mut repeats = 0;
             while let Some(authorization) = authorizations.peek() {
-                let call = PodRequest {
-                    method: order.method.clone(),
-                    target: &order.target,
-                    client: &order.client,
-                    authorization: Some((*authorization).clone()),
-                    body: order.body.clone(),
-                };
-                let reply = self.call_pod(pod, base_path, call).await?;
+                let call = order.call.clone().with_authorization((*authorization).clone());
+                let reply = self.pods.call(pod, caller, call).await?;
                 let status = reply.status;
                 // 10.11 forgets a token that it failed at, since the row was gone.
                 let is_done = status.is_success() || (status == StatusCode::UNAUTHORIZED && repeats > 0);
@@ -199,8 +178,8 @@ impl Proxy {
         let has_read_all = pod.status().epoch > Epoch(1);
         let owed = self.shared.sessions.pending_logouts(&pool.name).await;
         for token in &owed {
-            let log_out = [RevocationCall::log_out(token, &HeaderMap::new())];
-            match self.call_until_definite(pod, &pool.base_path, &log_out).await {
+            let log_out = [RevocationCall::log_out(token)];
+            match self.call_until_definite(pod, &Caller::proxy(pool), &log_out).await {
                 Ok(Some(reply)) if reply.status == StatusCode::UNAUTHORIZED && has_read_all => {
                     self.shared.sessions.confirm_logout(token.as_str());
                 }

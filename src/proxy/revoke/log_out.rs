@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use tokio::join;
 
 use super::{RevocationCall, RevocationOutcome};
@@ -14,9 +14,7 @@ use crate::{
     affinity::pins::Kind,
     jellyfin::endpoint::{Endpoint, Revocation},
     pod::{PodInstance, Pool},
-    proxy::{
-        Body, ClientSession, Proxy, RequestContext, pod_client::client_headers, request::record::RequestRecord, revoke,
-    },
+    proxy::{Body, ClientSession, Proxy, RequestContext, pod_client::Caller, request::record::RequestRecord, revoke},
     sessions::{Session, Token},
 };
 
@@ -45,12 +43,12 @@ impl Proxy {
             record.begin_attempt(home);
         }
         let own = Token::new(ctx.keys.identity.token.as_deref().unwrap_or_default());
-        let mut client = client_headers(ctx);
+        let mut caller = Caller::of(ctx);
         // A page of another origin can read the answer only if the pod's head allows it.
         if let Some(origin) = ctx.head.headers.get(header::ORIGIN) {
-            client.insert(header::ORIGIN, origin.clone());
+            caller.headers_mut().insert(header::ORIGIN, origin.clone());
         }
-        let leaving = self.clone().end_session(ctx.session().cloned(), own, ctx.pool.pool.clone(), client);
+        let leaving = self.clone().end_session(ctx.session().cloned(), own, ctx.pool.pool.clone(), caller);
         // A worker's runtime cancels its tasks when it ends.
         let told = tokio::spawn(self.shutdown.track(leaving)).await.unwrap_or_default();
         let (mut head, ()) = Response::new(()).into_parts();
@@ -74,14 +72,14 @@ impl Proxy {
         session: Option<Arc<Session>>,
         own: Token,
         pool: Arc<Pool>,
-        client: HeaderMap,
+        caller: Caller,
     ) -> Vec<RevocationOutcome> {
         // Another replica may know tokens that were minted since.
         if let Some(session) = &session {
             self.shared.sessions.refresh(session).await;
         }
-        let log_outs = self.end_tokens(session.as_ref(), &own, &pool, &client);
-        let told = self.call_all_pods(&pool, log_outs.clone(), log_outs, None);
+        let log_outs = self.end_tokens(session.as_ref(), &own, &pool);
+        let told = self.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
         let (told, _) = join!(told, self.shared.sessions.flush());
         told
     }
@@ -92,7 +90,6 @@ impl Proxy {
         session: Option<&Arc<Session>>,
         own: &Token,
         pool: &Pool,
-        client: &HeaderMap,
     ) -> Vec<RevocationCall> {
         let tokens = match session {
             Some(session) => {
@@ -107,6 +104,6 @@ impl Proxy {
             self.shared.negative_cache.insert_all(token.as_str(), &pool.pods());
             self.shared.pins.forget(Kind::Token, token.as_str());
         }
-        tokens.iter().map(|token| RevocationCall::log_out(token, client)).collect()
+        tokens.iter().map(|token| RevocationCall::log_out(token)).collect()
     }
 }

@@ -41,25 +41,6 @@ impl ReplayedCall {
     }
 }
 
-impl Device {
-    /// Whether a pod takes both for the same device (`SessionManager.GetSessionKey`).
-    pub fn is_same_as(&self, other: &Device) -> bool {
-        self.client == other.client && self.id == other.id
-    }
-
-    /// Fills empty fields from the row of the token, as a pod does.
-    #[must_use]
-    pub fn filled_from(self, row: &Device) -> Device {
-        let or = |own: String, other: &String| if own.is_empty() { other.clone() } else { own };
-        Device {
-            client: or(self.client, &row.client),
-            name: or(self.name, &row.name),
-            id: or(self.id, &row.id),
-            version: or(self.version, &row.version),
-        }
-    }
-}
-
 impl Session {
     /// Each device's last posted capabilities.
     pub fn capabilities(&self) -> Vec<ReplayedCall> {

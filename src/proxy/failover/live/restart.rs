@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::StatusCode;
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -12,15 +12,17 @@ use tokio::{
 use super::{LONGEST, LONGEST_PAUSE, outline, playlist_of, streams::Stream};
 use crate::{
     affinity::pins::Kind,
-    jellyfin::{authorization, endpoint, playlist::Name},
+    jellyfin::{
+        client::{ApiCall, media},
+        playlist::Name,
+    },
     pod::{Pod, PodInstance},
     proxy::{
         Proxy,
         dispatch::{Attempt, replay::ReplayableRequest},
-        pod_client::{PodRequest, client_headers},
+        pod_client::Caller,
         response::rewriting,
     },
-    sessions::Token,
 };
 
 /// The longest pause before jellypin asks a pod again to open a live stream.
@@ -104,15 +106,12 @@ impl StreamRestart {
     /// it.
     async fn open_live_stream(&self, mut attempt: Attempt) -> Result<bool, &'static str> {
         let _ = rewriting::collect(attempt.answer.body_mut(), LONGEST).await;
-        let Some((target, client, token, base_path)) = self.open_request(&attempt) else {
+        let Some((call, caller)) = self.open_call(&attempt) else {
             return Err("the pod does not know the item");
         };
-        let authorization = Some(authorization::token_only(token.as_str()));
-        let body = Bytes::from_static(b"{}");
-        let call = PodRequest { method: Method::POST, target: &target, client: &client, authorization, body };
-        match self.proxy.call_pod(&attempt.decision.pod, &base_path, call).await {
-            Ok(reply) if reply.status.is_success() => return Ok(true),
-            Ok(reply) => tracing::debug!(status = reply.status.as_u16(), "a live stream was not opened"),
+        match self.proxy.pods.call(&attempt.decision.pod, &caller, call).await {
+            Ok(status) if status.is_success() => return Ok(true),
+            Ok(status) => tracing::debug!(status = status.as_u16(), "a live stream was not opened"),
             // A tuner may take longer than the call. The next request for the playlist shows the
             // outcome.
             Err(failure) => tracing::debug!(cause = failure.cause.as_str(), "a live stream was not opened"),
@@ -120,14 +119,12 @@ impl StreamRestart {
         Ok(false)
     }
 
-    fn open_request(&self, attempt: &Attempt) -> Option<(String, HeaderMap, Token, Arc<str>)> {
-        let saved_request = &self.stream.saved_request;
-        let pool = &self.proxy.shared.pools[saved_request.pool()];
-        saved_request.with_context(&self.proxy, |ctx| {
-            let target = endpoint::open_live_stream_target(ctx.path, ctx.head.uri.query().unwrap_or_default())?;
+    fn open_call(&self, attempt: &Attempt) -> Option<(ApiCall<StatusCode>, Caller)> {
+        self.stream.saved_request.with_context(&self.proxy, |ctx| {
             let own = ctx.keys.identity.token.as_deref()?;
-            let token = attempt.token.clone().unwrap_or_else(|| Token::new(own));
-            Some((target, client_headers(ctx), token, pool.pool.base_path.clone()))
+            let token = attempt.token.as_ref().map_or(own, |token| token.as_str());
+            let call = media::open_live_stream(ctx.path, ctx.head.uri.query().unwrap_or_default(), token)?;
+            Some((call, Caller::of(ctx)))
         })
     }
 

@@ -1,0 +1,61 @@
+//! The server itself: its health, who it is, and what a key may do there.
+
+use http::StatusCode;
+
+use super::{ApiCall, ApiResponse, text};
+
+/// The path of a pod's health, below the BaseUrl. Its answer is plain text.
+pub const HEALTH: &str = "/health";
+
+/// What a pod says of itself to anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicInfo {
+    Known(ServerInfo),
+    /// The pod is still starting, or has lost its database.
+    Starting,
+    /// Another program answers, or Jellyfin does under another path.
+    Other(StatusCode),
+}
+
+/// A server's id and version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerInfo {
+    pub id: String,
+    pub version: String,
+}
+
+/// Who the server is.
+pub fn public_info() -> ApiCall<PublicInfo> {
+    ApiCall::get("/System/Info/Public", |response| {
+        let json = response.json();
+        Some(match (response.status, text(&json, "Id"), text(&json, "Version")) {
+            (StatusCode::OK, Some(id), Some(version)) => PublicInfo::Known(ServerInfo { id, version }),
+            (StatusCode::SERVICE_UNAVAILABLE, ..) => PublicInfo::Starting,
+            (status, ..) => PublicInfo::Other(status),
+        })
+    })
+}
+
+/// Whether the pod accepts this token or key.
+pub fn accepts(token: &str) -> ApiCall<bool> {
+    let read = |response: ApiResponse| match response.status {
+        StatusCode::OK => Some(true),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(false),
+        _ => None,
+    };
+    ApiCall::get("/System/Info", read).with_token(token)
+}
+
+/// Whether the pod takes the client for one of its own network.
+pub fn is_local(token: &str) -> ApiCall<bool> {
+    let read = |response: ApiResponse| {
+        (response.status == StatusCode::OK).then(|| super::field(&response.json(), "IsInNetwork") == Some(&true.into()))
+    };
+    ApiCall::get("/System/Endpoint", read).with_token(token)
+}
+
+/// Whether the pod grants this key administrator rights. The activity log demands them.
+pub fn may_administer(token: &str) -> ApiCall<bool> {
+    let read = |response: ApiResponse| Some(response.status == StatusCode::OK);
+    ApiCall::get("/System/ActivityLog/Entries?limit=1", read).with_token(token)
+}

@@ -1,0 +1,66 @@
+//! Users: whose a token is, and what changes of a user end sessions.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{ApiCall, ApiResponse, field, text};
+
+/// A pod's answer about a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenStatus {
+    /// The pod knows the token. An API key has no user.
+    Known {
+        user: Option<String>,
+        is_administrator: bool,
+    },
+    Unknown,
+}
+
+/// Whose token this is. A pod fails once at a token whose row another pod has deleted.
+pub fn who_am_i(token: &str) -> ApiCall<TokenStatus> {
+    ApiCall::get("/Users/Me", token_status).with_token(token).repeated_once()
+}
+
+fn token_status(response: ApiResponse) -> Option<TokenStatus> {
+    match response.status {
+        StatusCode::OK => {
+            let me = response.json();
+            let is_administrator = field(&me, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
+            Some(TokenStatus::Known { user: text(&me, "Id"), is_administrator: is_administrator == Some(&true.into()) })
+        }
+        StatusCode::UNAUTHORIZED => Some(TokenStatus::Unknown),
+        // An API key has no user; or the user may not sign in now or from there.
+        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
+            Some(TokenStatus::Known { user: None, is_administrator: false })
+        }
+        _ => None,
+    }
+}
+
+/// Changes a user's password. `body` is that of the user's own request.
+pub fn change_password(user: &str, body: Bytes) -> ApiCall<ApiResponse> {
+    ApiCall::post(format!("/Users/Password?userId={user}"), Some).with_body(body)
+}
+
+/// The password change as a client sends it that already knows the new password. It has
+/// `CurrentPw`, `NewPw` and `ResetPassword`, and nothing else. `None` if the body is ambiguous.
+pub fn repeated_password_change(body: &[u8]) -> Option<Bytes> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    let new = only(&json, "NewPw")?;
+    let reset = only(&json, "ResetPassword")?;
+    Some(Bytes::from(json!({"CurrentPw": new, "NewPw": new, "ResetPassword": reset == true}).to_string()))
+}
+
+/// A field by its name in any case: null if it is missing, `None` if it occurs twice.
+fn only<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
+    let mut named = json.as_object()?.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let first = named.next().unwrap_or(&Value::Null);
+    named.next().is_none().then_some(first)
+}
+
+/// Whether a policy disables its user, in any reading of it.
+pub fn disables(policy: &[u8]) -> bool {
+    let Ok(Value::Object(policy)) = serde_json::from_slice(policy) else { return false };
+    policy.iter().any(|(key, value)| key.eq_ignore_ascii_case("IsDisabled") && *value == true)
+}
