@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hasher},
+    hash::Hasher,
     net::IpAddr,
     sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
 };

@@ -2,7 +2,7 @@
 
 pub(in crate::proxy) mod identify_session;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http::{StatusCode, response};
 use tokio::time;
@@ -39,6 +39,8 @@ pub(super) struct BodyLearner {
     learned: Learned,
     /// The session that the request belongs to, if it is known.
     viewer: Option<Arc<Session>>,
+    /// The client's address.
+    from: IpAddr,
     /// For a log-in: the caller of the call that asks whose token it is.
     log_in: Option<Caller>,
     proxy: Arc<Proxy>,
@@ -71,7 +73,7 @@ impl Proxy {
             && let Some(playlist) = identity.playlist.filter(|_| ctx.is_live_segment())
         {
             // No other pod has segments of this job.
-            self.shared.pins.learn(Kind::Playlist, playlist, decision.home());
+            self.shared.pins.learn(Kind::Playlist, playlist, decision.home(), ctx.origin);
         }
         if verdict == Verdict::Accepted
             && let Some(own) = &identity.token
@@ -79,7 +81,7 @@ impl Proxy {
             match ctx.session() {
                 Some(session) => self.confirm_home(ctx, session, &decision.pod, token.map_or(own, Token::as_str)),
                 None => {
-                    if self.shared.pins.learn(Kind::Token, own, decision.home()) {
+                    if self.shared.pins.learn(Kind::Token, own, decision.home(), ctx.origin) {
                         self.replay_state(ctx, own, &decision.pod);
                     }
                     self.identify_session(ctx, &decision.pod);
@@ -92,19 +94,19 @@ impl Proxy {
         let device = identity.device.as_ref().filter(|_| decision.reason != Reason::Token);
         for (kind, key) in [(Kind::Device, device), (Kind::PlaySession, identity.play_session.as_ref())] {
             if let Some(key) = key {
-                self.shared.pins.learn(kind, key, decision.home());
+                self.shared.pins.learn(kind, key, decision.home(), ctx.origin);
             }
         }
         if let Some(stream) = &identity.live_stream {
-            self.pin_live_stream(ctx.session(), stream, decision.home());
+            self.pin_live_stream(ctx.session(), stream, decision.home(), ctx.origin);
         }
     }
 
     /// Pins an open live stream: for its viewer, and for requests that name no user.
-    fn pin_live_stream(&self, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance) {
-        self.shared.pins.learn(Kind::LiveStream, id, home);
+    fn pin_live_stream(&self, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance, from: IpAddr) {
+        self.shared.pins.learn(Kind::LiveStream, id, home, from);
         if let Some(viewer) = viewer {
-            self.shared.pins.learn(Kind::LiveStream, &select::viewer_stream_key(viewer, id), home);
+            self.shared.pins.learn(Kind::LiveStream, &select::viewer_stream_key(viewer, id), home, from);
         }
     }
 
@@ -205,6 +207,7 @@ impl Proxy {
             pod,
             learned: Learned::default(),
             viewer,
+            from: ctx.origin,
             log_in,
             proxy: self.clone(),
         }))
@@ -230,12 +233,13 @@ impl BodyLearner {
         if learned == Learned::default() {
             return None;
         }
-        let home = PodInstance::of(&self.pod);
+        let (home, from) = (PodInstance::of(&self.pod), self.from);
         let learn = |kind, key: &str| {
-            self.proxy.shared.pins.learn(kind, key, home);
+            self.proxy.shared.pins.learn(kind, key, home, from);
         };
         learned.play_session.iter().for_each(|session| learn(Kind::PlaySession, session));
-        learned.live_streams.iter().for_each(|stream| self.proxy.pin_live_stream(self.viewer.as_ref(), stream, home));
+        let viewer = self.viewer.as_ref();
+        learned.live_streams.iter().for_each(|stream| self.proxy.pin_live_stream(viewer, stream, home, from));
         learned.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
         learned.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
         let brings_token = learned.token.is_some();
@@ -245,7 +249,7 @@ impl BodyLearner {
             return None;
         }
         let caller = self.log_in.take()?;
-        let confirmed = confirm(self.proxy.clone(), self.pod.clone(), caller, self.learned.clone());
+        let confirmed = confirm(self.proxy.clone(), self.pod.clone(), caller, from, self.learned.clone());
         Some(Box::pin(async {
             if time::timeout(CONFIRMED_WITHIN, confirmed).await.is_err() {
                 tracing::debug!("a pod did not say in time whose token a log-in has made");
@@ -255,7 +259,7 @@ impl BodyLearner {
 }
 
 /// Keeps a log-in's token only if its pod confirms whose it is. A plug-in may answer anything.
-async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, caller: Caller, log_in: Learned) {
+async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, caller: Caller, from: IpAddr, log_in: Learned) {
     let Some(token) = log_in.token else { return };
     let whose = proxy.pods.call(&pod, &caller, users::who_am_i(&token)).await;
     let Ok(TokenStatus::Known { user: Some(user), .. }) = whose else {
@@ -263,9 +267,9 @@ async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, caller: Caller, log_in: Learn
         return;
     };
     let home = PodInstance::of(&pod);
-    proxy.shared.pins.learn(Kind::Token, &token, home);
+    proxy.shared.pins.learn(Kind::Token, &token, home, from);
     if let Some(device) = &log_in.device {
-        proxy.shared.pins.learn(Kind::Device, device, home);
+        proxy.shared.pins.learn(Kind::Device, device, home, from);
     }
     let (Some(client), Some(name), Some(id), Some(version)) =
         (log_in.client, log_in.device_name, log_in.device, log_in.version)

@@ -91,7 +91,7 @@ impl Proxy {
         let pool = &ctx.pool.pool;
         let mut ended = Vec::new();
         let calls = match &ends {
-            Revocation::Token => self.end_tokens(ctx.session(), &Token::new(own), pool),
+            Revocation::Token => self.end_tokens(ctx.session(), (&Token::new(own), ctx.origin), pool),
             Revocation::Devices(named) => {
                 ended.extend(named.iter().flat_map(|device| self.shared.sessions.end_device(&pool.name, device)));
                 // One call for each device: a pod that does not know all of several ends none.

@@ -126,7 +126,7 @@ impl Proxy {
         }
         let attempt = self.dispatch_to_leader(ctx, state, replay_body, record).await?;
         if let Some(state) = state_in(&attempt.answer) {
-            self.shared.pins.learn(Kind::QuickConnect, &state, attempt.decision.home());
+            self.shared.pins.learn(Kind::QuickConnect, &state, attempt.decision.home(), ctx.origin);
         }
         if let Some((session, leader)) = visitor {
             self.end_visit(ctx, session, &leader);
@@ -168,7 +168,7 @@ impl Proxy {
                 continue;
             }
             for text in &learned.quick_connect {
-                self.shared.pins.learn(Kind::QuickConnect, text, PodInstance::of(pod));
+                self.shared.pins.learn(Kind::QuickConnect, text, PodInstance::of(pod), ctx.origin);
             }
             attempt.answer = Response::from_parts(head, body.with_early(early));
             return Ok(attempt);
@@ -269,7 +269,8 @@ impl Proxy {
                 None => self.pin_to_leader(ctx, &leader),
             }
         }
-        self.group_call(ctx, replay_body, record).await
+        let attempt = self.group_call(ctx, replay_body, record).await?;
+        Ok(attempt)
     }
 
     /// Dispatches a group call. If it succeeds, the pod may have groups from now on.
@@ -316,7 +317,7 @@ impl Proxy {
         }
         if let Some(device) = ctx.keys.identity.device.as_deref() {
             let home = PodInstance::of(leader);
-            self.shared.pins.learn(Kind::Device, device, home);
+            self.shared.pins.learn(Kind::Device, device, home, ctx.origin);
         }
         self.warn_missing_key(ctx, "sync_play");
     }

@@ -117,6 +117,11 @@ impl ReplayableRequest {
 }
 
 impl SavedRequest {
+    /// The client's address.
+    pub(in crate::proxy) fn origin(&self) -> IpAddr {
+        self.origin
+    }
+
     pub(in crate::proxy) fn new(ctx: &RequestContext<'_>) -> SavedRequest {
         let (mut head, ()) = Request::new(()).into_parts();
         head.method = ctx.head.method.clone();

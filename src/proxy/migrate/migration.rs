@@ -12,7 +12,7 @@ use crate::{
     pod::{Pod, PodInstance},
     proxy::SharedState,
     sessions::{
-        Session, Token,
+        Owner, Session, Token,
         mint_limiter::{MintPermit, Priority},
         session::MigrationOutcome,
     },
@@ -207,7 +207,8 @@ impl Migration {
                 self.record_on_pod(token.as_str()).await;
                 if self.session.is_ended() {
                     // The revocation did not know this token.
-                    self.shared().sessions.end_token(&self.session.pool, token.as_str());
+                    let owner = Owner::User(&self.session.user);
+                    self.shared().sessions.end_token(&self.session.pool, owner, token.as_str());
                     self.discard_token(&token).await;
                     return (MigrationOutcome::Ended, "ended meanwhile");
                 }

@@ -4,7 +4,7 @@
 //! `.then(done, done)`). A log-out lost with its pod would leave a working token for anyone with a
 //! copy. So the proxy ends the session, then calls the pods; no client waits for an absent pod.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{Response, StatusCode, header};
 use tokio::join;
@@ -15,7 +15,7 @@ use crate::{
     jellyfin::endpoint::{Endpoint, Revocation},
     pod::{PodInstance, Pool},
     proxy::{Body, ClientSession, Proxy, RequestContext, pod_client::Caller, request::record::RequestRecord, revoke},
-    sessions::{Session, Token},
+    sessions::{Owner, Session, Token},
 };
 
 impl Proxy {
@@ -48,7 +48,8 @@ impl Proxy {
         if let Some(origin) = ctx.head.headers.get(header::ORIGIN) {
             caller.headers_mut().insert(header::ORIGIN, origin.clone());
         }
-        let leaving = self.clone().end_session(ctx.session().cloned(), own, ctx.pool.pool.clone(), caller);
+        let leaving =
+            self.clone().end_session(ctx.session().cloned(), (own, ctx.origin), ctx.pool.pool.clone(), caller);
         // A worker's runtime cancels its tasks when it ends.
         let told = tokio::spawn(self.shutdown.track(leaving)).await.unwrap_or_default();
         let (mut head, ()) = Response::new(()).into_parts();
@@ -70,7 +71,7 @@ impl Proxy {
     async fn end_session(
         self: Arc<Self>,
         session: Option<Arc<Session>>,
-        own: Token,
+        own: (Token, IpAddr),
         pool: Arc<Pool>,
         caller: Caller,
     ) -> Vec<RevocationOutcome> {
@@ -78,17 +79,18 @@ impl Proxy {
         if let Some(session) = &session {
             self.shared.sessions.refresh(session).await;
         }
-        let log_outs = self.end_tokens(session.as_ref(), &own, &pool);
+        let log_outs = self.end_tokens(session.as_ref(), (&own.0, own.1), &pool);
         let told = self.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
         let (told, _) = join!(told, self.shared.sessions.flush());
         told
     }
 
-    /// Ends a token and all others of its session. Returns the calls for the pods.
+    /// Ends the token that came from this address, and all others of its session. Returns the calls
+    /// for the pods.
     pub(in crate::proxy) fn end_tokens(
         &self,
         session: Option<&Arc<Session>>,
-        own: &Token,
+        (own, from): (&Token, IpAddr),
         pool: &Pool,
     ) -> Vec<RevocationCall> {
         let tokens = match session {
@@ -98,12 +100,12 @@ impl Proxy {
             }
             None => vec![own.clone()],
         };
-        self.shared.sessions.end_token(&pool.name, own.as_str());
+        self.shared.sessions.end_token(&pool.name, Owner::Address(from), own.as_str());
         for token in &tokens {
             // Keep this order: a request that finds no pin must find the refusals.
             self.shared.negative_cache.insert_all(token.as_str(), &pool.pods());
             self.shared.pins.forget(Kind::Token, token.as_str());
         }
-        tokens.iter().map(|token| RevocationCall::log_out(token)).collect()
+        tokens.iter().map(RevocationCall::log_out).collect()
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time;
 
 use super::Sessions;
-use crate::sessions::Token;
+use crate::sessions::{Owner, Token};
 
 /// Log-outs that may be pending at once. Beyond that the oldest go; their tombstones still hold.
 pub(in crate::sessions) const MOST: usize = 1000;
@@ -38,7 +38,7 @@ impl Sessions {
         loop {
             time::sleep(RENEW).await;
             for (pool, token) in self.pending_logouts.all() {
-                self.store.write_tombstone(token.as_str(), None, self.common.clock.now());
+                self.store.write_tombstone(token.as_str(), Owner::Unknown, self.common.clock.now());
                 self.store.add_pending_logout(&pool, token.as_str());
             }
         }

@@ -96,3 +96,20 @@ async fn a_configured_login_path_signs_users_in() {
     }
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_who_joins_a_group_pins_no_device() {
+    // Without an API key the device of a client that joins is pinned to the leader.
+    let world = World::of(2).await;
+    let before = pins(&world).await;
+    for number in 0..50 {
+        let mut client = world.client().without_cookies().device(&format!("made up {number}"));
+        client.token = (number % 2 == 0).then(|| format!("{number:032x}"));
+        for path in ["/SyncPlay/Join", "/SyncPlay/New"] {
+            let answer = client.post(path, json!({"GroupId": "00000000000000000000000000000001"})).await;
+            assert_eq!(answer.status, 400, "{path}");
+        }
+    }
+    assert_eq!(pins(&world).await, before);
+    world.stop().await;
+}

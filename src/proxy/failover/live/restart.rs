@@ -98,7 +98,7 @@ impl StreamRestart {
             self.stream.record_written(place, &outline);
         }
         if let Some(digits) = name.map(Name::digits) {
-            self.proxy.shared.pins.learn(Kind::Playlist, &digits, place);
+            self.proxy.shared.pins.learn(Kind::Playlist, &digits, place, self.stream.saved_request.origin());
         }
     }
 
