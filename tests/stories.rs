@@ -16,6 +16,7 @@ mod stories {
     mod migration;
     mod observe;
     mod on_unauthorized;
+    mod one_house;
     mod pod_shutdown;
     mod process;
     mod quick_connect;

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
+use crate::answer::Answer;
 use crate::authorization::Credentials;
 use crate::cluster::{DeviceRow, User};
 use crate::devices::{Client, Lookup};
@@ -122,6 +123,27 @@ impl Call {
             Caller::User { user, .. } => Some(user),
             _ => None,
         }
+    }
+
+    /// The user that the request is about (`RequestHelpers.GetUserId`, then `GetUserById`): the one named, for whom only
+    /// an administrator or an API key may act, or the caller.
+    pub(crate) fn acts_for(&self, named: Option<&str>) -> Result<User, Box<Answer>> {
+        let own = self.user().map(|user| user.id.clone()).unwrap_or_default();
+        let wanted = match named.filter(|named| !named.is_empty()) {
+            Some(named) => plain(named).ok_or_else(|| Box::new(Answer::invalid("userId", named)))?,
+            None => String::new(),
+        };
+        let is_nobody = wanted.chars().all(|digit| digit == '0');
+        let wanted = if is_nobody { own.clone() } else { wanted };
+        if wanted.is_empty() {
+            // An API key is no user, and an empty id is an argument that is refused.
+            return Err(Answer::error(StatusCode::BAD_REQUEST).into());
+        }
+        if wanted != own && !self.is_administrator() {
+            return Err(Answer::error(StatusCode::FORBIDDEN).into());
+        }
+        let user = self.life().shared.cluster.read(|database| database.user(&wanted).cloned());
+        user.ok_or_else(|| Answer::problem(StatusCode::NOT_FOUND).into())
     }
 
     pub(crate) fn is_administrator(&self) -> bool {

@@ -34,6 +34,23 @@ pub(crate) fn now() -> String {
     written(SystemTime::now())
 }
 
+/// A time that a client has written, in ISO 8601 or as fourteen digits, as Jellyfin would write it.
+pub(crate) fn read(text: &str) -> Option<String> {
+    let compact = text.len() == 14 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let whole = match compact {
+        true => {
+            let (date, time) = text.split_at(8);
+            let (year, day) = date.split_at(4);
+            format!("{year}-{}-{}T{}:{}:{}", &day[..2], &day[2..], &time[..2], &time[2..4], &time[4..])
+        }
+        false => text.trim_end_matches('Z').to_owned(),
+    };
+    let (seconds, fraction) = whole.split_once('.').unwrap_or((&whole, ""));
+    let shape: String = seconds.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let fits = shape == "0000-00-00T00:00:00" && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    fits.then(|| format!("{seconds}.{:0<7.7}Z", fraction))
+}
+
 /// One tick of .NET is 100 ns.
 fn written(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -72,5 +89,18 @@ mod tests {
         let time = UNIX_EPOCH + Duration::new(1_709_210_096, 123_456_700);
         assert_eq!(written(time), "2024-02-29T12:34:56.1234567Z");
         assert_eq!(written(UNIX_EPOCH), "1970-01-01T00:00:00.0000000Z");
+    }
+
+    #[test]
+    fn a_time_is_read_in_both_forms() {
+        for (text, time) in [
+            ("20240229123456", Some("2024-02-29T12:34:56.0000000Z")),
+            ("2024-02-29T12:34:56Z", Some("2024-02-29T12:34:56.0000000Z")),
+            ("2024-02-29T12:34:56.123Z", Some("2024-02-29T12:34:56.1230000Z")),
+            ("2024-02-29T12:34:56.123456789Z", Some("2024-02-29T12:34:56.1234567Z")),
+            ("yesterday", None),
+        ] {
+            assert_eq!(read(text).as_deref(), time, "{text}");
+        }
     }
 }

@@ -9,10 +9,13 @@ mod file;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub(crate) use database::{Database, DeviceRow, Stored, User};
 
+use crate::catalogue::ItemRow;
 use crate::identifiers::guid_of;
+use crate::user_data::UserData;
 use file::DatabaseFile;
 
 /// The shared database; clones are handles to the same one.
@@ -69,6 +72,21 @@ impl Cluster {
     /// Gives a user another password; no token ends.
     pub fn set_password(&self, user_id: &str, password: &str) {
         self.change(|database| database.user_mut(user_id).map(|user| password.clone_into(&mut user.password)));
+    }
+
+    /// The row that the database has of a user (by name) and an item.
+    pub fn user_data(&self, user: &str, item: &str) -> Option<UserData> {
+        let user = self.user_id(user)?;
+        self.read(|database| database.user_data(&user, item).cloned())
+    }
+
+    /// A film of this length that a scan has found, which every pod sees at once; gives its id. It cannot be played, only
+    /// reported on.
+    pub fn add_film(&self, name: &str, length: Duration) -> String {
+        let row = ItemRow::found(name, length);
+        let id = row.id.clone();
+        self.change(|database| database.items.push(row));
+        id
     }
 
     /// Looks at the database as it is now.

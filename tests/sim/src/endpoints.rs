@@ -13,5 +13,6 @@ pub(crate) mod remote;
 pub(crate) mod reports;
 pub(crate) mod sessions;
 pub(crate) mod system;
+pub(crate) mod user_data;
 pub(crate) mod users;
 pub(crate) mod web;

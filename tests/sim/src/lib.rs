@@ -6,7 +6,9 @@
 
 mod answer;
 mod authorization;
+mod caches;
 mod call;
+mod catalogue;
 mod clock;
 mod cluster;
 mod devices;
@@ -15,12 +17,14 @@ mod endpoints;
 mod files;
 mod generation;
 mod identifiers;
+mod item_dto;
 mod library;
 mod live_streams;
 mod memory;
 mod mint_times;
 mod not_jellyfin;
 mod path;
+mod playback_state;
 mod pod;
 mod query;
 mod quick_connect;
@@ -35,6 +39,8 @@ mod socket;
 mod start_up;
 mod sync_play;
 mod transcoding;
+mod user_data;
+mod user_data_changes;
 
 pub use cluster::Cluster;
 pub use generation::Generation;
@@ -44,3 +50,4 @@ pub use mint_times::{CallTime, MintTimes};
 pub use pod::{Pod, PodBuilder};
 pub use seen::Seen;
 pub use start_up::{PhaseLengths, StartUp};
+pub use user_data::UserData;

@@ -6,8 +6,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Value, json};
 
 use crate::generation::Generation;
-use crate::identifiers::dashed;
-use crate::pod::Settings;
 
 /// The id of the film: one minute in a small Matroska file.
 pub const FILM: &str = "11f0c1a5e0b04d6e9d3a7c2f5b8e4d01";
@@ -83,69 +81,6 @@ impl Item {
     pub(crate) fn path(self) -> String {
         format!("/jellyfin/media/{0}/{0}.mkv", self.name())
     }
-
-    pub(crate) fn run_time_ticks(self) -> u64 {
-        SEGMENT_TICKS * SEGMENTS.len() as u64
-    }
-
-    /// `BaseItemDto`, whole.
-    pub(crate) fn dto(self, settings: &Settings) -> Value {
-        let server_id = &settings.server_id;
-        if self == Item::Channel {
-            return json!({
-                "Name": self.name(), "ServerId": server_id, "Id": self.id(), "ChannelId": null, "IsFolder": false,
-                "Type": "TvChannel", "MediaType": "Video", "LocationType": "Remote", "ImageTags": {},
-                "BackdropImageTags": [], "UserData": user_data(self.id()),
-            });
-        }
-        json!({
-            "Name": self.name(),
-            "ServerId": server_id,
-            "Id": self.id(),
-            "DateCreated": "2026-11-01T10:00:00.0000000Z",
-            "Container": "mkv",
-            "ExternalUrls": [],
-            "Path": self.path(),
-            "EnableMediaSourceDisplay": true,
-            "ChannelId": null,
-            "Taglines": [],
-            "Genres": [],
-            "RunTimeTicks": self.run_time_ticks(),
-            "ProductionYear": 2021,
-            "ProviderIds": {},
-            "IsFolder": false,
-            "ParentId": VIEW,
-            "Type": "Movie",
-            "Studios": [],
-            "GenreItems": [],
-            "LocalTrailerCount": 0,
-            "SpecialFeatureCount": 0,
-            "PrimaryImageAspectRatio": 16.0 / 9.0,
-            "MediaStreams": media_streams(settings.generation),
-            "VideoType": "VideoFile",
-            "ImageTags": {"Primary": "3e73498deed313b456bac557cd7953b6"},
-            "BackdropImageTags": [],
-            "ImageBlurHashes": {"Primary": {"3e73498deed313b456bac557cd7953b6": "W~KxI~#MSgz5oM]gkSX4WVe=agjaW;X4axaiWqj?R:WXW;S5X6bY"}},
-            "Chapters": [],
-            "Trickplay": {},
-            "LocationType": "FileSystem",
-            "MediaType": "Video",
-            "Width": 320,
-            "Height": 180,
-        })
-    }
-}
-
-/// What a session shows as its `NowPlayingItem`.
-pub(crate) fn playing(id: &str, settings: &Settings) -> Option<Value> {
-    Item::of(id).map(|item| item.dto(settings))
-}
-
-/// `UserItemDataDto` of something never played.
-pub(crate) fn user_data(id: &str) -> Value {
-    json!({
-        "PlaybackPositionTicks": 0, "PlayCount": 0, "IsFavorite": false, "Played": false, "Key": dashed(id), "ItemId": id,
-    })
 }
 
 /// The two streams of the film.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::caches::Caches;
 use crate::devices::Devices;
 use crate::live_streams::LiveStreams;
 use crate::mint_times::Compiled;
@@ -12,6 +13,7 @@ use crate::sessions::Sessions;
 use crate::single_sign_on::SingleSignOn;
 use crate::sync_play::SyncPlay;
 use crate::transcoding::Jobs;
+use crate::user_data_changes::UserDataChanges;
 
 /// The memory of a process.
 #[derive(Debug, Default)]
@@ -26,4 +28,6 @@ pub(crate) struct Memory {
     pub(crate) quick_connect: QuickConnect,
     pub(crate) sync_play: SyncPlay,
     pub(crate) single_sign_on: SingleSignOn,
+    pub(crate) caches: Caches,
+    pub(crate) user_data_changes: UserDataChanges,
 }

@@ -26,9 +26,11 @@ pub(crate) use wire::Cut;
 
 use crate::cluster::Cluster;
 use crate::mint_times::MintTimes;
+use crate::playback_state;
 use crate::quick_connect::new_code;
 use crate::seen::{Record, Seen};
 use crate::start_up::Phase;
+use crate::user_data::UserData;
 use door::Door;
 use wire::Frost;
 
@@ -253,6 +255,20 @@ impl Pod {
             memory.sessions.seen_by(None).into_iter().map(|session| session.client_headers.device_id.clone()).collect()
         };
         self.with_life(devices).unwrap_or_default()
+    }
+
+    /// The row of a user (by name) and an item that the pod shows by the item's id, if the item was read there before.
+    pub fn cached_user_data(&self, user: &str, item: &str) -> Option<UserData> {
+        let user = self.shared.cluster.user_id(user)?;
+        self.with_life(|life| life.memory().caches.cached(item).map(|item| item.user_data(&user)))?
+    }
+
+    /// The idle check five minutes after the last report of every player: the pod itself says `Stopped` for them, at the
+    /// position where they would be.
+    pub fn stop_idle_players(&self) {
+        if let Some(life) = self.life().clone() {
+            playback_state::stop_idle(&life);
+        }
     }
 
     /// The TCP connections open now, WebSockets among them.

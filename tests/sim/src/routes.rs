@@ -7,7 +7,7 @@ use crate::call::Call;
 use crate::endpoints::{
     activity, api_keys, devices, downloads, hls, images, items, live_tv, playback, remote, reports,
 };
-use crate::endpoints::{sessions, system, users};
+use crate::endpoints::{sessions, system, user_data, users};
 use crate::generation::Generation;
 use crate::identifiers::plain;
 use crate::{quick_connect, single_sign_on, sync_play};
@@ -130,9 +130,20 @@ static ROUTES: &[Route] = &[
     route(POST, "/users/{userid}/password", Authorized, users::change_password),
     route(POST, "/users/{userid}/policy", Administrator, users::change_policy),
     route(GET, "/users/{userid}/items", Authorized, items::of_user),
-    route(GET, "/users/{userid}/items/resume", Authorized, items::none),
+    route(GET, "/users/{userid}/items/resume", Authorized, items::resume),
     route(GET, "/users/{userid}/items/latest", Authorized, items::none_as_list),
     route(GET, "/users/{userid}/items/{itemid}", Authorized, items::one_of_user),
+    route(GET, "/users/{userid}/items/{itemid}/userdata", Authorized, user_data::read),
+    route(POST, "/users/{userid}/items/{itemid}/userdata", Authorized, user_data::write),
+    route(POST, "/users/{userid}/items/{itemid}/rating", Authorized, user_data::rate),
+    route(DELETE, "/users/{userid}/items/{itemid}/rating", Authorized, user_data::unrate),
+    route(POST, "/users/{userid}/favoriteitems/{itemid}", Authorized, user_data::favorite),
+    route(DELETE, "/users/{userid}/favoriteitems/{itemid}", Authorized, user_data::unfavorite),
+    route(POST, "/users/{userid}/playeditems/{itemid}", Authorized, user_data::mark_played),
+    route(DELETE, "/users/{userid}/playeditems/{itemid}", Authorized, user_data::mark_unplayed),
+    route(POST, "/users/{userid}/playingitems/{itemid}", Authorized, reports::started_by_query),
+    route(POST, "/users/{userid}/playingitems/{itemid}/progress", Authorized, reports::progress_by_query),
+    route(DELETE, "/users/{userid}/playingitems/{itemid}", Authorized, reports::stopped_by_query),
     route(GET, "/users/{userid}/views", Authorized, items::views),
     route(GET_HEAD, "/users/{userid}/images/{kind}", Anonymous, images::image),
     route(GET, "/users/{userid}", Authorized, users::one),
@@ -162,7 +173,18 @@ static ROUTES: &[Route] = &[
     route(GET, "/system/activitylog/entries", Administrator, activity::entries),
     route(GET, "/scheduledtasks", Administrator, activity::tasks),
     route(GET, "/userviews", Authorized, items::views),
-    route(GET, "/useritems/resume", Authorized, items::none),
+    route(GET, "/useritems/resume", Authorized, items::resume),
+    route(GET, "/useritems/{itemid}/userdata", Authorized, user_data::read),
+    route(POST, "/useritems/{itemid}/userdata", Authorized, user_data::write),
+    route(POST, "/useritems/{itemid}/rating", Authorized, user_data::rate),
+    route(DELETE, "/useritems/{itemid}/rating", Authorized, user_data::unrate),
+    route(POST, "/userfavoriteitems/{itemid}", Authorized, user_data::favorite),
+    route(DELETE, "/userfavoriteitems/{itemid}", Authorized, user_data::unfavorite),
+    route(POST, "/userplayeditems/{itemid}", Authorized, user_data::mark_played),
+    route(DELETE, "/userplayeditems/{itemid}", Authorized, user_data::mark_unplayed),
+    route(POST, "/playingitems/{itemid}", Authorized, reports::started_by_query),
+    route(POST, "/playingitems/{itemid}/progress", Authorized, reports::progress_by_query),
+    route(DELETE, "/playingitems/{itemid}", Authorized, reports::stopped_by_query),
     route(GET, "/shows/nextup", Authorized, items::none),
     route(GET, "/displaypreferences/{id}", Authorized, items::display_preferences),
     route(POST, "/displaypreferences/{id}", Authorized, items::keep_nothing),

@@ -40,6 +40,8 @@ pub(crate) struct Session {
 #[derive(Clone, Debug)]
 pub(crate) struct Playing {
     pub(crate) item_id: String,
+    /// `NowPlayingItem`, as the item was when the player reported.
+    pub(crate) item: Option<Value>,
     pub(crate) report: Value,
     pub(crate) position: i64,
     pub(crate) at: Instant,
@@ -50,7 +52,6 @@ pub(crate) struct Playing {
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) number: u64,
-    pub(crate) user_id: String,
     outbox: mpsc::UnboundedSender<Outgoing>,
     last_activity: Instant,
     /// Silent for too long: the pod no longer reads it, and its next message breaks it off.
@@ -164,12 +165,12 @@ impl Sessions {
     }
 
     /// Adds a socket to a session; gives its number and what its task has to send.
-    pub(crate) fn attach(&mut self, session: &str, user_id: &str) -> Option<(u64, mpsc::UnboundedReceiver<Outgoing>)> {
+    pub(crate) fn attach(&mut self, session: &str) -> Option<(u64, mpsc::UnboundedReceiver<Outgoing>)> {
         self.next_socket += 1;
         self.note_change();
         let number = self.next_socket;
         let (outbox, inbox) = mpsc::unbounded_channel();
-        let socket = Socket { number, user_id: user_id.to_owned(), outbox, last_activity: Instant::now(), lost: false };
+        let socket = Socket { number, outbox, last_activity: Instant::now(), lost: false };
         self.get_mut(session)?.sockets.push(socket);
         Some((number, inbox))
     }
@@ -225,11 +226,10 @@ impl Sessions {
         }
     }
 
-    /// Sends to every socket of one user.
+    /// Sends to each session of one user (`SendMessageToUserSessions`).
     pub(crate) fn send_to_user(&self, user_id: &str, kind: &'static str, data: &Value) {
-        let sockets = self.index.iter().flat_map(|session| &session.sockets);
-        for socket in sockets.filter(|socket| socket.user_id == user_id) {
-            socket.send(Outgoing::Message { kind, data: Some(data.clone()) });
+        for session in self.index.iter().filter(|session| session.users().iter().any(|user| user == user_id)) {
+            session.send(kind, data.clone());
         }
     }
 }
@@ -242,6 +242,11 @@ impl Session {
         }
     }
 
+    /// Those whose data a report of this session changes.
+    pub(crate) fn users(&self) -> Vec<String> {
+        Some(self.user_id.clone()).into_iter().filter(|user| !user.is_empty()).collect()
+    }
+
     fn is_connected(&self) -> bool {
         self.sockets.iter().any(|socket| !socket.lost)
     }
@@ -251,7 +256,7 @@ impl Session {
     }
 
     /// `SessionInfoDto`.
-    pub(crate) fn dto(&self, settings: &Settings, item: impl Fn(&str, &Settings) -> Option<Value>) -> Value {
+    pub(crate) fn dto(&self, settings: &Settings) -> Value {
         let capabilities = self.capabilities.clone().unwrap_or_else(no_capabilities);
         let playable = self.capability("PlayableMediaTypes").cloned().unwrap_or_else(|| json!([]));
         let commands = self.capability("SupportedCommands").cloned().unwrap_or_else(|| json!([]));
@@ -284,8 +289,8 @@ impl Session {
         if settings.generation == Generation::V10_11 {
             dto["NowPlayingQueueFullItems"] = json!([]);
         }
-        if let Some(item) = self.playing.as_ref().and_then(|playing| item(&playing.item_id, settings)) {
-            dto["NowPlayingItem"] = item;
+        if let Some(item) = self.playing.as_ref().and_then(|playing| playing.item.as_ref()) {
+            dto["NowPlayingItem"] = item.clone();
         }
         dto
     }

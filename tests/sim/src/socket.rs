@@ -51,8 +51,7 @@ pub(crate) fn open(call: &Call, parts: Parts) -> Answer {
         return Answer::error(StatusCode::FORBIDDEN);
     };
     let key = derive_accept_key(key.as_bytes());
-    let user_id = call.user().map(|user| user.id.clone()).unwrap_or_default();
-    let sees = (!call.is_administrator()).then(|| user_id.clone());
+    let sees = (!call.is_administrator()).then(|| call.user().map(|user| user.id.clone()).unwrap_or_default());
     let upgrade = hyper::upgrade::on(Request::from_parts(parts, ()));
     let life = Arc::clone(&call.connection.life);
     let is_late = life.has_said_farewell();
@@ -67,7 +66,7 @@ pub(crate) fn open(call: &Call, parts: Parts) -> Answer {
         }
         // A client that leaves before the switch has no socket.
         if let Ok(upgraded) = upgrade.await {
-            serve(life, upgraded, session, user_id, sees).await;
+            serve(life, upgraded, session, sees).await;
         }
     });
     Answer::empty(StatusCode::SWITCHING_PROTOCOLS)
@@ -101,8 +100,8 @@ enum Next {
     End,
 }
 
-async fn serve(life: Arc<Life>, upgraded: Upgraded, session: String, user_id: String, sees: Option<String>) {
-    let attached = life.memory().sessions.attach(&session, &user_id);
+async fn serve(life: Arc<Life>, upgraded: Upgraded, session: String, sees: Option<String>) {
+    let attached = life.memory().sessions.attach(&session);
     let Some((number, inbox)) = attached else {
         return;
     };

@@ -1,9 +1,13 @@
 //! The tables of the shared database.
 
+use std::collections::{BTreeMap, HashMap};
+
 use serde::{Deserialize, Serialize};
 
 use super::id_of_name;
+use crate::catalogue::ItemRow;
 use crate::identifiers::random_guid;
+use crate::user_data::UserData;
 
 /// All tables.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -12,6 +16,9 @@ pub(crate) struct Database {
     pub(crate) devices: Vec<DeviceRow>,
     pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) next_row: u64,
+    pub(crate) items: Vec<ItemRow>,
+    /// By item and user.
+    user_data: BTreeMap<String, UserData>,
 }
 
 /// A user with a password.
@@ -57,7 +64,7 @@ pub(crate) enum Stored {
 impl Database {
     /// The tables of a new cluster.
     pub(super) fn fresh() -> Database {
-        let mut database = Database { next_row: 1, ..Database::default() };
+        let mut database = Database { next_row: 1, items: ItemRow::first(), ..Database::default() };
         for (name, administrator) in [("alice", false), ("bob", false), ("root", true)] {
             database.users.push(User::new(name, &format!("{name}-pw"), administrator));
         }
@@ -79,6 +86,44 @@ impl Database {
     /// Names are compared without regard to case, as Jellyfin does.
     pub(crate) fn user_by_name(&self, name: &str) -> Option<&User> {
         self.users.iter().find(|user| user.name.eq_ignore_ascii_case(name))
+    }
+
+    pub(crate) fn item(&self, id: &str) -> Option<&ItemRow> {
+        self.items.iter().find(|item| item.id == id)
+    }
+
+    /// False if the row is gone.
+    pub(crate) fn update_item(&mut self, row: &ItemRow) -> bool {
+        let found = self.items.iter_mut().find(|item| item.id == row.id);
+        found.map(|item| row.clone_into(item)).is_some()
+    }
+
+    pub(crate) fn delete_item(&mut self, id: &str) {
+        self.items.retain(|item| item.id != id);
+        self.user_data.retain(|key, _| !key.starts_with(id));
+    }
+
+    pub(crate) fn user_data(&self, user_id: &str, item_id: &str) -> Option<&UserData> {
+        self.user_data.get(&user_data_key(user_id, item_id))
+    }
+
+    pub(crate) fn set_user_data(&mut self, user_id: &str, item_id: &str, data: UserData) {
+        self.user_data.insert(user_data_key(user_id, item_id), data);
+    }
+
+    /// The rows of an item, by user.
+    pub(crate) fn user_data_of_item(&self, item_id: &str) -> HashMap<String, UserData> {
+        let from = user_data_key("", item_id);
+        let rows = self.user_data.range(from.clone()..).take_while(|(key, _)| key.starts_with(&from));
+        rows.map(|(key, data)| (key[from.len()..].to_owned(), data.clone())).collect()
+    }
+
+    /// Deletes a user with his rows; false if there is none.
+    pub(crate) fn delete_user(&mut self, id: &str) -> bool {
+        let before = self.users.len();
+        self.users.retain(|user| user.id != id);
+        self.user_data.retain(|key, _| !key.ends_with(id));
+        self.users.len() < before
     }
 
     pub(crate) fn api_key(&self, token: &str) -> Option<&ApiKey> {
@@ -112,6 +157,10 @@ impl Database {
             None => Stored::Gone,
         }
     }
+}
+
+fn user_data_key(user_id: &str, item_id: &str) -> String {
+    format!("{item_id} {user_id}")
 }
 
 impl User {

@@ -5,14 +5,27 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::catalogue::{ItemRow, Kind};
+use crate::cluster::User;
 use crate::generation::Generation;
 use crate::identifiers::guid_of;
-use crate::library::{Item, VIEW, user_data};
+use crate::item_dto;
+use crate::library::VIEW;
 use crate::pod::Settings;
+use crate::user_data::{Length, UserData};
 
-/// `GET /Items?limit=&startIndex=&ids=&parentId=&recursive=`. Without any of the last three it is the root's two folders,
-/// and the limit does not count.
+/// `GET /Items?userId=&limit=&startIndex=&ids=&parentId=&recursive=&filters=&fields=`. Without any of `ids`, `parentId` and
+/// `recursive` it is the root's two folders, and the limit does not count.
 pub(crate) fn list(call: &Call) -> Answer {
+    list_for(call, call.query.get("userId"))
+}
+
+/// `GET /Users/{id}/Items`, the older form.
+pub(crate) fn of_user(call: &Call) -> Answer {
+    list_for(call, Some(call.captured(0).to_owned()))
+}
+
+fn list_for(call: &Call, user: Option<String>) -> Answer {
     let settings = call.settings();
     let is_number = |value: &String| value.parse::<i32>().is_ok();
     for name in ["limit", "startIndex"] {
@@ -20,56 +33,132 @@ pub(crate) fn list(call: &Call) -> Answer {
             return Answer::invalid(name, &value);
         }
     }
+    let user = match reader(call, user) {
+        Ok(user) => user,
+        Err(refusal) => return *refusal,
+    };
     let wanted = call.query.joined("ids").unwrap_or_default().to_lowercase().replace('-', "");
     if wanted.is_empty() && call.query.get("parentId").is_none() && !call.query.is_true("recursive") {
         return page(vec![view(settings), playlists(settings)], 2, 0);
     }
-    let items = Item::ALL.iter().filter(|item| wanted.is_empty() || wanted.contains(item.id()));
-    let all: Vec<Value> = items.map(|item| item.dto(settings)).collect();
-    let total = all.len();
+    let rows = call.life().shared.cluster.read(|database| database.items.clone());
+    let is_wanted = |row: &ItemRow| match wanted.is_empty() {
+        true => matches!(row.kind, Kind::Movie | Kind::Channel),
+        false => wanted.contains(&row.id),
+    };
+    let rows = rows.into_iter().filter(|row| is_wanted(row) && is_filtered_in(call, user.as_ref(), row)).collect();
+    listed(call, user.as_ref(), rows)
+}
+
+/// A user for whom items are listed; none for an API key that names none.
+fn reader(call: &Call, named: Option<String>) -> Result<Option<User>, Box<Answer>> {
+    if call.user().is_none() && named.as_ref().is_none_or(String::is_empty) {
+        return Ok(None);
+    }
+    call.acts_for(named.as_deref()).map(Some)
+}
+
+/// `filters=IsFavorite,IsPlayed…`, which the database decides.
+fn is_filtered_in(call: &Call, user: Option<&User>, row: &ItemRow) -> bool {
+    let filters = call.query.joined("filters").unwrap_or_default();
+    let Some(user) = user.filter(|_| !filters.is_empty()) else {
+        return true;
+    };
+    let data = call.life().shared.cluster.read(|database| database.user_data(&user.id, &row.id).cloned());
+    let data = data.unwrap_or_default();
+    filters.split(',').all(|filter| match filter.trim().to_ascii_lowercase().as_str() {
+        "isfavorite" => data.favorite,
+        "isplayed" => data.played,
+        "isunplayed" => !data.played,
+        "isresumable" => data.position > 0,
+        _ => true,
+    })
+}
+
+/// A page of these rows, each with the user's data as this pod lists it.
+fn listed(call: &Call, user: Option<&User>, rows: Vec<ItemRow>) -> Answer {
+    let (settings, cluster) = (call.settings(), &call.life().shared.cluster);
+    let fields: Vec<String> = call.query.joined("fields").unwrap_or_default().split(',').map(str::to_owned).collect();
+    let total = rows.len();
     let number = |name| call.query.number(name).map(|number| usize::try_from(number).unwrap_or(total));
     let start = number("startIndex").unwrap_or(0);
-    let shown = all.into_iter().skip(start).take(number("limit").unwrap_or(total)).collect();
+    let mut memory = call.life().memory();
+    let shown = rows.into_iter().skip(start).take(number("limit").unwrap_or(total)).map(|row| {
+        let mut dto = item_dto::listed(&row, settings, &fields);
+        if let Some(user) = user {
+            let data = memory.caches.listed_user_data(cluster, settings.generation, &user.id, &row.id);
+            dto["UserData"] = data.dto(&row.id, row.length());
+        }
+        dto
+    });
+    let shown = shown.collect();
     page(shown, total, start)
+}
+
+/// `GET /UserItems/Resume?userId=` and `/Users/{id}/Items/Resume`: what the database says was begun.
+pub(crate) fn resume(call: &Call) -> Answer {
+    let named = call.captured.first().cloned().or_else(|| call.query.get("userId"));
+    let user = match call.acts_for(named.as_deref()) {
+        Ok(user) => user,
+        Err(refusal) => return *refusal,
+    };
+    let rows = call.life().shared.cluster.read(|database| {
+        let begun = |row: &&ItemRow| database.user_data(&user.id, &row.id).is_some_and(|data| data.position > 0);
+        let mut rows: Vec<ItemRow> = database.items.iter().filter(begun).cloned().collect();
+        let last_played =
+            |row: &ItemRow| database.user_data(&user.id, &row.id).and_then(|data| data.last_played.clone());
+        rows.sort_by_key(|row| std::cmp::Reverse(last_played(row)));
+        rows
+    });
+    listed(call, Some(&user), rows)
 }
 
 fn page(items: Vec<Value>, total: usize, start: usize) -> Answer {
     Answer::json(&json!({"Items": items, "TotalRecordCount": total, "StartIndex": start}))
 }
 
-/// `GET /Users/{id}/Items`, the older form.
-pub(crate) fn of_user(call: &Call) -> Answer {
-    list(call)
-}
-
-/// `GET /Items/{id}`.
+/// `GET /Items/{id}?userId=`: as this pod has it.
 pub(crate) fn one(call: &Call) -> Answer {
-    item(call, &call.guid(0))
+    item(call, call.query.get("userId").as_deref(), &call.guid(0))
 }
 
 /// `GET /Users/{id}/Items/{item}`, the older form.
 pub(crate) fn one_of_user(call: &Call) -> Answer {
-    item(call, &call.guid(1))
+    item(call, Some(call.captured(0)), &call.guid(1))
 }
 
-fn item(call: &Call, id: &str) -> Answer {
-    match Item::of(id) {
+fn item(call: &Call, named: Option<&str>, id: &str) -> Answer {
+    let user = match call.acts_for(named) {
+        Ok(user) => user,
+        Err(refusal) => return *refusal,
+    };
+    let settings = call.settings();
+    let mut memory = call.life().memory();
+    match memory.caches.by_id(&call.life().shared.cluster, id) {
         Some(item) => {
-            let mut dto = item.dto(call.settings());
-            dto["UserData"] = user_data(id);
-            dto["MediaSources"] = json!([super::playback::media_source(call, item)]);
+            let mut dto = item_dto::whole(&item.row, settings);
+            dto["UserData"] = item.user_data(&user.id).dto(id, item.row.length());
+            dto["CanDelete"] = json!(user.administrator);
+            if item.row.kind == Kind::Movie {
+                dto["MediaSources"] = json!([super::playback::media_source(call, &item.row)]);
+            }
             Answer::json(&dto)
         }
-        None if id == VIEW => Answer::json(&view(call.settings())),
+        None if id == VIEW => Answer::json(&view(settings)),
         None => Answer::problem(StatusCode::NOT_FOUND),
     }
 }
 
-/// `DELETE /Items/{id}`: nothing is ever deleted; without the right it is the 401 that has a body.
+/// `DELETE /Items/{id}`; without the right it is the 401 that has a body. By an id that this pod has read it works once more
+/// after another pod has done it.
 pub(crate) fn delete(call: &Call) -> Answer {
-    if Item::of(&call.guid(0)).is_none() {
+    let id = call.guid(0);
+    let mut memory = call.life().memory();
+    let cluster = &call.life().shared.cluster;
+    if memory.caches.by_id(cluster, &id).is_none() {
         Answer::problem(StatusCode::NOT_FOUND)
     } else if call.is_administrator() {
+        memory.caches.delete_item(cluster, &id);
         Answer::no_content()
     } else {
         Answer::json_with(StatusCode::UNAUTHORIZED, &json!("Unauthorized access"))
@@ -113,10 +202,12 @@ fn playlists(settings: &Settings) -> Value {
     folder(settings, "Playlists", "1071671e7bffa0532e930debee501d2e", "ManualPlaylistsFolder", "playlists")
 }
 
+const FOLDER: Length = Length { ticks: None, can_be_played: false };
+
 fn folder(settings: &Settings, name: &str, id: &str, kind: &str, collection: &str) -> Value {
     json!({
         "Name": name, "ServerId": settings.server_id, "Id": id, "ChannelId": null, "IsFolder": true, "Type": kind,
-        "UserData": user_data(id), "CollectionType": collection, "ImageTags": {}, "BackdropImageTags": [],
+        "UserData": UserData::default().dto(id, FOLDER), "CollectionType": collection, "ImageTags": {}, "BackdropImageTags": [],
         "ImageBlurHashes": {}, "LocationType": "FileSystem", "MediaType": "Unknown",
     })
 }

@@ -6,21 +6,26 @@ use serde_json::{Value, json};
 use super::live_tv;
 use crate::answer::Answer;
 use crate::call::{Call, property};
+use crate::catalogue::{ItemRow, Kind};
 use crate::generation::Generation;
 use crate::identifiers::{dashed, random_guid};
-use crate::library::{FILM_FILE, Item, media_streams};
+use crate::library::{BULK, FILM_FILE, media_streams};
 
 const TAG: &str = "8a3d32d1dc90d45bafefaf9586582457";
 
 /// `GET` and `POST /Items/{id}/PlaybackInfo`.
 pub(crate) fn info(call: &Call) -> Answer {
-    let Some(item) = Item::of(&call.guid(0)) else {
+    let item = {
+        let mut memory = call.life().memory();
+        memory.caches.by_id(&call.life().shared.cluster, &call.guid(0)).map(|item| item.row.clone())
+    };
+    let Some(item) = item.filter(|item| matches!(item.kind, Kind::Movie | Kind::Channel)) else {
         return Answer::problem(StatusCode::NOT_FOUND);
     };
     let play_session = random_guid();
-    let source = match item {
-        Item::Channel => live_tv::source(call, wants_opening(call)),
-        Item::Film | Item::Bulk => source_of_file(call, item, &play_session),
+    let source = match item.kind {
+        Kind::Channel => live_tv::source(call, wants_opening(call)),
+        _ => source_of_file(call, &item, &play_session),
     };
     Answer::json(&json!({"MediaSources": [source], "PlaySessionId": play_session}))
 }
@@ -30,7 +35,7 @@ fn wants_opening(call: &Call) -> bool {
     in_body || call.query.is_true("autoOpenLiveStream")
 }
 
-fn source_of_file(call: &Call, item: Item, play_session: &str) -> Value {
+fn source_of_file(call: &Call, item: &ItemRow, play_session: &str) -> Value {
     let mut source = media_source(call, item);
     let profile = call.property("DeviceProfile").unwrap_or_default();
     if !wants_hls(call, &profile) {
@@ -60,7 +65,7 @@ fn wants_hls(call: &Call, profile: &Value) -> bool {
 }
 
 /// Relative, in lower case and with the token of the request in it, as `StreamInfo.ToUrl` makes it.
-fn transcoding_url(call: &Call, item: Item, play_session: &str) -> String {
+fn transcoding_url(call: &Call, item: &ItemRow, play_session: &str) -> String {
     let client = call.client();
     let device = client.as_ref().map_or("", |client| client.device_id.as_str());
     let token = call.given.token.as_deref().unwrap_or_default();
@@ -74,28 +79,25 @@ fn transcoding_url(call: &Call, item: Item, play_session: &str) -> String {
          &ApiKey={token}&RequireAvc=false&EnableAudioVbrEncoding=true&Tag={TAG}\
          &h264-level=12&h264-videobitdepth=8&h264-profile=constrainedbaseline\
          &TranscodeReasons=ContainerBitrateExceedsLimit",
-        dashed(item.id()),
-        item.id(),
+        dashed(&item.id),
+        item.id,
     )
 }
 
 /// `MediaSourceInfo` of an item with a file.
-pub(crate) fn media_source(call: &Call, item: Item) -> Value {
-    let size = match item {
-        Item::Bulk => call.settings().bulk_size,
-        Item::Film | Item::Channel => FILM_FILE.len() as u64,
-    };
+pub(crate) fn media_source(call: &Call, item: &ItemRow) -> Value {
+    let size = if item.id == BULK { call.settings().bulk_size } else { FILM_FILE.len() as u64 };
     json!({
         "Protocol": "File",
-        "Id": item.id(),
+        "Id": item.id,
         "Path": item.path(),
         "Type": "Default",
         "Container": "mkv",
         "Size": size,
-        "Name": item.name(),
+        "Name": item.name,
         "IsRemote": false,
         "ETag": TAG,
-        "RunTimeTicks": item.run_time_ticks(),
+        "RunTimeTicks": item.run_time_ticks,
         "ReadAtNativeFramerate": false,
         "IgnoreDts": false,
         "IgnoreIndex": false,

@@ -1,45 +1,31 @@
-//! Playback reports: `POST /Sessions/Playing*`.
+//! Playback reports: `POST /Sessions/Playing*`, and the older `/PlayingItems/{id}` by query.
 
-use std::time::{Duration, Instant};
-
-use serde_json::json;
+use http::StatusCode;
+use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::call::{Call, property};
-use crate::clock;
-use crate::generation::Generation;
-use crate::identifiers::{dashed, plain};
-use crate::library::VIEW;
-use crate::sessions::Playing;
+use crate::identifiers::plain;
+use crate::playback_state::{self, Report};
 
 /// `POST /Sessions/Playing`.
 pub(crate) fn started(call: &Call) -> Answer {
-    note(call);
-    announce_user_data(call, 0);
-    Answer::no_content()
+    report(call, playback_state::started)
 }
 
 /// `POST /Sessions/Playing/Progress`.
 pub(crate) fn progress(call: &Call) -> Answer {
-    note(call);
-    Answer::no_content()
+    report(call, playback_state::progress)
 }
 
 /// `POST /Sessions/Playing/Stopped`.
 pub(crate) fn stopped(call: &Call) -> Answer {
-    let report = call.json();
-    if let Some(id) = call.touch_session() {
-        let mut memory = call.life().memory();
-        if let Some(session) = memory.sessions.get_mut(&id) {
-            session.playing = None;
-        }
-        if let Some(play_session) = property(&report, "PlaySessionId").and_then(|value| value.as_str()) {
-            memory.jobs.end(None, Some(play_session));
-        }
-        memory.sessions.note_change();
-    }
-    announce_user_data(call, property(&report, "PositionTicks").and_then(serde_json::Value::as_i64).unwrap_or(0));
-    Answer::no_content()
+    let given = call.json();
+    let item = property(&given, "ItemId").and_then(|id| plain(id.as_str()?)).unwrap_or_default();
+    let position = property(&given, "PositionTicks").and_then(Value::as_i64);
+    let failed = property(&given, "Failed").is_some_and(|value| value == true);
+    let play_session = property(&given, "PlaySessionId").and_then(|value| value.as_str()).unwrap_or_default();
+    stop(call, &item, position, failed, play_session)
 }
 
 /// `POST /Sessions/Playing/Ping?playSessionId=`: keeps a transcode alive, if this pod has it.
@@ -48,70 +34,78 @@ pub(crate) fn ping(call: &Call) -> Answer {
     Answer::no_content()
 }
 
+/// `POST /PlayingItems/{id}` and `POST /Users/{user}/PlayingItems/{id}`, whose user does not count.
+pub(crate) fn started_by_query(call: &Call) -> Answer {
+    report_by_query(call, playback_state::started)
+}
+
+/// `POST /PlayingItems/{id}/Progress?positionTicks=`.
+pub(crate) fn progress_by_query(call: &Call) -> Answer {
+    report_by_query(call, playback_state::progress)
+}
+
+/// `DELETE /PlayingItems/{id}?positionTicks=`.
+pub(crate) fn stopped_by_query(call: &Call) -> Answer {
+    let play_session = call.query.get("playSessionId").unwrap_or_default();
+    stop(call, &call.guid(call.captured.len() - 1), ticks(call), false, &play_session)
+}
+
+type Apply = fn(&std::sync::Arc<crate::pod::Life>, &str, Report);
+
+fn report(call: &Call, apply: Apply) -> Answer {
+    let given = call.json();
+    if let Some(play_session) = property(&given, "PlaySessionId").and_then(|value| value.as_str()) {
+        ping_job(call, play_session);
+    }
+    let report = Report {
+        item_id: property(&given, "ItemId").and_then(|id| plain(id.as_str()?)).unwrap_or_default(),
+        position: property(&given, "PositionTicks").and_then(Value::as_i64),
+        is_paused: property(&given, "IsPaused").is_some_and(|value| value == true),
+        given,
+    };
+    if let Some(session) = call.touch_session() {
+        apply(&call.connection.life, &session, report);
+    }
+    Answer::no_content()
+}
+
+fn report_by_query(call: &Call, apply: Apply) -> Answer {
+    if let Some(play_session) = call.query.get("playSessionId") {
+        ping_job(call, &play_session);
+    }
+    let given = json!({"CanSeek": call.query.is_true("canSeek"), "IsMuted": call.query.is_true("isMuted")});
+    let report = Report {
+        item_id: call.guid(call.captured.len() - 1),
+        position: ticks(call),
+        is_paused: call.query.is_true("isPaused"),
+        given,
+    };
+    if let Some(session) = call.touch_session() {
+        apply(&call.connection.life, &session, report);
+    }
+    Answer::no_content()
+}
+
+fn stop(call: &Call, item: &str, position: Option<i64>, failed: bool, play_session: &str) -> Answer {
+    if !play_session.is_empty() {
+        call.life().memory().jobs.end(None, Some(play_session));
+    }
+    let session = call.touch_session();
+    if position.is_some_and(|position| position < 0) {
+        return Answer::error(StatusCode::BAD_REQUEST);
+    }
+    if let Some(session) = session {
+        playback_state::stopped(&call.connection.life, &session, item, position, failed);
+    }
+    Answer::no_content()
+}
+
+fn ticks(call: &Call) -> Option<i64> {
+    call.query.get("positionTicks")?.parse().ok()
+}
+
 fn ping_job(call: &Call, play_session: &str) {
     let mut memory = call.life().memory();
     memory.jobs.end_idle(call.settings().job_idle);
     memory.jobs.ping(play_session);
-}
-
-fn note(call: &Call) {
-    let report = call.json();
-    if let Some(play_session) = property(&report, "PlaySessionId").and_then(|value| value.as_str()) {
-        ping_job(call, play_session);
-    }
-    let Some(id) = call.touch_session() else {
-        return;
-    };
-    let item_id = property(&report, "ItemId").and_then(|id| plain(id.as_str()?)).unwrap_or_default();
-    let number = |name| property(&report, name).and_then(serde_json::Value::as_i64).unwrap_or(0);
-    let playing = Playing {
-        item_id,
-        position: number("PositionTicks"),
-        at: Instant::now(),
-        paused: property(&report, "IsPaused").is_some_and(|value| value == true),
-        report,
-    };
-    let mut memory = call.life().memory();
-    if let Some(session) = memory.sessions.get_mut(&id) {
-        session.playing = Some(playing);
-    }
-    memory.sessions.note_change();
-}
-
-/// `UserDataChanged` to the user's sockets; the real server gathers changes for half a second first.
-fn announce_user_data(call: &Call, position: i64) {
-    let Some(user) = call.user() else {
-        return;
-    };
-    let item = call.property("ItemId").and_then(|id| plain(id.as_str()?)).unwrap_or_default();
-    let mut data = json!({
-        "UserId": user.id,
-        "UserDataList": [{
-            "PlaybackPositionTicks": position,
-            "PlayCount": 1,
-            "IsFavorite": false,
-            "LastPlayedDate": clock::now(),
-            "Played": false,
-            "Key": dashed(&item),
-            "ItemId": item,
-        }, {
-            "UnplayedItemCount": 2,
-            "PlaybackPositionTicks": 0,
-            "PlayCount": 0,
-            "IsFavorite": false,
-            "Played": false,
-            "Key": dashed(VIEW),
-            "ItemId": VIEW,
-        }],
-    });
-    if call.settings().generation == Generation::V12 {
-        data["UserDataList"][1]["PlayedPercentage"] = json!(0);
-    }
-    let user_id = user.id.clone();
-    let life = std::sync::Arc::clone(&call.connection.life);
-    let gathering: Duration = call.settings().keep_alive / 120;
-    call.life().spawn(async move {
-        tokio::time::sleep(gathering).await;
-        life.memory().sessions.send_to_user(&user_id, "UserDataChanged", &data);
-    });
 }

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use crate::answer::Answer;
 use crate::call::{Call, Caller};
 use crate::devices::Ended;
-use crate::library;
 
 /// `GET /Sessions`; the sessions of this pod only, and for a user who is no administrator only the user's own.
 pub(crate) fn list(call: &Call) -> Answer {
@@ -18,7 +17,7 @@ pub(crate) fn list(call: &Call) -> Answer {
     let sessions = memory.sessions.seen_by(own.as_deref()).into_iter();
     let of_device =
         sessions.filter(|session| device.as_ref().is_none_or(|device| *device == session.client_headers.device_id));
-    Answer::json(&of_device.map(|session| session.dto(settings, library::playing)).collect())
+    Answer::json(&of_device.map(|session| session.dto(settings)).collect())
 }
 
 /// `POST /Sessions/Logout`: ends the caller's own token.

@@ -80,7 +80,7 @@ pub(crate) fn new_session(call: &Call, user_id: &str, client: &Client, remote: &
     let row = memory.devices.create(cluster, user_id, client);
     let capabilities = memory.capabilities.get(&client.device_id).cloned();
     let session = memory.sessions.touch((&user.id, &user.name), client, remote, capabilities);
-    let session = session.dto(settings, |_, _| None);
+    let session = session.dto(settings);
     json!({
         "User": dto::user(&user, &settings.server_id),
         "SessionInfo": session,
@@ -134,12 +134,7 @@ pub(crate) fn create(call: &Call) -> Answer {
 /// `DELETE /Users/{id}`: the user, and the tokens that this pod knows.
 pub(crate) fn delete(call: &Call) -> Answer {
     let id = call.guid(0);
-    let there = call.life().shared.cluster.change(|database| {
-        let before = database.users.len();
-        database.users.retain(|user| user.id != id);
-        database.users.len() < before
-    });
-    if !there {
+    if !call.life().shared.cluster.change(|database| database.delete_user(&id)) {
         return Answer::problem(StatusCode::NOT_FOUND);
     }
     answer_of(end_tokens(call, &id, None))

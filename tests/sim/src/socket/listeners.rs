@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::library;
 use crate::pod::Life;
 
 /// The lists that a socket listens to.
@@ -97,7 +96,7 @@ pub(super) fn data(life: &Life, kind: &str, user_id: Option<&str>) -> Value {
         "Sessions" => {
             let memory = life.memory();
             let sessions = memory.sessions.seen_by(user_id).into_iter();
-            sessions.map(|session| session.dto(&life.shared.settings, library::playing)).collect()
+            sessions.map(|session| session.dto(&life.shared.settings)).collect()
         }
         _ => json!([]),
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jellyfin_sim::{Cluster, FILM, Generation, Pod, StartUp};
+use jellyfin_sim::{BULK, Cluster, FILM, Generation, Pod, StartUp};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -33,14 +33,14 @@ pub(crate) struct Play {
 }
 
 impl Play {
-    /// How requests are read was recorded of 12.0 alone.
+    /// How requests are read, and what pods do not see of each other, was recorded of 12.0 alone.
     fn has(&self, file: &str) -> bool {
-        self.generation == Generation::V12 || !file.starts_with("10")
+        self.generation == Generation::V12 || !file.starts_with('1')
     }
 }
 
 /// All files of a generation, in the order in which they were recorded.
-pub(crate) const FILES: [&str; 8] = [
+pub(crate) const FILES: [&str; 9] = [
     "01-log-in-and-tokens",
     "02-quick-connect",
     "03-socket",
@@ -49,19 +49,24 @@ pub(crate) const FILES: [&str; 8] = [
     "06-media",
     "07-stale-device-row",
     "10-reading-requests",
+    "11-in-step",
 ];
 
 /// Replays the files and reports on them.
 pub(crate) async fn play(play: &Play, files: &[&'static str]) -> Report {
-    let mut stage = Stage::set(play).await;
+    let mut stage = Stage::set(play, Report::new(play.label, Tolerance::of(play.label))).await;
+    stage.log_in("a", "root", ("bar", "bar"), "bar-dev", "token:root@a").await;
     for &file in files.iter().filter(|file| play.has(file)) {
         let recording = Recording::read(&format!("{}{file}", play.folder), play.literals);
+        if file.starts_with("11") {
+            stage = stage.in_step(play).await;
+        }
         stage.report.begin(file);
         if file.starts_with("04") {
             let pod = Arc::clone(&stage.pods["b"]);
             start_up::replay(&recording, &pod, &mut stage.names, &mut stage.report).await;
         } else {
-            stage.replay(&recording).await;
+            stage.replay(&recording, file.starts_with("11")).await;
         }
         stage.end_of_file().await;
     }
@@ -79,7 +84,7 @@ struct Stage {
 
 impl Stage {
     /// Starts the pods and prepares what the recordings take for granted.
-    async fn set(play: &Play) -> Stage {
+    async fn set(play: &Play, report: Report) -> Stage {
         let cluster = Cluster::new();
         let mut pods = BTreeMap::new();
         let phased = StartUp::Phased(start_up::lengths(play.generation));
@@ -104,15 +109,36 @@ impl Stage {
         for (name, pod) in &pods {
             names.set(&format!("http://pod-{name}"), &format!("http://{}", pod.address()));
         }
-        let mut stage = Stage {
-            pods,
-            names,
-            sockets: BTreeMap::new(),
-            stopping: None,
-            report: Report::new(play.label, Tolerance::of(play.label)),
-        };
-        stage.log_in("a", "root", "bar", "bar-dev", "token:root@a").await;
+        Stage { pods, names, sockets: BTreeMap::new(), stopping: None, report }
+    }
+
+    /// Other pods, for the recording that began with a new cluster: a user more, pods that were restarted after their first
+    /// log-in, and two devices that were signed in before.
+    async fn in_step(self, play: &Play) -> Stage {
+        let mut stage = Stage::set(play, self.report).await;
+        stage.names.set("item:2", BULK);
+        stage.log_in("a", "root", ("bar", "bar"), "setup", "token:root@a:setup").await;
+        let dora = json!({"Name": "dora", "Password": "dora-pw"});
+        let dora = prepared(client::send(stage.address("a"), stage.by_key("POST", "/Users/New", dora)).await);
+        stage.names.set("user:dora", dora["Id"].as_str().expect("an id"));
+        for pod in stage.pods.values() {
+            pod.kill().await;
+            pod.start_again().await.expect("its own port");
+            pod.until(Pod::is_ready).await;
+        }
+        stage.log_in("a", "root", ("Story", "Sofa"), "r0", "token:root@a:r0").await;
+        stage.log_in("a", "alice", ("Story", "Sofa"), "r1", "token:alice@a:r1").await;
         stage
+    }
+
+    fn by_key(&self, method: &str, target: &str, json: Value) -> Outgoing {
+        let authorization = self.names.fill("MediaBrowser Token=\"<api-key>\"");
+        Outgoing {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers: vec![("Authorization".to_owned(), authorization)],
+            json: Some(json),
+        }
     }
 
     fn pod(&self, name: &str) -> &Pod {
@@ -124,9 +150,9 @@ impl Stage {
     }
 
     /// A log-in that the recording took for granted, its token bound to `name`.
-    async fn log_in(&mut self, pod: &str, user: &str, client: &str, device_id: &str, name: &str) {
+    async fn log_in(&mut self, pod: &str, user: &str, (client, device): (&str, &str), device_id: &str, name: &str) {
         let authorization =
-            format!("MediaBrowser Client=\"{client}\", Device=\"{client}\", DeviceId=\"{device_id}\", Version=\"1.0\"");
+            format!("MediaBrowser Client=\"{client}\", Device=\"{device}\", DeviceId=\"{device_id}\", Version=\"1.0\"");
         let request = Outgoing {
             method: "POST".to_owned(),
             target: "/Users/AuthenticateByName".to_owned(),
@@ -138,8 +164,8 @@ impl Stage {
         self.names.set(name, token);
     }
 
-    async fn replay(&mut self, recording: &Recording) {
-        for step in &recording.steps {
+    async fn replay(&mut self, recording: &Recording, is_in_step: bool) {
+        for step in recording.steps.iter().take_while(|step| !is_in_step || step.line <= 21) {
             let found = match &step.what {
                 What::Exchange(exchange) => {
                     self.prepare(exchange).await;
@@ -252,7 +278,7 @@ impl Stage {
             "alice" => "token:alice@a:s1",
             "bob" => "token:bob@a:s2",
             "w2" => {
-                self.log_in("b", "alice", "Story", "w2", "token:alice@b:w2").await;
+                self.log_in("b", "alice", ("Story", "Story"), "w2", "token:alice@b:w2").await;
                 "token:alice@b:w2"
             }
             _ => return,

@@ -79,6 +79,14 @@ pub(crate) const TABLE: &[Row] = &[
     row("12.0", "10", Kind::Value, "body Items[].ImageTags.Primary", POSTER),
     row("12.0", "10", Kind::Missing, "body Items[].ImageBlurHashes.Primary.*", POSTER),
     row("12.0", "10", Kind::Extra, "body Items[].ImageBlurHashes.Primary.*", POSTER),
+    row("12.0", "11", Kind::Value, "body User.Policy.EnableLiveTvManagement", RIGHTS),
+    row("12.0", "11", Kind::Value, "body Items[].Name", FILM),
+    row("12.0", "11", Kind::Value, "body Items[].Container", FILM),
+    row("12.0", "11", Kind::Value, "body Items[].ProductionYear", FILM),
+    row("12.0", "11", Kind::Value, "body Items[].RunTimeTicks", FILM),
+    row("12.0", "11", Kind::Value, "body Items[].ImageTags.Primary", POSTER),
+    row("12.0", "11", Kind::Missing, "body Items[].ImageBlurHashes.Primary.*", POSTER),
+    row("12.0", "11", Kind::Extra, "body Items[].ImageBlurHashes.Primary.*", POSTER),
 ];
 
 const fn row(generation: &'static str, file: &'static str, kind: Kind, at: &'static str, reason: &'static str) -> Row {

@@ -1,0 +1,58 @@
+//! Several pods are one house: what is written through one is seen, heard and found through all.
+
+mod user_data;
+
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::world::{Answer, Client, World, body_of};
+
+/// A world of three pods whose proxy has their API key.
+async fn house() -> World {
+    World::plan(3).with_api_key().start().await
+}
+
+/// So many devices of one user, each signed in, wherever the proxy places them.
+async fn devices_of(world: &World, user: &str, count: usize) -> Vec<Client> {
+    let mut devices = Vec::new();
+    for number in 0..count {
+        let mut device = world.client().without_cookies().device(&format!("{user}-{number}"));
+        device.log_in(user).await;
+        devices.push(device);
+    }
+    devices
+}
+
+/// Asks by any method, without a body.
+async fn act(client: &mut Client, method: Method, path: &str) -> Answer {
+    let request = client.request(method, path);
+    client.send(request, body_of("")).await.expect("an answer")
+}
+
+/// Posts, and wants 2xx.
+#[track_caller]
+fn assert_done(answer: &Answer) {
+    let status = StatusCode::from_u16(answer.status).expect("a status");
+    assert!(status.is_success(), "{status}: {}", answer.text());
+}
+
+/// How many of the devices see what they should, once all had time to.
+async fn seen_by(devices: &mut [Client], path: &str, is_right: impl Fn(&Answer) -> bool) -> usize {
+    // A pod is told within a moment; one that was not told by then never is.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    loop {
+        let mut count = 0;
+        for device in devices.iter_mut() {
+            count += usize::from(is_right(&device.get(path).await));
+        }
+        if count == devices.len() || std::time::Instant::now() > end {
+            return count;
+        }
+    }
+}
+
+/// A property of an answer in JSON, `Null` where there is none.
+fn property(answer: &Answer, pointer: &str) -> Value {
+    let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    json.pointer(pointer).cloned().unwrap_or_default()
+}
