@@ -9,7 +9,7 @@ use std::{
 use super::{
     Environment,
     error::Fault,
-    file::{Admin, Affinity, Certificate, File, Health, Listen, Log, Limits, LogIn, WebSocket},
+    file::{Admin, Affinity, Certificate, File, Health, Limits, Listen, Log, LogIn, WebSocket},
     secret::SecretSource,
     units::SocketIdle,
     value::{OneOrMany, Spanned, Table, Written},

@@ -23,6 +23,7 @@ use crate::{
             users::{self, TokenStatus},
         },
         endpoint::{self, Endpoint, LeaderCall},
+        verdict::Verdict,
     },
     observe::metrics,
     pod::{Pod, PodInstance, State},
@@ -263,13 +264,15 @@ impl Proxy {
         replay_body: &ReplayBody,
         record: &mut RequestRecord,
     ) -> Result<Attempt, Refusal> {
-        if let Some(leader) = ctx.pool.leader.await_fit(&ctx.pool.pool).await {
-            match ctx.session() {
-                Some(session) => self.move_to_leader(ctx, session, &leader).await,
-                None => self.pin_to_leader(ctx, &leader),
-            }
+        let leader = ctx.pool.leader.await_fit(&ctx.pool.pool).await;
+        if let (Some(session), Some(leader)) = (ctx.session(), &leader) {
+            self.move_to_leader(ctx, session, leader).await;
         }
         let attempt = self.group_call(ctx, replay_body, record).await?;
+        // A stranger may name any device: only the pod's word counts.
+        if let Some(leader) = leader.filter(|_| ctx.session().is_none() && attempt.verdict == Verdict::Accepted) {
+            self.pin_to_leader(ctx, &leader);
+        }
         Ok(attempt)
     }
 
