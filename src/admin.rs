@@ -23,10 +23,7 @@ use crate::{
     affinity::Secret,
     observe::metrics::{Metrics, OfPod, PodState},
     pod::{Pod, State},
-    proxy::{
-        Proxy, SharedState,
-        migrate::drain::{Undrained, When},
-    },
+    proxy::{PodLifecycle, SharedState, Undrained, drain_policy::When},
     sessions::{Session, UnixMillis, registry::present},
     shutdown::Shutdown,
 };
@@ -52,7 +49,7 @@ pub struct Admin {
     pub metrics: Metrics,
     pub shutdown: Shutdown,
     /// Drains pods. It is gone once the proxy stops; this listener runs longer.
-    pub steward: Weak<Proxy>,
+    pub lifecycle: Weak<PodLifecycle>,
 }
 
 impl Admin {
@@ -115,7 +112,7 @@ impl Admin {
     /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]` and `/undrain`.
     fn act<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let segments: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-        let ["pods", pool, pod, deed @ ("drain" | "undrain")] = segments[..] else {
+        let ["pods", pool, pod, action @ ("drain" | "undrain")] = segments[..] else {
             return text(StatusCode::NOT_FOUND, "There are /pods/{pool}/{pod}/drain and /undrain.\n");
         };
         let shared = self.shared.pools.iter().find(|shared| *shared.pool.name == *pool);
@@ -131,19 +128,19 @@ impl Admin {
             Some("when=idle") => When::Idle,
             Some(_) => return text(StatusCode::BAD_REQUEST, "`when` is `now` or `idle`.\n"),
         };
-        let Some(steward) = self.steward.upgrade() else {
+        let Some(lifecycle) = self.lifecycle.upgrade() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         };
         let (name, state) = (&*pod.name, pod.status().state.as_str());
-        if deed == "drain" {
-            return match steward.drain(&pool, &pod, when) {
+        if action == "drain" {
+            return match lifecycle.drain(&pool, &pod, when) {
                 true => text(StatusCode::ACCEPTED, format!("{name} is draining\n")),
                 false => {
                     text(StatusCode::CONFLICT, format!("{name} is {state}; only a pod that serves can be drained\n"))
                 }
             };
         }
-        match steward.undrain(&pod) {
+        match lifecycle.undrain(&pod) {
             Undrained::Ready => text(StatusCode::ACCEPTED, format!("{name} is ready\n")),
             Undrained::DrainsNot => text(StatusCode::OK, format!("{name} is {state} and does not drain\n")),
             Undrained::Leaves => text(

@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod cookie;
+mod kind;
 pub mod negative_cache;
 pub mod persistence;
 pub mod pins;

@@ -23,7 +23,7 @@ use crate::{
     jellyfin::Legacy,
     leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{Proxy, SharedState, migrate::drain},
+    proxy::{PodLifecycle, SharedState, drain_policy},
     route, server_id, sessions,
     shutdown::Shutdown,
     store, tls, websocket,
@@ -37,7 +37,7 @@ pub struct Config {
     pub tls: tls::Config,
     pub connection: connection::Config,
     pub limits: limits::Config,
-    pub drain: drain::Config,
+    pub drain: drain_policy::Config,
     pub route: route::Config,
     pub pools: Vec<discovery::PoolConfig>,
     pub shown_server: server_id::Config,
@@ -126,7 +126,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let keys = state::cookie_keys(&config)?;
     config.redis.as_ref().map(store::redis_store::check).transpose()?;
     let bound = listen::bind(&config.listen)?;
-    let door = match config.admin.listen {
+    let admin_listener = match config.admin.listen {
         Some(address) => {
             Some(TcpListener::bind(address).await.map_err(|source| listen::BindError { address, source })?)
         }
@@ -156,20 +156,20 @@ pub async fn start(config: Config) -> Result<App, Error> {
     replicas::announce(&shared, &config, configured, &metrics, &shutdown).await;
 
     // Then the background tasks for the pods.
-    let steward = Proxy::new(shared.clone(), access.worker(), metrics.clone(), shutdown.clone());
+    let lifecycle = PodLifecycle::new(shared.clone(), metrics.clone(), shutdown.clone());
     for pool in &shared.pools {
-        tokio::spawn(steward.clone().watch_pool(pool.pool.clone()));
+        tokio::spawn(lifecycle.clone().watch_pool(pool.pool.clone()));
     }
-    tokio::spawn(steward.clone().follow_replicas());
+    tokio::spawn(lifecycle.clone().follow_replicas());
 
     // Then the listeners.
     let addresses = bound.iter().map(|bound| bound.address).collect();
-    let admin = door.as_ref().and_then(|door| door.local_addr().ok());
-    if let Some(door) = door {
+    let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());
+    if let Some(admin_listener) = admin_listener {
         let (shared, metrics, shutdown) = (shared.clone(), metrics.clone(), shutdown.clone());
-        let steward = Arc::downgrade(&steward);
-        let pages = Arc::new(Admin { config: config.admin.clone(), shared, metrics, shutdown, steward });
-        tokio::spawn(pages.serve(door));
+        let lifecycle = Arc::downgrade(&lifecycle);
+        let pages = Arc::new(Admin { config: config.admin.clone(), shared, metrics, shutdown, lifecycle });
+        tokio::spawn(pages.serve(admin_listener));
     }
     let worker = worker::Plan {
         shared: shared.clone(),

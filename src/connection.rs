@@ -110,7 +110,7 @@ impl Server {
         let watch = Arc::new(IdleWatch::new());
         let client = Arc::new(client);
         let service = service_fn(|mut request: Request<Incoming>| {
-            let permit = match self.proxy.admit(&request, &client) {
+            let permit = match self.proxy.admission.admit(&request, &client) {
                 Ok((permit, socket)) => {
                     if let Some(socket) = socket {
                         let both: ConnectionPermit = Arc::new((connection.clone(), socket));
@@ -128,7 +128,7 @@ impl Server {
             let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
                 // Branch here: each wrapping future would move the request's state once more.
-                let answer: Result<Response<Body>, Aborted> = if proxy.may_revoke(&request) {
+                let answer: Result<Response<Body>, Aborted> = if proxy.admission.may_revoke(&request) {
                     proxy.handle_detached(request, client).await
                 } else {
                     proxy.handle(request, &client).await
@@ -146,7 +146,7 @@ impl Server {
             }
         });
         let (proxy, of) = (self.proxy.clone(), client.clone());
-        let flood = move || proxy.exceeded(Kind::Frames, &of);
+        let flood = move || proxy.admission.exceeded(Kind::Frames, &of);
         let stream = frames::Counted::new(stream, !client.is_trusted, flood);
         let stream = Explained::new(Lingering::new(stream, watch.clone()), watch.clone());
         let stream = TokioIo::new(stream);
@@ -159,7 +159,7 @@ impl Server {
                 () = self.shutdown.stopping(), if !is_ending => {}
                 // A trusted peer carries many clients and has its own time-outs.
                 () = watch.is_stalled(&self.config), if !client.is_trusted => {
-                    self.proxy.exceeded(Kind::Stalls, &client);
+                    self.proxy.admission.exceeded(Kind::Stalls, &client);
                     return;
                 }
                 () = watch.is_idle(&self.config), if !is_ending => {

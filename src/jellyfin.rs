@@ -9,6 +9,7 @@ pub mod canonical;
 pub mod client;
 pub mod endpoint;
 pub mod message;
+mod path;
 pub mod playlist;
 mod query;
 pub mod translation;

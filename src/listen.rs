@@ -110,6 +110,24 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// Why a connection was closed before its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rejection {
+    /// Too many are open.
+    Connections,
+    /// The client speaks cleartext HTTP to a TLS port.
+    ClearHttp,
+}
+
+impl Rejection {
+    fn as_str(self) -> &'static str {
+        match self {
+            Rejection::Connections => "connections",
+            Rejection::ClearHttp => "clear_http",
+        }
+    }
+}
+
 /// What an accept loop needs besides its socket.
 #[derive(Clone)]
 pub struct Acceptor {
@@ -146,7 +164,7 @@ pub async fn accept(listener: TcpListener, acceptor: Acceptor) {
             Ok(permit) => drop(tokio::spawn(acceptor.shutdown.track(acceptor.clone().admit(stream, client, permit)))),
             // Dropping the stream closes it, so the client learns at once that the proxy is full.
             Err(_) => {
-                acceptor.metrics.rejected.get_or_create(&Rejected { why: "connections" }).inc();
+                acceptor.metrics.rejected.get_or_create(&Rejected { why: Rejection::Connections.as_str() }).inc();
             }
         }
     }
@@ -168,7 +186,7 @@ impl Acceptor {
                 let Ok(under_way) = self.limits.take(Kind::Handshakes, client.in_use.as_ref()) else { return };
                 let handshake = async {
                     if clear_http::is_spoken(&stream).await {
-                        self.metrics.rejected.get_or_create(&Rejected { why: "clear_http" }).inc();
+                        self.metrics.rejected.get_or_create(&Rejected { why: Rejection::ClearHttp.as_str() }).inc();
                         clear_http::refuse(stream).await;
                         return None;
                     }

@@ -5,4 +5,5 @@
 
 pub mod clock;
 pub mod disk;
+mod outcome;
 pub mod redis_store;

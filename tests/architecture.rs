@@ -1,13 +1,18 @@
 //! ARCHITECTURE.md is held to the code: its floors, its edge, and the files that it names.
 
+#[path = "architecture/imports.rs"]
+mod imports;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+use imports::{Modules, Path, circle, edges};
+
+fn root() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn architecture() -> String {
@@ -26,23 +31,17 @@ fn files(folder: &str) -> Vec<PathBuf> {
 }
 
 /// The source files with the room that each is of, without their tests.
-fn sources() -> Vec<(String, PathBuf, String)> {
-    let of_tests = ["tests.rs", "config/example.rs", "config/reference.rs"];
-    let is_test = |path: &Path| of_tests.iter().any(|name| path.ends_with(name));
-    let source = |path: PathBuf| {
-        let room = path.iter().nth(1).expect("a room").to_str().expect("text").trim_end_matches(".rs").to_owned();
-        let text = fs::read_to_string(root().join(&path)).expect("text");
-        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
-        (room, path, code)
-    };
-    let is_source = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "rs") && !is_test(path);
-    files("src").into_iter().filter(is_source).map(source).collect()
+fn sources() -> Vec<(String, Path, String)> {
+    let room = |path: &Path| path.first().cloned().unwrap_or_default();
+    read_modules("src").into_iter().map(|(path, code)| (room(&path), path, code)).collect()
 }
 
-/// The floor of each room, by the table.
-fn floors() -> BTreeMap<String, u32> {
+/// The floor of each room, by the table below a heading.
+fn floors(heading: &str) -> BTreeMap<String, u32> {
     let text = architecture();
-    let rows = text.lines().filter_map(|line| {
+    let section = text.split(heading).nth(1).expect("the heading").split("\n## ").next().expect("a section");
+    let section = section.split("\n### ").next().expect("a section");
+    let rows = section.lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| ")?.split(" | ");
         Some((cells.next()?.parse::<u32>().ok()?, cells.next()?.to_owned()))
     });
@@ -50,52 +49,103 @@ fn floors() -> BTreeMap<String, u32> {
         .collect()
 }
 
+/// The modules of a crate, without their tests.
+fn read_modules(folder: &str) -> Modules {
+    let of_tests = ["tests.rs", "config/example.rs", "config/reference.rs"];
+    let has_library = root().join(folder).join("lib.rs").exists();
+    let module = |path: &PathBuf| {
+        let below = path.strip_prefix(folder).expect("below the folder").with_extension("");
+        let names = below.iter().map(|name| name.to_str().expect("text").to_owned());
+        // Beside a library, the program is a room of its own.
+        let is_root = |name: &String| name == "lib" || (name == "main" && !has_library);
+        names.filter(|name| !is_root(name)).collect::<Path>()
+    };
+    let code = |path: &PathBuf| {
+        let text = fs::read_to_string(root().join(path)).expect("text");
+        text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+    };
+    let is_source = |path: &PathBuf| {
+        path.extension().is_some_and(|kind| kind == "rs") && !of_tests.iter().any(|name| path.ends_with(name))
+    };
+    files(folder).iter().filter(|path| is_source(path)).map(|path| (module(path), code(path))).collect()
+}
+
 /// What stands between backticks.
 fn ticked(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The rooms that a piece of code names after `crate::`, alone or in braces.
-fn rooms_used(code: &str) -> BTreeSet<String> {
-    let name = |item: &str| {
-        let is_of_name = |char: &char| char.is_ascii_lowercase() || *char == '_';
-        item.trim_start().chars().take_while(is_of_name).collect::<String>()
-    };
-    let items = |rest: &str| match rest.strip_prefix('{') {
-        Some(block) => items_of(block).iter().map(|item| name(item)).collect(),
-        None => vec![name(rest)],
-    };
-    code.split("crate::").skip(1).flat_map(items).filter(|name| !name.is_empty()).collect()
-}
-
-/// The parts of a block that its own commas divide, up to the brace that ends it.
-fn items_of(block: &str) -> Vec<String> {
-    let (mut items, mut depth) = (vec![String::new()], 0);
-    for char in block.chars() {
-        match char {
-            '{' => depth += 1,
-            '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ',' if depth == 0 => items.push(String::new()),
-            _ => items.last_mut().expect("an item").push(char),
-        }
+#[test]
+fn a_room_uses_lower_floors_only() {
+    let floors = floors("\n## Code map\n");
+    let rooms: BTreeSet<String> =
+        sources().into_iter().map(|(room, ..)| room).filter(|room| !room.is_empty()).collect();
+    assert_eq!(rooms, floors.keys().cloned().collect(), "every room has a floor, and every floor's rooms are there");
+    let edges = edges(&read_modules("src"));
+    let between_rooms = edges.iter().filter_map(|(from, to)| Some((from.first()?, to.first()?, from, to)));
+    let mut uses = 0;
+    for (one, other, from, to) in between_rooms.filter(|(one, other, ..)| one != other) {
+        uses += 1;
+        assert!(floors[other] < floors[one], "{} uses {}, which is no lower", from.join("/"), to.join("/"));
     }
-    items
+    assert!(uses > 300, "the imports are read: {uses}");
 }
 
 #[test]
-fn a_room_uses_lower_floors_only() {
-    let floors = floors();
-    let rooms: BTreeSet<String> = sources().into_iter().map(|(room, ..)| room).filter(|room| room != "lib").collect();
-    assert_eq!(rooms, floors.keys().cloned().collect(), "every room has a floor, and every floor's rooms are there");
-    for (room, path, code) in sources().iter().filter(|(room, ..)| room != "lib") {
-        for used in rooms_used(code).iter().filter(|used| *used != room) {
-            let floor = floors.get(used).unwrap_or_else(|| panic!("{}: {used} is no room", path.display()));
-            assert!(*floor < floors[room], "{} uses {used}, which is no lower", path.display());
-        }
+fn a_module_of_the_request_path_uses_lower_floors_only() {
+    let floors = floors("\n### The floors of `proxy`\n");
+    let modules = read_modules("src");
+    let below = |path: &Path| path.get(1).filter(|_| path[0] == "proxy").cloned();
+    let there: BTreeSet<String> = modules.keys().filter_map(below).collect();
+    assert_eq!(
+        there,
+        floors.keys().cloned().collect(),
+        "every module has a floor, and every floor's modules are there"
+    );
+    for (from, to) in edges(&modules) {
+        let (Some(one), Some(other)) = (below(&from), below(&to)) else { continue };
+        assert!(
+            one == other || floors[&other] < floors[&one],
+            "{} uses {}, which is no lower",
+            from.join("/"),
+            to.join("/")
+        );
     }
-    let uses: usize = sources().iter().map(|(_, _, code)| rooms_used(code).len()).sum();
-    assert!(uses > 300, "the imports are read: {uses}");
+}
+
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    for folder in ["src", "loadtest/src"] {
+        let modules = read_modules(folder);
+        let edges = edges(&modules);
+        assert!(edges.len() > modules.len() / 2, "{folder}: the imports are read: {}", edges.len());
+        assert_eq!(circle(&edges), None, "{folder}");
+    }
+}
+
+#[test]
+fn a_circle_is_found_however_it_is_imported() {
+    let planted = |files: &[(&str, &str)]| {
+        let path = |name: &str| name.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Path>();
+        let modules = files.iter().map(|(name, code)| (path(name), (*code).to_owned())).collect::<Modules>();
+        circle(&edges(&modules))
+    };
+    let low = ("b", "pub struct B; // crate::a::A is only named here\n");
+    assert_eq!(planted(&[("", "mod a; mod b;"), ("a", "use crate::b::B;"), low]), None);
+    for (one, other) in [
+        ("use crate::b::B;", "use super::a::A;"),
+        ("use crate::{b::{self, B}, c};", "fn b() { crate::a::call() }"),
+        ("use super::{b::B};", "pub use crate::a::A; struct B(A);"),
+    ] {
+        assert!(planted(&[("", "mod a; mod b;"), ("a", one), ("b", other)]).is_some(), "{one} {other}");
+    }
+    // Through a name that a third module passes on, and between folders.
+    let passed_on = [("", "pub use a::A;"), ("a", "use crate::b::B;"), ("b", "use crate::A;")];
+    assert!(planted(&passed_on).is_some());
+    let folders = [("a", ""), ("a/x", "use crate::b::y::Y;"), ("b", ""), ("b/y", ""), ("b/z", "use crate::a::x::X;")];
+    assert!(planted(&folders).is_some(), "files apart, but their folders use each other");
+    let family = [("a", "mod x; use x::X;"), ("a/x", "use super::A;")];
+    assert_eq!(planted(&family), None, "a file and its own folder are one");
 }
 
 #[test]
@@ -103,7 +153,7 @@ fn serde_stands_at_the_edge() {
     for (room, path, code) in sources() {
         let is_edge = room == "config" || room == "admin";
         let uses = code.contains("serde::") || code.contains("Serialize") || code.contains("Deserialize");
-        assert!(is_edge || !uses, "{}", path.display());
+        assert!(is_edge || !uses, "{}", path.join("/"));
     }
 }
 

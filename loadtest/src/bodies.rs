@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Verdict;
-use crate::contender::{Backend, Contender, Duties, Kind};
+use crate::backend::{Backend, backends};
+use crate::contender::{Contender, Duties, Kind};
 use crate::ports::Ports;
 use crate::procfs::{forget_peak, memory, processor_time};
+use crate::readiness::{pod_answers, pod_counts, proxy_uses_all};
 use crate::report::{Table, mebibytes, write_json};
-use crate::stage::{self, Stage, backends, pod_answers, pod_counts, proxy_uses_all};
+use crate::stage::{self, Stage};
 use transfer::{Direction, Plan};
 
 #[derive(Args)]

@@ -8,13 +8,15 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::Verdict;
-use crate::contender::{Backend, Contender, Duties, Kind};
+use crate::backend::{Backend, backends};
+use crate::contender::{Contender, Duties, Kind};
 use crate::drive::{Failures, Load, Tally};
 use crate::ports::Ports;
 use crate::process::Process;
 use crate::procfs::{machine_time, processor_time};
+use crate::readiness::{pod_answers, proxy_uses_all};
 use crate::report::{Table, median, nanoseconds, write_json};
-use crate::stage::{self, Stage, backends, pod_answers, proxy_uses_all};
+use crate::stage::{self, Stage};
 
 #[derive(Args)]
 pub(crate) struct Arguments {

@@ -13,6 +13,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::backend::Backend;
 use crate::ports::Ports;
 use crate::process::Process;
 use crate::stage::Stage;
@@ -33,13 +34,6 @@ impl Kind {
             Kind::Bare => "bare",
         }
     }
-}
-
-/// A pod as a proxy's configuration names it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Backend {
-    pub(crate) name: char,
-    pub(crate) address: SocketAddr,
 }
 
 /// What a run asks of a proxy beside relaying.

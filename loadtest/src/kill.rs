@@ -16,14 +16,16 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::Verdict;
+use crate::backend::backends;
 use crate::client::Client;
 use crate::connection::Failure;
 use crate::contender::{Contender, Duties, Kind};
 use crate::drive::PAUSE_AFTER_FAILURE;
 use crate::ports::Ports;
 use crate::procfs::refused_dials;
+use crate::readiness::{pod_answers, pod_counts, proxy_uses_all};
 use crate::report::{Table, nanoseconds, write_json};
-use crate::stage::{self, Stage, backends, pod_answers, pod_counts, proxy_uses_all};
+use crate::stage::{self, Stage};
 use witness::Witness;
 
 #[derive(Args)]

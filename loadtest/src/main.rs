@@ -2,6 +2,7 @@
 //!
 //! Everything a run starts (pods, proxies) is a child process that ends with the run, whichever way the run ends.
 
+mod backend;
 mod bare;
 mod bodies;
 mod client;
@@ -15,6 +16,7 @@ mod pod;
 mod ports;
 mod process;
 mod procfs;
+mod readiness;
 mod report;
 mod stage;
 

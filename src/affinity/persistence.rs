@@ -22,7 +22,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use tokio::time;
 
-use super::{Secret, pins::Kind, recent_misses::RecentMisses};
+use super::{Secret, kind::Kind, recent_misses::RecentMisses};
 use crate::{
     pod::{PodInstance, Pool},
     store::{

@@ -17,51 +17,17 @@ use dashmap::{DashMap, Entry};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
 
+pub use super::kind::Kind;
 use super::{
     budget::Budget,
     persistence::{Persistence, RENEWAL, StoredPin},
 };
 use crate::{limits::network, pod::PodInstance};
 
-/// What a key is a key of. Keys of different kinds never collide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// An access token or API key.
-    Token = 1,
-    /// A device's id.
-    Device = 2,
-    /// A `PlaySessionId`.
-    PlaySession = 3,
-    /// A `LiveStreamId`, alone or with its viewer's device, or the id of a live stream's file.
-    LiveStream = 4,
-    /// The 32 hex digits that name a live playlist's segments.
-    Playlist = 5,
-    /// A QuickConnect code or secret, or the state of a single sign-on.
-    QuickConnect = 6,
-}
-
-impl Kind {
-    fn shelf(self) -> usize {
-        match self {
-            Kind::Token => 0,
-            Kind::Device => 1,
-            Kind::PlaySession | Kind::LiveStream | Kind::Playlist => 2,
-            Kind::QuickConnect => 3,
-        }
-    }
-
-    /// Whether the pin holds only for the pod's memory, and ends with its process. Tokens and
-    /// devices have rows in the database, which a restarted pod reads.
-    pub(super) fn ends_with_epoch(self) -> bool {
-        matches!(self, Kind::PlaySession | Kind::LiveStream | Kind::Playlist | Kind::QuickConnect)
-    }
-}
-
 /// The store. Shared by all workers; read and written without awaiting.
 #[derive(Debug)]
 pub struct Pins {
-    /// One for each sort, see [`Kind::shelf`].
+    /// One for each sort, see [`shelf`].
     shelves: [Shelf; SHELVES],
     /// Newest first: pins are learnt under the first and found under all.
     secrets: Vec<(u64, u64)>,
@@ -95,6 +61,16 @@ const STORES_ANEW: f32 = 86_400.0;
 
 /// Tokens, devices, playback, and QuickConnect codes.
 const SHELVES: usize = 4;
+
+/// The shelf of a kind.
+fn shelf(kind: Kind) -> usize {
+    match kind {
+        Kind::Token => 0,
+        Kind::Device => 1,
+        Kind::PlaySession | Kind::LiveStream | Kind::Playlist => 2,
+        Kind::QuickConnect => 3,
+    }
+}
 
 #[derive(Debug)]
 struct Pin {
@@ -260,7 +236,7 @@ impl Pins {
     }
 
     fn shelf(&self, kind: Kind) -> &Shelf {
-        &self.shelves[kind.shelf()]
+        &self.shelves[shelf(kind)]
     }
 
     fn pin(&self, kind: Kind, home: PodInstance, address: Address, renewed_from: u32) -> Pin {

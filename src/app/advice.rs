@@ -50,7 +50,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     say(
         config.admin.listen.is_some_and(|address| !address.ip().to_canonical().is_loopback())
             && config.admin.token.is_none(),
-        "[admin] listen is no loopback address, and there is no [admin] token: whoever reaches it sees who is signed in, and can drain pods",
+        "[admin] listen is no loopback address, and there is no [admin] token: anyone who reaches it sees who is signed in, and can drain pods",
     );
     advice
 }

@@ -15,9 +15,9 @@ use tokio::time;
 use super::{Config, Error, advice, replicas, server_id_file, shared, state};
 use crate::{
     jellyfin::client::system::{PublicInfo, ServerInfo},
-    observe::{self, access::Access, metrics::Metrics},
+    observe::{self, metrics::Metrics},
     pod::{Pod, Pool},
-    proxy::{ALL_ARE_LOCAL, MissingRequirement, Proxy},
+    proxy::{ALL_ARE_LOCAL, MissingRequirement, PodChecks, PodLifecycle},
     shutdown::Shutdown,
     store,
 };
@@ -136,26 +136,25 @@ async fn check_pods(config: Config) -> Result<Vec<Finding>, Error> {
     let keys = state::cookie_keys(&config)?;
     let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
     let (shared, _) = shared(&config, &keys, &metrics, &shutdown).await?;
-    let access = Access::start(&observe::AccessLog::Off, config.observe.format, metrics.access_lost.clone())
-        .map_err(Error::AccessLog)?;
-    let proxy = Proxy::new(Arc::new(shared), access.worker(), metrics, shutdown);
-    let asked = proxy.pools().iter().map(|shared| async {
+    let shared = Arc::new(shared);
+    let lifecycle = PodLifecycle::new(shared.clone(), metrics, shutdown);
+    let asked = shared.pools.iter().map(|shared| async {
         let base_path = &*shared.pool.base_path;
         let pods = shared.pool.pods().to_vec();
-        let asked = join_all(pods.into_iter().map(|pod| ask(&proxy, pod, &shared.pool))).await;
+        let asked = join_all(pods.into_iter().map(|pod| ask(lifecycle.checks(), pod, &shared.pool))).await;
         of_pool(&shared.pool.name, base_path, &asked)
     });
     Ok(join_all(asked).await.into_iter().flatten().collect())
 }
 
-async fn ask(proxy: &Proxy, pod: Arc<Pod>, pool: &Pool) -> PodReport {
+async fn ask(checks: &PodChecks, pod: Arc<Pod>, pool: &Pool) -> PodReport {
     let asked = async {
-        let info = proxy.public_info(&pod, pool).await;
+        let info = checks.public_info(&pod, pool).await;
         let (mut missing_requirement, mut takes_all_for_local) = (None, false);
         if matches!(info, Some(PublicInfo::Known(_))) {
-            missing_requirement = proxy.missing_requirement(&pod, pool).await;
+            missing_requirement = checks.missing_requirement(&pod, pool).await;
             takes_all_for_local =
-                missing_requirement != Some(MissingRequirement::ApiKey) && proxy.is_taken_for_local(&pod, pool).await;
+                missing_requirement != Some(MissingRequirement::ApiKey) && checks.is_taken_for_local(&pod, pool).await;
         }
         PodReport { pod: pod.clone(), info, missing_requirement, takes_all_for_local }
     };

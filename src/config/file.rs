@@ -2,36 +2,33 @@
 //!
 //! The example file explains units, defaults and trade-offs. A test compares it with these types.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, thread::available_parallelism, time::Duration};
+mod affinity;
+mod log;
+mod pool;
+
+use std::{collections::BTreeMap, net::SocketAddr, thread::available_parallelism, time::Duration};
 
 use ipnet::IpNet;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use serde::Deserialize;
 
 use super::{
-    names::{
-        AdminHost, BasePath, CookieDomain, CookieName, CookiePath, DnsName, InstanceId, KeyPrefix, LeaderKey,
-        LeaderPath, Name, RouteHost, RoutePath,
-    },
-    pod_url::PodUrl,
+    names::{AdminHost, KeyPrefix, LeaderKey, LeaderPath, Name, RouteHost, RoutePath},
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
-        Deadline, Directives, LeaseLife, LegacyCarriers, MaxAge, MaybeAddress, PinLife, Size, SocketIdle, Time,
-        TombstoneLife, Window, kibibytes, millis, seconds,
+        Deadline, LeaseLife, LegacyCarriers, MaybeAddress, PinLife, Size, SocketIdle, Time, TombstoneLife, Window,
+        kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
 };
-use crate::{
-    affinity::cookie::{SameSite, Secure},
-    leader::Mode,
-    observe::{AccessLog, Format},
-    proxy::migrate::drain::When,
-    server_id::ServerId,
-    websocket::CloseStyle,
-};
+use crate::{leader::Mode, proxy::drain_policy::When, server_id::ServerId, websocket::CloseStyle};
+pub(super) use affinity::{Affinity, Cookie};
+#[cfg(test)]
+pub(super) use log::Access;
+pub(super) use log::Log;
+#[cfg(test)]
+pub(super) use pool::PodTable;
+pub(super) use pool::{Dns, Pod, Pool};
 
 #[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -154,75 +151,12 @@ pub(super) struct Jellyfin {
     pub(super) log_in_paths: Vec<Written<RoutePath>>,
 }
 
-#[derive(Default, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Pool {
-    pub(super) base_path: Option<Written<BasePath>>,
-    pub(super) dns: Option<Table<Dns>>,
-    pub(super) leader_key: Option<Spanned<Written<LeaderKey>>>,
-    pub(super) pods: BTreeMap<Written<Name>, Spanned<Pod>>,
-}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(super) struct Dns {
-    pub(super) name: Written<DnsName>,
-    pub(super) port: Whole<1, 65_535>,
-    #[serde(default = "five_seconds")]
-    pub(super) every: Time,
-}
-
 fn redis_keys() -> Whole<1000, 100_000_000> {
     Whole(200_000)
 }
 
 fn redis_bytes() -> Written<Size<{ MIB }, { 1024 * MIB }>> {
     kibibytes(48 << 10)
-}
-
-fn five_seconds() -> Time {
-    seconds(5)
-}
-
-/// A pod, written as a URL alone or as a table.
-pub(super) struct Pod {
-    pub(super) url: PodUrl,
-    pub(super) instance_id: Option<Spanned<Written<InstanceId>>>,
-}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(super) struct PodTable {
-    url: Written<PodUrl>,
-    instance_id: Option<Spanned<Written<InstanceId>>>,
-}
-
-impl<'de> Deserialize<'de> for Pod {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PodVisitor)
-    }
-}
-
-struct PodVisitor;
-
-impl<'de> Visitor<'de> for PodVisitor {
-    type Value = Pod;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, or `{{ url = \"…\" }}`", PodUrl::EXPECTED)
-    }
-
-    fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<Pod, E> {
-        PodUrl::from_text(url).map(|url| Pod { url, instance_id: None }).map_err(E::custom)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pod, A::Error> {
-        let table = PodTable::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Pod { url: table.url.0, instance_id: table.instance_id })
-    }
 }
 
 #[derive(Deserialize)]
@@ -419,43 +353,6 @@ impl Default for Leader {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Affinity {
-    pub(super) keys: Vec<SecretSource>,
-    pub(super) cookie: Table<Cookie>,
-}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Cookie {
-    pub(super) name: Spanned<Written<CookieName>>,
-    pub(super) http_only: bool,
-    pub(super) same_site: Spanned<Written<SameSite>>,
-    pub(super) secure: Written<Secure>,
-    pub(super) path: Written<CookiePath>,
-    pub(super) domain: Option<Written<CookieDomain>>,
-    pub(super) max_age: Option<Written<MaxAge>>,
-    pub(super) partitioned: Spanned<bool>,
-}
-
-impl Default for Cookie {
-    fn default() -> Self {
-        Cookie {
-            name: Spanned::new(0..0, Written(CookieName("jellyfin_server_id".to_owned()))),
-            http_only: true,
-            same_site: Spanned::new(0..0, Written(SameSite::Strict)),
-            secure: Written(Secure::Auto),
-            path: Written(CookiePath("/".to_owned())),
-            domain: None,
-            max_age: None,
-            partitioned: Spanned::new(0..0, false),
-        }
-    }
-}
-
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -474,51 +371,5 @@ impl Default for WebSocket {
             stop_stagger: seconds(5),
             close: Written(CloseStyle::Abrupt),
         }
-    }
-}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Log {
-    pub(super) level: Written<Directives>,
-    pub(super) format: Written<Format>,
-    pub(super) access: Access,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Log {
-            level: Written(Directives("info".to_owned())),
-            format: Written(Format::Json),
-            access: Access(AccessLog::Stdout),
-        }
-    }
-}
-
-/// `true`, `false`, or the path of a file.
-pub(super) struct Access(pub(super) AccessLog);
-
-impl<'de> Deserialize<'de> for Access {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AccessVisitor)
-    }
-}
-
-struct AccessVisitor;
-
-impl Visitor<'_> for AccessVisitor {
-    type Value = Access;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`true`, `false` or the path of a file")
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<Access, E> {
-        Ok(Access(if on { AccessLog::Stdout } else { AccessLog::Off }))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<Access, E> {
-        FilePath::from_text(path).map(|path| Access(AccessLog::File(path.0.into()))).map_err(E::custom)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     admin, affinity, app, connection, forward, health,
     limits::{self, Most},
     listen, observe,
-    proxy::migrate::drain,
+    proxy::drain_policy,
     route,
     server_id::{self, ServerId},
     sessions, tls, websocket,
@@ -64,7 +64,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         pools,
         shown_server: server_id::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
-        drain: drain::Config {
+        drain: drain_policy::Config {
             removed: file.drain.inner.removed.0,
             within: file.drain.inner.within.0,
             absent: file.drain.inner.absent.0,

@@ -21,7 +21,7 @@ use crate::{
     jellyfin::Legacy,
     leader::Mode,
     observe::Format,
-    proxy::migrate::drain::When,
+    proxy::drain_policy::When,
     websocket::CloseStyle,
 };
 

@@ -14,9 +14,10 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+pub use super::path::{below_base, decoded_path};
 use super::{
     EMBY_AUTHORIZATION, EMBY_TOKEN, Legacy, MEDIABROWSER_TOKEN, controller_path,
-    endpoint::{self, Endpoint},
+    endpoint::{self, Endpoint, Keys},
     query::{KNOWN, decoded_key},
 };
 
@@ -71,68 +72,6 @@ impl Ambiguity {
     }
 }
 
-/// A path as Kestrel passes it on. It decodes `%XX` once, but not a slash, and removes dot
-/// segments. Empty segments stay.
-///
-/// # Errors
-/// [`Ambiguity::NoText`] for a NUL or for bytes that are not UTF-8.
-pub fn decoded_path(raw: &str) -> Result<Cow<'_, str>, Ambiguity> {
-    // Nearly every path needs no decoding.
-    if !raw.contains('%') && !raw.contains("/.") {
-        return Ok(Cow::Borrowed(raw));
-    }
-    let mut decoded = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(at) = rest.find('%') {
-        let (before, encoded) = rest.split_at(at);
-        decoded.extend_from_slice(before.as_bytes());
-        let is_slash = encoded.get(1..3).is_some_and(|digits| digits.eq_ignore_ascii_case("2f"));
-        let end = encoded.char_indices().nth(3).map_or(encoded.len(), |(at, _)| at);
-        let (triplet, after) = encoded.split_at(end);
-        if is_slash {
-            decoded.extend_from_slice(triplet.as_bytes());
-        } else {
-            decoded.extend(percent_decode_str(triplet));
-        }
-        rest = after;
-    }
-    decoded.extend_from_slice(rest.as_bytes());
-    let decoded = String::from_utf8(decoded).map_err(|_| Ambiguity::NoText)?;
-    if decoded.contains('\0') {
-        return Err(Ambiguity::NoText);
-    }
-    Ok(Cow::Owned(without_dot_segments(decoded)))
-}
-
-/// RFC 3986, 5.2.4.
-fn without_dot_segments(path: String) -> String {
-    if !path.contains("/.") {
-        return path;
-    }
-    let mut kept: Vec<&str> = Vec::new();
-    let mut ends_open = false;
-    for segment in path.split('/').skip(1) {
-        ends_open = matches!(segment, "." | "..");
-        match segment {
-            "." => {}
-            ".." => drop(kept.pop()),
-            segment => kept.push(segment),
-        }
-    }
-    if ends_open {
-        kept.push("");
-    }
-    format!("/{}", kept.join("/"))
-}
-
-/// The path below the BaseUrl, as Jellyfin's controllers see it.
-pub fn below_base<'a>(base: &str, path: &'a str) -> &'a str {
-    match path.split_at_checked(base.len()) {
-        Some((start, rest)) if start.eq_ignore_ascii_case(base) && (rest.is_empty() || rest.starts_with('/')) => rest,
-        _ => path,
-    }
-}
-
 /// Brings the head of a request that jellypin acts upon into its canonical form. Path and query
 /// become what jellypin has read; each token header keeps one line. `base` is the pool's BaseUrl.
 ///
@@ -177,7 +116,7 @@ pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_up
 
 /// The path in canonical form, BaseUrl included; `None` if it already is.
 fn canonical_path(raw: &str, base: &str, legacy: Legacy) -> Result<Option<String>, Ambiguity> {
-    let decoded = decoded_path(raw)?;
+    let decoded = decoded_path(raw).ok_or(Ambiguity::NoText)?;
     let below = below_base(base, &decoded);
     let path = controller_path(below, legacy);
     let inner = path.strip_suffix('/').unwrap_or(path);
@@ -216,15 +155,6 @@ fn with_path(uri: &Uri, path: &str) -> Uri {
     let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
     // A percent-encoded path makes a valid target.
     format!("{path}{query}").parse().unwrap_or_else(|_| uri.clone())
-}
-
-/// The query keys that jellypin reads for one endpoint, besides those that it reads for every one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keys {
-    /// ASP.NET binds them to one value.
-    pub single: &'static [&'static str],
-    /// ASP.NET binds them to a list.
-    pub list: &'static [&'static str],
 }
 
 /// The query with each known key once and written plainly; `None` if it already is.

@@ -21,10 +21,7 @@ pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
 pub use state_report::StateReport;
 
-use super::{
-    canonical::{Keys, decoded_path},
-    query,
-};
+use super::{path::decoded_path, query};
 
 /// What an endpoint demands of its caller, as far as the proxy needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,6 +348,15 @@ pub(in crate::jellyfin) fn user_in_path<'a>(method: &Method, path: &'a str) -> O
         None => method == Method::DELETE,
     };
     (is(first, "Users") && ends_sessions).then_some(id)
+}
+
+/// The query keys that jellypin reads for one endpoint, besides those that it reads for every one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::jellyfin) struct Keys {
+    /// ASP.NET binds them to one value.
+    pub(in crate::jellyfin) single: &'static [&'static str],
+    /// ASP.NET binds them to a list.
+    pub(in crate::jellyfin) list: &'static [&'static str],
 }
 
 /// The query keys that jellypin reads for an endpoint that it acts upon.

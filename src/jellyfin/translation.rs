@@ -10,6 +10,9 @@ use super::{
     query::url_decoded,
 };
 
+/// A token that no pod ever mints.
+pub const NO_TOKEN: &str = "00000000000000000000000000000000";
+
 /// Replaces every carried token for which `is_alias` is true by `to`. Skips what it cannot read.
 pub fn translate(uri: &mut Uri, headers: &mut HeaderMap, is_alias: impl Fn(&str) -> bool + Copy, to: &str) {
     if let Some(target) = uri.path_and_query().and_then(|target| in_target(target.as_str(), is_alias, to)) {

@@ -1,27 +1,28 @@
-//! 7. Learns a client's home from an answer: from its head, and from its body as it streams.
+//! Step 7, learn: a client's home from an answer: from its head, and from its body as it streams.
 
-pub(in crate::proxy) mod identify_session;
+mod body_learner;
+mod identify_session;
+mod notify_transcoder;
 
-use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use http::{StatusCode, response};
-use tokio::time;
 
 use super::{
-    Proxy, RequestContext,
-    migrate::MigrationKind,
-    pod_client::{Caller, client_headers},
-    request::select::{self, Decision, Reason},
+    pod_client::{Caller, PodClient, client_headers},
+    request::{
+        context::RequestContext,
+        select::{self, Decision, Reason},
+    },
+    response::body::BodyObserver,
+    shared_state::SharedState,
 };
 use crate::{
-    affinity::pins::Kind,
+    affinity::pins::{Kind, Pins},
     forward::outbound::ReplayBody,
     jellyfin::{
         body_scanner::{BodyScanner, Learned},
-        client::{
-            sessions,
-            users::{self, TokenStatus},
-        },
+        client::sessions,
         endpoint::{Endpoint, StateReport},
         verdict::Verdict,
     },
@@ -32,31 +33,23 @@ use crate::{
     },
 };
 
-/// Scans the body of one answer.
-pub(super) struct BodyLearner {
-    scanner: BodyScanner,
-    pod: Arc<Pod>,
-    learned: Learned,
-    /// The session that the request belongs to, if it is known.
-    viewer: Option<Arc<Session>>,
-    /// The client's address.
-    from: IpAddr,
-    /// For a log-in: the caller of the call that asks whose token it is.
-    log_in: Option<Caller>,
-    proxy: Arc<Proxy>,
+use body_learner::BodyLearner;
+
+/// Learns where clients live, and what their pods know of them.
+pub(super) struct Learner {
+    shared: Arc<SharedState>,
+    pods: Arc<PodClient>,
 }
 
-/// A call to the pod that the client's answer waits for.
-pub(super) type Confirmation = Pin<Box<dyn Future<Output = ()> + Send>>;
+impl Learner {
+    pub(super) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>) -> Learner {
+        Learner { shared, pods }
+    }
 
-/// Longest wait for a log-in's confirmation. A pod's first answers after its start take a second.
-const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
-
-impl Proxy {
     /// Learns from an answer's head. A log-in shows where its device lives. An accepted token
     /// confirms its own home, and the home of the other keys in the request.
     pub(super) fn learn_from_head(
-        self: &Arc<Self>,
+        &self,
         ctx: &RequestContext<'_>,
         decision: &Decision,
         verdict: Verdict,
@@ -98,15 +91,7 @@ impl Proxy {
             }
         }
         if let Some(stream) = &identity.live_stream {
-            self.pin_live_stream(ctx.session(), stream, decision.home(), ctx.origin);
-        }
-    }
-
-    /// Pins an open live stream: for its viewer, and for requests that name no user.
-    fn pin_live_stream(&self, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance, from: IpAddr) {
-        self.shared.pins.learn(Kind::LiveStream, id, home, from);
-        if let Some(viewer) = viewer {
-            self.shared.pins.learn(Kind::LiveStream, &select::viewer_stream_key(viewer, id), home, from);
+            pin_live_stream(&self.shared.pins, ctx.session(), stream, decision.home(), ctx.origin);
         }
     }
 
@@ -118,21 +103,19 @@ impl Proxy {
         }
         if ctx.home_is_elsewhere(session, pod) {
             session.record_valid(PodInstance::of(pod), token);
-        } else if session
-            .record_home(PodInstance::of(pod), token, || self.move_reason(session, pod, MigrationKind::MoveHome))
-        {
+        } else if session.record_home(PodInstance::of(pod), token, || self.shared.move_reason(session, pod)) {
             self.shared.sessions.persist(session);
         }
     }
 
     /// Replays an unknown client's capabilities to its new home, without a retry.
-    fn replay_state(self: &Arc<Self>, ctx: &RequestContext<'_>, token: &str, pod: &Arc<Pod>) {
-        let Some(note) = self.shared.sessions.capabilities_for(token, pod) else { return };
-        let ReplayedCall { reported_by, target, body } = note;
-        let (proxy, pod, caller) = (self.clone(), pod.clone(), Caller::of(ctx));
+    fn replay_state(&self, ctx: &RequestContext<'_>, token: &str, pod: &Arc<Pod>) {
+        let Some(kept) = self.shared.sessions.capabilities_for(token, pod) else { return };
+        let ReplayedCall { reported_by, target, body } = kept;
+        let (pods, pod, caller) = (self.pods.clone(), pod.clone(), Caller::of(ctx));
         let call = sessions::replay(target, body, &reported_by, token);
         tokio::spawn(async move {
-            if let Err(failure) = proxy.pods.call(&pod, &caller, call).await {
+            if let Err(failure) = pods.call(&pod, &caller, call).await {
                 tracing::debug!(
                     pod.name = &*pod.name,
                     cause = failure.cause.as_str(),
@@ -144,7 +127,7 @@ impl Proxy {
 
     /// Records client state that this pod has received and another pod would not know.
     pub(super) fn record_client_state(
-        self: &Arc<Self>,
+        &self,
         ctx: &RequestContext<'_>,
         replay_body: &ReplayBody,
         pod: &Pod,
@@ -153,6 +136,7 @@ impl Proxy {
         if !status.is_success() {
             return;
         }
+        self.forget_ended_streams(ctx);
         let Some(report) = StateReport::of(&ctx.head.method, ctx.path) else { return };
         let session = ctx.session();
         let said = Device::claimed(&ctx.head.headers, ctx.pool.legacy());
@@ -160,31 +144,31 @@ impl Proxy {
             Some(session) => said.filled_from(&session.device),
             None => said,
         };
-        let note = |target: &str| {
+        let replayed = |target: &str| {
             let body = replay_body.replayable().filter(|body| body.len() <= LONGEST_CALL)?;
             Some(ReplayedCall { reported_by: reported_by.clone(), target: target.to_owned(), body })
         };
         let capabilities = || {
             let query = ctx.head.uri.query().map_or(String::new(), |query| format!("?{query}"));
-            note(&format!("{}{query}", ctx.path))
+            replayed(&format!("{}{query}", ctx.path))
         };
         let Some(session) = session else {
             if report == StateReport::Capabilities
-                && let (Some(token), Some(note)) = (&ctx.keys.identity.token, capabilities())
+                && let (Some(token), Some(call)) = (&ctx.keys.identity.token, capabilities())
             {
-                self.shared.sessions.record_capabilities(token, pod, note);
+                self.shared.sessions.record_capabilities(token, pod, call);
             }
             return;
         };
         match report {
             StateReport::Capabilities => {
-                if let Some(note) = capabilities()
-                    && session.record_capabilities(note)
+                if let Some(call) = capabilities()
+                    && session.record_capabilities(call)
                 {
                     self.shared.sessions.persist(session);
                 }
             }
-            StateReport::Playing => session.record_playing(&reported_by, note(sessions::PROGRESS)),
+            StateReport::Playing => session.record_playing(&reported_by, replayed(sessions::PROGRESS)),
             StateReport::Stopped => session.record_playing(&reported_by, None),
         }
         if report != StateReport::Capabilities {
@@ -198,87 +182,20 @@ impl Proxy {
         ctx: &RequestContext<'_>,
         decision: &Decision,
         answer: &response::Parts,
-    ) -> Option<Box<BodyLearner>> {
-        let listener = BodyScanner::of(ctx.endpoint, &ctx.head.method, ctx.path, answer)?;
+    ) -> Option<Box<dyn BodyObserver>> {
+        let scanner = BodyScanner::of(ctx.endpoint, &ctx.head.method, ctx.path, answer)?;
         let (pod, viewer) = (decision.pod.clone(), ctx.session().cloned());
         let log_in = (ctx.endpoint == Endpoint::LogIn).then(|| Caller::of(ctx));
-        Some(Box::new(BodyLearner {
-            scanner: listener,
-            pod,
-            learned: Learned::default(),
-            viewer,
-            from: ctx.origin,
-            log_in,
-            proxy: self.clone(),
-        }))
+        let learner = self.clone();
+        let from = ctx.origin;
+        Some(Box::new(BodyLearner { scanner, pod, learned: Learned::default(), viewer, from, log_in, learner }))
     }
 }
 
-impl BodyLearner {
-    /// Scans a piece before the client gets it, so that the client's next request finds what the
-    /// piece taught. The caller holds the piece back until the returned future ends.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Option<Confirmation> {
-        let learned = self.scanner.feed(piece);
-        self.pin(learned)
-    }
-
-    pub(super) fn finish(mut self) {
-        let learned = self.scanner.finish();
-        if let Some(confirmation) = self.pin(learned) {
-            tokio::spawn(confirmation);
-        }
-    }
-
-    fn pin(&mut self, learned: Learned) -> Option<Confirmation> {
-        if learned == Learned::default() {
-            return None;
-        }
-        let (home, from) = (PodInstance::of(&self.pod), self.from);
-        let learn = |kind, key: &str| {
-            self.proxy.shared.pins.learn(kind, key, home, from);
-        };
-        learned.play_session.iter().for_each(|session| learn(Kind::PlaySession, session));
-        let viewer = self.viewer.as_ref();
-        learned.live_streams.iter().for_each(|stream| self.proxy.pin_live_stream(viewer, stream, home, from));
-        learned.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
-        learned.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
-        let brings_token = learned.token.is_some();
-        self.learned.merge(learned);
-        // The user and the device stand before the token, so the log-in is now complete.
-        if !brings_token {
-            return None;
-        }
-        let caller = self.log_in.take()?;
-        let confirmed = confirm(self.proxy.clone(), self.pod.clone(), caller, from, self.learned.clone());
-        Some(Box::pin(async {
-            if time::timeout(CONFIRMED_WITHIN, confirmed).await.is_err() {
-                tracing::debug!("a pod did not say in time whose token a log-in has made");
-            }
-        }))
-    }
-}
-
-/// Keeps a log-in's token only if its pod confirms whose it is. A plug-in may answer anything.
-async fn confirm(proxy: Arc<Proxy>, pod: Arc<Pod>, caller: Caller, from: IpAddr, log_in: Learned) {
-    let Some(token) = log_in.token else { return };
-    let whose = proxy.pods.call(&pod, &caller, users::who_am_i(&token)).await;
-    let Ok(TokenStatus::Known { user: Some(user), .. }) = whose else {
-        tracing::warn!(pod.name = &*pod.name, "a log-in's token is not known to the pod that gave it; it is not kept");
-        return;
-    };
-    let home = PodInstance::of(&pod);
-    proxy.shared.pins.learn(Kind::Token, &token, home, from);
-    if let Some(device) = &log_in.device {
-        proxy.shared.pins.learn(Kind::Device, device, home, from);
-    }
-    let (Some(client), Some(name), Some(id), Some(version)) =
-        (log_in.client, log_in.device_name, log_in.device, log_in.version)
-    else {
-        return;
-    };
-    if proxy.can_migrate() {
-        let gone = proxy.shared.sessions.record_log_in(&pod, &user, Device { client, name, id, version }, &token);
-        // Each user's share of the pins is limited too, so the pins of dropped tokens go.
-        gone.iter().for_each(|token| proxy.shared.pins.forget(Kind::Token, token.as_str()));
+/// Pins an open live stream: for its viewer, and for requests that name no user.
+fn pin_live_stream(pins: &Pins, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance, from: IpAddr) {
+    pins.learn(Kind::LiveStream, id, home, from);
+    if let Some(viewer) = viewer {
+        pins.learn(Kind::LiveStream, &select::viewer_stream_key(viewer, id), home, from);
     }
 }

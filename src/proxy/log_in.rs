@@ -3,12 +3,18 @@
 //! This module logs the events `log_in_failed` and `log_in_braked`.
 //! fail2ban and CrowdSec read them (`deploy/fail2ban`, `deploy/crowdsec`).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
 use tokio::time::{self, Instant};
 
-use super::{Proxy, RequestContext, request::refusal::Refusal};
+use super::{
+    request::{context::RequestContext, refusal::Refusal},
+    shared_state::SharedState,
+};
 use crate::{
     forward::outbound::ReplayBody,
     jellyfin::endpoint::{self, LogInBy},
@@ -31,9 +37,20 @@ const SHOWN: usize = 64;
 /// With a smaller replay buffer in bytes the name may be unreadable, so the address replaces it.
 const SHORTEST_KEPT: usize = 4096;
 
-impl Proxy {
+/// Limits failed log-ins by password.
+pub(super) struct LogInBrake {
+    shared: Arc<SharedState>,
+    failures: Counter,
+}
+
+impl LogInBrake {
+    /// `failures` counts the log-ins that failed.
+    pub(super) fn new(shared: Arc<SharedState>, failures: Counter) -> LogInBrake {
+        LogInBrake { shared, failures }
+    }
+
     /// How a log-in request names its user, if the brake applies to it.
-    pub(super) fn log_in_to_brake<'a>(&self, ctx: &RequestContext<'a>) -> Option<LogInBy<'a>> {
+    pub(super) fn applies_to<'a>(&self, ctx: &RequestContext<'a>) -> Option<LogInBy<'a>> {
         if ctx.head.method != Method::POST {
             return None;
         }
@@ -42,7 +59,7 @@ impl Proxy {
     }
 
     /// Takes a place for a log-in.
-    pub(super) async fn begin_log_in(
+    pub(super) async fn begin(
         &self,
         by: LogInBy<'_>,
         ctx: &RequestContext<'_>,
@@ -86,12 +103,12 @@ impl Proxy {
     }
 
     /// Records how a log-in ended. `status` is `None` if no pod answered it.
-    pub(super) fn log_in_ended(&self, log_in: LogIn, ctx: &RequestContext<'_>, status: Option<StatusCode>) {
+    pub(super) fn end(&self, log_in: LogIn, ctx: &RequestContext<'_>, status: Option<StatusCode>) {
         if status != Some(StatusCode::UNAUTHORIZED) {
             let has_signed_in = status.is_some_and(|status| status.is_success());
             return self.shared.limits.log_in.did_not_fail(&log_in.attempt, has_signed_in, Instant::now());
         }
-        self.metrics.log_in_failures.inc();
+        self.failures.inc();
         tracing::warn!(
             event = "log_in_failed",
             client.address = %ctx.origin,

@@ -6,18 +6,25 @@
 //! need the pods' API key. Parallel requests and sockets of one client wait for one migration. A
 //! token that a living home refuses is dead, and never migrates.
 
-pub mod drain;
+mod ending;
 mod migration;
 mod mint;
 mod state_replay;
+mod task;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Proxy, RequestContext, pod_client::Caller};
+use super::{
+    pod_client::{Caller, PodClient},
+    request::context::RequestContext,
+    shared_state::SharedState,
+};
 use crate::{
     forward::{Cause, Failure},
+    jellyfin::translation::NO_TOKEN,
+    observe::metrics::Metrics,
     pod::{Pod, PodInstance},
     sessions::{
         Session, Token,
@@ -65,7 +72,18 @@ impl MigrationRequest {
     }
 }
 
-impl Proxy {
+/// Makes sessions known to other pods.
+pub(super) struct Migrator {
+    shared: Arc<SharedState>,
+    pods: Arc<PodClient>,
+    metrics: Metrics,
+}
+
+impl Migrator {
+    pub(super) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>, metrics: Metrics) -> Migrator {
+        Migrator { shared, pods, metrics }
+    }
+
     /// The token by which the pod knows the client. Migrates the session if its home is gone and
     /// the pod does not know it. `None` means the client's own token, whatever the pod answers.
     pub(super) async fn upstream_token(
@@ -76,20 +94,20 @@ impl Proxy {
         let Some(session) = ctx.session() else { return Ok(None) };
         // The session ended while this request was under way. No pod may accept its token any more,
         // even one that still remembers it.
-        let of_nobody = || Ok(Some(Token::new(super::NO_TOKEN)));
+        let no_token = || Ok(Some(Token::new(NO_TOKEN)));
         if session.is_ended() {
-            return of_nobody();
+            return no_token();
         }
         let place = PodInstance::of(pod);
         if let Some(token) = session.token_at(place) {
             return Ok(Some(token));
         }
-        if !ctx.depends_on_token() || session.is_refused(place) || !ctx.may_migrate_to(session, pod) {
+        if !ctx.depends_on_token() || session.is_refused(place) || !may_migrate_to(ctx, session, pod) {
             return Ok(None);
         }
         let priority = if ctx.is_upgrade { Priority::Idle } else { Priority::Waiting };
         match self.migrate(session, pod, MigrationRequest { priority, ..MigrationRequest::for_request(ctx) }).await {
-            _ if session.is_ended() => of_nobody(),
+            _ if session.is_ended() => no_token(),
             MigrationOutcome::Done => Ok(session.token_at(place)),
             MigrationOutcome::Refused | MigrationOutcome::Ended => Ok(None),
             MigrationOutcome::Failed => {
@@ -111,9 +129,9 @@ impl Proxy {
             MigrationRole::Follow(outcome) => outcome,
             MigrationRole::Lead(lead) => {
                 let outcome = lead.outcome.subscribe();
-                let (proxy, session, pod) = (self.clone(), session.clone(), pod.clone());
+                let (migrator, session, pod) = (self.clone(), session.clone(), pod.clone());
                 tokio::spawn(
-                    Migration { proxy, session, pod, migration_request, urgent: lead.urgent }.run(lead.outcome),
+                    Migration { migrator, session, pod, migration_request, urgent: lead.urgent }.run(lead.outcome),
                 );
                 outcome
             }
@@ -135,28 +153,16 @@ impl Proxy {
     }
 
     /// Why a session's home moves to this pod.
-    pub(super) fn move_reason(&self, session: &Session, pod: &Pod, moves: MigrationKind) -> MoveReason {
-        let is_alive = |home| self.shared.pools.iter().any(|shared| shared.pool.is_alive(home));
-        match (session.home(), moves) {
-            (None, _) => MoveReason::First,
-            (Some(home), _) if home.pod == pod.id => MoveReason::Restart,
-            (_, MigrationKind::MoveHomeFrom(..)) => MoveReason::Drain,
-            (Some(home), _) if is_alive(home) => MoveReason::Group,
-            _ => MoveReason::HomeGone,
+    fn move_reason(&self, session: &Session, pod: &Pod, moves: MigrationKind) -> MoveReason {
+        match (self.shared.move_reason(session, pod), moves) {
+            (MoveReason::Group | MoveReason::HomeGone, MigrationKind::MoveHomeFrom(..)) => MoveReason::Drain,
+            (reason, _) => reason,
         }
     }
 }
 
-impl RequestContext<'_> {
-    /// Only a session whose home is gone or has restarted migrates: the answer of a living home is
-    /// final.
-    fn may_migrate_to(&self, session: &Session, pod: &Pod) -> bool {
-        pod.status().is_alive() && !session.is_ended() && !self.home_is_elsewhere(session, pod)
-    }
-
-    /// Whether the session's home is alive, and is not this pod.
-    pub(super) fn home_is_elsewhere(&self, session: &Session, pod: &Pod) -> bool {
-        let is_alive = |id| self.pool.pool.pods().iter().any(|other| other.id == id && other.status().is_alive());
-        session.home().is_some_and(|home| home.pod != pod.id && is_alive(home.pod))
-    }
+/// Only a session whose home is gone or has restarted migrates: the answer of a living home is
+/// final.
+fn may_migrate_to(ctx: &RequestContext<'_>, session: &Session, pod: &Pod) -> bool {
+    pod.status().is_alive() && !session.is_ended() && !ctx.home_is_elsewhere(session, pod)
 }

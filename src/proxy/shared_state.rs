@@ -1,6 +1,7 @@
 //! What all workers share: routes, pools with their cookies, pins and configuration.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,28 +9,26 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Streams, migrate::drain};
+use super::{
+    drain_policy,
+    pool_state::PoolState,
+    request::context::RequestContext,
+    streams::{KIB, Streams},
+};
 use crate::{
     affinity::{
-        Secret,
-        budget::Budget,
-        cookie::{CookieConfig, Cookies},
-        negative_cache::NegativeCache,
-        pins::Pins,
-        reject_pacer::RejectPacer,
+        budget::Budget, cookie::CookieConfig, negative_cache::NegativeCache, pins::Pins, reject_pacer::RejectPacer,
     },
-    forward::{self, Cause, Failure, ResponseTimeout},
+    forward::{self, Cause, Failure, ResponseTimeout, head::Client, outbound::ReplayBody},
     health,
-    jellyfin::{Legacy, canonical},
-    leader::Leader,
-    limits::Limits,
-    pod::{Pod, Pool},
+    jellyfin::canonical,
+    limits::{self, AddressUse, Kind, Limits},
+    pod::Pod,
     route::Router,
-    server_id::{self, ShownServer},
-    sessions::{self, Session, Sessions, mint_codes::MintCodes, mint_limiter::MintLimiter},
+    server_id,
+    sessions::{self, Session, Sessions, Token, mint_codes::MintCodes, mint_limiter::MintLimiter, session::MoveReason},
     websocket,
 };
 
@@ -38,7 +37,6 @@ pub const HELD: usize = 4096;
 
 /// Bodies of held requests over all workers, in KiB: 64 MiB.
 pub const HELD_KIB: usize = 64 * KIB;
-pub(super) const KIB: usize = 1024;
 
 /// How long a request for one pod only stays with it when it is lost. It may only have stalled.
 const ONLY_HERE: Duration = Duration::from_secs(3);
@@ -78,7 +76,7 @@ pub struct SharedState {
     /// Further paths for the leader: prefixes below the BaseUrl.
     pub leader_paths: Vec<String>,
     /// What happens to pods that their source no longer names.
-    pub drain: drain::Config,
+    pub drain: drain_policy::Config,
     /// How the proxy judges a pod's health.
     pub health: Arc<health::Config>,
     /// How the proxy keeps and ends WebSockets.
@@ -93,48 +91,52 @@ pub struct SharedState {
     pub placements: AtomicU64,
 }
 
-/// A pool, its leader, the server that its clients see, and the cookies that name its pods.
-pub struct PoolState {
-    pub pool: Arc<Pool>,
-    /// The pod that leads the pool.
-    pub leader: Arc<Leader>,
-    /// The one server that clients see instead of the pods.
-    pub shown_server: Arc<ShownServer>,
-    cookie: CookieConfig,
-    /// The cookies of the current pods.
-    pub cookies: ArcSwap<Cookies>,
-    /// As configured. `None`: the pods' versions decide.
-    legacy: Option<Legacy>,
-}
-
-impl PoolState {
-    pub fn new(
-        pool: Arc<Pool>,
-        leader: Arc<Leader>,
-        shown_server: ShownServer,
-        cookie: CookieConfig,
-        keys: &[Secret],
-        legacy: Option<Legacy>,
-    ) -> PoolState {
-        let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        PoolState { pool, leader, shown_server: Arc::new(shown_server), cookie, cookies, legacy }
-    }
-
-    /// Rebuilds the cookies after the set of pods has changed.
-    pub fn renew_cookies(&self, keys: &[Secret]) {
-        self.cookies.store(Arc::new(Cookies::new(&self.cookie, keys, &self.pool.pods())));
-    }
-
-    /// Whether the pods accept legacy credentials. During an upgrade, one such pod is enough.
-    pub(super) fn legacy(&self) -> Legacy {
-        if let Some(legacy) = self.legacy {
-            return legacy;
-        }
-        if self.pool.pods().iter().any(|pod| pod.may_be_legacy()) { Legacy::Accepted } else { Legacy::Ignored }
-    }
+/// One held request's share of the room. Dropping it gives the room back, also when the client
+/// leaves.
+pub(in crate::proxy) struct HoldPermit<'a> {
+    _one: SemaphorePermit<'a>,
+    _kib: SemaphorePermit<'a>,
+    _limit: limits::Permit,
 }
 
 impl SharedState {
+    /// The key that lets jellypin migrate sessions. Without one no session can migrate.
+    pub(super) fn api_key(&self) -> Option<&Token> {
+        self.migration.api_key.as_ref()
+    }
+
+    /// Reserves room for a request and for the kept part of its body; `None` if there is none.
+    pub(super) fn hold_permit(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Option<HoldPermit<'_>> {
+        let kib = u32::try_from(body.replay_capacity().div_ceil(KIB)).ok()?;
+        let in_use = self.in_use_by(ctx.client, ctx.origin);
+        Some(HoldPermit {
+            _limit: self.limits.take(Kind::Holds, in_use.as_ref()).ok()?,
+            _one: self.hold_permits.try_acquire().ok()?,
+            _kib: self.hold_kib_permits.try_acquire_many(kib).ok()?,
+        })
+    }
+
+    /// What the request's client has under way. `None` for a trusted peer itself, which stands for
+    /// many clients.
+    pub(super) fn in_use_by(&self, client: &Client, origin: IpAddr) -> Option<Arc<AddressUse>> {
+        match &client.in_use {
+            Some(in_use) => Some(in_use.clone()),
+            None if client.trusts(origin) => None,
+            None => Some(self.limits.address(origin)),
+        }
+    }
+
+    /// Why a session's home moves to this pod, unless a drain moves it.
+    pub(super) fn move_reason(&self, session: &Session, pod: &Pod) -> MoveReason {
+        let is_alive = |home| self.pools.iter().any(|shared| shared.pool.is_alive(home));
+        match session.home() {
+            None => MoveReason::First,
+            Some(home) if home.pod == pod.id => MoveReason::Restart,
+            Some(home) if is_alive(home) => MoveReason::Group,
+            Some(_) => MoveReason::HomeGone,
+        }
+    }
+
     /// Whether the configuration makes a POST to this path a log-in.
     pub(super) fn is_log_in(&self, path: &str) -> bool {
         self.log_in_paths.iter().any(|prefix| {

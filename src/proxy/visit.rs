@@ -9,36 +9,52 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{Proxy, RequestContext, pod_client::Caller};
+use super::{
+    pod_client::{Caller, PodClient},
+    request::context::RequestContext,
+    shared_state::SharedState,
+};
 use crate::{
     jellyfin::client::sessions,
     pod::{Pod, PodInstance},
     sessions::{Device, Session},
+    shutdown::Shutdown,
     websocket,
 };
 
 /// Longest time for one whole visit.
 const LONGEST: Duration = Duration::from_secs(5);
 
-impl Proxy {
+/// Ends the visits of clients on pods that they do not live on.
+pub(super) struct Visits {
+    shared: Arc<SharedState>,
+    pods: Arc<PodClient>,
+    shutdown: Shutdown,
+}
+
+impl Visits {
+    pub(super) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>, shutdown: Shutdown) -> Visits {
+        Visits { shared, pods, shutdown }
+    }
+
     /// Behind the answer, ends the sessions that a pod has made for a client that lives elsewhere.
-    pub(super) fn end_visit(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Arc<Session>, pod: &Arc<Pod>) {
+    pub(super) fn end(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Arc<Session>, pod: &Arc<Pod>) {
         let mut devices = vec![ctx.reported_by(session)];
         // The pod may have sessions of these devices too: capabilities were reported by them.
-        let others = session.capabilities().into_iter().map(|note| note.reported_by).chain([session.device.clone()]);
+        let others = session.capabilities().into_iter().map(|call| call.reported_by).chain([session.device.clone()]);
         for other in others {
             if !devices.iter().any(|known| known.is_same_as(&other)) {
                 devices.push(other);
             }
         }
-        let (proxy, session, pod) = (self.clone(), session.clone(), pod.clone());
+        let (visits, session, pod) = (self.clone(), session.clone(), pod.clone());
         let caller = Caller::of(ctx);
         let ending = async move {
             for device in devices {
-                if !proxy.is_visitor(&session, &pod) {
+                if !is_visitor(&session, &pod) {
                     return;
                 }
-                proxy.open_and_close(&session, &pod, &caller, &device).await;
+                visits.open_and_close(&session, &pod, &caller, &device).await;
             }
         };
         tokio::spawn(self.shutdown.track(async move {
@@ -48,17 +64,6 @@ impl Proxy {
         }));
     }
 
-    /// Whether the session lives on another pod and is not migrating to this one.
-    fn is_visitor(&self, session: &Session, pod: &Pod) -> bool {
-        let place = PodInstance::of(pod);
-        let is_here = |at: Option<PodInstance>| at.is_some_and(|at| at.pod == pod.id);
-        pod.status().is_alive()
-            && !session.is_ended()
-            && !is_here(session.home())
-            && !is_here(session.migration_target())
-            && !session.is_in_group_at(place)
-    }
-
     async fn open_and_close(&self, session: &Session, pod: &Arc<Pod>, caller: &Caller, device: &Device) -> Option<()> {
         let token = session.token_at(PodInstance::of(pod))?;
         let upgraded = self.pods.open_socket(pod, caller, sessions::socket(device, token.as_str())).await?;
@@ -66,4 +71,15 @@ impl Proxy {
         // The greeting shows that the pod has attached the socket to the session.
         socket.close_after_greeting().await
     }
+}
+
+/// Whether the session lives on another pod and is not migrating to this one.
+fn is_visitor(session: &Session, pod: &Pod) -> bool {
+    let place = PodInstance::of(pod);
+    let is_here = |at: Option<PodInstance>| at.is_some_and(|at| at.pod == pod.id);
+    pod.status().is_alive()
+        && !session.is_ended()
+        && !is_here(session.home())
+        && !is_here(session.migration_target())
+        && !session.is_in_group_at(place)
 }

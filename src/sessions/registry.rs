@@ -6,9 +6,11 @@
 
 mod await_sockets;
 mod clients;
+mod log_ins;
 mod pending_logouts;
 pub mod present;
 mod quota;
+mod random;
 mod record;
 mod replicas;
 mod revocation;
@@ -30,13 +32,12 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
 
 use super::{
-    Session, Token, plain_id,
-    session::{Common, Device, MoveReason, Room},
+    Session, Token,
+    session::{Common, Room},
     session_store::{SessionStore, StoredEntry},
 };
 use crate::pod::{Pod, PodInstance, Pool};
 use await_sockets::OpenQueries;
-pub(super) use pending_logouts::MOST as MOST_OWED;
 use pending_logouts::PendingLogouts;
 use record::StoredSession;
 
@@ -280,50 +281,6 @@ impl Sessions {
         SessionLookup::Active(session)
     }
 
-    /// Records that a log-in made this token. Ends the user's earlier session on the device, as the
-    /// pod has done. Gives the tokens that jellypin dropped because the user has too many.
-    pub fn record_log_in(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Vec<Token> {
-        match self.find(token) {
-            SessionLookup::Active(known) => drop(known.record_home(PodInstance::of(pod), token, || MoveReason::First)),
-            SessionLookup::Ended => {}
-            SessionLookup::Unknown | SessionLookup::Unresolved => {
-                let session = self.new_session(pod, user, device, token);
-                let before = self.devices.get(&self.device_hash(&session)).map(|before| before.clone());
-                if let Some(before) = before {
-                    let known_there = before.token_at(PodInstance::of(pod));
-                    self.end_session(&before);
-                    known_there.iter().for_each(|token| self.confirm_logout(token.as_str()));
-                }
-                self.is_heard(&session);
-                let gone = self.index(&session);
-                self.persist(&session);
-                return gone;
-            }
-        }
-        Vec::new()
-    }
-
-    /// Records that a pod accepted an unknown token. An entry in the store takes precedence.
-    pub async fn record_seen(&self, pod: &Pod, user: &str, device: Device, token: &str) {
-        let kept = self.store.find(token).await;
-        if !matches!(self.find(token), SessionLookup::Unknown) {
-            return;
-        }
-        if let Ok(Some(kept)) = kept {
-            drop(self.resolve_entry(token, kept).await);
-            return;
-        }
-        let session = self.new_session(pod, user, device, token);
-        self.is_heard(&session);
-        self.index(&session);
-        self.adopt_capabilities(&session, token);
-        match kept {
-            Ok(_) => self.persist(&session),
-            // Compared with the store before it is trusted again, and kept only then.
-            Err(_) => session.set_compared_at(0),
-        }
-    }
-
     /// Queues a session to be kept in the store, and notifies the other replicas.
     pub fn persist(&self, session: &Session) {
         if session.is_ended() {
@@ -412,14 +369,6 @@ impl Sessions {
             hasher.write_u8(0);
         }
         hasher.finish128().as_u128()
-    }
-
-    /// A session that begins on this pod.
-    fn new_session(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
-        let common = self.common.clone();
-        let session = Session::begun(common, pod.pool.clone(), plain_id(user), device, Token::new(token));
-        session.record_home(PodInstance::of(pod), token, || MoveReason::First);
-        Arc::new(session)
     }
 
     fn seconds(&self) -> u32 {

@@ -8,33 +8,29 @@
 //! someone who puts an old entry back.
 
 mod ends;
+mod on_disk;
 mod pending_logouts;
+mod replicas;
 mod tombstones;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::{Bounds, Session, Token, UnixMillis, fingerprint::Fingerprint, registry, seal::Ring};
+use super::{Bounds, Session, Token, UnixMillis, fingerprint::Fingerprint, seal::Ring};
 use crate::store::{
     clock::Clock,
     disk::{self, Disk, Entry},
-    redis_store::{RedisStore, notices::Messages, presence::Present},
+    redis_store::RedisStore,
 };
+use on_disk::{Entries, OnDisk};
+pub(in crate::sessions) use pending_logouts::MOST as MOST_PENDING;
 use tombstones::{Tombstone, Tombstones};
 
 pub(super) use ends::EndScope;
 
 /// The longest time that a flush waits until a change is safe.
 const SAFE: Duration = Duration::from_millis(500);
-
-/// How long one replica's lock keeps others from migrating a session, unless it renews the lock.
-const LOCK: Duration = Duration::from_secs(3);
 
 /// Entries that one batch looks up or writes again.
 pub(super) const AT_ONCE: usize = 256;
@@ -52,23 +48,6 @@ pub struct SessionStore {
     disk: Option<Box<OnDisk>>,
     redis: Option<(Arc<RedisStore>, String)>,
     clock: Clock,
-}
-
-struct OnDisk {
-    disk: Disk,
-    /// All sessions on disk, by name. Read at the start, and changed along with the disk.
-    entries: Mutex<Entries>,
-    /// The log-outs that were pending at the start, sealed.
-    pending_logouts: Mutex<Vec<Vec<u8>>>,
-}
-
-/// What is on disk, in the order of writing. The oldest go first, as they do on disk.
-#[derive(Default)]
-struct Entries {
-    by_name: HashMap<[u8; 16], (u64, Vec<u8>), ahash::RandomState>,
-    by_age: BTreeMap<u64, [u8; 16]>,
-    count: u64,
-    most: usize,
 }
 
 /// An entry as the store finds it.
@@ -106,7 +85,7 @@ impl SessionStore {
     /// Adds a disk with room for `most` sessions. It held `entries` at the start, the latest first.
     #[must_use]
     pub fn on_disk(self, disk: Disk, entries: Vec<Entry>, most: usize) -> SessionStore {
-        let mut known = Entries { most, ..Entries::default() };
+        let mut known = Entries::bounded(most);
         let mut pending_logouts = Vec::new();
         for Entry { key, value, .. } in entries.into_iter().rev() {
             match key.try_into() {
@@ -139,25 +118,12 @@ impl SessionStore {
             _ if pending_logouts::is_name(key) => 2,
             _ => 0,
         };
-        disk::Bounds { kind, most: vec![sessions, bounds.tombstones, 2 * registry::MOST_OWED] }
+        disk::Bounds { kind, most: vec![sessions, bounds.tombstones, 2 * MOST_PENDING] }
     }
 
     /// The fingerprint of this replica's configuration.
     pub fn fingerprint(&self, parts: &[(&str, String)]) -> Fingerprint {
         Fingerprint::new(&self.ring, parts)
-    }
-
-    /// Announces this replica. `None` without Redis, or if Redis does not answer.
-    pub(super) async fn announce(&self, name: &str, words: &str) -> Option<Present> {
-        let (shared, _) = self.redis.as_ref()?;
-        shared.announce(name, words).await
-    }
-
-    /// Announces that this replica is gone.
-    pub async fn depart(&self, name: &str) {
-        if let Some((shared, _)) = &self.redis {
-            shared.depart(name).await;
-        }
     }
 
     /// The clock of all moments that are kept here.
@@ -289,26 +255,6 @@ impl SessionStore {
         }
     }
 
-    /// Notifies the other replicas, after all that was written so far.
-    pub(super) fn publish(&self, words: String) {
-        if let Some((shared, prefix)) = &self.redis {
-            shared.publish(channel(prefix), words);
-        }
-    }
-
-    /// The same, and gives how many replicas listen, this one among them. `None` without Redis, or
-    /// if Redis does not answer.
-    pub(super) async fn publish_and_count(&self, words: &str) -> Option<usize> {
-        let (shared, prefix) = self.redis.as_ref()?;
-        shared.publish_and_count(&channel(prefix), words).await
-    }
-
-    /// Receives the messages of all replicas, this one's among them. `None` without Redis.
-    pub(super) fn subscribe(&self) -> Option<Messages> {
-        let (shared, prefix) = self.redis.as_ref()?;
-        Some(shared.subscribe(channel(prefix)))
-    }
-
     /// Waits for a bounded time until the queued writes are safe. Says whether they are.
     pub(super) async fn flush(&self) -> bool {
         let on_disk = async || match &self.disk {
@@ -319,47 +265,6 @@ impl SessionStore {
             Some((shared, _)) => shared.flush(SAFE).await || on_disk().await,
             None => on_disk().await,
         }
-    }
-
-    /// Keeps other replicas from migrating the session of this token. `false` while another one
-    /// does. `true` without Redis, or if Redis does not answer.
-    pub(super) async fn lock(&self, token: &str) -> bool {
-        let Some((shared, key)) = self.lock_of(token) else { return true };
-        shared.acquire_lock(&key, LOCK).await.unwrap_or(true)
-    }
-
-    /// Extends the lock to its full time from now on.
-    pub(super) async fn renew_lock(&self, token: &str) {
-        if let Some((shared, key)) = self.lock_of(token) {
-            shared.extend_lock(&key, LOCK).await;
-        }
-    }
-
-    pub(super) fn unlock(&self, token: &str) {
-        if let Some((shared, key)) = self.lock_of(token) {
-            shared.remove(key);
-        }
-    }
-
-    /// The Redis key of the lock on this token's session. `None` without Redis.
-    fn lock_of(&self, token: &str) -> Option<(&RedisStore, String)> {
-        let (shared, prefix) = self.redis.as_ref()?;
-        let name = self.ring.name("carry", token)?;
-        Some((shared, named(prefix, "carry", name)))
-    }
-
-    /// Marks something with this moment, for all replicas. Does nothing without Redis.
-    pub(super) fn mark(&self, what: &str, of: &str) {
-        if let Some((shared, prefix)) = &self.redis {
-            shared.put(format!("{prefix}:{what}:{of}"), self.clock.now().to_string().into_bytes());
-        }
-    }
-
-    /// Whether a replica has marked it within this time.
-    pub(super) async fn is_marked(&self, what: &str, of: &str, within: Duration) -> bool {
-        let Some((shared, prefix)) = &self.redis else { return false };
-        let found = shared.find_all(&[format!("{prefix}:{what}:{of}")]).await.unwrap_or_default();
-        u128::from(self.clock.now().saturating_sub(latest(&found))) < within.as_millis()
     }
 
     /// Writes all that is still queued.
@@ -407,7 +312,7 @@ impl SessionStore {
 impl fmt::Debug for SessionStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (disk, redis) = (self.disk.is_some(), self.redis.is_some());
-        f.debug_struct("Vault").field("disk", &disk).field("redis", &redis).finish_non_exhaustive()
+        f.debug_struct("SessionStore").field("disk", &disk).field("redis", &redis).finish_non_exhaustive()
     }
 }
 
@@ -418,39 +323,10 @@ const SHORTEST: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoreUnavailable;
 
-impl Entries {
-    fn get(&self, name: &[u8; 16]) -> Option<&Vec<u8>> {
-        self.by_name.get(name).map(|(_, value)| value)
-    }
-
-    fn put(&mut self, name: [u8; 16], value: Vec<u8>) {
-        self.remove(&name);
-        self.count += 1;
-        self.by_age.insert(self.count, name);
-        self.by_name.insert(name, (self.count, value));
-        while self.by_name.len() > self.most
-            && let Some((_, oldest)) = self.by_age.pop_first()
-        {
-            self.by_name.remove(&oldest);
-        }
-    }
-
-    fn remove(&mut self, name: &[u8; 16]) {
-        if let Some((at, _)) = self.by_name.remove(name) {
-            self.by_age.remove(&at);
-        }
-    }
-}
-
 /// The latest of these moments.
 fn latest(values: &[Option<Vec<u8>>]) -> UnixMillis {
     let moment = |value: &Vec<u8>| std::str::from_utf8(value).ok()?.parse::<UnixMillis>().ok();
     values.iter().flatten().filter_map(moment).max().unwrap_or(0)
-}
-
-/// The channel on which replicas notify each other of changes.
-fn channel(prefix: &str) -> String {
-    format!("{prefix}:told")
 }
 
 fn named(prefix: &str, kind: &str, name: [u8; 16]) -> String {
@@ -461,21 +337,6 @@ fn named(prefix: &str, kind: &str, name: [u8; 16]) -> String {
 mod tests {
     use super::*;
     use crate::sessions::Owner;
-
-    #[test]
-    fn what_is_on_disk_is_known_within_the_same_bound_the_oldest_gone() {
-        let mut entries = Entries { most: 3, ..Entries::default() };
-        for number in 0..5_u8 {
-            entries.put([number; 16], vec![number]);
-            entries.put([0; 16], vec![number]);
-        }
-        assert_eq!(entries.by_name.len(), 3);
-        assert_eq!(entries.by_age.len(), 3);
-        assert_eq!(entries.get(&[0; 16]), Some(&vec![4]), "what is put again is young again");
-        assert!(entries.get(&[4; 16]).is_some() && entries.get(&[2; 16]).is_none());
-        entries.remove(&[0; 16]);
-        assert_eq!((entries.by_name.len(), entries.by_age.len()), (2, 2));
-    }
 
     #[tokio::test]
     async fn an_address_displaces_only_the_ends_that_it_made() {

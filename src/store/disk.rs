@@ -19,6 +19,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::outcome::WriteOutcome;
 use crate::observe::metrics::{Metrics, StoreOutcome};
 use file::{Broken, File};
 
@@ -125,7 +126,7 @@ impl Disk {
 
     fn change(&self, change: Change) {
         if self.changes.try_send(change).is_err() {
-            self.metrics.store_writes.get_or_create(&StoreOutcome { outcome: "dropped" }).inc();
+            self.metrics.store_writes.get_or_create(&StoreOutcome { outcome: WriteOutcome::Dropped.as_str() }).inc();
         }
     }
 }
@@ -171,8 +172,8 @@ fn write(
     time: Duration,
     metrics: &Metrics,
 ) {
-    let count = |outcome, count: usize| {
-        metrics.store_writes.get_or_create(&StoreOutcome { outcome }).inc_by(count as u64);
+    let count = |outcome: WriteOutcome, count: usize| {
+        metrics.store_writes.get_or_create(&StoreOutcome { outcome: outcome.as_str() }).inc_by(count as u64);
     };
     let mut goes_on = true;
     let mut has_failed = false;
@@ -187,7 +188,7 @@ fn write(
             continue;
         }
         let surplus = unwritten.len().saturating_sub(QUEUE);
-        count("dropped", unwritten.drain(..surplus).filter(is_entry).count());
+        count(WriteOutcome::Dropped, unwritten.drain(..surplus).filter(is_entry).count());
         let written = match file.take().map_or_else(&again, Ok) {
             Ok(opened) => opened.write(&unwritten).map(|()| file = Some(opened)).map_err(io::Error::other),
             Err(error) => Err(error),
@@ -198,7 +199,7 @@ fn write(
                 if std::mem::take(&mut has_failed) {
                     tracing::info!("the store is written again");
                 }
-                count("written", unwritten.iter().filter(|change| is_entry(change)).count());
+                count(WriteOutcome::Written, unwritten.iter().filter(|change| is_entry(change)).count());
                 for change in unwritten.drain(..) {
                     if let Change::Mark(done) = change {
                         // The waiting caller may have given up.
@@ -218,7 +219,7 @@ fn write(
             }
         }
     }
-    count("dropped", unwritten.len());
+    count(WriteOutcome::Dropped, unwritten.len());
 }
 
 fn is_entry(change: &Change) -> bool {

@@ -12,6 +12,7 @@ mod link;
 pub mod notices;
 pub mod presence;
 mod server;
+mod trial;
 mod url;
 mod writer;
 
@@ -26,14 +27,18 @@ use tokio::{
 use crate::{
     observe::metrics::{Metrics, StoreOutcome},
     shutdown::Shutdown,
-    store::clock::Clock,
+    store::{
+        clock::Clock,
+        outcome::{LookupOutcome, WriteOutcome},
+    },
 };
 pub use census::Bounds;
 use census::Census;
-pub use facts::{Facts, Trial};
+pub use facts::Facts;
 use link::{Link, Serves};
 use notices::Messages;
 use server::Server;
+pub use trial::Trial;
 pub use url::Url;
 use writer::Change;
 
@@ -142,9 +147,9 @@ impl RedisStore {
         command.arg(keys);
         let answer = self.query::<Vec<Option<Vec<u8>>>>(&command).await;
         self.count_lookup(match &answer {
-            Ok(values) if values.iter().any(Option::is_some) => "hit",
-            Ok(_) => "miss",
-            Err(why) => why,
+            Ok(values) if values.iter().any(Option::is_some) => LookupOutcome::Hit,
+            Ok(_) => LookupOutcome::Miss,
+            Err(outcome) => *outcome,
         });
         answer.ok()
     }
@@ -206,9 +211,9 @@ impl RedisStore {
         let _ = self.query::<bool>(&command).await;
     }
 
-    /// The answer of Redis within the deadline, or why there is none, as a metric label.
-    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, &'static str> {
-        let Some(mut connection) = self.link.connection() else { return Err("skipped") };
+    /// The answer of Redis within the deadline, or why there is none.
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, LookupOutcome> {
+        let Some(mut connection) = self.link.connection() else { return Err(LookupOutcome::Skipped) };
         match time::timeout(self.deadline, command.query_async(&mut connection)).await {
             Ok(Ok(answer)) => {
                 self.link.answered();
@@ -216,11 +221,11 @@ impl RedisStore {
             }
             Ok(Err(error)) => {
                 self.link.failed(&error);
-                Err("failed")
+                Err(LookupOutcome::Failed)
             }
             Err(_) => {
                 self.link.late();
-                Err("timed_out")
+                Err(LookupOutcome::TimedOut)
             }
         }
     }
@@ -374,18 +379,18 @@ impl RedisStore {
 
     fn change(&self, change: Change) {
         if self.changes.try_send(change).is_err() {
-            self.metrics.store_writes.get_or_create(&StoreOutcome { outcome: "dropped" }).inc();
+            self.metrics.store_writes.get_or_create(&StoreOutcome { outcome: WriteOutcome::Dropped.as_str() }).inc();
         }
     }
 
-    fn count_lookup(&self, outcome: &'static str) {
-        self.metrics.shared_lookups.get_or_create(&StoreOutcome { outcome }).inc();
+    fn count_lookup(&self, outcome: LookupOutcome) {
+        self.metrics.shared_lookups.get_or_create(&StoreOutcome { outcome: outcome.as_str() }).inc();
     }
 }
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("RedisStore").field("deadline", &self.deadline).finish_non_exhaustive()
     }
 }
 
@@ -407,7 +412,7 @@ pub struct CheckError {
 
 /// Whether Redis answers now, what kind it is, and what its user may not do. Leaves no data there.
 pub async fn self_test(config: &Config) -> Result<Trial, CheckError> {
-    let tried = facts::try_all(config);
+    let tried = trial::try_all(config);
     tried.await.map_err(|error| {
         let is_refusal = matches!(&error, Error::Client(error) if is_refusal(error));
         let reason = match error {

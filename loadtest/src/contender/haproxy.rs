@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Backend, Duties, with_configuration};
+use super::{Duties, with_configuration};
+use crate::backend::Backend;
 
 /// In the foreground and without a master, so that the process started is the one that works.
 pub(super) fn arguments(configuration: &Path) -> Vec<OsString> {

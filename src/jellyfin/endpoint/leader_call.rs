@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{is, segments, sign_on};
+use super::{is, segments};
 
 /// A request that only the leader can answer, or that belongs to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl LeaderCall {
         let mut segments = segments(path);
         let first = segments.next()?;
         match first.len() {
-            3 if is(first, "sso") => return Some(sign_on::led(method, segments)),
+            3 if is(first, "sso") => return Some(sign_on(method, segments)),
             8 if is(first, "SSOViews") => return Some(LeaderCall::SignOn),
             _ => {}
         }
@@ -66,5 +66,15 @@ impl LeaderCall {
             10 if is(first, "GetUtcTime") && method == Method::GET && second.is_empty() => Some(LeaderCall::Time),
             _ => None,
         }
+    }
+}
+
+/// Which leader call a request below `/sso` is.
+fn sign_on<'a>(method: &Method, mut segments: impl Iterator<Item = &'a str>) -> LeaderCall {
+    let (_mode, step) = (segments.next(), segments.next().unwrap_or_default());
+    if method == Method::POST && (is(step, "Auth") || is(step, "Link")) {
+        LeaderCall::SignOnEnd
+    } else {
+        LeaderCall::SignOn
     }
 }

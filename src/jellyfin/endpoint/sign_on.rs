@@ -7,20 +7,10 @@
 
 use http::Method;
 
-use super::{Endpoint, LeaderCall, Rest, is};
+use super::{Endpoint, Rest, is};
 
 /// The endpoint of a path below `/sso`.
 pub(super) fn endpoint<'a>(method: &Method, rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
     let is_mode = is(rest.at(0), "OID") || is(rest.at(0), "SAML");
     if is_mode && is(rest.at(1), "Auth") && method == Method::POST { Endpoint::LogIn } else { Endpoint::SignOn }
-}
-
-/// Which leader call a request below `/sso` is.
-pub(super) fn led<'a>(method: &Method, mut segments: impl Iterator<Item = &'a str>) -> LeaderCall {
-    let (_mode, step) = (segments.next(), segments.next().unwrap_or_default());
-    if method == Method::POST && (is(step, "Auth") || is(step, "Link")) {
-        LeaderCall::SignOnEnd
-    } else {
-        LeaderCall::SignOn
-    }
 }

@@ -1,4 +1,4 @@
-//! Which requests wait while no pod can answer them, and how many may wait.
+//! Which requests wait while no pod can answer them. Pure.
 //!
 //! A single pod that restarts is away for some ten seconds. First, nothing listens; then its set-up
 //! server answers 503 with a page. Then again nothing listens, and the server itself answers 503
@@ -8,113 +8,69 @@
 //! The set-up server does answer one question: who the server is. Its answer differs from the real
 //! server's: clients take it for another server, or for one that was never set up.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
-use tokio::{sync::SemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
-use super::Attempt;
 use crate::{
-    forward::{head::Client, outbound::ReplayBody},
     jellyfin::endpoint::{self, Endpoint},
-    limits::{self, AddressUse, Kind},
     pod::{State, Status},
-    proxy::{
-        RequestContext,
-        request::refusal::Refusal,
-        shared_state::{KIB, SharedState},
-    },
+    proxy::request::{attempt::Attempt, context::RequestContext, refusal::Refusal},
 };
 
 /// How long jellypin believes a pod that says it is starting while its state says it is ready.
 /// Health checks notice a real start sooner; after that time the answer means something else.
 const UNNOTICED: Duration = Duration::from_secs(3);
 
-/// One held request's share of the room. Dropping it gives the room back, also when the client
-/// leaves.
-pub(in crate::proxy) struct HoldPermit<'a> {
-    _one: SemaphorePermit<'a>,
-    _kib: SemaphorePermit<'a>,
-    _limit: limits::Permit,
+/// Whether the answer is a starting pod's page, or its set-up server's answer to who the server
+/// is. The pod has not executed such a request.
+///
+/// A pod without its database is not starting; its answers are final.
+pub(super) fn is_starting_up(ctx: &RequestContext<'_>, attempt: &Attempt) -> bool {
+    let (answer, pod) = (&attempt.answer, attempt.decision.pod.status());
+    is_start_up_page(answer.status(), answer.headers(), pod.state)
+        || (answer.status() == StatusCode::OK && may_be_set_up_server(pod) && ctx.contains_address())
 }
 
-impl SharedState {
-    /// Reserves room for a request and for the kept part of its body; `None` if there is none.
-    pub(in crate::proxy) fn hold_permit(
-        &self,
-        ctx: &RequestContext<'_>,
-        replay_body: &ReplayBody,
-    ) -> Option<HoldPermit<'_>> {
-        let kib = u32::try_from(replay_body.replay_capacity().div_ceil(KIB)).ok()?;
-        let in_use = self.in_use_by(ctx.client, ctx.origin);
-        Some(HoldPermit {
-            _limit: self.limits.take(Kind::Holds, in_use.as_ref()).ok()?,
-            _one: self.hold_permits.try_acquire().ok()?,
-            _kib: self.hold_kib_permits.try_acquire_many(kib).ok()?,
-        })
-    }
+/// Whether to wait out a start-up page. `began`: when the first attempt was made.
+pub(super) fn waits_for_start_up(ctx: &RequestContext<'_>, attempt: &Attempt, began: Instant) -> bool {
+    let is_alive = attempt.decision.pod.status().is_alive();
+    can_wait(ctx) && (!is_alive || began.elapsed() < UNNOTICED)
+}
 
-    /// What the request's client has under way. `None` for a trusted peer itself, which stands for
-    /// many clients.
-    pub(in crate::proxy) fn in_use_by(&self, client: &Client, origin: IpAddr) -> Option<Arc<AddressUse>> {
-        match &client.in_use {
-            Some(in_use) => Some(in_use.clone()),
-            None if client.trusts(origin) => None,
-            None => Some(self.limits.address(origin)),
+/// Whether to hold a request that got no answer. `breaks`: how many of its rounds may have
+/// reached a pod.
+pub(super) fn waits_after_rejection(ctx: &RequestContext<'_>, refusal: Refusal, breaks: u32) -> bool {
+    if !refusal.is_transient() || !can_wait(ctx) {
+        return false;
+    }
+    // A late pod is alive and may still be working on the request. Only where clients would
+    // erase their token is it worth another attempt.
+    if refusal == Refusal::TimedOut && ctx.endpoint != Endpoint::LogoutTrigger {
+        return false;
+    }
+    // One more attempt, in case the pod was killed; a request that kills its pod must not
+    // repeat it. Asking who the server is kills no pod, and on an error the client takes the
+    // server for gone.
+    let may_ask_again =
+        ctx.endpoint.is_failure_costly() || ctx.contains_address() || (refusal == Refusal::Broken && breaks <= 1);
+    matches!(refusal, Refusal::NoPod | Refusal::StoreUnavailable) || (ctx.can_repeat() && may_ask_again)
+}
+
+/// The final result for a request that was held in vain, or for which there was no room.
+pub(super) fn after_hold(ctx: &RequestContext<'_>, attempt: Result<Attempt, Refusal>) -> Result<Attempt, Refusal> {
+    match attempt {
+        Ok(attempt) if is_starting_up(ctx, &attempt) => {
+            Err(if ctx.endpoint.is_media() { Refusal::Media } else { Refusal::NoPod })
         }
+        attempt => attempt,
     }
 }
 
-impl RequestContext<'_> {
-    /// Whether the answer is a starting pod's page, or its set-up server's answer to who the server
-    /// is. The pod has not executed such a request.
-    ///
-    /// A pod without its database is not starting; its answers are final.
-    pub(in crate::proxy) fn is_starting_up(&self, attempt: &Attempt) -> bool {
-        let (answer, pod) = (&attempt.answer, attempt.decision.pod.status());
-        is_start_up_page(answer.status(), answer.headers(), pod.state)
-            || (answer.status() == StatusCode::OK && may_be_set_up_server(pod) && self.contains_address())
-    }
-
-    /// Whether to wait out a start-up page. `began`: when the first attempt was made.
-    pub(in crate::proxy) fn waits_for_start_up(&self, attempt: &Attempt, began: Instant) -> bool {
-        let is_alive = attempt.decision.pod.status().is_alive();
-        self.can_wait() && (!is_alive || began.elapsed() < UNNOTICED)
-    }
-
-    /// Whether to hold a request that got no answer. `breaks`: how many of its rounds may have
-    /// reached a pod.
-    pub(in crate::proxy) fn waits_after_rejection(&self, refusal: Refusal, breaks: u32) -> bool {
-        if !refusal.is_transient() || !self.can_wait() {
-            return false;
-        }
-        // A late pod is alive and may still be working on the request. Only where clients would
-        // erase their token is it worth another attempt.
-        if refusal == Refusal::TimedOut && self.endpoint != Endpoint::LogoutTrigger {
-            return false;
-        }
-        // One more attempt, in case the pod was killed; a request that kills its pod must not
-        // repeat it. Asking who the server is kills no pod, and on an error the client takes the
-        // server for gone.
-        let may_ask_again =
-            self.endpoint.is_failure_costly() || self.contains_address() || (refusal == Refusal::Broken && breaks <= 1);
-        matches!(refusal, Refusal::NoPod | Refusal::StoreUnavailable) || (self.can_repeat() && may_ask_again)
-    }
-
-    /// The final result for a request that was held in vain, or for which there was no room.
-    pub(in crate::proxy) fn after_hold(&self, attempt: Result<Attempt, Refusal>) -> Result<Attempt, Refusal> {
-        match attempt {
-            Ok(attempt) if self.is_starting_up(&attempt) => {
-                Err(if self.endpoint.is_media() { Refusal::Media } else { Refusal::NoPod })
-            }
-            attempt => attempt,
-        }
-    }
-
-    /// Whether the request may wait. A probe must not: its client wants the state of this moment.
-    fn can_wait(&self) -> bool {
-        !endpoint::is_probe(self.path)
-    }
+/// Whether the request may wait. A probe must not: its client wants the state of this moment.
+fn can_wait(ctx: &RequestContext<'_>) -> bool {
+    !endpoint::is_probe(ctx.path)
 }
 
 /// Whether the answer may come from this pod's set-up server: the pod says that it is starting, or

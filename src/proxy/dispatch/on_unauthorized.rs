@@ -1,29 +1,31 @@
-//! Decides what to do after a pod refuses a token. Perhaps only this pod does not know the token,
+//! Step 6, judge: what to do after a pod refuses a token. Perhaps only this pod does not know the token,
 //! or the endpoint refused for its own reasons, or the token is dead.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Attempt;
 use crate::{
-    affinity::pins::Kind,
     forward::outbound::ReplayBody,
     jellyfin::{
         client::users::{self, TokenStatus},
         endpoint::Endpoint,
     },
-    pod::{Pod, PodId, PodInstance},
+    pod::{Pod, PodInstance},
     proxy::{
-        ClientSession, Proxy, RequestContext,
-        pod_client::Caller,
-        request::{refusal::Refusal, select},
+        pod_client::{Caller, PodClient},
+        request::{
+            attempt::Attempt,
+            context::{ClientSession, RequestContext},
+        },
+        selector::Selector,
+        shared_state::SharedState,
     },
     sessions::{Session, Token},
 };
 
 /// What to do after a refusal.
-pub(in crate::proxy) enum AfterUnauthorized {
+pub(super) enum AfterUnauthorized {
     /// Try another pod.
     TryNextPod,
     /// Try the same pod with another token.
@@ -34,11 +36,22 @@ pub(in crate::proxy) enum AfterUnauthorized {
     EndpointRefused,
 }
 
-impl Proxy {
+/// Asks what a refusal means.
+pub(super) struct TokenJudge {
+    shared: Arc<SharedState>,
+    selector: Arc<Selector>,
+    pods: Arc<PodClient>,
+}
+
+impl TokenJudge {
+    pub(super) fn new(shared: Arc<SharedState>, selector: Arc<Selector>, pods: Arc<PodClient>) -> TokenJudge {
+        TokenJudge { shared, selector, pods }
+    }
+
     /// Decides what to do after a refusal. A plug-in's own 401 looks the same, and so does
     /// SyncPlay's answer to an API key. Only the pod can say whether it knows the token.
-    pub(in crate::proxy) async fn on_unauthorized(
-        self: &Arc<Self>,
+    pub(super) async fn on_unauthorized(
+        &self,
         ctx: &RequestContext<'_>,
         replay_body: &ReplayBody,
         attempt: &Attempt,
@@ -57,7 +70,7 @@ impl Proxy {
     /// the session has ended: ask the pod which. A living home that no longer knows its token has
     /// ended the session, unless another replica has migrated it meanwhile.
     async fn session_unauthorized(
-        self: &Arc<Self>,
+        &self,
         ctx: &RequestContext<'_>,
         session: &Arc<Session>,
         replay_body: &ReplayBody,
@@ -83,12 +96,12 @@ impl Proxy {
             }
             // Another replica may have ended the session, or minted another token for it. The
             // request is held until Redis says which.
-            if self.is_uncertain(ctx) {
+            if self.selector.is_uncertain(ctx) {
                 return AfterUnauthorized::TryNextPod;
             }
             self.shared.sessions.end_session(session);
             self.shared.negative_cache.insert_all(own, &ctx.pool.pool.pods());
-            self.forget_token(ctx);
+            self.selector.forget_token(ctx);
             return AfterUnauthorized::Answer;
         }
         let goes_on = replay_body.can_replay() && self.shared.budget.try_spend(ctx.origin, Instant::now());
@@ -102,7 +115,7 @@ impl Proxy {
     /// If a living home refuses the token, the token is dead: the home has logged it out. It must
     /// not come back to life on a pod that does not know of the log-out.
     async fn token_unauthorized(
-        self: &Arc<Self>,
+        &self,
         ctx: &RequestContext<'_>,
         replay_body: &ReplayBody,
         pod: &Arc<Pod>,
@@ -134,84 +147,11 @@ impl Proxy {
             // A log-out may have happened meanwhile.
             return AfterUnauthorized::Answer;
         }
-        if self.pinned_home(ctx) == Some(PodInstance::of(pod)) {
+        if self.selector.pinned_home(ctx) == Some(PodInstance::of(pod)) {
             self.shared.negative_cache.insert_all(token, &pods);
-            self.forget_token(ctx);
+            self.selector.forget_token(ctx);
             return AfterUnauthorized::Answer;
         }
         go_on()
-    }
-
-    /// The pods that refused this token in their present epoch; trying them again is useless.
-    pub(in crate::proxy) fn pods_known_to_refuse(&self, ctx: &RequestContext<'_>) -> Result<Vec<PodId>, Refusal> {
-        match ctx.client_session {
-            ClientSession::Ended if ctx.required_token().is_some() => return Err(Refusal::DeadToken),
-            // A known session keeps track itself of which pods know which token.
-            ClientSession::Ended | ClientSession::Known(_) => return Ok(Vec::new()),
-            ClientSession::Unknown | ClientSession::Unresolved => {}
-        }
-        if self.shared.negative_cache.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some(token) = ctx.required_token() else { return Ok(Vec::new()) };
-        let pods = ctx.pool.pool.pods();
-        if self.shared.negative_cache.is_dead(token, &pods) {
-            if !ctx.endpoint.is_media() {
-                return Err(Refusal::DeadToken);
-            }
-            // Players must not get an error made by the proxy, so one pod gives its own.
-            let asked = select::place(&pods, &ctx.keys, &[], 0).map(|decision| decision.pod.id);
-            return Ok(pods.iter().map(|pod| pod.id).filter(|id| Some(*id) != asked).collect());
-        }
-        let refuses = pods.iter().filter(|pod| self.shared.negative_cache.is_refused(token, pod));
-        Ok(refuses.map(|pod| pod.id).collect())
-    }
-
-    pub(in crate::proxy) fn pinned_home(&self, ctx: &RequestContext<'_>) -> Option<PodInstance> {
-        self.shared.pins.home(Kind::Token, ctx.keys.identity.token.as_deref()?, |_, _| true)
-    }
-
-    /// The pod that the client lives on, as far as this process knows.
-    fn home_pod(&self, ctx: &RequestContext<'_>) -> Option<PodId> {
-        match ctx.session() {
-            Some(session) => session.home().map(|home| home.pod),
-            None => self.pinned_home(ctx).map(|home| home.pod),
-        }
-    }
-
-    /// Whether the client may live on this pod and the pod is alive. While such a pod fails,
-    /// refusals by other pods prove nothing.
-    pub(in crate::proxy) fn may_be_home(&self, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
-        pod.status().is_alive() && self.home_pod(ctx).is_none_or(|home| home == pod.id)
-    }
-
-    /// Whether the client's known home is away. It may come back and know the token again.
-    pub(in crate::proxy) fn home_is_away(&self, ctx: &RequestContext<'_>) -> bool {
-        if matches!(ctx.client_session, ClientSession::Ended) {
-            return false;
-        }
-        let Some(home) = self.home_pod(ctx) else { return false };
-        ctx.pool.pool.pods().iter().any(|pod| pod.id == home && !pod.status().is_alive())
-    }
-
-    /// Whether another replica may have ended the client's session, or minted a token for it.
-    pub(in crate::proxy) fn is_uncertain(&self, ctx: &RequestContext<'_>) -> bool {
-        ctx.session().is_some_and(|session| self.shared.sessions.is_uncertain(session))
-    }
-
-    pub(in crate::proxy) fn forget_token(&self, ctx: &RequestContext<'_>) {
-        if let Some(token) = ctx.keys.identity.token.as_deref() {
-            self.shared.pins.forget(Kind::Token, token);
-        }
-    }
-}
-
-impl RequestContext<'_> {
-    /// Whether the pod cannot know the token that the request needs. The client's home is another
-    /// pod, and only the home's refusal counts.
-    pub(in crate::proxy) fn cannot_know_token(&self, pod: &Pod) -> bool {
-        let is_known = |session: &Session| session.token_at(PodInstance::of(pod)).is_some();
-        let is_strange = |session: &Arc<Session>| self.home_is_elsewhere(session, pod) && !is_known(session);
-        self.required_token().is_some() && self.session().is_some_and(is_strange)
     }
 }

@@ -14,41 +14,42 @@
 //! jellypin buffers nothing but playlists.
 
 mod restart;
-pub(in crate::proxy) mod streams;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{HeaderValue, Method, StatusCode, header, response};
+use http::{HeaderValue, StatusCode, header, response};
 use tokio::time::{self, Instant};
 
 use crate::{
     affinity::pins::Kind,
-    forward::{answer::AnswerBody, outbound::ReplayBody},
+    forward::answer::AnswerBody,
     jellyfin::{
-        endpoint::{self, Endpoint},
+        endpoint::Endpoint,
         playlist::{self, Name, PlaylistSummary},
     },
     pod::PodInstance,
     proxy::{
-        Body, Proxy, RequestContext,
-        dispatch::{
-            Attempt,
-            replay::{ReplayableRequest, SavedRequest},
-        },
-        learn::BodyLearner,
+        dispatch::Dispatcher,
+        identify::Identifier,
+        pod_client::PodClient,
+        replay::Replayer,
         request::{
-            record::RequestRecord,
-            refusal::Refusal,
-            select::{Decision, Reason},
+            attempt::Attempt, context::RequestContext, dispatch::Dispatch, refusal::Refusal, saved::SavedRequest,
+            select::Decision,
         },
-        response::rewriting::{self, BrokeOff, Collected},
+        response::{
+            body::{Body, BodyObserver},
+            rewriting::{self, BrokeOff, Collected},
+        },
+        shared_state::SharedState,
+        streams::{PlaylistView, RestartRole, Stream},
     },
     sessions::Session,
+    shutdown::Shutdown,
 };
 use restart::StreamRestart;
-use streams::{PlaylistView, RestartRole, Stream};
 
 /// The longest playlist that jellypin buffers, in bytes: some ten thousand segments. A longer one
 /// passes as it is.
@@ -58,16 +59,36 @@ const LONGEST: usize = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-impl Proxy {
+/// One worker's live playlists.
+pub(in crate::proxy) struct LiveStreams {
+    shared: Arc<SharedState>,
+    identifier: Arc<Identifier>,
+    dispatcher: Arc<Dispatcher>,
+    replayer: Arc<Replayer>,
+    pods: Arc<PodClient>,
+    shutdown: Shutdown,
+}
+
+impl LiveStreams {
+    pub(in crate::proxy) fn new(
+        shared: Arc<SharedState>,
+        identifier: Arc<Identifier>,
+        (dispatcher, pods): (Arc<Dispatcher>, Arc<PodClient>),
+        replayer: Arc<Replayer>,
+        shutdown: Shutdown,
+    ) -> LiveStreams {
+        LiveStreams { shared, identifier, dispatcher, replayer, pods, shutdown }
+    }
+
     /// The stream of a request for a live playlist, or for a segment of a known one.
-    pub(in crate::proxy) fn live_stream(&self, ctx: &RequestContext<'_>) -> Option<Arc<Stream>> {
+    pub(in crate::proxy) fn of_request(&self, ctx: &RequestContext<'_>) -> Option<Arc<Stream>> {
         let streams = &self.shared.streams;
         let stream = match ctx.endpoint {
             Endpoint::AnonymousMedia => streams.of_name(Name::of(ctx.keys.identity.playlist?)?),
             Endpoint::AuthenticatedMedia if ctx.is_live_playlist() => streams.of_request(self.playlist_key(ctx)),
             _ => None,
         };
-        stream.filter(|stream| stream.saved_request.pool() == ctx.pool_index)
+        stream.filter(|stream| stream.saved_request.pool == ctx.pool_index)
     }
 
     /// Dispatches a request of a known stream. If its job is gone, jellypin restarts it, and the
@@ -76,19 +97,18 @@ impl Proxy {
     /// # Errors
     /// [`Refusal::Media`] if no answer comes in time. Players take an error for the end, but retry
     /// after a broken connection.
-    pub(in crate::proxy) async fn dispatch_live(
+    pub(in crate::proxy) async fn dispatch(
         self: &Arc<Self>,
         stream: &Arc<Stream>,
-        ctx: &RequestContext<'_>,
-        replay_body: &ReplayBody,
-        record: &mut RequestRecord,
+        dispatch: &mut Dispatch<'_>,
     ) -> Result<Attempt, Refusal> {
+        let ctx = dispatch.ctx;
         let end = Instant::now() + self.shared.forward.hold;
         let name = ctx.keys.identity.playlist.and_then(Name::of);
         let mut pause = PAUSE;
         loop {
             if name.is_some_and(|name| !stream.is_named(name)) {
-                return self.dispatch_stale_segment(ctx, replay_body, record).await;
+                return self.dispatch_stale_segment(dispatch).await;
             }
             let place = stream.place();
             if !ctx.pool.pool.is_alive(place) {
@@ -98,14 +118,14 @@ impl Proxy {
                 // A pod that refuses the client answers a playlist request itself. A segment
                 // request only breaks off.
                 let attempt =
-                    if name.is_some() { Err(Refusal::Media) } else { self.dispatch(ctx, replay_body, record).await };
+                    if name.is_some() { Err(Refusal::Media) } else { self.dispatcher.dispatch(dispatch).await };
                 return attempt.and_then(missing_as_broken);
             }
             // A pod also sends an unfinished segment that ffmpeg is still writing.
             let is_segment_written =
                 name.is_none() || !stream.is_behind() || self.is_segment_written(stream, ctx, end).await;
             if is_segment_written {
-                let mut attempt = self.dispatch(ctx, replay_body, record).await?;
+                let mut attempt = self.dispatcher.dispatch(dispatch).await?;
                 let place = stream.place();
                 let is_in_place = PodInstance::of(&attempt.decision.pod) == place;
                 let has_moved = self.has_moved(stream, place);
@@ -131,41 +151,27 @@ impl Proxy {
 
     /// Dispatches a request for a segment of a job that its stream has left. Such a job may still
     /// run, and no other pod will ever have its segments.
-    async fn dispatch_stale_segment(
-        self: &Arc<Self>,
-        ctx: &RequestContext<'_>,
-        replay_body: &ReplayBody,
-        record: &mut RequestRecord,
-    ) -> Result<Attempt, Refusal> {
-        if !self.still_runs(ctx) {
+    async fn dispatch_stale_segment(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
+        if !self.still_runs(dispatch.ctx) {
             return Err(Refusal::Media);
         }
-        self.dispatch(ctx, replay_body, record).await.and_then(missing_as_broken)
+        self.dispatcher.dispatch(dispatch).await.and_then(missing_as_broken)
     }
 
     /// Whether the whole segment exists: the pod's playlist lists it.
-    async fn is_segment_written(self: &Arc<Self>, stream: &Stream, ctx: &RequestContext<'_>, end: Instant) -> bool {
+    async fn is_segment_written(&self, stream: &Stream, ctx: &RequestContext<'_>, end: Instant) -> bool {
         let file = ctx.path.rsplit('/').next().unwrap_or_default();
         let Some(number) = playlist::number_of(file) else { return true };
         if stream.has_written(number) {
             return true;
         }
-        let replayable = ReplayableRequest::from_saved(self, stream.saved_request.clone());
+        let replayable = self.replayer.of_saved(stream.saved_request.clone());
         let Ok(Ok(replayed)) = time::timeout_at(end, replayable.send()).await else { return false };
         let Some((text, place)) = playlist_of(replayed.attempt).await else { return false };
         if let Some(outline) = outline(&text) {
             stream.record_written(place, &outline);
         }
         stream.has_written(number)
-    }
-
-    /// Whether another pod may have this segment of live HLS. Only the pod with the job has it. A
-    /// proxy that just started, or is one of several, may not know that pod, so it asks each.
-    pub(in crate::proxy) fn may_be_other_pods_job(&self, ctx: &RequestContext<'_>, attempt: &Attempt) -> bool {
-        ctx.is_live_segment()
-            && attempt.decision.reason != Reason::Playlist
-            && attempt.is_missing()
-            && self.shared.budget.try_spend(ctx.origin, Instant::now())
     }
 
     /// Begins a client's channels at its new home, after it has left a living pod. Returns when
@@ -179,12 +185,12 @@ impl Proxy {
     /// Sends a live playlist to the client, and remembers it. It is never shorter than what the
     /// client has seen.
     pub(in crate::proxy) async fn show_playlist(
-        self: &Arc<Self>,
+        &self,
         ctx: &RequestContext<'_>,
         decision: &Decision,
         answer: &mut response::Parts,
         mut body: AnswerBody,
-        learning: Option<Box<BodyLearner>>,
+        learning: Option<Box<dyn BodyObserver>>,
     ) -> Result<Body, BrokeOff> {
         if answer.status != StatusCode::OK || answer.headers.contains_key(header::CONTENT_ENCODING) {
             return Ok(Body::answer(body, learning, None));
@@ -201,7 +207,7 @@ impl Proxy {
         let streams = &self.shared.streams;
         let request = self.playlist_key(ctx);
         let mut place = PodInstance::of(&decision.pod);
-        let known = streams.of_request(request).filter(|stream| stream.saved_request.pool() == ctx.pool_index);
+        let known = streams.of_request(request).filter(|stream| stream.saved_request.pool == ctx.pool_index);
         let stream = match (known, outline.name) {
             (Some(stream), _) => stream,
             (None, Some(name)) => streams.insert(request, saved_request(ctx), &ctx.keys.identity, place, name),
@@ -218,9 +224,9 @@ impl Proxy {
                     text = shown;
                     break;
                 }
-                PlaylistView::NotYet => ReplayableRequest::new(self, ctx),
+                PlaylistView::NotYet => self.replayer.copy(ctx),
                 // The late answer has pinned the stream to the pod that it left.
-                PlaylistView::Abandoned => ReplayableRequest::new(self, ctx).toward_new_home(),
+                PlaylistView::Abandoned => self.replayer.copy(ctx).toward_new_home(),
             };
             time::sleep(LONGEST_PAUSE).await;
             if self.shutdown.is_stopping() {
@@ -238,7 +244,7 @@ impl Proxy {
 
     /// Whether the stream's viewer has left this place for a living pod.
     fn has_moved(&self, stream: &Stream, place: PodInstance) -> bool {
-        let pods = self.shared.pools[stream.saved_request.pool()].pool.pods();
+        let pods = self.shared.pools[stream.saved_request.pool].pool.pods();
         let lives = |home: PodInstance| pods.iter().any(|pod| pod.id == home.pod && pod.status().is_alive());
         stream.home().is_some_and(|home| home.pod != place.pod && lives(home))
     }
@@ -256,7 +262,7 @@ impl Proxy {
             RestartRole::Done => return true,
             RestartRole::Follow(outcome) => outcome,
             RestartRole::Lead(tell, outcome) => {
-                tokio::spawn(StreamRestart { proxy: self.clone(), stream: stream.clone(), from: gone }.run(tell));
+                tokio::spawn(StreamRestart { streams: self.clone(), stream: stream.clone(), from: gone }.run(tell));
                 outcome
             }
         };
@@ -269,27 +275,6 @@ impl Proxy {
         let token = ctx.keys.identity.token.as_deref().unwrap_or_default().as_bytes();
         let query = ctx.head.uri.query().unwrap_or_default().as_bytes();
         self.shared.streams.key([ctx.path.as_bytes(), query, agent, token])
-    }
-}
-
-impl RequestContext<'_> {
-    pub(in crate::proxy) fn is_live_segment(&self) -> bool {
-        self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
-    }
-
-    pub(in crate::proxy) fn is_live_playlist(&self) -> bool {
-        self.endpoint == Endpoint::AuthenticatedMedia
-            && self.head.method == Method::GET
-            && endpoint::is_live_playlist(self.path)
-    }
-}
-
-impl Attempt {
-    /// Whether the pod lacks what the client requests. Every recorded pod answers 404; by its
-    /// source, some of 10.11 answer 500.
-    fn is_missing(&self) -> bool {
-        let status = self.answer.status();
-        status == StatusCode::NOT_FOUND || status.is_server_error()
     }
 }
 

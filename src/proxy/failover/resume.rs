@@ -32,8 +32,9 @@ use crate::{
     observe::metrics,
     pod::{Pod, State},
     proxy::{
-        dispatch::replay::{ReplayableRequest, ReplayedAnswer},
+        replay::{ReplayableRequest, ReplayedAnswer},
         request::{record::RequestRecord, select::Decision},
+        response::body::ContinuedBody,
     },
 };
 pub(in crate::proxy) use file::File;
@@ -93,6 +94,18 @@ enum SearchFailure {
     NoPod,
 }
 
+/// The label of a file that goes on.
+const RESUMED: &str = "resumed";
+
+impl SearchFailure {
+    fn as_str(self) -> &'static str {
+        match self {
+            SearchFailure::Changed => "changed",
+            SearchFailure::NoPod => "gave_up",
+        }
+    }
+}
+
 impl ResumableFile {
     pub(in crate::proxy) fn new(
         file: File,
@@ -113,21 +126,18 @@ impl ResumableFile {
             futile: 0,
         })
     }
+}
 
-    /// How often another answer continued this one.
-    pub(in crate::proxy) fn times(&self) -> u32 {
+impl ContinuedBody for ResumableFile {
+    fn times(&self) -> u32 {
         self.times
     }
 
-    /// Bytes that the client still needs.
-    pub(in crate::proxy) fn remaining(&self) -> u64 {
+    fn remaining(&self) -> u64 {
         self.file.remaining()
     }
 
-    pub(in crate::proxy) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         loop {
             if let Some(interruption) = &mut self.interruption {
                 let found = ready!(Pin::new(&mut interruption.search).poll(cx));
@@ -170,7 +180,9 @@ impl ResumableFile {
             }
         }
     }
+}
 
+impl ResumableFile {
     /// Ready when the pod is down and has sent nothing for `SILENT`, while the client wanted more.
     fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -204,13 +216,9 @@ impl ResumableFile {
 
     /// Continues with the search's result. Returns whether there is a rest.
     fn continue_with(&mut self, found: SearchResult) -> bool {
-        let outcome = match &found.rest {
-            Ok(_) => "resumed",
-            Err(SearchFailure::Changed) => "changed",
-            Err(SearchFailure::NoPod) => "gave_up",
-        };
+        let outcome = found.rest.as_ref().map_or_else(|failure| failure.as_str(), |_| RESUMED);
         let labels = metrics::Resumption { pool: self.pod.pool.clone(), from: self.pod.name.clone(), outcome };
-        found.replayable.proxy().metrics.resumed.get_or_create(&labels).inc();
+        found.replayable.replayer().observer.metrics.resumed.get_or_create(&labels).inc();
         self.replayable = Some(found.replayable);
         let Ok(replayed) = found.rest else { return false };
         self.pod = replayed.attempt.decision.pod;
@@ -228,7 +236,7 @@ impl ResumableFile {
 /// The search may rightly ask the pod that broke off first: Kestrel ends connections of clients
 /// that read too slowly.
 async fn search(mut replayable: ReplayableRequest, file: File, futile: u32) -> SearchResult {
-    let end = Instant::now() + replayable.proxy().shared.forward.hold;
+    let end = Instant::now() + replayable.replayer().hold();
     file.ask_rest(replayable.headers());
     let mut pause = PAUSE.saturating_mul(1 << futile.min(FUTILE)).min(LONGEST_PAUSE);
     if futile > 0 {
@@ -249,7 +257,7 @@ async fn search(mut replayable: ReplayableRequest, file: File, futile: u32) -> S
                 return SearchResult { replayable, rest: Err(SearchFailure::Changed) };
             }
         }
-        if replayable.proxy().shutdown.is_stopping() || Instant::now() + pause >= end {
+        if replayable.replayer().shutdown.is_stopping() || Instant::now() + pause >= end {
             return SearchResult { replayable, rest: Err(SearchFailure::NoPod) };
         }
         time::sleep(pause).await;

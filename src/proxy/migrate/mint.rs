@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 
-use super::Migration;
+use super::{ending::MintRefusal, migration::Migration};
 use crate::{
     affinity::pins::Kind,
     forward::Failure,
@@ -36,13 +36,13 @@ impl Migration {
         let begun = self.call(quick_connect::initiate(&self.session.device)).await?;
         let begun = begun.map_err(|status| MintError::Refused(initiate_refused(status)))?;
         let Some(Initiated { code, secret }) = begun else {
-            return Err(MintError::Refused("Initiate gave no code"));
+            return Err(MintError::Refused(MintRefusal::NoCode));
         };
-        let shared = &self.proxy.shared;
+        let shared = &self.migrator.shared;
         shared.mint_codes.take(self.pod.id, &code);
         if shared.pins.home(Kind::QuickConnect, &code, |home, _| home.pod == self.pod.id).is_some() {
             // The pod gave this code to a client too, which shows it to its user.
-            return Err(MintError::CodeCollision("the code is a client's"));
+            return Err(MintError::CodeCollision(MintRefusal::CodeOfClient));
         }
         let user = &*self.session.user;
         let authorized = self.call(quick_connect::authorize(&code, user, api_key.as_str())).await?;
@@ -50,11 +50,11 @@ impl Migration {
             return Err(authorize_refused(authorized));
         }
         let log_in = self.call(quick_connect::authenticate(&secret)).await?;
-        let log_in = log_in.map_err(|_| MintError::CodeCollision("the log-in was refused"))?;
-        let token = Token::new(log_in.token.ok_or(MintError::Refused("the log-in gave no token"))?);
+        let log_in = log_in.map_err(|_| MintError::CodeCollision(MintRefusal::LogIn))?;
+        let token = Token::new(log_in.token.ok_or(MintError::Refused(MintRefusal::NoToken))?);
         if log_in.user.is_some_and(|id| plain_id(&id) != user) {
             self.discard_token(&token).await;
-            return Err(MintError::CodeCollision("the log-in was another user's"));
+            return Err(MintError::CodeCollision(MintRefusal::OtherUser));
         }
         Ok(token)
     }
@@ -65,35 +65,35 @@ impl Migration {
     }
 
     async fn call<T>(&self, call: ApiCall<T>) -> Result<T, MintError> {
-        self.proxy.pods.call(&self.pod, &self.migration_request.caller, call).await.map_err(MintError::Failed)
+        self.migrator.pods.call(&self.pod, &self.migration_request.caller, call).await.map_err(MintError::Failed)
     }
 }
 
 /// Why there is no token.
 pub(super) enum MintError {
     Failed(Failure),
-    Refused(&'static str),
+    Refused(MintRefusal),
     /// The pod no longer honours the code that it just gave. A code has six digits, and Jellyfin
     /// does not compare it with the others, so two requests may get the same. The newer request
     /// takes it over, and is authorized in place of the older.
-    CodeCollision(&'static str),
+    CodeCollision(MintRefusal),
 }
 
-fn initiate_refused(status: StatusCode) -> &'static str {
+fn initiate_refused(status: StatusCode) -> MintRefusal {
     match status {
-        StatusCode::UNAUTHORIZED => "Quick Connect is disabled in Jellyfin",
-        _ => "Initiate was refused",
+        StatusCode::UNAUTHORIZED => MintRefusal::QuickConnectDisabled,
+        _ => MintRefusal::Initiate,
     }
 }
 
 fn authorize_refused(status: StatusCode) -> MintError {
     match status {
-        StatusCode::UNAUTHORIZED => MintError::Refused("the API key is not valid"),
-        StatusCode::FORBIDDEN => MintError::Refused("the user may not sign in there"),
+        StatusCode::UNAUTHORIZED => MintError::Refused(MintRefusal::ApiKey),
+        StatusCode::FORBIDDEN => MintError::Refused(MintRefusal::UserMayNotSignIn),
         // The code belongs to no request any more, or the user is gone.
-        StatusCode::NOT_FOUND => MintError::CodeCollision("the user is gone"),
+        StatusCode::NOT_FOUND => MintError::CodeCollision(MintRefusal::UserIsGone),
         // Another request has authorized the code already.
-        StatusCode::INTERNAL_SERVER_ERROR => MintError::CodeCollision("Authorize was refused"),
-        _ => MintError::Refused("Authorize was refused"),
+        StatusCode::INTERNAL_SERVER_ERROR => MintError::CodeCollision(MintRefusal::Authorize),
+        _ => MintError::Refused(MintRefusal::Authorize),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time;
 
-use super::Migration;
+use super::migration::Migration;
 use crate::{jellyfin::client, sessions::session::ReplayedCall};
 
 /// Longest time that the client waits for the pod to accept all replayed calls.
@@ -15,15 +15,15 @@ impl Migration {
     /// in time are lost, and nothing else is.
     pub(super) async fn replay_state(&self, token: &str) {
         let all = async {
-            for note in self.session.capabilities() {
-                self.replay_call(token, note).await;
+            for call in self.session.capabilities() {
+                self.replay_call(token, call).await;
             }
             // A session that keeps its home plays nothing here. Read only now, since playback may
             // have stopped meanwhile.
             let playing =
                 if self.migration_request.kind.moves_home(&self.session) { self.session.playing() } else { Vec::new() };
-            for note in playing {
-                self.replay_call(token, note).await;
+            for call in playing {
+                self.replay_call(token, call).await;
             }
         };
         if time::timeout(LONGEST, all).await.is_err() {
@@ -33,7 +33,7 @@ impl Migration {
 
     async fn replay_call(&self, token: &str, ReplayedCall { reported_by, target, body }: ReplayedCall) {
         let call = client::sessions::replay(target, body, &reported_by, token);
-        if let Err(failure) = self.proxy.pods.call(&self.pod, &self.migration_request.caller, call).await {
+        if let Err(failure) = self.migrator.pods.call(&self.pod, &self.migration_request.caller, call).await {
             tracing::debug!(
                 pod.name = &*self.pod.name,
                 cause = failure.cause.as_str(),

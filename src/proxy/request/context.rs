@@ -5,14 +5,15 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Uri, header, request};
+use http::{Method, request};
 
-use super::select::Keys;
+use super::{refusal::Refusal, select::Keys};
 use crate::{
     forward::head::Client,
     jellyfin::endpoint::{self, Endpoint},
-    proxy::PoolState,
-    sessions::Session,
+    pod::{Pod, PodInstance},
+    proxy::pool_state::PoolState,
+    sessions::{Device, Session},
 };
 
 /// A request on its way.
@@ -83,25 +84,69 @@ impl RequestContext<'_> {
         }
     }
 
+    /// The first value of a query key.
     pub(in crate::proxy) fn query(&self, key: &str) -> Option<String> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
     }
 
-    /// A head with the same method and another target, on the client's behalf. It has no body.
-    pub(in crate::proxy) fn head_for(&self, target: &str) -> Option<request::Parts> {
-        let uri: Uri = format!("{}{target}", self.pool.pool.base_path).parse().ok()?;
-        let mut headers: HeaderMap = self.head.headers.clone();
-        headers.remove(header::AUTHORIZATION);
-        headers.remove("x-emby-authorization");
-        headers.remove("x-emby-token");
-        headers.remove("x-mediabrowser-token");
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        headers.remove(header::TRANSFER_ENCODING);
-        headers.remove(header::CONTENT_TYPE);
-        let (mut head, ()) = Request::new(()).into_parts();
-        head.method = self.head.method.clone();
-        head.uri = uri;
-        head.headers = headers;
-        Some(head)
+    /// The refusal to give while nobody knows whether the token is dead.
+    pub(in crate::proxy) fn store_unavailable(&self) -> Refusal {
+        if self.endpoint.is_media() { Refusal::Media } else { Refusal::StoreUnavailable }
+    }
+
+    /// Whether the right answer depends on the client's token. This holds for all but log-ins and
+    /// media that anybody may fetch.
+    pub(in crate::proxy) fn depends_on_token(&self) -> bool {
+        self.is_upgrade || !matches!(self.endpoint, Endpoint::LogIn | Endpoint::AnonymousMedia)
+    }
+
+    /// The token, if the answer depends on it.
+    pub(in crate::proxy) fn required_token(&self) -> Option<&str> {
+        let hangs = self.is_upgrade || self.endpoint.requires_token();
+        self.keys.identity.token.as_deref().filter(|_| hangs)
+    }
+
+    /// Whether a pod may receive the request although another may have executed it.
+    pub(in crate::proxy) fn can_repeat(&self) -> bool {
+        let method = &self.head.method;
+        method.is_idempotent()
+            || endpoint::is_safe_to_repeat(method, self.path)
+            || endpoint::starts_playback(method, self.path)
+    }
+
+    /// Whether the session's home is alive, and is not this pod.
+    pub(in crate::proxy) fn home_is_elsewhere(&self, session: &Session, pod: &Pod) -> bool {
+        let is_alive = |id| self.pool.pool.pods().iter().any(|other| other.id == id && other.status().is_alive());
+        session.home().is_some_and(|home| home.pod != pod.id && is_alive(home.pod))
+    }
+
+    /// Whether the pod cannot know the token that the request needs. The client's home is another
+    /// pod, and only the home's refusal counts.
+    pub(in crate::proxy) fn cannot_know_token(&self, pod: &Pod) -> bool {
+        let is_known = |session: &Session| session.token_at(PodInstance::of(pod)).is_some();
+        let is_strange = |session: &Arc<Session>| self.home_is_elsewhere(session, pod) && !is_known(session);
+        self.required_token().is_some() && self.session().is_some_and(is_strange)
+    }
+
+    /// What the client claims in this request, completed from the log-in as a pod does it.
+    pub(in crate::proxy) fn reported_by(&self, session: &Session) -> Device {
+        Device::claimed(&self.head.headers, self.pool.legacy()).filled_from(&session.device)
+    }
+
+    pub(in crate::proxy) fn is_live_segment(&self) -> bool {
+        self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
+    }
+
+    pub(in crate::proxy) fn is_live_playlist(&self) -> bool {
+        self.endpoint == Endpoint::AuthenticatedMedia
+            && self.head.method == Method::GET
+            && endpoint::is_live_playlist(self.path)
+    }
+
+    /// Whether the answer contains the server's own address.
+    pub(in crate::proxy) fn contains_address(&self) -> bool {
+        matches!(self.endpoint, Endpoint::LogoutTrigger | Endpoint::Open)
+            && self.head.method == Method::GET
+            && endpoint::contains_address(self.path)
     }
 }

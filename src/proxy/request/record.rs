@@ -3,16 +3,21 @@
 
 use std::{fmt::Write, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header, response};
+use http::{HeaderValue, Method, Request, Uri, Version, header};
 use tokio::time::Instant;
 
-use super::{refusal::Refusal, select::Decision};
+use super::{
+    reason::FailoverReason,
+    refusal::Refusal,
+    select::{Decision, Reason},
+};
 use crate::{
-    forward::{PodCloses, answer::AnswerBody, outbound::ReplayBody},
+    forward::outbound::ReplayBody,
     jellyfin::endpoint,
     observe::{access, metrics},
     pod::{LoadGuard, Pod, Pool},
-    proxy::{Aborted, Body, Proxy, Unread, learn::BodyLearner, revoke::RevocationOutcome, unread::Answerer},
+    proxy::observer::Observer,
+    websocket::End,
 };
 
 /// How a request ended.
@@ -25,13 +30,13 @@ pub(in crate::proxy) enum Outcome {
     /// The pod broke off its answer.
     PodBroke,
     /// The proxy itself answered, for this cause.
-    Refused(&'static str),
+    Refused(Refusal),
     /// A socket ended in this way.
-    Socket(&'static str),
+    Socket(End),
 }
 
 pub(in crate::proxy) struct RequestRecord {
-    proxy: Arc<Proxy>,
+    observer: Arc<Observer>,
     /// Whether this is a client's own request; only those are written when they end.
     is_written: bool,
     client: IpAddr,
@@ -47,13 +52,14 @@ pub(in crate::proxy) struct RequestRecord {
     /// The pod of the last attempt.
     pod: Option<Arc<Pod>>,
     load_guard: Option<LoadGuard>,
-    reason: &'static str,
+    /// Why the last attempt went to its pod.
+    reason: Option<Reason>,
     attempts: u32,
-    record_failover: Option<(Arc<Pod>, &'static str)>,
+    failover: Option<(Arc<Pod>, FailoverReason)>,
     status: u16,
     first_byte: Option<Duration>,
     /// How often a pod continued another's answer.
-    record_resumption: u32,
+    resumptions: u32,
     outcome: Outcome,
     pub(in crate::proxy) replay_body: ReplayBody,
     /// Bytes that a socket's client sent.
@@ -64,10 +70,14 @@ pub(in crate::proxy) struct RequestRecord {
 }
 
 impl RequestRecord {
-    pub(in crate::proxy) fn new<B>(proxy: Arc<Proxy>, request: &Request<B>, client: IpAddr) -> Box<RequestRecord> {
-        let user_agent = request.headers().get(header::USER_AGENT).filter(|_| proxy.access.is_on()).cloned();
+    pub(in crate::proxy) fn new<B>(
+        observer: Arc<Observer>,
+        request: &Request<B>,
+        client: IpAddr,
+    ) -> Box<RequestRecord> {
+        let user_agent = request.headers().get(header::USER_AGENT).filter(|_| observer.access.is_on()).cloned();
         Box::new(RequestRecord {
-            proxy,
+            observer,
             is_written: true,
             client,
             method: request.method().clone(),
@@ -80,12 +90,12 @@ impl RequestRecord {
             pool: None,
             pod: None,
             load_guard: None,
-            reason: "none",
+            reason: None,
             attempts: 0,
-            record_failover: None,
+            failover: None,
             status: 0,
             first_byte: None,
-            record_resumption: 0,
+            resumptions: 0,
             outcome: Outcome::ClientGone,
             replay_body: ReplayBody::empty(),
             socket_in: 0,
@@ -96,8 +106,8 @@ impl RequestRecord {
 
     /// For a request that the proxy itself makes on behalf of an already recorded one. It counts as
     /// load at the pods while it exists, but writes no access line.
-    pub(in crate::proxy) fn unlogged(proxy: Arc<Proxy>, client: IpAddr) -> Box<RequestRecord> {
-        let mut record = RequestRecord::new(proxy, &Request::new(()), client);
+    pub(in crate::proxy) fn unlogged(observer: Arc<Observer>, client: IpAddr) -> Box<RequestRecord> {
+        let mut record = RequestRecord::new(observer, &Request::new(()), client);
         record.is_written = false;
         record
     }
@@ -110,16 +120,16 @@ impl RequestRecord {
     /// Counts an attempt at one more pod.
     pub(in crate::proxy) fn begin_attempt(&mut self, decision: &Decision) {
         self.attempts += 1;
-        self.reason = decision.reason.as_str();
+        self.reason = Some(decision.reason);
         self.pod = Some(decision.pod.clone());
         self.load_guard = Some(decision.pod.count_request());
     }
 
     /// The request leaves a pod for another.
-    pub(in crate::proxy) fn record_failover(&mut self, from: &Arc<Pod>, why: &'static str) {
-        let labels = metrics::Move { pool: from.pool.clone(), from: from.name.clone(), why };
-        self.proxy.metrics.moves.get_or_create(&labels).inc();
-        self.record_failover = Some((from.clone(), why));
+    pub(in crate::proxy) fn record_failover(&mut self, from: &Arc<Pod>, why: FailoverReason) {
+        let labels = metrics::Move { pool: from.pool.clone(), from: from.name.clone(), why: why.as_str() };
+        self.observer.metrics.moves.get_or_create(&labels).inc();
+        self.failover = Some((from.clone(), why));
         self.load_guard = None;
     }
 
@@ -129,8 +139,14 @@ impl RequestRecord {
         self.status = status;
         self.first_byte = Some(time);
         if let Some(pod) = &self.pod {
-            self.proxy.metric_handles.first_byte(pod, time);
+            self.observer.handles.first_byte(pod, time);
         }
+    }
+
+    /// Counts that the proxy itself answers.
+    pub(in crate::proxy) fn record_refusal(&mut self, refusal: Refusal) {
+        self.outcome = Outcome::Refused(refusal);
+        self.observer.metrics.rejected.get_or_create(&metrics::Rejected { why: refusal.as_str() }).inc();
     }
 
     /// Sets a status for the client that differs from its pod's.
@@ -138,11 +154,11 @@ impl RequestRecord {
         self.status = status;
     }
 
-    /// Records that one more pod was notified of what the request ended.
-    pub(in crate::proxy) fn record_revocation(&mut self, told: &RevocationOutcome) {
+    /// Records what one more pod answered when it was notified of what the request ended.
+    pub(in crate::proxy) fn record_revocation(&mut self, pod: &Pod, outcome: &str) {
         let gap = if self.fan_out.is_empty() { "" } else { " " };
         // Writing into memory cannot fail.
-        let _ = write!(self.fan_out, "{gap}{}={}", told.pod.name, told.as_str());
+        let _ = write!(self.fan_out, "{gap}{}={outcome}", pod.name);
     }
 
     /// From now on the load at the pod is a socket, not a request.
@@ -167,52 +183,10 @@ impl RequestRecord {
     /// Records that another pod has continued the answer, `times` times in all. The first pod then
     /// no longer has it under way.
     pub(in crate::proxy) fn record_resumption(&mut self, times: u32) {
-        if self.record_resumption != times {
-            self.record_resumption = times;
+        if self.resumptions != times {
+            self.resumptions = times;
             self.load_guard = None;
         }
-    }
-
-    /// Makes the pod's answer; the record ends with its body.
-    pub(in crate::proxy) fn into_answer(
-        self: Box<Self>,
-        head: response::Parts,
-        body: AnswerBody,
-        learning: Option<Box<BodyLearner>>,
-    ) -> Response<Body> {
-        self.into_answer_with(head, Body::answer(body, learning, None))
-    }
-
-    /// The same with a body that exists already.
-    pub(in crate::proxy) fn into_answer_with(self: Box<Self>, mut head: response::Parts, body: Body) -> Response<Body> {
-        // Each connection sets its own version.
-        head.version = Version::HTTP_11;
-        let closes = head.extensions.remove::<PodCloses>().is_some();
-        let answered_by = || match body.is_own() {
-            true => Answerer::Proxy,
-            false if closes => Answerer::PodThatCloses,
-            false => Answerer::Pod,
-        };
-        if let Some(unread) = Unread::of(&self.replay_body, answered_by) {
-            head.extensions.insert(unread);
-        }
-        Response::from_parts(head, body.with_record(self))
-    }
-
-    /// The proxy's own answer, or [`Aborted`] if the refusal has none.
-    pub(in crate::proxy) fn into_refusal(mut self: Box<Self>, refusal: Refusal) -> Result<Response<Body>, Aborted> {
-        self.outcome = Outcome::Refused(refusal.as_str());
-        self.proxy.metrics.rejected.get_or_create(&metrics::Rejected { why: refusal.as_str() }).inc();
-        let mut response = refusal.response().ok_or(Aborted)?;
-        // The proxy has waited for this body already; it must not wait again.
-        let is_silent = refusal == Refusal::ClientSilent;
-        let answered_by = || if is_silent { Answerer::PodThatCloses } else { Answerer::Proxy };
-        if let Some(unread) = Unread::of(&self.replay_body, answered_by) {
-            response.extensions_mut().insert(unread);
-        }
-        self.status = response.status().as_u16();
-        self.bytes_out = http_body::Body::size_hint(response.body()).lower();
-        Ok(response)
     }
 }
 
@@ -224,11 +198,12 @@ impl Drop for RequestRecord {
         // The pod that answered, or that the request still waits for.
         let pod = self.pod.as_ref().filter(|_| self.first_byte.is_some() || self.load_guard.is_some());
         let bytes_in = self.replay_body.bytes() + self.socket_in;
-        let metrics = &self.proxy.metrics;
-        self.proxy.metric_handles.request(self.route.as_ref(), pod, self.status, self.reason);
+        let reason = self.reason.map_or("none", Reason::as_str);
+        let Observer { access, metrics, handles } = &*self.observer;
+        handles.request(self.route.as_ref(), pod, self.status, reason);
         metrics.bytes_in.inc_by(bytes_in);
         metrics.bytes_out.inc_by(self.bytes_out);
-        if !self.proxy.access.is_on() {
+        if !access.is_on() {
             return;
         }
         let outcome = match self.outcome {
@@ -236,10 +211,11 @@ impl Drop for RequestRecord {
             Outcome::ClientGone if self.replay_body.is_broken() => "client_broke",
             Outcome::ClientGone => "client_gone",
             Outcome::PodBroke => "pod_broke",
-            Outcome::Refused(why) | Outcome::Socket(why) => why,
+            Outcome::Refused(refusal) => refusal.as_str(),
+            Outcome::Socket(end) => end.as_str(),
         };
         let host = self.host.as_ref().and_then(|host| host.to_str().ok());
-        self.proxy.access.write(&access::Line {
+        access.write(&access::Line {
             client: self.client,
             method: self.method.as_str(),
             host: host.or(self.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default(),
@@ -250,11 +226,11 @@ impl Drop for RequestRecord {
             route: self.route.as_deref().unwrap_or_default(),
             pool: self.pool.as_ref().map_or("", |pool| &pool.name),
             pod: pod.map_or("", |pod| &pod.name),
-            reason: self.reason,
+            reason,
             attempts: self.attempts,
-            moved: self.record_failover.as_ref().map(|(from, why)| (&*from.name, *why)),
+            moved: self.failover.as_ref().map(|(from, why)| (&*from.name, why.as_str())),
             fan_out: &self.fan_out,
-            resumed: self.record_resumption,
+            resumed: self.resumptions,
             outcome,
             bytes_in,
             bytes_out: self.bytes_out,

@@ -1,12 +1,12 @@
 //! The one place where an error becomes a response.
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{
     forward::{Cause, Failure},
     jellyfin::{canonical::Ambiguity, endpoint::Endpoint},
     limits::Scope,
-    proxy::Body,
 };
 
 /// Why the proxy answers a request itself.
@@ -49,11 +49,6 @@ pub(in crate::proxy) enum Refusal {
     /// The same if a living pod did not answer in time; jellypin tries no other pod.
     MediaTimedOut,
 }
-
-/// Sending no answer is better than any: the caller must break off the connection.
-#[derive(Debug, thiserror::Error)]
-#[error("the exchange was broken off")]
-pub struct Aborted;
 
 /// When to ask again after a 503, in seconds. Held requests look for pods several times a second.
 const RETRY_AFTER: &str = "1";
@@ -108,7 +103,7 @@ impl Refusal {
     }
 
     /// The answer, or `None` to break off the connection.
-    pub(in crate::proxy) fn response(self) -> Option<Response<Body>> {
+    pub(in crate::proxy) fn response(self) -> Option<Response<Bytes>> {
         let (status, text) = match self {
             Refusal::Malformed(why) | Refusal::Framing(why) => {
                 (StatusCode::BAD_REQUEST, format!("Bad request: {why}.\n"))
@@ -143,7 +138,7 @@ impl Refusal {
             Refusal::DeadToken => return Some(challenge()),
             Refusal::ClientGone | Refusal::Media | Refusal::MediaTimedOut => return None,
         };
-        let mut response = Response::new(Body::text(text));
+        let mut response = Response::new(Bytes::from(text));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
@@ -173,8 +168,8 @@ impl Refusal {
 }
 
 /// What a pod answers to an unknown token: 401 and nothing else.
-fn challenge() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+fn challenge() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::UNAUTHORIZED;
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
     response

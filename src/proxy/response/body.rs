@@ -13,11 +13,7 @@ use http_body_util::Full;
 
 use crate::{
     forward::answer::AnswerBody,
-    proxy::{
-        failover::resume::ResumableFile,
-        learn::{BodyLearner, Confirmation},
-        request::record::{Outcome, RequestRecord},
-    },
+    proxy::request::record::{Outcome, RequestRecord},
     server_id::BodyRewriter,
 };
 
@@ -31,7 +27,31 @@ enum Kind {
     Own(Full<Bytes>),
     Answer(UpstreamAnswer),
     /// A file, which another pod continues if its own fails.
-    File(Box<ResumableFile>),
+    File(Box<dyn ContinuedBody>),
+}
+
+/// Learns from a body as it passes.
+pub(in crate::proxy) trait BodyObserver: Send {
+    /// Sees a piece before the client gets it, so that the client's next request finds what the
+    /// piece taught. The caller holds the piece back until the returned future ends.
+    fn feed(&mut self, piece: &[u8]) -> Option<Confirmation>;
+
+    /// The body has ended.
+    fn finish(self: Box<Self>);
+}
+
+/// A call to the pod that the client's answer waits for.
+pub(in crate::proxy) type Confirmation = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A body that goes on after its pod has failed.
+pub(in crate::proxy) trait ContinuedBody: Send {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
+
+    /// How often another answer continued the first.
+    fn times(&self) -> u32;
+
+    /// Bytes that the client still needs.
+    fn remaining(&self) -> u64;
 }
 
 /// A pod's body, what learns from it, and what then rewrites it.
@@ -39,17 +59,13 @@ struct UpstreamAnswer {
     body: AnswerBody,
     /// Frames that were read ahead.
     early: VecDeque<Frame<Bytes>>,
-    learning: Option<Box<BodyLearner>>,
+    learning: Option<Box<dyn BodyObserver>>,
     /// A frame held back from the client until its confirmation completes.
     waiting: Option<Box<(Frame<Bytes>, Confirmation)>>,
     rewriting: Option<Box<BodyRewriter>>,
 }
 
 impl Body {
-    pub(in crate::proxy) fn text(text: String) -> Body {
-        Body::whole(text.into())
-    }
-
     pub(in crate::proxy) fn empty() -> Body {
         Body::whole(Bytes::new())
     }
@@ -61,7 +77,7 @@ impl Body {
 
     pub(in crate::proxy) fn answer(
         body: AnswerBody,
-        learning: Option<Box<BodyLearner>>,
+        learning: Option<Box<dyn BodyObserver>>,
         rewriting: Option<Box<BodyRewriter>>,
     ) -> Body {
         Body {
@@ -82,7 +98,7 @@ impl Body {
         }
     }
 
-    pub(in crate::proxy) fn resuming(file: Box<ResumableFile>) -> Body {
+    pub(in crate::proxy) fn resuming(file: Box<dyn ContinuedBody>) -> Body {
         Body { kind: Kind::File(file), record: None }
     }
 

@@ -9,16 +9,29 @@ use std::{net::IpAddr, sync::Arc};
 use http::{Response, StatusCode, header};
 use tokio::join;
 
-use super::{RevocationCall, RevocationOutcome};
+use super::{
+    Revoker,
+    broadcast::{RevocationCall, RevocationOutcome},
+};
 use crate::{
     affinity::pins::Kind,
     jellyfin::endpoint::{Endpoint, Revocation},
     pod::{PodInstance, Pool},
-    proxy::{Body, ClientSession, Proxy, RequestContext, pod_client::Caller, request::record::RequestRecord, revoke},
+    proxy::{
+        pod_client::Caller,
+        request::{
+            context::{ClientSession, RequestContext},
+            record::RequestRecord,
+        },
+        response::{
+            answer::{answer, strip},
+            body::Body,
+        },
+    },
     sessions::{Owner, Session, Token},
 };
 
-impl Proxy {
+impl Revoker {
     /// Whether this is a log-out by a session's token, or by one that a pod of the pool has
     /// accepted. The pods handle any other token, since they know more about it.
     pub(in crate::proxy) fn is_log_out(&self, ctx: &RequestContext<'_>) -> bool {
@@ -27,7 +40,9 @@ impl Proxy {
             && Revocation::of(&ctx.head.method, ctx.path, "") == Some(Revocation::Token)
             && match ctx.client_session {
                 ClientSession::Known(_) => ctx.keys.identity.token.is_some(),
-                ClientSession::Unknown | ClientSession::Unresolved => self.pinned_home(ctx).is_some_and(is_of_pool),
+                ClientSession::Unknown | ClientSession::Unresolved => {
+                    self.selector.pinned_home(ctx).is_some_and(is_of_pool)
+                }
                 ClientSession::Ended => false,
             }
     }
@@ -38,7 +53,7 @@ impl Proxy {
         ctx: &RequestContext<'_>,
         mut record: Box<RequestRecord>,
     ) -> Response<Body> {
-        let home = self.select_pod(ctx, &[]).filter(|decision| decision.pod.status().is_alive());
+        let home = self.selector.select(ctx, &[]).filter(|decision| decision.pod.status().is_alive());
         if let Some(home) = &home {
             record.begin_attempt(home);
         }
@@ -51,27 +66,27 @@ impl Proxy {
         let leaving =
             self.clone().end_session(ctx.session().cloned(), (own, ctx.origin), ctx.pool.pool.clone(), caller);
         // A worker's runtime cancels its tasks when it ends.
-        let told = tokio::spawn(self.shutdown.track(leaving)).await.unwrap_or_default();
+        let outcomes = tokio::spawn(self.shutdown.track(leaving)).await.unwrap_or_default();
         let (mut head, ()) = Response::new(()).into_parts();
-        for told in told {
-            match told.answer {
-                Ok(Some(reply)) if home.as_ref().is_some_and(|home| home.pod.id == told.pod.id) => {
+        for outcome in outcomes {
+            match outcome.answer {
+                Ok(Some(reply)) if home.as_ref().is_some_and(|home| home.pod.id == outcome.pod.id) => {
                     record.record_answer(reply.status.as_u16());
                     head.headers = reply.headers;
-                    revoke::strip(&mut head.headers);
+                    strip(&mut head.headers);
                 }
-                _ => record.record_revocation(&told),
+                _ => record.record_revocation(&outcome.pod, outcome.as_str()),
             }
         }
         head.status = StatusCode::NO_CONTENT;
         record.set_status(head.status.as_u16());
-        record.into_answer_with(head, Body::empty())
+        answer(record, head, Body::empty())
     }
 
     async fn end_session(
         self: Arc<Self>,
         session: Option<Arc<Session>>,
-        own: (Token, IpAddr),
+        (own, from): (Token, IpAddr),
         pool: Arc<Pool>,
         caller: Caller,
     ) -> Vec<RevocationOutcome> {
@@ -79,18 +94,19 @@ impl Proxy {
         if let Some(session) = &session {
             self.shared.sessions.refresh(session).await;
         }
-        let log_outs = self.end_tokens(session.as_ref(), (&own.0, own.1), &pool);
-        let told = self.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
-        let (told, _) = join!(told, self.shared.sessions.flush());
-        told
+        let log_outs = self.end_tokens(session.as_ref(), &own, from, &pool);
+        let outcomes = self.broadcast.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
+        let (outcomes, _) = join!(outcomes, self.shared.sessions.flush());
+        outcomes
     }
 
     /// Ends the token that came from this address, and all others of its session. Returns the calls
     /// for the pods.
-    pub(in crate::proxy) fn end_tokens(
+    pub(super) fn end_tokens(
         &self,
         session: Option<&Arc<Session>>,
-        (own, from): (&Token, IpAddr),
+        own: &Token,
+        from: IpAddr,
         pool: &Pool,
     ) -> Vec<RevocationCall> {
         let tokens = match session {

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use dashmap::DashMap;
 use tokio::{join, sync::watch, time};
 
-use super::{Session, Sessions, replicas::random};
+use super::{Session, Sessions, random::random};
 use crate::pod::{Pod, PodId};
 
 /// The longest wait for this replica's own sockets.

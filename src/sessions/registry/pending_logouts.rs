@@ -10,10 +10,7 @@ use parking_lot::Mutex;
 use tokio::time;
 
 use super::Sessions;
-use crate::sessions::{Owner, Token};
-
-/// Log-outs that may be pending at once. Beyond that the oldest go; their tombstones still hold.
-pub(in crate::sessions) const MOST: usize = 1000;
+use crate::sessions::{Owner, Token, session_store::MOST_PENDING as MOST};
 
 /// Time from one renewal to the next. In Redis an entry may last only two hours.
 const RENEW: Duration = Duration::from_secs(3600);

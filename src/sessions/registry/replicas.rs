@@ -10,7 +10,7 @@ use futures_util::{
     stream::{self, FuturesUnordered},
 };
 
-use super::{Sessions, await_sockets::SocketQuery, record::StoredSession};
+use super::{Sessions, await_sockets::SocketQuery, random::random, record::StoredSession};
 use crate::{
     sessions::{
         Session, Token,
@@ -220,11 +220,4 @@ impl Sessions {
 /// A name that no other replica has.
 pub(super) fn name() -> String {
     format!("{:016x}", random())
-}
-
-pub(super) fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness replicas may mistake each other's messages for their own; comparing helps.
-    let _ = getrandom::fill(&mut bytes);
-    u64::from_be_bytes(bytes)
 }

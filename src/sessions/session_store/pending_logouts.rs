@@ -6,6 +6,9 @@
 use super::{SessionStore, named};
 use crate::sessions::Token;
 
+/// Log-outs that may be pending at once. Beyond that the oldest go; their tombstones still hold.
+pub(in crate::sessions) const MOST: usize = 1000;
+
 /// What their names on disk begin with. Names of sessions have no prefix.
 const ON_DISK: &[u8] = b"owed";
 

@@ -1,9 +1,7 @@
 //! What kind of Redis this is: whether it evicts entries, keeps them over its restart, or belongs
-//! to a cluster. Also, which commands its user may not run.
+//! to a cluster.
 
 use redis::{RedisResult, aio::MultiplexedConnection};
-
-use super::{Config, Error, link, server::Server};
 
 /// What `INFO` says of a Redis. `None` is what it does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,72 +65,6 @@ impl Facts {
         }
         said
     }
-}
-
-/// What is wrong with a Redis that answers.
-#[derive(Debug, Default)]
-pub struct Trial {
-    pub facts: Facts,
-    /// The commands that its user may not run, with the server's error.
-    pub refused: Vec<(&'static str, String)>,
-}
-
-/// The needed commands with harmless arguments. `{}` stands for a key that expires in a second.
-const NEEDED: [(&str, &[&str]); 19] = [
-    ("SET", &["{}", "1", "PX", "1000"]),
-    ("GET", &["{}"]),
-    ("MGET", &["{}"]),
-    ("EXISTS", &["{}"]),
-    ("STRLEN", &["{}"]),
-    ("PTTL", &["{}"]),
-    ("PEXPIRE", &["{}", "1000"]),
-    ("DEL", &["{}"]),
-    ("SCAN", &["0", "MATCH", "{}", "COUNT", "1"]),
-    ("TIME", &[]),
-    ("EVAL", &["return 1", "0"]),
-    ("HSET", &["{}", "a", "1"]),
-    ("HGET", &["{}", "a"]),
-    ("HMGET", &["{}", "a"]),
-    ("HGETALL", &["{}"]),
-    ("HEXISTS", &["{}", "a"]),
-    ("HDEL", &["{}", "a"]),
-    ("PUBLISH", &["{}", ""]),
-    ("INFO", &["memory"]),
-];
-
-/// Tries every needed command, and finds out what kind of Redis it is.
-pub(super) async fn try_all(config: &Config) -> Result<Trial, Error> {
-    let mut connection = link::connect(&Server::new(config)?).await?;
-    let mut trial = Trial::default();
-    let facts = Facts::of(&mut connection).await;
-    // In a cluster, the wrong node refuses every command.
-    if let Ok(facts) = facts {
-        trial.facts = facts;
-        if trial.facts.is_cluster {
-            return Ok(trial);
-        }
-    }
-    let key = format!("{}:check:{}", config.prefix, std::process::id());
-    for (name, arguments) in NEEDED {
-        let mut command = redis::cmd(name);
-        for argument in arguments {
-            command.arg(if *argument == "{}" { key.as_str() } else { argument });
-        }
-        match command.query_async::<redis::Value>(&mut connection).await {
-            Err(error) if super::is_refusal(&error) => trial.refused.push((name, error.to_string())),
-            other => drop(other?),
-        }
-    }
-    // Subscribing needs a connection and a permission of its own.
-    let subscribed = async {
-        let mut subscription = Server::new(config)?.client().await?.get_async_pubsub().await?;
-        Ok::<_, Error>(subscription.subscribe(&format!("{}:told", config.prefix)).await?)
-    };
-    match subscribed.await {
-        Err(Error::Client(error)) if super::is_refusal(&error) => trial.refused.push(("SUBSCRIBE", error.to_string())),
-        other => other?,
-    }
-    Ok(trial)
 }
 
 #[cfg(test)]

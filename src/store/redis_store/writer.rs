@@ -6,7 +6,7 @@ use redis::{Pipeline, RedisError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{census::Census, is_refusal, link::Link};
-use crate::{observe::metrics::StoreOutcome, shutdown::Shutdown};
+use crate::{observe::metrics::StoreOutcome, shutdown::Shutdown, store::outcome::WriteOutcome};
 
 pub(super) enum Change {
     Put {
@@ -38,7 +38,7 @@ pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, ce
         let (pipeline, count) = pipeline(&changes, &census, &link);
         if !pipeline.is_empty() {
             let refusal = send(&link, &pipeline, &shutdown).await.err();
-            let outcome = if refusal.is_none() { "written" } else { "dropped" };
+            let outcome = if refusal.is_none() { WriteOutcome::Written } else { WriteOutcome::Dropped };
             // Log this once, and again only after Redis has accepted something in between.
             if let Some(Unsent::Refused(error)) = &refusal
                 && !is_refused
@@ -46,7 +46,7 @@ pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, ce
                 tracing::warn!(%error, "Redis refuses a write");
             }
             is_refused = refusal.is_some();
-            link.metrics().store_writes.get_or_create(&StoreOutcome { outcome }).inc_by(count);
+            link.metrics().store_writes.get_or_create(&StoreOutcome { outcome: outcome.as_str() }).inc_by(count);
         }
         for change in changes.drain(..) {
             if let Change::Mark(done) = change {
@@ -64,7 +64,10 @@ fn pipeline(changes: &[Change], census: &Census, link: &Link) -> (Pipeline, u64)
         match change {
             Change::Put { key, value, lasts } => {
                 if !census.admits(key, value.len()) {
-                    link.metrics().store_writes.get_or_create(&StoreOutcome { outcome: "full" }).inc();
+                    link.metrics()
+                        .store_writes
+                        .get_or_create(&StoreOutcome { outcome: WriteOutcome::Full.as_str() })
+                        .inc();
                     continue;
                 }
                 pipeline.cmd("SET").arg(key).arg(value).arg("PX").arg(lasts.as_millis() as u64).ignore();

@@ -9,7 +9,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{LONGEST, LONGEST_PAUSE, outline, playlist_of, streams::Stream};
+use super::{LONGEST, LONGEST_PAUSE, LiveStreams, outline, playlist_of};
 use crate::{
     affinity::pins::Kind,
     jellyfin::{
@@ -18,10 +18,10 @@ use crate::{
     },
     pod::{Pod, PodInstance},
     proxy::{
-        Proxy,
-        dispatch::{Attempt, replay::ReplayableRequest},
         pod_client::Caller,
+        request::{attempt::Attempt, refusal::Refusal},
         response::rewriting,
+        streams::Stream,
     },
 };
 
@@ -30,9 +30,31 @@ const OPEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// The restart of one stream's job.
 pub(super) struct StreamRestart {
-    pub(super) proxy: Arc<Proxy>,
+    pub(super) streams: Arc<LiveStreams>,
     pub(super) stream: Arc<Stream>,
     pub(super) from: PodInstance,
+}
+
+/// Why a job does not restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotRestarted {
+    NoPod,
+    Refused(Refusal),
+    ClientRefused,
+    UnknownItem,
+    TooLate,
+}
+
+impl NotRestarted {
+    fn as_str(self) -> &'static str {
+        match self {
+            NotRestarted::NoPod => "no pod answered in time",
+            NotRestarted::Refused(refusal) => refusal.as_str(),
+            NotRestarted::ClientRefused => "the pod refuses the client",
+            NotRestarted::UnknownItem => "the pod does not know the item",
+            NotRestarted::TooLate => "it did not begin in time",
+        }
+    }
 }
 
 impl StreamRestart {
@@ -48,19 +70,18 @@ impl StreamRestart {
                 let to = name(to).unwrap_or_default();
                 tracing::info!(from = &*from, to = &*to, duration_ms, "live stream goes on");
             }
-            Err(why) => tracing::warn!(from = &*from, why, duration_ms, "live stream does not go on"),
+            Err(why) => tracing::warn!(from = &*from, why = why.as_str(), duration_ms, "live stream does not go on"),
         }
     }
 
-    async fn restart(&self) -> Result<PodInstance, &'static str> {
-        let end = Instant::now() + self.proxy.shared.forward.hold;
-        let replayable =
-            ReplayableRequest::from_saved(&self.proxy, self.stream.saved_request.clone()).toward_new_home();
+    async fn restart(&self) -> Result<PodInstance, NotRestarted> {
+        let end = Instant::now() + self.streams.shared.forward.hold;
+        let replayable = self.streams.replayer.of_saved(self.stream.saved_request.clone()).toward_new_home();
         let (mut was_opened, mut pause) = (false, LONGEST_PAUSE);
         loop {
             match time::timeout_at(end, replayable.send()).await {
-                Err(_) => return Err("no pod answered in time"),
-                Ok(Err(refusal)) if !refusal.is_transient() => return Err(refusal.as_str()),
+                Err(_) => return Err(NotRestarted::NoPod),
+                Ok(Err(refusal)) if !refusal.is_transient() => return Err(NotRestarted::Refused(refusal)),
                 Ok(Err(_)) => {}
                 Ok(Ok(replayed)) => {
                     let status = replayed.attempt.answer.status();
@@ -79,12 +100,12 @@ impl StreamRestart {
                     } else if status == StatusCode::NOT_FOUND {
                         pause = LONGEST_PAUSE;
                     } else if status.is_client_error() {
-                        return Err("the pod refuses the client");
+                        return Err(NotRestarted::ClientRefused);
                     }
                 }
             }
-            if self.proxy.shutdown.is_stopping() || Instant::now() + pause >= end {
-                return Err("it did not begin in time");
+            if self.streams.shutdown.is_stopping() || Instant::now() + pause >= end {
+                return Err(NotRestarted::TooLate);
             }
             time::sleep(pause).await;
         }
@@ -93,23 +114,23 @@ impl StreamRestart {
     fn record_start(&self, text: &Bytes, place: PodInstance) {
         let outline = outline(text);
         let name = outline.as_ref().and_then(|outline| outline.name);
-        self.proxy.shared.streams.record_job(&self.stream, place, name);
+        self.streams.shared.streams.record_job(&self.stream, place, name);
         if let Some(outline) = outline {
             self.stream.record_written(place, &outline);
         }
         if let Some(digits) = name.map(Name::digits) {
-            self.proxy.shared.pins.learn(Kind::Playlist, &digits, place, self.stream.saved_request.origin());
+            self.streams.shared.pins.learn(Kind::Playlist, &digits, place, self.stream.saved_request.origin);
         }
     }
 
     /// Opens the live stream on a pod that does not have it open. Returns whether the pod opened
     /// it.
-    async fn open_live_stream(&self, mut attempt: Attempt) -> Result<bool, &'static str> {
+    async fn open_live_stream(&self, mut attempt: Attempt) -> Result<bool, NotRestarted> {
         let _ = rewriting::collect(attempt.answer.body_mut(), LONGEST).await;
         let Some((call, caller)) = self.open_call(&attempt) else {
-            return Err("the pod does not know the item");
+            return Err(NotRestarted::UnknownItem);
         };
-        match self.proxy.pods.call(&attempt.decision.pod, &caller, call).await {
+        match self.streams.pods.call(&attempt.decision.pod, &caller, call).await {
             Ok(status) if status.is_success() => return Ok(true),
             Ok(status) => tracing::debug!(status = status.as_u16(), "a live stream was not opened"),
             // A tuner may take longer than the call. The next request for the playlist shows the
@@ -120,7 +141,7 @@ impl StreamRestart {
     }
 
     fn open_call(&self, attempt: &Attempt) -> Option<(ApiCall<StatusCode>, Caller)> {
-        self.stream.saved_request.with_context(&self.proxy, |ctx| {
+        self.streams.identifier.with_context(&self.stream.saved_request, |ctx| {
             let own = ctx.keys.identity.token.as_deref()?;
             let token = attempt.token.as_ref().map_or(own, |token| token.as_str());
             let call = media::open_live_stream(ctx.path, ctx.head.uri.query().unwrap_or_default(), token)?;
@@ -129,6 +150,6 @@ impl StreamRestart {
     }
 
     fn pods(&self) -> Vec<Arc<Pod>> {
-        self.proxy.shared.pools[self.stream.saved_request.pool()].pool.pods().to_vec()
+        self.streams.shared.pools[self.stream.saved_request.pool].pool.pods().to_vec()
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     pod::{Pod, PodId},
 };
 
-pub(super) struct MetricHandles {
+pub(in crate::proxy) struct MetricHandles {
     metrics: Metrics,
     /// Never contended: only this worker locks it, for one look-up.
     requests: Mutex<HashMap<Key, Counter, ahash::RandomState>>,
@@ -29,7 +29,13 @@ impl MetricHandles {
     }
 
     /// Counts a request that has ended.
-    pub(super) fn request(&self, route: Option<&Arc<str>>, pod: Option<&Arc<Pod>>, status: u16, reason: &'static str) {
+    pub(in crate::proxy) fn request(
+        &self,
+        route: Option<&Arc<str>>,
+        pod: Option<&Arc<Pod>>,
+        status: u16,
+        reason: &'static str,
+    ) {
         let code = class(status);
         let place = |text: &str| text.as_ptr().addr();
         let key = (route.map_or(0, |route| place(route)), pod.map(|pod| pod.id), code, place(reason));
@@ -47,7 +53,7 @@ impl MetricHandles {
     }
 
     /// Records how long a pod took to send the head of an answer.
-    pub(super) fn first_byte(&self, pod: &Arc<Pod>, time: Duration) {
+    pub(in crate::proxy) fn first_byte(&self, pod: &Arc<Pod>, time: Duration) {
         let mut histograms = self.first_byte.lock();
         let histogram = histograms.entry(pod.id).or_insert_with(|| {
             let labels = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };

@@ -25,9 +25,11 @@ use crate::{
         playlist::{Name, PlaylistHistory, PlaylistSummary},
     },
     pod::PodInstance,
-    proxy::{dispatch::replay::SavedRequest, shared_state::KIB},
+    proxy::request::saved::SavedRequest,
     sessions::Session,
 };
+
+pub(in crate::proxy) const KIB: usize = 1024;
 
 /// The most streams known at once.
 const MOST: usize = 10_000;

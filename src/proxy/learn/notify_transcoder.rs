@@ -7,8 +7,6 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
-
 use crate::{
     affinity::pins::Kind,
     forward::outbound::ReplayBody,
@@ -17,24 +15,24 @@ use crate::{
         endpoint::{self, Endpoint, StateReport},
     },
     pod::{Pod, PodInstance},
-    proxy::{Proxy, RequestContext, pod_client::Caller},
+    proxy::{learn::Learner, pod_client::Caller, request::context::RequestContext},
     sessions::Session,
 };
 
-impl Proxy {
+impl Learner {
     /// Notifies the pod that runs the reported job, if another pod got the report.
-    pub(in crate::proxy) fn notify_transcoder(
-        self: &Arc<Self>,
+    pub(super) fn notify_transcoder(
+        &self,
         ctx: &RequestContext<'_>,
         session: &Arc<Session>,
         replay_body: &ReplayBody,
-        heard: &Pod,
+        reported_to: &Pod,
         report: StateReport,
     ) {
         let has_stopped = report == StateReport::Stopped;
         let pods = ctx.pool.pool.pods();
         let may_run = |pod: &&Arc<Pod>| {
-            pod.id != heard.id && pod.status().is_alive() && session.token_at(PodInstance::of(pod)).is_some()
+            pod.id != reported_to.id && pod.status().is_alive() && session.token_at(PodInstance::of(pod)).is_some()
         };
         // Most clients have lived on one pod only, so jellypin does not parse their reports.
         if !has_stopped && !pods.iter().any(|pod| may_run(&pod)) {
@@ -51,14 +49,14 @@ impl Proxy {
         let runs = |pod: &&Arc<Pod>| PodInstance::of(pod) == home && may_run(pod);
         let Some(pod) = pods.iter().find(runs).cloned() else { return };
         let Some(token) = session.token_at(PodInstance::of(&pod)) else { return };
-        let (proxy, caller) = (self.clone(), Caller::of(ctx));
+        let (client, caller) = (self.pods.clone(), Caller::of(ctx));
         let call = if has_stopped {
             media::end_transcode(&session.device.id, &play_session, token.as_str())
         } else {
             sessions::ping(&play_session, token.as_str())
         };
         tokio::spawn(async move {
-            if let Err(failure) = proxy.pods.call(&pod, &caller, call).await {
+            if let Err(failure) = client.call(&pod, &caller, call).await {
                 tracing::debug!(
                     pod.name = &*pod.name,
                     cause = failure.cause.as_str(),
@@ -69,9 +67,9 @@ impl Proxy {
     }
 
     /// Forgets streams that the client has ended, so that they do not restart at its next home.
-    pub(in crate::proxy) fn forget_ended_streams(&self, ctx: &RequestContext<'_>, status: StatusCode) {
+    pub(super) fn forget_ended_streams(&self, ctx: &RequestContext<'_>) {
         let ends = ctx.endpoint == Endpoint::TranscodeControl && endpoint::ends_playback(ctx.path);
-        if let Some(session) = ctx.session().filter(|_| ends && status.is_success()) {
+        if let Some(session) = ctx.session().filter(|_| ends) {
             let identity = &ctx.keys.identity;
             self.shared.streams.forget(session, identity.play_session.as_deref(), identity.live_stream.as_deref());
         }

@@ -20,22 +20,18 @@ use std::{future::pending, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use tokio::time::{self, Instant};
 
-use super::{MigrationKind, MigrationRequest};
 use crate::{
     affinity::placement::{self, Key},
     pod::{Pod, PodInstance, Pool, State, Status},
-    proxy::{Proxy, pod_client::Caller},
+    proxy::{
+        drain_policy::{Config, When},
+        migrate::{MigrationKind, MigrationRequest, Migrator},
+        pod_client::Caller,
+        shared_state::SharedState,
+    },
     sessions::{Session, mint_limiter::Priority, session::MigrationOutcome},
+    shutdown::Shutdown,
 };
-
-/// When a draining pod's clients leave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
-    /// At once, even while they play.
-    Now,
-    /// Each client once it plays nothing and is in no SyncPlay group.
-    Idle,
-}
 
 /// The result of taking a drain back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +44,6 @@ pub enum Undrained {
     Leaves,
 }
 
-/// What jellypin does with pods that their source no longer lists, while they still serve.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// When their clients leave. Default [`When::Idle`].
-    pub removed: When,
-    /// After this time the remaining clients leave too, even while they play. Default 5 min.
-    pub within: Duration,
-    /// A client without an open socket is absent after this time without a request. It migrates
-    /// with its next request, and no drain waits for it. Default 5 min.
-    pub absent: Duration,
-}
-
 /// Longest time for the last clients to leave a removed pod.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -69,15 +53,26 @@ const AT_ONCE: usize = 4;
 /// Time from one round over the pod's sessions to the next.
 const ROUND: Duration = Duration::from_millis(500);
 
-impl Proxy {
+/// Drains pods.
+pub(super) struct Drainer {
+    shared: Arc<SharedState>,
+    migrator: Arc<Migrator>,
+    shutdown: Shutdown,
+}
+
+impl Drainer {
+    pub(super) fn new(shared: Arc<SharedState>, migrator: Arc<Migrator>, shutdown: Shutdown) -> Drainer {
+        Drainer { shared, migrator, shutdown }
+    }
+
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
     /// pod can drain.
-    pub fn drain(self: &Arc<Self>, pool: &Arc<Pool>, pod: &Arc<Pod>, when: When) -> bool {
+    pub(super) fn drain(self: &Arc<Self>, pool: &Arc<Pool>, pod: &Arc<Pod>, when: When) -> bool {
         let drains = |status: Status| match status.state {
             State::Ready | State::Draining => Status { state: State::Draining, ..status },
             State::Starting | State::Down => status,
         };
-        let sessions = self.clients_of(pod);
+        let sessions = self.shared.clients_of(pod);
         pod.set_gives_up_lead(yields(pod, when, &sessions));
         if pod.change(drains).1.state != State::Draining {
             return false;
@@ -89,13 +84,8 @@ impl Proxy {
         true
     }
 
-    /// The sessions that live on the pod and whose clients are not absent.
-    pub fn clients_of(&self, pod: &Pod) -> Vec<Arc<Session>> {
-        self.shared.clients_of(pod)
-    }
-
     /// Lets a draining pod serve every client again, unless its source no longer lists it.
-    pub fn undrain(&self, pod: &Pod) -> Undrained {
+    pub(super) fn undrain(pod: &Pod) -> Undrained {
         if pod.is_removed() {
             return Undrained::Leaves;
         }
@@ -112,7 +102,7 @@ impl Proxy {
     async fn empty_pod(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>, when: When, round: u32) {
         let (began, mut is_told) = (Instant::now(), false);
         while pod.status().state == State::Draining && pod.drain_round() == round && !self.shutdown.is_stopping() {
-            let sessions = self.clients_of(&pod);
+            let sessions = self.shared.clients_of(&pod);
             if sessions.is_empty() && !is_told {
                 is_told = true;
                 tracing::info!(pod.name = &*pod.name, pod.pool = &*pod.pool, "the draining pod has no sessions left");
@@ -140,7 +130,7 @@ impl Proxy {
     /// Drains a pod that its source no longer lists, and drops it once no session lives on it. Also
     /// drops a pod that stops serving; its clients then migrate as after any failure. A pod that
     /// its source lists again stays.
-    pub(in crate::proxy) async fn drain_removed(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>) {
+    pub(super) async fn drain_removed(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>) {
         let Config { removed, within, .. } = self.shared.drain;
         let (name, of) = (&*pod.name, &*pod.pool);
         tracing::info!(pod.name = name, pod.pool = of, "pod is no longer listed by DNS or the configuration");
@@ -170,10 +160,10 @@ impl Proxy {
     /// Returns when no session lives on the pod and `under_way` counts nothing there. Never returns
     /// without migration, since jellypin then cannot know who lives there.
     async fn await_empty(&self, pod: &Pod, under_way: impl Fn(&Pod) -> usize) {
-        if !self.can_migrate() {
+        if self.shared.api_key().is_none() {
             return pending().await;
         }
-        while under_way(pod) > 0 || !self.clients_of(pod).is_empty() {
+        while under_way(pod) > 0 || !self.shared.clients_of(pod).is_empty() {
             time::sleep(ROUND).await;
         }
     }
@@ -190,8 +180,10 @@ impl Proxy {
         let caller = Caller::new(pool, session.client_headers());
         // A request may meanwhile move the session to another leader, or keep it here.
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());
-        let migrated =
-            self.migrate(session, to, MigrationRequest { caller, priority: Priority::Idle, kind: moves }).await;
+        let migrated = self
+            .migrator
+            .migrate(session, to, MigrationRequest { caller, priority: Priority::Idle, kind: moves })
+            .await;
         if migrated == MigrationOutcome::Refused {
             tracing::debug!(to = &*to.name, "a session of a draining pod stays until another pod takes it");
         }

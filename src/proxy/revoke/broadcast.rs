@@ -11,11 +11,15 @@ use http::{HeaderValue, StatusCode};
 use tokio::time;
 
 use crate::{
-    forward::Failure,
+    forward::{Cause, Failure},
     jellyfin::client::{ApiCall, ApiResponse, sessions},
     pod::{Epoch, Pod, PodId, Pool},
-    proxy::{Proxy, pod_client::Caller},
+    proxy::{
+        pod_client::{Caller, PodClient},
+        shared_state::SharedState,
+    },
     sessions::Token,
+    shutdown::Shutdown,
 };
 
 /// Longest time that the client waits for the pods.
@@ -32,7 +36,7 @@ const AGAIN: u32 = 8;
 
 /// One call that a pod gets.
 #[derive(Clone)]
-pub(in crate::proxy) struct RevocationCall {
+pub(super) struct RevocationCall {
     call: ApiCall<ApiResponse>,
     /// Credentials to try in this order; the first that the pod knows counts.
     authorizations: Vec<HeaderValue>,
@@ -41,9 +45,28 @@ pub(in crate::proxy) struct RevocationCall {
 }
 
 /// A pod's answer, or why there is none.
-pub(in crate::proxy) struct RevocationOutcome {
-    pub(in crate::proxy) pod: Arc<Pod>,
-    pub(in crate::proxy) answer: Result<Option<ApiResponse>, &'static str>,
+pub(super) struct RevocationOutcome {
+    pub(super) pod: Arc<Pod>,
+    pub(super) answer: Result<Option<ApiResponse>, NoAnswer>,
+}
+
+/// Why a pod has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    TimedOut,
+    /// The pod is away: it gets the log-outs when it is back.
+    Later,
+    Failure(Cause),
+}
+
+impl NoAnswer {
+    fn as_str(self) -> &'static str {
+        match self {
+            NoAnswer::TimedOut => "timed_out",
+            NoAnswer::Later => "later",
+            NoAnswer::Failure(cause) => cause.as_str(),
+        }
+    }
 }
 
 impl RevocationCall {
@@ -51,7 +74,7 @@ impl RevocationCall {
         RevocationCall { call, authorizations, ends: None }
     }
 
-    pub(in crate::proxy) fn log_out(token: &Token) -> RevocationCall {
+    pub(super) fn log_out(token: &Token) -> RevocationCall {
         let call = sessions::log_out(token.as_str());
         let authorizations = call.authorization.iter().cloned().collect();
         RevocationCall { ends: Some(token.clone()), ..RevocationCall::new(call, authorizations) }
@@ -66,21 +89,32 @@ impl RevocationOutcome {
     }
 
     /// For the access line. 401 means that the pod did not know the token.
-    pub(in crate::proxy) fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         match &self.answer {
             Ok(reply) => reply.as_ref().map_or("", |reply| reply.status.as_str()),
-            Err(why) => why,
+            Err(why) => why.as_str(),
         }
     }
 }
 
-impl Proxy {
+/// Sends revocations to all pods of a pool.
+pub(in crate::proxy) struct Broadcast {
+    shared: Arc<SharedState>,
+    pods: Arc<PodClient>,
+    shutdown: Shutdown,
+}
+
+impl Broadcast {
+    pub(in crate::proxy) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>, shutdown: Shutdown) -> Broadcast {
+        Broadcast { shared, pods, shutdown }
+    }
+
     /// Sends `calls` to every pod of the pool but `but`. Pods that do not answer in time get
     /// `log_outs`, with retries.
     ///
     /// # Cancel safety
     /// The calls go on when the caller drops this future.
-    pub(in crate::proxy) async fn call_all_pods(
+    pub(super) async fn call_all_pods(
         self: &Arc<Self>,
         pool: &Pool,
         caller: Caller,
@@ -89,9 +123,9 @@ impl Proxy {
         but: Option<PodId>,
     ) -> Vec<RevocationOutcome> {
         let pods = pool.pods().iter().filter(|pod| Some(pod.id) != but).cloned().collect();
-        let telling = self.clone().call_each_pod(pods, caller, calls, log_outs);
+        let calling = self.clone().call_each_pod(pods, caller, calls, log_outs);
         // A worker's runtime cancels its tasks when it ends.
-        tokio::spawn(telling).await.unwrap_or_default()
+        tokio::spawn(calling).await.unwrap_or_default()
     }
 
     async fn call_each_pod(
@@ -101,12 +135,13 @@ impl Proxy {
         calls: Vec<RevocationCall>,
         log_outs: Vec<RevocationCall>,
     ) -> Vec<RevocationOutcome> {
-        let told = join_all(pods.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &calls))).await;
-        let silent: Vec<_> = told.iter().filter(|told| !told.is_definite()).map(|told| told.pod.clone()).collect();
+        let outcomes = join_all(pods.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &calls))).await;
+        let silent: Vec<_> =
+            outcomes.iter().filter(|outcome| !outcome.is_definite()).map(|outcome| outcome.pod.clone()).collect();
         if !silent.is_empty() && !log_outs.is_empty() {
             tokio::spawn(self.clone().retry_silent_pods(silent, caller, log_outs));
         }
-        told
+        outcomes
     }
 
     /// Sends the log-outs again until each pod has answered, for a bounded time.
@@ -121,8 +156,9 @@ impl Proxy {
                 () = time::sleep(FIRST_PAUSE * 2_u32.pow(nth)) => {}
                 () = self.shutdown.stopping() => return,
             }
-            let told = join_all(silent.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &log_outs))).await;
-            silent = told.into_iter().filter(|told| !told.is_definite()).map(|told| told.pod).collect();
+            let outcomes =
+                join_all(silent.into_iter().map(|pod| self.call_with_deadline(pod, &caller, &log_outs))).await;
+            silent = outcomes.into_iter().filter(|outcome| !outcome.is_definite()).map(|outcome| outcome.pod).collect();
             if silent.is_empty() {
                 return;
             }
@@ -131,10 +167,10 @@ impl Proxy {
 
     async fn call_with_deadline(&self, pod: Arc<Pod>, caller: &Caller, calls: &[RevocationCall]) -> RevocationOutcome {
         let answer = if pod.status().is_alive() {
-            let told = time::timeout(LONGEST, self.call_until_definite(&pod, caller, calls)).await;
-            told.map_or(Err("timed_out"), |told| told.map_err(|failure| failure.cause.as_str()))
+            let called = time::timeout(LONGEST, self.call_until_definite(&pod, caller, calls)).await;
+            called.map_or(Err(NoAnswer::TimedOut), |called| called.map_err(|failure| NoAnswer::Failure(failure.cause)))
         } else {
-            Err("later")
+            Err(NoAnswer::Later)
         };
         RevocationOutcome { pod, answer }
     }
@@ -148,16 +184,16 @@ impl Proxy {
     ) -> Result<Option<ApiResponse>, Failure> {
         let rank = |reply: &ApiResponse| (reply.status.is_success(), reply.status.as_u16());
         let mut best: Option<ApiResponse> = None;
-        for order in calls {
-            let mut authorizations = order.authorizations.iter().peekable();
+        for revocation in calls {
+            let mut authorizations = revocation.authorizations.iter().peekable();
             let mut repeats = 0;
             while let Some(authorization) = authorizations.peek() {
-                let call = order.call.clone().with_authorization((*authorization).clone());
+                let call = revocation.call.clone().with_authorization((*authorization).clone());
                 let reply = self.pods.call(pod, caller, call).await?;
                 let status = reply.status;
                 // 10.11 forgets a token that it failed at, since the row was gone.
                 let is_done = status.is_success() || (status == StatusCode::UNAUTHORIZED && repeats > 0);
-                if let Some(token) = order.ends.as_ref().filter(|_| is_done) {
+                if let Some(token) = revocation.ends.as_ref().filter(|_| is_done) {
                     self.shared.sessions.confirm_logout(token.as_str());
                 }
                 repeats += 1;
@@ -176,8 +212,8 @@ impl Proxy {
     pub(in crate::proxy) async fn send_pending_logouts(&self, pod: &Arc<Pod>, pool: &Pool) {
         // After epoch 1, this process saw the pod start, so the pod has read every row since.
         let has_read_all = pod.status().epoch > Epoch(1);
-        let owed = self.shared.sessions.pending_logouts(&pool.name).await;
-        for token in &owed {
+        let pending = self.shared.sessions.pending_logouts(&pool.name).await;
+        for token in &pending {
             let log_out = [RevocationCall::log_out(token)];
             match self.call_until_definite(pod, &Caller::proxy(pool), &log_out).await {
                 Ok(Some(reply)) if reply.status == StatusCode::UNAUTHORIZED && has_read_all => {
@@ -188,8 +224,8 @@ impl Proxy {
                 Err(_) => return,
             }
         }
-        if !owed.is_empty() {
-            tracing::info!(pod.name = &*pod.name, count = owed.len(), "pending log-outs were sent to the pod");
+        if !pending.is_empty() {
+            tracing::info!(pod.name = &*pod.name, count = pending.len(), "pending log-outs were sent to the pod");
         }
     }
 }

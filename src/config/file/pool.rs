@@ -1,0 +1,78 @@
+//! A pool and its pods.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use crate::config::{
+    names::{BasePath, DnsName, InstanceId, LeaderKey, Name},
+    pod_url::PodUrl,
+    units::{Time, seconds},
+    value::{FromText, Spanned, Table, Whole, Written},
+};
+
+#[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Pool {
+    pub(in crate::config) base_path: Option<Written<BasePath>>,
+    pub(in crate::config) dns: Option<Table<Dns>>,
+    pub(in crate::config) leader_key: Option<Spanned<Written<LeaderKey>>>,
+    pub(in crate::config) pods: BTreeMap<Written<Name>, Spanned<Pod>>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Dns {
+    pub(in crate::config) name: Written<DnsName>,
+    pub(in crate::config) port: Whole<1, 65_535>,
+    #[serde(default = "five_seconds")]
+    pub(in crate::config) every: Time,
+}
+
+fn five_seconds() -> Time {
+    seconds(5)
+}
+
+/// A pod, written as a URL alone or as a table.
+pub(in crate::config) struct Pod {
+    pub(in crate::config) url: PodUrl,
+    pub(in crate::config) instance_id: Option<Spanned<Written<InstanceId>>>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct PodTable {
+    url: Written<PodUrl>,
+    instance_id: Option<Spanned<Written<InstanceId>>>,
+}
+
+impl<'de> Deserialize<'de> for Pod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PodVisitor)
+    }
+}
+
+struct PodVisitor;
+
+impl<'de> Visitor<'de> for PodVisitor {
+    type Value = Pod;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, or `{{ url = \"…\" }}`", PodUrl::EXPECTED)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<Pod, E> {
+        PodUrl::from_text(url).map(|url| Pod { url, instance_id: None }).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pod, A::Error> {
+        let table = PodTable::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Pod { url: table.url.0, instance_id: table.instance_id })
+    }
+}

@@ -1,0 +1,116 @@
+//! Step 4, rewrite: the request as a pod gets it.
+
+use std::sync::atomic::Ordering;
+
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+
+use crate::{
+    affinity::cookie,
+    forward::{
+        head,
+        outbound::{ReplayBody, UpstreamBody},
+    },
+    jellyfin::{
+        endpoint::{self, Endpoint},
+        translation::{self, NO_TOKEN},
+    },
+    pod::Pod,
+    proxy::{
+        request::context::{ClientSession, RequestContext},
+        shared_state::SharedState,
+    },
+    server_id::is_readable_json,
+    sessions::Token,
+};
+
+/// Builds the request for the pod, with the token that the pod knows.
+pub(super) fn upstream_request(
+    shared: &SharedState,
+    ctx: &RequestContext<'_>,
+    replay_body: &ReplayBody,
+    pod: &Pod,
+    token: Option<&Token>,
+) -> Request<UpstreamBody> {
+    let mut body = replay_body.new_attempt();
+    let waits = ctx
+        .head
+        .headers
+        .get(header::EXPECT)
+        .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let ask = (waits && !http_body::Body::is_end_stream(&body)).then(|| body.wait_for_continue());
+    let mut request = Request::new(body);
+    *request.method_mut() = ctx.head.method.clone();
+    *request.uri_mut() = current_target(ctx);
+    *request.headers_mut() = ctx.head.headers.clone();
+    head::to_pod(request.headers_mut(), ctx.client);
+    cookie::strip(request.headers_mut(), &shared.cookie.name);
+    translate(&mut request, ctx, token);
+    show_own_id(&mut request, ctx, pod);
+    if let Some(ask) = ask {
+        let ask = parking_lot::Mutex::new(Some(ask));
+        hyper::ext::on_informational(&mut request, move |answer| {
+            if answer.status() == StatusCode::CONTINUE
+                && let Some(ask) = ask.lock().take()
+            {
+                // If the body is gone, nobody waits for the signal.
+                let _ = ask.send(());
+            }
+        });
+    }
+    request
+}
+
+/// The target for the pod: usually the client's own. If a pod may already have started the
+/// playback, a progress report replaces the start, which must not happen twice.
+fn current_target(ctx: &RequestContext<'_>) -> Uri {
+    let uri = &ctx.head.uri;
+    let may_be_executed = ctx.may_be_executed.load(Ordering::Relaxed);
+    if may_be_executed && endpoint::starts_playback(&ctx.head.method, ctx.path) {
+        return endpoint::start_as_progress(uri).unwrap_or_else(|| uri.clone());
+    }
+    uri.clone()
+}
+
+/// Replaces the client's token with the one that the pod knows, and an ended one with [`NO_TOKEN`].
+fn translate<B>(request: &mut Request<B>, ctx: &RequestContext<'_>, token: Option<&Token>) {
+    let Some(own) = ctx.keys.identity.token.as_deref().or(ctx.keys.identity.hint.as_deref()) else { return };
+    let mut uri = request.uri().clone();
+    match (&ctx.client_session, token) {
+        (ClientSession::Ended, _) => {
+            translation::translate(&mut uri, request.headers_mut(), |token| token == own, NO_TOKEN);
+        }
+        (ClientSession::Known(session), Some(token)) if token.as_str() != own => {
+            translation::translate(&mut uri, request.headers_mut(), |other| session.has_token(other), token.as_str());
+        }
+        _ => return,
+    }
+    *request.uri_mut() = uri;
+}
+
+/// Puts in the pod's own id, if it has one, and asks for a readable answer.
+fn show_own_id(request: &mut Request<UpstreamBody>, ctx: &RequestContext<'_>, pod: &Pod) {
+    let id_rewriter = ctx.pool.shown_server.id_rewriter(pod);
+    if ctx.contains_address() || (id_rewriter.is_some() && may_get_json(ctx)) {
+        request_unencoded(request.headers_mut());
+    }
+    let Some(id_rewriter) = id_rewriter else { return };
+    if let Some(target) = id_rewriter.target_to_pod(request.uri()) {
+        *request.uri_mut() = target;
+    }
+    if is_readable_json(request.headers()) {
+        request.body_mut().rewrite(id_rewriter.to_pod());
+    }
+}
+
+fn may_get_json(ctx: &RequestContext<'_>) -> bool {
+    let is_web_client_file = || ctx.endpoint == Endpoint::Open && endpoint::is_web_client_file(ctx.path);
+    !ctx.endpoint.is_media() && !is_web_client_file()
+}
+
+/// Asks for an uncompressed answer, since a compressed one cannot be rewritten. Adds no field if
+/// there is none: pods compress only for clients that ask.
+fn request_unencoded(headers: &mut HeaderMap) {
+    if headers.contains_key(header::ACCEPT_ENCODING) {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+}

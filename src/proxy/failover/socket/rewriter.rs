@@ -1,0 +1,85 @@
+//! What passes through a client's socket: rewritten for the client, and learned from.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    health,
+    jellyfin::message::{self, Group},
+    pod::{Epoch, Pod, PodInstance},
+    server_id::{Replacer, ShownServer},
+    sessions::session::Socket,
+    websocket::MessageRewriter,
+};
+
+/// The client's socket in its session, once the session is known.
+pub(super) type Known = Arc<OnceLock<Socket>>;
+
+/// The SyncPlay group of a socket's client, and the pod whose memory holds the group.
+pub(super) struct Membership {
+    pub(super) group: String,
+    pub(super) place: PodInstance,
+}
+
+/// Shows the pool's server id in a pod's messages. Also learns the client's greeting and group from
+/// them.
+pub(super) struct SocketRewriter {
+    pub(super) shown_server: Arc<ShownServer>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) socket: Known,
+    pub(super) is_greeted: AtomicBool,
+    /// The pod's epoch at this side, if it is known.
+    pub(super) epoch: Option<Epoch>,
+    pub(super) member: Arc<Mutex<Option<Membership>>>,
+}
+
+impl SocketRewriter {
+    fn greet(&self) {
+        if !self.is_greeted.swap(true, Ordering::Relaxed)
+            && let Some(socket) = self.socket.get()
+        {
+            socket.record_greeting(self.pod.id);
+        }
+    }
+
+    fn observe(&self, text: &str) {
+        self.greet();
+        let Some(change) = message::group(text) else { return };
+        let (place, known) = (PodInstance::of(&self.pod), self.socket.get().map(Socket::session).into_iter());
+        match change {
+            Group::Joined(group) => {
+                known.for_each(|session| session.record_group_joined(place));
+                *self.member.lock() = Some(Membership { group, place });
+            }
+            Group::Left => {
+                known.for_each(|session| session.record_group_left(place));
+                *self.member.lock() = None;
+            }
+        }
+    }
+}
+
+impl MessageRewriter for SocketRewriter {
+    fn to_client(&self, text: &str) -> Option<String> {
+        self.observe(text);
+        self.shown_server.message_to_client(&self.pod, text)
+    }
+
+    fn pieces_to_client(&self) -> Option<Replacer> {
+        // A message this long is never about a group.
+        self.greet();
+        self.shown_server.id_rewriter(&self.pod).map(|id_rewriter| id_rewriter.pieces_to_client())
+    }
+
+    fn to_pod(&self, text: &str) -> Option<String> {
+        self.shown_server.message_to_pod(&self.pod, text)
+    }
+
+    fn farewell(&self) {
+        health::farewell(&self.pod, self.epoch);
+    }
+}

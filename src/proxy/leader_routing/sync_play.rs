@@ -1,0 +1,130 @@
+//! SyncPlay: a group lives in one pod's memory.
+//!
+//! A client that joins a group first moves to the leader, with its socket. A client that only lists
+//! groups does not move.
+
+use std::sync::Arc;
+
+use super::{Feature, dispatch_to_leader, warn_missing_key};
+use crate::{
+    affinity::pins::Kind,
+    jellyfin::verdict::Verdict,
+    observe::metrics::Metrics,
+    pod::{Pod, PodInstance},
+    proxy::{
+        dispatch::Dispatcher,
+        migrate::{MigrationKind, MigrationRequest, Migrator},
+        request::{attempt::Attempt, context::RequestContext, dispatch::Dispatch, refusal::Refusal},
+        selector::Selector,
+        shared_state::SharedState,
+        visit::Visits,
+    },
+    sessions::{Session, session::MigrationOutcome},
+};
+
+pub(super) struct SyncPlay {
+    pub(super) shared: Arc<SharedState>,
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) selector: Arc<Selector>,
+    pub(super) migrator: Arc<Migrator>,
+    pub(super) visits: Arc<Visits>,
+    pub(super) metrics: Metrics,
+}
+
+impl SyncPlay {
+    /// Moves the client to the leader, and only then lets it join a group there.
+    pub(super) async fn join(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
+        let ctx = dispatch.ctx;
+        let leader = ctx.pool.leader.await_fit(&ctx.pool.pool).await;
+        if let (Some(session), Some(leader)) = (ctx.session(), &leader) {
+            self.move_to_leader(ctx, session, leader).await;
+        }
+        let attempt = self.call(dispatch).await?;
+        // A stranger may name any device: only the pod's word counts.
+        if let Some(leader) = leader.filter(|_| ctx.session().is_none() && attempt.verdict == Verdict::Accepted) {
+            self.pin_to_leader(ctx, &leader);
+        }
+        Ok(attempt)
+    }
+
+    /// Dispatches a group call. If it succeeds, the pod may have groups from now on.
+    pub(super) async fn call(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
+        let attempt = self.dispatcher.dispatch(dispatch).await?;
+        if attempt.answer.status().is_success() {
+            self.shared.sessions.record_groups(&attempt.decision.pod);
+        }
+        Ok(attempt)
+    }
+
+    async fn move_to_leader(&self, ctx: &RequestContext<'_>, session: &Arc<Session>, leader: &Arc<Pod>) {
+        session.record_group_move(PodInstance::of(leader));
+        let is_home = session.home().is_some_and(|home| home.pod == leader.id);
+        if !is_home
+            && self.migrator.migrate(session, leader, MigrationRequest::for_request(ctx)).await
+                != MigrationOutcome::Done
+        {
+            tracing::warn!(
+                user.id = &*session.user,
+                to = &*leader.name,
+                "a client cannot come to live on the leader; its group stays on its own pod"
+            );
+        }
+    }
+
+    /// Lists the leader's groups as this user may see them. It moves no client, and asks the leader
+    /// only while it may have groups.
+    pub(super) async fn list_groups(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
+        let ctx = dispatch.ctx;
+        let (Some(session), Some(leader)) = (ctx.session(), ctx.pool.leader.current()) else {
+            return self.dispatcher.dispatch(dispatch).await;
+        };
+        let is_home = session.home().is_none_or(|home| home.pod == leader.id);
+        if is_home || !leader.status().is_alive() || !self.shared.sessions.may_have_groups(&leader).await {
+            return self.dispatcher.dispatch(dispatch).await;
+        }
+        if session.token_at(PodInstance::of(&leader)).is_none()
+            && self
+                .migrator
+                .migrate(
+                    session,
+                    &leader,
+                    MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) },
+                )
+                .await
+                != MigrationOutcome::Done
+        {
+            return self.dispatcher.dispatch(dispatch).await;
+        }
+        let attempt = dispatch_to_leader(&self.dispatcher, dispatch, None).await;
+        self.visits.end(ctx, session, &leader);
+        attempt
+    }
+
+    /// Answers with the clock that stamps group commands. That is the leader's, for clients that
+    /// may still join a group. If the client's home may have groups, it is the home's, which may
+    /// have led before.
+    pub(super) async fn time(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
+        let ctx = dispatch.ctx;
+        let (home, leader) = (self.selector.select(ctx, &[]).map(|decision| decision.pod), ctx.pool.leader.current());
+        let Some(home) = home.filter(|home| leader.is_some_and(|leader| leader.id != home.id)) else {
+            return self.dispatcher.dispatch(dispatch).await;
+        };
+        if self.shared.sessions.may_have_groups(&home).await {
+            return self.dispatcher.dispatch(dispatch).await;
+        }
+        dispatch_to_leader(&self.dispatcher, dispatch, None).await
+    }
+
+    /// Without an API key no session can migrate: the device goes to the leader at its next log-in.
+    fn pin_to_leader(&self, ctx: &RequestContext<'_>, leader: &Pod) {
+        let home = self.selector.select(ctx, &[]).map(|decision| decision.pod.id);
+        if home == Some(leader.id) || self.shared.api_key().is_some() {
+            return;
+        }
+        if let Some(device) = ctx.keys.identity.device.as_deref() {
+            let home = PodInstance::of(leader);
+            self.shared.pins.learn(Kind::Device, device, home, ctx.origin);
+        }
+        warn_missing_key(&self.metrics, ctx, Feature::SyncPlay);
+    }
+}

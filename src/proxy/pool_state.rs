@@ -1,0 +1,57 @@
+//! One pool as all workers share it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    affinity::{
+        Secret,
+        cookie::{CookieConfig, Cookies},
+    },
+    jellyfin::Legacy,
+    leader::Leader,
+    pod::Pool,
+    server_id::ShownServer,
+};
+
+/// A pool, its leader, the server that its clients see, and the cookies that name its pods.
+pub struct PoolState {
+    pub pool: Arc<Pool>,
+    /// The pod that leads the pool.
+    pub leader: Arc<Leader>,
+    /// The one server that clients see instead of the pods.
+    pub shown_server: Arc<ShownServer>,
+    cookie: CookieConfig,
+    /// The cookies of the current pods.
+    pub cookies: ArcSwap<Cookies>,
+    /// As configured. `None`: the pods' versions decide.
+    legacy: Option<Legacy>,
+}
+
+impl PoolState {
+    pub fn new(
+        pool: Arc<Pool>,
+        leader: Arc<Leader>,
+        shown_server: ShownServer,
+        cookie: CookieConfig,
+        keys: &[Secret],
+        legacy: Option<Legacy>,
+    ) -> PoolState {
+        let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
+        PoolState { pool, leader, shown_server: Arc::new(shown_server), cookie, cookies, legacy }
+    }
+
+    /// Rebuilds the cookies after the set of pods has changed.
+    pub fn renew_cookies(&self, keys: &[Secret]) {
+        self.cookies.store(Arc::new(Cookies::new(&self.cookie, keys, &self.pool.pods())));
+    }
+
+    /// Whether the pods accept legacy credentials. During an upgrade, one such pod is enough.
+    pub(super) fn legacy(&self) -> Legacy {
+        if let Some(legacy) = self.legacy {
+            return legacy;
+        }
+        if self.pool.pods().iter().any(|pod| pod.may_be_legacy()) { Legacy::Accepted } else { Legacy::Ignored }
+    }
+}

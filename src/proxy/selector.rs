@@ -1,0 +1,126 @@
+//! Step 3, decide: which pod a request goes to, and what this process knows of the client's home.
+
+use std::sync::Arc;
+
+use super::{
+    request::{
+        context::{ClientSession, RequestContext, Target},
+        refusal::Refusal,
+        select::{self, Decision},
+    },
+    shared_state::SharedState,
+};
+use crate::{
+    affinity::pins::Kind,
+    pod::{Pod, PodId, PodInstance},
+};
+
+/// Chooses pods by sessions and pins.
+pub(in crate::proxy) struct Selector {
+    shared: Arc<SharedState>,
+}
+
+impl Selector {
+    pub(in crate::proxy) fn new(shared: Arc<SharedState>) -> Selector {
+        Selector { shared }
+    }
+
+    /// The best pod that was not tried.
+    pub(in crate::proxy) fn select(&self, ctx: &RequestContext<'_>, tried: &[PodId]) -> Option<Decision> {
+        let pods = ctx.pool.pool.pods();
+        if let Target::Leader(key) = &ctx.target {
+            return select::of_leader(&pods, ctx.pool.leader.current(), key.as_deref(), &self.shared.pins, tried);
+        }
+        match ctx.session() {
+            Some(session) => {
+                let goes_with_media = ctx.endpoint.goes_with_media() && ctx.target != Target::NewHome;
+                select::of_session(&pods, goes_with_media, &ctx.keys, session, &self.shared.pins, tried)
+            }
+            None => select::decide(&pods, &ctx.keys, &self.shared.pins, tried, self.shared.next_placement()),
+        }
+    }
+
+    /// The pod for a client that must log in again.
+    pub(in crate::proxy) fn place(&self, ctx: &RequestContext<'_>) -> Option<Decision> {
+        select::place(&ctx.pool.pool.pods(), &ctx.keys, &[], self.shared.next_placement())
+    }
+
+    /// The pods that refused this token in their present epoch; trying them again is useless.
+    pub(in crate::proxy) fn known_to_refuse(&self, ctx: &RequestContext<'_>) -> Result<Vec<PodId>, Refusal> {
+        match ctx.client_session {
+            ClientSession::Ended if ctx.required_token().is_some() => return Err(Refusal::DeadToken),
+            // A known session keeps track itself of which pods know which token.
+            ClientSession::Ended | ClientSession::Known(_) => return Ok(Vec::new()),
+            ClientSession::Unknown | ClientSession::Unresolved => {}
+        }
+        if self.shared.negative_cache.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(token) = ctx.required_token() else { return Ok(Vec::new()) };
+        let pods = ctx.pool.pool.pods();
+        if self.shared.negative_cache.is_dead(token, &pods) {
+            if !ctx.endpoint.is_media() {
+                return Err(Refusal::DeadToken);
+            }
+            // Players must not get an error made by the proxy, so one pod gives its own.
+            let asked = select::place(&pods, &ctx.keys, &[], 0).map(|decision| decision.pod.id);
+            return Ok(pods.iter().map(|pod| pod.id).filter(|id| Some(*id) != asked).collect());
+        }
+        let refuses = pods.iter().filter(|pod| self.shared.negative_cache.is_refused(token, pod));
+        Ok(refuses.map(|pod| pod.id).collect())
+    }
+
+    /// Whether this pod has just refused the request's token.
+    pub(in crate::proxy) fn has_refused(&self, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
+        match ctx.session() {
+            Some(session) => session.is_refused(PodInstance::of(pod)),
+            None => ctx.required_token().is_some_and(|token| self.shared.negative_cache.is_refused(token, pod)),
+        }
+    }
+
+    /// The home by the token's pin.
+    pub(in crate::proxy) fn pinned_home(&self, ctx: &RequestContext<'_>) -> Option<PodInstance> {
+        self.shared.pins.home(Kind::Token, ctx.keys.identity.token.as_deref()?, |_, _| true)
+    }
+
+    /// Whether the client may live on this pod and the pod is alive. While such a pod fails,
+    /// refusals by other pods prove nothing.
+    pub(in crate::proxy) fn may_be_home(&self, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
+        pod.status().is_alive() && self.home_pod(ctx).is_none_or(|home| home == pod.id)
+    }
+
+    /// Whether the client's known home is away. It may come back and know the token again.
+    pub(in crate::proxy) fn home_is_away(&self, ctx: &RequestContext<'_>) -> bool {
+        if matches!(ctx.client_session, ClientSession::Ended) {
+            return false;
+        }
+        let Some(home) = self.home_pod(ctx) else { return false };
+        ctx.pool.pool.pods().iter().any(|pod| pod.id == home && !pod.status().is_alive())
+    }
+
+    /// Whether another replica may have ended the client's session, or minted a token for it.
+    pub(in crate::proxy) fn is_uncertain(&self, ctx: &RequestContext<'_>) -> bool {
+        ctx.session().is_some_and(|session| self.shared.sessions.is_uncertain(session))
+    }
+
+    /// Whether this pod made the request's code, secret or state. Its answer about it is then
+    /// final.
+    pub(in crate::proxy) fn has_made(&self, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
+        let Target::Leader(Some(key)) = &ctx.target else { return false };
+        self.shared.pins.home(Kind::QuickConnect, key, |_, _| true) == Some(PodInstance::of(pod))
+    }
+
+    pub(in crate::proxy) fn forget_token(&self, ctx: &RequestContext<'_>) {
+        if let Some(token) = ctx.keys.identity.token.as_deref() {
+            self.shared.pins.forget(Kind::Token, token);
+        }
+    }
+
+    /// The pod that the client lives on, as far as this process knows.
+    fn home_pod(&self, ctx: &RequestContext<'_>) -> Option<PodId> {
+        match ctx.session() {
+            Some(session) => session.home().map(|home| home.pod),
+            None => self.pinned_home(ctx).map(|home| home.pod),
+        }
+    }
+}
