@@ -76,6 +76,7 @@ async fn one_address_displaces_nobodys_pins() {
     let room = users + attempts / 2;
     let world = World::plan(3)
         .set(TRUSTED.0, TRUSTED.1)
+        .set("limits.log_in.enabled", "false")
         .set("limits.pins", &room.to_string())
         .set("limits.pins_per_address", &(room / 3).to_string())
         .start()

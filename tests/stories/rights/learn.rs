@@ -107,7 +107,7 @@ async fn a_stranger_who_joins_a_group_pins_no_device() {
         client.token = (number % 2 == 0).then(|| format!("{number:032x}"));
         for path in ["/SyncPlay/Join", "/SyncPlay/New"] {
             let answer = client.post(path, json!({"GroupId": "00000000000000000000000000000001"})).await;
-            assert_eq!(answer.status, 400, "{path}");
+            assert!(matches!(answer.status, 400 | 401), "{path}: {}", answer.status);
         }
     }
     assert_eq!(pins(&world).await, before);
