@@ -144,6 +144,69 @@ fn a_page_is_short_enough_to_be_read() {
     assert!(lines > 500, "the prose is read: {lines}");
 }
 
+/// Every Markdown file of the repository, without what is built and installed.
+fn markdown_files() -> Vec<PathBuf> {
+    let at_root = files_of(Path::new("")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let folders = [".github", "config", "deploy", "docs", "loadtest", "tests"].map(Path::new);
+    let below =
+        folders.into_iter().filter(|folder| root().join(folder).exists()).flat_map(|folder| files(folder, ".md"));
+    at_root.chain(below.filter(|path| !path.components().any(|part| part.as_os_str() == "node_modules"))).collect()
+}
+
+/// The files of one folder, without those below it.
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).expect("a folder");
+    let paths = entries.map(|entry| folder.join(entry.expect("an entry").file_name()));
+    paths.filter(|path| root().join(path).is_file()).collect()
+}
+
+/// What is wrong with the fences of a page's code blocks, with the line.
+fn broken_fences(page: &str) -> Vec<(usize, &'static str)> {
+    let (mut broken, mut opened) = (Vec::new(), None);
+    for (number, line) in (1..).zip(page.lines()) {
+        let Some(at) = line.find("```") else { continue };
+        let info = line[at..].trim_start_matches('`');
+        let stands_alone = line[..at].trim_start_matches([' ', '>']).is_empty();
+        match opened {
+            _ if !stands_alone || info.contains([' ', '`']) => broken.push((number, "text stands beside the fence")),
+            None => opened = Some(number),
+            Some(_) if !info.is_empty() => broken.push((number, "a block begins inside another")),
+            Some(start) => {
+                if number == start + 1 {
+                    broken.push((start, "the block is empty"));
+                }
+                opened = None;
+            }
+        }
+    }
+    broken.extend(opened.map(|start| (start, "the block does not end")));
+    broken
+}
+
+#[test]
+fn every_code_block_has_its_fences() {
+    let pages = markdown_files();
+    assert!(pages.len() > 15, "the pages are found: {pages:?}");
+    for path in pages {
+        assert_eq!(broken_fences(&read(&path)), [], "{}", path.display());
+    }
+}
+
+#[test]
+fn broken_fences_are_found() {
+    assert_eq!(broken_fences("text\n\n   ```rust\n   code\n   ```\n> ```\n> code\n> ```\n"), []);
+    for (page, line) in [
+        ("```sh cargo test ```", 1),
+        ("text\n```rust fn css() {}\ncode\n```", 2),
+        ("text ```\ncode\n```", 1),
+        ("```\n```", 1),
+        ("```sh\ncode", 1),
+        ("```sh\ncode\n```sh\n", 3),
+    ] {
+        assert_eq!(broken_fences(page).first().map(|(line, _)| *line), Some(line), "{page}");
+    }
+}
+
 #[test]
 fn every_link_leads_to_a_file() {
     let mut links = 0;

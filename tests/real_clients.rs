@@ -11,12 +11,12 @@ mod tap;
 #[path = "clients/world.rs"]
 mod world;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use client::{AIOJELLYFIN, APICLIENT_PYTHON, CHROMIUM, Client, MPV, MPV_LIVE, MPV_SHIM, Report, SDK};
 use jellyfin_sim::{Generation, Pod};
 use landing::Landing;
-use tokio::{task::block_in_place, time::sleep};
+use tokio::task::block_in_place;
 use world::{Ids, World};
 
 /// Keeps cookies for some of its calls only, names itself by header, erases its token at the first 401.
@@ -127,12 +127,9 @@ async fn plays_on(client: Client, options: &[&str]) {
     let home = world.pods.iter().max_by_key(|pod| segments(pod)).expect("a pod");
     let had = segments(home);
     home.kill().await;
-    let deadline = Instant::now() + Duration::from_secs(30);
     let more = || world.pods.iter().filter(|pod| pod.name() != home.name()).map(segments).sum::<usize>();
-    while more() < 4 {
-        assert!(Instant::now() < deadline, "after {had} segments of the dead pod only {} came", more());
-        sleep(Duration::from_millis(50)).await;
-    }
+    let come = world.until(Duration::from_secs(30), || more() >= 4).await;
+    assert!(come, "after {had} segments of the dead pod only {} came", more());
     let report = block_in_place(|| running.release());
     report.must_have_worked();
     println!("{:?}: stalls of {} ms", options, report.held("stalls_ms"));
@@ -322,11 +319,9 @@ async fn works_on(world: &World, client: Client) {
     let before = answered();
     let plays_pieces = before[2] > 0;
     let more = [10, if client == AIOJELLYFIN { 0 } else { 2 }, if plays_pieces { 2 } else { 0 }];
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while answered().iter().zip(before.iter().zip(more)).any(|(now, (before, more))| *now < before + more) {
-        assert!(Instant::now() < deadline, "the client no longer works: {before:?}, then {:?}", answered());
-        sleep(Duration::from_millis(50)).await;
-    }
+    let all = || answered().iter().zip(before.iter().zip(more)).all(|(now, (before, more))| *now >= before + more);
+    let works = world.until(Duration::from_secs(60), all).await;
+    assert!(works, "the client no longer works: {before:?}, then {:?}", answered());
 }
 
 /// The stories can fail: where connections are dealt out to the pods in turn, a client meets a pod that does not know it.

@@ -116,11 +116,13 @@ impl Redis {
             let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut connection).ok()?;
             (clients.matches("cmd=eval").count() >= replicas).then_some(())
         };
-        let end = Instant::now() + Duration::from_secs(20);
-        while asked().is_none() {
-            assert!(Instant::now() < end, "Redis is not asked");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let mut looks = tokio::time::interval(Duration::from_millis(10));
+        let until_asked = async {
+            while asked().is_none() {
+                looks.tick().await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(20), until_asked).await.is_ok(), "Redis is not asked");
     }
 }
 

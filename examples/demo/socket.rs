@@ -1,10 +1,6 @@
 //! A client's WebSocket: opened after the log-in, kept alive, and dialled again a second after it was lost.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use http::HeaderMap;
@@ -44,15 +40,15 @@ pub(crate) enum Event {
 /// The socket in the hands of its client.
 pub(crate) struct Socket {
     dial: watch::Sender<Option<Dial>>,
-    events: Arc<Mutex<Vec<(Instant, Event)>>>,
+    events: watch::Sender<Vec<(Instant, Event)>>,
     keeper: JoinHandle<()>,
 }
 
 impl Socket {
     pub(crate) fn new(address: SocketAddr) -> Socket {
         let (dial, dials) = watch::channel(None);
-        let events = Arc::default();
-        let keeper = tokio::spawn(keep(address, dials, Arc::clone(&events)));
+        let events = watch::Sender::default();
+        let keeper = tokio::spawn(keep(address, dials, events.clone()));
         Socket { dial, events, keeper }
     }
 
@@ -63,16 +59,13 @@ impl Socket {
 
     /// What happened to it since a moment.
     pub(crate) fn events_since(&self, moment: Instant) -> Vec<(Instant, Event)> {
-        lock(&self.events).iter().filter(|(at, _)| *at >= moment).copied().collect()
+        self.events.borrow().iter().filter(|(at, _)| *at >= moment).copied().collect()
     }
 
     /// Waits for the socket to be open, for some seconds at most.
     pub(crate) async fn until_open(&self) {
-        let open = async {
-            while lock(&self.events).last().is_none_or(|(_, event)| *event != Event::Opened) {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
+        let mut events = self.events.subscribe();
+        let open = events.wait_for(|events| events.last().is_some_and(|(_, event)| *event == Event::Opened));
         // A socket that stays lost is told by its events.
         let _ = timeout(DEADLINE, open).await;
     }
@@ -87,23 +80,23 @@ impl Drop for Socket {
 async fn keep(
     address: SocketAddr,
     mut dials: watch::Receiver<Option<Dial>>,
-    events: Arc<Mutex<Vec<(Instant, Event)>>>,
+    events: watch::Sender<Vec<(Instant, Event)>>,
 ) {
-    let note = |event| lock(&events).push((Instant::now(), event));
+    let note = |event| events.send_modify(|events| events.push((Instant::now(), event)));
     loop {
         let dial = match dials.wait_for(Option::is_some).await {
             Ok(dial) => dial.clone().unwrap_or_default(),
             Err(_) => return,
         };
         dials.mark_unchanged();
-        let told_anew = match open(address, dial, &note, &mut dials).await {
-            Ok(told_anew) => told_anew,
+        let is_replaced = match open(address, dial, &note, &mut dials).await {
+            Ok(is_replaced) => is_replaced,
             Err(_) => {
                 note(Event::Refused);
                 false
             }
         };
-        if !told_anew {
+        if !is_replaced {
             tokio::select! {
                 () = sleep(REDIAL) => {}
                 _ = dials.changed() => {}
@@ -139,8 +132,4 @@ async fn open(
     }
     note(Event::Lost);
     Ok(false)
-}
-
-fn lock<T>(events: &Mutex<T>) -> MutexGuard<'_, T> {
-    events.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use jellypin::{
     app::{self, App},
     config::{self, ProcessEnvironment},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// The configuration of the demo, but for the API key and the pods.
 const HEAD: &str = "
@@ -104,17 +104,13 @@ impl Stage {
         for pod in self.pods.iter().filter(|pod| pod.name() == name) {
             pod.start_again().await?;
         }
-        let used = async {
-            while !self.is_alive(name) {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(DEADLINE, used).await.map_err(|_| io::Error::other(format!("pod {name} is not used again")))
-    }
-
-    fn is_alive(&self, name: &str) -> bool {
-        let pools = &self.proxy.shared().pools;
-        pools.iter().any(|shared| shared.pool.pods().iter().any(|pod| &*pod.name == name && pod.status().is_alive()))
+        let pods = self.proxy.shared().pools.iter().flat_map(|shared| shared.pool.pods().to_vec());
+        for pod in pods.filter(|pod| &*pod.name == name) {
+            let mut changes = pod.changes();
+            let used = timeout(DEADLINE, changes.wait_for(|status| status.is_alive())).await;
+            used.map_err(|_| io::Error::other(format!("pod {name} is not used again")))?.map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     /// The lines of the metrics that count requests which left a pod for another, and sessions that have migrated.

@@ -1,6 +1,6 @@
 //! Three simulated pods with the proxy before them, or with a load balancer that knows nothing of sessions.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use jellyfin_sim::{Cluster, Generation, Pod};
 use jellypin::{
@@ -11,9 +11,13 @@ use jellypin::{
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
+    time::{interval, timeout},
 };
 
 use super::tap::Tap;
+
+/// The time between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(crate) struct World {
     /// Where clients go, without a slash at the end.
@@ -38,7 +42,7 @@ impl World {
         World::behind(generation, Ids::One, None).await
     }
 
-    /// Pods behind jellypin, which has their API key and so carries sessions over. A tap listens to what clients get.
+    /// Pods behind jellypin, which has their API key, so that sessions migrate. A tap listens to what clients get.
     pub(crate) async fn with_api_key(generation: Generation, ids: Ids) -> World {
         let cluster = Cluster::new();
         let mut world = World::behind(generation, ids, Some(&cluster)).await;
@@ -49,10 +53,10 @@ impl World {
         world
     }
 
-    async fn behind(generation: Generation, ids: Ids, carry_with: Option<&Cluster>) -> World {
-        let pods = pods(carry_with.cloned().unwrap_or_default(), generation, ids).await;
+    async fn behind(generation: Generation, ids: Ids, key_of: Option<&Cluster>) -> World {
+        let pods = pods(key_of.cloned().unwrap_or_default(), generation, ids).await;
         let mut text = String::from(HEAD);
-        if let Some(cluster) = carry_with {
+        if let Some(cluster) = key_of {
             text += &format!("[jellyfin]\nserver_id = \"{SERVER_ID}\"\napi_key = \"{}\"\n", cluster.api_key());
         }
         text += "[pools.jellyfin.pods]\n";
@@ -90,6 +94,17 @@ impl World {
             }
         });
         World { url, pods, tap: None, proxy: None }
+    }
+
+    /// Waits until something holds, and says whether it came to that.
+    pub(crate) async fn until(&self, bound: Duration, holds: impl Fn() -> bool) -> bool {
+        let mut looks = interval(LOOK_AGAIN);
+        let wait = async {
+            while !holds() {
+                looks.tick().await;
+            }
+        };
+        timeout(bound, wait).await.is_ok()
     }
 
     /// Stops the proxy; the pods end with the world.

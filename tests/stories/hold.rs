@@ -9,14 +9,14 @@ use jellyfin_sim::{FILM, PhaseLengths, StartUp};
 use jellypin::pod::State;
 use jellypin::proxy::{HELD, HELD_KIB, SharedState};
 use serde_json::json;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::task::JoinSet;
 
-use super::world::{Answer, Client, Plan, World, body_of, until};
+use super::world::{Answer, Client, Plan, World, body_of, elapse, millis, story, until};
 
 const OPEN: &str = "/Branding/Configuration";
 
 fn shared(world: &World) -> &SharedState {
-    world.proxy.app.as_ref().expect("a running proxy").shared()
+    world.proxy.shared()
 }
 
 fn held(world: &World) -> usize {
@@ -57,144 +57,149 @@ async fn until_all_went_on(counts: &[AtomicUsize], by: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarting_single_pod_costs_clients_only_time() {
-    let world = slow_starter().await;
-    let pod = world.pod("a");
-    let over = AtomicBool::new(false);
-    let counts: [AtomicUsize; 4] = Default::default();
-    let mut clients: Vec<Client> = Vec::new();
-    for number in 0..4 {
-        let mut client = world.client().device(&format!("device {number}"));
-        client.log_in(&format!("user{number}")).await;
-        clients.push(client);
-    }
-    let film = format!("/Videos/{FILM}/stream?static=true");
-    let busy = clients.iter_mut().enumerate().map(|(number, client)| {
-        let (over, count, film) = (&over, &counts[number], &film);
-        async move {
-            match number {
-                0 => never_fails(over, count, 200, async || client.get("/Users/Me").await).await,
-                1 => never_fails(over, count, 200, async || client.get(OPEN).await).await,
-                2 => {
-                    let progress = json!({"ItemId": FILM, "PositionTicks": 10});
-                    never_fails(over, count, 204, async || {
-                        client.post("/Sessions/Playing/Progress", progress.clone()).await
-                    })
-                    .await
-                }
-                _ => {
-                    never_fails(over, count, 206, async || client.get_with(film, &[("range", "bytes=0-999")]).await)
+    story(slow_starter().await, async |world| {
+        let pod = world.pod("a");
+        let over = AtomicBool::new(false);
+        let counts: [AtomicUsize; 4] = Default::default();
+        let mut clients: Vec<Client> = Vec::new();
+        for number in 0..4 {
+            let mut client = world.client().device(&format!("device {number}"));
+            client.log_in(&format!("user{number}")).await;
+            clients.push(client);
+        }
+        let film = format!("/Videos/{FILM}/stream?static=true");
+        let busy = clients.iter_mut().enumerate().map(|(number, client)| {
+            let (over, count, film) = (&over, &counts[number], &film);
+            async move {
+                match number {
+                    0 => never_fails(over, count, 200, async || client.get("/Users/Me").await).await,
+                    1 => never_fails(over, count, 200, async || client.get(OPEN).await).await,
+                    2 => {
+                        let progress = json!({"ItemId": FILM, "PositionTicks": 10});
+                        never_fails(over, count, 204, async || {
+                            client.post("/Sessions/Playing/Progress", progress.clone()).await
+                        })
                         .await
+                    }
+                    _ => {
+                        never_fails(over, count, 206, async || client.get_with(film, &[("range", "bytes=0-999")]).await)
+                            .await
+                    }
                 }
             }
-        }
-    });
-    let restarts = async {
-        for _ in 0..2 {
+        });
+        let restarts = async {
+            for _ in 0..2 {
+                until_all_went_on(&counts, 10).await;
+                pod.kill().await;
+                world.until_state("a", State::Down).await;
+                pod.start_again().await.expect("a start");
+                world.until_state("a", State::Starting).await;
+                world.until_state("a", State::Ready).await;
+            }
             until_all_went_on(&counts, 10).await;
-            pod.kill().await;
-            world.until_state("a", State::Down).await;
-            pod.start_again().await.expect("a start");
-            world.until_state("a", State::Starting).await;
-            world.until_state("a", State::Ready).await;
-        }
-        until_all_went_on(&counts, 10).await;
-        over.store(true, Ordering::Relaxed);
-    };
-    tokio::join!(join_all(busy), restarts);
-    println!("{counts:?} requests over two restarts, none failed");
-    assert_eq!(held(&world), 0);
-    assert_eq!(shared(&world).hold_kib_permits.available_permits(), HELD_KIB);
-    world.stop().await;
+            over.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(join_all(busy), restarts);
+        println!("{counts:?} requests over two restarts, none failed");
+        assert_eq!(held(world), 0);
+        assert_eq!(shared(world).hold_kib_permits.available_permits(), HELD_KIB);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_set_up_server_never_answers_for_the_pod() {
     let phases = PhaseLengths { host_after: Duration::ZERO, ..PhaseLengths::RECORDED.scaled(0.25) };
-    let world = World::plan(1).build(move |pod| pod.start_up(StartUp::Phased(phases))).start().await;
-    let mut asked = JoinSet::new();
-    // The first start is the proxy's too.
-    for start in 0..3 {
-        if start > 0 {
-            world.pod("a").kill().await;
-            world.until_state("a", State::Down).await;
-            world.pod("a").start_again().await.expect("a start");
+    story(World::plan(1).build(move |pod| pod.start_up(StartUp::Phased(phases))), async |world| {
+        let mut asked = JoinSet::new();
+        // The first start is the proxy's too.
+        for start in 0..3 {
+            if start > 0 {
+                world.pod("a").kill().await;
+                world.until_state("a", State::Down).await;
+                world.pod("a").start_again().await.expect("a start");
+            }
+            while world.proxy.pod("a").status().state != State::Ready {
+                let mut newcomer = world.client();
+                asked.spawn(async move { newcomer.get("/System/Info/Public").await });
+                elapse(millis(20)).await;
+            }
         }
-        while world.proxy.pod("a").status().state != State::Ready {
-            let mut newcomer = world.client();
-            asked.spawn(async move { newcomer.get("/System/Info/Public").await });
-            sleep(Duration::from_millis(20)).await;
+        let answers = asked.join_all().await;
+        for info in &answers {
+            assert_eq!((info.status, &info.json()["StartupWizardCompleted"]), (200, &json!(true)), "{}", info.text());
         }
-    }
-    let answers = asked.join_all().await;
-    for info in &answers {
-        assert_eq!((info.status, &info.json()["StartupWizardCompleted"]), (200, &json!(true)), "{}", info.text());
-    }
-    let is_told = |seen: &&jellyfin_sim::Seen| {
-        seen.path() == "/System/Info/Public" && seen.status == 200 && seen.header("x-story-request").is_some()
-    };
-    let early = world.pod("a").seen().iter().filter(is_told).count() - answers.len();
-    assert!(early > 0, "the set-up server was asked");
-    println!("{} newcomers in three starts, {early} of them answered by the set-up server first", answers.len());
-    world.stop().await;
+        let is_told = |seen: &&jellyfin_sim::Seen| {
+            seen.path() == "/System/Info/Public" && seen.status == 200 && seen.header("x-story-request").is_some()
+        };
+        let early = world.pod("a").seen().iter().filter(is_told).count() - answers.len();
+        assert!(early > 0, "the set-up server was asked");
+        println!("{} newcomers in three starts, {early} of them answered by the set-up server first", answers.len());
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_post_and_a_socket_wait_for_a_pod() {
-    let world = slow_starter().await;
-    let mut client = world.client().device("sofa");
-    client.log_in("alice").await;
-    let (mut poster, pod) = (client.twin(), world.pod("a"));
-    pod.kill().await;
-    world.until_state("a", State::Down).await;
-    let request = poster.request(Method::POST, "/_sim/sink");
-    let sent = async { poster.send(request, body_of(vec![7; 60_000])).await.expect("an answer") };
-    let returned = async {
-        until("room is taken for the body", || shared(&world).hold_kib_permits.available_permits() <= HELD_KIB - 58)
-            .await;
-        pod.start_again().await.expect("a start");
-        world.until_state("a", State::Starting).await;
-        client.socket("/socket").await.expect("a socket")
-    };
-    let (answer, socket) = tokio::join!(sent, returned);
-    assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(60_000)));
-    let times = pod.seen().iter().filter(|seen| seen.path() == "/_sim/sink").count();
-    assert_eq!(times, 1, "it was carried out once");
-    drop(socket);
-    world.stop().await;
+    story(slow_starter().await, async |world| {
+        let mut client = world.client().device("sofa");
+        client.log_in("alice").await;
+        let (mut poster, pod) = (client.twin(), world.pod("a"));
+        pod.kill().await;
+        world.until_state("a", State::Down).await;
+        let request = poster.request(Method::POST, "/_sim/sink");
+        let sent = async { poster.send(request, body_of(vec![7; 60_000])).await.expect("an answer") };
+        let returned = async {
+            until("room is taken for the body", || shared(world).hold_kib_permits.available_permits() <= HELD_KIB - 58)
+                .await;
+            pod.start_again().await.expect("a start");
+            world.until_state("a", State::Starting).await;
+            client.socket("/socket").await.expect("a socket")
+        };
+        let (answer, socket) = tokio::join!(sent, returned);
+        assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(60_000)));
+        let times = pod.seen().iter().filter(|seen| seen.path() == "/_sim/sink").count();
+        assert_eq!(times, 1, "it was carried out once");
+        drop(socket);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn health_questions_are_not_held() {
-    let world = deserted(World::plan(1)).await;
-    let mut client = world.client();
-    for path in ["/health", "/System/Ping"] {
-        let began = Instant::now();
-        assert_eq!(client.get(path).await.status, 503, "{path}");
-        assert!(began.elapsed() < Duration::from_secs(2), "{path}");
-    }
-    world.stop().await;
+    story(deserted(World::plan(1)).await, async |world| {
+        let mut client = world.client();
+        for path in ["/health", "/System/Ping"] {
+            let began = Instant::now();
+            assert_eq!(client.get(path).await.status, 503, "{path}");
+            assert!(began.elapsed() < Duration::from_secs(2), "{path}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn without_room_requests_are_not_held() {
-    let world = deserted(World::plan(1)).await;
-    let is_refused = |answer: Answer| {
-        assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
-    };
-    let all = shared(&world).hold_permits.acquire_many(HELD as u32).await.expect("all the room");
-    is_refused(world.client().get(OPEN).await);
-    drop(all);
-    let all = shared(&world)
-        .hold_kib_permits
-        .acquire_many(HELD_KIB as u32 - 10)
-        .await
-        .expect("nearly all the room for bodies");
-    let mut client = world.client();
-    let large = client.request(Method::POST, "/_sim/sink");
-    is_refused(client.send(large, body_of(vec![7; 20_000])).await.expect("an answer"));
-    drop(all);
-    assert_eq!(held(&world), 0);
-    world.stop().await;
+    story(deserted(World::plan(1)).await, async |world| {
+        let is_refused = |answer: Answer| {
+            assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+        };
+        let all = shared(world).hold_permits.acquire_many(HELD as u32).await.expect("all the room");
+        is_refused(world.client().get(OPEN).await);
+        drop(all);
+        let all = shared(world)
+            .hold_kib_permits
+            .acquire_many(HELD_KIB as u32 - 10)
+            .await
+            .expect("nearly all the room for bodies");
+        let mut client = world.client();
+        let large = client.request(Method::POST, "/_sim/sink");
+        is_refused(client.send(large, body_of(vec![7; 20_000])).await.expect("an answer"));
+        drop(all);
+        assert_eq!(held(world), 0);
+    })
+    .await;
 }
 
 /// Asks for something that is held, without waiting for it.
@@ -208,25 +213,27 @@ async fn ask_and_be_held(world: &World) -> tokio::task::JoinHandle<Answer> {
 
 #[tokio::test]
 async fn a_client_that_disconnects_frees_its_hold() {
-    let world = deserted(World::plan(1)).await;
-    let asked = ask_and_be_held(&world).await;
-    asked.abort();
-    until("the room is free", || held(&world) == 0).await;
-    let line = world.proxy.lines_of(OPEN, 1).await.remove(0);
-    assert_eq!(line["outcome"], "client_gone");
-    world.stop().await;
+    story(deserted(World::plan(1)).await, async |world| {
+        let asked = ask_and_be_held(world).await;
+        asked.abort();
+        until("the room is free", || held(world) == 0).await;
+        let line = world.proxy.lines_of(OPEN, 1).await.remove(0);
+        assert_eq!(line["outcome"], "client_gone");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_stopping_proxy_ends_holds() {
-    let mut world = deserted(World::plan(1)).await;
-    let asked = [ask_and_be_held(&world).await, ask_and_be_held(&world).await];
-    let began = Instant::now();
-    world.proxy.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    for asked in asked {
-        let answer = asked.await.expect("an answer");
-        assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
-    }
-    world.stop().await;
+    story(deserted(World::plan(1)).await, async |world| {
+        let asked = [ask_and_be_held(world).await, ask_and_be_held(world).await];
+        let began = Instant::now();
+        world.proxy.stop().await;
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        for asked in asked {
+            let answer = asked.await.expect("an answer");
+            assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+        }
+    })
+    .await;
 }

@@ -7,6 +7,7 @@ mod lease_script;
 mod local;
 mod redis_faults;
 
+use jellypin::leader::Mode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use jellypin::leader::{Leader, Leadership};
 use tokio::time::{Instant, timeout};
 
 use super::redis_server::RedisServer;
-use super::world::{DEADLINE, Plan, Proxy, World, until, until_so};
+use super::world::{DEADLINE, Plan, Proxy, World, millis, until};
 
 /// The leader of the first pool, as the request path sees it.
 fn leader(proxy: &Proxy) -> Arc<Leader> {
-    proxy.app.as_ref().expect("it runs").shared().pools[0].leader.clone()
+    proxy.shared().pools[0].leader.clone()
 }
 
 /// Who leads for a proxy, with the term.
@@ -64,7 +65,6 @@ fn report(what: &str, mut times: Vec<Duration>) {
 
 /// Replicas that elect through this Redis. Short probes, so that a pod that comes back is known soon.
 fn plan(pods: usize, redis: &RedisServer) -> Plan {
-    let plan =
-        World::plan(pods).set("redis.url", &format!("{:?}", redis.url())).set("health.fast_interval", "\"50ms\"");
-    plan.set("affinity.keys", "[\"a key of more than sixteen bytes\"]").set("leader.mode", "\"elect\"")
+    let plan = World::plan(pods).redis(redis).fast_probe_interval(millis(50));
+    plan.keys(&["a key of more than sixteen bytes"]).leader_mode(Mode::Elect)
 }

@@ -6,71 +6,74 @@ use jellyfin_sim::FILM;
 use jellypin::pod::State;
 use serde_json::{Value, json};
 
-use super::world::{Program, World, body_of, until};
+use super::world::{Program, World, body_of, millis, story, until};
 
 #[tokio::test]
 async fn an_access_line_names_client_request_and_pod() {
-    let world = World::of(1).await;
-    let mut client = world.client();
-    client.host = "media.example.org".to_owned();
-    let request = client.request(Method::PUT, "/_sim/echo?secret=1");
-    let answer = client.send(request, body_of(vec![7; 1000])).await.expect("an answer");
-    assert_eq!(answer.body.len(), 1000);
-    let line = world.proxy.lines_of("/_sim/echo", 1).await.remove(0);
-    let wanted = json!({
-        "client.address": "127.0.0.1", "http.method": "PUT", "http.host": "media.example.org", "http.path": "/_sim/echo",
-        "http.protocol": "HTTP/1.1", "http.status": 200, "route": "/", "pool": "main", "pod.name": "a",
-        "decision.reason": "least_loaded", "attempts": 1, "outcome": "complete", "bytes.in": 1000, "bytes.out": 1000,
-    });
-    for (key, value) in wanted.as_object().expect("an object") {
-        assert_eq!(&line[key], value, "{key} in {line}");
-    }
-    let time = line["time"].as_str().expect("a time");
-    assert!(time.ends_with('Z') && time.contains('T'), "{time}");
-    let (first, whole) = (line["first_byte_ms"].as_f64(), line["duration_ms"].as_f64());
-    assert!(first.expect("a time") <= whole.expect("a time"), "{line}");
-    assert!(line.get("moved.from").is_none());
-    world.stop().await;
+    story(World::plan(1), async |world| {
+        let mut client = world.client();
+        client.host = "media.example.org".to_owned();
+        let request = client.request(Method::PUT, "/_sim/echo?secret=1");
+        let answer = client.send(request, body_of(vec![7; 1000])).await.expect("an answer");
+        assert_eq!(answer.body.len(), 1000);
+        let line = world.proxy.lines_of("/_sim/echo", 1).await.remove(0);
+        let wanted = json!({
+            "client.address": "127.0.0.1", "http.method": "PUT", "http.host": "media.example.org", "http.path": "/_sim/echo",
+            "http.protocol": "HTTP/1.1", "http.status": 200, "route": "/", "pool": "main", "pod.name": "a",
+            "decision.reason": "least_loaded", "attempts": 1, "outcome": "complete", "bytes.in": 1000, "bytes.out": 1000,
+        });
+        for (key, value) in wanted.as_object().expect("an object") {
+            assert_eq!(&line[key], value, "{key} in {line}");
+        }
+        let time = line["time"].as_str().expect("a time");
+        assert!(time.ends_with('Z') && time.contains('T'), "{time}");
+        let (first, whole) = (line["first_byte_ms"].as_f64(), line["duration_ms"].as_f64());
+        assert!(first.expect("a time") <= whole.expect("a time"), "{line}");
+        assert!(line.get("moved.from").is_none());
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_reason_of_a_decision_is_named() {
-    let world = World::of(2).await;
-    let mut client = world.client().device("app");
-    let reason = async |path: &str, count: usize| {
-        world.proxy.lines_of(path, count).await[count - 1]["decision.reason"].as_str().expect("a reason").to_owned()
-    };
-    client.get("/first").await;
-    assert_eq!(reason("/first", 1).await, "hashed");
-    client.get("/first").await;
-    assert_eq!(reason("/first", 2).await, "cookie");
-    client.cookies = None;
-    client.log_in("alice").await;
-    client.get("/Users/Me").await;
-    client.get("/Users/Me").await;
-    assert_eq!(reason("/Users/Me", 2).await, "token");
-    client.token = None;
-    client.get("/third").await;
-    assert_eq!(reason("/third", 1).await, "device");
-    world.client().get("/fourth").await;
-    assert_eq!(reason("/fourth", 1).await, "least_loaded");
-    world.stop().await;
+    story(World::plan(2), async |world| {
+        let mut client = world.client().device("app");
+        let reason = async |path: &str, count: usize| {
+            world.proxy.lines_of(path, count).await[count - 1]["decision.reason"].as_str().expect("a reason").to_owned()
+        };
+        client.get("/first").await;
+        assert_eq!(reason("/first", 1).await, "hashed");
+        client.get("/first").await;
+        assert_eq!(reason("/first", 2).await, "cookie");
+        client.cookies = None;
+        client.log_in("alice").await;
+        client.get("/Users/Me").await;
+        client.get("/Users/Me").await;
+        assert_eq!(reason("/Users/Me", 2).await, "token");
+        client.token = None;
+        client.get("/third").await;
+        assert_eq!(reason("/third", 1).await, "device");
+        world.client().get("/fourth").await;
+        assert_eq!(reason("/fourth", 1).await, "least_loaded");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_socket_has_one_line_when_it_ends() {
-    let world = World::of(1).await;
-    let mut client = world.client();
-    client.log_in("alice").await;
-    let mut socket = client.socket("/socket").await.expect("a socket");
-    let greeting = socket.next().await.expect("a message").expect("a message");
-    until("the socket is counted", || world.proxy.pod("a").open_sockets() == 1).await;
-    assert_eq!(world.proxy.metric("jellypin_pod_sockets", &[("pod", "a")]).await, 1.0);
-    drop(socket);
-    let line = world.proxy.lines_of("/socket", 1).await.remove(0);
-    assert_eq!((&line["http.status"], &line["outcome"]), (&101.into(), &"client_gone".into()));
-    assert_eq!(line["bytes.out"], greeting.len(), "ForceKeepAlive went through: {line}");
-    world.stop().await;
+    story(World::plan(1), async |world| {
+        let mut client = world.client();
+        client.log_in("alice").await;
+        let mut socket = client.socket("/socket").await.expect("a socket");
+        let greeting = socket.next().await.expect("a message").expect("a message");
+        until("the socket is counted", || world.proxy.pod("a").open_sockets() == 1).await;
+        assert_eq!(world.proxy.metric("jellypin_pod_sockets", &[("pod", "a")]).await, 1.0);
+        drop(socket);
+        let line = world.proxy.lines_of("/socket", 1).await.remove(0);
+        assert_eq!((&line["http.status"], &line["outcome"]), (&101.into(), &"client_gone".into()));
+        assert_eq!(line["bytes.out"], greeting.len(), "ForceKeepAlive went through: {line}");
+    })
+    .await;
 }
 
 /// Everything that a client may send as a secret, in every place where it may stand.
@@ -147,53 +150,55 @@ async fn live(world: &World, program: &Program) -> Secrets {
 
 #[tokio::test]
 async fn no_secret_is_written_down() {
-    let world = World::of(2).await;
-    let mut settings = world.settings().clone();
-    settings.set("log.level", "\"trace\"");
-    settings.set("timeouts.hold", "\"300ms\"");
-    settings.set("affinity.keys", "[\"the key of the cookies\"]");
-    let mut program = Program::start(&settings, world.folder()).await;
-    let operators = *program.addresses().last().expect("the admin API");
-    let mut secrets = live(&world, &program).await;
-    secrets.add("the key of the cookies", "the key of the cookies");
+    story(World::plan(2), async |world| {
+        let mut settings = world.settings().clone();
+        settings.log_level("trace");
+        settings.hold(millis(300));
+        settings.keys(&["the key of the cookies"]);
+        let mut program = Program::start(&settings, world.folder()).await;
+        let operators = *program.addresses().last().expect("the admin API");
+        let mut secrets = live(world, &program).await;
+        secrets.add("the key of the cookies", "the key of the cookies");
 
-    let mut operator = super::world::Client::at_address(operators);
-    for page in ["/metrics", "/pods", "/sessions", "/ready", "/"] {
-        secrets.stand_nowhere_in(page, operator.get(page).await.text());
-    }
-    program.signal("TERM");
-    assert_eq!(program.ended().await.code(), Some(0));
-    let (log, access) = (program.log(), program.output());
-    secrets.stand_nowhere_in("the log", &log);
-    secrets.stand_nowhere_in("the access log", &access);
+        let mut operator = super::world::Client::at_address(operators);
+        for page in ["/metrics", "/pods", "/sessions", "/ready", "/"] {
+            secrets.stand_nowhere_in(page, operator.get(page).await.text());
+        }
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(0));
+        let (log, access) = (program.log(), program.output());
+        secrets.stand_nowhere_in("the log", &log);
+        secrets.stand_nowhere_in("the access log", &access);
 
-    // All of it was looked at.
-    assert!(log.contains("pod is down"), "{log}");
-    let lines: Vec<Value> = access.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    for path in ["/Users/AuthenticateByName", "/socket", "/Auth/Keys/…", "/Branding/Configuration"] {
-        assert!(lines.iter().any(|line| line["http.path"] == path), "{path} is missing:\n{access}");
-    }
-    world.stop().await;
+        // All of it was looked at.
+        assert!(log.contains("pod is down"), "{log}");
+        let lines: Vec<Value> = access.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        for path in ["/Users/AuthenticateByName", "/socket", "/Auth/Keys/…", "/Branding/Configuration"] {
+            assert!(lines.iter().any(|line| line["http.path"] == path), "{path} is missing:\n{access}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn requests_without_an_answer_have_an_access_line() {
-    let world = World::plan(1).set("timeouts.hold", "\"100ms\"").start().await;
-    world.pod("a").kill().await;
-    world.until_state("a", State::Down).await;
-    let mut client = world.client();
-    assert_eq!(client.get("/Branding/Configuration").await.status, 503);
-    let line = world.proxy.lines_of("/Branding/Configuration", 1).await.remove(0);
-    assert_eq!(
-        (&line["http.status"], &line["outcome"], &line["pod.name"]),
-        (&503.into(), &"no_pod".into(), &"".into())
-    );
+    story(World::plan(1).hold(millis(100)), async |world| {
+        world.pod("a").kill().await;
+        world.until_state("a", State::Down).await;
+        let mut client = world.client();
+        assert_eq!(client.get("/Branding/Configuration").await.status, 503);
+        let line = world.proxy.lines_of("/Branding/Configuration", 1).await.remove(0);
+        assert_eq!(
+            (&line["http.status"], &line["outcome"], &line["pod.name"]),
+            (&503.into(), &"no_pod".into(), &"".into())
+        );
 
-    let path = format!("/Videos/{FILM}/stream");
-    let request = client.request(Method::GET, &path);
-    assert!(client.send(request, body_of("")).await.is_err());
-    let line = world.proxy.lines_of(&path, 1).await.remove(0);
-    assert_eq!(line["http.status"], 0, "no answer began: {line}");
-    assert_eq!(world.proxy.metric("jellypin_rejected_total", &[]).await, 2.0);
-    world.stop().await;
+        let path = format!("/Videos/{FILM}/stream");
+        let request = client.request(Method::GET, &path);
+        assert!(client.send(request, body_of("")).await.is_err());
+        let line = world.proxy.lines_of(&path, 1).await.remove(0);
+        assert_eq!(line["http.status"], 0, "no answer began: {line}");
+        assert_eq!(world.proxy.metric("jellypin_rejected_total", &[]).await, 2.0);
+    })
+    .await;
 }

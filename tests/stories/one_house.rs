@@ -1,15 +1,16 @@
 //! Several pods are one house: what is written through one is seen, heard and found through all.
 
+mod sessions;
 mod user_data;
 
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::world::{Answer, Client, World, body_of};
+use super::world::{Answer, Client, Plan, World, body_of};
 
 /// A world of three pods whose proxy has their API key.
-async fn house() -> World {
-    World::plan(3).with_api_key().start().await
+fn house() -> Plan {
+    World::plan(3).with_api_key()
 }
 
 /// So many devices of one user, each signed in, wherever the proxy places them.

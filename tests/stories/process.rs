@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::world::{Program, Settings, World, body_of, until};
+use super::world::{ANY_PORT, Certificate, Program, Settings, World, body_of, story, until};
 
 const PUBLIC: &str = "/System/Info/Public";
 
@@ -43,191 +43,196 @@ fn it_prints_completions_and_manual() {
 
 #[tokio::test]
 async fn check_tells_a_good_configuration_from_a_bad_one() {
-    let world = World::of(1).await;
-    let good = Program::file(world.settings(), world.folder());
-    let checked = Program::run(&["check", "--config", &good.to_string_lossy()]);
-    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
-    assert!(text(&checked.stdout).ends_with(": the configuration is good\n"));
+    story(World::plan(1), async |world| {
+        let good = Program::file(world.settings(), world.folder());
+        let checked = Program::run(&["check", "--config", &good.to_string_lossy()]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+        assert!(text(&checked.stdout).ends_with(": the configuration is good\n"));
 
-    let mut settings = world.settings().clone();
-    settings.set("health.intervall", "\"1s\"");
-    let bad = Program::file(&settings, world.folder());
-    let line = settings.text().lines().position(|line| line.starts_with("intervall")).expect("a line") + 1;
-    for arguments in [&["check", "--config", &bad.to_string_lossy()][..], &["--config", &bad.to_string_lossy()]] {
-        let checked = Program::run(arguments);
-        let errors = text(&checked.stderr);
-        assert_eq!((checked.status.code(), text(&checked.stdout)), (Some(2), ""), "{errors}");
-        let file = bad.file_name().expect("a name").to_string_lossy();
-        assert!(errors.starts_with(&format!("{file}:{line}:1: [health] intervall: ")), "{errors}");
-        assert!(errors.contains("`interval`"), "{errors}");
-    }
+        let mut settings = world.settings().clone();
+        settings.set("health.intervall", "\"1s\"");
+        let bad = Program::file(&settings, world.folder());
+        let line = settings.text().lines().position(|line| line.starts_with("intervall")).expect("a line") + 1;
+        for arguments in [&["check", "--config", &bad.to_string_lossy()][..], &["--config", &bad.to_string_lossy()]] {
+            let checked = Program::run(arguments);
+            let errors = text(&checked.stderr);
+            assert_eq!((checked.status.code(), text(&checked.stdout)), (Some(2), ""), "{errors}");
+            let file = bad.file_name().expect("a name").to_string_lossy();
+            assert!(errors.starts_with(&format!("{file}:{line}:1: [health] intervall: ")), "{errors}");
+            assert!(errors.contains("`interval`"), "{errors}");
+        }
 
-    let missing = Program::run(&["check", "--config", "/nowhere/jellypin.toml"]);
-    assert_eq!(missing.status.code(), Some(2));
-    assert!(text(&missing.stderr).starts_with("/nowhere/jellypin.toml: "), "{}", text(&missing.stderr));
-    world.stop().await;
+        let missing = Program::run(&["check", "--config", "/nowhere/jellypin.toml"]);
+        assert_eq!(missing.status.code(), Some(2));
+        assert!(text(&missing.stderr).starts_with("/nowhere/jellypin.toml: "), "{}", text(&missing.stderr));
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_says_what_pods_lack_for_migrations() {
-    let mut world = World::plan(3).with_api_key().build_one("b", |pod| pod.quick_connect_enabled(false)).start().await;
-    let check = |settings: &Settings, folder: &Path| {
-        let file = Program::file(settings, folder);
-        let checked = Program::run(&["check", "--config", &file.to_string_lossy()]);
-        (checked.status.code(), text(&checked.stdout).to_owned(), text(&checked.stderr).to_owned())
-    };
-    world.pod("c").kill().await;
-    let (code, output, errors) = check(world.settings(), world.folder());
-    assert_eq!((code, output.as_str()), (Some(2), ""), "{errors}");
-    assert_eq!(errors.matches(": error: ").count(), 1, "{errors}");
-    assert!(errors.contains("pod b: Quick Connect is disabled") && errors.contains("enable it in"), "{errors}");
-    assert!(errors.contains(": note: [pools.main] pod c: it does not answer"), "{errors}");
+    story(World::plan(3).with_api_key().build_one("b", |pod| pod.quick_connect_enabled(false)), async |world| {
+        let check = |settings: &Settings, folder: &Path| {
+            let file = Program::file(settings, folder);
+            let checked = Program::run(&["check", "--config", &file.to_string_lossy()]);
+            (checked.status.code(), text(&checked.stdout).to_owned(), text(&checked.stderr).to_owned())
+        };
+        world.pod("c").kill().await;
+        let (code, output, errors) = check(world.settings(), world.folder());
+        assert_eq!((code, output.as_str()), (Some(2), ""), "{errors}");
+        assert_eq!(errors.matches(": error: ").count(), 1, "{errors}");
+        assert!(errors.contains("pod b: Quick Connect is disabled") && errors.contains("enable it in"), "{errors}");
+        assert!(errors.contains(": note: [pools.main] pod c: it does not answer"), "{errors}");
 
-    let mut without_b = world.settings().clone();
-    without_b.remove("pools.main.pods.b");
-    let (code, output, errors) = check(&without_b, world.folder());
-    assert_eq!(code, Some(0), "a pod that is away is no error: {errors}");
-    assert!(
-        output.ends_with(": the configuration is good\n") && errors.contains("pod c: it does not answer"),
-        "{errors}"
-    );
+        let mut without_b = world.settings().clone();
+        without_b.remove_pod("b");
+        let (code, output, errors) = check(&without_b, world.folder());
+        assert_eq!(code, Some(0), "a pod that is away is no error: {errors}");
+        assert!(
+            output.ends_with(": the configuration is good\n") && errors.contains("pod c: it does not answer"),
+            "{errors}"
+        );
 
-    let mut wrong = without_b.clone();
-    wrong.set("jellyfin.api_key", "\"00000000000000000000000000000000\"");
-    let (code, output, errors) = check(&wrong, world.folder());
-    assert_eq!((code, output.as_str()), (Some(2), ""));
-    assert!(errors.contains("pod a: it refuses the API key") && errors.contains("make a key in"), "{errors}");
-    assert!(!errors.contains(&world.cluster.api_key()) && !errors.contains("00000000"), "no key is said");
+        let mut wrong = without_b.clone();
+        wrong.api_key("00000000000000000000000000000000");
+        let (code, output, errors) = check(&wrong, world.folder());
+        assert_eq!((code, output.as_str()), (Some(2), ""));
+        assert!(errors.contains("pod a: it refuses the API key") && errors.contains("make a key in"), "{errors}");
+        assert!(!errors.contains(&world.cluster.api_key()) && !errors.contains("00000000"), "no key is said");
 
-    world.pod("a").hang(true);
-    let began = std::time::Instant::now();
-    let (code, _, errors) = check(&without_b, world.folder());
-    assert_eq!((code, errors.matches("does not answer").count()), (Some(0), 2), "{errors}");
-    assert!(began.elapsed() < std::time::Duration::from_secs(8), "all are asked at once: {:?}", began.elapsed());
-    world.pod("a").hang(false);
-    world.restart(|_| {}).await;
-    world.stop().await;
+        world.pod("a").hang(true);
+        let began = std::time::Instant::now();
+        let (code, _, errors) = check(&without_b, world.folder());
+        assert_eq!((code, errors.matches("does not answer").count()), (Some(0), 2), "{errors}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(8), "all are asked at once: {:?}", began.elapsed());
+        world.pod("a").hang(false);
+        world.restart(|_| {}).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_explains_common_mistakes() {
-    let world = World::plan(2).build_one("b", |pod| pod.known_proxies(true)).with_api_key().start().await;
-    let other = World::plan(1).with_api_key().start().await;
-    let check = |change: &dyn Fn(&mut Settings)| {
-        let mut settings = world.settings().clone();
-        change(&mut settings);
-        let file = Program::file(&settings, world.folder());
-        let checked = Program::run(&["check", "--config", &file.to_string_lossy()]);
-        (checked.status.code(), text(&checked.stderr).to_owned())
-    };
+    story(World::plan(2).build_one("b", |pod| pod.known_proxies(true)).with_api_key(), async |world| {
+        let other = jellyfin_sim::Pod::builder(&jellyfin_sim::Cluster::new()).start().await.expect("a pod starts");
+        let check = |change: &dyn Fn(&mut Settings)| {
+            let mut settings = world.settings().clone();
+            change(&mut settings);
+            Program::check(&settings, world.folder())
+        };
 
-    let (code, said) = check(&|_| {});
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("pod a: it does not believe what it is told of clients"), "{said}");
-    assert!(!said.contains("pod b: "), "{said}");
-    assert!(said.contains("note: the API key stands in the configuration file itself"), "{said}");
-    assert!(said.contains("different server ids") && said.contains(world.pod("a").server_id()), "{said}");
+        let (code, said) = check(&|_| {});
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("pod a: it does not believe what it is told of clients"), "{said}");
+        assert!(!said.contains("pod b: "), "{said}");
+        assert!(said.contains("note: the API key stands in the configuration file itself"), "{said}");
+        assert!(said.contains("different server ids") && said.contains(world.pod("a").server_id()), "{said}");
 
-    let stranger = format!("\"http://{}\"", other.pod("a").address());
-    let (code, said) = check(&|settings| settings.set("pools.main.pods.b", &stranger));
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("error: [pools.main] pod b: it refuses the API key that pod a takes"), "{said}");
+        let stranger = other.address();
+        let (code, said) = check(&|settings| settings.pod("b", stranger));
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("error: [pools.main] pod b: it refuses the API key that pod a takes"), "{said}");
 
-    let (code, said) = check(&|settings| settings.set("pools.main.base_path", "\"/jf\""));
-    assert_eq!((code, said.matches("base URL is not \"/jf\"").count()), (Some(2), 2), "{said}");
+        let (code, said) = check(&|settings| settings.base_path("/jf"));
+        assert_eq!((code, said.matches("base URL is not \"/jf\"").count()), (Some(2), 2), "{said}");
 
-    let (code, said) = check(&|settings| settings.set("redis.url", "\"redis://:hunter2@127.0.0.1:1\""));
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("note: [redis]: Redis does not answer") && !said.contains("hunter2"), "{said}");
-    assert!(said.contains("note: no [affinity] keys beside [redis]"), "{said}");
+        let (code, said) = check(&|settings| settings.redis_url("redis://:hunter2@127.0.0.1:1"));
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("note: [redis]: Redis does not answer") && !said.contains("hunter2"), "{said}");
+        assert!(said.contains("note: no [affinity] keys beside [redis]"), "{said}");
 
-    let (code, said) = check(&|settings| settings.set("listen.trusted_proxies", "[\"0.0.0.0/0\"]"));
-    assert!(code == Some(0) && said.contains("trusted_proxies names everybody"), "{said}");
+        let (code, said) = check(&|settings| settings.trusted_proxies(&["0.0.0.0/0"]));
+        assert!(code == Some(0) && said.contains("trusted_proxies names everybody"), "{said}");
 
-    let (code, said) = check(&|settings| settings.set("log.access", "\"nowhere/access.log\""));
-    assert!(
-        code == Some(2) && said.contains("[log] access: ") && said.contains("nowhere/access.log: No such"),
-        "{said}"
-    );
-    let (code, said) = check(&|settings| settings.set("log.access", "\"access.log\""));
-    assert!(code == Some(0) && !world.folder().join("access.log").exists(), "{said}");
+        let (code, said) = check(&|settings| settings.access_log("nowhere/access.log"));
+        assert!(
+            code == Some(2) && said.contains("[log] access: ") && said.contains("nowhere/access.log: No such"),
+            "{said}"
+        );
+        let (code, said) = check(&|settings| settings.access_log("access.log"));
+        assert!(code == Some(0) && !world.folder().join("access.log").exists(), "{said}");
 
-    let state = world.folder().join("state");
-    let with_state = |settings: &mut Settings| settings.set("state.path", "\"state\"");
-    let (code, said) = check(&with_state);
-    assert!(code == Some(0) && !state.exists(), "what is not there is not made: {said}");
-    std::fs::create_dir(&state).expect("a folder");
-    std::fs::write(state.join("cookie.key"), "short").expect("a file");
-    let (code, said) = check(&with_state);
-    assert!(code == Some(2) && said.contains("state directory") && said.contains("too short for a key"), "{said}");
-    std::fs::remove_file(state.join("cookie.key")).expect("a file");
-    assert_eq!(check(&with_state).0, Some(0));
-    assert_eq!(std::fs::read_dir(&state).expect("a folder").count(), 0, "nothing is left there");
-    std::fs::remove_dir(&state).expect("a folder");
-    std::fs::write(&state, "a file").expect("a file");
-    let (code, said) = check(&with_state);
-    assert!(code == Some(2) && said.contains("cannot use the state directory"), "{said}");
-    other.stop().await;
-    world.stop().await;
+        let state = world.folder().join("state");
+        let with_state = |settings: &mut Settings| settings.state_path("state");
+        let (code, said) = check(&with_state);
+        assert!(code == Some(0) && !state.exists(), "what is not there is not made: {said}");
+        std::fs::create_dir(&state).expect("a folder");
+        std::fs::write(state.join("cookie.key"), "short").expect("a file");
+        let (code, said) = check(&with_state);
+        assert!(code == Some(2) && said.contains("state directory") && said.contains("too short for a key"), "{said}");
+        std::fs::remove_file(state.join("cookie.key")).expect("a file");
+        assert_eq!(check(&with_state).0, Some(0));
+        assert_eq!(std::fs::read_dir(&state).expect("a folder").count(), 0, "nothing is left there");
+        std::fs::remove_dir(&state).expect("a folder");
+        std::fs::write(&state, "a file").expect("a file");
+        let (code, said) = check(&with_state);
+        assert!(code == Some(2) && said.contains("cannot use the state directory"), "{said}");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_start_warns_of_doubtful_settings() {
-    let world = World::plan(1).with_api_key().start().await;
-    let program = Program::start(world.settings(), world.folder()).await;
-    let log = program.log();
-    assert!(log.contains("the API key stands in the configuration file itself"), "{log}");
-    assert!(log.contains("a restart of the proxy forgets the sessions that were carried over"), "{log}");
-    until("the pod is told of", || program.log().contains("every client counts as local")).await;
-    drop(program);
-    world.stop().await;
+    story(World::plan(1).with_api_key(), async |world| {
+        let program = Program::start(world.settings(), world.folder()).await;
+        let log = program.log();
+        assert!(log.contains("the API key stands in the configuration file itself"), "{log}");
+        assert!(log.contains("a restart of the proxy forgets the sessions that were carried over"), "{log}");
+        until("the pod is told of", || program.log().contains("every client counts as local")).await;
+        drop(program);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_address_in_use_is_named_with_its_line() {
-    let world = World::of(1).await;
-    // The one who listens there already is another proxy, whose sockets could share the port unseen.
-    let first = Program::start(world.settings(), world.folder()).await;
-    let [clients, operators] = first.addresses()[..] else { panic!("two addresses: {:?}", first.addresses()) };
-    for (key, table, address) in [("listen.http", "listen", clients), ("admin.listen", "admin", operators)] {
-        let mut settings = world.settings().clone();
-        settings.set(key, &format!("\"{address}\""));
-        let second = Program::file(&settings, world.folder());
-        let line = settings.text().lines().position(|line| line.contains(&address.to_string())).expect("a line") + 1;
-        let ended = Program::run(&["--config", &second.to_string_lossy()]);
-        let errors = text(&ended.stderr);
-        let name = second.file_name().expect("a name").to_string_lossy();
-        let key = key.rsplit('.').next().expect("a key");
-        assert_eq!(ended.status.code(), Some(2), "{errors}");
-        let wanted = format!("{name}:{line}:8: [{table}] {key}: cannot listen on {address}: Address already in use");
-        assert!(errors.contains(&wanted) || errors.contains(&wanted.replacen(":8:", ":10:", 1)), "{errors}");
-    }
-    assert_eq!(first.client().get(PUBLIC).await.status, 200, "the first one is untouched");
-    drop(first);
-    world.stop().await;
+    story(World::plan(1), async |world| {
+        // The one who listens there already is another proxy, whose sockets could share the port unseen.
+        let first = Program::start(world.settings(), world.folder()).await;
+        let [clients, operators] = first.addresses()[..] else { panic!("two addresses: {:?}", first.addresses()) };
+        for (key, table, address) in [("listen.http", "listen", clients), ("admin.listen", "admin", operators)] {
+            let mut settings = world.settings().clone();
+            settings.set(key, &format!("\"{address}\""));
+            let second = Program::file(&settings, world.folder());
+            let line =
+                settings.text().lines().position(|line| line.contains(&address.to_string())).expect("a line") + 1;
+            let ended = Program::run(&["--config", &second.to_string_lossy()]);
+            let errors = text(&ended.stderr);
+            let name = second.file_name().expect("a name").to_string_lossy();
+            let key = key.rsplit('.').next().expect("a key");
+            assert_eq!(ended.status.code(), Some(2), "{errors}");
+            let wanted =
+                format!("{name}:{line}:8: [{table}] {key}: cannot listen on {address}: Address already in use");
+            assert!(errors.contains(&wanted) || errors.contains(&wanted.replacen(":8:", ":10:", 1)), "{errors}");
+        }
+        assert_eq!(first.client().get(PUBLIC).await.status, 200, "the first one is untouched");
+        drop(first);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_second_signal_stops_it_at_once() {
-    let world = World::of(1).await;
-    for signal in ["TERM", "INT"] {
-        let mut program = Program::start(world.settings(), world.folder()).await;
-        assert_eq!(program.client().get(PUBLIC).await.status, 200);
-        program.signal(signal);
-        assert_eq!(program.ended().await.code(), Some(0), "{signal}");
-        assert_eq!(program.output().lines().count(), 1, "the access line is written before the end");
-    }
+    story(World::plan(1), async |world| {
+        for signal in ["TERM", "INT"] {
+            let mut program = Program::start(world.settings(), world.folder()).await;
+            assert_eq!(program.client().get(PUBLIC).await.status, 200);
+            program.signal(signal);
+            assert_eq!(program.ended().await.code(), Some(0), "{signal}");
+            assert_eq!(program.output().lines().count(), 1, "the access line is written before the end");
+        }
 
-    let mut program = Program::start(world.settings(), world.folder()).await;
-    let mut client = program.client();
-    let request = client.request(Method::GET, &format!("/Videos/{BULK}/stream?static=true"));
-    let endless = client.open(request, body_of("")).await.expect("an answer");
-    program.signal("TERM");
-    until("it stops", || program.log().contains("\"stopping\"")).await;
-    program.signal("TERM");
-    assert_eq!(program.ended().await.code(), Some(1));
-    drop(endless);
-    world.stop().await;
+        let mut program = Program::start(world.settings(), world.folder()).await;
+        let mut client = program.client();
+        let request = client.request(Method::GET, &format!("/Videos/{BULK}/stream?static=true"));
+        let endless = client.open(request, body_of("")).await.expect("an answer");
+        program.signal("TERM");
+        until("it stops", || program.log().contains("\"stopping\"")).await;
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(1));
+        drop(endless);
+    })
+    .await;
 }
 
 /// Writes a fresh certificate for `localhost` and its key, and gives the certificate.
@@ -254,87 +259,91 @@ async fn is_shown(program: &Program, certificate: &CertificateDer<'static>) -> b
 
 #[tokio::test]
 async fn a_hangup_reloads_good_certificates_only() {
-    let world = World::of(1).await;
-    let old = write_certificate(world.folder());
-    let mut settings = world.settings().clone();
-    settings.set("listen.https", "\"127.0.0.1:0\"");
-    settings.set("listen.certificates", "[{ chain = \"chain.pem\", key = \"key.pem\" }]");
-    let mut program = Program::start(&settings, world.folder()).await;
-    assert!(is_shown(&program, &old).await);
+    story(World::plan(1), async |world| {
+        let old = write_certificate(world.folder());
+        let mut settings = world.settings().clone();
+        settings.https(ANY_PORT);
+        settings.certificates(&[Certificate { chain: "chain.pem".into(), key: "key.pem".into() }]);
+        let mut program = Program::start(&settings, world.folder()).await;
+        assert!(is_shown(&program, &old).await);
 
-    std::fs::write(world.folder().join("chain.pem"), "junk").expect("a file");
-    program.signal("HUP");
-    until("the failure is told", || program.log().contains("could not be reloaded")).await;
-    assert!(program.log().contains("chain.pem"), "the file is named");
-    assert!(is_shown(&program, &old).await, "the old one is still shown");
-    assert_eq!(program.client().get(PUBLIC).await.status, 200);
+        std::fs::write(world.folder().join("chain.pem"), "junk").expect("a file");
+        program.signal("HUP");
+        until("the failure is told", || program.log().contains("could not be reloaded")).await;
+        assert!(program.log().contains("chain.pem"), "the file is named");
+        assert!(is_shown(&program, &old).await, "the old one is still shown");
+        assert_eq!(program.client().get(PUBLIC).await.status, 200);
 
-    let new = write_certificate(world.folder());
-    program.signal("HUP");
-    until("the success is told", || program.log().contains("certificates reloaded")).await;
-    assert!(is_shown(&program, &new).await && !is_shown(&program, &old).await);
-    program.signal("TERM");
-    assert_eq!(program.ended().await.code(), Some(0));
-    world.stop().await;
+        let new = write_certificate(world.folder());
+        program.signal("HUP");
+        until("the success is told", || program.log().contains("certificates reloaded")).await;
+        assert!(is_shown(&program, &new).await && !is_shown(&program, &old).await);
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(0));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_hangup_reopens_the_access_log() {
-    let world = World::of(1).await;
-    let mut settings = world.settings().clone();
-    settings.set("log.access", "\"rotated.log\"");
-    let mut program = Program::start(&settings, world.folder()).await;
-    let (log, old) = (world.folder().join("rotated.log"), world.folder().join("rotated.log.1"));
-    let lines = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
-    program.client().get(PUBLIC).await;
-    until("the first line is written", || lines(&log) == 1).await;
-    std::fs::rename(&log, &old).expect("a rotation");
-    program.signal("HUP");
-    until("the signal has come", || program.log().contains("reloaded")).await;
-    program.client().get(PUBLIC).await;
-    until("the second line stands in the new file", || lines(&log) == 1).await;
-    assert_eq!(lines(&old), 1);
-    program.signal("TERM");
-    assert_eq!(program.ended().await.code(), Some(0));
-    world.stop().await;
+    story(World::plan(1), async |world| {
+        let mut settings = world.settings().clone();
+        settings.access_log("rotated.log");
+        let mut program = Program::start(&settings, world.folder()).await;
+        let (log, old) = (world.folder().join("rotated.log"), world.folder().join("rotated.log.1"));
+        let lines = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
+        program.client().get(PUBLIC).await;
+        until("the first line is written", || lines(&log) == 1).await;
+        std::fs::rename(&log, &old).expect("a rotation");
+        program.signal("HUP");
+        until("the signal has come", || program.log().contains("reloaded")).await;
+        program.client().get(PUBLIC).await;
+        until("the second line stands in the new file", || lines(&log) == 1).await;
+        assert_eq!(lines(&old), 1);
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(0));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_hangup_names_changes_that_need_a_restart() {
-    let world = World::of(2).await;
-    let waits = "the rest waits for the next start";
-    let mut program = Program::start(world.settings(), world.folder()).await;
-    let hung_up = |times: usize| program.log().matches("pods reloaded").count() == times;
-    program.signal("HUP");
-    until("the signal has come", || hung_up(1)).await;
-    let mut settings = world.settings().clone();
-    settings.remove("pools.main.pods.b");
-    program.rewrite(&settings);
-    program.signal("HUP");
-    until("the signal has come again", || hung_up(2)).await;
-    assert!(!program.log().contains(waits), "a pod that leaves waits for nothing");
-    settings.set("listen.trusted_proxies", "[\"192.0.2.1\"]");
-    program.rewrite(&settings);
-    program.signal("HUP");
-    until("it is told", || program.log().contains(waits)).await;
-    program.signal("TERM");
-    assert_eq!(program.ended().await.code(), Some(0));
-    world.stop().await;
+    story(World::plan(2), async |world| {
+        let waits = "the rest waits for the next start";
+        let mut program = Program::start(world.settings(), world.folder()).await;
+        let hung_up = |times: usize| program.log().matches("pods reloaded").count() == times;
+        program.signal("HUP");
+        until("the signal has come", || hung_up(1)).await;
+        let mut settings = world.settings().clone();
+        settings.remove_pod("b");
+        program.rewrite(&settings);
+        program.signal("HUP");
+        until("the signal has come again", || hung_up(2)).await;
+        assert!(!program.log().contains(waits), "a pod that leaves waits for nothing");
+        settings.trusted_proxies(&["192.0.2.1"]);
+        program.rewrite(&settings);
+        program.signal("HUP");
+        until("it is told", || program.log().contains(waits)).await;
+        program.signal("TERM");
+        assert_eq!(program.ended().await.code(), Some(0));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_log_says_when_connections_run_out() {
-    let world = World::of(1).await;
-    let mut settings = world.settings().clone();
-    settings.set("listen.max_connections", "1");
-    let program = Program::start(&settings, world.folder()).await;
-    let mut first = program.client();
-    assert_eq!(first.get(PUBLIC).await.status, 200);
-    for _ in 0..3 {
-        drop(TcpStream::connect(program.addresses()[0]).await);
-    }
-    until("it is told", || program.log().contains("max_connections allows")).await;
-    assert_eq!(first.get(PUBLIC).await.status, 200);
-    drop((first, program));
-    world.stop().await;
+    story(World::plan(1), async |world| {
+        let mut settings = world.settings().clone();
+        settings.max_connections(1);
+        let program = Program::start(&settings, world.folder()).await;
+        let mut first = program.client();
+        assert_eq!(first.get(PUBLIC).await.status, 200);
+        for _ in 0..3 {
+            drop(TcpStream::connect(program.addresses()[0]).await);
+        }
+        until("it is told", || program.log().contains("max_connections allows")).await;
+        assert_eq!(first.get(PUBLIC).await.status, 200);
+        drop((first, program));
+    })
+    .await;
 }

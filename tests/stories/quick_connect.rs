@@ -5,8 +5,8 @@ use jellypin::pod::State;
 use serde_json::{Value, json};
 
 use super::migration::{client_of, drain::tell, plan};
-use super::wire::{HandPod, client, plan_before, start};
-use super::world::{Answer, Client, Visitors, World, body_of, until};
+use super::wire::{HandPod, before, client};
+use super::world::{Answer, Client, Visitors, World, body_of, millis, story, until};
 
 /// A new device that shows a code.
 struct Device {
@@ -63,156 +63,166 @@ async fn leader(world: &World) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_is_approved_by_a_user_of_any_pod() {
-    let world = plan(3).start().await;
-    let leader = leader(&world).await;
-    let visitors = Visitors::sign_in(6, |_| world.client()).await;
-    for turn in 0..20 {
-        let mut approver = elsewhere(&world, "alice", &leader).await;
-        let mut device = begin(&world, &format!("tv {turn}")).await;
-        assert_eq!(device.poll().await.json()["Authenticated"], false);
-        let approved = approve(&mut approver, &device.code).await;
-        assert_eq!((approved.status, approved.text()), (200, "true"));
-        assert_eq!(device.poll().await.json()["Authenticated"], true);
-        let log_in = device.log_in().await;
-        assert_eq!(log_in.status, 200);
-        assert_eq!(log_in.json()["User"]["Name"], "alice");
-        let me = device.client.get("/Users/Me").await;
-        assert_eq!((me.status, world.home(&me)), (200, leader.as_str()));
-        assert_eq!(approver.get("/Users/Me").await.status, 200, "the approver stays signed in");
-        // A device that calls itself something else from now on is found by its token.
-        device.client.device = Some(format!("another name {turn}"));
-        assert_eq!(device.client.get("/Items").await.status, 200);
-    }
-    visitors.leave("20 codes").await;
-    world.stop().await;
+    story(plan(3), async |world| {
+        let leader = leader(world).await;
+        let visitors = Visitors::sign_in(6, |_| world.client()).await;
+        for turn in 0..20 {
+            let mut approver = elsewhere(world, "alice", &leader).await;
+            let mut device = begin(world, &format!("tv {turn}")).await;
+            assert_eq!(device.poll().await.json()["Authenticated"], false);
+            let approved = approve(&mut approver, &device.code).await;
+            assert_eq!((approved.status, approved.text()), (200, "true"));
+            assert_eq!(device.poll().await.json()["Authenticated"], true);
+            let log_in = device.log_in().await;
+            assert_eq!(log_in.status, 200);
+            assert_eq!(log_in.json()["User"]["Name"], "alice");
+            let me = device.client.get("/Users/Me").await;
+            assert_eq!((me.status, world.home(&me)), (200, leader.as_str()));
+            assert_eq!(approver.get("/Users/Me").await.status, 200, "the approver stays signed in");
+            // A device that calls itself something else from now on is found by its token.
+            device.client.device = Some(format!("another name {turn}"));
+            assert_eq!(device.client.get("/Items").await.status, 200);
+        }
+        visitors.leave("20 codes").await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_is_approved_by_its_own_user_only() {
-    let world = plan(3).start().await;
-    let leader = leader(&world).await;
-    let mut alice = elsewhere(&world, "alice", &leader).await;
-    let mut root = elsewhere(&world, "root", &leader).await;
-    let bob = world.cluster.user_id("bob").expect("bob");
-    let dashed = format!("{}-{}-{}-{}-{}", &bob[..8], &bob[8..12], &bob[12..16], &bob[16..20], &bob[20..]);
-    let mut device = begin(&world, "tv").await;
-    for foreign in [&bob, &dashed, &bob.to_uppercase()] {
-        let path = format!("/QuickConnect/Authorize?code={}&userId={foreign}", device.code);
-        assert_eq!(post(&mut alice, &path).await.status, 403, "{foreign}");
-    }
-    let mut stranger = world.client().without_cookies().device("stranger");
-    assert_eq!(approve(&mut stranger, &device.code).await.status, 401);
-    stranger.token = Some("00000000000000000000000000000abc".into());
-    assert_eq!(approve(&mut stranger, &device.code).await.status, 401);
-    assert_eq!(device.poll().await.json()["Authenticated"], false);
-    let own = world.cluster.user_id("alice").expect("alice");
-    let unknown = post(&mut alice, &format!("/QuickConnect/Authorize?code=none&userId={own}")).await;
-    assert_eq!(unknown.status, 404);
-    let path = format!("/QuickConnect/Authorize?code={}&userId={bob}", device.code);
-    assert_eq!(post(&mut root, &path).await.status, 200, "an administrator may");
-    assert_eq!(device.log_in().await.json()["User"]["Name"], "bob");
-    world.stop().await;
+    story(plan(3), async |world| {
+        let leader = leader(world).await;
+        let mut alice = elsewhere(world, "alice", &leader).await;
+        let mut root = elsewhere(world, "root", &leader).await;
+        let bob = world.cluster.user_id("bob").expect("bob");
+        let dashed = format!("{}-{}-{}-{}-{}", &bob[..8], &bob[8..12], &bob[12..16], &bob[16..20], &bob[20..]);
+        let mut device = begin(world, "tv").await;
+        for foreign in [&bob, &dashed, &bob.to_uppercase()] {
+            let path = format!("/QuickConnect/Authorize?code={}&userId={foreign}", device.code);
+            assert_eq!(post(&mut alice, &path).await.status, 403, "{foreign}");
+        }
+        let mut stranger = world.client().without_cookies().device("stranger");
+        assert_eq!(approve(&mut stranger, &device.code).await.status, 401);
+        stranger.token = Some("00000000000000000000000000000abc".into());
+        assert_eq!(approve(&mut stranger, &device.code).await.status, 401);
+        assert_eq!(device.poll().await.json()["Authenticated"], false);
+        let own = world.cluster.user_id("alice").expect("alice");
+        let unknown = post(&mut alice, &format!("/QuickConnect/Authorize?code=none&userId={own}")).await;
+        assert_eq!(unknown.status, 404);
+        let path = format!("/QuickConnect/Authorize?code={}&userId={bob}", device.code);
+        assert_eq!(post(&mut root, &path).await.status, 200, "an administrator may");
+        assert_eq!(device.log_in().await.json()["User"]["Name"], "bob");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_lives_and_dies_with_its_pod() {
-    let world = plan(3).start().await;
-    let first = leader(&world).await;
-    let visitors = Visitors::sign_in(6, |_| world.client()).await;
-    let mut approver = elsewhere(&world, "alice", &first).await;
-    // The leader changes, and the pod of the code lives.
-    let mut device = begin(&world, "tv").await;
-    world.pod(&first).degrade(true);
-    world.until_state(&first, State::Starting).await;
-    world.pod(&first).degrade(false);
-    world.until_state(&first, State::Ready).await;
-    let mut now = leader(&world).await;
-    for _ in 0..20 {
-        assert_eq!(device.poll().await.status, 200, "led by {now}");
-    }
-    assert_eq!(approve(&mut approver, &device.code).await.status, 200);
-    assert_eq!(device.log_in().await.status, 200);
-    // The pod of the code dies with it.
-    let mut device = begin(&world, "another tv").await;
-    world.pod(&now).kill().await;
-    world.until_state(&now, State::Down).await;
-    let poll = device.poll().await;
-    assert_eq!((poll.status, poll.text()), (404, "\"Unknown secret\""));
-    assert_eq!(approve(&mut approver, &device.code).await.status, 404);
-    let mut device = begin(&world, "another tv").await;
-    assert_eq!(approve(&mut approver, &device.code).await.status, 200);
-    assert_eq!(device.log_in().await.status, 200);
-    now.clear();
-    visitors.leave("codes whose pods change and die").await;
-    world.stop().await;
+    story(plan(3), async |world| {
+        let first = leader(world).await;
+        let visitors = Visitors::sign_in(6, |_| world.client()).await;
+        let mut approver = elsewhere(world, "alice", &first).await;
+        // The leader changes, and the pod of the code lives.
+        let mut device = begin(world, "tv").await;
+        world.pod(&first).degrade(true);
+        world.until_state(&first, State::Starting).await;
+        world.pod(&first).degrade(false);
+        world.until_state(&first, State::Ready).await;
+        let mut now = leader(world).await;
+        for _ in 0..20 {
+            assert_eq!(device.poll().await.status, 200, "led by {now}");
+        }
+        assert_eq!(approve(&mut approver, &device.code).await.status, 200);
+        assert_eq!(device.log_in().await.status, 200);
+        // The pod of the code dies with it.
+        let mut device = begin(world, "another tv").await;
+        world.pod(&now).kill().await;
+        world.until_state(&now, State::Down).await;
+        let poll = device.poll().await;
+        assert_eq!((poll.status, poll.text()), (404, "\"Unknown secret\""));
+        assert_eq!(approve(&mut approver, &device.code).await.status, 404);
+        let mut device = begin(world, "another tv").await;
+        assert_eq!(approve(&mut approver, &device.code).await.status, 200);
+        assert_eq!(device.log_in().await.status, 200);
+        now.clear();
+        visitors.leave("codes whose pods change and die").await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_of_a_draining_leader_can_be_approved() {
-    let world = plan(3).start().await;
-    let first = leader(&world).await;
-    let mut approver = elsewhere(&world, "alice", &first).await;
-    let mut open = begin(&world, "tv").await;
-    assert_eq!(tell(&world, &format!("/pods/main/{first}/drain")).await.status, 202);
-    until("another leads", || {
-        let shared = world.proxy.app.as_ref().expect("it runs").shared();
-        shared.pools[0].leader.current().is_some_and(|leader| *leader.name != *first)
+    story(plan(3), async |world| {
+        let first = leader(world).await;
+        let mut approver = elsewhere(world, "alice", &first).await;
+        let mut open = begin(world, "tv").await;
+        assert_eq!(tell(world, &format!("/pods/main/{first}/drain")).await.status, 202);
+        until("another leads", || {
+            let shared = world.proxy.shared();
+            shared.pools[0].leader.current().is_some_and(|leader| *leader.name != *first)
+        })
+        .await;
+        let mut new = begin(world, "another tv").await;
+        for (device, maker) in [(&mut open, true), (&mut new, false)] {
+            let poll = device.poll().await;
+            assert_eq!((poll.status, world.home(&poll) == first), (200, maker));
+            assert_eq!(approve(&mut approver, &device.code).await.status, 200);
+            assert_eq!(device.log_in().await.status, 200);
+            assert_eq!(device.client.get("/Users/Me").await.status, 200);
+        }
     })
     .await;
-    let mut new = begin(&world, "another tv").await;
-    for (device, maker) in [(&mut open, true), (&mut new, false)] {
-        let poll = device.poll().await;
-        assert_eq!((poll.status, world.home(&poll) == first), (200, maker));
-        assert_eq!(approve(&mut approver, &device.code).await.status, 200);
-        assert_eq!(device.log_in().await.status, 200);
-        assert_eq!(device.client.get("/Users/Me").await.status, 200);
-    }
-    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_api_key_a_failed_approval_keeps_the_login() {
-    let world = World::plan(3).start().await;
-    let leader = leader(&world).await;
-    let mut approver = elsewhere(&world, "alice", &leader).await;
-    let mut device = begin(&world, "tv").await;
-    let failed = approve(&mut approver, &device.code).await;
-    assert_eq!(failed.status, 404, "a 401 would make the client forget its token");
-    assert_eq!(approver.get("/Users/Me").await.status, 200);
-    assert_eq!(device.poll().await.json()["Authenticated"], false);
-    assert_eq!(world.proxy.metric("jellypin_carry_over_lacks", &[("what", "quick_connect")]).await, 1.0);
-    world.stop().await;
+    story(World::plan(3), async |world| {
+        let leader = leader(world).await;
+        let mut approver = elsewhere(world, "alice", &leader).await;
+        let mut device = begin(world, "tv").await;
+        let failed = approve(&mut approver, &device.code).await;
+        assert_eq!(failed.status, 404, "a 401 would make the client forget its token");
+        assert_eq!(approver.get("/Users/Me").await.status, 200);
+        assert_eq!(device.poll().await.json()["Authenticated"], false);
+        assert_eq!(world.proxy.metric("jellypin_carry_over_lacks", &[("what", "quick_connect")]).await, 1.0);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_login_without_its_body_is_left_to_the_pod() {
     let mut pod = HandPod::start().await;
-    let world = start(plan_before(&pod).set("timeouts.hold", "\"300ms\"")).await;
-    let mut client = client(&world).await;
-    client.send("POST /Users/AuthenticateWithQuickConnect HTTP/1.1\r\nHost: story\r\nContent-Length: 80\r\n\r\n").await;
-    // The secret in it says which pod it is for; without it, it is the leader's.
-    let call = pod.call().await;
-    assert!(call.head.starts_with("POST /Users/AuthenticateWithQuickConnect "), "{}", call.head);
-    drop(client);
-    drop(call);
-    world.stop().await;
+    story(before(&pod).hold(millis(300)), async |world| {
+        let mut client = client(world).await;
+        client
+            .send("POST /Users/AuthenticateWithQuickConnect HTTP/1.1\r\nHost: story\r\nContent-Length: 80\r\n\r\n")
+            .await;
+        // The secret in it says which pod it is for; without it, it is the leader's.
+        let call = pod.call().await;
+        assert!(call.head.starts_with("POST /Users/AuthenticateWithQuickConnect "), "{}", call.head);
+        drop(client);
+        drop(call);
+    })
+    .await;
 }
 
 /// Android TV offers no code any more where it was refused one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_gets_a_new_code_after_the_leaders_death() {
-    let world = plan(2).start().await;
-    let leader = leader(&world).await;
-    let pod = world.pod(&leader);
-    pod.slow_first_byte(crate::stories::world::DEADLINE);
-    let is_its =
-        |seen: &jellyfin_sim::Seen| seen.path() == "/QuickConnect/Initiate" && seen.header("x-story-request").is_some();
-    let asked = |pod: &jellyfin_sim::Pod| pod.seen().iter().any(is_its);
-    let killed = async {
-        pod.until(asked).await;
-        pod.kill().await;
-    };
-    let (mut device, ()) = tokio::join!(begin(&world, "tv"), killed);
-    assert_eq!(device.poll().await.status, 200);
-    world.stop().await;
+    story(plan(2), async |world| {
+        let leader = leader(world).await;
+        let pod = world.pod(&leader);
+        pod.slow_first_byte(crate::stories::world::DEADLINE);
+        let is_its = |seen: &jellyfin_sim::Seen| {
+            seen.path() == "/QuickConnect/Initiate" && seen.header("x-story-request").is_some()
+        };
+        let asked = |pod: &jellyfin_sim::Pod| pod.seen().iter().any(is_its);
+        let killed = async {
+            pod.until(asked).await;
+            pod.kill().await;
+        };
+        let (mut device, ()) = tokio::join!(begin(world, "tv"), killed);
+        assert_eq!(device.poll().await.status, 200);
+    })
+    .await;
 }

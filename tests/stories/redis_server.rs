@@ -1,8 +1,10 @@
 //! A real `redis-server` of a story: it can be stopped in every way, and started again at the same address.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::thread;
 
 use tokio::net::TcpSocket;
 
@@ -71,10 +73,9 @@ impl RedisServer {
         server.started()
     }
 
-    /// Its certificate's file, as a value of the configuration.
-    pub(super) fn authority(&self) -> String {
-        let folder = self.tls.as_ref().expect("it speaks TLS");
-        format!("{:?}", folder.join("cert.pem").display().to_string())
+    /// Its certificate's file, if it speaks TLS.
+    pub(super) fn certificate(&self) -> Option<PathBuf> {
+        self.tls.as_ref().map(|folder| folder.join("cert.pem"))
     }
 
     /// A server that wants a password.
@@ -138,13 +139,21 @@ impl RedisServer {
         if let Some(password) = self.password {
             command.args(["--requirepass", password]);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        self.child = Some(command.spawn().expect("a redis-server starts"));
-        let end = Instant::now() + DEADLINE;
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < end, "Redis does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("a redis-server starts");
+        let log = BufReader::new(child.stdout.take().expect("its log"));
+        self.child = Some(child);
+        let (listens, listening) = mpsc::channel();
+        // The log is read to its end: a server whose log is full would hang.
+        thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                if line.contains("Ready to accept connections") || line.contains("Sentinel ID is") {
+                    // Nobody listens for a second one.
+                    let _ = listens.send(());
+                }
+            }
+        });
+        listening.recv_timeout(DEADLINE).expect("Redis listens");
     }
 
     /// Kills it.

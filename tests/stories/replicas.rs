@@ -8,22 +8,15 @@ mod outage;
 mod server_id;
 mod sharing;
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
-
 use super::redis_server::RedisServer;
-use super::world::{Answer, Client, DEADLINE, Plan, Proxy, Settings, World};
+use super::world::{Answer, Client, Plan, Proxy, Settings, World, secs, until_so};
 
-const KEYS: &str = "[\"a key of more than sixteen bytes\"]";
-
-/// How long a story waits between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const KEYS: &[&str] = &["a key of more than sixteen bytes"];
 
 /// Replicas that share this Redis, with a deadline that a busy machine does not miss.
 pub(crate) fn plan(pods: usize, redis: &RedisServer) -> Plan {
-    let plan = World::plan(pods).set("affinity.keys", KEYS).set("redis.url", &format!("{:?}", redis.url()));
-    plan.set("redis.deadline", "\"1s\"")
+    let plan = World::plan(pods).keys(KEYS).redis(redis);
+    plan.redis_deadline(secs(1))
 }
 
 /// A second replica that has reached Redis.
@@ -31,6 +24,15 @@ pub(crate) async fn replica(world: &World, change: impl FnOnce(&mut Settings)) -
     let replica = world.replica(change).await;
     until_up(&replica).await;
     replica
+}
+
+/// A second replica: it and the world's own know of each other.
+pub(crate) async fn known_replica(world: &World, change: impl FnOnce(&mut Settings)) -> Proxy {
+    let other = replica(world, change).await;
+    for proxy in [&world.proxy, &other] {
+        until_at_least("two replicas", 2.0, async || proxy.metric("jellypin_replicas", &[]).await).await;
+    }
+    other
 }
 
 /// Logs a user in; gives its token and its home.
@@ -47,15 +49,7 @@ async fn ask(mut client: Client, token: &str) -> Answer {
 
 /// Waits until a number is at least this.
 pub(crate) async fn until_at_least(what: &str, at_least: f64, number: impl AsyncFn() -> f64) {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        let now = number().await;
-        if now >= at_least {
-            return;
-        }
-        assert!(Instant::now() < end, "{what}: {now}, and never {at_least}");
-        sleep(LOOK_AGAIN).await;
-    }
+    until_so(&format!("{what}: at least {at_least}"), async || number().await >= at_least).await;
 }
 
 pub(crate) async fn until_up(proxy: &Proxy) {

@@ -12,18 +12,14 @@ use futures_util::future::join_all;
 use jellyfin_sim::{PhaseLengths, StartUp};
 use jellypin::pod::State;
 use serde_json::Value;
-use tokio::time::sleep;
 
 use super::redis_server::RedisServer;
 use super::replicas;
-use super::world::{Client, DEADLINE, Plan, Program, Settings, World, until};
-
-/// How long a story waits between two looks at a page.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+use super::world::{Client, Plan, Program, Settings, World, millis, secs, story, until, until_so};
 
 /// A start as a real pod's, in a twentieth of the time; the proxy looks oftener too.
 fn quick_starters(plan: Plan) -> Plan {
-    starters(plan, 0.05).set("health.interval", "\"200ms\"")
+    starters(plan, 0.05).probe_interval(millis(200))
 }
 
 fn starters(plan: Plan, share: f64) -> Plan {
@@ -65,56 +61,59 @@ async fn restart(world: &World, pod: &str, gracefully: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_clients_survive_twenty_restarts_of_one_pod() {
-    let world = started(quick_starters(World::plan(1))).await;
-    let fleet = Fleet::start(50, Work::CallsAndSocket, Pace::BRISK, &[world.client()]).await;
-    let began = Instant::now();
-    for turn in 0..20 {
-        restart(&world, "a", turn % 2 == 1).await;
-        fleet.until_all_went_on().await;
-    }
-    let saw = fleet.stop().await;
-    println!("one pod restarted 20 times in {:?} under 50 clients, no API key: {saw}", began.elapsed());
-    saw.must_be_nothing();
-    world.stop().await;
+    story(started(quick_starters(World::plan(1))).await, async |world| {
+        let fleet = Fleet::start(50, Work::CallsAndSocket, Pace::BRISK, &[world.client()]).await;
+        let began = Instant::now();
+        for turn in 0..20 {
+            restart(world, "a", turn % 2 == 1).await;
+            fleet.until_all_went_on().await;
+        }
+        let saw = fleet.stop().await;
+        println!("one pod restarted 20 times in {:?} under 50 clients, no API key: {saw}", began.elapsed());
+        saw.must_be_nothing();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_pods_restarted_in_turn_lose_nothing() {
-    let world = started(quick_starters(World::plan(3)).with_api_key()).await;
-    let fleet = Fleet::start(24, Work::Everything, Pace::BRISK, &[world.client()]).await;
-    let began = Instant::now();
-    for turn in 0..30 {
-        restart(&world, ["a", "b", "c"][turn % 3], turn % 2 == 1).await;
-        fleet.until_all_went_on().await;
-    }
-    let saw = fleet.stop().await;
-    println!("three pods restarted 30 times in {:?} under 24 clients with API key: {saw}", began.elapsed());
-    saw.must_be_nothing();
-    world.stop().await;
+    story(started(quick_starters(World::plan(3)).with_api_key()).await, async |world| {
+        let fleet = Fleet::start(24, Work::Everything, Pace::BRISK, &[world.client()]).await;
+        let began = Instant::now();
+        for turn in 0..30 {
+            restart(world, ["a", "b", "c"][turn % 3], turn % 2 == 1).await;
+            fleet.until_all_went_on().await;
+        }
+        let saw = fleet.stop().await;
+        println!("three pods restarted 30 times in {:?} under 24 clients with API key: {saw}", began.elapsed());
+        saw.must_be_nothing();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes ten minutes"]
 async fn three_pods_restarted_in_turn_for_long() {
     let (time, clients) = long();
-    let world = started(starters(World::plan(3), 0.5).with_api_key()).await;
-    let fleet = Fleet::start(clients, Work::Everything, Pace::REAL, &[world.client()]).await;
-    let began = Instant::now();
-    let mut restarts = 0;
-    while began.elapsed() < time {
-        restart(&world, ["a", "b", "c"][restarts % 3], restarts % 2 == 1).await;
-        fleet.until_all_went_on().await;
-        restarts += 1;
-        // What the pods have seen would fill the memory.
-        world.pods.iter().for_each(|pod| pod.clear_seen());
-    }
-    let saw = fleet.stop().await;
-    println!(
-        "three pods restarted {restarts} times in {:?} under {clients} clients with API key: {saw}",
-        began.elapsed()
-    );
-    saw.must_be_nothing();
-    world.stop().await;
+    story(started(starters(World::plan(3), 0.5).with_api_key()).await, async |world| {
+        let fleet = Fleet::start(clients, Work::Everything, Pace::REAL, &[world.client()]).await;
+        let began = Instant::now();
+        let mut restarts = 0;
+        while began.elapsed() < time {
+            restart(world, ["a", "b", "c"][restarts % 3], restarts % 2 == 1).await;
+            fleet.until_all_went_on().await;
+            restarts += 1;
+            // What the pods have seen would fill the memory.
+            world.pods.iter().for_each(|pod| pod.clear_seen());
+        }
+        let saw = fleet.stop().await;
+        println!(
+            "three pods restarted {restarts} times in {:?} under {clients} clients with API key: {saw}",
+            began.elapsed()
+        );
+        saw.must_be_nothing();
+    })
+    .await;
 }
 
 /// The program in the place of the proxy in this process, at an address that it keeps.
@@ -128,7 +127,7 @@ impl Outside {
     async fn start(world: &World, settings: &Settings) -> Outside {
         let program = Program::start(settings, world.folder()).await;
         let (address, mut settings) = (program.addresses()[0], settings.clone());
-        settings.set("listen.http", &format!("\"{address}\""));
+        settings.http(address);
         Outside { program, settings, address }
     }
 
@@ -171,15 +170,7 @@ impl Outside {
 
     async fn until_page(&self, what: &str, is_so: impl Fn(&[Value]) -> bool) {
         let mut operators = Client::at_address(self.program.addresses()[1]);
-        let end = Instant::now() + DEADLINE;
-        loop {
-            let pods = operators.get("/pods").await.json();
-            if is_so(pods.as_array().expect("pods")) {
-                return;
-            }
-            assert!(Instant::now() < end, "it never came to this: {what}: {pods:#}\n{}", self.program.log());
-            sleep(LOOK_AGAIN).await;
-        }
+        until_so(what, async || is_so(operators.get("/pods").await.json().as_array().expect("pods"))).await;
     }
 }
 
@@ -231,31 +222,33 @@ impl Run {
 
 /// Of what was under way through a proxy that is killed nobody can save the connections; but nobody is logged out, and whatever
 /// is repeated goes on.
-async fn kill_proxies(mut world: World, settings: &Settings, replicas: usize, run: Run) -> (Saw, usize, Duration) {
-    world.proxy.stop().await;
-    let mut proxies = Vec::new();
-    for _ in 0..replicas {
-        proxies.push(Outside::start(&world, settings).await);
-    }
-    let clients: Vec<Client> = proxies.iter().map(Outside::client).collect();
-    let fleet = Fleet::start(run.clients, Work::Everything, run.pace, &clients).await;
-    let (began, mut turns) = (Instant::now(), 0);
-    while turns < run.turns || began.elapsed() < run.time {
-        restart_both(&world, &mut proxies, &fleet, turns).await;
-        turns += 1;
-    }
-    let saw = fleet.stop().await;
-    let took = began.elapsed();
-    drop(proxies);
-    world.stop().await;
-    (saw, turns, took)
+async fn kill_proxies(world: World, replicas: usize, run: Run) -> (Saw, usize, Duration) {
+    story(world, async |world| {
+        let settings = world.settings().clone();
+        world.proxy.stop().await;
+        let mut proxies = Vec::new();
+        for _ in 0..replicas {
+            proxies.push(Outside::start(world, &settings).await);
+        }
+        let clients: Vec<Client> = proxies.iter().map(Outside::client).collect();
+        let fleet = Fleet::start(run.clients, Work::Everything, run.pace, &clients).await;
+        let (began, mut turns) = (Instant::now(), 0);
+        while turns < run.turns || began.elapsed() < run.time {
+            restart_both(world, &mut proxies, &fleet, turns).await;
+            turns += 1;
+        }
+        let saw = fleet.stop().await;
+        let took = began.elapsed();
+        drop(proxies);
+        (saw, turns, took)
+    })
+    .await
 }
 
 async fn kill_the_only_proxy(plan: Plan, run: Run) {
     let clients = run.clients;
-    let world = started(plan.with_api_key().set("state.path", "\"state\"")).await;
-    let settings = world.settings().clone();
-    let (saw, turns, took) = kill_proxies(world, &settings, 1, run).await;
+    let world = started(plan.with_api_key().state_path("state")).await;
+    let (saw, turns, took) = kill_proxies(world, 1, run).await;
     println!(
         "{turns} times a pod restarted and the proxy killed in {took:?} under {clients} clients, state on disk: {saw}"
     );
@@ -266,8 +259,7 @@ async fn kill_one_of_two_replicas(plan: impl FnOnce(&RedisServer) -> Plan, run: 
     let clients = run.clients;
     let redis = RedisServer::start();
     let world = started(plan(&redis).with_api_key()).await;
-    let settings = world.settings().clone();
-    let (saw, turns, took) = kill_proxies(world, &settings, 2, run).await;
+    let (saw, turns, took) = kill_proxies(world, 2, run).await;
     println!(
         "{turns} times a pod restarted and one of two replicas killed in {took:?} under {clients} clients, with Redis: {saw}"
     );
@@ -299,29 +291,30 @@ async fn a_replica_killed_among_restarting_pods_for_long() {
 /// What a cluster without the pods' API key costs when a pod dies for good: whose pod it was has to log in again, and nobody else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_key_only_the_clients_of_a_dead_pod_log_in_again() {
-    let world = World::plan(3).set("timeouts.hold", "\"1s\"").start().await;
-    let mut clients = Vec::new();
-    for number in 0..30 {
-        let mut client = world.client().without_cookies().device(&format!("device {number}"));
-        let log_in = client.log_in(&format!("user{number}")).await;
-        let home = world.home(&log_in).to_owned();
-        clients.push((client, home));
-    }
-    world.pod("a").kill().await;
-    world.until_state("a", State::Down).await;
-    let asked = clients.iter_mut().map(|(client, home)| async move {
-        let answer = client.get("/Users/Me").await;
-        (home.clone(), answer.status)
-    });
-    let mut table = BTreeMap::new();
-    for (home, status) in join_all(asked).await {
-        *table.entry((home, status)).or_insert(0) += 1;
-    }
-    for ((home, status), clients) in &table {
-        let why =
-            if *status == 401 { "log in again: no living pod has their token in memory" } else { "notice nothing" };
-        println!("pod a killed, no API key: {clients} clients of pod {home} got {status} and {why}");
-    }
-    assert!(table.keys().all(|(home, status)| (*status == 401) == (home == "a")), "{table:?}");
-    world.stop().await;
+    story(World::plan(3).hold(secs(1)), async |world| {
+        let mut clients = Vec::new();
+        for number in 0..30 {
+            let mut client = world.client().without_cookies().device(&format!("device {number}"));
+            let log_in = client.log_in(&format!("user{number}")).await;
+            let home = world.home(&log_in).to_owned();
+            clients.push((client, home));
+        }
+        world.pod("a").kill().await;
+        world.until_state("a", State::Down).await;
+        let asked = clients.iter_mut().map(|(client, home)| async move {
+            let answer = client.get("/Users/Me").await;
+            (home.clone(), answer.status)
+        });
+        let mut table = BTreeMap::new();
+        for (home, status) in join_all(asked).await {
+            *table.entry((home, status)).or_insert(0) += 1;
+        }
+        for ((home, status), clients) in &table {
+            let why =
+                if *status == 401 { "log in again: no living pod has their token in memory" } else { "notice nothing" };
+            println!("pod a killed, no API key: {clients} clients of pod {home} got {status} and {why}");
+        }
+        assert!(table.keys().all(|(home, status)| (*status == 401) == (home == "a")), "{table:?}");
+    })
+    .await;
 }

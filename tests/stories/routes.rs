@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::world::{Client, World};
+use super::world::{Client, Settings, World, story};
 
 const PUBLIC: &str = "/System/Info/Public";
 
 /// Two pods, each in a pool of its own: `a` in `main`, `b` in `other`.
-async fn two_pools(routes: &[&str]) -> World {
-    let mut world = World::of(2).await;
+async fn two_pools(routes: impl FnOnce(&mut Settings)) -> World {
+    let mut world = World::plan(2).start().await;
     let address = world.pod("b").address();
     world
         .restart(|settings| {
-            settings.remove("pools.main.pods.b");
-            settings.set("pools.other.pods.b", &format!("\"http://{address}\""));
-            routes.iter().for_each(|route| settings.add_route(route));
+            settings.remove_pod("b");
+            settings.pod_of("other", "b", address);
+            routes(settings);
         })
         .await;
     world
@@ -30,75 +30,96 @@ fn at(world: &World, host: &str) -> Client {
 
 #[tokio::test]
 async fn the_host_gives_the_pool() {
-    let world =
-        two_pools(&["host = \"media.example.org\"\npool = \"main\"", "host = \"*.example.org\"\npool = \"other\""])
-            .await;
-    let rows = [
-        ("media.example.org", "a"),
-        ("MEDIA.example.org:8096", "a"),
-        ("media.example.org.", "a"),
-        ("tv.example.org", "b"),
-        ("a.b.example.org", "b"),
-    ];
-    for (host, pod) in rows {
-        assert_eq!(world.home(&at(&world, host).get(PUBLIC).await), pod, "{host}");
-    }
-    for host in ["example.org", "127.0.0.1", "media.example.org.evil", "xmedia.example.org.net"] {
-        let answer = at(&world, host).get(PUBLIC).await;
-        assert_eq!((answer.status, answer.set_cookie()), (404, None), "{host}");
-        assert!(world.saw(&answer).is_empty(), "{host}");
-    }
-    assert_eq!(world.proxy.metric("jellypin_rejected_total", &[("why", "no_route")]).await, 4.0);
-    world.stop().await;
+    let world = two_pools(|settings| {
+        settings.route_host("media.example.org", "main");
+        settings.route_host("*.example.org", "other");
+    });
+    story(world.await, async |world| {
+        let rows = [
+            ("media.example.org", "a"),
+            ("MEDIA.example.org:8096", "a"),
+            ("media.example.org.", "a"),
+            ("tv.example.org", "b"),
+            ("a.b.example.org", "b"),
+        ];
+        for (host, pod) in rows {
+            assert_eq!(world.home(&at(world, host).get(PUBLIC).await), pod, "{host}");
+        }
+        for host in ["example.org", "127.0.0.1", "media.example.org.evil", "xmedia.example.org.net"] {
+            let answer = at(world, host).get(PUBLIC).await;
+            assert_eq!((answer.status, answer.set_cookie()), (404, None), "{host}");
+            assert!(world.saw(&answer).is_empty(), "{host}");
+        }
+        assert_eq!(world.proxy.metric("jellypin_rejected_total", &[("why", "no_route")]).await, 4.0);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_longest_path_gives_the_pool() {
-    let world = two_pools(&["pool = \"main\"", "path = \"/_sim\"\npool = \"other\""]).await;
-    let rows = [(PUBLIC, "a"), ("/_sim/status/200", "b"), ("/_SIM/status/200", "b"), ("/_simple", "a"), ("/", "a")];
-    for (path, pod) in rows {
-        assert_eq!(world.home(&world.client().get(path).await), pod, "{path}");
-    }
-    world.stop().await;
+    story(
+        two_pools(|settings| {
+            settings.route_rest("main");
+            settings.route_path("/_sim", "other");
+        })
+        .await,
+        async |world| {
+            let rows =
+                [(PUBLIC, "a"), ("/_sim/status/200", "b"), ("/_SIM/status/200", "b"), ("/_simple", "a"), ("/", "a")];
+            for (path, pod) in rows {
+                assert_eq!(world.home(&world.client().get(path).await), pod, "{path}");
+            }
+        },
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn pods_below_a_base_url_are_probed_and_pinned_like_others() {
-    let plan = World::plan(3).build(|pod| pod.base_url("/jf")).set("pools.main.base_path", "\"/jf\"");
-    let world = plan.start().await;
-    assert_eq!(world.proxy.ask_admin("/ready").await.status, 200, "the checks ask below the base as well");
-    let mut homes = BTreeSet::new();
-    for number in 0..6 {
-        let mut app = world.client().without_cookies().device(&format!("app {number}"));
-        let log_in = json!({"Username": format!("user{number}"), "Pw": "pw"});
-        let log_in = app.post("/jf/Users/AuthenticateByName", log_in).await;
-        assert_eq!(log_in.status, 200);
-        let home = world.home(&log_in).to_owned();
-        let token = log_in.json()["AccessToken"].as_str().expect("a token").to_owned();
-        app.token = Some(token.clone());
-        assert_eq!(app.get("/jf/Users/Me").await.status, 200);
-        // Nothing but the token.
-        let answer = world.client().without_cookies().get(&format!("/JF/Items?ApiKey={token}")).await;
-        assert_eq!((answer.status, world.home(&answer)), (200, &*home));
-        homes.insert(home);
-    }
-    assert!(homes.len() > 1, "the apps are spread: {homes:?}");
-    world.stop().await;
+    let plan = World::plan(3).build(|pod| pod.base_url("/jf")).base_path("/jf");
+    story(plan, async |world| {
+        assert_eq!(world.proxy.ask_admin("/ready").await.status, 200, "the checks ask below the base as well");
+        let mut homes = BTreeSet::new();
+        for number in 0..6 {
+            let mut app = world.client().without_cookies().device(&format!("app {number}"));
+            let log_in = json!({"Username": format!("user{number}"), "Pw": "pw"});
+            let log_in = app.post("/jf/Users/AuthenticateByName", log_in).await;
+            assert_eq!(log_in.status, 200);
+            let home = world.home(&log_in).to_owned();
+            let token = log_in.json()["AccessToken"].as_str().expect("a token").to_owned();
+            app.token = Some(token.clone());
+            assert_eq!(app.get("/jf/Users/Me").await.status, 200);
+            // Nothing but the token.
+            let answer = world.client().without_cookies().get(&format!("/JF/Items?ApiKey={token}")).await;
+            assert_eq!((answer.status, world.home(&answer)), (200, &*home));
+            homes.insert(home);
+        }
+        assert!(homes.len() > 1, "the apps are spread: {homes:?}");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn two_pools_of_one_host_keep_their_cookies() {
-    let world = two_pools(&["pool = \"main\"", "path = \"/_sim\"\npool = \"other\""]).await;
-    let mut browser = world.client().without_cookies();
-    let main = browser.get(PUBLIC).await.set_cookie().expect("a cookie").to_owned();
-    let other = browser.get("/_sim/status/200").await.set_cookie().expect("a cookie").to_owned();
-    assert!(main.ends_with("; Path=/"), "{main}");
-    assert!(other.ends_with("; Path=/_sim"), "{other}");
-    // Below the longer path a browser sends both, that of the longer path first.
-    let pair = |cookie: &str| cookie.split(';').next().expect("a pair").to_owned();
-    let both = format!("{}; {}", pair(&other), pair(&main));
-    for (path, cookies) in [(PUBLIC, pair(&main)), ("/_sim/status/200", both)] {
-        assert_eq!(browser.get_with(path, &[("cookie", &cookies)]).await.set_cookie(), None, "{path}");
-    }
-    world.stop().await;
+    story(
+        two_pools(|settings| {
+            settings.route_rest("main");
+            settings.route_path("/_sim", "other");
+        })
+        .await,
+        async |world| {
+            let mut browser = world.client().without_cookies();
+            let main = browser.get(PUBLIC).await.set_cookie().expect("a cookie").to_owned();
+            let other = browser.get("/_sim/status/200").await.set_cookie().expect("a cookie").to_owned();
+            assert!(main.ends_with("; Path=/"), "{main}");
+            assert!(other.ends_with("; Path=/_sim"), "{other}");
+            // Below the longer path a browser sends both, that of the longer path first.
+            let pair = |cookie: &str| cookie.split(';').next().expect("a pair").to_owned();
+            let both = format!("{}; {}", pair(&other), pair(&main));
+            for (path, cookies) in [(PUBLIC, pair(&main)), ("/_sim/status/200", both)] {
+                assert_eq!(browser.get_with(path, &[("cookie", &cookies)]).await.set_cookie(), None, "{path}");
+            }
+        },
+    )
+    .await;
 }

@@ -12,7 +12,7 @@ pub(super) use persistence::id_at;
 
 use super::{
     wire::{self, Answer, HandPod},
-    world::World,
+    world::{Plan, World},
 };
 
 /// The id that a pod played by hand reports.
@@ -22,8 +22,8 @@ const OWN: &str = "5a1e0f3d9c7b48268f4d2a6b1c3e5f70";
 const SHOWN: &str = "0f705a1e0f3d9c7b48268f4d2a6b5a1e";
 
 /// A pod played by hand, with another id to the eye than its own.
-async fn disguised(pod: &HandPod) -> World {
-    wire::start(wire::plan_before(pod).set("jellyfin.server_id", &format!("{SHOWN:?}"))).await
+fn disguised(pod: &HandPod) -> Plan {
+    wire::before(pod).server_id(SHOWN)
 }
 
 /// What a client gets when the pod answers with these bytes.

@@ -33,8 +33,8 @@ fn asks(path: &str, more: &str) -> String {
     )
 }
 
-/// The pod's side says yes.
-async fn accept(mut call: Call) -> Peer {
+/// The pod's side answers the handshake with a 101.
+async fn switch_protocols(call: &mut Call) {
     let accept = derive_accept_key(call.field("sec-websocket-key").expect("a key").as_bytes());
     call.wire
         .send(format!(
@@ -42,7 +42,22 @@ async fn accept(mut call: Call) -> Peer {
              Sec-WebSocket-Accept: {accept}\r\n\r\n"
         ))
         .await;
+}
+
+/// The pod's side of a socket that it accepts.
+async fn accept(mut call: Call) -> Peer {
+    switch_protocols(&mut call).await;
     peer(call.wire, Role::Server).await
+}
+
+/// A socket through the proxy, both of its ends as bytes.
+async fn opened_by_hand(world: &World, pod: &mut HandPod) -> (End, Call) {
+    let mut end = wire::client(world).await;
+    end.send(asks("/socket", "")).await;
+    let mut call = pod.call().await;
+    switch_protocols(&mut call).await;
+    end.head().await;
+    (end, call)
 }
 
 async fn peer(end: End, role: Role) -> Peer {

@@ -1,5 +1,6 @@
 //! The proxy stops without harm to what is under way.
 
+use jellypin::websocket::CloseStyle;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -11,96 +12,98 @@ use jellyfin_sim::BULK;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError, protocol::frame::coding::CloseCode};
 
-use super::world::{Socket, World, body_of, until};
+use super::world::{Socket, World, body_of, millis, secs, story, until, until_so};
 
 /// Bytes of the download that is under way while the proxy stops: far more than all buffers between hold.
 const LENGTH: usize = 30_000_000;
 
 #[tokio::test]
 async fn a_download_under_way_ends_whole() {
-    let mut world = World::plan(1).build(|pod| pod.bulk_size(LENGTH as u64)).start().await;
-    let (address, admin) = (world.proxy.address, world.proxy.admin);
-    let mut client = world.client();
-    let request = client.request(Method::GET, &format!("/Videos/{BULK}/stream?static=true"));
-    let mut body = client.open(request, body_of("")).await.expect("an answer").into_body();
-    let mut received = 0;
-    let mut operators = world.proxy.operators();
-    let downloaded = async {
-        // The proxy is told to stop while the client has read next to nothing.
-        while TcpStream::connect(address).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let ready = operators.get("/ready").await;
-        assert_eq!((ready.status, ready.text()), (503, "stopping\n"), "{admin} still answers");
-        while let Some(frame) = body.frame().await {
-            received += frame.expect("nothing breaks").into_data().map_or(0, |data| data.len());
-        }
-        assert_eq!(received, LENGTH);
-    };
-    let began = Instant::now();
-    tokio::join!(world.proxy.stop(), downloaded);
-    assert!(began.elapsed() < Duration::from_secs(8), "it does not wait for the time-out once all is ended");
-    world.stop().await;
+    story(World::plan(1).build(|pod| pod.bulk_size(LENGTH as u64)), async |world| {
+        let (address, admin) = (world.proxy.address, world.proxy.admin);
+        let mut client = world.client();
+        let request = client.request(Method::GET, &format!("/Videos/{BULK}/stream?static=true"));
+        let mut body = client.open(request, body_of("")).await.expect("an answer").into_body();
+        let mut received = 0;
+        let mut operators = world.proxy.operators();
+        let downloaded = async {
+            // The proxy is told to stop while the client has read next to nothing.
+            until_so("newcomers are refused", async || TcpStream::connect(address).await.is_err()).await;
+            let ready = operators.get("/ready").await;
+            assert_eq!((ready.status, ready.text()), (503, "stopping\n"), "{admin} still answers");
+            while let Some(frame) = body.frame().await {
+                received += frame.expect("nothing breaks").into_data().map_or(0, |data| data.len());
+            }
+            assert_eq!(received, LENGTH);
+        };
+        let began = Instant::now();
+        tokio::join!(world.proxy.stop(), downloaded);
+        assert!(began.elapsed() < Duration::from_secs(8), "it does not wait for the time-out once all is ended");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_kept_connection_ends_at_once() {
-    let mut world = World::of(1).await;
-    let mut clients: Vec<_> = (0..10).map(|_| world.client()).collect();
-    join_all(clients.iter_mut().map(|client| client.get("/System/Info/Public"))).await;
-    let began = Instant::now();
-    world.proxy.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(2), "idle connections hold nobody up: {:?}", began.elapsed());
-    world.stop().await;
+    story(World::plan(1), async |world| {
+        let mut clients: Vec<_> = (0..10).map(|_| world.client()).collect();
+        join_all(clients.iter_mut().map(|client| client.get("/System/Info/Public"))).await;
+        let began = Instant::now();
+        world.proxy.stop().await;
+        assert!(began.elapsed() < Duration::from_secs(2), "idle connections hold nobody up: {:?}", began.elapsed());
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn late_answers_are_cut_at_the_drain_timeout() {
-    let mut world = World::plan(1).set("timeouts.drain", "\"300ms\"").start().await;
-    let mut client = world.client();
-    let request = client.request(Method::GET, &format!("/Videos/{BULK}/stream?static=true"));
-    let mut body = client.open(request, body_of("")).await.expect("an answer").into_body();
-    let began = Instant::now();
-    world.proxy.stop().await;
-    let took = began.elapsed();
-    assert!((Duration::from_millis(300)..Duration::from_secs(3)).contains(&took), "{took:?}");
-    let end = async {
-        loop {
-            match body.frame().await {
-                Some(Ok(_)) => {}
-                Some(Err(_)) => return,
-                None => panic!("ten gigabytes did not come in {took:?}"),
+    story(World::plan(1).drain_timeout(millis(300)), async |world| {
+        let mut client = world.client();
+        let request = client.request(Method::GET, &format!("/Videos/{BULK}/stream?static=true"));
+        let mut body = client.open(request, body_of("")).await.expect("an answer").into_body();
+        let began = Instant::now();
+        world.proxy.stop().await;
+        let took = began.elapsed();
+        assert!((Duration::from_millis(300)..Duration::from_secs(3)).contains(&took), "{took:?}");
+        let end = async {
+            loop {
+                match body.frame().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => return,
+                    None => panic!("ten gigabytes did not come in {took:?}"),
+                }
             }
-        }
-    };
-    end.await;
-    world.stop().await;
+        };
+        end.await;
+    })
+    .await;
 }
 
 /// Opens sockets, stops the proxy, and gives the time and the last word of each.
-async fn stop_with_sockets(close: &str) -> Vec<(Duration, Result<Message, Error>)> {
-    let plan = World::plan(2).set("websocket.close", close).set("websocket.stop_stagger", "\"1s\"");
-    let mut world = plan.start().await;
-    let mut sockets: Vec<Socket> = Vec::new();
-    for number in 0..12 {
-        let mut client = world.client();
-        client.log_in(&format!("user{number}")).await;
-        sockets.push(client.socket("/socket").await.expect("a socket"));
-    }
-    let open = || world.pods.iter().map(jellyfin_sim::Pod::open_sockets).sum::<usize>();
-    until("all sockets are open", || open() == 12).await;
-    let began = Instant::now();
-    let ends = sockets.iter_mut().map(async |socket| {
-        loop {
-            match socket.next().await.expect("a last word") {
-                Ok(Message::Text(_) | Message::Ping(_)) => {}
-                last => return (began.elapsed(), last),
-            }
+async fn stop_with_sockets(close: CloseStyle) -> Vec<(Duration, Result<Message, Error>)> {
+    let plan = World::plan(2).close_style(close).stop_stagger(secs(1));
+    story(plan, async |world| {
+        let mut sockets: Vec<Socket> = Vec::new();
+        for number in 0..12 {
+            let mut client = world.client();
+            client.log_in(&format!("user{number}")).await;
+            sockets.push(client.socket("/socket").await.expect("a socket"));
         }
-    });
-    let (ends, ()) = tokio::join!(join_all(ends), world.proxy.stop());
-    world.stop().await;
-    ends
+        let open = || world.pods.iter().map(jellyfin_sim::Pod::open_sockets).sum::<usize>();
+        until("all sockets are open", || open() == 12).await;
+        let began = Instant::now();
+        let ends = sockets.iter_mut().map(async |socket| {
+            loop {
+                match socket.next().await.expect("a last word") {
+                    Ok(Message::Text(_) | Message::Ping(_)) => {}
+                    last => return (began.elapsed(), last),
+                }
+            }
+        });
+        let (ends, ()) = tokio::join!(join_all(ends), world.proxy.stop());
+        ends
+    })
+    .await
 }
 
 fn is_staggered(ends: &[(Duration, Result<Message, Error>)]) {
@@ -113,7 +116,7 @@ fn is_staggered(ends: &[(Duration, Result<Message, Error>)]) {
 
 #[tokio::test]
 async fn sockets_end_one_by_one_without_a_close_frame() {
-    let ends = stop_with_sockets("\"abrupt\"").await;
+    let ends = stop_with_sockets(CloseStyle::Abrupt).await;
     is_staggered(&ends);
     for (_, last) in &ends {
         let is_abrupt =
@@ -124,7 +127,7 @@ async fn sockets_end_one_by_one_without_a_close_frame() {
 
 #[tokio::test]
 async fn sockets_end_with_a_close_frame_if_configured() {
-    let ends = stop_with_sockets("\"clean\"").await;
+    let ends = stop_with_sockets(CloseStyle::Clean).await;
     is_staggered(&ends);
     for (_, last) in &ends {
         let Ok(Message::Close(Some(frame))) = last else { panic!("{last:?}") };

@@ -3,10 +3,7 @@
 mod end;
 mod pod;
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
 pub(super) use end::{Answer, End, Ended, fields, within};
 pub(super) use pod::{Call, Counter, HandPod};
@@ -16,24 +13,9 @@ use super::world::{Plan, World};
 /// The time within which the proxy promises to tell one side that the other is gone.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
-/// An address of this machine with a port that the system picks.
-pub(super) const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// A world whose one pod is played by hand.
-pub(super) fn plan_before(pod: &HandPod) -> Plan {
-    World::plan(0).set("pools.main.pods.a", &format!("\"http://{}\"", pod.address))
-}
-
-/// The same without further knobs.
-pub(super) async fn before(pod: &HandPod) -> World {
-    start(plan_before(pod)).await
-}
-
-/// Starts a world for clients that the world does not count.
-pub(super) async fn start(plan: Plan) -> World {
-    let world = plan.start().await;
-    world.proxy.has_uncounted_requests();
-    world
+/// A world whose one pod is played by hand, and whose clients may be as well.
+pub(super) fn before(pod: &HandPod) -> Plan {
+    World::plan(0).pod("a", pod.address).uncounted()
 }
 
 /// A client's connection to the proxy.

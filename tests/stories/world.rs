@@ -1,7 +1,7 @@
 //! The world of a story: simulated pods of one cluster, the proxy before them, and clients.
 //!
-//! A world has to be stopped at the end of its story, and then asserts that nothing leaked: no connection and no socket is
-//! left at a pod, nothing is under way in the proxy, and every request has its access line.
+//! [`story`] starts a world and stops it at the end. It fails when something leaked, and names what: a connection or a
+//! socket at a pod, a request under way in a proxy, a request without its access line.
 
 mod client;
 mod program;
@@ -10,16 +10,18 @@ mod settings;
 mod visitors;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub(crate) use client::{Answer, Client, Failed, Socket, Undialled, body_of};
+pub(crate) use client::{Answer, Client, Failed, Socket, Undialled, body_of, has_ended};
 use jellyfin_sim::{Cluster, Pod, PodBuilder};
 use jellypin::pod::State;
 pub(crate) use program::Program;
 pub(crate) use proxy::Proxy;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{ANY_PORT, Bytes, Certificate, Settings, millis, secs};
 use tempfile::TempDir;
+use tokio::time::MissedTickBehavior;
 pub(crate) use visitors::Visitors;
 
 /// How long a story waits for a state before it fails.
@@ -28,12 +30,41 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// How long it waits between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// Tells a story: starts its world, lets it happen, stops the world.
+///
+/// # Panics
+/// When something leaked.
+pub(crate) async fn story<T>(begin: impl Begin, tell: impl AsyncFnOnce(&mut World) -> T) -> T {
+    let mut world = begin.begin().await;
+    let told = tell(&mut world).await;
+    world.stop().await;
+    told
+}
+
+/// What a story begins with: the plan of a world, or a world that is prepared already.
+pub(crate) trait Begin {
+    async fn begin(self) -> World;
+}
+
+impl Begin for Plan {
+    async fn begin(self) -> World {
+        self.start().await
+    }
+}
+
+impl Begin for World {
+    async fn begin(self) -> World {
+        self
+    }
+}
+
 /// A cluster of pods behind a proxy.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) pods: Vec<Pod>,
     pub(crate) proxy: Proxy,
     settings: Settings,
+    replicas: Mutex<Vec<Proxy>>,
     folder: Arc<TempDir>,
     is_stopped: bool,
 }
@@ -42,6 +73,8 @@ pub(crate) struct World {
 pub(crate) struct Plan {
     pods: usize,
     has_key: bool,
+    /// Whether all requests come from clients of this world.
+    is_counted: bool,
     builds: Vec<(Option<&'static str>, Build)>,
     settings: Settings,
 }
@@ -49,14 +82,9 @@ pub(crate) struct Plan {
 type Build = Box<dyn Fn(PodBuilder) -> PodBuilder>;
 
 impl World {
-    /// A world of so many pods, named `a`, `b`, `c` and so on; without further knobs.
-    pub(crate) async fn of(pods: usize) -> World {
-        World::plan(pods).start().await
-    }
-
-    /// The description of a world, to be changed before it starts.
+    /// The plan of a world of so many pods, named `a`, `b`, `c` and so on.
     pub(crate) fn plan(pods: usize) -> Plan {
-        Plan { pods, has_key: false, builds: Vec::new(), settings: Settings::default() }
+        Plan { pods, has_key: false, is_counted: true, builds: Vec::new(), settings: Settings::default() }
     }
 
     /// A pod by its name.
@@ -108,11 +136,13 @@ impl World {
         self.folder.path()
     }
 
-    /// A second proxy before the same pods, its configuration changed by `change`.
+    /// A second proxy before the same pods, its configuration changed by `change`. It stops with the world.
     pub(crate) async fn replica(&self, change: impl FnOnce(&mut Settings)) -> Proxy {
         let mut settings = self.settings.clone();
         change(&mut settings);
-        Proxy::start(&settings, &self.folder).await
+        let replica = Proxy::start(&settings, &self.folder).await;
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner).push(replica.clone());
+        replica
     }
 
     /// Stops the proxy and starts it again with a changed configuration.
@@ -126,10 +156,14 @@ impl World {
     ///
     /// # Panics
     /// When something leaked.
-    pub(crate) async fn stop(mut self) {
-        self.proxy.stop().await;
+    async fn stop(mut self) {
+        let replicas = std::mem::take(&mut *self.replicas.lock().unwrap_or_else(PoisonError::into_inner));
+        for proxy in replicas.iter().rev().chain([&self.proxy]) {
+            proxy.stop().await;
+        }
         for pod in &self.pods {
             pod.hang(false);
+            // A pod that keeps something names it when the time is over.
             pod.until(|pod| pod.open_connections() == 0 && pod.open_sockets() == 0).await;
         }
         self.is_stopped = true;
@@ -143,7 +177,13 @@ impl Plan {
         self
     }
 
-    /// Gives the proxy the pods' API key, so that it carries sessions over.
+    /// Lets requests come by other ways than by a [`Client`] too.
+    pub(crate) fn uncounted(mut self) -> Plan {
+        self.is_counted = false;
+        self
+    }
+
+    /// Gives the proxy the pods' API key, so that sessions can migrate.
     pub(crate) fn with_api_key(mut self) -> Plan {
         self.has_key = true;
         self
@@ -161,23 +201,26 @@ impl Plan {
         self
     }
 
-    /// Starts the pods, then the proxy.
+    /// Starts the pods, then the proxy: for what prepares a world, which [`story`] then takes.
     pub(crate) async fn start(mut self) -> World {
         let cluster = Cluster::new();
         if self.has_key {
-            self.settings.set("jellyfin.api_key", &format!("\"{}\"", cluster.api_key()));
+            self.settings.api_key(&cluster.api_key());
         }
         let mut pods = Vec::new();
         for name in ('a'..='z').take(self.pods).map(String::from) {
             let builds = self.builds.iter().filter(|(only, _)| only.is_none_or(|only| only == name));
             let pod = builds.fold(Pod::builder(&cluster).name(&name), |pod, (_, build)| build(pod));
             let pod = pod.start().await.expect("a pod starts");
-            self.settings.set(&format!("pools.main.pods.{name}"), &format!("\"http://{}\"", pod.address()));
+            self.settings.pod(&name, pod.address());
             pods.push(pod);
         }
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         let proxy = Proxy::start(&self.settings, &folder).await;
-        World { cluster, pods, proxy, settings: self.settings, folder, is_stopped: false }
+        if !self.is_counted {
+            proxy.has_uncounted_requests();
+        }
+        World { cluster, pods, proxy, settings: self.settings, replicas: Mutex::default(), folder, is_stopped: false }
     }
 }
 
@@ -187,7 +230,12 @@ impl Drop for World {
     }
 }
 
-/// Waits until something holds, looking again and again.
+/// Lets time pass because the story tells of it: a client's pace, the length of an outage. It waits for nothing.
+pub(crate) fn elapse(time: Duration) -> tokio::time::Sleep {
+    tokio::time::sleep(time)
+}
+
+/// Waits until something holds. For what tells of its changes there are better ways: a pod's own `until`, a channel.
 ///
 /// # Panics
 /// After [`DEADLINE`], saying what was waited for.
@@ -202,15 +250,7 @@ pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) -> impl Future<Outp
 /// After `bound`, saying what was waited for.
 #[track_caller]
 pub(crate) fn until_within(bound: Duration, what: &str, mut holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
-    let caller = std::panic::Location::caller();
-    async move {
-        let wait = async {
-            while !holds() {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
-        assert!(tokio::time::timeout(bound, wait).await.is_ok(), "{caller}: it never came to this: {what}");
-    }
+    look_until(Location::caller(), bound, what, async move || holds())
 }
 
 /// The same for what has to be asked.
@@ -218,14 +258,17 @@ pub(crate) fn until_within(bound: Duration, what: &str, mut holds: impl FnMut() 
 /// # Panics
 /// After [`DEADLINE`], saying what was waited for.
 #[track_caller]
-pub(crate) fn until_so(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
-    let caller = std::panic::Location::caller();
-    async move {
-        let wait = async {
-            while !is_so().await {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
-        assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "{caller}: it never came to this: {what}");
-    }
+pub(crate) fn until_so(what: &str, is_so: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    look_until(Location::caller(), DEADLINE, what, is_so)
+}
+
+async fn look_until(caller: &Location<'_>, bound: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let mut looks = tokio::time::interval(LOOK_AGAIN);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let wait = async {
+        while !is_so().await {
+            looks.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(bound, wait).await.is_ok(), "{caller}: it never came to this: {what}");
 }

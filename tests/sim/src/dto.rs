@@ -57,8 +57,8 @@ fn policy(user: &User) -> Value {
         "EnableLyricManagement": false,
         "IsDisabled": user.disabled,
         "EnableUserPreferenceAccess": true,
-        "EnableRemoteControlOfOtherUsers": administrator,
-        "EnableSharedDeviceControl": true,
+        "EnableRemoteControlOfOtherUsers": user.controls_others,
+        "EnableSharedDeviceControl": user.controls_shared,
         "EnableRemoteAccess": true,
         "EnableLiveTvManagement": administrator,
         "EnableLiveTvAccess": true,
@@ -71,7 +71,7 @@ fn policy(user: &User) -> Value {
         "EnableContentDownloading": true,
         "EnableSyncTranscoding": true,
         "EnableMediaConversion": true,
-        "EnableAllDevices": true,
+        "EnableAllDevices": user.only_devices.is_none(),
         "EnableAllChannels": true,
         "EnableAllFolders": user.all_folders,
         "InvalidLoginAttemptCount": user.invalid_log_ins,
@@ -96,6 +96,9 @@ fn policy(user: &User) -> Value {
         "BlockedChannels",
     ] {
         policy[list] = json!([]);
+    }
+    if let Some(devices) = &user.only_devices {
+        policy["EnabledDevices"] = json!(devices);
     }
     policy
 }

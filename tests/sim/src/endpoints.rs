@@ -9,7 +9,7 @@ pub(crate) mod images;
 pub(crate) mod items;
 pub(crate) mod live_tv;
 pub(crate) mod playback;
-pub(crate) mod remote;
+pub(crate) mod remote_control;
 pub(crate) mod reports;
 pub(crate) mod sessions;
 pub(crate) mod system;

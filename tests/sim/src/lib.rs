@@ -4,6 +4,7 @@
 //! [`Cluster`] is what the pods have in common (users, API keys, token rows); a [`Pod`] is one server, with its tokens,
 //! sessions, transcodes, codes and groups in its own memory.
 
+mod activity_log;
 mod answer;
 mod authorization;
 mod caches;
@@ -12,6 +13,7 @@ mod catalogue;
 mod clock;
 mod cluster;
 mod devices;
+mod discovery;
 mod dto;
 mod endpoints;
 mod files;
@@ -32,6 +34,7 @@ mod ranges;
 mod routes;
 mod seen;
 mod service;
+mod session_rights;
 mod sessions;
 mod setup_server;
 mod single_sign_on;

@@ -27,6 +27,7 @@ pub(crate) fn started(life: &Arc<Life>, session: &str, report: Report) {
     show(life, session, report);
     for user in save(life, session, &item, |data, _| data.start()) {
         announce(life, &user, &item);
+        log(life, session, "VideoPlayback", "is playing", &user, &item);
     }
 }
 
@@ -55,6 +56,7 @@ pub(crate) fn stopped(life: &Arc<Life>, session: &str, item: &str, position: Opt
     }
     for user in save(life, session, item, |data, length| data.stop(position, length)) {
         announce(life, &user, item);
+        log(life, session, "VideoPlaybackStopped", "has finished playing", &user, item);
     }
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn stopped(life: &Arc<Life>, session: &str, item: &str, position: Opt
 pub(crate) fn stop_idle(life: &Arc<Life>) {
     let playing: Vec<(String, String, i64)> = {
         let memory = life.memory();
-        let sessions = memory.sessions.seen_by(None).into_iter();
+        let sessions = memory.sessions.all().into_iter();
         sessions
             .filter_map(|session| {
                 let playing = session.playing.as_ref()?;
@@ -76,6 +78,16 @@ pub(crate) fn stop_idle(life: &Arc<Life>) {
     life.shared.tell();
 }
 
+fn log(life: &Life, session: &str, kind: &str, does: &str, user: &str, item: &str) {
+    let memory = life.memory();
+    let Some(session) = memory.sessions.get(session) else {
+        return;
+    };
+    let film = memory.caches.cached(item).map_or("", |item| item.row.name.as_str());
+    let name = format!("{} {does} {film} on {}", session.user_name, session.client_headers.device);
+    life.shared.cluster.change(|database| database.activity.add(kind, name, user, Some(item)));
+}
+
 /// The session shows what it plays.
 fn show(life: &Life, session: &str, report: Report) {
     let mut guard = life.memory();
@@ -83,6 +95,7 @@ fn show(life: &Life, session: &str, report: Report) {
     let item = memory.caches.by_id(&life.shared.cluster, &report.item_id);
     let item = item.map(|item| item_dto::playing(&item.row, &life.shared.settings));
     if let Some(session) = memory.sessions.get_mut(session) {
+        session.check_in();
         session.playing = Some(Playing {
             item_id: report.item_id,
             item,

@@ -15,6 +15,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) cluster: Cluster,
     pub(crate) controls: Controls,
     record: Mutex<Record>,
+    discovery: Mutex<Option<SocketAddr>>,
     changed: Notify,
     frost: Arc<Frost>,
     door: Door,
@@ -72,6 +74,7 @@ impl Pod {
             cluster,
             controls: Controls::new(),
             record: Mutex::default(),
+            discovery: Mutex::default(),
             changed: Notify::new(),
             frost: Arc::default(),
             door: Door::new(address)?,
@@ -93,6 +96,11 @@ impl Pod {
     /// The server id that the pod reports.
     pub fn server_id(&self) -> &str {
         &self.shared.settings.server_id
+    }
+
+    /// Where the pod answers clients that look for servers by UDP, if it does.
+    pub fn discovery_address(&self) -> Option<SocketAddr> {
+        *self.shared.discovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The cluster that the pod belongs to.
@@ -252,9 +260,19 @@ impl Pod {
         let devices = |life: &Life| {
             life.expire_sessions();
             let memory = life.memory();
-            memory.sessions.seen_by(None).into_iter().map(|session| session.client_headers.device_id.clone()).collect()
+            memory.sessions.all().into_iter().map(|session| session.client_headers.device_id.clone()).collect()
         };
         self.with_life(devices).unwrap_or_default()
+    }
+
+    /// The sessions that the pod lists to an administrator, as it writes them.
+    pub fn sessions(&self) -> Vec<Value> {
+        let dtos = |life: &Life| {
+            life.expire_sessions();
+            let memory = life.memory();
+            memory.sessions.all().into_iter().map(|session| session.dto(&life.shared.settings)).collect()
+        };
+        self.with_life(dtos).unwrap_or_default()
     }
 
     /// The row of a user (by name) and an item that the pod shows by the item's id, if the item was read there before.
@@ -354,5 +372,10 @@ impl Shared {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.door.address()
+    }
+
+    pub(crate) fn set_discovery(&self, address: Option<SocketAddr>) {
+        *self.discovery.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        self.tell();
     }
 }

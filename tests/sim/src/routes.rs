@@ -5,7 +5,7 @@ use http::Method;
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::endpoints::{
-    activity, api_keys, devices, downloads, hls, images, items, live_tv, playback, remote, reports,
+    activity, api_keys, devices, downloads, hls, images, items, live_tv, playback, remote_control, reports,
 };
 use crate::endpoints::{sessions, system, user_data, users};
 use crate::generation::Generation;
@@ -159,17 +159,20 @@ static ROUTES: &[Route] = &[
     route(POST, "/sessions/logout", Authorized, sessions::log_out),
     route(POST, "/sessions/capabilities", Authorized, sessions::capabilities),
     route(POST, "/sessions/capabilities/full", Authorized, sessions::full_capabilities),
-    route(POST, "/sessions/viewing", Authorized, sessions::viewing),
+    route(POST, "/sessions/viewing", Authorized, remote_control::viewing),
     route(POST, "/sessions/playing", Authorized, reports::started),
     route(POST, "/sessions/playing/progress", Authorized, reports::progress),
     route(POST, "/sessions/playing/stopped", Authorized, reports::stopped),
     route(POST, "/sessions/playing/ping", Authorized, reports::ping),
-    route(POST, "/sessions/{id}/message", Authorized, remote::message),
-    route(POST, "/sessions/{id}/command", Authorized, remote::full_command),
-    route(POST, "/sessions/{id}/command/{name}", Authorized, remote::command),
-    route(POST, "/sessions/{id}/system/{name}", Authorized, remote::command),
-    route(POST, "/sessions/{id}/playing", Authorized, remote::play),
-    route(POST, "/sessions/{id}/playing/{name}", Authorized, remote::play_state),
+    route(POST, "/sessions/{id}/viewing", Authorized, remote_control::display),
+    route(POST, "/sessions/{id}/user/{userid}", Authorized, remote_control::add_user),
+    route(DELETE, "/sessions/{id}/user/{userid}", Authorized, remote_control::remove_user),
+    route(POST, "/sessions/{id}/message", Authorized, remote_control::message),
+    route(POST, "/sessions/{id}/command", Authorized, remote_control::full_command),
+    route(POST, "/sessions/{id}/command/{name}", Authorized, remote_control::command),
+    route(POST, "/sessions/{id}/system/{name}", Authorized, remote_control::command),
+    route(POST, "/sessions/{id}/playing", Authorized, remote_control::play),
+    route(POST, "/sessions/{id}/playing/{name}", Authorized, remote_control::play_state),
     route(GET, "/system/activitylog/entries", Administrator, activity::entries),
     route(GET, "/scheduledtasks", Administrator, activity::tasks),
     route(GET, "/userviews", Authorized, items::views),

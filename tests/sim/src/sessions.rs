@@ -20,6 +20,12 @@ pub(crate) struct Sessions {
     changes: watch::Sender<u64>,
 }
 
+/// The empty id.
+pub(crate) const NOBODY: &str = "00000000000000000000000000000000";
+
+/// The first moment of .NET.
+const NEVER: &str = "0001-01-01T00:00:00.0000000Z";
+
 /// One session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -32,6 +38,11 @@ pub(crate) struct Session {
     pub(crate) last_activity: String,
     /// When its client was heard of last.
     pub(crate) heard: Instant,
+    last_check_in: Option<String>,
+    /// Users who watch with the session's own, by id and name.
+    pub(crate) additional: Vec<(String, String)>,
+    /// What its client shows.
+    pub(crate) viewing: Option<Value>,
     pub(crate) playing: Option<Playing>,
     pub(crate) sockets: Vec<Socket>,
 }
@@ -102,6 +113,9 @@ impl Sessions {
                     capabilities: known,
                     last_activity: String::new(),
                     heard: Instant::now(),
+                    last_check_in: None,
+                    additional: Vec::new(),
+                    viewing: None,
                     playing: None,
                     sockets: Vec::new(),
                 });
@@ -113,24 +127,34 @@ impl Sessions {
         user.1.clone_into(&mut session.user_name);
         session.client_headers = client.clone();
         remote.clone_into(&mut session.remote);
+        if user.0.is_empty() {
+            session.additional.clear();
+        }
         session.last_activity = clock::now();
         session.heard = Instant::now();
         session
     }
 
+    /// By an id as it is written, in small letters.
     pub(crate) fn get(&self, id: &str) -> Option<&Session> {
-        self.index.iter().find(|session| session.id.eq_ignore_ascii_case(id))
+        self.index.iter().find(|session| session.id == id)
     }
 
     pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Session> {
-        self.index.iter_mut().find(|session| session.id.eq_ignore_ascii_case(id))
+        self.index.iter_mut().find(|session| session.id == id)
     }
 
-    /// The sessions that a user may see: the user's own or, for `None`, all; the last active first.
-    pub(crate) fn seen_by(&self, user_id: Option<&str>) -> Vec<&Session> {
-        let visible = |session: &&Session| user_id.is_none_or(|user_id| session.user_id == user_id);
-        let mut sessions: Vec<&Session> = self.index.iter().filter(visible).collect();
+    /// All sessions, the last active first.
+    pub(crate) fn all(&self) -> Vec<&Session> {
+        let mut sessions: Vec<&Session> = self.index.iter().collect();
         sessions.sort_by(|one, other| other.last_activity.cmp(&one.last_activity));
+        sessions
+    }
+
+    /// The sessions that the message `Sessions` shows (`SessionInfoWebSocketListener`): a user's own or, for `None`, all.
+    pub(crate) fn told_to(&self, user_id: Option<&str>) -> Vec<&Session> {
+        let mut sessions = self.all();
+        sessions.retain(|session| user_id.is_none_or(|user_id| session.is_of(user_id)));
         sessions
     }
 
@@ -228,7 +252,7 @@ impl Sessions {
 
     /// Sends to each session of one user (`SendMessageToUserSessions`).
     pub(crate) fn send_to_user(&self, user_id: &str, kind: &'static str, data: &Value) {
-        for session in self.index.iter().filter(|session| session.users().iter().any(|user| user == user_id)) {
+        for session in self.index.iter().filter(|session| session.is_of(user_id)) {
             session.send(kind, data.clone());
         }
     }
@@ -242,9 +266,34 @@ impl Session {
         }
     }
 
-    /// Those whose data a report of this session changes.
+    /// Those whose data a report of this session changes: nobody's, if it is an API key's.
     pub(crate) fn users(&self) -> Vec<String> {
-        Some(self.user_id.clone()).into_iter().filter(|user| !user.is_empty()).collect()
+        if self.user_id.is_empty() {
+            return Vec::new();
+        }
+        let additional = self.additional.iter().map(|(id, _)| id.clone());
+        std::iter::once(self.user_id.clone()).chain(additional).collect()
+    }
+
+    /// `ContainsUser`.
+    pub(crate) fn is_of(&self, user_id: &str) -> bool {
+        self.user_id == user_id || self.additional.iter().any(|(id, _)| id == user_id)
+    }
+
+    /// Its player has reported.
+    pub(crate) fn check_in(&mut self) {
+        self.last_check_in = Some(clock::now());
+        self.last_activity = clock::now();
+    }
+
+    /// `SupportsRemoteControl`.
+    pub(crate) fn can_be_controlled(&self) -> bool {
+        self.capability("SupportsMediaControl").is_some_and(|value| value == true) && self.is_connected()
+    }
+
+    /// Whether the device says that its id is its own for good.
+    pub(crate) fn has_persistent_id(&self) -> bool {
+        self.capability("SupportsPersistentIdentifier").is_none_or(|value| value != false)
     }
 
     fn is_connected(&self) -> bool {
@@ -260,10 +309,11 @@ impl Session {
         let capabilities = self.capabilities.clone().unwrap_or_else(no_capabilities);
         let playable = self.capability("PlayableMediaTypes").cloned().unwrap_or_else(|| json!([]));
         let commands = self.capability("SupportedCommands").cloned().unwrap_or_else(|| json!([]));
-        let control = self.capability("SupportsMediaControl").is_some_and(|value| value == true) && self.is_connected();
+        let control = self.can_be_controlled();
+        let additional = self.additional.iter().map(|(id, name)| json!({"UserId": id, "UserName": name}));
         let mut dto = json!({
             "PlayState": self.play_state(),
-            "AdditionalUsers": [],
+            "AdditionalUsers": additional.collect::<Vec<_>>(),
             "Capabilities": capabilities,
             "PlayableMediaTypes": playable,
             "Id": self.id,
@@ -271,7 +321,7 @@ impl Session {
             "UserName": self.user_name,
             "Client": self.client_headers.client,
             "LastActivityDate": self.last_activity,
-            "LastPlaybackCheckIn": if self.playing.is_some() { self.last_activity.as_str() } else { "0001-01-01T00:00:00.0000000Z" },
+            "LastPlaybackCheckIn": self.last_check_in.as_deref().unwrap_or(NEVER),
             "DeviceName": self.client_headers.device,
             "DeviceId": self.client_headers.device_id,
             "ApplicationVersion": self.client_headers.version,
@@ -292,6 +342,16 @@ impl Session {
         if let Some(item) = self.playing.as_ref().and_then(|playing| playing.item.as_ref()) {
             dto["NowPlayingItem"] = item.clone();
         }
+        if let Some(item) = &self.viewing {
+            dto["NowViewingItem"] = item.clone();
+        }
+        // What is null is left out, and an API key's session has no user's name.
+        if self.user_name.is_empty()
+            && let Some(dto) = dto.as_object_mut()
+        {
+            dto.remove("UserName");
+            dto["UserId"] = json!(NOBODY);
+        }
         dto
     }
 
@@ -308,7 +368,7 @@ impl Session {
             state["IsPaused"] = json!(playing.paused);
             state["MediaSourceId"] = json!(playing.item_id);
             state["PlayMethod"] = json!("DirectPlay");
-            for key in ["CanSeek", "IsMuted", "PlayMethod", "MediaSourceId", "VolumeLevel", "AudioStreamIndex"] {
+            for key in PLAY_STATE {
                 if let Some(value) = playing.report.get(key) {
                     state[key] = value.clone();
                 }
@@ -324,6 +384,20 @@ impl Socket {
         let _ = self.outbox.send(what);
     }
 }
+
+/// What a report says of the play state, as it is.
+const PLAY_STATE: [&str; 10] = [
+    "CanSeek",
+    "IsMuted",
+    "PlayMethod",
+    "MediaSourceId",
+    "VolumeLevel",
+    "AudioStreamIndex",
+    "SubtitleStreamIndex",
+    "RepeatMode",
+    "PlaybackOrder",
+    "LiveStreamId",
+];
 
 fn no_capabilities() -> Value {
     json!({

@@ -5,7 +5,7 @@ use jellyfin_sim::Pod;
 
 use super::browser_at;
 use crate::stories::wire::{self, HandPod};
-use crate::stories::world::{Answer, Client, DEADLINE, Failed, World, body_of};
+use crate::stories::world::{Answer, Bytes, Client, DEADLINE, Failed, World, body_of, story};
 
 /// Sends a body to the sink of the pod `a`, which dies when it has the request and before it has answered.
 async fn send_to_a_dying_pod(world: &World, method: Method, length: usize) -> Result<Answer, Failed> {
@@ -27,76 +27,81 @@ fn times_seen(world: &World) -> usize {
 
 #[tokio::test]
 async fn a_post_that_may_have_run_is_not_sent_again() {
-    let world = World::of(2).await;
-    let answer = send_to_a_dying_pod(&world, Method::POST, 100).await.expect("an answer");
-    assert_eq!((answer.status, answer.header("content-type")), (502, "text/plain; charset=utf-8"));
-    assert_eq!(times_seen(&world), 1);
-    world.stop().await;
+    story(World::plan(2), async |world| {
+        let answer = send_to_a_dying_pod(world, Method::POST, 100).await.expect("an answer");
+        assert_eq!((answer.status, answer.header("content-type")), (502, "text/plain; charset=utf-8"));
+        assert_eq!(times_seen(world), 1);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_put_is_sent_again_whole_to_another_pod() {
-    let world = World::of(2).await;
-    let answer = send_to_a_dying_pod(&world, Method::PUT, 60_000).await.expect("an answer");
-    assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(60_000)));
-    assert_eq!(times_seen(&world), 2);
-    world.stop().await;
+    story(World::plan(2), async |world| {
+        let answer = send_to_a_dying_pod(world, Method::PUT, 60_000).await.expect("an answer");
+        assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(60_000)));
+        assert_eq!(times_seen(world), 2);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_body_above_the_replay_limit_is_not_sent_twice() {
-    let world = World::of(2).await;
-    let answer = send_to_a_dying_pod(&world, Method::PUT, 70_000).await.expect("an answer");
-    assert_eq!(answer.status, 502);
-    assert_eq!(times_seen(&world), 1);
-    world.stop().await;
+    story(World::plan(2), async |world| {
+        let answer = send_to_a_dying_pod(world, Method::PUT, 70_000).await.expect("an answer");
+        assert_eq!(answer.status, 502);
+        assert_eq!(times_seen(world), 1);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn the_replay_limit_can_be_set() {
-    let world = World::plan(2).set("limits.replay_body", "\"128KiB\"").start().await;
-    let answer = send_to_a_dying_pod(&world, Method::PUT, 70_000).await.expect("an answer");
-    assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(70_000)));
-    world.stop().await;
+    story(World::plan(2).replay_body(Bytes(128 * 1024)), async |world| {
+        let answer = send_to_a_dying_pod(world, Method::PUT, 70_000).await.expect("an answer");
+        assert_eq!((answer.status, answer.json()["bytes"].as_u64()), (200, Some(70_000)));
+    })
+    .await;
 }
 
 /// Makes the proxy keep a connection to a pod, then sends this over it; the pod reads it and ends the connection. What comes
 /// over fresh connections after that is answered. Gives the client's status and how often the pod had the request.
 async fn send_over_a_stale_connection(method: Method) -> (u16, usize) {
     let mut pod = HandPod::start().await;
-    let world = wire::plan_before(&pod).set("listen.workers", "1").start().await;
-    let mut client = world.client();
-    let first = client.request(Method::GET, "/first");
-    let stale = async {
-        let mut call = pod.call().await;
-        call.reply("200 OK", "").await;
-        // The next request over this connection is read, and the connection ends without an answer.
-        call.wire.try_head().await.expect("a second request over the kept connection")
-    };
-    let sent = async {
-        client.send(first, body_of("")).await.expect("an answer");
-        let second = client.request(method, "/second");
-        client.send(second, body_of("")).await.expect("an answer").status
-    };
-    let mut sent = std::pin::pin!(sent);
-    let head = tokio::select! {
-        head = stale => head,
-        status = &mut sent => panic!("answered with {status} before the pod had it"),
-    };
-    assert!(head.contains("/second"));
-    let mut times = 1;
-    let status = loop {
-        tokio::select! {
-            status = &mut sent => break status,
-            mut call = pod.call() => {
-                assert!(call.head.contains("/second"));
-                times += 1;
-                call.reply("200 OK", "").await;
+    story(wire::before(&pod).workers(1), async |world| {
+        let mut client = world.client();
+        let first = client.request(Method::GET, "/first");
+        let stale = async {
+            let mut call = pod.call().await;
+            call.reply("200 OK", "").await;
+            // The next request over this connection is read, and the connection ends without an answer.
+            call.wire.try_head().await.expect("a second request over the kept connection")
+        };
+        let sent = async {
+            client.send(first, body_of("")).await.expect("an answer");
+            let second = client.request(method, "/second");
+            client.send(second, body_of("")).await.expect("an answer").status
+        };
+        let mut sent = std::pin::pin!(sent);
+        let head = tokio::select! {
+            head = stale => head,
+            status = &mut sent => panic!("answered with {status} before the pod had it"),
+        };
+        assert!(head.contains("/second"));
+        let mut times = 1;
+        let status = loop {
+            tokio::select! {
+                status = &mut sent => break status,
+                mut call = pod.call() => {
+                    assert!(call.head.contains("/second"));
+                    times += 1;
+                    call.reply("200 OK", "").await;
+                }
             }
-        }
-    };
-    world.stop().await;
-    (status, times)
+        };
+        (status, times)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use http::{Method, header};
 use jellyfin_sim::Generation;
 use serde_json::json;
 
-use crate::stories::world::{Client, World, body_of};
+use crate::stories::world::{Client, World, body_of, story};
 
 const REQUESTS: &str = include_str!("clients.txt");
 
@@ -41,32 +41,35 @@ async fn reached(world: &World, client: &mut Client, method: Method, target: &st
 #[tokio::test]
 async fn what_real_clients_send_reaches_the_pod_as_it_was_sent() {
     for generation in [Generation::V12, Generation::V10_11] {
-        let world = World::plan(1).build(move |pod| pod.generation(generation).single_sign_on(true)).start().await;
-        let mut client = world.client();
-        client.log_in("alice").await;
-        let requests = requests(&world, &client);
-        assert!(requests.len() >= 80, "{}", requests.len());
-        for (method, target) in requests {
-            // Pods of 10.11 take old prefixes away, and so does the proxy where it acts upon the request.
-            let plain = target.replacen("/emby/", "/", 1).replacen("/mediabrowser/", "/", 1);
-            let arrived = reached(&world, &mut client, method.clone(), &target).await;
-            let is_whole = arrived
-                .as_ref()
-                .is_some_and(|arrived| *arrived == target || (generation == Generation::V10_11 && *arrived == plain));
-            assert!(is_whole, "{generation:?}: {method} {target}: {arrived:?}");
-        }
-        world.stop().await;
+        let plan = World::plan(1).build(move |pod| pod.generation(generation).single_sign_on(true));
+        story(plan, async |world| {
+            let mut client = world.client();
+            client.log_in("alice").await;
+            let requests = requests(world, &client);
+            assert!(requests.len() >= 80, "{}", requests.len());
+            for (method, target) in requests {
+                // Pods of 10.11 take old prefixes away, and so does the proxy where it acts upon the request.
+                let plain = target.replacen("/emby/", "/", 1).replacen("/mediabrowser/", "/", 1);
+                let arrived = reached(world, &mut client, method.clone(), &target).await;
+                let is_whole = arrived.as_ref().is_some_and(|arrived| {
+                    *arrived == target || (generation == Generation::V10_11 && *arrived == plain)
+                });
+                assert!(is_whole, "{generation:?}: {method} {target}: {arrived:?}");
+            }
+        })
+        .await;
     }
 }
 
 /// An app that joins its address and its path with two slashes (Swiftfin 1.1) is told by the pod that there is no such page.
 #[tokio::test]
 async fn a_doubled_slash_is_the_pods_to_answer_where_nothing_is_acted_upon() {
-    let world = World::of(1).await;
-    let mut client = world.client();
-    for target in ["//System/Info/Public", "//web/", "/web//index.html"] {
-        let arrived = reached(&world, &mut client, Method::GET, target).await;
-        assert_eq!(arrived.as_deref(), Some(target));
-    }
-    world.stop().await;
+    story(World::plan(1), async |world| {
+        let mut client = world.client();
+        for target in ["//System/Info/Public", "//web/", "/web//index.html"] {
+            let arrived = reached(world, &mut client, Method::GET, target).await;
+            assert_eq!(arrived.as_deref(), Some(target));
+        }
+    })
+    .await;
 }

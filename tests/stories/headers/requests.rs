@@ -5,6 +5,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 use crate::stories::wire::{self, Call, HandPod};
+use crate::stories::world::story;
 
 /// The fields that reached the pod, in order of their names.
 fn lines(call: &Call) -> Vec<&str> {
@@ -16,10 +17,7 @@ fn lines(call: &Call) -> Vec<&str> {
 /// Sends these fields and gives what reached the pod.
 async fn passed(fields: &str) -> Call {
     let mut pod = HandPod::start().await;
-    let world = wire::before(&pod).await;
-    let call = passed_through(&world, &mut pod, fields).await;
-    world.stop().await;
-    call
+    story(wire::before(&pod), async |world| passed_through(world, &mut pod, fields).await).await
 }
 
 async fn passed_through(world: &crate::stories::world::World, pod: &mut HandPod, fields: &str) -> Call {
@@ -99,15 +97,16 @@ async fn forwarded_fields_count_only_from_trusted_peers() {
     assert_eq!(lines(&call), expected);
 
     let mut pod = HandPod::start().await;
-    let world = wire::start(wire::plan_before(&pod).set("listen.trusted_proxies", "[\"127.0.0.0/8\"]")).await;
-    let of_socket = passed_through(&world, &mut pod, "Host: story\r\nX-Forwarded-Proto: wss\r\n").await;
-    assert_eq!(of_socket.field("x-forwarded-proto"), Some("https"), "some proxies name a socket's protocol");
-    drop(of_socket);
-    let call = passed_through(&world, &mut pod, claims).await;
-    world.stop().await;
-    assert_eq!(call.field("x-forwarded-for"), Some("198.51.100.7"));
-    assert_eq!(call.field("x-forwarded-proto"), Some("https"));
-    assert_eq!(call.field("x-forwarded-host"), Some("media.example.org"));
+    story(wire::before(&pod).trusted_proxies(&["127.0.0.0/8"]), async |world| {
+        let of_socket = passed_through(world, &mut pod, "Host: story\r\nX-Forwarded-Proto: wss\r\n").await;
+        assert_eq!(of_socket.field("x-forwarded-proto"), Some("https"), "some proxies name a socket's protocol");
+        drop(of_socket);
+        let call = passed_through(world, &mut pod, claims).await;
+        assert_eq!(call.field("x-forwarded-for"), Some("198.51.100.7"));
+        assert_eq!(call.field("x-forwarded-proto"), Some("https"));
+        assert_eq!(call.field("x-forwarded-host"), Some("media.example.org"));
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -130,61 +129,63 @@ async fn only_the_affinity_cookie_stays_here() {
 #[tokio::test]
 async fn values_with_non_ascii_bytes_pass() {
     let mut pod = HandPod::start().await;
-    let world = wire::before(&pod).await;
-    let mut end = wire::client(&world).await;
-    let value: Vec<u8> = (0x80..=0xff).collect();
-    let mut request = b"GET /x HTTP/1.1\r\nHost: story\r\nX-Device: ".to_vec();
-    request.extend(&value);
-    request.extend(b"\tend\r\n\r\n");
-    end.send(request).await;
-    let mut call = pod.call().await;
-    let got: Vec<u8> = call.field("x-device").expect("the field").chars().map(|c| c as u8).collect();
-    assert_eq!(got, [&value[..], b"\tend"].concat());
-    let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Name: ".to_vec();
-    answer.extend(&value);
-    answer.extend(b"\r\n\r\n");
-    call.wire.send(answer).await;
-    let answer = end.answer().await;
-    let got: Vec<u8> = answer.field("x-name").expect("the field").chars().map(|c| c as u8).collect();
-    assert_eq!(got, value);
-    drop((end, call));
-    world.stop().await;
+    story(wire::before(&pod), async |world| {
+        let mut end = wire::client(world).await;
+        let value: Vec<u8> = (0x80..=0xff).collect();
+        let mut request = b"GET /x HTTP/1.1\r\nHost: story\r\nX-Device: ".to_vec();
+        request.extend(&value);
+        request.extend(b"\tend\r\n\r\n");
+        end.send(request).await;
+        let mut call = pod.call().await;
+        let got: Vec<u8> = call.field("x-device").expect("the field").chars().map(|c| c as u8).collect();
+        assert_eq!(got, [&value[..], b"\tend"].concat());
+        let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Name: ".to_vec();
+        answer.extend(&value);
+        answer.extend(b"\r\n\r\n");
+        call.wire.send(answer).await;
+        let answer = end.answer().await;
+        let got: Vec<u8> = answer.field("x-name").expect("the field").chars().map(|c| c as u8).collect();
+        assert_eq!(got, value);
+        drop((end, call));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_request_of_http_2_becomes_one_of_http_1() {
     let mut pod = HandPod::start().await;
-    let world = wire::before(&pod).await;
-    let stream = TcpStream::connect(world.proxy.address).await.expect("a connection");
-    let (mut requests, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a handshake");
-    tokio::spawn(async move { drop(connection.await) });
-    let request = http::Request::get("http://media.example.org/x?q=1")
-        .header("cookie", "a=1")
-        .header("cookie", "jellyfin_server_id=x")
-        .header("cookie", "b=2")
-        .header("te", "trailers")
-        .body(Empty::<bytes::Bytes>::new())
-        .expect("a request");
-    let answer = tokio::spawn(requests.send_request(request));
-    let mut call = pod.call().await;
-    assert!(call.head.starts_with("GET /x?q=1 HTTP/1.1\r\n"), "{}", call.head);
-    let expected = [
-        "cookie: a=1; b=2",
-        "host: media.example.org",
-        "te: trailers",
-        "x-forwarded-for: 127.0.0.1",
-        "x-forwarded-host: media.example.org",
-        "x-forwarded-proto: http",
-    ];
-    assert_eq!(lines(&call), expected);
-    let answered =
-        "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nX-Stays: 1\r\nContent-Length: 0\r\n\r\n";
-    call.wire.send(answered).await;
-    let answer = answer.await.expect("no panic").expect("an answer that HTTP/2 allows");
-    assert_eq!(answer.status(), 200);
-    assert!(answer.headers().contains_key("x-stays"));
-    assert!(!answer.headers().contains_key("keep-alive") && !answer.headers().contains_key("connection"));
-    drop((requests, call));
-    world.stop().await;
+    story(wire::before(&pod), async |world| {
+        let stream = TcpStream::connect(world.proxy.address).await.expect("a connection");
+        let (mut requests, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a handshake");
+        tokio::spawn(async move { drop(connection.await) });
+        let request = http::Request::get("http://media.example.org/x?q=1")
+            .header("cookie", "a=1")
+            .header("cookie", "jellyfin_server_id=x")
+            .header("cookie", "b=2")
+            .header("te", "trailers")
+            .body(Empty::<bytes::Bytes>::new())
+            .expect("a request");
+        let answer = tokio::spawn(requests.send_request(request));
+        let mut call = pod.call().await;
+        assert!(call.head.starts_with("GET /x?q=1 HTTP/1.1\r\n"), "{}", call.head);
+        let expected = [
+            "cookie: a=1; b=2",
+            "host: media.example.org",
+            "te: trailers",
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-host: media.example.org",
+            "x-forwarded-proto: http",
+        ];
+        assert_eq!(lines(&call), expected);
+        let answered =
+            "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\nX-Stays: 1\r\nContent-Length: 0\r\n\r\n";
+        call.wire.send(answered).await;
+        let answer = answer.await.expect("no panic").expect("an answer that HTTP/2 allows");
+        assert_eq!(answer.status(), 200);
+        assert!(answer.headers().contains_key("x-stays"));
+        assert!(!answer.headers().contains_key("keep-alive") && !answer.headers().contains_key("connection"));
+        drop((requests, call));
+    })
+    .await;
 }

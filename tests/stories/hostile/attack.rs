@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinHandle, time};
+use tokio::task::JoinHandle;
 
 use super::strict::{LAST, StrictPod, UNFINISHED};
 use crate::stories::{
     wire::{self, End, within},
-    world::{DEADLINE, World, until},
+    world::{DEADLINE, World, elapse, millis, secs, story, until},
 };
 
 /// What a hostile client does.
@@ -53,7 +53,7 @@ pub(super) enum Outcome {
 }
 
 /// How long the proxy waits for a head here.
-const HEADER_TIMEOUT: &str = "\"1s\"";
+const HEADER_TIMEOUT: Duration = secs(1);
 
 /// Carries the attacks out and prints what came of each.
 ///
@@ -61,37 +61,36 @@ const HEADER_TIMEOUT: &str = "\"1s\"";
 /// When one did not come out as it must, the pod saw a message that it could read in two ways, or the witness was harmed.
 pub(super) async fn run_all(what: &str, attacks: Vec<Attack>, read: impl AsyncFn(&mut End) -> String) {
     let pod = StrictPod::start().await;
-    let plan = World::plan(0)
-        .set("pools.main.pods.a", &format!("\"http://{}\"", pod.address))
-        .set("timeouts.client_header", HEADER_TIMEOUT);
-    let world = wire::start(plan).await;
-    let witness = Witness::start(&world);
-    let mut wrong = Vec::new();
-    println!("\n{what}: what came back | what reached the pod");
-    for attack in &attacks {
-        let before = pod.seen().len();
-        let came_back = carry_out(&world, attack, &read).await;
-        let expected = in_words(&attack.expected);
-        let counts = |what: &&String| attack.then != Then::BreaksOff || !what.ends_with(UNFINISHED);
-        let reached = || pod.seen()[before..].iter().filter(counts).cloned().collect::<Vec<_>>();
-        if came_back == expected {
-            // Where the client does not stay, its request may still be on its way.
-            until(attack.name, || reached().len() >= attack.reaches.len()).await;
+    let plan = World::plan(0).pod("a", pod.address).client_header(HEADER_TIMEOUT);
+    story(plan.uncounted(), async |world| {
+        let witness = Witness::start(world);
+        let mut wrong = Vec::new();
+        println!("\n{what}: what came back | what reached the pod");
+        for attack in &attacks {
+            let before = pod.seen().len();
+            let came_back = carry_out(world, attack, &read).await;
+            let expected = in_words(&attack.expected);
+            let counts = |what: &&String| attack.then != Then::BreaksOff || !what.ends_with(UNFINISHED);
+            let reached = || pod.seen()[before..].iter().filter(counts).cloned().collect::<Vec<_>>();
+            if came_back == expected {
+                // Where the client does not stay, its request may still be on its way.
+                until(attack.name, || reached().len() >= attack.reaches.len()).await;
+            }
+            witness.works_on().await;
+            let reached = reached();
+            let is_right = came_back == expected && reached == attack.reaches;
+            let mark = if is_right { "" } else { "   <-- WRONG" };
+            println!("  {:<58} | {came_back:<14} | {}{mark}", attack.name, shown(&reached));
+            if !is_right {
+                let reaches = &attack.reaches;
+                wrong.push(format!("{}: {came_back} and {reached:?}, not {expected} and {reaches:?}", attack.name));
+            }
         }
-        witness.works_on().await;
-        let reached = reached();
-        let is_right = came_back == expected && reached == attack.reaches;
-        let mark = if is_right { "" } else { "   <-- WRONG" };
-        println!("  {:<58} | {came_back:<14} | {}{mark}", attack.name, shown(&reached));
-        if !is_right {
-            let reaches = &attack.reaches;
-            wrong.push(format!("{}: {came_back} and {reached:?}, not {expected} and {reaches:?}", attack.name));
-        }
-    }
-    let served = witness.stop().await;
-    println!("  {} attacks; the client beside them had {served} answers and no failure", attacks.len());
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    world.stop().await;
+        let served = witness.stop().await;
+        println!("  {} attacks; the client beside them had {served} answers and no failure", attacks.len());
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    })
+    .await;
 }
 
 fn in_words(outcome: &Outcome) -> String {
@@ -153,7 +152,7 @@ impl Witness {
                 let answer = end.answer().await;
                 assert_eq!((answer.status, answer.text().as_str()), (200, "ok"), "the witness was harmed");
                 count.fetch_add(1, Ordering::SeqCst);
-                time::sleep(Duration::from_millis(1)).await;
+                elapse(millis(1)).await;
             }
         });
         Witness { stop, served, task }

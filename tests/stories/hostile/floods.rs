@@ -8,7 +8,7 @@ use std::sync::{
 use super::frames::{END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, block, frame};
 use crate::stories::{
     wire::{self, End, within},
-    world::{DEADLINE, World, until},
+    world::{DEADLINE, World, millis, story, until},
 };
 use jellyfin_sim::BULK;
 
@@ -69,67 +69,71 @@ async fn flood(world: &World, first: Vec<u8>, mut next: impl FnMut() -> Vec<u8>)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_frames_ends_only_its_connection() {
-    let world = wire::start(World::plan(1)).await;
-    let upload = [(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/_sim/sink")];
-    let upload = frame(HEADERS, END_HEADERS, 1, &block(&upload));
-    let floods = [
-        ("pings", request(1, "/x"), frame(PING, 0, 0, &[0; 8]).repeat(64)),
-        ("settings", request(1, "/x"), setting(4, 65_535).repeat(64)),
-        ("empty frames", upload, frame(0, 0, 1, &[]).repeat(64)),
-    ];
-    for (what, first, frames) in floods {
-        let before = world.proxy.metric("jellypin_limited_total", &[("what", "http2_frames")]).await;
-        beside_a_neighbour(&world, async || flood(&world, first.clone(), || frames.clone()).await).await;
-        let after = world.proxy.metric("jellypin_limited_total", &[("what", "http2_frames")]).await;
-        // h2 may be quicker where it has a bound of its own.
-        let counted = if what == "empty frames" { after >= before } else { after == before + 1.0 };
-        assert!(counted, "{what}: {before}, {after}");
-    }
-    world.stop().await;
+    story(World::plan(1).uncounted(), async |world| {
+        let upload = [(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/_sim/sink")];
+        let upload = frame(HEADERS, END_HEADERS, 1, &block(&upload));
+        let floods = [
+            ("pings", request(1, "/x"), frame(PING, 0, 0, &[0; 8]).repeat(64)),
+            ("settings", request(1, "/x"), setting(4, 65_535).repeat(64)),
+            ("empty frames", upload, frame(0, 0, 1, &[]).repeat(64)),
+        ];
+        for (what, first, frames) in floods {
+            let before = world.proxy.metric("jellypin_limited_total", &[("what", "http2_frames")]).await;
+            beside_a_neighbour(world, async || flood(world, first.clone(), || frames.clone()).await).await;
+            let after = world.proxy.metric("jellypin_limited_total", &[("what", "http2_frames")]).await;
+            // h2 may be quicker where it has a bound of its own.
+            let counted = if what == "empty frames" { after >= before } else { after == before + 1.0 };
+            assert!(counted, "{what}: {before}, {after}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rapid_resets_end_their_connection() {
-    let world = wire::start(World::plan(1)).await;
-    let mut stream = 1;
-    let next = || {
-        let batch: Vec<u8> = (0..10)
-            .flat_map(|_| {
-                stream += 2;
-                [request(stream, "/x"), frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
-            })
-            .collect();
-        batch
-    };
-    let next = std::cell::RefCell::new(next);
-    beside_a_neighbour(&world, async || flood(&world, Vec::new(), || (next.borrow_mut())()).await).await;
-    world.stop().await;
+    story(World::plan(1).uncounted(), async |world| {
+        let mut stream = 1;
+        let next = || {
+            let batch: Vec<u8> = (0..10)
+                .flat_map(|_| {
+                    stream += 2;
+                    [request(stream, "/x"), frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+                })
+                .collect();
+            batch
+        };
+        let next = std::cell::RefCell::new(next);
+        beside_a_neighbour(world, async || flood(world, Vec::new(), || (next.borrow_mut())()).await).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_window_ends_its_connection() {
-    let world = wire::start(World::plan(1).set("timeouts.client_header", "\"300ms\"")).await;
-    beside_a_neighbour(&world, async || {
-        let mut end = wire::client(&world).await;
-        let film = format!("/Videos/{BULK}/stream?static=true");
-        let streams: Vec<u8> = (0..20).flat_map(|number| request(number * 2 + 1, &film)).collect();
-        end.send([PREFACE, &setting(4, 0), &streams].concat()).await;
-        until_ended(&mut end).await;
+    story(World::plan(1).client_header(millis(300)).uncounted(), async |world| {
+        beside_a_neighbour(world, async || {
+            let mut end = wire::client(world).await;
+            let film = format!("/Videos/{BULK}/stream?static=true");
+            let streams: Vec<u8> = (0..20).flat_map(|number| request(number * 2 + 1, &film)).collect();
+            end.send([PREFACE, &setting(4, 0), &streams].concat()).await;
+            until_ended(&mut end).await;
+        })
+        .await;
+        assert_eq!(world.proxy.metric("jellypin_limited_total", &[("what", "stalls")]).await, 1.0);
     })
     .await;
-    assert_eq!(world.proxy.metric("jellypin_limited_total", &[("what", "stalls")]).await, 1.0);
-    world.stop().await;
 }
 
 #[tokio::test]
 async fn streams_of_a_connection_are_limited() {
-    let world = wire::start(World::plan(1).set("limits.http2_streams", "7")).await;
-    let mut end = wire::client(&world).await;
-    end.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
-    let head = end.bytes(9).await;
-    let settings = end.bytes(usize::from(head[2])).await;
-    let told = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).expect("SETTINGS_MAX_CONCURRENT_STREAMS");
-    assert_eq!(told[2..], 7_u32.to_be_bytes());
-    drop(end);
-    world.stop().await;
+    story(World::plan(1).http2_streams(7).uncounted(), async |world| {
+        let mut end = wire::client(world).await;
+        end.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        let head = end.bytes(9).await;
+        let settings = end.bytes(usize::from(head[2])).await;
+        let told = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).expect("SETTINGS_MAX_CONCURRENT_STREAMS");
+        assert_eq!(told[2..], 7_u32.to_be_bytes());
+        drop(end);
+    })
+    .await;
 }

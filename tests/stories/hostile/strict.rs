@@ -8,7 +8,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::stories::wire::{ANY_PORT, End, fields};
+use crate::stories::wire::{End, fields};
+use crate::stories::world::ANY_PORT;
 
 /// The path, and the answer, of a request that tells the end of what was sent before it.
 pub(super) const LAST: &str = "last";

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use http::Method;
 
 use super::{TRUSTED, log_in_body};
-use crate::stories::world::{Answer, Client, World, body_of};
+use crate::stories::world::{Answer, Client, World, body_of, story};
 
 /// How much of the whole attack is made: `STORY_ATTACK=1` is all of it, 100,000 attempts beside 200 users.
 fn some(all: usize) -> usize {
@@ -74,37 +74,32 @@ async fn one_address_displaces_nobodys_pins() {
     let (users, attempts) = (some(200), some(100_000));
     // Room for the users and not for the attack; the address has a third.
     let room = users + attempts / 2;
-    let world = World::plan(3)
-        .set(TRUSTED.0, TRUSTED.1)
-        .set("limits.log_in.enabled", "false")
-        .set("limits.pins", &room.to_string())
-        .set("limits.pins_per_address", &(room / 3).to_string())
-        .start()
-        .await;
-    let mut clients = Vec::new();
-    for number in 0..users {
-        let from = format!("198.51.{}.{}", number / 200, number % 200);
-        let mut client = signed_in(&world, &format!("user{number}"), &from, &format!("the own device {number}")).await;
-        let home = world.home(&get(&mut client, &from, "/Users/Me").await).to_owned();
-        clients.push((client, from, home));
-    }
-    world.pods.iter().for_each(|pod| pod.clear_seen());
-    let began = Instant::now();
-    attack(&world, attempts).await;
-    let pins = world.proxy.metric("jellypin_pins", &[]).await;
-    let mut lost = 0;
-    for (client, from, home) in &clients {
-        lost += usize::from(!is_known(&world, client, from, home).await);
-    }
-    println!(
-        "{attempts} attempts in {:.1?}: of {users} users {lost} lost; {pins} pins, room for {room}",
-        began.elapsed()
-    );
-    assert_eq!(lost, 0);
+    let plan = World::plan(3).trusted_proxies(TRUSTED).brakes_log_ins(false);
+    let plan = plan.pins(room as u32).pins_per_address((room / 3) as u32);
+    story(plan, async |world| {
+        let mut clients = Vec::new();
+        for number in 0..users {
+            let from = format!("198.51.{}.{}", number / 200, number % 200);
+            let user = format!("user{number}");
+            let mut client = signed_in(world, &user, &from, &format!("the own device {number}")).await;
+            let home = world.home(&get(&mut client, &from, "/Users/Me").await).to_owned();
+            clients.push((client, from, home));
+        }
+        world.pods.iter().for_each(|pod| pod.clear_seen());
+        let began = Instant::now();
+        attack(world, attempts).await;
+        let pins = world.proxy.metric("jellypin_pins", &[]).await;
+        let mut lost = 0;
+        for (client, from, home) in &clients {
+            lost += usize::from(!is_known(world, client, from, home).await);
+        }
+        let time = began.elapsed();
+        println!("{attempts} attempts in {time:.1?}: of {users} users {lost} lost; {pins} pins, room for {room}");
+        assert_eq!(lost, 0);
 
-    let mut late = signed_in(&world, "alice", "198.51.100.250", "a new device").await;
-    let home = world.home(&get(&mut late, "198.51.100.250", "/Users/Me").await).to_owned();
-    assert!(is_known(&world, &late, "198.51.100.250", &home).await, "another address has its share");
-    drop((clients, late));
-    world.stop().await;
+        let mut late = signed_in(world, "alice", "198.51.100.250", "a new device").await;
+        let home = world.home(&get(&mut late, "198.51.100.250", "/Users/Me").await).to_owned();
+        assert!(is_known(world, &late, "198.51.100.250", &home).await, "another address has its share");
+    })
+    .await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::stories::world::{Answer, Client, World};
+use crate::stories::world::{Answer, Client, World, elapse};
 
 /// The pause between two requests for the playlist.
 const PACE: Duration = Duration::from_millis(50);
@@ -55,7 +55,7 @@ impl Player {
             while self.taken < self.listed.len() && self.played < segments {
                 self.take().await;
             }
-            tokio::time::sleep(PACE).await;
+            elapse(PACE).await;
         }
     }
 
@@ -63,7 +63,7 @@ impl Player {
     pub(crate) async fn look_until(&mut self, segments: usize) {
         while self.listed.len() < segments {
             self.look().await;
-            tokio::time::sleep(PACE).await;
+            elapse(PACE).await;
         }
     }
 

@@ -7,6 +7,7 @@ use jellyfin_sim::{CallTime, MintTimes, Pod};
 use serde_json::json;
 
 use super::{client_of, count, kill, plan, revocation::at_home, start_again};
+use crate::stories::world::story;
 
 const MINT: &str = "/Users/AuthenticateWithQuickConnect";
 
@@ -17,111 +18,117 @@ fn mints(pod: &Pod) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_keeps_its_token_on_a_pod_that_never_knew_it() {
-    let world = plan(2).start().await;
-    let (mut client, home) = client_of(&world, "alice", "sofa").await;
-    let capabilities =
-        json!({"PlayableMediaTypes": ["Video"], "SupportedCommands": ["Play"], "SupportsMediaControl": true});
-    assert_eq!(client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
-    world.pods.iter().for_each(|pod| pod.clear_seen());
-    world.pod(&home).kill().await;
-    let me = client.get("/Users/Me").await;
-    assert_eq!((me.status, me.json()["Name"].as_str()), (200, Some("alice")));
-    let other = world.pods_but(&home).next().expect("another pod");
-    assert_eq!(mints(other), 1);
-    let token = client.token.clone().expect("a token");
-    assert!(other.seen().iter().all(|seen| !seen.target.contains(&token)));
-    for path in ["/Items".to_owned(), format!("/Items?ApiKey={token}"), "/System/Info".to_owned()] {
-        assert_eq!(client.get(&path).await.status, 200, "{path}");
-    }
-    let mut by_query = world.client().without_cookies();
-    assert_eq!(by_query.get(&format!("/Users/Me?apikey={token}")).await.status, 200);
-    assert_eq!(mints(other), 1, "minted once");
-    other.until(|pod| count(pod, "/Sessions/Capabilities/Full") == 1).await;
-    let lives = world.proxy.ask_admin("/sessions").await.json();
-    assert_eq!((&lives[0]["why"], &lives[0]["from"]), (&json!("home_gone"), &json!(home)), "{lives}");
-    let sessions = client.get("/Sessions").await.json();
-    assert_eq!(sessions[0]["DeviceId"], "sofa");
-    assert_eq!(sessions[0]["Capabilities"]["SupportedCommands"][0], "Play");
-    let lines = world.proxy.lines_of("/Users/Me", 2).await;
-    assert!(lines.iter().any(|line| line["decision.reason"] == "carried_over"), "{lines:?}");
-    world.stop().await;
+    story(plan(2), async |world| {
+        let (mut client, home) = client_of(world, "alice", "sofa").await;
+        let capabilities =
+            json!({"PlayableMediaTypes": ["Video"], "SupportedCommands": ["Play"], "SupportsMediaControl": true});
+        assert_eq!(client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
+        world.pods.iter().for_each(|pod| pod.clear_seen());
+        world.pod(&home).kill().await;
+        let me = client.get("/Users/Me").await;
+        assert_eq!((me.status, me.json()["Name"].as_str()), (200, Some("alice")));
+        let other = world.pods_but(&home).next().expect("another pod");
+        assert_eq!(mints(other), 1);
+        let token = client.token.clone().expect("a token");
+        assert!(other.seen().iter().all(|seen| !seen.target.contains(&token)));
+        for path in ["/Items".to_owned(), format!("/Items?ApiKey={token}"), "/System/Info".to_owned()] {
+            assert_eq!(client.get(&path).await.status, 200, "{path}");
+        }
+        let mut by_query = world.client().without_cookies();
+        assert_eq!(by_query.get(&format!("/Users/Me?apikey={token}")).await.status, 200);
+        assert_eq!(mints(other), 1, "minted once");
+        other.until(|pod| count(pod, "/Sessions/Capabilities/Full") == 1).await;
+        let lives = world.proxy.ask_admin("/sessions").await.json();
+        assert_eq!((&lives[0]["why"], &lives[0]["from"]), (&json!("home_gone"), &json!(home)), "{lives}");
+        let sessions = client.get("/Sessions").await.json();
+        assert_eq!(sessions[0]["DeviceId"], "sofa");
+        assert_eq!(sessions[0]["Capabilities"]["SupportedCommands"][0], "Play");
+        let lines = world.proxy.lines_of("/Users/Me", 2).await;
+        assert!(lines.iter().any(|line| line["decision.reason"] == "carried_over"), "{lines:?}");
+    })
+    .await;
 }
 
 /// A code has six digits, and the pod does not look whether it is another's.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_clients_with_equal_codes_stay_two_users() {
-    let world = plan(2).start().await;
-    let mut clients = [("alice", at_home(&world, "alice", "a").await), ("bob", at_home(&world, "bob", "a").await)];
-    let b = world.pod("b");
-    // Long enough that both have begun before either goes on.
-    let initiate = CallTime { usual: Duration::from_millis(300), ..CallTime::default() };
-    b.mint_times(MintTimes { initiate, ..MintTimes::default() });
-    b.share_code(2);
-    kill(&world, "a").await;
-    let asked = clients.iter_mut().map(async |(user, client)| {
-        let me = client.get("/Users/Me").await;
-        assert_eq!((me.status, me.json()["Name"].as_str()), (200, Some(*user)));
-    });
-    join_all(asked).await;
-    let crossed = b.seen().iter().filter(|seen| seen.path() == "/QuickConnect/Authorize" && seen.status == 500).count();
-    assert_eq!(crossed, 1, "the second finds its code authorized by the first");
-    assert_eq!(mints(b), 2);
-    assert_eq!(world.proxy.metric("jellypin_carry_overs_total", &[("outcome", "refused")]).await, 0.0);
-    world.stop().await;
+    story(plan(2), async |world| {
+        let mut clients = [("alice", at_home(world, "alice", "a").await), ("bob", at_home(world, "bob", "a").await)];
+        let b = world.pod("b");
+        // Long enough that both have begun before either goes on.
+        let initiate = CallTime { usual: Duration::from_millis(300), ..CallTime::default() };
+        b.mint_times(MintTimes { initiate, ..MintTimes::default() });
+        b.share_code(2);
+        kill(world, "a").await;
+        let asked = clients.iter_mut().map(async |(user, client)| {
+            let me = client.get("/Users/Me").await;
+            assert_eq!((me.status, me.json()["Name"].as_str()), (200, Some(*user)));
+        });
+        join_all(asked).await;
+        let crossed =
+            b.seen().iter().filter(|seen| seen.path() == "/QuickConnect/Authorize" && seen.status == 500).count();
+        assert_eq!(crossed, 1, "the second finds its code authorized by the first");
+        assert_eq!(mints(b), 2);
+        assert_eq!(world.proxy.metric("jellypin_carry_overs_total", &[("outcome", "refused")]).await, 0.0);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_parallel_requests_of_one_client_wait_for_one_mint() {
-    let world = plan(3).start().await;
-    let (client, home) = client_of(&world, "alice", "sofa").await;
-    world.pods.iter().for_each(|pod| pod.clear_seen());
-    kill(&world, &home).await;
-    let requests = (0..50).map(|_| {
-        let mut twin = client.twin();
-        async move { twin.get("/Users/Me").await.status }
-    });
-    let statuses = join_all(requests).await;
-    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
-    let mints: Vec<usize> = world.pods_but(&home).map(mints).collect();
-    assert_eq!(mints.iter().sum::<usize>(), 1, "{mints:?}");
-    world.stop().await;
+    story(plan(3), async |world| {
+        let (client, home) = client_of(world, "alice", "sofa").await;
+        world.pods.iter().for_each(|pod| pod.clear_seen());
+        kill(world, &home).await;
+        let requests = (0..50).map(|_| {
+            let mut twin = client.twin();
+            async move { twin.get("/Users/Me").await.status }
+        });
+        let statuses = join_all(requests).await;
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+        let mints: Vec<usize> = world.pods_but(&home).map(mints).collect();
+        assert_eq!(mints.iter().sum::<usize>(), 1, "{mints:?}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_clients_of_a_dead_pod_all_migrate() {
-    let world = plan(3).start().await;
-    let mut clients = Vec::new();
-    for number in 0..100 {
-        clients.push(client_of(&world, &format!("user{number}"), &format!("device {number}")).await);
-    }
-    kill(&world, "a").await;
-    let began = std::time::Instant::now();
-    let asked = clients.iter_mut().map(|(client, _)| client.get("/System/Info"));
-    let answers = join_all(asked).await;
-    println!("100 clients, a third of them migrated: {:?}", began.elapsed());
-    assert!(answers.iter().all(|answer| answer.status == 200));
-    world.stop().await;
+    story(plan(3), async |world| {
+        let mut clients = Vec::new();
+        for number in 0..100 {
+            clients.push(client_of(world, &format!("user{number}"), &format!("device {number}")).await);
+        }
+        kill(world, "a").await;
+        let began = std::time::Instant::now();
+        let asked = clients.iter_mut().map(|(client, _)| client.get("/System/Info"));
+        let answers = join_all(asked).await;
+        println!("100 clients, a third of them migrated: {:?}", began.elapsed());
+        assert!(answers.iter().all(|answer| answer.status == 200));
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_migrations_leave_few_rows() {
-    let world = plan(2).start().await;
-    let (mut client, mut home) = client_of(&world, "alice", "sofa").await;
-    let mut most_rows = 0;
-    for turn in 0..50 {
-        kill(&world, &home).await;
-        let me = client.get("/Users/Me").await;
-        assert_eq!(me.status, 200, "turn {turn}");
-        let now = world.saw(&me).last().expect("somebody answered").to_string();
-        start_again(&world, &home).await;
-        home = now;
-        most_rows = most_rows.max(world.cluster.tokens().len());
-        assert_eq!(client.get("/Items").await.status, 200, "turn {turn}");
-    }
-    println!("50 fail-overs of one client: at most {most_rows} rows of its device");
-    assert!(most_rows <= 3, "{most_rows}");
-    assert_eq!(client.post("/Sessions/Capabilities/Full", json!({})).await.status, 204);
-    let sessions = client.get("/Sessions").await.json();
-    assert_eq!(sessions.as_array().map(Vec::len), Some(1));
-    world.stop().await;
+    story(plan(2), async |world| {
+        let (mut client, mut home) = client_of(world, "alice", "sofa").await;
+        let mut most_rows = 0;
+        for turn in 0..50 {
+            kill(world, &home).await;
+            let me = client.get("/Users/Me").await;
+            assert_eq!(me.status, 200, "turn {turn}");
+            let now = world.saw(&me).last().expect("somebody answered").to_string();
+            start_again(world, &home).await;
+            home = now;
+            most_rows = most_rows.max(world.cluster.tokens().len());
+            assert_eq!(client.get("/Items").await.status, 200, "turn {turn}");
+        }
+        println!("50 fail-overs of one client: at most {most_rows} rows of its device");
+        assert!(most_rows <= 3, "{most_rows}");
+        assert_eq!(client.post("/Sessions/Capabilities/Full", json!({})).await.status, 204);
+        let sessions = client.get("/Sessions").await.json();
+        assert_eq!(sessions.as_array().map(Vec::len), Some(1));
+    })
+    .await;
 }

@@ -4,7 +4,7 @@ use super::{minted, plan};
 use crate::stories::{
     redis_server::RedisServer,
     replicas,
-    world::{Client, Program, World},
+    world::{Client, Plan, Program, World, story},
 };
 
 /// A client whose home is this pod, at a running program.
@@ -26,71 +26,74 @@ fn moved_to(client: &Client, program: &Program) -> Client {
     there
 }
 
-async fn story(world: World, is_shared: bool) {
-    let mut settings = world.settings().clone();
-    if !is_shared {
-        settings.set("state.path", "\"state\"");
-    }
-    for _ in 0..5 {
-        let mut first = Program::start(&settings, world.folder()).await;
-        let mut client = at_home(&first, &world, "a").await;
-        world.pods.iter().for_each(|pod| pod.clear_seen());
-        world.pod("a").kill().await;
-        assert_eq!(client.get("/Users/Me").await.status, 200);
-        first.signal("KILL");
-        first.ended().await;
-        let mut second = Program::start(&settings, world.folder()).await;
-        let mut again = moved_to(&client, &second);
-        for path in ["/Users/Me", "/Items", "/System/Info"] {
-            assert_eq!(again.get(path).await.status, 200, "{path}");
+async fn kill_after_migration(plan: Plan, is_shared: bool) {
+    story(plan, async |world| {
+        let mut settings = world.settings().clone();
+        if !is_shared {
+            settings.state_path("state");
         }
-        assert_eq!(minted(&world), 1, "nothing is minted again");
-        second.signal("TERM");
-        second.ended().await;
-        super::start_again(&world, "a").await;
-    }
-    world.stop().await;
+        for _ in 0..5 {
+            let mut first = Program::start(&settings, world.folder()).await;
+            let mut client = at_home(&first, world, "a").await;
+            world.pods.iter().for_each(|pod| pod.clear_seen());
+            world.pod("a").kill().await;
+            assert_eq!(client.get("/Users/Me").await.status, 200);
+            first.signal("KILL");
+            first.ended().await;
+            let mut second = Program::start(&settings, world.folder()).await;
+            let mut again = moved_to(&client, &second);
+            for path in ["/Users/Me", "/Items", "/System/Info"] {
+                assert_eq!(again.get(path).await.status, 200, "{path}");
+            }
+            assert_eq!(minted(world), 1, "nothing is minted again");
+            second.signal("TERM");
+            second.ended().await;
+            super::start_again(world, "a").await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_proxy_keeps_a_client_that_it_just_migrated() {
-    story(plan(2).start().await, false).await;
+    kill_after_migration(plan(2), false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_proxy_with_redis_keeps_a_client_that_it_just_migrated() {
     let redis = RedisServer::start();
-    story(replicas::plan(2, &redis).with_api_key().start().await, true).await;
+    kill_after_migration(replicas::plan(2, &redis).with_api_key(), true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_serves_the_clients_of_a_killed_one() {
     let redis = RedisServer::start();
-    let world = replicas::plan(2, &redis).with_api_key().start().await;
-    for dies_first in [false, true] {
-        let mut first = Program::start(world.settings(), world.folder()).await;
-        let mut second = Program::start(world.settings(), world.folder()).await;
-        let mut client = at_home(&first, &world, "a").await;
-        world.pods.iter().for_each(|pod| pod.clear_seen());
-        replicas::until_at_least("the session is kept", 1.0, async || {
-            redis.bytes().iter().filter(|(key, _)| key.contains(":session:")).count() as f64
-        })
-        .await;
-        world.pod("a").kill().await;
-        if !dies_first {
-            assert_eq!(client.get("/Users/Me").await.status, 200);
+    story(replicas::plan(2, &redis).with_api_key(), async |world| {
+        for dies_first in [false, true] {
+            let mut first = Program::start(world.settings(), world.folder()).await;
+            let mut second = Program::start(world.settings(), world.folder()).await;
+            let mut client = at_home(&first, world, "a").await;
+            world.pods.iter().for_each(|pod| pod.clear_seen());
+            replicas::until_at_least("the session is kept", 1.0, async || {
+                redis.bytes().iter().filter(|(key, _)| key.contains(":session:")).count() as f64
+            })
+            .await;
+            world.pod("a").kill().await;
+            if !dies_first {
+                assert_eq!(client.get("/Users/Me").await.status, 200);
+            }
+            first.signal("KILL");
+            first.ended().await;
+            let mut there = moved_to(&client, &second);
+            for path in ["/Users/Me", "/Items"] {
+                assert_eq!(there.get(path).await.status, 200, "{path}");
+            }
+            assert_eq!(minted(world), 1);
+            second.signal("TERM");
+            second.ended().await;
+            super::start_again(world, "a").await;
+            redis.flush();
         }
-        first.signal("KILL");
-        first.ended().await;
-        let mut there = moved_to(&client, &second);
-        for path in ["/Users/Me", "/Items"] {
-            assert_eq!(there.get(path).await.status, 200, "{path}");
-        }
-        assert_eq!(minted(&world), 1);
-        second.signal("TERM");
-        second.ended().await;
-        super::start_again(&world, "a").await;
-        redis.flush();
-    }
-    world.stop().await;
+    })
+    .await;
 }

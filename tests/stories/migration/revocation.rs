@@ -21,7 +21,7 @@ use super::{client_of, kill, plan, start_again};
 use crate::stories::{
     redis_server::RedisServer,
     replicas,
-    world::{Client, Plan, Proxy, World, body_of, until},
+    world::{Client, Plan, Proxy, World, body_of, has_ended, story, until},
 };
 
 /// What ends a session.
@@ -57,12 +57,12 @@ struct Victim {
 }
 
 /// The proxies of a story: the world's own, and perhaps another replica.
-struct Replicas {
-    world: World,
+struct Replicas<'w> {
+    world: &'w mut World,
     other: Option<Proxy>,
 }
 
-impl Replicas {
+impl Replicas<'_> {
     fn all(&self) -> impl Iterator<Item = &Proxy> {
         [&self.world.proxy].into_iter().chain(self.other.as_ref())
     }
@@ -76,29 +76,22 @@ impl Replicas {
     }
 
     async fn kill(&self, pod: &str) {
-        kill(&self.world, pod).await;
+        kill(self.world, pod).await;
         self.until(pod, jellypin::pod::State::Down).await;
     }
 
     async fn start_again(&self, pod: &str) {
-        start_again(&self.world, pod).await;
+        start_again(self.world, pod).await;
         self.until(pod, jellypin::pod::State::Ready).await;
     }
 
     async fn restart(&mut self) {
         self.world.restart(|_| {}).await;
-        if let Some(mut other) = self.other.take() {
+        if let Some(other) = self.other.take() {
             other.stop().await;
-            self.other = Some(replicas::replica(&self.world, |_| {}).await);
+            self.other = Some(replicas::replica(self.world, |_| {}).await);
             replicas::until_up(&self.world.proxy).await;
         }
-    }
-
-    async fn stop(mut self) {
-        if let Some(other) = &mut self.other {
-            other.stop().await;
-        }
-        self.world.stop().await;
     }
 }
 
@@ -122,7 +115,7 @@ async fn delete(client: &mut Client, path: &str) -> u16 {
 }
 
 /// Ends the victim's session; gives the status.
-async fn carry_out(victim: &mut Victim, replicas: &Replicas, root: &Client) -> u16 {
+async fn carry_out(victim: &mut Victim, replicas: &Replicas<'_>, root: &Client) -> u16 {
     let proxy = replicas.one(victim.by_other);
     let mut root = root.moved_to(proxy);
     let device = victim.client.device.clone().expect("a device");
@@ -144,7 +137,7 @@ async fn carry_out(victim: &mut Victim, replicas: &Replicas, root: &Client) -> u
 }
 
 /// What works by this token: each demanding path with its status, and the image that anybody may see.
-async fn try_all(replicas: &Replicas, victim: &Victim) -> (Vec<String>, bool) {
+async fn try_all(replicas: &Replicas<'_>, victim: &Victim) -> (Vec<String>, bool) {
     let mut worked = Vec::new();
     let mut sees_image = true;
     for (nth, proxy) in replicas.all().enumerate() {
@@ -172,11 +165,10 @@ async fn try_all(replicas: &Replicas, victim: &Victim) -> (Vec<String>, bool) {
 }
 
 /// A cluster whose sessions are kept in Redis and shared by two replicas, or on one proxy's disk.
-async fn replicas_of(plan: Plan, has_other: bool) -> Replicas {
-    let world = plan.start().await;
+async fn replicas_of(world: &mut World, has_other: bool) -> Replicas<'_> {
     let other = if has_other {
         replicas::until_up(&world.proxy).await;
-        Some(replicas::replica(&world, |_| {}).await)
+        Some(replicas::replica(world, |_| {}).await)
     } else {
         None
     };
@@ -184,149 +176,147 @@ async fn replicas_of(plan: Plan, has_other: bool) -> Replicas {
 }
 
 /// One world with a victim of each kind; prints a line for each and gives what worked.
-async fn story(generation: Generation, home: Home, redis: Option<&RedisServer>) -> Vec<String> {
+async fn still_working(generation: Generation, home: Home, redis: Option<&RedisServer>) -> Vec<String> {
     let plan = match redis {
         Some(redis) => replicas::plan(2, redis).with_api_key(),
-        None => plan(2).set("state.path", "\"state\""),
+        None => plan(2).state_path("state"),
     };
     let plan = plan.build(move |pod| pod.generation(generation));
-    let mut replicas = replicas_of(plan, redis.is_some()).await;
-    let root = at_home(&replicas.world, "root", "b").await;
-    let mut victims = Vec::new();
-    for by_other in if redis.is_some() { vec![false, true] } else { vec![false] } {
-        for act in ACTS {
-            let user = format!("user{}", victims.len());
-            let client = at_home(&replicas.world, &user, "a").await;
-            let twin = at_home(&replicas.world, &user, "b").await;
-            let tokens = vec![client.token.clone().expect("a token")];
-            victims.push(Victim { act, by_other, client, twin, tokens });
+    story(plan, async |world| {
+        let mut replicas = replicas_of(world, redis.is_some()).await;
+        let root = at_home(replicas.world, "root", "b").await;
+        let mut victims = Vec::new();
+        for by_other in if redis.is_some() { vec![false, true] } else { vec![false] } {
+            for act in ACTS {
+                let user = format!("user{}", victims.len());
+                let client = at_home(replicas.world, &user, "a").await;
+                let twin = at_home(replicas.world, &user, "b").await;
+                let tokens = vec![client.token.clone().expect("a token")];
+                victims.push(Victim { act, by_other, client, twin, tokens });
+            }
         }
-    }
-    // Each replica has every session in memory.
-    for proxy in replicas.all() {
-        for victim in &victims {
-            assert_eq!(victim.client.moved_to(proxy).get("/Users/Me").await.status, 200);
+        // Each replica has every session in memory.
+        for proxy in replicas.all() {
+            for victim in &victims {
+                assert_eq!(victim.client.moved_to(proxy).get("/Users/Me").await.status, 200);
+            }
         }
-    }
-    if home != Home::Lives {
-        replicas.kill("a").await;
+        if home != Home::Lives {
+            replicas.kill("a").await;
+            for victim in &mut victims {
+                let before = replicas.world.cluster.tokens();
+                assert_eq!(victim.client.get("/Users/Me").await.status, 200);
+                let minted = replicas.world.cluster.tokens().into_iter().filter(|token| !before.contains(token));
+                victim.tokens.extend(minted);
+                assert_eq!(victim.tokens.len(), 2, "one was minted");
+                let mut by_alias = replicas.world.client().without_cookies();
+                assert_eq!(by_alias.get(&format!("/Items?ApiKey={}", victim.tokens[1])).await.status, 200);
+            }
+        }
+        if home == Home::IsBack {
+            replicas.start_again("a").await;
+        }
+        let mut sockets = Vec::new();
         for victim in &mut victims {
-            let before = replicas.world.cluster.tokens();
-            assert_eq!(victim.client.get("/Users/Me").await.status, 200);
-            let minted = replicas.world.cluster.tokens().into_iter().filter(|token| !before.contains(token));
-            victim.tokens.extend(minted);
-            assert_eq!(victim.tokens.len(), 2, "one was minted");
-            let mut by_alias = replicas.world.client().without_cookies();
-            assert_eq!(by_alias.get(&format!("/Items?ApiKey={}", victim.tokens[1])).await.status, 200);
+            let token = victim.tokens[0].clone();
+            let mut there = replicas.one(!victim.by_other).client().without_cookies();
+            sockets.push(there.socket(&format!("/socket?ApiKey={token}")).await.expect("a socket"));
         }
-    }
-    if home == Home::IsBack {
-        replicas.start_again("a").await;
-    }
-    let mut sockets = Vec::new();
-    for victim in &mut victims {
-        let token = victim.tokens[0].clone();
-        let mut there = replicas.one(!victim.by_other).client().without_cookies();
-        sockets.push(there.socket(&format!("/socket?ApiKey={token}")).await.expect("a socket"));
-    }
-    let mut outcomes: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for (number, victim) in victims.iter_mut().enumerate() {
-        let status = carry_out(victim, &replicas, &root).await;
-        if status != 204 {
-            outcomes.entry(number).or_default().push(format!("it was answered with {status}"));
-        }
-    }
-    // Its socket at the other replica ends as well.
-    for (number, socket) in sockets.iter_mut().enumerate() {
-        let ends = async {
-            use futures_util::StreamExt;
-            while let Some(Ok(_)) = socket.next().await {}
-        };
-        if tokio::time::timeout(crate::stories::world::DEADLINE, ends).await.is_err() {
-            outcomes.entry(number).or_default().push("its socket stayed open".to_owned());
-        }
-    }
-    drop(sockets);
-    for stage in ["at once", "home gone", "home back", "other pod restarted", "proxies restarted"] {
-        match stage {
-            "home gone" if home != Home::IsDown => replicas.kill("a").await,
-            "home back" => replicas.start_again("a").await,
-            "other pod restarted" => {
-                replicas.kill("b").await;
-                replicas.start_again("b").await;
-            }
-            "proxies restarted" => replicas.restart().await,
-            _ => {}
-        }
-        let tried = join_all(victims.iter().map(|victim| try_all(&replicas, victim))).await;
-        for (number, (worked, sees_image)) in tried.into_iter().enumerate() {
-            let of_victim = outcomes.entry(number).or_default();
-            of_victim.extend(worked.into_iter().map(|worked| format!("{stage}: {worked}")));
-            if !sees_image {
-                of_victim.push(format!("{stage}: no image"));
+        let mut outcomes: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for (number, victim) in victims.iter_mut().enumerate() {
+            let status = carry_out(victim, &replicas, &root).await;
+            if status != 204 {
+                outcomes.entry(number).or_default().push(format!("it was answered with {status}"));
             }
         }
-        for (number, victim) in victims.iter().enumerate().filter(|(_, victim)| victim.act == Act::OwnPassword) {
-            for (nth, proxy) in replicas.all().enumerate() {
-                let status = victim.twin.moved_to(proxy).get("/Users/Me").await.status;
-                if status != 200 {
-                    let what = format!("{stage}: the caller's own session is lost at replica {nth}: {status}");
-                    outcomes.entry(number).or_default().push(what);
+        // Its socket at the other replica ends as well.
+        for (number, socket) in sockets.iter_mut().enumerate() {
+            if !has_ended(socket).await {
+                outcomes.entry(number).or_default().push("its socket stayed open".to_owned());
+            }
+        }
+        drop(sockets);
+        for stage in ["at once", "home gone", "home back", "other pod restarted", "proxies restarted"] {
+            match stage {
+                "home gone" if home != Home::IsDown => replicas.kill("a").await,
+                "home back" => replicas.start_again("a").await,
+                "other pod restarted" => {
+                    replicas.kill("b").await;
+                    replicas.start_again("b").await;
+                }
+                "proxies restarted" => replicas.restart().await,
+                _ => {}
+            }
+            let tried = join_all(victims.iter().map(|victim| try_all(&replicas, victim))).await;
+            for (number, (worked, sees_image)) in tried.into_iter().enumerate() {
+                let of_victim = outcomes.entry(number).or_default();
+                of_victim.extend(worked.into_iter().map(|worked| format!("{stage}: {worked}")));
+                if !sees_image {
+                    of_victim.push(format!("{stage}: no image"));
+                }
+            }
+            for (number, victim) in victims.iter().enumerate().filter(|(_, victim)| victim.act == Act::OwnPassword) {
+                for (nth, proxy) in replicas.all().enumerate() {
+                    let status = victim.twin.moved_to(proxy).get("/Users/Me").await.status;
+                    if status != 200 {
+                        let what = format!("{stage}: the caller's own session is lost at replica {nth}: {status}");
+                        outcomes.entry(number).or_default().push(what);
+                    }
                 }
             }
         }
-    }
-    let kept = if redis.is_some() { "redis" } else { "disk" };
-    let mut all = Vec::new();
-    for (number, victim) in victims.iter().enumerate() {
-        let worked = &outcomes[&number];
-        let through = if victim.by_other { "other replica" } else { "this proxy" };
-        let text = if worked.is_empty() { "nothing worked".to_owned() } else { worked.join("; ") };
-        println!(
-            "{:8} {kept:5} home {home:7?} {:15?} through {through:13}: {} tokens, {text}",
-            generation.version(),
-            victim.act,
-            victim.tokens.len()
-        );
-        all.extend(worked.iter().map(|worked| format!("{:?} {through}: {worked}", victim.act)));
-    }
-    replicas.stop().await;
-    all
+        let kept = if redis.is_some() { "redis" } else { "disk" };
+        let mut all = Vec::new();
+        for (number, victim) in victims.iter().enumerate() {
+            let worked = &outcomes[&number];
+            let through = if victim.by_other { "other replica" } else { "this proxy" };
+            let text = if worked.is_empty() { "nothing worked".to_owned() } else { worked.join("; ") };
+            println!(
+                "{:8} {kept:5} home {home:7?} {:15?} through {through:13}: {} tokens, {text}",
+                generation.version(),
+                victim.act,
+                victim.tokens.len()
+            );
+            all.extend(worked.iter().map(|worked| format!("{:?} {through}: {worked}", victim.act)));
+        }
+        all
+    })
+    .await
 }
 
-async fn stories(generation: Generation, home: Home) {
+async fn ended_sessions_stay_ended(generation: Generation, home: Home) {
     let redis = RedisServer::start();
-    let mut worked = story(generation, home, Some(&redis)).await;
-    worked.extend(story(generation, home, None).await);
+    let mut worked = still_working(generation, home, Some(&redis)).await;
+    worked.extend(still_working(generation, home, None).await);
     assert!(worked.is_empty(), "{worked:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_before_its_home_dies_stays_ended() {
-    stories(Generation::V12, Home::Lives).await;
+    ended_sessions_stay_ended(Generation::V12, Home::Lives).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_while_its_home_is_down_stays_ended() {
-    stories(Generation::V12, Home::IsDown).await;
+    ended_sessions_stay_ended(Generation::V12, Home::IsDown).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_after_its_home_is_back_stays_ended() {
-    stories(Generation::V12, Home::IsBack).await;
+    ended_sessions_stay_ended(Generation::V12, Home::IsBack).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_before_its_home_dies_stays_ended_on_10_11() {
-    stories(Generation::V10_11, Home::Lives).await;
+    ended_sessions_stay_ended(Generation::V10_11, Home::Lives).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_while_its_home_is_down_stays_ended_on_10_11() {
-    stories(Generation::V10_11, Home::IsDown).await;
+    ended_sessions_stay_ended(Generation::V10_11, Home::IsDown).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_after_its_home_is_back_stays_ended_on_10_11() {
-    stories(Generation::V10_11, Home::IsBack).await;
+    ended_sessions_stay_ended(Generation::V10_11, Home::IsBack).await;
 }

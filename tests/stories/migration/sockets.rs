@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{client_of, drain::tell, kill, minted, plan, storm::clients_at};
 use crate::stories::{
     wire::within,
-    world::{DEADLINE, Program, Socket, World, until},
+    world::{DEADLINE, Program, Socket, World, millis, secs, story, until, until_within},
 };
 
 /// The next message of this type; others are passed over.
@@ -47,51 +47,53 @@ fn sockets_at(world: &World) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_outlives_its_pod() {
     for gracefully in [true, false] {
-        let world = plan(2).start().await;
-        let (mut client, home) = client_of(&world, "alice", "sofa").await;
-        let mut socket = socket_of(&world, client.token.as_deref().expect("a token")).await;
-        let capabilities = json!({"SupportedCommands": ["DisplayMessage"], "SupportsMediaControl": true});
-        assert_eq!(client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
-        socket.send(Message::text(r#"{"MessageType":"SessionsStart","Data":"0,100"}"#)).await.expect("sent");
-        world.pod(&home).until(|pod| pod.heard().iter().any(|text| text.contains("SessionsStart"))).await;
-        if gracefully {
-            world.pod(&home).stop().await
-        } else {
-            world.pod(&home).kill().await
-        }
-        let other = world.pods_but(&home).next().expect("another pod");
-        next_of(&mut socket, "ForceKeepAlive").await;
-        other.until(|pod| pod.heard().iter().any(|text| text.contains("SessionsStart"))).await;
-        // Remote control reaches the client by the same socket.
-        let sessions = client.get("/Sessions").await.json();
-        let id = sessions[0]["Id"].as_str().expect("a session").to_owned();
-        other.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/Sessions/Capabilities/Full")).await;
-        let message = json!({"Header": "h", "Text": "still here", "TimeoutMs": 1});
-        assert_eq!(client.post(&format!("/Sessions/{id}/Message"), message).await.status, 204);
-        let command = next_of(&mut socket, "GeneralCommand").await;
-        assert_eq!(command["Data"]["Arguments"]["Text"], "still here");
-        socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.expect("sent");
-        next_of(&mut socket, "KeepAlive").await;
-        drop(socket);
-        until("no socket is left at any pod", || sockets_at(&world) == 0).await;
-        world.stop().await;
+        story(plan(2), async |world| {
+            let (mut client, home) = client_of(world, "alice", "sofa").await;
+            let mut socket = socket_of(world, client.token.as_deref().expect("a token")).await;
+            let capabilities = json!({"SupportedCommands": ["DisplayMessage"], "SupportsMediaControl": true});
+            assert_eq!(client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
+            socket.send(Message::text(r#"{"MessageType":"SessionsStart","Data":"0,100"}"#)).await.expect("sent");
+            world.pod(&home).until(|pod| pod.heard().iter().any(|text| text.contains("SessionsStart"))).await;
+            if gracefully {
+                world.pod(&home).stop().await
+            } else {
+                world.pod(&home).kill().await
+            }
+            let other = world.pods_but(&home).next().expect("another pod");
+            next_of(&mut socket, "ForceKeepAlive").await;
+            other.until(|pod| pod.heard().iter().any(|text| text.contains("SessionsStart"))).await;
+            // Remote control reaches the client by the same socket.
+            let sessions = client.get("/Sessions").await.json();
+            let id = sessions[0]["Id"].as_str().expect("a session").to_owned();
+            other.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/Sessions/Capabilities/Full")).await;
+            let message = json!({"Header": "h", "Text": "still here", "TimeoutMs": 1});
+            assert_eq!(client.post(&format!("/Sessions/{id}/Message"), message).await.status, 204);
+            let command = next_of(&mut socket, "GeneralCommand").await;
+            assert_eq!(command["Data"]["Arguments"]["Text"], "still here");
+            socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.expect("sent");
+            next_of(&mut socket, "KeepAlive").await;
+            drop(socket);
+            until("no socket is left at any pod", || sockets_at(world) == 0).await;
+        })
+        .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_single_pod_keeps_its_sockets_without_a_key() {
-    let world = World::plan(1).start().await;
-    let (client, home) = client_of(&world, "alice", "sofa").await;
-    let mut socket = socket_of(&world, client.token.as_deref().expect("a token")).await;
-    for _ in 0..3 {
-        kill(&world, &home).await;
-        socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.expect("sent");
-        world.pod(&home).start_again().await.expect("it starts");
-        next_of(&mut socket, "ForceKeepAlive").await;
-        next_of(&mut socket, "KeepAlive").await;
-    }
-    drop(socket);
-    world.stop().await;
+    story(World::plan(1), async |world| {
+        let (client, home) = client_of(world, "alice", "sofa").await;
+        let mut socket = socket_of(world, client.token.as_deref().expect("a token")).await;
+        for _ in 0..3 {
+            kill(world, &home).await;
+            socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.expect("sent");
+            world.pod(&home).start_again().await.expect("it starts");
+            next_of(&mut socket, "ForceKeepAlive").await;
+            next_of(&mut socket, "KeepAlive").await;
+        }
+        drop(socket);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,93 +101,90 @@ async fn hundreds_of_sockets_of_a_dead_pod_are_reattached() {
     // As many as the machine has files for, where somebody wants to know: `STORY_SOCKETS=2000`.
     let wanted = std::env::var("STORY_SOCKETS").ok().and_then(|count| count.parse().ok());
     let wanted: usize = wanted.unwrap_or(150);
-    let world = plan(3).start().await;
-    // A process of its own, whose memory is nobody else's.
-    let mut settings = world.settings().clone();
-    settings.set("log.access", "false");
-    let program = Program::start(&settings, world.folder()).await;
-    let mut clients = clients_at(&world, "a", wanted, || program.client()).await;
-    let mut sockets: Vec<Socket> = Vec::new();
-    let before = program.memory();
-    for some in clients.chunks_mut(64) {
-        let opened = some.iter_mut().map(async |client| {
-            let path = format!("/socket?ApiKey={}", client.token.as_deref().expect("a token"));
-            let mut socket = client.socket(&path).await.expect("a socket");
-            next_of(&mut socket, "ForceKeepAlive").await;
-            socket
-        });
-        sockets.extend(join_all(opened).await);
-    }
-    assert_eq!(world.pod("a").open_sockets(), wanted);
-    let with_sockets = program.memory();
-    // Where somebody wants to know: `STORY_MINTS=recorded`, as fast as a recorded pod; `STORY_MINTS=none`, at pods that were
-    // restarted since and so know every token.
-    let minted_how = match std::env::var("STORY_MINTS").as_deref() {
-        Ok("recorded") => {
-            world.pods.iter().for_each(|pod| pod.mint_times(MintTimes::RECORDED));
-            "as a recorded pod does"
+    story(plan(3), async |world| {
+        // A process of its own, whose memory is nobody else's.
+        let mut settings = world.settings().clone();
+        settings.no_access_log();
+        let program = Program::start(&settings, world.folder()).await;
+        let mut clients = clients_at(world, "a", wanted, || program.client()).await;
+        let mut sockets: Vec<Socket> = Vec::new();
+        let before = program.memory();
+        for some in clients.chunks_mut(64) {
+            let opened = some.iter_mut().map(async |client| {
+                let path = format!("/socket?ApiKey={}", client.token.as_deref().expect("a token"));
+                let mut socket = client.socket(&path).await.expect("a socket");
+                next_of(&mut socket, "ForceKeepAlive").await;
+                socket
+            });
+            sockets.extend(join_all(opened).await);
         }
-        Ok("none") => {
-            for pod in world.pods_but("a") {
-                pod.kill().await;
-                world.until_state(pod.name(), State::Down).await;
-                pod.start_again().await.expect("it starts");
-                world.until_state(pod.name(), State::Ready).await;
+        assert_eq!(world.pod("a").open_sockets(), wanted);
+        let with_sockets = program.memory();
+        // Where somebody wants to know: `STORY_MINTS=recorded`, as fast as a recorded pod; `STORY_MINTS=none`, at pods that were
+        // restarted since and so know every token.
+        let minted_how = match std::env::var("STORY_MINTS").as_deref() {
+            Ok("recorded") => {
+                world.pods.iter().for_each(|pod| pod.mint_times(MintTimes::RECORDED));
+                "as a recorded pod does"
             }
-            "since the pods know their tokens"
-        }
-        _ => "as fast as the simulated pods can",
-    };
-    world.pods.iter().for_each(|pod| pod.clear_seen());
-    world.pod("a").kill().await;
-    let began = Instant::now();
-    let (mut during, mut half) = (0, None);
-    let is_back = async {
-        loop {
+            Ok("none") => {
+                for pod in world.pods_but("a") {
+                    pod.kill().await;
+                    world.until_state(pod.name(), State::Down).await;
+                    pod.start_again().await.expect("it starts");
+                    world.until_state(pod.name(), State::Ready).await;
+                }
+                "since the pods know their tokens"
+            }
+            _ => "as fast as the simulated pods can",
+        };
+        world.pods.iter().for_each(|pod| pod.clear_seen());
+        world.pod("a").kill().await;
+        let began = Instant::now();
+        let (mut during, mut half) = (0, None);
+        until_within(secs(120), "every socket is attached again", || {
             during = during.max(program.memory());
-            let attached = sockets_at(&world);
+            let attached = sockets_at(world);
             half = half.or((attached * 2 >= wanted).then(|| began.elapsed()));
-            if attached == wanted {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            attached == wanted
+        })
+        .await;
+        println!(
+            "{wanted} sockets of one pod that dies, {} minted {}: half reattached after {:.2?}, all after {:.2?}\n\
+             \x20 memory of the proxy: {before} KiB without sockets, {with_sockets} with them, {during} at most meanwhile, {} afterwards",
+            minted(world),
+            minted_how,
+            half.unwrap_or_default(),
+            began.elapsed(),
+            program.memory()
+        );
+        for socket in &mut sockets {
+            socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.expect("sent");
+            next_of(socket, "KeepAlive").await;
         }
-    };
-    within(Duration::from_secs(120), "every socket is attached again", is_back).await;
-    println!(
-        "{wanted} sockets of one pod that dies, {} minted {}: half reattached after {:.2?}, all after {:.2?}\n\
-         \x20 memory of the proxy: {before} KiB without sockets, {with_sockets} with them, {during} at most meanwhile, {} afterwards",
-        minted(&world),
-        minted_how,
-        half.unwrap_or_default(),
-        began.elapsed(),
-        program.memory()
-    );
-    for socket in &mut sockets {
-        socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.expect("sent");
-        next_of(socket, "KeepAlive").await;
-    }
-    drop(sockets);
-    until("no socket is left at any pod", || sockets_at(&world) == 0).await;
-    drop(program);
-    world.stop().await;
+        drop(sockets);
+        until("no socket is left at any pod", || sockets_at(world) == 0).await;
+        drop(program);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_follows_though_the_new_pod_refuses_it_first() {
-    let world = plan(2).set("timeouts.hold", "\"500ms\"").start().await;
-    let (client, home) = client_of(&world, "alice", "sofa").await;
-    let mut socket = socket_of(&world, client.token.as_deref().expect("a token")).await;
-    let other = world.pods_but(&home).next().expect("another pod");
-    other.refuse_sockets(true);
-    tell(&world, &format!("/pods/main/{home}/drain")).await;
-    until("it was asked", || other.seen().iter().any(|seen| seen.path() == "/socket")).await;
-    let asked = Instant::now();
-    until("it is asked no more, in one go", || asked.elapsed() > Duration::from_secs(2)).await;
-    other.refuse_sockets(false);
-    next_of(&mut socket, "ForceKeepAlive").await;
-    other.until(|pod| pod.open_sockets() == 1).await;
-    world.pod(&home).until(|pod| pod.open_sockets() == 0).await;
-    drop(socket);
-    world.stop().await;
+    story(plan(2).hold(millis(500)), async |world| {
+        let (client, home) = client_of(world, "alice", "sofa").await;
+        let mut socket = socket_of(world, client.token.as_deref().expect("a token")).await;
+        let other = world.pods_but(&home).next().expect("another pod");
+        other.refuse_sockets(true);
+        tell(world, &format!("/pods/main/{home}/drain")).await;
+        until("it was asked", || other.seen().iter().any(|seen| seen.path() == "/socket")).await;
+        let asked = Instant::now();
+        until("it is asked no more, in one go", || asked.elapsed() > Duration::from_secs(2)).await;
+        other.refuse_sockets(false);
+        next_of(&mut socket, "ForceKeepAlive").await;
+        other.until(|pod| pod.open_sockets() == 1).await;
+        world.pod(&home).until(|pod| pod.open_sockets() == 0).await;
+        drop(socket);
+    })
+    .await;
 }

@@ -4,7 +4,7 @@ use jellyfin_sim::FILM;
 use serde_json::{Value, json};
 
 use super::{client_of, count, kill, plan};
-use crate::stories::world::{Client, World};
+use crate::stories::world::{Client, World, story};
 
 fn report() -> Value {
     json!({"ItemId": FILM, "PositionTicks": 1})
@@ -27,36 +27,39 @@ async fn player(world: &World) -> (Client, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_pod_knows_the_running_film() {
-    let world = plan(2).start().await;
-    let (mut client, _) = player(&world).await;
-    assert_eq!(now_playing(&mut client).await["Id"], FILM);
-    world.stop().await;
+    story(plan(2), async |world| {
+        let (mut client, _) = player(world).await;
+        assert_eq!(now_playing(&mut client).await["Id"], FILM);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_film_that_ends_as_its_pod_dies_has_ended() {
     for _ in 0..5 {
-        let world = plan(2).start().await;
-        let (mut client, home) = player(&world).await;
-        assert_eq!(client.post("/Sessions/Playing/Stopped", report()).await.status, 204);
-        let other = world.pods_but(&home).next().expect("another pod");
-        other.until(|pod| count(pod, "/Sessions/Playing/Progress") == 1).await;
-        assert_eq!(now_playing(&mut client).await, Value::Null);
-        world.stop().await;
+        story(plan(2), async |world| {
+            let (mut client, home) = player(world).await;
+            assert_eq!(client.post("/Sessions/Playing/Stopped", report()).await.status, 204);
+            let other = world.pods_but(&home).next().expect("another pod");
+            other.until(|pod| count(pod, "/Sessions/Playing/Progress") == 1).await;
+            assert_eq!(now_playing(&mut client).await, Value::Null);
+        })
+        .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn capabilities_reported_as_a_pod_dies_are_kept() {
     for _ in 0..5 {
-        let world = plan(2).start().await;
-        let (mut client, home) = player(&world).await;
-        let capabilities = json!({"SupportedCommands": ["SetVolume"], "SupportsMediaControl": true});
-        assert_eq!(client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
-        let other = world.pods_but(&home).next().expect("another pod");
-        other.until(|pod| count(pod, "/Sessions/Playing/Progress") == 1).await;
-        let sessions = client.get("/Sessions").await.json();
-        assert_eq!(sessions[0]["SupportedCommands"], json!(["SetVolume"]));
-        world.stop().await;
+        story(plan(2), async |world| {
+            let (mut client, home) = player(world).await;
+            let capabilities = json!({"SupportedCommands": ["SetVolume"], "SupportsMediaControl": true});
+            assert_eq!(client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
+            let other = world.pods_but(&home).next().expect("another pod");
+            other.until(|pod| count(pod, "/Sessions/Playing/Progress") == 1).await;
+            let sessions = client.get("/Sessions").await.json();
+            assert_eq!(sessions[0]["SupportedCommands"], json!(["SetVolume"]));
+        })
+        .await;
     }
 }

@@ -15,13 +15,13 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{count, kill, minted, plan, start_again};
-use crate::stories::world::{Client, Socket, World, until};
+use crate::stories::world::{Client, Socket, World, elapse, story, until};
 
 /// Time between two requests of a client whose pod lives.
 const REST: Duration = Duration::from_millis(50);
 
-/// Its requests before the storm.
-const CALM: Duration = Duration::from_secs(2);
+/// The requests of all neighbours before the storm.
+const CALM: usize = 200;
 
 /// As many as somebody wants to know of: `STORY_CLIENTS=500`.
 fn wanted(usual: usize) -> usize {
@@ -78,11 +78,16 @@ impl Neighbours {
                     let began = Instant::now();
                     assert_eq!(client.get("/Items").await.status, 200, "a client of a living pod");
                     times.lock().expect("no panic").push(began.elapsed());
-                    tokio::time::sleep(REST).await;
+                    elapse(REST).await;
                 }
             });
         }
         Neighbours { tasks, is_over, times }
+    }
+
+    /// How many requests they have made since the last look.
+    fn count(&self) -> usize {
+        self.times.lock().expect("no panic").len()
     }
 
     /// What their requests have taken since the last look.
@@ -105,70 +110,72 @@ fn is_own_call(seen: &Seen) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_clients_is_served() {
     let clients_wanted = wanted(60);
-    let world = plan(3).start().await;
-    let mut clients = clients_at(&world, "a", clients_wanted, || world.client()).await;
-    let neighbours = join_all(["b", "c"].map(|pod| clients_at(&world, pod, 10, || world.client())))
-        .await
-        .into_iter()
-        .flatten()
-        .collect();
-    let sockets = join_all(clients.iter_mut().step_by(2).map(socket_of)).await;
-    until("every socket is at its pod", || world.pod("a").open_sockets() == sockets.len()).await;
-    world.pods.iter().for_each(|pod| pod.mint_times(MintTimes::RECORDED));
-    let neighbours = Neighbours::of(neighbours);
-    tokio::time::sleep(CALM).await;
-    let calm = neighbours.looked();
-    world.pods.iter().for_each(|pod| pod.clear_seen());
-    world.pod("a").kill().await;
-    let began = Instant::now();
-    let asked = clients.iter_mut().map(async |client| {
-        let answer = client.get("/Users/Me").await;
-        assert_eq!(answer.status, 200);
-        began.elapsed()
-    });
-    let times = join_all(asked).await;
-    let stormy = neighbours.looked();
-    let living = || world.pods_but("a").map(|pod| pod.open_sockets()).sum::<usize>();
-    until("every socket is attached again", || living() == sockets.len()).await;
-    let attached = began.elapsed();
-    neighbours.stop().await;
-    let own: usize = world.pods_but("a").map(|pod| pod.seen().iter().filter(|seen| is_own_call(seen)).count()).sum();
-    println!(
-        "{clients_wanted} clients of a pod that dies, {} with a socket; two pods live on, each of which mints as a recorded one\n\
-         \x20 their requests: {}; all sockets attached after {attached:.1?}; {} mints\n\
-         \x20 requests of 20 clients of the living pods: before {}; meanwhile {}\n\
-         \x20 calls of the proxy's own at the living pods for each client: {:.2}",
-        sockets.len(),
-        shares(times),
-        minted(&world),
-        shares(calm),
-        shares(stormy),
-        own as f64 / clients_wanted as f64,
-    );
-    assert_eq!(minted(&world), clients_wanted, "one mint for each");
-    drop(sockets);
-    world.stop().await;
+    story(plan(3), async |world| {
+        let mut clients = clients_at(world, "a", clients_wanted, || world.client()).await;
+        let neighbours = join_all(["b", "c"].map(|pod| clients_at(world, pod, 10, || world.client())))
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
+        let sockets = join_all(clients.iter_mut().step_by(2).map(socket_of)).await;
+        until("every socket is at its pod", || world.pod("a").open_sockets() == sockets.len()).await;
+        world.pods.iter().for_each(|pod| pod.mint_times(MintTimes::RECORDED));
+        let neighbours = Neighbours::of(neighbours);
+        until("the neighbours have asked for a while", || neighbours.count() >= CALM).await;
+        let calm = neighbours.looked();
+        world.pods.iter().for_each(|pod| pod.clear_seen());
+        world.pod("a").kill().await;
+        let began = Instant::now();
+        let asked = clients.iter_mut().map(async |client| {
+            let answer = client.get("/Users/Me").await;
+            assert_eq!(answer.status, 200);
+            began.elapsed()
+        });
+        let times = join_all(asked).await;
+        let stormy = neighbours.looked();
+        let living = || world.pods_but("a").map(|pod| pod.open_sockets()).sum::<usize>();
+        until("every socket is attached again", || living() == sockets.len()).await;
+        let attached = began.elapsed();
+        neighbours.stop().await;
+        let own: usize = world.pods_but("a").map(|pod| pod.seen().iter().filter(|seen| is_own_call(seen)).count()).sum();
+        println!(
+            "{clients_wanted} clients of a pod that dies, {} with a socket; two pods live on, each of which mints as a recorded one\n\
+             \x20 their requests: {}; all sockets attached after {attached:.1?}; {} mints\n\
+             \x20 requests of 20 clients of the living pods: before {}; meanwhile {}\n\
+             \x20 calls of the proxy's own at the living pods for each client: {:.2}",
+            sockets.len(),
+            shares(times),
+            minted(world),
+            shares(calm),
+            shares(stormy),
+            own as f64 / clients_wanted as f64,
+        );
+        assert_eq!(minted(world), clients_wanted, "one mint for each");
+        drop(sockets);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_migrate_before_idle_sockets() {
     const SOCKETS: usize = 100;
-    let world = plan(2).start().await;
-    let mut clients = clients_at(&world, "a", SOCKETS, || world.client()).await;
-    let sockets = join_all(clients.iter_mut().map(socket_of)).await;
-    let (a, b) = (world.pod("a"), world.pod("b"));
-    a.until(|pod| pod.open_sockets() == SOCKETS).await;
-    b.mint_times(MintTimes::RECORDED);
-    a.kill().await;
-    b.until(|pod| pod.open_sockets() >= 5).await;
-    let asked = clients.iter_mut().take(10).map(async |client| client.get("/Users/Me").await.status);
-    assert_eq!(join_all(asked).await, [200; 10]);
-    let attached = b.open_sockets();
-    println!("ten requests were answered when {attached} of {SOCKETS} idle sockets were reattached");
-    assert!(attached < SOCKETS / 2, "{attached}: they waited in the sockets' queue");
-    b.until(|pod| pod.open_sockets() == SOCKETS).await;
-    drop(sockets);
-    world.stop().await;
+    story(plan(2), async |world| {
+        let mut clients = clients_at(world, "a", SOCKETS, || world.client()).await;
+        let sockets = join_all(clients.iter_mut().map(socket_of)).await;
+        let (a, b) = (world.pod("a"), world.pod("b"));
+        a.until(|pod| pod.open_sockets() == SOCKETS).await;
+        b.mint_times(MintTimes::RECORDED);
+        a.kill().await;
+        b.until(|pod| pod.open_sockets() >= 5).await;
+        let asked = clients.iter_mut().take(10).map(async |client| client.get("/Users/Me").await.status);
+        assert_eq!(join_all(asked).await, [200; 10]);
+        let attached = b.open_sockets();
+        println!("ten requests were answered when {attached} of {SOCKETS} idle sockets were reattached");
+        assert!(attached < SOCKETS / 2, "{attached}: they waited in the sockets' queue");
+        b.until(|pod| pod.open_sockets() == SOCKETS).await;
+        drop(sockets);
+    })
+    .await;
 }
 
 /// Restarts a pod, whose first mint is slow then; with the proxy's warm-up or without any.
@@ -200,40 +207,45 @@ async fn mint_at(world: &World, pod: &str) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_to_a_cold_pod_costs_one_request_some_milliseconds() {
     const COLD: usize = 5;
-    let world = plan(2).start().await;
-    world.pods.iter().for_each(|pod| pod.mint_times(MintTimes::RECORDED));
-    let mut clients = clients_at(&world, "a", COLD, || world.client()).await;
-    let (mut warmed, mut unwarmed) = (Vec::new(), Vec::new());
-    for (number, client) in clients.iter_mut().enumerate() {
-        restart_cold(&world, "b", true).await;
-        // Pod b has not read the row of this log-in, so that it has to mint.
-        client.log_in(&format!("user{number}")).await;
-        kill(&world, "a").await;
-        let began = Instant::now();
-        assert_eq!(client.get("/Users/Me").await.status, 200);
-        warmed.push(began.elapsed());
-        assert_eq!(minted(&world), 1);
-        start_again(&world, "a").await;
-    }
-    let mut clients = clients_at(&world, "a", wanted(60), || world.client()).await;
-    kill(&world, "a").await;
-    let (mut carried, mut usual) = (Vec::new(), Vec::new());
-    for client in &mut clients {
-        for times in [&mut carried, &mut usual] {
+    let (warmed, carried, usual) = story(plan(2), async |world| {
+        world.pods.iter().for_each(|pod| pod.mint_times(MintTimes::RECORDED));
+        let mut clients = clients_at(world, "a", COLD, || world.client()).await;
+        let mut warmed = Vec::new();
+        for (number, client) in clients.iter_mut().enumerate() {
+            restart_cold(world, "b", true).await;
+            // Pod b has not read the row of this log-in, so that it has to mint.
+            client.log_in(&format!("user{number}")).await;
+            kill(world, "a").await;
             let began = Instant::now();
             assert_eq!(client.get("/Users/Me").await.status, 200);
-            times.push(began.elapsed());
+            warmed.push(began.elapsed());
+            assert_eq!(minted(world), 1);
+            start_again(world, "a").await;
         }
-    }
-    world.stop().await;
-    let world = World::of(1).await;
-    world.pod("a").mint_times(MintTimes::RECORDED);
-    for _ in 0..COLD {
-        restart_cold(&world, "a", false).await;
-        unwarmed.push(mint_at(&world, "a").await);
-    }
+        let mut clients = clients_at(world, "a", wanted(60), || world.client()).await;
+        kill(world, "a").await;
+        let (mut carried, mut usual) = (Vec::new(), Vec::new());
+        for client in &mut clients {
+            for times in [&mut carried, &mut usual] {
+                let began = Instant::now();
+                assert_eq!(client.get("/Users/Me").await.status, 200);
+                times.push(began.elapsed());
+            }
+        }
+        (warmed, carried, usual)
+    })
+    .await;
+    let mut unwarmed = Vec::new();
+    story(World::plan(1), async |world| {
+        world.pod("a").mint_times(MintTimes::RECORDED);
+        for _ in 0..COLD {
+            restart_cold(world, "a", false).await;
+            unwarmed.push(mint_at(world, "a").await);
+        }
+    })
+    .await;
     println!(
-        "a request that carries its client over, on a pod that mints as a recorded one: {}\n\
+        "a request that migrates its client, on a pod that mints as a recorded one: {}\n\
          \x20 as the first after its start: {}; the three calls with no warm-up before them: {}\n\
          \x20 the client's next request: {}",
         shares(carried),
@@ -241,5 +253,4 @@ async fn a_migration_to_a_cold_pod_costs_one_request_some_milliseconds() {
         shares(unwarmed),
         shares(usual)
     );
-    world.stop().await;
 }

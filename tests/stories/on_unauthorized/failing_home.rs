@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{by_query, token_of};
 use crate::stories::migration::{client_of, plan};
 use crate::stories::wire::{Call, HandPod};
-use crate::stories::world::{Answer, Client, DEADLINE, Failed, World, body_of, until};
+use crate::stories::world::{Answer, Client, DEADLINE, Failed, World, body_of, millis, secs, story, until};
 
 const INFO: &str = "/System/Info";
 
@@ -24,92 +24,97 @@ fn refused<'a>(pods: impl Iterator<Item = &'a Pod>) -> usize {
 
 #[tokio::test]
 async fn only_a_late_home_is_asked_for_its_session() {
-    let plan = plan(3).set("timeouts.first_byte", "\"300ms\"");
-    let world = plan.set("timeouts.hold", "\"300ms\"").start().await;
-    let (mut client, home) = client_of(&world, "alice", "sofa").await;
-    world.pod(&home).slow_first_byte(DEADLINE);
-    assert_eq!(client.get("/Items").await.status, 504);
-    let report = json!({"ItemId": FILM, "PositionTicks": 1});
-    assert_eq!(client.post("/Sessions/Playing/Progress", report).await.status, 504);
-    assert_eq!(client.get(INFO).await.status, 504);
-    let playlist = client.request(http::Method::GET, &format!("/Videos/{FILM}/main.m3u8"));
-    let failed = client.send(playlist, body_of("")).await.expect_err("a broken connection");
-    assert!(matches!(failed, Failed::NoAnswer), "{failed:?}");
-    assert_eq!(refused(world.pods_but(&home)), 0);
-    world.pod(&home).slow_first_byte(Duration::ZERO);
-    let items = client.get("/Items").await;
-    assert_eq!((items.status, world.home(&items)), (200, home.as_str()));
-    world.stop().await;
+    let plan = plan(3).first_byte(millis(300));
+    story(plan.hold(millis(300)), async |world| {
+        let (mut client, home) = client_of(world, "alice", "sofa").await;
+        world.pod(&home).slow_first_byte(DEADLINE);
+        assert_eq!(client.get("/Items").await.status, 504);
+        let report = json!({"ItemId": FILM, "PositionTicks": 1});
+        assert_eq!(client.post("/Sessions/Playing/Progress", report).await.status, 504);
+        assert_eq!(client.get(INFO).await.status, 504);
+        let playlist = client.request(http::Method::GET, &format!("/Videos/{FILM}/main.m3u8"));
+        let failed = client.send(playlist, body_of("")).await.expect_err("a broken connection");
+        assert!(matches!(failed, Failed::NoAnswer), "{failed:?}");
+        assert_eq!(refused(world.pods_but(&home)), 0);
+        world.pod(&home).slow_first_byte(Duration::ZERO);
+        let items = client.get("/Items").await;
+        assert_eq!((items.status, world.home(&items)), (200, home.as_str()));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_client_of_a_dark_home_migrates_without_a_401() {
     // Connections are not kept, and only failures bring probes: so the request is the first to find out.
-    let plan = plan(2).set("timeouts.pod_idle", "\"1us\"").set("health.interval", "\"1h\"");
-    let world = plan.start().await;
-    let (mut client, home) = client_of(&world, "alice", "sofa").await;
-    world.pod(&home).go_dark(true);
-    let info = client.get(INFO).await;
-    assert_eq!((info.status, world.saw(&info).len()), (200, 1));
-    assert_eq!(refused(world.pods_but(&home)), 0);
-    assert_eq!(world.proxy.pod(&home).status().state, State::Down, "it was probed at once");
-    world.pod(&home).go_dark(false);
-    world.stop().await;
+    let plan = plan(2).pod_idle(Duration::from_micros(1)).probe_interval(secs(3600));
+    story(plan, async |world| {
+        let (mut client, home) = client_of(world, "alice", "sofa").await;
+        world.pod(&home).go_dark(true);
+        let info = client.get(INFO).await;
+        assert_eq!((info.status, world.saw(&info).len()), (200, 1));
+        assert_eq!(refused(world.pods_but(&home)), 0);
+        assert_eq!(world.proxy.pod(&home).status().state, State::Down, "it was probed at once");
+        world.pod(&home).go_dark(false);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn without_an_api_key_clients_of_a_dark_home_are_held() {
-    let plan = World::plan(2).set("timeouts.pod_idle", "\"1us\"").set("health.interval", "\"1h\"");
-    let world = plan.start().await;
-    let (mut client, home) = client_of(&world, "alice", "sofa").await;
-    assert_eq!(client.get("/Users/Me").await.status, 200);
-    world.pod(&home).go_dark(true);
-    let back = async {
-        until("the other pod has refused", || refused(world.pods_but(&home)) == 1).await;
-        world.pod(&home).go_dark(false);
-    };
-    let (info, ()) = tokio::join!(client.get(INFO), back);
-    assert_eq!(info.status, 200);
-    world.stop().await;
+    let plan = World::plan(2).pod_idle(Duration::from_micros(1)).probe_interval(secs(3600));
+    story(plan, async |world| {
+        let (mut client, home) = client_of(world, "alice", "sofa").await;
+        assert_eq!(client.get("/Users/Me").await.status, 200);
+        world.pod(&home).go_dark(true);
+        let back = async {
+            until("the other pod has refused", || refused(world.pods_but(&home)) == 1).await;
+            world.pod(&home).go_dark(false);
+        };
+        let (info, ()) = tokio::join!(client.get(INFO), back);
+        assert_eq!(info.status, 200);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn without_an_api_key_a_late_home_keeps_its_client() {
-    let world = World::plan(3).set("timeouts.first_byte", "\"300ms\"").start().await;
-    let (mut client, home) = client_of(&world, "alice", "sofa").await;
-    assert_eq!(client.get("/Users/Me").await.status, 200);
-    for state in [State::Ready, State::Draining] {
-        world.proxy.pod(&home).change(|status| Status { state, ..status });
-        world.pod(&home).slow_first_byte(DEADLINE);
-        assert_eq!(client.get("/Items").await.status, 504);
-        world.pod(&home).slow_first_byte(Duration::ZERO);
-        let items = client.get("/Items").await;
-        assert_eq!((items.status, world.home(&items)), (200, home.as_str()));
-    }
-    world.stop().await;
+    story(World::plan(3).first_byte(millis(300)), async |world| {
+        let (mut client, home) = client_of(world, "alice", "sofa").await;
+        assert_eq!(client.get("/Users/Me").await.status, 200);
+        for state in [State::Ready, State::Draining] {
+            world.proxy.pod(&home).change(|status| Status { state, ..status });
+            world.pod(&home).slow_first_byte(DEADLINE);
+            assert_eq!(client.get("/Items").await.status, 504);
+            world.pod(&home).slow_first_byte(Duration::ZERO);
+            let items = client.get("/Items").await;
+            assert_eq!((items.status, world.home(&items)), (200, home.as_str()));
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn refusals_count_nothing_while_a_possible_home_is_late() {
-    let world = World::plan(3).set("timeouts.first_byte", "\"300ms\"").start().await;
-    for home in ["a", "b", "c"] {
-        let token = token_of(&world, world.pod(home), "alice", home).await;
-        world.pod(home).slow_first_byte(DEADLINE);
-        let mut client = world.client().without_cookies();
-        assert_eq!(client.get(&by_query("/Items", &token)).await.status, 504);
-        world.pod(home).slow_first_byte(Duration::ZERO);
-        assert_eq!(client.get(&by_query("/Items", &token)).await.status, 200);
-    }
-    world.stop().await;
+    story(World::plan(3).first_byte(millis(300)), async |world| {
+        for home in ["a", "b", "c"] {
+            let token = token_of(world, world.pod(home), "alice", home).await;
+            world.pod(home).slow_first_byte(DEADLINE);
+            let mut client = world.client().without_cookies();
+            assert_eq!(client.get(&by_query("/Items", &token)).await.status, 504);
+            world.pod(home).slow_first_byte(Duration::ZERO);
+            assert_eq!(client.get(&by_query("/Items", &token)).await.status, 200);
+        }
+    })
+    .await;
 }
 
 /// A client whose home the test plays; the other pod, `a`, does not know it.
 async fn with_a_home_by_hand() -> (World, HandPod, Client) {
     let mut pod = HandPod::start().await;
-    let plan = plan(1).set("pools.main.pods.z", &format!("\"http://{}\"", pod.address));
-    let plan = plan.set("timeouts.first_byte", "\"1500ms\"").set("timeouts.hold", "\"1s\"");
+    let plan = plan(1).pod("z", pod.address);
+    let plan = plan.first_byte(millis(1500)).hold(secs(1));
     // Each request comes over a connection of its own.
-    let world = plan.set("timeouts.pod_idle", "\"1us\"").start().await;
+    let world = plan.pod_idle(Duration::from_micros(1)).start().await;
     world.until_state("z", State::Ready).await;
     for number in 0.. {
         let mut client = world.client().without_cookies().device(&format!("device {number}"));
@@ -170,36 +175,42 @@ async fn next_call(pod: &mut HandPod, answered: &mut (impl Future<Output = Answe
 #[tokio::test]
 async fn a_refusal_on_startup_paths_is_checked_at_the_late_home() {
     let (world, mut pod, mut client) = with_a_home_by_hand().await;
-    let mut info = Box::pin(client.get(INFO));
-    let unanswered = next_call(&mut pod, &mut info).await;
-    next_call(&mut pod, &mut info).await.reply("200 OK", "{}").await;
-    assert_eq!(info.await.status, 200);
-    assert_eq!(refused(world.pods.iter()), 0);
-    drop(unanswered);
-    world.stop().await;
+    story(world, async |world| {
+        let mut info = Box::pin(client.get(INFO));
+        let unanswered = next_call(&mut pod, &mut info).await;
+        next_call(&mut pod, &mut info).await.reply("200 OK", "{}").await;
+        assert_eq!(info.await.status, 200);
+        assert_eq!(refused(world.pods.iter()), 0);
+        drop(unanswered);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_error_of_the_home_is_not_a_refusal() {
     let (world, mut pod, mut client) = with_a_home_by_hand().await;
-    // The last is what Roku asks for.
-    for path in [INFO, "/Users/Me", "/Users/5a1e0f3d9c7b48268f4d2a6b1c3e5f70"] {
-        let mut info = Box::pin(client.get(path));
-        next_call(&mut pod, &mut info).await.reply("500 Internal Server Error", "").await;
-        next_call(&mut pod, &mut info).await.reply("200 OK", "{}").await;
-        assert_eq!(info.await.status, 200, "{path}");
-    }
-    assert_eq!(refused(world.pods.iter()), 0);
-    world.stop().await;
+    story(world, async |world| {
+        // The last is what Roku asks for.
+        for path in [INFO, "/Users/Me", "/Users/5a1e0f3d9c7b48268f4d2a6b1c3e5f70"] {
+            let mut info = Box::pin(client.get(path));
+            next_call(&mut pod, &mut info).await.reply("500 Internal Server Error", "").await;
+            next_call(&mut pod, &mut info).await.reply("200 OK", "{}").await;
+            assert_eq!(info.await.status, 200, "{path}");
+        }
+        assert_eq!(refused(world.pods.iter()), 0);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_report_on_a_broken_connection_is_sent_again() {
     let (world, mut pod, mut client) = with_a_home_by_hand().await;
-    let mut report = Box::pin(client.post("/Sessions/Playing/Progress", json!({"ItemId": FILM})));
-    drop(next_call(&mut pod, &mut report).await);
-    next_call(&mut pod, &mut report).await.reply("204 No Content", "").await;
-    assert_eq!(report.await.status, 204);
-    assert_eq!(refused(world.pods.iter()), 0);
-    world.stop().await;
+    story(world, async |world| {
+        let mut report = Box::pin(client.post("/Sessions/Playing/Progress", json!({"ItemId": FILM})));
+        drop(next_call(&mut pod, &mut report).await);
+        next_call(&mut pod, &mut report).await.reply("204 No Content", "").await;
+        assert_eq!(report.await.status, 204);
+        assert_eq!(refused(world.pods.iter()), 0);
+    })
+    .await;
 }

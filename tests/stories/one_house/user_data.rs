@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::json;
 
 use super::{act, assert_done, devices_of, house, property, seen_by};
-use crate::stories::world::Client;
+use crate::stories::world::{Client, story};
 
 const DEVICES: usize = 8;
 const TWO_HOURS: Duration = Duration::from_secs(7200);
@@ -15,79 +15,83 @@ const HOUR_IN_TICKS: i64 = 36_000_000_000;
 #[tokio::test]
 #[ignore = "pods do not hear of each other's writes yet"]
 async fn a_favourite_is_seen_by_every_device() {
-    let world = house().await;
-    let film = world.cluster.add_film("Long", TWO_HOURS);
-    let mut devices = devices_of(&world, "alice", DEVICES).await;
-    let (by_id, in_list) = (format!("/Items/{film}"), format!("/Items?ids={film}"));
-    for device in &mut devices {
-        assert_eq!(property(&device.get(&by_id).await, "/UserData/IsFavorite"), false);
-        assert_eq!(property(&device.get(&in_list).await, "/Items/0/UserData/IsFavorite"), false);
-    }
-    assert_done(&act(&mut devices[0], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
-    let count = seen_by(&mut devices, &by_id, |answer| property(answer, "/UserData/IsFavorite") == true).await;
-    let listed = |answer: &_| property(answer, "/Items/0/UserData/IsFavorite") == true;
-    let in_lists = seen_by(&mut devices, &in_list, listed).await;
-    assert_eq!((count, in_lists), (DEVICES, DEVICES));
-    world.stop().await;
+    story(house(), async |world| {
+        let film = world.cluster.add_film("Long", TWO_HOURS);
+        let mut devices = devices_of(world, "alice", DEVICES).await;
+        let (by_id, in_list) = (format!("/Items/{film}"), format!("/Items?ids={film}"));
+        for device in &mut devices {
+            assert_eq!(property(&device.get(&by_id).await, "/UserData/IsFavorite"), false);
+            assert_eq!(property(&device.get(&in_list).await, "/Items/0/UserData/IsFavorite"), false);
+        }
+        assert_done(&act(&mut devices[0], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
+        let count = seen_by(&mut devices, &by_id, |answer| property(answer, "/UserData/IsFavorite") == true).await;
+        let listed = |answer: &_| property(answer, "/Items/0/UserData/IsFavorite") == true;
+        let in_lists = seen_by(&mut devices, &in_list, listed).await;
+        assert_eq!((count, in_lists), (DEVICES, DEVICES));
+    })
+    .await;
 }
 
 #[tokio::test]
 #[ignore = "pods do not hear of each other's writes yet"]
-async fn a_favourite_outlives_that_the_film_is_watched_on_every_device() {
-    let world = house().await;
-    let film = world.cluster.add_film("Long", TWO_HOURS);
-    let mut devices = devices_of(&world, "alice", DEVICES).await;
-    for device in &mut devices {
-        device.get(&format!("/Items/{film}")).await;
-    }
-    assert_done(&act(&mut devices[0], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
-    for device in &mut devices[1..] {
-        assert_done(&device.post("/Sessions/Playing", json!({"ItemId": film, "PositionTicks": 0})).await);
-        let stop = json!({"ItemId": film, "PositionTicks": HOUR_IN_TICKS});
-        assert_done(&device.post("/Sessions/Playing/Stopped", stop).await);
-    }
-    let row = world.cluster.user_data("alice", &film).expect("a row");
-    assert!(row.favorite, "{row:?}");
-    assert_eq!((row.position, row.play_count), (HOUR_IN_TICKS, DEVICES as i64 - 1));
-    world.stop().await;
+async fn a_favourite_survives_playback_on_every_device() {
+    story(house(), async |world| {
+        let film = world.cluster.add_film("Long", TWO_HOURS);
+        let mut devices = devices_of(world, "alice", DEVICES).await;
+        for device in &mut devices {
+            device.get(&format!("/Items/{film}")).await;
+        }
+        assert_done(&act(&mut devices[0], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
+        for device in &mut devices[1..] {
+            assert_done(&device.post("/Sessions/Playing", json!({"ItemId": film, "PositionTicks": 0})).await);
+            let stop = json!({"ItemId": film, "PositionTicks": HOUR_IN_TICKS});
+            assert_done(&device.post("/Sessions/Playing/Stopped", stop).await);
+        }
+        let row = world.cluster.user_data("alice", &film).expect("a row");
+        assert!(row.favorite, "{row:?}");
+        assert_eq!((row.position, row.play_count), (HOUR_IN_TICKS, DEVICES as i64 - 1));
+    })
+    .await;
 }
 
 #[tokio::test]
 #[ignore = "pods do not hear of each other's writes yet"]
-async fn what_was_played_is_seen_by_every_device() {
-    let world = house().await;
-    let film = world.cluster.add_film("Long", TWO_HOURS);
-    let mut devices = devices_of(&world, "alice", DEVICES).await;
-    let path = format!("/UserItems/{film}/UserData");
-    for device in &mut devices {
-        device.get(&path).await;
-    }
-    assert_done(&act(&mut devices[1], Method::POST, &format!("/UserPlayedItems/{film}")).await);
-    assert_eq!(seen_by(&mut devices, &path, |answer| property(answer, "/Played") == true).await, DEVICES);
-    assert_done(&act(&mut devices[2], Method::DELETE, &format!("/UserPlayedItems/{film}")).await);
-    let is_unplayed = |answer: &_| property(answer, "/Played") == false && property(answer, "/PlayCount") == 0;
-    assert_eq!(seen_by(&mut devices, &path, is_unplayed).await, DEVICES);
-    world.stop().await;
+async fn a_played_mark_is_seen_by_every_device() {
+    story(house(), async |world| {
+        let film = world.cluster.add_film("Long", TWO_HOURS);
+        let mut devices = devices_of(world, "alice", DEVICES).await;
+        let path = format!("/UserItems/{film}/UserData");
+        for device in &mut devices {
+            device.get(&path).await;
+        }
+        assert_done(&act(&mut devices[1], Method::POST, &format!("/UserPlayedItems/{film}")).await);
+        assert_eq!(seen_by(&mut devices, &path, |answer| property(answer, "/Played") == true).await, DEVICES);
+        assert_done(&act(&mut devices[2], Method::DELETE, &format!("/UserPlayedItems/{film}")).await);
+        let is_unplayed = |answer: &_| property(answer, "/Played") == false && property(answer, "/PlayCount") == 0;
+        assert_eq!(seen_by(&mut devices, &path, is_unplayed).await, DEVICES);
+    })
+    .await;
 }
 
 #[tokio::test]
 #[ignore = "pods do not hear of each other's writes yet"]
 async fn a_pods_own_stop_of_an_idle_player_loses_nothing() {
-    let world = house().await;
-    let film = world.cluster.add_film("Long", TWO_HOURS);
-    let mut devices = devices_of(&world, "alice", DEVICES).await;
-    let begin = json!({"ItemId": film, "PositionTicks": HOUR_IN_TICKS / 4, "IsPaused": true});
-    assert_done(&devices[0].post("/Sessions/Playing", begin.clone()).await);
-    assert_done(&devices[0].post("/Sessions/Playing/Progress", begin).await);
-    // The device's app is gone without a word, and the user marks the film elsewhere, on another pod if he has one.
-    let first = devices[0].device.clone().expect("a device");
-    let home = world.pods.iter().find(|pod| pod.session_devices().contains(&first)).expect("its pod");
-    let is_there = |device: &Client| device.device.as_ref().is_some_and(|id| home.session_devices().contains(id));
-    let elsewhere = devices.iter().position(|device| !is_there(device)).unwrap_or(1);
-    assert_done(&act(&mut devices[elsewhere], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
-    for pod in &world.pods {
-        pod.stop_idle_players();
-    }
-    assert!(world.cluster.user_data("alice", &film).is_some_and(|row| row.favorite));
-    world.stop().await;
+    story(house(), async |world| {
+        let film = world.cluster.add_film("Long", TWO_HOURS);
+        let mut devices = devices_of(world, "alice", DEVICES).await;
+        let begin = json!({"ItemId": film, "PositionTicks": HOUR_IN_TICKS / 4, "IsPaused": true});
+        assert_done(&devices[0].post("/Sessions/Playing", begin.clone()).await);
+        assert_done(&devices[0].post("/Sessions/Playing/Progress", begin).await);
+        // The device's app is gone without a word, and the user marks the film elsewhere, on another pod if there is one.
+        let first = devices[0].device.clone().expect("a device");
+        let home = world.pods.iter().find(|pod| pod.session_devices().contains(&first)).expect("its pod");
+        let is_there = |device: &Client| device.device.as_ref().is_some_and(|id| home.session_devices().contains(id));
+        let elsewhere = devices.iter().position(|device| !is_there(device)).unwrap_or(1);
+        assert_done(&act(&mut devices[elsewhere], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
+        for pod in &world.pods {
+            pod.stop_idle_players();
+        }
+        assert!(world.cluster.user_data("alice", &film).is_some_and(|row| row.favorite));
+    })
+    .await;
 }

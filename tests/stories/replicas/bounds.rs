@@ -9,10 +9,10 @@ use jellypin::{
 };
 use serde_json::json;
 
-use super::{RedisServer, plan, until_at_least, until_up};
+use super::{RedisServer, known_replica, plan, until_at_least, until_up};
 use crate::stories::{
     migration::revocation::at_home,
-    world::{Client, Proxy, World, until, until_within},
+    world::{Client, Proxy, World, story, until, until_within},
 };
 
 /// How much of the whole attack is made: `STORY_ATTACK=1` is all of it, 100,000 made-up tokens and so on.
@@ -28,11 +28,7 @@ fn some(all: usize) -> usize {
 async fn two_replicas(redis: &RedisServer) -> (World, Proxy) {
     let world = plan(3, redis).with_api_key().start().await;
     until_up(&world.proxy).await;
-    let other = world.replica(|_| {}).await;
-    until_up(&other).await;
-    for proxy in [&world.proxy, &other] {
-        until_at_least("two replicas", 2.0, async || proxy.metric("jellypin_replicas", &[]).await).await;
-    }
+    let other = known_replica(&world, |_| {}).await;
     world.pods.iter().for_each(|pod| pod.set_recording(false));
     (world, other)
 }
@@ -103,31 +99,35 @@ async fn tombstones(proxy: &Proxy, count: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_of_some_displace_no_others() {
     let redis = RedisServer::start();
-    let (world, mut other) = two_replicas(&redis).await;
-    let clients = users(&world, some(200)).await;
-    let (memory, began) = (resident_kib(), Instant::now());
-    made_up_tokens(&world.proxy, some(100_000)).await;
-    println!("{} made-up tokens: {:.1?}, {} MiB more", some(100_000), began.elapsed(), grown(memory));
-    tombstones(&world.proxy, some(100_000)).await;
-    println!("{} tombstones: {:.1?}, {} MiB more", some(100_000), began.elapsed(), grown(memory));
-    log_ins(&world.proxy, some(10_000).max(400)).await;
-    println!("{} log-ins of one user: {:.1?}, {} MiB more", some(10_000).max(400), began.elapsed(), grown(memory));
-    let sessions = world.proxy.sessions().len();
-    assert!(sessions <= clients.len() + 256, "{sessions} sessions in memory");
-    let most = (100_000 / 50).min(some(100_000)) + some(10_000).max(400);
-    assert!(world.proxy.sessions().ends() <= most, "{} tombstones", world.proxy.sessions().ends());
+    let (world, other) = two_replicas(&redis).await;
+    story(world, async |world| {
+        let clients = users(world, some(200)).await;
+        let (memory, began) = (resident_kib(), Instant::now());
+        made_up_tokens(&world.proxy, some(100_000)).await;
+        println!("{} made-up tokens: {:.1?}, {} MiB more", some(100_000), began.elapsed(), grown(memory));
+        tombstones(&world.proxy, some(100_000)).await;
+        println!("{} tombstones: {:.1?}, {} MiB more", some(100_000), began.elapsed(), grown(memory));
+        log_ins(&world.proxy, some(10_000).max(400)).await;
+        println!("{} log-ins of one user: {:.1?}, {} MiB more", some(10_000).max(400), began.elapsed(), grown(memory));
+        let sessions = world.proxy.sessions().len();
+        assert!(sessions <= clients.len() + 256, "{sessions} sessions in memory");
+        let most = (100_000 / 50).min(some(100_000)) + some(10_000).max(400);
+        assert!(world.proxy.sessions().ends() <= most, "{} tombstones", world.proxy.sessions().ends());
 
-    // Each of the others migrates, through the replica that has never seen it.
-    world.pod("a").kill().await;
-    for proxy in [&world.proxy, &other] {
-        proxy.until_state("a", State::Down).await;
-    }
-    let lost = [lost(&clients, &other).await, lost(&clients, &world.proxy).await];
-    let (keys, used) = (redis.count(), redis.info("used_memory") >> 10);
-    println!("of {} users lost {lost:?}; Redis: {keys} keys, {used} KiB; sessions in memory {sessions}", clients.len());
-    assert_eq!(lost, [0, 0]);
-    other.stop().await;
-    world.stop().await;
+        // Each of the others migrates, through the replica that has never seen it.
+        world.pod("a").kill().await;
+        for proxy in [&world.proxy, &other] {
+            proxy.until_state("a", State::Down).await;
+        }
+        let lost = [lost(&clients, &other).await, lost(&clients, &world.proxy).await];
+        let (keys, used) = (redis.count(), redis.info("used_memory") >> 10);
+        println!(
+            "of {} users lost {lost:?}; Redis: {keys} keys, {used} KiB; sessions in memory {sessions}",
+            clients.len()
+        );
+        assert_eq!(lost, [0, 0]);
+    })
+    .await;
 }
 
 fn grown(before: usize) -> usize {
@@ -137,108 +137,122 @@ fn grown(before: usize) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_evicts_ends_no_session() {
     let redis = RedisServer::with(&["--maxmemory", "4mb", "--maxmemory-policy", "allkeys-lru"]);
-    let (world, mut other) = two_replicas(&redis).await;
-    assert_eq!(world.proxy.metric("jellypin_redis_evicts", &[]).await, 1.0);
-    let clients = users(&world, some(200).max(40)).await;
-    // Somebody else fills it, so that all that is old has to go.
-    redis.fill(20_000, 400);
-    assert!(redis.info("evicted_keys") > 1000, "all that is old has gone");
-    log_ins(&world.proxy, some(10_000).max(100)).await;
-    world.pod("a").kill().await;
-    for proxy in [&world.proxy, &other] {
-        proxy.until_state("a", State::Down).await;
-    }
-    assert_eq!([lost(&clients, &other).await, lost(&clients, &world.proxy).await], [0, 0]);
-    other.stop().await;
-    world.stop().await;
+    let (world, other) = two_replicas(&redis).await;
+    story(world, async |world| {
+        assert_eq!(world.proxy.metric("jellypin_redis_evicts", &[]).await, 1.0);
+        let clients = users(world, some(200).max(40)).await;
+        // Somebody else fills it, so that all that is old has to go.
+        redis.fill(20_000, 400);
+        assert!(redis.info("evicted_keys") > 1000, "all that is old has gone");
+        log_ins(&world.proxy, some(10_000).max(100)).await;
+        world.pod("a").kill().await;
+        for proxy in [&world.proxy, &other] {
+            proxy.until_state("a", State::Down).await;
+        }
+        assert_eq!([lost(&clients, &other).await, lost(&clients, &world.proxy).await], [0, 0]);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_emptied_redis_ends_no_session() {
     let redis = RedisServer::start();
-    let (world, mut other) = two_replicas(&redis).await;
-    let clients = users(&world, some(200).max(30)).await;
-    let mut ended = world.client().without_cookies().device("sofa");
-    ended.log_in("alice").await;
-    assert_eq!(ended.post("/Sessions/Logout", json!({})).await.status, 204);
-    world.pod("a").kill().await;
-    other.until_state("a", State::Down).await;
-    redis.flush();
-    // At once: neither replica can know yet that it is empty.
-    assert_eq!(lost(&clients, &other).await, 0, "the replica that knows them is asked");
-    assert_eq!(lost(&clients, &world.proxy).await, 0);
-    let is_there = |kind: &str| redis.keys().iter().any(|key| key.contains(kind));
-    until("the end is written again", || is_there(":ended:")).await;
-    let sessions = || redis.keys().iter().filter(|key| key.contains(":session:")).count();
-    until("all sessions are written again", || sessions() >= clients.len()).await;
-    assert_eq!(ended.moved_to(&other).get("/Users/Me").await.status, 401);
-    other.stop().await;
-    world.stop().await;
+    let (world, other) = two_replicas(&redis).await;
+    story(world, async |world| {
+        let clients = users(world, some(200).max(30)).await;
+        let mut ended = world.client().without_cookies().device("sofa");
+        ended.log_in("alice").await;
+        assert_eq!(ended.post("/Sessions/Logout", json!({})).await.status, 204);
+        world.pod("a").kill().await;
+        other.until_state("a", State::Down).await;
+        redis.flush();
+        // At once: neither replica can know yet that it is empty.
+        assert_eq!(lost(&clients, &other).await, 0, "the replica that knows them is asked");
+        assert_eq!(lost(&clients, &world.proxy).await, 0);
+        let is_there = |kind: &str| redis.keys().iter().any(|key| key.contains(kind));
+        until("the end is written again", || is_there(":ended:")).await;
+        let sessions = || redis.keys().iter().filter(|key| key.contains(":session:")).count();
+        until("all sessions are written again", || sessions() >= clients.len()).await;
+        assert_eq!(ended.moved_to(&other).get("/Users/Me").await.status, 401);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_lost_by_redis_are_on_disk() {
     let redis = RedisServer::start();
-    let mut world = plan(2, &redis).with_api_key().set("state.path", "\"state\"").start().await;
-    until_up(&world.proxy).await;
-    let mut client = at_home(&world, "alice", "a").await;
-    let mut ended = at_home(&world, "bob", "a").await;
-    assert_eq!(ended.post("/Sessions/Logout", json!({})).await.status, 204);
-    // From here on only the proxy knows by which token pod b knows her.
-    world.pod("a").kill().await;
-    world.until_state("a", State::Down).await;
-    assert_eq!(client.get("/Users/Me").await.status, 200);
-    world.proxy.stop().await;
-    redis.flush();
-    world.restart(|_| {}).await;
-    until_up(&world.proxy).await;
-    assert_eq!(client.moved_to(&world.proxy).get("/Users/Me").await.status, 200);
-    assert!(world.proxy.sessions().ends() >= 1, "what was ended is known");
-    let is_there = |kind: &str| redis.keys().iter().any(|key| key.contains(kind));
-    until("the session is in Redis again", || is_there(":session:")).await;
-    world.stop().await;
+    story(plan(2, &redis).with_api_key().state_path("state"), async |world| {
+        until_up(&world.proxy).await;
+        let mut client = at_home(world, "alice", "a").await;
+        let mut ended = at_home(world, "bob", "a").await;
+        assert_eq!(ended.post("/Sessions/Logout", json!({})).await.status, 204);
+        // From here on only the proxy knows by which token pod b knows her.
+        world.pod("a").kill().await;
+        world.until_state("a", State::Down).await;
+        assert_eq!(client.get("/Users/Me").await.status, 200);
+        world.proxy.stop().await;
+        redis.flush();
+        world.restart(|_| {}).await;
+        until_up(&world.proxy).await;
+        assert_eq!(client.moved_to(&world.proxy).get("/Users/Me").await.status, 200);
+        assert!(world.proxy.sessions().ends() >= 1, "what was ended is known");
+        let is_there = |kind: &str| redis.keys().iter().any(|key| key.contains(kind));
+        until("the session is in Redis again", || is_there(":session:")).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tombstones_are_written_again_after_a_restart() {
     let redis = RedisServer::start();
-    let mut world = plan(2, &redis).with_api_key().start().await;
-    until_up(&world.proxy).await;
-    let mut ended = at_home(&world, "bob", "a").await;
-    assert_eq!(ended.post("/Sessions/Logout", json!({})).await.status, 204);
-    let ends = || redis.keys().iter().filter(|key| key.contains(":ended:")).count();
-    until("the end is kept", || ends() > 0).await;
-    let year = 365 * 86_400_000;
-    let key = redis.keys().into_iter().find(|key| key.contains(":ended:")).expect("an end");
-    assert!((year - 60_000..=year).contains(&redis.life(&key)), "{}", redis.life(&key));
-    world.restart(|_| {}).await;
-    until("it has read what stands there", || world.proxy.sessions().ends() > 0).await;
-    redis.flush();
-    until("the end is written again", || ends() > 0).await;
-    world.stop().await;
+    story(plan(2, &redis).with_api_key(), async |world| {
+        until_up(&world.proxy).await;
+        let mut ended = at_home(world, "bob", "a").await;
+        assert_eq!(ended.post("/Sessions/Logout", json!({})).await.status, 204);
+        let ends = || redis.keys().iter().filter(|key| key.contains(":ended:")).count();
+        until("the end is kept", || ends() > 0).await;
+        let year = 365 * 86_400_000;
+        let key = redis.keys().into_iter().find(|key| key.contains(":ended:")).expect("an end");
+        assert!((year - 60_000..=year).contains(&redis.life(&key)), "{}", redis.life(&key));
+        world.restart(|_| {}).await;
+        until("it has read what stands there", || world.proxy.sessions().ends() > 0).await;
+        redis.flush();
+        until("the end is written again", || ends() > 0).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_in_redis_are_bounded_and_expire() {
     let redis = RedisServer::start();
-    let world = plan(1, &redis).with_api_key().set("redis.max_keys", "1000").start().await;
-    until_up(&world.proxy).await;
-    let pod = world.proxy.pod("a");
-    for number in 0..600 {
-        let device = Device { client: "c".into(), name: "n".into(), id: "d".into(), version: "1".into() };
-        drop(world.proxy.sessions().record_log_in(&pod, &format!("user {number}"), device, &format!("{number:032x}")));
-    }
-    tombstones(&world.proxy, 100).await;
-    let count = |kind: &str| redis.keys().iter().filter(|key| key.contains(kind)).count();
-    until("everything is written", || count(":ended:") >= 100).await;
-    until_within(3 * crate::stories::world::DEADLINE, "what is too much is gone", || count(":session:") <= 300).await;
-    assert!(count(":session:") > 200 && count(":ended:") == 100, "no more than has to, and nothing of another kind");
-    until_at_least("what has gone", 300.0, async || {
-        world.proxy.metric("jellypin_redis_let_go_total", &[("kind", "session")]).await
+    story(plan(1, &redis).with_api_key().redis_max_keys(1000), async |world| {
+        until_up(&world.proxy).await;
+        let pod = world.proxy.pod("a");
+        for number in 0..600 {
+            let device = Device { client: "c".into(), name: "n".into(), id: "d".into(), version: "1".into() };
+            drop(world.proxy.sessions().record_log_in(
+                &pod,
+                &format!("user {number}"),
+                device,
+                &format!("{number:032x}"),
+            ));
+        }
+        tombstones(&world.proxy, 100).await;
+        let count = |kind: &str| redis.keys().iter().filter(|key| key.contains(kind)).count();
+        until("everything is written", || count(":ended:") >= 100).await;
+        until_within(3 * crate::stories::world::DEADLINE, "what is too much is gone", || count(":session:") <= 300)
+            .await;
+        assert!(
+            count(":session:") > 200 && count(":ended:") == 100,
+            "no more than has to, and nothing of another kind"
+        );
+        until_at_least("what has gone", 300.0, async || {
+            world.proxy.metric("jellypin_redis_let_go_total", &[("kind", "session")]).await
+        })
+        .await;
+        for key in redis.keys() {
+            assert!(redis.life(&key) != -1, "{key} has no end");
+        }
     })
     .await;
-    for key in redis.keys() {
-        assert!(redis.life(&key) != -1, "{key} has no end");
-    }
-    world.stop().await;
 }

@@ -1,20 +1,18 @@
 //! Redis goes away in every manner while clients come, and no client notices.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{LOOK_AGAIN, RedisServer, lookups, plan, replica, until_up};
-use crate::stories::world::{Answer, Client, Proxy, body_of};
+use super::{RedisServer, lookups, plan, replica, until_up};
+use crate::stories::world::{Answer, Client, Proxy, body_of, elapse, millis, story};
 
 const CLIENTS: usize = 20;
 
-/// How long each kind of weather lasts.
-const LASTS: Duration = Duration::from_secs(2);
+/// How often each of them comes while one fault lasts.
+const TURNS: usize = 6;
 
 /// A client's rest between two log-ins: the machine is to have some air, or its own queues are measured.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -32,49 +30,51 @@ struct Met {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_through_faults_of_redis() {
     let mut redis = RedisServer::start();
-    let plan = plan(3, &redis).set("redis.deadline", "\"30ms\"").set("listen.trusted_proxies", "[\"127.0.0.1\"]");
-    let world = plan.start().await;
-    let mut other = replica(&world, |_| {}).await;
-    until_up(&world.proxy).await;
-    world.pods.iter().for_each(|pod| pod.set_recording(false));
+    let plan = plan(3, &redis).redis_deadline(millis(30)).trusted_proxies(&["127.0.0.1"]);
+    story(plan, async |world| {
+        let other = replica(world, |_| {}).await;
+        until_up(&world.proxy).await;
+        world.pods.iter().for_each(|pod| pod.set_recording(false));
 
-    let calm = clients_come(&world.proxy, &other, 0, sleep(LASTS)).await;
-    report("calm", &calm, &calm);
-    assert!(lookups(&other, "hit").await > 0.0);
+        let calm = clients_come(&world.proxy, &other, 0).await;
+        report("calm", &calm, &calm);
+        assert!(lookups(&other, "hit").await > 0.0);
 
-    redis.hang(true);
-    let before = lookups(&other, "timed_out").await;
-    let hung = clients_come(&world.proxy, &other, 1, sleep(LASTS)).await;
-    let timed_out = lookups(&other, "timed_out").await - before;
-    redis.hang(false);
-    report("hung", &hung, &calm);
-    // The third failure in a row opens the breaker; those of the other clients under way come on top.
-    assert!((1.0..=(CLIENTS + 2) as f64).contains(&timed_out), "{timed_out} requests waited for a Redis that hung");
-    until_up(&world.proxy).await;
-    until_up(&other).await;
+        redis.hang(true);
+        let before = lookups(&other, "timed_out").await;
+        let hung = clients_come(&world.proxy, &other, 1).await;
+        let timed_out = lookups(&other, "timed_out").await - before;
+        redis.hang(false);
+        report("hung", &hung, &calm);
+        // The third failure in a row opens the breaker; those of the other clients under way come on top.
+        assert!((1.0..=(CLIENTS + 2) as f64).contains(&timed_out), "{timed_out} requests waited for a Redis that hung");
+        until_up(&world.proxy).await;
+        until_up(&other).await;
 
-    let flushes = async {
-        let end = Instant::now() + LASTS;
-        while Instant::now() < end {
-            redis.flush();
-            sleep(LOOK_AGAIN).await;
-        }
-    };
-    let flushed = clients_come(&world.proxy, &other, 2, flushes).await;
-    report("flushed", &flushed, &calm);
+        let flushes = async {
+            loop {
+                redis.flush();
+                elapse(millis(10)).await;
+            }
+        };
+        let flushed = tokio::select! {
+            met = clients_come(&world.proxy, &other, 2) => met,
+            () = flushes => unreachable!("it is flushed all the while"),
+        };
+        report("flushed", &flushed, &calm);
 
-    redis.kill();
-    let gone = clients_come(&world.proxy, &other, 3, sleep(LASTS)).await;
-    report("gone", &gone, &calm);
-    redis.start_again();
-    until_up(&world.proxy).await;
-    until_up(&other).await;
-    let hits = lookups(&other, "hit").await;
-    let again = clients_come(&world.proxy, &other, 4, sleep(LASTS)).await;
-    report("back again", &again, &calm);
-    assert!(lookups(&other, "hit").await > hits, "it is used again");
-    other.stop().await;
-    world.stop().await;
+        redis.kill();
+        let gone = clients_come(&world.proxy, &other, 3).await;
+        report("gone", &gone, &calm);
+        redis.start_again();
+        until_up(&world.proxy).await;
+        until_up(&other).await;
+        let hits = lookups(&other, "hit").await;
+        let again = clients_come(&world.proxy, &other, 4).await;
+        report("back again", &again, &calm);
+        assert!(lookups(&other, "hit").await > hits, "it is used again");
+    })
+    .await;
 }
 
 /// Prints what was met.
@@ -99,16 +99,13 @@ fn report(weather: &str, met: &Met, calm: &Met) {
     );
 }
 
-/// Clients log in through one replica and go on through the other, with nothing but the token, until the weather is over.
-async fn clients_come(one: &Proxy, other: &Proxy, weather: usize, until: impl Future<Output = ()>) -> Met {
-    let is_over = Arc::new(AtomicBool::new(false));
+/// Clients log in through one replica and go on through the other, with nothing but the token.
+async fn clients_come(one: &Proxy, other: &Proxy, weather: usize) -> Met {
     let start = |number: usize| {
-        let (one, other, is_over) = (one.client().without_cookies(), other.client().without_cookies(), is_over.clone());
-        tokio::spawn(come(one, other, weather, number, is_over))
+        let (one, other) = (one.client().without_cookies(), other.client().without_cookies());
+        tokio::spawn(come(one, other, weather, number))
     };
     let clients: Vec<_> = (0..CLIENTS).map(start).collect();
-    until.await;
-    is_over.store(true, Ordering::Relaxed);
     let mut all = Met::default();
     for client in clients {
         let met = client.await.expect("a client");
@@ -120,15 +117,12 @@ async fn clients_come(one: &Proxy, other: &Proxy, weather: usize, until: impl Fu
     all
 }
 
-async fn come(mut one: Client, mut other: Client, weather: usize, number: usize, is_over: Arc<AtomicBool>) -> Met {
+async fn come(mut one: Client, mut other: Client, weather: usize, number: usize) -> Met {
     // Each is a client of its own address, as the proxies believe: what one address may cost the pods is bounded.
     let address = format!("192.0.2.{number}");
     let mut met = Met::default();
-    sleep(PAUSE * number as u32 / CLIENTS as u32).await;
-    for turn in 0.. {
-        if is_over.load(Ordering::Relaxed) {
-            break;
-        }
+    elapse(PAUSE * number as u32 / CLIENTS as u32).await;
+    for turn in 0..TURNS {
         one.device = Some(format!("device {weather}/{number}/{turn}"));
         let body = json!({"Username": format!("user{number}"), "Pw": "pw"}).to_string();
         let log_in = send(&mut one, Method::POST, "/Users/AuthenticateByName", &address, body, &mut met).await;
@@ -140,7 +134,7 @@ async fn come(mut one: Client, mut other: Client, weather: usize, number: usize,
         let began = Instant::now();
         send(&mut other, Method::GET, &target, &address, String::new(), &mut met).await;
         met.next.push(began.elapsed());
-        sleep(PAUSE).await;
+        elapse(PAUSE).await;
     }
     met
 }

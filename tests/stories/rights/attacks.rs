@@ -10,7 +10,7 @@ use crate::stories::{
     migration::{client_of, kill, plan, revocation::at_home, start_again},
     redis_server::RedisServer,
     replicas,
-    world::{Answer, Client, Plan, Proxy, World, body_of},
+    world::{Answer, Client, Plan, Proxy, World, body_of, story},
 };
 
 /// What is done to bob: a method, a target in which `{…}` stands for names, and a header besides.
@@ -294,36 +294,38 @@ fn attacked(generation: Generation) -> Plan {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_spelling_of_a_request_uses_the_key() {
     for generation in [Generation::V12, Generation::V10_11] {
-        let world = attacked(generation).start().await;
-        let mut victims = Victims::sign_in(&world).await;
-        attack_all(&world, &world.proxy, &format!("{generation:?}, all pods up"), &mut victims).await;
-        world.stop().await;
+        story(attacked(generation), async |world| {
+            let mut victims = Victims::sign_in(world).await;
+            attack_all(world, &world.proxy, &format!("{generation:?}, all pods up"), &mut victims).await;
+        })
+        .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_spelling_uses_the_key_while_the_home_is_down() {
-    let world = attacked(Generation::V12).start().await;
-    let mut victims = Victims::sign_in(&world).await;
-    let mut mallory = at_home(&world, "alice", "a").await;
-    kill(&world, "a").await;
-    let names = names_of(&world, &victims);
-    let alice = world.cluster.user_id("alice").expect("alice");
-    for attack in ATTACKS.iter().filter(|attack| is_harmless_to_its_caller(attack)) {
-        world.pods.iter().for_each(jellyfin_sim::Pod::clear_seen);
-        let _ = send(&mut mallory, attack, &names, &alice).await;
-        assert_eq!(acts_by_key(&world, &names["code"]), [""; 0], "{} {}", attack.0, attack.1);
-        assert_eq!(victims.logged_out().await, 0, "{} {}", attack.0, attack.1);
-    }
-    start_again(&world, "a").await;
-    for attack in ATTACKS.iter().filter(|attack| is_harmless_to_its_caller(attack)) {
-        world.pods.iter().for_each(jellyfin_sim::Pod::clear_seen);
-        let _ = send(&mut mallory, attack, &names, &alice).await;
-        assert_eq!(acts_by_key(&world, &names["code"]), [""; 0], "{} {}", attack.0, attack.1);
-        assert_eq!(victims.logged_out().await, 0, "{} {}", attack.0, attack.1);
-    }
-    println!("home away, home back: {} attacks each, acts by the key 0, log-outs of others 0", ATTACKS.len());
-    world.stop().await;
+    story(attacked(Generation::V12), async |world| {
+        let mut victims = Victims::sign_in(world).await;
+        let mut mallory = at_home(world, "alice", "a").await;
+        kill(world, "a").await;
+        let names = names_of(world, &victims);
+        let alice = world.cluster.user_id("alice").expect("alice");
+        for attack in ATTACKS.iter().filter(|attack| is_harmless_to_its_caller(attack)) {
+            world.pods.iter().for_each(jellyfin_sim::Pod::clear_seen);
+            let _ = send(&mut mallory, attack, &names, &alice).await;
+            assert_eq!(acts_by_key(world, &names["code"]), [""; 0], "{} {}", attack.0, attack.1);
+            assert_eq!(victims.logged_out().await, 0, "{} {}", attack.0, attack.1);
+        }
+        start_again(world, "a").await;
+        for attack in ATTACKS.iter().filter(|attack| is_harmless_to_its_caller(attack)) {
+            world.pods.iter().for_each(jellyfin_sim::Pod::clear_seen);
+            let _ = send(&mut mallory, attack, &names, &alice).await;
+            assert_eq!(acts_by_key(world, &names["code"]), [""; 0], "{} {}", attack.0, attack.1);
+            assert_eq!(victims.logged_out().await, 0, "{} {}", attack.0, attack.1);
+        }
+        println!("home away, home back: {} attacks each, acts by the key 0, log-outs of others 0", ATTACKS.len());
+    })
+    .await;
 }
 
 fn names_of(world: &World, victims: &Victims) -> BTreeMap<&'static str, String> {
@@ -335,18 +337,18 @@ fn names_of(world: &World, victims: &Victims) -> BTreeMap<&'static str, String> 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_spelling_uses_the_key_at_another_replica() {
     let redis = RedisServer::start();
-    let world = replicas::plan(2, &redis).with_api_key().start().await;
-    let mut other = replicas::replica(&world, |_| {}).await;
-    let mut victims = Victims::sign_in(&world).await;
-    let mut mallory = at_home(&world, "alice", "a").await.moved_to(&other);
-    let names = names_of(&world, &victims);
-    let alice = world.cluster.user_id("alice").expect("alice");
-    for attack in ATTACKS.iter().filter(|attack| is_harmless_to_its_caller(attack)) {
-        world.pods.iter().for_each(jellyfin_sim::Pod::clear_seen);
-        let _ = send(&mut mallory, attack, &names, &alice).await;
-        assert_eq!(acts_by_key(&world, &names["code"]), [""; 0], "{} {}", attack.0, attack.1);
-        assert_eq!(victims.logged_out().await, 0, "{} {}", attack.0, attack.1);
-    }
-    other.stop().await;
-    world.stop().await;
+    story(replicas::plan(2, &redis).with_api_key(), async |world| {
+        let other = replicas::replica(world, |_| {}).await;
+        let mut victims = Victims::sign_in(world).await;
+        let mut mallory = at_home(world, "alice", "a").await.moved_to(&other);
+        let names = names_of(world, &victims);
+        let alice = world.cluster.user_id("alice").expect("alice");
+        for attack in ATTACKS.iter().filter(|attack| is_harmless_to_its_caller(attack)) {
+            world.pods.iter().for_each(jellyfin_sim::Pod::clear_seen);
+            let _ = send(&mut mallory, attack, &names, &alice).await;
+            assert_eq!(acts_by_key(world, &names["code"]), [""; 0], "{} {}", attack.0, attack.1);
+            assert_eq!(victims.logged_out().await, 0, "{} {}", attack.0, attack.1);
+        }
+    })
+    .await;
 }

@@ -6,13 +6,13 @@ use jellypin::pod::{Pool, State};
 
 use super::fleet::{Fleet, Pace, Work};
 use super::{Outside, quick_starters, started};
-use crate::stories::world::{Plan, World, until, until_within};
+use crate::stories::world::{Plan, World, millis, secs, story, until, until_within};
 
 const CLIENTS: usize = 24;
 
-fn plan(removed: &str, within: &str) -> Plan {
+fn plan(removed: &str, within: Duration) -> Plan {
     let plan = quick_starters(World::plan(3)).with_api_key();
-    plan.set("drain.removed", &format!("{removed:?}")).set("drain.within", &format!("{within:?}"))
+    plan.drain_removed(removed).drain_within(within)
 }
 
 async fn fleet(world: &World) -> Fleet {
@@ -20,7 +20,7 @@ async fn fleet(world: &World) -> Fleet {
 }
 
 fn pool(world: &World) -> std::sync::Arc<Pool> {
-    world.proxy.app.as_ref().expect("it runs").shared().pools[0].pool.clone()
+    world.proxy.shared().pools[0].pool.clone()
 }
 
 /// What a look-up does that finds only these pods.
@@ -29,7 +29,7 @@ fn name(world: &World, names: &[&str]) {
 }
 
 fn lives_on_a(world: &World) -> usize {
-    let shared = world.proxy.app.as_ref().expect("it runs").shared();
+    let shared = world.proxy.shared();
     shared.pools[0]
         .pool
         .pods()
@@ -41,98 +41,102 @@ fn lives_on_a(world: &World) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_left_dns_keeps_players_until_the_limit() {
-    let world = started(plan("idle", "3s")).await;
-    let fleet = fleet(&world).await;
-    let a = world.proxy.pod("a");
-    name(&world, &["b", "c"]);
-    assert_eq!(a.status().state, State::Draining);
-    for number in 0..9 {
-        let mut client = world.client().without_cookies().device(&format!("new {number}"));
-        let log_in = client.log_in("alice").await;
-        assert_ne!(world.home(&log_in), "a");
-    }
-    assert!(lives_on_a(&world) > 0, "who plays stays");
-    until("it has left", || world.proxy.pod_names() == ["b", "c"]).await;
-    assert_eq!(a.status().state, State::Down);
-    fleet.until_all_went_on().await;
-    // Files that it sends go on until it ends, and then elsewhere.
-    world.pod("a").stop().await;
-    fleet.until_all_went_on().await;
-    fleet.until_all_went_on().await;
-    let saw = fleet.stop().await;
-    println!("a pod left DNS under {CLIENTS} clients that play: {saw}");
-    saw.must_be_nothing();
-    world.stop().await;
+    story(started(plan("idle", secs(3))).await, async |world| {
+        let fleet = fleet(world).await;
+        let a = world.proxy.pod("a");
+        name(world, &["b", "c"]);
+        assert_eq!(a.status().state, State::Draining);
+        for number in 0..9 {
+            let mut client = world.client().without_cookies().device(&format!("new {number}"));
+            let log_in = client.log_in("alice").await;
+            assert_ne!(world.home(&log_in), "a");
+        }
+        assert!(lives_on_a(world) > 0, "who plays stays");
+        until("it has left", || world.proxy.pod_names() == ["b", "c"]).await;
+        assert_eq!(a.status().state, State::Down);
+        fleet.until_all_went_on().await;
+        // Files that it sends go on until it ends, and then elsewhere.
+        world.pod("a").stop().await;
+        fleet.until_all_went_on().await;
+        fleet.until_all_went_on().await;
+        let saw = fleet.stop().await;
+        println!("a pod left DNS under {CLIENTS} clients that play: {saw}");
+        saw.must_be_nothing();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_is_named_again_stays() {
-    let world = started(plan("now", "1min")).await;
-    let fleet = fleet(&world).await;
-    name(&world, &["b", "c"]);
-    until_within(Duration::from_secs(30), "everybody leaves it", || lives_on_a(&world) == 0).await;
-    fleet.until_all_went_on().await;
-    name(&world, &["a", "b", "c"]);
-    assert_eq!(world.proxy.pod("a").status().state, State::Ready);
-    assert!(!world.proxy.pod("a").is_removed());
-    name(&world, &["a", "c"]);
-    fleet.until_all_went_on().await;
-    world.pod("b").kill().await;
-    until("it has left", || world.proxy.pod_names() == ["a", "c"]).await;
-    fleet.until_all_went_on().await;
-    let saw = fleet.stop().await;
-    println!("a pod left DNS and came back, another left and was killed, under {CLIENTS} clients: {saw}");
-    saw.must_be_nothing();
-    world.stop().await;
+    story(started(plan("now", secs(60))).await, async |world| {
+        let fleet = fleet(world).await;
+        name(world, &["b", "c"]);
+        until_within(Duration::from_secs(30), "everybody leaves it", || lives_on_a(world) == 0).await;
+        fleet.until_all_went_on().await;
+        name(world, &["a", "b", "c"]);
+        assert_eq!(world.proxy.pod("a").status().state, State::Ready);
+        assert!(!world.proxy.pod("a").is_removed());
+        name(world, &["a", "c"]);
+        fleet.until_all_went_on().await;
+        world.pod("b").kill().await;
+        until("it has left", || world.proxy.pod_names() == ["a", "c"]).await;
+        fleet.until_all_went_on().await;
+        let saw = fleet.stop().await;
+        println!("a pod left DNS and came back, another left and was killed, under {CLIENTS} clients: {saw}");
+        saw.must_be_nothing();
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_silent_pod_is_removed_but_not_the_last() {
-    let world = started(plan("now", "100ms")).await;
-    world.pod("a").kill().await;
-    world.until_state("a", State::Down).await;
-    name(&world, &["b", "c"]);
-    assert_eq!(world.proxy.pod_names(), ["b", "c"]);
-    let (b, c) = (world.proxy.pod("b"), world.proxy.pod("c"));
-    pool(&world).set_pods(Vec::new());
-    tokio::time::timeout(Duration::from_secs(1), b.await_down()).await.expect_err("nobody else is left");
-    let mut client = world.client();
-    client.log_in("alice").await;
-    pool(&world).set_pods(vec![c.clone()]);
-    until("it has left", || world.proxy.pod_names() == ["c"]).await;
-    assert_eq!(client.get("/Users/Me").await.status, 200);
-    world.pod("a").start_again().await.expect("it starts");
-    world.stop().await;
+    story(started(plan("now", millis(100))).await, async |world| {
+        world.pod("a").kill().await;
+        world.until_state("a", State::Down).await;
+        name(world, &["b", "c"]);
+        assert_eq!(world.proxy.pod_names(), ["b", "c"]);
+        let (b, c) = (world.proxy.pod("b"), world.proxy.pod("c"));
+        pool(world).set_pods(Vec::new());
+        tokio::time::timeout(Duration::from_secs(1), b.await_down()).await.expect_err("nobody else is left");
+        let mut client = world.client();
+        client.log_in("alice").await;
+        pool(world).set_pods(vec![c.clone()]);
+        until("it has left", || world.proxy.pod_names() == ["c"]).await;
+        assert_eq!(client.get("/Users/Me").await.status, 200);
+        world.pod("a").start_again().await.expect("it starts");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hangup_removes_and_adds_pods() {
-    let mut world = started(plan("now", "2s").set("state.path", "\"state\"")).await;
-    let settings = world.settings().clone();
-    world.proxy.stop().await;
-    let mut proxy = Outside::start(&world, &settings).await;
-    let fleet = Fleet::start(CLIENTS, Work::Everything, Pace::BRISK, &[proxy.client()]).await;
-    let all = proxy.settings.clone();
-    proxy.settings.remove("pools.main.pods.a");
-    proxy.read_anew().await;
-    proxy.until_pods(&["b", "c"]).await;
-    fleet.until_all_went_on().await;
-    world.pod("a").stop().await;
-    fleet.until_all_went_on().await;
-    // What is wrong changes nothing.
-    proxy.settings.set("health.intervall", "\"1s\"");
-    proxy.read_anew().await;
-    proxy.until_pods(&["b", "c"]).await;
-    world.pod("a").start_again().await.expect("it starts");
-    world.pod("a").until(|pod| pod.is_ready()).await;
-    proxy.settings = all;
-    proxy.read_anew().await;
-    proxy.until_state("a", State::Ready).await;
-    world.pod("b").kill().await;
-    fleet.until_all_went_on().await;
-    let saw = fleet.stop().await;
-    println!("a pod left the configuration and came back under {CLIENTS} clients that play: {saw}");
-    saw.must_be_nothing();
-    drop(proxy);
-    world.stop().await;
+    story(started(plan("now", secs(2)).state_path("state")).await, async |world| {
+        let settings = world.settings().clone();
+        world.proxy.stop().await;
+        let mut proxy = Outside::start(world, &settings).await;
+        let fleet = Fleet::start(CLIENTS, Work::Everything, Pace::BRISK, &[proxy.client()]).await;
+        let all = proxy.settings.clone();
+        proxy.settings.remove_pod("a");
+        proxy.read_anew().await;
+        proxy.until_pods(&["b", "c"]).await;
+        fleet.until_all_went_on().await;
+        world.pod("a").stop().await;
+        fleet.until_all_went_on().await;
+        // What is wrong changes nothing.
+        proxy.settings.set("health.intervall", "\"1s\"");
+        proxy.read_anew().await;
+        proxy.until_pods(&["b", "c"]).await;
+        world.pod("a").start_again().await.expect("it starts");
+        world.pod("a").until(|pod| pod.is_ready()).await;
+        proxy.settings = all;
+        proxy.read_anew().await;
+        proxy.until_state("a", State::Ready).await;
+        world.pod("b").kill().await;
+        fleet.until_all_went_on().await;
+        let saw = fleet.stop().await;
+        println!("a pod left the configuration and came back under {CLIENTS} clients that play: {saw}");
+        saw.must_be_nothing();
+        drop(proxy);
+    })
+    .await;
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
+use crate::stories::world::{World, story};
 
 /// How far the clock of each pod goes before the true time, in milliseconds.
 const AHEAD: [(&str, i64); 3] = [("a", 1_500), ("b", 4_500), ("c", -2_000)];
@@ -78,77 +79,79 @@ fn worst(figures: impl IntoIterator<Item = f64>) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_see_the_clock_of_their_commands() {
-    let world = world_of(plan(3)).await;
-    let leader = leader(&world).await;
-    let (mut members, mut number): (Vec<Member>, _) = (Vec::new(), 0);
-    // Two of each pod.
-    while members.len() < 6 {
-        let member = Member::new(&world, number).await;
-        number += 1;
-        if members.iter().filter(|other| other.home == member.home).count() < 2 {
-            members.push(member);
+    story(world_of(plan(3)).await, async |world| {
+        let leader = leader(world).await;
+        let (mut members, mut number): (Vec<Member>, _) = (Vec::new(), 0);
+        // Two of each pod.
+        while members.len() < 6 {
+            let member = Member::new(world, number).await;
+            number += 1;
+            if members.iter().filter(|other| other.home == member.home).count() < 2 {
+                members.push(member);
+            }
         }
-    }
-    let (mut before, mut during, mut after) = (Vec::new(), Vec::new(), Vec::new());
-    for member in &mut members {
-        before.push(assert_is_of(measure(&mut member.client).await, &leader, "before"));
-    }
-    group(&mut members).await;
-    let queue = json!({"PlayingQueue": [jellyfin_sim::FILM], "PlayingItemPosition": 0, "StartPositionTicks": 0});
-    assert_eq!(members[0].does("SetNewQueue", queue).await.status, 204);
-    let mut offsets = Vec::new();
-    for member in &mut members {
-        let offset = measure(&mut member.client).await;
-        during.push(assert_is_of(offset, &leader, "during"));
-        offsets.push(offset);
-    }
-    let mut spread = Vec::new();
-    for what in ["Unpause", "Pause"] {
-        let sent = now();
-        assert_eq!(members[5].does(what, json!({})).await.status, 204);
-        let mut moments = Vec::new();
-        for (member, offset) in members.iter_mut().zip(&offsets) {
-            let when = moment(&member.is_told(what).await["When"]) - offset.ms;
-            let (from, to) = (sent - offset.at_most_wrong, now() + COMMAND_AHEAD + offset.at_most_wrong);
-            assert!((from..=to).contains(&when), "{what}: {from} to {to}, and not {when}");
-            moments.push(when);
+        let (mut before, mut during, mut after) = (Vec::new(), Vec::new(), Vec::new());
+        for member in &mut members {
+            before.push(assert_is_of(measure(&mut member.client).await, &leader, "before"));
         }
-        let first = moments.iter().copied().fold(f64::MAX, f64::min);
-        spread.push(worst(moments) - first);
-    }
-    for member in &mut members {
-        assert_eq!(member.does("Leave", json!({})).await.status, 204);
-        member.hears("GroupLeft").await;
-        after.push(assert_is_of(measure(&mut member.client).await, &leader, "after"));
-    }
-    println!(
-        "6 members of 3 pods whose clocks differ by up to 6.5 s see that of {leader}, wrong by at most: {:.2} ms before, {:.2} ms \
-         during, {:.2} ms after; they carry a command out within {:.2} ms of each other",
-        worst(before),
-        worst(during),
-        worst(after),
-        worst(spread)
-    );
-    world.stop().await;
+        group(&mut members).await;
+        let queue = json!({"PlayingQueue": [jellyfin_sim::FILM], "PlayingItemPosition": 0, "StartPositionTicks": 0});
+        assert_eq!(members[0].does("SetNewQueue", queue).await.status, 204);
+        let mut offsets = Vec::new();
+        for member in &mut members {
+            let offset = measure(&mut member.client).await;
+            during.push(assert_is_of(offset, &leader, "during"));
+            offsets.push(offset);
+        }
+        let mut spread = Vec::new();
+        for what in ["Unpause", "Pause"] {
+            let sent = now();
+            assert_eq!(members[5].does(what, json!({})).await.status, 204);
+            let mut moments = Vec::new();
+            for (member, offset) in members.iter_mut().zip(&offsets) {
+                let when = moment(&member.is_told(what).await["When"]) - offset.ms;
+                let (from, to) = (sent - offset.at_most_wrong, now() + COMMAND_AHEAD + offset.at_most_wrong);
+                assert!((from..=to).contains(&when), "{what}: {from} to {to}, and not {when}");
+                moments.push(when);
+            }
+            let first = moments.iter().copied().fold(f64::MAX, f64::min);
+            spread.push(worst(moments) - first);
+        }
+        for member in &mut members {
+            assert_eq!(member.does("Leave", json!({})).await.status, 204);
+            member.hears("GroupLeft").await;
+            after.push(assert_is_of(measure(&mut member.client).await, &leader, "after"));
+        }
+        println!(
+            "6 members of 3 pods whose clocks differ by up to 6.5 s see that of {leader}, wrong by at most: {:.2} ms before, {:.2} ms \
+             during, {:.2} ms after; they carry a command out within {:.2} ms of each other",
+            worst(before),
+            worst(during),
+            worst(after),
+            worst(spread)
+        );
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_off_the_leader_keeps_its_own_clock() {
-    let world = world_of(World::plan(3)).await;
-    let leader = leader(&world).await;
-    for number in 0.. {
-        let mut member = Member::new(&world, number).await;
-        if member.home == leader {
-            continue;
+    story(world_of(World::plan(3)).await, async |world| {
+        let leader = leader(world).await;
+        for number in 0.. {
+            let mut member = Member::new(world, number).await;
+            if member.home == leader {
+                continue;
+            }
+            assert_is_of(measure(&mut member.client).await, &leader, "before");
+            assert_eq!(member.does("New", json!({"GroupName": "alone"})).await.status, 200);
+            member.hears("GroupJoined").await;
+            let home = member.home.clone();
+            assert_is_of(measure(&mut member.client).await, &home, "during");
+            break;
         }
-        assert_is_of(measure(&mut member.client).await, &leader, "before");
-        assert_eq!(member.does("New", json!({"GroupName": "alone"})).await.status, 200);
-        member.hears("GroupJoined").await;
-        let home = member.home.clone();
-        assert_is_of(measure(&mut member.client).await, &home, "during");
-        break;
-    }
-    world.stop().await;
+    })
+    .await;
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The leader drains: groups go on at the next one, or where they are.
 
+use jellypin::leader::Mode;
 use jellypin::pod::State;
 
 use super::*;
@@ -9,7 +10,7 @@ use crate::stories::{
         revocation::at_home,
     },
     redis_server::RedisServer,
-    world::Plan,
+    world::{Plan, World, secs, story, until, until_so},
 };
 
 /// Waits until only so many clients live on a pod.
@@ -58,112 +59,115 @@ async fn are_together(members: &mut [Member]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_of_a_draining_leader_begins_on_the_next() {
     for by in ["now", "idle", "removal"] {
-        let world = plan(3).set("drain.removed", "\"now\"").start().await;
-        assert_eq!(leader(&world).await, "a");
-        let mut members = two_of_each(&world).await;
-        let a = world.proxy.pod("a");
-        if by == "removal" {
-            let pool = world.proxy.app.as_ref().expect("it runs").shared().pools[0].pool.clone();
-            pool.set_pods(vec![world.proxy.pod("b"), world.proxy.pod("c")]);
-        } else {
-            drain(&world, "a", by).await;
-        }
-        // Beginning with those of the leader, in the very moment.
-        group(&mut members).await;
-        assert_eq!(leader(&world).await, "b", "{by}");
-        assert_eq!(world.proxy.metric("jellypin_leader_changes_total", &[("why", "pod_draining")]).await, 1.0);
-        are_together(&mut members).await;
-        world.pod("a").until(|pod| pod.open_sockets() == 0).await;
-        let gone = if by == "removal" { State::Down } else { State::Draining };
-        until("it has left", || a.status().state == gone).await;
-        are_together(&mut members).await;
-        println!("a drained leader, {by}: 6 members of 3 pods are together at the next one");
-        drop(members);
-        world.stop().await;
+        story(plan(3).drain_removed("now"), async |world| {
+            assert_eq!(leader(world).await, "a");
+            let mut members = two_of_each(world).await;
+            let a = world.proxy.pod("a");
+            if by == "removal" {
+                let pool = world.proxy.shared().pools[0].pool.clone();
+                pool.set_pods(vec![world.proxy.pod("b"), world.proxy.pod("c")]);
+            } else {
+                drain(world, "a", by).await;
+            }
+            // Beginning with those of the leader, in the very moment.
+            group(&mut members).await;
+            assert_eq!(leader(world).await, "b", "{by}");
+            assert_eq!(world.proxy.metric("jellypin_leader_changes_total", &[("why", "pod_draining")]).await, 1.0);
+            are_together(&mut members).await;
+            world.pod("a").until(|pod| pod.open_sockets() == 0).await;
+            let gone = if by == "removal" { State::Down } else { State::Draining };
+            until("it has left", || a.status().state == gone).await;
+            are_together(&mut members).await;
+            println!("a drained leader, {by}: 6 members of 3 pods are together at the next one");
+            drop(members);
+        })
+        .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_drain_keeps_the_leaders_groups() {
-    let world = plan(3).start().await;
-    let leads = |pod: &str| {
-        let shared = world.proxy.app.as_ref().expect("it runs").shared();
-        shared.pools[0].leader.current().is_some_and(|leader| *leader.name == *pod)
-    };
-    let mut members = two_of_each(&world).await;
-    // One of the leader's own clients is in no group.
-    let mut alone = members.remove(3);
-    let id = group(&mut members[..3]).await;
-    drain(&world, "a", "idle").await;
-    until_sessions(&world, "a", 3).await;
-    assert!(leads("a"));
-    assert_ne!(world.home(&alone.client.get("/Users/Me").await), "a");
-    are_together(&mut members[..3]).await;
-    // Who comes later finds the group, and stays with it.
-    for late in &mut members[3..] {
+    story(plan(3), async |world| {
+        let leads = |pod: &str| {
+            let shared = world.proxy.shared();
+            shared.pools[0].leader.current().is_some_and(|leader| *leader.name == *pod)
+        };
+        let mut members = two_of_each(world).await;
+        // One of the leader's own clients is in no group.
+        let mut alone = members.remove(3);
+        let id = group(&mut members[..3]).await;
+        drain(world, "a", "idle").await;
+        until_sessions(world, "a", 3).await;
         assert!(leads("a"));
-        assert_eq!(late.does("Join", json!({"GroupId": id})).await.status, 204);
-        late.hears("GroupJoined").await;
-    }
-    are_together(&mut members).await;
-    // A new group begins elsewhere, and the old one goes on.
-    let mut others = [alone, member_of(&world, "user9", "c").await];
-    group(&mut others).await;
-    assert!(leads("b"));
-    are_together(&mut members).await;
-    are_together(&mut others).await;
-    until_sessions(&world, "a", 5).await;
-    for member in &mut members {
-        assert_eq!(member.does("Leave", json!({})).await.status, 204);
-        member.hears("GroupLeft").await;
-    }
-    until_sessions(&world, "a", 0).await;
-    // Where none begins, the lead goes with the last member.
-    drain(&world, "b", "idle").await;
-    assert_eq!(tell(&world, "/pods/main/a/undrain").await.status, 202);
-    are_together(&mut others).await;
-    assert!(leads("b"));
-    for member in &mut others {
-        assert_eq!(member.does("Leave", json!({})).await.status, 204);
-        member.hears("GroupLeft").await;
-    }
-    until("the first leads again", || leads("a")).await;
-    until_sessions(&world, "b", 0).await;
-    drop((members, others));
-    world.stop().await;
+        assert_ne!(world.home(&alone.client.get("/Users/Me").await), "a");
+        are_together(&mut members[..3]).await;
+        // Who comes later finds the group, and stays with it.
+        for late in &mut members[3..] {
+            assert!(leads("a"));
+            assert_eq!(late.does("Join", json!({"GroupId": id})).await.status, 204);
+            late.hears("GroupJoined").await;
+        }
+        are_together(&mut members).await;
+        // A new group begins elsewhere, and the old one goes on.
+        let mut others = [alone, member_of(world, "user9", "c").await];
+        group(&mut others).await;
+        assert!(leads("b"));
+        are_together(&mut members).await;
+        are_together(&mut others).await;
+        until_sessions(world, "a", 5).await;
+        for member in &mut members {
+            assert_eq!(member.does("Leave", json!({})).await.status, 204);
+            member.hears("GroupLeft").await;
+        }
+        until_sessions(world, "a", 0).await;
+        // Where none begins, the lead goes with the last member.
+        drain(world, "b", "idle").await;
+        assert_eq!(tell(world, "/pods/main/a/undrain").await.status, 202);
+        are_together(&mut others).await;
+        assert!(leads("b"));
+        for member in &mut others {
+            assert_eq!(member.does("Leave", json!({})).await.status, 204);
+            member.hears("GroupLeft").await;
+        }
+        until("the first leads again", || leads("a")).await;
+        until_sessions(world, "b", 0).await;
+        drop((members, others));
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_leader_leads_until_another_can() {
-    let world = plan(2).start().await;
-    let mut members = Vec::new();
-    for number in 0..3 {
-        members.push(member_of(&world, &format!("user{number}"), "a").await);
-    }
-    world.pod("b").kill().await;
-    world.until_state("b", State::Down).await;
-    drain(&world, "a", "now").await;
-    group(&mut members).await;
-    are_together(&mut members).await;
-    world.pod("b").start_again().await.expect("it starts");
-    world.until_state("b", State::Ready).await;
-    for member in &mut members {
-        member.hears("GroupLeft").await;
-    }
-    group(&mut members).await;
-    are_together(&mut members).await;
-    assert_eq!(leader(&world).await, "b");
-    until_sessions(&world, "a", 0).await;
-    drop(members);
-    world.stop().await;
+    story(plan(2), async |world| {
+        let mut members = Vec::new();
+        for number in 0..3 {
+            members.push(member_of(world, &format!("user{number}"), "a").await);
+        }
+        world.pod("b").kill().await;
+        world.until_state("b", State::Down).await;
+        drain(world, "a", "now").await;
+        group(&mut members).await;
+        are_together(&mut members).await;
+        world.pod("b").start_again().await.expect("it starts");
+        world.until_state("b", State::Ready).await;
+        for member in &mut members {
+            member.hears("GroupLeft").await;
+        }
+        group(&mut members).await;
+        are_together(&mut members).await;
+        assert_eq!(leader(world).await, "b");
+        until_sessions(world, "a", 0).await;
+        drop(members);
+    })
+    .await;
 }
 
 /// A world whose pods elect among themselves, and have elected the first.
 fn following(redis: &RedisServer) -> Plan {
     let id = "0123456789abcdef0123456789abcdef";
     redis.command(&["SET", "jellyfin:task-leader", id]);
-    let plan = plan(3).set("redis.url", &format!("{:?}", redis.url())).set("redis.deadline", "\"1s\"");
-    let plan = plan.set("affinity.keys", "[\"a key of more than sixteen bytes\"]").set("leader.mode", "\"follow\"");
+    let plan = plan(3).redis_url(&redis.url()).redis_deadline(secs(1));
+    let plan = plan.keys(&["a key of more than sixteen bytes"]).leader_mode(Mode::Follow);
     plan.build_one("a", move |pod| pod.server_id(Some(id)))
 }
 
@@ -171,21 +175,22 @@ fn following(redis: &RedisServer) -> Plan {
 async fn a_draining_leader_named_by_the_pods_takes_members() {
     for when in ["now", "idle"] {
         let redis = RedisServer::start();
-        let world = following(&redis).start().await;
-        let mut members = two_of_each(&world).await;
-        drain(&world, "a", when).await;
-        until_sessions(&world, "a", 0).await;
-        group(&mut members).await;
-        assert_eq!(leader(&world).await, "a");
-        are_together(&mut members).await;
-        assert_eq!(page(&world, "a").await["sessions"].as_u64(), Some(6));
-        // Once more all of them are sent away.
-        drain(&world, "a", "now").await;
-        for member in &mut members {
-            member.hears("GroupLeft").await;
-        }
-        until_sessions(&world, "a", 0).await;
-        drop(members);
-        world.stop().await;
+        story(following(&redis), async |world| {
+            let mut members = two_of_each(world).await;
+            drain(world, "a", when).await;
+            until_sessions(world, "a", 0).await;
+            group(&mut members).await;
+            assert_eq!(leader(world).await, "a");
+            are_together(&mut members).await;
+            assert_eq!(page(world, "a").await["sessions"].as_u64(), Some(6));
+            // Once more all of them are sent away.
+            drain(world, "a", "now").await;
+            for member in &mut members {
+                member.hears("GroupLeft").await;
+            }
+            until_sessions(world, "a", 0).await;
+            drop(members);
+        })
+        .await;
     }
 }

@@ -1,5 +1,6 @@
 //! Who joins is heard of by its socket, wherever that is on its way at the time.
 
+use jellypin::leader::Mode;
 use std::time::Duration;
 
 use http::Method;
@@ -12,7 +13,7 @@ use crate::stories::{
     migration::{kill, revocation::at_home},
     redis_server::RedisServer,
     replicas::{plan as plan_of_replicas, replica, until_up},
-    world::{Proxy, body_of},
+    world::{Proxy, World, body_of, story, until},
 };
 
 const ROUNDS: usize = 5;
@@ -37,40 +38,42 @@ async fn dialling(world: &World, home: &Pod) -> (Client, JoinHandle<Socket>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_opening_during_a_join_learns_of_it() {
-    let world = plan(3).start().await;
-    let leader = leader(&world).await;
-    let home = world.pods_but(&leader).next().expect("another pod");
-    let (mut client, socket) = dialling(&world, home).await;
-    let (new, socket) = join!(client.post("/SyncPlay/New", json!({"GroupName": "evening"})), socket);
-    assert_eq!(new.status, 200, "{}", new.text());
-    let mut socket = socket.expect("a socket");
-    while next_of(&mut socket, "SyncPlayGroupUpdate").await["Data"]["Type"] != "GroupJoined" {}
-    drop(socket);
-    home.slow_first_byte(Duration::ZERO);
-    world.stop().await;
+    story(plan(3), async |world| {
+        let leader = leader(world).await;
+        let home = world.pods_but(&leader).next().expect("another pod");
+        let (mut client, socket) = dialling(world, home).await;
+        let (new, socket) = join!(client.post("/SyncPlay/New", json!({"GroupName": "evening"})), socket);
+        assert_eq!(new.status, 200, "{}", new.text());
+        let mut socket = socket.expect("a socket");
+        while next_of(&mut socket, "SyncPlayGroupUpdate").await["Data"]["Type"] != "GroupJoined" {}
+        drop(socket);
+        home.slow_first_byte(Duration::ZERO);
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_opening_during_a_migration_migrates() {
-    let world = plan(2).start().await;
-    let (a, b) = (world.pod("a"), world.pod("b"));
-    let (client, socket) = dialling(&world, b).await;
-    let shared = world.proxy.app.as_ref().expect("it runs").shared();
-    let SessionLookup::Active(session) = shared.sessions.find(client.token.as_deref().expect("a token")) else {
-        panic!("it is known")
-    };
-    let drain = world.proxy.operators().request(Method::POST, "/pods/main/b/drain");
-    let drained = world.proxy.operators().send(drain, body_of("")).await.expect("an answer");
-    assert_eq!(drained.status, 202);
-    until("the client lives elsewhere", || session.home().is_some_and(|home| home.pod == world.proxy.pod("a").id))
-        .await;
-    let mut socket = socket.await.expect("a socket");
-    next_of(&mut socket, "ForceKeepAlive").await;
-    a.until(|pod| pod.open_sockets() == 1).await;
-    b.until(|pod| pod.open_sockets() == 0).await;
-    drop(socket);
-    b.slow_first_byte(Duration::ZERO);
-    world.stop().await;
+    story(plan(2), async |world| {
+        let (a, b) = (world.pod("a"), world.pod("b"));
+        let (client, socket) = dialling(world, b).await;
+        let shared = world.proxy.shared();
+        let SessionLookup::Active(session) = shared.sessions.find(client.token.as_deref().expect("a token")) else {
+            panic!("it is known")
+        };
+        let drain = world.proxy.operators().request(Method::POST, "/pods/main/b/drain");
+        let drained = world.proxy.operators().send(drain, body_of("")).await.expect("an answer");
+        assert_eq!(drained.status, 202);
+        until("the client lives elsewhere", || session.home().is_some_and(|home| home.pod == world.proxy.pod("a").id))
+            .await;
+        let mut socket = socket.await.expect("a socket");
+        next_of(&mut socket, "ForceKeepAlive").await;
+        a.until(|pod| pod.open_sockets() == 1).await;
+        b.until(|pod| pod.open_sockets() == 0).await;
+        drop(socket);
+        b.slow_first_byte(Duration::ZERO);
+    })
+    .await;
 }
 
 /// Clients that make a group each while their only pod restarts, and whose sockets are at this proxy.
@@ -88,7 +91,7 @@ async fn restart(world: &World, at: &Proxy) {
         }
         kill(world, "a").await;
         at.until_state("a", State::Down).await;
-        let shared = world.proxy.app.as_ref().expect("it runs").shared();
+        let shared = world.proxy.shared();
         // The call, and the socket where that is here too.
         let held = if is_here { 2 } else { 1 };
         let (new, started) = join!(member.does("New", json!({"GroupName": "evening"})), async {
@@ -109,18 +112,19 @@ async fn restart(world: &World, at: &Proxy) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_founder_during_a_restart_learns_of_the_group() {
-    let world = plan(1).start().await;
-    restart(&world, &world.proxy).await;
-    world.stop().await;
+    story(plan(1), async |world| {
+        restart(world, &world.proxy).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_founder_with_a_socket_at_another_replica_learns_of_the_group() {
     let redis = RedisServer::start();
-    let world = plan_of_replicas(1, &redis).with_api_key().set("leader.mode", "\"elect\"").start().await;
-    until_up(&world.proxy).await;
-    let mut other = replica(&world, |_| {}).await;
-    restart(&world, &other).await;
-    other.stop().await;
-    world.stop().await;
+    story(plan_of_replicas(1, &redis).with_api_key().leader_mode(Mode::Elect), async |world| {
+        until_up(&world.proxy).await;
+        let other = replica(world, |_| {}).await;
+        restart(world, &other).await;
+    })
+    .await;
 }

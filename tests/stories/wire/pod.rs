@@ -1,21 +1,16 @@
 //! A pod that the test plays by hand. It answers the proxy's own questions by itself and hands every other request over.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
+    time::timeout,
 };
 
-use super::{ANY_PORT, End, end, within};
-use crate::stories::world::DEADLINE;
+use super::{End, end, within};
+use crate::stories::world::{ANY_PORT, DEADLINE};
 
 pub(crate) struct HandPod {
     pub(crate) address: SocketAddr,
@@ -105,16 +100,32 @@ async fn greet(stream: TcpStream, hand_over: mpsc::UnboundedSender<Call>) {
     }
 }
 
+/// How long a counter does not move before it counts as stopped.
+const STILL: Duration = Duration::from_millis(300);
+
 /// Counts what goes on in a task of the test.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counter(Arc<AtomicUsize>);
+pub(crate) struct Counter(watch::Sender<usize>);
 
 impl Counter {
     pub(crate) fn add(&self, count: usize) {
-        self.0.fetch_add(count, Ordering::SeqCst);
+        self.0.send_modify(|all| *all += count);
     }
 
-    pub(crate) fn get(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
+    /// Waits until it has moved and does so no longer; fails above `most`.
+    #[track_caller]
+    pub(crate) fn stands_still(&self, most: usize) -> impl Future<Output = usize> {
+        let mut count = self.0.subscribe();
+        within(STOPS_WITHIN, "the sender is held back", async move {
+            let _ = count.wait_for(|count| *count > 0).await;
+            while timeout(STILL, count.changed()).await.is_ok() {
+                let now = *count.borrow_and_update();
+                assert!(now <= most, "{now} bytes are under way and nobody takes them");
+            }
+            *count.borrow()
+        })
     }
 }
+
+/// The longest time until a sender that nobody reads from has filled all buffers.
+const STOPS_WITHIN: Duration = Duration::from_secs(60);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -44,8 +45,12 @@ pub(crate) struct Client {
     /// Opens a connection for each request.
     pub(crate) is_fresh: bool,
     connection: Option<SendRequest<Body>>,
-    sent: Arc<AtomicU64>,
+    sent: Sent,
 }
+
+/// The requests that clients have sent to one proxy, by their paths.
+#[derive(Clone, Default)]
+pub(super) struct Sent(Arc<Mutex<BTreeMap<String, i64>>>);
 
 /// A whole answer.
 #[derive(Debug)]
@@ -77,7 +82,7 @@ pub(crate) enum Undialled {
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr, sent: Arc<AtomicU64>) -> Client {
+    pub(super) fn new(address: SocketAddr, sent: Sent) -> Client {
         Client {
             address,
             host: address.to_string(),
@@ -92,7 +97,7 @@ impl Client {
 
     /// A client of whatever listens there, which no proxy counts.
     pub(crate) fn at_address(address: SocketAddr) -> Client {
-        Client::new(address, Arc::default())
+        Client::new(address, Sent::default())
     }
 
     /// The same client without a cookie jar.
@@ -145,7 +150,7 @@ impl Client {
     /// The same client, calling a pod past the proxy from now on.
     pub(crate) fn at(self, pod: &jellyfin_sim::Pod) -> Client {
         // Its requests are none of the proxy's, and so are not counted with them.
-        let sent = Arc::new(AtomicU64::new(1 << 40));
+        let sent = Sent::default();
         Client { address: pod.address(), host: pod.address().to_string(), connection: None, sent, ..self }
     }
 
@@ -257,7 +262,8 @@ impl Client {
                 continue;
             }
             // Counted before it is sent: a dropped future may have sent it.
-            self.sent.fetch_add(1, Ordering::Relaxed);
+            let path = request.uri().path().to_owned();
+            self.sent.add(&path, 1);
             match connection.try_send_request(request).await {
                 Ok(answer) => {
                     self.connection = Some(connection);
@@ -267,7 +273,7 @@ impl Client {
                 Err(mut failed) => match failed.take_message() {
                     // The kept connection had ended before anything was sent.
                     Some(unsent) if over_kept => {
-                        self.sent.fetch_sub(1, Ordering::Relaxed);
+                        self.sent.add(&path, -1);
                         request = unsent;
                     }
                     _ => return Err(Failed::NoAnswer),
@@ -282,7 +288,7 @@ impl Client {
         // tungstenite wants the host in the target.
         let request = request.uri(format!("ws://{}{path}", self.host)).body(()).expect("a request");
         let stream = TcpStream::connect(self.address).await.expect("a connection");
-        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.sent.add(path, 1);
         match tokio_tungstenite::client_async(request, stream).await {
             Ok((socket, answer)) => {
                 self.keep_cookies(answer.headers());
@@ -298,7 +304,7 @@ impl Client {
         let request = self.request(Method::GET, path);
         let request = upgrade(request).uri(format!("ws://{}{path}", self.host)).body(()).expect("a request");
         let stream = TcpStream::connect(self.address).await.map_err(|_| Undialled::NoAnswer)?;
-        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.sent.add(path, 1);
         match tokio_tungstenite::client_async(request, stream).await {
             Ok((socket, _)) => Ok(socket),
             Err(SocketError::Http(answer)) => Err(Undialled::Refused(answer.status())),
@@ -323,6 +329,28 @@ impl Client {
             let (name, value) = text.split(';').next().and_then(|pair| pair.split_once('=')).expect("a pair");
             jar.insert(name.to_owned(), value.to_owned());
         }
+    }
+}
+
+impl Sent {
+    fn add(&self, path: &str, count: i64) {
+        let path = path.split('?').next().unwrap_or_default().to_owned();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(path).or_default() += count;
+    }
+
+    /// How many there were.
+    pub(super) fn total(&self) -> usize {
+        let paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        usize::try_from(paths.values().sum::<i64>()).unwrap_or_default()
+    }
+
+    /// How many more there are of each path than were sent, without the paths of which there are as many.
+    pub(super) fn surplus<'a>(&self, paths: impl Iterator<Item = &'a str>) -> BTreeMap<String, i64> {
+        let mut surplus = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        surplus.values_mut().for_each(|count| *count = -*count);
+        paths.for_each(|path| *surplus.entry(path.to_owned()).or_default() += 1);
+        surplus.retain(|_, count| *count != 0);
+        surplus
     }
 }
 
@@ -354,6 +382,12 @@ impl Answer {
 /// The number that a client gave its request.
 pub(super) fn number_of(headers: &HeaderMap) -> Option<u64> {
     headers.get(NUMBER)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads a socket to its end: whether that came in time.
+pub(crate) async fn has_ended(socket: &mut Socket) -> bool {
+    let end = async { while let Some(Ok(_)) = socket.next().await {} };
+    tokio::time::timeout(super::DEADLINE, end).await.is_ok()
 }
 
 fn upgrade(request: request::Builder) -> request::Builder {

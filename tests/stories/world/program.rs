@@ -24,6 +24,14 @@ impl Program {
         Command::new(BINARY).args(arguments).stdin(Stdio::null()).output().expect("the program runs")
     }
 
+    /// What `jellypin check` says of a configuration: its exit code, and its output with its errors.
+    pub(crate) fn check(settings: &Settings, folder: &Path) -> (Option<i32>, String) {
+        let file = Program::file(settings, folder);
+        let checked = Program::run(&["check", "--config", &file.to_string_lossy()]);
+        let said = [&checked.stdout[..], &checked.stderr].concat();
+        (checked.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// Writes a configuration file and gives its path.
     pub(crate) fn file(settings: &Settings, folder: &Path) -> PathBuf {
         static NUMBER: AtomicU32 = AtomicU32::new(0);

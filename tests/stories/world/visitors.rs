@@ -6,9 +6,10 @@ use std::time::Duration;
 use http::Method;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::client::{Client, body_of};
+use super::elapse;
 
 /// The longest time for an answer: that of a held request, and some air.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -81,7 +82,7 @@ async fn look(client: Arc<Mutex<Client>>, ends: watch::Receiver<bool>) -> (usize
                 other => failed.push(format!("{path}: {:?}", other.map(|it| it.map(|answer| answer.status)))),
             }
         }
-        sleep(PACE).await;
+        elapse(PACE).await;
     }
     (asked, failed)
 }

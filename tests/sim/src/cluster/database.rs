@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::id_of_name;
+use crate::activity_log::ActivityLog;
 use crate::catalogue::ItemRow;
 use crate::identifiers::random_guid;
 use crate::user_data::UserData;
@@ -17,6 +18,7 @@ pub(crate) struct Database {
     pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) next_row: u64,
     pub(crate) items: Vec<ItemRow>,
+    pub(crate) activity: ActivityLog,
     /// By item and user.
     user_data: BTreeMap<String, UserData>,
 }
@@ -31,6 +33,12 @@ pub(crate) struct User {
     pub(crate) disabled: bool,
     /// Sees the library; else nothing of it.
     pub(crate) all_folders: bool,
+    /// `EnableRemoteControlOfOtherUsers`.
+    pub(crate) controls_others: bool,
+    /// `EnableSharedDeviceControl`.
+    pub(crate) controls_shared: bool,
+    /// `EnabledDevices`; `None` for `EnableAllDevices`.
+    pub(crate) only_devices: Option<Vec<String>>,
     pub(crate) invalid_log_ins: u32,
     pub(crate) last_log_in: Option<String>,
 }
@@ -172,6 +180,9 @@ impl User {
             administrator,
             disabled: false,
             all_folders: true,
+            controls_others: administrator,
+            controls_shared: true,
+            only_devices: None,
             invalid_log_ins: 0,
             last_log_in: None,
         }

@@ -1,12 +1,15 @@
-//! What the dashboard asks for: the activity log and the scheduled tasks, both empty.
+//! What the dashboard asks for: the activity log, which all pods share, and the scheduled tasks.
 
 use serde_json::json;
 
 use crate::answer::Answer;
 use crate::call::Call;
 
-pub(crate) fn entries(_: &Call) -> Answer {
-    Answer::json(&json!({"Items": [], "TotalRecordCount": 0, "StartIndex": 0}))
+/// `GET /System/ActivityLog/Entries?startIndex=&limit=`.
+pub(crate) fn entries(call: &Call) -> Answer {
+    let number = |name| call.query.number(name).and_then(|number| usize::try_from(number).ok());
+    let (start, limit) = (number("startIndex").unwrap_or(0), number("limit"));
+    Answer::json(&call.life().shared.cluster.read(|database| database.activity.page(start, limit)))
 }
 
 pub(crate) fn tasks(_: &Call) -> Answer {

@@ -1,23 +1,47 @@
 //! The caller's own session: the list, capabilities, log-out.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::call::{Call, Caller};
 use crate::devices::Ended;
+use crate::session_rights::{Asker, Wanted, is_shown};
 
-/// `GET /Sessions`; the sessions of this pod only, and for a user who is no administrator only the user's own.
+/// `GET /Sessions?controllableByUserId=&deviceId=&activeWithinSeconds=`; the sessions of this pod only. It makes no session
+/// of its caller.
 pub(crate) fn list(call: &Call) -> Answer {
-    let settings = call.settings();
-    let own = call.user().filter(|user| !user.administrator).map(|user| user.id.clone());
+    let asker = match (&call.caller, call.user()) {
+        (Caller::ApiKey { .. }, _) => Asker::ApiKey,
+        (_, Some(user)) => Asker::User(user),
+        _ => return Answer::json(&json!([])),
+    };
+    let controller = match call.query.get("controllableByUserId") {
+        None => None,
+        Some(named) => match call.acts_for(Some(&named)) {
+            Ok(user) => Some(user),
+            // A user who is not there controls nothing.
+            Err(refusal) if refusal.status == StatusCode::NOT_FOUND => return Answer::json(&json!([])),
+            Err(refusal) => return *refusal,
+        },
+    };
     let device = call.query.get("deviceId");
+    let seconds = call.query.get("activeWithinSeconds").map(|text| text.parse::<i32>().map_err(|_| text));
+    let seconds = match seconds.transpose() {
+        Ok(seconds) => seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0),
+        Err(text) => return Answer::invalid("activeWithinSeconds", &text),
+    };
+    let wanted = Wanted {
+        device_id: device.as_deref(),
+        active_within: seconds.map(Duration::from_secs),
+        controllable_by: controller.as_ref(),
+    };
     call.life().expire_sessions();
     let memory = call.life().memory();
-    let sessions = memory.sessions.seen_by(own.as_deref()).into_iter();
-    let of_device =
-        sessions.filter(|session| device.as_ref().is_none_or(|device| *device == session.client_headers.device_id));
-    Answer::json(&of_device.map(|session| session.dto(settings)).collect())
+    let shown = memory.sessions.all().into_iter().filter(|session| is_shown(session, asker, wanted));
+    Answer::json(&shown.map(|session| session.dto(call.settings())).collect())
 }
 
 /// `POST /Sessions/Logout`: ends the caller's own token.
@@ -72,20 +96,19 @@ pub(crate) fn full_capabilities(call: &Call) -> Answer {
     keep(call, capabilities)
 }
 
+/// Keeps them for the caller's own session, or for any that `id` names.
 fn keep(call: &Call, capabilities: Value) -> Answer {
-    let (Some(session), Some(client)) = (call.touch_session(), call.client()) else {
+    let named = call.query.get("id").filter(|id| !id.is_empty());
+    let Some(id) = named.or_else(|| call.touch_session()) else {
         return Answer::problem(StatusCode::BAD_REQUEST);
     };
     let mut memory = call.life().memory();
-    memory.capabilities.insert(client.device_id, capabilities.clone());
-    if let Some(session) = memory.sessions.get_mut(&session) {
-        session.capabilities = Some(capabilities);
-    }
+    let Some(session) = memory.sessions.get_mut(&id) else {
+        return Answer::error(StatusCode::NOT_FOUND);
+    };
+    session.capabilities = Some(capabilities.clone());
+    let device = session.client_headers.device_id.clone();
+    memory.capabilities.insert(device, capabilities);
     memory.sessions.note_change();
-    Answer::no_content()
-}
-
-pub(crate) fn viewing(call: &Call) -> Answer {
-    call.touch_session();
     Answer::no_content()
 }

@@ -49,7 +49,13 @@ fn log_in_as(call: &Call, user: Option<User>, password: &str) -> Answer {
         return Answer::error(StatusCode::FORBIDDEN);
     }
     let note = |how: fn(&mut User)| cluster.change(|database| database.user_mut(&user.id).map(how));
-    note(|user| user.last_log_in = Some(clock::now()));
+    cluster.change(|database| {
+        if let Some(user) = database.user_mut(&user.id) {
+            user.last_log_in = Some(clock::now());
+        }
+        let name = format!("{} successfully authenticated", user.name);
+        database.activity.add("AuthenticationSucceeded", name, &user.id, None);
+    });
     let result = new_session(call, &user.id, &client, &call.remote());
     // The answer still shows the failures before it.
     if user.invalid_log_ins > 0 {
@@ -176,9 +182,15 @@ pub(crate) fn change_policy(call: &Call) -> Answer {
     let (id, policy) = (call.guid(0), call.json());
     let disable = property(&policy, "IsDisabled").is_some_and(|value| value == true);
     let all_folders = property(&policy, "EnableAllFolders").is_none_or(|value| value != false);
+    let switch = |name| property(&policy, name).and_then(Value::as_bool);
+    let devices = property(&policy, "EnabledDevices").and_then(Value::as_array).cloned().unwrap_or_default();
+    let devices: Vec<String> = devices.iter().filter_map(|id| id.as_str().map(str::to_owned)).collect();
     let newly = call.life().shared.cluster.change(|database| {
         let user = database.user_mut(&id)?;
         user.all_folders = all_folders;
+        user.controls_others = switch("EnableRemoteControlOfOtherUsers").unwrap_or(user.controls_others);
+        user.controls_shared = switch("EnableSharedDeviceControl").unwrap_or(user.controls_shared);
+        user.only_devices = (switch("EnableAllDevices") == Some(false)).then_some(devices);
         Some(disable && !std::mem::replace(&mut user.disabled, disable))
     });
     match newly {

@@ -42,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) listens_on: Duration,
     pub(crate) late_socket: Duration,
     pub(crate) session_idle: Duration,
+    pub(crate) discovery: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -75,6 +76,7 @@ impl PodBuilder {
                 listens_on: Duration::from_millis(100),
                 late_socket: Duration::from_secs(30),
                 session_idle: Duration::from_secs(600),
+                discovery: None,
             },
             server_id: None,
             legacy_authorization: None,
@@ -175,6 +177,12 @@ impl PodBuilder {
     /// How long a session without a socket is kept after its last request, by default 10 minutes.
     pub fn session_idle(mut self, time: Duration) -> Self {
         self.settings.session_idle = time;
+        self
+    }
+
+    /// Answers clients that look for servers by UDP at this address (`AutoDiscovery`, port 7359); by default it does not.
+    pub fn discovery(mut self, address: SocketAddr) -> Self {
+        self.settings.discovery = Some(address);
         self
     }
 

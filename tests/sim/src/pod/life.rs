@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::Shared;
 use super::wire::{Cut, Wire, reset_on_close};
+use crate::discovery;
 use crate::memory::Memory;
 use crate::service;
 use crate::start_up::{Phase, PhaseLengths, StartUp};
@@ -72,6 +73,9 @@ impl Life {
             tasks: Mutex::new(Some(JoinSet::new())),
         });
         life.spawn(accept(Arc::clone(&life)));
+        if let Some(address) = shared.settings.discovery {
+            life.spawn(discovery::answer(Arc::clone(&life), address));
+        }
         match shared.settings.start_up {
             StartUp::Instant => {
                 life.load();

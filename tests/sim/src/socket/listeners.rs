@@ -95,7 +95,7 @@ pub(super) fn data(life: &Life, kind: &str, user_id: Option<&str>) -> Value {
     match kind {
         "Sessions" => {
             let memory = life.memory();
-            let sessions = memory.sessions.seen_by(user_id).into_iter();
+            let sessions = memory.sessions.told_to(user_id).into_iter();
             sessions.map(|session| session.dto(&life.shared.settings)).collect()
         }
         _ => json!([]),

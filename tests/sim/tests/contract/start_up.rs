@@ -71,8 +71,9 @@ async fn watch<'a>(pod: &Pod, paths: &[&'a str]) -> BTreeMap<&'a str, Changes> {
     pod.start_again().await.expect("its own port");
     let deadline = Instant::now() + PATIENCE;
     // A round that began before the port was open would lose the setup server's time to the one answer that is held.
+    let mut rounds = tokio::time::interval(PAUSE);
     while TcpStream::connect(pod.address()).await.is_err() && Instant::now() < deadline {
-        tokio::time::sleep(PAUSE).await;
+        rounds.tick().await;
     }
     loop {
         let ready = pod.is_ready();
@@ -80,7 +81,7 @@ async fn watch<'a>(pod: &Pod, paths: &[&'a str]) -> BTreeMap<&'a str, Changes> {
         if ready || Instant::now() > deadline {
             return seen;
         }
-        tokio::time::sleep(PAUSE).await;
+        rounds.tick().await;
     }
 }
 

@@ -9,11 +9,11 @@ use http::Method;
 use http_body_util::BodyExt;
 use jellyfin_sim::{BULK, FILM, bulk_bytes};
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Common, Pace};
-use crate::stories::world::{Answer, Client, Failed, Socket, Undialled, body_of};
+use crate::stories::world::{Answer, Client, Failed, Socket, Undialled, body_of, elapse};
 
 /// Before a client tries again what failed.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -53,7 +53,7 @@ impl Worker {
         self.common.saw().met_dead_proxy[kind as usize] += 1;
         self.door = (self.door + 1) % self.common.doors.len();
         self.client.call_at(self.common.doors[self.door].address);
-        sleep(TRY_AGAIN).await;
+        elapse(TRY_AGAIN).await;
         true
     }
 
@@ -93,7 +93,7 @@ impl Worker {
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            sleep(self.pace.rest).await;
+            elapse(self.pace.rest).await;
         }
     }
 
@@ -117,7 +117,7 @@ impl Worker {
                 Err(_) if self.met_dead_proxy(Kind::Socket, kills).await => {}
                 Err(Undialled::NoAnswer) => self.common.saw().refused_sockets += 1,
             }
-            sleep(TRY_AGAIN).await;
+            elapse(TRY_AGAIN).await;
         }
     }
 
@@ -141,7 +141,7 @@ impl Worker {
                 return;
             }
             answered.fetch_add(1, Ordering::Relaxed);
-            sleep(self.pace.rest).await;
+            elapse(self.pace.rest).await;
         }
     }
 
@@ -154,7 +154,7 @@ impl Worker {
                 at = 0;
             } else if !self.common.is_over() && !self.met_dead_proxy(Kind::Film, kills).await {
                 self.common.saw().broken_films += 1;
-                sleep(TRY_AGAIN).await;
+                elapse(TRY_AGAIN).await;
             }
         }
     }
@@ -182,7 +182,7 @@ impl Worker {
                 bytes += frame.len();
             }
             self.common.saw().came("file", began.elapsed()).film_bytes += bytes;
-            sleep(self.pace.piece).await;
+            elapse(self.pace.piece).await;
         }
         false
     }
@@ -192,7 +192,7 @@ impl Worker {
         while !self.common.is_over() {
             if !self.play_hls().await {
                 self.common.saw().broken_films += 1;
-                sleep(TRY_AGAIN).await;
+                elapse(TRY_AGAIN).await;
             }
         }
     }
@@ -225,7 +225,7 @@ impl Worker {
             };
             assert!(segment.body.len() > 1000, "a whole segment");
             self.common.saw().came("segment", began.elapsed()).segments += 1;
-            sleep(self.pace.piece).await;
+            elapse(self.pace.piece).await;
         }
         self.fetch(Method::POST, "/Sessions/Playing/Stopped", report).await.is_some()
     }
