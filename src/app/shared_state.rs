@@ -52,6 +52,7 @@ pub(super) async fn shared(
         router: Router::new(&config.route, &names),
         pools,
         pins: Pins::new(config.affinity.max_pins, seed)
+            .with_share_of_address(config.affinity.max_pins_of_address)
             .with_persistence(persistence, seeds.get(1..).unwrap_or_default()),
         user_homes: UserHomes::new(config.affinity.spread_users.clone()),
         sessions: Sessions::new(config.affinity.max_pins, seed, members, session_store).bounded(

@@ -277,6 +277,7 @@ mod tests {
             ("/Devices/?id=a&ID=b", "/Devices/?id=a&ID=b"),
             ("/Users/Me?%41piKey=a%2Bb&x=%31", "/Users/Me?ApiKey=a%2Bb&x=%31"),
             ("/Items?userId=a&userId=b", "/Items?userId=a&userId=b"),
+            ("/Users/Me/Views?userId=Me&userId=", "/Users/Me/Views?userId=Me&userId="),
             ("/Sessions/a%20b/Message", "/Sessions/a%20b/Message"),
         ] {
             assert_eq!(target(Method::GET, raw).as_deref(), Ok(sent), "{raw}");

@@ -101,6 +101,7 @@ impl Endpoint {
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             11 if is(first, "Environment") => Endpoint::Guarded,
             7 if is(first, "Library") && is(rest.at(0), "VirtualFolders") => Endpoint::Guarded,
+            9 if is(first, "Libraries") => Endpoint::Guarded,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
             5 if is(first, "Items") => items(rest),
@@ -178,7 +179,6 @@ const DEMANDING: &[&str] = &[
     "Devices",
     "DisplayPreferences",
     "Library",
-    "Libraries",
     "LiveStreams",
     "MediaSegments",
     "Movies",
@@ -425,10 +425,14 @@ pub(in crate::jellyfin) fn keys_of(method: &Method, endpoint: Endpoint, path: &s
         Some(Act::UserImage(None)) => return Keys { single: &["userId"], list: &[] },
         _ => {}
     }
-    let first = segments(path).next().unwrap_or_default();
+    let mut segments = segments(path);
+    let (first, second) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
     match endpoint {
         Endpoint::QuickConnect => Keys { single: &["code", "secret", "userId"], list: &[] },
-        Endpoint::Authenticated if is(first, "Users") => Keys { single: &["userId"], list: &[] },
+        // Elsewhere below `/Users` the pod alone reads the key, or nobody does.
+        Endpoint::Authenticated if is(first, "Users") && is(second, "Password") => {
+            Keys { single: &["userId"], list: &[] }
+        }
         Endpoint::Authenticated if is(first, "Devices") => Keys { single: &[], list: &["id"] },
         _ => NONE,
     }

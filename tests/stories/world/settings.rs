@@ -91,6 +91,8 @@ keys! {
     http2_streams: u32 = "limits.http2_streams";
     replay_body: Bytes = "limits.replay_body";
     pins: u32 = "limits.pins";
+    pins_per_address: u32 = "limits.pins_per_address";
+    brakes_log_ins: bool = "limits.log_in.enabled";
     log_ins_per_user: u32 = "limits.log_in.per_user";
     log_ins_per_user_at_address: u32 = "limits.log_in.per_user_at_address";
     log_ins_of_private_addresses: bool = "limits.log_in.private_addresses";
