@@ -93,7 +93,13 @@ impl Pins {
         let most = most.max(16);
         // A code lives for minutes, and any client may ask for one.
         Pins {
-            shelves: [Shelf::new(most), Shelf::new(most), Shelf::new(most), Shelf::new((most / 10).max(16)), Shelf::new((most / 5).max(16))],
+            shelves: [
+                Shelf::new(most),
+                Shelf::new(most),
+                Shelf::new(most),
+                Shelf::new((most / 10).max(16)),
+                Shelf::new((most / 5).max(16)),
+            ],
             secrets: vec![secret],
             began: Instant::now(),
             addresses: ahash::RandomState::new(),

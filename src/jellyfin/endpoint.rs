@@ -20,7 +20,7 @@ use http::Method;
 pub use leader_call::LeaderCall;
 pub use live::{LiveChannel, ends_playback, is_live_playlist, live_channel, reported_play_session};
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
-pub use remote_control::{Act, RemoteControl};
+pub use remote_control::{Control, RemoteControl};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
 pub use scope::{Act, Document, Keys as DocumentKeys, Scope};

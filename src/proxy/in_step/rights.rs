@@ -30,7 +30,7 @@ impl Peers {
         let caller = Caller::of(ctx);
         for (pod, token) in knowers(ctx) {
             let is_administrator = match self.pods.call(&pod, &caller, users::who_am_i(token.as_str())).await {
-                Ok(TokenStatus::Known { user: Some(_), is_administrator }) => is_administrator,
+                Ok(TokenStatus::Known { user: Some(_), is_administrator, .. }) => is_administrator,
                 // An API key, which pods admit wherever an administrator may go.
                 Ok(TokenStatus::Known { user: None, .. }) => {
                     self.pods.call(&pod, &caller, system::may_administer(token.as_str())).await.unwrap_or_default()
