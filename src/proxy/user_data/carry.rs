@@ -267,12 +267,11 @@ impl<P: PodCalls> Carrier<P> {
         {
             return Told::Failed;
         }
-        if left_over.contains(Field::LastPlayed) {
-            if self.calls.act(pod, user, item, &Act::Unplayed).await == Answer::Failed
-                || self.calls.tell(pod, user, item, &part).await == Answer::Failed
-            {
-                return Told::Failed;
-            }
+        if left_over.contains(Field::LastPlayed)
+            && (self.calls.act(pod, user, item, &Act::Unplayed).await == Answer::Failed
+                || self.calls.tell(pod, user, item, &part).await == Answer::Failed)
+        {
+            return Told::Failed;
         }
         Told::Done
     }
