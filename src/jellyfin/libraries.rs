@@ -23,10 +23,28 @@ pub struct Library {
 pub enum Step<'a> {
     Add(&'a Library),
     Remove(&'a str),
-    Rename { from: &'a str, to: &'a str },
-    AddPath { library: &'a str, path: &'a str },
-    RemovePath { library: &'a str, path: &'a str },
-    SetOptions { id: &'a str, options: &'a Value },
+    Rename {
+        from: &'a str,
+        to: &'a str,
+    },
+    AddPath {
+        library: &'a str,
+        path: &'a str,
+    },
+    RemovePath {
+        library: &'a str,
+        path: &'a str,
+    },
+    SetOptions {
+        id: &'a str,
+        options: &'a Value,
+    },
+    /// Saves the options that are there. A pod that shares the folder may not have looked into it
+    /// since another made the library.
+    Touch {
+        id: &'a str,
+        options: &'a Value,
+    },
 }
 
 /// The names of libraries that a change concerns, for a pod that is away.
@@ -72,7 +90,16 @@ pub fn steps<'a>(before: &'a [Library], after: &'a [Library], there: &'a [Librar
         }
         match named(there, &now.name) {
             None => steps.push(Step::Add(now)),
-            Some(other) => other.follow(was, now, &mut steps),
+            Some(other) => {
+                let so_far = steps.len();
+                other.follow(was, now, &mut steps);
+                if was.is_none()
+                    && steps.len() == so_far
+                    && let Some(id) = &other.id
+                {
+                    steps.push(Step::Touch { id, options: &now.options });
+                }
+            }
         }
     }
     steps
@@ -192,14 +219,16 @@ mod tests {
         let films = library("Films", &["/films"], 0);
         let (none, one) = (Vec::new(), vec![films.clone()]);
         assert_eq!(steps(&none, &one, &none), [Step::Add(&films)]);
-        assert_eq!(steps(&none, &one, &one), [], "the folder is shared, or it was there");
+        let touch = Step::Touch { id: "id of Films", options: &films.options };
+        assert_eq!(steps(&none, &one, &one), [touch], "the folder is shared, or it was there");
         assert_eq!(steps(&one, &none, &one), [Step::Remove("Films")]);
         assert_eq!(steps(&one, &none, &none), []);
         let renamed = vec![library("Movies", &["/films"], 0)];
         let renamed: Vec<Library> =
             renamed.into_iter().map(|new| Library { options: films.options.clone(), ..new }).collect();
         assert_eq!(steps(&one, &renamed, &one), [Step::Rename { from: "Films", to: "Movies" }]);
-        assert_eq!(steps(&one, &renamed, &renamed), []);
+        let touch = Step::Touch { id: "id of Movies", options: &renamed[0].options };
+        assert_eq!(steps(&one, &renamed, &renamed), [touch]);
         assert_eq!(steps(&one, &renamed, &none), [Step::Add(&renamed[0])], "the pod had lost it");
     }
 

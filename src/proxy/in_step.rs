@@ -80,7 +80,9 @@ pub(super) struct Begun {
 
 /// What is known of an act before its request.
 enum Plan {
-    Same,
+    Same {
+        in_files: bool,
+    },
     Items(Vec<String>),
     Sidecar {
         item: String,
@@ -116,11 +118,11 @@ impl InStep {
     /// follows.
     pub(super) async fn begin(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Option<Box<Begun>> {
         let act = ctx.act?;
-        let mut begun = Begun { plan: Plan::Same, is_right: false, turn: None, kept: None, told: Vec::new() };
+        let mut begun = Begun { plan: Plan::Done, is_right: false, turn: None, kept: None, told: Vec::new() };
         begun.plan = match act {
-            Act::Same => {
+            Act::Same { in_files } => {
                 begun.kept = self.keep(body);
-                Plan::Same
+                Plan::Same { in_files }
             }
             Act::Sidecar { item, option } => {
                 begun.kept = self.keep(body);
@@ -244,13 +246,15 @@ impl InStep {
     ) -> Result<Option<Work>, Skip> {
         let key = self.peers.key().ok_or(Skip::Unknown)?;
         Ok(Some(match plan {
-            Plan::Same => {
+            Plan::Same { in_files } => {
                 let calls = vec![repeated(ctx, body, key)?];
-                Work::Calls { calls, is_gone: ctx.head.method == Method::DELETE }
+                Work::Calls { calls, is_gone: ctx.head.method == Method::DELETE, in_files }
             }
-            Plan::Items(ids) => {
-                Work::Calls { calls: ids.iter().map(|item| items::delete(item, key)).collect(), is_gone: true }
-            }
+            Plan::Items(ids) => Work::Calls {
+                calls: ids.iter().map(|item| items::delete(item, key)).collect(),
+                is_gone: true,
+                in_files: false,
+            },
             Plan::Sidecar { item, option } => Work::Sidecar { item, option, call: repeated(ctx, body, key)? },
             Plan::Pictures(pictures) => Work::Pictures(pictures),
             Plan::OwnPicture => {

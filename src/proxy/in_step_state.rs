@@ -11,16 +11,18 @@ use std::{
     },
 };
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::{
     jellyfin::{
+        client::ApiCall,
         images::Pictures,
         libraries::Touched,
         settings::{Changes, DocumentName, KeyPath},
     },
-    pod::Pod,
+    pod::{Epoch, Pod},
 };
 
 /// Changes that a pod may get at once.
@@ -28,6 +30,10 @@ const AT_ONCE: usize = 4;
 
 /// Things that a pod may have missed. Of more, only the number is known.
 const MOST_MISSED: usize = 512;
+
+/// Calls that a pod may have missed, and their bodies in bytes.
+const MOST_CALLS: usize = 128;
+const MOST_BODIES: usize = 4 << 20;
 
 /// Pods that are remembered. The pool may have lost some of them.
 const MOST_PODS: usize = 256;
@@ -85,8 +91,21 @@ pub(super) struct Missed {
     pub(super) libraries: Touched,
     pub(super) settings: BTreeMap<DocumentName, BTreeSet<KeyPath>>,
     pub(super) pictures: Vec<Pictures>,
+    pub(super) calls: Vec<MissedCall>,
     /// What cannot be told afterwards, or found no room.
     pub(super) lost: usize,
+}
+
+/// A call that a pod was to get while it was away.
+#[derive(Clone, Debug)]
+pub(super) struct MissedCall {
+    /// The pod's life. The next one reads the database, and has nothing old in memory.
+    pub(super) epoch: Epoch,
+    pub(super) call: ApiCall<StatusCode>,
+    /// A 404 means that there is nothing left to do.
+    pub(super) is_gone: bool,
+    /// The next life needs it too, since it writes files.
+    pub(super) in_files: bool,
 }
 
 impl Default for PoolMemory {
@@ -168,7 +187,32 @@ impl Missed {
         if self.has_room() { self.pictures.push(pictures.clone()) } else { self.lost += 1 }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(super) fn add_call(&mut self, call: MissedCall) {
+        let bodies: usize = self.calls.iter().map(|missed| missed.call.body.len()).sum();
+        if self.calls.len() < MOST_CALLS && bodies + call.call.body.len() <= MOST_BODIES {
+            self.calls.push(call);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    /// Adds what could not be told, before what was missed since.
+    pub(super) fn put_back(&mut self, earlier: Missed) {
+        let later = std::mem::replace(self, earlier);
+        self.libraries.add(&later.libraries);
+        for (document, paths) in later.settings {
+            self.settings.entry(document).or_default().extend(paths);
+        }
+        later.pictures.iter().for_each(|pictures| self.add_pictures(pictures));
+        later.calls.into_iter().for_each(|call| self.add_call(call));
+        self.lost += later.lost;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count() == 0 && self.calls.is_empty()
+    }
+
+    fn count(&self) -> usize {
         self.libraries.len()
             + self.settings.values().map(BTreeSet::len).sum::<usize>()
             + self.pictures.len()

@@ -75,16 +75,24 @@ impl PodLifecycle {
     /// Serves each pod of a pool when an epoch begins and when the pod leaves, until the shutdown.
     pub async fn watch_pool(self: Arc<Self>, pool: Arc<Pool>) {
         let mut seen: HashMap<PodId, Epoch> = HashMap::new();
+        let mut away = HashSet::new();
         let mut leaving = HashSet::new();
         let mut work = JoinSet::new();
         let mut members = pool.members();
         loop {
             for pod in pool.pods().iter() {
                 let status = pod.status();
+                let was_away = if status.is_alive() { away.remove(&pod.id) } else { !away.insert(pod.id) };
                 if status.is_alive() && seen.insert(pod.id, status.epoch) != Some(status.epoch) {
                     let on_new_instance = self.clone().on_new_instance(pod.clone(), pool.clone());
                     work.spawn(async {
                         on_new_instance.await;
+                        None
+                    });
+                } else if status.is_alive() && was_away {
+                    let (lifecycle, pod, pool) = (self.clone(), pod.clone(), pool.clone());
+                    work.spawn(async move {
+                        lifecycle.returns.pod_returned(&pod, &pool, false).await;
                         None
                     });
                 }
@@ -96,6 +104,7 @@ impl PodLifecycle {
                     });
                 }
             }
+            away.retain(|id| pool.pods().iter().any(|pod| pod.id == *id));
             seen.retain(|id, _| pool.pods().iter().any(|pod| pod.id == *id));
             while let Some(done) = work.try_join_next() {
                 if let Ok(Some(id)) = done {
@@ -149,7 +158,7 @@ impl PodLifecycle {
         if missing_requirement == Some(MissingRequirement::ApiKey) {
             return;
         }
-        self.returns.pod_returned(&pod, &pool).await;
+        self.returns.pod_returned(&pod, &pool, true).await;
         if self.checks.is_taken_for_local(&pod, &pool).await {
             tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
         }

@@ -5,6 +5,7 @@ mod catalogue;
 mod home;
 mod remote_control;
 mod session_lists;
+mod in_step;
 mod sessions;
 mod user_data;
 mod user_data_moves;

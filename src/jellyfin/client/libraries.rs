@@ -41,7 +41,7 @@ pub fn carry_out(step: &Step<'_>, key: &str) -> ApiCall<StatusCode> {
             let (name, path) = (encoded(library), encoded(path));
             ApiCall::delete(format!("{FOLDERS}/Paths?name={name}&path={path}&refreshLibrary=false"), status)
         }
-        Step::SetOptions { id, options } => {
+        Step::SetOptions { id, options } | Step::Touch { id, options } => {
             post(format!("{FOLDERS}/LibraryOptions"), json!({"Id": id, "LibraryOptions": options}))
         }
     };

@@ -27,8 +27,9 @@ pub enum Scope<'a> {
 /// How the other pods are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act<'a> {
-    /// By the same request. A second execution does no harm.
-    Same,
+    /// By the same request. A second execution does no harm. A pod that starts afterwards reads the
+    /// rest from the database, but not what `in_files` says.
+    Same { in_files: bool },
     /// `DELETE /Items/{id}`, `DELETE /Items?ids=`: by one deletion for each item. A pod that does
     /// not know one of several ids stops there.
     Items(Option<&'a str>),
@@ -112,6 +113,8 @@ enum How {
     Leader,
     PerPod,
     Same,
+    /// The same, and it also writes files.
+    SameFiles,
     Items,
     Images,
     RemoteImage,
@@ -160,7 +163,8 @@ impl How {
             How::Shared => return Scope::Shared,
             How::Leader => return Scope::Leader,
             How::PerPod => return Scope::PerPod,
-            How::Same => Act::Same,
+            How::Same => Act::Same { in_files: false },
+            How::SameFiles => Act::Same { in_files: true },
             How::Items => Act::Items(given(first)),
             How::Images => Act::Images { item: first, kind: second },
             How::RemoteImage => Act::RemoteImage { item: first },
@@ -201,12 +205,12 @@ const TABLE: &[(&str, &[Row])] = {
         ),
         ("Auth", &[Row(Post, "Keys", Shared), Row(Delete, "Keys/{}", Shared)]),
         ("Backup", &[Row(Post, "Create", PerPod), Row(Post, "Restore", PerPod)]),
-        ("Branding", &[Row(Post, "Splashscreen", Splashscreen), Row(Delete, "Splashscreen", Same)]),
+        ("Branding", &[Row(Post, "Splashscreen", Splashscreen), Row(Delete, "Splashscreen", SameFiles)]),
         ("ClientLog", &[Row(Post, "Document", PerPod)]),
         // A collection is an item that pods keep in memory, with a folder of its own. The id comes
         // from the folder's name, and only missing members are added
         // (`CollectionManager.CreateCollectionAsync`, `AddToCollectionAsync`).
-        ("Collections", &[Row(Post, "", Same), Row(Any, "{}/Items", Same)]),
+        ("Collections", &[Row(Post, "", SameFiles), Row(Any, "{}/Items", Same)]),
         // `DeviceManager` keeps the options of all devices in memory.
         ("Devices", &[Row(Post, "Options", Same), Row(Delete, "", Revocation)]),
         ("DisplayPreferences", &[Row(Post, "{}", Shared)]),
@@ -267,7 +271,7 @@ const TABLE: &[(&str, &[Row])] = {
                 Row(Post, "Programs", PerPod),
             ],
         ),
-        ("Packages", &[Row(Post, "Installed/{}", Same), Row(Delete, "Installing/{}", PerPod)]),
+        ("Packages", &[Row(Post, "Installed/{}", SameFiles), Row(Delete, "Installing/{}", PerPod)]),
         ("PlayingItems", &[Row(Any, "{}", UserData), Row(Post, "{}/Progress", UserData)]),
         (
             "Playlists",
@@ -284,10 +288,10 @@ const TABLE: &[(&str, &[Row])] = {
             &[
                 Row(Post, "{}/Configuration", Plugin),
                 Row(Post, "{}/Manifest", PerPod),
-                Row(Post, "{}/{}/Enable", Same),
-                Row(Post, "{}/{}/Disable", Same),
-                Row(Delete, "{}", Same),
-                Row(Delete, "{}/{}", Same),
+                Row(Post, "{}/{}/Enable", SameFiles),
+                Row(Post, "{}/{}/Disable", SameFiles),
+                Row(Delete, "{}", SameFiles),
+                Row(Delete, "{}/{}", SameFiles),
             ],
         ),
         ("QuickConnect", &[Row(Post, "Authorize", Leader), Row(Post, "Initiate", Leader)]),
@@ -430,7 +434,7 @@ mod tests {
         let id = "0123456789abcdef0123456789abcdef";
         let repeated = |method, path| of(method, path).and_then(Scope::act);
         let item = format!("/items/{id}");
-        assert_eq!(repeated("POST", &item), Some(Act::Same));
+        assert_eq!(repeated("POST", &item), Some(Act::Same { in_files: false }));
         assert_eq!(repeated("DELETE", &item), Some(Act::Items(Some(id))));
         assert_eq!(repeated("DELETE", "/Items"), Some(Act::Items(None)));
         let image = format!("/Items/{id}/images/Backdrop/2/Index");

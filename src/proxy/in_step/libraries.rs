@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::StatusCode;
 use tokio::time;
 
 use super::{carrier::Carrier, outcome::Outcome, peers::Peers};
@@ -41,7 +42,12 @@ impl Carrier<'_> {
     pub(super) async fn carry_out(&self, pod: &Arc<Pod>, steps: &[Step<'_>]) -> Outcome {
         let mut outcome = Outcome::InStep;
         for step in steps {
-            outcome = Outcome::of(self.call(pod, libraries::carry_out(step, self.key)).await);
+            let this = Outcome::of(self.call(pod, libraries::carry_out(step, self.key)).await);
+            // A pod that has not scanned since does not know the library yet, and will see it then.
+            if matches!((step, this), (Step::Touch { .. }, Outcome::Refused(StatusCode::NOT_FOUND))) {
+                continue;
+            }
+            outcome = this;
             if !matches!(outcome, Outcome::Done(_)) {
                 break;
             }

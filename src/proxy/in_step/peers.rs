@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Longest time that a change waits for the one before.
-const LONGEST_TURN: Duration = Duration::from_secs(5);
+const LONGEST_TURN: Duration = Duration::from_secs(2);
 
 pub(super) struct Peers {
     pub(super) shared: Arc<SharedState>,

@@ -42,14 +42,15 @@ impl NewSettings {
         changes.without_own(self.document.as_document()).0
     }
 
-    /// Says in the log which changed settings no other pod takes over.
-    pub(super) fn report_own(&self) {
-        let Some(changes) = self.changes.clone() else { return };
+    /// Whether some of what changed is each pod's own. Says in the log what.
+    pub(super) fn has_own(&self) -> bool {
+        let Some(changes) = self.changes.clone() else { return false };
         let (_, own) = changes.without_own(self.document.as_document());
         if !own.is_empty() {
             let keys: Vec<String> = own.iter().map(shown).collect();
             tracing::info!(document = %self.document, keys = keys.join(","), "settings that are each pod's own were changed on one pod");
         }
+        !own.is_empty()
     }
 }
 
@@ -57,6 +58,13 @@ impl Carrier<'_> {
     /// Reads a document; `None` if the pod does not show it.
     pub(super) async fn settings(&self, pod: &Arc<Pod>, document: &DocumentName) -> Option<Value> {
         self.call(pod, settings::read(document.as_document(), self.key)).await.ok().flatten()
+    }
+
+    /// Lets the caller's pod save its document once more. Where pods share a folder, the others have
+    /// saved theirs over it, with the old values of what is each pod's own.
+    pub(super) async fn save_again(&self, pod: &Arc<Pod>, new: &NewSettings) {
+        // If it fails, the pod still has the values in memory.
+        let _ = self.call(pod, settings::write(new.document.as_document(), &new.after, self.key)).await;
     }
 
     /// Writes what changed into a pod's document.

@@ -26,9 +26,9 @@ use crate::{
         libraries::{Library, Touched},
         settings::{Changes, DocumentName},
     },
-    pod::Pod,
+    pod::{Epoch, Pod},
     proxy::{
-        in_step_state::{Missed, PodMemory},
+        in_step_state::{Missed, MissedCall, PodMemory},
         pod_client::Caller,
     },
 };
@@ -41,10 +41,12 @@ const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), D
 
 /// What the other pods are to do.
 pub(super) enum Work {
-    /// These calls. If `is_gone`, a 404 means that there is nothing left to do.
+    /// These calls. If `is_gone`, a 404 means that there is nothing left to do. `in_files`: a pod
+    /// that starts afterwards does not find all of it in the database.
     Calls {
         calls: Vec<ApiCall<StatusCode>>,
         is_gone: bool,
+        in_files: bool,
     },
     /// The call, unless the pods share what it writes.
     Sidecar {
@@ -67,6 +69,7 @@ enum Prepared {
     Calls {
         calls: Vec<ApiCall<StatusCode>>,
         is_gone: bool,
+        in_files: bool,
     },
     Pictures(Pictures, Shown),
     Settings(NewSettings),
@@ -102,14 +105,15 @@ impl Job {
             Some(_) => work.prepare(&carrier, &from).await,
             None => Prepared::Nothing(Outcome::Skipped(Skip::Busy)),
         };
-        if let Prepared::Settings(new) = &prepared {
-            new.report_own();
-        }
+        let with_own = match &prepared {
+            Prepared::Settings(new) if new.has_own() => Some(new),
+            _ => None,
+        };
         let at_pod = |pod: Arc<Pod>| async {
             let memory = peers.memory(pool_index).of(&pod);
             let outcome = follow(&peers, &carrier, &prepared, (&from, &pod), pool_index, &memory).await;
             if outcome == Outcome::Away || outcome.is_transient() {
-                prepared.remember(&mut memory.missed.lock());
+                prepared.remember(pod.status().epoch, &mut memory.missed.lock());
             }
             let one = PodOutcome { pod, outcome };
             peers.report(act, &one);
@@ -117,6 +121,9 @@ impl Job {
             let _ = told.send(one).await;
         };
         join_all(others.iter().cloned().map(at_pod)).await;
+        if let Some(new) = with_own {
+            carrier.save_again(&from, new).await;
+        }
         if scans {
             let scan = peers.clone().scan_later(pool_index, from, others);
             tokio::spawn(peers.shutdown.track(scan));
@@ -160,10 +167,10 @@ impl Work {
     async fn prepare(self, carrier: &Carrier<'_>, from: &Arc<Pod>) -> Prepared {
         let unknown = || Prepared::Nothing(Outcome::Skipped(Skip::Unknown));
         match self {
-            Work::Calls { calls, is_gone } => Prepared::Calls { calls, is_gone },
+            Work::Calls { calls, is_gone, in_files } => Prepared::Calls { calls, is_gone, in_files },
             Work::Sidecar { item, option, call } => match carrier.is_beside_media(from, &item, option).await {
                 Some(true) => Prepared::Nothing(Outcome::InStep),
-                Some(false) => Prepared::Calls { calls: vec![call], is_gone: false },
+                Some(false) => Prepared::Calls { calls: vec![call], is_gone: false, in_files: true },
                 None => unknown(),
             },
             Work::Pictures(pictures) => match carrier.shown_by(from, &pictures).await {
@@ -192,7 +199,7 @@ impl Prepared {
         memory: &PodMemory,
     ) -> Outcome {
         match self {
-            Prepared::Calls { calls, is_gone } => repeat(carrier, pod, calls, *is_gone).await,
+            Prepared::Calls { calls, is_gone, .. } => repeat(carrier, pod, calls, *is_gone).await,
             Prepared::Pictures(_, shown) => carrier.show(from, pod, shown, peers.memory(pool_index)).await,
             Prepared::Settings(new) => carrier.follow_settings(pod, new, memory).await,
             Prepared::Libraries(changed) => carrier.follow_libraries(pod, changed).await,
@@ -200,8 +207,8 @@ impl Prepared {
         }
     }
 
-    /// What a pod that was not told gets at its next life. What is in the database it reads then.
-    fn remember(&self, missed: &mut Missed) {
+    /// What a pod that was not told gets when it is back.
+    fn remember(&self, epoch: Epoch, missed: &mut Missed) {
         match self {
             Prepared::Pictures(pictures, _) => missed.add_pictures(pictures),
             Prepared::Settings(new) => {
@@ -209,7 +216,15 @@ impl Prepared {
                 missed.add_settings(&new.document, &new.changes.clone().unwrap_or_else(all));
             }
             Prepared::Libraries(changed) => missed.add_libraries(&Touched::between(&changed.before, &changed.after)),
-            Prepared::Calls { .. } => missed.lost += 1,
+            Prepared::Calls { calls, is_gone, in_files } => {
+                let missing = |call: &ApiCall<StatusCode>| MissedCall {
+                    epoch,
+                    call: call.clone(),
+                    is_gone: *is_gone,
+                    in_files: *in_files,
+                };
+                calls.iter().map(missing).for_each(|call| missed.add_call(call));
+            }
             Prepared::Nothing(_) => {}
         }
     }
@@ -219,10 +234,7 @@ impl Prepared {
 async fn repeat(carrier: &Carrier<'_>, pod: &Arc<Pod>, calls: &[ApiCall<StatusCode>], is_gone: bool) -> Outcome {
     let mut worst = Outcome::InStep;
     for call in calls {
-        let outcome = match Outcome::of(carrier.call(pod, call.clone()).await) {
-            Outcome::Refused(StatusCode::NOT_FOUND) if is_gone => Outcome::InStep,
-            outcome => outcome,
-        };
+        let outcome = carrier.repeat(pod, call, is_gone).await;
         if rank(outcome) > rank(worst) {
             worst = outcome;
         }

@@ -74,6 +74,7 @@ keys! {
     in_step: &str = "jellyfin.in_step";
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
+    in_step: &str = "jellyfin.in_step";
     base_path: &str = "pools.main.base_path";
     hold: Duration = "timeouts.hold";
     pod_idle: Duration = "timeouts.pod_idle";
