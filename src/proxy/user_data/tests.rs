@@ -297,7 +297,9 @@ fn sets(act: &Act) -> Vec<(&'static str, Value)> {
     match act {
         Act::Favorite(is) => vec![("IsFavorite", json!(is))],
         Act::Likes(likes) => vec![("Likes", json!(likes))],
-        Act::Reached(ticks) if *ticks > RUNTIME / 2 => vec![("PlaybackPositionTicks", json!(0))],
+        Act::Reached(ticks) if *ticks > RUNTIME / 2 => {
+            vec![("Played", json!(true)), ("PlaybackPositionTicks", json!(0))]
+        }
         Act::Reached(ticks) => vec![("PlaybackPositionTicks", json!(ticks))],
         Act::Played(_) => vec![("Played", json!(true)), ("PlaybackPositionTicks", json!(0))],
         Act::Unplayed => vec![("Played", json!(false)), ("PlaybackPositionTicks", json!(0))],
@@ -307,7 +309,7 @@ fn sets(act: &Act) -> Vec<(&'static str, Value)> {
 }
 
 async fn until_in_step(carrier: &Arc<Carrier<Pods>>) {
-    for _ in 0..10_000 {
+    for _ in 0..3_000 {
         if carrier.ledgers.pairs() == 0 {
             return;
         }
@@ -406,7 +408,7 @@ async fn devices_write(seed: u64, devices: usize, kills: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     #[test]
     fn what_devices_write_at_once_is_on_every_pod(seed: u64, devices in 1_usize..4) {
