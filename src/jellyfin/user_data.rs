@@ -242,11 +242,10 @@ impl Row {
     pub fn after_start(&self, at: &str, counted_since: &str) -> Row {
         let counted = self.0.get("LastPlayedDate").and_then(Value::as_str).is_some_and(|last| last >= counted_since);
         let count = self.0.get("PlayCount").and_then(Value::as_i64).unwrap_or_default();
-        let given = json!({"PlayCount": count + 1, "LastPlayedDate": at, "Played": false});
-        match given {
-            Value::Object(given) if !counted => Row(given),
-            _ => Row::default(),
+        if counted {
+            return Row::of(&[("Played", json!(false))]);
         }
+        Row::of(&[("PlayCount", json!(count + 1)), ("LastPlayedDate", json!(at)), ("Played", json!(false))])
     }
 
     /// What the server makes of a position (`UserDataManager.UpdatePlayState`, for a video): the
@@ -379,8 +378,7 @@ mod tests {
         );
         assert_eq!(
             before.after_start("2026-01-01T00:00:30.0000000Z", "2025-12-31T23:59:30.0000000Z"),
-            Row::default(),
-            "it is counted already"
+            Row::of(&[("Played", json!(false))]), "it is counted already"
         );
     }
 }

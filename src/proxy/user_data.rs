@@ -56,14 +56,15 @@ impl UserData {
     /// Waits until the pod was told what the request reads or writes, at most two seconds. What
     /// this returns is the client's write, until the pod has answered it.
     pub(super) async fn admit(&self, ctx: &RequestContext<'_>, pod: &Pod) -> Option<Box<dyn WriteUnderWay>> {
-        if !self.shared.keeps_user_data(ctx.pool_index) {
-            return None;
-        }
-        let (method, query) = (&ctx.head.method, ctx.head.uri.query().unwrap_or_default());
-        let write = UserDataWrite::of(method, ctx.path);
+        let write = UserDataWrite::of(&ctx.head.method, ctx.path);
+        // The usual case costs only these looks.
         if write.is_none() && (self.carrier.is_empty() || !is_about_items(ctx)) {
             return None;
         }
+        if !self.shared.keeps_user_data(ctx.pool_index) {
+            return None;
+        }
+        let query = ctx.head.uri.query().unwrap_or_default();
         let (named, access) = match write {
             Some(write) => (write.user(query), Access::Write(write.item())),
             None => (None, endpoint::item_read(ctx.path).map_or(Access::Other, Access::Item)),
@@ -93,7 +94,7 @@ impl UserData {
     ) {
         let Some(open) = open else {
             let is_write = || UserDataWrite::of(&ctx.head.method, ctx.path).is_some();
-            if status.is_success() && self.shared.keeps_user_data(ctx.pool_index) && is_write() {
+            if status.is_success() && is_write() && self.shared.keeps_user_data(ctx.pool_index) {
                 self.carrier.calls.unread(Unread::User);
             }
             return;

@@ -223,10 +223,7 @@ impl<P: PodCalls> Carrier<P> {
                     return 1;
                 }
                 Answer::Failed => {
-                    let late = Some((round.generation, Told::Failed));
-                    for target in &round.targets {
-                        self.end_telling(user, round.item, *target, late);
-                    }
+                    self.with(user, |ledger| ledger.pause(user, round.item, Instant::now()));
                     return 1;
                 }
             }
@@ -267,11 +264,14 @@ impl<P: PodCalls> Carrier<P> {
         {
             return Told::Failed;
         }
-        if left_over.contains(Field::LastPlayed)
-            && (self.calls.act(pod, user, item, &Act::Unplayed).await == Answer::Failed
-                || self.calls.tell(pod, user, item, &part).await == Answer::Failed)
-        {
-            return Told::Failed;
+        if left_over.contains(Field::LastPlayed) {
+            let mut whole = newest.clone();
+            but.iter().for_each(|field| whole.take(field, &answer));
+            if self.calls.act(pod, user, item, &Act::Unplayed).await == Answer::Failed
+                || self.calls.tell(pod, user, item, &whole).await == Answer::Failed
+            {
+                return Told::Failed;
+            }
         }
         Told::Done
     }
@@ -307,15 +307,27 @@ impl<P: PodCalls> Carrier<P> {
     async fn redo(&self, user: UserKey, round: &Round) -> bool {
         let Some(pod) = round.targets.first().copied() else { return false };
         let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, round.generation));
-        if permit == TellPermit::Stale {
-            return false;
-        }
-        let mut told = Told::Done;
-        for lost in &round.lost {
-            told = self.redo_act(pod, user, round.item, lost).await;
-            if told == Told::Failed {
-                break;
+        let TellPermit::Without(own) = permit else { return false };
+        // What the pod wrote last itself is to outlive what is done again.
+        let row = match self.calls.read(pod, user, round.item).await {
+            Answer::Got(row) => Some(row.without(own.complement())),
+            Answer::Missing => {
+                self.calls.observe(Event::Gone(pod));
+                self.with(user, |ledger| ledger.forget(user, round.item));
+                None
             }
+            Answer::Failed => None,
+        };
+        let mut told = if row.is_some() { Told::Done } else { Told::Failed };
+        for lost in &round.lost {
+            if told == Told::Done {
+                told = self.redo_act(pod, user, round.item, lost).await;
+            }
+        }
+        if let Some(row) = row.filter(|_| told == Told::Done && own != Fields::NONE)
+            && self.calls.tell(pod, user, round.item, &row).await == Answer::Failed
+        {
+            told = Told::Failed;
         }
         if told == Told::Done {
             self.calls.observe(Event::Redone(pod));

@@ -110,6 +110,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a pod that is away is waited for: then its pairs are dropped.
 const AWAY_FOR: Duration = Duration::from_secs(15 * 60);
 
+/// How long it takes until a pod that does not answer is asked again, at first.
+const PAUSE: Duration = Duration::from_millis(50);
+
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 
@@ -143,6 +146,8 @@ struct Pair {
     /// When the pods behind are to be told. `None`: at the next stop, move or read.
     due: Option<Instant>,
     late: Vec<Late>,
+    /// When the pods of the writes are asked again, and how often that has failed.
+    paused: Option<(Instant, u32)>,
     /// The generation of the newest mark that changed a folder's children too.
     children: Generation,
     /// The last reported position, and by which pod.
@@ -308,6 +313,10 @@ impl Ledger {
                 at(due);
                 return true;
             }
+            if let Some((until, _)) = pair.paused.filter(|(until, _)| *until > now && !flushes) {
+                at(until);
+                return true;
+            }
             let is_written =
                 |pod: PodInstance| writing.iter().any(|(_, at, of)| *at == pod && of.is_none_or(|of| of == *item));
             let mut targets = Vec::new();
@@ -402,6 +411,18 @@ impl Ledger {
         }
     }
 
+    /// A pod that has the newest values did not give them: it is asked again, or is known to be gone
+    /// by then.
+    pub(in crate::proxy) fn pause(&mut self, user: UserKey, item: Id, now: Instant) {
+        let Some(user) = self.users.get_mut(&user) else { return };
+        if let Some(pair) = user.pairs.get_mut(&item) {
+            let failures = pair.paused.map_or(0, |(_, failures)| failures);
+            let pause = PAUSE.saturating_mul(1 << failures.min(8)).min(RETRY_LAST);
+            pair.paused = Some((now + pause, failures + 1));
+        }
+        user.changes.send_replace(());
+    }
+
     /// The item is gone, or not the user's any more: there is nothing to tell.
     pub(in crate::proxy) fn forget(&mut self, user: UserKey, item: Id) {
         if let Some(user) = self.users.get_mut(&user) {
@@ -469,6 +490,7 @@ impl Pair {
             told: Vec::new(),
             due: None,
             late: Vec::new(),
+            paused: None,
             children: 0,
             position: None,
             playing_until: None,
@@ -533,6 +555,7 @@ impl Pair {
         self.told.retain(|(at, _)| *at != pod);
         self.told.push((pod, generation));
         self.late.retain(|late| late.pod != pod);
+        self.paused = None;
     }
 
     /// The pod that the user left has ended playback by itself. All others have the newest row.

@@ -14,6 +14,7 @@ use crate::stories::world::{story, until, until_so, until_within};
 const TWO_HOURS: Duration = Duration::from_secs(7200);
 const HOUR_IN_TICKS: i64 = 36_000_000_000;
 
+/// The calls by which the proxy asked or told a pod.
 fn calls(pod: &Pod) -> Vec<String> {
     let told = pod.seen().into_iter().filter(is_of_proxy).filter(|seen| seen.path().starts_with("/UserItems/"));
     told.map(|seen| format!("{} {}", seen.method, seen.path().split('/').next_back().unwrap_or_default())).collect()
