@@ -17,6 +17,7 @@ pub mod playlist;
 mod query;
 pub mod session_list;
 pub mod settings;
+mod syntax;
 pub mod translation;
 pub mod user_data;
 pub mod verdict;

@@ -22,7 +22,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::jellyfin::authorization::{self, Device};
+use crate::jellyfin::{
+    authorization::{self, Device},
+    syntax::field,
+};
 
 /// One call, whose answer is read as a `T`.
 #[derive(Clone, Debug)]
@@ -181,12 +184,6 @@ fn ignored(_: ApiResponse) -> Option<()> {
 
 fn status(response: ApiResponse) -> Option<StatusCode> {
     Some(response.status)
-}
-
-/// A field, in PascalCase or camelCase: a set-up server answers in the latter.
-pub(in crate::jellyfin) fn field<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
-    let camel = || name[..1].to_ascii_lowercase() + &name[1..];
-    json.get(name).or_else(|| json.get(camel()))
 }
 
 fn text(json: &Value, name: &str) -> Option<String> {

@@ -27,7 +27,7 @@ pub use scope::{Act, Document, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
 pub use user_data_write::{UserDataWrite, Write, item_read};
 
-use super::{path::decoded_path, query};
+use super::{path::decoded_path, query, syntax::is_id};
 
 /// What an endpoint demands of its caller, as far as the proxy needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -384,16 +384,6 @@ pub fn without_secrets(path: &str) -> Cow<'_, str> {
 fn is_decoded(segment: &str, name: &str) -> bool {
     is(segment, name)
         || (segment.contains('%') && is(&percent_encoding::percent_decode_str(segment).decode_utf8_lossy(), name))
-}
-
-/// A GUID, with or without dashes. The server also reads it in braces and between blanks.
-pub(in crate::jellyfin) fn is_id(text: &str) -> bool {
-    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match text.len() {
-        32 => is_hex(text),
-        36 => [8, 4, 4, 4, 12].into_iter().eq(text.split('-').map(str::len)) && text.split('-').all(is_hex),
-        _ => false,
-    }
 }
 
 /// The user's id in a path that jellypin acts upon ([`Revocation`], [`Act`]), well-formed or not.

@@ -66,7 +66,7 @@ impl Id {
         let text = text.trim();
         let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
         let inner = inner.or_else(|| text.strip_prefix('(').and_then(|text| text.strip_suffix(')'))).unwrap_or(text);
-        if !super::endpoint::is_id(inner) {
+        if !super::syntax::is_id(inner) {
             return None;
         }
         let digits = inner.chars().filter_map(|digit| digit.to_digit(16));
@@ -378,7 +378,8 @@ mod tests {
         );
         assert_eq!(
             before.after_start("2026-01-01T00:00:30.0000000Z", "2025-12-31T23:59:30.0000000Z"),
-            Row::of(&[("Played", json!(false))]), "it is counted already"
+            Row::of(&[("Played", json!(false))]),
+            "it is counted already"
         );
     }
 }

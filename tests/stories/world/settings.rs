@@ -71,7 +71,6 @@ keys! {
     spread_users: &[&str] = "affinity.spread_users";
     autodiscovery: &str = "autodiscovery.listen";
     api_key: &str = "jellyfin.api_key";
-    in_step: &str = "jellyfin.in_step";
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
     in_step: &str = "jellyfin.in_step";
