@@ -9,6 +9,7 @@ mod repeatable;
 mod revocation;
 mod sign_on;
 mod state_report;
+mod urgency;
 
 use std::borrow::Cow;
 
@@ -20,6 +21,7 @@ pub(in crate::jellyfin) use live::{opens_playback, path_ids};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
 pub use state_report::StateReport;
+pub use urgency::Need;
 
 use super::{path::decoded_path, query};
 

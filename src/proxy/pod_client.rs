@@ -14,15 +14,16 @@ use super::request::context::RequestContext;
 use crate::{
     forward::{Cause, Failure, Forward, ResponseTimeout, head, outbound::UpstreamBody},
     jellyfin::client::{ApiCall, ApiResponse},
-    pod::{Pod, Pool},
+    pod::{Pod, Pool, Urgency},
     websocket::handshake,
 };
 
 /// Longest answer that the proxy reads, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
 
-/// Longest time for one call. A pod's first mint takes a second, and many at once take two.
-const LONGEST: Duration = Duration::from_secs(10);
+/// Longest time for one call. A pod's first mint takes a second; one that is starved and cold takes
+/// many, and to ask another in its place would only spread that.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// One worker's calls to the pods.
 pub(super) struct PodClient {
@@ -65,7 +66,7 @@ impl PodClient {
         headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(&generate_key()).ok()?);
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         handshake::restore(headers);
-        let mut answer = self.forward.upgrade(pod, request).await.ok()?;
+        let mut answer = self.forward.upgrade(pod, request, Urgency::Idle).await.ok()?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return None;
         }
@@ -75,8 +76,11 @@ impl PodClient {
     /// Skips kept connections that have closed.
     async fn send<T>(&self, pod: &Arc<Pod>, caller: &Caller, call: &ApiCall<T>) -> Result<ApiResponse, Failure> {
         let request = request(pod, caller, call)?;
+        if !pod.extra_calls().draw(LONGEST).await {
+            return Err(Failure { cause: Cause::Overloaded, may_be_received: false, on_reused_connection: false });
+        }
         let response_timeout = ResponseTimeout { first_byte: LONGEST, after_lost: Duration::ZERO };
-        let (head, body) = self.forward.send(pod, request, response_timeout).await?.into_parts();
+        let (head, body) = self.forward.send(pod, request, response_timeout, Urgency::Interactive).await?.into_parts();
         let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| failure(Cause::Broken))?;
         Ok(ApiResponse { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
