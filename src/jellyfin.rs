@@ -15,8 +15,11 @@ pub mod message;
 mod path;
 pub mod playlist;
 mod query;
+pub mod session_list;
 pub mod settings;
+mod syntax;
 pub mod translation;
+pub mod user_data;
 pub mod verdict;
 
 use std::borrow::Cow;

@@ -102,7 +102,7 @@ pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_up
         head.uri = with_path(&head.uri, &path);
     }
     let path = controller_path(below_base(base, head.uri.path()), legacy);
-    if endpoint::user_in_path(&head.method, path).is_some_and(|user| !endpoint::is_id(user)) {
+    if endpoint::user_in_path(&head.method, path).is_some_and(|user| !super::syntax::is_id(user)) {
         return Err(Ambiguity::UserId);
     }
     if let Some(query) = head.uri.query()
@@ -176,7 +176,7 @@ fn canonical_query(query: &str, keys: Keys) -> Result<Option<String>, Ambiguity>
         }
         seen |= bit;
         let value = text_of(value)?;
-        if name == "userId" && !value.is_empty() && !endpoint::is_id(&value) {
+        if name == "userId" && !value.is_empty() && !super::syntax::is_id(&value) {
             return Err(Ambiguity::UserId);
         }
     }
@@ -277,6 +277,7 @@ mod tests {
             ("/Devices/?id=a&ID=b", "/Devices/?id=a&ID=b"),
             ("/Users/Me?%41piKey=a%2Bb&x=%31", "/Users/Me?ApiKey=a%2Bb&x=%31"),
             ("/Items?userId=a&userId=b", "/Items?userId=a&userId=b"),
+            ("/Users/Me/Views?userId=Me&userId=", "/Users/Me/Views?userId=Me&userId="),
             ("/Sessions/a%20b/Message", "/Sessions/a%20b/Message"),
         ] {
             assert_eq!(target(Method::GET, raw).as_deref(), Ok(sent), "{raw}");

@@ -12,6 +12,7 @@ pub mod quick_connect;
 pub mod sessions;
 pub mod settings;
 pub mod system;
+pub mod user_data;
 pub mod users;
 
 use std::{borrow::Cow, time::Duration};
@@ -21,7 +22,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::jellyfin::authorization::{self, Device};
+use crate::jellyfin::{
+    authorization::{self, Device},
+    syntax::field,
+};
 
 /// One call, whose answer is read as a `T`.
 #[derive(Clone, Debug)]
@@ -135,6 +139,12 @@ impl<T> ApiCall<T> {
         ApiCall { repeats: 1, ..self }
     }
 
+    /// Reads an answer of up to so many bytes.
+    #[must_use]
+    pub fn up_to(self, longest_answer: usize) -> ApiCall<T> {
+        ApiCall { longest_answer, ..self }
+    }
+
     /// What the answer means; `None` if it is no answer to this call.
     pub fn read(&self, response: ApiResponse) -> Option<T> {
         (self.read)(response)
@@ -174,12 +184,6 @@ fn ignored(_: ApiResponse) -> Option<()> {
 
 fn status(response: ApiResponse) -> Option<StatusCode> {
     Some(response.status)
-}
-
-/// A field, in PascalCase or camelCase: a set-up server answers in the latter.
-fn field<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
-    let camel = || name[..1].to_ascii_lowercase() + &name[1..];
-    json.get(name).or_else(|| json.get(camel()))
 }
 
 fn text(json: &Value, name: &str) -> Option<String> {

@@ -18,7 +18,8 @@ use crate::{
     websocket::handshake,
 };
 
-/// One worker's calls to the pods.
+/// One worker's calls to the pods. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct PodClient {
     forward: Arc<Forward>,
 }

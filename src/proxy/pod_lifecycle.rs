@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time};
 
 use super::{
     drain_policy::When, in_step::Returns, migrate::Migrator, pod_client::PodClient, revoke::Broadcast,
-    shared_state::SharedState,
+    shared_state::SharedState, user_data::UserData,
 };
 use crate::{
     forward::Forward,
@@ -47,7 +47,8 @@ pub struct PodLifecycle {
 impl PodLifecycle {
     pub fn new(shared: Arc<SharedState>, metrics: Metrics, shutdown: Shutdown) -> Arc<PodLifecycle> {
         let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
-        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), metrics.clone()));
+        let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
+        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
         let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
         let drainer = Arc::new(Drainer::new(shared.clone(), migrator.clone(), shutdown.clone()));
         let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());

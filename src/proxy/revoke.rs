@@ -131,7 +131,10 @@ impl Revoker {
         let pool = &ctx.pool.pool;
         let mut ended = Vec::new();
         let calls = match ends {
-            Revocation::Token => self.end_tokens(ctx.session(), &Token::new(ctx.keys.identity.token.as_deref()?), pool),
+            Revocation::Token => {
+                let own = Token::new(ctx.keys.identity.token.as_deref()?);
+                self.end_tokens(ctx.session(), &own, ctx.origin, pool)
+            }
             Revocation::Devices(named) => {
                 ended.extend(named.iter().flat_map(|device| self.shared.sessions.end_device(&pool.name, device)));
                 // One call for each device: a pod that does not know all of several ends none.

@@ -17,6 +17,7 @@ use super::{
     pool_state::PoolState,
     request::context::RequestContext,
     streams::{KIB, Streams},
+    user_data_state::UserDataState,
 };
 use crate::{
     affinity::{
@@ -91,6 +92,10 @@ pub struct SharedState {
     pub hold_permits: Semaphore,
     /// Limits the bytes of their bodies.
     pub hold_kib_permits: Semaphore,
+    /// Whether the pods are kept in step (`[jellyfin] in_step`).
+    pub keeps_in_step: bool,
+    /// What of users' data the pods have not heard of.
+    pub user_data: UserDataState,
     /// What other pods must follow.
     pub in_step: InStepState,
     /// Counts placements, to break ties.

@@ -49,9 +49,9 @@ fn an_answer_about_a_token_says_whose_it_is() {
 #[test]
 fn a_pod_says_who_it_is_in_either_case_of_its_json() {
     let read = |status, body| system::public_info().read(answer(status, body));
-    let known = Some(PublicInfo::Known(ServerInfo { id: "i".into(), version: "12.0".into() }));
-    assert_eq!(read(200, r#"{"Id":"i","Version":"12.0"}"#), known);
-    assert_eq!(read(200, r#"{"id":"i","version":"12.0"}"#), known, "the set-up server");
+    let known = Some(PublicInfo::Known(ServerInfo { id: "i".into(), version: "12.0".into(), name: "n".into() }));
+    assert_eq!(read(200, r#"{"Id":"i","Version":"12.0","ServerName":"n"}"#), known);
+    assert_eq!(read(200, r#"{"id":"i","version":"12.0","serverName":"n"}"#), known, "the set-up server");
     assert_eq!(read(503, "page"), Some(PublicInfo::Starting));
     assert_eq!(read(200, "page"), Some(PublicInfo::Other(StatusCode::OK)));
 }

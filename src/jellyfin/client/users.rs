@@ -5,6 +5,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{ApiCall, ApiResponse, field, text};
+use crate::jellyfin::session_list::Viewer;
+
+/// The longest list of users, in bytes. One takes some 2 KiB.
+const LONGEST_LIST: usize = 16 << 20;
 
 /// A pod's answer about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,17 @@ pub enum TokenStatus {
 /// Whose token this is. A pod fails once at a token whose row another pod has deleted.
 pub fn who_am_i(token: &str) -> ApiCall<TokenStatus> {
     ApiCall::get("/Users/Me", token_status).with_token(token).repeated_once()
+}
+
+/// Who asks for a list of sessions. `None` if the pod does not say.
+pub fn viewer(token: &str) -> ApiCall<Viewer> {
+    let read = |response: ApiResponse| match response.status {
+        StatusCode::OK => Viewer::of_user(&response.json()),
+        // An API key has no user.
+        StatusCode::BAD_REQUEST => Some(Viewer::Key),
+        _ => None,
+    };
+    ApiCall::get("/Users/Me", read).with_token(token).repeated_once()
 }
 
 fn token_status(response: ApiResponse) -> Option<TokenStatus> {
@@ -58,7 +73,7 @@ pub fn list(key: &str) -> ApiCall<Vec<ListedUser>> {
         };
         Some(json.as_array()?.iter().filter_map(user).collect())
     };
-    ApiCall::get("/Users", read).with_token(key)
+    ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
 }
 
 /// The names and ids of all users.
@@ -68,7 +83,7 @@ pub fn names(key: &str) -> ApiCall<Vec<(String, String)>> {
         let named = |user: &Value| Some((text(user, "Name")?, text(user, "Id")?));
         Some(users.as_array()?.iter().filter_map(named).collect())
     };
-    ApiCall::get("/Users", read).with_token(key)
+    ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
 }
 
 /// Changes a user's password. `body` is that of the user's own request.

@@ -10,7 +10,10 @@ use http::{Method, request};
 use super::{refusal::Refusal, select::Keys};
 use crate::{
     forward::head::Client,
-    jellyfin::endpoint::{self, Act, Endpoint},
+    jellyfin::{
+        Identity,
+        endpoint::{self, Act, Endpoint},
+    },
     pod::{Pod, PodInstance},
     proxy::pool_state::PoolState,
     sessions::{Device, Session},
@@ -87,6 +90,15 @@ impl RequestContext<'_> {
         }
     }
 
+    /// The same request without anything that tells whose it is.
+    pub(in crate::proxy) fn without_identity(&self) -> RequestContext<'_> {
+        RequestContext {
+            keys: Keys { identity: Identity::default(), ..self.keys.clone() },
+            client_session: ClientSession::Unknown,
+            ..self.with_target(Target::Home)
+        }
+    }
+
     /// The first value of a query key.
     /// The ids that a query key lists.
     pub(in crate::proxy) fn query_ids(&self, key: &str) -> Vec<String> {
@@ -155,6 +167,11 @@ impl RequestContext<'_> {
         self.endpoint == Endpoint::AuthenticatedMedia
             && self.head.method == Method::GET
             && endpoint::is_live_playlist(self.path)
+    }
+
+    /// Whether the answer is merged with those of other pods.
+    pub(in crate::proxy) fn is_to_be_merged(&self) -> bool {
+        self.endpoint == Endpoint::SessionList && self.pool.pool.pods().len() > 1
     }
 
     /// Whether the answer contains the server's own address.

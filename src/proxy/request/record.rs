@@ -154,7 +154,7 @@ impl RequestRecord {
         self.status = status;
     }
 
-    /// Records what one more pod did because of the request.
+    /// Records that one more pod was called for this request, and what it answered.
     pub(in crate::proxy) fn record_fan_out(&mut self, pod: &Pod, outcome: &str) {
         let gap = if self.fan_out.is_empty() { "" } else { " " };
         // Writing into memory cannot fail.

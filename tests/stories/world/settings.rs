@@ -69,6 +69,7 @@ keys! {
     redis_deadline: Duration = "redis.deadline";
     redis_max_keys: u32 = "redis.max_keys";
     spread_users: &[&str] = "affinity.spread_users";
+    autodiscovery: &str = "autodiscovery.listen";
     api_key: &str = "jellyfin.api_key";
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
@@ -90,6 +91,8 @@ keys! {
     http2_streams: u32 = "limits.http2_streams";
     replay_body: Bytes = "limits.replay_body";
     pins: u32 = "limits.pins";
+    pins_per_address: u32 = "limits.pins_per_address";
+    brakes_log_ins: bool = "limits.log_in.enabled";
     log_ins_per_user: u32 = "limits.log_in.per_user";
     log_ins_per_user_at_address: u32 = "limits.log_in.per_user_at_address";
     log_ins_of_private_addresses: bool = "limits.log_in.private_addresses";
