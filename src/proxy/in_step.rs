@@ -29,6 +29,7 @@ use tokio::{
 pub(super) use returned::Returns;
 
 use super::{
+    in_step_state::ALL_BODIES_KIB,
     pod_client::{Caller, PodClient},
     request::{context::RequestContext, dispatch::Dispatch},
     shared_state::SharedState,
@@ -121,11 +122,11 @@ impl InStep {
         let mut begun = Begun { plan: Plan::Done, is_right: false, turn: None, kept: None, told: Vec::new() };
         begun.plan = match act {
             Act::Same { in_files } => {
-                begun.kept = self.keep(body);
+                begun.kept = self.keep(ctx, body);
                 Plan::Same { in_files }
             }
             Act::Sidecar { item, option } => {
-                begun.kept = self.keep(body);
+                begun.kept = self.keep(ctx, body);
                 Plan::Sidecar { item: item.to_owned(), option }
             }
             Act::Items(Some(item)) => Plan::Items(vec![item.to_owned()]),
@@ -303,10 +304,15 @@ impl InStep {
         }
     }
 
-    /// Keeps more of a body than other requests need, while there is room.
-    fn keep(&self, body: &ReplayBody) -> Option<OwnedSemaphorePermit> {
-        let kib = body.length_at_most(LONGEST_BODY).div_ceil(1024).try_into().ok()?;
-        let permit = self.peers.shared.in_step.bodies.clone().try_acquire_many_owned(kib).ok()?;
+    /// Keeps more of a body than other requests need, while there is room. Half of the room is for
+    /// known clients, so that strangers cannot fill it.
+    fn keep(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Option<OwnedSemaphorePermit> {
+        let kib = body.length_at_most(LONGEST_BODY).div_ceil(1024);
+        let bodies = &self.peers.shared.in_step.bodies;
+        if ctx.session().is_none() && bodies.available_permits() < ALL_BODIES_KIB / 2 + kib {
+            return None;
+        }
+        let permit = bodies.clone().try_acquire_many_owned(kib.try_into().ok()?).ok()?;
         body.keep_up_to(LONGEST_BODY);
         Some(permit)
     }

@@ -42,7 +42,7 @@ const MOST_PODS: usize = 256;
 const ALL_JOBS: usize = 64;
 
 /// Bodies that are kept to be repeated, all of them at once, in KiB.
-const ALL_BODIES_KIB: usize = 16 << 10;
+pub(super) const ALL_BODIES_KIB: usize = 16 << 10;
 
 /// Whether pods are kept in step, and how much may be under way for that.
 pub struct InStepState {

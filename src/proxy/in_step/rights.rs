@@ -16,6 +16,9 @@ use crate::{
     sessions::Token,
 };
 
+/// Tokens of a session that one pod is asked for.
+const MOST_TOKENS: usize = 3;
+
 /// What the caller's own pod says of the caller.
 pub(super) enum Right {
     Administrator(Arc<Pod>),
@@ -55,20 +58,29 @@ impl Peers {
     }
 }
 
-/// The pods that may know the caller, each with the token that it knows; the home first.
+/// The pods that may know the caller, each with a token that it may know; the home first.
 fn knowers(ctx: &RequestContext<'_>) -> Vec<(Arc<Pod>, Token)> {
     let Some(own) = ctx.keys.identity.token.as_deref() else { return Vec::new() };
     let pods = ctx.pool.pool.pods();
     let alive = pods.iter().filter(|pod| pod.status().is_alive());
     match &ctx.client_session {
         ClientSession::Known(session) => {
-            let known_at = |pod: &Arc<Pod>| Some((pod.clone(), session.token_at(PodInstance::of(pod))?));
-            let mut knowers: Vec<_> = alive.filter_map(known_at).collect();
             let home = session.home().map(|home| home.pod);
-            knowers.sort_by_key(|(pod, _)| Some(pod.id) != home);
-            knowers
+            let mut alive: Vec<_> = alive.cloned().collect();
+            alive.sort_by_key(|pod| Some(pod.id) != home);
+            let tokens_at = |pod: Arc<Pod>| {
+                let known = session.token_at(PodInstance::of(&pod));
+                // A pod that has just restarted knows every token whose row is left.
+                let all = || session.tokens().into_iter().map(|minted| minted.token).take(MOST_TOKENS).collect();
+                let tokens = known.map_or_else(all, |token| vec![token]);
+                tokens.into_iter().map(move |token| (pod.clone(), token))
+            };
+            alive.into_iter().flat_map(tokens_at).collect()
         }
         ClientSession::Ended => Vec::new(),
-        ClientSession::Unknown | ClientSession::Unresolved => alive.map(|pod| (pod.clone(), Token::new(own))).collect(),
+        // Every pod knows an API key. A stranger's token makes one pod answer, and no more.
+        ClientSession::Unknown | ClientSession::Unresolved => {
+            alive.take(1).map(|pod| (pod.clone(), Token::new(own))).collect()
+        }
     }
 }

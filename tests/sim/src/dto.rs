@@ -70,7 +70,7 @@ fn policy(user: &User) -> Value {
         "EnableVideoPlaybackTranscoding": true,
         "EnablePlaybackRemuxing": true,
         "ForceRemoteSourceTranscoding": false,
-        "EnableContentDeletion": administrator,
+        "EnableContentDeletion": administrator || user.deletes_content,
         "EnableContentDownloading": true,
         "EnableSyncTranscoding": true,
         "EnableMediaConversion": true,

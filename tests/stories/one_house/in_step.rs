@@ -7,7 +7,7 @@ mod settings;
 mod users;
 
 use http::{Method, header};
-use jellyfin_sim::{FILM, Pod};
+use jellyfin_sim::{FILM, Generation, Pod};
 use serde_json::{Value, json};
 
 use super::{act, assert_done, house, property};
@@ -188,6 +188,22 @@ async fn nothing_is_told_to_other_pods_when_that_is_switched_off() {
         assert_done(&root.post(&format!("/Items/{FILM}"), film).await);
         assert_eq!(fan_out(world, &format!("/Items/{FILM}"), 1).await, "");
         assert_eq!(acts_by_key(world), [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_of_10_11_follow_below_their_old_prefix_too() {
+    story(house().build(|pod| pod.generation(Generation::V10_11)), async |world| {
+        let mut root = administrator(world).await;
+        let path = item_path(world, FILM);
+        at_each(world, &path).await;
+        let mut film = root.get(&path).await.json();
+        film["Overview"] = "Edited".into();
+        assert_done(&root.post(&format!("/emby/Items/{FILM}"), film).await);
+        until_each(world, "the edit", &path, |answer| property(answer, "/Overview") == "Edited").await;
+        assert_done(&act(&mut root, Method::DELETE, &format!("/mediabrowser/items/{FILM}")).await);
+        until_each(world, "the film is gone", &path, |answer| answer.status == 404).await;
     })
     .await;
 }

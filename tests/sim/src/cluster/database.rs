@@ -37,6 +37,9 @@ pub(crate) struct User {
     pub(crate) controls_others: bool,
     /// `EnableSharedDeviceControl`.
     pub(crate) controls_shared: bool,
+    /// `EnableContentDeletion`.
+    #[serde(default)]
+    pub(crate) deletes_content: bool,
     /// `EnabledDevices`; `None` for `EnableAllDevices`.
     pub(crate) only_devices: Option<Vec<String>>,
     pub(crate) picture: Option<Picture>,
@@ -190,6 +193,7 @@ impl User {
             all_folders: true,
             controls_others: administrator,
             controls_shared: true,
+            deletes_content: false,
             only_devices: None,
             picture: None,
             invalid_log_ins: 0,

@@ -45,7 +45,8 @@ fn delete_all(call: &Call, ids: &[String]) -> Answer {
         if memory.caches.by_id(cluster, id).is_none() {
             return Answer::problem(StatusCode::NOT_FOUND);
         }
-        if !call.is_administrator() {
+        // `BaseItem.CanDelete`.
+        if !call.is_administrator() && !call.user().is_some_and(|user| user.deletes_content) {
             return Answer::json_with(StatusCode::UNAUTHORIZED, &json!("Unauthorized access"));
         }
         memory.caches.delete_item(cluster, id);

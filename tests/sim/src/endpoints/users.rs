@@ -140,10 +140,15 @@ pub(crate) fn create(call: &Call) -> Answer {
 /// `DELETE /Users/{id}`: the user, and the tokens that this pod knows.
 pub(crate) fn delete(call: &Call) -> Answer {
     let id = call.guid(0);
-    if !call.life().shared.cluster.change(|database| database.delete_user(&id)) {
+    if call.life().shared.cluster.read(|database| database.user(&id).is_none()) {
         return Answer::problem(StatusCode::NOT_FOUND);
     }
-    answer_of(end_tokens(call, &id, None))
+    // The tokens come first (`UserController.DeleteUser`): a device whose row another pod has deleted keeps 10.11 from the rest.
+    let ended = end_tokens(call, &id, None);
+    if let Ended::Cleanly = ended {
+        call.life().shared.cluster.change(|database| database.delete_user(&id));
+    }
+    answer_of(ended)
 }
 
 /// `POST /Users/Password?userId=` and `POST /Users/{id}/Password`: every other token of the user that this pod knows ends.
@@ -190,6 +195,7 @@ pub(crate) fn change_policy(call: &Call) -> Answer {
         user.all_folders = all_folders;
         user.controls_others = switch("EnableRemoteControlOfOtherUsers").unwrap_or(user.controls_others);
         user.controls_shared = switch("EnableSharedDeviceControl").unwrap_or(user.controls_shared);
+        user.deletes_content = switch("EnableContentDeletion").unwrap_or(user.deletes_content);
         user.only_devices = (switch("EnableAllDevices") == Some(false)).then_some(devices);
         Some(disable && !std::mem::replace(&mut user.disabled, disable))
     });

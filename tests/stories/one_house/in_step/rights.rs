@@ -6,7 +6,7 @@ use http::{Method, header};
 use jellyfin_sim::FILM;
 use serde_json::json;
 
-use super::{acts_by_key, administrator, house};
+use super::{act, acts_by_key, administrator, assert_done, at_each, house, item_path, until_each};
 use crate::stories::world::{Client, World, body_of, story};
 
 /// A method and a target; `{…}` stands for names.
@@ -104,6 +104,27 @@ async fn no_spelling_of_a_change_uses_the_key_without_a_right() {
             }
         }
         println!("{} acts by 3 callers without a right: acts by the key 0; {table:?}", ACTS.len());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_deletes_everywhere_what_the_policy_allows_and_nowhere_else() {
+    story(house(), async |world| {
+        let mut root = administrator(world).await;
+        let mut alice = world.client().without_cookies().device("sofa");
+        alice.log_in("alice").await;
+        at_each(world, &item_path(world, FILM)).await;
+        let delete = format!("/Items/{FILM}");
+        assert_eq!(act(&mut alice, Method::DELETE, &delete).await.status, 401);
+        for answer in at_each(world, &item_path(world, FILM)).await {
+            assert_eq!(answer.status, 200);
+        }
+        assert_eq!(acts_by_key(world), [""; 0]);
+        let id = world.cluster.user_id("alice").expect("alice");
+        assert_done(&root.post(&format!("/Users/{id}/Policy"), json!({"EnableContentDeletion": true})).await);
+        assert_done(&act(&mut alice, Method::DELETE, &delete).await);
+        until_each(world, "the film is gone", &item_path(world, FILM), |answer| answer.status == 404).await;
     })
     .await;
 }

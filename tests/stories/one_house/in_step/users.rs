@@ -1,8 +1,10 @@
 //! A deleted user leaves no pod with a broken list of devices, and nobody else loses a session.
 
 use http::Method;
+use jellyfin_sim::Generation;
 
 use super::{act, acts_by_key, administrator, assert_done, at_each, house};
+use crate::stories::migration::{kill, start_again};
 use crate::stories::one_house::devices_of;
 use crate::stories::world::story;
 
@@ -26,6 +28,26 @@ async fn a_deleted_user_leaves_every_list_of_devices_whole() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_user_is_deleted_though_pods_know_each_others_devices() {
+    for generation in [Generation::V12, Generation::V10_11] {
+        story(house().build(move |pod| pod.generation(generation)), async |world| {
+            let mut root = administrator(world).await;
+            let home = world.home(&root.get("/Users/Me").await).to_owned();
+            devices_of(world, "bob", 8).await;
+            // It reads all rows when it starts, and another pod will have deleted some of them.
+            kill(world, &home).await;
+            start_again(world, &home).await;
+            let bob = world.cluster.user_id("bob").expect("bob");
+            assert_done(&act(&mut root, Method::DELETE, &format!("/Users/{bob}")).await);
+            for answer in at_each(world, "/Devices").await {
+                assert_eq!(answer.status, 200, "{generation:?}: {}", answer.text());
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
