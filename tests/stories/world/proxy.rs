@@ -33,6 +33,8 @@ pub(crate) struct Proxy {
     /// All its addresses for clients.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
+    /// Where apps look for the server.
+    pub(crate) autodiscovery: Option<SocketAddr>,
     app: Arc<Mutex<Option<App>>>,
     shared: Arc<SharedState>,
     access_log: PathBuf,
@@ -61,6 +63,7 @@ impl Proxy {
                 address: app.addresses[0],
                 addresses: app.addresses.clone(),
                 admin: app.admin.expect("an admin address"),
+                autodiscovery: app.autodiscovery,
                 shared: app.shared().clone(),
                 app: Arc::new(Mutex::new(Some(app))),
                 access_log,

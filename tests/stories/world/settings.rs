@@ -112,6 +112,7 @@ keys! {
     cookie_secure: Secure = "affinity.cookie.secure";
     cookie_http_only: bool = "affinity.cookie.http_only";
     cookie_partitioned: bool = "affinity.cookie.partitioned";
+    autodiscovery: SocketAddr = "autodiscovery.listen";
     close_style: CloseStyle = "websocket.close";
     stop_stagger: Duration = "websocket.stop_stagger";
     log_level: &str = "log.level";
