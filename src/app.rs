@@ -56,6 +56,8 @@ pub struct Config {
     pub legacy: Option<Legacy>,
     /// Extra paths below which a POST signs a user in. Default none.
     pub log_in_paths: Vec<String>,
+    /// Whether the pods follow what a client changes on one of them. Default true.
+    pub keeps_in_step: bool,
     pub observe: observe::Config,
     pub admin: admin::Config,
     pub autodiscovery: crate::autodiscovery::Config,

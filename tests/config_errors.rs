@@ -20,6 +20,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("wrokers = 2", "1:1: wrokers: unknown key; the keys here are `listen`, `admin`, `state`, `redis`, `jellyfin`, `pools`, `routes`, `timeouts`, `limits`, `health`, `drain`, `leader`, `affinity`, `websocket`, `autodiscovery`, `log`"),
     ("[jellyfin]\napikey = \"x\"", "2:1: [jellyfin] apikey: unknown key; did you mean `api_key`?"),
     ("[jellyfin]\napi_key = \"no key\"", "2:11: [jellyfin] api_key: not an API key; Jellyfin's are made of 32 letters and digits"),
+    ("[jellyfin]\nin_step = true", "2:11: [jellyfin] in_step: expected `on` or `off`, found a boolean"),
     ("[jellyfin]\nlegacy_authorization = \"yes\"", "2:24: [jellyfin] legacy_authorization: \"yes\" is none of `auto`, `on`, `off`"),
     ("[[route]]\npool = \"main\"", "1:3: route: unknown key; did you mean `routes`?"),
     ("[affinity.cookie]\nhttponly = true", "2:1: [affinity.cookie] httponly: unknown key; did you mean `http_only`?"),

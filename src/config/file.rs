@@ -16,8 +16,8 @@ use super::{
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
-        Deadline, LeaseLife, LegacyCarriers, MaybeAddress, PinLife, Size, SocketIdle, Time, TombstoneLife, Window,
-        kibibytes, millis, seconds,
+        Deadline, LeaseLife, LegacyCarriers, MaybeAddress, PinLife, Size, SocketIdle, Switch, Time, TombstoneLife,
+        Window, kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
 };
@@ -163,6 +163,7 @@ pub(super) struct Jellyfin {
     pub(super) api_key: Option<SecretSource>,
     pub(super) legacy_authorization: Written<LegacyCarriers>,
     pub(super) log_in_paths: Vec<Written<RoutePath>>,
+    pub(super) in_step: Written<Switch>,
 }
 
 fn redis_keys() -> Whole<1000, 100_000_000> {
@@ -227,6 +228,7 @@ pub(super) struct Limits {
     pub(super) headers: Whole<1, 10_000>,
     pub(super) idle_per_pod: Whole<1, 10_000>,
     pub(super) pins: Whole<1, 100_000_000>,
+    pub(super) pins_per_address: Whole<1, 100_000_000>,
     pub(super) websocket_message: Written<Size<{ 64 << 10 }, { 256 * MIB }>>,
     pub(super) pod_buffer: Written<Size<{ 64 << 10 }, { 64 * MIB }>>,
     pub(super) sessions_per_user: Whole<1, 100_000>,
@@ -279,6 +281,7 @@ impl Default for Limits {
             headers: Whole(100),
             idle_per_pod: Whole(64),
             pins: Whole(100_000),
+            pins_per_address: Whole(10_000),
             websocket_message: kibibytes(16 << 10),
             pod_buffer: kibibytes(512),
             sessions_per_user: Whole(256),

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Environment,
     error::Fault,
-    file::{Admin, Affinity, Certificate, File, Health, Listen, Log, LogIn, WebSocket},
+    file::{Admin, Affinity, Certificate, File, Health, Limits, Listen, Log, LogIn, WebSocket},
     secret::SecretSource,
     units::SocketIdle,
     value::{OneOrMany, Spanned, Table, Written},
@@ -99,6 +99,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         },
         legacy: jellyfin.legacy_authorization.0.0,
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
+        keeps_in_step: jellyfin.in_step.0.0,
         migration: sessions::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
             bounds: sessions::Bounds {
@@ -109,7 +110,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             },
         },
         redis: file.redis.map(|redis| shared::lower(redis.inner, folder, environment)).transpose()?,
-        affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,
+        affinity: affinity(file.affinity.inner, &limits, folder, environment)?,
     })
 }
 
@@ -229,14 +230,20 @@ fn websocket(websocket: WebSocket, max_message: usize) -> Result<websocket::Conf
 
 fn affinity(
     affinity: Affinity,
-    max_pins: usize,
+    limits: &Limits,
     folder: &Path,
     environment: &dyn Environment,
 ) -> Result<affinity::Config, Fault> {
     let cookie = cookie::lower(affinity.cookie.inner)?;
     let fetched = affinity.keys.into_iter().map(|key| key.fetch(folder, environment));
     let spread_users = spread_users(&affinity.spread_users);
-    Ok(affinity::Config { cookie, keys: fetched.collect::<Result<_, _>>()?, max_pins, spread_users })
+    Ok(affinity::Config {
+        cookie,
+        keys: fetched.collect::<Result<_, _>>()?,
+        max_pins: limits.pins.0 as usize,
+        max_pins_of_address: limits.pins_per_address.0 as usize,
+        spread_users,
+    })
 }
 
 fn spread_users(names: &[String]) -> SpreadUsers {

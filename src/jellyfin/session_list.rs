@@ -14,7 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::{client::field, query};
+use super::{query, syntax::field};
 pub use rows::{Row, read};
 
 /// The device of jellypin's own calls by API key that leave a session behind.

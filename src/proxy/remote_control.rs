@@ -33,7 +33,7 @@ use crate::{
     jellyfin::{
         authorization,
         client::users::{self, TokenStatus},
-        endpoint::{Act, RemoteControl, query_with},
+        endpoint::{Control, RemoteControl, query_with},
         session_list::PROXY_DEVICE,
     },
     observe::metrics::{self, Metrics},
@@ -252,7 +252,7 @@ impl RemoteController {
         &self,
         ctx: &RequestContext<'_>,
         target: &Session,
-        act: Act,
+        act: Control,
         end: Instant,
     ) -> Option<Arc<Pod>> {
         loop {
@@ -312,7 +312,7 @@ fn lives_on(target: &Session, pod: &Pod) -> bool {
 /// The same call by API key. A pod then does not know who calls; for a playstate the query says it.
 fn head_by_key(ctx: &RequestContext<'_>, call: RemoteControl<'_>, user: &str, key: &Token) -> Option<request::Parts> {
     let uri = &ctx.head.uri;
-    let user = (call.act == Act::Playstate).then(|| plain_id(user));
+    let user = (call.act == Control::Playstate).then(|| plain_id(user));
     let query = query_with(uri.query().unwrap_or_default(), "controllingUserId", user.as_deref());
     let target = if query.is_empty() { uri.path().to_owned() } else { format!("{}?{query}", uri.path()) };
     let (mut head, ()) = Request::new(()).into_parts();

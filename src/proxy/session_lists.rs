@@ -120,7 +120,7 @@ impl SessionLists {
         let mut lists = vec![PodList { pod: own_pod, rows: own }];
         for (pod, list) in others {
             let outcome = list.as_ref().map_or_else(Missing::to_text, |_| "200".to_owned());
-            record.record_other_pod(&pod, &outcome);
+            record.record_fan_out(&pod, &outcome);
             if let Ok(mut rows) = list {
                 rows.retain(|row| viewer.may_see(row, rule));
                 lists.push(PodList { pod, rows });

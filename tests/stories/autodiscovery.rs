@@ -1,18 +1,16 @@
 //! Apps that look for a server in the local network find the proxy, and one server.
 
-use std::net::{Ipv6Addr, SocketAddr};
-
 use serde_json::Value;
 use tokio::net::UdpSocket;
 
 use super::{
     wire::within,
-    world::{ANY_PORT, DEADLINE, World, story, until_so},
+    world::{DEADLINE, World, story},
 };
 
 /// What an app gets that asks so.
 async fn asked(world: &World, app: &UdpSocket, question: &[u8]) -> Value {
-    let at = world.proxy.autodiscovery.expect("an address");
+    let at = world.proxy.autodiscovery();
     app.send_to(question, at).await.expect("sent");
     let mut answer = [0; 1024];
     let (length, _) = within(DEADLINE, "an answer", app.recv_from(&mut answer)).await.expect("an answer");
@@ -21,10 +19,11 @@ async fn asked(world: &World, app: &UdpSocket, question: &[u8]) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_finds_the_proxy_and_the_server_that_its_clients_see() {
-    let plan = World::plan(2).autodiscovery(ANY_PORT).public_url("https://media.example.org/jellyfin");
+    let url = "https://media.example.org/jellyfin";
+    let plan = World::plan(2).autodiscovery("127.0.0.1:0").public_url(url);
     story(plan, async |world| {
         let app = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-        let server = asked(&world, &app, b"who is JellyfinServer?").await;
+        let server = asked(world, &app, b"who is JellyfinServer?").await;
         let shown = world.client().get("/System/Info/Public").await.json();
         assert_eq!(server["Address"], "https://media.example.org/jellyfin");
         assert_eq!((&server["Id"], &server["Name"]), (&shown["Id"], &shown["ServerName"]));
@@ -35,9 +34,9 @@ async fn an_app_finds_the_proxy_and_the_server_that_its_clients_see() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_public_url_an_app_is_told_the_address_that_it_can_reach_over_ipv6_too() {
-    story(World::plan(1).autodiscovery(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)), async |world| {
+    story(World::plan(1).autodiscovery("[::]:0"), async |world| {
         let address = world.proxy.address;
-        let port = world.proxy.autodiscovery.expect("an address").port();
+        let port = world.proxy.autodiscovery().port();
         let app = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
         app.connect(("127.0.0.1", port)).await.expect("connected");
         // The first is no question, and stays without an answer.
@@ -54,7 +53,7 @@ async fn without_a_public_url_an_app_is_told_the_address_that_it_can_reach_over_
             app.send(b"who is JellyfinServer?").await.expect("sent");
         }
         let limited = async || world.proxy.metric("jellypin_autodiscovery_total", &[("outcome", "limited")]).await;
-        until_so("most are left unanswered", async || limited().await > 80.0).await;
+        super::world::until_so("most are left unanswered", async || limited().await > 80.0).await;
     })
     .await;
 }

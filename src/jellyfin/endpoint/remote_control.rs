@@ -11,12 +11,12 @@ use super::{is, segments};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteControl<'a> {
     pub session: &'a str,
-    pub act: Act,
+    pub act: Control,
 }
 
 /// What happens to the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum Control {
     /// `POST Playing?playCommand=&itemIds=`: the client is to play something.
     Play,
     /// `POST Playing/{command}`: pause, seek and the like.
@@ -27,10 +27,10 @@ pub enum Act {
     Users,
 }
 
-impl Act {
+impl Control {
     /// Whether it reaches the client as a message on its socket.
     pub fn is_message(self) -> bool {
-        self != Act::Users
+        self != Control::Users
     }
 }
 
@@ -45,11 +45,11 @@ impl RemoteControl<'_> {
         }
         let is_post = method == Method::POST;
         let act = match detail {
-            None if is(what, "Playing") && is_post => Act::Play,
-            None if is_post && ["Command", "Message", "Viewing"].iter().any(|name| is(what, name)) => Act::Command,
-            Some(_) if is(what, "Playing") && is_post => Act::Playstate,
-            Some(_) if is_post && (is(what, "Command") || is(what, "System")) => Act::Command,
-            Some(_) if is(what, "User") && (is_post || method == Method::DELETE) => Act::Users,
+            None if is(what, "Playing") && is_post => Control::Play,
+            None if is_post && ["Command", "Message", "Viewing"].iter().any(|name| is(what, name)) => Control::Command,
+            Some(_) if is(what, "Playing") && is_post => Control::Playstate,
+            Some(_) if is_post && (is(what, "Command") || is(what, "System")) => Control::Command,
+            Some(_) if is(what, "User") && (is_post || method == Method::DELETE) => Control::Users,
             _ => return None,
         };
         Some(RemoteControl { session, act })
@@ -74,20 +74,20 @@ mod tests {
             RemoteControl::of(method, &path).map(|call| (call.session == ID, call.act))
         };
         let post = [
-            ("Playing", Act::Play),
-            ("Playing/Pause", Act::Playstate),
-            ("playing/seek/", Act::Playstate),
-            ("Command", Act::Command),
-            ("Command/Mute", Act::Command),
-            ("System/GoHome", Act::Command),
-            ("Message", Act::Command),
-            ("Viewing", Act::Command),
-            ("User/1", Act::Users),
+            ("Playing", Control::Play),
+            ("Playing/Pause", Control::Playstate),
+            ("playing/seek/", Control::Playstate),
+            ("Command", Control::Command),
+            ("Command/Mute", Control::Command),
+            ("System/GoHome", Control::Command),
+            ("Message", Control::Command),
+            ("Viewing", Control::Command),
+            ("User/1", Control::Users),
         ];
         for (rest, expected) in post {
             assert_eq!(act(&Method::POST, rest), Some((true, expected)), "{rest}");
         }
-        assert_eq!(act(&Method::DELETE, "User/1"), Some((true, Act::Users)));
+        assert_eq!(act(&Method::DELETE, "User/1"), Some((true, Control::Users)));
         for (method, rest) in [
             (Method::GET, "Playing"),
             (Method::DELETE, "Playing"),

@@ -74,7 +74,7 @@ impl QuickConnect {
                 continue;
             }
             for text in &learned.quick_connect {
-                self.shared.pins.learn(Kind::QuickConnect, text, PodInstance::of(pod));
+                self.shared.pins.learn(Kind::QuickConnect, text, PodInstance::of(pod), ctx.origin);
             }
             attempt.answer = Response::from_parts(head, body.with_early(early));
             return Ok(attempt);

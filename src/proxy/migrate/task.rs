@@ -11,7 +11,7 @@ use crate::{
     pod::PodInstance,
     proxy::{shared_state::SharedState, user_homes},
     sessions::{
-        Token,
+        Owner, Token,
         mint_limiter::{MintPermit, Priority},
         session::MigrationOutcome,
     },
@@ -166,6 +166,8 @@ impl Migration {
     /// Records that the session is valid on the pod by this token. Replays the state from the
     /// previous pod first, so that the client's own later calls win.
     async fn record_on_pod(&self, token: &str) {
+        // What is replayed writes user data, so the pod must have the newest rows before.
+        self.migrator.user_data.catch_up(&self.session, &self.pod).await;
         self.replay_state(token).await;
         let place = PodInstance::of(&self.pod);
         if self.migration_request.kind.moves_home(&self.session) {
@@ -197,7 +199,8 @@ impl Migration {
                 self.record_on_pod(token.as_str()).await;
                 if self.session.is_ended() {
                     // The revocation did not know this token.
-                    self.shared().sessions.end_token(&self.session.pool, token.as_str());
+                    let owner = Owner::User(&self.session.user);
+                    self.shared().sessions.end_token(&self.session.pool, owner, token.as_str());
                     self.discard_token(&token).await;
                     return Ending::EndedMeanwhile;
                 }

@@ -12,7 +12,7 @@ use crate::{
     forward::head::Client,
     jellyfin::{
         Identity,
-        endpoint::{self, Endpoint},
+        endpoint::{self, Act, Endpoint},
     },
     pod::{Pod, PodInstance},
     proxy::pool_state::PoolState,
@@ -30,6 +30,8 @@ pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) client: &'a Client,
     pub(in crate::proxy) origin: IpAddr,
     pub(in crate::proxy) endpoint: Endpoint,
+    /// How the other pods follow what it does, if they must.
+    pub(in crate::proxy) act: Option<Act<'a>>,
     pub(in crate::proxy) is_upgrade: bool,
     pub(in crate::proxy) keys: Keys<'a>,
     pub(in crate::proxy) client_session: ClientSession,
@@ -79,6 +81,7 @@ impl RequestContext<'_> {
             client: self.client,
             origin: self.origin,
             endpoint: self.endpoint,
+            act: self.act,
             is_upgrade: self.is_upgrade,
             keys: self.keys.clone(),
             client_session: self.client_session.clone(),
@@ -97,6 +100,17 @@ impl RequestContext<'_> {
     }
 
     /// The first value of a query key.
+    /// The ids that a query key lists.
+    pub(in crate::proxy) fn query_ids(&self, key: &str) -> Vec<String> {
+        endpoint::ids_in_query(self.head.uri.query().unwrap_or_default(), key)
+    }
+
+    /// Path and query below the BaseUrl, for another caller.
+    pub(in crate::proxy) fn target_without_tokens(&self) -> String {
+        let query = self.head.uri.query().map(endpoint::query_without_tokens).filter(|query| !query.is_empty());
+        format!("{}{}", self.path, query.map_or(String::new(), |query| format!("?{query}")))
+    }
+
     pub(in crate::proxy) fn query(&self, key: &str) -> Option<String> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
     }

@@ -79,8 +79,8 @@ async fn say(from: &mut Client, to: &Receiver, text: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_another_pod_is_controlled_as_on_one_server() {
     story(plan(2), async |world| {
-        let mut alice = at_home(&world, "alice", "a").await;
-        let bob = at_home(&world, "bob", "b").await;
+        let mut alice = at_home(world, "alice", "a").await;
+        let bob = at_home(world, "bob", "b").await;
         let bob = receiver(&world.proxy, bob).await;
         let id = world.cluster.user_id("alice").expect("a user");
         let acts = [
@@ -121,7 +121,7 @@ async fn an_api_key_and_a_stranger_control_clients_on_any_pod() {
     story(plan(2), async |world| {
         let mut receivers = Vec::new();
         for (user, pod) in [("alice", "a"), ("bob", "b")] {
-            let client = at_home(&world, user, pod).await;
+            let client = at_home(world, user, pod).await;
             receivers.push(receiver(&world.proxy, client).await);
         }
         let mut key = world.client().without_cookies();
@@ -142,63 +142,65 @@ async fn an_api_key_and_a_stranger_control_clients_on_any_pod() {
     .await;
 }
 
-/// How each act of each caller on each session is answered, and how many messages came of it.
-async fn acts_answered(world: &World) -> (Vec<(usize, usize, usize, Method, u16)>, usize) {
-    let last = world.pods.last().expect("a pod").name();
-    let target = at_home(world, "bob", last).await;
-    let target = receiver(&world.proxy, target).await;
-    let (mut callers, user) = (Vec::new(), world.cluster.user_id("user5"));
-    for name in ["alice", "root"] {
-        callers.push(at_home(world, name, "a").await);
-    }
-    let mut key = world.client().without_cookies();
-    key.token = Some(world.cluster.api_key());
-    callers.push(key);
-    callers.push(world.client().without_cookies());
-    callers.push(target.client.twin());
-    let rest = [
-        "Message".to_owned(),
-        "Playing".to_owned(),
-        "Playing?playCommand=Whatever".to_owned(),
-        format!("Playing?playCommand=PlayNow&itemIds={ITEM}"),
-        "Playing/Stop".to_owned(),
-        "Command".to_owned(),
-        "Command/Mute".to_owned(),
-        "System/Mute".to_owned(),
-        "Nothing".to_owned(),
-        format!("User/{}", user.as_deref().unwrap_or("x")),
-    ];
-    let ids = [target.session.clone(), target.session.to_uppercase(), "f".repeat(32), "zz".to_owned()];
-    let mut of_world = Vec::new();
-    for (number, caller) in callers.iter_mut().enumerate() {
-        for (of, id) in ids.iter().enumerate() {
-            for (act, rest) in rest.iter().enumerate() {
-                for method in [Method::POST, Method::DELETE, Method::GET] {
-                    let request = caller.request(method.clone(), &format!("/Sessions/{id}/{rest}"));
-                    let request = request.header("content-type", "application/json");
-                    let body = json!({"Text": "x", "Name": "Mute"}).to_string();
-                    let answer = caller.send(request, body_of(body)).await.expect("an answer");
-                    of_world.push((number, of, act, method, answer.status));
-                }
-            }
-        }
-    }
-    let told = target.told.lock().iter().map(|message| message["MessageType"].to_string()).collect::<Vec<_>>();
-    target.leave();
-    (of_world, told.len())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_single_pod_refuses_or_does_is_refused_or_done() {
-    let mut statuses = Vec::new();
-    for pods in [2, 1] {
-        statuses.push(story(plan(pods), async |world| acts_answered(world).await).await);
-    }
-    let differences: Vec<_> =
-        statuses[0].0.iter().zip(&statuses[1].0).filter(|(house, single)| house != single).collect();
-    println!("{} acts, differences: {}", statuses[0].0.len(), differences.len());
-    assert!(differences.is_empty(), "{differences:#?}");
-    assert_eq!(statuses[0].1, statuses[1].1, "messages that came");
+    story(plan(2), async |house| {
+        story(plan(1), async |single| {
+            let mut statuses = Vec::new();
+            for world in [house, single] {
+                let last = world.pods.last().expect("a pod").name();
+                let target = at_home(world, "bob", last).await;
+                let target = receiver(&world.proxy, target).await;
+                let (mut callers, user) = (Vec::new(), world.cluster.user_id("user5"));
+                for name in ["alice", "root"] {
+                    callers.push(at_home(world, name, "a").await);
+                }
+                let mut key = world.client().without_cookies();
+                key.token = Some(world.cluster.api_key());
+                callers.push(key);
+                callers.push(world.client().without_cookies());
+                callers.push(target.client.twin());
+                let rest = [
+                    "Message".to_owned(),
+                    "Playing".to_owned(),
+                    "Playing?playCommand=Whatever".to_owned(),
+                    format!("Playing?playCommand=PlayNow&itemIds={ITEM}"),
+                    "Playing/Stop".to_owned(),
+                    "Command".to_owned(),
+                    "Command/Mute".to_owned(),
+                    "System/Mute".to_owned(),
+                    "Nothing".to_owned(),
+                    format!("User/{}", user.as_deref().unwrap_or("x")),
+                ];
+                let ids = [target.session.clone(), target.session.to_uppercase(), "f".repeat(32), "zz".to_owned()];
+                let mut of_world = Vec::new();
+                for (number, caller) in callers.iter_mut().enumerate() {
+                    for (of, id) in ids.iter().enumerate() {
+                        for (act, rest) in rest.iter().enumerate() {
+                            for method in [Method::POST, Method::DELETE, Method::GET] {
+                                let request = caller.request(method.clone(), &format!("/Sessions/{id}/{rest}"));
+                                let request = request.header("content-type", "application/json");
+                                let body = json!({"Text": "x", "Name": "Mute"}).to_string();
+                                let answer = caller.send(request, body_of(body)).await.expect("an answer");
+                                of_world.push((number, of, act, method, answer.status));
+                            }
+                        }
+                    }
+                }
+                let told =
+                    target.told.lock().iter().map(|message| message["MessageType"].to_string()).collect::<Vec<_>>();
+                statuses.push((of_world, told.len()));
+                target.leave();
+            }
+            let differences: Vec<_> =
+                statuses[0].0.iter().zip(&statuses[1].0).filter(|(house, single)| house != single).collect();
+            println!("{} acts, differences: {}", statuses[0].0.len(), differences.len());
+            assert!(differences.is_empty(), "{differences:#?}");
+            assert_eq!(statuses[0].1, statuses[1].1, "messages that came");
+        })
+        .await;
+    })
+    .await;
 }
 
 /// A caller and a receiver that live on different pods.
@@ -234,7 +236,7 @@ async fn all_act(pairs: &mut [Pair], text: &str) -> usize {
 async fn twelve_pairs_on_different_pods_reach_each_other_before_during_and_after_a_kill() {
     const PAIRS: usize = 12;
     story(plan(3), async |world| {
-    let mut pairs = pairs(&world, "a", &["b", "c"], PAIRS).await;
+    let mut pairs = pairs(world, "a", &["b", "c"], PAIRS).await;
     let delivered = |pairs: &[Pair]| pairs.iter().map(|pair| pair.receiver.told.lock().len()).sum::<usize>();
     assert_eq!(all_act(&mut pairs, "before").await, 3 * PAIRS);
     until("all are told", || delivered(&pairs) == 3 * PAIRS).await;
@@ -264,13 +266,13 @@ async fn twelve_pairs_on_different_pods_reach_each_other_before_during_and_after
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_a_killed_pod_is_controlled_at_its_next_pod() {
     story(plan(2), async |world| {
-        let mut alice = at_home(&world, "alice", "a").await;
-        let bob = at_home(&world, "bob", "b").await;
+        let mut alice = at_home(world, "alice", "a").await;
+        let bob = at_home(world, "bob", "b").await;
         let bob = receiver(&world.proxy, bob).await;
-        kill(&world, "b").await;
+        kill(world, "b").await;
         assert_eq!(say(&mut alice, &bob, "now").await, 204);
         until("bob reads it", || bob.heard("now") == 1).await;
-        start_again(&world, "b").await;
+        start_again(world, "b").await;
         assert_eq!(say(&mut alice, &bob, "then").await, 204);
         until("bob reads it", || bob.heard("then") == 1).await;
         bob.leave();
@@ -283,14 +285,14 @@ async fn one_replicas_client_is_controlled_through_another() {
     let redis = RedisServer::start();
     story(replicas::plan(2, &redis).with_api_key(), async |world| {
         until_up(&world.proxy).await;
-        let other = replica(&world, |_| {}).await;
-        let bob = at_home(&world, "bob", "b").await;
+        let other = replica(world, |_| {}).await;
+        let bob = at_home(world, "bob", "b").await;
         let bob = receiver(&world.proxy, bob).await;
         // This one has never been at the first replica, nor bob at the second.
-        let mut alice = at_home(&world, "alice", "a").await.moved_to(&other);
+        let mut alice = at_home(world, "alice", "a").await.moved_to(&other);
         assert_eq!(say(&mut alice, &bob, "hello").await, 204);
         until("bob reads it", || bob.heard("hello") == 1).await;
-        let mut root = at_home(&world, "root", "a").await.moved_to(&other);
+        let mut root = at_home(world, "root", "a").await.moved_to(&other);
         let list = root.get("/Sessions").await.json();
         assert!(list.as_array().expect("a list").iter().any(|row| row["Id"] == *bob.session), "{list}");
         bob.leave();
@@ -301,10 +303,10 @@ async fn one_replicas_client_is_controlled_through_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_client_misses_no_message() {
     story(plan(2), async |world| {
-        let mut alice = at_home(&world, "alice", "a").await;
-        let bob = at_home(&world, "bob", "b").await;
+        let mut alice = at_home(world, "alice", "a").await;
+        let bob = at_home(world, "bob", "b").await;
         let bob = receiver(&world.proxy, bob).await;
-        assert_eq!(tell(&world, "/pods/main/b/drain").await.status, 202);
+        assert_eq!(tell(world, "/pods/main/b/drain").await.status, 202);
         for number in 0..40 {
             let text = format!("message {number}");
             assert_eq!(say(&mut alice, &bob, &text).await, 204);

@@ -33,8 +33,6 @@ pub(crate) struct Proxy {
     /// All its addresses for clients.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
-    /// Where apps look for the server.
-    pub(crate) autodiscovery: Option<SocketAddr>,
     app: Arc<Mutex<Option<App>>>,
     shared: Arc<SharedState>,
     access_log: PathBuf,
@@ -63,7 +61,6 @@ impl Proxy {
                 address: app.addresses[0],
                 addresses: app.addresses.clone(),
                 admin: app.admin.expect("an admin address"),
-                autodiscovery: app.autodiscovery,
                 shared: app.shared().clone(),
                 app: Arc::new(Mutex::new(Some(app))),
                 access_log,
@@ -77,6 +74,12 @@ impl Proxy {
     /// A new client with a cookie jar, known by nothing yet.
     pub(crate) fn client(&self) -> Client {
         Client::new(self.address, self.sent.clone())
+    }
+
+    /// Where it answers apps that look for a server.
+    pub(crate) fn autodiscovery(&self) -> SocketAddr {
+        let app = self.app.try_lock().expect("an app that nobody stops");
+        app.as_ref().and_then(|app| app.autodiscovery).expect("an address")
     }
 
     /// What its workers share.
