@@ -63,8 +63,8 @@ async fn token_socket(world: &World, client: &Client) -> Socket {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_sees_all_sessions_and_a_user_the_own_ones() {
     story(plan(3), async |world| {
-        let mut clients = one_on_each(&world).await;
-        let mut root = at_home(&world, "root", "b").await;
+        let mut clients = one_on_each(world).await;
+        let mut root = at_home(world, "root", "b").await;
         // The last active one stands first, as a pod orders its own.
         for client in clients.iter_mut().rev() {
             assert_eq!(client.post("/Sessions/Viewing", json!({})).await.status, 204);
@@ -101,8 +101,8 @@ async fn an_administrator_sees_all_sessions_and_a_user_the_own_ones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_has_the_case_that_the_client_asks_for() {
     story(plan(2), async |world| {
-        at_home(&world, "alice", "a").await;
-        let mut root = at_home(&world, "root", "b").await;
+        at_home(world, "alice", "a").await;
+        let mut root = at_home(world, "root", "b").await;
         let camel = [("accept", "application/json; profile=\"CamelCase\"")];
         let list = root.get_with("/Sessions", &camel).await.json();
         let rows = list.as_array().expect("a list");
@@ -115,11 +115,11 @@ async fn the_list_has_the_case_that_the_client_asks_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_has_moved_is_listed_once() {
     story(plan(2), async |world| {
-        let mut alice = at_home(&world, "alice", "a").await;
+        let mut alice = at_home(world, "alice", "a").await;
         assert_eq!(alice.post("/Sessions/Viewing", json!({})).await.status, 204);
-        let mut root = at_home(&world, "root", "b").await;
+        let mut root = at_home(world, "root", "b").await;
         // The old pod lives on, and still lists the device.
-        assert_eq!(tell(&world, "/pods/main/a/drain").await.status, 202);
+        assert_eq!(tell(world, "/pods/main/a/drain").await.status, 202);
         let sessions = world.proxy.sessions();
         let token = alice.token.clone().expect("a token");
         let b = world.proxy.pod("b").id;
@@ -138,8 +138,8 @@ async fn a_session_that_has_moved_is_listed_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_does_not_answer_is_left_out() {
     story(plan(3).probe_timeout(secs(5)), async |world| {
-        let clients = one_on_each(&world).await;
-        let mut root = at_home(&world, "root", "b").await;
+        let clients = one_on_each(world).await;
+        let mut root = at_home(world, "root", "b").await;
         world.pod("c").hang(true);
         let began = Instant::now();
         let listed = devices(&root.get("/Sessions").await.json());
@@ -156,8 +156,8 @@ async fn a_pod_that_does_not_answer_is_left_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_key_or_for_a_refused_caller_the_own_pod_alone_answers() {
     story(World::plan(2), async |world| {
-        let mut root = at_home(&world, "root", "a").await;
-        at_home(&world, "alice", "b").await;
+        let mut root = at_home(world, "root", "a").await;
+        at_home(world, "alice", "b").await;
         assert_eq!(devices(&root.get("/Sessions").await.json()), [device(&root)]);
     })
     .await;
@@ -167,11 +167,11 @@ async fn without_a_key_or_for_a_refused_caller_the_own_pod_alone_answers() {
         nobody.token = Some("0123456789abcdef0123456789abcdef".to_owned());
         assert_eq!(nobody.get("/Sessions").await.status, 401);
         assert_eq!(world.client().get("/Sessions").await.status, 401);
-        assert_eq!(asked_by_key(&world), 0, "the key asks for nobody");
+        assert_eq!(asked_by_key(world), 0, "the key asks for nobody");
         let mut key = world.client().without_cookies();
         key.token = Some(world.cluster.api_key());
-        at_home(&world, "alice", "a").await;
-        at_home(&world, "bob", "b").await;
+        at_home(world, "alice", "a").await;
+        at_home(world, "bob", "b").await;
         assert_eq!(key.get("/Sessions").await.json().as_array().map(Vec::len), Some(2), "an API key sees all");
     })
     .await;
@@ -180,13 +180,13 @@ async fn without_a_key_or_for_a_refused_caller_the_own_pod_alone_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dashboard_hears_of_sessions_on_other_pods() {
     story(plan(3), async |world| {
-        let root = at_home(&world, "root", "a").await;
-        let mut socket = token_socket(&world, &root).await;
-        assert_eq!(asked_by_key(&world), 0, "nobody listens");
+        let root = at_home(world, "root", "a").await;
+        let mut socket = token_socket(world, &root).await;
+        assert_eq!(asked_by_key(world), 0, "nobody listens");
         listen(&mut socket, 100).await;
         let first = next_of(&mut socket, "Sessions").await;
         assert_eq!(devices(&first["Data"]), [device(&root)]);
-        let mut clients = one_on_each(&world).await;
+        let mut clients = one_on_each(world).await;
         let expected: BTreeSet<String> = clients.iter().chain([&root]).map(device).collect();
         heard(&mut socket, |list| devices(list).into_iter().collect::<BTreeSet<_>>() == expected).await;
         let report = json!({"ItemId": "f5c2a9d8e7b64c3a9d1e0f2b4a6c8d7e", "PositionTicks": 0});
@@ -196,7 +196,7 @@ async fn a_dashboard_hears_of_sessions_on_other_pods() {
         heard(&mut socket, |list| list.as_array().is_some_and(|rows| rows.iter().any(plays))).await;
 
         // A user hears of the own sessions only, on whatever pod they are.
-        let mut own = token_socket(&world, &clients[0]).await;
+        let mut own = token_socket(world, &clients[0]).await;
         listen(&mut own, 100).await;
         let listening = |text: &String| text.contains("SessionsStart");
         world.pod("a").until(|pod| pod.heard().iter().filter(|text| listening(text)).count() == 2).await;
@@ -211,7 +211,7 @@ async fn a_dashboard_hears_of_sessions_on_other_pods() {
             })
             .await;
         }
-        until_quiet(&world).await;
+        until_quiet(world).await;
     })
     .await;
 }
@@ -245,14 +245,14 @@ async fn heard(socket: &mut Socket, is_right: impl Fn(&Value) -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listening_socket_goes_on_after_its_pod_has_died() {
     story(plan(3), async |world| {
-        let root = at_home(&world, "root", "a").await;
-        let other = at_home(&world, "alice", "b").await;
-        let mut socket = token_socket(&world, &root).await;
+        let root = at_home(world, "root", "a").await;
+        let other = at_home(world, "alice", "b").await;
+        let mut socket = token_socket(world, &root).await;
         listen(&mut socket, 100).await;
         let both = BTreeSet::from([device(&root), device(&other)]);
         heard(&mut socket, |list| devices(list).into_iter().collect::<BTreeSet<_>>() == both).await;
         world.pod("a").kill().await;
-        let late = at_home(&world, "bob", "c").await;
+        let late = at_home(world, "bob", "c").await;
         heard(&mut socket, |list| devices(list).contains(&device(&late))).await;
         drop(socket);
     })
@@ -276,11 +276,11 @@ async fn many_dashboards_cost_the_pods_as_much_as_one() {
     for number in 0..dashboards {
         let mut root = world.client().without_cookies().device(&format!("dashboard {number}"));
         root.log_in("root").await;
-        let mut socket = token_socket(&world, &root).await;
+        let mut socket = token_socket(world, &root).await;
         listen(&mut socket, 500).await;
         sockets.push(socket);
     }
-    let (before, began) = (asked_by_key(&world), Instant::now());
+    let (before, began) = (asked_by_key(world), Instant::now());
     let counted = join_all(sockets.iter_mut().map(async |socket| {
         let (mut lists, mut longest) = (0, 0);
         while began.elapsed() < Duration::from_secs(3) {
@@ -304,7 +304,7 @@ async fn many_dashboards_cost_the_pods_as_much_as_one() {
     };
     let (counted, ()) = tokio::join!(counted, reports);
     let seconds = began.elapsed().as_secs_f64();
-    let calls = (asked_by_key(&world) - before) as f64 / seconds;
+    let calls = (asked_by_key(world) - before) as f64 / seconds;
     let lists: usize = counted.iter().map(|(lists, _)| lists).sum();
     let longest = counted.iter().map(|(_, longest)| *longest).max().unwrap_or(0);
     println!(
@@ -396,8 +396,8 @@ async fn every_caller_sees_what_one_single_pod_would_show() {
 async fn with_a_key_that_pods_refuse_a_dashboard_hears_of_its_own_pod() {
     let key = "0123456789abcdef0123456789abcdef";
     story(World::plan(2).api_key(key), async |world| {
-        let mut root = at_home(&world, "root", "a").await;
-        let mut socket = token_socket(&world, &root).await;
+        let mut root = at_home(world, "root", "a").await;
+        let mut socket = token_socket(world, &root).await;
         listen(&mut socket, 100).await;
         world.pod("a").until(|pod| pod.heard().iter().any(|text| text.contains("SessionsStart"))).await;
         assert_eq!(root.post("/Sessions/Capabilities/Full", json!({})).await.status, 204);
