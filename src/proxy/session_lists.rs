@@ -39,7 +39,8 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// The longest wait for the other pods. One that does not answer in time is left out.
+/// The longest wait for what the caller's pod says of the caller, and for the other pods. A pod that
+/// does not answer in time is left out.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// How many lists of pods one worker reads at once.
@@ -106,9 +107,8 @@ impl SessionLists {
         let whole = ctx.pool.shown_server.whole_to_client(&own_pod, whole);
         let mut caller = Caller::of(ctx);
         let Some(own) = session_list::read(&whole) else { return Ok(Body::whole(whole)) };
-        let Ok(viewer) = self.pods.call(&own_pod, &caller, users::viewer(token)).await else {
-            return Ok(Body::whole(whole));
-        };
+        let viewer = time::timeout(LONGEST, self.pods.call(&own_pod, &caller, users::viewer(token))).await;
+        let Ok(Ok(viewer)) = viewer else { return Ok(Body::whole(whole)) };
         // The pods then write their fields in the same case.
         if let Some(accept) = ctx.head.headers.get(header::ACCEPT) {
             caller.headers_mut().insert(header::ACCEPT, accept.clone());

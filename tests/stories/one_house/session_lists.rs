@@ -15,7 +15,7 @@ use crate::stories::{
         sockets::{next_of, socket_of},
     },
     wire::within,
-    world::{Answer, Client, DEADLINE, Socket, World, story, until},
+    world::{Answer, Client, DEADLINE, Socket, World, secs, story, until},
 };
 
 /// The devices of a list, in its order.
@@ -137,7 +137,7 @@ async fn a_session_that_has_moved_is_listed_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_does_not_answer_is_left_out() {
-    story(plan(3).probe_timeout(Duration::from_secs(5)), async |world| {
+    story(plan(3).probe_timeout(secs(5)), async |world| {
         let clients = one_on_each(world).await;
         let mut root = at_home(world, "root", "b").await;
         world.pod("c").hang(true);
@@ -328,73 +328,68 @@ fn shown(answer: &Answer) -> (u16, Vec<String>) {
     (answer.status, users)
 }
 
+/// One of each kind: plain, controlling others, with few devices, not to be controlled by others,
+/// administrator.
+const USERS: [&str; 5] = ["alice", "bob", "user0", "user1", "root"];
+
+/// What each caller sees of each list: the question's number, the caller's, and the answer.
+async fn lists_seen(world: &World) -> Vec<(usize, usize, (u16, Vec<String>))> {
+    let (mut callers, mut sockets) = (Vec::new(), Vec::new());
+    for (user, pod) in USERS.iter().zip(world.pods.iter().cycle()) {
+        let mut client = at_home(world, user, pod.name()).await;
+        sockets.push(token_socket(world, &client).await);
+        let abilities = json!({"SupportsMediaControl": true, "SupportsPersistentIdentifier": true});
+        assert_eq!(client.post("/Sessions/Capabilities/Full", abilities).await.status, 204);
+        callers.push(client);
+    }
+    let of_bob = device(&callers[1]);
+    let ids = USERS.map(|name| world.cluster.user_id(name).expect("a user"));
+    let policies = [
+        (1, json!({"EnableRemoteControlOfOtherUsers": true})),
+        (2, json!({"EnableRemoteControlOfOtherUsers": true, "EnableAllDevices": false, "EnabledDevices": [of_bob]})),
+        (3, json!({"EnableSharedDeviceControl": false})),
+    ];
+    for (user, policy) in policies {
+        let path = format!("/Users/{}/Policy", ids[user]);
+        assert_eq!(callers[4].post(&path, policy).await.status, 204);
+    }
+    // Alice watches with bob.
+    let list = callers[4].get("/Sessions").await.json();
+    let row = list.as_array().expect("a list").iter().find(|row| row["UserName"] == "bob").expect("bob's");
+    let added = format!("/Sessions/{}/User/{}", row["Id"].as_str().expect("an id"), ids[0]);
+    assert_eq!(callers[4].post(&added, json!({})).await.status, 204);
+    let mut key = world.client().without_cookies();
+    key.token = Some(world.cluster.api_key());
+    callers.extend([key, world.client().without_cookies()]);
+    let mut questions: Vec<String> = ["", "?activeWithinSeconds=900", "?controllableByUserId=", "?deviceId=nobody's"]
+        .iter()
+        .map(|query| format!("/Sessions{query}"))
+        .collect();
+    questions.extend(
+        [of_bob.clone(), of_bob.to_uppercase()].map(|id| format!("/Sessions?deviceId={}", id.replace(' ', "%20"))),
+    );
+    questions.extend(
+        USERS.map(|name| format!("/Sessions?controllableByUserId={}", world.cluster.user_id(name).expect("a user"))),
+    );
+    let mut of_world = Vec::new();
+    for (number, question) in questions.iter().enumerate() {
+        for (caller, client) in callers.iter_mut().enumerate() {
+            of_world.push((number, caller, shown(&client.get(question).await)));
+        }
+    }
+    drop(sockets);
+    of_world
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_caller_sees_what_one_single_pod_would_show() {
-    // One of each kind: plain, controlling others, with few devices, not to be controlled by others,
-    // administrator.
-    const USERS: [&str; 5] = ["alice", "bob", "user0", "user1", "root"];
-    story(plan(3), async |house| {
-        story(plan(1), async |single| {
     let mut seen = Vec::new();
-    for world in [house, single] {
-        let (mut callers, mut sockets) = (Vec::new(), Vec::new());
-        for (user, pod) in USERS.iter().zip(world.pods.iter().cycle()) {
-            let mut client = at_home(world, user, pod.name()).await;
-            sockets.push(token_socket(world, &client).await);
-            let abilities = json!({"SupportsMediaControl": true, "SupportsPersistentIdentifier": true});
-            assert_eq!(client.post("/Sessions/Capabilities/Full", abilities).await.status, 204);
-            callers.push(client);
-        }
-        let of_bob = device(&callers[1]);
-        let ids = USERS.map(|name| world.cluster.user_id(name).expect("a user"));
-        let policies = [
-            (1, json!({"EnableRemoteControlOfOtherUsers": true})),
-            (
-                2,
-                json!({"EnableRemoteControlOfOtherUsers": true, "EnableAllDevices": false, "EnabledDevices": [of_bob]}),
-            ),
-            (3, json!({"EnableSharedDeviceControl": false})),
-        ];
-        for (user, policy) in policies {
-            let path = format!("/Users/{}/Policy", ids[user]);
-            assert_eq!(callers[4].post(&path, policy).await.status, 204);
-        }
-        // Alice watches with bob.
-        let list = callers[4].get("/Sessions").await.json();
-        let row = list.as_array().expect("a list").iter().find(|row| row["UserName"] == "bob").expect("bob's");
-        let added = format!("/Sessions/{}/User/{}", row["Id"].as_str().expect("an id"), ids[0]);
-        assert_eq!(callers[4].post(&added, json!({})).await.status, 204);
-        let mut key = world.client().without_cookies();
-        key.token = Some(world.cluster.api_key());
-        callers.extend([key, world.client().without_cookies()]);
-        let mut questions: Vec<String> =
-            ["", "?activeWithinSeconds=900", "?controllableByUserId=", "?deviceId=nobody's"]
-                .iter()
-                .map(|query| format!("/Sessions{query}"))
-                .collect();
-        questions.extend(
-            [of_bob.clone(), of_bob.to_uppercase()].map(|id| format!("/Sessions?deviceId={}", id.replace(' ', "%20"))),
-        );
-        questions
-            .extend(USERS.map(|name| {
-                format!("/Sessions?controllableByUserId={}", world.cluster.user_id(name).expect("a user"))
-            }));
-        let mut of_world = Vec::new();
-        for (number, question) in questions.iter().enumerate() {
-            for (caller, client) in callers.iter_mut().enumerate() {
-                of_world.push((number, caller, shown(&client.get(question).await)));
-            }
-        }
-        seen.push(of_world);
-        drop(sockets);
+    for pods in [3, 1] {
+        seen.push(story(plan(pods), async |world| lists_seen(world).await).await);
     }
     let differences: Vec<_> = seen[0].iter().zip(&seen[1]).filter(|(house, single)| house != single).collect();
     println!("{} lists, differences: {}", seen[0].len(), differences.len());
     assert!(differences.is_empty(), "{differences:#?}");
-    })
-    .await;
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
