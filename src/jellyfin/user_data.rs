@@ -378,7 +378,8 @@ mod tests {
         );
         assert_eq!(
             before.after_start("2026-01-01T00:00:30.0000000Z", "2025-12-31T23:59:30.0000000Z"),
-            Row::of(&[("Played", json!(false))]), "it is counted already"
+            Row::of(&[("Played", json!(false))]),
+            "it is counted already"
         );
     }
 }

@@ -108,6 +108,14 @@ pub(super) struct Carrier<P> {
     shutdown: Shutdown,
 }
 
+/// A row that a pod is about to take. The user's own writes of it wait.
+struct Telling<'a, P: PodCalls> {
+    carrier: &'a Carrier<P>,
+    user: UserKey,
+    item: Id,
+    pod: PodInstance,
+}
+
 /// A user's write that is under way to a pod.
 pub(super) struct OpenWrite<P: PodCalls> {
     carrier: Arc<Carrier<P>>,
@@ -155,6 +163,28 @@ impl<P: PodCalls> Carrier<P> {
                     insists = time::timeout_at(began + PATIENCE, changes.changed()).await.is_err();
                 }
             }
+        }
+    }
+
+    /// Lets something write a row of a pod, and takes that back. The user's own writes of it wait.
+    pub(super) async fn preserve(
+        &self,
+        user: UserKey,
+        pod: PodInstance,
+        item: Id,
+        change: impl Future<Output = ()> + Send,
+    ) {
+        let permit = self.with(user, |ledger| ledger.begin_telling_alone(user, item, pod));
+        if permit == TellPermit::Stale {
+            // The user writes it there at this moment, and says more than what would be kept.
+            return change.await;
+        }
+        // Dropping this future ends the telling too.
+        let _telling = Telling { carrier: self, user, item, pod };
+        let row = self.calls.read(pod, user, item).await;
+        change.await;
+        if let Answer::Got(row) = row {
+            self.tell(pod, user, item, &row, Fields::NONE).await;
         }
     }
 
@@ -287,7 +317,7 @@ impl<P: PodCalls> Carrier<P> {
             };
             from += children.len();
             for (child, row) in children {
-                let permit = self.with(user, |ledger| ledger.begin_telling_child(user, child, pod));
+                let permit = self.with(user, |ledger| ledger.begin_telling_alone(user, child, pod));
                 // The client writes it there: that write is told by itself.
                 let TellPermit::Without(own) = permit else { continue };
                 let told = self.tell(pod, user, child, &row, own).await;
@@ -395,6 +425,12 @@ impl<P: PodCalls> OpenWrite<P> {
         if self.carrier.with(self.user, end) {
             self.carrier.calls.observe(Event::Dropped);
         }
+    }
+}
+
+impl<P: PodCalls> Drop for Telling<'_, P> {
+    fn drop(&mut self) {
+        self.carrier.end_telling(self.user, self.item, self.pod, None);
     }
 }
 

@@ -585,6 +585,23 @@ fn progress_is_told_at_the_end_or_when_another_pod_is_asked() {
 }
 
 #[test]
+fn a_replayed_report_changes_no_row() {
+    run(async {
+        let model = Model::new(11, 3);
+        let pods = Pods(model.clone());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+        write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 5 + 1)).await;
+        write(&carrier, &pods, 1, id(0), Act::Played(None)).await;
+        let c = model.lock().instance(2);
+        carrier.admit(user(), c, Access::All).await;
+        let replay = async { model.lock().act(2, id(0), &Act::Reached(RUNTIME / 5 + 1)) };
+        carrier.preserve(user(), c, id(0), replay).await;
+        until_in_step(&carrier).await;
+        assert_in_step(&model.lock(), 1);
+    });
+}
+
+#[test]
 fn a_mark_of_a_folder_reaches_its_children_on_every_pod() {
     run(async {
         let (model, folder) = (Model::new(9, 3), id(100));

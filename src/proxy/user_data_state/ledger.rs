@@ -337,7 +337,7 @@ impl Ledger {
         if !work.is_empty() {
             return Plan::Work(work);
         }
-        if entry.pairs.is_empty() && entry.writing.is_empty() {
+        if entry.pairs.is_empty() && entry.writing.is_empty() && entry.telling.is_empty() {
             self.users.remove(&user);
             return Plan::Done;
         }
@@ -362,14 +362,14 @@ impl Ledger {
         TellPermit::Without(user.pairs.get(&item).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
     }
 
-    /// Like [`Ledger::begin_telling`], for a child of a folder that was marked.
-    pub(in crate::proxy) fn begin_telling_child(&mut self, user: UserKey, child: Id, pod: PodInstance) -> TellPermit {
-        let Some(user) = self.users.get_mut(&user) else { return TellPermit::Stale };
-        if user.is_writing(pod, child) {
+    /// Like [`Ledger::begin_telling`], for an item that needs no pair of its own.
+    pub(in crate::proxy) fn begin_telling_alone(&mut self, user: UserKey, item: Id, pod: PodInstance) -> TellPermit {
+        let user = self.users.entry(user).or_insert_with(User::new);
+        if user.is_writing(pod, item) {
             return TellPermit::Stale;
         }
-        user.telling.push((pod, child));
-        TellPermit::Without(user.pairs.get(&child).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
+        user.telling.push((pod, item));
+        TellPermit::Without(user.pairs.get(&item).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
     }
 
     /// The pod was told, or not. `generation`: what it knows of the pair now.
@@ -381,17 +381,20 @@ impl Ledger {
         told: Option<(Generation, Told)>,
         now: Instant,
     ) {
-        let Some(user) = self.users.get_mut(&user) else { return };
-        if let Some(at) = user.telling.iter().position(|telling| *telling == (pod, item)) {
-            user.telling.swap_remove(at);
+        let Some(entry) = self.users.get_mut(&user) else { return };
+        if let Some(at) = entry.telling.iter().position(|telling| *telling == (pod, item)) {
+            entry.telling.swap_remove(at);
         }
-        if let (Some(pair), Some((generation, told))) = (user.pairs.get_mut(&item), told) {
+        if let (Some(pair), Some((generation, told))) = (entry.pairs.get_mut(&item), told) {
             match told {
                 Told::Done => pair.set_told(pod, generation),
                 Told::Failed => pair.set_late(pod, now),
             }
         }
-        user.changes.send_replace(());
+        entry.changes.send_replace(());
+        if entry.is_empty() {
+            self.users.remove(&user);
+        }
     }
 
     /// The acts of pods that are gone were done again on this pod: the rows there are the newest.
