@@ -15,6 +15,8 @@ import tomllib
 
 import yaml
 
+from bans import LeftOut, check_crowdsec, check_fail2ban
+
 ROOT = pathlib.Path(sys.argv[1])
 COMPOSE = ROOT / "deploy/compose"
 KUBERNETES = ROOT / "deploy/kubernetes"
@@ -305,27 +307,6 @@ def check_cluster_config(_, stack):
     cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "check", "--config", str(config))
 
 
-def check_log_filters(_dockerfile, _stack):
-    """fail2ban's filter matches the lines that jellypin writes (a story compares them with its log), and no forged one"""
-    settings = (ROOT / "deploy/fail2ban/filter.d/jellypin.conf").read_text()
-    of = lambda key: re.search(rf"^{key} = (.*)$", settings, flags=re.M)[1]
-    date = re.compile(re.sub("%%[YmdHMS]", r"\\d+", of("datepattern")))
-    failure = re.compile(of("failregex").replace("<ADDR>", "(?P<ip>[0-9a-f.:]+)"))
-    found = lambda line: (match := failure.search(date.sub("", line, count=1))) and match["ip"]
-    lines = (ROOT / "deploy/fail2ban/log-lines.jsonl").read_text().splitlines()
-    assert [found(line) for line in lines] == [json.loads(line)["client.address"] for line in lines], "the filter misses a line"
-    start = '{"timestamp":"2026-11-30T07:00:00.123456Z","level":"WARN","message":'
-    inner = lines[0].split('"message":', 1)[1]
-    for forged in (f'{start}"x","path":{json.dumps(inner)}}}', f"{start}{json.dumps(inner)}}}", f'{{"path":"{lines[0]}"}}'):
-        assert not found(forged), forged
-    if shutil.which("fail2ban-regex"):
-        files = [str(ROOT / "deploy/fail2ban" / name) for name in ("log-lines.jsonl", "filter.d/jellypin.conf")]
-        done = subprocess.run(["fail2ban-regex", *files], capture_output=True, text=True)
-        assert f"{len(lines)} matched, 0 missed" in done.stdout, done.stdout
-    for name in ("parser", "scenario"):
-        assert yaml.safe_load((ROOT / f"deploy/crowdsec/{name}.yaml").read_text())["name"].startswith("jellypin/")
-
-
 def check_readme(dockerfile, stack):
     """the stack that the README shows is whole, and `jellypin check` takes its configuration"""
     shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1])
@@ -362,16 +343,19 @@ def main():
     if not has_compose():
         print("left out: `docker compose config`, since there is no docker compose here")
         checks.remove(check_compose)
-    failed = 0
+    failed = left_out = 0
     for check in checks:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 check(Dockerfile(), Stack(pathlib.Path(folder)))
                 print(f"ok      {check.__doc__}")
+            except LeftOut as why:
+                left_out += 1
+                print(f"left out: {why}")
             except Exception as error:
                 failed += 1
                 print(f"FAILED  {check.__doc__}: {type(error).__name__}: {error}")
-    print(f"{len(checks) - failed} passed, {failed} failed")
+    print(f"{len(checks) - failed - left_out} passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -22,6 +22,8 @@ pub struct Config {
     pub max_pins: usize,
     /// Users whose devices are placed one by one. Default nobody.
     pub spread_users: user_homes::SpreadUsers,
+    /// The same of one address. Default 10,000.
+    pub max_pins_of_address: usize,
 }
 
 /// A secret's bytes; its `Debug` shows none of them.

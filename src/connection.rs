@@ -1,6 +1,7 @@
 //! One client connection, from its first byte to its end.
 
 mod frames;
+mod illegal_target;
 mod lingering;
 
 use std::{
@@ -21,6 +22,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use illegal_target::Explained;
 use lingering::{Clean, Lingering};
 use parking_lot::Mutex;
 use tokio::{
@@ -146,7 +148,8 @@ impl Server {
         let (proxy, of) = (self.proxy.clone(), client.clone());
         let flood = move || proxy.admission.exceeded(Kind::Frames, &of);
         let stream = frames::Counted::new(stream, !client.is_trusted, flood);
-        let stream = TokioIo::new(Lingering::new(stream, watch.clone()));
+        let stream = Explained::new(Lingering::new(stream, watch.clone()), watch.clone());
+        let stream = TokioIo::new(stream);
         let mut connection = pin!(self.http.serve_connection_with_upgrades(stream, service));
         let mut is_ending = false;
         loop {

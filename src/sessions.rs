@@ -10,13 +10,16 @@
 pub mod fingerprint;
 pub mod mint_codes;
 pub mod mint_limiter;
+mod pod_session_id;
 pub mod registry;
 mod seal;
 pub mod session;
+pub mod session_board;
 pub mod session_store;
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
+pub use pod_session_id::PodSessionId;
 pub use registry::{SessionLookup, Sessions};
 pub use session::{Device, Session};
 
@@ -68,6 +71,17 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }
+}
+
+/// Who is charged for what is kept of an ended token, and displaces only its own beyond its share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'a> {
+    /// The token's user.
+    User(&'a str),
+    /// The address that ended it, if the user is not known.
+    Address(IpAddr),
+    /// Many users, or an administrator.
+    Unknown,
 }
 
 /// Unix time in milliseconds, by the clock that replicas share.

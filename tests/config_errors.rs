@@ -17,7 +17,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[health]\n  rise = 2\n  raise = 2", "3:3: [health] raise: unknown key; did you mean `rise`?"),
     ("[state]\nfoo = 1", "2:1: [state] foo: unknown key; the keys here are `path`"),
     ("[helath]\nrise = 2", "1:2: [helath]: unknown table; did you mean `health`?"),
-    ("wrokers = 2", "1:1: wrokers: unknown key; the keys here are `listen`, `admin`, `state`, `redis`, `jellyfin`, `pools`, `routes`, `timeouts`, `limits`, `health`, `drain`, `leader`, `affinity`, `websocket`, `log`"),
+    ("wrokers = 2", "1:1: wrokers: unknown key; the keys here are `listen`, `admin`, `state`, `redis`, `jellyfin`, `pools`, `routes`, `timeouts`, `limits`, `health`, `drain`, `leader`, `affinity`, `websocket`, `autodiscovery`, `log`"),
     ("[jellyfin]\napikey = \"x\"", "2:1: [jellyfin] apikey: unknown key; did you mean `api_key`?"),
     ("[jellyfin]\napi_key = \"no key\"", "2:11: [jellyfin] api_key: not an API key; Jellyfin's are made of 32 letters and digits"),
     ("[jellyfin]\nin_step = true", "2:11: [jellyfin] in_step: expected `on` or `off`, found a boolean"),

@@ -34,10 +34,10 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     let region = Region::new(ALLOCATOR);
     let pins = Pins::new(PINS, (1, 2));
     for number in 0..PINS - 1 {
-        pins.learn(Kind::Token, &format!("{number:032x}"), home);
+        pins.learn(Kind::Token, &format!("{number:032x}"), home, [192, 0, 2, 1].into());
     }
     let pin = bytes_each(&region, PINS);
-    pins.learn(Kind::Token, TOKEN, home);
+    pins.learn(Kind::Token, TOKEN, home, [192, 0, 2, 1].into());
 
     const SESSIONS: usize = 20_000;
     let region = Region::new(ALLOCATOR);

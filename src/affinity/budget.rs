@@ -1,5 +1,5 @@
-//! How much extra work a client's address may cause. Each address has a bucket of tokens, so that
-//! made-up access tokens cannot multiply the load on the pods.
+//! How often a client's address may cause something. Each address has a bucket of tokens, so that
+//! made-up access tokens cannot multiply the load on the pods, nor fill what is stored.
 
 use std::net::IpAddr;
 
@@ -8,20 +8,28 @@ use tokio::time::Instant;
 
 use crate::limits::network;
 
-/// Extra requests at once, each with a question about its token. A hundred clients behind one
+/// By default: extra requests at once, each with a question about its token. A hundred clients behind one
 /// address stay below it on eight pods, even if a restart made all their pins stale.
 const BURST: f32 = 1024.0;
 
-/// Extra requests per second after that.
+/// By default: extra requests per second after that.
 const RATE: f32 = 32.0;
 
 /// Addresses kept at once. Beyond that, those with a full bucket are forgotten.
 const MOST: usize = 100_000;
 
 /// The buckets of all addresses. Shared by all workers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Budget {
+    burst: f32,
+    rate: f32,
     buckets: DashMap<IpAddr, Bucket, ahash::RandomState>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget::new(BURST, RATE)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,20 +39,26 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn refilled(self, now: Instant) -> Bucket {
-        let left = (self.left + now.duration_since(self.at).as_secs_f32() * RATE).min(BURST);
+    fn refilled(self, now: Instant, burst: f32, rate: f32) -> Bucket {
+        let left = (self.left + now.duration_since(self.at).as_secs_f32() * rate).min(burst);
         Bucket { left, at: now }
     }
 }
 
 impl Budget {
-    /// Takes one extra request from this client's budget. Returns whether there was one left.
+    /// So much at once, and so much per second after that.
+    pub fn new(burst: f32, rate: f32) -> Budget {
+        Budget { burst, rate, buckets: DashMap::default() }
+    }
+
+    /// Takes one from this client's budget. Returns whether there was one left.
     pub fn try_spend(&self, client: IpAddr, now: Instant) -> bool {
+        let (burst, rate) = (self.burst, self.rate);
         if self.buckets.len() >= MOST {
-            self.buckets.retain(|_, bucket| bucket.refilled(now).left < BURST);
+            self.buckets.retain(|_, bucket| bucket.refilled(now, burst, rate).left < burst);
         }
-        let mut bucket = self.buckets.entry(network(client)).or_insert(Bucket { left: BURST, at: now });
-        *bucket = bucket.refilled(now);
+        let mut bucket = self.buckets.entry(network(client)).or_insert(Bucket { left: burst, at: now });
+        *bucket = bucket.refilled(now, burst, rate);
         let enough = bucket.left >= 1.0;
         if enough {
             bucket.left -= 1.0;

@@ -14,7 +14,7 @@ use crate::{
     leader::Leader,
     limits::Limits,
     observe::metrics::Metrics,
-    proxy::{HELD_KIB, PoolState, SharedState, Streams, UserDataState},
+    proxy::{HELD_KIB, InStepState, PoolState, SharedState, Streams, UserDataState},
     route::{self, Router},
     server_id::ShownServer,
     sessions::{Sessions, mint_codes::MintCodes, mint_limiter::MintLimiter},
@@ -52,6 +52,7 @@ pub(super) async fn shared(
         router: Router::new(&config.route, &names),
         pools,
         pins: Pins::new(config.affinity.max_pins, seed)
+            .with_share_of_address(config.affinity.max_pins_of_address)
             .with_persistence(persistence, seeds.get(1..).unwrap_or_default()),
         user_homes: UserHomes::new(config.affinity.spread_users.clone()),
         sessions: Sessions::new(config.affinity.max_pins, seed, members, session_store).bounded(
@@ -79,6 +80,7 @@ pub(super) async fn shared(
         websocket: config.websocket.clone(),
         keeps_in_step: config.keeps_in_step,
         user_data: UserDataState::default(),
+        in_step: InStepState::new(config.keeps_in_step, config.pools.len()),
         placements: AtomicU64::default(),
     };
     Ok((shared, kept))

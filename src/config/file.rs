@@ -48,6 +48,7 @@ pub(super) struct File {
     pub(super) leader: Table<Leader>,
     pub(super) affinity: Table<Affinity>,
     pub(super) websocket: Table<WebSocket>,
+    pub(super) autodiscovery: Table<Autodiscovery>,
     pub(super) log: Table<Log>,
 }
 
@@ -111,6 +112,19 @@ impl Default for Admin {
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
         Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))), hosts: Vec::new(), token: None }
+    }
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Autodiscovery {
+    pub(super) listen: Written<MaybeAddress>,
+}
+
+impl Default for Autodiscovery {
+    fn default() -> Self {
+        Autodiscovery { listen: Written(MaybeAddress(None)) }
     }
 }
 
@@ -214,6 +228,7 @@ pub(super) struct Limits {
     pub(super) headers: Whole<1, 10_000>,
     pub(super) idle_per_pod: Whole<1, 10_000>,
     pub(super) pins: Whole<1, 100_000_000>,
+    pub(super) pins_per_address: Whole<1, 100_000_000>,
     pub(super) websocket_message: Written<Size<{ 64 << 10 }, { 256 * MIB }>>,
     pub(super) pod_buffer: Written<Size<{ 64 << 10 }, { 64 * MIB }>>,
     pub(super) sessions_per_user: Whole<1, 100_000>,
@@ -266,6 +281,7 @@ impl Default for Limits {
             headers: Whole(100),
             idle_per_pod: Whole(64),
             pins: Whole(100_000),
+            pins_per_address: Whole(10_000),
             websocket_message: kibibytes(16 << 10),
             pod_buffer: kibibytes(512),
             sessions_per_user: Whole(256),

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Environment,
     error::Fault,
-    file::{Admin, Affinity, Certificate, File, Health, Listen, Log, LogIn, WebSocket},
+    file::{Admin, Affinity, Certificate, File, Health, Limits, Listen, Log, LogIn, WebSocket},
     secret::SecretSource,
     units::SocketIdle,
     value::{OneOrMany, Spanned, Table, Written},
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     admin,
     affinity::{self, user_homes::SpreadUsers},
-    app, connection, forward, health,
+    app, autodiscovery, connection, forward, health,
     limits::{self, Most},
     listen, observe,
     proxy::drain_policy,
@@ -89,6 +89,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         websocket: websocket(file.websocket.inner, limits.websocket_message.0.0)?,
         observe: observe(file.log.inner, folder),
         admin: admin(file.admin.inner, folder, environment)?,
+        autodiscovery: autodiscovery::Config { listen: file.autodiscovery.inner.listen.0.0 },
         state: file.state.inner.path.map(|path| folder.join(path.0.0)),
         drain_timeout: timeouts.drain.0,
         listen: listen::Config {
@@ -109,7 +110,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             },
         },
         redis: file.redis.map(|redis| shared::lower(redis.inner, folder, environment)).transpose()?,
-        affinity: affinity(file.affinity.inner, limits.pins.0 as usize, folder, environment)?,
+        affinity: affinity(file.affinity.inner, &limits, folder, environment)?,
     })
 }
 
@@ -229,14 +230,20 @@ fn websocket(websocket: WebSocket, max_message: usize) -> Result<websocket::Conf
 
 fn affinity(
     affinity: Affinity,
-    max_pins: usize,
+    limits: &Limits,
     folder: &Path,
     environment: &dyn Environment,
 ) -> Result<affinity::Config, Fault> {
     let cookie = cookie::lower(affinity.cookie.inner)?;
     let fetched = affinity.keys.into_iter().map(|key| key.fetch(folder, environment));
     let spread_users = spread_users(&affinity.spread_users);
-    Ok(affinity::Config { cookie, keys: fetched.collect::<Result<_, _>>()?, max_pins, spread_users })
+    Ok(affinity::Config {
+        cookie,
+        keys: fetched.collect::<Result<_, _>>()?,
+        max_pins: limits.pins.0 as usize,
+        max_pins_of_address: limits.pins_per_address.0 as usize,
+        spread_users,
+    })
 }
 
 fn spread_users(names: &[String]) -> SpreadUsers {

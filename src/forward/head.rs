@@ -38,6 +38,16 @@ fn is_forwarded_field(name: &str) -> bool {
     matches!(name, "forwarded" | "x-real-ip" | "x-forwarded-port" | "x-forwarded-server" | "x-forwarded-prefix")
 }
 
+/// Fields that a request may have without being joined. Kestrel takes 100
+/// (`MaxRequestHeaderCount`), and up to three follow: a body's framing or a WebSocket's handshake.
+const FIELDS: usize = 97;
+
+/// Fields of which pods read the first line alone, or of which two lines mean something else.
+fn is_single(name: &HeaderName) -> bool {
+    let is_known = [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE].contains(name);
+    is_known || matches!(name.as_str(), "x-emby-authorization" | "x-emby-token" | "x-mediabrowser-token")
+}
+
 /// What the proxy knows of a client's connection.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -116,6 +126,26 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
         Some(host) => headers.insert(FORWARDED_HOST, host),
         None => headers.remove(FORWARDED_HOST),
     };
+    if headers.len() > FIELDS {
+        join_fields(headers);
+    }
+}
+
+/// Makes fewer fields of what would be too many for a pod. Without `X-Forwarded-Host` pods read
+/// `Host`. Lines of one name mean the same in one line (RFC 9110, 5.3).
+fn join_fields(headers: &mut HeaderMap) {
+    if headers.get(FORWARDED_HOST) == headers.get(header::HOST) {
+        headers.remove(FORWARDED_HOST);
+    }
+    let repeated = |name: &&HeaderName| !is_single(name) && headers.get_all(*name).iter().nth(1).is_some();
+    let names: Vec<HeaderName> = headers.keys().filter(repeated).cloned().collect();
+    for name in names {
+        let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+        // Parts of valid header values make a valid one.
+        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b", "[..])) {
+            headers.insert(name, joined);
+        }
+    }
 }
 
 /// Prepares an answer's head for the client.

@@ -66,7 +66,7 @@ impl Id {
         let text = text.trim();
         let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
         let inner = inner.or_else(|| text.strip_prefix('(').and_then(|text| text.strip_suffix(')'))).unwrap_or(text);
-        if !super::endpoint::is_id(inner) {
+        if !super::syntax::is_id(inner) {
             return None;
         }
         let digits = inner.chars().filter_map(|digit| digit.to_digit(16));

@@ -100,6 +100,17 @@ pub struct Rejected {
     pub why: &'static str,
 }
 
+/// What became of a change at another pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InStep {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    /// What was changed, like `settings`; `return` for a pod that comes back.
+    pub act: &'static str,
+    /// `done`, `in_step`, `refused`, `failed`, `away`, `skipped`.
+    pub outcome: &'static str,
+}
+
 /// What exceeded a limit, and the scope of that limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Limited {
@@ -152,6 +163,24 @@ pub struct Disagreement {
     pub what: &'static str,
 }
 
+/// A call that jellypin made to a pod other than the caller's own, for what a client asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PodCall {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    /// `session_list`, `remote_control`.
+    pub what: &'static str,
+    /// The class of the status, `timed_out` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// What became of a question of an app that looks for a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Autodiscovery {
+    /// `answered`, `no_question`, `foreign`, `limited`, `unknown`.
+    pub outcome: &'static str,
+}
+
 /// Every metric of the proxy. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -162,6 +191,7 @@ pub struct Metrics {
     pub migration_seconds: Histogram,
     pub missing_requirements: Family<MissingRequirement, Gauge>,
     pub sessions: Gauge,
+    pub in_step: Family<InStep, Counter>,
     pub resumed: Family<Resumption, Counter>,
     pub rejected: Family<Rejected, Counter>,
     pub limited: Family<Limited, Counter>,
@@ -176,6 +206,8 @@ pub struct Metrics {
     pub pod_requests: Family<OfPod, Gauge>,
     pub pod_sockets: Family<OfPod, Gauge>,
     pub socket_messages: Counter<u64, AtomicU64>,
+    pub pod_calls: Family<PodCall, Counter>,
+    pub autodiscovery: Family<Autodiscovery, Counter>,
     pub redis_up: Gauge,
     /// `hit`, `miss`, `timed_out`, `failed`, `skipped`.
     pub shared_lookups: Family<StoreOutcome, Counter>,
@@ -218,6 +250,7 @@ impl Metrics {
             migration_seconds: histogram(),
             missing_requirements: Family::default(),
             sessions: Gauge::default(),
+            in_step: Family::default(),
             resumed: Family::default(),
             rejected: Family::default(),
             limited: Family::default(),
@@ -232,6 +265,8 @@ impl Metrics {
             pod_requests: Family::default(),
             pod_sockets: Family::default(),
             socket_messages: Counter::default(),
+            pod_calls: Family::default(),
+            autodiscovery: Family::default(),
             redis_up: Gauge::default(),
             shared_lookups: Family::default(),
             store_writes: Family::default(),
@@ -292,6 +327,11 @@ impl Metrics {
         );
         all.register("sessions", "Sessions known now", self.sessions.clone());
         all.register(
+            "in_step",
+            "Changes that another pod was to follow, by pod, kind and outcome",
+            self.in_step.clone(),
+        );
+        all.register(
             "resumed",
             "File answers that broke off, by the pod that sent them and whether another pod continued them",
             self.resumed.clone(),
@@ -317,6 +357,16 @@ impl Metrics {
         all.register("pod_requests", "Requests under way at a pod", self.pod_requests.clone());
         all.register("pod_sockets", "WebSockets open to a pod", self.pod_sockets.clone());
         all.register("socket_messages", "WebSocket messages relayed, both ways", self.socket_messages.clone());
+        all.register(
+            "pod_calls",
+            "Calls to other pods than the caller's own, by what they are for and how they ended",
+            self.pod_calls.clone(),
+        );
+        all.register(
+            "autodiscovery",
+            "Datagrams on the port where apps look for a server, by what became of them",
+            self.autodiscovery.clone(),
+        );
         all.register("redis_up", "1 while Redis answers; 0 without one", self.redis_up.clone());
         all.register("shared_lookups", "Redis lookups made for requests, by outcome", self.shared_lookups.clone());
         all.register("store_writes", "Writes to Redis or to disk, by outcome", self.store_writes.clone());

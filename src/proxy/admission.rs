@@ -9,7 +9,7 @@ use crate::{
     forward::head::{self, Client},
     jellyfin::{
         self, canonical,
-        endpoint::{Revocation, UserDataWrite},
+        endpoint::{Act, Revocation, Scope as WriteScope, UserDataWrite},
     },
     limits::{Exceeded, Kind, Permit, Scope},
 };
@@ -46,13 +46,18 @@ impl Admission {
     /// Browsers report the end of playback while they close the page.
     pub fn must_finish<B>(&self, request: &Request<B>) -> bool {
         let (method, uri) = (request.method(), request.uri());
+        if *method != Method::POST && *method != Method::DELETE {
+            return false;
+        }
         let Some(decoded) = canonical::decoded_path(uri.path()) else { return false };
         let changes = |(index, shared): (usize, &PoolState)| {
             let path =
                 jellyfin::controller_path(canonical::below_base(&shared.pool.base_path, &decoded), shared.legacy());
-            Revocation::of(method, path, uri.query().unwrap_or_default()).is_some()
+            let act = WriteScope::of(method, path).and_then(WriteScope::act);
+            act.is_some_and(|act| act != Act::UserData)
+                || Revocation::of(method, path, uri.query().unwrap_or_default()).is_some()
                 || (self.shared.keeps_user_data(index) && UserDataWrite::of(method, path).is_some())
         };
-        (*method == Method::POST || *method == Method::DELETE) && self.shared.pools.iter().enumerate().any(changes)
+        self.shared.pools.iter().enumerate().any(changes)
     }
 }

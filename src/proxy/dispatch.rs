@@ -132,6 +132,28 @@ impl Dispatcher {
         }
     }
 
+    /// Sends the request to this pod alone, once. What the pod says of the token concerns nobody.
+    pub(super) async fn send_only(
+        &self,
+        dispatch: &mut Dispatch<'_>,
+        decision: Decision,
+        token: Option<Token>,
+    ) -> Result<Attempt, Refusal> {
+        let Dispatch { ctx, body, record } = dispatch;
+        record.begin_attempt(&decision);
+        match self.send_to_pod(ctx, body, &decision, token.as_ref()).await {
+            Ok(answer) => {
+                record.record_answer(answer.status().as_u16());
+                self.judge_health(&decision.pod, answer.status());
+                Ok(Attempt { answer, decision, token, verdict: Verdict::Other, user_data_write: None })
+            }
+            Err(failure) => {
+                self.shared.report_failure(&decision.pod, failure, body.bytes() == 0 && !body.is_waited_for());
+                Err(Refusal::of(failure, ctx.endpoint))
+            }
+        }
+    }
+
     /// One round: tries each pod at most once, except after a stale connection or a stale row.
     async fn try_pods(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
         let Dispatch { ctx, body, record } = dispatch;

@@ -4,7 +4,7 @@ mod body_learner;
 mod identify_session;
 mod notify_transcoder;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{StatusCode, response};
 
@@ -67,7 +67,7 @@ impl Learner {
             && let Some(playlist) = identity.playlist.filter(|_| ctx.is_live_segment())
         {
             // No other pod has segments of this job.
-            self.shared.pins.learn(Kind::Playlist, playlist, decision.home());
+            self.shared.pins.learn(Kind::Playlist, playlist, decision.home(), ctx.origin);
         }
         if verdict == Verdict::Accepted
             && let Some(own) = &identity.token
@@ -75,7 +75,7 @@ impl Learner {
             match ctx.session() {
                 Some(session) => self.confirm_home(ctx, session, &decision.pod, token.map_or(own, Token::as_str)),
                 None => {
-                    if self.shared.pins.learn(Kind::Token, own, decision.home()) {
+                    if self.shared.pins.learn(Kind::Token, own, decision.home(), ctx.origin) {
                         self.replay_state(ctx, own, &decision.pod);
                     }
                     self.identify_session(ctx, &decision.pod);
@@ -88,11 +88,11 @@ impl Learner {
         let device = identity.device.as_ref().filter(|_| decision.reason != Reason::Token);
         for (kind, key) in [(Kind::Device, device), (Kind::PlaySession, identity.play_session.as_ref())] {
             if let Some(key) = key {
-                self.shared.pins.learn(kind, key, decision.home());
+                self.shared.pins.learn(kind, key, decision.home(), ctx.origin);
             }
         }
         if let Some(stream) = &identity.live_stream {
-            pin_live_stream(&self.shared.pins, ctx.session(), stream, decision.home());
+            pin_live_stream(&self.shared.pins, ctx.session(), stream, decision.home(), ctx.origin);
         }
     }
 
@@ -189,14 +189,15 @@ impl Learner {
         let (pod, viewer) = (decision.pod.clone(), ctx.session().cloned());
         let log_in = (ctx.endpoint == Endpoint::LogIn).then(|| (Caller::of(ctx), ctx.keys.user.clone()));
         let learner = self.clone();
-        Some(Box::new(BodyLearner { scanner, pod, learned: Learned::default(), viewer, log_in, learner }))
+        let from = ctx.origin;
+        Some(Box::new(BodyLearner { scanner, pod, learned: Learned::default(), viewer, from, log_in, learner }))
     }
 }
 
 /// Pins an open live stream: for its viewer, and for requests that name no user.
-fn pin_live_stream(pins: &Pins, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance) {
-    pins.learn(Kind::LiveStream, id, home);
+fn pin_live_stream(pins: &Pins, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance, from: IpAddr) {
+    pins.learn(Kind::LiveStream, id, home, from);
     if let Some(viewer) = viewer {
-        pins.learn(Kind::LiveStream, &select::viewer_stream_key(viewer, id), home);
+        pins.learn(Kind::LiveStream, &select::viewer_stream_key(viewer, id), home, from);
     }
 }

@@ -113,7 +113,7 @@ impl Revoker {
         // For a single token, its pod's own answer is complete and is already in the access line.
         let but = (ends == Revocation::Token).then_some(pod.id);
         let outcomes = self.broadcast.call_all_pods(&ctx.pool.pool, Caller::of(ctx), calls, log_outs, but).await;
-        outcomes.iter().for_each(|outcome| dispatch.record.record_revocation(&outcome.pod, outcome.as_str()));
+        outcomes.iter().for_each(|outcome| dispatch.record.record_fan_out(&outcome.pod, outcome.as_str()));
         let did_one = outcomes.iter().any(|outcome| outcome.as_str() == "204");
         let is_more = has_failed || (did_one && matches!(ends, Revocation::Devices(_)) && !status.is_success());
         is_more.then_some(StatusCode::NO_CONTENT)
@@ -131,7 +131,10 @@ impl Revoker {
         let pool = &ctx.pool.pool;
         let mut ended = Vec::new();
         let calls = match ends {
-            Revocation::Token => self.end_tokens(ctx.session(), &Token::new(ctx.keys.identity.token.as_deref()?), pool),
+            Revocation::Token => {
+                let own = Token::new(ctx.keys.identity.token.as_deref()?);
+                self.end_tokens(ctx.session(), &own, ctx.origin, pool)
+            }
             Revocation::Devices(named) => {
                 ended.extend(named.iter().flat_map(|device| self.shared.sessions.end_device(&pool.name, device)));
                 // One call for each device: a pod that does not know all of several ends none.

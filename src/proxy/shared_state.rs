@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     drain_policy,
+    in_step_state::InStepState,
     pool_state::PoolState,
     request::context::RequestContext,
     streams::{KIB, Streams},
@@ -95,6 +96,8 @@ pub struct SharedState {
     pub keeps_in_step: bool,
     /// What of users' data the pods have not heard of.
     pub user_data: UserDataState,
+    /// What other pods must follow.
+    pub in_step: InStepState,
     /// Counts placements, to break ties.
     pub placements: AtomicU64,
 }

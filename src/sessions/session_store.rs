@@ -35,8 +35,8 @@ const SAFE: Duration = Duration::from_millis(500);
 /// Entries that one batch looks up or writes again.
 pub(super) const AT_ONCE: usize = 256;
 
-/// One user's tombstones are at most all tombstones divided by this.
-const OF_ONE_USER: usize = 50;
+/// One owner's tombstones are at most all tombstones divided by this.
+const OF_ONE_OWNER: usize = 50;
 
 /// The kept entries: in Redis, shared; on disk, if there is a folder. Tombstones are in memory too.
 pub struct SessionStore {
@@ -75,7 +75,7 @@ impl SessionStore {
             ring: Ring::new(keys),
             api_key: api_key.cloned(),
             bounds,
-            scope_ended_at: Mutex::new(Tombstones::new(bounds.tombstones, bounds.tombstones / OF_ONE_USER)),
+            scope_ended_at: Mutex::new(Tombstones::new(bounds.tombstones, bounds.tombstones / OF_ONE_OWNER)),
             disk: None,
             redis: None,
             clock: Clock::default(),
@@ -331,4 +331,24 @@ fn latest(values: &[Option<Vec<u8>>]) -> UnixMillis {
 
 fn named(prefix: &str, kind: &str, name: [u8; 16]) -> String {
     format!("{prefix}:{kind}:{:032x}", u128::from_be_bytes(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::Owner;
+
+    #[tokio::test]
+    async fn an_address_displaces_only_the_ends_that_it_made() {
+        let bounds = Bounds { tombstones: 1000, ..Bounds::default() };
+        let store = SessionStore::new([b"key".as_slice()].into_iter(), None, bounds);
+        let of = |last: u8| Owner::Address([192, 0, 2, last].into());
+        (0..10).for_each(|number| store.write_tombstone(&format!("other {number}"), of(2), 1));
+        (0..5000).for_each(|number| store.write_tombstone(&format!("one {number}"), of(1), 1));
+        assert_eq!(store.ends(), 10 + 1000 / OF_ONE_OWNER);
+        for number in 0..10 {
+            assert_eq!(store.find(&format!("other {number}")).await, Ok(Some(StoredEntry::Ended)));
+        }
+        assert_eq!(store.find("one 4999").await, Ok(Some(StoredEntry::Ended)), "its latest stay");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod log_in;
+mod stored;
 
 use std::time::Duration;
 

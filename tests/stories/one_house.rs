@@ -3,6 +3,9 @@
 mod administration;
 mod catalogue;
 mod home;
+mod in_step;
+mod remote_control;
+mod session_lists;
 mod sessions;
 mod user_data;
 mod user_data_moves;

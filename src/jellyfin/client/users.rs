@@ -5,6 +5,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{ApiCall, ApiResponse, field, text};
+use crate::jellyfin::session_list::Viewer;
+
+/// The longest list of users, in bytes. One takes some 2 KiB.
+const LONGEST_LIST: usize = 16 << 20;
 
 /// A pod's answer about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,17 @@ pub fn who_am_i(token: &str) -> ApiCall<TokenStatus> {
     ApiCall::get("/Users/Me", token_status).with_token(token).repeated_once()
 }
 
+/// Who asks for a list of sessions. `None` if the pod does not say.
+pub fn viewer(token: &str) -> ApiCall<Viewer> {
+    let read = |response: ApiResponse| match response.status {
+        StatusCode::OK => Viewer::of_user(&response.json()),
+        // An API key has no user.
+        StatusCode::BAD_REQUEST => Some(Viewer::Key),
+        _ => None,
+    };
+    ApiCall::get("/Users/Me", read).with_token(token).repeated_once()
+}
+
 fn token_status(response: ApiResponse) -> Option<TokenStatus> {
     match response.status {
         StatusCode::OK => {
@@ -41,6 +56,26 @@ fn token_status(response: ApiResponse) -> Option<TokenStatus> {
     }
 }
 
+/// A user, as the list of users has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUser {
+    pub id: String,
+    pub is_administrator: bool,
+}
+
+/// All users.
+pub fn list(key: &str) -> ApiCall<Vec<ListedUser>> {
+    let read = |response: ApiResponse| {
+        let json = response.success().ok()?;
+        let user = |of: &Value| {
+            let is_administrator = field(of, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
+            Some(ListedUser { id: text(of, "Id")?, is_administrator: is_administrator == Some(&true.into()) })
+        };
+        Some(json.as_array()?.iter().filter_map(user).collect())
+    };
+    ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
+}
+
 /// The names and ids of all users.
 pub fn names(key: &str) -> ApiCall<Vec<(String, String)>> {
     let read = |response: ApiResponse| {
@@ -48,7 +83,7 @@ pub fn names(key: &str) -> ApiCall<Vec<(String, String)>> {
         let named = |user: &Value| Some((text(user, "Name")?, text(user, "Id")?));
         Some(users.as_array()?.iter().filter_map(named).collect())
     };
-    ApiCall::get("/Users", read).with_token(key)
+    ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
 }
 
 /// Changes a user's password. `body` is that of the user's own request.

@@ -49,7 +49,7 @@ impl SignOn {
         }
         let attempt = dispatch_to_leader(&self.dispatcher, dispatch, state).await?;
         if let Some(state) = state_in(&attempt.answer) {
-            self.shared.pins.learn(Kind::QuickConnect, &state, attempt.decision.home());
+            self.shared.pins.learn(Kind::QuickConnect, &state, attempt.decision.home(), ctx.origin);
         }
         if let Some((session, leader)) = visitor {
             self.visits.end(ctx, session, &leader);

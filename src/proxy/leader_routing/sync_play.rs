@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{Feature, dispatch_to_leader, warn_missing_key};
 use crate::{
     affinity::pins::Kind,
+    jellyfin::verdict::Verdict,
     observe::metrics::Metrics,
     pod::{Pod, PodInstance},
     proxy::{
@@ -34,13 +35,16 @@ impl SyncPlay {
     /// Moves the client to the leader, and only then lets it join a group there.
     pub(super) async fn join(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
         let ctx = dispatch.ctx;
-        if let Some(leader) = ctx.pool.leader.await_fit(&ctx.pool.pool).await {
-            match ctx.session() {
-                Some(session) => self.move_to_leader(ctx, session, &leader).await,
-                None => self.pin_to_leader(ctx, &leader),
-            }
+        let leader = ctx.pool.leader.await_fit(&ctx.pool.pool).await;
+        if let (Some(session), Some(leader)) = (ctx.session(), &leader) {
+            self.move_to_leader(ctx, session, leader).await;
         }
-        self.call(dispatch).await
+        let attempt = self.call(dispatch).await?;
+        // A stranger may name any device: only the pod's word counts.
+        if let Some(leader) = leader.filter(|_| ctx.session().is_none() && attempt.verdict == Verdict::Accepted) {
+            self.pin_to_leader(ctx, &leader);
+        }
+        Ok(attempt)
     }
 
     /// Dispatches a group call. If it succeeds, the pod may have groups from now on.
@@ -119,7 +123,7 @@ impl SyncPlay {
         }
         if let Some(device) = ctx.keys.identity.device.as_deref() {
             let home = PodInstance::of(leader);
-            self.shared.pins.learn(Kind::Device, device, home);
+            self.shared.pins.learn(Kind::Device, device, home, ctx.origin);
         }
         warn_missing_key(&self.metrics, ctx, Feature::SyncPlay);
     }

@@ -1,6 +1,6 @@
 //! Learns from a body as it streams: log-ins, play sessions, live streams, codes.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time;
 
@@ -31,6 +31,8 @@ pub(super) struct BodyLearner {
     pub(super) learned: Learned,
     /// The session that the request belongs to, if it is known.
     pub(super) viewer: Option<Arc<Session>>,
+    /// The client's address.
+    pub(super) from: IpAddr,
     /// For a log-in: the caller of the call that asks whose token it is, and the user that it
     /// named.
     pub(super) log_in: Option<(Caller, Option<NamedUser>)>,
@@ -56,15 +58,15 @@ impl BodyLearner {
         if learned == Learned::default() {
             return None;
         }
-        let home = PodInstance::of(&self.pod);
+        let (home, from) = (PodInstance::of(&self.pod), self.from);
         let learn = |kind, key: &str| {
-            self.learner.shared.pins.learn(kind, key, home);
+            self.learner.shared.pins.learn(kind, key, home, from);
         };
         learned.play_session.iter().for_each(|session| learn(Kind::PlaySession, session));
         learned
             .live_streams
             .iter()
-            .for_each(|stream| pin_live_stream(&self.learner.shared.pins, self.viewer.as_ref(), stream, home));
+            .for_each(|stream| pin_live_stream(&self.learner.shared.pins, self.viewer.as_ref(), stream, home, from));
         learned.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
         learned.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
         let brings_token = learned.token.is_some();
@@ -73,7 +75,8 @@ impl BodyLearner {
         if !brings_token {
             return None;
         }
-        let log_in = self.log_in.take()?;
+        let (caller, named) = self.log_in.take()?;
+        let log_in = (caller, named, from);
         let confirmed = confirm(self.learner.clone(), self.pod.clone(), log_in, self.learned.clone());
         Some(Box::pin(async {
             if time::timeout(CONFIRMED_WITHIN, confirmed).await.is_err() {
@@ -84,7 +87,12 @@ impl BodyLearner {
 }
 
 /// Keeps a log-in's token only if its pod confirms whose it is. A plug-in may answer anything.
-async fn confirm(learner: Arc<Learner>, pod: Arc<Pod>, (caller, named): (Caller, Option<NamedUser>), log_in: Learned) {
+async fn confirm(
+    learner: Arc<Learner>,
+    pod: Arc<Pod>,
+    (caller, named, from): (Caller, Option<NamedUser>, IpAddr),
+    log_in: Learned,
+) {
     let Learner { shared, pods } = &*learner;
     let Some(token) = log_in.token else { return };
     let whose = pods.call(&pod, &caller, users::who_am_i(&token)).await;
@@ -93,10 +101,10 @@ async fn confirm(learner: Arc<Learner>, pod: Arc<Pod>, (caller, named): (Caller,
         return;
     };
     let home = PodInstance::of(&pod);
-    shared.pins.learn(Kind::Token, &token, home);
+    shared.pins.learn(Kind::Token, &token, home, from);
     record_user(shared, &pod, (&user, name.as_deref()), named.as_ref());
     if let Some(device) = &log_in.device {
-        shared.pins.learn(Kind::Device, device, home);
+        shared.pins.learn(Kind::Device, device, home, from);
     }
     let (Some(client), Some(name), Some(id), Some(version)) =
         (log_in.client, log_in.device_name, log_in.device, log_in.version)

@@ -11,7 +11,7 @@ use crate::{
     pod::PodInstance,
     proxy::{shared_state::SharedState, user_homes},
     sessions::{
-        Token,
+        Owner, Token,
         mint_limiter::{MintPermit, Priority},
         session::MigrationOutcome,
     },
@@ -199,7 +199,8 @@ impl Migration {
                 self.record_on_pod(token.as_str()).await;
                 if self.session.is_ended() {
                     // The revocation did not know this token.
-                    self.shared().sessions.end_token(&self.session.pool, token.as_str());
+                    let owner = Owner::User(&self.session.user);
+                    self.shared().sessions.end_token(&self.session.pool, owner, token.as_str());
                     self.discard_token(&token).await;
                     return Ending::EndedMeanwhile;
                 }

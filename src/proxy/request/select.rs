@@ -47,6 +47,8 @@ pub(in crate::proxy) enum Reason {
     User,
     /// Only the leader, or the pod that made the code, can answer.
     Leader,
+    /// Only the pod that has the session which is called can answer.
+    Session,
     /// The client's home is gone: its session migrates to this pod.
     CarriedOver,
     /// Placed by rendezvous hashing on the client's key.
@@ -66,6 +68,7 @@ impl Reason {
             Reason::Device => "device",
             Reason::User => "user",
             Reason::Leader => "leader",
+            Reason::Session => "session",
             Reason::CarriedOver => "carried_over",
             Reason::Hashed => "hashed",
             Reason::LeastLoaded => "least_loaded",
@@ -264,9 +267,9 @@ mod tests {
     #[test]
     fn what_is_known_counts_in_order_and_only_while_its_pod_lives() {
         let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
-        pins.learn(Kind::Token, "t", PodInstance::of(&pods[0]));
-        pins.learn(Kind::PlaySession, "p", PodInstance::of(&pods[2]));
-        pins.learn(Kind::Device, "d", PodInstance::of(&pods[1]));
+        pins.learn(Kind::Token, "t", PodInstance::of(&pods[0]), [192, 0, 2, 1].into());
+        pins.learn(Kind::PlaySession, "p", PodInstance::of(&pods[2]), [192, 0, 2, 1].into());
+        pins.learn(Kind::Device, "d", PodInstance::of(&pods[1]), [192, 0, 2, 1].into());
         let mut keys = keys();
         keys.identity.token = Some(Cow::Borrowed("t"));
         keys.identity.play_session = Some(Cow::Borrowed("p"));

@@ -4,7 +4,7 @@
 //! `.then(done, done)`). A log-out lost with its pod would leave a working token for anyone with a
 //! copy. So the proxy ends the session, then calls the pods; no client waits for an absent pod.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{Response, StatusCode, header};
 use tokio::join;
@@ -28,7 +28,7 @@ use crate::{
             body::Body,
         },
     },
-    sessions::{Session, Token},
+    sessions::{Owner, Session, Token},
 };
 
 impl Revoker {
@@ -63,7 +63,8 @@ impl Revoker {
         if let Some(origin) = ctx.head.headers.get(header::ORIGIN) {
             caller.headers_mut().insert(header::ORIGIN, origin.clone());
         }
-        let leaving = self.clone().end_session(ctx.session().cloned(), own, ctx.pool.pool.clone(), caller);
+        let leaving =
+            self.clone().end_session(ctx.session().cloned(), (own, ctx.origin), ctx.pool.pool.clone(), caller);
         // A worker's runtime cancels its tasks when it ends.
         let outcomes = tokio::spawn(self.shutdown.track(leaving)).await.unwrap_or_default();
         let (mut head, ()) = Response::new(()).into_parts();
@@ -74,7 +75,7 @@ impl Revoker {
                     head.headers = reply.headers;
                     strip(&mut head.headers);
                 }
-                _ => record.record_revocation(&outcome.pod, outcome.as_str()),
+                _ => record.record_fan_out(&outcome.pod, outcome.as_str()),
             }
         }
         head.status = StatusCode::NO_CONTENT;
@@ -85,7 +86,7 @@ impl Revoker {
     async fn end_session(
         self: Arc<Self>,
         session: Option<Arc<Session>>,
-        own: Token,
+        (own, from): (Token, IpAddr),
         pool: Arc<Pool>,
         caller: Caller,
     ) -> Vec<RevocationOutcome> {
@@ -93,14 +94,21 @@ impl Revoker {
         if let Some(session) = &session {
             self.shared.sessions.refresh(session).await;
         }
-        let log_outs = self.end_tokens(session.as_ref(), &own, &pool);
+        let log_outs = self.end_tokens(session.as_ref(), &own, from, &pool);
         let outcomes = self.broadcast.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
         let (outcomes, _) = join!(outcomes, self.shared.sessions.flush());
         outcomes
     }
 
-    /// Ends a token and all others of its session. Returns the calls for the pods.
-    pub(super) fn end_tokens(&self, session: Option<&Arc<Session>>, own: &Token, pool: &Pool) -> Vec<RevocationCall> {
+    /// Ends the token that came from this address, and all others of its session. Returns the calls
+    /// for the pods.
+    pub(super) fn end_tokens(
+        &self,
+        session: Option<&Arc<Session>>,
+        own: &Token,
+        from: IpAddr,
+        pool: &Pool,
+    ) -> Vec<RevocationCall> {
         let tokens = match session {
             Some(session) => {
                 self.shared.sessions.end_session(session);
@@ -108,7 +116,7 @@ impl Revoker {
             }
             None => vec![own.clone()],
         };
-        self.shared.sessions.end_token(&pool.name, own.as_str());
+        self.shared.sessions.end_token(&pool.name, Owner::Address(from), own.as_str());
         for token in &tokens {
             // Keep this order: a request that finds no pin must find the refusals.
             self.shared.negative_cache.insert_all(token.as_str(), &pool.pods());

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time;
 
 use super::Sessions;
-use crate::sessions::{Token, session_store::MOST_PENDING as MOST};
+use crate::sessions::{Owner, Token, session_store::MOST_PENDING as MOST};
 
 /// Time from one renewal to the next. In Redis an entry may last only two hours.
 const RENEW: Duration = Duration::from_secs(3600);
@@ -35,7 +35,7 @@ impl Sessions {
         loop {
             time::sleep(RENEW).await;
             for (pool, token) in self.pending_logouts.all() {
-                self.store.write_tombstone(token.as_str(), None, self.common.clock.now());
+                self.store.write_tombstone(token.as_str(), Owner::Unknown, self.common.clock.now());
                 self.store.add_pending_logout(&pool, token.as_str());
             }
         }

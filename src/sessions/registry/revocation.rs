@@ -6,25 +6,21 @@ use std::{
 };
 
 use super::Sessions;
-use crate::sessions::{Session, UnixMillis, plain_id, session::SessionToken, session_store::EndScope};
+use crate::sessions::{Owner, Session, UnixMillis, plain_id, session::SessionToken, session_store::EndScope};
 
 impl Sessions {
     /// Ends a session for ever.
     pub fn end_session(&self, session: &Session) {
         session.mark_ended();
         for minted in session.tokens() {
-            self.end_token_of(&session.pool, Some(&session.user), minted.token.as_str());
+            self.end_token(&session.pool, Owner::User(&session.user), minted.token.as_str());
         }
         self.devices.remove_if(&self.device_hash(session), |_, listed| std::ptr::eq(&**listed, session));
     }
 
-    /// Ends a token without a known session, for ever.
-    pub fn end_token(&self, pool: &Arc<str>, token: &str) {
-        self.end_token_of(pool, None, token);
-    }
-
-    fn end_token_of(&self, pool: &Arc<str>, user: Option<&str>, token: &str) {
-        self.store.write_tombstone(token, user, self.common.clock.now());
+    /// Ends a token for ever. `owner` is charged for its tombstone.
+    pub fn end_token(&self, pool: &Arc<str>, owner: Owner<'_>, token: &str) {
+        self.store.write_tombstone(token, owner, self.common.clock.now());
         self.add_pending_logout(pool, token);
         self.notify_token_changed(token);
         // First, so that no lookup finds the token neither dead nor active.
@@ -37,7 +33,8 @@ impl Sessions {
     /// Takes out again what was written of a session that has ended meanwhile.
     pub(super) fn bury_all(&self, session: &Session, tokens: &[SessionToken]) {
         let at = self.common.clock.now();
-        tokens.iter().for_each(|minted| self.store.write_tombstone(minted.token.as_str(), Some(&session.user), at));
+        let owner = Owner::User(&session.user);
+        tokens.iter().for_each(|minted| self.store.write_tombstone(minted.token.as_str(), owner, at));
     }
 
     /// Waits for a bounded time until the ends are kept. Says whether they are.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{AT_ONCE, Names, SessionStore, Tombstone, named, tombstones};
-use crate::sessions::{Session, UnixMillis, plain_id};
+use crate::{
+    limits::network,
+    sessions::{Owner, Session, UnixMillis, plain_id},
+};
 
 /// What their names on disk begin with. Names of sessions have no prefix.
 const ON_DISK: &[u8] = b"ended";
@@ -48,10 +51,9 @@ impl EndScope {
 }
 
 impl SessionStore {
-    /// Removes a session's entry, and puts a tombstone beside its place. `user` is the token's
-    /// user, if known.
-    pub(in crate::sessions) fn write_tombstone(&self, token: &str, user: Option<&str>, at: UnixMillis) {
-        let owner = user.map_or(tombstones::NOBODY, |user| self.owner(user));
+    /// Removes a session's entry, and puts a tombstone beside its place.
+    pub(in crate::sessions) fn write_tombstone(&self, token: &str, owner: Owner<'_>, at: UnixMillis) {
+        let owner = self.owner(owner);
         self.mark_ended(&self.tombstone_names(token), Tombstone { at, owner });
         for name in self.session_names(token) {
             self.erase(name);
@@ -60,15 +62,21 @@ impl SessionStore {
 
     /// Records that all of this user or device ended at this moment. Gives the names to publish.
     pub(in crate::sessions) fn end_scope(&self, scope: EndScope, pool: &str, id: &str, at: UnixMillis) -> Names {
-        let names = self.ring.names(scope.purpose(), &in_pool(pool, &scope.normal(id))).collect();
-        let owner = if scope == EndScope::User { self.owner(&scope.normal(id)) } else { tombstones::NOBODY };
+        let id = scope.normal(id);
+        let names = self.ring.names(scope.purpose(), &in_pool(pool, &id)).collect();
+        let owner = self.owner(if scope == EndScope::User { Owner::User(&id) } else { Owner::Unknown });
         self.mark_ended(&names, Tombstone { at, owner });
         names
     }
 
-    /// A keyed hash of a user, the same on every replica.
-    fn owner(&self, user: &str) -> u64 {
-        let name = self.ring.name("owner", user).unwrap_or_default();
+    /// A keyed hash of who is charged for a tombstone, the same on every replica.
+    fn owner(&self, owner: Owner<'_>) -> u64 {
+        let name = match owner {
+            Owner::User(user) => self.ring.name("owner", user),
+            Owner::Address(address) => self.ring.name("owner address", &network(address).to_string()),
+            Owner::Unknown => return tombstones::NOBODY,
+        };
+        let name = name.unwrap_or_default();
         name.iter().take(8).fold(0, |owner, byte| (owner << 8) | u64::from(*byte)).max(1)
     }
 

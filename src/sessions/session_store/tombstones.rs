@@ -1,17 +1,17 @@
 //! The tombstones that this replica knows. It finds them without Redis, and writes them there again
 //! when Redis has lost them.
 //!
-//! Their number is bounded, for all and for each user. A user who signs in and out all day
-//! displaces only their own.
+//! Their number is bounded, for all and for each owner: the user, or the address if the user is not
+//! known. Whoever signs in and out all day displaces only their own.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::sessions::UnixMillis;
 
-/// The user whose token it was, as a keyed hash.
+/// Who is charged for it, as a keyed hash.
 pub(super) type Owner = u64;
 
-/// The owner when the user is unknown.
+/// The owner when nobody is known.
 pub(super) const NOBODY: Owner = 0;
 
 /// When a name was ended, and whose it was.

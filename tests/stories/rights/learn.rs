@@ -100,3 +100,21 @@ async fn a_configured_login_path_signs_users_in() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_who_joins_a_group_pins_no_device() {
+    // Without an API key the device of a client that joins is pinned to the leader.
+    story(World::plan(2), async |world| {
+        let before = pins(world).await;
+        for number in 0..50 {
+            let mut client = world.client().without_cookies().device(&format!("made up {number}"));
+            client.token = (number % 2 == 0).then(|| format!("{number:032x}"));
+            for path in ["/SyncPlay/Join", "/SyncPlay/New"] {
+                let answer = client.post(path, json!({"GroupId": "00000000000000000000000000000001"})).await;
+                assert!(matches!(answer.status, 400 | 401), "{path}: {}", answer.status);
+            }
+        }
+        assert_eq!(pins(world).await, before);
+    })
+    .await;
+}

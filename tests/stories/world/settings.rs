@@ -69,10 +69,11 @@ keys! {
     redis_deadline: Duration = "redis.deadline";
     redis_max_keys: u32 = "redis.max_keys";
     spread_users: &[&str] = "affinity.spread_users";
+    autodiscovery: &str = "autodiscovery.listen";
     api_key: &str = "jellyfin.api_key";
-    in_step: &str = "jellyfin.in_step";
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
+    in_step: &str = "jellyfin.in_step";
     base_path: &str = "pools.main.base_path";
     hold: Duration = "timeouts.hold";
     pod_idle: Duration = "timeouts.pod_idle";
@@ -90,6 +91,8 @@ keys! {
     http2_streams: u32 = "limits.http2_streams";
     replay_body: Bytes = "limits.replay_body";
     pins: u32 = "limits.pins";
+    pins_per_address: u32 = "limits.pins_per_address";
+    brakes_log_ins: bool = "limits.log_in.enabled";
     log_ins_per_user: u32 = "limits.log_in.per_user";
     log_ins_per_user_at_address: u32 = "limits.log_in.per_user_at_address";
     log_ins_of_private_addresses: bool = "limits.log_in.private_addresses";

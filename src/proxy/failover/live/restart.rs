@@ -119,7 +119,7 @@ impl StreamRestart {
             self.stream.record_written(place, &outline);
         }
         if let Some(digits) = name.map(Name::digits) {
-            self.streams.shared.pins.learn(Kind::Playlist, &digits, place);
+            self.streams.shared.pins.learn(Kind::Playlist, &digits, place, self.stream.saved_request.origin);
         }
     }
 
