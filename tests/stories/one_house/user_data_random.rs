@@ -138,6 +138,7 @@ async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
         };
         let (rows, kills) = tokio::join!(writers, kill_in_turn(world, &is_over));
         let told = world.proxy.metric("jellypin_user_data_told_total", &[("outcome", "told")]).await;
+        let late = world.proxy.metric("jellypin_user_data_waits_total", &[("outcome", "timed_out")]).await;
         // A read of each film on each pod tells what only progress reports have changed.
         for number in 0..USERS {
             for mut device in one_device_on_each(world, &format!("user{number}")).await {
@@ -164,7 +165,7 @@ async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
         let writes = USERS * WRITES_OF_EACH;
         println!(
             "{writes} writes of {USERS} users on {FILMS} films, {kills} kills, {} repeated; \
-             {told} rows told ({:.2} for each write)",
+             {told} rows told ({:.2} for each write), {late} waits in vain",
             repeated.load(Ordering::Relaxed),
             told / writes as f64,
         );
