@@ -25,7 +25,7 @@ pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
 pub use scope::{Act, Document, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
-pub use user_data_write::{UserDataWrite, Write, item_read};
+pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 
 use super::{path::decoded_path, query, syntax::is_id};
 

@@ -84,6 +84,25 @@ impl UserData {
         }
     }
 
+    /// Lets a pod hear again what a client plays, as its last pod heard it. The report is old: what
+    /// it changes in the user's data is taken back.
+    pub(super) async fn preserve(
+        &self,
+        session: &Session,
+        pod: &Pod,
+        report: &[u8],
+        replay: impl Future<Output = ()> + Send,
+    ) {
+        let pool = self.shared.pools.iter().position(|shared| shared.pool.name == session.pool);
+        let user = pool.filter(|pool| self.shared.keeps_user_data(*pool)).zip(Id::read(&session.user));
+        match user.zip(endpoint::reported_item(report)) {
+            Some(((pool, id), item)) => {
+                self.carrier.preserve(UserKey { pool, id }, PodInstance::of(pod), item, replay).await;
+            }
+            None => replay.await,
+        }
+    }
+
     /// A pod has answered: if it has written user data, the other pods are to be told.
     pub(super) fn record(
         &self,

@@ -195,6 +195,11 @@ impl Report {
     }
 }
 
+/// The item of a report of playback, which only the body names.
+pub fn reported_item(report: &[u8]) -> Option<Id> {
+    Report::read(false, "", report).item
+}
+
 /// The item that a request is about, if its path names one: what it reads may be old on its pod.
 pub fn item_read(path: &str) -> Option<Id> {
     let mut segments = segments(path);

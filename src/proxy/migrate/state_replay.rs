@@ -23,7 +23,10 @@ impl Migration {
             let playing =
                 if self.migration_request.kind.moves_home(&self.session) { self.session.playing() } else { Vec::new() };
             for call in playing {
-                self.replay_call(token, call).await;
+                let report = call.body.clone();
+                let replay = self.replay_call(token, call);
+                // The report is as old as the move: what was written since must outlive it.
+                self.migrator.user_data.preserve(&self.session, &self.pod, &report, replay).await;
             }
         };
         if time::timeout(LONGEST, all).await.is_err() {

@@ -2,7 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::time::{self, Instant};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{self, Instant},
+};
 
 use super::carry::{Answer, Event, PodCalls, WaitOutcome};
 use crate::{
@@ -59,10 +62,7 @@ impl Calls {
 
     async fn call<T>(&self, at: PodInstance, user: UserKey, call: ApiCall<PodAnswer<T>>) -> Answer<T> {
         let Some((pod, key)) = self.pod(at).zip(self.shared.api_key()) else { return Answer::Failed };
-        let permits = self.shared.user_data.permits(pod.id);
         let called = async {
-            // Nobody closes the semaphores.
-            let _permit = permits.acquire_owned().await.ok()?;
             let caller = Caller::proxy(&self.shared.pools.get(user.pool)?.pool);
             Some(self.pods.call(&pod, &caller, call.with_token(key.as_str())).await)
         };
@@ -127,6 +127,13 @@ impl PodCalls for Calls {
         };
         let view = |pod: &Arc<Pod>| PodView { instance: PodInstance::of(pod), is_alive: pod.status().is_alive() };
         pods.iter().filter(may_return).map(view).collect()
+    }
+
+    // Nobody closes the semaphores, so there is always a permit.
+    type Permit = Option<OwnedSemaphorePermit>;
+
+    async fn permit(&self, at: PodInstance) -> Self::Permit {
+        self.shared.user_data.permits(at.pod).acquire_owned().await.ok()
     }
 
     async fn read(&self, at: PodInstance, user: UserKey, item: Id) -> Answer<Row> {

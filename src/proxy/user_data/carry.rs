@@ -35,6 +35,9 @@ use crate::{
 pub(super) trait PodCalls: Send + Sync + 'static {
     /// The pods of a pool whose processes may have rows in memory.
     fn pods(&self, pool: usize) -> Vec<PodView>;
+    /// Holds what this returns while it calls the pod.
+    type Permit: Send;
+    fn permit(&self, at: PodInstance) -> impl Future<Output = Self::Permit> + Send;
     /// The row as the pod has it.
     fn read(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<Row>> + Send;
     /// Makes the pod take a row, or a part of one. Answers the row that it has now.
@@ -108,6 +111,14 @@ pub(super) struct Carrier<P> {
     shutdown: Shutdown,
 }
 
+/// A row that a pod is about to take. The user's own writes of it wait.
+struct Telling<'a, P: PodCalls> {
+    carrier: &'a Carrier<P>,
+    user: UserKey,
+    item: Id,
+    pod: PodInstance,
+}
+
 /// A user's write that is under way to a pod.
 pub(super) struct OpenWrite<P: PodCalls> {
     carrier: Arc<Carrier<P>>,
@@ -155,6 +166,27 @@ impl<P: PodCalls> Carrier<P> {
                     insists = time::timeout_at(began + PATIENCE, changes.changed()).await.is_err();
                 }
             }
+        }
+    }
+
+    /// Lets something write a row of a pod, and takes that back. The user's own writes of it wait.
+    pub(super) async fn preserve(
+        &self,
+        user: UserKey,
+        pod: PodInstance,
+        item: Id,
+        change: impl Future<Output = ()> + Send,
+    ) {
+        let _permit = self.calls.permit(pod).await;
+        if self.begin_telling_alone(user, item, pod).await.is_none() {
+            return change.await;
+        }
+        // Dropping this future ends the telling too.
+        let _telling = Telling { carrier: self, user, item, pod };
+        let row = self.calls.read(pod, user, item).await;
+        change.await;
+        if let Answer::Got(row) = row {
+            self.tell(pod, user, item, &row, Fields::NONE).await;
         }
     }
 
@@ -212,7 +244,10 @@ impl<P: PodCalls> Carrier<P> {
         if round.has_lost() {
             return usize::from(self.redo(user, &round).await);
         }
-        let read = |pod: PodInstance| async move { (pod, self.calls.read(pod, user, round.item).await) };
+        let read = |pod: PodInstance| async move {
+            let _permit = self.calls.permit(pod).await;
+            (pod, self.calls.read(pod, user, round.item).await)
+        };
         let mut rows = Vec::new();
         for (pod, answer) in join_all(round.sources.iter().map(|pod| read(*pod))).await {
             match answer {
@@ -233,11 +268,14 @@ impl<P: PodCalls> Carrier<P> {
         let computed = if is_folder { Fields::PLAY_STATE } else { Fields::NONE };
         let folder = round.sources.first().filter(|_| is_folder && round.has_children);
         let tellings = round.targets.iter().map(|target| async {
+            // Before the telling begins: the user's own writes wait for that.
+            let permit_to_call = self.calls.permit(*target).await;
             let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, *target, round.generation));
             // The next round tells it the newer row.
             let TellPermit::Without(own) = permit else { return 0 };
             let but = newest.but_own(*target, own).with(computed);
             let mut told = self.tell(*target, user, round.item, &newest.row, but).await;
+            drop(permit_to_call);
             if let (Told::Done, Some(source)) = (told, folder) {
                 told = self.tell_children(user, round.item, *source, *target).await;
             }
@@ -280,16 +318,18 @@ impl<P: PodCalls> Carrier<P> {
     async fn tell_children(&self, user: UserKey, folder: Id, source: PodInstance, pod: PodInstance) -> Told {
         let mut from = 0;
         while from < MOST_CHILDREN {
-            let children = match self.calls.children(source, user, folder, from).await {
+            let permit = self.calls.permit(source).await;
+            let children = self.calls.children(source, user, folder, from).await;
+            drop(permit);
+            let children = match children {
                 Answer::Got(children) if !children.is_empty() => children,
                 Answer::Got(_) | Answer::Missing => return Told::Done,
                 Answer::Failed => return Told::Failed,
             };
             from += children.len();
             for (child, row) in children {
-                let permit = self.with(user, |ledger| ledger.begin_telling_child(user, child, pod));
-                // The client writes it there: that write is told by itself.
-                let TellPermit::Without(own) = permit else { continue };
+                let _permit = self.calls.permit(pod).await;
+                let Some(own) = self.begin_telling_alone(user, child, pod).await else { return Told::Failed };
                 let told = self.tell(pod, user, child, &row, own).await;
                 self.end_telling(user, child, pod, None);
                 if told == Told::Failed {
@@ -301,11 +341,26 @@ impl<P: PodCalls> Carrier<P> {
         Told::Done
     }
 
+    /// Waits until nothing writes this row of the pod, at most two seconds. Returns the fields that
+    /// the pod wrote last itself.
+    async fn begin_telling_alone(&self, user: UserKey, item: Id, pod: PodInstance) -> Option<Fields> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let (permit, changes) =
+                self.with(user, |ledger| (ledger.begin_telling_alone(user, item, pod), ledger.changes(user)));
+            if let TellPermit::Without(own) = permit {
+                return Some(own);
+            }
+            time::timeout_at(end, changes?.changed()).await.ok()?.ok()?;
+        }
+    }
+
     /// The pods that have the newest values are gone. Their rows are in the database, but another
     /// pod may have older ones in memory, and would write those over them. So what the user did
     /// is done again on one pod, which then has the newest row. Returns whether it was tried.
     async fn redo(&self, user: UserKey, round: &Round) -> bool {
         let Some(pod) = round.targets.first().copied() else { return false };
+        let _permit = self.calls.permit(pod).await;
         let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, round.generation));
         let TellPermit::Without(own) = permit else { return false };
         // What the pod wrote last itself is to outlive what is done again.
@@ -395,6 +450,12 @@ impl<P: PodCalls> OpenWrite<P> {
         if self.carrier.with(self.user, end) {
             self.carrier.calls.observe(Event::Dropped);
         }
+    }
+}
+
+impl<P: PodCalls> Drop for Telling<'_, P> {
+    fn drop(&mut self) {
+        self.carrier.end_telling(self.user, self.item, self.pod, None);
     }
 }
 

@@ -38,6 +38,8 @@ struct Model {
     redone: usize,
     timed_out: usize,
     seed: u64,
+    /// A pod that takes its next row late.
+    delay: Option<(usize, Duration)>,
 }
 
 struct ModelPod {
@@ -215,6 +217,10 @@ impl PodCalls for Pods {
         pods.map(|pod| PodView { instance: model.instance(pod), is_alive: true }).collect()
     }
 
+    type Permit = ();
+
+    async fn permit(&self, _at: PodInstance) {}
+
     async fn read(&self, at: PodInstance, _user: UserKey, item: Id) -> Answer<Row> {
         let read = |model: &mut Model, pod: usize| {
             let mut row = model.row(pod, item).clone();
@@ -232,6 +238,14 @@ impl PodCalls for Pods {
     }
 
     async fn tell(&self, at: PodInstance, _user: UserKey, item: Id, row: &Row) -> Answer<Row> {
+        let delay = {
+            let mut model = self.0.lock();
+            let pod = model.at(at);
+            model.delay.take_if(|(late, _)| Some(*late) == pod)
+        };
+        if let Some((_, delay)) = delay {
+            time::sleep(delay).await;
+        }
         let part = part_of(row);
         let told = |model: &mut Model, pod: usize| {
             model.write(pod, item, |row| {
@@ -579,6 +593,42 @@ fn progress_is_told_at_the_end_or_when_another_pod_is_asked() {
         let more = model.lock().told - told;
         assert!((5..=9).contains(&more), "every 30 s to both: {more}");
         write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 3 / 2 * 2)).await;
+        until_in_step(&carrier).await;
+        assert_in_step(&model.lock(), 1);
+    });
+}
+
+#[test]
+fn what_a_client_writes_while_a_row_takes_long_to_arrive_is_not_lost() {
+    run(async {
+        let model = Model::new(13, 3);
+        let pods = Pods(model.clone());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+        (0..3).for_each(|pod| {
+            model.lock().row(pod, id(0));
+        });
+        model.lock().delay = Some((1, Duration::from_secs(3)));
+        write(&carrier, &pods, 0, id(0), Act::Played(None)).await;
+        // The pod takes the row only after the client's write, which did not wait for so long.
+        write(&carrier, &pods, 1, id(0), Act::Unplayed).await;
+        until_in_step(&carrier).await;
+        assert_in_step(&model.lock(), 1);
+        assert_eq!(model.lock().database[&id(0)]["Played"], json!(false));
+    });
+}
+
+#[test]
+fn a_replayed_report_changes_no_row() {
+    run(async {
+        let model = Model::new(11, 3);
+        let pods = Pods(model.clone());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+        write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 5 + 1)).await;
+        write(&carrier, &pods, 1, id(0), Act::Played(None)).await;
+        let c = model.lock().instance(2);
+        carrier.admit(user(), c, Access::All).await;
+        let replay = async { model.lock().act(2, id(0), &Act::Reached(RUNTIME / 5 + 1)) };
+        carrier.preserve(user(), c, id(0), replay).await;
         until_in_step(&carrier).await;
         assert_in_step(&model.lock(), 1);
     });

@@ -128,12 +128,22 @@ pub(in crate::proxy) struct Ledger {
 struct User {
     pairs: HashMap<Id, Pair>,
     generation: Generation,
-    writing: Vec<(Ticket, PodInstance, Option<Id>)>,
+    writing: Vec<Writing>,
     telling: Vec<(PodInstance, Id)>,
     /// Pods on which the user was seen since the entry was made.
     seen: Vec<(PodInstance, Instant)>,
     is_carried: bool,
     changes: watch::Sender<()>,
+}
+
+/// A client's write that is under way.
+#[derive(Debug)]
+struct Writing {
+    ticket: Ticket,
+    pod: PodInstance,
+    item: Option<Id>,
+    /// Whether a row was on its way to the pod too: which of both the pod took last, nobody knows.
+    is_doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -148,6 +158,8 @@ struct Pair {
     late: Vec<Late>,
     /// When the pods of the writes are asked again, and how often that has failed.
     paused: Option<(Instant, u32)>,
+    /// Pods that may have lost what a client wrote there.
+    doubtful: Vec<PodInstance>,
     /// The generation of the newest mark that changed a folder's children too.
     children: Generation,
     /// The last reported position, and by which pod.
@@ -215,8 +227,8 @@ impl Ledger {
             }
         }
         // A row that is on its way to the pod would overwrite the client's write.
-        let is_told = |(at, item): &(PodInstance, Id)| *at == pod && access.may_write(*item);
-        waits |= !insists && user.telling.iter().any(is_told);
+        let is_told = user.telling.iter().any(|(at, item)| *at == pod && access.may_write(*item));
+        waits |= !insists && is_told;
         if waits {
             // Only a change is told: two requests that wait would wake each other without end.
             if !is_due {
@@ -228,7 +240,7 @@ impl Ledger {
         let Access::Write(item) = access else { return Admission::Granted(None) };
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        user.writing.push((ticket, pod, item));
+        user.writing.push(Writing { ticket, pod, item, is_doubtful: is_told });
         Admission::Granted(Some(ticket))
     }
 
@@ -243,7 +255,13 @@ impl Ledger {
     ) -> bool {
         let has_dropped = write.is_some_and(|write| self.record(user, pod, write, now, clock));
         if let Some(entry) = self.users.get_mut(&user) {
-            entry.writing.retain(|(known, ..)| *known != ticket);
+            let ended = entry.writing.iter().position(|writing| writing.ticket == ticket);
+            let ended = ended.map(|at| entry.writing.swap_remove(at));
+            if ended.is_some_and(|writing| writing.is_doubtful)
+                && let Some(pair) = write.and_then(|write| entry.pairs.get_mut(&write.item))
+            {
+                pair.doubtful.push(pod);
+            }
             entry.changes.send_replace(());
             if entry.is_empty() {
                 self.users.remove(&user);
@@ -317,8 +335,7 @@ impl Ledger {
                 at(until);
                 return true;
             }
-            let is_written =
-                |pod: PodInstance| writing.iter().any(|(_, at, of)| *at == pod && of.is_none_or(|of| of == *item));
+            let is_written = |pod: PodInstance| writing.iter().any(|writing| writing.may_be_of(pod, *item));
             let mut targets = Vec::new();
             for pod in there {
                 match pair.late.iter().find(|late| late.pod == pod.instance && late.next > now) {
@@ -328,8 +345,10 @@ impl Ledger {
                 }
             }
             if !targets.is_empty() {
-                let is_alive = |pod: PodInstance| pods.iter().any(|view| view.instance == pod && view.is_alive);
-                work.push(Round::new(*item, pair.written, &pair.owners, &pair.acts, targets, pair.children, is_alive));
+                let is_known = |pod: PodInstance| {
+                    !pair.doubtful.contains(&pod) && pods.iter().any(|view| view.instance == pod && view.is_alive)
+                };
+                work.push(Round::new(*item, pair.written, &pair.owners, &pair.acts, targets, pair.children, is_known));
             }
             true
         });
@@ -337,7 +356,7 @@ impl Ledger {
         if !work.is_empty() {
             return Plan::Work(work);
         }
-        if entry.pairs.is_empty() && entry.writing.is_empty() {
+        if entry.pairs.is_empty() && entry.writing.is_empty() && entry.telling.is_empty() {
             self.users.remove(&user);
             return Plan::Done;
         }
@@ -355,21 +374,21 @@ impl Ledger {
     ) -> TellPermit {
         let Some(user) = self.users.get_mut(&user) else { return TellPermit::Stale };
         let is_moved = user.pairs.get(&item).is_none_or(|pair| pair.written != generation);
-        if is_moved || user.is_writing(pod, item) {
+        if is_moved || user.is_busy(pod, item) {
             return TellPermit::Stale;
         }
         user.telling.push((pod, item));
         TellPermit::Without(user.pairs.get(&item).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
     }
 
-    /// Like [`Ledger::begin_telling`], for a child of a folder that was marked.
-    pub(in crate::proxy) fn begin_telling_child(&mut self, user: UserKey, child: Id, pod: PodInstance) -> TellPermit {
-        let Some(user) = self.users.get_mut(&user) else { return TellPermit::Stale };
-        if user.is_writing(pod, child) {
+    /// Like [`Ledger::begin_telling`], for an item that needs no pair of its own.
+    pub(in crate::proxy) fn begin_telling_alone(&mut self, user: UserKey, item: Id, pod: PodInstance) -> TellPermit {
+        let user = self.users.entry(user).or_insert_with(User::new);
+        if user.is_busy(pod, item) {
             return TellPermit::Stale;
         }
-        user.telling.push((pod, child));
-        TellPermit::Without(user.pairs.get(&child).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
+        user.telling.push((pod, item));
+        TellPermit::Without(user.pairs.get(&item).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
     }
 
     /// The pod was told, or not. `generation`: what it knows of the pair now.
@@ -381,17 +400,20 @@ impl Ledger {
         told: Option<(Generation, Told)>,
         now: Instant,
     ) {
-        let Some(user) = self.users.get_mut(&user) else { return };
-        if let Some(at) = user.telling.iter().position(|telling| *telling == (pod, item)) {
-            user.telling.swap_remove(at);
+        let Some(entry) = self.users.get_mut(&user) else { return };
+        if let Some(at) = entry.telling.iter().position(|telling| *telling == (pod, item)) {
+            entry.telling.swap_remove(at);
         }
-        if let (Some(pair), Some((generation, told))) = (user.pairs.get_mut(&item), told) {
+        if let (Some(pair), Some((generation, told))) = (entry.pairs.get_mut(&item), told) {
             match told {
                 Told::Done => pair.set_told(pod, generation),
                 Told::Failed => pair.set_late(pod, now),
             }
         }
-        user.changes.send_replace(());
+        entry.changes.send_replace(());
+        if entry.is_empty() {
+            self.users.remove(&user);
+        }
     }
 
     /// The acts of pods that are gone were done again on this pod: the rows there are the newest.
@@ -406,6 +428,7 @@ impl Ledger {
         let is_gone = |owner: PodInstance| round.is_gone(owner);
         pair.owners.replace(is_gone, Owner { pod, generation });
         pair.acts.iter_mut().filter(|act| is_gone(act.pod)).for_each(|act| act.pod = pod);
+        pair.doubtful.retain(|pod| !is_gone(*pod));
         if pair.children != 0 && pair.children <= round.generation {
             pair.children = generation;
         }
@@ -462,8 +485,9 @@ impl User {
         self.pairs.is_empty() && self.writing.is_empty() && self.telling.is_empty() && !self.is_carried
     }
 
-    fn is_writing(&self, pod: PodInstance, item: Id) -> bool {
-        self.writing.iter().any(|(_, at, of)| *at == pod && of.is_none_or(|of| of == item))
+    /// Whether a row of this pod is being written, by a client or by the proxy.
+    fn is_busy(&self, pod: PodInstance, item: Id) -> bool {
+        self.writing.iter().any(|writing| writing.may_be_of(pod, item)) || self.telling.contains(&(pod, item))
     }
 
     fn see(&mut self, pod: PodInstance, now: Instant) {
@@ -480,6 +504,12 @@ impl User {
     }
 }
 
+impl Writing {
+    fn may_be_of(&self, pod: PodInstance, item: Id) -> bool {
+        self.pod == pod && self.item.is_none_or(|of| of == item)
+    }
+}
+
 impl Pair {
     fn new(now: Instant) -> Pair {
         Pair {
@@ -491,6 +521,7 @@ impl Pair {
             due: None,
             late: Vec::new(),
             paused: None,
+            doubtful: Vec::new(),
             children: 0,
             position: None,
             playing_until: None,
@@ -593,6 +624,7 @@ impl Pair {
         self.acts.clear();
         self.told.clear();
         self.late.clear();
+        self.doubtful.clear();
         self.children = 0;
     }
 
@@ -601,6 +633,7 @@ impl Pair {
         let is_there = |pod: PodInstance| pods.iter().any(|view| view.instance == pod);
         self.told.retain(|(pod, _)| is_there(*pod));
         self.late.retain(|late| is_there(late.pod));
+        self.doubtful.retain(|pod| is_there(*pod));
         self.left.retain(|(pod, _)| is_there(*pod));
         self.players.retain(|pod| is_there(*pod));
     }

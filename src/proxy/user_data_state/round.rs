@@ -42,7 +42,7 @@ pub(in crate::proxy) struct Round {
     owners: Owners,
     /// Pods that have the newest value of some field.
     pub(in crate::proxy) sources: Vec<PodInstance>,
-    /// Owners that cannot be asked.
+    /// Owners that cannot be asked, or may have lost it.
     gone: Vec<PodInstance>,
     /// What was written through them.
     pub(in crate::proxy) lost: Vec<OwnedAct>,
@@ -125,7 +125,7 @@ impl Round {
         acts: &[OwnedAct],
         targets: Vec<PodInstance>,
         children: Generation,
-        is_alive: impl Fn(PodInstance) -> bool,
+        is_known: impl Fn(PodInstance) -> bool,
     ) -> Round {
         let mut pods: Vec<PodInstance> = Vec::new();
         for owner in owners.all() {
@@ -133,7 +133,7 @@ impl Round {
                 pods.push(owner.pod);
             }
         }
-        let (sources, gone) = pods.into_iter().partition::<Vec<_>, _>(|pod| is_alive(*pod));
+        let (sources, gone) = pods.into_iter().partition::<Vec<_>, _>(|pod| is_known(*pod));
         let owners = owners.clone();
         let lost_fields = gone.iter().fold(Fields::NONE, |fields, pod| fields.with(owners.of(*pod)));
         let lost = acts.iter().filter(|act| gone.contains(&act.pod)).filter_map(|act| act.only(lost_fields)).collect();

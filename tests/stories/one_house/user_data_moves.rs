@@ -48,6 +48,29 @@ async fn after_the_death_of_a_pod_the_first_read_on_the_next_one_is_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_report_that_the_next_pod_is_told_undoes_no_later_mark() {
+    story(house(), async |world| {
+        let film = world.cluster.add_film("Long", TWO_HOURS);
+        let mut devices = one_device_on_each(world, "alice").await;
+        for device in &mut devices {
+            device.get(&format!("/Items/{film}")).await;
+        }
+        // The first device has paused the film; the user marks it as played on another one.
+        let report = json!({"ItemId": film, "PositionTicks": HOUR_IN_TICKS, "IsPaused": true});
+        assert_done(&devices[0].post("/Sessions/Playing", report.clone()).await);
+        let answer = devices[0].post("/Sessions/Playing/Progress", report).await;
+        let home = world.home(&answer).to_owned();
+        assert_done(&act(&mut devices[1], Method::POST, &format!("/UserPlayedItems/{film}")).await);
+        world.pod(&home).kill().await;
+        let next = devices[0].get(&format!("/UserItems/{film}/UserData")).await;
+        assert_eq!((property(&next, "/Played"), property(&next, "/PlaybackPositionTicks")), (json!(true), json!(0)));
+        let row = world.cluster.user_data("alice", &film).expect("a row");
+        assert_eq!((row.played, row.position), (true, 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sockets_on_other_pods_hear_of_a_change() {
     story(house().build(|pod| pod.keep_alive(Duration::from_secs(6))), async |world| {
         let film = world.cluster.add_film("Long", TWO_HOURS);
