@@ -9,6 +9,7 @@ pub mod pins;
 pub mod placement;
 mod recent_misses;
 pub mod reject_pacer;
+pub mod user_homes;
 
 /// How clients stay with their pods.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub max_pins: usize,
     /// The same of one address. Default 10,000.
     pub max_pins_of_address: usize,
+    /// Users whose devices are placed one by one. Default nobody.
+    pub spread_users: user_homes::SpreadUsers,
 }
 
 /// A secret's bytes; its `Debug` shows none of them.

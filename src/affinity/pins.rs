@@ -59,8 +59,8 @@ const NOBODY: Address = 0;
 /// An address may store as many further pins as its share within this time.
 const STORES_ANEW: f32 = 86_400.0;
 
-/// Tokens, devices, playback, and QuickConnect codes.
-const SHELVES: usize = 4;
+/// Tokens, devices, playback, QuickConnect codes, and users.
+const SHELVES: usize = 5;
 
 /// The shelf of a kind.
 fn shelf(kind: Kind) -> usize {
@@ -69,6 +69,7 @@ fn shelf(kind: Kind) -> usize {
         Kind::Device => 1,
         Kind::PlaySession | Kind::LiveStream | Kind::Playlist => 2,
         Kind::QuickConnect => 3,
+        Kind::User | Kind::UserName => 4,
     }
 }
 
@@ -92,7 +93,7 @@ impl Pins {
         let most = most.max(16);
         // A code lives for minutes, and any client may ask for one.
         Pins {
-            shelves: [Shelf::new(most), Shelf::new(most), Shelf::new(most), Shelf::new((most / 10).max(16))],
+            shelves: [most, most, most, (most / 10).max(16), (most / 5).max(16)].map(Shelf::new),
             secrets: vec![secret],
             began: Instant::now(),
             addresses: ahash::RandomState::new(),
@@ -165,6 +166,15 @@ impl Pins {
         let is_new = self.remember(kind, key, home, self.address(from));
         // A pin in use that is not stored now is stored at its renewal.
         if is_new && self.persistence.stores(kind) && self.to_store.try_spend(from, Instant::now()) {
+            self.persistence.put(kind, key, self.hash(kind, key), home);
+        }
+        is_new
+    }
+
+    /// The same for a user: a client can make none up, so no address is charged for it.
+    pub fn learn_uncharged(&self, kind: Kind, key: &str, home: PodInstance) -> bool {
+        let is_new = self.remember(kind, key, home, NOBODY);
+        if is_new && self.persistence.stores(kind) {
             self.persistence.put(kind, key, self.hash(kind, key), home);
         }
         is_new

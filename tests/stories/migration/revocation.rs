@@ -286,8 +286,9 @@ async fn still_working(generation: Generation, home: Home, redis: Option<&RedisS
 
 async fn ended_sessions_stay_ended(generation: Generation, home: Home) {
     let redis = RedisServer::start();
-    let mut worked = still_working(generation, home, Some(&redis)).await;
-    worked.extend(still_working(generation, home, None).await);
+    let shared = still_working(generation, home, Some(&redis));
+    let (mut worked, on_disk) = tokio::join!(shared, still_working(generation, home, None));
+    worked.extend(on_disk);
     assert!(worked.is_empty(), "{worked:#?}");
 }
 
