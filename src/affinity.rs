@@ -20,10 +20,10 @@ pub struct Config {
     pub keys: Vec<Secret>,
     /// Pins kept at once; the longest unused go first. Default 100,000.
     pub max_pins: usize,
-    /// The same of one address. Default 10,000.
-    pub max_pins_of_address: usize,
     /// Users whose devices are placed one by one. Default nobody.
     pub spread_users: user_homes::SpreadUsers,
+    /// The same of one address. Default 10,000.
+    pub max_pins_of_address: usize,
 }
 
 /// A secret's bytes; its `Debug` shows none of them.

@@ -5,6 +5,7 @@
 //! A worker has its own sockets and its own connections to the pods.
 
 mod advice;
+mod autodiscovery;
 pub mod check;
 mod open_files;
 mod replicas;
@@ -15,7 +16,11 @@ mod worker;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch, time};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::watch,
+    time,
+};
 
 use crate::{
     admin::{self, Admin},
@@ -51,8 +56,11 @@ pub struct Config {
     pub legacy: Option<Legacy>,
     /// Extra paths below which a POST signs a user in. Default none.
     pub log_in_paths: Vec<String>,
+    /// Whether the pods follow what a client changes on one of them. Default true.
+    pub keeps_in_step: bool,
     pub observe: observe::Config,
     pub admin: admin::Config,
+    pub autodiscovery: crate::autodiscovery::Config,
     /// Directory for data that must survive a restart. Default none.
     pub state: Option<PathBuf>,
     /// What several replicas share. Default none.
@@ -96,6 +104,8 @@ pub struct App {
     pub addresses: Vec<SocketAddr>,
     /// The address of the admin API.
     pub admin: Option<SocketAddr>,
+    /// Where apps look for the server.
+    pub autodiscovery: Option<SocketAddr>,
     /// The metrics of this run.
     pub metrics: Metrics,
     shared: Arc<SharedState>,
@@ -132,6 +142,10 @@ pub async fn start(config: Config) -> Result<App, Error> {
         }
         None => None,
     };
+    let autodiscovery = match config.autodiscovery.listen {
+        Some(address) => Some(UdpSocket::bind(address).await.map_err(|source| listen::BindError { address, source })?),
+        None => None,
+    };
     let metrics = Metrics::new();
     let access = Access::start(&config.observe.access, config.observe.format, metrics.access_lost.clone())
         .map_err(Error::AccessLog)?;
@@ -165,6 +179,16 @@ pub async fn start(config: Config) -> Result<App, Error> {
 
     // Then the listeners.
     let addresses = bound.iter().map(|bound| bound.address).collect();
+    let listeners: Vec<_> = bound
+        .iter()
+        .map(|bound| autodiscovery::Listener { address: bound.address, over_tls: bound.over_tls })
+        .collect();
+    let asked_at = autodiscovery.as_ref().and_then(|socket| socket.local_addr().ok());
+    if let Some(socket) = autodiscovery {
+        let of = shared.clone();
+        let find = move |app| autodiscovery::server(&of, &listeners, app);
+        tokio::spawn(crate::autodiscovery::serve(socket, find, metrics.clone(), shutdown.clone()));
+    }
     let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());
     if let Some(admin_listener) = admin_listener {
         let (shared, metrics, shutdown) = (shared.clone(), metrics.clone(), shutdown.clone());
@@ -185,7 +209,21 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
     let fixed = fixed(&config);
     let tls = config.tls;
-    Ok(App { addresses, admin, metrics, shared, shutdown, leaders, workers, access, certificates, tls, fixed, sources })
+    Ok(App {
+        addresses,
+        admin,
+        autodiscovery: asked_at,
+        metrics,
+        shared,
+        shutdown,
+        leaders,
+        workers,
+        access,
+        certificates,
+        tls,
+        fixed,
+        sources,
+    })
 }
 
 /// A configuration without its pods, as a text to compare with another. Never written anywhere.

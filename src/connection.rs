@@ -128,7 +128,7 @@ impl Server {
             let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
                 // Branch here: each wrapping future would move the request's state once more.
-                let answer: Result<Response<Body>, Aborted> = if proxy.admission.may_revoke(&request) {
+                let answer: Result<Response<Body>, Aborted> = if proxy.admission.must_finish(&request) {
                     proxy.handle_detached(request, client).await
                 } else {
                     proxy.handle(request, &client).await

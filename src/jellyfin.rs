@@ -8,12 +8,18 @@ pub mod body_scanner;
 pub mod canonical;
 pub mod client;
 pub mod endpoint;
+pub mod images;
+pub mod libraries;
 pub mod log_in_name;
 pub mod message;
 mod path;
 pub mod playlist;
 mod query;
+pub mod session_list;
+pub mod settings;
+mod syntax;
 pub mod translation;
+pub mod user_data;
 pub mod verdict;
 
 use std::borrow::Cow;

@@ -26,6 +26,7 @@ pub mod websocket;
 pub mod proxy;
 
 pub mod admin;
+pub mod autodiscovery;
 pub mod connection;
 
 pub mod listen;

@@ -46,6 +46,8 @@ pub struct Info {
     /// The server's id, 32 lower-case hex digits.
     pub id: String,
     pub version: String,
+    /// The server's name, which its administrator gives it.
+    pub name: String,
 }
 
 /// Why the request path suspects a pod.

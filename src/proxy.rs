@@ -9,6 +9,8 @@ mod dispatch;
 pub mod drain_policy;
 mod failover;
 mod identify;
+mod in_step;
+mod in_step_state;
 mod leader_routing;
 mod learn;
 mod log_in;
@@ -17,15 +19,19 @@ mod observer;
 mod pod_client;
 mod pod_lifecycle;
 mod pool_state;
+mod remote_control;
 mod replay;
 mod request;
 mod response;
 mod revoke;
 mod routing;
 mod selector;
+mod session_lists;
 mod shared_state;
 mod streams;
 mod unread;
+mod user_data;
+mod user_data_state;
 mod user_homes;
 mod visit;
 
@@ -36,12 +42,14 @@ use hyper::body::Incoming;
 
 pub use admission::Admission;
 pub use failover::socket::ConnectionPermit;
+pub use in_step_state::InStepState;
 pub use pod_lifecycle::{ALL_ARE_LOCAL, MissingRequirement, PodChecks, PodLifecycle, Undrained};
 pub use pool_state::PoolState;
 pub use response::{answer::Aborted, body::Body};
 pub use shared_state::{HELD, HELD_KIB, SharedState};
 pub use streams::Streams;
 pub use unread::Unread;
+pub use user_data_state::UserDataState;
 
 use crate::{
     forward::{
@@ -50,6 +58,7 @@ use crate::{
         head::{self, Client},
         outbound::ReplayBody,
     },
+    jellyfin::endpoint::Endpoint,
     limits::Exceeded,
     observe::{access, metrics::Metrics},
     shutdown::Shutdown,
@@ -62,12 +71,14 @@ use failover::{
     socket::Sockets,
 };
 use identify::{Identifier, Resolved};
+use in_step::InStep;
 use leader_routing::LeaderRouter;
 use learn::Learner;
 use log_in::LogInBrake;
 use migrate::Migrator;
 use observer::Observer;
 use pod_client::PodClient;
+use remote_control::RemoteController;
 use replay::Replayer;
 use request::{
     attempt::{Attempt, is_refused},
@@ -85,6 +96,8 @@ use response::{
 };
 use revoke::Revoker;
 use selector::Selector;
+use session_lists::SessionLists;
+use user_data::UserData;
 use visit::Visits;
 
 /// One worker's request path.
@@ -95,10 +108,14 @@ pub struct Proxy {
     identifier: Arc<Identifier>,
     brake: LogInBrake,
     leader_router: LeaderRouter,
+    remote_controller: RemoteController,
+    session_lists: Arc<SessionLists>,
     live_streams: Arc<LiveStreams>,
     sockets: Arc<Sockets>,
     revoker: Arc<Revoker>,
+    in_step: InStep,
     learner: Arc<Learner>,
+    user_data: Arc<UserData>,
     replayer: Arc<Replayer>,
     observer: Arc<Observer>,
     shutdown: Shutdown,
@@ -112,17 +129,28 @@ impl Proxy {
         let pods = Arc::new(PodClient::new(forward.clone()));
         let selector = Arc::new(Selector::new(shared.clone()));
         let identifier = Arc::new(Identifier::new(shared.clone(), selector.clone(), shutdown.clone()));
-        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), metrics.clone()));
+        let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
+        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data.clone(), metrics.clone()));
         let revoker = Arc::new(Revoker::new(shared.clone(), selector.clone(), pods.clone(), shutdown.clone()));
+        let in_step = InStep::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
         let learner = Arc::new(Learner::new(shared.clone(), pods.clone()));
         let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
         let dispatcher = Arc::new(Dispatcher::new(
             shared.clone(),
             (forward, pods.clone()),
             selector.clone(),
-            migrator.clone(),
+            (migrator.clone(), user_data.clone()),
             shutdown.clone(),
         ));
+        let session_lists =
+            Arc::new(SessionLists::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
+        let remote_controller = RemoteController::new(
+            shared.clone(),
+            (dispatcher.clone(), selector.clone()),
+            (migrator.clone(), visits.clone()),
+            (pods.clone(), session_lists.clone()),
+            (metrics.clone(), shutdown.clone()),
+        );
         let leader_router = LeaderRouter::new(
             shared.clone(),
             dispatcher.clone(),
@@ -148,7 +176,7 @@ impl Proxy {
             shared.clone(),
             (dispatcher, learner.clone()),
             replayer.clone(),
-            live_streams.clone(),
+            (live_streams.clone(), session_lists.clone()),
             (metrics.socket_messages.clone(), shutdown.clone()),
         ));
         let admission = Admission::new(shared.clone());
@@ -159,10 +187,14 @@ impl Proxy {
             identifier,
             brake,
             leader_router,
+            remote_controller,
+            session_lists,
             live_streams,
             sockets,
             revoker,
+            in_step,
             learner,
+            user_data,
             replayer,
             observer,
             shutdown,
@@ -175,7 +207,7 @@ impl Proxy {
     }
 
     /// Answers a request in its own task, so that it finishes even if the client leaves. Requests
-    /// that [`Admission::may_revoke`] matches need this.
+    /// that [`Admission::must_finish`] matches need this.
     ///
     /// # Errors
     /// As [`Proxy::handle`].
@@ -241,6 +273,9 @@ impl Proxy {
             return Ok(Box::pin(self.revoker.log_out(&ctx, record)).await);
         }
 
+        // What the other pods must follow is looked at before it changes.
+        let in_step = if self.in_step.concerns(&ctx) { Box::pin(self.in_step.begin(&ctx, &body)).await } else { None };
+
         // 3.–5. Decide, rewrite, forward: `dispatch` does this for one pod after the other.
         if let Some(opening) = opening {
             // Boxed: this path is rare, and would make every request's future larger.
@@ -256,26 +291,34 @@ impl Proxy {
         if let Some(log_in) = log_in {
             self.brake.end(log_in, &ctx, attempt.as_ref().ok().map(|attempt| attempt.answer.status()));
         }
-        let Attempt { answer: answered, decision, token, verdict } = match attempt {
+        let Attempt { answer: answered, decision, token, verdict, user_data_write } = match attempt {
             Ok(attempt) => attempt,
             Err(refusal) => return refuse(record, refusal),
         };
         let (mut head, answer_body) = answered.into_parts();
 
-        // 7. Learn, or forget.
+        // 7. Learn, or forget, and let the other pods follow.
+        let mut combined = None;
         if let Some(ended) = revoke::revocation_of(&ctx, head.status) {
             let answered = (head.status, &decision.pod, token.as_ref());
             let mut dispatch = Dispatch { ctx: &ctx, body: &body, record: &mut record };
-            if let Some(status) = Box::pin(self.revoker.revoke_everywhere(&mut dispatch, ended, answered)).await {
-                // The combined status of all pods says more than that of the client's pod.
-                head.status = status;
-                record.set_status(status.as_u16());
-                strip(&mut head.headers);
-                return Ok(answer(record, head, Body::empty()));
-            }
+            combined = Box::pin(self.revoker.revoke_everywhere(&mut dispatch, ended, answered)).await;
+        }
+        if let Some(begun) = in_step {
+            let mut dispatch = Dispatch { ctx: &ctx, body: &body, record: &mut record };
+            let status = combined.unwrap_or(head.status);
+            Box::pin(self.in_step.carry(begun, &mut dispatch, (&decision.pod, status))).await;
+        }
+        if let Some(status) = combined {
+            // The combined status of all pods says more than that of the client's pod.
+            head.status = status;
+            record.set_status(status.as_u16());
+            strip(&mut head.headers);
+            return Ok(answer(record, head, Body::empty()));
         }
         self.learner.learn_from_head(&ctx, &decision, verdict, token.as_ref(), head.status);
         self.learner.record_client_state(&ctx, &body, &decision.pod, head.status);
+        self.user_data.record(&ctx, &body, user_data_write, head.status);
         let learning = self.learner.scan_body(&ctx, &decision, &head);
 
         // 8. Bind, and show one server.
@@ -283,7 +326,12 @@ impl Proxy {
         if !binds_nobody(&self.shared, &ctx) {
             bind(&mut head.headers, &cookies, &ctx, &decision);
         }
-        let Ok(shown) = self.show(&ctx, &decision, &mut head, answer_body, learning).await else {
+        let shown = if ctx.is_to_be_merged() {
+            Box::pin(self.session_lists.answer(&ctx, token.as_ref(), &mut head, answer_body, &mut record)).await
+        } else {
+            self.show(&ctx, &decision, &mut head, answer_body, learning).await
+        };
+        let Ok(shown) = shown else {
             record.set_outcome(Outcome::PodBroke);
             return Err(Aborted);
         };
@@ -296,6 +344,9 @@ impl Proxy {
         match self.live_streams.of_request(dispatch.ctx) {
             // Boxed: this path is rare, and would make every request's future larger.
             Some(stream) => Box::pin(self.live_streams.dispatch(&stream, dispatch)).await,
+            None if dispatch.ctx.endpoint == Endpoint::RemoteControl => {
+                Box::pin(self.remote_controller.dispatch(dispatch)).await
+            }
             None => self.leader_router.dispatch(dispatch).await,
         }
     }

@@ -16,6 +16,7 @@ mod replacer;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use dashmap::DashMap;
 
 pub use body_rewriter::BodyRewriter;
@@ -86,6 +87,14 @@ impl ShownServer {
         Some(id_rewriter)
     }
 
+    /// A whole body of this pod as the client gets it.
+    pub fn whole_to_client(&self, pod: &Pod, body: Bytes) -> Bytes {
+        match self.id_rewriter(pod) {
+            Some(id_rewriter) => id_rewriter.whole_to_client(body),
+            None => body,
+        }
+    }
+
     /// A WebSocket message from this pod as the client gets it; `None` if it does not change.
     pub fn message_to_client(&self, pod: &Pod, text: &str) -> Option<String> {
         self.id_rewriter(pod)?.text_to_client(text)
@@ -113,7 +122,7 @@ mod tests {
     }
 
     fn tell(pod: &Pod, id: &str) {
-        pod.set_info(Info { id: id.into(), version: "12.0.0".into() });
+        pod.set_info(Info { id: id.into(), version: "12.0.0".into(), name: String::new() });
     }
 
     #[test]

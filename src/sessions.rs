@@ -10,13 +10,16 @@
 pub mod fingerprint;
 pub mod mint_codes;
 pub mod mint_limiter;
+mod pod_session_id;
 pub mod registry;
 mod seal;
 pub mod session;
+pub mod session_board;
 pub mod session_store;
 
 use std::{fmt, net::IpAddr, time::Duration};
 
+pub use pod_session_id::PodSessionId;
 pub use registry::{SessionLookup, Sessions};
 pub use session::{Device, Session};
 

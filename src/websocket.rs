@@ -18,7 +18,10 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::protocol::{Role, WebSocketConfig},
+    tungstenite::{
+        Utf8Bytes,
+        protocol::{Role, WebSocketConfig},
+    },
 };
 
 pub use pod_side::PodSide;
@@ -62,11 +65,45 @@ pub trait MessageRewriter {
         None
     }
 
+    /// Whether the client does not get this text of the pod, since [`OwnMessages`] replace it.
+    fn is_replaced(&self, _: &str) -> bool {
+        false
+    }
+
+    /// The same for a text that comes in pieces, of which this is the first.
+    fn is_replaced_from(&self, _: &[u8]) -> bool {
+        false
+    }
+
     /// The client's text as the pod gets it; `None` if it passes unchanged.
     fn to_pod(&self, text: &str) -> Option<String>;
 
     /// The pod announced its shutdown or restart. The client does not get that message.
     fn farewell(&self) {}
+}
+
+/// What jellypin itself has to say to one client.
+pub trait OwnMessages: Send {
+    /// The next message; may never come. Cancel safe.
+    fn next(&mut self) -> impl Future<Output = Utf8Bytes> + Send;
+}
+
+/// Nothing to say.
+pub struct NoMessages;
+
+impl OwnMessages for NoMessages {
+    async fn next(&mut self) -> Utf8Bytes {
+        future::pending().await
+    }
+}
+
+impl<M: OwnMessages> OwnMessages for Option<M> {
+    async fn next(&mut self) -> Utf8Bytes {
+        match self {
+            Some(messages) => messages.next().await,
+            None => future::pending().await,
+        }
+    }
 }
 
 /// The longest message of a client in bytes. The relay keeps it until a pod has it. Pods themselves
@@ -115,6 +152,11 @@ pub trait PodSides<S>: Send {
 
     /// Rewrites texts on their way to and from the present side.
     fn rewriter(&self) -> impl MessageRewriter + 'static;
+
+    /// What jellypin itself sends the client, whichever side is attached.
+    fn own_messages(&self) -> impl OwnMessages + 'static {
+        NoMessages
+    }
 }
 
 /// The pod's side of a socket that it has opened.

@@ -2,6 +2,7 @@
 
 mod stories {
     mod affinity;
+    mod autodiscovery;
     mod bodies;
     mod discovery;
     mod fail_over;

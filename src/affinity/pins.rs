@@ -93,7 +93,13 @@ impl Pins {
         let most = most.max(16);
         // A code lives for minutes, and any client may ask for one.
         Pins {
-            shelves: [most, most, most, (most / 10).max(16), (most / 5).max(16)].map(Shelf::new),
+            shelves: [
+                Shelf::new(most),
+                Shelf::new(most),
+                Shelf::new(most),
+                Shelf::new((most / 10).max(16)),
+                Shelf::new((most / 5).max(16)),
+            ],
             secrets: vec![secret],
             began: Instant::now(),
             addresses: ahash::RandomState::new(),
@@ -171,8 +177,8 @@ impl Pins {
         is_new
     }
 
-    /// The same for a user: a client can make none up, so no address is charged for it.
-    pub fn learn_uncharged(&self, kind: Kind, key: &str, home: PodInstance) -> bool {
+    /// Learns what a pod has confirmed. It counts against no address's share.
+    pub fn learn_confirmed(&self, kind: Kind, key: &str, home: PodInstance) -> bool {
         let is_new = self.remember(kind, key, home, NOBODY);
         if is_new && self.persistence.stores(kind) {
             self.persistence.put(kind, key, self.hash(kind, key), home);

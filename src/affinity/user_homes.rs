@@ -126,7 +126,7 @@ impl UserHomes {
     /// the user's home is fit to serve.
     pub fn record(&self, pins: &Pins, pool: &str, user: &str, at: PodInstance, is_fit: impl Fn(PodInstance) -> bool) {
         if self.lives_together(pool, user) && self.home(pins, pool, user, is_fit).is_none() {
-            pins.learn_uncharged(Kind::User, &key(pool, user), at);
+            pins.learn_confirmed(Kind::User, &key(pool, user), at);
         }
     }
 
@@ -155,7 +155,7 @@ impl NamedUser {
 
     /// Records where the log-in succeeded.
     pub fn record(&self, pins: &Pins, at: PodInstance) {
-        pins.learn_uncharged(Kind::UserName, &self.name, at);
+        pins.learn_confirmed(Kind::UserName, &self.name, at);
     }
 
     /// Asks the other replicas, as [`UserHomes::look_up`].

@@ -32,6 +32,10 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         "no [jellyfin] api_key: the other pods cannot be told of a dead pod's users, who wait for it and are logged out where it stays away",
     );
     say(
+        has_several && config.keeps_in_step && config.migration.api_key.is_none(),
+        "no [jellyfin] api_key: what is changed on one pod stays out of step on the others (edited and deleted items, pictures, libraries, settings, branding); `in_step = \"off\"` of [jellyfin] says that this is intended",
+    );
+    say(
         config.migration.api_key.is_some() && !is_shared && !is_kept,
         "no [redis] and no [state] path: a restart of the proxy forgets the sessions that were carried over, and logs their users out",
     );

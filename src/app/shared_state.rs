@@ -14,7 +14,7 @@ use crate::{
     leader::Leader,
     limits::Limits,
     observe::metrics::Metrics,
-    proxy::{HELD_KIB, PoolState, SharedState, Streams},
+    proxy::{HELD_KIB, InStepState, PoolState, SharedState, Streams, UserDataState},
     route::{self, Router},
     server_id::ShownServer,
     sessions::{Sessions, mint_codes::MintCodes, mint_limiter::MintLimiter},
@@ -78,6 +78,9 @@ pub(super) async fn shared(
         drain: config.drain,
         health: Arc::new(config.health.clone()),
         websocket: config.websocket.clone(),
+        keeps_in_step: config.keeps_in_step,
+        user_data: UserDataState::default(),
+        in_step: InStepState::new(config.keeps_in_step, config.pools.len()),
         placements: AtomicU64::default(),
     };
     Ok((shared, kept))

@@ -93,6 +93,7 @@ fn the_complete_example_has_every_key() {
         ("affinity.keys", keys_of::<secret::SecretTable>()),
         ("affinity.cookie", keys_of::<file::Cookie>()),
         ("websocket", keys_of::<file::WebSocket>()),
+        ("autodiscovery", keys_of::<file::Autodiscovery>()),
         ("log", keys_of::<file::Log>()),
     ];
     for (path, keys) in tables {

@@ -16,8 +16,8 @@ use super::{
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
-        Deadline, LeaseLife, LegacyCarriers, MaybeAddress, PinLife, Size, SocketIdle, Time, TombstoneLife, Window,
-        kibibytes, millis, seconds,
+        Deadline, LeaseLife, LegacyCarriers, MaybeAddress, PinLife, Size, SocketIdle, Switch, Time, TombstoneLife,
+        Window, kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
 };
@@ -48,6 +48,7 @@ pub(super) struct File {
     pub(super) leader: Table<Leader>,
     pub(super) affinity: Table<Affinity>,
     pub(super) websocket: Table<WebSocket>,
+    pub(super) autodiscovery: Table<Autodiscovery>,
     pub(super) log: Table<Log>,
 }
 
@@ -114,6 +115,19 @@ impl Default for Admin {
     }
 }
 
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Autodiscovery {
+    pub(super) listen: Written<MaybeAddress>,
+}
+
+impl Default for Autodiscovery {
+    fn default() -> Self {
+        Autodiscovery { listen: Written(MaybeAddress(None)) }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -149,6 +163,7 @@ pub(super) struct Jellyfin {
     pub(super) api_key: Option<SecretSource>,
     pub(super) legacy_authorization: Written<LegacyCarriers>,
     pub(super) log_in_paths: Vec<Written<RoutePath>>,
+    pub(super) in_step: Written<Switch>,
 }
 
 fn redis_keys() -> Whole<1000, 100_000_000> {

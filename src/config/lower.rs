@@ -17,7 +17,7 @@ use super::{
 use crate::{
     admin,
     affinity::{self, user_homes::SpreadUsers},
-    app, connection, forward, health,
+    app, autodiscovery, connection, forward, health,
     limits::{self, Most},
     listen, observe,
     proxy::drain_policy,
@@ -89,6 +89,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         websocket: websocket(file.websocket.inner, limits.websocket_message.0.0)?,
         observe: observe(file.log.inner, folder),
         admin: admin(file.admin.inner, folder, environment)?,
+        autodiscovery: autodiscovery::Config { listen: file.autodiscovery.inner.listen.0.0 },
         state: file.state.inner.path.map(|path| folder.join(path.0.0)),
         drain_timeout: timeouts.drain.0,
         listen: listen::Config {
@@ -98,6 +99,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         },
         legacy: jellyfin.legacy_authorization.0.0,
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
+        keeps_in_step: jellyfin.in_step.0.0,
         migration: sessions::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
             bounds: sessions::Bounds {

@@ -287,6 +287,23 @@ impl FromText for LegacyCarriers {
     }
 }
 
+/// On or off; on by default.
+pub(super) struct Switch(pub(super) bool);
+
+impl Default for Switch {
+    fn default() -> Self {
+        Switch(true)
+    }
+}
+
+impl FromText for Switch {
+    const EXPECTED: &'static str = "`on` or `off`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        choice(text, &[("on", true), ("off", false)]).map(Switch)
+    }
+}
+
 impl FromText for SameSite {
     const EXPECTED: &'static str = "`strict`, `lax` or `none`";
 

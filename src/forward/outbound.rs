@@ -107,6 +107,25 @@ impl ReplayBody {
         ReplayBody(None)
     }
 
+    /// The length of the body, or `most` if it is longer or unknown.
+    pub fn length_at_most(&self, most: usize) -> usize {
+        self.0.as_ref().map_or(0, |held| {
+            let length = held.lock().size.upper().and_then(|bytes| usize::try_from(bytes).ok());
+            length.unwrap_or(most).min(most)
+        })
+    }
+
+    /// Keeps up to `most` bytes, if that is more than before. For a body that nobody has read yet.
+    pub fn keep_up_to(&self, most: usize) {
+        if let Some(held) = &self.0 {
+            let mut held = held.lock();
+            if held.bytes == 0 && most > held.most {
+                held.most = most;
+                held.is_gone = held.size.lower() > most as u64;
+            }
+        }
+    }
+
     /// Whether one more attempt can send all of it.
     pub fn can_replay(&self) -> bool {
         self.0.as_ref().is_none_or(|held| {

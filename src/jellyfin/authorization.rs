@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::NON_ALPHANUMERIC;
 
-use super::query::url_decoded;
+use super::{EMBY_AUTHORIZATION, EMBY_TOKEN, MEDIABROWSER_TOKEN, query::url_decoded};
 
 /// Whether the pods accept the legacy carriers: `X-Emby-*`, `X-MediaBrowser-Token`, the scheme
 /// `Emby`, `?api_key`.
@@ -127,6 +127,13 @@ pub fn token_only(token: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
+}
+
+/// Removes every header that can carry a token.
+pub fn remove(headers: &mut HeaderMap) {
+    for name in [header::AUTHORIZATION, EMBY_AUTHORIZATION, EMBY_TOKEN, MEDIABROWSER_TOKEN] {
+        headers.remove(name);
+    }
 }
 
 /// A header's value as text. Pods read UTF-8, and some clients send it unencoded.

@@ -102,11 +102,11 @@ pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_up
         head.uri = with_path(&head.uri, &path);
     }
     let path = controller_path(below_base(base, head.uri.path()), legacy);
-    if endpoint::user_in_path(&head.method, path).is_some_and(|user| !endpoint::is_id(user)) {
+    if endpoint::user_in_path(&head.method, path).is_some_and(|user| !super::syntax::is_id(user)) {
         return Err(Ambiguity::UserId);
     }
     if let Some(query) = head.uri.query()
-        && let Some(query) = canonical_query(query, endpoint::keys_of(endpoint, path))?
+        && let Some(query) = canonical_query(query, endpoint::keys_of(&head.method, endpoint, path))?
     {
         let target = format!("{}?{query}", head.uri.path());
         head.uri = target.parse().map_err(|_| Ambiguity::NoText)?;
@@ -176,7 +176,7 @@ fn canonical_query(query: &str, keys: Keys) -> Result<Option<String>, Ambiguity>
         }
         seen |= bit;
         let value = text_of(value)?;
-        if name == "userId" && !value.is_empty() && !endpoint::is_id(&value) {
+        if name == "userId" && !value.is_empty() && !super::syntax::is_id(&value) {
             return Err(Ambiguity::UserId);
         }
     }
@@ -318,6 +318,32 @@ mod tests {
         assert_eq!(of(&Method::DELETE, "/Devices?id=a", &[x]).err(), Some(Ambiguity::Header));
         let hidden: (&str, &[u8]) = ("connection", b"close, Authorization");
         assert_eq!(of(&Method::DELETE, "/Devices?id=a", &[hidden]).err(), Some(Ambiguity::HiddenToken));
+    }
+
+    #[test]
+    fn what_other_pods_are_told_of_is_read_in_one_way() {
+        for (method, raw, sent) in [
+            (Method::DELETE, format!("/%49tems?%69ds={BOB}"), Ok(format!("/Items?ids={BOB}"))),
+            (Method::DELETE, format!("/Items//{BOB}"), Err(Ambiguity::EmptySegment)),
+            (Method::POST, format!("/Items/{BOB}/Images%2FPrimary"), Err(Ambiguity::EncodedSlash)),
+            (Method::POST, format!("/x/../Items/{BOB}/Images/Primary"), Ok(format!("/Items/{BOB}/Images/Primary"))),
+            (Method::POST, format!("/UserImage?userId=&userId={BOB}"), Err(Ambiguity::DoubledKey("userId"))),
+            (Method::POST, format!("/Users/%7B{BOB}%7D/Images/Primary"), Err(Ambiguity::UserId)),
+            (Method::POST, "/Plugins//x/Configuration".to_owned(), Err(Ambiguity::EmptySegment)),
+            (
+                Method::POST,
+                "/System/Configuration/./network".to_owned(),
+                Ok("/System/Configuration/network".to_owned()),
+            ),
+            (Method::POST, "/Branding//Splashscreen".to_owned(), Err(Ambiguity::EmptySegment)),
+            (
+                Method::POST,
+                format!("/Items/{BOB}/RemoteImages/Download?type=Logo&Type=Primary"),
+                Err(Ambiguity::DoubledKey("type")),
+            ),
+        ] {
+            assert_eq!(target(method, &raw), sent, "{raw}");
+        }
     }
 
     #[test]

@@ -4,20 +4,28 @@
 //! names method, path, credentials and body, and the function that reads the answer.
 
 pub mod devices;
+pub mod images;
+pub mod items;
+pub mod libraries;
 pub mod media;
 pub mod quick_connect;
 pub mod sessions;
+pub mod settings;
 pub mod system;
+pub mod user_data;
 pub mod users;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::jellyfin::authorization::{self, Device};
+use crate::jellyfin::{
+    authorization::{self, Device},
+    syntax::field,
+};
 
 /// One call, whose answer is read as a `T`.
 #[derive(Clone, Debug)]
@@ -26,12 +34,24 @@ pub struct ApiCall<T> {
     /// Path and query below the BaseUrl.
     pub target: Cow<'static, str>,
     pub authorization: Option<HeaderValue>,
-    /// JSON, or empty.
     pub body: Bytes,
+    /// The kind of the body; JSON where nothing else is said.
+    pub content_type: Option<HeaderValue>,
+    /// The kinds of answer that the call takes; all where nothing is said.
+    pub accept: Option<HeaderValue>,
+    /// Longest answer that is read, in bytes.
+    pub longest_answer: usize,
+    /// Longest time for the whole call.
+    pub longest_time: Duration,
     /// How often the call is sent again after a 500.
     pub repeats: usize,
     read: fn(ApiResponse) -> Option<T>,
 }
+
+/// Longest answer that is read, in bytes, and longest time for a call, unless the call says more. A
+/// pod's first mint takes a second, and many at once take two.
+const LONGEST_ANSWER: usize = 1 << 20;
+const LONGEST_TIME: Duration = Duration::from_secs(10);
 
 /// A pod's answer, read in full.
 #[derive(Clone, Debug)]
@@ -64,7 +84,18 @@ impl<T> ApiCall<T> {
     }
 
     fn new(method: Method, target: Cow<'static, str>, read: fn(ApiResponse) -> Option<T>) -> ApiCall<T> {
-        ApiCall { method, target, authorization: None, body: Bytes::new(), repeats: 0, read }
+        ApiCall {
+            method,
+            target,
+            authorization: None,
+            body: Bytes::new(),
+            content_type: None,
+            accept: None,
+            longest_answer: LONGEST_ANSWER,
+            longest_time: LONGEST_TIME,
+            repeats: 0,
+            read,
+        }
     }
 
     /// Calls with a token or an API key.
@@ -90,15 +121,40 @@ impl<T> ApiCall<T> {
         ApiCall { body, ..self }
     }
 
+    /// `body` is of this kind.
+    #[must_use]
+    pub fn with_content(self, body: Bytes, content_type: Option<HeaderValue>) -> ApiCall<T> {
+        ApiCall { body, content_type, ..self }
+    }
+
+    /// Lets the pod answer late.
+    #[must_use]
+    pub fn within(self, longest_time: Duration) -> ApiCall<T> {
+        ApiCall { longest_time, ..self }
+    }
+
     /// Sends the call once more if the pod fails at it.
     #[must_use]
     pub fn repeated_once(self) -> ApiCall<T> {
         ApiCall { repeats: 1, ..self }
     }
 
+    /// Reads an answer of up to so many bytes.
+    #[must_use]
+    pub fn up_to(self, longest_answer: usize) -> ApiCall<T> {
+        ApiCall { longest_answer, ..self }
+    }
+
     /// What the answer means; `None` if it is no answer to this call.
     pub fn read(&self, response: ApiResponse) -> Option<T> {
         (self.read)(response)
+    }
+}
+
+impl ApiCall<StatusCode> {
+    /// A client's own request for another pod.
+    pub fn repeated(method: Method, target: String) -> ApiCall<StatusCode> {
+        ApiCall::new(method, target.into(), status)
     }
 }
 
@@ -128,12 +184,6 @@ fn ignored(_: ApiResponse) -> Option<()> {
 
 fn status(response: ApiResponse) -> Option<StatusCode> {
     Some(response.status)
-}
-
-/// A field, in PascalCase or camelCase: a set-up server answers in the latter.
-fn field<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
-    let camel = || name[..1].to_ascii_lowercase() + &name[1..];
-    json.get(name).or_else(|| json.get(camel()))
 }
 
 fn text(json: &Value, name: &str) -> Option<String> {

@@ -5,10 +5,13 @@
 
 mod leader_call;
 mod live;
+mod remote_control;
 mod repeatable;
 mod revocation;
+mod scope;
 mod sign_on;
 mod state_report;
+mod user_data_write;
 
 use std::borrow::Cow;
 
@@ -17,11 +20,14 @@ use http::Method;
 pub use leader_call::LeaderCall;
 pub use live::{LiveChannel, ends_playback, is_live_playlist, live_channel, reported_play_session};
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
+pub use remote_control::{Control, RemoteControl};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
+pub use scope::{Act, Document, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
+pub use user_data_write::{UserDataWrite, Write, item_read};
 
-use super::{path::decoded_path, query};
+use super::{path::decoded_path, query, syntax::is_id};
 
 /// What an endpoint demands of its caller, as far as the proxy needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,11 @@ pub enum Endpoint {
     LogoutTrigger,
     /// Demands a token that the pod knows; success confirms the token.
     Authenticated,
+    /// Like [`Endpoint::Authenticated`], for `GET /Sessions`: each pod lists only its own.
+    SessionList,
+    /// Like [`Endpoint::Authenticated`], for `/Sessions/{id}/…`: only the pod that has the session
+    /// can answer. [`RemoteControl::of`] says what it does.
+    RemoteControl,
     /// Like [`Endpoint::Authenticated`], but it needs no token from the local network or before the
     /// wizard is done. Success proves nothing.
     Guarded,
@@ -73,7 +84,7 @@ impl Endpoint {
         let mut segments = segments(&decoded);
         let Some(first) = segments.next() else { return Endpoint::Open };
         let rest = Rest { segments: segments.clone() };
-        match first.len() {
+        let endpoint = match first.len() {
             // `is` ignores case; the length only saves comparisons.
             3 if is(first, "sso") => sign_on::endpoint(method, rest),
             5 if is(first, "Users") => users(method, rest),
@@ -83,6 +94,8 @@ impl Endpoint {
             8 if is(first, "Sessions") && is(rest.at(0), "Playing") && is(rest.at(1), "Ping") => {
                 Endpoint::TranscodeControl
             }
+            8 if is(first, "Sessions") && method == Method::GET && rest.at(0).is_empty() => Endpoint::SessionList,
+            8 if is(first, "Sessions") && remote_control::is_session(rest.at(0)) => Endpoint::RemoteControl,
             10 if is(first, "GetUtcTime") => Endpoint::Clock,
             11 if is(first, "LiveStreams") && is(rest.at(0), "Close") => Endpoint::TranscodeControl,
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
@@ -98,15 +111,29 @@ impl Endpoint {
                 Endpoint::Authenticated
             }
             _ => Endpoint::Open,
-        }
+        };
+        // What all may read, like pictures, demands a log-in to be written.
+        let is_written = || Scope::of(method, &decoded).is_some_and(|scope| scope.act().is_some());
+        if endpoint == Endpoint::Open && is_written() { Endpoint::Authenticated } else { endpoint }
     }
 
     /// Whether it refuses every caller without a token that the pod knows.
     pub fn requires_token(self) -> bool {
-        use Endpoint::{Authenticated, AuthenticatedMedia, Guarded, LogOut, LogoutTrigger, SyncPlay, TranscodeControl};
+        use Endpoint::{
+            Authenticated, AuthenticatedMedia, Guarded, LogOut, LogoutTrigger, RemoteControl, SessionList, SyncPlay,
+            TranscodeControl,
+        };
         matches!(
             self,
-            Authenticated | AuthenticatedMedia | Guarded | LogOut | TranscodeControl | SyncPlay | LogoutTrigger
+            Authenticated
+                | AuthenticatedMedia
+                | Guarded
+                | LogOut
+                | LogoutTrigger
+                | RemoteControl
+                | SessionList
+                | SyncPlay
+                | TranscodeControl
         )
     }
 
@@ -293,6 +320,36 @@ pub fn query_value(query: &str, key: &str) -> Option<String> {
     query::all(query, key).into_iter().next()
 }
 
+/// A query without its tokens, and with this value of this key alone, if there is one.
+pub fn query_with(query: &str, key: &str, value: Option<&str>) -> String {
+    let is_dropped = |name: &str| {
+        let is_token = ["ApiKey", "api_key"].iter().any(|token| token.eq_ignore_ascii_case(name));
+        is_token || (value.is_some() && name.eq_ignore_ascii_case(key))
+    };
+    let is_kept = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !pair.is_empty() && !is_dropped(&query::url_decoded(name))
+    };
+    let kept = query.split('&').filter(is_kept);
+    let added = value.map(|value| format!("{key}={value}"));
+    kept.map(str::to_owned).chain(added).collect::<Vec<_>>().join("&")
+}
+
+/// The well-formed ids of a query key, each value with commas between them.
+pub fn ids_in_query(query: &str, key: &str) -> Vec<String> {
+    let values = query::all(query, key);
+    values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|id| is_id(id)).map(str::to_owned).collect()
+}
+
+/// A query without the keys that carry a token.
+pub fn query_without_tokens(query: &str) -> String {
+    let is_token = |pair: &&str| {
+        let key = query::url_decoded(pair.split_once('=').map_or(*pair, |(key, _)| key));
+        key.eq_ignore_ascii_case("ApiKey") || key.eq_ignore_ascii_case("api_key")
+    };
+    query.split('&').filter(|pair| !is_token(pair)).collect::<Vec<_>>().join("&")
+}
+
 /// `/System/Info` and `/System/Info/Public`, whose answers contain the server's own address.
 pub fn contains_address(path: &str) -> bool {
     let mut segments = segments(path);
@@ -329,25 +386,15 @@ fn is_decoded(segment: &str, name: &str) -> bool {
         || (segment.contains('%') && is(&percent_encoding::percent_decode_str(segment).decode_utf8_lossy(), name))
 }
 
-/// A GUID, with or without dashes. The server also reads it in braces and between blanks.
-pub(in crate::jellyfin) fn is_id(text: &str) -> bool {
-    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match text.len() {
-        32 => is_hex(text),
-        36 => [8, 4, 4, 4, 12].into_iter().eq(text.split('-').map(str::len)) && text.split('-').all(is_hex),
-        _ => false,
-    }
-}
-
-/// The user's id in a path that ends that user's sessions ([`Revocation`]), well-formed or not.
+/// The user's id in a path that jellypin acts upon ([`Revocation`], [`Act`]), well-formed or not.
 pub(in crate::jellyfin) fn user_in_path<'a>(method: &Method, path: &'a str) -> Option<&'a str> {
     let mut segments = segments(path);
     let (first, id, third) = (segments.next()?, segments.next()?, segments.next());
-    let ends_sessions = match third {
-        Some(third) => method == Method::POST && (is(third, "Password") || is(third, "Policy")),
+    let acts_on_user = match third {
+        Some(third) => method == Method::POST && ["Password", "Policy", "Images"].iter().any(|name| is(third, name)),
         None => method == Method::DELETE,
     };
-    (is(first, "Users") && ends_sessions).then_some(id)
+    (is(first, "Users") && acts_on_user).then_some(id)
 }
 
 /// The query keys that jellypin reads for one endpoint, besides those that it reads for every one.
@@ -360,8 +407,14 @@ pub(in crate::jellyfin) struct Keys {
 }
 
 /// The query keys that jellypin reads for an endpoint that it acts upon.
-pub(in crate::jellyfin) fn keys_of(endpoint: Endpoint, path: &str) -> Keys {
+pub(in crate::jellyfin) fn keys_of(method: &Method, endpoint: Endpoint, path: &str) -> Keys {
     const NONE: Keys = Keys { single: &[], list: &[] };
+    match Scope::of(method, path).and_then(Scope::act) {
+        Some(Act::Items(None)) => return Keys { single: &[], list: &["ids"] },
+        Some(Act::RemoteImage { .. }) => return Keys { single: &["type"], list: &[] },
+        Some(Act::UserImage(None)) => return Keys { single: &["userId"], list: &[] },
+        _ => {}
+    }
     let mut segments = segments(path);
     let (first, second) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
     match endpoint {

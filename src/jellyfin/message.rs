@@ -1,5 +1,7 @@
 //! What Jellyfin's WebSocket messages mean, as far as the proxy needs to know.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 /// In bytes. No message that jellypin looks for is longer.
@@ -42,6 +44,37 @@ pub fn wish(text: &str) -> Option<Subscription> {
 pub fn is_shutdown_notice(text: &str) -> bool {
     let kind = kind(text, &["ServerShuttingDown", "ServerRestarting"]);
     kind.is_some_and(|kind| kind == "ServerShuttingDown" || kind == "ServerRestarting")
+}
+
+/// Whether a pod's message is a list of sessions. A pod writes the type of a message last.
+pub fn is_session_list(text: &str) -> bool {
+    text.trim_end().ends_with(r#""MessageType":"Sessions"}"#)
+}
+
+/// Whether a pod's message begins as a list of sessions does.
+pub fn begins_session_list(text: &[u8]) -> bool {
+    const LONGEST_HEAD: usize = 256;
+    let head = &text[..text.len().min(LONGEST_HEAD)];
+    memchr::memmem::find(head, br#""Data":[{"PlayState":{"#).is_some()
+}
+
+/// The message with a list of sessions, as a pod writes it.
+pub fn session_list(id: u128, list: &str) -> String {
+    format!(r#"{{"MessageId":"{id:032x}","Data":{list},"MessageType":"Sessions"}}"#)
+}
+
+/// How often a client wants the series that its message begins: `Data` is the first delay and then
+/// the interval, in milliseconds (`BasePeriodicWebSocketListener.Start`).
+pub fn interval(text: &str) -> Option<Duration> {
+    let message: Value = serde_json::from_str(text).ok()?;
+    let (_, interval) = message.get("Data")?.as_str()?.split_once(',')?;
+    interval.trim().parse().ok().map(Duration::from_millis)
+}
+
+/// Whether a pod's message is another client's remote control.
+pub fn is_remote_control(text: &str) -> bool {
+    let kind = text.rsplit_once(r#""MessageType":""#).and_then(|(_, kind)| kind.trim_end().strip_suffix("\"}"));
+    matches!(kind, Some("GeneralCommand" | "Play" | "Playstate"))
 }
 
 /// What a pod says about its client's SyncPlay group.
@@ -110,6 +143,31 @@ mod tests {
         assert_eq!(group(r#"{"MessageType":"Chat","Data":"SyncPlayGroupUpdate GroupJoined"}"#), None);
         let other = joined.replace("GroupJoined", "UserJoined");
         assert_eq!(group(&other), None);
+    }
+
+    #[test]
+    fn lists_of_sessions_are_told_by_their_end_or_their_beginning() {
+        let list = session_list(0xab, r#"[{"PlayState":{}}]"#);
+        assert_eq!(
+            list,
+            r#"{"MessageId":"000000000000000000000000000000ab","Data":[{"PlayState":{}}],"MessageType":"Sessions"}"#
+        );
+        assert!(is_session_list(&list) && begins_session_list(list.as_bytes()));
+        assert!(is_session_list(&session_list(1, "[]")));
+        let other = r#"{"MessageId":"1","Data":"Sessions","MessageType":"Chat"}"#;
+        assert!(!is_session_list(other) && !begins_session_list(other.as_bytes()));
+        let start = |data: &str| interval(&format!(r#"{{"MessageType":"SessionsStart","Data":{data}}}"#));
+        assert_eq!(start("\"0,1500\""), Some(Duration::from_millis(1500)));
+        assert_eq!((start("\"0\""), start("3"), start("\"0,x\"")), (None, None, None));
+    }
+
+    #[test]
+    fn remote_control_is_told_from_what_only_speaks_of_it() {
+        for kind in ["GeneralCommand", "Play", "Playstate"] {
+            assert!(is_remote_control(&format!(r#"{{"MessageId":"1","Data":{{}},"MessageType":"{kind}"}}"#)));
+        }
+        assert!(!is_remote_control(r#"{"MessageType":"UserDataChanged","Data":{"Name":"Play"}}"#));
+        assert!(!is_remote_control(r#"{"MessageType":"PlayOn"}"#) && !is_remote_control(""));
     }
 
     #[test]

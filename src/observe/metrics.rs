@@ -100,6 +100,17 @@ pub struct Rejected {
     pub why: &'static str,
 }
 
+/// What became of a change at another pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InStep {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    /// What was changed, like `settings`; `return` for a pod that comes back.
+    pub act: &'static str,
+    /// `done`, `in_step`, `refused`, `failed`, `away`, `skipped`.
+    pub outcome: &'static str,
+}
+
 /// What exceeded a limit, and the scope of that limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Limited {
@@ -116,6 +127,29 @@ pub struct StoreOutcome {
     pub outcome: &'static str,
 }
 
+/// A pod that was told what a user wrote through another one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UserDataTold {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    /// `told`, `failed`; `gone` without the item; `redone` when the pod of the write is gone.
+    pub outcome: &'static str,
+}
+
+/// How a request's wait for its pod ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Waited {
+    /// `told`, `timed_out`.
+    pub outcome: &'static str,
+}
+
+/// Why other pods do not hear of a write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Dropped {
+    /// `full`, `children`, `user`, `body`.
+    pub why: &'static str,
+}
+
 /// A kind of entry in Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfKind {
@@ -129,6 +163,24 @@ pub struct Disagreement {
     pub what: &'static str,
 }
 
+/// A call that jellypin made to a pod other than the caller's own, for what a client asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PodCall {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    /// `session_list`, `remote_control`.
+    pub what: &'static str,
+    /// The class of the status, `timed_out` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// What became of a question of an app that looks for a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Autodiscovery {
+    /// `answered`, `no_question`, `foreign`, `limited`, `unknown`.
+    pub outcome: &'static str,
+}
+
 /// Every metric of the proxy. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -139,6 +191,7 @@ pub struct Metrics {
     pub migration_seconds: Histogram,
     pub missing_requirements: Family<MissingRequirement, Gauge>,
     pub sessions: Gauge,
+    pub in_step: Family<InStep, Counter>,
     pub resumed: Family<Resumption, Counter>,
     pub rejected: Family<Rejected, Counter>,
     pub limited: Family<Limited, Counter>,
@@ -153,6 +206,8 @@ pub struct Metrics {
     pub pod_requests: Family<OfPod, Gauge>,
     pub pod_sockets: Family<OfPod, Gauge>,
     pub socket_messages: Counter<u64, AtomicU64>,
+    pub pod_calls: Family<PodCall, Counter>,
+    pub autodiscovery: Family<Autodiscovery, Counter>,
     pub redis_up: Gauge,
     /// `hit`, `miss`, `timed_out`, `failed`, `skipped`.
     pub shared_lookups: Family<StoreOutcome, Counter>,
@@ -164,6 +219,10 @@ pub struct Metrics {
     pub redis_bytes: Family<OfKind, Gauge>,
     pub redis_let_go: Family<OfKind, Counter>,
     pub redis_rewritten: Counter,
+    pub user_data_told: Family<UserDataTold, Counter>,
+    pub user_data_waits: Family<Waited, Counter>,
+    pub user_data_dropped: Family<Dropped, Counter>,
+    pub user_data_pairs: Gauge,
     pub replicas: Gauge,
     pub replicas_disagree: Family<Disagreement, Gauge>,
     pub leader: Family<OfPod, Gauge>,
@@ -191,6 +250,7 @@ impl Metrics {
             migration_seconds: histogram(),
             missing_requirements: Family::default(),
             sessions: Gauge::default(),
+            in_step: Family::default(),
             resumed: Family::default(),
             rejected: Family::default(),
             limited: Family::default(),
@@ -205,6 +265,8 @@ impl Metrics {
             pod_requests: Family::default(),
             pod_sockets: Family::default(),
             socket_messages: Counter::default(),
+            pod_calls: Family::default(),
+            autodiscovery: Family::default(),
             redis_up: Gauge::default(),
             shared_lookups: Family::default(),
             store_writes: Family::default(),
@@ -214,6 +276,10 @@ impl Metrics {
             redis_bytes: Family::default(),
             redis_let_go: Family::default(),
             redis_rewritten: Counter::default(),
+            user_data_told: Family::default(),
+            user_data_waits: Family::default(),
+            user_data_dropped: Family::default(),
+            user_data_pairs: Gauge::default(),
             replicas: Gauge::default(),
             replicas_disagree: Family::default(),
             leader: Family::default(),
@@ -261,6 +327,11 @@ impl Metrics {
         );
         all.register("sessions", "Sessions known now", self.sessions.clone());
         all.register(
+            "in_step",
+            "Changes that another pod was to follow, by pod, kind and outcome",
+            self.in_step.clone(),
+        );
+        all.register(
             "resumed",
             "File answers that broke off, by the pod that sent them and whether another pod continued them",
             self.resumed.clone(),
@@ -286,10 +357,21 @@ impl Metrics {
         all.register("pod_requests", "Requests under way at a pod", self.pod_requests.clone());
         all.register("pod_sockets", "WebSockets open to a pod", self.pod_sockets.clone());
         all.register("socket_messages", "WebSocket messages relayed, both ways", self.socket_messages.clone());
+        all.register(
+            "pod_calls",
+            "Calls to other pods than the caller's own, by what they are for and how they ended",
+            self.pod_calls.clone(),
+        );
+        all.register(
+            "autodiscovery",
+            "Datagrams on the port where apps look for a server, by what became of them",
+            self.autodiscovery.clone(),
+        );
         all.register("redis_up", "1 while Redis answers; 0 without one", self.redis_up.clone());
         all.register("shared_lookups", "Redis lookups made for requests, by outcome", self.shared_lookups.clone());
         all.register("store_writes", "Writes to Redis or to disk, by outcome", self.store_writes.clone());
         self.register_redis(&mut all);
+        self.register_user_data(&mut all);
         all.register("leader", "1 for the pod that leads its pool", self.leader.clone());
         all.register("leader_term", "Number of the present leader's term", self.leader_term.clone());
         all.register("leader_lease", "1 while this replica holds the lease of an election", self.leader_lease.clone());
@@ -304,6 +386,29 @@ impl Metrics {
             self.leader_problems.clone(),
         );
         all
+    }
+
+    fn register_user_data(&self, all: &mut Registry) {
+        all.register(
+            "user_data_told",
+            "Rows of users' data that a pod was told because another had written them, by outcome",
+            self.user_data_told.clone(),
+        );
+        all.register(
+            "user_data_waits",
+            "Requests that waited for their pod to be told a user's data, by outcome",
+            self.user_data_waits.clone(),
+        );
+        all.register(
+            "user_data_dropped",
+            "Writes of users' data that other pods do not hear of, by cause",
+            self.user_data_dropped.clone(),
+        );
+        all.register(
+            "user_data_pairs",
+            "Pairs of user and item that some pod has not heard of, or that play",
+            self.user_data_pairs.clone(),
+        );
     }
 
     fn register_redis(&self, all: &mut Registry) {

@@ -7,7 +7,10 @@ use http::{Method, Request, header};
 use super::{pool_state::PoolState, shared_state::SharedState};
 use crate::{
     forward::head::{self, Client},
-    jellyfin::{self, canonical, endpoint::Revocation},
+    jellyfin::{
+        self, canonical,
+        endpoint::{Act, Revocation, Scope as WriteScope, UserDataWrite},
+    },
     limits::{Exceeded, Kind, Permit, Scope},
 };
 
@@ -38,16 +41,23 @@ impl Admission {
         self.shared.limits.exceeded(kind, Scope::Connection, Some(client.address));
     }
 
-    /// Whether the request may end sessions other than its caller's, in any pool. Its pod may do so
-    /// even if the client leaves, and the other pods must then be notified.
-    pub fn may_revoke<B>(&self, request: &Request<B>) -> bool {
+    /// Whether the request may end sessions other than its caller's, or write user data, in any
+    /// pool. Its pod may do so even if the client leaves, and the other pods must then be told.
+    /// Browsers report the end of playback while they close the page.
+    pub fn must_finish<B>(&self, request: &Request<B>) -> bool {
         let (method, uri) = (request.method(), request.uri());
+        if *method != Method::POST && *method != Method::DELETE {
+            return false;
+        }
         let Some(decoded) = canonical::decoded_path(uri.path()) else { return false };
-        let ends = |shared: &PoolState| {
+        let changes = |(index, shared): (usize, &PoolState)| {
             let path =
                 jellyfin::controller_path(canonical::below_base(&shared.pool.base_path, &decoded), shared.legacy());
-            Revocation::of(method, path, uri.query().unwrap_or_default()).is_some()
+            let act = WriteScope::of(method, path).and_then(WriteScope::act);
+            act.is_some_and(|act| act != Act::UserData)
+                || Revocation::of(method, path, uri.query().unwrap_or_default()).is_some()
+                || (self.shared.keeps_user_data(index) && UserDataWrite::of(method, path).is_some())
         };
-        (*method == Method::POST || *method == Method::DELETE) && self.shared.pools.iter().any(ends)
+        self.shared.pools.iter().enumerate().any(changes)
     }
 }

@@ -28,6 +28,7 @@ use super::{
     },
     selector::Selector,
     shared_state::SharedState,
+    user_data::UserData,
 };
 use crate::{
     forward::{
@@ -64,6 +65,7 @@ pub(super) struct Dispatcher {
     forward: Arc<Forward>,
     selector: Arc<Selector>,
     migrator: Arc<Migrator>,
+    user_data: Arc<UserData>,
     judge: TokenJudge,
     shutdown: Shutdown,
 }
@@ -73,11 +75,11 @@ impl Dispatcher {
         shared: Arc<SharedState>,
         (forward, pods): (Arc<Forward>, Arc<PodClient>),
         selector: Arc<Selector>,
-        migrator: Arc<Migrator>,
+        (migrator, user_data): (Arc<Migrator>, Arc<UserData>),
         shutdown: Shutdown,
     ) -> Dispatcher {
         let judge = TokenJudge::new(shared.clone(), selector.clone(), pods);
-        Dispatcher { shared, forward, selector, migrator, judge, shutdown }
+        Dispatcher { shared, forward, selector, migrator, user_data, judge, shutdown }
     }
 
     /// Tries the pods. If none can answer, holds the request and tries again when a pod may answer,
@@ -127,6 +129,28 @@ impl Dispatcher {
                 return after_hold(ctx, attempt);
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Sends the request to this pod alone, once. What the pod says of the token concerns nobody.
+    pub(super) async fn send_only(
+        &self,
+        dispatch: &mut Dispatch<'_>,
+        decision: Decision,
+        token: Option<Token>,
+    ) -> Result<Attempt, Refusal> {
+        let Dispatch { ctx, body, record } = dispatch;
+        record.begin_attempt(&decision);
+        match self.send_to_pod(ctx, body, &decision, token.as_ref()).await {
+            Ok(answer) => {
+                record.record_answer(answer.status().as_u16());
+                self.judge_health(&decision.pod, answer.status());
+                Ok(Attempt { answer, decision, token, verdict: Verdict::Other, user_data_write: None })
+            }
+            Err(failure) => {
+                self.shared.report_failure(&decision.pod, failure, body.bytes() == 0 && !body.is_waited_for());
+                Err(Refusal::of(failure, ctx.endpoint))
+            }
         }
     }
 
@@ -212,6 +236,7 @@ impl Dispatcher {
         if let Some(session) = ctx.session().filter(|_| ctx.endpoint == Endpoint::SyncPlay) {
             Box::pin(self.await_sockets(ctx, session, &decision.pod)).await;
         }
+        let mut user_data_write = self.user_data.admit(ctx, &decision.pod).await;
         let mut again = true;
         loop {
             match self.send_to_pod(ctx, replay_body, &decision, token.as_ref()).await {
@@ -228,7 +253,9 @@ impl Dispatcher {
                         again = false;
                         continue;
                     }
-                    return Ok(Attempt { answer: Response::from_parts(head, body), decision, token, verdict });
+                    let answer = Response::from_parts(head, body);
+                    let user_data_write = user_data_write.take();
+                    return Ok(Attempt { answer, decision, token, verdict, user_data_write });
                 }
                 Err(failure)
                     if again && retry::next(failure, ctx.can_repeat(), replay_body.can_replay()) == Next::SamePod =>

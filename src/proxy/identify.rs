@@ -25,7 +25,10 @@ use super::{
 use crate::{
     affinity::{cookie::Cookies, pins::Kind},
     forward::{head::Client, outbound::ReplayBody},
-    jellyfin::{self, canonical, endpoint::Endpoint},
+    jellyfin::{
+        self, canonical,
+        endpoint::{Endpoint, Scope},
+    },
     pod::PodId,
     sessions::SessionLookup,
     shutdown::Shutdown,
@@ -84,6 +87,7 @@ impl Identifier {
             client,
             origin,
             endpoint,
+            act: Scope::of(&head.method, path).and_then(Scope::act),
             is_upgrade,
             keys,
             client_session: ClientSession::Unknown,

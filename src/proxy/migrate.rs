@@ -20,6 +20,7 @@ use super::{
     pod_client::{Caller, PodClient},
     request::context::RequestContext,
     shared_state::SharedState,
+    user_data::UserData,
     user_homes,
 };
 use crate::{
@@ -79,12 +80,18 @@ impl MigrationRequest {
 pub(super) struct Migrator {
     shared: Arc<SharedState>,
     pods: Arc<PodClient>,
+    user_data: Arc<UserData>,
     metrics: Metrics,
 }
 
 impl Migrator {
-    pub(super) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>, metrics: Metrics) -> Migrator {
-        Migrator { shared, pods, metrics }
+    pub(super) fn new(
+        shared: Arc<SharedState>,
+        pods: Arc<PodClient>,
+        user_data: Arc<UserData>,
+        metrics: Metrics,
+    ) -> Migrator {
+        Migrator { shared, pods, user_data, metrics }
     }
 
     /// The token by which the pod knows the client. Migrates the session if its home is gone and

@@ -18,13 +18,8 @@ use crate::{
     websocket::handshake,
 };
 
-/// Longest answer that the proxy reads, in bytes.
-const LONGEST_ANSWER: usize = 1 << 20;
-
-/// Longest time for one call. A pod's first mint takes a second, and many at once take two.
-const LONGEST: Duration = Duration::from_secs(10);
-
-/// One worker's calls to the pods.
+/// One worker's calls to the pods. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct PodClient {
     forward: Arc<Forward>,
 }
@@ -47,7 +42,7 @@ impl PodClient {
     pub(super) async fn call<T>(&self, pod: &Arc<Pod>, caller: &Caller, call: ApiCall<T>) -> Result<T, Failure> {
         let mut repeats = call.repeats;
         loop {
-            let response = time::timeout(LONGEST, self.send(pod, caller, &call));
+            let response = time::timeout(call.longest_time, self.send(pod, caller, &call));
             let response = response.await.unwrap_or_else(|_| Err(failure(Cause::TimedOut)))?;
             if response.status == StatusCode::INTERNAL_SERVER_ERROR && repeats > 0 {
                 repeats -= 1;
@@ -75,9 +70,9 @@ impl PodClient {
     /// Skips kept connections that have closed.
     async fn send<T>(&self, pod: &Arc<Pod>, caller: &Caller, call: &ApiCall<T>) -> Result<ApiResponse, Failure> {
         let request = request(pod, caller, call)?;
-        let response_timeout = ResponseTimeout { first_byte: LONGEST, after_lost: Duration::ZERO };
+        let response_timeout = ResponseTimeout { first_byte: call.longest_time, after_lost: Duration::ZERO };
         let (head, body) = self.forward.send(pod, request, response_timeout).await?.into_parts();
-        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| failure(Cause::Broken))?;
+        let body = Limited::new(body, call.longest_answer).collect().await.map_err(|_| failure(Cause::Broken))?;
         Ok(ApiResponse { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
 }
@@ -122,7 +117,11 @@ fn request<T>(pod: &Pod, caller: &Caller, call: &ApiCall<T>) -> Result<Request<U
         headers.insert(header::AUTHORIZATION, authorization.clone());
     }
     if length > 0 {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let json = || HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, call.content_type.clone().unwrap_or_else(json));
+    }
+    if let Some(accept) = &call.accept {
+        headers.insert(header::ACCEPT, accept.clone());
     }
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     Ok(request)

@@ -14,7 +14,8 @@ use std::{
 use tokio::{task::JoinSet, time};
 
 use super::{
-    drain_policy::When, migrate::Migrator, pod_client::PodClient, revoke::Broadcast, shared_state::SharedState,
+    drain_policy::When, in_step::Returns, migrate::Migrator, pod_client::PodClient, revoke::Broadcast,
+    shared_state::SharedState, user_data::UserData,
 };
 use crate::{
     forward::Forward,
@@ -36,6 +37,7 @@ pub struct PodLifecycle {
     checks: PodChecks,
     broadcast: Broadcast,
     drainer: Arc<Drainer>,
+    returns: Returns,
     pods: Arc<PodClient>,
     migrator: Arc<Migrator>,
     metrics: Metrics,
@@ -45,11 +47,13 @@ pub struct PodLifecycle {
 impl PodLifecycle {
     pub fn new(shared: Arc<SharedState>, metrics: Metrics, shutdown: Shutdown) -> Arc<PodLifecycle> {
         let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
-        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), metrics.clone()));
+        let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
+        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
         let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
         let drainer = Arc::new(Drainer::new(shared.clone(), migrator.clone(), shutdown.clone()));
+        let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
         let checks = PodChecks::new(shared.clone(), pods.clone());
-        Arc::new(PodLifecycle { shared, checks, broadcast, drainer, pods, migrator, metrics, shutdown })
+        Arc::new(PodLifecycle { shared, checks, broadcast, drainer, returns, pods, migrator, metrics, shutdown })
     }
 
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
@@ -71,16 +75,24 @@ impl PodLifecycle {
     /// Serves each pod of a pool when an epoch begins and when the pod leaves, until the shutdown.
     pub async fn watch_pool(self: Arc<Self>, pool: Arc<Pool>) {
         let mut seen: HashMap<PodId, Epoch> = HashMap::new();
+        let mut away = HashSet::new();
         let mut leaving = HashSet::new();
         let mut work = JoinSet::new();
         let mut members = pool.members();
         loop {
             for pod in pool.pods().iter() {
                 let status = pod.status();
+                let was_away = if status.is_alive() { away.remove(&pod.id) } else { !away.insert(pod.id) };
                 if status.is_alive() && seen.insert(pod.id, status.epoch) != Some(status.epoch) {
                     let on_new_instance = self.clone().on_new_instance(pod.clone(), pool.clone());
                     work.spawn(async {
                         on_new_instance.await;
+                        None
+                    });
+                } else if status.is_alive() && was_away {
+                    let (lifecycle, pod, pool) = (self.clone(), pod.clone(), pool.clone());
+                    work.spawn(async move {
+                        lifecycle.returns.pod_returned(&pod, &pool, false).await;
                         None
                     });
                 }
@@ -92,6 +104,7 @@ impl PodLifecycle {
                     });
                 }
             }
+            away.retain(|id| pool.pods().iter().any(|pod| pod.id == *id));
             seen.retain(|id, _| pool.pods().iter().any(|pod| pod.id == *id));
             while let Some(done) = work.try_join_next() {
                 if let Ok(Some(id)) = done {
@@ -142,8 +155,11 @@ impl PodLifecycle {
             }
             None => self.checks.warm_up_mint(&pod, &pool).await,
         }
-        if missing_requirement != Some(MissingRequirement::ApiKey) && self.checks.is_taken_for_local(&pod, &pool).await
-        {
+        if missing_requirement == Some(MissingRequirement::ApiKey) {
+            return;
+        }
+        self.returns.pod_returned(&pod, &pool, true).await;
+        if self.checks.is_taken_for_local(&pod, &pool).await {
             tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
         }
     }

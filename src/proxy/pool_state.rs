@@ -13,6 +13,7 @@ use crate::{
     leader::Leader,
     pod::Pool,
     server_id::ShownServer,
+    sessions::session_board::SessionBoard,
 };
 
 /// A pool, its leader, the server that its clients see, and the cookies that name its pods.
@@ -25,6 +26,8 @@ pub struct PoolState {
     cookie: CookieConfig,
     /// The cookies of the current pods.
     pub cookies: ArcSwap<Cookies>,
+    /// All sessions, for sockets that listen to their list.
+    pub(super) session_board: Arc<SessionBoard>,
     /// As configured. `None`: the pods' versions decide.
     legacy: Option<Legacy>,
 }
@@ -39,7 +42,15 @@ impl PoolState {
         legacy: Option<Legacy>,
     ) -> PoolState {
         let cookies = ArcSwap::from_pointee(Cookies::new(&cookie, keys, &pool.pods()));
-        PoolState { pool, leader, shown_server: Arc::new(shown_server), cookie, cookies, legacy }
+        PoolState {
+            pool,
+            leader,
+            shown_server: Arc::new(shown_server),
+            cookie,
+            cookies,
+            session_board: Arc::default(),
+            legacy,
+        }
     }
 
     /// Rebuilds the cookies after the set of pods has changed.

@@ -135,7 +135,7 @@ impl ReplayableRequest {
         identifier.look_up_session(&mut ctx).await;
         let mut dispatch = Dispatch { ctx: &ctx, body: &ReplayBody::empty(), record: &mut record };
         let attempt = dispatcher.dispatch(&mut dispatch).await?;
-        let Attempt { answer, decision, token, verdict } = &attempt;
+        let Attempt { answer, decision, token, verdict, .. } = &attempt;
         learner.learn_from_head(&ctx, decision, *verdict, token.as_ref(), answer.status());
         Ok(ReplayedAnswer { attempt, record })
     }

@@ -113,7 +113,7 @@ impl Revoker {
         // For a single token, its pod's own answer is complete and is already in the access line.
         let but = (ends == Revocation::Token).then_some(pod.id);
         let outcomes = self.broadcast.call_all_pods(&ctx.pool.pool, Caller::of(ctx), calls, log_outs, but).await;
-        outcomes.iter().for_each(|outcome| dispatch.record.record_revocation(&outcome.pod, outcome.as_str()));
+        outcomes.iter().for_each(|outcome| dispatch.record.record_fan_out(&outcome.pod, outcome.as_str()));
         let did_one = outcomes.iter().any(|outcome| outcome.as_str() == "204");
         let is_more = has_failed || (did_one && matches!(ends, Revocation::Devices(_)) && !status.is_success());
         is_more.then_some(StatusCode::NO_CONTENT)

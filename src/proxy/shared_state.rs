@@ -13,9 +13,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     drain_policy,
+    in_step_state::InStepState,
     pool_state::PoolState,
     request::context::RequestContext,
     streams::{KIB, Streams},
+    user_data_state::UserDataState,
 };
 use crate::{
     affinity::{
@@ -90,6 +92,12 @@ pub struct SharedState {
     pub hold_permits: Semaphore,
     /// Limits the bytes of their bodies.
     pub hold_kib_permits: Semaphore,
+    /// Whether the pods are kept in step (`[jellyfin] in_step`).
+    pub keeps_in_step: bool,
+    /// What of users' data the pods have not heard of.
+    pub user_data: UserDataState,
+    /// What other pods must follow.
+    pub in_step: InStepState,
     /// Counts placements, to break ties.
     pub placements: AtomicU64,
 }

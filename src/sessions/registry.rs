@@ -32,7 +32,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::time::Instant;
 
 use super::{
-    Session, Token,
+    PodSessionId, Session, Token,
     session::{Common, Room},
     session_store::{SessionStore, StoredEntry},
 };
@@ -307,6 +307,19 @@ impl Sessions {
         self.index(session);
         self.persist(session);
         self.store.flush().await
+    }
+
+    /// The session of a user on a device.
+    pub fn of_device(&self, pool: &str, user: &str, device: &str) -> Option<Arc<Session>> {
+        self.devices.get(&self.hash(&[pool, user, device])).map(|session| session.clone())
+    }
+
+    /// The session that pods list under this id. Several users of one device have the same id; then
+    /// it is the one whose client is there.
+    pub fn listed_as(&self, pool: &str, id: PodSessionId) -> Option<Arc<Session>> {
+        let is_it = |session: &Session| *session.pool == *pool && session.is_listed_as(id);
+        let listed = self.devices.iter().filter(|entry| is_it(entry)).map(|entry| entry.clone());
+        listed.max_by_key(|session| (session.has_sockets(), session.heard()))
     }
 
     /// Every session that lives on this pod.

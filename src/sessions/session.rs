@@ -8,16 +8,19 @@ mod room;
 mod sockets;
 mod tokens;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Token, UnixMillis};
+use super::{PodSessionId, Token, UnixMillis};
 use crate::{pod::PodInstance, store::clock::Clock};
 
 pub use crate::jellyfin::authorization::Device;
@@ -25,8 +28,8 @@ pub use migration::{Lead, MigrationOutcome, MigrationRole};
 pub use moves::{Move, MoveReason};
 pub use replayed_calls::{LONGEST_CALL, ReplayedCall};
 pub use room::Room;
-pub use sockets::Socket;
 use sockets::Sockets;
+pub use sockets::{KnownSocket, Socket};
 pub use tokens::SessionToken;
 
 /// Pod instances that a session remembers as valid, at most.
@@ -44,6 +47,8 @@ pub struct Session {
     pub user: String,
     /// What the client says of itself.
     pub device: Device,
+    /// The id under which pods list it.
+    list_id: PodSessionId,
     /// What all sessions have in common.
     common: Common,
     /// When it was last used, in seconds since the registry's start plus one.
@@ -62,6 +67,8 @@ pub struct Session {
     /// Notifies the sockets of the session when its home changes.
     home: watch::Sender<Option<PodInstance>>,
     sockets: watch::Sender<Sockets>,
+    /// Remote controls that have come over its sockets.
+    remote_controls: AtomicU32,
 }
 
 /// What all sessions of a proxy have in common.
@@ -126,6 +133,7 @@ impl Session {
         let session = Session {
             pool,
             user,
+            list_id: PodSessionId::of(&device.client, &device.id),
             device,
             common,
             used: AtomicU32::new(0),
@@ -136,14 +144,39 @@ impl Session {
             state: Mutex::new(state),
             home: watch::Sender::new(None),
             sockets: watch::Sender::default(),
+            remote_controls: AtomicU32::new(0),
         };
         session.count_notes(&mut session.state.lock());
         session
     }
 
+    /// Whether pods list the session under this id: that of its device, or of another as which its
+    /// client has called.
+    pub fn is_listed_as(&self, id: PodSessionId) -> bool {
+        if self.list_id == id {
+            return true;
+        }
+        let is = |device: &Device| PodSessionId::of(&device.client, &device.id) == id;
+        let state = self.state.lock();
+        let mut callers = state.dialled.iter().map(|(_, device)| device);
+        let mut tellers = state.capabilities.iter().map(|told| &told.reported_by);
+        callers.any(|device| *device != self.device && is(device))
+            || tellers.any(|device| *device != self.device && is(device))
+    }
+
     /// The pod that the session lives on, if known.
     pub fn home(&self) -> Option<PodInstance> {
         *self.home.borrow()
+    }
+
+    /// Counts a remote control that a pod has sent to the client.
+    pub fn count_remote_control(&self) {
+        self.remote_controls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many remote controls have come over the sockets of this process.
+    pub fn remote_controls(&self) -> u32 {
+        self.remote_controls.load(Ordering::Relaxed)
     }
 
     /// Gives the present home at once, and then each move.
@@ -184,6 +217,11 @@ impl Session {
     /// How the session came to its home.
     pub fn last_move(&self) -> Move {
         self.state.lock().moved
+    }
+
+    /// How long ago it came to its home.
+    pub fn moved_for(&self) -> Duration {
+        Duration::from_millis(self.common.clock.now().saturating_sub(self.moved_at()))
     }
 
     pub(super) fn moved_at(&self) -> UnixMillis {

@@ -12,7 +12,7 @@ mod side;
 #[cfg(test)]
 mod tests;
 
-use std::{pin::pin, time::Duration};
+use std::{convert::Infallible, future, pin::pin, time::Duration};
 
 use futures_util::{
     StreamExt,
@@ -23,9 +23,12 @@ use tokio::{
     sync::mpsc,
     time::{self, Instant},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, Utf8Bytes},
+};
 
-use super::{Config, PodSide, PodSides};
+use super::{Config, OwnMessages, PodSide, PodSides};
 use crate::shutdown::Shutdown;
 use arriving::{Arriving, Boundary, Heard};
 pub use ending::End;
@@ -48,6 +51,9 @@ const SHORT: Duration = Duration::from_secs(5);
 
 /// The pause before the second attempt after a short side; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Pause before jellypin looks again whether the client has the rest of a message.
+const REST_AGAIN: Duration = Duration::from_millis(20);
 
 /// Short sides in a row after which the relay ends the client's socket.
 const MOST_SHORT: u32 = 8;
@@ -99,6 +105,7 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
     let (mut from_client, mut from_pod) = (Count::default(), Count::default());
     let (mut attached, mut short) = (0, 0);
     let (mut pending, mut notice) = (PendingMessages::default(), None);
+    let (mut own, mut unsent) = (pods.own_messages(), None);
     let of_client = Boundary::default();
     let (end, farewell, last) = {
         let client_side = async {
@@ -133,6 +140,7 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
                     }
                 };
                 let mut pod_side = pin!(pod_side);
+                let mut speaking = pin!(speak(&mut own, &mut unsent, &to_client, &boundary));
                 // The side that replaces this one, once the client has the rest of a message.
                 let mut replacing = None;
                 let mut last_words = pin!(time::sleep(Duration::ZERO));
@@ -144,6 +152,7 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
                             (stopped, _) => break Turn::Pod(stopped),
                         },
                         () = &mut stopping => break Turn::Stopping,
+                        never = &mut speaking => match never {},
                         () = &mut last_words, if replacing.is_some() => break Turn::Pod(Stopped::Gone),
                         next = attach_after_move(pods), if replacing.is_none() => match next {
                             Some(next) if boundary.is_within() => {
@@ -231,6 +240,31 @@ async fn send_notice(notice: &mut Option<String>, to_client: &mpsc::Sender<Messa
         && let Some(notice) = notice.take()
     {
         room.send(Message::text(notice));
+    }
+}
+
+/// Sends the client what jellypin itself has to say, never within a message of the pod. Cancel
+/// safe: what is not sent yet stays in `unsent`.
+async fn speak(
+    own: &mut impl OwnMessages,
+    unsent: &mut Option<Utf8Bytes>,
+    to_client: &mpsc::Sender<Message>,
+    boundary: &Boundary,
+) -> Infallible {
+    loop {
+        if unsent.is_none() {
+            *unsent = Some(own.next().await);
+        }
+        let Ok(room) = to_client.reserve().await else {
+            // The client's own side finds out that the client is gone.
+            return future::pending().await;
+        };
+        if boundary.is_within() {
+            drop(room);
+            time::sleep(REST_AGAIN).await;
+        } else if let Some(text) = unsent.take() {
+            room.send(Message::Text(text));
+        }
     }
 }
 

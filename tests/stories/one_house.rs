@@ -3,8 +3,14 @@
 mod administration;
 mod catalogue;
 mod home;
+mod in_step;
+mod remote_control;
+mod session_lists;
 mod sessions;
 mod user_data;
+mod user_data_moves;
+mod user_data_orders;
+mod user_data_random;
 
 use http::{Method, StatusCode};
 use serde_json::Value;
@@ -14,6 +20,29 @@ use super::world::{Answer, Client, Plan, World, body_of};
 /// A world of three pods whose proxy has their API key.
 fn house() -> Plan {
     World::plan(3).with_api_key()
+}
+
+/// Devices of one user, one on each pod, in the order of the pods. The user must be one whose devices are spread.
+async fn one_device_on_each(world: &World, user: &str) -> Vec<Client> {
+    let mut devices: Vec<Option<Client>> = world.pods.iter().map(|_| None).collect();
+    for number in 0..100 {
+        let mut device = world.client().without_cookies().device(&format!("{user}-{number}"));
+        device.log_in(user).await;
+        let answer = device.get("/Users/Me").await;
+        let home = world.home(&answer);
+        if let Some(place) = world.pods.iter().position(|pod| pod.name() == home) {
+            devices[place].get_or_insert(device);
+        }
+        if devices.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    devices.into_iter().map(|device| device.expect("a device on each pod")).collect()
+}
+
+/// Whether the proxy itself asked: a client's request has the number that the story gives it.
+fn is_of_proxy(seen: &jellyfin_sim::Seen) -> bool {
+    super::world::number_of(&seen.headers).is_none()
 }
 
 /// So many devices of one user, each signed in, wherever the proxy places them.

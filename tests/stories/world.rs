@@ -14,7 +14,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub(crate) use client::{Answer, Client, Failed, Socket, Undialled, body_of, has_ended};
+pub(crate) use client::{Answer, Client, Failed, Socket, Undialled, body_of, has_ended, number_of};
 use jellyfin_sim::{Cluster, Pod, PodBuilder};
 use jellypin::pod::State;
 pub(crate) use program::Program;
@@ -105,9 +105,8 @@ impl World {
 
     /// The pods that the request reached which this answer belongs to, one name for each time.
     pub(crate) fn saw(&self, answer: &Answer) -> Vec<&str> {
-        let times = |pod: &Pod| {
-            pod.seen().iter().filter(|seen| client::number_of(&seen.headers) == Some(answer.number)).count()
-        };
+        let times =
+            |pod: &Pod| pod.seen().iter().filter(|seen| number_of(&seen.headers) == Some(answer.number)).count();
         self.pods.iter().flat_map(|pod| std::iter::repeat_n(pod.name(), times(pod))).collect()
     }
 

@@ -17,11 +17,13 @@ pub enum PublicInfo {
     Other(StatusCode),
 }
 
-/// A server's id and version.
+/// A server's id, version and name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerInfo {
     pub id: String,
     pub version: String,
+    /// Empty until the server is set up.
+    pub name: String,
 }
 
 /// Who the server is.
@@ -29,7 +31,10 @@ pub fn public_info() -> ApiCall<PublicInfo> {
     ApiCall::get("/System/Info/Public", |response| {
         let json = response.json();
         Some(match (response.status, text(&json, "Id"), text(&json, "Version")) {
-            (StatusCode::OK, Some(id), Some(version)) => PublicInfo::Known(ServerInfo { id, version }),
+            (StatusCode::OK, Some(id), Some(version)) => {
+                let name = text(&json, "ServerName").unwrap_or_default();
+                PublicInfo::Known(ServerInfo { id, version, name })
+            }
             (StatusCode::SERVICE_UNAVAILABLE, ..) => PublicInfo::Starting,
             (status, ..) => PublicInfo::Other(status),
         })

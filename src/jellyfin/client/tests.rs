@@ -49,9 +49,9 @@ fn an_answer_about_a_token_says_whose_it_is() {
 #[test]
 fn a_pod_says_who_it_is_in_either_case_of_its_json() {
     let read = |status, body| system::public_info().read(answer(status, body));
-    let known = Some(PublicInfo::Known(ServerInfo { id: "i".into(), version: "12.0".into() }));
-    assert_eq!(read(200, r#"{"Id":"i","Version":"12.0"}"#), known);
-    assert_eq!(read(200, r#"{"id":"i","version":"12.0"}"#), known, "the set-up server");
+    let known = Some(PublicInfo::Known(ServerInfo { id: "i".into(), version: "12.0".into(), name: "n".into() }));
+    assert_eq!(read(200, r#"{"Id":"i","Version":"12.0","ServerName":"n"}"#), known);
+    assert_eq!(read(200, r#"{"id":"i","version":"12.0","serverName":"n"}"#), known, "the set-up server");
     assert_eq!(read(503, "page"), Some(PublicInfo::Starting));
     assert_eq!(read(200, "page"), Some(PublicInfo::Other(StatusCode::OK)));
 }
@@ -87,4 +87,61 @@ fn a_password_is_repeated_as_it_was_read_and_not_at_all_if_that_is_doubtful() {
     }
     let disables = users::disables;
     assert!(disables(br#"{"isdisabled":true}"#) && !disables(br#"{"IsDisabled":false}"#) && !disables(b"[]"));
+}
+
+#[test]
+fn settings_are_read_and_written_at_the_path_of_their_document() {
+    use crate::jellyfin::endpoint::Document;
+    let new = serde_json::json!({"A": 1});
+    assert_eq!(sent(&settings::read(Document::Named("a/b"), "k")), "GET /System/Configuration/a%2Fb");
+    let written = settings::write(Document::Plugin("p"), &new, "k");
+    assert_eq!((sent(&written), &written.body[..]), ("POST /Plugins/p/Configuration".to_owned(), &br#"{"A":1}"#[..]));
+    let read = |status, body| settings::read(Document::Server, "k").read(answer(status, body));
+    assert_eq!(read(200, r#"{"A":1}"#), Some(Some(new)));
+    assert_eq!((read(404, ""), read(403, ""), read(200, "[]")), (Some(None), None, None));
+    let plugins = r#"[{"Id":"b","Status":"Active"},{"Id":"a"},{"Id":"b"},{"Id":"c","Status":"Deleted"}]"#;
+    assert_eq!(settings::plugins("k").read(answer(200, plugins)), Some(vec!["a".to_owned(), "b".to_owned()]));
+}
+
+#[test]
+fn a_picture_goes_as_base64_to_the_end_of_its_list() {
+    use images::{Picture, Place};
+    let place = Place::Item { item: "i".into(), kind: "Backdrop".into(), index: 2 };
+    let picture =
+        Picture { content_type: Some(HeaderValue::from_static("image/png")), bytes: Bytes::from_static(b"p") };
+    assert_eq!(sent(&images::read(&place, "k")), "GET /Items/i/Images/Backdrop/2");
+    assert_eq!(sent(&images::delete(&place, "k")), "DELETE /Items/i/Images/Backdrop/2");
+    let uploaded = images::upload(&place, &picture, "k");
+    assert_eq!((sent(&uploaded), &uploaded.body[..]), ("POST /Items/i/Images/Backdrop".to_owned(), &b"cA=="[..]));
+    assert_eq!(uploaded.content_type, picture.content_type);
+    assert_eq!(sent(&images::upload(&Place::User("u".into()), &picture, "k")), "POST /UserImage?userId=u");
+    assert_eq!(images::read(&place, "k").read(answer(404, "")), Some(None));
+    let item = serde_json::json!({"ImageTags": {"Primary": "t"}, "BackdropImageTags": ["a", "b"]});
+    let counts = ["primary", "Logo", "Backdrop"].map(|kind| items::image_count(&item, kind));
+    assert_eq!(counts, [1, 0, 2]);
+}
+
+#[test]
+fn a_librarys_steps_scan_nothing() {
+    use crate::jellyfin::libraries::{Library, Step};
+    let films = Library {
+        name: "My films".into(),
+        id: None,
+        kind: Some("movies".into()),
+        paths: Vec::new(),
+        options: serde_json::json!({"PathInfos": [{"Path": "/films"}]}),
+    };
+    let add = libraries::carry_out(&Step::Add(&films), "k");
+    let target = "POST /Library/VirtualFolders?name=My%20films&collectionType=movies&refreshLibrary=false";
+    assert_eq!(sent(&add), target);
+    assert_eq!(&add.body[..], br#"{"LibraryOptions":{"PathInfos":[{"Path":"/films"}]}}"#);
+    let renamed = libraries::carry_out(&Step::Rename { from: "a", to: "b" }, "k");
+    assert_eq!(sent(&renamed), "POST /Library/VirtualFolders/Name?name=a&newName=b&refreshLibrary=false");
+    let tasks =
+        |state| format!(r#"[{{"Key":"Other","State":"Running"}},{{"Key":"RefreshLibrary","State":"{state}"}}]"#);
+    let is_scanning = |body: &str| libraries::is_scanning("k").read(answer(200, body));
+    assert_eq!(
+        (is_scanning(&tasks("Idle")), is_scanning(&tasks("Running")), is_scanning("[]")),
+        (Some(false), Some(true), None)
+    );
 }

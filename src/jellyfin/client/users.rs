@@ -5,6 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{ApiCall, ApiResponse, field, text};
+use crate::jellyfin::session_list::Viewer;
 
 /// A pod's answer about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,17 @@ pub fn who_am_i(token: &str) -> ApiCall<TokenStatus> {
     ApiCall::get("/Users/Me", token_status).with_token(token).repeated_once()
 }
 
+/// Who asks for a list of sessions. `None` if the pod does not say.
+pub fn viewer(token: &str) -> ApiCall<Viewer> {
+    let read = |response: ApiResponse| match response.status {
+        StatusCode::OK => Viewer::of_user(&response.json()),
+        // An API key has no user.
+        StatusCode::BAD_REQUEST => Some(Viewer::Key),
+        _ => None,
+    };
+    ApiCall::get("/Users/Me", read).with_token(token).repeated_once()
+}
+
 fn token_status(response: ApiResponse) -> Option<TokenStatus> {
     match response.status {
         StatusCode::OK => {
@@ -39,6 +51,26 @@ fn token_status(response: ApiResponse) -> Option<TokenStatus> {
         }
         _ => None,
     }
+}
+
+/// A user, as the list of users has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUser {
+    pub id: String,
+    pub is_administrator: bool,
+}
+
+/// All users.
+pub fn list(key: &str) -> ApiCall<Vec<ListedUser>> {
+    let read = |response: ApiResponse| {
+        let json = response.success().ok()?;
+        let user = |of: &Value| {
+            let is_administrator = field(of, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
+            Some(ListedUser { id: text(of, "Id")?, is_administrator: is_administrator == Some(&true.into()) })
+        };
+        Some(json.as_array()?.iter().filter_map(user).collect())
+    };
+    ApiCall::get("/Users", read).with_token(key)
 }
 
 /// The names and ids of all users.

@@ -90,7 +90,7 @@ fn translate<B>(request: &mut Request<B>, ctx: &RequestContext<'_>, token: Optio
 /// Puts in the pod's own id, if it has one, and asks for a readable answer.
 fn show_own_id(request: &mut Request<UpstreamBody>, ctx: &RequestContext<'_>, pod: &Pod) {
     let id_rewriter = ctx.pool.shown_server.id_rewriter(pod);
-    if ctx.contains_address() || (id_rewriter.is_some() && may_get_json(ctx)) {
+    if ctx.contains_address() || ctx.is_to_be_merged() || (id_rewriter.is_some() && may_get_json(ctx)) {
         request_unencoded(request.headers_mut());
     }
     let Some(id_rewriter) = id_rewriter else { return };

@@ -30,6 +30,7 @@ use crate::{
             binding::bind,
             body::Body,
         },
+        session_lists::SessionLists,
         shared_state::SharedState,
     },
     shutdown::Shutdown,
@@ -48,6 +49,7 @@ pub(in crate::proxy) struct Sockets {
     learner: Arc<Learner>,
     replayer: Arc<Replayer>,
     live_streams: Arc<LiveStreams>,
+    session_lists: Arc<SessionLists>,
     /// Limits concurrent WebSocket re-attachments.
     reattach_permits: Arc<Semaphore>,
     socket_messages: Counter,
@@ -64,11 +66,21 @@ impl Sockets {
         shared: Arc<SharedState>,
         (dispatcher, learner): (Arc<Dispatcher>, Arc<Learner>),
         replayer: Arc<Replayer>,
-        live_streams: Arc<LiveStreams>,
+        (live_streams, session_lists): (Arc<LiveStreams>, Arc<SessionLists>),
         (socket_messages, shutdown): (Counter, Shutdown),
     ) -> Sockets {
         let reattach_permits = Arc::new(Semaphore::new(AT_ONCE));
-        Sockets { shared, dispatcher, learner, replayer, live_streams, reattach_permits, socket_messages, shutdown }
+        Sockets {
+            shared,
+            dispatcher,
+            learner,
+            replayer,
+            live_streams,
+            session_lists,
+            reattach_permits,
+            socket_messages,
+            shutdown,
+        }
     }
 
     /// Dispatches the upgrade to pods. An answer other than 101 goes to the client as it is.

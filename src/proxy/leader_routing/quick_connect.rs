@@ -13,7 +13,7 @@ use crate::{
     affinity::pins::Kind,
     forward::outbound::ReplayBody,
     jellyfin::{
-        Identity,
+        authorization,
         body_scanner::BodyScanner,
         client::{
             quick_connect,
@@ -27,10 +27,9 @@ use crate::{
         pod_client::{Caller, PodClient},
         request::{
             attempt::Attempt,
-            context::{ClientSession, RequestContext, Target},
+            context::{RequestContext, Target},
             dispatch::Dispatch,
             refusal::Refusal,
-            select::Keys,
         },
         response::rewriting::{Collected, collect},
         shared_state::SharedState,
@@ -115,13 +114,7 @@ impl QuickConnect {
         let head = head_for(ctx, &call.target);
         let Some(mut head) = head else { return Err(Refusal::Malformed("the code is no code")) };
         head.headers.extend(call.authorization.map(|authorization| (header::AUTHORIZATION, authorization)));
-        let by_key = RequestContext {
-            head: &head,
-            keys: Keys { identity: Identity::default(), ..ctx.keys.clone() },
-            client_session: ClientSession::Unknown,
-            target,
-            ..ctx.with_target(Target::Home)
-        };
+        let by_key = RequestContext { head: &head, target, ..ctx.without_identity() };
         let body = ReplayBody::empty();
         let mut by_key = Dispatch { ctx: &by_key, body: &body, record: &mut *dispatch.record };
         self.dispatcher.dispatch(&mut by_key).await
@@ -168,10 +161,7 @@ struct Approver {
 fn head_for(ctx: &RequestContext<'_>, target: &str) -> Option<request::Parts> {
     let uri: Uri = format!("{}{target}", ctx.pool.pool.base_path).parse().ok()?;
     let mut headers: HeaderMap = ctx.head.headers.clone();
-    headers.remove(header::AUTHORIZATION);
-    headers.remove("x-emby-authorization");
-    headers.remove("x-emby-token");
-    headers.remove("x-mediabrowser-token");
+    authorization::remove(&mut headers);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     headers.remove(header::TRANSFER_ENCODING);
     headers.remove(header::CONTENT_TYPE);

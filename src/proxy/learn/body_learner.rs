@@ -75,8 +75,9 @@ impl BodyLearner {
         if !brings_token {
             return None;
         }
-        let log_in = self.log_in.take()?;
-        let confirmed = confirm(self.learner.clone(), self.pod.clone(), (log_in, from), self.learned.clone());
+        let (caller, named) = self.log_in.take()?;
+        let log_in = (caller, named, from);
+        let confirmed = confirm(self.learner.clone(), self.pod.clone(), log_in, self.learned.clone());
         Some(Box::pin(async {
             if time::timeout(CONFIRMED_WITHIN, confirmed).await.is_err() {
                 tracing::debug!("a pod did not say in time whose token a log-in has made");
@@ -89,7 +90,7 @@ impl BodyLearner {
 async fn confirm(
     learner: Arc<Learner>,
     pod: Arc<Pod>,
-    ((caller, named), from): ((Caller, Option<NamedUser>), IpAddr),
+    (caller, named, from): (Caller, Option<NamedUser>, IpAddr),
     log_in: Learned,
 ) {
     let Learner { shared, pods } = &*learner;

@@ -166,6 +166,8 @@ impl Migration {
     /// Records that the session is valid on the pod by this token. Replays the state from the
     /// previous pod first, so that the client's own later calls win.
     async fn record_on_pod(&self, token: &str) {
+        // What is replayed writes user data, so the pod must have the newest rows before.
+        self.migrator.user_data.catch_up(&self.session, &self.pod).await;
         self.replay_state(token).await;
         let place = PodInstance::of(&self.pod);
         if self.migration_request.kind.moves_home(&self.session) {

@@ -3,7 +3,11 @@
 use http::{Response, StatusCode};
 
 use super::{refusal::Refusal, select::Decision};
-use crate::{forward::answer::AnswerBody, jellyfin::verdict::Verdict, sessions::Token};
+use crate::{
+    forward::answer::AnswerBody,
+    jellyfin::{endpoint::Write, verdict::Verdict},
+    sessions::Token,
+};
 
 /// A pod's answer, the decision that led to the pod, and what the answer means.
 pub(in crate::proxy) struct Attempt {
@@ -12,6 +16,14 @@ pub(in crate::proxy) struct Attempt {
     /// The token that the pod received in place of the client's.
     pub(in crate::proxy) token: Option<Token>,
     pub(in crate::proxy) verdict: Verdict,
+    /// What the request writes of a user's data.
+    pub(in crate::proxy) user_data_write: Option<Box<dyn WriteUnderWay>>,
+}
+
+/// A client's write of user data that is under way to a pod. Dropping it ends it without effect.
+pub(in crate::proxy) trait WriteUnderWay: Send + Sync {
+    /// The pod has answered. `write`: what it wrote, if it did.
+    fn end(self: Box<Self>, write: Option<&Write>);
 }
 
 impl Attempt {

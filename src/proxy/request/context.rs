@@ -10,7 +10,10 @@ use http::{Method, request};
 use super::{refusal::Refusal, select::Keys};
 use crate::{
     forward::head::Client,
-    jellyfin::endpoint::{self, Endpoint},
+    jellyfin::{
+        Identity,
+        endpoint::{self, Act, Endpoint},
+    },
     pod::{Pod, PodInstance},
     proxy::pool_state::PoolState,
     sessions::{Device, Session},
@@ -27,6 +30,8 @@ pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) client: &'a Client,
     pub(in crate::proxy) origin: IpAddr,
     pub(in crate::proxy) endpoint: Endpoint,
+    /// How the other pods follow what it does, if they must.
+    pub(in crate::proxy) act: Option<Act<'a>>,
     pub(in crate::proxy) is_upgrade: bool,
     pub(in crate::proxy) keys: Keys<'a>,
     pub(in crate::proxy) client_session: ClientSession,
@@ -76,6 +81,7 @@ impl RequestContext<'_> {
             client: self.client,
             origin: self.origin,
             endpoint: self.endpoint,
+            act: self.act,
             is_upgrade: self.is_upgrade,
             keys: self.keys.clone(),
             client_session: self.client_session.clone(),
@@ -84,7 +90,27 @@ impl RequestContext<'_> {
         }
     }
 
+    /// The same request without anything that tells whose it is.
+    pub(in crate::proxy) fn without_identity(&self) -> RequestContext<'_> {
+        RequestContext {
+            keys: Keys { identity: Identity::default(), ..self.keys.clone() },
+            client_session: ClientSession::Unknown,
+            ..self.with_target(Target::Home)
+        }
+    }
+
     /// The first value of a query key.
+    /// The ids that a query key lists.
+    pub(in crate::proxy) fn query_ids(&self, key: &str) -> Vec<String> {
+        endpoint::ids_in_query(self.head.uri.query().unwrap_or_default(), key)
+    }
+
+    /// Path and query below the BaseUrl, for another caller.
+    pub(in crate::proxy) fn target_without_tokens(&self) -> String {
+        let query = self.head.uri.query().map(endpoint::query_without_tokens).filter(|query| !query.is_empty());
+        format!("{}{}", self.path, query.map_or(String::new(), |query| format!("?{query}")))
+    }
+
     pub(in crate::proxy) fn query(&self, key: &str) -> Option<String> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
     }
@@ -141,6 +167,11 @@ impl RequestContext<'_> {
         self.endpoint == Endpoint::AuthenticatedMedia
             && self.head.method == Method::GET
             && endpoint::is_live_playlist(self.path)
+    }
+
+    /// Whether the answer is merged with those of other pods.
+    pub(in crate::proxy) fn is_to_be_merged(&self) -> bool {
+        self.endpoint == Endpoint::SessionList && self.pool.pool.pods().len() > 1
     }
 
     /// Whether the answer contains the server's own address.

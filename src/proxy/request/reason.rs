@@ -17,6 +17,8 @@ pub(in crate::proxy) enum FailoverReason {
     Starting,
     /// The pod failed where clients would erase their token.
     ServerError,
+    /// The session that is called lives on another pod by now.
+    Moved,
 }
 
 impl FailoverReason {
@@ -28,6 +30,7 @@ impl FailoverReason {
             FailoverReason::UnknownJob => "unknown_job",
             FailoverReason::Starting => "starting",
             FailoverReason::ServerError => "server_error",
+            FailoverReason::Moved => "moved",
         }
     }
 }

@@ -65,7 +65,7 @@ pub(in crate::proxy) struct RequestRecord {
     /// Bytes that a socket's client sent.
     pub(in crate::proxy) socket_in: u64,
     pub(in crate::proxy) bytes_out: u64,
-    /// What other pods answered to a log-out.
+    /// What other pods did because of the request.
     fan_out: String,
 }
 
@@ -154,8 +154,8 @@ impl RequestRecord {
         self.status = status;
     }
 
-    /// Records what one more pod answered when it was notified of what the request ended.
-    pub(in crate::proxy) fn record_revocation(&mut self, pod: &Pod, outcome: &str) {
+    /// Records that one more pod was called for this request, and what it answered.
+    pub(in crate::proxy) fn record_fan_out(&mut self, pod: &Pod, outcome: &str) {
         let gap = if self.fan_out.is_empty() { "" } else { " " };
         // Writing into memory cannot fail.
         let _ = write!(self.fan_out, "{gap}{}={outcome}", pod.name);

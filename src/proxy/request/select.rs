@@ -47,6 +47,8 @@ pub(in crate::proxy) enum Reason {
     User,
     /// Only the leader, or the pod that made the code, can answer.
     Leader,
+    /// Only the pod that has the session which is called can answer.
+    Session,
     /// The client's home is gone: its session migrates to this pod.
     CarriedOver,
     /// Placed by rendezvous hashing on the client's key.
@@ -66,6 +68,7 @@ impl Reason {
             Reason::Device => "device",
             Reason::User => "user",
             Reason::Leader => "leader",
+            Reason::Session => "session",
             Reason::CarriedOver => "carried_over",
             Reason::Hashed => "hashed",
             Reason::LeastLoaded => "least_loaded",

@@ -28,10 +28,11 @@ pub(in crate::proxy) fn bind(
     }
 }
 
-/// Whether the answer says nothing of where the client lives: any pod, or the leader, gives it.
+/// Whether the answer says nothing of where the client lives: any pod, the leader,
+/// or the pod of another session gives it.
 pub(in crate::proxy) fn binds_nobody(shared: &SharedState, ctx: &RequestContext<'_>) -> bool {
-    let is_anybodys =
-        matches!(ctx.endpoint, Endpoint::AnonymousMedia | Endpoint::QuickConnect | Endpoint::SignOn | Endpoint::Clock);
+    use Endpoint::{AnonymousMedia, Clock, QuickConnect, RemoteControl, SignOn};
+    let is_anybodys = matches!(ctx.endpoint, AnonymousMedia | Clock | QuickConnect | RemoteControl | SignOn);
     is_anybodys || (ctx.endpoint != Endpoint::LogIn && shared.is_leaders(ctx.path))
 }
 

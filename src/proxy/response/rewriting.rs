@@ -77,6 +77,22 @@ async fn with_own_address(
     Ok(Body::whole(json))
 }
 
+/// The pod's answer, with the shown id.
+pub(in crate::proxy) fn shown(ctx: &RequestContext<'_>, body: AnswerBody) -> Body {
+    let id_rewriter = ctx.pool.shown_server.id_rewriter(body.pod());
+    Body::answer(body, None, rewriting(id_rewriter))
+}
+
+/// The same for an answer whose `early` frames were read ahead.
+pub(in crate::proxy) fn shown_read_ahead(
+    ctx: &RequestContext<'_>,
+    early: VecDeque<Frame<Bytes>>,
+    body: AnswerBody,
+) -> Body {
+    let id_rewriter = ctx.pool.shown_server.id_rewriter(body.pod());
+    Body::answer_read_ahead(early, body, rewriting(id_rewriter))
+}
+
 fn rewriting(id_rewriter: Option<IdRewriter>) -> Option<Box<BodyRewriter>> {
     id_rewriter.map(|id_rewriter| Box::new(id_rewriter.to_client()))
 }

@@ -75,7 +75,7 @@ impl Revoker {
                     head.headers = reply.headers;
                     strip(&mut head.headers);
                 }
-                _ => record.record_revocation(&outcome.pod, outcome.as_str()),
+                _ => record.record_fan_out(&outcome.pod, outcome.as_str()),
             }
         }
         head.status = StatusCode::NO_CONTENT;

@@ -1,7 +1,7 @@
 //! The sockets of a session, and the pod of each. Joining a SyncPlay group waits for them.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -20,6 +20,9 @@ pub struct Socket {
     /// Its number among the sockets of this process.
     number: u64,
 }
+
+/// A client's socket in its session, once the session is known.
+pub type KnownSocket = Arc<OnceLock<Socket>>;
 
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
@@ -40,6 +43,11 @@ impl Session {
     /// The sockets of the session, and where they are.
     pub fn sockets(&self) -> watch::Receiver<Sockets> {
         self.sockets.subscribe()
+    }
+
+    /// Whether this pod has greeted every socket of this process.
+    pub fn has_sockets_only_at(&self, pod: PodId) -> bool {
+        self.sockets.borrow().iter().all(|(_, at)| *at == Some(pod))
     }
 
     pub(in crate::sessions) fn has_sockets(&self) -> bool {

@@ -38,6 +38,8 @@ pub(super) struct Arriving {
     /// Messages and pieces that were read.
     number: u64,
     open: Option<Open>,
+    /// The client does not get the message in progress.
+    is_replaced: bool,
 }
 
 /// The message in progress.
@@ -75,7 +77,7 @@ impl Boundary {
 
 impl Arriving {
     pub(super) fn new(marks: Arc<Marks>) -> Arriving {
-        Arriving { marks, number: 0, open: None }
+        Arriving { marks, number: 0, open: None, is_replaced: false }
     }
 
     /// Takes a data message that was read.
@@ -85,8 +87,15 @@ impl Arriving {
         match self.marks.take(number) {
             None => Heard::Whole(rewrite_for_client(message, rewriter)),
             Some(mark) => {
+                let bytes = message.into_data();
+                if let Some(is_text) = mark.begins {
+                    self.is_replaced = is_text && rewriter.is_replaced_from(&bytes);
+                }
+                if self.is_replaced {
+                    return if mark.is_last { Heard::Whole(None) } else { Heard::Piece(None) };
+                }
                 boundary.is_within.store(true, Ordering::Relaxed);
-                self.piece(mark, message.into_data(), rewriter)
+                self.piece(mark, bytes, rewriter)
             }
         }
     }
@@ -134,6 +143,7 @@ fn rewrite_for_client(message: Message, rewriter: &impl MessageRewriter) -> Opti
             rewriter.farewell();
             None
         }
+        Message::Text(text) if rewriter.is_replaced(text) => None,
         Message::Text(text) => Some(rewriter.to_client(text).map_or(message, Message::text)),
         _ => Some(message),
     }

@@ -1,6 +1,6 @@
 //! Tests the relay on a paused clock, between two peers over pipes.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, future::pending};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -39,7 +39,7 @@ impl PodSides<DuplexStream> for Sides {
 
     async fn await_move(&mut self) {
         if !self.0.front().is_some_and(|(moves, _)| *moves == Moves::AtOnce) {
-            std::future::pending().await
+            pending().await
         }
     }
 

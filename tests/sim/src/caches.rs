@@ -114,7 +114,11 @@ impl Caches {
 
     /// A new item, made by this pod.
     pub(crate) fn add_item(&mut self, cluster: &Cluster, row: ItemRow) {
-        cluster.change(|database| database.items.push(row.clone()));
+        cluster.change(|database| {
+            if !database.update_item(&row) {
+                database.items.push(row.clone());
+            }
+        });
         self.items.insert(row.id.clone(), CachedItem { row, user_data: HashMap::new() });
     }
 

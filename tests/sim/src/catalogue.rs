@@ -119,7 +119,13 @@ impl ItemRow {
 
     /// A collection or playlist of these items.
     pub(crate) fn group(kind: Kind, name: &str, items: &[String]) -> ItemRow {
-        let mut row = ItemRow { kind, parent: String::new(), ..ItemRow::film(&random_guid(), name, None, 0) };
+        let id = match kind {
+            // Made of the type and the folder's path below the pod's own, which is named after the collection
+            // (`LibraryManager.GetNewItemId`): a second one of the name takes the place of the first.
+            Kind::Collection => guid_of(&format!("collection {name}")),
+            _ => random_guid(),
+        };
+        let mut row = ItemRow { kind, parent: String::new(), ..ItemRow::film(&id, name, None, 0) };
         row.pictures.clear();
         row.add_members(items);
         row

@@ -15,7 +15,6 @@ async fn administrator(world: &World) -> Client {
 }
 
 #[tokio::test]
-#[ignore = "settings are one pod's yet"]
 async fn a_new_name_and_branding_hold_on_every_pod() {
     story(house(), async |world| {
         let mut root = administrator(world).await;
@@ -41,7 +40,6 @@ async fn a_new_name_and_branding_hold_on_every_pod() {
 }
 
 #[tokio::test]
-#[ignore = "libraries are one pod's yet"]
 async fn a_new_library_is_there_once_on_every_pod() {
     story(house(), async |world| {
         let mut root = administrator(world).await;
@@ -61,7 +59,6 @@ async fn a_new_library_is_there_once_on_every_pod() {
 }
 
 #[tokio::test]
-#[ignore = "libraries are one pod's yet"]
 async fn pods_that_share_their_folders_get_one_library_and_all_see_it() {
     story(World::plan(3).with_api_key().build(|pod| pod.shared_folders(true)), async |world| {
         let mut root = administrator(world).await;
@@ -74,7 +71,6 @@ async fn pods_that_share_their_folders_get_one_library_and_all_see_it() {
 }
 
 #[tokio::test]
-#[ignore = "a deleted user's devices break the other pods' lists yet"]
 async fn the_devices_can_be_listed_after_a_user_with_devices_is_deleted() {
     story(house(), async |world| {
         let mut roots = devices_of(world, "root", 4).await;

@@ -25,7 +25,6 @@ async fn household(world: &World) -> (Client, Vec<Client>) {
 }
 
 #[tokio::test]
-#[ignore = "pods do not hear of each other's edits yet"]
 async fn an_edit_is_seen_by_every_device() {
     story(house(), async |world| {
         let (mut root, mut devices) = household(world).await;
@@ -42,7 +41,6 @@ async fn an_edit_is_seen_by_every_device() {
 }
 
 #[tokio::test]
-#[ignore = "pods do not hear of each other's edits yet"]
 async fn a_picture_is_seen_by_every_device_and_so_is_that_it_is_gone() {
     story(house(), async |world| {
         let (mut root, mut devices) = household(world).await;
@@ -58,7 +56,6 @@ async fn a_picture_is_seen_by_every_device_and_so_is_that_it_is_gone() {
 }
 
 #[tokio::test]
-#[ignore = "pods do not hear of each other's edits yet"]
 async fn a_deleted_item_is_gone_for_every_device() {
     story(house(), async |world| {
         let (mut root, mut devices) = household(world).await;
@@ -70,7 +67,6 @@ async fn a_deleted_item_is_gone_for_every_device() {
 }
 
 #[tokio::test]
-#[ignore = "pods do not hear of each other's edits yet"]
 async fn a_collection_has_the_same_members_for_every_device() {
     story(house(), async |world| {
         let (mut root, mut devices) = household(world).await;

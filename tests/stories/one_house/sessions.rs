@@ -47,7 +47,6 @@ async fn message(socket: &mut Socket, kind: &str) -> Value {
 }
 
 #[tokio::test]
-#[ignore = "a list shows the sessions of one pod yet"]
 async fn an_administrator_sees_every_session_once_and_a_user_his_own() {
     story(house(), async |world| {
         let mut alices = devices_of(world, "alice", DEVICES).await;
@@ -71,7 +70,6 @@ async fn an_administrator_sees_every_session_once_and_a_user_his_own() {
 }
 
 #[tokio::test]
-#[ignore = "a command reaches the sessions of one pod yet"]
 async fn a_message_and_a_film_reach_every_device() {
     story(house(), async |world| {
         let film = jellyfin_sim::FILM;
@@ -104,7 +102,6 @@ async fn a_message_and_a_film_reach_every_device() {
 }
 
 #[tokio::test]
-#[ignore = "a list shows the sessions of one pod yet"]
 async fn a_socket_that_listens_is_told_of_every_session() {
     story(house(), async |world| {
         let mut roots = devices_of(world, "root", 1).await;

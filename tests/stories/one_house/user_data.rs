@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use http::Method;
+use jellyfin_sim::Pod;
 use serde_json::json;
 
 use super::{act, assert_done, devices_of, house, property, seen_by};
-use crate::stories::world::{Client, story};
+use crate::stories::world::{Client, story, until};
 
 const DEVICES: usize = 8;
 const TWO_HOURS: Duration = Duration::from_secs(7200);
 const HOUR_IN_TICKS: i64 = 36_000_000_000;
 
 #[tokio::test]
-#[ignore = "pods do not hear of each other's writes yet"]
 async fn a_favourite_is_seen_by_every_device() {
     story(house(), async |world| {
         let film = world.cluster.add_film("Long", TWO_HOURS);
@@ -33,7 +33,6 @@ async fn a_favourite_is_seen_by_every_device() {
 }
 
 #[tokio::test]
-#[ignore = "pods do not hear of each other's writes yet"]
 async fn a_favourite_survives_playback_on_every_device() {
     story(house(), async |world| {
         let film = world.cluster.add_film("Long", TWO_HOURS);
@@ -55,7 +54,6 @@ async fn a_favourite_survives_playback_on_every_device() {
 }
 
 #[tokio::test]
-#[ignore = "pods do not hear of each other's writes yet"]
 async fn a_played_mark_is_seen_by_every_device() {
     story(house(), async |world| {
         let film = world.cluster.add_film("Long", TWO_HOURS);
@@ -74,7 +72,6 @@ async fn a_played_mark_is_seen_by_every_device() {
 }
 
 #[tokio::test]
-#[ignore = "pods do not hear of each other's writes yet"]
 async fn a_pods_own_stop_of_an_idle_player_loses_nothing() {
     story(house(), async |world| {
         let film = world.cluster.add_film("Long", TWO_HOURS);
@@ -88,6 +85,8 @@ async fn a_pods_own_stop_of_an_idle_player_loses_nothing() {
         let is_there = |device: &Client| device.device.as_ref().is_some_and(|id| home.session_devices().contains(id));
         let elsewhere = devices.iter().position(|device| !is_there(device)).unwrap_or(1);
         assert_done(&act(&mut devices[elsewhere], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
+        let is_told = |pod: &Pod| pod.cached_user_data("alice", &film).is_some_and(|row| row.favorite);
+        until("every pod knows it", || world.pods.iter().all(is_told)).await;
         for pod in &world.pods {
             pod.stop_idle_players();
         }

@@ -380,7 +380,7 @@ impl Answer {
 }
 
 /// The number that a client gave its request.
-pub(super) fn number_of(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn number_of(headers: &HeaderMap) -> Option<u64> {
     headers.get(NUMBER)?.to_str().ok()?.parse().ok()
 }
 

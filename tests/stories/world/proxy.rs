@@ -76,6 +76,12 @@ impl Proxy {
         Client::new(self.address, self.sent.clone())
     }
 
+    /// Where it answers apps that look for a server.
+    pub(crate) fn autodiscovery(&self) -> SocketAddr {
+        let app = self.app.try_lock().expect("an app that nobody stops");
+        app.as_ref().and_then(|app| app.autodiscovery).expect("an address")
+    }
+
     /// What its workers share.
     pub(crate) fn shared(&self) -> &Arc<SharedState> {
         &self.shared

@@ -69,9 +69,11 @@ keys! {
     redis_deadline: Duration = "redis.deadline";
     redis_max_keys: u32 = "redis.max_keys";
     spread_users: &[&str] = "affinity.spread_users";
+    autodiscovery: &str = "autodiscovery.listen";
     api_key: &str = "jellyfin.api_key";
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
+    in_step: &str = "jellyfin.in_step";
     base_path: &str = "pools.main.base_path";
     hold: Duration = "timeouts.hold";
     pod_idle: Duration = "timeouts.pod_idle";

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Sockets,
-    rewriter::{Known, Membership, SocketRewriter},
+    rewriter::{Membership, SocketRewriter},
 };
 use crate::{
     health,
@@ -27,11 +27,15 @@ use crate::{
         failover::live::LiveStreams,
         replay::ReplayableRequest,
         request::{context::RequestContext, refusal::Refusal},
+        session_lists::feed::{SessionFeed, SessionWatch},
         shared_state::SharedState,
     },
     server_id::ShownServer,
-    sessions::{Session, session::Socket},
-    websocket::{self, MessageRewriter, handshake},
+    sessions::{
+        Session,
+        session::{KnownSocket, Socket},
+    },
+    websocket::{self, MessageRewriter, OwnMessages, handshake},
 };
 
 /// The pods' sides of one client's socket, one after the other.
@@ -39,7 +43,7 @@ pub(super) struct PodSockets {
     replayable: ReplayableRequest,
     live_streams: Arc<LiveStreams>,
     reattach_permits: Arc<Semaphore>,
-    pub(super) socket: Known,
+    pub(super) socket: KnownSocket,
     home_changes: Option<watch::Receiver<Option<PodInstance>>>,
     /// The pod of the last side; `instance` has its epoch at that time.
     pub(super) pod: Arc<Pod>,
@@ -56,6 +60,7 @@ pub(super) struct PodSockets {
     left: Option<(PodInstance, Option<LoadGuard>)>,
     shown_server: Arc<ShownServer>,
     member: Arc<Mutex<Option<Membership>>>,
+    session_watch: Option<Arc<SessionWatch>>,
 }
 
 /// The time over which the sockets of a dead pod begin to look for another.
@@ -72,9 +77,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 impl PodSockets {
     pub(super) fn new(sockets: &Sockets, ctx: &RequestContext<'_>, pod: Arc<Pod>, known: Option<Socket>) -> PodSockets {
-        let socket = Known::default();
+        let socket = KnownSocket::default();
         let home_changes = known.map(|known| socket.get_or_init(|| known).session().home_changes());
         let shown_server = ctx.pool.shown_server.clone();
+        let session_watch = SessionWatch::of(&sockets.session_lists, ctx, &socket);
         let (instance, pod_is_alive) = (PodInstance::of(&pod), pod.status().is_alive());
         PodSockets {
             replayable: sockets.replayer.copy(ctx),
@@ -92,6 +98,7 @@ impl PodSockets {
             left: None,
             shown_server,
             member: Arc::default(),
+            session_watch,
         }
     }
 
@@ -284,6 +291,10 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
         self.is_new_instance
     }
 
+    fn own_messages(&self) -> impl OwnMessages + 'static {
+        self.session_watch.clone().map(SessionFeed::new)
+    }
+
     fn rewriter(&self) -> impl MessageRewriter + 'static {
         SocketRewriter {
             shown_server: self.shown_server.clone(),
@@ -291,6 +302,7 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
             socket: self.socket.clone(),
             is_greeted: AtomicBool::new(false),
             member: self.member.clone(),
+            session_watch: self.session_watch.clone(),
             epoch: self.is_life_sure.then_some(self.instance.epoch),
         }
     }

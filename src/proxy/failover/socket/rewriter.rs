@@ -1,7 +1,7 @@
 //! What passes through a client's socket: rewritten for the client, and learned from.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -11,13 +11,11 @@ use crate::{
     health,
     jellyfin::message::{self, Group},
     pod::{Epoch, Pod, PodInstance},
+    proxy::session_lists::feed::SessionWatch,
     server_id::{Replacer, ShownServer},
-    sessions::session::Socket,
+    sessions::session::{KnownSocket, Socket},
     websocket::MessageRewriter,
 };
-
-/// The client's socket in its session, once the session is known.
-pub(super) type Known = Arc<OnceLock<Socket>>;
 
 /// The SyncPlay group of a socket's client, and the pod whose memory holds the group.
 pub(super) struct Membership {
@@ -30,11 +28,13 @@ pub(super) struct Membership {
 pub(super) struct SocketRewriter {
     pub(super) shown_server: Arc<ShownServer>,
     pub(super) pod: Arc<Pod>,
-    pub(super) socket: Known,
+    pub(super) socket: KnownSocket,
     pub(super) is_greeted: AtomicBool,
     /// The pod's epoch at this side, if it is known.
     pub(super) epoch: Option<Epoch>,
     pub(super) member: Arc<Mutex<Option<Membership>>>,
+    /// What the client hears of sessions; `None` if its pod alone tells it.
+    pub(super) session_watch: Option<Arc<SessionWatch>>,
 }
 
 impl SocketRewriter {
@@ -48,6 +48,11 @@ impl SocketRewriter {
 
     fn observe(&self, text: &str) {
         self.greet();
+        if message::is_remote_control(text)
+            && let Some(socket) = self.socket.get()
+        {
+            socket.session().count_remote_control();
+        }
         let Some(change) = message::group(text) else { return };
         let (place, known) = (PodInstance::of(&self.pod), self.socket.get().map(Socket::session).into_iter());
         match change {
@@ -75,7 +80,18 @@ impl MessageRewriter for SocketRewriter {
         self.shown_server.id_rewriter(&self.pod).map(|id_rewriter| id_rewriter.pieces_to_client())
     }
 
+    fn is_replaced(&self, text: &str) -> bool {
+        self.session_watch.as_ref().is_some_and(|watch| message::is_session_list(text) && watch.takes_list())
+    }
+
+    fn is_replaced_from(&self, first: &[u8]) -> bool {
+        self.session_watch.as_ref().is_some_and(|watch| message::begins_session_list(first) && watch.takes_list())
+    }
+
     fn to_pod(&self, text: &str) -> Option<String> {
+        if let Some(watch) = &self.session_watch {
+            watch.read_from_client(text, &self.pod);
+        }
         self.shown_server.message_to_pod(&self.pod, text)
     }
 

@@ -14,6 +14,9 @@ use crate::call::Call;
 use crate::catalogue::{ItemRow, Picture};
 use crate::library::{LAST_MODIFIED, LOGO, POSTER, VIEW};
 
+/// Where the splash screen lies.
+const SPLASH_SCREEN: &str = "splashscreen-upload";
+
 /// The types of pictures (`ImageType`).
 const KINDS: [&str; 10] =
     ["Primary", "Art", "Backdrop", "Banner", "Logo", "Thumb", "Disc", "Box", "Screenshot", "Menu"];
@@ -88,7 +91,7 @@ pub(crate) fn list(call: &Call) -> Answer {
     Answer::json(&infos.collect())
 }
 
-/// `POST /Items/{id}/Images/{kind}[/{index}]`, the picture in base64. A backdrop without an index is one more.
+/// `POST /Items/{id}/Images/{kind}[/{index}]`, the picture in base64. A backdrop is one more.
 pub(crate) fn upload(call: &Call) -> Answer {
     let Some(kind) = kind(call.captured(1)) else {
         return Answer::invalid("imageType", call.captured(1));
@@ -104,13 +107,16 @@ pub(crate) fn upload(call: &Call) -> Answer {
         Ok(picture) => picture,
         Err(refusal) => return *refusal,
     };
-    let at = call.captured.get(2).map(|_| index(call, 2));
     let mut memory = call.life().memory();
     let mut file = String::new();
     let changed = memory.caches.change_item(&call.life().shared.cluster, &id, |row| {
         let count = pictures(row, kind).count();
-        let place = at.unwrap_or(if kind == "Backdrop" { count } else { 0 });
-        file = format!("library/{id}/{}{place}", kind.to_ascii_lowercase());
+        // The index of the path is not used (`SetItemImageByIndex`).
+        let place = if kind == "Backdrop" { count } else { 0 };
+        let name = |number| format!("library/{id}/{}{number}", kind.to_ascii_lowercase());
+        let is_taken = |file: &String| row.pictures.iter().any(|picture| picture.file.as_ref() == Some(file));
+        // The first name that no other backdrop has (`ImageSaver.GetBackdropSaveFilename`).
+        file = (place..).map(name).find(|file| kind != "Backdrop" || !is_taken(file)).unwrap_or_default();
         let picture = Picture::new(kind, &file, now());
         let old = row.pictures.iter_mut().filter(|picture| picture.kind == kind).nth(place);
         match old {
@@ -140,6 +146,58 @@ pub(crate) fn remove(call: &Call) -> Answer {
         call.life().shared.disk.files().pictures.remove(&file);
     }
     done(changed)
+}
+
+/// `POST /Items/{id}/Images/{kind}/{index}/Index?newIndex=`: the files of the two change places (`SwapImagesAsync`), so that
+/// asking twice changes nothing.
+pub(crate) fn swap(call: &Call) -> Answer {
+    let Some(kind) = kind(call.captured(1)) else {
+        return Answer::invalid("imageType", call.captured(1));
+    };
+    let new = call.query.get("newIndex").and_then(|index| index.parse().ok()).unwrap_or(0);
+    let places = [index(call, 2), new];
+    let mut memory = call.life().memory();
+    let mut files = Vec::new();
+    let changed = memory.caches.change_item(&call.life().shared.cluster, &call.guid(0), |row| {
+        let of_kind: Vec<_> = row.pictures.iter_mut().filter(|picture| picture.kind == kind).collect();
+        for (at, picture) in of_kind.into_iter().enumerate().filter(|(at, _)| places.contains(at)) {
+            files.extend(picture.file.clone());
+            *picture = Picture::new(kind, &format!("library/{}/{}{at}", row.id, kind.to_ascii_lowercase()), now());
+            picture.file = files.last().cloned();
+        }
+    });
+    if let [one, other] = &files[..] {
+        let pictures = &mut call.life().shared.disk.files().pictures;
+        let (first, second) = (pictures.remove(one), pictures.remove(other));
+        pictures.extend(second.map(|picture| (one.clone(), picture)));
+        pictures.extend(first.map(|picture| (other.clone(), picture)));
+    }
+    done(changed)
+}
+
+/// `GET /Branding/Splashscreen`: without one of its own, a pod that has made none gives none.
+pub(crate) fn splash_screen(call: &Call) -> Answer {
+    match call.life().shared.disk.files().pictures.get(SPLASH_SCREEN) {
+        Some((bytes, kind)) => Answer::sized("image/png", bytes.clone()).with("content-type", kind),
+        None => Answer::problem(StatusCode::NOT_FOUND),
+    }
+}
+
+/// `POST /Branding/Splashscreen`, the picture in base64.
+pub(crate) fn upload_splash_screen(call: &Call) -> Answer {
+    match picture_of(call) {
+        Ok(picture) => {
+            call.life().shared.disk.files().pictures.insert(SPLASH_SCREEN.to_owned(), picture);
+            Answer::no_content()
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+/// `DELETE /Branding/Splashscreen`.
+pub(crate) fn remove_splash_screen(call: &Call) -> Answer {
+    call.life().shared.disk.files().pictures.remove(SPLASH_SCREEN);
+    Answer::no_content()
 }
 
 /// `POST /UserImage?userId=` and `/Users/{id}/Images/{kind}`.

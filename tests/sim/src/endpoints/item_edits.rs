@@ -62,8 +62,16 @@ pub(crate) fn refresh(call: &Call) -> Answer {
     }
 }
 
-/// `POST /Library/Refresh` and `POST /Library/Media/Updated`: taken, and of no consequence here.
-pub(crate) fn start_work(_: &Call) -> Answer {
+/// `POST /Library/Refresh`: a scan begins with the folders of libraries that are on the disk by now
+/// (`LibraryManager.ValidateTopLibraryFolders`).
+pub(crate) fn scan(call: &Call) -> Answer {
+    let libraries = call.life().shared.disk.files().libraries.clone();
+    call.life().memory().libraries = libraries;
+    Answer::no_content()
+}
+
+/// `POST /Library/Media/Updated`: taken, and of no consequence here.
+pub(crate) fn media_updated(_: &Call) -> Answer {
     Answer::no_content()
 }
 

@@ -71,10 +71,10 @@ pub(crate) fn remove(call: &Call) -> Answer {
     let name = text(call, "name");
     change(call, |files| match files.libraries.remove(&name) {
         Some(_) => Ok(()),
-        None => Err(match call.settings().generation {
+        None => Err(Box::new(match call.settings().generation {
             Generation::V12 => Answer::json_with(StatusCode::BAD_REQUEST, &json!("The media folder does not exist")),
             Generation::V10_11 => Answer::error(StatusCode::NOT_FOUND),
-        }),
+        })),
     })
 }
 
@@ -86,10 +86,10 @@ pub(crate) fn rename(call: &Call) -> Answer {
     }
     change(call, |files| {
         if !files.libraries.contains_key(&name) {
-            return Err(Answer::json_with(StatusCode::NOT_FOUND, &json!("The media collection does not exist.")));
+            return Err(Answer::json_with(StatusCode::NOT_FOUND, &json!("The media collection does not exist.")).into());
         }
         if name != new && files.libraries.contains_key(&new) {
-            return Err(Answer::json_with(StatusCode::CONFLICT, &json!("The media library already exists.")));
+            return Err(Answer::json_with(StatusCode::CONFLICT, &json!("The media library already exists.")).into());
         }
         if let Some(library) = files.libraries.remove(&name) {
             files.libraries.insert(new, library);
@@ -142,14 +142,14 @@ pub(crate) fn set_options(call: &Call) -> Answer {
             library.options = options;
             Ok(())
         }
-        None => Err(Answer::problem(StatusCode::NOT_FOUND)),
+        None => Err(Answer::problem(StatusCode::NOT_FOUND).into()),
     })
 }
 
 fn with_paths(call: &Call, name: &str, how: impl FnOnce(&mut Vec<Value>)) -> Answer {
     change(call, |files| {
         let Some(library) = files.libraries.get_mut(name) else {
-            return Err(Answer::error(StatusCode::NOT_FOUND));
+            return Err(Answer::error(StatusCode::NOT_FOUND).into());
         };
         if library.options["PathInfos"].is_null() {
             library.options["PathInfos"] = json!([]);
@@ -162,11 +162,11 @@ fn with_paths(call: &Call, name: &str, how: impl FnOnce(&mut Vec<Value>)) -> Ans
 }
 
 /// Changes the disk; this process knows the libraries of it from then on.
-fn change(call: &Call, how: impl FnOnce(&mut Files) -> Result<(), Answer>) -> Answer {
+fn change(call: &Call, how: impl FnOnce(&mut Files) -> Result<(), Box<Answer>>) -> Answer {
     let libraries = {
         let mut files = call.life().shared.disk.files();
         if let Err(refusal) = how(&mut files) {
-            return refusal;
+            return *refusal;
         }
         files.libraries.clone()
     };

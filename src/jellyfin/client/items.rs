@@ -1,0 +1,31 @@
+//! Items of the catalogue.
+
+use http::StatusCode;
+use serde_json::Value;
+
+use super::{ApiCall, ApiResponse, encoded, field, status};
+
+/// Deletes one item.
+pub fn delete(item: &str, key: &str) -> ApiCall<StatusCode> {
+    ApiCall::delete(format!("/Items/{}", encoded(item)), status).with_token(key)
+}
+
+/// An item as the pod has it in memory, and as the user sees it; `None` if there is none.
+pub fn get(item: &str, user: &str, key: &str) -> ApiCall<Option<Value>> {
+    let read = |response: ApiResponse| match response.success() {
+        Ok(json) => Some(Some(json)),
+        Err(StatusCode::NOT_FOUND) => Some(None),
+        Err(_) => None,
+    };
+    ApiCall::get(format!("/Items/{}?userId={}", encoded(item), encoded(user)), read).with_token(key)
+}
+
+/// How many pictures of a kind an item lists. `/Items/{id}/Images` is no way to ask a pod: to
+/// answer, it may save its old list (`LibraryManager.UpdateImagesAsync`).
+pub fn image_count(item: &Value, kind: &str) -> usize {
+    if kind.eq_ignore_ascii_case("Backdrop") {
+        return field(item, "BackdropImageTags").and_then(Value::as_array).map_or(0, Vec::len);
+    }
+    let tags = field(item, "ImageTags").and_then(Value::as_object);
+    usize::from(tags.is_some_and(|tags| tags.keys().any(|key| key.eq_ignore_ascii_case(kind))))
+}

@@ -1,0 +1,74 @@
+//! Whether the caller is an administrator, before jellypin reads or does anything by the key.
+
+use std::sync::Arc;
+
+use super::peers::Peers;
+use crate::{
+    jellyfin::client::{
+        system,
+        users::{self, TokenStatus},
+    },
+    pod::{Pod, PodInstance},
+    proxy::{
+        pod_client::Caller,
+        request::context::{ClientSession, RequestContext},
+    },
+    sessions::Token,
+};
+
+/// What the caller's own pod says of the caller.
+pub(super) enum Right {
+    Administrator(Arc<Pod>),
+    None,
+    /// No pod that knows the caller can be asked.
+    Unknown,
+}
+
+impl Peers {
+    /// Asks the caller's own pod whether the caller is an administrator.
+    pub(super) async fn judge(&self, ctx: &RequestContext<'_>) -> Right {
+        let caller = Caller::of(ctx);
+        for (pod, token) in knowers(ctx) {
+            let is_administrator = match self.pods.call(&pod, &caller, users::who_am_i(token.as_str())).await {
+                Ok(TokenStatus::Known { user: Some(_), is_administrator, .. }) => is_administrator,
+                // An API key, which pods admit wherever an administrator may go.
+                Ok(TokenStatus::Known { user: None, .. }) => {
+                    self.pods.call(&pod, &caller, system::may_administer(token.as_str())).await.unwrap_or_default()
+                }
+                Ok(TokenStatus::Unknown) | Err(_) => continue,
+            };
+            return if is_administrator { Right::Administrator(pod) } else { Right::None };
+        }
+        Right::Unknown
+    }
+
+    /// The user of the caller's token, by the pod that answered.
+    pub(super) async fn user_of(&self, ctx: &RequestContext<'_>, pod: &Arc<Pod>) -> Option<String> {
+        if let Some(session) = ctx.session() {
+            return Some(session.user.clone());
+        }
+        let token = ctx.keys.identity.token.as_deref()?;
+        match self.pods.call(pod, &Caller::of(ctx), users::who_am_i(token)).await {
+            Ok(TokenStatus::Known { user, .. }) => user,
+            Ok(TokenStatus::Unknown) | Err(_) => None,
+        }
+    }
+}
+
+/// The pods that may know the caller, each with the token that it knows; the home first.
+fn knowers(ctx: &RequestContext<'_>) -> Vec<(Arc<Pod>, Token)> {
+    let Some(own) = ctx.keys.identity.token.as_deref() else { return Vec::new() };
+    let pods = ctx.pool.pool.pods();
+    let alive = pods.iter().filter(|pod| pod.status().is_alive());
+    match &ctx.client_session {
+        ClientSession::Known(session) => {
+            let known_at = |pod: &Arc<Pod>| Some((pod.clone(), session.token_at(PodInstance::of(pod))?));
+            let mut knowers: Vec<_> = alive.filter_map(known_at).collect();
+            let home = session.home().map(|home| home.pod);
+            knowers.sort_by_key(|(pod, _)| Some(pod.id) != home);
+            knowers
+        }
+        ClientSession::Ended => Vec::new(),
+        ClientSession::Unknown | ClientSession::Unresolved => alive.map(|pod| (pod.clone(), Token::new(own))).collect(),
+    }
+}

@@ -1,0 +1,181 @@
+//! The calls to pods by which users' data are kept in step, and what is counted of them.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::{self, Instant};
+
+use super::carry::{Answer, Event, PodCalls, WaitOutcome};
+use crate::{
+    jellyfin::{
+        client::{
+            ApiCall,
+            user_data::{self, Answer as PodAnswer},
+        },
+        user_data::{Act, Id, Row},
+    },
+    observe::metrics::{self, Metrics},
+    pod::{Pod, PodInstance, State},
+    proxy::{
+        pod_client::{Caller, PodClient},
+        shared_state::SharedState,
+        user_data_state::ledger::{PodView, Told, UserKey},
+    },
+};
+
+/// One worker's calls.
+pub(super) struct Calls {
+    shared: Arc<SharedState>,
+    pods: Arc<PodClient>,
+    metrics: Metrics,
+}
+
+/// Why a write is not carried to other pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Nobody knows whose data it is.
+    User,
+    /// The body was too long to be kept.
+    Body,
+}
+
+/// Longest time for one call.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// Time between two warnings.
+const WARNED_EVERY: Duration = Duration::from_secs(60);
+
+impl Calls {
+    pub(super) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>, metrics: Metrics) -> Calls {
+        Calls { shared, pods, metrics }
+    }
+
+    /// Counts a write that other pods do not hear of.
+    pub(super) fn unread(&self, why: Unread) {
+        self.drop_write(match why {
+            Unread::User => "user",
+            Unread::Body => "body",
+        });
+    }
+
+    async fn call<T>(&self, at: PodInstance, user: UserKey, call: ApiCall<PodAnswer<T>>) -> Answer<T> {
+        let Some((pod, key)) = self.pod(at).zip(self.shared.api_key()) else { return Answer::Failed };
+        let permits = self.shared.user_data.permits(pod.id);
+        let called = async {
+            // Nobody closes the semaphores.
+            let _permit = permits.acquire_owned().await.ok()?;
+            let caller = Caller::proxy(&self.shared.pools.get(user.pool)?.pool);
+            Some(self.pods.call(&pod, &caller, call.with_token(key.as_str())).await)
+        };
+        match time::timeout(LONGEST, called).await {
+            Ok(Some(Ok(PodAnswer::Got(got)))) => Answer::Got(got),
+            Ok(Some(Ok(PodAnswer::Missing))) => Answer::Missing,
+            Ok(Some(Ok(PodAnswer::Refused(status)))) => {
+                if self.may_warn() {
+                    let status = status.as_u16();
+                    tracing::warn!(pod.name = &*pod.name, status, "a pod refuses what another has written of a user");
+                }
+                Answer::Failed
+            }
+            Ok(Some(Err(failure))) => {
+                self.shared.report_failure(&pod, failure, true);
+                Answer::Failed
+            }
+            Ok(None) | Err(_) => Answer::Failed,
+        }
+    }
+
+    /// The pod, if it is still in this life.
+    fn pod(&self, at: PodInstance) -> Option<Arc<Pod>> {
+        let pods = self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec());
+        pods.into_iter().find(|pod| PodInstance::of(pod) == at)
+    }
+
+    fn drop_write(&self, why: &'static str) {
+        self.metrics.user_data_dropped.get_or_create(&metrics::Dropped { why }).inc();
+        if self.may_warn() {
+            tracing::warn!(why, "other pods do not hear of what a user wrote through one");
+        }
+    }
+
+    fn may_warn(&self) -> bool {
+        let mut warned = self.shared.user_data.warned.lock();
+        let may = warned.is_none_or(|at| at.elapsed() >= WARNED_EVERY);
+        if may {
+            *warned = Some(Instant::now());
+        }
+        may
+    }
+
+    fn count(&self, at: PodInstance, outcome: &'static str) {
+        let Some(pod) = self.pod(at) else { return };
+        let labels = metrics::UserDataTold { pool: pod.pool.clone(), pod: pod.name.clone(), outcome };
+        self.metrics.user_data_told.get_or_create(&labels).inc();
+        if outcome == "failed" {
+            tracing::debug!(pod.name = &*pod.name, "a pod was not told what a user wrote through another");
+        }
+    }
+}
+
+impl PodCalls for Calls {
+    fn pods(&self, pool: usize) -> Vec<PodView> {
+        let Some(shared) = self.shared.pools.get(pool) else { return Vec::new() };
+        let pods = shared.pool.pods();
+        // Where nothing listens, no process has rows in memory.
+        let may_return = |pod: &&Arc<Pod>| {
+            let status = pod.status();
+            status.accepts || status.state != State::Down
+        };
+        let view = |pod: &Arc<Pod>| PodView { instance: PodInstance::of(pod), is_alive: pod.status().is_alive() };
+        pods.iter().filter(may_return).map(view).collect()
+    }
+
+    async fn read(&self, at: PodInstance, user: UserKey, item: Id) -> Answer<Row> {
+        self.call(at, user, user_data::row(user.id, item)).await
+    }
+
+    async fn tell(&self, at: PodInstance, user: UserKey, item: Id, row: &Row) -> Answer<Row> {
+        self.call(at, user, user_data::write(user.id, item, row)).await
+    }
+
+    async fn act(&self, at: PodInstance, user: UserKey, item: Id, act: &Act) -> Answer<()> {
+        match user_data::act(user.id, item, act) {
+            Some(call) => self.call(at, user, call).await,
+            None => Answer::Missing,
+        }
+    }
+
+    async fn runtime(&self, at: PodInstance, user: UserKey, item: Id) -> Answer<Option<i64>> {
+        self.call(at, user, user_data::runtime(user.id, item)).await
+    }
+
+    fn children(
+        &self,
+        at: PodInstance,
+        user: UserKey,
+        folder: Id,
+        from: usize,
+    ) -> impl Future<Output = Answer<Vec<(Id, Row)>>> + Send {
+        self.call(at, user, user_data::children(user.id, folder, from))
+    }
+
+    fn observe(&self, event: Event) {
+        match event {
+            Event::Told(pod, Told::Done) => self.count(pod, "told"),
+            Event::Told(pod, Told::Failed) => self.count(pod, "failed"),
+            Event::Gone(pod) => self.count(pod, "gone"),
+            Event::Redone(pod) => self.count(pod, "redone"),
+            Event::Waited(_, outcome) => {
+                let outcome = match outcome {
+                    WaitOutcome::Told => "told",
+                    WaitOutcome::TimedOut => "timed_out",
+                };
+                self.metrics.user_data_waits.get_or_create(&metrics::Waited { outcome }).inc();
+            }
+            Event::Pairs(change) => {
+                self.metrics.user_data_pairs.inc_by(change);
+            }
+            Event::Dropped => self.drop_write("full"),
+            Event::TooManyChildren => self.drop_write("children"),
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Carries users' writes from the pods through which they went to all others.
+//!
+//! One task for each user with pairs on which a pod is behind. It reads the row where it was
+//! written, and makes each other pod take it. While a row is on its way to a pod, the user's own
+//! writes of it wait: else the older row could overwrite them.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::future::join_all;
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+
+use crate::{
+    jellyfin::{
+        endpoint::Write,
+        user_data::{Act, Field, Fields, Id, Row},
+    },
+    pod::PodInstance,
+    proxy::request::attempt::WriteUnderWay,
+    proxy::user_data_state::{
+        Ledgers,
+        ledger::{Access, Admission, Ledger, Plan, PodView, TellPermit, Ticket, Told, UserKey},
+        round::{OwnedAct, Round},
+    },
+    shutdown::Shutdown,
+};
+
+/// The calls to pods that this needs.
+pub(super) trait PodCalls: Send + Sync + 'static {
+    /// The pods of a pool whose processes may have rows in memory.
+    fn pods(&self, pool: usize) -> Vec<PodView>;
+    /// The row as the pod has it.
+    fn read(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<Row>> + Send;
+    /// Makes the pod take a row, or a part of one. Answers the row that it has now.
+    fn tell(&self, at: PodInstance, user: UserKey, item: Id, row: &Row) -> impl Future<Output = Answer<Row>> + Send;
+    /// Does a user's act: favourite, rating, played or unplayed.
+    fn act(&self, at: PodInstance, user: UserKey, item: Id, act: &Act) -> impl Future<Output = Answer<()>> + Send;
+    /// The item's length in ticks, if it has one.
+    fn runtime(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<Option<i64>>> + Send;
+    /// Some of the items below a folder, from the given place on; none at the end.
+    fn children(
+        &self,
+        at: PodInstance,
+        user: UserKey,
+        folder: Id,
+        from: usize,
+    ) -> impl Future<Output = Answer<Vec<(Id, Row)>>> + Send;
+    /// Counts and logs.
+    fn observe(&self, event: Event);
+}
+
+/// A pod's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Answer<T> {
+    Got(T),
+    /// It has no such item for this user.
+    Missing,
+    /// It did not answer, or not so.
+    Failed,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Told(PodInstance, Told),
+    /// The item is gone.
+    Gone(PodInstance),
+    /// A write of a pod that is gone was done again on this one.
+    Redone(PodInstance),
+    /// A request waited for its pod to be told, and how.
+    Waited(Duration, WaitOutcome),
+    /// So many more pairs are kept, or fewer.
+    Pairs(i64),
+    /// There are more pairs than are kept.
+    Dropped,
+    /// A folder has more children than are told.
+    TooManyChildren,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitOutcome {
+    Told,
+    TimedOut,
+}
+
+/// How long a request waits for its pod to be told.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a task waits for a write that is under way.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Children of a marked folder that are told.
+const MOST_CHILDREN: usize = 5_000;
+
+/// How far the clocks of the proxy and of a pod may differ.
+const CLOCKS: Duration = Duration::from_secs(60);
+
+/// One worker's part in carrying. A user's task runs on the worker that began it.
+pub(super) struct Carrier<P> {
+    pub(super) ledgers: Arc<Ledgers>,
+    pub(super) calls: P,
+    shutdown: Shutdown,
+}
+
+/// A user's write that is under way to a pod.
+pub(super) struct OpenWrite<P: PodCalls> {
+    carrier: Arc<Carrier<P>>,
+    user: UserKey,
+    pod: PodInstance,
+    ticket: Option<Ticket>,
+}
+
+impl<P: PodCalls> Carrier<P> {
+    pub(super) fn new(ledgers: Arc<Ledgers>, calls: P, shutdown: Shutdown) -> Arc<Carrier<P>> {
+        Arc::new(Carrier { ledgers, calls, shutdown })
+    }
+
+    /// Whether all pods have heard of everything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ledgers.is_empty()
+    }
+
+    /// Waits until the pod was told what the request is about, at most two seconds. A write is then
+    /// under way until what this returns is ended or dropped.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        user: UserKey,
+        pod: PodInstance,
+        access: Access,
+    ) -> Option<OpenWrite<P>> {
+        if self.is_empty() && !matches!(access, Access::Write(_)) {
+            return None;
+        }
+        let began = Instant::now();
+        let mut insists = false;
+        loop {
+            let admission = self.with(user, |ledger| ledger.admit(user, pod, access, Instant::now(), insists));
+            match admission {
+                Admission::Granted(ticket) => {
+                    let waited = began.elapsed();
+                    if !waited.is_zero() && (insists || waited > Duration::from_micros(100)) {
+                        let outcome = if insists { WaitOutcome::TimedOut } else { WaitOutcome::Told };
+                        self.calls.observe(Event::Waited(waited, outcome));
+                    }
+                    return ticket.map(|ticket| OpenWrite { carrier: self.clone(), user, pod, ticket: Some(ticket) });
+                }
+                Admission::Wait(mut changes) => {
+                    self.carry(user);
+                    insists = time::timeout_at(began + PATIENCE, changes.changed()).await.is_err();
+                }
+            }
+        }
+    }
+
+    /// Starts the user's task unless it runs.
+    fn carry(self: &Arc<Self>, user: UserKey) {
+        let Some(changes) = self.with(user, |ledger| ledger.take_up(user).then(|| ledger.changes(user)).flatten())
+        else {
+            return;
+        };
+        let carrier = self.clone();
+        tokio::spawn(self.shutdown.track(async move { carrier.carry_all(user, changes).await }));
+    }
+
+    async fn carry_all(self: Arc<Self>, user: UserKey, mut changes: watch::Receiver<()>) {
+        loop {
+            changes.mark_unchanged();
+            let flushes = self.shutdown.is_stopping();
+            let pods = self.calls.pods(user.pool);
+            match self.with(user, |ledger| ledger.plan(user, &pods, Instant::now(), flushes)) {
+                Plan::Done => return,
+                Plan::Work(rounds) => {
+                    let mut told = 0;
+                    for round in rounds {
+                        told += self.carry_round(user, round).await;
+                    }
+                    if flushes {
+                        break;
+                    }
+                    if told == 0 {
+                        // Something is being written. Its end is a change.
+                        let _ = time::timeout(LOOK, changes.changed()).await;
+                    }
+                }
+                Plan::Wait(_) if flushes => break,
+                Plan::Wait(until) => {
+                    let until = async {
+                        match until {
+                            Some(until) => time::sleep_until(until).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        _ = changes.changed() => {}
+                        () = until => {}
+                        () = self.shutdown.stopping() => {}
+                    }
+                }
+            }
+        }
+        self.with(user, |ledger| ledger.put_down(user));
+    }
+
+    /// Reads the newest row, and tells it to the pods that are behind. Returns how many were.
+    async fn carry_round(&self, user: UserKey, round: Round) -> usize {
+        if round.has_lost() {
+            return usize::from(self.redo(user, &round).await);
+        }
+        let read = |pod: PodInstance| async move { (pod, self.calls.read(pod, user, round.item).await) };
+        let mut rows = Vec::new();
+        for (pod, answer) in join_all(round.sources.iter().map(|pod| read(*pod))).await {
+            match answer {
+                Answer::Got(row) => rows.push((pod, row)),
+                Answer::Missing => {
+                    self.calls.observe(Event::Gone(pod));
+                    self.with(user, |ledger| ledger.forget(user, round.item));
+                    return 1;
+                }
+                Answer::Failed => {
+                    self.with(user, |ledger| ledger.pause(user, round.item, Instant::now()));
+                    return 1;
+                }
+            }
+        }
+        let Some(newest) = round.newest(&rows) else { return 0 };
+        let is_folder = newest.row.is_folder();
+        let computed = if is_folder { Fields::PLAY_STATE } else { Fields::NONE };
+        let folder = round.sources.first().filter(|_| is_folder && round.has_children);
+        let tellings = round.targets.iter().map(|target| async {
+            let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, *target, round.generation));
+            // The next round tells it the newer row.
+            let TellPermit::Without(own) = permit else { return 0 };
+            let but = newest.but_own(*target, own).with(computed);
+            let mut told = self.tell(*target, user, round.item, &newest.row, but).await;
+            if let (Told::Done, Some(source)) = (told, folder) {
+                told = self.tell_children(user, round.item, *source, *target).await;
+            }
+            self.end_telling(user, round.item, *target, Some((round.generation, told)));
+            self.calls.observe(Event::Told(*target, told));
+            1
+        });
+        join_all(tellings).await.into_iter().sum()
+    }
+
+    /// Makes one pod take a row, but for what it wrote last itself.
+    async fn tell(&self, pod: PodInstance, user: UserKey, item: Id, newest: &Row, but: Fields) -> Told {
+        let part = newest.clone().without(but);
+        let answer = match self.calls.tell(pod, user, item, &part).await {
+            Answer::Got(answer) => answer,
+            // It cannot overwrite what it does not have.
+            Answer::Missing => return Told::Done,
+            Answer::Failed => return Told::Failed,
+        };
+        // An update leaves what the row lacks; other acts remove it.
+        let left_over = newest.left_over(&answer, but);
+        if left_over.contains(Field::Rating)
+            && self.calls.act(pod, user, item, &Act::Likes(None)).await == Answer::Failed
+        {
+            return Told::Failed;
+        }
+        if left_over.contains(Field::LastPlayed) {
+            let mut whole = newest.clone();
+            but.iter().for_each(|field| whole.take(field, &answer));
+            if self.calls.act(pod, user, item, &Act::Unplayed).await == Answer::Failed
+                || self.calls.tell(pod, user, item, &whole).await == Answer::Failed
+            {
+                return Told::Failed;
+            }
+        }
+        Told::Done
+    }
+
+    /// Tells a pod the rows of a marked folder's children.
+    async fn tell_children(&self, user: UserKey, folder: Id, source: PodInstance, pod: PodInstance) -> Told {
+        let mut from = 0;
+        while from < MOST_CHILDREN {
+            let children = match self.calls.children(source, user, folder, from).await {
+                Answer::Got(children) if !children.is_empty() => children,
+                Answer::Got(_) | Answer::Missing => return Told::Done,
+                Answer::Failed => return Told::Failed,
+            };
+            from += children.len();
+            for (child, row) in children {
+                let permit = self.with(user, |ledger| ledger.begin_telling_child(user, child, pod));
+                // The client writes it there: that write is told by itself.
+                let TellPermit::Without(own) = permit else { continue };
+                let told = self.tell(pod, user, child, &row, own).await;
+                self.end_telling(user, child, pod, None);
+                if told == Told::Failed {
+                    return told;
+                }
+            }
+        }
+        self.calls.observe(Event::TooManyChildren);
+        Told::Done
+    }
+
+    /// The pods that have the newest values are gone. Their rows are in the database, but another
+    /// pod may have older ones in memory, and would write those over them. So what the user did
+    /// is done again on one pod, which then has the newest row. Returns whether it was tried.
+    async fn redo(&self, user: UserKey, round: &Round) -> bool {
+        let Some(pod) = round.targets.first().copied() else { return false };
+        let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, round.generation));
+        let TellPermit::Without(own) = permit else { return false };
+        // What the pod wrote last itself is to outlive what is done again.
+        let row = match self.calls.read(pod, user, round.item).await {
+            Answer::Got(row) => Some(row.without(own.complement())),
+            Answer::Missing => {
+                self.calls.observe(Event::Gone(pod));
+                self.with(user, |ledger| ledger.forget(user, round.item));
+                None
+            }
+            Answer::Failed => None,
+        };
+        let mut told = if row.is_some() { Told::Done } else { Told::Failed };
+        for lost in &round.lost {
+            if told == Told::Done {
+                told = self.redo_act(pod, user, round.item, lost).await;
+            }
+        }
+        if let Some(row) = row.filter(|_| told == Told::Done && own != Fields::NONE)
+            && self.calls.tell(pod, user, round.item, &row).await == Answer::Failed
+        {
+            told = Told::Failed;
+        }
+        if told == Told::Done {
+            self.calls.observe(Event::Redone(pod));
+            self.with(user, |ledger| ledger.redone(user, round, pod));
+        }
+        let late = (told == Told::Failed).then_some((round.generation, told));
+        self.end_telling(user, round.item, pod, late);
+        true
+    }
+
+    async fn redo_act(&self, pod: PodInstance, user: UserKey, item: Id, lost: &OwnedAct) -> Told {
+        let part = match &lost.act {
+            Act::Favorite(_) | Act::Likes(_) | Act::Played(_) | Act::Unplayed => {
+                let done = self.calls.act(pod, user, item, &lost.act).await;
+                return if done == Answer::Failed { Told::Failed } else { Told::Done };
+            }
+            Act::Update(part) => part.clone(),
+            Act::Started => match self.calls.read(pod, user, item).await {
+                Answer::Got(row) => row.after_start(&written(lost.at), &written(lost.at - CLOCKS)),
+                Answer::Missing => return Told::Done,
+                Answer::Failed => return Told::Failed,
+            },
+            Act::Reached(ticks) => match self.calls.runtime(pod, user, item).await {
+                Answer::Got(runtime) => Row::at_position(*ticks, runtime),
+                Answer::Missing => return Told::Done,
+                Answer::Failed => return Told::Failed,
+            },
+            Act::Ended => Row::at_end(),
+        };
+        if part == Row::default() {
+            return Told::Done;
+        }
+        let told = self.calls.tell(pod, user, item, &part).await;
+        if told == Answer::Failed { Told::Failed } else { Told::Done }
+    }
+
+    fn end_telling(&self, user: UserKey, item: Id, pod: PodInstance, told: Option<(u64, Told)>) {
+        self.with(user, |ledger| ledger.end_telling(user, item, pod, told, Instant::now()));
+    }
+
+    /// Looks at or changes the ledger of a user.
+    fn with<T>(&self, user: UserKey, change: impl FnOnce(&mut Ledger) -> T) -> T {
+        let (changed, pairs) = self.ledgers.with(user, change);
+        if pairs != 0 {
+            self.calls.observe(Event::Pairs(pairs));
+        }
+        changed
+    }
+}
+
+impl<P: PodCalls> WriteUnderWay for OpenWrite<P> {
+    fn end(mut self: Box<Self>, write: Option<&Write>) {
+        self.finish(write);
+        if write.is_some() {
+            self.carrier.carry(self.user);
+        }
+    }
+}
+
+impl<P: PodCalls> OpenWrite<P> {
+    fn finish(&mut self, write: Option<&Write>) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let of = (self.user, self.pod, ticket);
+        let end = |ledger: &mut Ledger| ledger.end_write(of, write, Instant::now(), SystemTime::now());
+        if self.carrier.with(self.user, end) {
+            self.carrier.calls.observe(Event::Dropped);
+        }
+    }
+}
+
+impl<P: PodCalls> Drop for OpenWrite<P> {
+    fn drop(&mut self) {
+        self.finish(None);
+    }
+}
+
+/// A moment as Jellyfin writes it: in ticks of 100 ns.
+fn written(at: SystemTime) -> String {
+    let nanos = humantime::format_rfc3339_nanos(at).to_string();
+    nanos.strip_suffix("00Z").map_or(nanos.clone(), |ticks| format!("{ticks}Z"))
+}

@@ -1,0 +1,629 @@
+//! Users' data on three pods that behave as Jellyfin does: each has rows in memory, writes them
+//! whole, and does not see what others write. Calls and writes meet in every order.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use tokio::{task, time};
+
+use super::carry::{Answer, Carrier, Event, PodCalls, WaitOutcome};
+use crate::{
+    jellyfin::{
+        endpoint::Write,
+        user_data::{Act, Id, Row},
+    },
+    pod::{Epoch, Pod, PodConfig, PodId, PodInstance},
+    proxy::{
+        request::attempt::WriteUnderWay,
+        user_data_state::ledger::{Access, PodView, Told, UserKey},
+    },
+    shutdown::Shutdown,
+};
+
+const RUNTIME: i64 = 36_000_000_000;
+
+/// A row of the model.
+type Columns = Map<String, Value>;
+
+#[derive(Default)]
+struct Model {
+    pods: Vec<ModelPod>,
+    database: HashMap<Id, Columns>,
+    folders: HashMap<Id, Vec<Id>>,
+    writes: Vec<Recorded>,
+    tick: u64,
+    told: usize,
+    redone: usize,
+    timed_out: usize,
+    seed: u64,
+}
+
+struct ModelPod {
+    id: PodId,
+    epoch: u32,
+    is_alive: bool,
+    hangs: bool,
+    memory: HashMap<Id, Columns>,
+}
+
+/// A write that was answered: when it began and ended, and what it set.
+struct Recorded {
+    began: u64,
+    ended: u64,
+    item: Id,
+    sets: Vec<(&'static str, Value)>,
+}
+
+#[derive(Clone)]
+struct Pods(Arc<Mutex<Model>>);
+
+impl Model {
+    fn new(seed: u64, pods: usize) -> Arc<Mutex<Model>> {
+        let pod = |number: usize| {
+            let config = PodConfig { name: format!("{number}"), authority: "h:1".into() };
+            let id = Pod::new(&"pool".into(), &config).id;
+            ModelPod { id, epoch: 1, is_alive: true, hangs: false, memory: HashMap::new() }
+        };
+        let pods = (0..pods).map(pod).collect();
+        Arc::new(Mutex::new(Model { pods, seed: seed | 1, ..Model::default() }))
+    }
+
+    /// A number below `below` (xorshift64).
+    fn draw(&mut self, below: u64) -> u64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed % below
+    }
+
+    fn instance(&self, pod: usize) -> PodInstance {
+        PodInstance { pod: self.pods[pod].id, epoch: Epoch(self.pods[pod].epoch) }
+    }
+
+    fn at(&mut self, instance: PodInstance) -> Option<usize> {
+        let pod = self.pods.iter().position(|pod| pod.id == instance.pod)?;
+        (self.pods[pod].is_alive && self.pods[pod].epoch == instance.epoch.0).then_some(pod)
+    }
+
+    /// The row in the pod's memory, read from the database at first.
+    fn row(&mut self, pod: usize, item: Id) -> &mut Columns {
+        let stored = self.database.get(&item).cloned().unwrap_or_else(empty);
+        self.pods[pod].memory.entry(item).or_insert(stored)
+    }
+
+    fn write(&mut self, pod: usize, item: Id, change: impl FnOnce(&mut Columns)) -> Columns {
+        let row = self.row(pod, item);
+        change(row);
+        let row = row.clone();
+        self.database.insert(item, row.clone());
+        row
+    }
+
+    fn act(&mut self, pod: usize, item: Id, act: &Act) {
+        self.tick += 1;
+        let tick = self.tick;
+        match self.folders.get(&item).cloned().filter(|_| act.reaches_children()) {
+            Some(children) => children.into_iter().for_each(|child| {
+                self.write(pod, child, |row| apply(row, act, tick));
+            }),
+            None => {
+                self.write(pod, item, |row| apply(row, act, tick));
+            }
+        }
+    }
+}
+
+fn empty() -> Columns {
+    columns(json!({"IsFavorite": false, "Played": false, "PlayCount": 0, "PlaybackPositionTicks": 0}))
+}
+
+fn columns(json: Value) -> Columns {
+    match json {
+        Value::Object(columns) => columns,
+        _ => Columns::new(),
+    }
+}
+
+/// What a pod makes of an act.
+fn apply(row: &mut Columns, act: &Act, tick: u64) {
+    let mut set = |name: &str, value: Value| {
+        row.insert(name.to_owned(), value);
+    };
+    match act {
+        Act::Favorite(is) => set("IsFavorite", json!(is)),
+        Act::Likes(Some(likes)) => {
+            set("Likes", json!(likes));
+            set("Rating", json!(if *likes { 10.0 } else { 1.0 }));
+        }
+        Act::Likes(None) => {
+            row.remove("Likes");
+            row.remove("Rating");
+        }
+        Act::Played(_) => {
+            set("Played", json!(true));
+            set("PlayCount", json!(1));
+            set("PlaybackPositionTicks", json!(0));
+            set("LastPlayedDate", json!(format!("{tick:08}")));
+        }
+        Act::Unplayed => {
+            set("Played", json!(false));
+            set("PlayCount", json!(0));
+            set("PlaybackPositionTicks", json!(0));
+            row.remove("LastPlayedDate");
+        }
+        Act::Update(part) => part_of(part).into_iter().for_each(|(name, value)| set(&name, value)),
+        Act::Started => {
+            let count = row["PlayCount"].as_i64().unwrap_or_default();
+            row.insert("PlayCount".to_owned(), json!(count + 1));
+            row.insert("Played".to_owned(), json!(false));
+            row.insert("LastPlayedDate".to_owned(), json!(format!("{tick:08}")));
+        }
+        Act::Reached(ticks) => {
+            part_of(&Row::at_position(*ticks, Some(RUNTIME))).into_iter().for_each(|(name, value)| set(&name, value));
+        }
+        Act::Ended => {
+            set("Played", json!(true));
+            set("PlaybackPositionTicks", json!(0));
+        }
+    }
+}
+
+fn part_of(row: &Row) -> Columns {
+    columns(serde_json::from_slice(&row.to_body()).expect("JSON"))
+}
+
+impl Pods {
+    /// Lets others run, for as long as it may happen.
+    async fn pause(&self) {
+        let (yields, sleep) = {
+            let mut model = self.0.lock();
+            (model.draw(4), model.draw(6))
+        };
+        for _ in 0..yields {
+            task::yield_now().await;
+        }
+        if sleep > 3 {
+            time::sleep(Duration::from_millis(sleep)).await;
+        }
+    }
+
+    async fn reach<T>(&self, at: PodInstance, call: impl FnOnce(&mut Model, usize) -> T) -> Answer<T> {
+        self.pause().await;
+        let answer = {
+            let mut model = self.0.lock();
+            let Some(pod) = model.at(at) else { return Answer::Failed };
+            if model.pods[pod].hangs { None } else { Some(call(&mut model, pod)) }
+        };
+        let Some(answer) = answer else {
+            time::sleep(Duration::from_secs(5)).await;
+            return Answer::Failed;
+        };
+        self.pause().await;
+        if self.0.lock().at(at).is_none() {
+            return Answer::Failed;
+        }
+        Answer::Got(answer)
+    }
+}
+
+impl PodCalls for Pods {
+    fn pods(&self, _pool: usize) -> Vec<PodView> {
+        let model = self.0.lock();
+        let pods = (0..model.pods.len()).filter(|pod| model.pods[*pod].is_alive);
+        pods.map(|pod| PodView { instance: model.instance(pod), is_alive: true }).collect()
+    }
+
+    async fn read(&self, at: PodInstance, _user: UserKey, item: Id) -> Answer<Row> {
+        let read = |model: &mut Model, pod: usize| {
+            let mut row = model.row(pod, item).clone();
+            if let Some(children) = model.folders.get(&item) {
+                row.insert("UnplayedItemCount".to_owned(), json!(children.len()));
+            }
+            row
+        };
+        let row = self.reach(at, read).await;
+        match row {
+            Answer::Got(row) => Answer::Got(Row::read(Value::Object(row)).expect("a row")),
+            Answer::Missing => Answer::Missing,
+            Answer::Failed => Answer::Failed,
+        }
+    }
+
+    async fn tell(&self, at: PodInstance, _user: UserKey, item: Id, row: &Row) -> Answer<Row> {
+        let part = part_of(row);
+        let told = |model: &mut Model, pod: usize| {
+            model.write(pod, item, |row| {
+                part.into_iter().for_each(|(name, value)| {
+                    row.insert(name, value);
+                })
+            })
+        };
+        match self.reach(at, told).await {
+            Answer::Got(row) => Answer::Got(Row::read(Value::Object(row)).expect("a row")),
+            Answer::Missing => Answer::Missing,
+            Answer::Failed => Answer::Failed,
+        }
+    }
+
+    async fn act(&self, at: PodInstance, _user: UserKey, item: Id, act: &Act) -> Answer<()> {
+        self.reach(at, |model, pod| model.act(pod, item, act)).await
+    }
+
+    async fn runtime(&self, at: PodInstance, _user: UserKey, _item: Id) -> Answer<Option<i64>> {
+        self.reach(at, |_, _| Some(RUNTIME)).await
+    }
+
+    async fn children(&self, at: PodInstance, _user: UserKey, folder: Id, from: usize) -> Answer<Vec<(Id, Row)>> {
+        let page = |model: &mut Model, pod: usize| {
+            let page: Vec<Id> = model.folders[&folder].iter().skip(from).take(10).copied().collect();
+            let row = |child: Id| (child, Row::read(Value::Object(model.row(pod, child).clone())).expect("a row"));
+            page.into_iter().map(row).collect()
+        };
+        self.reach(at, page).await
+    }
+
+    fn observe(&self, event: Event) {
+        let mut model = self.0.lock();
+        match event {
+            Event::Told(_, Told::Done) => model.told += 1,
+            Event::Redone(_) => model.redone += 1,
+            Event::Waited(_, WaitOutcome::TimedOut) => model.timed_out += 1,
+            _ => {}
+        }
+    }
+}
+
+fn user() -> UserKey {
+    UserKey { pool: 0, id: id(7) }
+}
+
+fn id(number: u64) -> Id {
+    Id::read(&format!("{:032x}", number + 1)).expect("an id")
+}
+
+fn write_of(item: Id, act: Act) -> Write {
+    let is_progress = matches!(act, Act::Reached(ticks) if ticks % 2 == 1);
+    Write { user: None, item, is_urgent: !is_progress, is_playing: is_progress || act == Act::Started, act }
+}
+
+/// A client's write through one pod, as the proxy carries it.
+async fn write(carrier: &Arc<Carrier<Pods>>, pods: &Pods, pod: usize, item: Id, act: Act) {
+    let began = {
+        let mut model = pods.0.lock();
+        model.tick += 1;
+        model.tick
+    };
+    let instance = pods.0.lock().instance(pod);
+    // A report names its item in its body only.
+    let named = (!matches!(act, Act::Reached(_) | Act::Started)).then_some(item);
+    let open = Box::new(carrier.admit(user(), instance, Access::Write(named)).await.expect("a write"));
+    let done = pods.reach(instance, |model, pod| model.act(pod, item, &act)).await;
+    if done != Answer::Got(()) {
+        return open.end(None);
+    }
+    let write = write_of(item, act);
+    open.end(Some(&write));
+    let mut model = pods.0.lock();
+    model.tick += 1;
+    let ended = model.tick;
+    let sets = sets(&write.act);
+    model.writes.push(Recorded { began, ended, item, sets });
+}
+
+/// What a write makes of the columns that can be told apart.
+fn sets(act: &Act) -> Vec<(&'static str, Value)> {
+    match act {
+        Act::Favorite(is) => vec![("IsFavorite", json!(is))],
+        Act::Likes(likes) => vec![("Likes", json!(likes))],
+        Act::Reached(ticks) if *ticks > RUNTIME / 2 => {
+            vec![("Played", json!(true)), ("PlaybackPositionTicks", json!(0))]
+        }
+        Act::Reached(ticks) => vec![("PlaybackPositionTicks", json!(ticks))],
+        Act::Played(_) => vec![("Played", json!(true)), ("PlaybackPositionTicks", json!(0))],
+        Act::Unplayed => vec![("Played", json!(false)), ("PlaybackPositionTicks", json!(0))],
+        Act::Started => vec![("Played", json!(false))],
+        _ => Vec::new(),
+    }
+}
+
+async fn until_in_step(carrier: &Arc<Carrier<Pods>>) {
+    for _ in 0..3_000 {
+        if carrier.ledgers.pairs() == 0 {
+            return;
+        }
+        time::sleep(Duration::from_secs(1)).await;
+    }
+    panic!("it never ends");
+}
+
+/// All pods and the database have the same row, with the last value of each column.
+fn assert_in_step(model: &Model, items: u64) {
+    for item in (0..items).map(id) {
+        let stored = model.database.get(&item).cloned().unwrap_or_else(empty);
+        for (number, pod) in model.pods.iter().enumerate().filter(|(_, pod)| pod.is_alive) {
+            if let Some(row) = pod.memory.get(&item) {
+                assert_eq!(row, &stored, "pod {number} and the database, item {item}");
+            }
+        }
+        for name in ["IsFavorite", "Likes", "Played", "PlaybackPositionTicks"] {
+            let of = |write: &Recorded| write.sets.iter().find(|(set, _)| *set == name).map(|(_, value)| value.clone());
+            let writes: Vec<(&Recorded, Value)> = model
+                .writes
+                .iter()
+                .filter(|write| write.item == item)
+                .filter_map(|write| Some((write, of(write)?)))
+                .collect();
+            let is_last = |write: &Recorded| !writes.iter().any(|(other, _)| other.began > write.ended);
+            let may_be: Vec<&Value> =
+                writes.iter().filter(|(write, _)| is_last(write)).map(|(_, value)| value).collect();
+            let value = stored.get(name).cloned().unwrap_or(Value::Null);
+            assert!(may_be.is_empty() || may_be.contains(&&value), "{name} of {item}: {value}, not of {may_be:?}");
+        }
+    }
+}
+
+fn any_act(model: &mut Model) -> Act {
+    match model.draw(9) {
+        0 | 1 => Act::Favorite(model.draw(2) == 0),
+        2 => Act::Likes([None, Some(true), Some(false)][model.draw(3) as usize]),
+        3 => Act::Played(None),
+        4 => Act::Unplayed,
+        5 => Act::Started,
+        // Between a tenth and a half, so that it neither begins nor ends.
+        _ => Act::Reached(RUNTIME / 10 + model.draw(RUNTIME as u64 / 3) as i64),
+    }
+}
+
+fn run<F: Future<Output = ()>>(scene: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(scene);
+}
+
+/// Several devices of one user write at once, each on its pod; pods die and come back.
+async fn devices_write(seed: u64, devices: usize, kills: bool) {
+    let model = Model::new(seed, 3);
+    let (pods, items) = (Pods(model.clone()), 3);
+    let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+    let device = |number: usize| {
+        let (carrier, pods) = (carrier.clone(), pods.clone());
+        async move {
+            for _ in 0..15 {
+                let (pod, item, act) = {
+                    let mut model = pods.0.lock();
+                    let act = any_act(&mut model);
+                    let item = id(model.draw(items));
+                    let moves = model.draw(4) == 0;
+                    (if moves { model.draw(3) as usize } else { number % 3 }, item, act)
+                };
+                if pods.0.lock().pods[pod].is_alive {
+                    write(&carrier, &pods, pod, item, act).await;
+                }
+                pods.pause().await;
+            }
+        }
+    };
+    let devices: Vec<_> = (0..devices).map(|number| tokio::spawn(device(number))).collect();
+    for device in devices {
+        device.await.expect("a device");
+        if kills {
+            // No client's write is under way on it, but calls of the proxy may be.
+            let mut model = model.lock();
+            let pod = model.draw(3) as usize;
+            let (is_alive, epoch) = (model.pods[pod].is_alive, model.pods[pod].epoch);
+            let others_alive = model.pods.iter().filter(|pod| pod.is_alive).count() > 1;
+            if is_alive && others_alive {
+                model.pods[pod].is_alive = false;
+                model.pods[pod].memory.clear();
+            } else if !is_alive {
+                model.pods[pod].is_alive = true;
+                model.pods[pod].epoch = epoch + 1;
+            }
+        }
+    }
+    until_in_step(&carrier).await;
+    assert_in_step(&model.lock(), items);
+    assert_eq!(model.lock().timed_out, 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 0, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_devices_write_at_once_is_on_every_pod(seed: u64, devices in 1_usize..4) {
+        run(devices_write(seed, devices, false));
+    }
+
+    #[test]
+    fn the_end_of_a_pod_loses_nothing_that_was_answered(seed: u64) {
+        // One device at a time: its pod may die the moment after it has answered.
+        run(one_device_and_its_pod_dies(seed));
+    }
+}
+
+/// One user writes through a pod that dies as soon as it has answered, goes on through another one
+/// and comes back.
+async fn one_device_and_its_pod_dies(seed: u64) {
+    let model = Model::new(seed, 3);
+    let (pods, items) = (Pods(model.clone()), 2);
+    let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+    // All pods have all rows in memory.
+    for (pod, item) in (0..3).flat_map(|pod| (0..items).map(move |item| (pod, id(item)))) {
+        model.lock().row(pod, item);
+    }
+    for _ in 0..12 {
+        let (pod, item, act, dies) = {
+            let mut model = model.lock();
+            let act = any_act(&mut model);
+            let alive: Vec<usize> = (0..3).filter(|pod| model.pods[*pod].is_alive).collect();
+            let pod = alive[model.draw(alive.len() as u64) as usize];
+            (pod, id(model.draw(items)), act, model.draw(3) == 0 && alive.len() > 1)
+        };
+        write(&carrier, &pods, pod, item, act).await;
+        let mut model = model.lock();
+        if dies {
+            model.pods[pod].is_alive = false;
+            model.pods[pod].memory.clear();
+        } else {
+            model.pods.iter_mut().filter(|pod| !pod.is_alive).for_each(|pod| {
+                pod.epoch += 1;
+                pod.is_alive = true;
+            });
+        }
+    }
+    until_in_step(&carrier).await;
+    assert_in_step(&model.lock(), items);
+}
+
+#[test]
+fn every_pair_of_writes_in_every_order_ends_as_on_one_server() {
+    let acts = || {
+        [
+            Act::Favorite(true),
+            Act::Favorite(false),
+            Act::Likes(Some(true)),
+            Act::Likes(None),
+            Act::Played(None),
+            Act::Unplayed,
+            Act::Started,
+            Act::Reached(RUNTIME / 3),
+            Act::Reached(RUNTIME - 1),
+        ]
+    };
+    let without_dates =
+        |row: Columns| row.into_iter().filter(|(name, _)| name != "LastPlayedDate").collect::<Columns>();
+    let item = id(0);
+    for before in [None, Some(Act::Favorite(true)), Some(Act::Played(None))] {
+        for (first, second) in acts().into_iter().flat_map(|first| acts().map(|second| (first.clone(), second))) {
+            for pods_of in [(0, 0), (0, 1), (1, 0)] {
+                let scene = async {
+                    let single = {
+                        let model = Model::new(1, 1);
+                        let mut model = model.lock();
+                        before.iter().chain([&first, &second]).for_each(|act| model.act(0, item, act));
+                        model.database[&item].clone()
+                    };
+                    let model = Model::new(1, 3);
+                    let pods = Pods(model.clone());
+                    let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+                    (0..3).for_each(|pod| {
+                        model.lock().row(pod, item);
+                    });
+                    if let Some(before) = &before {
+                        write(&carrier, &pods, 2, item, before.clone()).await;
+                    }
+                    write(&carrier, &pods, pods_of.0, item, first.clone()).await;
+                    write(&carrier, &pods, pods_of.1, item, second.clone()).await;
+                    until_in_step(&carrier).await;
+                    assert_in_step(&model.lock(), 1);
+                    let stored = model.lock().database[&item].clone();
+                    assert_eq!(
+                        without_dates(stored),
+                        without_dates(single),
+                        "{before:?} {first:?} {second:?} {pods_of:?}"
+                    );
+                };
+                run(scene);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pod_that_hangs_delays_one_request_by_two_seconds_and_no_other_pod() {
+    run(async {
+        let model = Model::new(3, 3);
+        let pods = Pods(model.clone());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+        let [a, b, c] = [0, 1, 2].map(|pod| model.lock().instance(pod));
+        model.lock().pods[2].hangs = true;
+        write(&carrier, &pods, 0, id(0), Act::Favorite(true)).await;
+        let began = time::Instant::now();
+        assert!(carrier.admit(user(), b, Access::Item(id(0))).await.is_none());
+        assert!(carrier.admit(user(), a, Access::Item(id(0))).await.is_none());
+        assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+        carrier.admit(user(), c, Access::Other).await;
+        assert_eq!(began.elapsed().as_secs(), 2);
+        carrier.admit(user(), c, Access::Item(id(0))).await;
+        assert_eq!(began.elapsed().as_secs(), 2, "it is told later");
+        model.lock().pods[2].hangs = false;
+        until_in_step(&carrier).await;
+        assert_in_step(&model.lock(), 1);
+    });
+}
+
+#[test]
+fn progress_is_told_at_the_end_or_when_another_pod_is_asked() {
+    run(async {
+        let model = Model::new(5, 3);
+        let pods = Pods(model.clone());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+        let b = model.lock().instance(1);
+        write(&carrier, &pods, 0, id(0), Act::Started).await;
+        time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(model.lock().told, 2, "a start counts a play");
+        for minute in 0..10 {
+            write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 9 * 2 + 1 + minute * 2)).await;
+            time::sleep(Duration::from_secs(10)).await;
+        }
+        assert_eq!(model.lock().told, 2);
+        carrier.admit(user(), b, Access::Item(id(0))).await;
+        assert_eq!(model.lock().pods[1].memory[&id(0)]["PlaybackPositionTicks"], json!(RUNTIME / 9 * 2 + 19));
+        let told = model.lock().told;
+        // It is seen on two pods now.
+        for second in 0..17 {
+            write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 9 * 2 + 101 + second * 2)).await;
+            time::sleep(Duration::from_secs(7)).await;
+        }
+        let more = model.lock().told - told;
+        assert!((5..=9).contains(&more), "every 30 s to both: {more}");
+        write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 3 / 2 * 2)).await;
+        until_in_step(&carrier).await;
+        assert_in_step(&model.lock(), 1);
+    });
+}
+
+#[test]
+fn a_mark_of_a_folder_reaches_its_children_on_every_pod() {
+    run(async {
+        let (model, folder) = (Model::new(9, 3), id(100));
+        let children: Vec<Id> = (0..25).map(id).collect();
+        model.lock().folders.insert(folder, children.clone());
+        let pods = Pods(model.clone());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+        for (pod, child) in (0..3).flat_map(|pod| children.iter().map(move |child| (pod, *child))) {
+            model.lock().row(pod, child);
+        }
+        write(&carrier, &pods, 1, id(3), Act::Favorite(true)).await;
+        write(&carrier, &pods, 0, folder, Act::Played(None)).await;
+        until_in_step(&carrier).await;
+        let model = model.lock();
+        for (pod, child) in model.pods.iter().flat_map(|pod| children.iter().map(move |child| (pod, child))) {
+            assert_eq!(pod.memory[child]["Played"], json!(true), "{child}");
+            assert_eq!(pod.memory[child], model.database[child], "{child}");
+        }
+        assert_eq!(model.database[&id(3)]["IsFavorite"], json!(true));
+        assert!(!model.database.contains_key(&folder) || model.database[&folder]["Played"] == json!(false));
+    });
+}
+
+#[test]
+fn a_pod_that_ends_playback_by_itself_is_told_again() {
+    run(async {
+        let model = Model::new(5, 3);
+        let pods = Pods(model.clone());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+        write(&carrier, &pods, 0, id(0), Act::Started).await;
+        write(&carrier, &pods, 0, id(0), Act::Reached(RUNTIME / 5 + 1)).await;
+        // The user moves to another pod, and watches on.
+        let b = model.lock().instance(1);
+        carrier.admit(user(), b, Access::Other).await;
+        write(&carrier, &pods, 1, id(0), Act::Reached(RUNTIME / 3 / 2 * 2)).await;
+        time::sleep(Duration::from_secs(400)).await;
+        model.lock().act(0, id(0), &Act::Reached(RUNTIME / 5 + 1));
+        until_in_step(&carrier).await;
+        assert_in_step(&model.lock(), 1);
+        assert_eq!(model.lock().database[&id(0)]["PlaybackPositionTicks"], json!(RUNTIME / 3 / 2 * 2));
+    });
+}

@@ -1,0 +1,607 @@
+//! Which pods have heard of which writes of a user's data. Pure: moments are arguments.
+//!
+//! A pod keeps a row in memory for as long as it runs, and any user's read of an item fetches all
+//! users' rows of it. So every pod may have an old row of everything that another one has written.
+//! Each write gets a number, its generation. A pod is *behind* on a pair of user and item until it
+//! was told of the newest generation that another pod wrote.
+
+use std::time::{Duration, SystemTime};
+
+use ahash::HashMap;
+use tokio::{sync::watch, time::Instant};
+
+use super::round::{Generation, OwnedAct, Owner, Owners, Round};
+use crate::{
+    jellyfin::{
+        endpoint::Write,
+        user_data::{Act, Field, Fields, Id},
+    },
+    pod::PodInstance,
+};
+
+/// A user of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::proxy) struct UserKey {
+    /// The pool's index in the shared state.
+    pub(in crate::proxy) pool: usize,
+    pub(in crate::proxy) id: Id,
+}
+
+/// A pod whose memory may hold rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) struct PodView {
+    pub(in crate::proxy) instance: PodInstance,
+    /// Whether it can be asked now. If not, its process may still come back with its memory.
+    pub(in crate::proxy) is_alive: bool,
+}
+
+/// What a request is about to do on a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Access {
+    /// Writes user data: of this item, or of one that only the body names.
+    Write(Option<Id>),
+    /// Reads this item.
+    Item(Id),
+    /// Anything else.
+    Other,
+    /// Whatever comes: the user moves there.
+    All,
+}
+
+/// Whether a request may go to its pod.
+pub(in crate::proxy) enum Admission {
+    /// It may. A write brings its ticket back.
+    Granted(Option<Ticket>),
+    /// The pod is to be told first. The receiver hears of every change.
+    Wait(watch::Receiver<()>),
+}
+
+/// A write that is under way to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) struct Ticket(u64);
+
+/// What is to be done for a user.
+#[derive(Debug)]
+pub(in crate::proxy) enum Plan {
+    Work(Vec<Round>),
+    /// Nothing until this moment, or a change.
+    Wait(Option<Instant>),
+    /// Nothing at all: whoever carries stops.
+    Done,
+}
+
+/// Whether a pod may be told of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum TellPermit {
+    /// It may, but for these fields, which it wrote last itself.
+    Without(Fields),
+    /// Something was written since the rows were read, or is being written there.
+    Stale,
+}
+
+/// How telling a pod went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Told {
+    Done,
+    Failed,
+}
+
+/// Pairs kept for one user.
+const MOST_OF_USER: usize = 256;
+
+/// Pairs kept in one ledger.
+const MOST: usize = 4096;
+
+/// How often the other pods hear of progress, while the user is seen on several of them.
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a pod counts as one on which the user is seen.
+const SEEN_FOR: Duration = Duration::from_secs(300);
+
+/// How long the pair of a film is kept after its last report.
+const PLAYING_FOR: Duration = Duration::from_secs(300);
+
+/// A pod ends playback by itself when no report came for five minutes; it looks every five minutes.
+const IDLE_STOP_BY: Duration = Duration::from_secs(11 * 60);
+
+/// How often to look whether a pod that is away has come back.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long a pod that is away is waited for: then its pairs are dropped.
+const AWAY_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// How long it takes until a pod that does not answer is asked again, at first.
+const PAUSE: Duration = Duration::from_millis(50);
+
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// The users with pairs on which some pod is behind.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct Ledger {
+    users: HashMap<UserKey, User>,
+    pairs: usize,
+    next_ticket: u64,
+}
+
+#[derive(Debug)]
+struct User {
+    pairs: HashMap<Id, Pair>,
+    generation: Generation,
+    writing: Vec<(Ticket, PodInstance, Option<Id>)>,
+    telling: Vec<(PodInstance, Id)>,
+    /// Pods on which the user was seen since the entry was made.
+    seen: Vec<(PodInstance, Instant)>,
+    is_carried: bool,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    written: Generation,
+    written_at: Instant,
+    owners: Owners,
+    acts: Vec<OwnedAct>,
+    told: Vec<(PodInstance, Generation)>,
+    /// When the pods behind are to be told. `None`: at the next stop, move or read.
+    due: Option<Instant>,
+    late: Vec<Late>,
+    /// When the pods of the writes are asked again, and how often that has failed.
+    paused: Option<(Instant, u32)>,
+    /// The generation of the newest mark that changed a folder's children too.
+    children: Generation,
+    /// The last reported position, and by which pod.
+    position: Option<(PodInstance, i64)>,
+    playing_until: Option<Instant>,
+    /// Pods on which it plays, as far as was reported.
+    players: Vec<PodInstance>,
+    /// Pods on which it played when the user went on elsewhere, and when they will have ended it by
+    /// themselves.
+    left: Vec<(PodInstance, Instant)>,
+}
+
+/// A pod that could not be told.
+#[derive(Debug)]
+struct Late {
+    pod: PodInstance,
+    failures: u32,
+    next: Instant,
+}
+
+impl Ledger {
+    /// Pairs kept, of all users.
+    pub(in crate::proxy) fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    pub(in crate::proxy) fn users(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Lets a request go to its pod, or says that the pod is to be told first. With `insists`, the
+    /// request goes anyhow, and later ones do not wait for what this one waited for.
+    pub(in crate::proxy) fn admit(
+        &mut self,
+        user: UserKey,
+        pod: PodInstance,
+        access: Access,
+        now: Instant,
+        insists: bool,
+    ) -> Admission {
+        let is_write = matches!(access, Access::Write(_));
+        let user = match self.users.get_mut(&user) {
+            Some(user) => user,
+            None if is_write => self.users.entry(user).or_insert_with(User::new),
+            None => return Admission::Granted(None),
+        };
+        let is_new = !user.seen.iter().any(|(seen, _)| *seen == pod);
+        let (mut waits, mut is_due) = (false, true);
+        for (item, pair) in &mut user.pairs {
+            let concerns = match access {
+                Access::Write(None) | Access::All => true,
+                Access::Write(Some(of)) | Access::Item(of) => of == *item,
+                Access::Other => false,
+            };
+            let concerns = concerns || is_new || pair.due.is_some_and(|due| due <= now);
+            if !concerns || !pair.is_behind(pod) || pair.is_late(pod) {
+                continue;
+            }
+            if insists {
+                pair.set_late(pod, now);
+            } else {
+                is_due &= pair.due.is_some_and(|due| due <= now);
+                pair.due = pair.due.filter(|due| *due <= now).or(Some(now));
+                waits = true;
+            }
+        }
+        // A row that is on its way to the pod would overwrite the client's write.
+        let is_told = |(at, item): &(PodInstance, Id)| *at == pod && access.may_write(*item);
+        waits |= !insists && user.telling.iter().any(is_told);
+        if waits {
+            // Only a change is told: two requests that wait would wake each other without end.
+            if !is_due {
+                user.changes.send_replace(());
+            }
+            return Admission::Wait(user.changes.subscribe());
+        }
+        user.see(pod, now);
+        let Access::Write(item) = access else { return Admission::Granted(None) };
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        user.writing.push((ticket, pod, item));
+        Admission::Granted(Some(ticket))
+    }
+
+    /// A write has ended: with what it wrote, or without effect. Returns whether a pair was dropped
+    /// for it.
+    pub(in crate::proxy) fn end_write(
+        &mut self,
+        (user, pod, ticket): (UserKey, PodInstance, Ticket),
+        write: Option<&Write>,
+        now: Instant,
+        clock: SystemTime,
+    ) -> bool {
+        let has_dropped = write.is_some_and(|write| self.record(user, pod, write, now, clock));
+        if let Some(entry) = self.users.get_mut(&user) {
+            entry.writing.retain(|(known, ..)| *known != ticket);
+            entry.changes.send_replace(());
+            if entry.is_empty() {
+                self.users.remove(&user);
+            }
+        }
+        has_dropped
+    }
+
+    /// Returns whether a pair had to go, or is not kept.
+    fn record(&mut self, user: UserKey, pod: PodInstance, write: &Write, now: Instant, clock: SystemTime) -> bool {
+        let entry = self.users.entry(user).or_insert_with(User::new);
+        let is_known = entry.pairs.contains_key(&write.item);
+        let has_dropped = !is_known && (entry.pairs.len() >= MOST_OF_USER || self.pairs >= MOST);
+        if has_dropped {
+            let oldest = entry.pairs.iter().min_by_key(|(_, pair)| pair.written).map(|(item, _)| *item);
+            let Some(oldest) = oldest else { return true };
+            entry.pairs.remove(&oldest);
+            self.pairs -= 1;
+        }
+        self.pairs += usize::from(!is_known);
+        entry.record(pod, write, now, clock);
+        entry.changes.send_replace(());
+        has_dropped
+    }
+
+    /// Asks who carries the user's writes to the pods. `true`: the caller does from now on.
+    pub(in crate::proxy) fn take_up(&mut self, user: UserKey) -> bool {
+        self.users.get_mut(&user).is_some_and(|user| !std::mem::replace(&mut user.is_carried, true))
+    }
+
+    /// Hears of every change of the user's pairs.
+    pub(in crate::proxy) fn changes(&self, user: UserKey) -> Option<watch::Receiver<()>> {
+        self.users.get(&user).map(|user| user.changes.subscribe())
+    }
+
+    /// What is to be done now. With `flushes`, all that is pending is due.
+    pub(in crate::proxy) fn plan(&mut self, user: UserKey, pods: &[PodView], now: Instant, flushes: bool) -> Plan {
+        let Some(entry) = self.users.get_mut(&user) else { return Plan::Done };
+        let (mut work, mut next) = (Vec::new(), None::<Instant>);
+        let mut at = |moment: Instant| next = Some(next.map_or(moment, |next| next.min(moment)));
+        let User { pairs, writing, generation, .. } = entry;
+        let before = pairs.len();
+        pairs.retain(|item, pair| {
+            pair.forget_gone(pods);
+            while let Some(left) = pair.left.iter().position(|(_, moment)| *moment <= now) {
+                *generation += 1;
+                let (pod, _) = pair.left.swap_remove(left);
+                pair.tell_again(pod, *generation, pods, now);
+            }
+            pair.left.iter().for_each(|(_, moment)| at(*moment));
+            let behind = pods.iter().filter(|pod| pair.is_behind(pod.instance));
+            let (there, away): (Vec<&PodView>, Vec<&PodView>) = behind.partition(|pod| pod.is_alive);
+            if !away.is_empty() && now < pair.written_at + AWAY_FOR {
+                at(now + LOOK);
+            }
+            if there.is_empty() && (away.is_empty() || now >= pair.written_at + AWAY_FOR) {
+                pair.playing_until = pair.playing_until.filter(|until| *until > now);
+                if let Some(until) = pair.playing_until {
+                    at(until);
+                }
+                pair.settle();
+                return pair.playing_until.is_some() || !pair.left.is_empty();
+            }
+            // What is due at the next stop, move or read is due too when the client has vanished.
+            let due = if flushes { now } else { pair.due.or(pair.playing_until).unwrap_or(now) };
+            if due > now {
+                at(due);
+                return true;
+            }
+            if let Some((until, _)) = pair.paused.filter(|(until, _)| *until > now && !flushes) {
+                at(until);
+                return true;
+            }
+            let is_written =
+                |pod: PodInstance| writing.iter().any(|(_, at, of)| *at == pod && of.is_none_or(|of| of == *item));
+            let mut targets = Vec::new();
+            for pod in there {
+                match pair.late.iter().find(|late| late.pod == pod.instance && late.next > now) {
+                    Some(late) if !flushes => at(late.next),
+                    _ if is_written(pod.instance) => {}
+                    _ => targets.push(pod.instance),
+                }
+            }
+            if !targets.is_empty() {
+                let is_alive = |pod: PodInstance| pods.iter().any(|view| view.instance == pod && view.is_alive);
+                work.push(Round::new(*item, pair.written, &pair.owners, &pair.acts, targets, pair.children, is_alive));
+            }
+            true
+        });
+        self.pairs -= before - entry.pairs.len();
+        if !work.is_empty() {
+            return Plan::Work(work);
+        }
+        if entry.pairs.is_empty() && entry.writing.is_empty() {
+            self.users.remove(&user);
+            return Plan::Done;
+        }
+        Plan::Wait(next)
+    }
+
+    /// Asks whether a pod may be told of a row that was read for this generation. If so, no client
+    /// may write it there until [`Ledger::end_telling`].
+    pub(in crate::proxy) fn begin_telling(
+        &mut self,
+        user: UserKey,
+        item: Id,
+        pod: PodInstance,
+        generation: Generation,
+    ) -> TellPermit {
+        let Some(user) = self.users.get_mut(&user) else { return TellPermit::Stale };
+        let is_moved = user.pairs.get(&item).is_none_or(|pair| pair.written != generation);
+        if is_moved || user.is_writing(pod, item) {
+            return TellPermit::Stale;
+        }
+        user.telling.push((pod, item));
+        TellPermit::Without(user.pairs.get(&item).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
+    }
+
+    /// Like [`Ledger::begin_telling`], for a child of a folder that was marked.
+    pub(in crate::proxy) fn begin_telling_child(&mut self, user: UserKey, child: Id, pod: PodInstance) -> TellPermit {
+        let Some(user) = self.users.get_mut(&user) else { return TellPermit::Stale };
+        if user.is_writing(pod, child) {
+            return TellPermit::Stale;
+        }
+        user.telling.push((pod, child));
+        TellPermit::Without(user.pairs.get(&child).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
+    }
+
+    /// The pod was told, or not. `generation`: what it knows of the pair now.
+    pub(in crate::proxy) fn end_telling(
+        &mut self,
+        user: UserKey,
+        item: Id,
+        pod: PodInstance,
+        told: Option<(Generation, Told)>,
+        now: Instant,
+    ) {
+        let Some(user) = self.users.get_mut(&user) else { return };
+        if let Some(at) = user.telling.iter().position(|telling| *telling == (pod, item)) {
+            user.telling.swap_remove(at);
+        }
+        if let (Some(pair), Some((generation, told))) = (user.pairs.get_mut(&item), told) {
+            match told {
+                Told::Done => pair.set_told(pod, generation),
+                Told::Failed => pair.set_late(pod, now),
+            }
+        }
+        user.changes.send_replace(());
+    }
+
+    /// The acts of pods that are gone were done again on this pod: the rows there are the newest.
+    pub(in crate::proxy) fn redone(&mut self, user: UserKey, round: &Round, pod: PodInstance) {
+        let Some(user) = self.users.get_mut(&user) else { return };
+        user.generation += 1;
+        let generation = user.generation;
+        let Some(pair) = user.pairs.get_mut(&round.item) else { return };
+        if pair.written == round.generation {
+            pair.written = generation;
+        }
+        let is_gone = |owner: PodInstance| round.is_gone(owner);
+        pair.owners.replace(is_gone, Owner { pod, generation });
+        pair.acts.iter_mut().filter(|act| is_gone(act.pod)).for_each(|act| act.pod = pod);
+        if pair.children != 0 && pair.children <= round.generation {
+            pair.children = generation;
+        }
+    }
+
+    /// A pod that has the newest values did not give them: it is asked again, or is known to be gone
+    /// by then.
+    pub(in crate::proxy) fn pause(&mut self, user: UserKey, item: Id, now: Instant) {
+        let Some(user) = self.users.get_mut(&user) else { return };
+        if let Some(pair) = user.pairs.get_mut(&item) {
+            let failures = pair.paused.map_or(0, |(_, failures)| failures);
+            let pause = PAUSE.saturating_mul(1 << failures.min(8)).min(RETRY_LAST);
+            pair.paused = Some((now + pause, failures + 1));
+        }
+        user.changes.send_replace(());
+    }
+
+    /// The item is gone, or not the user's any more: there is nothing to tell.
+    pub(in crate::proxy) fn forget(&mut self, user: UserKey, item: Id) {
+        if let Some(user) = self.users.get_mut(&user) {
+            self.pairs -= usize::from(user.pairs.remove(&item).is_some());
+            user.changes.send_replace(());
+        }
+    }
+
+    /// Whoever carried the user's writes has stopped before all were told.
+    pub(in crate::proxy) fn put_down(&mut self, user: UserKey) {
+        if let Some(user) = self.users.get_mut(&user) {
+            user.is_carried = false;
+        }
+    }
+}
+
+impl Access {
+    fn may_write(self, item: Id) -> bool {
+        matches!(self, Access::Write(of) if of.is_none_or(|of| of == item))
+    }
+}
+
+impl User {
+    fn new() -> User {
+        User {
+            pairs: HashMap::default(),
+            generation: 0,
+            writing: Vec::new(),
+            telling: Vec::new(),
+            seen: Vec::new(),
+            is_carried: false,
+            changes: watch::Sender::new(()),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pairs.is_empty() && self.writing.is_empty() && self.telling.is_empty() && !self.is_carried
+    }
+
+    fn is_writing(&self, pod: PodInstance, item: Id) -> bool {
+        self.writing.iter().any(|(_, at, of)| *at == pod && of.is_none_or(|of| of == item))
+    }
+
+    fn see(&mut self, pod: PodInstance, now: Instant) {
+        self.seen.retain(|(seen, at)| *seen != pod && *at + SEEN_FOR > now);
+        self.seen.push((pod, now));
+    }
+
+    fn record(&mut self, pod: PodInstance, write: &Write, now: Instant, clock: SystemTime) {
+        self.see(pod, now);
+        self.generation += 1;
+        let is_on_several = self.seen.len() > 1;
+        let pair = self.pairs.entry(write.item).or_insert_with(|| Pair::new(now));
+        pair.record(Owner { pod, generation: self.generation }, write, now, clock, is_on_several);
+    }
+}
+
+impl Pair {
+    fn new(now: Instant) -> Pair {
+        Pair {
+            written: 0,
+            written_at: now,
+            owners: Owners::default(),
+            acts: Vec::new(),
+            told: Vec::new(),
+            due: None,
+            late: Vec::new(),
+            paused: None,
+            children: 0,
+            position: None,
+            playing_until: None,
+            players: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
+    fn record(&mut self, owner: Owner, write: &Write, now: Instant, clock: SystemTime, is_on_several: bool) {
+        self.written_at = now;
+        self.record_player(owner.pod, write, now);
+        if let Act::Reached(ticks) = write.act {
+            let before = self.position.replace((owner.pod, ticks));
+            // A paused player reports the same position again and again.
+            if write.is_playing && before == Some((owner.pod, ticks)) {
+                return;
+            }
+        }
+        self.written = owner.generation;
+        self.owners.record(&write.act, owner);
+        // A later act takes the place of those that it makes undone.
+        let sets = write.act.sets();
+        self.acts.retain(|earlier| !earlier.act.sets().is_within(sets));
+        self.acts.push(OwnedAct { pod: owner.pod, act: write.act.clone(), at: clock });
+        if write.act.reaches_children() {
+            self.children = owner.generation;
+        }
+        let due = match (write.is_urgent, is_on_several) {
+            (true, _) => Some(now),
+            (false, true) => Some(now + PROGRESS_EVERY),
+            (false, false) => None,
+        };
+        self.due = match (self.due, due) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// Notes where the item plays. If the user goes on with it elsewhere, a pod that hears no more of
+    /// it ends it by itself (`SessionManager.CheckForIdlePlayback`), and writes its old position.
+    fn record_player(&mut self, pod: PodInstance, write: &Write, now: Instant) {
+        if matches!(write.act, Act::Started | Act::Reached(_) | Act::Ended) {
+            self.playing_until = write.is_playing.then(|| now + PLAYING_FOR);
+            self.players.retain(|player| *player != pod);
+            self.left.retain(|(left, _)| *left != pod);
+        }
+        if write.act.sets().meets(Fields::PLAY_STATE) {
+            let left = self.players.extract_if(.., |player| *player != pod);
+            self.left.extend(left.map(|player| (player, now + IDLE_STOP_BY)));
+        }
+        if write.is_playing {
+            self.players.push(pod);
+        }
+    }
+
+    fn told(&self, pod: PodInstance) -> Generation {
+        self.told.iter().find(|(at, _)| *at == pod).map_or(0, |(_, generation)| *generation)
+    }
+
+    fn set_told(&mut self, pod: PodInstance, generation: Generation) {
+        let generation = generation.max(self.told(pod));
+        self.told.retain(|(at, _)| *at != pod);
+        self.told.push((pod, generation));
+        self.late.retain(|late| late.pod != pod);
+        self.paused = None;
+    }
+
+    /// The pod that the user left has ended playback by itself. All others have the newest row.
+    fn tell_again(&mut self, pod: PodInstance, generation: Generation, pods: &[PodView], now: Instant) {
+        let Some(other) = pods.iter().find(|view| view.is_alive && view.instance != pod) else { return };
+        if self.owners == Owners::default() {
+            self.written = generation;
+            self.owners.set(Field::ALL.into_iter().collect(), Owner { pod: other.instance, generation });
+            pods.iter().for_each(|view| self.set_told(view.instance, generation));
+        }
+        self.told.retain(|(at, _)| *at != pod);
+        self.due = Some(now);
+    }
+
+    /// Whether another pod has written what this one was not told.
+    fn is_behind(&self, pod: PodInstance) -> bool {
+        self.owners.newest_but(pod) > self.told(pod)
+    }
+
+    fn is_late(&self, pod: PodInstance) -> bool {
+        self.late.iter().any(|late| late.pod == pod)
+    }
+
+    fn set_late(&mut self, pod: PodInstance, now: Instant) {
+        let failures = self.late.iter().find(|late| late.pod == pod).map_or(0, |late| late.failures);
+        self.late.retain(|late| late.pod != pod);
+        let pause = RETRY_FIRST.saturating_mul(1 << failures.min(6)).min(RETRY_LAST);
+        self.late.push(Late { pod, failures: failures + 1, next: now + pause });
+    }
+
+    /// All pods have heard of everything.
+    fn settle(&mut self) {
+        self.due = None;
+        self.owners = Owners::default();
+        self.acts.clear();
+        self.told.clear();
+        self.late.clear();
+        self.children = 0;
+    }
+
+    /// Processes that are gone need not be told.
+    fn forget_gone(&mut self, pods: &[PodView]) {
+        let is_there = |pod: PodInstance| pods.iter().any(|view| view.instance == pod);
+        self.told.retain(|(pod, _)| is_there(*pod));
+        self.late.retain(|late| is_there(late.pod));
+        self.left.retain(|(pod, _)| is_there(*pod));
+        self.players.retain(|pod| is_there(*pod));
+    }
+}

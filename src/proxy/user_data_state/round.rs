@@ -1,0 +1,171 @@
+//! One round for a pair of user and item: which pods have which field's newest value, and the row
+//! that all of them should have. Pure.
+
+use std::time::SystemTime;
+
+use crate::{
+    jellyfin::user_data::{Act, Field, Fields, Id, Row},
+    pod::PodInstance,
+};
+
+/// The number of a write, of all writes of its user.
+pub(in crate::proxy) type Generation = u64;
+
+/// Who wrote a field last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) struct Owner {
+    pub(in crate::proxy) pod: PodInstance,
+    pub(in crate::proxy) generation: Generation,
+}
+
+/// Who wrote each field last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::proxy) struct Owners {
+    fields: [Option<Owner>; Field::ALL.len()],
+    /// Who may have set `Played` besides, by a position near the end.
+    end: Option<Owner>,
+}
+
+/// A write, and the pod through which it went.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::proxy) struct OwnedAct {
+    pub(in crate::proxy) pod: PodInstance,
+    pub(in crate::proxy) act: Act,
+    pub(in crate::proxy) at: SystemTime,
+}
+
+/// What is to be read and told, as the ledger stood at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::proxy) struct Round {
+    pub(in crate::proxy) item: Id,
+    pub(in crate::proxy) generation: Generation,
+    owners: Owners,
+    /// Pods that have the newest value of some field.
+    pub(in crate::proxy) sources: Vec<PodInstance>,
+    /// Owners that cannot be asked.
+    gone: Vec<PodInstance>,
+    /// What was written through them.
+    pub(in crate::proxy) lost: Vec<OwnedAct>,
+    /// Pods that are behind.
+    pub(in crate::proxy) targets: Vec<PodInstance>,
+    /// Whether children of a folder are to be told too.
+    pub(in crate::proxy) has_children: bool,
+}
+
+/// The row that all pods should have.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::proxy) struct Newest {
+    pub(in crate::proxy) row: Row,
+    /// The pod on which a position near the end set `Played`.
+    ended_on: Option<PodInstance>,
+}
+
+impl Newest {
+    /// The fields that a pod is not told, out of those that it wrote last itself.
+    pub(in crate::proxy) fn but_own(&self, pod: PodInstance, own: Fields) -> Fields {
+        let is_played_elsewhere = self.ended_on.is_some_and(|ended_on| ended_on != pod);
+        if is_played_elsewhere { own.without(Fields::of(&[Field::Played])) } else { own }
+    }
+}
+
+impl OwnedAct {
+    /// The act, if some of these fields still have the values that it gave them.
+    fn only(&self, fields: Fields) -> Option<OwnedAct> {
+        let act = match &self.act {
+            Act::Update(part) => Act::Update(part.clone().without(fields.complement())),
+            other => other.clone(),
+        };
+        act.sets().meets(fields).then(|| OwnedAct { act, ..self.clone() })
+    }
+}
+
+impl Owners {
+    pub(in crate::proxy) fn record(&mut self, act: &Act, owner: Owner) {
+        self.set(act.sets(), owner);
+        if act.may_end() {
+            self.end = Some(owner);
+        } else if act.sets().contains(Field::Played) {
+            self.end = None;
+        }
+    }
+
+    pub(in crate::proxy) fn set(&mut self, fields: Fields, owner: Owner) {
+        fields.iter().for_each(|field| self.fields[field as usize] = Some(owner));
+    }
+
+    /// The fields that this pod wrote last.
+    pub(in crate::proxy) fn of(&self, pod: PodInstance) -> Fields {
+        Field::ALL
+            .into_iter()
+            .filter(|field| self.fields[*field as usize].is_some_and(|owner| owner.pod == pod))
+            .collect()
+    }
+
+    /// The newest generation that another pod wrote; 0: none.
+    pub(in crate::proxy) fn newest_but(&self, pod: PodInstance) -> Generation {
+        self.all().filter(|owner| owner.pod != pod).map(|owner| owner.generation).max().unwrap_or(0)
+    }
+
+    /// Gives what some pods own to another one.
+    pub(in crate::proxy) fn replace(&mut self, is_gone: impl Fn(PodInstance) -> bool, by: Owner) {
+        let all = self.fields.iter_mut().chain([&mut self.end]);
+        all.flatten().filter(|owner| is_gone(owner.pod)).for_each(|owner| *owner = by);
+    }
+
+    fn all(&self) -> impl Iterator<Item = Owner> {
+        self.fields.iter().chain([&self.end]).flatten().copied()
+    }
+}
+
+impl Round {
+    pub(in crate::proxy) fn new(
+        item: Id,
+        generation: Generation,
+        owners: &Owners,
+        acts: &[OwnedAct],
+        targets: Vec<PodInstance>,
+        children: Generation,
+        is_alive: impl Fn(PodInstance) -> bool,
+    ) -> Round {
+        let mut pods: Vec<PodInstance> = Vec::new();
+        for owner in owners.all() {
+            if !pods.contains(&owner.pod) {
+                pods.push(owner.pod);
+            }
+        }
+        let (sources, gone) = pods.into_iter().partition::<Vec<_>, _>(|pod| is_alive(*pod));
+        let owners = owners.clone();
+        let lost_fields = gone.iter().fold(Fields::NONE, |fields, pod| fields.with(owners.of(*pod)));
+        let lost = acts.iter().filter(|act| gone.contains(&act.pod)).filter_map(|act| act.only(lost_fields)).collect();
+        Round { item, generation, owners, sources, gone, lost, targets, has_children: children != 0 }
+    }
+
+    /// Whether this owner cannot be asked.
+    pub(in crate::proxy) fn is_gone(&self, pod: PodInstance) -> bool {
+        self.gone.contains(&pod)
+    }
+
+    /// Whether what was written through some pod has to be done again.
+    pub(in crate::proxy) fn has_lost(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// The row that all pods should have: each field as its owner has it, the rest as the last
+    /// writer has it. `None` without that one's row.
+    pub(in crate::proxy) fn newest(&self, rows: &[(PodInstance, Row)]) -> Option<Newest> {
+        let row_of = |pod: PodInstance| rows.iter().find(|(at, _)| *at == pod).map(|(_, row)| row);
+        let last = self.owners.all().max_by_key(|owner| owner.generation)?;
+        let mut newest = row_of(last.pod)?.clone();
+        for field in Field::ALL {
+            if let Some(owner) = self.owners.fields[field as usize].filter(|owner| owner.pod != last.pod) {
+                newest.take(field, row_of(owner.pod)?);
+            }
+        }
+        let has_ended = |owner: &Owner| row_of(owner.pod).is_some_and(Row::has_ended);
+        let ended_on = self.owners.end.filter(has_ended).map(|owner| owner.pod);
+        if ended_on.is_some() {
+            newest.set_played();
+        }
+        Some(Newest { row: newest, ended_on })
+    }
+}

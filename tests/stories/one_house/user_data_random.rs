@@ -1,0 +1,174 @@
+//! Thousands of writes of many users through three pods that are killed meanwhile: none is lost.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::Method;
+use jellyfin_sim::UserData;
+use jellypin::pod::State;
+use serde_json::json;
+
+use super::{house, one_device_on_each};
+use crate::stories::world::{Client, World, body_of, story, until_within};
+
+const USERS: usize = 20;
+const WRITES_OF_EACH: usize = 100;
+const FILMS: usize = 6;
+const KILLS: usize = 6;
+const TWO_HOURS: Duration = Duration::from_secs(7200);
+const MINUTE_IN_TICKS: i64 = 600_000_000;
+const SEED: u64 = 0x1234_5678_9abc_def1;
+
+/// A repeatable row of numbers (xorshift64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below as u64) as usize
+    }
+}
+
+/// One user writes through its devices, and repeats what was not answered. Returns the row of each
+/// film as it should be.
+async fn user_writes(
+    mut devices: Vec<Client>,
+    films: Arc<Vec<String>>,
+    mut numbers: Numbers,
+    repeated: Arc<AtomicUsize>,
+) -> Vec<UserData> {
+    let mut rows = vec![UserData::default(); films.len()];
+    for _ in 0..WRITES_OF_EACH {
+        let (place, at) = (numbers.below(films.len()), numbers.below(devices.len()));
+        let (film, row, device) = (&films[place], &mut rows[place], &mut devices[at]);
+        // Between the beginning and the end, so that it is a position.
+        let position = MINUTE_IN_TICKS * (10 + numbers.below(80) as i64);
+        let report = json!({"ItemId": film, "PositionTicks": position}).to_string();
+        let is_yes = numbers.below(2) == 0;
+        let method = if is_yes { Method::POST } else { Method::DELETE };
+        let (method, path, body) = match numbers.below(6) {
+            0 => {
+                row.favorite = is_yes;
+                (method, format!("/UserFavoriteItems/{film}"), String::new())
+            }
+            1 => {
+                row.rating = Some(if is_yes { 10.0 } else { 1.0 });
+                (Method::POST, format!("/UserItems/{film}/Rating?likes={is_yes}"), String::new())
+            }
+            2 => {
+                (row.played, row.position) = (is_yes, 0);
+                (method, format!("/UserPlayedItems/{film}"), String::new())
+            }
+            3 | 4 => {
+                row.position = position;
+                (Method::POST, "/Sessions/Playing/Progress".to_owned(), report)
+            }
+            _ => {
+                row.position = position;
+                (Method::POST, "/Sessions/Playing/Stopped".to_owned(), report)
+            }
+        };
+        loop {
+            let mut request = device.request(method.clone(), &path);
+            if !body.is_empty() {
+                request = request.header("content-type", "application/json");
+            }
+            match device.send(request, body_of(body.clone())).await {
+                Ok(answer) if (200..300).contains(&answer.status) => break,
+                _ => repeated.fetch_add(1, Ordering::Relaxed),
+            };
+            tokio::task::yield_now().await;
+        }
+    }
+    rows
+}
+
+/// What must be equal: the count and the time of plays differ where a write was repeated.
+fn compared(row: Option<UserData>) -> UserData {
+    UserData { play_count: 0, last_played: None, ..row.unwrap_or_default() }
+}
+
+async fn kill_in_turn(world: &World, is_over: &AtomicBool) -> usize {
+    let mut kills = 0;
+    for pod in world.pods.iter().cycle().take(KILLS) {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        pod.kill().await;
+        world.until_state(pod.name(), State::Down).await;
+        pod.start_again().await.expect("a pod starts again");
+        world.until_state(pod.name(), State::Ready).await;
+        kills += 1;
+    }
+    kills
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
+    story(house(), async |world| {
+    let films: Vec<String> =
+        (0..FILMS).map(|number| world.cluster.add_film(&format!("film {number}"), TWO_HOURS)).collect();
+    let films = Arc::new(films);
+    let (repeated, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut users = Vec::new();
+    for number in 0..USERS {
+        let mut devices = one_device_on_each(world, &format!("user{number}")).await;
+        for device in &mut devices {
+            for film in films.iter() {
+                device.get(&format!("/Items/{film}")).await;
+            }
+        }
+        let numbers = Numbers(SEED.wrapping_add(number as u64 * 0x9e37_79b9));
+        users.push(tokio::spawn(user_writes(devices, films.clone(), numbers, repeated.clone())));
+    }
+    let writers = async {
+        let mut rows = Vec::new();
+        for user in users {
+            rows.push(user.await.expect("a user"));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        rows
+    };
+    let (rows, kills) = tokio::join!(writers, kill_in_turn(world, &is_over));
+    let told = world.proxy.metric("jellypin_user_data_told_total", &[("outcome", "told")]).await;
+    // A read of each film on each pod tells what only progress reports have changed.
+    for number in 0..USERS {
+        for mut device in one_device_on_each(world, &format!("user{number}")).await {
+            for film in films.iter() {
+                device.get(&format!("/Items/{film}")).await;
+            }
+        }
+    }
+    let differing = || {
+        let of_user = |(number, rows): (usize, &Vec<UserData>)| {
+            let user = format!("user{number}");
+            let differs = |(film, row): &(&String, &UserData)| {
+                let stored = world.cluster.user_data(&user, film);
+                let is_cached_otherwise = |pod: &jellyfin_sim::Pod| {
+                    pod.cached_user_data(&user, film)
+                        .is_some_and(|cached| compared(Some(cached)) != compared(stored.clone()))
+                };
+                compared(stored.clone()) != **row || world.pods.iter().any(is_cached_otherwise)
+            };
+            films.iter().zip(rows).filter(differs).count()
+        };
+        rows.iter().enumerate().map(of_user).sum::<usize>()
+    };
+    let writes = USERS * WRITES_OF_EACH;
+    println!(
+        "{writes} writes of {USERS} users on {FILMS} films, {kills} kills, {} repeated, {told} rows told ({:.2} for each write)",
+        repeated.load(Ordering::Relaxed),
+        told / writes as f64,
+    );
+    until_within(Duration::from_secs(20), "no row differs from what was written last", || differing() == 0).await;
+    println!("rows that differ from what was written last: {} of {}", differing(), USERS * FILMS);
+    })
+    .await;
+}
