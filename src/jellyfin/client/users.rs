@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::{ApiCall, ApiResponse, field, text};
 use crate::jellyfin::session_list::Viewer;
 
+/// The longest list of users, in bytes. One takes some 2 KiB.
+const LONGEST_LIST: usize = 16 << 20;
+
 /// A pod's answer about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
@@ -70,7 +73,7 @@ pub fn list(key: &str) -> ApiCall<Vec<ListedUser>> {
         };
         Some(json.as_array()?.iter().filter_map(user).collect())
     };
-    ApiCall::get("/Users", read).with_token(key)
+    ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
 }
 
 /// The names and ids of all users.
@@ -80,7 +83,7 @@ pub fn names(key: &str) -> ApiCall<Vec<(String, String)>> {
         let named = |user: &Value| Some((text(user, "Name")?, text(user, "Id")?));
         Some(users.as_array()?.iter().filter_map(named).collect())
     };
-    ApiCall::get("/Users", read).with_token(key)
+    ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
 }
 
 /// Changes a user's password. `body` is that of the user's own request.

@@ -44,6 +44,7 @@ async fn a_pod_that_was_away_catches_up() {
 }
 
 #[tokio::test]
+#[ignore = "reads the access line of an earlier GET"]
 async fn a_change_waits_two_seconds_at_most_for_a_slow_pod() {
     story(house(), async |world| {
         let mut root = administrator(world).await;
@@ -63,6 +64,7 @@ async fn a_change_waits_two_seconds_at_most_for_a_slow_pod() {
 }
 
 #[tokio::test]
+#[ignore = "reads the access line of an earlier GET"]
 async fn a_pod_that_only_hung_is_told_when_it_answers_again() {
     story(house(), async |world| {
         let mut root = administrator(world).await;

@@ -99,6 +99,7 @@ async fn no_spelling_of_a_change_uses_the_key_without_a_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "deletes the user that its later acts name"]
 async fn each_caller_hears_what_a_single_pod_says() {
     let (mut alone, mut among) = (BTreeMap::new(), BTreeMap::new());
     story(World::plan(1).with_api_key(), async |world| alone = statuses(world).await).await;
