@@ -84,8 +84,9 @@ impl Decision {
 }
 
 /// Chooses the home of a user who logs in. For other requests chooses the pod that makes a live
-/// playlist's segments, else a token's living home, else a cookie's living pod. Then come the pods of a play session, a live stream and a device, and last
-/// a placement. `None` if every pod was tried.
+/// playlist's segments, else a token's living home, else a cookie's living pod. Then come the pods
+/// of a play session, a live stream and a device, and last a placement. `None` if every pod was
+/// tried.
 pub(in crate::proxy) fn decide(
     pods: &[Arc<Pod>],
     keys: &Keys<'_>,
