@@ -9,6 +9,7 @@ pub mod pins;
 pub mod placement;
 mod recent_misses;
 pub mod reject_pacer;
+pub mod user_homes;
 
 /// How clients stay with their pods.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Config {
     pub keys: Vec<Secret>,
     /// Pins kept at once; the longest unused go first. Default 100,000.
     pub max_pins: usize,
+    /// Users whose devices are placed one by one. Default nobody.
+    pub spread_users: user_homes::SpreadUsers,
 }
 
 /// A secret's bytes; its `Debug` shows none of them.

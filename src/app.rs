@@ -159,6 +159,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let lifecycle = PodLifecycle::new(shared.clone(), metrics.clone(), shutdown.clone());
     for pool in &shared.pools {
         tokio::spawn(lifecycle.clone().watch_pool(pool.pool.clone()));
+        tokio::spawn(lifecycle.clone().gather_users(pool.pool.clone()));
     }
     tokio::spawn(lifecycle.clone().follow_replicas());
 

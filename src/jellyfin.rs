@@ -8,6 +8,7 @@ pub mod body_scanner;
 pub mod canonical;
 pub mod client;
 pub mod endpoint;
+pub mod log_in_name;
 pub mod message;
 mod path;
 pub mod playlist;

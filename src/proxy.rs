@@ -26,6 +26,7 @@ mod selector;
 mod shared_state;
 mod streams;
 mod unread;
+mod user_homes;
 mod visit;
 
 use std::sync::Arc;
@@ -229,6 +230,11 @@ impl Proxy {
             },
             None => None,
         };
+
+        // A user logs in where the user's other clients are.
+        if user_homes::may_name_user(&self.shared, &ctx) {
+            Box::pin(user_homes::name_user(&self.shared, &mut ctx, &body)).await;
+        }
 
         // A log-out ends the session even if no pod can be reached.
         if self.revoker.is_log_out(&ctx) {

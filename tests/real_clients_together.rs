@@ -35,7 +35,7 @@ impl World {
 
     /// Two replicas that elect the leader.
     async fn elects(redis: &Redis) -> World {
-        let keys = "[affinity]\nkeys = [\"a key of more than sixteen bytes\"]\n[leader]\nmode = \"elect\"\n";
+        let keys = "keys = [\"a key of more than sixteen bytes\"]\n[leader]\nmode = \"elect\"\n";
         World::of(2, &format!("{keys}[redis]\nurl = \"redis://127.0.0.1:{}\"\ndeadline = \"1s\"\n", redis.port)).await
     }
 
@@ -49,7 +49,7 @@ impl World {
         }
         let text = format!(
             "[listen]\nhttp = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
-             [jellyfin]\napi_key = \"{}\"\n{more}[pools.main.pods]\n{lines}",
+             [jellyfin]\napi_key = \"{}\"\n[affinity]\nspread_users = [\"*\"]\n{more}[pools.main.pods]\n{lines}",
             cluster.api_key()
         );
         let mut world = World { pods, proxies: Vec::new() };

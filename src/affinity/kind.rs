@@ -16,6 +16,10 @@ pub enum Kind {
     Playlist = 5,
     /// A QuickConnect code or secret, or the state of a single sign-on.
     QuickConnect = 6,
+    /// A user's id: the pod that the user lives on.
+    User = 7,
+    /// A user's name, for log-ins whose user is not known.
+    UserName = 8,
 }
 
 impl Kind {

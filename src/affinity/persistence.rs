@@ -1,7 +1,7 @@
 //! Pins beyond one process: shared with replicas through Redis, or kept on disk over a restart.
 //!
-//! Only pins of tokens and devices are stored, which have rows in the pods' database. The rest dies
-//! with a pod's memory. A pin is stored as the names of its pool and pod, since pod numbers are
+//! Only pins of tokens, devices and users are stored, which have rows in the pods' database. The
+//! rest dies with a pod's memory. A pin is stored as the names of its pool and pod, since pod numbers are
 //! valid in one process only.
 //!
 //! The hash of the key differs. In memory and on disk it is SipHash-2-4 of 128 bits, keyed from the
@@ -250,7 +250,7 @@ fn disk_key(kind: Kind, hash: u128) -> Vec<u8> {
 
 fn of_disk_key(key: &[u8]) -> Option<(Kind, u128)> {
     let (kind, hash) = key.split_first()?;
-    let kind = [Kind::Token, Kind::Device].into_iter().find(|of| *of as u8 == *kind)?;
+    let kind = [Kind::Token, Kind::Device, Kind::User, Kind::UserName].into_iter().find(|of| *of as u8 == *kind)?;
     Some((kind, u128::from_be_bytes(hash.try_into().ok()?)))
 }
 

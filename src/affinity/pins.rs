@@ -37,8 +37,8 @@ struct Shelf {
     count: AtomicUsize,
 }
 
-/// Tokens, devices, playback, and QuickConnect codes.
-const SHELVES: usize = 4;
+/// Tokens, devices, playback, QuickConnect codes, and users.
+const SHELVES: usize = 5;
 
 /// The shelf of a kind.
 fn shelf(kind: Kind) -> usize {
@@ -47,6 +47,7 @@ fn shelf(kind: Kind) -> usize {
         Kind::Device => 1,
         Kind::PlaySession | Kind::LiveStream | Kind::Playlist => 2,
         Kind::QuickConnect => 3,
+        Kind::User | Kind::UserName => 4,
     }
 }
 
@@ -69,7 +70,7 @@ impl Pins {
         // A code lives for minutes, and any client may ask for one.
         let shelf = |most: usize| Shelf { pins: DashMap::default(), most, count: AtomicUsize::new(0) };
         Pins {
-            shelves: [shelf(most), shelf(most), shelf(most), shelf((most / 10).max(16))],
+            shelves: [shelf(most), shelf(most), shelf(most), shelf((most / 10).max(16)), shelf((most / 5).max(16))],
             secrets: vec![secret],
             began: Instant::now(),
             persistence: Persistence::in_memory(),

@@ -8,7 +8,7 @@ use super::{Config, Error, server_id_file, state};
 use crate::{
     affinity::{
         self, budget::Budget, cookie::CookieConfig, negative_cache::NegativeCache, pins::Pins,
-        reject_pacer::RejectPacer,
+        reject_pacer::RejectPacer, user_homes::UserHomes,
     },
     discovery,
     leader::Leader,
@@ -53,6 +53,7 @@ pub(super) async fn shared(
         pools,
         pins: Pins::new(config.affinity.max_pins, seed)
             .with_persistence(persistence, seeds.get(1..).unwrap_or_default()),
+        user_homes: UserHomes::new(config.affinity.spread_users.clone()),
         sessions: Sessions::new(config.affinity.max_pins, seed, members, session_store).bounded(
             config.migration.bounds.of_one_user,
             config.migration.bounds.notes,

@@ -15,7 +15,9 @@ use super::{
     value::{OneOrMany, Spanned, Table, Written},
 };
 use crate::{
-    admin, affinity, app, connection, forward, health,
+    admin,
+    affinity::{self, user_homes::SpreadUsers},
+    app, connection, forward, health,
     limits::{self, Most},
     listen, observe,
     proxy::drain_policy,
@@ -232,7 +234,16 @@ fn affinity(
 ) -> Result<affinity::Config, Fault> {
     let cookie = cookie::lower(affinity.cookie.inner)?;
     let fetched = affinity.keys.into_iter().map(|key| key.fetch(folder, environment));
-    Ok(affinity::Config { cookie, keys: fetched.collect::<Result<_, _>>()?, max_pins })
+    let spread_users = spread_users(&affinity.spread_users);
+    Ok(affinity::Config { cookie, keys: fetched.collect::<Result<_, _>>()?, max_pins, spread_users })
+}
+
+fn spread_users(names: &[String]) -> SpreadUsers {
+    if names.iter().any(|name| name == "*") {
+        return SpreadUsers::Everybody;
+    }
+    let names: HashSet<String> = names.iter().map(|name| name.trim().to_lowercase()).collect();
+    if names.is_empty() { SpreadUsers::Nobody } else { SpreadUsers::Named(names) }
 }
 
 fn observe(log: Log, folder: &Path) -> observe::Config {

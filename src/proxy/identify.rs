@@ -20,6 +20,7 @@ use super::{
     },
     selector::Selector,
     shared_state::{HoldPermit, SharedState},
+    user_homes,
 };
 use crate::{
     affinity::{cookie::Cookies, pins::Kind},
@@ -70,7 +71,7 @@ impl Identifier {
         let identity = jellyfin::identify(&head.uri, path, &head.headers, legacy);
         let cookie = cookies.read(&head.headers);
         let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
-        let keys = Keys { identity, cookie, has_cookie, address: origin };
+        let keys = Keys { identity, cookie, has_cookie, address: origin, user: None };
         let endpoint = match Endpoint::of(&head.method, path) {
             Endpoint::Open if head.method == Method::POST && self.shared.is_log_in(path) => Endpoint::LogIn,
             endpoint => endpoint,
@@ -121,6 +122,9 @@ impl Identifier {
             ctx.client_session = session_of(ctx, found);
             if let ClientSession::Known(session) = &ctx.client_session {
                 self.shared.sessions.is_heard(session);
+                if user_homes::is_homeless(&ctx.pool.pool, session) {
+                    Box::pin(user_homes::look_up(&self.shared, &ctx.pool.pool, session)).await;
+                }
             }
             if matches!(ctx.client_session, ClientSession::Known(_) | ClientSession::Ended) {
                 return;

@@ -16,6 +16,7 @@ use super::{
     },
     response::body::BodyObserver,
     shared_state::SharedState,
+    user_homes,
 };
 use crate::{
     affinity::pins::{Kind, Pins},
@@ -105,6 +106,7 @@ impl Learner {
             session.record_valid(PodInstance::of(pod), token);
         } else if session.record_home(PodInstance::of(pod), token, || self.shared.move_reason(session, pod)) {
             self.shared.sessions.persist(session);
+            user_homes::record(&self.shared, session);
         }
     }
 
@@ -185,7 +187,7 @@ impl Learner {
     ) -> Option<Box<dyn BodyObserver>> {
         let scanner = BodyScanner::of(ctx.endpoint, &ctx.head.method, ctx.path, answer)?;
         let (pod, viewer) = (decision.pod.clone(), ctx.session().cloned());
-        let log_in = (ctx.endpoint == Endpoint::LogIn).then(|| Caller::of(ctx));
+        let log_in = (ctx.endpoint == Endpoint::LogIn).then(|| (Caller::of(ctx), ctx.keys.user.clone()));
         let learner = self.clone();
         Some(Box::new(BodyLearner { scanner, pod, learned: Learned::default(), viewer, log_in, learner }))
     }

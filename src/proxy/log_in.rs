@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use prometheus_client::metrics::counter::Counter;
-use serde_json::Value;
 use tokio::time::{self, Instant};
 
 use super::{
@@ -17,7 +16,10 @@ use super::{
 };
 use crate::{
     forward::outbound::ReplayBody,
-    jellyfin::endpoint::{self, LogInBy},
+    jellyfin::{
+        endpoint::{self, LogInBy},
+        log_in_name::{self, TwoNames},
+    },
     limits::{
         Kind,
         log_in::{Attempt, Braked},
@@ -68,7 +70,7 @@ impl LogInBrake {
         let user = match by {
             LogInBy::Id(id) => id.replace('-', "").to_lowercase(),
             LogInBy::Name => match self.body_of_log_in(replay_body).await? {
-                Some(body) => user_name(&body)?,
+                Some(body) => log_in_name::user_name(&body).map_err(|TwoNames| Refusal::Malformed("two user names"))?,
                 // Clients that hide the name in an oversized body share one limit.
                 None if self.shared.forward.replay_bytes >= SHORTEST_KEPT => String::new(),
                 None => ctx.origin.to_string(),
@@ -118,21 +120,6 @@ impl LogInBrake {
     }
 }
 
-/// The name in the body of a log-in, in lower case; empty if there is none.
-/// Pods ignore the case of its key.
-///
-/// # Errors
-/// The body has two names, and the pod may take either.
-fn user_name(body: &[u8]) -> Result<String, Refusal> {
-    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return Ok(String::new()) };
-    let mut names = fields.iter().filter(|(key, _)| key.eq_ignore_ascii_case("username")).map(|(_, name)| name);
-    let name = names.next().and_then(Value::as_str).unwrap_or_default();
-    if names.next().is_some() {
-        return Err(Refusal::Malformed("two user names"));
-    }
-    Ok(name.trim().to_lowercase())
-}
-
 /// A user name for the log, with only letters, digits and harmless signs.
 /// So no client can forge a log line.
 fn shown(user: &str) -> String {
@@ -143,19 +130,6 @@ fn shown(user: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_user_name_is_found_in_any_form_that_a_pod_reads() {
-        for body in
-            [r#"{"Username":"Alice","Pw":"x"}"#, r#"{"username":"alice"}"#, r#"{"Pw":"x","USERNAME":" \u0041lice "}"#]
-        {
-            assert_eq!(user_name(body.as_bytes()), Ok("alice".to_owned()), "{body}");
-        }
-        for body in ["", "[]", r#"{"Pw":"x"}"#, r#"{"Username":1}"#, "\u{feff}{}"] {
-            assert_eq!(user_name(body.as_bytes()), Ok(String::new()), "{body}");
-        }
-        assert!(user_name(br#"{"Username":"a","username":"b"}"#).is_err());
-    }
 
     #[test]
     fn no_user_name_can_forge_a_line() {

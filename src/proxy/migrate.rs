@@ -20,6 +20,7 @@ use super::{
     pod_client::{Caller, PodClient},
     request::context::RequestContext,
     shared_state::SharedState,
+    user_homes,
 };
 use crate::{
     forward::{Cause, Failure},
@@ -49,6 +50,8 @@ pub(super) enum MigrationKind {
     /// Moves the home only if the session still lives on this pod, and no request has moved it
     /// there for a group since this moment.
     MoveHomeFrom(PodInstance, Instant),
+    /// The same, since the pod is the home of the session's user.
+    MoveToUser(PodInstance, Instant),
     /// The pod gets to know the session, but the home stays.
     KeepHome,
 }
@@ -57,7 +60,7 @@ impl MigrationKind {
     fn moves_home(self, session: &Session) -> bool {
         match self {
             MigrationKind::MoveHome => true,
-            MigrationKind::MoveHomeFrom(from, since) => {
+            MigrationKind::MoveHomeFrom(from, since) | MigrationKind::MoveToUser(from, since) => {
                 session.home().is_some_and(|home| home.pod == from.pod) && !session.moved_for_group_since(from, since)
             }
             MigrationKind::KeepHome => false,
@@ -148,6 +151,7 @@ impl Migrator {
             && session.record_home(PodInstance::of(pod), token.as_str(), || self.move_reason(session, pod, moves))
         {
             self.shared.sessions.persist(session);
+            user_homes::record(&self.shared, session);
         }
         migrated
     }
@@ -156,6 +160,7 @@ impl Migrator {
     fn move_reason(&self, session: &Session, pod: &Pod, moves: MigrationKind) -> MoveReason {
         match (self.shared.move_reason(session, pod), moves) {
             (MoveReason::Group | MoveReason::HomeGone, MigrationKind::MoveHomeFrom(..)) => MoveReason::Drain,
+            (MoveReason::Group | MoveReason::HomeGone, MigrationKind::MoveToUser(..)) => MoveReason::User,
             (reason, _) => reason,
         }
     }

@@ -3,6 +3,7 @@
 
 mod checks;
 mod drain;
+mod users;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,6 +25,7 @@ use crate::{
 pub use checks::{ALL_ARE_LOCAL, MissingRequirement, PodChecks};
 use drain::Drainer;
 pub use drain::Undrained;
+use users::UserGatherer;
 
 /// Pause between two looks at the pods.
 const LOOK: Duration = Duration::from_millis(250);
@@ -34,6 +36,8 @@ pub struct PodLifecycle {
     checks: PodChecks,
     broadcast: Broadcast,
     drainer: Arc<Drainer>,
+    pods: Arc<PodClient>,
+    migrator: Arc<Migrator>,
     metrics: Metrics,
     shutdown: Shutdown,
 }
@@ -43,9 +47,9 @@ impl PodLifecycle {
         let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
         let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), metrics.clone()));
         let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
-        let drainer = Arc::new(Drainer::new(shared.clone(), migrator, shutdown.clone()));
-        let checks = PodChecks::new(shared.clone(), pods);
-        Arc::new(PodLifecycle { shared, checks, broadcast, drainer, metrics, shutdown })
+        let drainer = Arc::new(Drainer::new(shared.clone(), migrator.clone(), shutdown.clone()));
+        let checks = PodChecks::new(shared.clone(), pods.clone());
+        Arc::new(PodLifecycle { shared, checks, broadcast, drainer, pods, migrator, metrics, shutdown })
     }
 
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
@@ -101,6 +105,12 @@ impl PodLifecycle {
                 () = self.shutdown.stopping() => return,
             }
         }
+    }
+
+    /// Brings the sessions of each user of a pool together, until the shutdown.
+    pub async fn gather_users(self: Arc<Self>, pool: Arc<Pool>) {
+        let objects = (self.pods.clone(), self.migrator.clone());
+        UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone()).run(pool).await;
     }
 
     /// Applies other replicas' session changes and renews pending log-outs, until the shutdown.

@@ -9,6 +9,7 @@ use super::{
         select::{self, Decision},
     },
     shared_state::SharedState,
+    user_homes,
 };
 use crate::{
     affinity::pins::Kind,
@@ -34,7 +35,8 @@ impl Selector {
         match ctx.session() {
             Some(session) => {
                 let goes_with_media = ctx.endpoint.goes_with_media() && ctx.target != Target::NewHome;
-                select::of_session(&pods, goes_with_media, &ctx.keys, session, &self.shared.pins, tried)
+                let placed = || user_homes::place(&self.shared, &pods, session, tried);
+                select::of_session(&pods, goes_with_media, &ctx.keys, session, &self.shared.pins, tried, placed)
             }
             None => select::decide(&pods, &ctx.keys, &self.shared.pins, tried, self.shared.next_placement()),
         }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     affinity::{
         budget::Budget, cookie::CookieConfig, negative_cache::NegativeCache, pins::Pins, reject_pacer::RejectPacer,
+        user_homes::UserHomes,
     },
     forward::{self, Cause, Failure, ResponseTimeout, head::Client, outbound::ReplayBody},
     health,
@@ -49,6 +50,8 @@ pub struct SharedState {
     pub pools: Vec<PoolState>,
     /// Homes of clients without a known session, and what runs on which pod.
     pub pins: Pins,
+    /// Which users' sessions belong on one pod, and whose name is whose.
+    pub user_homes: UserHomes,
     /// Known sessions with their homes and tokens, and the tombstones.
     pub sessions: Sessions,
     /// Limits how many sessions are minted at once on each pod.

@@ -9,6 +9,7 @@ mod census;
 mod facts;
 pub mod ledger;
 mod link;
+mod locks;
 pub mod notices;
 pub mod presence;
 mod server;
@@ -38,7 +39,7 @@ pub use facts::Facts;
 use link::{Link, Serves};
 use notices::Messages;
 use server::Server;
-pub use trial::Trial;
+pub use trial::{CheckError, Trial, self_test};
 pub use url::Url;
 use writer::Change;
 
@@ -186,29 +187,6 @@ impl RedisStore {
                 Vec::new()
             }
         }
-    }
-
-    /// Creates a key that lasts for `lasts`, unless it exists. Returns whether it was created, or
-    /// `None` if Redis does not say.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the key may have been created.
-    pub async fn acquire_lock(&self, key: &str, lasts: Duration) -> Option<bool> {
-        let mut command = redis::cmd("SET");
-        command.arg(key).arg("1").arg("NX").arg("PX").arg(lasts.as_millis() as u64);
-        let made: Option<String> = self.query(&command).await.ok()?;
-        Some(made.is_some())
-    }
-
-    /// Makes an existing key last for `lasts` from now on.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the key may last longer.
-    pub async fn extend_lock(&self, key: &str, lasts: Duration) {
-        let mut command = redis::cmd("PEXPIRE");
-        command.arg(key).arg(lasts.as_millis() as u64);
-        // A lock that expires early costs one more question.
-        let _ = self.query::<bool>(&command).await;
     }
 
     /// The answer of Redis within the deadline, or why there is none.
@@ -400,27 +378,6 @@ impl fmt::Debug for RedisStore {
 /// As [`RedisStore::start`].
 pub fn check(config: &Config) -> Result<(), Error> {
     Server::new(config).map(drop)
-}
-
-/// Why Redis cannot be used now.
-#[derive(Debug)]
-pub struct CheckError {
-    pub reason: String,
-    /// Redis answers, but refuses.
-    pub is_refusal: bool,
-}
-
-/// Whether Redis answers now, what kind it is, and what its user may not do. Leaves no data there.
-pub async fn self_test(config: &Config) -> Result<Trial, CheckError> {
-    let tried = trial::try_all(config);
-    tried.await.map_err(|error| {
-        let is_refusal = matches!(&error, Error::Client(error) if is_refusal(error));
-        let reason = match error {
-            Error::Client(error) => error.to_string(),
-            other => other.to_string(),
-        };
-        CheckError { reason, is_refusal }
-    })
 }
 
 /// Redis has read the commands and refused them (out of memory, read-only, not permitted). Sending

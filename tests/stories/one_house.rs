@@ -1,5 +1,8 @@
 //! Several pods are one house: what is written through one is seen, heard and found through all.
 
+mod administration;
+mod catalogue;
+mod home;
 mod sessions;
 mod user_data;
 

@@ -17,6 +17,7 @@ use crate::{
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Affinity {
     pub(in crate::config) keys: Vec<SecretSource>,
+    pub(in crate::config) spread_users: Vec<String>,
     pub(in crate::config) cookie: Table<Cookie>,
 }
 

@@ -36,7 +36,7 @@ fn a_call_names_its_path_and_quotes_what_it_is_given() {
 fn an_answer_about_a_token_says_whose_it_is() {
     let read = |status, body| users::who_am_i("t").read(answer(status, body));
     let known = |user: Option<&str>, is_administrator| {
-        Some(TokenStatus::Known { user: user.map(str::to_owned), is_administrator })
+        Some(TokenStatus::Known { user: user.map(str::to_owned), name: None, is_administrator })
     };
     assert_eq!(read(200, r#"{"Id":"u","Policy":{"IsAdministrator":true}}"#), known(Some("u"), true));
     assert_eq!(read(200, r#"{"Id":"u"}"#), known(Some("u"), false));

@@ -12,6 +12,8 @@ pub enum TokenStatus {
     /// The pod knows the token. An API key has no user.
     Known {
         user: Option<String>,
+        /// The user's name.
+        name: Option<String>,
         is_administrator: bool,
     },
     Unknown,
@@ -27,15 +29,26 @@ fn token_status(response: ApiResponse) -> Option<TokenStatus> {
         StatusCode::OK => {
             let me = response.json();
             let is_administrator = field(&me, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
-            Some(TokenStatus::Known { user: text(&me, "Id"), is_administrator: is_administrator == Some(&true.into()) })
+            let is_administrator = is_administrator == Some(&true.into());
+            Some(TokenStatus::Known { user: text(&me, "Id"), name: text(&me, "Name"), is_administrator })
         }
         StatusCode::UNAUTHORIZED => Some(TokenStatus::Unknown),
         // An API key has no user; or the user may not sign in now or from there.
         StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
-            Some(TokenStatus::Known { user: None, is_administrator: false })
+            Some(TokenStatus::Known { user: None, name: None, is_administrator: false })
         }
         _ => None,
     }
+}
+
+/// The names and ids of all users.
+pub fn names(key: &str) -> ApiCall<Vec<(String, String)>> {
+    let read = |response: ApiResponse| {
+        let users = response.success().ok()?;
+        let named = |user: &Value| Some((text(user, "Name")?, text(user, "Id")?));
+        Some(users.as_array()?.iter().filter_map(named).collect())
+    };
+    ApiCall::get("/Users", read).with_token(key)
 }
 
 /// Changes a user's password. `body` is that of the user's own request.

@@ -151,7 +151,9 @@ impl QuickConnect {
         let pod = pods.iter().find(|pod| pod.id == home.pod && pod.status().is_alive())?;
         let token = session.token_at(PodInstance::of(pod))?;
         match self.pods.call(pod, &Caller::of(ctx), users::who_am_i(token.as_str())).await {
-            Ok(TokenStatus::Known { user: Some(user), is_administrator }) => Some(Approver { user, is_administrator }),
+            Ok(TokenStatus::Known { user: Some(user), is_administrator, .. }) => {
+                Some(Approver { user, is_administrator })
+            }
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use tokio::time;
 
 use super::{Learner, pin_live_stream};
 use crate::{
-    affinity::pins::Kind,
+    affinity::{pins::Kind, user_homes::NamedUser},
     jellyfin::{
         body_scanner::{BodyScanner, Learned},
         client::users::{self, TokenStatus},
@@ -15,6 +15,8 @@ use crate::{
     proxy::{
         pod_client::Caller,
         response::body::{BodyObserver, Confirmation},
+        shared_state::SharedState,
+        user_homes,
     },
     sessions::{Device, Session},
 };
@@ -29,8 +31,9 @@ pub(super) struct BodyLearner {
     pub(super) learned: Learned,
     /// The session that the request belongs to, if it is known.
     pub(super) viewer: Option<Arc<Session>>,
-    /// For a log-in: the caller of the call that asks whose token it is.
-    pub(super) log_in: Option<Caller>,
+    /// For a log-in: the caller of the call that asks whose token it is, and the user that it
+    /// named.
+    pub(super) log_in: Option<(Caller, Option<NamedUser>)>,
     pub(super) learner: Arc<Learner>,
 }
 
@@ -70,8 +73,8 @@ impl BodyLearner {
         if !brings_token {
             return None;
         }
-        let caller = self.log_in.take()?;
-        let confirmed = confirm(self.learner.clone(), self.pod.clone(), caller, self.learned.clone());
+        let log_in = self.log_in.take()?;
+        let confirmed = confirm(self.learner.clone(), self.pod.clone(), log_in, self.learned.clone());
         Some(Box::pin(async {
             if time::timeout(CONFIRMED_WITHIN, confirmed).await.is_err() {
                 tracing::debug!("a pod did not say in time whose token a log-in has made");
@@ -81,16 +84,17 @@ impl BodyLearner {
 }
 
 /// Keeps a log-in's token only if its pod confirms whose it is. A plug-in may answer anything.
-async fn confirm(learner: Arc<Learner>, pod: Arc<Pod>, caller: Caller, log_in: Learned) {
+async fn confirm(learner: Arc<Learner>, pod: Arc<Pod>, (caller, named): (Caller, Option<NamedUser>), log_in: Learned) {
     let Learner { shared, pods } = &*learner;
     let Some(token) = log_in.token else { return };
     let whose = pods.call(&pod, &caller, users::who_am_i(&token)).await;
-    let Ok(TokenStatus::Known { user: Some(user), .. }) = whose else {
+    let Ok(TokenStatus::Known { user: Some(user), name, .. }) = whose else {
         tracing::warn!(pod.name = &*pod.name, "a log-in's token is not known to the pod that gave it; it is not kept");
         return;
     };
     let home = PodInstance::of(&pod);
     shared.pins.learn(Kind::Token, &token, home);
+    record_user(shared, &pod, (&user, name.as_deref()), named.as_ref());
     if let Some(device) = &log_in.device {
         shared.pins.learn(Kind::Device, device, home);
     }
@@ -104,4 +108,15 @@ async fn confirm(learner: Arc<Learner>, pod: Arc<Pod>, caller: Caller, log_in: L
         // Each user's share of the pins is limited too, so the pins of dropped tokens go.
         gone.iter().for_each(|token| shared.pins.forget(Kind::Token, token.as_str()));
     }
+}
+
+/// Records where a user has logged in, and whose name it is.
+fn record_user(shared: &SharedState, pod: &Pod, (user, name): (&str, Option<&str>), named: Option<&NamedUser>) {
+    if let Some(name) = name {
+        shared.user_homes.record_name(&pod.pool, name, user);
+    }
+    if let Some(named) = named {
+        named.record(&shared.pins, PodInstance::of(pod));
+    }
+    user_homes::record_at(shared, &pod.pool, user, PodInstance::of(pod));
 }

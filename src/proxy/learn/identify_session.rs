@@ -8,7 +8,8 @@ use crate::{
         client::users::{self, TokenStatus},
     },
     pod::Pod,
-    proxy::{learn::Learner, pod_client::Caller, request::context::RequestContext},
+    proxy::{learn::Learner, pod_client::Caller, request::context::RequestContext, user_homes},
+    sessions::SessionLookup,
 };
 
 impl Learner {
@@ -27,8 +28,14 @@ impl Learner {
         tokio::spawn(async move {
             // On failure a later request asks again, in a minute at the earliest.
             let whose = pods.call(&pod, &caller, users::who_am_i(&token)).await;
-            if let Ok(TokenStatus::Known { user: Some(user), .. }) = whose {
+            if let Ok(TokenStatus::Known { user: Some(user), name, .. }) = whose {
+                if let Some(name) = name {
+                    shared.user_homes.record_name(&pod.pool, &name, &user);
+                }
                 shared.sessions.record_seen(&pod, &user, device, &token).await;
+                if let SessionLookup::Active(session) = shared.sessions.find(&token) {
+                    user_homes::record(&shared, &session);
+                }
             }
         });
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time;
 
 use super::migration::Migration;
-use crate::{jellyfin::client, sessions::session::ReplayedCall};
+use crate::{forward::Cause, jellyfin::client, sessions::session::ReplayedCall};
 
 /// Longest time that the client waits for the pod to accept all replayed calls.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -27,7 +27,11 @@ impl Migration {
             }
         };
         if time::timeout(LONGEST, all).await.is_err() {
-            tracing::debug!(pod.name = &*self.pod.name, cause = "timed_out", "the pod did not accept a replayed call");
+            tracing::debug!(
+                pod.name = &*self.pod.name,
+                cause = Cause::TimedOut.as_str(),
+                "the pod did not accept a replayed call"
+            );
         }
     }
 

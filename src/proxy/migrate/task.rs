@@ -9,7 +9,7 @@ use crate::{
     jellyfin::client::users::{self, TokenStatus},
     observe::metrics,
     pod::PodInstance,
-    proxy::shared_state::SharedState,
+    proxy::{shared_state::SharedState, user_homes},
     sessions::{
         Token,
         mint_limiter::{MintPermit, Priority},
@@ -171,6 +171,7 @@ impl Migration {
         if self.migration_request.kind.moves_home(&self.session) {
             let why = || self.migrator.move_reason(&self.session, &self.pod, self.migration_request.kind);
             self.session.record_home(place, token, why);
+            user_homes::record(self.shared(), &self.session);
         } else {
             self.session.record_valid(place, token);
         }

@@ -21,13 +21,14 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{self, Instant};
 
 use crate::{
-    affinity::placement::{self, Key},
+    affinity::placement,
     pod::{Pod, PodInstance, Pool, State, Status},
     proxy::{
         drain_policy::{Config, When},
         migrate::{MigrationKind, MigrationRequest, Migrator},
         pod_client::Caller,
         shared_state::SharedState,
+        user_homes,
     },
     sessions::{Session, mint_limiter::Priority, session::MigrationOutcome},
     shutdown::Shutdown,
@@ -175,14 +176,15 @@ impl Drainer {
 
     async fn migrate_away(self: &Arc<Self>, pool: &Arc<Pool>, from: PodInstance, session: &Arc<Session>) {
         let pods = pool.pods().to_vec();
-        let ready = pods.iter().filter(|pod| pod.status().state == State::Ready);
-        let Some(to) = placement::rendezvous(Key::of(session.device.id.as_bytes()), ready) else { return };
+        let ready = || pods.iter().filter(|pod| pod.status().state == State::Ready);
+        let placed = || placement::rendezvous(user_homes::key(&self.shared, session), ready()).cloned();
+        let Some(to) = user_homes::home(&self.shared, &pods, session, &[]).or_else(placed) else { return };
         let caller = Caller::new(pool, session.client_headers());
         // A request may meanwhile move the session to another leader, or keep it here.
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());
         let migrated = self
             .migrator
-            .migrate(session, to, MigrationRequest { caller, priority: Priority::Idle, kind: moves })
+            .migrate(session, &to, MigrationRequest { caller, priority: Priority::Idle, kind: moves })
             .await;
         if migrated == MigrationOutcome::Refused {
             tracing::debug!(to = &*to.name, "a session of a draining pod stays until another pod takes it");

@@ -7,9 +7,10 @@ use crate::{
         cookie::CookieClaim,
         pins::{Kind, Pins},
         placement::{self, Key},
+        user_homes::NamedUser,
     },
     jellyfin::Identity,
-    pod::{Pod, PodId, PodInstance},
+    pod::{Pod, PodId, PodInstance, State},
     sessions::Session,
 };
 
@@ -22,6 +23,8 @@ pub(in crate::proxy) struct Keys<'a> {
     /// Whether the client keeps the cookie, whatever the cookie says.
     pub(in crate::proxy) has_cookie: bool,
     pub(in crate::proxy) address: IpAddr,
+    /// The user that a log-in names.
+    pub(in crate::proxy) user: Option<NamedUser>,
 }
 
 /// A pod, and one reason out of a closed set.
@@ -40,6 +43,8 @@ pub(in crate::proxy) enum Reason {
     LiveStream,
     Playlist,
     Device,
+    /// The user who logs in lives there.
+    User,
     /// Only the leader, or the pod that made the code, can answer.
     Leader,
     /// The client's home is gone: its session migrates to this pod.
@@ -59,6 +64,7 @@ impl Reason {
             Reason::LiveStream => "live_stream",
             Reason::Playlist => "playlist",
             Reason::Device => "device",
+            Reason::User => "user",
             Reason::Leader => "leader",
             Reason::CarriedOver => "carried_over",
             Reason::Hashed => "hashed",
@@ -74,8 +80,8 @@ impl Decision {
     }
 }
 
-/// Chooses the pod that makes a live playlist's segments, else a token's living home, else a
-/// cookie's living pod. Then come the pods of a play session, a live stream and a device, and last
+/// Chooses the home of a user who logs in. For other requests chooses the pod that makes a live
+/// playlist's segments, else a token's living home, else a cookie's living pod. Then come the pods of a play session, a live stream and a device, and last
 /// a placement. `None` if every pod was tried.
 pub(in crate::proxy) fn decide(
     pods: &[Arc<Pod>],
@@ -84,11 +90,15 @@ pub(in crate::proxy) fn decide(
     tried: &[PodId],
     turn: u64,
 ) -> Option<Decision> {
-    known(pods, keys, pins, tried).or_else(|| place(pods, keys, tried, turn))
+    let known = match &keys.user {
+        Some(user) => home_of_user(pods, user, pins, tried),
+        None => known(pods, keys, pins, tried),
+    };
+    known.or_else(|| place(pods, keys, tried, turn))
 }
 
-/// Chooses for a client with a known session: its home, or, if that is gone, the pod where its
-/// device is placed. All its requests thus meet on one pod. Running media stays on its pod while
+/// Chooses for a client with a known session: its home, or, if that is gone, the pod where `placed`
+/// puts its user. All requests of the user thus meet on one pod. Running media stays on its pod while
 /// the session is valid there; requests that `goes_with_media` marks go there too.
 pub(in crate::proxy) fn of_session(
     pods: &[Arc<Pod>],
@@ -97,6 +107,7 @@ pub(in crate::proxy) fn of_session(
     session: &Session,
     pins: &Pins,
     tried: &[PodId],
+    placed: impl FnOnce() -> Option<Arc<Pod>>,
 ) -> Option<Decision> {
     let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
     let runs = |pod: &Pod| session.token_at(PodInstance::of(pod)).is_some();
@@ -106,11 +117,6 @@ pub(in crate::proxy) fn of_session(
         return Some(running);
     }
     let at = |place: Option<PodInstance>, reason| Some(Decision { pod: alive(place?.pod)?.clone(), reason });
-    let placed = || {
-        let candidates = placement::candidates(pods, |pod: &Pod| tried.contains(&pod.id));
-        let pod = placement::rendezvous(Key::of(session.device.id.as_bytes()), candidates)?;
-        Some(Decision { pod: pod.clone(), reason: Reason::CarriedOver })
-    };
     // While no pod is healthy, for instance without the database, no session migrates. A home that
     // still answers stays the home.
     let nobody_is_well = || !pods.iter().any(|pod| pod.status().is_alive());
@@ -124,7 +130,7 @@ pub(in crate::proxy) fn of_session(
     at(session.home(), Reason::Token)
         .or_else(ill)
         .or_else(|| at(session.migration_target(), Reason::CarriedOver))
-        .or_else(placed)
+        .or_else(|| Some(Decision { pod: placed()?, reason: Reason::CarriedOver }))
 }
 
 /// Chooses for what only a leader can answer: the pod that made the code or secret, then the
@@ -169,6 +175,13 @@ fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, session: &Session, pins: &Pins, tri
         })
 }
 
+/// The home of a user who logs in, if it takes new clients.
+fn home_of_user(pods: &[Arc<Pod>], user: &NamedUser, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
+    let ready = |home: PodInstance| pods.iter().find(|pod| pod.id == home.pod && pod.status().state == State::Ready);
+    let home = user.home(pins, |home| ready(home).is_some_and(|pod| !tried.contains(&pod.id)))?;
+    Some(Decision { pod: ready(home)?.clone(), reason: Reason::User })
+}
+
 fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
     let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
     let pinned = |kind, key: Option<&str>, reason| {
@@ -200,10 +213,13 @@ pub(in crate::proxy) fn place(pods: &[Arc<Pod>], keys: &Keys<'_>, tried: &[PodId
 
 /// The key that sends parallel requests of one client to the same pod, also through other replicas.
 ///
-/// The device comes first, because a log-in has one and no token yet: later requests are then
-/// placed where the log-in was. The address is the last resort, for clients that keep a cookie of a
+/// The user who logs in comes first. Then comes the device, because a log-in has one and no token
+/// yet: later requests are then placed where the log-in was. The address is the last resort, for clients that keep a cookie of a
 /// pod that is gone. For others it would put a whole household on one pod.
 fn placement_key(keys: &Keys<'_>) -> Option<Key> {
+    if let Some(user) = &keys.user {
+        return Some(user.placement());
+    }
     let identity = &keys.identity;
     let text = identity.device.as_deref().or(identity.token.as_deref()).or(identity.play_session.as_deref());
     let text = text.or(identity.live_stream.as_deref()).or(identity.playlist).or(identity.live_file);
@@ -220,7 +236,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        pod::{Epoch, PodConfig, State, Status},
+        affinity::user_homes::{self, SpreadUsers, UserHomes},
+        pod::{Epoch, PodConfig, Status},
         sessions::session::MoveReason,
     };
 
@@ -235,7 +252,8 @@ mod tests {
     }
 
     fn keys<'a>() -> Keys<'a> {
-        Keys { identity: Identity::default(), cookie: None, has_cookie: false, address: [192, 0, 2, 1].into() }
+        let address = [192, 0, 2, 1].into();
+        Keys { identity: Identity::default(), cookie: None, has_cookie: false, address, user: None }
     }
 
     fn decided(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> (String, Reason) {
@@ -283,7 +301,11 @@ mod tests {
         let session = Session::new("pool".into(), "u".into(), device, token);
         session.record_home(PodInstance::of(&pods[1]), "t", || MoveReason::First);
         let decided = |tried: &[PodId]| {
-            let decision = of_session(&pods, false, &keys(), &session, &pins, tried).expect("a pod");
+            let placed = || {
+                let candidates = placement::candidates(&pods, |pod: &Pod| tried.contains(&pod.id));
+                placement::rendezvous(user_homes::placement("pool", "u"), candidates).cloned()
+            };
+            let decision = of_session(&pods, false, &keys(), &session, &pins, tried, placed).expect("a pod");
             (decision.pod.name.to_string(), decision.reason)
         };
         assert_eq!(decided(&[]), ("b".into(), Reason::Token));
@@ -307,6 +329,27 @@ mod tests {
         for turn in 0..50 {
             assert_ne!(decide(&pods, &self::keys(), &pins, &[], turn).expect("a decision").pod.id, pods[0].id);
         }
+    }
+
+    #[test]
+    fn a_user_logs_in_at_home_whatever_the_browser_knows() {
+        let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
+        let homes = UserHomes::new(SpreadUsers::Nobody);
+        let mut log_in = keys();
+        log_in.cookie = Some(CookieClaim { pod: pods[0].id, is_current: true });
+        log_in.identity.device = Some(Cow::Borrowed("d"));
+        log_in.user = homes.named("pool", "Alice");
+        let placed = decided(&pods, &log_in, &pins, &[]);
+        assert_eq!(placed.1, Reason::Hashed, "a new user is placed by name");
+        let another = Keys { cookie: None, ..log_in.clone() };
+        assert_eq!(decided(&pods, &another, &pins, &[]), placed, "on every device");
+        homes.record_name("pool", "alice", "u");
+        homes.record(&pins, "pool", "u", PodInstance::of(&pods[2]), |_| true);
+        log_in.user = homes.named("pool", "ALICE");
+        assert_eq!(decided(&pods, &log_in, &pins, &[]), ("c".into(), Reason::User));
+        pods[2].change(|status| Status { state: State::Draining, ..status });
+        let (moved, reason) = decided(&pods, &log_in, &pins, &[]);
+        assert!(moved != "c" && reason == Reason::Hashed, "a draining pod gets no new clients");
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl AnsweringPod<'_> {
     async fn is_administrator(&self) -> bool {
         let by = Caller::of(self.ctx);
         match self.pods.call(self.pod, &by, users::who_am_i(self.token)).await {
-            Ok(TokenStatus::Known { user: Some(_), is_administrator }) => is_administrator,
+            Ok(TokenStatus::Known { user: Some(_), is_administrator, .. }) => is_administrator,
             Ok(TokenStatus::Known { user: None, .. }) => {
                 self.pods.call(self.pod, &by, system::may_administer(self.token)).await.is_ok_and(|may| may)
             }

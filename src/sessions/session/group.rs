@@ -26,7 +26,9 @@ impl Session {
 
     /// Records that it is no longer a member there.
     pub fn record_group_left(&self, place: PodInstance) {
-        self.state.lock().group.member.take_if(|member| *member == place);
+        let group = &mut self.state.lock().group;
+        group.member.take_if(|member| *member == place);
+        group.record_group_move.take_if(|(to, _)| *to == place);
     }
 
     /// A membership ends with the last socket.

@@ -16,6 +16,8 @@ pub enum MoveReason {
     Drain,
     /// A SyncPlay group that it joins is there.
     Group,
+    /// Its user lives there.
+    User,
     /// A stored entry says so: this proxy's from before its start, or another replica's.
     StoredEntry,
 }
@@ -28,6 +30,7 @@ impl MoveReason {
             MoveReason::HomeGone => "home_gone",
             MoveReason::Drain => "drain",
             MoveReason::Group => "group",
+            MoveReason::User => "user",
             MoveReason::StoredEntry => "kept",
         }
     }

@@ -1,6 +1,6 @@
 //! Tries what the proxy needs of Redis, for `jellypin check`.
 
-use super::{Config, Error, facts::Facts, link, server::Server};
+use super::{Config, Error, facts::Facts, is_refusal, link, server::Server};
 
 /// What is wrong with a Redis that answers.
 #[derive(Debug, Default)]
@@ -8,6 +8,26 @@ pub struct Trial {
     pub facts: Facts,
     /// The commands that its user may not run, with the server's error.
     pub refused: Vec<(&'static str, String)>,
+}
+
+/// Why Redis cannot be used now.
+#[derive(Debug)]
+pub struct CheckError {
+    pub reason: String,
+    /// Redis answers, but refuses.
+    pub is_refusal: bool,
+}
+
+/// Whether Redis answers now, what kind it is, and what its user may not do. Leaves no data there.
+pub async fn self_test(config: &Config) -> Result<Trial, CheckError> {
+    try_all(config).await.map_err(|error| {
+        let is_refusal = matches!(&error, Error::Client(error) if is_refusal(error));
+        let reason = match error {
+            Error::Client(error) => error.to_string(),
+            other => other.to_string(),
+        };
+        CheckError { reason, is_refusal }
+    })
 }
 
 /// The needed commands with harmless arguments. `{}` stands for a key that expires in a second.
@@ -34,7 +54,7 @@ const NEEDED: [(&str, &[&str]); 19] = [
 ];
 
 /// Tries every needed command, and finds out what kind of Redis it is.
-pub(super) async fn try_all(config: &Config) -> Result<Trial, Error> {
+async fn try_all(config: &Config) -> Result<Trial, Error> {
     let mut connection = link::connect(&Server::new(config)?).await?;
     let mut trial = Trial::default();
     let facts = Facts::of(&mut connection).await;
@@ -52,7 +72,7 @@ pub(super) async fn try_all(config: &Config) -> Result<Trial, Error> {
             command.arg(if *argument == "{}" { key.as_str() } else { argument });
         }
         match command.query_async::<redis::Value>(&mut connection).await {
-            Err(error) if super::is_refusal(&error) => trial.refused.push((name, error.to_string())),
+            Err(error) if is_refusal(&error) => trial.refused.push((name, error.to_string())),
             other => drop(other?),
         }
     }
@@ -62,7 +82,7 @@ pub(super) async fn try_all(config: &Config) -> Result<Trial, Error> {
         Ok::<_, Error>(subscription.subscribe(&format!("{}:told", config.prefix)).await?)
     };
     match subscribed.await {
-        Err(Error::Client(error)) if super::is_refusal(&error) => trial.refused.push(("SUBSCRIBE", error.to_string())),
+        Err(Error::Client(error)) if is_refusal(&error) => trial.refused.push(("SUBSCRIBE", error.to_string())),
         other => other?,
     }
     Ok(trial)

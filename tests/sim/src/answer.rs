@@ -147,6 +147,19 @@ impl Answer {
         self.with("content-encoding", "gzip").with("vary", "Accept-Encoding")
     }
 
+    /// Adds a property to each element of a list within the JSON, in order.
+    pub(crate) fn with_property(mut self, list: &str, name: &str, values: impl Iterator<Item = String>) -> Answer {
+        if let Content::Chunked(bytes) = &self.content
+            && let Ok(mut value) = serde_json::from_slice::<Value>(bytes)
+        {
+            for (element, property) in value[list].as_array_mut().into_iter().flatten().zip(values) {
+                element[name] = property.into();
+            }
+            self.content = Content::Chunked(Bytes::from(dotnet_json(&value)));
+        }
+        self
+    }
+
     /// JSON keys in camelCase, for the clients that ask for it.
     pub(crate) fn in_camel_case(mut self) -> Answer {
         let is_json = self

@@ -99,7 +99,6 @@ impl Caches {
     }
 
     /// `LibraryManager.UpdateItemAsync`: changes this pod's object, and writes the whole row. `None` without such an item.
-    #[expect(dead_code, reason = "its endpoints follow")]
     pub(crate) fn change_item(
         &mut self,
         cluster: &Cluster,
@@ -114,7 +113,6 @@ impl Caches {
     }
 
     /// A new item, made by this pod.
-    #[expect(dead_code, reason = "its endpoints follow")]
     pub(crate) fn add_item(&mut self, cluster: &Cluster, row: ItemRow) {
         cluster.change(|database| database.items.push(row.clone()));
         self.items.insert(row.id.clone(), CachedItem { row, user_data: HashMap::new() });

@@ -16,6 +16,8 @@ pub(crate) struct ItemRow {
     pub(crate) id: String,
     pub(crate) kind: Kind,
     pub(crate) name: String,
+    /// The name of its file, which an edit does not change.
+    pub(crate) file_name: String,
     pub(crate) run_time_ticks: Option<i64>,
     pub(crate) year: i32,
     /// The folder that it lies in.
@@ -48,7 +50,8 @@ pub(crate) struct Picture {
     pub(crate) tag: String,
     /// The file's place in a pod's own metadata folder; `None` for one that lies beside the film, where every pod has it.
     pub(crate) file: Option<String>,
-    pub(crate) modified: String,
+    /// When, in seconds since 1970.
+    pub(crate) modified: u64,
 }
 
 /// An entry of a collection or playlist.
@@ -60,6 +63,18 @@ pub(crate) struct Member {
 
 /// The tag of the poster that lies beside every film.
 const POSTER_TAG: &str = "3e73498deed313b456bac557cd7953b6";
+
+impl Picture {
+    /// A picture that a pod has taken into its own folder; its tag is made of place and time.
+    pub(crate) fn new(kind: &str, file: &str, modified: u64) -> Picture {
+        Picture {
+            kind: kind.to_owned(),
+            tag: guid_of(&format!("{file} {}", clock::now())),
+            file: Some(file.to_owned()),
+            modified,
+        }
+    }
+}
 
 impl ItemRow {
     /// The rows of a new cluster.
@@ -78,16 +93,13 @@ impl ItemRow {
 
     /// A film, with the poster beside it.
     fn film(id: &str, name: &str, run_time_ticks: Option<i64>, year: i32) -> ItemRow {
-        let poster = Picture {
-            kind: "Primary".to_owned(),
-            tag: POSTER_TAG.to_owned(),
-            file: None,
-            modified: "2026-11-01T10:00:00.0000000Z".to_owned(),
-        };
+        let poster =
+            Picture { kind: "Primary".to_owned(), tag: POSTER_TAG.to_owned(), file: None, modified: 1_793_527_200 };
         ItemRow {
             id: id.to_owned(),
             kind: Kind::Movie,
             name: name.to_owned(),
+            file_name: name.to_owned(),
             run_time_ticks,
             year,
             parent: VIEW.to_owned(),
@@ -106,7 +118,6 @@ impl ItemRow {
     }
 
     /// A collection or playlist of these items.
-    #[expect(dead_code, reason = "its endpoints follow")]
     pub(crate) fn group(kind: Kind, name: &str, items: &[String]) -> ItemRow {
         let mut row = ItemRow { kind, parent: String::new(), ..ItemRow::film(&random_guid(), name, None, 0) };
         row.pictures.clear();
@@ -130,7 +141,7 @@ impl ItemRow {
     }
 
     pub(crate) fn path(&self) -> String {
-        format!("/jellyfin/media/{0}/{0}.mkv", self.name)
+        format!("/jellyfin/media/{0}/{0}.mkv", self.file_name)
     }
 
     pub(crate) fn length(&self) -> Length {

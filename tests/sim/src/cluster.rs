@@ -13,7 +13,10 @@ use std::time::Duration;
 
 pub(crate) use database::{Database, DeviceRow, Stored, User};
 
+use serde_json::{Value, json};
+
 use crate::catalogue::ItemRow;
+use crate::disk::Disk;
 use crate::identifiers::guid_of;
 use crate::user_data::UserData;
 use file::DatabaseFile;
@@ -28,6 +31,8 @@ pub struct Cluster {
 struct Shared {
     database: Mutex<Database>,
     file: Option<DatabaseFile>,
+    /// The folders of the pods that share theirs.
+    disk: Disk,
 }
 
 impl Cluster {
@@ -35,7 +40,7 @@ impl Cluster {
     ///
     /// Passwords: `alice-pw`, `bob-pw`, `root-pw`, and `pw` for the numbered ones.
     pub fn new() -> Cluster {
-        Cluster { shared: Arc::new(Shared { database: Mutex::new(Database::fresh()), file: None }) }
+        Cluster { shared: Arc::new(Shared { database: Mutex::new(Database::fresh()), file: None, disk: Disk::new() }) }
     }
 
     /// The database kept in `dir`, made there if it is missing; processes that open the same directory share it.
@@ -46,7 +51,7 @@ impl Cluster {
         let file = DatabaseFile::open(dir)?;
         let mut database = Database::default();
         file.change(&mut database, |_| ())?;
-        Ok(Cluster { shared: Arc::new(Shared { database: Mutex::new(database), file: Some(file) }) })
+        Ok(Cluster { shared: Arc::new(Shared { database: Mutex::new(database), file: Some(file), disk: Disk::new() }) })
     }
 
     /// The API key that every pod accepts, 32 hex.
@@ -87,6 +92,22 @@ impl Cluster {
         let id = row.id.clone();
         self.change(|database| database.items.push(row));
         id
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.shared.disk
+    }
+
+    /// The item's document as the database has it: its name and what was edited. `None` without such an item.
+    pub fn item(&self, id: &str) -> Option<Value> {
+        self.read(|database| {
+            let row = database.item(id)?;
+            let mut document = Value::Object(row.edited.clone());
+            document["Name"] = json!(row.name);
+            document["Members"] = json!(row.members.iter().map(|member| &member.item).collect::<Vec<_>>());
+            document["ImageTags"] = json!(row.pictures.iter().map(|picture| &picture.tag).collect::<Vec<_>>());
+            Some(document)
+        })
     }
 
     /// Looks at the database as it is now.

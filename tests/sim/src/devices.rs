@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::authorization::Credentials;
+use crate::clock;
 use crate::cluster::{Cluster, DeviceRow, Stored};
 use crate::generation::Generation;
 use crate::identifiers::random_guid;
@@ -59,6 +60,7 @@ impl Devices {
             version: client.version.clone(),
             device: client.device.clone(),
             device_id: client.device_id.clone(),
+            last_activity: clock::now(),
         };
         let row = cluster.change(|database| database.insert(row));
         self.known.insert(row.token.clone(), Known { row: row.clone(), last_activity: Instant::now() });
@@ -82,6 +84,7 @@ impl Devices {
         }
         if known.last_activity.elapsed() > stamp_after {
             known.last_activity = Instant::now();
+            known.row.last_activity = clock::now();
             update = true;
         }
         if update && cluster.change(|database| database.update(&known.row)) == Stored::Gone {

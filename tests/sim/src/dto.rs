@@ -21,6 +21,9 @@ pub(crate) fn user(user: &User, server_id: &str) -> Value {
         "Configuration": configuration(),
         "Policy": policy(user),
     });
+    if let Some(picture) = &user.picture {
+        dto["PrimaryImageTag"] = json!(picture.tag);
+    }
     if let Some(time) = &user.last_log_in {
         dto["LastLoginDate"] = json!(time);
     }
@@ -107,7 +110,7 @@ fn policy(user: &User) -> Value {
 pub(crate) fn public_info(shared: &Shared) -> Value {
     json!({
         "LocalAddress": format!("http://{}{}", shared.address(), shared.settings.base_url),
-        "ServerName": "Home",
+        "ServerName": shared.documents().system("ServerName").unwrap_or("Home"),
         "Version": shared.settings.generation.version(),
         "ProductName": "Jellyfin Server",
         "OperatingSystem": "",

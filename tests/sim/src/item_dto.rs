@@ -29,7 +29,6 @@ const LISTED: [&str; 16] = [
 ];
 
 /// What an editor may set (`ItemUpdateController.UpdateItem`), beside name and year.
-#[expect(dead_code, reason = "its endpoint follows")]
 pub(crate) const EDITABLE: [&str; 17] = [
     "ForcedSortName",
     "OriginalTitle",

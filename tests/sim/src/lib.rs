@@ -14,6 +14,8 @@ mod clock;
 mod cluster;
 mod devices;
 mod discovery;
+mod disk;
+mod documents;
 mod dto;
 mod endpoints;
 mod files;

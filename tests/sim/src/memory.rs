@@ -1,11 +1,12 @@
 //! What one process of a pod holds in its own memory, and loses with its end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use crate::caches::Caches;
 use crate::devices::Devices;
+use crate::disk::Library;
 use crate::live_streams::LiveStreams;
 use crate::mint_times::Compiled;
 use crate::quick_connect::QuickConnect;
@@ -29,5 +30,7 @@ pub(crate) struct Memory {
     pub(crate) sync_play: SyncPlay,
     pub(crate) single_sign_on: SingleSignOn,
     pub(crate) caches: Caches,
+    /// The libraries as this process knows them.
+    pub(crate) libraries: BTreeMap<String, Library>,
     pub(crate) user_data_changes: UserDataChanges,
 }

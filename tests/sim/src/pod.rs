@@ -3,6 +3,8 @@
 mod builder;
 mod controls;
 mod door;
+#[cfg(test)]
+mod in_step_tests;
 mod life;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,8 @@ pub(crate) use life::{Connection, Life};
 pub(crate) use wire::Cut;
 
 use crate::cluster::Cluster;
+use crate::disk::Disk;
+use crate::documents::Documents;
 use crate::mint_times::MintTimes;
 use crate::playback_state;
 use crate::quick_connect::new_code;
@@ -57,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) controls: Controls,
     record: Mutex<Record>,
     discovery: Mutex<Option<SocketAddr>>,
+    pub(crate) disk: Disk,
+    documents: Mutex<Documents>,
     changed: Notify,
     frost: Arc<Frost>,
     door: Door,
@@ -69,12 +75,16 @@ impl Pod {
     }
 
     fn start(cluster: Cluster, settings: Settings, address: SocketAddr) -> io::Result<Pod> {
+        let disk = if settings.shares_folders { cluster.disk().clone() } else { Disk::new() };
+        let documents = Documents::read(&disk, &settings);
         let shared = Arc::new(Shared {
             settings,
             cluster,
             controls: Controls::new(),
             record: Mutex::default(),
             discovery: Mutex::default(),
+            disk,
+            documents: Mutex::new(documents),
             changed: Notify::new(),
             frost: Arc::default(),
             door: Door::new(address)?,
@@ -275,6 +285,16 @@ impl Pod {
         self.with_life(dtos).unwrap_or_default()
     }
 
+    /// A document of the pod's configuration: `system`, `network`, `encoding`, `branding` and so on.
+    pub fn document(&self, key: &str) -> Option<Value> {
+        self.shared.documents().get(key).cloned()
+    }
+
+    /// The names of the libraries that are defined on the pod's disk.
+    pub fn libraries(&self) -> Vec<String> {
+        self.shared.disk.files().libraries.keys().cloned().collect()
+    }
+
     /// The row of a user (by name) and an item that the pod shows by the item's id, if the item was read there before.
     pub fn cached_user_data(&self, user: &str, item: &str) -> Option<UserData> {
         let user = self.shared.cluster.user_id(user)?;
@@ -372,6 +392,11 @@ impl Shared {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.door.address()
+    }
+
+    /// The configuration of the process.
+    pub(crate) fn documents(&self) -> MutexGuard<'_, Documents> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_discovery(&self, address: Option<SocketAddr>) {

@@ -45,9 +45,7 @@ pub(crate) fn is_shown(session: &Session, asker: Asker<'_>, wanted: Wanted<'_>) 
 
 /// `DeviceManager.CanAccessDevice`.
 fn may_use_device(user: &User, session: &Session) -> bool {
-    let id = &session.client_headers.device_id;
-    let is_enabled = |devices: &Vec<String>| devices.iter().any(|device| device.eq_ignore_ascii_case(id));
-    user.administrator || user.only_devices.as_ref().is_none_or(is_enabled) || !session.has_persistent_id()
+    user.may_use_device(&session.client_headers.device_id) || !session.has_persistent_id()
 }
 
 #[cfg(test)]

@@ -399,7 +399,7 @@ const PLAY_STATE: [&str; 10] = [
     "LiveStreamId",
 ];
 
-fn no_capabilities() -> Value {
+pub(crate) fn no_capabilities() -> Value {
     json!({
         "PlayableMediaTypes": [],
         "SupportedCommands": [],

@@ -8,6 +8,8 @@
 mod answer;
 #[path = "contract/client.rs"]
 mod client;
+#[path = "contract/cut.rs"]
+mod cut;
 #[path = "contract/difference.rs"]
 mod difference;
 #[path = "contract/json.rs"]

@@ -68,6 +68,7 @@ keys! {
     redis_sentinels: &[&str] = "redis.sentinels";
     redis_deadline: Duration = "redis.deadline";
     redis_max_keys: u32 = "redis.max_keys";
+    spread_users: &[&str] = "affinity.spread_users";
     api_key: &str = "jellyfin.api_key";
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
@@ -134,6 +135,8 @@ impl Default for Settings {
         settings.admin_listen(ANY_PORT);
         settings.stop_stagger(millis(200));
         settings.drain_timeout(secs(8));
+        // Most stories need clients on several pods, whoever their users are.
+        settings.spread_users(&["*"]);
         settings
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id_of_name;
 use crate::activity_log::ActivityLog;
-use crate::catalogue::ItemRow;
+use crate::catalogue::{ItemRow, Picture};
 use crate::identifiers::random_guid;
 use crate::user_data::UserData;
 
@@ -39,6 +39,7 @@ pub(crate) struct User {
     pub(crate) controls_shared: bool,
     /// `EnabledDevices`; `None` for `EnableAllDevices`.
     pub(crate) only_devices: Option<Vec<String>>,
+    pub(crate) picture: Option<Picture>,
     pub(crate) invalid_log_ins: u32,
     pub(crate) last_log_in: Option<String>,
 }
@@ -53,6 +54,7 @@ pub(crate) struct DeviceRow {
     pub(crate) version: String,
     pub(crate) device: String,
     pub(crate) device_id: String,
+    pub(crate) last_activity: String,
 }
 
 /// An API key and the name of the application it was made for.
@@ -172,6 +174,12 @@ fn user_data_key(user_id: &str, item_id: &str) -> String {
 }
 
 impl User {
+    /// `DeviceManager.CanAccessDevice`, but for devices without a lasting id.
+    pub(crate) fn may_use_device(&self, id: &str) -> bool {
+        let is_enabled = |devices: &Vec<String>| devices.iter().any(|device| device.eq_ignore_ascii_case(id));
+        self.administrator || self.only_devices.as_ref().is_none_or(is_enabled)
+    }
+
     pub(crate) fn new(name: &str, password: &str, administrator: bool) -> User {
         User {
             id: id_of_name("user", name),
@@ -183,6 +191,7 @@ impl User {
             controls_others: administrator,
             controls_shared: true,
             only_devices: None,
+            picture: None,
             invalid_log_ins: 0,
             last_log_in: None,
         }

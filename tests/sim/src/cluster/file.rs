@@ -79,6 +79,7 @@ mod tests {
             version: String::new(),
             device: String::new(),
             device_id: String::new(),
+            last_activity: String::new(),
         };
         let row = one.change(|database| database.insert(row));
         assert_eq!(other.tokens(), ["t"]);

@@ -1,6 +1,4 @@
-//! What the dashboard asks for: the activity log, which all pods share, and the scheduled tasks.
-
-use serde_json::json;
+//! What the dashboard asks for: the activity log, which all pods share.
 
 use crate::answer::Answer;
 use crate::call::Call;
@@ -10,8 +8,4 @@ pub(crate) fn entries(call: &Call) -> Answer {
     let number = |name| call.query.number(name).and_then(|number| usize::try_from(number).ok());
     let (start, limit) = (number("startIndex").unwrap_or(0), number("limit"));
     Answer::json(&call.life().shared.cluster.read(|database| database.activity.page(start, limit)))
-}
-
-pub(crate) fn tasks(_: &Call) -> Answer {
-    Answer::json(&json!([]))
 }

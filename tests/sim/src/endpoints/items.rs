@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::catalogue::{ItemRow, Kind};
-use crate::cluster::User;
+use crate::cluster::{Database, User};
 use crate::generation::Generation;
-use crate::identifiers::guid_of;
+use crate::identifiers::{guid_of, plain};
 use crate::item_dto;
 use crate::library::VIEW;
 use crate::pod::Settings;
@@ -41,6 +41,9 @@ fn list_for(call: &Call, user: Option<String>) -> Answer {
     if wanted.is_empty() && call.query.get("parentId").is_none() && !call.query.is_true("recursive") {
         return page(vec![view(settings), playlists(settings)], 2, 0);
     }
+    if let Some(members) = members(call) {
+        return listed(call, user.as_ref(), members);
+    }
     let rows = call.life().shared.cluster.read(|database| database.items.clone());
     let is_wanted = |row: &ItemRow| match wanted.is_empty() {
         true => matches!(row.kind, Kind::Movie | Kind::Channel),
@@ -48,6 +51,44 @@ fn list_for(call: &Call, user: Option<String>) -> Answer {
     };
     let rows = rows.into_iter().filter(|row| is_wanted(row) && is_filtered_in(call, user.as_ref(), row)).collect();
     listed(call, user.as_ref(), rows)
+}
+
+/// What is in the collection or playlist that `parentId` names. A collection's members are those that this pod keeps with it,
+/// a playlist's those that the database has.
+fn members(call: &Call) -> Option<Vec<ItemRow>> {
+    let parent = call.query.get("parentId").and_then(|id| plain(&id))?;
+    let cluster = &call.life().shared.cluster;
+    let mut memory = call.life().memory();
+    let row = memory.caches.by_id(cluster, &parent)?.row.clone();
+    match row.kind {
+        Kind::Collection => Some(rows_of(call, &row)),
+        Kind::Playlist => cluster.read(|database| database.item(&parent).cloned()).map(|row| rows_of(call, &row)),
+        Kind::Movie | Kind::Channel => None,
+    }
+}
+
+fn rows_of(call: &Call, group: &ItemRow) -> Vec<ItemRow> {
+    let find = |database: &Database| {
+        let members = group.members.iter().filter_map(|member| database.item(&member.item).cloned());
+        members.collect()
+    };
+    call.life().shared.cluster.read(find)
+}
+
+/// `GET /Playlists/{id}/Items?userId=`, as the database has them.
+pub(crate) fn of_playlist(call: &Call) -> Answer {
+    let user = match call.acts_for(call.query.get("userId").as_deref()) {
+        Ok(user) => user,
+        Err(refusal) => return *refusal,
+    };
+    let id = call.guid(0);
+    let row = call.life().shared.cluster.read(|database| database.item(&id).cloned());
+    let Some(row) = row.filter(|row| row.kind == Kind::Playlist) else {
+        return Answer::json_with(StatusCode::NOT_FOUND, &json!("Playlist not found"));
+    };
+    let answer = listed(call, Some(&user), rows_of(call, &row));
+    let entries = row.members.iter().map(|member| member.entry.clone());
+    answer.with_property("Items", "PlaylistItemId", entries)
 }
 
 /// A user for whom items are listed; none for an API key that names none.
@@ -149,22 +190,6 @@ fn item(call: &Call, named: Option<&str>, id: &str) -> Answer {
     }
 }
 
-/// `DELETE /Items/{id}`; without the right it is the 401 that has a body. By an id that this pod has read it works once more
-/// after another pod has done it.
-pub(crate) fn delete(call: &Call) -> Answer {
-    let id = call.guid(0);
-    let mut memory = call.life().memory();
-    let cluster = &call.life().shared.cluster;
-    if memory.caches.by_id(cluster, &id).is_none() {
-        Answer::problem(StatusCode::NOT_FOUND)
-    } else if call.is_administrator() {
-        memory.caches.delete_item(cluster, &id);
-        Answer::no_content()
-    } else {
-        Answer::json_with(StatusCode::UNAUTHORIZED, &json!("Unauthorized access"))
-    }
-}
-
 /// `GET /UserViews`.
 pub(crate) fn views(call: &Call) -> Answer {
     let settings = call.settings();
@@ -185,7 +210,24 @@ pub(crate) fn views(call: &Call) -> Answer {
     for (name, value) in rest.as_object().into_iter().flatten() {
         view[name] = value.clone();
     }
-    page(vec![view], 1, 0)
+    let libraries = call.life().memory().libraries.clone();
+    let views: Vec<Value> = libraries
+        .iter()
+        .map(|(name, library)| {
+            let mut view = view.clone();
+            if library.id != VIEW {
+                view["CollectionType"] = json!(library.kind);
+                view["ImageTags"] = json!({});
+                view["ImageBlurHashes"] = json!({});
+                view["Id"] = json!(library.id);
+                view["UserData"] = UserData::default().dto(&library.id, FOLDER);
+            }
+            view["Name"] = json!(name);
+            view
+        })
+        .collect();
+    let total = views.len();
+    page(views, total, 0)
 }
 
 fn view(settings: &Settings) -> Value {

@@ -94,7 +94,7 @@ pub(crate) fn media_source(call: &Call, item: &ItemRow) -> Value {
         "Type": "Default",
         "Container": "mkv",
         "Size": size,
-        "Name": item.name,
+        "Name": item.file_name,
         "IsRemote": false,
         "ETag": TAG,
         "RunTimeTicks": item.run_time_ticks,

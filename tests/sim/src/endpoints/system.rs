@@ -46,15 +46,6 @@ pub(crate) fn endpoint(call: &Call) -> Answer {
     Answer::json(&json!({"IsLocal": local, "IsInNetwork": local}))
 }
 
-pub(crate) fn configuration(call: &Call) -> Answer {
-    Answer::json(&json!({
-        "ServerName": "Home",
-        "IsStartupWizardCompleted": true,
-        "QuickConnectAvailable": call.settings().quick_connect,
-        "EnableLegacyAuthorization": call.settings().legacy_authorization,
-    }))
-}
-
 pub(crate) fn utc_time(call: &Call) -> Answer {
     let clock = &call.life().shared.controls.clock;
     Answer::json(&json!({"RequestReceptionTime": clock.now(), "ResponseTransmissionTime": clock.now()}))
@@ -68,10 +59,6 @@ pub(crate) fn echo(call: &Call) -> Answer {
 /// `POST /System/Restart` of a local caller, who needs no log-in. That the pod goes down then is left to the controls.
 pub(crate) fn restart(_: &Call) -> Answer {
     Answer::no_content()
-}
-
-pub(crate) fn branding(_: &Call) -> Answer {
-    Answer::json(&json!({"SplashscreenEnabled": false}))
 }
 
 pub(crate) fn logs(call: &Call) -> Answer {

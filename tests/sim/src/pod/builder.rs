@@ -43,9 +43,37 @@ pub(crate) struct Settings {
     pub(crate) late_socket: Duration,
     pub(crate) session_idle: Duration,
     pub(crate) discovery: Option<SocketAddr>,
+    pub(crate) shares_folders: bool,
 }
 
 impl Settings {
+    /// As a pod is that nothing is said of.
+    pub(crate) fn new() -> Settings {
+        Settings {
+            name: "pod".to_owned(),
+            server_id: String::new(),
+            generation: Generation::default(),
+            base_url: String::new(),
+            start_up: StartUp::default(),
+            legacy_authorization: false,
+            quick_connect: true,
+            known_proxies: false,
+            keep_alive: Duration::from_secs(60),
+            stamp_after: Duration::from_secs(180),
+            stop_grace: Duration::from_millis(500),
+            bulk_size: 10 << 30,
+            live_segment_every: Duration::from_secs(1),
+            job_idle: Duration::from_secs(60),
+            web_client: None,
+            single_sign_on: false,
+            listens_on: Duration::from_millis(100),
+            late_socket: Duration::from_secs(30),
+            session_idle: Duration::from_secs(600),
+            discovery: None,
+            shares_folders: false,
+        }
+    }
+
     pub(crate) fn has_web_client(&self) -> bool {
         self.web_client.unwrap_or(self.generation == Generation::V12)
     }
@@ -56,28 +84,7 @@ impl PodBuilder {
         PodBuilder {
             cluster: cluster.clone(),
             listen: Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-            settings: Settings {
-                name: "pod".to_owned(),
-                server_id: String::new(),
-                generation: Generation::default(),
-                base_url: String::new(),
-                start_up: StartUp::default(),
-                legacy_authorization: false,
-                quick_connect: true,
-                known_proxies: false,
-                keep_alive: Duration::from_secs(60),
-                stamp_after: Duration::from_secs(180),
-                stop_grace: Duration::from_millis(500),
-                bulk_size: 10 << 30,
-                live_segment_every: Duration::from_secs(1),
-                job_idle: Duration::from_secs(60),
-                web_client: None,
-                single_sign_on: false,
-                listens_on: Duration::from_millis(100),
-                late_socket: Duration::from_secs(30),
-                session_idle: Duration::from_secs(600),
-                discovery: None,
-            },
+            settings: Settings::new(),
             server_id: None,
             legacy_authorization: None,
         }
@@ -177,6 +184,13 @@ impl PodBuilder {
     /// How long a session without a socket is kept after its last request, by default 10 minutes.
     pub fn session_idle(mut self, time: Duration) -> Self {
         self.settings.session_idle = time;
+        self
+    }
+
+    /// Whether the pod's data and configuration folders are those of all pods of the cluster that share theirs; by default each
+    /// has its own.
+    pub fn shared_folders(mut self, on: bool) -> Self {
+        self.settings.shares_folders = on;
         self
     }
 

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::Shared;
 use super::wire::{Cut, Wire, reset_on_close};
 use crate::discovery;
+use crate::documents::Documents;
 use crate::memory::Memory;
 use crate::service;
 use crate::start_up::{Phase, PhaseLengths, StartUp};
@@ -207,7 +208,12 @@ impl Life {
 
     fn load(&self) {
         let rows = self.shared.cluster.read(|database| database.devices.clone());
-        self.memory().devices.load(rows);
+        let disk = &self.shared.disk;
+        *self.shared.documents() = Documents::read(disk, &self.shared.settings);
+        let libraries = disk.files().libraries.clone();
+        let mut memory = self.memory();
+        memory.devices.load(rows);
+        memory.libraries = libraries;
     }
 
     fn enter(&self, phase: Phase) -> io::Result<()> {

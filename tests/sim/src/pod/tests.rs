@@ -15,7 +15,7 @@ async fn connect(pod: &Pod) -> io::Result<TcpStream> {
 }
 
 /// Sends one request on a connection of its own and reads to the end of it.
-async fn ask(pod: &Pod, line: &str, headers: &[(&str, &str)], body: &str) -> io::Result<(u16, String)> {
+pub(super) async fn ask(pod: &Pod, line: &str, headers: &[(&str, &str)], body: &str) -> io::Result<(u16, String)> {
     let mut stream = connect(pod).await?;
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
@@ -33,7 +33,7 @@ async fn get(pod: &Pod, path: &str) -> io::Result<(u16, String)> {
     ask(pod, &format!("GET {path}"), &[], "").await
 }
 
-async fn log_in(pod: &Pod) -> io::Result<String> {
+pub(super) async fn log_in(pod: &Pod) -> io::Result<String> {
     let body = r#"{"Username":"alice","Pw":"alice-pw"}"#;
     let (_, answer) = ask(pod, "POST /Users/AuthenticateByName", &[("Authorization", LOG_IN)], body).await?;
     let token = answer.split("\"AccessToken\":\"").nth(1).and_then(|rest| rest.get(..32));

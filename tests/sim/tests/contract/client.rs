@@ -28,6 +28,8 @@ pub(crate) struct Outgoing {
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) json: Option<Value>,
+    /// A body that is no JSON, whose type stands among the headers.
+    pub(crate) raw: Option<String>,
 }
 
 /// An answer as it came in; `body` is decoded.
@@ -192,7 +194,7 @@ fn assemble(pod: SocketAddr, request: Outgoing) -> Result<http::Request<Full<Byt
             building = building.header("Content-Type", "application/json");
             Bytes::from(json.to_string())
         }
-        None => Bytes::new(),
+        None => Bytes::from(request.raw.unwrap_or_default()),
     };
     Ok(building.body(Full::new(body))?)
 }

@@ -7,7 +7,7 @@ use crate::client::Answer;
 use crate::difference::{Difference, Kind};
 use crate::names::Names;
 use crate::recording::Response;
-use crate::{json, playlist};
+use crate::{cut, json, playlist};
 
 const RECORDED: &str = r#"{"Tags":["x"],"Id":"<user:alice>","Policy":{"IsHidden":true},"At":"<time>"}"#;
 
@@ -124,6 +124,23 @@ fn playlists_are_compared_by_line_and_by_field() {
         let seen = equal.replacen(from, to, 1);
         assert_eq!(compare(&seen), [(kind, at.to_owned())], "{from} -> {to}");
     }
+}
+
+#[test]
+fn what_was_cut_is_compared_up_to_the_cut() {
+    let recorded = r#"[{"A":1,"B":{"C":"x,y","D":["e\"f",{"G":1,"H":2…"#;
+    let (value, open) = cut::complete(recorded).expect("JSON");
+    assert_eq!(value, json!([{"A": 1, "B": {"C": "x,y", "D": ["e\"f", {"G": 1}]}}]));
+    let compare = |seen| kinds(json::compare_cut("body", &value, &open, &seen, &mut Names::default()));
+    let seen = json!([{"A": 1, "B": {"C": "x,y", "D": ["e\"f", {"G": 1, "H": 2}, 3], "I": 4}, "J": 5}, 6]);
+    assert_eq!(compare(seen), []);
+    let other = json!([{"A": 2, "B": {"D": ["e\"f"]}}]);
+    let expected = [
+        (Kind::Value, "body [].A".to_owned()),
+        (Kind::Missing, "body [].B.C".to_owned()),
+        (Kind::Length, "body [].B.D[]".to_owned()),
+    ];
+    assert_eq!(compare(other), expected);
 }
 
 #[test]

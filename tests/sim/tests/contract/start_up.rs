@@ -92,6 +92,7 @@ async fn ask_all<'a>(pod: &Pod, paths: &[&'a str], seen: &mut BTreeMap<&'a str, 
             target: (*path).to_owned(),
             headers: vec![("Accept-Encoding".to_owned(), "gzip, deflate".to_owned())],
             json: None,
+            raw: None,
         };
         let answer = match client::send(pod.address(), request).await {
             Ok(answer) => Some(answer),

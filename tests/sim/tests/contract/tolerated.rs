@@ -22,6 +22,7 @@ const FILES: &str = "the segments of the simulated film and its poster are other
 const SEGMENTS: &str = "the simulated film has fewer segments";
 const POSTER: &str = "the tag is made of the picture, and it is another picture";
 const PLAYED: &str = "it is how long the group has played when it pauses";
+const SAVED: &str = "it is made of the moment when the item was saved";
 const AGE: &str = "it is how long the picture has been in the cache";
 const RIGHTS: &str = "the administrator of that recording was made without the right";
 const FIRST_LOG_IN: &str = "the recorded user had not logged in before, and the date was not to be seen until later";
@@ -80,6 +81,16 @@ pub(crate) const TABLE: &[Row] = &[
     row("12.0", "10", Kind::Missing, "body Items[].ImageBlurHashes.Primary.*", POSTER),
     row("12.0", "10", Kind::Extra, "body Items[].ImageBlurHashes.Primary.*", POSTER),
     row("12.0", "11", Kind::Value, "body User.Policy.EnableLiveTvManagement", RIGHTS),
+    row("12.0", "11", Kind::Value, "body DisplayPreferencesId", LIBRARY),
+    row("12.0", "11", Kind::Value, "body Etag", SAVED),
+    row("12.0", "11", Kind::Value, "body MediaSources[].*", FILM),
+    row("12.0", "11", Kind::Value, "body Name", FILM),
+    row("12.0", "11", Kind::Value, "body ParentId", LIBRARY),
+    row("12.0", "11", Kind::Value, "body Path", FILM),
+    row("12.0", "11", Kind::Value, "body ProductionYear", FILM),
+    row("12.0", "11", Kind::Value, "body RunTimeTicks", FILM),
+    row("12.0", "11", Kind::Value, "body SortName", FILM),
+    row("12.0", "11", Kind::Value, "header Age", AGE),
     row("12.0", "11", Kind::Value, "body Items[].Name", FILM),
     row("12.0", "11", Kind::Value, "body Items[].Container", FILM),
     row("12.0", "11", Kind::Value, "body Items[].ProductionYear", FILM),

@@ -1,0 +1,233 @@
+//! Where users live: all sessions of a user belong on one pod.
+//!
+//! The pod keeps what it has read of a user's data in memory, tells the user's other clients what
+//! has changed, and lists only its own sessions. So a user's clients share one pod, and what one of
+//! them does the others see. A user's home is a pin like any other. It changes only when its pod
+//! can take no new client: when the pod is gone, or drains.
+
+use std::collections::HashSet;
+
+use quick_cache::sync::Cache;
+
+use super::{
+    pins::{Kind, Pins},
+    placement::Key,
+};
+use crate::pod::PodInstance;
+
+/// User names whose ids are remembered. A log-in by another name goes by the name's own pin.
+const NAMES: usize = 20_000;
+
+/// The homes of users, apart from the pins themselves.
+#[derive(Debug)]
+pub struct UserHomes {
+    spread: SpreadUsers,
+    /// The user's id by pool and name.
+    names: Cache<String, String>,
+    /// Ids of users that are spread, by pool and id. Their names are configured.
+    spread_ids: dashmap::DashSet<String, ahash::RandomState>,
+}
+
+/// Users whose devices are placed one by one, as if each were a user: an account that a whole house
+/// uses would otherwise load one pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SpreadUsers {
+    /// Each user lives on one pod.
+    #[default]
+    Nobody,
+    /// Except these, by name in lower case.
+    Named(HashSet<String>),
+    /// No user lives on one pod.
+    Everybody,
+}
+
+/// The user that a log-in by name names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedUser {
+    /// The key of the name's pin.
+    name: String,
+    /// The key of the user's pin, if the user's id is known.
+    id: Option<String>,
+}
+
+impl UserHomes {
+    pub fn new(spread: SpreadUsers) -> UserHomes {
+        UserHomes { spread, names: Cache::new(NAMES), spread_ids: dashmap::DashSet::default() }
+    }
+
+    /// Whether any user's sessions belong together.
+    pub fn are_kept(&self) -> bool {
+        self.spread != SpreadUsers::Everybody
+    }
+
+    /// The names of the users that are spread.
+    pub fn spread_names(&self) -> Option<&HashSet<String>> {
+        match &self.spread {
+            SpreadUsers::Named(names) => Some(names),
+            SpreadUsers::Nobody | SpreadUsers::Everybody => None,
+        }
+    }
+
+    /// The user that a log-in names; `None` if that user's devices are placed one by one.
+    pub fn named(&self, pool: &str, name: &str) -> Option<NamedUser> {
+        let name = name.to_lowercase();
+        let is_spread = match &self.spread {
+            SpreadUsers::Nobody => false,
+            SpreadUsers::Named(names) => names.contains(&name),
+            SpreadUsers::Everybody => true,
+        };
+        if is_spread || name.is_empty() {
+            return None;
+        }
+        let name = key(pool, &name);
+        Some(NamedUser { id: self.names.get(&name), name })
+    }
+
+    /// The user that a log-in names by id.
+    pub fn with_id(&self, pool: &str, user: &str) -> Option<NamedUser> {
+        self.lives_together(pool, user).then(|| NamedUser { name: key(pool, user), id: Some(key(pool, user)) })
+    }
+
+    /// Records whose name it is.
+    pub fn record_name(&self, pool: &str, name: &str, user: &str) {
+        let name = name.to_lowercase();
+        if self.spread_names().is_some_and(|names| names.contains(&name)) {
+            self.spread_ids.insert(key(pool, user));
+        }
+        if self.are_kept() {
+            self.names.insert(key(pool, &name), key(pool, user));
+        }
+    }
+
+    /// Whether this user's sessions belong together.
+    pub fn lives_together(&self, pool: &str, user: &str) -> bool {
+        match &self.spread {
+            SpreadUsers::Nobody => true,
+            SpreadUsers::Named(_) => !self.spread_ids.contains(&key(pool, user)),
+            SpreadUsers::Everybody => false,
+        }
+    }
+
+    /// The pod that a user lives on, if it is fit to serve.
+    pub fn home(
+        &self,
+        pins: &Pins,
+        pool: &str,
+        user: &str,
+        is_fit: impl Fn(PodInstance) -> bool,
+    ) -> Option<PodInstance> {
+        if !self.lives_together(pool, user) {
+            return None;
+        }
+        pins.home(Kind::User, &key(pool, user), |home, _| is_fit(home))
+    }
+
+    /// Records that one of the user's sessions lives on this pod. The user lives there too, unless
+    /// the user's home is fit to serve.
+    pub fn record(&self, pins: &Pins, pool: &str, user: &str, at: PodInstance, is_fit: impl Fn(PodInstance) -> bool) {
+        if self.lives_together(pool, user) && self.home(pins, pool, user, is_fit).is_none() {
+            pins.learn(Kind::User, &key(pool, user), at);
+        }
+    }
+
+    /// Asks the other replicas where a user lives, unless this one knows a home that is fit.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn look_up(&self, pins: &Pins, pool: &str, user: &str, is_fit: impl Fn(PodInstance) -> bool) {
+        if self.lives_together(pool, user) {
+            pins.look_up_stored(Kind::User, &key(pool, user), is_fit).await;
+        }
+    }
+}
+
+impl NamedUser {
+    /// The pod for the log-in, if known: the user's home, else where this name last logged in.
+    pub fn home(&self, pins: &Pins, is_fit: impl Fn(PodInstance) -> bool) -> Option<PodInstance> {
+        let by_id = || pins.home(Kind::User, self.id.as_deref()?, |home, _| is_fit(home));
+        by_id().or_else(|| pins.home(Kind::UserName, &self.name, |home, _| is_fit(home)))
+    }
+
+    /// Where the log-in of a user without a home is placed. All replicas agree.
+    pub fn placement(&self) -> Key {
+        Key::of(self.id.as_ref().unwrap_or(&self.name).as_bytes())
+    }
+
+    /// Records where the log-in succeeded.
+    pub fn record(&self, pins: &Pins, at: PodInstance) {
+        pins.learn(Kind::UserName, &self.name, at);
+    }
+
+    /// Asks the other replicas, as [`UserHomes::look_up`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn look_up(&self, pins: &Pins, is_fit: impl Fn(PodInstance) -> bool) {
+        match &self.id {
+            Some(id) => pins.look_up_stored(Kind::User, id, is_fit).await,
+            None => pins.look_up_stored(Kind::UserName, &self.name, is_fit).await,
+        }
+    }
+}
+
+/// Where a user without a fit home is placed. All replicas agree.
+pub fn placement(pool: &str, user: &str) -> Key {
+    Key::of(key(pool, user).as_bytes())
+}
+
+/// Pools have users of their own.
+fn key(pool: &str, user: &str) -> String {
+    format!("{pool}/{user}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::{Epoch, Pod, PodConfig};
+
+    fn instance(name: &str) -> PodInstance {
+        let pod = Pod::new(&"main".into(), &PodConfig { name: name.into(), authority: "h:1".into() });
+        PodInstance { pod: pod.id, epoch: Epoch(1) }
+    }
+
+    #[test]
+    fn a_user_stays_until_the_home_is_unfit() {
+        let (pins, homes) = (Pins::new(100, (1, 2)), UserHomes::new(SpreadUsers::Nobody));
+        let (a, b) = (instance("a"), instance("b"));
+        homes.record(&pins, "main", "u1", a, |_| true);
+        homes.record(&pins, "main", "u1", b, |_| true);
+        assert_eq!(homes.home(&pins, "main", "u1", |_| true), Some(a), "a guest elsewhere changes nothing");
+        homes.record(&pins, "main", "u1", b, |home| home != a);
+        assert_eq!(homes.home(&pins, "main", "u1", |_| true), Some(b));
+        assert_eq!(homes.home(&pins, "other", "u1", |_| true), None, "pools have users of their own");
+    }
+
+    #[test]
+    fn a_name_is_known_in_any_case_and_leads_to_the_users_home() {
+        let (pins, homes) = (Pins::new(100, (1, 2)), UserHomes::new(SpreadUsers::Nobody));
+        let (a, b) = (instance("a"), instance("b"));
+        let before = homes.named("main", "Alice").expect("a user");
+        assert_eq!(before.home(&pins, |_| true), None);
+        before.record(&pins, a);
+        assert_eq!(homes.named("main", "ALICE").expect("a user").home(&pins, |_| true), Some(a), "by the name's pin");
+        homes.record_name("main", "alice", "u1");
+        homes.record(&pins, "main", "u1", b, |_| true);
+        let alice = homes.named("main", "aLICE").expect("a user");
+        assert_eq!(alice.home(&pins, |_| true), Some(b), "the user's home counts more");
+        assert_eq!(alice.placement(), placement("main", "u1"));
+        assert_eq!(homes.named("main", ""), None);
+    }
+
+    #[test]
+    fn spread_users_have_no_home() {
+        let spread = SpreadUsers::Named(HashSet::from(["house".to_owned()]));
+        let (pins, homes) = (Pins::new(100, (1, 2)), UserHomes::new(spread));
+        assert_eq!(homes.named("main", "House"), None);
+        homes.record_name("main", "House", "u1");
+        homes.record(&pins, "main", "u1", instance("a"), |_| true);
+        assert_eq!(homes.home(&pins, "main", "u1", |_| true), None);
+        assert!(homes.named("main", "alice").is_some());
+        let nobody = UserHomes::new(SpreadUsers::Everybody);
+        assert!(!nobody.are_kept() && nobody.named("main", "alice").is_none());
+    }
+}

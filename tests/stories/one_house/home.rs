@@ -1,0 +1,202 @@
+//! A user lives on one pod: every device of the user is there, however it signed in, and all of them move together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jellypin::pod::State;
+use serde_json::{Value, json};
+
+use super::devices_of;
+use crate::stories::{
+    migration::drain::tell,
+    world::{Client, Plan, World, story, until_so},
+};
+
+const DEVICES: usize = 8;
+
+/// Three pods, whose users each live on one of them.
+fn plan() -> Plan {
+    World::plan(3).with_api_key().spread_users(&[])
+}
+
+/// The pod that serves this client now.
+async fn home_of(world: &World, client: &mut Client) -> String {
+    let answer = client.get("/Users/Me").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    world.home(&answer).to_owned()
+}
+
+/// The pods that serve these clients now.
+async fn homes_of(world: &World, clients: &mut [Client]) -> BTreeSet<String> {
+    let mut homes = BTreeSet::new();
+    for client in clients {
+        homes.insert(home_of(world, client).await);
+    }
+    homes
+}
+
+async fn until_at_home(world: &World, client: &mut Client, home: &str) {
+    let client = tokio::sync::Mutex::new(client);
+    until_so("the client lives on its user's home", async || home_of(world, &mut **client.lock().await).await == home)
+        .await;
+}
+
+/// A new device that an older one lets in by Quick Connect.
+async fn let_in(world: &World, by: &mut Client, device: &str) -> Client {
+    let mut new = world.client().without_cookies().device(device);
+    let begun = new.post("/QuickConnect/Initiate", json!({})).await.json();
+    let text = |name: &str| begun[name].as_str().expect("a text").to_owned();
+    let (code, secret) = (text("Code"), text("Secret"));
+    assert_eq!(by.post(&format!("/QuickConnect/Authorize?code={code}"), json!({})).await.status, 200);
+    let answer = new.post("/Users/AuthenticateWithQuickConnect", json!({"Secret": secret})).await;
+    new.token = answer.json()["AccessToken"].as_str().map(str::to_owned);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    new
+}
+
+async fn leader(world: &World) -> String {
+    let pods: Value = world.proxy.ask_admin("/pods").await.json();
+    let leads = pods.as_array().expect("pods").iter().find(|pod| pod["leads"] == true);
+    leads.expect("a leader")["name"].as_str().expect("a name").to_owned()
+}
+
+/// The devices of a user who does not live on the leader.
+async fn elsewhere(world: &World, leader: &str) -> (String, Vec<Client>) {
+    for number in 0..50 {
+        let user = format!("user{number}");
+        let mut devices = devices_of(world, &user, 1).await;
+        if home_of(world, &mut devices[0]).await != leader {
+            return (user, devices);
+        }
+    }
+    panic!("every user lives on {leader}");
+}
+
+#[tokio::test]
+async fn every_device_of_a_user_signs_in_on_one_pod() {
+    story(plan(), async |world| {
+        let mut pods = BTreeSet::new();
+        for number in 0..12 {
+            let homes = homes_of(world, &mut devices_of(world, &format!("user{number}"), 3).await).await;
+            assert_eq!(homes.len(), 1, "user{number}: {homes:?}");
+            pods.extend(homes);
+        }
+        assert_eq!(pods.len(), 3, "the users are spread over the pods");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_moves_whole_when_the_pod_dies_and_stays_when_it_returns() {
+    story(plan(), async |world| {
+        let mut devices = devices_of(world, "alice", DEVICES).await;
+        let home = home_of(world, &mut devices[0]).await;
+        world.pod(&home).kill().await;
+        world.until_state(&home, State::Down).await;
+        let (first, others) = devices.split_at_mut(DEVICES / 2);
+        let moved = homes_of(world, first).await;
+        assert!(moved.len() == 1 && !moved.contains(&home), "{moved:?}");
+        world.pod(&home).start_again().await.expect("it starts");
+        world.until_state(&home, State::Ready).await;
+        let to = moved.first().expect("a pod").clone();
+        // The devices that had not asked meanwhile still have their tokens on the old pod.
+        for device in others {
+            until_at_home(world, device, &to).await;
+        }
+        let mut new = devices_of(world, "alice", 1).await;
+        assert_eq!(home_of(world, &mut new[0]).await, to, "a log-in goes to the new home");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_drain_moves_a_user_whole() {
+    story(plan(), async |world| {
+        let mut devices = devices_of(world, "alice", DEVICES).await;
+        let home = home_of(world, &mut devices[0]).await;
+        assert_eq!(tell(world, &format!("/pods/main/{home}/drain")).await.status, 202);
+        until_so("everybody has left", async || world.proxy.sessions().of_pod(&world.proxy.pod(&home)).is_empty())
+            .await;
+        let moved = homes_of(world, &mut devices).await;
+        assert!(moved.len() == 1 && !moved.contains(&home), "{moved:?}");
+        let mut new = devices_of(world, "alice", 1).await;
+        assert!(moved.contains(&home_of(world, &mut new[0]).await));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_quick_connect_log_in_joins_the_user_once_it_is_idle() {
+    story(plan(), async |world| {
+        let leader = leader(world).await;
+        let (user, mut devices) = elsewhere(world, &leader).await;
+        let home = home_of(world, &mut devices[0]).await;
+        let mut idle = let_in(world, &mut devices[0], &format!("idle television of {user}")).await;
+        let mut busy = let_in(world, &mut devices[0], &format!("busy television of {user}")).await;
+        let film = world.cluster.add_film("Long", std::time::Duration::from_secs(7200));
+        let playing = json!({"ItemId": film, "PositionTicks": 0});
+        assert_eq!(busy.post("/Sessions/Playing", playing.clone()).await.status, 204);
+        until_at_home(world, &mut idle, &home).await;
+        assert_eq!(home_of(world, &mut busy).await, leader, "nothing moves while it plays");
+        assert_eq!(busy.post("/Sessions/Playing/Stopped", playing).await.status, 204);
+        until_at_home(world, &mut busy, &home).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_member_of_a_group_is_a_guest_of_the_leader() {
+    story(plan(), async |world| {
+        let leader = leader(world).await;
+        let (_, mut devices) = elsewhere(world, &leader).await;
+        let home = home_of(world, &mut devices[0]).await;
+        let mut socket = devices[0].socket("/socket").await.expect("a socket");
+        let made = devices[0].post("/SyncPlay/New", json!({"GroupName": "evening"})).await;
+        assert_eq!(made.status, 200, "{}", made.text());
+        assert_eq!(home_of(world, &mut devices[0]).await, leader);
+        assert_eq!(devices[0].post("/SyncPlay/Leave", json!({})).await.status, 204);
+        until_at_home(world, &mut devices[0], &home).await;
+        socket.close(None).await.expect("an open socket");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_devices_of_a_spread_user_are_placed_one_by_one() {
+    story(plan().spread_users(&["USER7"]), async |world| {
+        let spread = homes_of(world, &mut devices_of(world, "user7", 12).await).await;
+        assert!(spread.len() > 1, "{spread:?}");
+        let alice = homes_of(world, &mut devices_of(world, "alice", 12).await).await;
+        assert_eq!(alice.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn replicas_that_share_nothing_place_a_user_alike() {
+    story(plan(), async |world| {
+        let other = world.replica(|settings| settings.spread_users(&[])).await;
+        for number in 0..10 {
+            let user = format!("user{number}");
+            let mut here = world.client().without_cookies().device("here");
+            let mut there = other.client().without_cookies().device("there");
+            let homes = (here.log_in(&user).await, there.log_in(&user).await);
+            assert_eq!(world.home(&homes.0), world.home(&homes.1));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_hundred_users_are_balanced() {
+    story(plan(), async |world| {
+        let mut users: BTreeMap<String, usize> = BTreeMap::new();
+        for number in 0..200 {
+            let mut device = world.client().without_cookies().device(&format!("d{number}"));
+            let answer = device.log_in(&format!("user{number}")).await;
+            *users.entry(world.home(&answer).to_owned()).or_default() += 1;
+        }
+        println!("200 users on three pods: {users:?}");
+        assert!(users.len() == 3 && users.values().all(|count| (40..=95).contains(count)), "{users:?}");
+    })
+    .await;
+}
