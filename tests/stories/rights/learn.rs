@@ -49,7 +49,8 @@ fn log_in_of(user: &str, token: &str) -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_confirmed_logins_are_learned() {
-    for (path, log_in_paths) in [("/Echo", &[][..]), ("/Echo", &["/echo"])] {
+    let (path, configured): (_, [&[&str]; 2]) = ("/Echo", [&[], &["/echo"]]);
+    for log_in_paths in configured {
         story(plan(2).log_in_paths(log_in_paths), async |world| {
             let bob = world.cluster.user_id("bob").expect("bob");
             let mut mallory = world.client().without_cookies().device("sofa");
