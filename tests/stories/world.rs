@@ -170,12 +170,6 @@ impl World {
 }
 
 impl Plan {
-    /// Writes a key of the configuration: `health.rise`, and its value as TOML.
-    pub(crate) fn set(mut self, key: &str, value: &str) -> Plan {
-        self.settings.set(key, value);
-        self
-    }
-
     /// Lets requests come by other ways than by a [`Client`] too.
     pub(crate) fn uncounted(mut self) -> Plan {
         self.is_counted = false;
