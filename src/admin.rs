@@ -332,7 +332,7 @@ struct SessionPage {
 
 impl SessionPage {
     fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>], now: UnixMillis) -> SessionPage {
-        let moved = session.last_move();
+        let moved = session.residence.last_move();
         let from = moved.from.filter(|from| from.pod != pod.id);
         let from = from.and_then(|from| pods.iter().find(|pod| pod.id == from.pod));
         // Another replica's clock may be ahead.
@@ -347,8 +347,8 @@ impl SessionPage {
             since: humantime::format_rfc3339_seconds(since).to_string(),
             why: moved.why.as_str(),
             from: from.map(|pod| pod.name.to_string()),
-            playing: session.is_playing(),
-            sockets: session.sockets().borrow().len(),
+            playing: session.calls.is_playing(),
+            sockets: session.sockets.places().borrow().len(),
         }
     }
 }

@@ -163,8 +163,8 @@ pub async fn start(config: Config) -> Result<App, Error> {
     leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
 
     // Then the pins: each belongs to its pod's present epoch, which is known only now.
-    shared.pins.restore(&shared.pins.persistence().of_entries(&kept));
-    shared.pins.persistence().await_first_attempt().await;
+    shared.pins.restore(&shared.pins.persistence.of_entries(&kept));
+    shared.pins.persistence.await_first_attempt().await;
     server_id_file::keep(&shared, &config, &shutdown).await;
     let configured = sources.iter().map(watch::Sender::subscribe).collect();
     replicas::announce(&shared, &config, configured, &metrics, &shutdown).await;
@@ -328,7 +328,7 @@ impl App {
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
         self.shared.sessions.depart().await;
-        self.shared.pins.persistence().finish().await;
+        self.shared.pins.persistence.finish().await;
         self.shared.sessions.backend.finish().await;
     }
 }

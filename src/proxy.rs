@@ -66,7 +66,7 @@ use crate::{
 };
 use dispatch::Dispatcher;
 use failover::{
-    live::LiveStreams,
+    live::{self, LiveStreams},
     resume::{File, ResumableFile},
     socket::Sockets,
 };
@@ -360,7 +360,7 @@ impl Proxy {
     ) -> Result<Attempt, Refusal> {
         match self.identifier.resolve(ctx, body).await {
             Resolved::Refused => refused,
-            Resolved::Undecided(refusal) => Err(refusal),
+            Resolved::StoreUnavailable(refusal) => Err(refusal),
             Resolved::Dispatch(_permit) => self.dispatch(&mut Dispatch { ctx, body, record }).await,
         }
     }
@@ -377,7 +377,7 @@ impl Proxy {
         if let Some(file) = File::of(ctx.endpoint, &ctx.head.method, head).filter(|_| learning.is_none()) {
             return Ok(Body::resuming(ResumableFile::new(file, body, decision, self.replayer.copy(ctx))));
         }
-        if ctx.is_live_playlist() {
+        if live::is_live_playlist(ctx) {
             return Box::pin(self.live_streams.show_playlist(ctx, decision, head, body, learning)).await;
         }
         rewrite_for_client(&self.shared, ctx, head, body, learning).await

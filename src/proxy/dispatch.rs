@@ -124,7 +124,7 @@ impl Dispatcher {
                 if is_refused && self.selector.is_uncertain(ctx) {
                     // A client that gets 401 erases its token, and nothing shows yet that the token
                     // is dead.
-                    return Err(ctx.store_unavailable());
+                    return Err(Refusal::of_unknown_token(ctx.endpoint));
                 }
                 return after_hold(ctx, attempt);
             }

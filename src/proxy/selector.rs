@@ -75,7 +75,7 @@ impl Selector {
     /// Whether this pod has just refused the request's token.
     pub(in crate::proxy) fn has_refused(&self, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
         match ctx.session() {
-            Some(session) => session.is_refused(PodInstance::of(pod)),
+            Some(session) => session.migrations.is_refused(PodInstance::of(pod)),
             None => ctx.required_token().is_some_and(|token| self.shared.negative_cache.is_refused(token, pod)),
         }
     }

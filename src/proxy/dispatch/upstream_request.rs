@@ -80,7 +80,7 @@ fn translate<B>(request: &mut Request<B>, ctx: &RequestContext<'_>, token: Optio
             translation::translate(&mut uri, request.headers_mut(), |token| token == own, NO_TOKEN);
         }
         (ClientSession::Known(session), Some(token)) if token.as_str() != own => {
-            translation::translate(&mut uri, request.headers_mut(), |other| session.has_token(other), token.as_str());
+            translation::translate(&mut uri, request.headers_mut(), |other| session.tokens.has(other), token.as_str());
         }
         _ => return,
     }

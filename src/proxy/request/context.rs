@@ -7,7 +7,7 @@ use std::{
 
 use http::{Method, request};
 
-use super::{refusal::Refusal, select::Keys};
+use super::select::Keys;
 use crate::{
     forward::head::Client,
     jellyfin::{
@@ -115,11 +115,6 @@ impl RequestContext<'_> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
     }
 
-    /// The refusal to give while nobody knows whether the token is dead.
-    pub(in crate::proxy) fn store_unavailable(&self) -> Refusal {
-        if self.endpoint.is_media() { Refusal::Media } else { Refusal::StoreUnavailable }
-    }
-
     /// Whether the right answer depends on the client's token. This holds for all but log-ins and
     /// media that anybody may fetch.
     pub(in crate::proxy) fn depends_on_token(&self) -> bool {
@@ -161,12 +156,6 @@ impl RequestContext<'_> {
 
     pub(in crate::proxy) fn is_live_segment(&self) -> bool {
         self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
-    }
-
-    pub(in crate::proxy) fn is_live_playlist(&self) -> bool {
-        self.endpoint == Endpoint::AuthenticatedMedia
-            && self.head.method == Method::GET
-            && endpoint::is_live_playlist(self.path)
     }
 
     /// Whether the answer is merged with those of other pods.
