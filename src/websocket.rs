@@ -78,6 +78,9 @@ pub trait MessageRewriter {
     /// The client's text as the pod gets it; `None` if it passes unchanged.
     fn to_pod(&self, text: &str) -> Option<String>;
 
+    /// Something came from the pod, whatever it is.
+    fn heard(&self) {}
+
     /// The pod announced its shutdown or restart. The client does not get that message.
     fn farewell(&self) {}
 }

@@ -39,10 +39,10 @@ use crate::{
     },
     health,
     jellyfin::{
-        endpoint::{Endpoint, LeaderCall},
+        endpoint::{Endpoint, LeaderCall, Need},
         verdict::{self, Verdict},
     },
-    pod::Pod,
+    pod::{Pod, Urgency},
     sessions::{Session, Token},
     shutdown::Shutdown,
     websocket::handshake,
@@ -176,6 +176,10 @@ impl Dispatcher {
                 tried.push(pod.id);
                 continue;
             }
+            // What one pod's failure costs the others is bounded.
+            if !tried.is_empty() && !pod.extra_calls().draw(self.shared.forward.queue_time).await {
+                return Err(Refusal::overloaded(ctx.endpoint));
+            }
             record.begin_attempt(&decision);
             match self.try_pod(ctx, body, decision).await {
                 Ok(mut attempt) => {
@@ -210,7 +214,11 @@ impl Dispatcher {
                         failure.cause == Cause::Lost && !failure.may_be_received && self.selector.is_uncertain(ctx);
                     let refusal =
                         if is_undecided { Refusal::StoreUnavailable } else { Refusal::of(failure, ctx.endpoint) };
-                    if retry::next(failure, ctx.can_repeat(), body.can_replay()) == Next::GiveUp {
+                    // Only a pod that knows the client's session may take over its request.
+                    let is_bound = ctx.session().is_some() || ctx.required_token().is_some();
+                    if retry::next(failure, ctx.can_repeat(), body.can_replay()) == Next::GiveUp
+                        || (failure.cause == Cause::Overloaded && is_bound)
+                    {
                         return Err(refusal);
                     }
                     record.record_failover(&pod, FailoverReason::Failure(failure.cause));
@@ -278,10 +286,10 @@ impl Dispatcher {
         let mut request = upstream_request(&self.shared, ctx, replay_body, &decision.pod, token);
         if ctx.is_upgrade {
             handshake::restore(request.headers_mut());
-            return self.forward.upgrade(&decision.pod, request).await;
+            return self.forward.upgrade(&decision.pod, request, Urgency::Idle).await;
         }
         let response_timeout = self.shared.response_timeout(ctx.path, ctx.can_repeat());
-        let sent = self.forward.send(&decision.pod, request, response_timeout).await;
+        let sent = self.forward.send(&decision.pod, request, response_timeout, urgency(ctx)).await;
         if sent.as_ref().is_err_and(|failure| failure.may_be_received) {
             ctx.may_be_executed.store(true, Ordering::Relaxed);
         }
@@ -322,7 +330,7 @@ impl Dispatcher {
             if Instant::now() >= end || self.shutdown.is_stopping() {
                 return false;
             }
-            if ctx.pool.pool.pods().iter().any(|pod| pod.status().is_alive() && !refuses(pod)) {
+            if ctx.pool.pool.pods().iter().any(|pod| pod.can_answer() && !refuses(pod)) {
                 return true;
             }
             time::sleep(LOOK).await;
@@ -338,10 +346,19 @@ impl Dispatcher {
         }
     }
 
-    /// Jellyfin itself never answers 502 or 504: a gateway in front of it does.
+    /// Jellyfin itself never answers 502: a gateway in front of it does, and finds no pod.
     fn judge_health(&self, pod: &Pod, status: StatusCode) {
-        if matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) {
+        if status == StatusCode::BAD_GATEWAY {
             health::gateway_failure(pod, &self.shared.health);
         }
+    }
+}
+
+/// How urgent the request is where its pod has too much to do.
+fn urgency(ctx: &RequestContext<'_>) -> Urgency {
+    match Need::of(ctx.endpoint, &ctx.head.method, ctx.path) {
+        Need::Playing => Urgency::Playing,
+        Need::Page => Urgency::Interactive,
+        Need::Picture => Urgency::Background,
     }
 }

@@ -62,7 +62,10 @@ pub(super) async fn read(
         let message = match received {
             Some(Ok(Message::Close(frame))) => return Stopped::Closed(frame),
             // Reading on sends the pong: each side answers its own pings.
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(message @ (Message::Ping(_) | Message::Pong(_)))) => {
+                passed(message);
+                continue;
+            }
             Some(Ok(message)) => message,
             Some(Err(error)) => return if is_malformed(&error) { Stopped::Malformed } else { Stopped::Gone },
             None => return Stopped::Gone,

@@ -95,6 +95,10 @@ impl MessageRewriter for SocketRewriter {
         self.shown_server.message_to_pod(&self.pod, text)
     }
 
+    fn heard(&self) {
+        self.pod.record_life();
+    }
+
     fn farewell(&self) {
         health::farewell(&self.pod, self.epoch);
     }
