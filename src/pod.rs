@@ -26,7 +26,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-pub use concurrency_limit::{Admitted, ConcurrencyLimit, Slot, Urgency, Waiting};
+pub use concurrency_limit::{Admitted, ConcurrencyLimit, Pressure, Slot, Urgency, Waiting};
 pub use extra_calls::ExtraCalls;
 pub use instance::PodInstance;
 pub use pool::Pool;
@@ -73,6 +73,9 @@ pub enum Suspicion {
 /// Time between two checks whether a pod that is down still answers its probes.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Sockets that are pinged at once to see whether their pod lives.
+const CALLED_SOCKETS: usize = 3;
+
 /// One pod, shared by all parts of the proxy.
 pub struct Pod {
     pub id: PodId,
@@ -92,6 +95,8 @@ pub struct Pod {
     vitals: Vitals,
     concurrency: Arc<ConcurrencyLimit>,
     extra_calls: ExtraCalls,
+    /// Asks sockets to show whether it lives.
+    socket_call: Notify,
     refused: AtomicBool,
     broken: AtomicBool,
     answers_checks: AtomicBool,
@@ -122,6 +127,7 @@ impl Pod {
             vitals: Vitals::default(),
             concurrency: Arc::default(),
             extra_calls: ExtraCalls::default(),
+            socket_call: Notify::new(),
             refused: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             answers_checks: AtomicBool::new(true),
@@ -362,6 +368,16 @@ impl Pod {
     /// kernel may have kept them since before the process stopped.
     pub fn record_life(&self) {
         self.vitals.record_life();
+    }
+
+    /// Has some of its sockets pinged, another time others: a pong shows that it lives.
+    pub fn call_sockets(&self) {
+        (0..self.sockets.load(Ordering::Relaxed).min(CALLED_SOCKETS)).for_each(|_| self.socket_call.notify_one());
+    }
+
+    /// Waits until this socket is to be pinged. Cancel safe.
+    pub async fn await_socket_call(&self) {
+        self.socket_call.notified().await;
     }
 
     /// Whether it has answered anything since.

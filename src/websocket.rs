@@ -56,7 +56,7 @@ pub enum CloseStyle {
 }
 
 /// Rewrites the texts that pass.
-pub trait MessageRewriter {
+pub trait MessageRewriter: Sync {
     /// The pod's text as the client gets it; `None` if it passes unchanged.
     fn to_client(&self, text: &str) -> Option<String>;
 
@@ -80,6 +80,11 @@ pub trait MessageRewriter {
 
     /// Something came from the pod, whatever it is.
     fn heard(&self) {}
+
+    /// Waits until the pod is to be pinged, although it has not been silent for long. Cancel safe.
+    fn await_call(&self) -> impl Future<Output = ()> + Send {
+        future::pending()
+    }
 
     /// The pod announced its shutdown or restart. The client does not get that message.
     fn farewell(&self) {}

@@ -19,9 +19,9 @@ use tokio::{
 
 use super::{
     Config, is_for_want_of_a_name_server, is_out_of_handles,
-    rules::{Outcome, Streak, condition_after, condition_meanwhile, is_congested},
+    rules::{Outcome, Streak, condition_after, condition_meanwhile, pressure},
     share::{self, Standing},
-    silence::Silence,
+    silence::{self, Silence},
     tell, tell_condition,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
         system::{self, PublicInfo, ServerInfo},
     },
     jitter,
-    pod::{Condition, Epoch, Info, Moment, Pod, Pool, Suspicion},
+    pod::{Condition, Epoch, Info, Moment, Pod, Pool, Pressure, Suspicion},
 };
 
 const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
@@ -54,6 +54,8 @@ pub(super) struct Prober {
     timely: u32,
     /// Looks at checks that waited.
     looks: u32,
+    /// Checks in a row that were given up while the pod did not serve.
+    given_up: u32,
     /// When the present process became ready, if the prober saw that.
     ready_since: Option<Instant>,
     connection: Option<ProbeConnection>,
@@ -78,6 +80,10 @@ const LOOKS_TO_ADAPT: u32 = 5;
 /// Looks between two questions that need no database, while a check is late.
 const LOOKS_TO_PING: u32 = 10;
 
+/// Time after which a check that hangs is asked anew, while the pod answers other questions in time:
+/// its connection may be lost on the way.
+const LOST: Duration = Duration::from_secs(10);
+
 impl Prober {
     pub(super) fn new(pod: Arc<Pod>, pool: Arc<Pool>, config: Arc<Config>) -> Prober {
         Prober {
@@ -89,6 +95,7 @@ impl Prober {
             ill_since: None,
             timely: 0,
             looks: 0,
+            given_up: 0,
             ready_since: None,
             connection: None,
             first: None,
@@ -142,9 +149,8 @@ impl Prober {
 
     /// Probes once and applies the result. `None`: no file handle was free to ask the pod.
     async fn round(&mut self) -> Option<Outcome> {
-        let (began, asked) = (Moment::now(), Instant::now());
-        let mut outcome = self.probe().await?;
-        let took = asked.elapsed();
+        let began = Moment::now();
+        let (mut outcome, took) = self.probe().await?;
         let doubt = self.pod.take_suspicion();
         // By now it may be another process, of another version.
         self.is_named &= outcome == Outcome::Healthy && doubt.is_none();
@@ -193,7 +199,8 @@ impl Prober {
         if outcome.is_answer() {
             self.pod.record_life();
             self.pod.set_check_time(took);
-            self.pod.concurrency().adapt(is_congested(took, &self.config));
+            self.given_up = 0;
+            self.pod.concurrency().adapt(pressure(took, &self.config));
         }
         let condition = match outcome {
             Outcome::Silent => Condition::Silent,
@@ -243,13 +250,15 @@ impl Prober {
 
     /// Asks for the pod's health, and waits for the answer as long as the pod shows that it lives. A
     /// second question in place of a late one would only give a slow pod more to do.
-    async fn probe(&mut self) -> Option<Outcome> {
+    ///
+    /// Gives what came of it, and how long that took. What this process itself was late with does
+    /// not count.
+    async fn probe(&mut self) -> Option<(Outcome, Duration)> {
         let (authority, path) = (self.pod.authority.clone(), format!("{}{}", self.pool.base_path, system::HEALTH));
         let ping_path = format!("{}{}", self.pool.base_path, system::PING);
-        let asked = Instant::now();
         let mut question = Box::pin(ask(authority.clone(), path.clone(), self.connection.take()));
         let (mut ping, mut looks, mut pings, mut asks_anew) = (None, 0_u32, false, false);
-        let mut last = asked;
+        let (mut waited, mut last, mut asked) = (Duration::ZERO, Instant::now(), Instant::now());
         let answered = loop {
             tokio::select! {
                 answered = &mut question => break answered,
@@ -270,11 +279,19 @@ impl Prober {
                     let since_last = last.elapsed();
                     last = Instant::now();
                     looks += 1;
+                    waited += silence::counted(since_last);
                     let heard = self.pod.was_heard_since(Moment::before_now(since_last));
-                    if self.is_over(asked.elapsed(), since_last, heard, pings) {
-                        return Some(Outcome::Silent);
+                    if self.is_over(waited, since_last, heard, pings) {
+                        return Some((Outcome::Silent, waited));
                     }
-                    if asked.elapsed() > self.config.timeout && looks % LOOKS_TO_PING == 0 && ping.is_none() {
+                    if pings && asked.elapsed() > LOST {
+                        (question, asked) = (Box::pin(ask(authority.clone(), path.clone(), None)), Instant::now());
+                    }
+                    let is_late = waited > self.config.timeout;
+                    if is_late && looks.is_multiple_of(LOOKS_TO_PING) {
+                        self.pod.call_sockets();
+                    }
+                    if is_late && looks.is_multiple_of(LOOKS_TO_PING) && ping.is_none() {
                         let question = ask(authority.clone(), ping_path.clone(), None);
                         ping = Some((Box::pin(question), Instant::now() + self.config.timeout));
                     }
@@ -300,7 +317,7 @@ impl Prober {
                 }
             }
         };
-        Some(outcome)
+        Some((outcome, waited + silence::counted(last.elapsed())))
     }
 
     /// Looks at a probe that waits. Returns whether the pod has been silent for too long, while
@@ -308,14 +325,21 @@ impl Prober {
     fn is_over(&mut self, waited: Duration, since_last: Duration, heard: bool, pings: bool) -> bool {
         self.silence.look(since_last, heard);
         self.looks = self.looks.wrapping_add(1);
-        if self.looks.is_multiple_of(LOOKS_TO_ADAPT) && is_congested(waited, &self.config) {
-            self.pod.concurrency().adapt(true);
+        if self.looks.is_multiple_of(LOOKS_TO_ADAPT) && pressure(waited, &self.config) == Pressure::TooMuch {
+            self.pod.concurrency().adapt(Pressure::TooMuch);
         }
         if waited <= self.config.timeout {
             return false;
         }
         self.end_first_round();
         self.timely = 0;
+        // Requests may wait for a pod that does not serve, and its connection may be a dead process's.
+        if !self.pod.status().is_alive() {
+            let patience = self.config.timeout * 2 * 2_u32.pow(self.given_up.min(4));
+            let is_over = waited >= patience.min(self.config.longest_silence);
+            self.given_up += u32::from(is_over);
+            return is_over;
+        }
         self.pod.set_check_time(waited);
         self.pod.set_halvings(self.halvings());
         self.set_condition(condition_meanwhile(waited, self.silence.lasts(), pings, &self.config));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Config;
-use crate::pod::{Condition, Epoch, State, Status, Suspicion};
+use crate::pod::{Condition, Epoch, Pressure, State, Status, Suspicion};
 
 /// What one probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,9 +167,13 @@ impl Streak {
     }
 }
 
-/// Whether a check that took this long, or waits for so long, shows that the pod has too much to do.
-pub fn is_congested(time: Duration, config: &Config) -> bool {
-    time * 3 > config.timeout
+/// What a check that took this long, or waits for so long, shows of how much the pod has to do.
+pub fn pressure(time: Duration, config: &Config) -> Pressure {
+    match () {
+        () if time > config.timeout => Pressure::TooMuch,
+        () if time * 3 > config.timeout => Pressure::Enough,
+        () => Pressure::Little,
+    }
 }
 
 /// Time after which a health check that hangs, while the pod answers what needs no database, shows

@@ -17,6 +17,11 @@ const PATIENCE: u32 = 4;
 /// What is left of what a pod took lately, after each check that it answers sooner.
 const FADES: f64 = 0.9;
 
+/// What counts of the time since the last look.
+pub fn counted(since_last: Duration) -> Duration {
+    since_last.min(LONGEST_LOOK)
+}
+
 /// One pod's silence.
 #[derive(Clone, Debug, Default)]
 pub struct Silence {
@@ -33,7 +38,7 @@ impl Silence {
             self.usual = self.usual.max(self.lasts);
             self.lasts = Duration::ZERO;
         } else {
-            self.lasts += since_last.min(LONGEST_LOOK);
+            self.lasts += counted(since_last);
         }
     }
 

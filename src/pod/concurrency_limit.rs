@@ -37,8 +37,22 @@ const FIRST: usize = 128;
 const FIRST_COLD: usize = 16;
 
 /// The fewest, and the most.
-const FEWEST: usize = 6;
+const FEWEST: usize = 8;
 const MOST: usize = 4096;
+
+/// One of so many slots goes to the least urgent that wait: what is served late is served.
+const FAIR: u32 = 4;
+
+/// What a pod's health check shows of how much it has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// It could take more.
+    Little,
+    /// It has enough.
+    Enough,
+    /// It cannot keep up.
+    TooMuch,
+}
 
 /// A pod's requests under way before their answers' heads, and those that wait.
 #[derive(Debug)]
@@ -48,7 +62,15 @@ pub struct ConcurrencyLimit {
     /// The most that were under way since the limit was last looked at.
     peak: AtomicUsize,
     waiting: AtomicUsize,
-    queues: Mutex<[VecDeque<oneshot::Sender<Slot>>; 3]>,
+    queues: Mutex<Queues>,
+}
+
+/// Those that wait, by their urgency.
+#[derive(Debug, Default)]
+struct Queues {
+    lines: [VecDeque<oneshot::Sender<Slot>>; 3],
+    /// Slots that were given out to them.
+    turns: u32,
 }
 
 /// A request's slot, until it is dropped.
@@ -104,7 +126,7 @@ impl ConcurrencyLimit {
             }
         }
         let (sender, slot) = oneshot::channel();
-        queues[urgency.queue()].push_back(sender);
+        queues.lines[urgency.line()].push_back(sender);
         self.waiting.fetch_add(1, Ordering::SeqCst);
         // A slot may have come free since the look at it.
         self.serve(&mut queues);
@@ -127,9 +149,9 @@ impl ConcurrencyLimit {
     }
 
     /// Looks at the limit, after a health check or while one is late.
-    pub fn adapt(self: &Arc<Self>, is_congested: bool) {
+    pub fn adapt(self: &Arc<Self>, pressure: Pressure) {
         let peak = self.peak.swap(self.under_way(), Ordering::Relaxed);
-        self.set_limit(next_limit(self.limit(), peak, self.waiting(), is_congested));
+        self.set_limit(next_limit(self.limit(), peak, self.waiting(), pressure));
     }
 
     /// A new process begins.
@@ -151,7 +173,10 @@ impl ConcurrencyLimit {
     }
 
     fn try_take(self: &Arc<Self>, urgency: Urgency) -> Option<Slot> {
-        let most = urgency.share_of(self.limit());
+        self.try_take_of(urgency.share_of(self.limit()))
+    }
+
+    fn try_take_of(self: &Arc<Self>, most: usize) -> Option<Slot> {
         let taken = self
             .under_way
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| (count < most).then_some(count + 1));
@@ -163,39 +188,48 @@ impl ConcurrencyLimit {
         self.peak.fetch_max(under_way, Ordering::Relaxed);
     }
 
-    fn serve(self: &Arc<Self>, queues: &mut [VecDeque<oneshot::Sender<Slot>>; 3]) {
-        for urgency in [Urgency::Interactive, Urgency::Background, Urgency::Idle] {
-            while let Some(next) = queues[urgency.queue()].pop_front() {
-                if next.is_closed() {
-                    self.waiting.fetch_sub(1, Ordering::SeqCst);
-                    continue;
-                }
-                let Some(slot) = self.try_take(urgency) else {
-                    queues[urgency.queue()].push_front(next);
-                    break;
-                };
-                self.waiting.fetch_sub(1, Ordering::SeqCst);
-                if let Err(mut slot) = next.send(slot)
-                    && slot.0.take().is_some()
-                {
-                    // It left just now. Dropping its slot would ask for the queues, which are held.
-                    self.under_way.fetch_sub(1, Ordering::SeqCst);
+    fn serve(self: &Arc<Self>, queues: &mut Queues) {
+        const LINES: [Urgency; 3] = [Urgency::Interactive, Urgency::Background, Urgency::Idle];
+        loop {
+            let is_fair_turn = queues.turns % FAIR == FAIR - 1;
+            let waits = |urgency: &Urgency| !queues.lines[urgency.line()].is_empty();
+            let taken = match is_fair_turn {
+                true => LINES
+                    .into_iter()
+                    .rfind(waits)
+                    .and_then(|urgency| self.try_take_of(self.limit()).map(|slot| (urgency, slot))),
+                false => LINES
+                    .into_iter()
+                    .filter(waits)
+                    .find_map(|urgency| self.try_take(urgency).map(|slot| (urgency, slot))),
+            };
+            let Some((urgency, slot)) = taken else { return };
+            let line = &mut queues.lines[urgency.line()];
+            let Some(next) = line.pop_front() else { return };
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            match next.send(slot) {
+                Ok(()) => queues.turns = queues.turns.wrapping_add(1),
+                // It has left. Dropping its slot would ask for the queues, which are held.
+                Err(mut slot) => {
+                    if slot.0.take().is_some() {
+                        self.under_way.fetch_sub(1, Ordering::SeqCst);
+                    }
                 }
             }
         }
     }
 
-    fn forget_gone(&self, queues: &mut [VecDeque<oneshot::Sender<Slot>>; 3]) {
-        for queue in queues {
-            let before = queue.len();
-            queue.retain(|next| !next.is_closed());
-            self.waiting.fetch_sub(before - queue.len(), Ordering::SeqCst);
+    fn forget_gone(&self, queues: &mut Queues) {
+        for line in &mut queues.lines {
+            let before = line.len();
+            line.retain(|next| !next.is_closed());
+            self.waiting.fetch_sub(before - line.len(), Ordering::SeqCst);
         }
     }
 }
 
 impl Urgency {
-    fn queue(self) -> usize {
+    fn line(self) -> usize {
         match self {
             Urgency::Playing | Urgency::Interactive => 0,
             Urgency::Background => 1,
@@ -231,13 +265,15 @@ impl Drop for Slot {
 }
 
 /// The rule: additive increase, multiplicative decrease. A limit that is not reached stays, since
-/// nothing shows what the pod could take; one at which requests wait doubles.
-fn next_limit(limit: usize, peak: usize, waiting: usize, is_congested: bool) -> usize {
-    let next = match is_congested {
-        true => limit.min(peak.max(FEWEST)) * 7 / 10,
-        false if waiting > 0 => limit * 2,
-        false if peak * 5 >= limit * 4 => limit + (limit / 8).max(1),
-        false => limit,
+/// nothing shows what the pod could take; one at which requests wait doubles while the pod is quick.
+fn next_limit(limit: usize, peak: usize, waiting: usize, pressure: Pressure) -> usize {
+    let step = (limit / 8).max(1);
+    let next = match pressure {
+        Pressure::TooMuch => limit.min(peak.max(FEWEST)) * 7 / 10,
+        Pressure::Enough if waiting > 0 => limit + step,
+        Pressure::Little if waiting > 0 => limit * 2,
+        Pressure::Little if peak * 5 >= limit * 4 => limit + step,
+        Pressure::Enough | Pressure::Little => limit,
     };
     next.clamp(FEWEST, MOST)
 }
@@ -270,16 +306,38 @@ mod tests {
 
     #[test]
     fn the_limit_shrinks_fast_grows_slowly_and_stays_where_nothing_is_known() {
-        for (limit, peak, waiting, is_congested, next) in [
-            (128, 10, 0, false, 128),
-            (128, 110, 0, false, 144),
-            (128, 128, 5, false, 256),
-            (128, 128, 5, true, 89),
-            (128, 10, 0, true, 7),
-            (6, 6, 50, true, 6),
-            (4096, 4096, 1, false, 4096),
+        use Pressure::*;
+        for (limit, peak, waiting, pressure, next) in [
+            (128, 10, 0, Little, 128),
+            (128, 110, 0, Little, 144),
+            (128, 128, 5, Little, 256),
+            (128, 128, 0, Enough, 128),
+            (128, 128, 5, Enough, 144),
+            (128, 128, 5, TooMuch, 89),
+            (128, 10, 0, TooMuch, 8),
+            (8, 8, 50, TooMuch, 8),
+            (8, 8, 50, Enough, 9),
+            (4096, 4096, 1, Little, 4096),
         ] {
-            assert_eq!(next_limit(limit, peak, waiting, is_congested), next, "{limit}, {peak}, {waiting}");
+            let found = next_limit(limit, peak, waiting, pressure);
+            assert_eq!(found, next, "{limit}, {peak}, {waiting}, {pressure:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_least_urgent_is_served_too_while_others_keep_coming() {
+        let limit = with_limit(8);
+        let mut slots: VecDeque<Slot> = (0..8).map(|_| slot(limit.admit(Urgency::Interactive, QUEUE))).collect();
+        let mut idle = waiting(limit.admit(Urgency::Idle, QUEUE));
+        let mut pages = VecDeque::new();
+        for turn in 1.. {
+            pages.push_back(waiting(limit.admit(Urgency::Interactive, QUEUE)));
+            slots.pop_front();
+            if idle.slot(Duration::from_millis(1)).await.is_some() {
+                assert_eq!(turn, FAIR, "its turn");
+                break;
+            }
+            slots.push_back(pages.pop_front().expect("a page").slot(Duration::from_millis(1)).await.expect("a slot"));
         }
     }
 

@@ -89,7 +89,7 @@ impl ExtraCalls {
         self.waited.fetch_add(1, Ordering::Relaxed);
         let end = Instant::now() + longest;
         while Instant::now() < end {
-            time::sleep(LOOK).await;
+            time::sleep(LOOK.min(end - Instant::now())).await;
             if self.try_draw() {
                 return true;
             }
@@ -129,7 +129,7 @@ mod tests {
         assert!(calls.draw(Duration::from_millis(200)).await);
         calls.set_late(true);
         drawn(&calls);
-        assert!(!calls.draw(Duration::from_millis(100)).await);
+        assert!(!calls.draw(Duration::from_millis(40)).await);
         assert_eq!(calls.waited(), 2);
     }
 }

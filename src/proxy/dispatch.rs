@@ -164,6 +164,9 @@ impl Dispatcher {
         // The client may live on a pod that is alive but has failed. Refusals by other pods then
         // prove nothing.
         let mut home_failed = false;
+        // Another pod in place of one that has too much to do must know the session already: a
+        // session more on the next pod would only spread the load.
+        let mut must_know = false;
         loop {
             let decision = self.selector.select(ctx, &tried);
             // A living pod's refusal says more than an attempt at a dead pod would.
@@ -172,7 +175,7 @@ impl Dispatcher {
                 return self.round_outcome(ctx, refused.filter(|_| !home_failed), last, record);
             };
             let pod = decision.pod.clone();
-            if !tried.is_empty() && ctx.cannot_know_token(&pod) {
+            if !tried.is_empty() && (ctx.cannot_know_token(&pod) || (must_know && !ctx.is_known_at(&pod))) {
                 tried.push(pod.id);
                 continue;
             }
@@ -214,13 +217,10 @@ impl Dispatcher {
                         failure.cause == Cause::Lost && !failure.may_be_received && self.selector.is_uncertain(ctx);
                     let refusal =
                         if is_undecided { Refusal::StoreUnavailable } else { Refusal::of(failure, ctx.endpoint) };
-                    // Only a pod that knows the client's session may take over its request.
-                    let is_bound = ctx.session().is_some() || ctx.required_token().is_some();
-                    if retry::next(failure, ctx.can_repeat(), body.can_replay()) == Next::GiveUp
-                        || (failure.cause == Cause::Overloaded && is_bound)
-                    {
+                    if retry::next(failure, ctx.can_repeat(), body.can_replay()) == Next::GiveUp {
                         return Err(refusal);
                     }
+                    must_know |= failure.cause == Cause::Overloaded && ctx.required_token().is_some();
                     record.record_failover(&pod, FailoverReason::Failure(failure.cause));
                     home_failed |= self.selector.may_be_home(ctx, &pod);
                     last = last.or(Err(refusal));

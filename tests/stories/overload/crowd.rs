@@ -35,6 +35,8 @@ pub(super) struct Crowd {
     tasks: JoinSet<Client>,
     is_over: Arc<AtomicBool>,
     visits: Arc<Mutex<Vec<Visit>>>,
+    /// Of each client its home, and since when it waits for an answer.
+    waits: Arc<Mutex<Vec<(&'static str, Option<Instant>)>>>,
 }
 
 impl Crowd {
@@ -63,13 +65,17 @@ impl Crowd {
         rest: Duration,
         path: impl Fn(usize) -> String + Send + 'static,
     ) {
-        let (is_over, visits) = (self.is_over.clone(), self.visits.clone());
+        let (is_over, visits, waits) = (self.is_over.clone(), self.visits.clone(), self.waits.clone());
+        let number = waits.lock().expect("no panic").len();
+        waits.lock().expect("no panic").push((home, None));
+        let waits_since = move |since| waits.lock().expect("no panic")[number].1 = since;
         self.tasks.spawn(async move {
             for turn in 0.. {
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
                 let began = Instant::now();
+                waits_since(Some(began));
                 let path = path(turn);
                 let request = client.request(Method::GET, &path);
                 let status = match client.send(request, body_of("")).await {
@@ -77,6 +83,7 @@ impl Crowd {
                     Err(Failed::Connect(_) | Failed::NoAnswer | Failed::Cut { .. }) => 0,
                 };
                 let took = began.elapsed();
+                waits_since(None);
                 visits.lock().expect("no panic").push(Visit { home, path, began, took, status });
                 elapse(rest.saturating_sub(took)).await;
             }
@@ -89,18 +96,22 @@ impl Crowd {
         std::mem::take(&mut self.visits.lock().expect("no panic"))
     }
 
-    /// Waits until for two seconds everything of this pod's clients was answered quickly; gives the time since `since`.
-    pub(super) async fn until_normal(&self, home: &str, since: Instant) -> (Duration, Vec<Visit>) {
-        const QUICK: Duration = Duration::from_millis(500);
+    /// Waits until for two seconds everything of this pod's clients was answered so quickly; gives the time since `since`.
+    pub(super) async fn until_normal(&self, home: &str, since: Instant, quick: Duration) -> (Duration, Vec<Visit>) {
         let (mut all, mut last_bad, began) = (Vec::new(), since, Instant::now());
         loop {
             elapse(Duration::from_millis(50)).await;
             for visit in self.looked() {
                 let ended = visit.began + visit.took;
-                if visit.home == home && ended >= since && (visit.took > QUICK || visit.status != 200) {
+                if visit.home == home && ended >= since && (visit.took > quick || visit.status != 200) {
                     last_bad = ended;
                 }
                 all.push(visit);
+            }
+            let is_late =
+                |(of, wait): &(&str, Option<Instant>)| *of == home && wait.is_some_and(|since| since.elapsed() > quick);
+            if self.waits.lock().expect("no panic").iter().any(is_late) {
+                last_bad = Instant::now();
             }
             if last_bad.elapsed().min(began.elapsed()) > Duration::from_secs(2) {
                 return (last_bad - since, all);
@@ -115,6 +126,12 @@ impl Crowd {
         let clients = self.tasks.join_all().await;
         (std::mem::take(&mut self.visits.lock().expect("no panic")), clients)
     }
+}
+
+/// What is about as quick as in these calm times.
+pub(super) fn as_quick_as(calm: &[Visit]) -> Duration {
+    let longest = calm.iter().map(|visit| visit.took).max().unwrap_or_default();
+    longest.mul_f64(1.5).max(Duration::from_millis(500))
 }
 
 /// Visits that a client takes for its log-out.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jellypin::pod::{Condition, State};
 
-use super::crowd::{Crowd, cut, log_outs};
+use super::crowd::{Crowd, as_quick_as, cut, log_outs};
 use super::{Standing, warm};
 use crate::stories::migration::plan;
 use crate::stories::migration::storm::{clients_at, shares};
@@ -25,12 +25,14 @@ async fn a_hung_pod_is_out_within_seven_seconds_and_its_clients_go_on() {
         let crowd = crowd(world, 10).await;
         world.pods.iter().for_each(|pod| pod.run_on(warm()));
         elapse(Duration::from_secs(2)).await;
+        let calm = crowd.looked();
         world.pod("a").hang(true);
         let began = Instant::now();
         world.proxy.until_condition("a", Condition::Silent).await;
         world.until_state("a", State::Down).await;
         let found = began.elapsed();
-        let (normal_after, mut visits) = crowd.until_normal("a", began).await;
+        let (normal_after, later) = crowd.until_normal("a", began, as_quick_as(&calm)).await;
+        let mut visits = [calm, later].concat();
         visits.extend(crowd.stop().await.0);
         println!("a hung pod was out after {found:.1?}, and its clients were served as usual after {normal_after:.1?}");
         assert_eq!((log_outs(&visits), cut(&visits).len()), (0, 0), "{:#?}", cut(&visits));
@@ -47,7 +49,8 @@ async fn a_database_that_hangs_moves_nobody() {
     story(plan(2), async |world| {
         let crowd = crowd(world, 10).await;
         world.pods.iter().for_each(|pod| pod.run_on(warm()));
-        elapse(Duration::from_secs(1)).await;
+        elapse(Duration::from_secs(2)).await;
+        let calm = crowd.looked();
         let before = Standing::of(world).await;
         world.cluster.hang_database(true);
         let ill = |pod: &str| world.proxy.pod(pod).condition() != Condition::Well;
@@ -58,7 +61,7 @@ async fn a_database_that_hangs_moves_nobody() {
         assert!(ill("a") && ill("b"), "it is seen, and shown");
         let during = Standing::of(world).await;
         world.cluster.hang_database(false);
-        let (normal_after, mut visits) = crowd.until_normal("a", Instant::now()).await;
+        let (normal_after, mut visits) = crowd.until_normal("a", Instant::now(), as_quick_as(&calm)).await;
         let after = Standing::of(world).await;
         visits.extend(crowd.stop().await.0);
         println!("the database hung for 8 s; all was normal {normal_after:.1?} later");

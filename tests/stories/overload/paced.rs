@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use jellyfin_sim::{FILM, Machine};
 use jellypin::pod::{Condition, State};
+use serde_json::json;
 
-use super::crowd::{Crowd, cut, log_outs, times};
-use super::warm;
+use super::crowd::{Crowd, as_quick_as, cut, log_outs, times};
+use super::{Standing, warm};
 use crate::stories::migration::storm::{clients_at, shares, socket_of};
 use crate::stories::migration::{minted, plan};
 use crate::stories::world::{elapse, secs, story, until};
@@ -26,7 +27,7 @@ async fn the_clients_of_a_dead_pod_move_and_the_next_pod_stays_well() {
         let calm = crowd.looked();
         world.pod("a").kill().await;
         let began = Instant::now();
-        let (normal_after, mut visits) = crowd.until_normal("a", began).await;
+        let (normal_after, mut visits) = crowd.until_normal("a", began, as_quick_as(&calm)).await;
         until("every socket is attached again", || world.pod("b").open_sockets() == sockets.len()).await;
         visits.extend(crowd.stop().await.0);
         println!(
@@ -55,7 +56,7 @@ async fn pods_that_all_start_cold_serve_those_who_waited_for_them() {
     story(plan(2), async |world| {
         let mut crowd = Crowd::default();
         for pod in ["a", "b"] {
-            crowd.browse(pod, clients_at(world, pod, 50, || world.client()).await);
+            crowd.browse(pod, clients_at(world, pod, 25, || world.client()).await);
         }
         for pod in &world.pods {
             pod.kill().await;
@@ -69,10 +70,10 @@ async fn pods_that_all_start_cold_serve_those_who_waited_for_them() {
         for pod in &world.pods {
             pod.start_again().await.expect("a start");
         }
-        let (normal_after, mut visits) = crowd.until_normal("a", began).await;
+        let (normal_after, mut visits) = crowd.until_normal("a", began, secs(2)).await;
         visits.extend(crowd.stop().await.0);
         println!(
-            "100 clients held while two pods start cold: log-outs {}, cut requests {}; all is normal after {normal_after:.1?}; {}",
+            "50 clients held while two pods start cold: log-outs {}, cut requests {}; all is normal after {normal_after:.1?}; {}",
             log_outs(&visits),
             cut(&visits).len(),
             shares(visits.iter().map(|visit| visit.took).collect()),
@@ -118,6 +119,41 @@ async fn what_an_overloaded_pod_cannot_take_waits_by_what_it_is_and_the_rest_is_
         for client in &mut clients {
             assert_eq!(client.get("/Items").await.status, 200, "all is as before");
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_waits_too_long_is_asked_elsewhere_only_where_its_session_is_known() {
+    story(plan(2).queue(2).queue_time(secs(1)), async |world| {
+        let mut member = clients_at(world, "a", 1, || world.client()).await.pop().expect("a client");
+        let mut clients = clients_at(world, "b", 22, || world.client()).await;
+        let (mut known, mut strange) = (clients.pop().expect("a client"), clients.pop().expect("a client"));
+        // Who looks for groups becomes known to the leader, and lives on elsewhere.
+        assert_eq!(member.post("/SyncPlay/New", json!({"GroupName": "evening"})).await.status, 204);
+        assert_eq!(known.get("/SyncPlay/List").await.json()[0]["GroupName"], "evening");
+        world.pods.iter().for_each(|pod| pod.run_on(warm()));
+        world.pod("b").run_on(Some(Machine::RECORDED.warm().cores(0.002)));
+        world.proxy.until_condition("b", Condition::Late).await;
+        until("it gets less to do", || world.proxy.pod("b").concurrency().limit() < 10).await;
+        let before = Standing::of(world).await;
+        let crowd = async {
+            join_all(clients.iter_mut().map(async |client| client.get("/Items").await.status)).await;
+        };
+        let full = || world.proxy.pod("b").concurrency().waiting() == 2;
+        let asked = async {
+            until("the queue is full", full).await;
+            let answers = [known.get("/Items").await, strange.get("/Items").await];
+            world.pod("b").run_on(warm());
+            answers
+        };
+        let ((), [by_known, by_strange]) = tokio::join!(crowd, asked);
+        assert_eq!((by_known.status, world.home(&by_known)), (200, "a"));
+        assert_eq!((by_strange.status, world.saw(&by_strange).len()), (503, 0), "nobody else knows it");
+        assert_eq!(Standing::of(world).await, before, "nobody moved, and no session was made");
+        world.proxy.until_condition("b", Condition::Well).await;
+        let at_home = known.get("/Users/Me").await;
+        assert_eq!((at_home.status, world.home(&at_home)), (200, "b"));
     })
     .await;
 }

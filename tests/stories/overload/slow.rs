@@ -5,7 +5,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use jellyfin_sim::Machine;
 
-use super::crowd::{Crowd, cut, log_outs, times};
+use super::crowd::{Crowd, as_quick_as, cut, log_outs, times};
 use super::{Standing, for_long, warm};
 use crate::stories::migration::plan;
 use crate::stories::migration::storm::{clients_at, shares, socket_of};
@@ -23,7 +23,7 @@ async fn starve(world: &World, what: &str, starved: Machine, crowd: Crowd) {
     let mut hard = crowd.looked();
     let during = Standing::of(world).await;
     world.pod("a").run_on(warm());
-    let (normal_after, later) = crowd.until_normal("a", Instant::now()).await;
+    let (normal_after, later) = crowd.until_normal("a", Instant::now(), as_quick_as(&calm)).await;
     hard.extend(later);
     let after = Standing::of(world).await;
     hard.extend(crowd.stop().await.0);

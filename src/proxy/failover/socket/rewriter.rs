@@ -99,6 +99,10 @@ impl MessageRewriter for SocketRewriter {
         self.pod.record_life();
     }
 
+    async fn await_call(&self) {
+        self.pod.await_socket_call().await;
+    }
+
     fn farewell(&self) {
         health::farewell(&self.pod, self.epoch);
     }
