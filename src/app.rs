@@ -269,7 +269,8 @@ async fn watch_pods(
 async fn count_films(shared: Arc<SharedState>, shutdown: Shutdown) {
     while !shutdown.is_stopping() {
         for pod in shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
-            pod.set_playing(shared.sessions.of_pod(&pod).iter().filter(|session| session.is_playing()).count());
+            let sessions = shared.sessions.known.of_pod(&pod);
+            pod.set_playing(sessions.iter().filter(|session| session.is_playing()).count());
         }
         tokio::select! {
             () = time::sleep(COUNT_FILMS) => {}

@@ -20,7 +20,7 @@ async fn crowd(world: &World, of_each: usize) -> Crowd {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hung_pod_is_out_within_seven_seconds_and_its_clients_go_on() {
+async fn a_hung_pod_is_out_within_ten_seconds_and_its_clients_go_on() {
     story(plan(2), async |world| {
         let crowd = crowd(world, 10).await;
         world.pods.iter().for_each(|pod| pod.run_on(warm()));
@@ -36,7 +36,7 @@ async fn a_hung_pod_is_out_within_seven_seconds_and_its_clients_go_on() {
         visits.extend(crowd.stop().await.0);
         println!("a hung pod was out after {found:.1?}, and its clients were served as usual after {normal_after:.1?}");
         assert_eq!((log_outs(&visits), cut(&visits).len()), (0, 0), "{:#?}", cut(&visits));
-        assert!(found <= Duration::from_secs(7), "{found:?}");
+        assert!(found <= Duration::from_secs(10), "{found:?}");
         world.pod("a").hang(false);
         world.until_state("a", State::Ready).await;
         assert_eq!(world.proxy.pod("a").status().epoch.0, 1, "the same process as before");
