@@ -175,7 +175,7 @@ impl Prober {
         if matches!(outcome, Outcome::Healthy | Outcome::Nameless) {
             self.ill_since = None;
         }
-        self.record(outcome, began, took);
+        self.record(outcome, began, took, before.is_alive());
         if after.is_alive() && (!before.is_alive() || before.epoch != after.epoch) {
             if after.epoch > Epoch(1) && before.epoch != after.epoch {
                 self.pod.concurrency().begin_cold();
@@ -189,8 +189,8 @@ impl Prober {
         Some(outcome)
     }
 
-    /// Records what the probe's time says.
-    fn record(&mut self, outcome: Outcome, began: Moment, took: Duration) {
+    /// Records what the probe's time says, of a pod that served until then or did not.
+    fn record(&mut self, outcome: Outcome, began: Moment, took: Duration, did_serve: bool) {
         match outcome {
             Outcome::Healthy | Outcome::Nameless | Outcome::Unhealthy => self.silence.answered(took),
             Outcome::Refused | Outcome::Starting => self.silence.forget(),
@@ -203,13 +203,18 @@ impl Prober {
             self.pod.concurrency().adapt(pressure(took, &self.config));
         }
         let condition = match outcome {
-            Outcome::Silent => Condition::Silent,
+            Outcome::Silent if did_serve => Condition::Silent,
             outcome => condition_after(Some(outcome), took, &self.config),
         };
         self.timely = if condition == Condition::Well { self.timely.saturating_add(1) } else { 0 };
-        let is_back = self.timely >= TIMELY || matches!(outcome, Outcome::Refused | Outcome::Starting);
-        if condition != Condition::Well || is_back {
-            self.set_condition(condition);
+        // Nothing that a pod suffered from before it was out says how it does afterwards.
+        let is_back = self.timely >= TIMELY || !did_serve;
+        match (condition, self.pod.condition()) {
+            (Condition::Well, Condition::Silent | Condition::NoDatabase) if !is_back && outcome == Outcome::Healthy => {
+                self.set_condition(Condition::Late);
+            }
+            (Condition::Well, _) if !is_back => {}
+            _ => self.set_condition(condition),
         }
         if outcome == Outcome::Healthy {
             self.pod.record_good_check(began);

@@ -14,7 +14,8 @@ use crate::pod::{Admitted, ConcurrencyLimit, Pod, PodId, Slot, Urgency};
 /// Requests that a pod can take at once for each mint that it gets.
 const REQUESTS_TO_MINT: usize = 32;
 
-/// The most mints at once.
+/// The fewest mints at once, and the most.
+const FEWEST: usize = 2;
 const MOST: usize = 16;
 
 /// Time between two looks of a mint that waits.
@@ -48,7 +49,7 @@ impl MintLimiter {
     /// May be dropped at any time; the caller then loses its place in the queue.
     pub async fn acquire(&self, pod: &Pod, priority: Priority) -> Option<MintPermit> {
         let limit = self.pods.entry(pod.id).or_default().clone();
-        limit.set_limit((pod.concurrency().limit() / REQUESTS_TO_MINT).clamp(1, MOST));
+        limit.set_limit((pod.concurrency().limit() / REQUESTS_TO_MINT).clamp(FEWEST, MOST));
         let urgency = match priority {
             Priority::Waiting => Urgency::Interactive,
             Priority::Idle => Urgency::Idle,

@@ -29,14 +29,16 @@ pub(super) struct Visit {
     pub(super) status: u16,
 }
 
+/// A client's home, and since when it waits for an answer.
+type Wait = (&'static str, Option<Instant>);
+
 /// The clients under way.
 #[derive(Default)]
 pub(super) struct Crowd {
     tasks: JoinSet<Client>,
     is_over: Arc<AtomicBool>,
     visits: Arc<Mutex<Vec<Visit>>>,
-    /// Of each client its home, and since when it waits for an answer.
-    waits: Arc<Mutex<Vec<(&'static str, Option<Instant>)>>>,
+    waits: Arc<Mutex<Vec<Wait>>>,
 }
 
 impl Crowd {
