@@ -21,8 +21,8 @@ use tokio::{net::TcpListener, time};
 
 use crate::{
     affinity::Secret,
-    observe::metrics::{Metrics, OfPod, PodState},
-    pod::{Pod, State},
+    observe::metrics::{Metrics, OfPod, PodCondition, PodState},
+    pod::{Condition, Pod, State},
     proxy::{PodLifecycle, SharedState, Undrained, drain_policy::When},
     sessions::{Session, UnixMillis, registry::replicas},
     shutdown::Shutdown,
@@ -156,8 +156,7 @@ impl Admin {
         if self.shutdown.is_stopping() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
-        let without =
-            self.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.status().is_alive()));
+        let without = self.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
         match without {
             None => text(StatusCode::OK, "ready\n"),
             Some(shared) => {
@@ -185,6 +184,12 @@ impl Admin {
         metrics.pins.set(self.shared.pins.len() as i64);
         metrics.sessions.set(self.shared.sessions.known.count() as i64);
         metrics.pod_state.clear();
+        metrics.pod_condition.clear();
+        metrics.pod_check_seconds.clear();
+        metrics.pod_share.clear();
+        metrics.pod_limit.clear();
+        metrics.pod_waiting.clear();
+        metrics.pod_extra_calls_waited.clear();
         metrics.pod_epoch.clear();
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
@@ -199,6 +204,17 @@ impl Admin {
                 let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.as_str() };
                 metrics.pod_state.get_or_create(&label).set((status.state == state).into());
             }
+            for condition in Condition::ALL {
+                let label =
+                    PodCondition { pool: pod.pool.clone(), pod: pod.name.clone(), condition: condition.as_str() };
+                let holds = status.is_alive() && pod.condition() == condition;
+                metrics.pod_condition.get_or_create(&label).set(holds.into());
+            }
+            metrics.pod_check_seconds.get_or_create(&of).set(pod.check_time().as_secs_f64());
+            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.halvings().into()));
+            metrics.pod_limit.get_or_create(&of).set(pod.concurrency().limit() as i64);
+            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency().waiting() as i64);
+            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls().waited() as i64);
             metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
             metrics.pod_requests.get_or_create(&of).set(pod.load().saturating_sub(pod.open_sockets()) as i64);
             metrics.pod_sockets.get_or_create(&of).set(pod.open_sockets() as i64);
@@ -263,6 +279,16 @@ struct PodPage {
     address: String,
     state: &'static str,
     accepts_connections: bool,
+    /// How a pod that serves is doing.
+    condition: &'static str,
+    /// What its health checks take.
+    check_ms: u64,
+    /// Its share of new clients, beside 1 for a pod that is well.
+    share: f64,
+    /// Requests that it is given at once, before their answers begin.
+    limit: usize,
+    /// Requests that wait for their turn.
+    waiting: usize,
     leads: bool,
     /// Sessions whose clients are known and active. Needs an API key, else 0.
     sessions: usize,
@@ -282,6 +308,11 @@ impl PodPage {
             address: pod.authority.to_string(),
             state: status.state.as_str(),
             accepts_connections: status.accepts,
+            condition: pod.condition().as_str(),
+            check_ms: pod.check_time().as_millis() as u64,
+            share: 0.5_f64.powi(pod.halvings().into()),
+            limit: pod.concurrency().limit(),
+            waiting: pod.concurrency().waiting(),
             leads,
             sessions,
             epoch: status.epoch.0,

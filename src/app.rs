@@ -95,6 +95,9 @@ pub enum Error {
 /// Longest time that the start waits for the pods' first answers.
 const FIRST_PROBES: Duration = Duration::from_secs(2);
 
+/// Time between two counts of what plays.
+const COUNT_FILMS: Duration = Duration::from_secs(2);
+
 /// Longest time that the stop waits for leases to be released.
 const RELEASE: Duration = Duration::from_secs(1);
 
@@ -176,6 +179,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
         tokio::spawn(lifecycle.clone().gather_users(pool.pool.clone()));
     }
     tokio::spawn(lifecycle.clone().follow_replicas());
+    tokio::spawn(count_films(shared.clone(), shutdown.clone()));
 
     // Then the listeners.
     let addresses = bound.iter().map(|bound| bound.address).collect();
@@ -259,6 +263,20 @@ async fn watch_pods(
         tracing::warn!("not every pod has answered its first probe; starting all the same");
     }
     sources
+}
+
+/// Counts again and again what plays on each pod: new clients go where less does.
+async fn count_films(shared: Arc<SharedState>, shutdown: Shutdown) {
+    while !shutdown.is_stopping() {
+        for pod in shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
+            let sessions = shared.sessions.known.of_pod(&pod);
+            pod.set_playing(sessions.iter().filter(|session| session.is_playing()).count());
+        }
+        tokio::select! {
+            () = time::sleep(COUNT_FILMS) => {}
+            () = shutdown.stopping() => {}
+        }
+    }
 }
 
 /// Renews a pool's cookies whenever its set of pods changes.

@@ -18,6 +18,7 @@ mod stories {
     mod observe;
     mod on_unauthorized;
     mod one_house;
+    mod overload;
     mod pod_shutdown;
     mod process;
     mod quick_connect;

@@ -12,6 +12,7 @@ mod revocation;
 mod scope;
 mod sign_on;
 mod state_report;
+mod urgency;
 mod user_data_write;
 
 use std::borrow::Cow;
@@ -28,6 +29,7 @@ pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
 pub use scope::{Act, Document, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
+pub use urgency::Need;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 
 use super::{path::decoded_path, syntax::is_id};

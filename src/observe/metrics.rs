@@ -18,7 +18,7 @@ use prometheus_client::{
 
 pub use labels::{
     Autodiscovery, Disagreement, Dropped, InStep, LeaderChange, LeaderProblem, Limited, Migration, MissingRequirement,
-    Move, OfKind, OfPod, OfPool, PodCall, PodState, Rejected, Request, Resumption, StoreOutcome, UserDataTold, Waited,
+    Move, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request, Resumption, StoreOutcome, UserDataTold, Waited,
 };
 
 /// Every metric of the proxy. Cheap to clone.
@@ -42,6 +42,12 @@ pub struct Metrics {
     pub pins: Gauge,
     pub access_lost: Counter,
     pub pod_state: Family<PodState, Gauge>,
+    pub pod_condition: Family<PodCondition, Gauge>,
+    pub pod_check_seconds: Family<OfPod, Gauge<f64, AtomicU64>>,
+    pub pod_share: Family<OfPod, Gauge<f64, AtomicU64>>,
+    pub pod_limit: Family<OfPod, Gauge>,
+    pub pod_waiting: Family<OfPod, Gauge>,
+    pub pod_extra_calls_waited: Family<OfPod, Gauge>,
     pub pod_epoch: Family<OfPod, Gauge<i64, AtomicI64>>,
     pub pod_requests: Family<OfPod, Gauge>,
     pub pod_sockets: Family<OfPod, Gauge>,
@@ -101,6 +107,12 @@ impl Metrics {
             pins: Gauge::default(),
             access_lost: Counter::default(),
             pod_state: Family::default(),
+            pod_condition: Family::default(),
+            pod_check_seconds: Family::default(),
+            pod_share: Family::default(),
+            pod_limit: Family::default(),
+            pod_waiting: Family::default(),
+            pod_extra_calls_waited: Family::default(),
             pod_epoch: Family::default(),
             pod_requests: Family::default(),
             pod_sockets: Family::default(),
@@ -193,6 +205,29 @@ impl Metrics {
             self.access_lost.clone(),
         );
         all.register("pod_state", "1 for the state that a pod is in", self.pod_state.clone());
+        all.register("pod_condition", "1 for the condition of a pod that serves", self.pod_condition.clone());
+        all.register_with_unit(
+            "pod_check",
+            "What a pod's health checks take at present",
+            Unit::Seconds,
+            self.pod_check_seconds.clone(),
+        );
+        all.register(
+            "pod_share",
+            "A pod's share of new clients, beside 1 for a pod that is well",
+            self.pod_share.clone(),
+        );
+        all.register(
+            "pod_limit",
+            "Requests that a pod is given at once, before their answers begin",
+            self.pod_limit.clone(),
+        );
+        all.register("pod_waiting", "Requests that wait for their turn at a pod", self.pod_waiting.clone());
+        all.register(
+            "pod_extra_calls_waited",
+            "Retries and calls of the proxy's own that had to wait for a pod's budget",
+            self.pod_extra_calls_waited.clone(),
+        );
         all.register("pod_epoch", "Epoch of a pod; it grows with each restart of the pod", self.pod_epoch.clone());
         all.register("pod_requests", "Requests under way at a pod", self.pod_requests.clone());
         all.register("pod_sockets", "WebSockets open to a pod", self.pod_sockets.clone());

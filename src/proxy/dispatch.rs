@@ -39,10 +39,10 @@ use crate::{
     },
     health,
     jellyfin::{
-        endpoint::{Endpoint, LeaderCall},
+        endpoint::{Endpoint, LeaderCall, Need},
         verdict::{self, Verdict},
     },
-    pod::Pod,
+    pod::{Pod, Urgency},
     sessions::{Session, Token},
     shutdown::Shutdown,
     websocket::handshake,
@@ -164,6 +164,9 @@ impl Dispatcher {
         // The client may live on a pod that is alive but has failed. Refusals by other pods then
         // prove nothing.
         let mut home_failed = false;
+        // Another pod in place of one that has too much to do must know the session already: a
+        // session more on the next pod would only spread the load.
+        let mut must_know = false;
         loop {
             let decision = self.selector.select(ctx, &tried);
             // A living pod's refusal says more than an attempt at a dead pod would.
@@ -172,9 +175,13 @@ impl Dispatcher {
                 return self.round_outcome(ctx, refused.filter(|_| !home_failed), last, record);
             };
             let pod = decision.pod.clone();
-            if !tried.is_empty() && ctx.cannot_know_token(&pod) {
+            if !tried.is_empty() && (ctx.cannot_know_token(&pod) || (must_know && !ctx.is_known_at(&pod))) {
                 tried.push(pod.id);
                 continue;
+            }
+            // What one pod's failure costs the others is bounded.
+            if !tried.is_empty() && !pod.extra_calls().draw(self.shared.forward.queue_time).await {
+                return Err(Refusal::overloaded(ctx.endpoint));
             }
             record.begin_attempt(&decision);
             match self.try_pod(ctx, body, decision).await {
@@ -213,6 +220,7 @@ impl Dispatcher {
                     if retry::next(failure, ctx.can_repeat(), body.can_replay()) == Next::GiveUp {
                         return Err(refusal);
                     }
+                    must_know |= failure.cause == Cause::Overloaded && ctx.required_token().is_some();
                     record.record_failover(&pod, FailoverReason::Failure(failure.cause));
                     home_failed |= self.selector.may_be_home(ctx, &pod);
                     last = last.or(Err(refusal));
@@ -278,10 +286,10 @@ impl Dispatcher {
         let mut request = upstream_request(&self.shared, ctx, replay_body, &decision.pod, token);
         if ctx.is_upgrade {
             handshake::restore(request.headers_mut());
-            return self.forward.upgrade(&decision.pod, request).await;
+            return self.forward.upgrade(&decision.pod, request, Urgency::Idle).await;
         }
         let response_timeout = self.shared.response_timeout(ctx.path, ctx.can_repeat());
-        let sent = self.forward.send(&decision.pod, request, response_timeout).await;
+        let sent = self.forward.send(&decision.pod, request, response_timeout, urgency(ctx)).await;
         if sent.as_ref().is_err_and(|failure| failure.may_be_received) {
             ctx.may_be_executed.store(true, Ordering::Relaxed);
         }
@@ -322,7 +330,7 @@ impl Dispatcher {
             if Instant::now() >= end || self.shutdown.is_stopping() {
                 return false;
             }
-            if ctx.pool.pool.pods().iter().any(|pod| pod.status().is_alive() && !refuses(pod)) {
+            if ctx.pool.pool.pods().iter().any(|pod| pod.can_answer() && !refuses(pod)) {
                 return true;
             }
             time::sleep(LOOK).await;
@@ -338,10 +346,19 @@ impl Dispatcher {
         }
     }
 
-    /// Jellyfin itself never answers 502 or 504: a gateway in front of it does.
+    /// Jellyfin itself never answers 502: a gateway in front of it does, and finds no pod.
     fn judge_health(&self, pod: &Pod, status: StatusCode) {
-        if matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) {
+        if status == StatusCode::BAD_GATEWAY {
             health::gateway_failure(pod, &self.shared.health);
         }
+    }
+}
+
+/// How urgent the request is where its pod has too much to do.
+fn urgency(ctx: &RequestContext<'_>) -> Urgency {
+    match Need::of(ctx.endpoint, &ctx.head.method, ctx.path) {
+        Need::Playing => Urgency::Playing,
+        Need::Page => Urgency::Interactive,
+        Need::Picture => Urgency::Background,
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     forward::{Cause, Failure},
     jellyfin::translation::NO_TOKEN,
     observe::metrics::Metrics,
-    pod::{Pod, PodInstance},
+    pod::{Condition, Pod, PodInstance},
     sessions::{
         Session, Token,
         mint_limiter::Priority,
@@ -121,7 +121,10 @@ impl Migrator {
             MigrationOutcome::Done => Ok(session.token_at(place)),
             MigrationOutcome::Refused | MigrationOutcome::Ended => Ok(None),
             MigrationOutcome::Failed => {
-                Err(Failure { cause: Cause::Lost, may_be_received: false, on_reused_connection: false })
+                // A mint on the next pod in its place would leave sessions on both.
+                let is_slow = pod.status().is_alive() && pod.condition() != Condition::Well;
+                let cause = if is_slow { Cause::Overloaded } else { Cause::Lost };
+                Err(Failure { cause, may_be_received: false, on_reused_connection: false })
             }
         }
     }

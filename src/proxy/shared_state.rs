@@ -28,7 +28,7 @@ use crate::{
     health,
     jellyfin::canonical,
     limits::{self, AddressUse, Kind, Limits},
-    pod::Pod,
+    pod::{Moment, Pod},
     route::Router,
     server_id,
     sessions::{self, Session, Sessions, Token, mint_codes::MintCodes, mint_limiter::MintLimiter, session::MoveReason},
@@ -197,10 +197,13 @@ impl SharedState {
             Cause::Broken | Cause::TimedOut => health::report_suspect(pod),
             Cause::ConnectTimedOut => {
                 health::report_suspect(pod);
-                health::gateway_failure(pod, &self.health);
+                // A pod that answers others has only too many connections waiting.
+                if !pod.was_heard_since(Moment::before_now(self.forward.connect_timeout * 2)) {
+                    health::gateway_failure(pod, &self.health);
+                }
             }
             Cause::Malformed => health::gateway_failure(pod, &self.health),
-            Cause::Lost | Cause::ClientGone | Cause::ClientSilent | Cause::Exhausted => {}
+            Cause::Lost | Cause::ClientGone | Cause::ClientSilent | Cause::Exhausted | Cause::Overloaded => {}
         }
     }
 }

@@ -7,6 +7,9 @@ use super::{ApiCall, ApiResponse, text};
 /// The path of a pod's health, below the BaseUrl. Its answer is plain text.
 pub const HEALTH: &str = "/health";
 
+/// The path of a question that needs no database, below the BaseUrl.
+pub const PING: &str = "/System/Ping";
+
 /// What a pod says of itself to anybody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicInfo {

@@ -84,6 +84,14 @@ pub struct PodState {
     pub state: &'static str,
 }
 
+/// A pod that serves, and one of its possible conditions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PodCondition {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    pub condition: &'static str,
+}
+
 /// Why the proxy itself answered a request, or closed a connection at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Rejected {

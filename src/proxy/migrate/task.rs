@@ -114,9 +114,9 @@ impl Migration {
         tokio::select! {
             biased;
             () = self.urgent.cancelled() => {}
-            permit = mint_limiter.acquire(self.pod.id, Priority::Idle) => return permit,
+            permit = mint_limiter.acquire(&self.pod, Priority::Idle) => return permit,
         }
-        mint_limiter.acquire(self.pod.id, Priority::Waiting).await
+        mint_limiter.acquire(&self.pod, Priority::Waiting).await
     }
 
     fn is_at_home(&self) -> bool {

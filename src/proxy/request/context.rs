@@ -141,12 +141,16 @@ impl RequestContext<'_> {
         session.home().is_some_and(|home| home.pod != pod.id && is_alive(home.pod))
     }
 
+    /// Whether the pod knows the client's session.
+    pub(in crate::proxy) fn is_known_at(&self, pod: &Pod) -> bool {
+        self.session().is_some_and(|session| session.token_at(PodInstance::of(pod)).is_some())
+    }
+
     /// Whether the pod cannot know the token that the request needs. The client's home is another
     /// pod, and only the home's refusal counts.
     pub(in crate::proxy) fn cannot_know_token(&self, pod: &Pod) -> bool {
-        let is_known = |session: &Session| session.token_at(PodInstance::of(pod)).is_some();
-        let is_strange = |session: &Arc<Session>| self.home_is_elsewhere(session, pod) && !is_known(session);
-        self.required_token().is_some() && self.session().is_some_and(is_strange)
+        let is_elsewhere = self.session().is_some_and(|session| self.home_is_elsewhere(session, pod));
+        self.required_token().is_some() && is_elsewhere && !self.is_known_at(pod)
     }
 
     /// What the client claims in this request, completed from the log-in as a pod does it.

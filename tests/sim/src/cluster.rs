@@ -11,6 +11,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 pub(crate) use database::{Database, DeviceRow, Stored, User};
 
 use serde_json::{Value, json};
@@ -33,6 +35,14 @@ struct Shared {
     file: Option<DatabaseFile>,
     /// The folders of the pods that share theirs.
     disk: Disk,
+    hangs: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn new(database: Database, file: Option<DatabaseFile>) -> Arc<Shared> {
+        let (database, hangs) = (Mutex::new(database), watch::Sender::new(false));
+        Arc::new(Shared { database, file, disk: Disk::new(), hangs })
+    }
 }
 
 impl Cluster {
@@ -40,7 +50,7 @@ impl Cluster {
     ///
     /// Passwords: `alice-pw`, `bob-pw`, `root-pw`, and `pw` for the numbered ones.
     pub fn new() -> Cluster {
-        Cluster { shared: Arc::new(Shared { database: Mutex::new(Database::fresh()), file: None, disk: Disk::new() }) }
+        Cluster { shared: Shared::new(Database::fresh(), None) }
     }
 
     /// The database kept in `dir`, made there if it is missing; processes that open the same directory share it.
@@ -51,7 +61,7 @@ impl Cluster {
         let file = DatabaseFile::open(dir)?;
         let mut database = Database::default();
         file.change(&mut database, |_| ())?;
-        Ok(Cluster { shared: Arc::new(Shared { database: Mutex::new(database), file: Some(file), disk: Disk::new() }) })
+        Ok(Cluster { shared: Shared::new(database, Some(file)) })
     }
 
     /// The API key that every pod accepts, 32 hex.
@@ -77,6 +87,18 @@ impl Cluster {
     /// Gives a user another password; no token ends.
     pub fn set_password(&self, user_id: &str, password: &str) {
         self.change(|database| database.user_mut(user_id).map(|user| password.clone_into(&mut user.password)));
+    }
+
+    /// On: the database takes questions and answers none, for all pods.
+    pub fn hang_database(&self, on: bool) {
+        self.shared.hangs.send_replace(on);
+    }
+
+    /// Ends when the database answers.
+    pub(crate) async fn answers(&self) {
+        let mut hangs = self.shared.hangs.subscribe();
+        // The sender lives as long as the cluster.
+        let _ = hangs.wait_for(|hangs| !hangs).await;
     }
 
     /// The row that the database has of a user (by name) and an item.

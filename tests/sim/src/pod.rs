@@ -30,6 +30,7 @@ pub(crate) use wire::Cut;
 use crate::cluster::Cluster;
 use crate::disk::Disk;
 use crate::documents::Documents;
+use crate::machine::Machine;
 use crate::mint_times::MintTimes;
 use crate::playback_state;
 use crate::quick_connect::new_code;
@@ -197,6 +198,13 @@ impl Pod {
     /// What minting takes from now on, by default nothing; over the pod's processes, each of which compiles again.
     pub fn mint_times(&self, times: MintTimes) {
         self.shared.controls.set_mint_times(times);
+    }
+
+    /// The machine that the pod runs on from now on, by default none: then everything is done at once. A process that starts on it
+    /// is cold. Fewer cores than before starve a process that runs.
+    pub fn run_on(&self, machine: Option<Machine>) {
+        self.shared.controls.set_machine(machine);
+        self.with_life(|life| life.processor.set_machine(machine));
     }
 
     /// Gives this QuickConnect code to the next request for one.

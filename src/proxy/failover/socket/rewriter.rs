@@ -95,6 +95,14 @@ impl MessageRewriter for SocketRewriter {
         self.shown_server.message_to_pod(&self.pod, text)
     }
 
+    fn heard(&self) {
+        self.pod.record_life();
+    }
+
+    async fn await_call(&self) {
+        self.pod.await_socket_call().await;
+    }
+
     fn farewell(&self) {
         health::farewell(&self.pod, self.epoch);
     }

@@ -42,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) listens_on: Duration,
     pub(crate) late_socket: Duration,
     pub(crate) session_idle: Duration,
+    pub(crate) database_timeout: Duration,
     pub(crate) discovery: Option<SocketAddr>,
     pub(crate) shares_folders: bool,
 }
@@ -69,6 +70,7 @@ impl Settings {
             listens_on: Duration::from_millis(100),
             late_socket: Duration::from_secs(30),
             session_idle: Duration::from_secs(600),
+            database_timeout: Duration::from_secs(15),
             discovery: None,
             shares_folders: false,
         }
@@ -184,6 +186,12 @@ impl PodBuilder {
     /// How long a session without a socket is kept after its last request, by default 10 minutes.
     pub fn session_idle(mut self, time: Duration) -> Self {
         self.settings.session_idle = time;
+        self
+    }
+
+    /// How long what needs the database waits for one that hangs, by default 15 s; then it fails.
+    pub fn database_timeout(mut self, time: Duration) -> Self {
+        self.settings.database_timeout = time;
         self
     }
 
