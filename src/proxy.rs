@@ -34,6 +34,7 @@ mod user_data;
 mod user_data_state;
 mod user_homes;
 mod visit;
+mod writers;
 
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ pub use shared_state::{HELD, HELD_KIB, SharedState};
 pub use streams::Streams;
 pub use unread::Unread;
 pub use user_data_state::UserDataState;
+pub use writers::Writers;
 
 use crate::{
     forward::{
@@ -156,7 +158,7 @@ impl Proxy {
             dispatcher.clone(),
             (selector, migrator),
             (pods.clone(), visits),
-            metrics.clone(),
+            (metrics.clone(), shutdown.clone()),
         );
         let replayer = Arc::new(Replayer::new(
             shared.clone(),
@@ -323,7 +325,7 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut head.headers);
-        if !binds_nobody(&self.shared, &ctx) {
+        if !binds_nobody(&self.shared, &ctx) && !ctx.is_errand(&decision) {
             bind(&mut head.headers, &cookies, &ctx, &decision);
         }
         let shown = if ctx.is_to_be_merged() {

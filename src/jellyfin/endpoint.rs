@@ -23,7 +23,7 @@ pub(in crate::jellyfin) use live::{opens_playback, path_ids};
 pub use remote_control::{Control, RemoteControl};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
-pub use scope::{Act, Document, Keys as DocumentKeys, Scope};
+pub use scope::{Act, Document, Duty, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 
@@ -101,6 +101,7 @@ impl Endpoint {
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             11 if is(first, "Environment") => Endpoint::Guarded,
             7 if is(first, "Library") && is(rest.at(0), "VirtualFolders") => Endpoint::Guarded,
+            7 if is(first, "Startup") => Endpoint::Guarded,
             9 if is(first, "Libraries") => Endpoint::Guarded,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
@@ -174,6 +175,7 @@ impl Endpoint {
 const DEMANDING: &[&str] = &[
     "Albums",
     "Auth",
+    "Backup",
     "Channels",
     "Collections",
     "Devices",
@@ -356,6 +358,14 @@ pub fn contains_address(path: &str) -> bool {
     segments.next().is_some_and(|first| is(first, "System"))
         && segments.next().is_some_and(|second| is(second, "Info"))
         && segments.next().is_none_or(|third| is(third, "Public"))
+        && segments.next().is_none()
+}
+
+/// `/Startup/Complete`, which ends the set-up wizard.
+pub fn completes_set_up(path: &str) -> bool {
+    let mut segments = segments(path);
+    segments.next().is_some_and(|first| is(first, "Startup"))
+        && segments.next().is_some_and(|second| is(second, "Complete"))
         && segments.next().is_none()
 }
 

@@ -159,6 +159,7 @@ impl Dispatcher {
         let Dispatch { ctx, body, record } = dispatch;
         let (ctx, body) = (*ctx, *body);
         let mut tried = self.selector.known_to_refuse(ctx)?;
+        tried.extend(self.selector.never_set_up(ctx));
         // The last refusal of the token, and the last other result.
         let (mut refused, mut last) = (None, Err(Refusal::NoPod));
         // The client may live on a pod that is alive but has failed. Refusals by other pods then

@@ -8,7 +8,7 @@ mod file;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) use database::{Database, DeviceRow, Stored, User};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::catalogue::ItemRow;
 use crate::disk::Disk;
 use crate::identifiers::guid_of;
+use crate::single_writer::Seat;
 use crate::user_data::UserData;
 use file::DatabaseFile;
 
@@ -33,6 +34,7 @@ struct Shared {
     file: Option<DatabaseFile>,
     /// The folders of the pods that share theirs.
     disk: Disk,
+    seat: Mutex<Seat>,
 }
 
 impl Cluster {
@@ -40,7 +42,7 @@ impl Cluster {
     ///
     /// Passwords: `alice-pw`, `bob-pw`, `root-pw`, and `pw` for the numbered ones.
     pub fn new() -> Cluster {
-        Cluster { shared: Arc::new(Shared { database: Mutex::new(Database::fresh()), file: None, disk: Disk::new() }) }
+        Cluster { shared: Arc::new(Shared { database: Mutex::new(Database::fresh()), file: None, disk: Disk::new(), seat: Mutex::default() }) }
     }
 
     /// The database kept in `dir`, made there if it is missing; processes that open the same directory share it.
@@ -51,7 +53,7 @@ impl Cluster {
         let file = DatabaseFile::open(dir)?;
         let mut database = Database::default();
         file.change(&mut database, |_| ())?;
-        Ok(Cluster { shared: Arc::new(Shared { database: Mutex::new(database), file: Some(file), disk: Disk::new() }) })
+        Ok(Cluster { shared: Arc::new(Shared { database: Mutex::new(database), file: Some(file), disk: Disk::new(), seat: Mutex::default() }) })
     }
 
     /// The API key that every pod accepts, 32 hex.
@@ -94,6 +96,20 @@ impl Cluster {
         id
     }
 
+    /// The pod that writes the catalogue, where one alone does ([`PodBuilder::single_writer`](crate::PodBuilder)).
+    pub fn writer(&self) -> Option<String> {
+        self.seat().writer().map(str::to_owned)
+    }
+
+    /// Another pod writes from now on, as after a restart of the database.
+    pub fn move_writer(&self, pod: &str) {
+        self.seat().move_to(pod);
+    }
+
+    pub(crate) fn seat(&self) -> MutexGuard<'_, Seat> {
+        self.shared.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn disk(&self) -> &Disk {
         &self.shared.disk
     }
@@ -104,6 +120,7 @@ impl Cluster {
             let row = database.item(id)?;
             let mut document = Value::Object(row.edited.clone());
             document["Name"] = json!(row.name);
+            document["Subtitles"] = json!(row.subtitles);
             document["Members"] = json!(row.members.iter().map(|member| &member.item).collect::<Vec<_>>());
             document["ImageTags"] = json!(row.pictures.iter().map(|picture| &picture.tag).collect::<Vec<_>>());
             Some(document)

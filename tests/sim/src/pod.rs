@@ -7,6 +7,8 @@ mod door;
 mod in_step_tests;
 mod life;
 #[cfg(test)]
+mod single_writer_tests;
+#[cfg(test)]
 mod tests;
 mod wire;
 
