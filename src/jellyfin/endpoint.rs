@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use http::Method;
 
 pub use leader_call::LeaderCall;
-pub use live::{LiveChannel, ends_playback, is_live_playlist, live_channel, reported_play_session};
+pub use live::{LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session};
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
 pub use remote_control::{Control, RemoteControl};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
@@ -335,6 +335,22 @@ pub fn query_with(query: &str, key: &str, value: Option<&str>) -> String {
     let kept = query.split('&').filter(is_kept);
     let added = value.map(|value| format!("{key}={value}"));
     kept.map(str::to_owned).chain(added).collect::<Vec<_>>().join("&")
+}
+
+/// A query with another value wherever a key has this one. `None` if it has it nowhere.
+pub fn query_replaced(query: &str, key: &str, value: &str, by: &str) -> Option<String> {
+    let is_meant = |pair: &str| {
+        let (name, given) = pair.split_once('=').unwrap_or((pair, ""));
+        query::url_decoded(name).eq_ignore_ascii_case(key) && query::url_decoded(given) == value
+    };
+    if !query.split('&').any(is_meant) {
+        return None;
+    }
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_meant(pair) => format!("{name}={by}"),
+        _ => pair.to_owned(),
+    });
+    Some(pairs.collect::<Vec<_>>().join("&"))
 }
 
 /// The well-formed ids of a query key, each value with commas between them.

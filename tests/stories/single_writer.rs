@@ -1,5 +1,6 @@
 //! The build in which one pod writes the catalogue: clients of any pod see a single server.
 
+mod hls;
 mod lead;
 
 use http::{Method, header};

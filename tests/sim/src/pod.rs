@@ -303,6 +303,11 @@ impl Pod {
         self.with_life(|life| life.memory().caches.cached(item).map(|item| item.user_data(&user)))?
     }
 
+    /// The play sessions that players have reported on, or ended, since the process began.
+    pub fn reported_play_sessions(&self) -> Vec<String> {
+        self.with_life(|life| life.memory().jobs.heard_of().to_vec()).unwrap_or_default()
+    }
+
     /// The idle check five minutes after the last report of every player: the pod itself says `Stopped` for them, at the
     /// position where they would be.
     pub fn stop_idle_players(&self) {

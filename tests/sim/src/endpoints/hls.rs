@@ -121,6 +121,9 @@ pub(crate) fn end(call: &Call) -> Answer {
         return Answer::problem(StatusCode::BAD_REQUEST);
     };
     let play_session = call.query.get("playSessionId").filter(|session| !session.is_empty());
+    if let Some(play_session) = &play_session {
+        call.life().memory().jobs.hear_of(play_session);
+    }
     call.life().memory().jobs.end(Some(&device_id), play_session.as_deref());
     Answer::no_content()
 }
