@@ -324,8 +324,7 @@ impl FromText for Mode {
     const EXPECTED: &'static str = "`local`, `follow`, `elect` or `probe`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let modes =
-            [("local", Mode::Local), ("follow", Mode::Follow), ("elect", Mode::Elect), ("probe", Mode::Probe)];
+        let modes = [("local", Mode::Local), ("follow", Mode::Follow), ("elect", Mode::Elect), ("probe", Mode::Probe)];
         choice(text, &modes)
     }
 }

@@ -170,7 +170,9 @@ impl Prober {
             return false;
         };
         let response = ApiResponse { status, headers: HeaderMap::new(), body };
-        let Some(PublicInfo::Known(ServerInfo { id, version, name, is_set_up })) = call.read(response) else { return false };
+        let Some(PublicInfo::Known(ServerInfo { id, version, name, is_set_up })) = call.read(response) else {
+            return false;
+        };
         let info = Info { id, version, name, is_set_up };
         if self.pod.info().as_deref() != Some(&info) {
             tracing::info!(

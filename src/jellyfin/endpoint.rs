@@ -18,7 +18,9 @@ use std::borrow::Cow;
 use http::Method;
 
 pub use leader_call::LeaderCall;
-pub use live::{LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session};
+pub use live::{
+    LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session,
+};
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
 pub use remote_control::{Control, RemoteControl};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};

@@ -205,7 +205,11 @@ mod tests {
             (OnePod, Some(0), ".F", OnePod, Some(0)),
             (OnePod, None, "FF", OnePod, None),
         ] {
-            assert_eq!(conclude((kind, id(writer)), &said(letters)), (after, id(then)), "{kind:?} {writer:?} {letters}");
+            assert_eq!(
+                conclude((kind, id(writer)), &said(letters)),
+                (after, id(then)),
+                "{kind:?} {writer:?} {letters}"
+            );
         }
     }
 }

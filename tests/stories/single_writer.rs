@@ -108,7 +108,10 @@ async fn an_administrator_of_a_follower_writes_as_on_a_single_server() {
 async fn while_the_writer_is_gone_a_write_waits_for_the_next_one_and_is_done_once() {
     story(build(3).build(|pod| pod.fail_over(millis(1500))), async |world| {
         let (mut root, home) = of_follower(world, "root").await;
-        assert_eq!(root.post(&format!("/Items/{FILM}"), edited(&mut root.twin(), world, "before").await).await.status, 204);
+        assert_eq!(
+            root.post(&format!("/Items/{FILM}"), edited(&mut root.twin(), world, "before").await).await.status,
+            204
+        );
         let old = writer(world);
         let document = edited(&mut root, world, "while").await;
         world.pod(&old).kill().await;

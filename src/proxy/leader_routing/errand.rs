@@ -61,7 +61,11 @@ impl Errands {
 
     /// Asks the writer the same once, and then the follower again. The writer makes what is missing
     /// in the database.
-    pub(super) async fn ask_writer_first(&self, dispatch: &mut Dispatch<'_>, failed: Attempt) -> Result<Attempt, Refusal> {
+    pub(super) async fn ask_writer_first(
+        &self,
+        dispatch: &mut Dispatch<'_>,
+        failed: Attempt,
+    ) -> Result<Attempt, Refusal> {
         let ctx = dispatch.ctx;
         let writer = ctx.pool.writer.current(&ctx.pool.pool).filter(|writer| writer.id != failed.decision.pod.id);
         let Some(writer) = writer.filter(|_| dispatch.body.can_replay()) else { return Ok(failed) };

@@ -42,7 +42,14 @@ impl Cluster {
     ///
     /// Passwords: `alice-pw`, `bob-pw`, `root-pw`, and `pw` for the numbered ones.
     pub fn new() -> Cluster {
-        Cluster { shared: Arc::new(Shared { database: Mutex::new(Database::fresh()), file: None, disk: Disk::new(), seat: Mutex::default() }) }
+        Cluster {
+            shared: Arc::new(Shared {
+                database: Mutex::new(Database::fresh()),
+                file: None,
+                disk: Disk::new(),
+                seat: Mutex::default(),
+            }),
+        }
     }
 
     /// The database kept in `dir`, made there if it is missing; processes that open the same directory share it.
@@ -53,7 +60,14 @@ impl Cluster {
         let file = DatabaseFile::open(dir)?;
         let mut database = Database::default();
         file.change(&mut database, |_| ())?;
-        Ok(Cluster { shared: Arc::new(Shared { database: Mutex::new(database), file: Some(file), disk: Disk::new(), seat: Mutex::default() }) })
+        Ok(Cluster {
+            shared: Arc::new(Shared {
+                database: Mutex::new(database),
+                file: Some(file),
+                disk: Disk::new(),
+                seat: Mutex::default(),
+            }),
+        })
     }
 
     /// The API key that every pod accepts, 32 hex.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::answer::Answer;
 use crate::caches::ItemIsGone;
 use crate::call::{Call, property};
-use crate::identifiers::plain;
 use crate::generation::Generation;
+use crate::identifiers::plain;
 use crate::item_dto::EDITABLE;
 use crate::single_writer;
 

@@ -11,7 +11,8 @@ use crate::{BULK, Cluster, FILM, Generation, Pod};
 const RECORDING: &str = include_str!("../../../recordings/12-single-writer.jsonl");
 
 /// A picture for the one upload, whose body was not recorded.
-const PICTURE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+const PICTURE: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 #[tokio::test]
 async fn every_recorded_request_is_answered_alike() -> io::Result<()> {
@@ -64,8 +65,7 @@ async fn every_recorded_request_is_answered_alike() -> io::Result<()> {
                 fill(&json.to_string())
             }
         };
-        let headers: Vec<(&str, &str)> =
-            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         if step["note"] == "34 s later" {
             tokio::time::sleep(lease).await;
         }
