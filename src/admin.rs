@@ -193,6 +193,10 @@ impl Admin {
         metrics.pod_epoch.clear();
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
+        metrics.writer.clear();
+        for writes in self.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
+            metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
+        }
         metrics.leader.clear();
         for leads in self.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);

@@ -28,7 +28,7 @@ use crate::{
     jellyfin::Legacy,
     leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{PodLifecycle, SharedState, drain_policy},
+    proxy::{PodLifecycle, PoolState, SharedState, Writers, drain_policy},
     route, server_id, sessions,
     shutdown::Shutdown,
     store, tls, websocket,
@@ -159,10 +159,15 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let shared = Arc::new(shared);
     let sources = watch_pods(&shared, &config, &keys, &shutdown).await;
 
-    // Then the leader of each pool. This task outlives the last request.
+    // Then who writes, and the leader of each pool. That task outlives the last request.
     // So it has its own shutdown.
     let leaders = Shutdown::new();
-    let of_pools = shared.pools.iter().map(|shared| (shared.pool.clone(), shared.leader.clone())).collect();
+    let writers = Arc::new(Writers::new(shared.clone(), shutdown.clone()));
+    for pool in 0..shared.pools.len() {
+        tokio::spawn(writers.clone().watch(pool));
+    }
+    let of_pool = |shared: &PoolState| (shared.pool.clone(), shared.leader.clone(), shared.writer.clone());
+    let of_pools = shared.pools.iter().map(of_pool).collect();
     leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
 
     // Then the pins: each belongs to its pod's present epoch, which is known only now.

@@ -16,6 +16,7 @@ mod learn;
 mod log_in;
 mod migrate;
 mod observer;
+mod play_sessions;
 mod pod_client;
 mod pod_lifecycle;
 mod pool_state;
@@ -34,6 +35,7 @@ mod user_data;
 mod user_data_state;
 mod user_homes;
 mod visit;
+mod writers;
 
 use std::sync::Arc;
 
@@ -43,6 +45,7 @@ use hyper::body::Incoming;
 pub use admission::Admission;
 pub use failover::socket::ConnectionPermit;
 pub use in_step_state::InStepState;
+pub use play_sessions::PlaySessions;
 pub use pod_lifecycle::{ALL_ARE_LOCAL, MissingRequirement, PodChecks, PodLifecycle, Undrained};
 pub use pool_state::PoolState;
 pub use response::{answer::Aborted, body::Body};
@@ -50,6 +53,7 @@ pub use shared_state::{HELD, HELD_KIB, SharedState};
 pub use streams::Streams;
 pub use unread::Unread;
 pub use user_data_state::UserDataState;
+pub use writers::Writers;
 
 use crate::{
     forward::{
@@ -156,7 +160,7 @@ impl Proxy {
             dispatcher.clone(),
             (selector, migrator),
             (pods.clone(), visits),
-            metrics.clone(),
+            (metrics.clone(), shutdown.clone()),
         );
         let replayer = Arc::new(Replayer::new(
             shared.clone(),
@@ -323,7 +327,7 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut head.headers);
-        if !binds_nobody(&self.shared, &ctx) {
+        if !binds_nobody(&self.shared, &ctx) && !ctx.is_errand(&decision) {
             bind(&mut head.headers, &cookies, &ctx, &decision);
         }
         let shown = if ctx.is_to_be_merged() {

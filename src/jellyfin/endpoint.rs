@@ -20,14 +20,16 @@ use std::borrow::Cow;
 use http::Method;
 
 pub use leader_call::LeaderCall;
-pub use live::{LiveChannel, ends_playback, is_live_playlist, live_channel, reported_play_session};
+pub use live::{
+    LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session,
+};
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
 pub(in crate::jellyfin) use query_keys::{Keys, keys_of};
-pub use query_keys::{ids_in_query, query_value, query_with, query_without_tokens};
+pub use query_keys::{ids_in_query, query_replaced, query_value, query_with, query_without_tokens};
 pub use remote_control::{Control, RemoteControl};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
-pub use scope::{Act, Document, Keys as DocumentKeys, Scope};
+pub use scope::{Act, Document, Duty, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
 pub use urgency::Need;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
@@ -106,6 +108,7 @@ impl Endpoint {
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             11 if is(first, "Environment") => Endpoint::Guarded,
             7 if is(first, "Library") && is(rest.at(0), "VirtualFolders") => Endpoint::Guarded,
+            7 if is(first, "Startup") => Endpoint::Guarded,
             9 if is(first, "Libraries") => Endpoint::Guarded,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
@@ -179,6 +182,7 @@ impl Endpoint {
 const DEMANDING: &[&str] = &[
     "Albums",
     "Auth",
+    "Backup",
     "Channels",
     "Collections",
     "Devices",
@@ -326,6 +330,14 @@ pub fn contains_address(path: &str) -> bool {
     segments.next().is_some_and(|first| is(first, "System"))
         && segments.next().is_some_and(|second| is(second, "Info"))
         && segments.next().is_none_or(|third| is(third, "Public"))
+        && segments.next().is_none()
+}
+
+/// `/Startup/Complete`, which ends the set-up wizard.
+pub fn completes_set_up(path: &str) -> bool {
+    let mut segments = segments(path);
+    segments.next().is_some_and(|first| is(first, "Startup"))
+        && segments.next().is_some_and(|second| is(second, "Complete"))
         && segments.next().is_none()
 }
 

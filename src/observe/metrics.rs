@@ -18,7 +18,8 @@ use prometheus_client::{
 
 pub use labels::{
     Autodiscovery, Disagreement, Dropped, InStep, LeaderChange, LeaderProblem, Limited, Migration, MissingRequirement,
-    Move, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request, Resumption, StoreOutcome, UserDataTold, Waited,
+    Move, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request, Resumption, StoreOutcome,
+    UserDataTold, Waited,
 };
 
 /// Every metric of the proxy. Cheap to clone.
@@ -71,6 +72,7 @@ pub struct Metrics {
     pub user_data_pairs: Gauge,
     pub replicas: Gauge,
     pub replicas_disagree: Family<Disagreement, Gauge>,
+    pub writer: Family<OfPod, Gauge>,
     pub leader: Family<OfPod, Gauge>,
     pub leader_term: Family<OfPool, Gauge>,
     pub leader_lease: Family<OfPool, Gauge>,
@@ -134,6 +136,7 @@ impl Metrics {
             user_data_pairs: Gauge::default(),
             replicas: Gauge::default(),
             replicas_disagree: Family::default(),
+            writer: Family::default(),
             leader: Family::default(),
             leader_term: Family::default(),
             leader_lease: Family::default(),
@@ -247,6 +250,7 @@ impl Metrics {
         all.register("store_writes", "Writes to Redis or to disk, by outcome", self.store_writes.clone());
         self.register_redis(&mut all);
         self.register_user_data(&mut all);
+        all.register("writer", "1 for the pod that writes its pool's catalogue alone", self.writer.clone());
         all.register("leader", "1 for the pod that leads its pool", self.leader.clone());
         all.register("leader_term", "Number of the present leader's term", self.leader_term.clone());
         all.register("leader_lease", "1 while this replica holds the lease of an election", self.leader_lease.clone());

@@ -27,7 +27,7 @@ use crate::{
     forward::{head::Client, outbound::ReplayBody},
     jellyfin::{
         self, canonical,
-        endpoint::{Endpoint, Scope},
+        endpoint::{Duty, Endpoint, Scope},
     },
     pod::PodId,
     sessions::SessionLookup,
@@ -88,6 +88,7 @@ impl Identifier {
             origin,
             endpoint,
             act: Scope::of(&head.method, path).and_then(Scope::act),
+            duty: Duty::of(&head.method, path),
             is_upgrade,
             keys,
             client_session: ClientSession::Unknown,

@@ -24,7 +24,7 @@ use crate::{
     jellyfin::{
         body_scanner::{BodyScanner, Learned},
         client::sessions,
-        endpoint::{Endpoint, StateReport},
+        endpoint::{self, Endpoint, StateReport},
         verdict::Verdict,
     },
     pod::{Pod, PodInstance},
@@ -57,9 +57,12 @@ impl Learner {
         token: Option<&Token>,
         status: StatusCode,
     ) {
+        if status.is_success() && ctx.endpoint == Endpoint::Guarded && endpoint::completes_set_up(ctx.path) {
+            decision.pod.was_set_up();
+        }
         let identity = &ctx.keys.identity;
         let is_log_in = ctx.endpoint == Endpoint::LogIn && status.is_success();
-        if ctx.endpoint == Endpoint::LogOut {
+        if ctx.endpoint == Endpoint::LogOut || ctx.is_errand(decision) {
             return;
         }
         if decision.reason != Reason::Playlist

@@ -25,6 +25,22 @@ pub fn query_with(query: &str, key: &str, value: Option<&str>) -> String {
     kept.map(str::to_owned).chain(added).collect::<Vec<_>>().join("&")
 }
 
+/// A query with another value wherever a key has this one. `None` if it has it nowhere.
+pub fn query_replaced(query: &str, key: &str, value: &str, by: &str) -> Option<String> {
+    let is_meant = |pair: &str| {
+        let (name, given) = pair.split_once('=').unwrap_or((pair, ""));
+        query::url_decoded(name).eq_ignore_ascii_case(key) && query::url_decoded(given) == value
+    };
+    if !query.split('&').any(is_meant) {
+        return None;
+    }
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_meant(pair) => format!("{name}={by}"),
+        _ => pair.to_owned(),
+    });
+    Some(pairs.collect::<Vec<_>>().join("&"))
+}
+
 /// The well-formed ids of a query key, each value with commas between them.
 pub fn ids_in_query(query: &str, key: &str) -> Vec<String> {
     let values = query::all(query, key);

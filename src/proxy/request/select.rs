@@ -47,6 +47,8 @@ pub(in crate::proxy) enum Reason {
     User,
     /// Only the leader, or the pod that made the code, can answer.
     Leader,
+    /// Only the pod that writes the catalogue can do it.
+    Writer,
     /// Only the pod that has the session which is called can answer.
     Session,
     /// The client's home is gone: its session migrates to this pod.
@@ -68,6 +70,7 @@ impl Reason {
             Reason::Device => "device",
             Reason::User => "user",
             Reason::Leader => "leader",
+            Reason::Writer => "writer",
             Reason::Session => "session",
             Reason::Migrated => "migrated",
             Reason::Hashed => "hashed",
