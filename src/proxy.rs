@@ -43,7 +43,9 @@ use hyper::body::Incoming;
 pub use admission::Admission;
 pub use failover::socket::ConnectionPermit;
 pub use in_step_state::InStepState;
-pub use pod_lifecycle::{ALL_ARE_LOCAL, MissingRequirement, PodChecks, PodLifecycle, Undrained};
+pub use pod_lifecycle::{
+    ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, PodChecks, PodLifecycle, Undrained,
+};
 pub use pool_state::PoolState;
 pub use response::{answer::Aborted, body::Body};
 pub use shared_state::{HELD, HELD_KIB, SharedState};

@@ -127,6 +127,11 @@ impl SharedState {
         })
     }
 
+    /// Requests that wait for a pod now.
+    pub fn held(&self) -> usize {
+        HELD.saturating_sub(self.hold_permits.available_permits())
+    }
+
     /// What the request's client has under way. `None` for a trusted peer itself, which stands for
     /// many clients.
     pub(super) fn in_use_by(&self, client: &Client, origin: IpAddr) -> Option<Arc<AddressUse>> {
