@@ -5,6 +5,7 @@
 mod acts;
 mod answer;
 mod dashboard;
+mod explain;
 mod guard;
 mod listed;
 mod live;
@@ -68,6 +69,7 @@ const PAGES: &str = "\
 /replicas        which replicas there are, and in what they disagree, as JSON
 /overview        all that the dashboard shows, as JSON
 /overview/stream the same as it changes, as server-sent events
+/explain         why a client is where it is: ?device=, ?user= or ?session=; a token by POST
 /metrics         for Prometheus
 /                the dashboard, for browsers
 POST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain
@@ -138,10 +140,8 @@ impl Admin {
         });
         tokio::spawn(async move {
             // How an operator's connection ends does not matter.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let _ =
+                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
         });
     }
 
@@ -174,6 +174,7 @@ impl Admin {
             "/replicas" => self.replicas_page(),
             "/overview" => json(&self.whole().await),
             "/overview/stream" => self.stream(who),
+            "/explain" => self.explain(request.headers(), request.uri().query().unwrap_or_default()).await,
             "/sign-in" => self.sign_in_page(request.uri().query()),
             "/" if is_browser(request.headers()) => dashboard::index(),
             "/" => text(StatusCode::OK, PAGES),
@@ -186,6 +187,10 @@ impl Admin {
         match request.uri().path() {
             "/sign-in" => self.sign_in(request.into_body(), from).await,
             "/sign-out" => self.sign_out(request.headers()),
+            "/explain" => {
+                let (head, body) = request.into_parts();
+                self.explain_form(&head.headers, body).await
+            }
             _ => self.act(&request, who, from).await,
         }
     }

@@ -5,6 +5,7 @@
 //! A worker has its own sockets and its own connections to the pods.
 
 mod advice;
+pub mod ask;
 mod autodiscovery;
 pub mod check;
 mod open_files;

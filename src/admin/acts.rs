@@ -30,7 +30,11 @@ impl Admin {
                 let Some((pool, pod)) = self.pod(pool, pod) else {
                     return text(StatusCode::NOT_FOUND, format!("No pod {pool}/{pod}; /pods shows all.\n"));
                 };
-                if action == "drain" { self.drain(&pool, &pod, query, who, from) } else { self.undrain(&pod, who, from) }
+                if action == "drain" {
+                    self.drain(&pool, &pod, query, who, from)
+                } else {
+                    self.undrain(&pod, who, from)
+                }
             }
             ["sessions", pool, user, device, "move"] => {
                 let to = query.and_then(|query| query.strip_prefix("to=")).map(decoded).unwrap_or_default();
@@ -65,10 +69,7 @@ impl Admin {
         let (name, of) = (&*pod.name, &*pod.pool);
         if !lifecycle.drain(pool, pod, when) {
             let state = pod.status().state.as_str();
-            return text(
-                StatusCode::CONFLICT,
-                format!("{name} is {state}; only a pod that serves can be drained\n"),
-            );
+            return text(StatusCode::CONFLICT, format!("{name} is {state}; only a pod that serves can be drained\n"));
         }
         tracing::info!(pod.name = name, pod.pool = of, when = ?when, by = %who, client.address = %from, "an operator drains a pod");
         text(StatusCode::ACCEPTED, format!("{name} is draining\n"))

@@ -35,9 +35,7 @@ pub(super) fn asset(path: &str) -> Answer {
 pub(super) fn sign_in(message: &'static str, by_name: bool) -> Answer {
     let message = if message.is_empty() { String::new() } else { format!("<p role=\"alert\">{message}</p>") };
     let mut page = SIGN_IN.replace(MESSAGE, &message);
-    if !by_name
-        && let (Some(begin), Some(end)) = (page.find(BY_NAME.0), page.find(BY_NAME.1))
-    {
+    if !by_name && let (Some(begin), Some(end)) = (page.find(BY_NAME.0), page.find(BY_NAME.1)) {
         page.replace_range(begin..end, "");
     }
     whole("text/html; charset=utf-8", page)
@@ -54,7 +52,8 @@ mod tests {
                 assert!(!page.contains(forbidden), "{forbidden}");
             }
         }
-        for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://", "https://"]
+        for forbidden in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://", "https://"]
         {
             // The name of a namespace is no address.
             let script = SCRIPT.replace("http://www.w3.org/2000/svg", "");

@@ -2,11 +2,7 @@
 //!
 //! It is asked only while an operator looks, and never more often than every few seconds.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::future::join;
 use parking_lot::Mutex;

@@ -3,11 +3,7 @@
 //! A browser gets a random cookie, of which only a hash is kept, in memory alone. A password goes to
 //! a pod and nowhere else. Attempts are few for each address, whether they succeed or not.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -22,13 +18,14 @@ use subtle::ConstantTimeEq;
 use tokio::time::{self, Instant};
 
 use super::{
-    Admin, dashboard,
+    Admin,
     answer::{Answer, see_other},
+    dashboard,
 };
-use crate::{affinity::budget::Budget, proxy::Administrator};
-
-/// The cookie's name.
-const NAME: &str = "jellypin_admin";
+use crate::{
+    affinity::{budget::Budget, cookie::OF_ADMIN},
+    proxy::Administrator,
+};
 
 /// How long a sign-in lasts.
 const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
@@ -93,7 +90,7 @@ impl SignIns {
         }
         table.insert(hash(&value), SignedIn { name, until: now + LASTS });
         let attributes = format!("; Path=/; HttpOnly; SameSite=Strict; Max-Age={}", LASTS.as_secs());
-        HeaderValue::from_str(&format!("{NAME}={value}{attributes}")).ok()
+        HeaderValue::from_str(&format!("{OF_ADMIN}={value}{attributes}")).ok()
     }
 
     fn end(&self, headers: &HeaderMap) {
@@ -158,8 +155,10 @@ impl Admin {
     pub(super) fn sign_out(&self, headers: &HeaderMap) -> Answer {
         self.sign_ins.end(headers);
         let mut answer = see_other("/sign-in?out");
-        let gone = HeaderValue::from_static("jellypin_admin=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
-        answer.headers_mut().insert(header::SET_COOKIE, gone);
+        let gone = format!("{OF_ADMIN}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+        if let Ok(gone) = HeaderValue::from_str(&gone) {
+            answer.headers_mut().insert(header::SET_COOKIE, gone);
+        }
         answer
     }
 
@@ -170,7 +169,9 @@ impl Admin {
 
     async fn ask_pod(&self, form: &Form, from: IpAddr) -> Result<String, (&'static str, &'static str)> {
         let no_pod = ("no_pod", "/sign-in?failed=pod");
-        let (Some(lifecycle), [shared]) = (self.lifecycle.upgrade(), &self.shared.pools[..]) else { return Err(no_pod) };
+        let (Some(lifecycle), [shared]) = (self.lifecycle.upgrade(), &self.shared.pools[..]) else {
+            return Err(no_pod);
+        };
         match lifecycle.administrator(&shared.pool, &form.name, &form.password, from).await {
             Administrator::Yes(name) => Ok(name),
             Administrator::No => Err(("rights", "/sign-in?failed=rights")),
@@ -202,7 +203,7 @@ impl Form {
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
     let named = lines.flat_map(|line| Cookie::split_parse(line).filter_map(Result::ok));
-    named.filter(|cookie| cookie.name() == NAME).filter_map(|cookie| cookie.value_raw())
+    named.filter(|cookie| cookie.name() == OF_ADMIN).filter_map(|cookie| cookie.value_raw())
 }
 
 fn hash(value: &str) -> [u8; 32] {

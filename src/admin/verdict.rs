@@ -84,7 +84,8 @@ pub(super) fn of(facts: &Facts) -> Verdict {
         let pods = || facts.pods.iter().filter(|pod| pod.pool == *pool);
         if !pods().any(|pod| pod.state == State::Ready || pod.state == State::Draining) {
             let since = pods().map(|pod| pod.since).max();
-            let more = if pods().any(|pod| pod.accepts) { "requests go to pods that are not well" } else { "requests wait" };
+            let more =
+                if pods().any(|pod| pod.accepts) { "requests go to pods that are not well" } else { "requests wait" };
             sentences.push(said(Level::Wrong, format!("No pod{} is ready", of_pool(pool)), since, more));
         }
     }
@@ -93,30 +94,52 @@ pub(super) fn of(facts: &Facts) -> Verdict {
         let sentence = match pod.state {
             State::Ready => continue,
             State::Down => {
-                let more = if pod.sessions > 0 { format!("{} not moved yet", sessions(pod.sessions)) } else { moved(pod.moved) };
+                let more = if pod.sessions > 0 {
+                    format!("{} not moved yet", sessions(pod.sessions))
+                } else {
+                    moved(pod.moved)
+                };
                 said(Level::Look, format!("{who} is down"), Some(pod.since), &more)
             }
             State::Starting => said(Level::Look, format!("{who} is starting"), Some(pod.since), ""),
             State::Draining => {
                 let why = if pod.is_removed { "is no longer listed and drains" } else { "drains" };
-                let more = if pod.sessions == 0 { "no session is left".to_owned() } else { format!("{} left", sessions(pod.sessions)) };
+                let more = if pod.sessions == 0 {
+                    "no session is left".to_owned()
+                } else {
+                    format!("{} left", sessions(pod.sessions))
+                };
                 said(Level::Look, format!("{who} {why}"), Some(pod.since), &more)
             }
         };
         sentences.push(sentence);
     }
     if facts.redis == Some(false) {
-        sentences.push(said(Level::Look, "Redis does not answer".into(), None, "this replica goes on with what it knows"));
+        sentences.push(said(
+            Level::Look,
+            "Redis does not answer".into(),
+            None,
+            "this replica goes on with what it knows",
+        ));
     }
     if facts.is_apart {
         let text = "Another replica writes what this one cannot read".into();
         sentences.push(said(Level::Wrong, text, None, "no session can move; give all replicas the same keys"));
     }
     for (name, parts) in &facts.disagreeing {
-        sentences.push(said(Level::Look, format!("Replica {name} is configured otherwise: {}", parts.join(", ")), None, ""));
+        sentences.push(said(
+            Level::Look,
+            format!("Replica {name} is configured otherwise: {}", parts.join(", ")),
+            None,
+            "",
+        ));
     }
     if facts.held > 0 {
-        let text = if facts.held == 1 { "1 request waits for a pod".into() } else { format!("{} requests wait for a pod", facts.held) };
+        let text = if facts.held == 1 {
+            "1 request waits for a pod".into()
+        } else {
+            format!("{} requests wait for a pod", facts.held)
+        };
         sentences.push(said(Level::Look, text, None, ""));
     }
     if facts.is_stopping {
@@ -173,7 +196,8 @@ mod tests {
         let ready = || pod("a", State::Ready, 3, 0);
         let of_pods = |pods: Vec<PodFacts>| Facts { pods, ..Facts::default() };
         let redis = Facts { redis: Some(false), ..of_pods(vec![ready()]) };
-        let other = Facts { disagreeing: vec![("r2".into(), vec!["cookie".into(), "pods".into()])], ..of_pods(vec![ready()]) };
+        let other =
+            Facts { disagreeing: vec![("r2".into(), vec!["cookie".into(), "pods".into()])], ..of_pods(vec![ready()]) };
         let held = |held| Facts { held, ..of_pods(vec![pod("a", State::Starting, 0, 0)]) };
         for (facts, level, sentences) in [
             (of_pods(vec![ready()]), Level::Well, vec!["All well."]),
@@ -220,6 +244,9 @@ mod tests {
         let other = PodFacts { pool: "other".into(), ..pod("b", State::Down, 0, 0) };
         let (level, sentences) = put(&Facts { pods: vec![pod("a", State::Ready, 0, 0), other], ..Facts::default() });
         assert_eq!(level, Level::Wrong);
-        assert_eq!(sentences, ["No pod of pool other is ready since 7; requests wait.", "Pod b of pool other is down since 7."]);
+        assert_eq!(
+            sentences,
+            ["No pod of pool other is ready since 7; requests wait.", "Pod b of pool other is down since 7."]
+        );
     }
 }

@@ -42,6 +42,10 @@ pub struct Line<'a> {
     pub pod: &'a str,
     pub reason: &'static str,
     pub attempts: u32,
+    /// How each attempt ended, like `a=refused b=200`. Empty if the first one gave the answer.
+    pub tried: &'a str,
+    /// How long the request waited for a pod, and why it began to wait.
+    pub held: Option<(Duration, &'static str)>,
     /// The previous pod and why the request left it, if it moved.
     pub moved: Option<(&'a str, &'static str)>,
     /// Answers of the other pods to a request that all pods must receive, like `b=204 c=401`.
@@ -239,6 +243,13 @@ impl Line<'_> {
         text(out, "pod.name", self.pod);
         text(out, "decision.reason", self.reason);
         number(out, "attempts", self.attempts.into());
+        if !self.tried.is_empty() {
+            text(out, "tried", self.tried);
+        }
+        if let Some((held, why)) = self.held {
+            millis(out, "held_ms", held);
+            text(out, "wait.why", why);
+        }
         if let Some((from, why)) = self.moved {
             text(out, "moved.from", from);
             text(out, "moved.why", why);
@@ -282,6 +293,12 @@ impl Line<'_> {
         }
         if self.attempts != 1 {
             let _ = write!(out, " attempts={}", self.attempts);
+        }
+        if !self.tried.is_empty() {
+            let _ = write!(out, " tried=[{}]", self.tried);
+        }
+        if let Some((held, why)) = self.held {
+            let _ = write!(out, " held={:.3}ms ({why})", held.as_secs_f64() * 1e3);
         }
         if let Some((from, why)) = self.moved {
             let _ = write!(out, " moved-from={from} ({why})");
@@ -343,6 +360,8 @@ mod tests {
             pod: "a",
             reason: "cookie",
             attempts: 2,
+            tried: "b=refused a=200",
+            held: Some((Duration::from_micros(2_500_500), "no_pod")),
             moved: Some(("b", "refused")),
             fan_out: "",
             resumed: 0,
@@ -364,6 +383,8 @@ mod tests {
         assert_eq!(json["first_byte_ms"], 1.045);
         assert_eq!(json["duration_ms"], 12.3);
         assert_eq!(json["moved.from"], "b");
+        assert_eq!((&json["tried"], &json["wait.why"]), (&"b=refused a=200".into(), &"no_pod".into()));
+        assert_eq!(json["held_ms"], 2500.5);
     }
 
     #[test]
@@ -387,7 +408,7 @@ mod tests {
         Line { fan_out: "b=204 c=401", resumed: 1, ..line() }.write_text(&mut out);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         let text = String::from_utf8(out).expect("text");
-        let end = "first-byte=1.045ms attempts=2 moved-from=b (refused) fan-out=[b=204 c=401] resumed=1\n";
+        let end = "first-byte=1.045ms attempts=2 tried=[b=refused a=200] held=2500.500ms (no_pod) moved-from=b (refused) fan-out=[b=204 c=401] resumed=1\n";
         assert!(text.ends_with(end), "{text}");
     }
 

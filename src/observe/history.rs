@@ -112,8 +112,7 @@ impl Totals {
 fn sample(before: &Totals, after: &Totals, time: Duration, now: SystemTime) -> Sample {
     let seconds = time.as_secs_f64().max(0.001);
     let number_before = |bound: f64| before.within.iter().find(|(other, _)| *other == bound).map_or(0.0, |(_, n)| *n);
-    let within: Vec<_> =
-        after.within.iter().map(|(bound, number)| (*bound, number - number_before(*bound))).collect();
+    let within: Vec<_> = after.within.iter().map(|(bound, number)| (*bound, number - number_before(*bound))).collect();
     Sample {
         at: now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         requests: (after.requests - before.requests).max(0.0) / seconds,
@@ -177,7 +176,11 @@ jellypin_first_byte_seconds_bucket{le=\"+Inf\",pool=\"main\",pod=\"b\"} 20
         assert_eq!(first.p50_ms, Some(10.0), "half began within 10 ms");
         assert!(first.p99_ms.is_some_and(|p99| (p99 - 98.2).abs() < 0.01), "{first:?}");
         let second = samples[1];
-        assert_eq!((second.requests, second.p50_ms, second.sockets), (0.0, None, 7), "nothing happened, two sockets stay");
+        assert_eq!(
+            (second.requests, second.p50_ms, second.sockets),
+            (0.0, None, 7),
+            "nothing happened, two sockets stay"
+        );
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl SharedState {
 
     /// Requests that wait for a pod now.
     pub fn held(&self) -> usize {
-        HELD.saturating_sub(self.hold_permits.available_permits())
+        self.limits.in_progress(Kind::Holds) as usize
     }
 
     /// What the request's client has under way. `None` for a trusted peer itself, which stands for

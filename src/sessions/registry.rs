@@ -14,6 +14,7 @@ mod random;
 mod record;
 mod replicas;
 mod revocation;
+mod stored;
 mod upkeep;
 
 use std::{
@@ -40,6 +41,7 @@ use crate::pod::{Pod, PodInstance, Pool};
 use await_sockets::OpenQueries;
 use pending_logouts::PendingLogouts;
 use record::StoredSession;
+pub use stored::StoreSays;
 
 /// Dead tokens that are found without a look into the session store, which knows all of them.
 const MOST_DEAD: u64 = 100_000;

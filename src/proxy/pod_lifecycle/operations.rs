@@ -166,7 +166,9 @@ impl Moved {
             Moved::NoKey => "no session can move without [jellyfin] api_key",
             Moved::IsThere => "the session lives on that pod already",
             Moved::NotReady => "only a ready pod takes sessions",
-            Moved::InGroup => "the session is in a SyncPlay group, which lives on its pod; drain the pod to move the group",
+            Moved::InGroup => {
+                "the session is in a SyncPlay group, which lives on its pod; drain the pod to move the group"
+            }
             Moved::OtherReplicas => "other replicas would bring the user back; drain the pod at each replica instead",
             Moved::Gone => "the session is not there any more",
             Moved::Failed => "the pod did not take the session, which stays where it was",
