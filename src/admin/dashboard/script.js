@@ -122,7 +122,7 @@ function showPods(pods) {
     card.drain.hidden = pod.state !== 'ready';
     card.undrain.hidden = pod.state !== 'draining' || pod.is_removed;
     setAttribute(card.drain, 'aria-label', `Drain pod ${pod.name}`);
-    setAttribute(card.undrain, 'aria-label', `Take the drain of pod ${pod.name} back`);
+    setAttribute(card.undrain, 'aria-label', `Take drain back from pod ${pod.name}`);
     const place = byId('pods').children[index];
     if (place !== card.item) byId('pods').insertBefore(card.item, place ?? null);
   });
