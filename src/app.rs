@@ -328,8 +328,8 @@ impl App {
         // Other replicas need not wait for a released lease to expire.
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
-        self.shared.sessions.store().depart(self.shared.sessions.name()).await;
+        self.shared.sessions.depart().await;
         self.shared.pins.persistence().finish().await;
-        self.shared.sessions.store().finish().await;
+        self.shared.sessions.backend.finish().await;
     }
 }

@@ -8,7 +8,7 @@ use jellypin::{
     affinity::pins::{Kind, Pins},
     jellyfin::{self, Legacy, endpoint::Endpoint, message},
     pod::{Epoch, Pod, PodConfig, PodInstance},
-    sessions::{Device, SessionLookup, Sessions, session_store::SessionStore},
+    sessions::{Bounds, Device, SessionLookup, Sessions, session_store::SessionStore},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -41,7 +41,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
 
     const SESSIONS: usize = 20_000;
     let region = Region::new(ALLOCATOR);
-    let sessions = Sessions::new(PINS, (1, 2), Vec::new(), SessionStore::in_memory());
+    let sessions = Sessions::new(PINS, Bounds::default(), &[(1, 2)], Vec::new(), SessionStore::in_memory());
     for number in 0..SESSIONS {
         let device = Device {
             client: "Jellyfin Web".into(),
@@ -49,7 +49,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
             id: format!("device {number:026}"),
             version: "12.0.0".into(),
         };
-        drop(sessions.record_log_in(&pod, &format!("{number:032x}"), device, &format!("{number:032x}")));
+        drop(sessions.log_ins.record(&pod, &format!("{number:032x}"), device, &format!("{number:032x}")));
     }
     let session = bytes_each(&region, SESSIONS);
 
@@ -64,7 +64,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
         let identity = jellyfin::identify(&uri, path, &headers, Legacy::Ignored);
         let endpoint = Endpoint::of(&http::Method::GET, path);
         let token = identity.token.as_deref().expect("a token");
-        let known = matches!(sessions.find(token), SessionLookup::Active(_));
+        let known = matches!(sessions.known.find(token), SessionLookup::Active(_));
         (endpoint, known, pins.home(Kind::Token, token, |_, _| true))
     };
     assert_eq!(find(), (Endpoint::Authenticated, false, Some(home)));

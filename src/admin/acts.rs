@@ -41,7 +41,7 @@ impl Admin {
                 let Some((pool, to)) = self.pod(pool, &to) else {
                     return text(StatusCode::NOT_FOUND, format!("No pod {pool}/{to}; /pods shows all.\n"));
                 };
-                let Some(session) = self.shared.sessions.of_device(&pool.name, user, device) else {
+                let Some(session) = self.shared.sessions.known.of_device(&pool.name, user, device) else {
                     return text(StatusCode::NOT_FOUND, "No such session; /sessions shows all.\n");
                 };
                 self.move_session(&pool, &session, &to, who, from).await

@@ -140,7 +140,7 @@ impl Admin {
 
     pub(super) fn overview(&self) -> Overview {
         let (mut pods, mut facts) = (Vec::new(), Facts::default());
-        let now = self.shared.sessions.store().clock().now();
+        let now = self.shared.sessions.backend.clock.now();
         for shared in &self.shared.pools {
             let members = shared.pool.pods().to_vec();
             if members.is_empty() {
@@ -182,18 +182,18 @@ impl Admin {
         }
         let replicas = self.replicas();
         facts.redis = self.shared.pins.persistence().redis().map(|_| self.metrics.redis_up.get() == 1);
-        facts.is_apart = self.shared.sessions.is_apart();
+        facts.is_apart = self.shared.sessions.replicas.is_apart();
         facts.held = self.shared.held();
         facts.is_stopping = self.shutdown.is_stopping();
         let disagreeing = replicas.iter().filter(|replica| !replica.disagrees.is_empty());
         facts.disagreeing = disagreeing.map(|replica| (replica.name.clone(), replica.disagrees.clone())).collect();
         let has_key = self.shared.migration.api_key.is_some();
-        let is_alone = !self.shared.sessions.has_others() || !self.shared.user_homes.are_kept();
+        let is_alone = !self.shared.sessions.replicas.has_others() || !self.shared.user_homes.are_kept();
         Overview {
             verdict: verdict::of(&facts),
             version: env!("CARGO_PKG_VERSION"),
             held: facts.held,
-            sessions: self.shared.sessions.len(),
+            sessions: self.shared.sessions.known.count(),
             redis: facts.redis,
             replicas,
             has_key,
@@ -204,7 +204,7 @@ impl Admin {
 
     pub(super) fn clients(&self) -> Clients {
         let (mut rows, mut hidden) = (Vec::new(), 0);
-        let now = self.shared.sessions.store().clock().now();
+        let now = self.shared.sessions.backend.clock.now();
         for shared in &self.shared.pools {
             let pods = shared.pool.pods().to_vec();
             for pod in &pods {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     observe::metrics::{OfPod, PodState},
     pod::{Pod, State},
-    sessions::{Session, UnixMillis, registry::present},
+    sessions::{Session, UnixMillis, registry::replicas},
 };
 
 impl Admin {
@@ -45,7 +45,7 @@ impl Admin {
     pub(super) fn measure(&self) {
         let metrics = &self.metrics;
         metrics.pins.set(self.shared.pins.len() as i64);
-        metrics.sessions.set(self.shared.sessions.len() as i64);
+        metrics.sessions.set(self.shared.sessions.known.count() as i64);
         metrics.pod_state.clear();
         metrics.pod_epoch.clear();
         metrics.pod_requests.clear();
@@ -93,11 +93,11 @@ impl Admin {
             name: sessions.name().to_owned(),
             is_this_one: true,
             disagrees: Vec::new(),
-            is_readable: !sessions.is_apart(),
-            clock_ahead_ms: Some(sessions.store().clock().error()),
-            tombstones: Some(sessions.ends()),
+            is_readable: !sessions.replicas.is_apart(),
+            clock_ahead_ms: Some(sessions.backend.clock.error()),
+            tombstones: Some(sessions.ends.count()),
         };
-        let other = |other: present::Replica| ReplicaPage {
+        let other = |other: replicas::Replica| ReplicaPage {
             name: other.name,
             is_this_one: false,
             disagrees: other.disagrees,
@@ -105,15 +105,15 @@ impl Admin {
             clock_ahead_ms: None,
             tombstones: None,
         };
-        std::iter::once(own).chain(sessions.others().into_iter().map(other)).collect()
+        std::iter::once(own).chain(sessions.replicas.others().into_iter().map(other)).collect()
     }
 
     pub(super) fn sessions_page(&self) -> Answer {
-        let (mut page, now) = (Vec::new(), self.shared.sessions.store().clock().now());
+        let (mut page, now) = (Vec::new(), self.shared.sessions.backend.clock.now());
         for shared in &self.shared.pools {
             let pods = shared.pool.pods();
             for pod in pods.iter() {
-                let living = self.shared.sessions.of_pod(pod).into_iter().filter(|session| !session.is_ended());
+                let living = self.shared.sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
                 page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
             }
         }

@@ -12,7 +12,7 @@ use crate::{
     proxy::SharedState,
     sessions::{
         fingerprint::{API_KEY, Fingerprint},
-        registry::present,
+        registry::replicas,
         session_store::SessionStore,
     },
     shutdown::Shutdown,
@@ -65,7 +65,7 @@ pub(super) async fn announce(
             loop {
                 tokio::select! {
                     () = time::sleep(TIDY) => {
-                        shared.sessions.mend(false).await;
+                        shared.sessions.upkeep.mend(false).await;
                     }
                     () = shutdown.stopping() => return,
                 }
@@ -73,7 +73,7 @@ pub(super) async fn announce(
         });
         return;
     }
-    let presence = shared.sessions.appear(&parts(config, &config.pools, &shown(shared)), metrics).await;
+    let presence = shared.sessions.announcer.appear(&parts(config, &config.pools, &shown(shared)), metrics).await;
     let (shared, config, metrics, shutdown) = (shared.clone(), config.clone(), metrics.clone(), shutdown.clone());
     tokio::spawn(async move {
         let parts = || {
@@ -82,7 +82,7 @@ pub(super) async fn announce(
             parts(&config, &pools, &shown(&shared))
         };
         tokio::select! {
-            () = shared.sessions.stay(presence, parts, |nth| shared.pins.persistence().write_under(nth), &metrics) => {}
+            () = shared.sessions.announcer.stay(presence, parts, |nth| shared.pins.persistence().write_under(nth), &metrics) => {}
             () = server_id_file::renew(&shared, &config) => {}
             () = shutdown.stopping() => {}
         }
@@ -102,7 +102,7 @@ pub(super) async fn disagreements(config: &Config, keys: &[Secret], redis: &redi
         let theirs = Fingerprint::read(&words);
         for what in ours.disagreements(&theirs) {
             // Replicas write under a key that all of them have, so one common key is enough.
-            said.push(format!("{} (replica {name})", present::sentence(&what, ours.reads(&theirs))));
+            said.push(format!("{} (replica {name})", replicas::sentence(&what, ours.reads(&theirs))));
         }
     }
     said

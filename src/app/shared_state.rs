@@ -55,11 +55,7 @@ pub(super) async fn shared(
             .with_share_of_address(config.affinity.max_pins_of_address)
             .with_persistence(persistence, seeds.get(1..).unwrap_or_default()),
         user_homes: UserHomes::new(config.affinity.spread_users.clone()),
-        sessions: Sessions::new(config.affinity.max_pins, seed, members, session_store).bounded(
-            config.migration.bounds.of_one_user,
-            config.migration.bounds.notes,
-            seeds.get(1..).unwrap_or_default(),
-        ),
+        sessions: Sessions::new(config.affinity.max_pins, config.migration.bounds, &seeds, members, session_store),
         mint_limiter: MintLimiter::default(),
         mint_codes: MintCodes::default(),
         migration: config.migration.clone(),

@@ -362,7 +362,7 @@ impl Dispatcher {
     /// announces the membership only once, over the sockets it has then.
     async fn await_sockets(&self, ctx: &RequestContext<'_>, session: &Session, pod: &Pod) {
         let is_join = matches!(LeaderCall::of(&ctx.head.method, ctx.path), Some(LeaderCall::New | LeaderCall::Join));
-        if is_join && pod.status().is_alive() && !self.shared.sessions.await_sockets(session, pod).await {
+        if is_join && pod.status().is_alive() && !self.shared.sessions.socket_wait.all_at(session, pod).await {
             tracing::warn!(to = &*pod.name, "a client's socket is not at its pod in time; its group may not hear it");
         }
     }

@@ -82,7 +82,7 @@ async fn of_pool(shared: &SharedState, pool: &PoolState, question: Question<'_>)
     let mut is_ended = false;
     match question {
         Question::Token(token) => {
-            match shared.sessions.find(token) {
+            match shared.sessions.known.find(token) {
                 SessionLookup::Active(known) if known.pool == pool.pool.name => {
                     facts.push(explainer.session(&known));
                     session = Some(known);
@@ -116,7 +116,7 @@ async fn of_pool(shared: &SharedState, pool: &PoolState, question: Question<'_>)
         }
         Question::Session(id) => {
             let listed = PodSessionId::parse(&plain_id(id));
-            session = listed.and_then(|id| shared.sessions.listed_as(&pool.pool.name, id));
+            session = listed.and_then(|id| shared.sessions.known.listed_as(&pool.pool.name, id));
             facts.extend(session.iter().map(|session| explainer.session(session)));
         }
     }
@@ -160,7 +160,7 @@ impl Explainer<'_> {
 
     /// The sessions that live on this pool's pods, or did when their pod was lost.
     fn sessions(&self, is_it: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
-        let all = self.pods.iter().flat_map(|pod| self.shared.sessions.of_pod(pod));
+        let all = self.pods.iter().flat_map(|pod| self.shared.sessions.known.of_pod(pod));
         all.filter(|session| !session.is_ended() && is_it(session)).take(MOST).collect()
     }
 
@@ -205,9 +205,9 @@ impl Explainer<'_> {
     }
 
     async fn store(&self, token: &str) -> Fact {
-        let sessions = &self.shared.sessions;
+        let lookup = &self.shared.sessions.lookup;
         let source = if self.shared.pins.persistence().redis().is_some() { "redis" } else { "store" };
-        let says = match sessions.ask_store(token).await {
+        let says = match lookup.ask_store(token).await {
             StoreSays::Session => "a session is kept under this token",
             StoreSays::Ended => "the token, its user or its device was ended for good",
             StoreSays::Nothing => "nothing is kept under this token",

@@ -114,18 +114,18 @@ impl Identifier {
         let identity = &ctx.keys.identity;
         let token = identity.token.as_deref().or(identity.hint.as_deref());
         if let Some(token) = token.filter(|_| self.shared.api_key().is_some()) {
-            let found = match self.shared.sessions.find(token) {
-                SessionLookup::Unknown => Box::pin(self.shared.sessions.look_up(token)).await,
+            let found = match self.shared.sessions.known.find(token) {
+                SessionLookup::Unknown => Box::pin(self.shared.sessions.lookup.look_up(token)).await,
                 // Another replica may have ended the session, or moved it.
-                SessionLookup::Active(session) if self.shared.sessions.needs_refresh(&session) => {
-                    Box::pin(self.shared.sessions.refresh(&session)).await;
+                SessionLookup::Active(session) if self.shared.sessions.comparer.needs_refresh(&session) => {
+                    Box::pin(self.shared.sessions.comparer.refresh(&session)).await;
                     if session.is_ended() { SessionLookup::Ended } else { SessionLookup::Active(session) }
                 }
                 found => found,
             };
             ctx.client_session = session_of(ctx, found);
             if let ClientSession::Known(session) = &ctx.client_session {
-                self.shared.sessions.is_heard(session);
+                session.record_heard();
                 if user_homes::is_homeless(&ctx.pool.pool, session) {
                     Box::pin(user_homes::look_up(&self.shared, &ctx.pool.pool, session)).await;
                 }
@@ -147,7 +147,8 @@ impl Identifier {
             ClientSession::Unresolved => true,
             ClientSession::Unknown => {
                 let token = ctx.keys.identity.token.as_deref();
-                self.shared.api_key().is_some() && token.is_some_and(|token| self.shared.sessions.may_ask_others(token))
+                self.shared.api_key().is_some()
+                    && token.is_some_and(|token| self.shared.sessions.other_replicas.may_be_asked_about(token))
             }
             ClientSession::Known(_) | ClientSession::Ended => false,
         }
@@ -166,14 +167,14 @@ impl Identifier {
         let end = Instant::now() + self.shared.forward.hold;
         // Redis may have lost what another replica still knows.
         if matches!(ctx.client_session, ClientSession::Unknown) {
-            match self.shared.sessions.ask_others(&token).await {
+            match self.shared.sessions.other_replicas.ask_about(&token).await {
                 SessionLookup::Unknown => return Resolved::Refused,
                 found => ctx.client_session = session_of(ctx, found),
             }
         }
         let found = loop {
-            let found = match self.shared.sessions.lookup_store(&token).await {
-                SessionLookup::Unknown => self.shared.sessions.ask_others(&token).await,
+            let found = match self.shared.sessions.lookup.look_up_again(&token).await {
+                SessionLookup::Unknown => self.shared.sessions.other_replicas.ask_about(&token).await,
                 found => found,
             };
             match found {

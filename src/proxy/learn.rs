@@ -105,14 +105,14 @@ impl Learner {
         if ctx.home_is_elsewhere(session, pod) {
             session.record_valid(PodInstance::of(pod), token);
         } else if session.record_home(PodInstance::of(pod), token, || self.shared.move_reason(session, pod)) {
-            self.shared.sessions.persist(session);
+            self.shared.sessions.keeper.persist(session);
             user_homes::record(&self.shared, session);
         }
     }
 
     /// Replays an unknown client's capabilities to its new home, without a retry.
     fn replay_state(&self, ctx: &RequestContext<'_>, token: &str, pod: &Arc<Pod>) {
-        let Some(kept) = self.shared.sessions.capabilities_for(token, pod) else { return };
+        let Some(kept) = self.shared.sessions.capabilities.missing_at(pod, token) else { return };
         let ReplayedCall { reported_by, target, body } = kept;
         let (pods, pod, caller) = (self.pods.clone(), pod.clone(), Caller::of(ctx));
         let call = sessions::replay(target, body, &reported_by, token);
@@ -158,7 +158,7 @@ impl Learner {
             if report == StateReport::Capabilities
                 && let (Some(token), Some(call)) = (&ctx.keys.identity.token, capabilities())
             {
-                self.shared.sessions.record_capabilities(token, pod, call);
+                self.shared.sessions.capabilities.record(token, pod, call);
             }
             return;
         };
@@ -167,7 +167,7 @@ impl Learner {
                 if let Some(call) = capabilities()
                     && session.record_capabilities(call)
                 {
-                    self.shared.sessions.persist(session);
+                    self.shared.sessions.keeper.persist(session);
                 }
             }
             StateReport::Playing => session.record_playing(&reported_by, replayed(sessions::PROGRESS)),

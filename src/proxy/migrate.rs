@@ -161,7 +161,7 @@ impl Migrator {
             && let Some(token) = session.token_at(PodInstance::of(pod))
             && session.record_home(PodInstance::of(pod), token.as_str(), || self.move_reason(session, pod, moves))
         {
-            self.shared.sessions.persist(session);
+            self.shared.sessions.keeper.persist(session);
             user_homes::record(&self.shared, session);
         }
         migrated

@@ -131,8 +131,8 @@ impl PodLifecycle {
     /// Applies other replicas' session changes and renews pending log-outs, until the shutdown.
     pub async fn follow_replicas(self: Arc<Self>) {
         tokio::select! {
-            () = self.shared.sessions.follow_replicas() => {}
-            () = self.shared.sessions.renew_pending_logouts() => {}
+            () = self.shared.sessions.follower.follow() => {}
+            () = self.shared.sessions.pending_logouts.renew() => {}
             () = self.shutdown.stopping() => {}
         }
     }

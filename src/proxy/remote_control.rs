@@ -95,7 +95,7 @@ impl RemoteController {
         // A call may be sent twice, so its body must be there. The pod itself ends bodies that come
         // too slowly.
         let _ = time::timeout(LONGEST, dispatch.body.read_ahead()).await;
-        let target = self.shared.sessions.listed_as(&ctx.pool.pool.name, id);
+        let target = self.shared.sessions.known.listed_as(&ctx.pool.pool.name, id);
         if let Some(target) = &target
             && self.is_accepted(ctx).await
         {
@@ -273,7 +273,7 @@ impl RemoteController {
     }
 
     async fn sockets_are_at(&self, target: &Session, pod: &Pod, end: Instant) -> bool {
-        let is_settled = target.moved_for() > MOVED_LATELY || !self.shared.sessions.has_others();
+        let is_settled = target.moved_for() > MOVED_LATELY || !self.shared.sessions.replicas.has_others();
         if is_settled && target.has_sockets_only_at(pod.id) {
             return true;
         }
@@ -283,7 +283,7 @@ impl RemoteController {
             let _ = homes.wait_for(|home| home.is_none_or(|home| home.pod != pod.id)).await;
         };
         tokio::select! {
-            are_there = self.shared.sessions.await_sockets(target, pod) => are_there,
+            are_there = self.shared.sessions.socket_wait.all_at(target, pod) => are_there,
             () = moved => false,
             () = time::sleep_until(end) => false,
         }

@@ -96,7 +96,7 @@ impl ReplayableRequest {
         let Replayer { shared, identifier, .. } = &*self.replayer;
         let known = identifier.with_context(&self.saved_request, |ctx| {
             let token = ctx.keys.identity.token.as_deref()?;
-            match shared.sessions.find(token) {
+            match shared.sessions.known.find(token) {
                 SessionLookup::Active(session) if session.pool == ctx.pool.pool.name => Some(session),
                 SessionLookup::Active(_)
                 | SessionLookup::Ended

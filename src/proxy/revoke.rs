@@ -103,7 +103,7 @@ impl Revoker {
         let has_failed = status == StatusCode::INTERNAL_SERVER_ERROR;
         // Another replica may know tokens that were minted since.
         if let Some(session) = ctx.session() {
-            self.shared.sessions.refresh(session).await;
+            self.shared.sessions.comparer.refresh(session).await;
         }
         let (calls, ended) = self.end_here(&ends, &caller, body).await?;
         if calls.is_empty() {
@@ -136,7 +136,7 @@ impl Revoker {
                 self.end_tokens(ctx.session(), &own, ctx.origin, pool)
             }
             Revocation::Devices(named) => {
-                ended.extend(named.iter().flat_map(|device| self.shared.sessions.end_device(&pool.name, device)));
+                ended.extend(named.iter().flat_map(|device| self.shared.sessions.ends.end_device(&pool.name, device)));
                 // One call for each device: a pod that does not know all of several ends none.
                 named.iter().flat_map(|device| self.calls_by_key(devices::remove(device), &[])).collect()
             }
@@ -147,7 +147,7 @@ impl Revoker {
                 };
                 let user = user.as_deref().map(plain_id).or_else(|| callers.clone())?;
                 let is_own = callers.is_some_and(|own| user == own);
-                ended = self.shared.sessions.end_user(&pool.name, &user, ctx.session());
+                ended = self.shared.sessions.ends.end_user(&pool.name, &user, ctx.session());
                 // A pod spares the session whose token calls it. So the caller's own tokens come
                 // first, led by the one that its home has spared.
                 let mut callers_own = Vec::new();
@@ -167,12 +167,12 @@ impl Revoker {
                 if !users::disables(&body.replayable()?) {
                     return None;
                 }
-                self.shared.sessions.end_user(&pool.name, user, None);
+                self.shared.sessions.ends.end_user(&pool.name, user, None);
                 // Pods read in the database that the user is disabled, and refuse the user.
                 Vec::new()
             }
             Revocation::User(user) => {
-                self.shared.sessions.end_user(&pool.name, user, None);
+                self.shared.sessions.ends.end_user(&pool.name, user, None);
                 Vec::new()
             }
         };

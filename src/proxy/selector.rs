@@ -102,7 +102,7 @@ impl Selector {
 
     /// Whether another replica may have ended the client's session, or minted a token for it.
     pub(in crate::proxy) fn is_uncertain(&self, ctx: &RequestContext<'_>) -> bool {
-        ctx.session().is_some_and(|session| self.shared.sessions.is_uncertain(session))
+        ctx.session().is_some_and(|session| self.shared.sessions.comparer.is_uncertain(session))
     }
 
     /// Whether this pod made the request's code, secret or state. Its answer about it is then

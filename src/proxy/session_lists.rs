@@ -215,7 +215,7 @@ impl SessionLists {
 
     /// Whether the session lives on another pod whose list is there too.
     fn lives_elsewhere(&self, row: &Row, pod: &Pod, listed: &[PodId]) -> bool {
-        let session = self.shared.sessions.of_device(&pod.pool, &row.user, &row.device);
+        let session = self.shared.sessions.known.of_device(&pod.pool, &row.user, &row.device);
         let home = session.and_then(|session| session.home());
         home.is_some_and(|home| home.pod != pod.id && listed.contains(&home.pod))
     }

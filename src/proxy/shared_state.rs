@@ -168,8 +168,8 @@ impl SharedState {
 
     /// The sessions that live on a pod and whose clients are active.
     pub fn clients_of(&self, pod: &Pod) -> Vec<Arc<Session>> {
-        let mut sessions = self.sessions.of_pod(pod);
-        sessions.retain(|session| self.sessions.is_there(session, self.drain.absent));
+        let mut sessions = self.sessions.known.of_pod(pod);
+        sessions.retain(|session| session.is_there(self.drain.absent));
         sessions
     }
 

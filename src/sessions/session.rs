@@ -7,6 +7,7 @@ mod replayed_calls;
 mod room;
 mod sockets;
 mod tokens;
+mod uptime;
 
 use std::{
     sync::{
@@ -31,6 +32,7 @@ pub use room::Room;
 use sockets::Sockets;
 pub use sockets::{KnownSocket, Socket};
 pub use tokens::SessionToken;
+pub use uptime::Uptime;
 
 /// Pod instances that a session remembers as valid, at most.
 const MOST_PLACES: usize = 8;
@@ -51,8 +53,8 @@ pub struct Session {
     list_id: PodSessionId,
     /// What all sessions have in common.
     common: Common,
-    /// When it was last used, in seconds since the registry's start plus one.
-    pub(super) used: AtomicU32,
+    /// When it was last used, as a moment of the uptime.
+    used: AtomicU32,
     /// When its client was last heard, likewise; 0: never by this process.
     heard: AtomicU32,
     /// It was used after it had become known, so a client depends on it.
@@ -78,6 +80,8 @@ pub struct Common {
     pub clock: Clock,
     /// Room for their replayed calls.
     pub room: Room,
+    /// The clock of what holds within this process only.
+    pub uptime: Uptime,
 }
 
 #[derive(Debug, Default)]
@@ -328,18 +332,35 @@ impl Session {
         self.heard.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_heard(&self, at: u32) {
+    /// Records that a request of the session's client has come.
+    pub fn record_heard(&self) {
+        let now = self.common.uptime.moment();
         // As in `touch`: only a new value is stored.
-        if self.heard.load(Ordering::Relaxed) != at {
-            self.heard.store(at, Ordering::Relaxed);
+        if self.heard.load(Ordering::Relaxed) != now {
+            self.heard.store(now, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn touch(&self, at: u32) {
+    /// Whether the session's client is there: it has an open socket at this replica, or was heard
+    /// within this time. An app that was closed long ago is not there, even if its session
+    /// migrates.
+    pub fn is_there(&self, within: Duration) -> bool {
+        let heard = self.heard();
+        let since = self.common.uptime.moment().saturating_sub(heard);
+        self.has_sockets() || (heard > 0 && u64::from(since) <= within.as_secs())
+    }
+
+    pub(super) fn used(&self) -> u32 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Records that the session is used now.
+    pub(super) fn touch(&self) {
+        let now = self.common.uptime.moment();
         // Writes to the shared cache line only when the value changes.
         let before = self.used.load(Ordering::Relaxed);
-        if before != at {
-            self.used.store(at, Ordering::Relaxed);
+        if before != now {
+            self.used.store(now, Ordering::Relaxed);
             if before != 0 {
                 self.is_proven.store(true, Ordering::Relaxed);
             }

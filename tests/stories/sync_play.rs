@@ -280,10 +280,10 @@ async fn an_earlier_socket_follows_its_client_to_the_leader() {
         drop(direct);
         let token = client.token.clone().expect("a token");
         let shared = world.proxy.shared();
-        assert!(matches!(shared.sessions.find(&token), SessionLookup::Unknown));
+        assert!(matches!(shared.sessions.known.find(&token), SessionLookup::Unknown));
         assert_eq!(client.get("/Users/Me").await.status, 200);
-        until("the client is known", || matches!(shared.sessions.find(&token), SessionLookup::Active(_))).await;
-        let SessionLookup::Active(session) = shared.sessions.find(&token) else { panic!("it was known") };
+        until("the client is known", || matches!(shared.sessions.known.find(&token), SessionLookup::Active(_))).await;
+        let SessionLookup::Active(session) = shared.sessions.known.find(&token) else { panic!("it was known") };
         until("its socket is known", || session.sockets().borrow().len() == 1).await;
         assert_eq!(client.post("/SyncPlay/New", json!({"GroupName": "evening"})).await.status, 200);
         while next_of(&mut socket, "SyncPlayGroupUpdate").await["Data"]["Type"] != "GroupJoined" {}

@@ -89,7 +89,7 @@ impl TokenJudge {
         }
         self.shared.negative_cache.insert(used, pod);
         if was_valid && session.home() == Some(place) {
-            self.shared.sessions.refresh(session).await;
+            self.shared.sessions.comparer.refresh(session).await;
             let is_untried = |token: &Token| !self.shared.negative_cache.is_refused(token.as_str(), pod);
             if session.tokens().iter().any(|minted| is_untried(&minted.token)) {
                 return if replay_body.can_replay() { AfterUnauthorized::RetryPod } else { AfterUnauthorized::Answer };
@@ -99,7 +99,7 @@ impl TokenJudge {
             if self.selector.is_uncertain(ctx) {
                 return AfterUnauthorized::TryNextPod;
             }
-            self.shared.sessions.end_session(session);
+            self.shared.sessions.ends.end_session(session);
             self.shared.negative_cache.insert_all(own, &ctx.pool.pool.pods());
             self.selector.forget_token(ctx);
             return AfterUnauthorized::Answer;

@@ -51,7 +51,7 @@ impl SyncPlay {
     pub(super) async fn call(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
         let attempt = self.dispatcher.dispatch(dispatch).await?;
         if attempt.answer.status().is_success() {
-            self.shared.sessions.record_groups(&attempt.decision.pod);
+            self.shared.sessions.groups.record(&attempt.decision.pod);
         }
         Ok(attempt)
     }
@@ -79,7 +79,7 @@ impl SyncPlay {
             return self.dispatcher.dispatch(dispatch).await;
         };
         let is_home = session.home().is_none_or(|home| home.pod == leader.id);
-        if is_home || !leader.status().is_alive() || !self.shared.sessions.may_have_groups(&leader).await {
+        if is_home || !leader.status().is_alive() || !self.shared.sessions.groups.may_be_at(&leader).await {
             return self.dispatcher.dispatch(dispatch).await;
         }
         if session.token_at(PodInstance::of(&leader)).is_none()
@@ -109,7 +109,7 @@ impl SyncPlay {
         let Some(home) = home.filter(|home| leader.is_some_and(|leader| leader.id != home.id)) else {
             return self.dispatcher.dispatch(dispatch).await;
         };
-        if self.shared.sessions.may_have_groups(&home).await {
+        if self.shared.sessions.groups.may_be_at(&home).await {
             return self.dispatcher.dispatch(dispatch).await;
         }
         dispatch_to_leader(&self.dispatcher, dispatch, None).await

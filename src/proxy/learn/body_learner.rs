@@ -112,7 +112,7 @@ async fn confirm(
         return;
     };
     if shared.api_key().is_some() {
-        let gone = shared.sessions.record_log_in(&pod, &user, Device { client, name, id, version }, &token);
+        let gone = shared.sessions.log_ins.record(&pod, &user, Device { client, name, id, version }, &token);
         // Each user's share of the pins is limited too, so the pins of dropped tokens go.
         gone.iter().for_each(|token| shared.pins.forget(Kind::Token, token.as_str()));
     }

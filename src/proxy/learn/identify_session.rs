@@ -17,11 +17,11 @@ impl Learner {
     /// from the request's own headers; without all its fields nothing happens.
     pub(super) fn identify_session(&self, ctx: &RequestContext<'_>, pod: &Arc<Pod>) {
         let Some(token) = ctx.keys.identity.token.as_deref() else { return };
-        if self.shared.api_key().is_none() || !self.shared.sessions.should_ask_about(token) {
+        if self.shared.api_key().is_none() || !self.shared.sessions.lookup.strangers.may_ask_about(token) {
             return;
         }
         let Some(device) = Device::of(&ctx.head.headers, ctx.pool.legacy()) else { return };
-        self.shared.sessions.record_asked(token);
+        self.shared.sessions.lookup.strangers.record_asked(token);
         let (shared, pods) = (self.shared.clone(), self.pods.clone());
         let (pod, token) = (pod.clone(), token.to_owned());
         let caller = Caller::of(ctx);
@@ -32,8 +32,8 @@ impl Learner {
                 if let Some(name) = name {
                     shared.user_homes.record_name(&pod.pool, &name, &user);
                 }
-                shared.sessions.record_seen(&pod, &user, device, &token).await;
-                if let SessionLookup::Active(session) = shared.sessions.find(&token) {
+                shared.sessions.log_ins.record_seen(&pod, &user, device, &token).await;
+                if let SessionLookup::Active(session) = shared.sessions.known.find(&token) {
                     user_homes::record(&shared, &session);
                 }
             }

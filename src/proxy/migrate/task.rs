@@ -49,7 +49,7 @@ impl Migration {
             return self.home_refused().await;
         }
         // A mint would end a token that another replica has minted and this one cannot see.
-        if self.shared().sessions.is_apart() {
+        if self.shared().sessions.replicas.is_apart() {
             return Ending::SessionsUnreadable;
         }
         let Some(api_key) = self.shared().migration.api_key.clone() else {
@@ -61,12 +61,12 @@ impl Migration {
         let Some(_permit) = self.acquire_permit().await else { return Ending::Stopping };
         let mut is_locked = false;
         for _ in 0..LOOKS {
-            is_locked = self.shared().sessions.lock(&own).await;
+            is_locked = self.shared().sessions.locks.acquire(&own).await;
             if is_locked {
                 break;
             }
             time::sleep(LOOK).await;
-            self.shared().sessions.refresh(&self.session).await;
+            self.shared().sessions.comparer.refresh(&self.session).await;
             if let Some(ending) = self.try_known_tokens().await {
                 return ending;
             }
@@ -74,7 +74,7 @@ impl Migration {
         let last = async {
             // A token that another replica has minted is the valid one, so look for it before
             // minting.
-            self.shared().sessions.refresh(&self.session).await;
+            self.shared().sessions.comparer.refresh(&self.session).await;
             match self.try_known_tokens().await {
                 Some(ending) => ending,
                 // Another replica moved the session here meanwhile, and it ended since.
@@ -89,7 +89,7 @@ impl Migration {
             ending = last => ending,
             never = self.renew_lock(&own) => match never {},
         };
-        self.shared().sessions.unlock(&own);
+        self.shared().sessions.locks.release(&own);
         ending
     }
 
@@ -98,7 +98,7 @@ impl Migration {
     async fn renew_lock(&self, own: &Token) -> Infallible {
         loop {
             time::sleep(RENEW).await;
-            self.shared().sessions.renew_lock(own).await;
+            self.shared().sessions.locks.renew(own).await;
         }
     }
 
@@ -123,7 +123,7 @@ impl Migration {
     /// moved the session. jellypin never mints it on this pod again.
     async fn home_refused(&self) -> Ending {
         let sessions = &self.shared().sessions;
-        sessions.refresh(&self.session).await;
+        sessions.comparer.refresh(&self.session).await;
         // This skips the tokens that the pod has just refused.
         if let Some(ending) = self.try_known_tokens().await {
             return ending;
@@ -131,10 +131,10 @@ impl Migration {
         if !self.is_at_home() && !self.session.is_ended() {
             return Ending::LivesElsewhere;
         }
-        if sessions.is_uncertain(&self.session) {
+        if sessions.comparer.is_uncertain(&self.session) {
             return Ending::Undecided;
         }
-        sessions.end_session(&self.session);
+        sessions.ends.end_session(&self.session);
         Ending::HomeForgotIt
     }
 
@@ -178,7 +178,7 @@ impl Migration {
             self.session.record_valid(place, token);
         }
         // Other replicas must learn the new home, since their sockets follow it.
-        self.shared().sessions.persist(&self.session);
+        self.shared().sessions.keeper.persist(&self.session);
     }
 
     async fn mint_token(&self, api_key: &Token) -> Ending {
@@ -193,14 +193,14 @@ impl Migration {
             Ok(token) => {
                 self.session.add_minted(token.clone());
                 // If the proxy died before it stored the token, the client would be logged out.
-                if !self.shared().sessions.persist_and_flush(&self.session).await {
+                if !self.shared().sessions.keeper.persist_and_flush(&self.session).await {
                     tracing::debug!("a carried session is not kept beyond this process yet");
                 }
                 self.record_on_pod(token.as_str()).await;
                 if self.session.is_ended() {
                     // The revocation did not know this token.
                     let owner = Owner::User(&self.session.user);
-                    self.shared().sessions.end_token(&self.session.pool, owner, token.as_str());
+                    self.shared().sessions.ends.end_token(&self.session.pool, owner, token.as_str());
                     self.discard_token(&token).await;
                     return Ending::EndedMeanwhile;
                 }

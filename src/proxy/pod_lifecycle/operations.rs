@@ -102,7 +102,7 @@ impl PodLifecycle {
             return Err(Moved::InGroup);
         }
         let lives_together = self.shared.user_homes.lives_together(&session.pool, &session.user);
-        if lives_together && self.shared.sessions.has_others() {
+        if lives_together && self.shared.sessions.replicas.has_others() {
             return Err(Moved::OtherReplicas);
         }
         Ok(())

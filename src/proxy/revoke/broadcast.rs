@@ -194,7 +194,7 @@ impl Broadcast {
                 // 10.11 forgets a token that it failed at, since the row was gone.
                 let is_done = status.is_success() || (status == StatusCode::UNAUTHORIZED && repeats > 0);
                 if let Some(token) = revocation.ends.as_ref().filter(|_| is_done) {
-                    self.shared.sessions.confirm_logout(token.as_str());
+                    self.shared.sessions.pending_logouts.confirm(token.as_str());
                 }
                 repeats += 1;
                 best = best.into_iter().chain([reply]).max_by_key(rank);
@@ -212,12 +212,12 @@ impl Broadcast {
     pub(in crate::proxy) async fn send_pending_logouts(&self, pod: &Arc<Pod>, pool: &Pool) {
         // After epoch 1, this process saw the pod start, so the pod has read every row since.
         let has_read_all = pod.status().epoch > Epoch(1);
-        let pending = self.shared.sessions.pending_logouts(&pool.name).await;
+        let pending = self.shared.sessions.pending_logouts.of_pool(&pool.name).await;
         for token in &pending {
             let log_out = [RevocationCall::log_out(token)];
             match self.call_until_definite(pod, &Caller::proxy(pool), &log_out).await {
                 Ok(Some(reply)) if reply.status == StatusCode::UNAUTHORIZED && has_read_all => {
-                    self.shared.sessions.confirm_logout(token.as_str());
+                    self.shared.sessions.pending_logouts.confirm(token.as_str());
                 }
                 Ok(_) => {}
                 // The pod gets them at the start of its next epoch.

@@ -92,11 +92,11 @@ impl Revoker {
     ) -> Vec<RevocationOutcome> {
         // Another replica may know tokens that were minted since.
         if let Some(session) = &session {
-            self.shared.sessions.refresh(session).await;
+            self.shared.sessions.comparer.refresh(session).await;
         }
         let log_outs = self.end_tokens(session.as_ref(), &own, from, &pool);
         let outcomes = self.broadcast.call_all_pods(&pool, caller, log_outs.clone(), log_outs, None);
-        let (outcomes, _) = join!(outcomes, self.shared.sessions.flush());
+        let (outcomes, _) = join!(outcomes, self.shared.sessions.keeper.flush());
         outcomes
     }
 
@@ -111,12 +111,12 @@ impl Revoker {
     ) -> Vec<RevocationCall> {
         let tokens = match session {
             Some(session) => {
-                self.shared.sessions.end_session(session);
+                self.shared.sessions.ends.end_session(session);
                 session.tokens().into_iter().map(|minted| minted.token).collect()
             }
             None => vec![own.clone()],
         };
-        self.shared.sessions.end_token(&pool.name, Owner::Address(from), own.as_str());
+        self.shared.sessions.ends.end_token(&pool.name, Owner::Address(from), own.as_str());
         for token in &tokens {
             // Keep this order: a request that finds no pin must find the refusals.
             self.shared.negative_cache.insert_all(token.as_str(), &pool.pods());

@@ -9,58 +9,73 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time;
 
-use super::Sessions;
-use crate::sessions::{Owner, Token, session_store::MOST_PENDING as MOST};
+use super::record::Records;
+use crate::sessions::{
+    Owner, Token,
+    session_store::{MOST_PENDING as MOST, StoredPendingLogouts, StoredSessions},
+};
 
 /// Time from one renewal to the next. In Redis an entry may last only two hours.
 const RENEW: Duration = Duration::from_secs(3600);
 
+/// The pending log-outs of all pools.
+pub struct PendingLogouts {
+    queue: Queue,
+    stored: StoredPendingLogouts,
+    entries: Arc<StoredSessions>,
+    records: Records,
+}
+
 /// Each with the pool whose pods may know the token, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct PendingLogouts(Mutex<VecDeque<(Arc<str>, Token)>>);
+struct Queue(Mutex<VecDeque<(Arc<str>, Token)>>);
 
-impl Sessions {
+impl PendingLogouts {
+    pub(super) fn new(stored: StoredPendingLogouts, entries: Arc<StoredSessions>, records: Records) -> PendingLogouts {
+        PendingLogouts { queue: Queue::default(), stored, entries, records }
+    }
+
     /// The tokens of this pool that are still to be logged out.
-    pub async fn pending_logouts(&self, pool: &str) -> Vec<Token> {
-        for (pool, token) in self.store.pending_logouts().await {
-            if let Some(pool) = self.pool(&pool) {
-                self.add_pending_logout(&pool.name, token.as_str());
+    pub async fn of_pool(&self, pool: &str) -> Vec<Token> {
+        for (pool, token) in self.stored.of_others().await {
+            if let Some(pool) = self.records.pool(&pool) {
+                self.add(&pool.name, token.as_str());
             }
         }
-        self.pending_logouts.all().into_iter().filter(|(of, _)| **of == *pool).map(|(_, token)| token).collect()
+        self.queue.all().into_iter().filter(|(of, _)| **of == *pool).map(|(_, token)| token).collect()
     }
 
     /// Keeps them, and their tombstones, from expiring. Goes on for ever.
-    pub async fn renew_pending_logouts(&self) {
+    pub async fn renew(&self) {
         loop {
             time::sleep(RENEW).await;
-            for (pool, token) in self.pending_logouts.all() {
-                self.store.write_tombstone(token.as_str(), Owner::Unknown, self.common.clock.now());
-                self.store.add_pending_logout(&pool, token.as_str());
+            for (pool, token) in self.queue.all() {
+                self.entries.end(token.as_str(), Owner::Unknown, self.records.common.clock.now());
+                self.stored.add(&pool, token.as_str());
             }
         }
     }
 
     /// Records that no row of this token is left.
-    pub fn confirm_logout(&self, token: &str) {
-        if self.pending_logouts.take_out(token) {
-            self.store.remove_pending_logout(token);
+    pub fn confirm(&self, token: &str) {
+        if self.queue.take_out(token) {
+            self.stored.remove(token);
         }
     }
 
     /// Records that a token was ended, and no pod has confirmed it.
-    pub(super) fn add_pending_logout(&self, pool: &Arc<str>, token: &str) {
-        if !self.pending_logouts.add(pool, token) {
+    pub(super) fn add(&self, pool: &Arc<str>, token: &str) {
+        if !self.queue.add(pool, token) {
             return;
         }
-        self.store.add_pending_logout(pool, token);
-        while let Some(oldest) = self.pending_logouts.take_oldest_surplus() {
-            self.store.remove_pending_logout(oldest.as_str());
+        self.stored.add(pool, token);
+        while let Some(oldest) = self.queue.take_oldest_surplus() {
+            self.stored.remove(oldest.as_str());
         }
     }
 }
 
-impl PendingLogouts {
+impl Queue {
     /// Says whether it is new.
     fn add(&self, pool: &Arc<str>, token: &str) -> bool {
         let mut pending_logouts = self.0.lock();
@@ -95,8 +110,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_owed_is_owed_once_and_the_oldest_go() {
-        let (pending_logouts, pool) = (PendingLogouts::default(), Arc::from("main"));
+    fn a_pending_log_out_is_kept_once_and_the_oldest_go() {
+        let (pending_logouts, pool) = (Queue::default(), Arc::from("main"));
         assert!(pending_logouts.add(&pool, "0") && !pending_logouts.add(&pool, "0"));
         for number in 1..=MOST {
             assert!(pending_logouts.add(&pool, &number.to_string()));

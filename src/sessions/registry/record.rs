@@ -1,14 +1,15 @@
 //! A session as it is kept: JSON, before it is sealed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::Sessions;
 use crate::{
-    pod::PodInstance,
+    pod::{PodInstance, Pool},
     sessions::{
         Session, Token, UnixMillis,
-        session::{Device, ReplayedCall, SessionToken},
+        session::{Common, Device, ReplayedCall, SessionToken},
     },
 };
 
@@ -19,9 +20,21 @@ pub(super) struct StoredSession {
     pub(super) moved: UnixMillis,
 }
 
-impl Sessions {
+/// Writes and reads stored sessions. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Records {
+    pub(super) pools: Arc<[Arc<Pool>]>,
+    /// What the sessions that are read have in common with all others.
+    pub(super) common: Common,
+}
+
+impl Records {
+    pub(super) fn new(pools: Vec<Arc<Pool>>, common: Common) -> Records {
+        Records { pools: pools.into(), common }
+    }
+
     /// A session as it is kept. It names pods, since their numbers hold within one process only.
-    pub(super) fn serialize(&self, session: &Session) -> Vec<u8> {
+    pub(super) fn write(&self, session: &Session) -> Vec<u8> {
         let home = session.home().and_then(|home| {
             let pods = self.pool(&session.pool)?.pods();
             pods.iter().find(|pod| pod.id == home.pod).map(|pod| pod.name.to_string())
@@ -51,7 +64,8 @@ impl Sessions {
         record.to_string().into_bytes()
     }
 
-    pub(super) fn deserialize(&self, plain: &[u8]) -> Option<StoredSession> {
+    /// `None` if this is no session of these pools.
+    pub(super) fn read(&self, plain: &[u8]) -> Option<StoredSession> {
         let record: Value = serde_json::from_slice(plain).ok()?;
         let text = |key: &str| record[key].as_str().map(str::to_owned);
         let pool = self.pool(record["pool"].as_str()?)?;
@@ -80,16 +94,19 @@ impl Sessions {
             Session::from_parts(common, pool.name.clone(), text("user")?, device, born, revision, tokens, capabilities);
         Some(StoredSession { session, home, moved: record["moved"].as_u64().unwrap_or(0) })
     }
+
+    pub(super) fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|pool| *pool.name == *name)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{pod::Pool, sessions::session_store::SessionStore};
 
     #[test]
     fn what_was_told_is_kept_with_who_told_it_and_what_an_earlier_version_kept_is_read() {
-        let sessions = Sessions::new(100, (1, 2), vec![Pool::new("main", "")], SessionStore::in_memory());
+        let records = Records::new(vec![Pool::new("main", "")], Common::default());
         let device = |id: &str| Device { client: "c".into(), name: "n".into(), id: id.into(), version: "1".into() };
         let session = Session::new("main".into(), "u".into(), device("phone"), Token::new("t"));
         let note = |id: &str| ReplayedCall {
@@ -99,8 +116,8 @@ mod tests {
         };
         session.record_capabilities(note("phone"));
         session.record_capabilities(note("receiver"));
-        let plain = sessions.serialize(&session);
-        let told = |plain: &[u8]| sessions.deserialize(plain).map(|record| record.session.capabilities());
+        let plain = records.write(&session);
+        let told = |plain: &[u8]| records.read(plain).map(|record| record.session.capabilities());
         assert_eq!(told(&plain), Some(vec![note("phone"), note("receiver")]));
         let mut earlier: Value = serde_json::from_slice(&plain).expect("JSON");
         earlier.as_object_mut().expect("an object").remove("told");

@@ -1,6 +1,6 @@
 //! What the store says of a token, for operators who ask. Nothing is taken into memory.
 
-use super::Sessions;
+use super::lookup::Lookup;
 use crate::sessions::session_store::StoredEntry;
 
 /// The store's word on a token.
@@ -15,13 +15,13 @@ pub enum StoreSays {
     Silent,
 }
 
-impl Sessions {
+impl Lookup {
     /// Asks the store, within its deadline.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn ask_store(&self, token: &str) -> StoreSays {
-        match self.store.find(token).await {
+        match self.entries.find(token).await {
             Ok(Some(StoredEntry::Session(_) | StoredEntry::Restored(_))) => StoreSays::Session,
             Ok(Some(StoredEntry::Ended)) => StoreSays::Ended,
             Ok(None) => StoreSays::Nothing,

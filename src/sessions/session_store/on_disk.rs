@@ -6,6 +6,21 @@ use parking_lot::Mutex;
 
 use crate::store::disk::Disk;
 
+/// What the names of tombstones on disk begin with.
+pub(super) const ENDED: &[u8] = b"ended";
+
+/// What the names of pending log-outs on disk begin with.
+pub(super) const PENDING_LOGOUT: &[u8] = b"pending_logout";
+
+/// What an entry on disk is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DiskEntry {
+    /// The names of sessions have no prefix.
+    Session([u8; 16]),
+    End([u8; 16]),
+    PendingLogout,
+}
+
 pub(super) struct OnDisk {
     pub(super) disk: Disk,
     /// All sessions on disk, by name. Read at the start, and changed along with the disk.
@@ -21,6 +36,19 @@ pub(super) struct Entries {
     by_age: BTreeMap<u64, [u8; 16]>,
     count: u64,
     most: usize,
+}
+
+impl DiskEntry {
+    /// `None` if jellypin wrote no such name.
+    pub(super) fn of(key: &[u8]) -> Option<DiskEntry> {
+        if let Ok(name) = key.try_into() {
+            return Some(DiskEntry::Session(name));
+        }
+        if let Some(name) = key.strip_prefix(ENDED) {
+            return name.try_into().ok().map(DiskEntry::End);
+        }
+        key.starts_with(PENDING_LOGOUT).then_some(DiskEntry::PendingLogout)
+    }
 }
 
 impl Entries {

@@ -66,6 +66,15 @@ impl Tombstones {
         Vec::new()
     }
 
+    /// Inserts a stored one, unless it is known. Gives it, and the names that had to go for it.
+    pub(super) fn learn(&mut self, name: [u8; 16], value: &[u8]) -> Option<(Tombstone, Vec<[u8; 16]>)> {
+        let tombstone = Tombstone::read(value)?;
+        if self.get(&name).is_some_and(|known| known.at >= tombstone.at) {
+            return None;
+        }
+        Some((tombstone, self.put(name, tombstone)))
+    }
+
     /// Removes those that are older than this. Gives their names.
     pub(super) fn expire(&mut self, before: UnixMillis) -> Vec<[u8; 16]> {
         let old: Vec<_> = self.by_name.iter().filter(|(_, stone)| stone.at < before).map(|(name, _)| *name).collect();

@@ -266,7 +266,7 @@ mod tests {
         };
         assert_eq!(written("pin", 1000), 300);
         assert_eq!(written("session", 1000), 1000, "whoever has signed in is written, and the oldest go");
-        assert!(written("carry", 10) == 10 && written("pins", 10) == 10);
+        assert!(written("migration_lock", 10) == 10 && written("pins", 10) == 10);
     }
 
     #[test]

@@ -79,7 +79,7 @@ async fn try_all(config: &Config) -> Result<Trial, Error> {
     // Subscribing needs a connection and a permission of its own.
     let subscribed = async {
         let mut subscription = Server::new(config)?.client().await?.get_async_pubsub().await?;
-        Ok::<_, Error>(subscription.subscribe(&format!("{}:told", config.prefix)).await?)
+        Ok::<_, Error>(subscription.subscribe(&format!("{}:changes", config.prefix)).await?)
     };
     match subscribed.await {
         Err(Error::Client(error)) if is_refusal(&error) => trial.refused.push(("SUBSCRIBE", error.to_string())),

@@ -109,7 +109,7 @@ async fn stranger(world: &World, device: &str) -> (Client, String) {
 
 async fn until_known(world: &World) {
     let sessions = &world.proxy.shared().sessions;
-    until("the client is known", || sessions.len() == 1).await;
+    until("the client is known", || sessions.known.count() == 1).await;
 }
 
 /// Swiftfin and the web client keep their device's id when another user signs in, and the token of the one before.

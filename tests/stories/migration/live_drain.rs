@@ -14,7 +14,7 @@ async fn drain(world: &World, pod: &str) {
     assert_eq!(tell(world, &format!("/pods/main/{pod}/drain")).await.status, 202);
     let shared = world.proxy.shared();
     let drained = world.proxy.pod(pod);
-    until("nobody lives there", || shared.sessions.of_pod(&drained).is_empty()).await;
+    until("nobody lives there", || shared.sessions.known.of_pod(&drained).is_empty()).await;
 }
 
 /// Requests of the pod for this path that bear all of this in their query, by their status.

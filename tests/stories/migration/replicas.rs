@@ -174,9 +174,9 @@ async fn a_session_ended_at_the_other_replica_is_not_minted_again() {
 /// Moves a client from its living home, as a replica does for a feature that only another pod has.
 async fn move_to(world: &World, token: &str, pod: &str) {
     let shared = world.proxy.shared();
-    let SessionLookup::Active(session) = shared.sessions.find(token) else { panic!("the session is known") };
+    let SessionLookup::Active(session) = shared.sessions.known.find(token) else { panic!("the session is known") };
     assert!(session.record_home(PodInstance::of(&world.proxy.pod(pod)), token, || MoveReason::Group), "a move");
-    shared.sessions.persist(&session);
+    shared.sessions.keeper.persist(&session);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +228,8 @@ async fn an_end_that_was_not_published_is_found_later() {
         let token = client.token.clone().expect("a token");
         // The other replica looks when it may have missed something, and as soon as Redis answers it.
         let sessions = &other.shared().sessions;
-        until("the other replica knows of the end", || matches!(sessions.find(&token), SessionLookup::Ended)).await;
+        until("the other replica knows of the end", || matches!(sessions.known.find(&token), SessionLookup::Ended))
+            .await;
         world.pods.iter().for_each(|pod| pod.clear_seen());
         world.pod(&home).kill().await;
         assert_eq!(there.get("/Users/Me").await.status, 401, "it does not migrate");

@@ -89,7 +89,7 @@ async fn a_copy_of_pending_logouts_is_of_no_use() {
     story(replicas::plan(2, &redis).with_api_key(), async |world| {
         until_up(&world.proxy).await;
         let token = pending_logout(world).await;
-        until("it is kept", || redis.bytes().iter().any(|(key, _)| key.contains(":owed:"))).await;
+        until("it is kept", || redis.bytes().iter().any(|(key, _)| key.contains(":pending_logout:"))).await;
         for (key, value) in redis.bytes() {
             assert_no_secret(&[key.as_bytes(), &value].concat(), &[&token]);
         }
@@ -100,7 +100,7 @@ async fn a_copy_of_pending_logouts_is_of_no_use() {
         world.restart(|_| {}).await;
         let bytes = std::fs::read(world.folder().join("state/sessions.redb")).expect("the file");
         assert_no_secret(&bytes, &[&token]);
-        assert!(bytes.windows(4).any(|part| part == b"owed"), "it stands there");
+        assert!(bytes.windows(14).any(|part| part == b"pending_logout"), "it stands there");
     })
     .await;
 }

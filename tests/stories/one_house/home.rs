@@ -114,8 +114,10 @@ async fn a_drain_moves_a_user_whole() {
         let mut devices = devices_of(world, "alice", DEVICES).await;
         let home = home_of(world, &mut devices[0]).await;
         assert_eq!(tell(world, &format!("/pods/main/{home}/drain")).await.status, 202);
-        until_so("everybody has left", async || world.proxy.sessions().of_pod(&world.proxy.pod(&home)).is_empty())
-            .await;
+        until_so("everybody has left", async || {
+            world.proxy.sessions().known.of_pod(&world.proxy.pod(&home)).is_empty()
+        })
+        .await;
         let moved = homes_of(world, &mut devices).await;
         assert!(moved.len() == 1 && !moved.contains(&home), "{moved:?}");
         let mut new = devices_of(world, "alice", 1).await;

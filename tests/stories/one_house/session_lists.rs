@@ -123,7 +123,7 @@ async fn a_session_that_has_moved_is_listed_once() {
         let sessions = world.proxy.sessions();
         let token = alice.token.clone().expect("a token");
         let b = world.proxy.pod("b").id;
-        until("alice lives on the other pod", || match sessions.find(&token) {
+        until("alice lives on the other pod", || match sessions.known.find(&token) {
             jellypin::sessions::SessionLookup::Active(session) => session.home().is_some_and(|home| home.pod == b),
             _ => false,
         })

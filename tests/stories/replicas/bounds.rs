@@ -86,12 +86,12 @@ async fn tombstones(proxy: &Proxy, count: usize) {
         let token = format!("{:032x}", (number as u128 + 1) << 32);
         let device =
             Device { client: "c".into(), name: "n".into(), id: format!("ended {number}"), version: "1".into() };
-        drop(proxy.sessions().record_log_in(&pod, "mallory", device, &token));
-        let SessionLookup::Active(session) = proxy.sessions().find(&token) else { panic!("it has just begun") };
-        proxy.sessions().end_session(&session);
+        drop(proxy.sessions().log_ins.record(&pod, "mallory", device, &token));
+        let SessionLookup::Active(session) = proxy.sessions().known.find(&token) else { panic!("it has just begun") };
+        proxy.sessions().ends.end_session(&session);
         if number % 256 == 0 {
             // The queue to Redis is bounded, and is not what is tested.
-            proxy.sessions().flush().await;
+            proxy.sessions().keeper.flush().await;
         }
     }
 }
@@ -109,10 +109,10 @@ async fn entries_of_some_displace_no_others() {
         println!("{} tombstones: {:.1?}, {} MiB more", some(100_000), began.elapsed(), grown(memory));
         log_ins(&world.proxy, some(10_000).max(400)).await;
         println!("{} log-ins of one user: {:.1?}, {} MiB more", some(10_000).max(400), began.elapsed(), grown(memory));
-        let sessions = world.proxy.sessions().len();
+        let sessions = world.proxy.sessions().known.count();
         assert!(sessions <= clients.len() + 256, "{sessions} sessions in memory");
         let most = (100_000 / 50).min(some(100_000)) + some(10_000).max(400);
-        assert!(world.proxy.sessions().ends() <= most, "{} tombstones", world.proxy.sessions().ends());
+        assert!(world.proxy.sessions().ends.count() <= most, "{} tombstones", world.proxy.sessions().ends.count());
 
         // Each of the others migrates, through the replica that has never seen it.
         world.pod("a").kill().await;
@@ -195,7 +195,7 @@ async fn entries_lost_by_redis_are_on_disk() {
         world.restart(|_| {}).await;
         until_up(&world.proxy).await;
         assert_eq!(client.moved_to(&world.proxy).get("/Users/Me").await.status, 200);
-        assert!(world.proxy.sessions().ends() >= 1, "what was ended is known");
+        assert!(world.proxy.sessions().ends.count() >= 1, "what was ended is known");
         let is_there = |kind: &str| redis.keys().iter().any(|key| key.contains(kind));
         until("the session is in Redis again", || is_there(":session:")).await;
     })
@@ -215,7 +215,7 @@ async fn tombstones_are_written_again_after_a_restart() {
         let key = redis.keys().into_iter().find(|key| key.contains(":ended:")).expect("an end");
         assert!((year - 60_000..=year).contains(&redis.life(&key)), "{}", redis.life(&key));
         world.restart(|_| {}).await;
-        until("it has read what stands there", || world.proxy.sessions().ends() > 0).await;
+        until("it has read what stands there", || world.proxy.sessions().ends.count() > 0).await;
         redis.flush();
         until("the end is written again", || ends() > 0).await;
     })
@@ -230,7 +230,7 @@ async fn keys_in_redis_are_bounded_and_expire() {
         let pod = world.proxy.pod("a");
         for number in 0..600 {
             let device = Device { client: "c".into(), name: "n".into(), id: "d".into(), version: "1".into() };
-            drop(world.proxy.sessions().record_log_in(
+            drop(world.proxy.sessions().log_ins.record(
                 &pod,
                 &format!("user {number}"),
                 device,

@@ -53,7 +53,7 @@ async fn replicas_with_different_keys_are_reported() {
 
         // One that is gone disagrees no more, and all is as before.
         other.stop().await;
-        until("the other one is forgotten", || world.proxy.sessions().others().is_empty()).await;
+        until("the other one is forgotten", || world.proxy.sessions().replicas.others().is_empty()).await;
         assert_eq!(disagreement(&world.proxy, "key_ring").await, 0.0);
         world.pod("a").kill().await;
         assert_eq!(client.get("/Users/Me").await.status, 200);
@@ -121,7 +121,7 @@ async fn a_clock_an_hour_ahead_ends_no_new_login() {
     story(plan(2, &redis).with_api_key(), async |world| {
         until_up(&world.proxy).await;
         let other = known_replica(world, |_| {}).await;
-        let clock = other.sessions().store().clock();
+        let clock = &other.sessions().backend.clock;
         clock.be_ahead(Duration::from_secs(3600));
         until("the clock is found to be wrong", || clock.error() > 3_500_000).await;
 
@@ -130,9 +130,11 @@ async fn a_clock_an_hour_ahead_ends_no_new_login() {
         spared.log_in("alice").await;
         let user = world.cluster.user_id("alice").expect("alice");
         let token = spared.token.clone().expect("a token");
-        let SessionLookup::Active(session) = other.sessions().find(&token) else { panic!("the session is known") };
-        other.sessions().end_user("main", &user, Some(&session));
-        assert!(other.sessions().flush().await);
+        let SessionLookup::Active(session) = other.sessions().known.find(&token) else {
+            panic!("the session is known")
+        };
+        other.sessions().ends.end_user("main", &user, Some(&session));
+        assert!(other.sessions().keeper.flush().await);
 
         // Then she signs in again through the other, whose clock is right.
         let mut fresh = world.client().without_cookies().device("sofa");

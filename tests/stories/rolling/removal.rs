@@ -35,7 +35,7 @@ fn lives_on_a(world: &World) -> usize {
         .pods()
         .iter()
         .filter(|pod| &*pod.name == "a")
-        .map(|pod| shared.sessions.of_pod(pod).len())
+        .map(|pod| shared.sessions.known.of_pod(pod).len())
         .sum()
 }
 

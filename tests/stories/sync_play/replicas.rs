@@ -25,7 +25,7 @@ pub(super) async fn until_known(there: &mut Client, replica: &Proxy) {
     let sessions = &replica.shared().sessions;
     let is_known = async || {
         there.get("/Users/Me").await;
-        matches!(sessions.find(&token), SessionLookup::Active(_))
+        matches!(sessions.known.find(&token), SessionLookup::Active(_))
     };
     until_so("the replica knows the client", is_known).await;
 }

@@ -58,7 +58,8 @@ async fn a_socket_opening_during_a_migration_migrates() {
         let (a, b) = (world.pod("a"), world.pod("b"));
         let (client, socket) = dialling(world, b).await;
         let shared = world.proxy.shared();
-        let SessionLookup::Active(session) = shared.sessions.find(client.token.as_deref().expect("a token")) else {
+        let SessionLookup::Active(session) = shared.sessions.known.find(client.token.as_deref().expect("a token"))
+        else {
             panic!("it is known")
         };
         let drain = world.proxy.operators().request(Method::POST, "/pods/main/b/drain");

@@ -1,14 +1,21 @@
-//! Which other replicas are present, whether they agree, and whether Redis has what was written.
+//! Announces this replica to the others, and hears which others are present and whether they agree.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{self, Instant};
 
-use super::Sessions;
+use super::{
+    replicas::{PARTS, Replica, Replicas, sentence},
+    upkeep::Upkeep,
+};
 use crate::{
     jitter,
     observe::metrics::{Disagreement, Metrics},
-    sessions::fingerprint::{API_KEY, Fingerprint, RING},
+    sessions::{
+        fingerprint::{Fingerprint, RING},
+        seal::Ring,
+        session_store::{ReplicaBus, StoredEnds},
+    },
 };
 
 /// Time from one announcement to the next.
@@ -20,14 +27,15 @@ const SWEEP: Duration = Duration::from_secs(600);
 /// The longest time that the start waits for the first announcement.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// Another replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
-    pub name: String,
-    /// The parts in which it disagrees with this one.
-    pub disagrees: Vec<String>,
-    /// Whether this replica can read what it writes.
-    pub is_read: bool,
+/// Announces this replica.
+pub struct Announcer {
+    pub(super) replicas: Arc<Replicas>,
+    /// This replica's name.
+    pub(super) name: String,
+    pub(super) bus: ReplicaBus,
+    pub(super) ring: Arc<Ring>,
+    pub(super) ends: Arc<StoredEnds>,
+    pub(super) upkeep: Arc<Upkeep>,
 }
 
 /// The state of the announcements so far.
@@ -49,16 +57,7 @@ impl Default for Presence {
     }
 }
 
-impl Sessions {
-    /// The other replicas, as last heard.
-    pub fn others(&self) -> Vec<Replica> {
-        self.others.load().to_vec()
-    }
-
-    pub fn has_others(&self) -> bool {
-        !self.others.load().is_empty()
-    }
-
+impl Announcer {
     /// Announces this replica before it writes anything, since the others may have fewer keys.
     /// Waits for a bounded time.
     pub async fn appear(&self, parts: &[(&str, String)], metrics: &Metrics) -> Presence {
@@ -80,9 +79,9 @@ impl Sessions {
         loop {
             let (was_announced, had_been) = (presence.is_announced, presence.was_announced);
             let was_known = self.announce(&mut presence, &parts(), metrics).await;
-            heard(self.store.writes_under());
+            heard(self.ring.writes_under());
             if presence.is_announced && !presence.knows_ends {
-                presence.knows_ends = self.learn_ends().await;
+                presence.knows_ends = self.ends.learn_all().await;
             }
             // Redis has lost what it held, or may have while it was away.
             let hurries = had_been && (was_known == Some(false) || (was_known.is_some() && !was_announced));
@@ -94,7 +93,7 @@ impl Sessions {
                     presence.knows_ends = false;
                 }
                 presence.sweeps = Instant::now() + SWEEP;
-                let written = self.mend(hurries).await;
+                let written = self.upkeep.mend(hurries).await;
                 metrics.redis_rewritten.inc_by(written as u64);
                 if written > 0 {
                     tracing::info!(count = written, "entries that were missing in Redis were written again");
@@ -106,24 +105,23 @@ impl Sessions {
 
     /// Announces once. Says whether Redis still knew the one before; `None` if it does not answer.
     async fn announce(&self, presence: &mut Presence, parts: &[(&str, String)], metrics: &Metrics) -> Option<bool> {
-        let ours = self.store.fingerprint(parts);
-        let present = self.store.announce(&self.name, &ours.write()).await;
+        let ours = Fingerprint::new(&self.ring, parts);
+        let present = self.bus.announce(&self.name, &ours.write()).await;
         presence.is_announced = present.is_some();
         let present = present?;
         presence.was_announced = true;
         let others: Vec<_> = present.others.iter().map(|(name, words)| (name, Fingerprint::read(words))).collect();
         let nth = ours.writes_under(others.iter().map(|(_, print)| print));
-        self.store.write_under(nth);
+        self.ring.write_under(nth);
         let replicas = others.iter().map(|(name, print)| Replica {
             name: (*name).clone(),
             disagrees: ours.disagreements(print),
             is_read: ours.reads(print),
         });
         let replicas: Vec<Replica> = replicas.collect();
-        self.set_apart(replicas.iter().any(|replica| !replica.is_read));
         metrics.replicas.set(replicas.len() as i64 + 1);
         presence.say(parts, &replicas, metrics);
-        self.others.store(replicas.into());
+        self.replicas.set(replicas);
         Some(present.was_known)
     }
 }
@@ -149,29 +147,6 @@ impl Presence {
     }
 }
 
-/// The parts in which replicas may differ, as labels.
-pub const PARTS: [&str; 7] = [RING, API_KEY, "cookie", "pods", "server_id", "leader", "tombstone_keep"];
-
 fn closed(name: &str) -> Option<&'static str> {
     PARTS.into_iter().find(|part| *part == name)
-}
-
-/// What an operator should know of a disagreement.
-pub fn sentence(what: &str, is_read: bool) -> String {
-    let which = match what {
-        RING => "another replica has none of this one's [affinity] keys",
-        API_KEY => "another replica has another [jellyfin] api_key",
-        "cookie" => "another replica has another [affinity.cookie] name",
-        "pods" => "another replica has other pools, or pods of other names",
-        "server_id" => "another replica shows another server id",
-        "leader" => "another replica has another [leader] mode",
-        "tombstone_keep" => "another replica has another [limits] tombstone_keep",
-        _ => "another replica is configured otherwise",
-    };
-    let then = if is_read {
-        "replicas are to be configured alike"
-    } else {
-        "it cannot read what that one writes, so that it carries no session over; give all replicas the same"
-    };
-    format!("{which}: {then}")
 }
