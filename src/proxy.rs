@@ -7,6 +7,7 @@
 mod admission;
 mod dispatch;
 pub mod drain_policy;
+mod explain;
 mod failover;
 mod identify;
 mod in_step;
@@ -43,10 +44,11 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 pub use admission::Admission;
+pub use explain::{Choice, Explained, Fact, Question, explain};
 pub use failover::socket::ConnectionPermit;
 pub use in_step_state::InStepState;
 pub use play_sessions::PlaySessions;
-pub use pod_lifecycle::{ALL_ARE_LOCAL, MissingRequirement, PodChecks, PodLifecycle, Undrained};
+pub use pod_lifecycle::{ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, PodChecks, PodLifecycle, Undrained};
 pub use pool_state::PoolState;
 pub use response::{answer::Aborted, body::Body};
 pub use shared_state::{HELD, HELD_KIB, SharedState};
