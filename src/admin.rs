@@ -193,6 +193,10 @@ impl Admin {
         metrics.pod_epoch.clear();
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
+        metrics.writer.clear();
+        for writes in self.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
+            metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
+        }
         metrics.leader.clear();
         for leads in self.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
@@ -363,7 +367,7 @@ struct SessionPage {
 
 impl SessionPage {
     fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>], now: UnixMillis) -> SessionPage {
-        let moved = session.last_move();
+        let moved = session.residence.last_move();
         let from = moved.from.filter(|from| from.pod != pod.id);
         let from = from.and_then(|from| pods.iter().find(|pod| pod.id == from.pod));
         // Another replica's clock may be ahead.
@@ -378,8 +382,8 @@ impl SessionPage {
             since: humantime::format_rfc3339_seconds(since).to_string(),
             why: moved.why.as_str(),
             from: from.map(|pod| pod.name.to_string()),
-            playing: session.is_playing(),
-            sockets: session.sockets().borrow().len(),
+            playing: session.calls.is_playing(),
+            sockets: session.sockets.places().borrow().len(),
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct Info {
     pub version: String,
     /// The server's name, which its administrator gives it.
     pub name: String,
+    /// Whether its set-up wizard was completed, as it believes.
+    pub is_set_up: Option<bool>,
 }
 
 /// Why the request path suspects a pod.
@@ -275,6 +277,13 @@ impl Pod {
     /// Whether its version is before 12.0, or may be because it has not reported one yet.
     pub fn may_be_legacy(&self) -> bool {
         self.may_be_legacy.load(Ordering::Relaxed)
+    }
+
+    /// Its set-up wizard was completed just now.
+    pub fn was_set_up(&self) {
+        if let Some(info) = self.info() {
+            self.info.store(Some(Arc::new(Info { is_set_up: Some(true), ..(*info).clone() })));
+        }
     }
 
     /// Stores what the pod reported about itself.

@@ -30,6 +30,7 @@ mod stories {
     mod routes;
     mod server_id;
     mod single_sign_on;
+    mod single_writer;
     mod sockets;
     mod stop;
     mod sync_play;

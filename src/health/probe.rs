@@ -376,8 +376,10 @@ impl Prober {
         let Ok((connection, status, _, body)) = answered.result else { return false };
         self.connection = Some(connection);
         let response = ApiResponse { status, headers: HeaderMap::new(), body };
-        let Some(PublicInfo::Known(ServerInfo { id, version, name })) = call.read(response) else { return false };
-        let info = Info { id, version, name };
+        let Some(PublicInfo::Known(ServerInfo { id, version, name, is_set_up })) = call.read(response) else {
+            return false;
+        };
+        let info = Info { id, version, name, is_set_up };
         if self.pod.info().as_deref() != Some(&info) {
             tracing::info!(
                 pod.name = &*self.pod.name,

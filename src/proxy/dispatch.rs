@@ -39,7 +39,7 @@ use crate::{
     },
     health,
     jellyfin::{
-        endpoint::{Endpoint, LeaderCall, Need},
+        endpoint::{self, Endpoint, LeaderCall, Need, StateReport},
         verdict::{self, Verdict},
     },
     pod::{Pod, Urgency},
@@ -58,6 +58,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The longest pause between two rounds of a held request. The pause grows, so that failing pods
 /// get fewer and fewer attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Longest time that a report's body is waited for, to learn what it reports on.
+const REPORT: Duration = Duration::from_secs(2);
 
 /// Sends one worker's requests to pods.
 pub(super) struct Dispatcher {
@@ -124,7 +127,7 @@ impl Dispatcher {
                 if is_refused && self.selector.is_uncertain(ctx) {
                     // A client that gets 401 erases its token, and nothing shows yet that the token
                     // is dead.
-                    return Err(ctx.store_unavailable());
+                    return Err(Refusal::of_unknown_token(ctx.endpoint));
                 }
                 return after_hold(ctx, attempt);
             }
@@ -159,6 +162,7 @@ impl Dispatcher {
         let Dispatch { ctx, body, record } = dispatch;
         let (ctx, body) = (*ctx, *body);
         let mut tried = self.selector.known_to_refuse(ctx)?;
+        tried.extend(self.selector.never_set_up(ctx));
         // The last refusal of the token, and the last other result.
         let (mut refused, mut last) = (None, Err(Refusal::NoPod));
         // The client may live on a pod that is alive but has failed. Refusals by other pods then
@@ -245,6 +249,11 @@ impl Dispatcher {
             Box::pin(self.await_sockets(ctx, session, &decision.pod)).await;
         }
         let mut user_data_write = self.user_data.admit(ctx, &decision.pod).await;
+        // A report names its play session only in its body.
+        if !self.shared.play_sessions.is_empty() && StateReport::of(&ctx.head.method, ctx.path).is_some() {
+            let _ = time::timeout(REPORT, replay_body.read_ahead()).await;
+        }
+        let mut may_rename = ctx.pool.writer.is_one() && endpoint::is_leased(ctx.path);
         let mut again = true;
         loop {
             match self.send_to_pod(ctx, replay_body, &decision, token.as_ref()).await {
@@ -257,6 +266,13 @@ impl Dispatcher {
                     } else {
                         Verdict::Other
                     };
+                    if may_rename
+                        && verdict::is_leased_elsewhere(head.status, &head.headers)
+                        && upstream_request::rename(&self.shared, ctx, &decision.pod)
+                    {
+                        may_rename = false;
+                        continue;
+                    }
                     if verdict == Verdict::StaleRow && again && replay_body.can_replay() {
                         again = false;
                         continue;

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{
     drain_policy,
     in_step_state::InStepState,
+    play_sessions::PlaySessions,
     pool_state::PoolState,
     request::context::RequestContext,
     streams::{KIB, Streams},
@@ -66,6 +67,8 @@ pub struct SharedState {
     pub log_in_paths: Box<[String]>,
     /// The live playlists that clients play now.
     pub streams: Streams,
+    /// Play sessions that a pod knows by another id.
+    pub play_sessions: PlaySessions,
     /// Which pods refused which tokens.
     pub negative_cache: NegativeCache,
     /// How much extra work each address may cause.

@@ -7,12 +7,12 @@ use std::{
 
 use http::{Method, request};
 
-use super::{refusal::Refusal, select::Keys};
+use super::select::{Decision, Keys, Reason};
 use crate::{
     forward::head::Client,
     jellyfin::{
         Identity,
-        endpoint::{self, Act, Endpoint},
+        endpoint::{self, Act, Duty, Endpoint},
     },
     pod::{Pod, PodInstance},
     proxy::pool_state::PoolState,
@@ -32,6 +32,8 @@ pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) endpoint: Endpoint,
     /// How the other pods follow what it does, if they must.
     pub(in crate::proxy) act: Option<Act<'a>>,
+    /// Which pod does it for all.
+    pub(in crate::proxy) duty: Duty,
     pub(in crate::proxy) is_upgrade: bool,
     pub(in crate::proxy) keys: Keys<'a>,
     pub(in crate::proxy) client_session: ClientSession,
@@ -49,6 +51,8 @@ pub(in crate::proxy) enum Target {
     NewHome,
     /// The leader, or the pod that made this code or secret.
     Leader(Option<String>),
+    /// The pod that writes the catalogue, and no other.
+    Writer,
 }
 
 /// The session that a request's token stands for.
@@ -82,6 +86,7 @@ impl RequestContext<'_> {
             origin: self.origin,
             endpoint: self.endpoint,
             act: self.act,
+            duty: self.duty,
             is_upgrade: self.is_upgrade,
             keys: self.keys.clone(),
             client_session: self.client_session.clone(),
@@ -113,11 +118,6 @@ impl RequestContext<'_> {
 
     pub(in crate::proxy) fn query(&self, key: &str) -> Option<String> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
-    }
-
-    /// The refusal to give while nobody knows whether the token is dead.
-    pub(in crate::proxy) fn store_unavailable(&self) -> Refusal {
-        if self.endpoint.is_media() { Refusal::Media } else { Refusal::StoreUnavailable }
     }
 
     /// Whether the right answer depends on the client's token. This holds for all but log-ins and
@@ -167,10 +167,16 @@ impl RequestContext<'_> {
         self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
     }
 
-    pub(in crate::proxy) fn is_live_playlist(&self) -> bool {
-        self.endpoint == Endpoint::AuthenticatedMedia
-            && self.head.method == Method::GET
-            && endpoint::is_live_playlist(self.path)
+    /// Whether another pod than the client's home did it for all. Its answer says nothing of where
+    /// the client lives.
+    pub(in crate::proxy) fn is_errand(&self, decision: &Decision) -> bool {
+        self.duty != Duty::Any && matches!(decision.reason, Reason::Writer | Reason::Leader)
+    }
+
+    /// Whether a pod that was never set up answers differently from the others, and lets strangers
+    /// set it up.
+    pub(in crate::proxy) fn needs_pod_set_up(&self) -> bool {
+        self.endpoint == Endpoint::Guarded || (self.endpoint == Endpoint::Open && self.contains_address())
     }
 
     /// Whether the answer is merged with those of other pods.

@@ -63,6 +63,11 @@ const RETRY_OVERLOADED: &str = "5";
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 impl Refusal {
+    /// While nobody knows whether the token is dead.
+    pub(in crate::proxy) fn of_unknown_token(endpoint: Endpoint) -> Refusal {
+        if endpoint.is_media() { Refusal::Media } else { Refusal::StoreUnavailable }
+    }
+
     pub(in crate::proxy) fn of(failure: Failure, endpoint: Endpoint) -> Refusal {
         match failure.cause {
             Cause::ClientGone => Refusal::ClientGone,

@@ -8,7 +8,7 @@ mod file;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::catalogue::ItemRow;
 use crate::disk::Disk;
 use crate::identifiers::guid_of;
+use crate::single_writer::Seat;
 use crate::user_data::UserData;
 use file::DatabaseFile;
 
@@ -36,12 +37,13 @@ struct Shared {
     /// The folders of the pods that share theirs.
     disk: Disk,
     hangs: watch::Sender<bool>,
+    seat: Mutex<Seat>,
 }
 
 impl Shared {
     fn new(database: Database, file: Option<DatabaseFile>) -> Arc<Shared> {
         let (database, hangs) = (Mutex::new(database), watch::Sender::new(false));
-        Arc::new(Shared { database, file, disk: Disk::new(), hangs })
+        Arc::new(Shared { database, file, disk: Disk::new(), hangs, seat: Mutex::default() })
     }
 }
 
@@ -116,6 +118,20 @@ impl Cluster {
         id
     }
 
+    /// The pod that writes the catalogue, where one alone does ([`PodBuilder::single_writer`](crate::PodBuilder)).
+    pub fn writer(&self) -> Option<String> {
+        self.seat().writer().map(str::to_owned)
+    }
+
+    /// Another pod writes from now on, as after a restart of the database.
+    pub fn move_writer(&self, pod: &str) {
+        self.seat().move_to(pod);
+    }
+
+    pub(crate) fn seat(&self) -> MutexGuard<'_, Seat> {
+        self.shared.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn disk(&self) -> &Disk {
         &self.shared.disk
     }
@@ -126,6 +142,7 @@ impl Cluster {
             let row = database.item(id)?;
             let mut document = Value::Object(row.edited.clone());
             document["Name"] = json!(row.name);
+            document["Subtitles"] = json!(row.subtitles);
             document["Members"] = json!(row.members.iter().map(|member| &member.item).collect::<Vec<_>>());
             document["ImageTags"] = json!(row.pictures.iter().map(|picture| &picture.tag).collect::<Vec<_>>());
             Some(document)

@@ -41,6 +41,7 @@ mod session_rights;
 mod sessions;
 mod setup_server;
 mod single_sign_on;
+mod single_writer;
 mod socket;
 mod start_up;
 mod sync_play;

@@ -7,6 +7,8 @@ mod door;
 mod in_step_tests;
 mod life;
 #[cfg(test)]
+mod single_writer_tests;
+#[cfg(test)]
 mod tests;
 mod wire;
 
@@ -307,6 +309,11 @@ impl Pod {
     pub fn cached_user_data(&self, user: &str, item: &str) -> Option<UserData> {
         let user = self.shared.cluster.user_id(user)?;
         self.with_life(|life| life.memory().caches.cached(item).map(|item| item.user_data(&user)))?
+    }
+
+    /// The play sessions that players have reported on, or ended, since the process began.
+    pub fn reported_play_sessions(&self) -> Vec<String> {
+        self.with_life(|life| life.memory().jobs.heard_of().to_vec()).unwrap_or_default()
     }
 
     /// The idle check five minutes after the last report of every player: the pod itself says `Stopped` for them, at the

@@ -23,7 +23,7 @@ use crate::pod::Connection;
 use crate::query::Query;
 use crate::routes::{self, Access, Match, Route};
 use crate::start_up::Phase;
-use crate::{not_jellyfin, path, setup_server, socket};
+use crate::{not_jellyfin, path, setup_server, single_writer, socket};
 use watched::Watch;
 
 /// Kestrel's limit of the request line.
@@ -240,11 +240,12 @@ fn refusal(call: &Call, access: Access) -> Option<Answer> {
         (Access::SyncPlay { .. }, Caller::Nobody | Caller::ApiKey { .. } | Caller::Disabled | Caller::Orphan) => {
             Some(Answer::error(StatusCode::BAD_REQUEST))
         }
+        (Access::FirstTimeSetup, _) if call.settings().wizard_undone => None,
         (_, Caller::Nobody | Caller::Disabled) => refused(StatusCode::UNAUTHORIZED),
         (_, Caller::Orphan) => refused(StatusCode::FORBIDDEN),
         (Access::Authorized, _) => None,
-        (Access::Administrator, _) if call.is_administrator() => None,
-        (Access::Administrator, _) => refused(StatusCode::FORBIDDEN),
+        (Access::Administrator | Access::FirstTimeSetup, _) if call.is_administrator() => None,
+        (Access::Administrator | Access::FirstTimeSetup, _) => refused(StatusCode::FORBIDDEN),
         (Access::SyncPlay { in_group: false }, _) => None,
         (Access::SyncPlay { in_group: true }, Caller::User { .. }) => {
             let session = call.touch_session().unwrap_or_default();
@@ -288,7 +289,7 @@ async fn run(mut call: Call, route: &Route, parts: Parts, body: Incoming) -> Ans
             Err(_) => return Answer::error(StatusCode::BAD_REQUEST),
         };
     }
-    let answer = (route.handler)(&call);
+    let answer = single_writer::answer(&call, &parts.method, route);
     if let Some(ready) = call.busy_until.get() {
         tokio::time::sleep_until(ready.into()).await;
     }

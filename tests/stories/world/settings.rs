@@ -74,6 +74,7 @@ keys! {
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
     in_step: &str = "jellyfin.in_step";
+    writer: &str = "pools.main.writer";
     base_path: &str = "pools.main.base_path";
     hold: Duration = "timeouts.hold";
     pod_idle: Duration = "timeouts.pod_idle";
@@ -328,6 +329,7 @@ settings! {
         Mode::Local => "local",
         Mode::Follow => "follow",
         Mode::Elect => "elect",
+        Mode::Probe => "probe",
     };
     SameSite: |site| match site {
         SameSite::Strict => "strict",

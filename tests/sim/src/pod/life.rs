@@ -207,18 +207,28 @@ impl Life {
     }
 
     fn forget(&self) {
+        let settings = &self.shared.settings;
+        self.shared.cluster.seat().leave(&settings.name, settings.hls_lease);
         *self.memory() = Memory::default();
         self.shared.tell();
     }
 
     fn load(&self) {
         let rows = self.shared.cluster.read(|database| database.devices.clone());
+        let users = self.shared.cluster.read(|database| database.users.iter().map(|user| user.id.clone()).collect());
         let disk = &self.shared.disk;
         *self.shared.documents() = Documents::read(disk, &self.shared.settings);
         let libraries = disk.files().libraries.clone();
         let mut memory = self.memory();
         memory.devices.load(rows);
         memory.libraries = libraries;
+        memory.users_at_start = users;
+        drop(memory);
+        let settings = &self.shared.settings;
+        if settings.single_writer {
+            // It tries to get the lock, whether it does or not.
+            let _ = self.shared.cluster.seat().is_writer(&settings.name, settings.fail_over);
+        }
     }
 
     fn enter(&self, phase: Phase) -> io::Result<()> {
