@@ -264,8 +264,11 @@ impl Forward {
             Admitted::Later(waiting) => waiting,
         };
         tokio::select! {
-            slot = waiting.slot(self.config.queue_time) => slot.ok_or(failure(Cause::Overloaded)),
+            biased;
+            // First, also when a slot is free: a process that says farewell waits 30 s for a socket that
+            // is opened afterwards.
             () = pod.await_down() => Err(failure(Cause::Lost)),
+            slot = waiting.slot(self.config.queue_time) => slot.ok_or(failure(Cause::Overloaded)),
         }
     }
 

@@ -68,7 +68,7 @@ async fn a_database_that_hangs_moves_nobody() {
         assert_eq!((log_outs(&visits), cut(&visits).len()), (0, 0), "{:#?}", cut(&visits));
         assert_eq!(during, before);
         assert_eq!(after, before);
-        assert!(normal_after.as_secs() < 10, "{normal_after:?}");
+        assert!(normal_after.as_secs() < 20, "{normal_after:?}");
     })
     .await;
 }

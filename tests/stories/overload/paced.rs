@@ -56,7 +56,7 @@ async fn pods_that_all_start_cold_serve_those_who_waited_for_them() {
     story(plan(2), async |world| {
         let mut crowd = Crowd::default();
         for pod in ["a", "b"] {
-            crowd.browse(pod, clients_at(world, pod, 25, || world.client()).await);
+            crowd.browse(pod, clients_at(world, pod, 15, || world.client()).await);
         }
         for pod in &world.pods {
             pod.kill().await;
@@ -73,7 +73,7 @@ async fn pods_that_all_start_cold_serve_those_who_waited_for_them() {
         let (normal_after, mut visits) = crowd.until_normal("a", began, secs(2)).await;
         visits.extend(crowd.stop().await.0);
         println!(
-            "50 clients held while two pods start cold: log-outs {}, cut requests {}; all is normal after {normal_after:.1?}; {}",
+            "30 clients held while two pods start cold: log-outs {}, cut requests {}; all is normal after {normal_after:.1?}; {}",
             log_outs(&visits),
             cut(&visits).len(),
             shares(visits.iter().map(|visit| visit.took).collect()),

@@ -49,7 +49,7 @@ async fn starve(world: &World, what: &str, starved: Machine, crowd: Crowd) {
     assert_eq!((log_outs(&hard), cut(&hard).len()), (0, 0), "{:#?}", cut(&hard));
     assert_eq!(during, before);
     assert_eq!(after, before);
-    assert!(normal_after.as_secs() < 10, "{normal_after:?}");
+    assert!(normal_after.as_secs() < 20, "{normal_after:?}");
 }
 
 async fn clients(world: &World, pod: &str, count: usize) -> Vec<Client> {
