@@ -50,7 +50,7 @@ impl Session {
         self.sockets.borrow().iter().all(|(_, at)| *at == Some(pod))
     }
 
-    pub(in crate::sessions) fn has_sockets(&self) -> bool {
+    pub fn has_sockets(&self) -> bool {
         !self.sockets.borrow().is_empty()
     }
 }
