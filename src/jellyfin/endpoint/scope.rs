@@ -30,6 +30,9 @@ pub enum Act<'a> {
     /// By the same request. A second execution does no harm. A pod that starts afterwards reads the
     /// rest from the database, but not what `in_files` says.
     Same { in_files: bool },
+    /// `POST /Items/{id}/Refresh`: by the same request, unless the item is a library. That would be a
+    /// second scan beside the first.
+    Refresh(&'a str),
     /// `DELETE /Items/{id}`, `DELETE /Items?ids=`: by one deletion for each item. A pod that does
     /// not know one of several ids stops there.
     Items(Option<&'a str>),
@@ -115,6 +118,7 @@ enum How {
     Same,
     /// The same, and it also writes files.
     SameFiles,
+    Refresh,
     Items,
     Images,
     RemoteImage,
@@ -165,6 +169,7 @@ impl How {
             How::PerPod => return Scope::PerPod,
             How::Same => Act::Same { in_files: false },
             How::SameFiles => Act::Same { in_files: true },
+            How::Refresh => Act::Refresh(first),
             How::Items => Act::Items(given(first)),
             How::Images => Act::Images { item: first, kind: second },
             How::RemoteImage => Act::RemoteImage { item: first },
@@ -229,7 +234,7 @@ const TABLE: &[(&str, &[Row])] = {
                 Row(Post, "{}/RemoteSearch/Subtitles/{}", Subtitles),
                 // It is kept in the server's settings, by the item's path (`UpdateItemContentType`).
                 Row(Post, "{}/ContentType", Server(Keys::These(&["ContentTypes"]))),
-                Row(Post, "{}/Refresh", Same),
+                Row(Post, "{}/Refresh", Refresh),
                 Row(Post, "{}/PlaybackInfo", PerPod),
                 Row(Post, "{}", Same),
                 Row(Delete, "{}", Items),
@@ -436,6 +441,8 @@ mod tests {
         let item = format!("/items/{id}");
         assert_eq!(repeated("POST", &item), Some(Act::Same { in_files: false }));
         assert_eq!(repeated("DELETE", &item), Some(Act::Items(Some(id))));
+        let refresh = format!("{item}/refresh");
+        assert_eq!(repeated("POST", &refresh), Some(Act::Refresh(id)));
         assert_eq!(repeated("DELETE", "/Items"), Some(Act::Items(None)));
         let image = format!("/Items/{id}/images/Backdrop/2/Index");
         assert_eq!(repeated("POST", &image), Some(Act::Images { item: id, kind: "Backdrop" }));

@@ -207,12 +207,14 @@ impl Life {
     }
 
     fn load(&self) {
-        let rows = self.shared.cluster.read(|database| database.devices.clone());
+        let (rows, names) =
+            self.shared.cluster.read(|database| (database.devices.clone(), database.device_names.clone()));
         let disk = &self.shared.disk;
         *self.shared.documents() = Documents::read(disk, &self.shared.settings);
         let libraries = disk.files().libraries.clone();
         let mut memory = self.memory();
         memory.devices.load(rows);
+        memory.device_names = names;
         memory.libraries = libraries;
     }
 
