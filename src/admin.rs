@@ -21,8 +21,8 @@ use tokio::{net::TcpListener, time};
 
 use crate::{
     affinity::Secret,
-    observe::metrics::{Metrics, OfPod, PodState},
-    pod::{Pod, State},
+    observe::metrics::{Metrics, OfPod, PodCondition, PodState},
+    pod::{Condition, Pod, State},
     proxy::{PodLifecycle, SharedState, Undrained, drain_policy::When},
     sessions::{Session, UnixMillis, registry::replicas},
     shutdown::Shutdown,
@@ -156,8 +156,7 @@ impl Admin {
         if self.shutdown.is_stopping() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
-        let without =
-            self.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.status().is_alive()));
+        let without = self.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
         match without {
             None => text(StatusCode::OK, "ready\n"),
             Some(shared) => {
@@ -185,9 +184,19 @@ impl Admin {
         metrics.pins.set(self.shared.pins.len() as i64);
         metrics.sessions.set(self.shared.sessions.known.count() as i64);
         metrics.pod_state.clear();
+        metrics.pod_condition.clear();
+        metrics.pod_check_seconds.clear();
+        metrics.pod_share.clear();
+        metrics.pod_limit.clear();
+        metrics.pod_waiting.clear();
+        metrics.pod_extra_calls_waited.clear();
         metrics.pod_epoch.clear();
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
+        metrics.writer.clear();
+        for writes in self.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
+            metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
+        }
         metrics.leader.clear();
         for leads in self.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
@@ -199,6 +208,17 @@ impl Admin {
                 let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.as_str() };
                 metrics.pod_state.get_or_create(&label).set((status.state == state).into());
             }
+            for condition in Condition::ALL {
+                let label =
+                    PodCondition { pool: pod.pool.clone(), pod: pod.name.clone(), condition: condition.as_str() };
+                let holds = status.is_alive() && pod.condition() == condition;
+                metrics.pod_condition.get_or_create(&label).set(holds.into());
+            }
+            metrics.pod_check_seconds.get_or_create(&of).set(pod.check_time().as_secs_f64());
+            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.halvings().into()));
+            metrics.pod_limit.get_or_create(&of).set(pod.concurrency().limit() as i64);
+            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency().waiting() as i64);
+            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls().waited() as i64);
             metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
             metrics.pod_requests.get_or_create(&of).set(pod.load().saturating_sub(pod.open_sockets()) as i64);
             metrics.pod_sockets.get_or_create(&of).set(pod.open_sockets() as i64);
@@ -263,6 +283,16 @@ struct PodPage {
     address: String,
     state: &'static str,
     accepts_connections: bool,
+    /// How a pod that serves is doing.
+    condition: &'static str,
+    /// What its health checks take.
+    check_ms: u64,
+    /// Its share of new clients, beside 1 for a pod that is well.
+    share: f64,
+    /// Requests that it is given at once, before their answers begin.
+    limit: usize,
+    /// Requests that wait for their turn.
+    waiting: usize,
     leads: bool,
     /// Sessions whose clients are known and active. Needs an API key, else 0.
     sessions: usize,
@@ -282,6 +312,11 @@ impl PodPage {
             address: pod.authority.to_string(),
             state: status.state.as_str(),
             accepts_connections: status.accepts,
+            condition: pod.condition().as_str(),
+            check_ms: pod.check_time().as_millis() as u64,
+            share: 0.5_f64.powi(pod.halvings().into()),
+            limit: pod.concurrency().limit(),
+            waiting: pod.concurrency().waiting(),
             leads,
             sessions,
             epoch: status.epoch.0,
@@ -332,7 +367,7 @@ struct SessionPage {
 
 impl SessionPage {
     fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>], now: UnixMillis) -> SessionPage {
-        let moved = session.last_move();
+        let moved = session.residence.last_move();
         let from = moved.from.filter(|from| from.pod != pod.id);
         let from = from.and_then(|from| pods.iter().find(|pod| pod.id == from.pod));
         // Another replica's clock may be ahead.
@@ -347,8 +382,8 @@ impl SessionPage {
             since: humantime::format_rfc3339_seconds(since).to_string(),
             why: moved.why.as_str(),
             from: from.map(|pod| pod.name.to_string()),
-            playing: session.is_playing(),
-            sockets: session.sockets().borrow().len(),
+            playing: session.calls.is_playing(),
+            sockets: session.sockets.places().borrow().len(),
         }
     }
 }

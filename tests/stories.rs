@@ -18,6 +18,7 @@ mod stories {
     mod observe;
     mod on_unauthorized;
     mod one_house;
+    mod overload;
     mod pod_shutdown;
     mod process;
     mod quick_connect;
@@ -29,6 +30,7 @@ mod stories {
     mod routes;
     mod server_id;
     mod single_sign_on;
+    mod single_writer;
     mod sockets;
     mod stop;
     mod sync_play;

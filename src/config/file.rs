@@ -197,6 +197,7 @@ pub(super) struct Timeouts {
     pub(super) pod_idle: Time,
     pub(super) drain: Time,
     pub(super) hold: Time,
+    pub(super) queue: Time,
 }
 
 impl Default for Timeouts {
@@ -212,6 +213,7 @@ impl Default for Timeouts {
             pod_idle: seconds(60),
             drain: seconds(20),
             hold: seconds(20),
+            queue: seconds(15),
         }
     }
 }
@@ -240,6 +242,7 @@ pub(super) struct Limits {
     pub(super) handshakes_per_address: Whole<1, 10_000_000>,
     pub(super) requests: Whole<1, 10_000_000>,
     pub(super) requests_per_address: Whole<1, 10_000_000>,
+    pub(super) queue: Whole<1, 1_000_000>,
     pub(super) holds: Whole<1, 1_000_000>,
     pub(super) holds_per_address: Whole<1, 1_000_000>,
     pub(super) sockets: Whole<1, 10_000_000>,
@@ -293,6 +296,7 @@ impl Default for Limits {
             handshakes_per_address: Whole(200),
             requests: Whole(5000),
             requests_per_address: Whole(500),
+            queue: Whole(512),
             holds: Whole(4096),
             holds_per_address: Whole(512),
             sockets: Whole(5000),
@@ -314,6 +318,9 @@ pub(super) struct Health {
     pub(super) fall: Whole<1, 1000>,
     pub(super) passive_failures: Whole<1, 1_000_000>,
     pub(super) passive_window: Time,
+    pub(super) silence: Time,
+    pub(super) longest_silence: Time,
+    pub(super) slow_start: Time,
 }
 
 impl Default for Health {
@@ -326,6 +333,9 @@ impl Default for Health {
             fall: Whole(2),
             passive_failures: Whole(3),
             passive_window: seconds(10),
+            silence: seconds(5),
+            longest_silence: seconds(30),
+            slow_start: seconds(30),
         }
     }
 }

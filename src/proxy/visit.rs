@@ -45,14 +45,15 @@ impl Visits {
     /// Ends the session that a living pod keeps of a client that has moved to another pod. Sockets of
     /// the client end it by themselves as they move, and what plays on there may be in use.
     pub(super) fn end_left(self: &Arc<Self>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) {
-        if !session.has_sockets() && !session.is_playing() {
+        if !session.sockets.is_any() && !session.calls.is_playing() {
             self.end_as(Vec::new(), caller, session, pod);
         }
     }
 
     fn end_as(self: &Arc<Self>, mut devices: Vec<Device>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) {
         // The pod may have sessions of these devices too: capabilities were reported by them.
-        let others = session.capabilities().into_iter().map(|call| call.reported_by).chain([session.device.clone()]);
+        let others =
+            session.calls.capabilities().into_iter().map(|call| call.reported_by).chain([session.device.clone()]);
         for other in others {
             if !devices.iter().any(|known| known.is_same_as(&other)) {
                 devices.push(other);
@@ -90,6 +91,6 @@ fn is_visitor(session: &Session, pod: &Pod) -> bool {
     pod.status().is_alive()
         && !session.is_ended()
         && !is_here(session.home())
-        && !is_here(session.migration_target())
-        && !session.is_in_group_at(place)
+        && !is_here(session.migrations.target())
+        && !session.group.is_at(place)
 }

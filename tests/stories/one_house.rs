@@ -5,6 +5,7 @@ mod catalogue;
 mod costs;
 mod home;
 mod in_step;
+mod leaders_own;
 mod remote_control;
 mod session_lists;
 mod sessions;
