@@ -1,32 +1,48 @@
-//! The admin listener: metrics, liveness, readiness, and the proxy's view of pods and sessions.
+//! The admin listener: the dashboard, metrics, liveness, readiness, and what operators do.
 //!
 //! `guard` decides who may see more than the probes' one-word answers.
 
+mod acts;
+mod answer;
+mod dashboard;
+mod explain;
 mod guard;
+mod listed;
+mod live;
+mod overview;
+mod pages;
+mod sign_in;
+mod verdict;
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Weak},
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
-use tokio::{net::TcpListener, time};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time,
+};
 
 use crate::{
     affinity::Secret,
-    observe::metrics::{Metrics, OfPod, PodCondition, PodState},
-    pod::{Condition, Pod, State},
-    proxy::{PodLifecycle, SharedState, Undrained, drain_policy::When},
-    sessions::{Session, UnixMillis, registry::replicas},
+    observe::{
+        history::{self, History},
+        metrics::Metrics,
+    },
+    proxy::{PodLifecycle, SharedState},
     shutdown::Shutdown,
 };
+use answer::{Answer, json, protect, see_other, text};
+use guard::{Operator, Refusal};
+use listed::Listed;
+use live::Live;
+use sign_in::SignIns;
 
 /// Where operators connect.
 #[derive(Clone, Debug)]
@@ -37,371 +53,164 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// The token that operators must send. Default none.
     pub token: Option<Secret>,
+    /// Whether Jellyfin's administrators may sign in where there is a token. Default true.
+    pub administrators: bool,
 }
 
 /// Pause after a failed accept: the machine lacks file handles and may soon have some.
 const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 
+/// What the text page says of the others.
+const PAGES: &str = "\
+/live            the process runs
+/ready           a pod of every pool is healthy
+/pods            the pods as JSON
+/sessions        who lives on which pod, as JSON
+/replicas        which replicas there are, and in what they disagree, as JSON
+/overview        all that the dashboard shows, as JSON
+/overview/stream the same as it changes, as server-sent events
+/explain         why a client is where it is: ?device=, ?user= or ?session=; a token by POST
+/metrics         for Prometheus
+/                the dashboard, for browsers
+POST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain
+POST /sessions/{pool}/{user}/{device}/move?to={pod}
+";
+
 /// What the pages show.
 pub struct Admin {
-    pub config: Config,
-    pub shared: Arc<SharedState>,
-    pub metrics: Metrics,
-    pub shutdown: Shutdown,
+    config: Config,
+    shared: Arc<SharedState>,
+    metrics: Metrics,
+    shutdown: Shutdown,
     /// Drains pods. It is gone once the proxy stops; this listener runs longer.
-    pub lifecycle: Weak<PodLifecycle>,
+    lifecycle: Weak<PodLifecycle>,
+    sign_ins: SignIns,
+    listed: Listed,
+    history: History,
+    live: Live,
 }
 
 impl Admin {
+    pub fn new(
+        config: Config,
+        shared: Arc<SharedState>,
+        metrics: Metrics,
+        shutdown: Shutdown,
+        lifecycle: Weak<PodLifecycle>,
+    ) -> Arc<Admin> {
+        Arc::new(Admin {
+            config,
+            shared,
+            metrics,
+            shutdown,
+            lifecycle,
+            sign_ins: SignIns::default(),
+            listed: Listed::default(),
+            history: History::default(),
+            live: Live::default(),
+        })
+    }
+
     /// Answers operators until the runtime ends. An orchestrator still probes while the proxy
     /// stops, and takes a closed port for a crash.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        tokio::spawn(self.clone().take_samples());
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            match listener.accept().await {
+                Ok((stream, from)) => self.clone().serve_one(stream, from),
                 Err(error) => {
                     tracing::warn!(%error, "the admin API cannot accept connections");
                     time::sleep(OUT_OF_HANDLES).await;
-                    continue;
                 }
-            };
-            let admin = self.clone();
-            // Without a known local address, only loopback and the configured hosts match.
-            let called_at = stream.local_addr().ok().map(|address| address.ip().to_canonical());
-            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let answer = match guard::admit(&request, called_at, &admin.config) {
-                    Ok(()) => admin.answer(&request),
-                    Err(refusal) => refusal.response(),
-                };
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            tokio::spawn(async move {
-                // How an operator's connection ends does not matter.
-                let _ = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
+            }
         }
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let (method, path) = (request.method(), request.uri().path());
-        if method == Method::POST {
-            return self.act(request);
+    fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        // Without a known local address, only loopback and the configured hosts match.
+        let called_at = stream.local_addr().ok().map(|address| address.ip().to_canonical());
+        let from = from.ip().to_canonical();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let admin = self.clone();
+            async move {
+                let mut answer = admin.answer(request, called_at, from).await;
+                protect(answer.headers_mut());
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        tokio::spawn(async move {
+            // How an operator's connection ends does not matter.
+            let _ =
+                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>, called_at: Option<IpAddr>, from: IpAddr) -> Answer {
+        let signed_in = self.sign_ins.name_of(request.headers());
+        let who = match guard::admit(&request, called_at, &self.config, signed_in) {
+            Ok(who) => who,
+            Err(Refusal::NoToken) if *request.method() == Method::GET && is_browser(request.headers()) => {
+                return see_other("/sign-in");
+            }
+            Err(refusal) => return refusal.response(),
+        };
+        let method = request.method();
+        if *method == Method::POST {
+            return self.post(request, &who, from).await;
         }
-        if method != Method::GET && method != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD, and POST to drain a pod.\n");
+        if *method != Method::GET && *method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD, and POST for what changes something.\n");
         }
-        match path {
+        self.get(&request, &who).await
+    }
+
+    async fn get<B>(self: &Arc<Self>, request: &Request<B>, who: &Operator) -> Answer {
+        match request.uri().path() {
             "/live" => text(StatusCode::OK, "live\n"),
             "/ready" => self.ready(),
             "/metrics" => self.metrics_page(),
             "/pods" => self.pods_page(),
             "/sessions" => self.sessions_page(),
             "/replicas" => self.replicas_page(),
-            "/" => text(
-                StatusCode::OK,
-                "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n/replicas which replicas there are, and in what they disagree, as JSON\n\
-                 /metrics  for Prometheus\nPOST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\n",
-            ),
-            _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods, /sessions, /replicas and /metrics.\n"),
+            "/overview" => json(&self.whole().await),
+            "/overview/stream" => self.stream(who),
+            "/explain" => self.explain(request.headers(), request.uri().query().unwrap_or_default()).await,
+            "/sign-in" => self.sign_in_page(request.uri().query()),
+            "/" if is_browser(request.headers()) => dashboard::index(),
+            "/" => text(StatusCode::OK, PAGES),
+            path if path.starts_with("/assets/") => dashboard::asset(path),
+            _ => text(StatusCode::NOT_FOUND, format!("There is no such page. There are:\n{PAGES}")),
         }
     }
 
-    /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]` and `/undrain`.
-    fn act<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let segments: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-        let ["pods", pool, pod, action @ ("drain" | "undrain")] = segments[..] else {
-            return text(StatusCode::NOT_FOUND, "There are /pods/{pool}/{pod}/drain and /undrain.\n");
-        };
-        let shared = self.shared.pools.iter().find(|shared| *shared.pool.name == *pool);
-        let found = shared.and_then(|shared| {
-            let pods = shared.pool.pods();
-            Some((shared.pool.clone(), pods.iter().find(|other| *other.name == *pod)?.clone()))
-        });
-        let Some((pool, pod)) = found else {
-            return text(StatusCode::NOT_FOUND, format!("No pod {pool}/{pod}; /pods shows all.\n"));
-        };
-        let when = match request.uri().query() {
-            None | Some("when=now") => When::Now,
-            Some("when=idle") => When::Idle,
-            Some(_) => return text(StatusCode::BAD_REQUEST, "`when` is `now` or `idle`.\n"),
-        };
-        let Some(lifecycle) = self.lifecycle.upgrade() else {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
-        };
-        let (name, state) = (&*pod.name, pod.status().state.as_str());
-        if action == "drain" {
-            return match lifecycle.drain(&pool, &pod, when) {
-                true => text(StatusCode::ACCEPTED, format!("{name} is draining\n")),
-                false => {
-                    text(StatusCode::CONFLICT, format!("{name} is {state}; only a pod that serves can be drained\n"))
-                }
-            };
-        }
-        match lifecycle.undrain(&pod) {
-            Undrained::Ready => text(StatusCode::ACCEPTED, format!("{name} is ready\n")),
-            Undrained::DrainsNot => text(StatusCode::OK, format!("{name} is {state} and does not drain\n")),
-            Undrained::Leaves => text(
-                StatusCode::CONFLICT,
-                format!(
-                    "{name} is named no more by DNS or the configuration; it serves everybody when it is named again\n"
-                ),
-            ),
+    async fn post(&self, request: Request<Incoming>, who: &Operator, from: IpAddr) -> Answer {
+        match request.uri().path() {
+            "/sign-in" => self.sign_in(request.into_body(), from).await,
+            "/sign-out" => self.sign_out(request.headers()),
+            "/explain" => {
+                let (head, body) = request.into_parts();
+                self.explain_form(&head.headers, body).await
+            }
+            _ => self.act(&request, who, from).await,
         }
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
-        if self.shutdown.is_stopping() {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
-        }
-        let without = self.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
-        match without {
-            None => text(StatusCode::OK, "ready\n"),
-            Some(shared) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("no pod of the pool {} is ready\n", shared.pool.name))
+    /// Takes a sample of the metrics every ten seconds, until the runtime ends.
+    async fn take_samples(self: Arc<Self>) {
+        let mut ticks = time::interval(history::EVERY);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.measure();
+            if let Ok(page) = self.metrics.page() {
+                self.history.record(&page, SystemTime::now());
             }
         }
     }
-
-    fn metrics_page(&self) -> Response<Full<Bytes>> {
-        self.measure();
-        match self.metrics.page() {
-            Ok(page) => {
-                let mut answer = Response::new(Full::from(page));
-                let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-                answer
-            }
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
-        }
-    }
-
-    /// Updates the gauges. Pods that are gone leave the page.
-    fn measure(&self) {
-        let metrics = &self.metrics;
-        metrics.pins.set(self.shared.pins.len() as i64);
-        metrics.sessions.set(self.shared.sessions.known.count() as i64);
-        metrics.pod_state.clear();
-        metrics.pod_condition.clear();
-        metrics.pod_check_seconds.clear();
-        metrics.pod_share.clear();
-        metrics.pod_limit.clear();
-        metrics.pod_waiting.clear();
-        metrics.pod_extra_calls_waited.clear();
-        metrics.pod_epoch.clear();
-        metrics.pod_requests.clear();
-        metrics.pod_sockets.clear();
-        metrics.writer.clear();
-        for writes in self.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
-            metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
-        }
-        metrics.leader.clear();
-        for leads in self.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
-            metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
-        }
-        for pod in self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
-            let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
-            let status = pod.status();
-            for state in State::ALL {
-                let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.as_str() };
-                metrics.pod_state.get_or_create(&label).set((status.state == state).into());
-            }
-            for condition in Condition::ALL {
-                let label =
-                    PodCondition { pool: pod.pool.clone(), pod: pod.name.clone(), condition: condition.as_str() };
-                let holds = status.is_alive() && pod.condition() == condition;
-                metrics.pod_condition.get_or_create(&label).set(holds.into());
-            }
-            metrics.pod_check_seconds.get_or_create(&of).set(pod.check_time().as_secs_f64());
-            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.halvings().into()));
-            metrics.pod_limit.get_or_create(&of).set(pod.concurrency().limit() as i64);
-            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency().waiting() as i64);
-            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls().waited() as i64);
-            metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
-            metrics.pod_requests.get_or_create(&of).set(pod.load().saturating_sub(pod.open_sockets()) as i64);
-            metrics.pod_sockets.get_or_create(&of).set(pod.open_sockets() as i64);
-        }
-    }
-
-    fn pods_page(&self) -> Response<Full<Bytes>> {
-        let pods: Vec<PodPage> = self
-            .shared
-            .pools
-            .iter()
-            .flat_map(|shared| {
-                let leads = shared.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.shared.clients_of(pod).len();
-                let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
-                shared.pool.pods().iter().map(page).collect::<Vec<_>>()
-            })
-            .collect();
-        json(&pods)
-    }
-
-    fn replicas_page(&self) -> Response<Full<Bytes>> {
-        let sessions = &self.shared.sessions;
-        let own = ReplicaPage {
-            name: sessions.name().to_owned(),
-            is_this_one: true,
-            disagrees: Vec::new(),
-            is_readable: !sessions.replicas.is_apart(),
-            clock_ahead_ms: Some(sessions.backend.clock.error()),
-            tombstones: Some(sessions.ends.count()),
-        };
-        let other = |other: replicas::Replica| ReplicaPage {
-            name: other.name,
-            is_this_one: false,
-            disagrees: other.disagrees,
-            is_readable: other.is_read,
-            clock_ahead_ms: None,
-            tombstones: None,
-        };
-        json(&std::iter::once(own).chain(sessions.replicas.others().into_iter().map(other)).collect::<Vec<_>>())
-    }
-
-    fn sessions_page(&self) -> Response<Full<Bytes>> {
-        let (mut page, now) = (Vec::new(), self.shared.sessions.backend.clock.now());
-        for shared in &self.shared.pools {
-            let pods = shared.pool.pods();
-            for pod in pods.iter() {
-                let living = self.shared.sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
-                page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
-            }
-        }
-        json(&page)
-    }
 }
 
-/// A pod as the page shows it.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-struct PodPage {
-    pool: String,
-    name: String,
-    address: String,
-    state: &'static str,
-    accepts_connections: bool,
-    /// How a pod that serves is doing.
-    condition: &'static str,
-    /// What its health checks take.
-    check_ms: u64,
-    /// Its share of new clients, beside 1 for a pod that is well.
-    share: f64,
-    /// Requests that it is given at once, before their answers begin.
-    limit: usize,
-    /// Requests that wait for their turn.
-    waiting: usize,
-    leads: bool,
-    /// Sessions whose clients are known and active. Needs an API key, else 0.
-    sessions: usize,
-    epoch: u32,
-    requests: usize,
-    sockets: usize,
-    server_id: Option<String>,
-    version: Option<String>,
-}
-
-impl PodPage {
-    fn of(pod: &Pod, leads: bool, sessions: usize) -> PodPage {
-        let (status, info) = (pod.status(), pod.info());
-        PodPage {
-            pool: pod.pool.to_string(),
-            name: pod.name.to_string(),
-            address: pod.authority.to_string(),
-            state: status.state.as_str(),
-            accepts_connections: status.accepts,
-            condition: pod.condition().as_str(),
-            check_ms: pod.check_time().as_millis() as u64,
-            share: 0.5_f64.powi(pod.halvings().into()),
-            limit: pod.concurrency().limit(),
-            waiting: pod.concurrency().waiting(),
-            leads,
-            sessions,
-            epoch: status.epoch.0,
-            requests: pod.load().saturating_sub(pod.open_sockets()),
-            sockets: pod.open_sockets(),
-            server_id: info.as_ref().map(|info| info.id.clone()),
-            version: info.as_ref().map(|info| info.version.clone()),
-        }
-    }
-}
-
-/// A replica as the page shows it.
-#[derive(Serialize)]
-struct ReplicaPage {
-    name: String,
-    is_this_one: bool,
-    /// The settings in which it differs from this replica.
-    disagrees: Vec<String>,
-    /// This replica can read what it writes. For this one: it can migrate sessions.
-    is_readable: bool,
-    /// How far this machine's clock is ahead of Redis's clock.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clock_ahead_ms: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tombstones: Option<usize>,
-}
-
-/// A session as the page shows it: no token, and nothing derived from one.
-#[derive(Serialize)]
-struct SessionPage {
-    pool: String,
-    pod: String,
-    user_id: String,
-    client: String,
-    device: String,
-    device_id: String,
-    /// When the session came to the pod.
-    since: String,
-    /// Why it came, out of a closed set.
-    why: &'static str,
-    /// The pod that it came from, if any.
-    from: Option<String>,
-    /// The client has reported a playback and not yet its end.
-    playing: bool,
-    /// Open sockets at this replica.
-    sockets: usize,
-}
-
-impl SessionPage {
-    fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>], now: UnixMillis) -> SessionPage {
-        let moved = session.residence.last_move();
-        let from = moved.from.filter(|from| from.pod != pod.id);
-        let from = from.and_then(|from| pods.iter().find(|pod| pod.id == from.pod));
-        // Another replica's clock may be ahead.
-        let since = UNIX_EPOCH + Duration::from_millis(moved.at.min(now));
-        SessionPage {
-            pool: pod.pool.to_string(),
-            pod: pod.name.to_string(),
-            user_id: session.user.clone(),
-            client: session.device.client.clone(),
-            device: session.device.name.clone(),
-            device_id: session.device.id.clone(),
-            since: humantime::format_rfc3339_seconds(since).to_string(),
-            why: moved.why.as_str(),
-            from: from.map(|pod| pod.name.to_string()),
-            playing: session.calls.is_playing(),
-            sockets: session.sockets.places().borrow().len(),
-        }
-    }
-}
-
-fn json<T: Serialize>(page: &T) -> Response<Full<Bytes>> {
-    match serde_json::to_vec_pretty(page) {
-        Ok(page) => {
-            let mut answer = Response::new(Full::from(page));
-            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            answer
-        }
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The page could not be written.\n"),
-    }
-}
-
-fn text(status: StatusCode, text: impl Into<String>) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::from(text.into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    answer
+/// Whether the answer is for a person. Programs do not ask for HTML.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    accept.contains("text/html")
 }

@@ -5,6 +5,7 @@
 //! A worker has its own sockets and its own connections to the pods.
 
 mod advice;
+pub mod ask;
 mod autodiscovery;
 pub mod check;
 mod open_files;
@@ -202,7 +203,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     if let Some(admin_listener) = admin_listener {
         let (shared, metrics, shutdown) = (shared.clone(), metrics.clone(), shutdown.clone());
         let lifecycle = Arc::downgrade(&lifecycle);
-        let pages = Arc::new(Admin { config: config.admin.clone(), shared, metrics, shutdown, lifecycle });
+        let pages = Admin::new(config.admin.clone(), shared, metrics, shutdown, lifecycle);
         tokio::spawn(pages.serve(admin_listener));
     }
     let worker = worker::Plan {

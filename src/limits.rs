@@ -265,6 +265,11 @@ impl Limits {
         }
     }
 
+    /// How many of this kind are in progress, over all clients.
+    pub fn in_progress(&self, kind: Kind) -> u32 {
+        self.in_all.0[kind as usize].load(Ordering::Relaxed)
+    }
+
     /// The number of addresses that have something in progress.
     pub fn known_addresses(&self) -> usize {
         self.addresses.len()

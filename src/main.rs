@@ -4,7 +4,7 @@
 //! that it names, 1 for the rest.
 
 use std::{
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -38,6 +38,13 @@ enum Task {
     /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. A pod or a
     /// Redis that does not answer is named, and that is no error. Run it where jellypin runs, and as the same user.
     Check(ConfigFile),
+    /// Asks the jellypin that runs with this configuration why a client is where it is.
+    Explain {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        key: ExplainedKey,
+    },
     /// Prints the completions of a shell, for the folder where that shell looks for them.
     Completions { shell: Shell },
     /// Prints the manual page, for `man -l -` or a folder of manual pages.
@@ -51,13 +58,35 @@ struct ConfigFile {
     config: PathBuf,
 }
 
+/// The client's key. Other users of the machine see a command line, so a token comes by standard input.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct ExplainedKey {
+    /// A device's id.
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+    /// A user's id, or a name that has signed in.
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// A session's id, as Jellyfin lists it.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// Reads an access token from standard input.
+    #[arg(long)]
+    token: bool,
+}
+
 const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
+
+/// The longest token on standard input, in bytes.
+const LONGEST_TOKEN: u64 = 4096;
 
 fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
         Some(Task::Check(file)) => check(&file.config),
+        Some(Task::Explain { file, key }) => explain(&file.config, key),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
             clap_complete::generate(shell, &mut Command::command(), "jellypin", &mut page);
@@ -87,6 +116,33 @@ fn check(path: &Path) -> ExitCode {
     }
     println!("{}: the configuration is good", path.display());
     ExitCode::SUCCESS
+}
+
+fn explain(path: &Path, key: ExplainedKey) -> ExitCode {
+    let config = match config::load(path, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(error) => return unusable(error),
+    };
+    let ExplainedKey { device, user, session, token } = key;
+    let by_name = [("device", device), ("user", user), ("session", session)];
+    let named = by_name.into_iter().find_map(|(name, value)| Some((name, value?)));
+    let (name, value) = match named {
+        Some(named) => named,
+        None if token => match io::read_to_string(io::stdin().take(LONGEST_TOKEN)) {
+            Ok(token) => ("token", token.trim().to_owned()),
+            Err(error) => return failed(error),
+        },
+        // The command line has exactly one of the four.
+        None => return ExitCode::from(UNUSABLE),
+    };
+    match runtime().map(|runtime| runtime.block_on(app::ask::explain(&config.admin, name, &value))) {
+        Ok(Ok(words)) => print(words.as_bytes()),
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::from(FAILED)
+        }
+        Err(error) => failed(error),
+    }
 }
 
 /// Prints the findings, one per line. Returns `false` if something is wrong.

@@ -3,7 +3,9 @@
 //! Field names have dots and name their unit. No token, cookie or query ever appears in them.
 
 pub mod access;
+pub mod history;
 pub mod metrics;
+pub mod recent;
 
 use std::path::PathBuf;
 
@@ -48,16 +50,18 @@ fn directives(level: &str) -> String {
     if level.contains("h2") { level.to_owned() } else { format!("{level},h2=error") }
 }
 
-/// Sends the process's log to standard error. Only the first call has an effect.
+/// Sends the process's log to standard error, and its last events to [`recent`]. Only the first call
+/// has an effect.
 pub fn start_log(config: &Config) {
     // The fallback is never used: `config` has checked the directives.
     let filter = EnvFilter::try_new(directives(&config.level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(true);
-    let registry = tracing_subscriber::registry().with(filter);
+    // The list of recent events is the same at every level of the log.
+    let registry = tracing_subscriber::registry().with(recent::layer());
     // A second start in one process (tests) keeps the first log.
     let _ = match config.format {
-        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
-        Format::Text => registry.with(lines).try_init(),
+        Format::Json => registry.with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
+        Format::Text => registry.with(lines.with_filter(filter)).try_init(),
     };
 }
 

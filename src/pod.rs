@@ -16,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwapOption;
@@ -87,6 +87,8 @@ pub struct Pod {
     pub authority: Arc<str>,
     status: AtomicU64,
     changes: watch::Sender<Status>,
+    /// When its state last changed, in milliseconds of Unix time.
+    since_ms: AtomicU64,
     info: ArcSwapOption<Info>,
     may_be_legacy: AtomicBool,
     drain_round: AtomicU32,
@@ -119,6 +121,7 @@ impl Pod {
             authority: config.authority.as_str().into(),
             status: AtomicU64::new(Status::UNKNOWN.to_word()),
             changes: watch::Sender::new(Status::UNKNOWN),
+            since_ms: AtomicU64::new(unix_ms()),
             info: ArcSwapOption::empty(),
             may_be_legacy: AtomicBool::new(true),
             drain_round: AtomicU32::new(0),
@@ -161,10 +164,18 @@ impl Pod {
             before = *seen;
             after = to(before);
             *seen = after;
+            if before.state != after.state {
+                self.since_ms.store(unix_ms(), Ordering::Relaxed);
+            }
             self.status.store(after.to_word(), Ordering::Release);
             before != after
         });
         (before, after)
+    }
+
+    /// When its state last changed, for people to read.
+    pub fn since(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.since_ms.load(Ordering::Relaxed))
     }
 
     /// Reports every change of the status.
@@ -486,6 +497,10 @@ impl Pod {
         self.sockets.fetch_add(1, Ordering::Relaxed);
         LoadGuard { pod: self.clone(), socket: true }
     }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 impl fmt::Debug for Pod {

@@ -13,8 +13,9 @@ mod world;
 
 use std::time::Duration;
 
-use client::{AIOJELLYFIN, APICLIENT_PYTHON, CHROMIUM, Client, MPV, MPV_LIVE, MPV_SHIM, Report, SDK};
+use client::{AIOJELLYFIN, APICLIENT_PYTHON, CHROMIUM, Client, DASHBOARD, MPV, MPV_LIVE, MPV_SHIM, Report, SDK};
 use jellyfin_sim::{Generation, Pod};
+use jellypin::observe;
 use landing::Landing;
 use tokio::task::block_in_place;
 use world::{Ids, World};
@@ -322,6 +323,33 @@ async fn works_on(world: &World, client: Client) {
     let all = || answered().iter().zip(before.iter().zip(more)).all(|(now, (before, more))| *now >= before + more);
     let works = world.until(Duration::from_secs(60), all).await;
     assert!(works, "the client no longer works: {before:?}, then {:?}", answered());
+}
+
+/// An operator in a browser: every act, live updates, hostile names, and what axe-core says of it. A pod dies at the end.
+///
+/// `DASHBOARD_SESSIONS` sets the number of sessions, and `DASHBOARD_SHOTS` the folder for pictures.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_uses_the_dashboard() {
+    // The page shows the log of its process.
+    observe::start_log(&observe::Config {
+        level: "error".into(),
+        format: observe::Format::Text,
+        access: observe::AccessLog::Off,
+    });
+    let world = World::with_api_key(Generation::V12, Ids::One).await;
+    let admin = world.admin();
+    let set = |name: &str| std::env::var(name).ok();
+    let (sessions, shots) = (set("DASHBOARD_SESSIONS"), set("DASHBOARD_SHOTS"));
+    let mut options = vec!["--hold", "--admin", &admin];
+    options.extend(sessions.as_deref().into_iter().flat_map(|number| ["--sessions", number]));
+    options.extend(shots.as_deref().into_iter().flat_map(|folder| ["--shots", folder]));
+    let mut running = DASHBOARD.start(&world.url, &options);
+    block_in_place(|| running.until_holding());
+    world.pods[0].kill().await;
+    let report = block_in_place(|| running.report());
+    println!("{}", report.line);
+    report.must_have_worked();
+    world.end().await;
 }
 
 /// The stories can fail: where connections are dealt out to the pods in turn, a client meets a pod that does not know it.

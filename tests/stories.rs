@@ -4,6 +4,7 @@ mod stories {
     mod affinity;
     mod autodiscovery;
     mod bodies;
+    mod dashboard;
     mod discovery;
     mod fail_over;
     mod file_handles;

@@ -6,15 +6,30 @@
 //!
 //! `/live` and `/ready` answer anyone under any host: probes use any address, and learn one word.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::Authority};
 use subtle::ConstantTimeEq;
 
-use super::{Config, text};
+use super::{
+    Config,
+    answer::{Answer, text},
+    dashboard::STYLE_PATH,
+};
 use crate::affinity::Secret;
+
+/// Who uses the listener, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Operator {
+    /// No token is configured, so nobody is asked.
+    Anyone,
+    /// By the token, as a program sends it.
+    Token,
+    /// By a sign-in, under this name.
+    SignedIn(String),
+    /// Nobody yet: only what leads to a sign-in is open.
+    Stranger,
+}
 
 /// Why the listener refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +42,17 @@ pub(super) enum Refusal {
     NoToken,
 }
 
-/// Judges a request. `called_at`: the address at which its connection came in.
-pub(super) fn admit<B>(request: &Request<B>, called_at: Option<IpAddr>, config: &Config) -> Result<(), Refusal> {
+/// Judges a request. `called_at`: the address at which its connection came in. `signed_in`: whose
+/// cookie it has.
+pub(super) fn admit<B>(
+    request: &Request<B>,
+    called_at: Option<IpAddr>,
+    config: &Config,
+    signed_in: Option<String>,
+) -> Result<Operator, Refusal> {
     let is_probe = matches!(request.uri().path(), "/live" | "/ready");
     if is_probe && (request.method() == Method::GET || request.method() == Method::HEAD) {
-        return Ok(());
+        return Ok(Operator::Stranger);
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     let mut hosts = host.iter().chain(request.uri().authority());
@@ -41,10 +62,21 @@ pub(super) fn admit<B>(request: &Request<B>, called_at: Option<IpAddr>, config: 
     if *request.method() == Method::POST && !is_of_same_origin(request.headers(), host.as_ref()) {
         return Err(Refusal::ForeignOrigin);
     }
-    match &config.token {
-        Some(token) if !shows(request.headers(), token) => Err(Refusal::NoToken),
-        _ => Ok(()),
+    let Some(token) = &config.token else { return Ok(Operator::Anyone) };
+    if shows(request.headers(), token) {
+        return Ok(Operator::Token);
     }
+    match signed_in {
+        // Browsers send the cookie by themselves, and say where a POST comes from.
+        Some(_) if *request.method() == Method::POST && !says_origin(request.headers()) => Err(Refusal::ForeignOrigin),
+        Some(name) => Ok(Operator::SignedIn(name)),
+        None if matches!(request.uri().path(), "/sign-in" | STYLE_PATH) => Ok(Operator::Stranger),
+        None => Err(Refusal::NoToken),
+    }
+}
+
+fn says_origin(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
 /// Whether a host is this listener: a loopback name, the called address, or a configured host.
@@ -80,7 +112,7 @@ fn shows(headers: &HeaderMap, token: &Secret) -> bool {
 }
 
 impl Refusal {
-    pub(super) fn response(self) -> Response<Full<Bytes>> {
+    pub(super) fn response(self) -> Answer {
         match self {
             Refusal::ForeignHost => text(
                 StatusCode::MISDIRECTED_REQUEST,
@@ -96,19 +128,34 @@ impl Refusal {
     }
 }
 
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operator::Anyone => "anyone",
+            Operator::Token => "token",
+            Operator::SignedIn(name) => name,
+            Operator::Stranger => "stranger",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn config(token: Option<&str>) -> Config {
         let hosts = vec!["jellypin.example.org".to_owned(), "2001:db8::1".to_owned()];
-        Config { listen: None, hosts, token: token.map(Secret::new) }
+        Config { listen: None, hosts, token: token.map(Secret::new), administrators: true }
     }
 
     fn judged(method: Method, path: &str, headers: &[(&str, &str)], token: Option<&str>) -> Result<(), Refusal> {
         let build = Request::builder().method(method).uri(path);
         let request = headers.iter().fold(build, |build, (name, value)| build.header(*name, *value));
-        admit(&request.body(()).expect("a request"), Some([10, 1, 2, 3].into()), &config(token))
+        admitted(&request.body(()).expect("a request"), token, None).map(|_| ())
+    }
+
+    fn admitted(request: &Request<()>, token: Option<&str>, signed_in: Option<&str>) -> Result<Operator, Refusal> {
+        admit(request, Some([10, 1, 2, 3].into()), &config(token), signed_in.map(str::to_owned))
     }
 
     #[test]
@@ -177,5 +224,32 @@ mod tests {
         assert_eq!(shown(&[]), Err(Refusal::NoToken));
         let twice = [("authorization", "Bearer a-secret-of-some-length"), ("authorization", "Bearer x")];
         assert_eq!(shown(&twice), Err(Refusal::NoToken));
+    }
+    #[test]
+    fn a_sign_in_opens_the_pages_and_its_posts_say_where_they_come_from() {
+        let token = Some("a-secret-of-some-length");
+        let request = |method: Method, path: &str, origin: Option<&str>| {
+            let build = Request::builder().method(method).uri(path).header("host", "localhost:9096");
+            let build = origin.into_iter().fold(build, |build, origin| build.header("origin", origin));
+            build.body(()).expect("a request")
+        };
+        let alice = Ok(Operator::SignedIn("alice".into()));
+        let own = Some("http://localhost:9096");
+        assert_eq!(admitted(&request(Method::GET, "/", None), token, Some("alice")), alice);
+        let drain = |origin| request(Method::POST, "/pods/main/a/drain", origin);
+        assert_eq!(admitted(&drain(own), token, Some("alice")), alice);
+        for foreign in [None, Some("http://localhost:8096"), Some("null")] {
+            assert_eq!(admitted(&drain(foreign), token, Some("alice")), Err(Refusal::ForeignOrigin), "{foreign:?}");
+        }
+        for open in ["/sign-in", STYLE_PATH] {
+            assert_eq!(admitted(&request(Method::GET, open, None), token, None), Ok(Operator::Stranger), "{open}");
+        }
+        assert_eq!(admitted(&request(Method::POST, "/sign-in", own), token, None), Ok(Operator::Stranger));
+        let foreign = request(Method::POST, "/sign-in", Some("http://evil.example"));
+        assert_eq!(admitted(&foreign, token, None), Err(Refusal::ForeignOrigin));
+        for closed in ["/", "/assets/script.js", "/overview/stream", "/explain"] {
+            assert_eq!(admitted(&request(Method::GET, closed, None), token, None), Err(Refusal::NoToken), "{closed}");
+        }
+        assert_eq!(admitted(&drain(None), None, None), Ok(Operator::Anyone), "nobody is asked");
     }
 }

@@ -15,6 +15,10 @@ use sha2::Sha256;
 use super::Secret;
 use crate::pod::{Pod, PodId};
 
+/// The cookie of a sign-in to the admin listener. Browsers send it to every port of its host, so it
+/// comes to the listeners for clients too. No pod may get it.
+pub const OF_ADMIN: &str = "jellypin_admin";
+
 /// The cookie's name and attributes.
 #[derive(Clone, Debug)]
 pub struct CookieConfig {

@@ -116,6 +116,14 @@ impl Pins {
         }
     }
 
+    /// What the other replicas store of this key, for operators who ask. This store learns nothing.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn stored_home(&self, kind: Kind, key: &str) -> Option<PodInstance> {
+        self.persistence.find(kind, key, self.shelves.hash(kind, key)).await.map(|stored| stored.home)
+    }
+
     /// Forgets a key.
     pub fn forget(&self, kind: Kind, key: &str) {
         for hash in self.shelves.forget(kind, key) {

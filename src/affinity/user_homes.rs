@@ -99,6 +99,12 @@ impl UserHomes {
         }
     }
 
+    /// The id of the user with this name, if that is known here.
+    pub fn id_of(&self, pool: &str, name: &str) -> Option<String> {
+        let id = self.names.get(&key(pool, &name.to_lowercase()))?;
+        id.strip_prefix(&key(pool, "")).map(str::to_owned)
+    }
+
     /// Whether this user's sessions belong together.
     pub fn lives_together(&self, pool: &str, user: &str) -> bool {
         match &self.spread {

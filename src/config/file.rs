@@ -106,12 +106,14 @@ pub(super) struct Admin {
     pub(super) listen: Spanned<Written<MaybeAddress>>,
     pub(super) hosts: Vec<Written<AdminHost>>,
     pub(super) token: Option<SecretSource>,
+    pub(super) administrators: bool,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
-        Admin { listen: Spanned::new(0..0, Written(MaybeAddress(Some(loopback)))), hosts: Vec::new(), token: None }
+        let listen = Spanned::new(0..0, Written(MaybeAddress(Some(loopback))));
+        Admin { listen, hosts: Vec::new(), token: None, administrators: true }
     }
 }
 

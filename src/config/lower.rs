@@ -166,6 +166,7 @@ fn admin(admin: Admin, folder: &Path, environment: &dyn Environment) -> Result<a
         listen: admin.listen.into_inner().0.0,
         hosts: admin.hosts.into_iter().map(|host| host.0.0).collect(),
         token: admin.token.map(|token| token.fetch(folder, environment)).transpose()?,
+        administrators: admin.administrators,
     })
 }
 

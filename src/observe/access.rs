@@ -193,6 +193,8 @@ mod tests {
             pod: "a",
             reason: "cookie",
             attempts: 2,
+            tried: "b=refused a=200",
+            held: Some((Duration::from_micros(2_500_500), "no_pod")),
             moved: Some(("b", "refused")),
             fan_out: "",
             resumed: 0,
@@ -214,6 +216,8 @@ mod tests {
         assert_eq!(json["first_byte_ms"], 1.045);
         assert_eq!(json["duration_ms"], 12.3);
         assert_eq!(json["moved.from"], "b");
+        assert_eq!((&json["tried"], &json["wait.why"]), (&"b=refused a=200".into(), &"no_pod".into()));
+        assert_eq!(json["held_ms"], 2500.5);
     }
 
     #[test]
@@ -237,7 +241,7 @@ mod tests {
         Line { fan_out: "b=204 c=401", resumed: 1, ..line() }.write_text(&mut out);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         let text = String::from_utf8(out).expect("text");
-        let end = "first-byte=1.045ms attempts=2 moved-from=b (refused) fan-out=[b=204 c=401] resumed=1\n";
+        let end = "first-byte=1.045ms attempts=2 tried=[b=refused a=200] held=2500.500ms (no_pod) moved-from=b (refused) fan-out=[b=204 c=401] resumed=1\n";
         assert!(text.ends_with(end), "{text}");
     }
 

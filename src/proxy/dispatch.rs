@@ -12,6 +12,7 @@ use std::{
 };
 
 use http::{Response, StatusCode};
+use parking_lot::Mutex;
 use tokio::time::{self, Instant};
 
 use super::{
@@ -48,12 +49,15 @@ use crate::{
     websocket::handshake,
 };
 use failover_reason::{failover_reason, is_fatal, may_be_other_pods_job, may_retry_on_pod};
-use hold::{after_hold, is_starting_up, waits_after_rejection, waits_for_start_up};
+use hold::{Hold, after_hold, hold_reason, is_starting_up, waits_after_rejection, waits_for_start_up};
 use on_unauthorized::{AfterUnauthorized, TokenJudge};
 use upstream_request::upstream_request;
 
 /// How often a held request looks for a pod that may answer it.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Thousands of requests may begin to wait at once. One line in this time tells of all of them.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// The longest pause between two rounds of a held request. The pause grows, so that failing pods
 /// get fewer and fewer attempts.
@@ -70,6 +74,8 @@ pub(super) struct Dispatcher {
     migrator: Arc<Migrator>,
     user_data: Arc<UserData>,
     judge: TokenJudge,
+    /// When this worker last logged that requests wait.
+    told_of_hold: Mutex<Option<Instant>>,
     shutdown: Shutdown,
 }
 
@@ -82,7 +88,8 @@ impl Dispatcher {
         shutdown: Shutdown,
     ) -> Dispatcher {
         let judge = TokenJudge::new(shared.clone(), selector.clone(), pods);
-        Dispatcher { shared, forward, selector, migrator, user_data, judge, shutdown }
+        let told_of_hold = Mutex::new(None);
+        Dispatcher { shared, forward, selector, migrator, user_data, judge, told_of_hold, shutdown }
     }
 
     /// Tries the pods. If none can answer, holds the request and tries again when a pod may answer,
@@ -92,7 +99,7 @@ impl Dispatcher {
         let began = Instant::now();
         // The hold starts at the first failure, since the first round may itself have waited for a
         // pod.
-        let mut end = None;
+        let mut hold: Option<Hold> = None;
         let mut permit = None;
         let mut pause = LOOK;
         let mut breaks = 0;
@@ -118,8 +125,11 @@ impl Dispatcher {
             if permit.is_none() {
                 return after_hold(ctx, attempt);
             }
-            let end = *end.get_or_insert_with(|| Instant::now() + self.shared.forward.hold);
-            if !self.await_pod(ctx, pause, end).await {
+            let why = hold_reason(ctx, &attempt, is_refused);
+            let hold = hold.get_or_insert_with(|| Hold::new(self.shared.forward.hold, why));
+            let may_be_answered = self.await_pod(ctx, pause, hold).await;
+            dispatch.record.record_hold(hold.began.elapsed(), hold.why);
+            if !may_be_answered {
                 if is_refused {
                     // Holding was in vain: do not hold this client's next request too.
                     self.selector.forget_token(ctx);
@@ -151,6 +161,7 @@ impl Dispatcher {
                 Ok(Attempt { answer, decision, token, verdict: Verdict::Other, user_data_write: None })
             }
             Err(failure) => {
+                record.record_tried(&decision.pod, failure.cause.as_str());
                 self.shared.report_failure(&decision.pod, failure, body.bytes() == 0 && !body.is_waited_for());
                 Err(Refusal::of(failure, ctx.endpoint))
             }
@@ -222,6 +233,7 @@ impl Dispatcher {
                     let refusal =
                         if is_undecided { Refusal::StoreUnavailable } else { Refusal::of(failure, ctx.endpoint) };
                     if retry::next(failure, ctx.can_repeat(), body.can_replay()) == Next::GiveUp {
+                        record.record_tried(&pod, failure.cause.as_str());
                         return Err(refusal);
                     }
                     must_know |= failure.cause == Cause::Overloaded && ctx.required_token().is_some();
@@ -334,16 +346,33 @@ impl Dispatcher {
         Ok(attempt)
     }
 
-    /// Waits until a living pod may answer this request: at least `pause`, at most until `end`.
-    /// Stops waiting when the proxy stops.
-    async fn await_pod(&self, ctx: &RequestContext<'_>, pause: Duration, end: Instant) -> bool {
+    /// Logs that requests wait, unless this worker has just done so.
+    fn tell_of_hold(&self, ctx: &RequestContext<'_>, hold: &mut Hold) {
+        hold.is_told = true;
+        let now = Instant::now();
+        let mut told = self.told_of_hold.lock();
+        if told.is_some_and(|at| now.duration_since(at) < TELL_AGAIN) {
+            return;
+        }
+        *told = Some(now);
+        drop(told);
+        let (pool, held) = (&*ctx.pool.pool.name, self.shared.held());
+        tracing::info!(pod.pool = pool, wait.why = hold.why, held, "a request has waited for two seconds");
+    }
+
+    /// Waits until a living pod may answer this request: at least `pause`, at most until the hold
+    /// ends. Stops waiting when the proxy stops.
+    async fn await_pod(&self, ctx: &RequestContext<'_>, pause: Duration, hold: &mut Hold) -> bool {
         tokio::select! {
             () = time::sleep(pause) => {}
             () = self.shutdown.stopping() => {}
         }
         loop {
             let refuses = |pod: &Pod| self.selector.has_refused(ctx, pod);
-            if Instant::now() >= end || self.shutdown.is_stopping() {
+            if hold.is_to_be_told() {
+                self.tell_of_hold(ctx, hold);
+            }
+            if Instant::now() >= hold.end || self.shutdown.is_stopping() {
                 return false;
             }
             if ctx.pool.pool.pods().iter().any(|pod| pod.can_answer() && !refuses(pod)) {

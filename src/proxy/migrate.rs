@@ -53,6 +53,8 @@ pub(super) enum MigrationKind {
     MoveHomeFrom(PodInstance, Instant),
     /// The same, since the pod is the home of the session's user.
     MoveToUser(PodInstance, Instant),
+    /// The same, since an operator says so.
+    MoveForOperator(PodInstance, Instant),
     /// The pod gets to know the session, but the home stays.
     KeepHome,
 }
@@ -61,7 +63,9 @@ impl MigrationKind {
     fn moves_home(self, session: &Session) -> bool {
         match self {
             MigrationKind::MoveHome => true,
-            MigrationKind::MoveHomeFrom(from, since) | MigrationKind::MoveToUser(from, since) => {
+            MigrationKind::MoveHomeFrom(from, since)
+            | MigrationKind::MoveToUser(from, since)
+            | MigrationKind::MoveForOperator(from, since) => {
                 session.home().is_some_and(|home| home.pod == from.pod) && !session.group.moved_since(from, since)
             }
             MigrationKind::KeepHome => false,
@@ -173,6 +177,7 @@ impl Migrator {
         match (self.shared.move_reason(session, pod), moves) {
             (MoveReason::Group | MoveReason::HomeGone, MigrationKind::MoveHomeFrom(..)) => MoveReason::Drain,
             (MoveReason::Group | MoveReason::HomeGone, MigrationKind::MoveToUser(..)) => MoveReason::User,
+            (MoveReason::Group | MoveReason::HomeGone, MigrationKind::MoveForOperator(..)) => MoveReason::Operator,
             (reason, _) => reason,
         }
     }

@@ -3,6 +3,7 @@
 
 mod checks;
 mod drain;
+mod operations;
 mod users;
 
 use std::{
@@ -26,6 +27,7 @@ use crate::{
 pub use checks::{ALL_ARE_LOCAL, MissingRequirement, PodChecks};
 use drain::Drainer;
 pub use drain::Undrained;
+pub use operations::{Administrator, Moved};
 use users::UserGatherer;
 
 /// Pause between two looks at the pods.

@@ -130,6 +130,11 @@ impl SharedState {
         })
     }
 
+    /// Requests that wait for a pod now.
+    pub fn held(&self) -> usize {
+        self.limits.in_progress(Kind::Holds) as usize
+    }
+
     /// What the request's client has under way. `None` for a trusted peer itself, which stands for
     /// many clients.
     pub(super) fn in_use_by(&self, client: &Client, origin: IpAddr) -> Option<Arc<AddressUse>> {

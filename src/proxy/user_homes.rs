@@ -91,6 +91,11 @@ pub(super) fn record_at(shared: &SharedState, pool: &str, user: &str, at: PodIns
     shared.user_homes.record(&shared.pins, pool, user, at, is_fit);
 }
 
+/// An operator makes this pod the home of a session's user, whatever the home was.
+pub(super) fn set(shared: &SharedState, session: &Session, at: PodInstance) {
+    shared.user_homes.record(&shared.pins, &session.pool, &session.user, at, |_| false);
+}
+
 /// Where the sessions of a user without a home are placed: together, or each by its device.
 pub(super) fn key(shared: &SharedState, session: &Session) -> Key {
     if shared.user_homes.lives_together(&session.pool, &session.user) {

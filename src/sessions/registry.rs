@@ -22,6 +22,7 @@ pub mod pending_logouts;
 mod quota;
 mod record;
 pub mod replicas;
+mod stored;
 pub mod strangers;
 mod tables;
 pub mod upkeep;
@@ -55,6 +56,7 @@ use strangers::Strangers;
 use upkeep::Upkeep;
 
 pub use known::SessionLookup;
+pub use stored::StoreSays;
 
 /// The sessions, and what is known of other tokens. Shared by all workers; only `async fn`s wait.
 pub struct Sessions {

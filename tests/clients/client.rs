@@ -26,6 +26,7 @@ pub(crate) struct Client {
 enum Need {
     Venv,
     Node,
+    Axe,
     Program(&'static str),
 }
 
@@ -35,6 +36,8 @@ pub(crate) const MPV: Client = Client { name: "mpv_story", needs: &[Need::Venv, 
 pub(crate) const MPV_LIVE: Client = Client { name: "mpv_live", needs: &[Need::Venv, Need::Program("mpv")] };
 pub(crate) const MPV_SHIM: Client = Client { name: "mpv_shim", needs: &[Need::Venv] };
 pub(crate) const SDK: Client = Client { name: "sdk", needs: &[Need::Node] };
+pub(crate) const DASHBOARD: Client =
+    Client { name: "dashboard", needs: &[Need::Node, Need::Axe, Need::Program("chromium")] };
 pub(crate) const CHROMIUM: Client = Client { name: "chromium", needs: &[Need::Node, Need::Program("chromium")] };
 
 impl Client {
@@ -92,6 +95,7 @@ impl Need {
             Need::Venv => (!venv_python().exists()).then_some("the Python clients"),
             Need::Node => (!folder().join("node_modules/playwright-core").exists() || !on_path("node"))
                 .then_some("the Node clients"),
+            Need::Axe => (!folder().join("node_modules/axe-core").exists()).then_some("axe-core"),
             Need::Program(program) => (!on_path(program)).then_some(program),
         };
         if let Some(missing) = missing {

@@ -38,7 +38,7 @@ export async function run(client, version, tell) {
 }
 
 class Story {
-    constructor(client, version, { url, user, password, device, stay, hold, live, channel }) {
+    constructor(client, version, { url, user, password, device, stay, hold, live, channel, admin, sessions, shots }) {
         this.client = client;
         this.version = version;
         this.url = url.replace(/\/+$/, '');
@@ -49,6 +49,9 @@ class Story {
         this.holds = hold;
         this.live = live || channel;
         this.channel = channel;
+        this.admin = admin;
+        this.sessions = Number(sessions);
+        this.shots = shots;
         this.steps = [];
         this.current = 'before the first step';
         this.failed = null;
@@ -197,7 +200,11 @@ function readArguments(client) {
             hold: { type: 'boolean', default: false },
             // Where the story can: the film by a playlist that grows, or a live channel.
             live: { type: 'boolean', default: false },
-            channel: { type: 'boolean', default: false }
+            channel: { type: 'boolean', default: false },
+            // Of the dashboard: its address, how many sessions it shows, and where pictures of it go.
+            admin: { type: 'string' },
+            sessions: { type: 'string', default: '40' },
+            shots: { type: 'string' }
         }
     });
     for (const name of ['url', 'user', 'password']) {

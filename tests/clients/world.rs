@@ -74,6 +74,11 @@ impl World {
         self.tap.as_ref().expect("this world has a tap")
     }
 
+    /// Where operators go.
+    pub(crate) fn admin(&self) -> String {
+        format!("http://{}", self.proxy.as_ref().and_then(|proxy| proxy.admin).expect("an admin address"))
+    }
+
     /// How often a file went on on another pod.
     pub(crate) fn resumed(&self) -> u64 {
         let metrics = &self.proxy.as_ref().expect("a proxy").metrics;
@@ -137,6 +142,7 @@ const HEAD: &str = "
 http = \"127.0.0.1:0\"
 [admin]
 listen = \"127.0.0.1:0\"
+token = \"a-token-of-some-length\"
 [log]
 access = false
 ";

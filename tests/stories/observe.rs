@@ -35,6 +35,36 @@ async fn an_access_line_names_client_request_and_pod() {
 }
 
 #[tokio::test]
+async fn an_access_line_says_how_each_attempt_ended_and_what_a_request_waited_for() {
+    story(World::plan(2).with_api_key(), async |world| {
+        let mut client = world.client().device("sofa");
+        let home = world.home(&client.log_in("alice").await).to_owned();
+        let other = if home == "a" { "b" } else { "a" };
+        assert_eq!(client.get("/Users/Me").await.status, 200);
+        let line = world.proxy.lines_of("/Users/Me", 1).await.remove(0);
+        assert!(["tried", "held_ms", "wait.why"].iter().all(|key| line.get(key).is_none()), "nothing happened: {line}");
+        // Its pod hangs up, and the other one answers.
+        world.pod(&home).kill().await;
+        assert_eq!(client.get("/Users/Me").await.status, 200);
+        let line = world.proxy.lines_of("/Users/Me", 2).await.remove(1);
+        let tried = line["tried"].as_str().unwrap_or_default().to_owned();
+        assert!(line["attempts"] == 1 || tried.ends_with(&format!(" {other}=200")), "{line}");
+        // No pod is there: the request waits for the one that starts again.
+        world.pod(other).kill().await;
+        world.until_state(other, State::Down).await;
+        let (answer, ()) = futures_util::future::join(client.get("/Users/Me"), async {
+            until("the request waits", || world.proxy.shared().held() == 1).await;
+            world.pod(other).start_again().await.expect("it starts");
+        })
+        .await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let line = world.proxy.lines_of("/Users/Me", 3).await.remove(2);
+        assert!(line["held_ms"].as_f64() > Some(0.0) && line["wait.why"] == "no_pod", "{line}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_reason_of_a_decision_is_named() {
     story(World::plan(2), async |world| {
         let mut client = world.client().device("app");

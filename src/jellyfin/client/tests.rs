@@ -167,3 +167,42 @@ fn a_pod_that_follows_is_told_from_one_that_starts() {
     assert_eq!(read(503, &[json, ("retry-after", "5")]), None, "it starts");
     assert_eq!((read(500, &[]), read(401, &[])), (None, None));
 }
+
+#[test]
+fn a_row_of_the_list_says_who_plays_what() {
+    let list = r#"[
+        {"UserId":"AB-cd","UserName":"alice","DeviceId":"tv","NowPlayingItem":{"Name":"Pilot","SeriesName":"Show",
+         "ParentIndexNumber":1,"IndexNumber":2,"RunTimeTicks":12000000000},
+         "PlayState":{"PositionTicks":600000000,"IsPaused":true,"PlayMethod":"Transcode"}},
+        {"UserId":"u2","UserName":"bob","DeviceId":"phone","NowPlayingItem":{"Name":"News"},"PlayState":{}},
+        {"UserId":"00000000000000000000000000000000","DeviceId":"key","PlayState":{}}
+    ]"#;
+    let rows = sessions::listed("key").read(answer(200, list)).expect("a list");
+    let first = rows[0].playing.clone().expect("it plays");
+    assert_eq!((&*rows[0].user, &*rows[0].user_name, &*rows[0].device), ("abcd", "alice", "tv"));
+    assert_eq!((&*first.title, first.position_s, first.length_s), ("Show 1×02 Pilot", 60, 1200));
+    assert!(first.is_paused && first.method == "Transcode");
+    let second = rows[1].playing.clone().expect("it plays");
+    assert_eq!((&*second.title, second.length_s, second.is_paused), ("News", 0, false));
+    assert_eq!(rows[2].playing, None);
+    assert_eq!(sessions::listed("key").read(answer(401, "")), None);
+}
+
+#[test]
+fn a_password_is_right_or_refused_or_the_pod_does_not_say() {
+    let read = |status, body| users::check_password("a", "p").read(answer(status, body));
+    let right = r#"{"User":{"Name":"Alice","Policy":{"IsAdministrator":true}},"AccessToken":"t"}"#;
+    let is_right = |check: Option<users::PasswordCheck>, administrator: bool| {
+        matches!(check, Some(users::PasswordCheck::Right { name, is_administrator, token })
+            if name == "Alice" && is_administrator == administrator && token == "t")
+    };
+    assert!(is_right(read(200, right), true));
+    assert!(is_right(read(200, r#"{"User":{"Name":"Alice","Policy":{}},"AccessToken":"t"}"#), false));
+    for refused in [400, 401, 403] {
+        assert!(matches!(read(refused, ""), Some(users::PasswordCheck::Refused)), "{refused}");
+    }
+    assert!(read(503, "").is_none() && read(200, "{}").is_none(), "the pod does not say");
+    let call = users::check_password("a\"b", "p");
+    assert_eq!(sent(&call), "POST /Users/AuthenticateByName");
+    assert_eq!(&call.body[..], br#"{"Pw":"p","Username":"a\"b"}"#);
+}

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{ApiCall, ApiResponse, encoded, field, text};
-use crate::jellyfin::session_list::Viewer;
+use crate::jellyfin::{authorization::Device, session_list::Viewer};
 
 /// The longest list of users, in bytes. One takes some 2 KiB.
 const LONGEST_LIST: usize = 16 << 20;
@@ -97,6 +97,49 @@ pub fn names(key: &str) -> ApiCall<Vec<(String, String)>> {
         Some(users.as_array()?.iter().filter_map(named).collect())
     };
     ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
+}
+
+/// A pod's answer to a name and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PasswordCheck {
+    /// Both are right. The pod has made a session, which is to be ended by its token.
+    Right {
+        name: String,
+        is_administrator: bool,
+        token: String,
+    },
+    Refused,
+}
+
+/// Signs in to find out whether a password is right.
+pub fn check_password(name: &str, password: &str) -> ApiCall<PasswordCheck> {
+    let read = |response: ApiResponse| match response.status {
+        StatusCode::OK => {
+            let answer = response.json();
+            let user = field(&answer, "User")?;
+            let is_administrator = field(user, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
+            Some(PasswordCheck::Right {
+                name: text(user, "Name")?,
+                is_administrator: is_administrator == Some(&true.into()),
+                token: text(&answer, "AccessToken")?,
+            })
+        }
+        // 403: the user is disabled, or may not sign in now or from there.
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(PasswordCheck::Refused),
+        _ => None,
+    };
+    let body = json!({"Username": name, "Pw": password}).to_string();
+    ApiCall::post("/Users/AuthenticateByName", read).as_device(&sign_in_device(), None).with_body(body.into())
+}
+
+/// The device of a password's check. A pod keeps one session for each user on it, and it is ended.
+fn sign_in_device() -> Device {
+    Device {
+        client: "jellypin".into(),
+        name: "jellypin sign-in".into(),
+        id: "jellypin-sign-in".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
 }
 
 /// Changes a user's password. `body` is that of the user's own request.

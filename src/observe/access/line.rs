@@ -31,6 +31,10 @@ pub struct Line<'a> {
     pub pod: &'a str,
     pub reason: &'static str,
     pub attempts: u32,
+    /// How each attempt ended, like `a=refused b=200`. Empty if the first one gave the answer.
+    pub tried: &'a str,
+    /// How long the request waited for a pod, and why it began to wait.
+    pub held: Option<(Duration, &'static str)>,
     /// The previous pod and why the request left it, if it moved.
     pub moved: Option<(&'a str, &'static str)>,
     /// Answers of the other pods to a request that all pods must receive, like `b=204 c=401`.
@@ -67,6 +71,13 @@ impl Line<'_> {
         text(out, "pod.name", self.pod);
         text(out, "decision.reason", self.reason);
         number(out, "attempts", self.attempts.into());
+        if !self.tried.is_empty() {
+            text(out, "tried", self.tried);
+        }
+        if let Some((held, why)) = self.held {
+            millis(out, "held_ms", held);
+            text(out, "wait.why", why);
+        }
         if let Some((from, why)) = self.moved {
             text(out, "moved.from", from);
             text(out, "moved.why", why);
@@ -110,6 +121,12 @@ impl Line<'_> {
         }
         if self.attempts != 1 {
             let _ = write!(out, " attempts={}", self.attempts);
+        }
+        if !self.tried.is_empty() {
+            let _ = write!(out, " tried=[{}]", self.tried);
+        }
+        if let Some((held, why)) = self.held {
+            let _ = write!(out, " held={:.3}ms ({why})", held.as_secs_f64() * 1e3);
         }
         if let Some((from, why)) = self.moved {
             let _ = write!(out, " moved-from={from} ({why})");

@@ -19,6 +19,46 @@ use crate::{
     proxy::request::{attempt::Attempt, context::RequestContext, refusal::Refusal},
 };
 
+/// A hold is logged once it has lasted so long.
+const LONG: Duration = Duration::from_secs(2);
+
+/// A request that waits for a pod.
+pub(super) struct Hold {
+    pub(super) began: Instant,
+    pub(super) end: Instant,
+    /// Why it began to wait, out of a closed set.
+    pub(super) why: &'static str,
+    /// The log has been told.
+    pub(super) is_told: bool,
+}
+
+impl Hold {
+    pub(super) fn new(longest: Duration, why: &'static str) -> Hold {
+        let began = Instant::now();
+        Hold { began, end: began + longest, why, is_told: false }
+    }
+
+    /// Whether the log is to be told that the request still waits.
+    pub(super) fn is_to_be_told(&self) -> bool {
+        !self.is_told && self.began.elapsed() >= LONG
+    }
+}
+
+/// Why a request begins to wait after this attempt. `is_refused`: no pod that was asked knows the
+/// token.
+pub(super) fn hold_reason(
+    ctx: &RequestContext<'_>,
+    attempt: &Result<Attempt, Refusal>,
+    is_refused: bool,
+) -> &'static str {
+    match attempt {
+        _ if is_refused => "home_away",
+        Ok(attempt) if is_starting_up(ctx, attempt) => "starting",
+        Ok(_) => "server_error",
+        Err(refusal) => refusal.as_str(),
+    }
+}
+
 /// How long jellypin believes a pod that says it is starting while its state says it is ready.
 /// Health checks notice a real start sooner; after that time the answer means something else.
 const UNNOTICED: Duration = Duration::from_secs(3);

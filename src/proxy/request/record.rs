@@ -55,6 +55,12 @@ pub(in crate::proxy) struct RequestRecord {
     /// Why the last attempt went to its pod.
     reason: Option<Reason>,
     attempts: u32,
+    /// How the attempts ended that gave no answer to the client, like `a=refused`.
+    tried: String,
+    /// The last attempt may still give the answer.
+    is_open: bool,
+    /// How long the request waited for a pod, and why it began to wait.
+    held: Option<(Duration, &'static str)>,
     failover: Option<(Arc<Pod>, FailoverReason)>,
     status: u16,
     first_byte: Option<Duration>,
@@ -92,6 +98,9 @@ impl RequestRecord {
             load_guard: None,
             reason: None,
             attempts: 0,
+            tried: String::new(),
+            is_open: false,
+            held: None,
             failover: None,
             status: 0,
             first_byte: None,
@@ -120,15 +129,28 @@ impl RequestRecord {
     /// Counts an attempt at one more pod.
     pub(in crate::proxy) fn begin_attempt(&mut self, decision: &Decision) {
         self.attempts += 1;
+        self.is_open = true;
         self.reason = Some(decision.reason);
         self.pod = Some(decision.pod.clone());
         self.load_guard = Some(decision.pod.count_request());
+    }
+
+    /// Records how the attempt at a pod ended that gave no answer to the client.
+    pub(in crate::proxy) fn record_tried(&mut self, pod: &Pod, outcome: &str) {
+        self.is_open = false;
+        record_outcome(&mut self.tried, pod, outcome);
+    }
+
+    /// Records how long the request has waited for a pod so far, and why it began to wait.
+    pub(in crate::proxy) fn record_hold(&mut self, held: Duration, why: &'static str) {
+        self.held = Some((held, why));
     }
 
     /// The request leaves a pod for another.
     pub(in crate::proxy) fn record_failover(&mut self, from: &Arc<Pod>, why: FailoverReason) {
         let labels = metrics::Move { pool: from.pool.clone(), from: from.name.clone(), why: why.as_str() };
         self.observer.metrics.moves.get_or_create(&labels).inc();
+        self.record_tried(from, why.as_str());
         self.failover = Some((from.clone(), why));
         self.load_guard = None;
     }
@@ -156,9 +178,7 @@ impl RequestRecord {
 
     /// Records that one more pod was called for this request, and what it answered.
     pub(in crate::proxy) fn record_fan_out(&mut self, pod: &Pod, outcome: &str) {
-        let gap = if self.fan_out.is_empty() { "" } else { " " };
-        // Writing into memory cannot fail.
-        let _ = write!(self.fan_out, "{gap}{}={outcome}", pod.name);
+        record_outcome(&mut self.fan_out, pod, outcome);
     }
 
     /// From now on the load at the pod is a socket, not a request.
@@ -214,6 +234,10 @@ impl Drop for RequestRecord {
             Outcome::Refused(refusal) => refusal.as_str(),
             Outcome::Socket(end) => end.as_str(),
         };
+        let mut tried = std::mem::take(&mut self.tried);
+        if let Some(pod) = pod.filter(|_| self.is_open && !tried.is_empty() && self.first_byte.is_some()) {
+            record_outcome(&mut tried, pod, itoa::Buffer::new().format(self.status));
+        }
         let host = self.host.as_ref().and_then(|host| host.to_str().ok());
         access.write(&access::Line {
             client: self.client,
@@ -228,6 +252,8 @@ impl Drop for RequestRecord {
             pod: pod.map_or("", |pod| &pod.name),
             reason,
             attempts: self.attempts,
+            tried: &tried,
+            held: self.held,
             moved: self.failover.as_ref().map(|(from, why)| (&*from.name, why.as_str())),
             fan_out: &self.fan_out,
             resumed: self.resumptions,
@@ -237,6 +263,21 @@ impl Drop for RequestRecord {
             first_byte: self.first_byte,
             duration: self.began.elapsed(),
         });
+    }
+}
+
+/// The longest list of outcomes in bytes. A request that is held tries its pods again and again.
+const LONGEST_LIST: usize = 240;
+
+fn record_outcome(list: &mut String, pod: &Pod, outcome: &str) {
+    if list.len() > LONGEST_LIST {
+        return;
+    }
+    let gap = if list.is_empty() { "" } else { " " };
+    // Writing into memory cannot fail.
+    let _ = write!(list, "{gap}{}={outcome}", pod.name);
+    if list.len() > LONGEST_LIST {
+        list.push_str(" …");
     }
 }
 

@@ -18,6 +18,8 @@ pub enum MoveReason {
     Group,
     /// Its user lives there.
     User,
+    /// An operator moved it.
+    Operator,
     /// A stored entry says so: this proxy's from before its start, or another replica's.
     StoredEntry,
 }
@@ -31,6 +33,7 @@ impl MoveReason {
             MoveReason::Drain => "drain",
             MoveReason::Group => "group",
             MoveReason::User => "user",
+            MoveReason::Operator => "operator",
             MoveReason::StoredEntry => "kept",
         }
     }

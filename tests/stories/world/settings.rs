@@ -63,6 +63,7 @@ keys! {
     admin_listen: SocketAddr = "admin.listen";
     admin_hosts: &[&str] = "admin.hosts";
     admin_token: &str = "admin.token";
+    administrators: bool = "admin.administrators";
     state_path: &str = "state.path";
     redis_url: &str = "redis.url";
     redis_sentinels: &[&str] = "redis.sentinels";

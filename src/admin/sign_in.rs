@@ -1,0 +1,256 @@
+//! Sign-in to the dashboard: the token of `[admin]`, or a Jellyfin administrator's name and password.
+//!
+//! A browser gets a random cookie, of which only a hash is kept, in memory alone. A password goes to
+//! a pod and nowhere else. Attempts are few for each address, whether they succeed or not.
+
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use cookie::Cookie;
+use http::{HeaderMap, HeaderValue, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::time::{self, Instant};
+
+use super::{
+    Admin,
+    answer::{Answer, see_other},
+    dashboard,
+};
+use crate::{
+    affinity::{budget::Budget, cookie::OF_ADMIN},
+    proxy::Administrator,
+};
+
+/// How long a sign-in lasts.
+const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Sign-ins at once; the oldest goes first.
+const MOST: usize = 64;
+
+/// Attempts of one address at once, and each second after that: one in half a minute.
+const AT_ONCE: f32 = 10.0;
+const PER_SECOND: f32 = 1.0 / 30.0;
+
+/// The longest form in bytes, and the longest time that it may take.
+const LONGEST: usize = 4096;
+const SLOWEST: Duration = Duration::from_secs(5);
+
+/// Who has signed in. Locked for a look or a change, never across an await.
+pub(super) struct SignIns {
+    by_cookie: Mutex<HashMap<[u8; 32], SignedIn>>,
+    attempts: Budget,
+}
+
+struct SignedIn {
+    name: String,
+    until: Instant,
+}
+
+/// What a sign-in form has.
+#[derive(Default)]
+struct Form {
+    token: String,
+    name: String,
+    password: String,
+}
+
+impl Default for SignIns {
+    fn default() -> SignIns {
+        SignIns { by_cookie: Mutex::default(), attempts: Budget::new(AT_ONCE, PER_SECOND) }
+    }
+}
+
+impl SignIns {
+    /// The name of whoever has this request's cookie.
+    pub(super) fn name_of(&self, headers: &HeaderMap) -> Option<String> {
+        let now = Instant::now();
+        let table = self.by_cookie.lock();
+        let live = |value: &str| table.get(&hash(value)).filter(|signed_in| signed_in.until > now);
+        cookies(headers).find_map(|value| live(value).map(|signed_in| signed_in.name.clone()))
+    }
+
+    /// Signs somebody in. Gives the cookie; `None` if the machine has no random numbers.
+    fn begin(&self, name: String) -> Option<HeaderValue> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).ok()?;
+        let value = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let now = Instant::now();
+        let mut table = self.by_cookie.lock();
+        table.retain(|_, signed_in| signed_in.until > now);
+        if table.len() >= MOST
+            && let Some(oldest) = table.iter().min_by_key(|(_, signed_in)| signed_in.until).map(|(hash, _)| *hash)
+        {
+            table.remove(&oldest);
+        }
+        table.insert(hash(&value), SignedIn { name, until: now + LASTS });
+        let attributes = format!("; Path=/; HttpOnly; SameSite=Strict; Max-Age={}", LASTS.as_secs());
+        HeaderValue::from_str(&format!("{OF_ADMIN}={value}{attributes}")).ok()
+    }
+
+    fn end(&self, headers: &HeaderMap) {
+        let mut table = self.by_cookie.lock();
+        cookies(headers).for_each(|value| drop(table.remove(&hash(value))));
+    }
+}
+
+impl Admin {
+    /// `GET /sign-in`.
+    pub(super) fn sign_in_page(&self, query: Option<&str>) -> Answer {
+        if self.config.token.is_none() {
+            return see_other("/");
+        }
+        let message = match query {
+            Some("failed=token") => "This is not the token.",
+            Some("failed=password") => "The Jellyfin server refuses this name or password.",
+            Some("failed=rights") => "Only administrators of the Jellyfin server may sign in here.",
+            Some("failed=pod") => "No Jellyfin server can check the password at the moment. The token works.",
+            Some("failed=brake") => "Too many attempts. Wait half a minute.",
+            Some("failed=form") => "The form was not complete.",
+            Some("out") => "You have signed out.",
+            _ => "",
+        };
+        dashboard::sign_in(message, self.asks_pods())
+    }
+
+    /// `POST /sign-in`.
+    pub(super) async fn sign_in(&self, body: Incoming, from: IpAddr) -> Answer {
+        let Some(token) = &self.config.token else { return see_other("/") };
+        if !self.sign_ins.attempts.try_spend(from, Instant::now()) {
+            tracing::warn!(client.address = %from, why = "brake", "a sign-in to the admin API failed");
+            return see_other("/sign-in?failed=brake");
+        }
+        let read = time::timeout(SLOWEST, Limited::new(body, LONGEST).collect()).await;
+        let Ok(Ok(body)) = read else { return see_other("/sign-in?failed=form") };
+        let form = Form::read(&body.to_bytes());
+        let who = if !form.token.is_empty() {
+            let is_it = bool::from(form.token.as_bytes().ct_eq(token.bytes()));
+            if is_it { Ok("token".to_owned()) } else { Err(("token", "/sign-in?failed=token")) }
+        } else if form.name.is_empty() || !self.asks_pods() {
+            Err(("form", "/sign-in?failed=form"))
+        } else {
+            self.ask_pod(&form, from).await
+        };
+        match who {
+            Ok(name) => {
+                let Some(cookie) = self.sign_ins.begin(name.clone()) else { return see_other("/sign-in") };
+                tracing::info!(by = name, client.address = %from, "an operator signed in");
+                let mut answer = see_other("/");
+                answer.headers_mut().insert(header::SET_COOKIE, cookie);
+                answer
+            }
+            Err((why, page)) => {
+                tracing::warn!(client.address = %from, why, "a sign-in to the admin API failed");
+                see_other(page)
+            }
+        }
+    }
+
+    /// `POST /sign-out`.
+    pub(super) fn sign_out(&self, headers: &HeaderMap) -> Answer {
+        self.sign_ins.end(headers);
+        let mut answer = see_other("/sign-in?out");
+        let gone = format!("{OF_ADMIN}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+        if let Ok(gone) = HeaderValue::from_str(&gone) {
+            answer.headers_mut().insert(header::SET_COOKIE, gone);
+        }
+        answer
+    }
+
+    /// Whether Jellyfin's administrators may sign in. Another pool's could be anybody.
+    fn asks_pods(&self) -> bool {
+        self.config.administrators && self.shared.pools.len() == 1
+    }
+
+    async fn ask_pod(&self, form: &Form, from: IpAddr) -> Result<String, (&'static str, &'static str)> {
+        let no_pod = ("no_pod", "/sign-in?failed=pod");
+        let (Some(lifecycle), [shared]) = (self.lifecycle.upgrade(), &self.shared.pools[..]) else {
+            return Err(no_pod);
+        };
+        match lifecycle.administrator(&shared.pool, &form.name, &form.password, from).await {
+            Administrator::Yes(name) => Ok(name),
+            Administrator::No => Err(("rights", "/sign-in?failed=rights")),
+            Administrator::Refused => Err(("password", "/sign-in?failed=password")),
+            Administrator::Unknown => Err(no_pod),
+        }
+    }
+}
+
+impl Form {
+    /// Reads `application/x-www-form-urlencoded`.
+    fn read(body: &Bytes) -> Form {
+        let text = String::from_utf8_lossy(body);
+        let mut form = Form::default();
+        for (key, value) in text.split('&').filter_map(|pair| pair.split_once('=')) {
+            let value = percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
+            match key {
+                "token" => form.token = value.trim().to_owned(),
+                "name" => form.name = value,
+                "password" => form.password = value,
+                _ => {}
+            }
+        }
+        form
+    }
+}
+
+/// The values of all cookies of this name.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    let named = lines.flat_map(|line| Cookie::split_parse(line).filter_map(Result::ok));
+    named.filter(|cookie| cookie.name() == OF_ADMIN).filter_map(|cookie| cookie.value_raw())
+}
+
+fn hash(value: &str) -> [u8; 32] {
+    Sha256::digest(value).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(cookie: &HeaderValue) -> HeaderMap {
+        let pair = cookie.to_str().expect("text").split(';').next().expect("a pair");
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, HeaderValue::from_str(&format!("other=1; {pair}")).expect("a value"));
+        headers
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_in_lasts_half_a_day_unless_it_is_ended() {
+        let sign_ins = SignIns::default();
+        let (one, other) = (sign_ins.begin("alice".into()), sign_ins.begin("bob".into()));
+        let (one, other) = (shown(&one.expect("a cookie")), shown(&other.expect("a cookie")));
+        assert_eq!(sign_ins.name_of(&one).as_deref(), Some("alice"));
+        sign_ins.end(&one);
+        assert_eq!((sign_ins.name_of(&one), sign_ins.name_of(&other).as_deref()), (None, Some("bob")));
+        time::advance(LASTS).await;
+        assert_eq!(sign_ins.name_of(&other), None);
+        assert_eq!(sign_ins.name_of(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_sign_in_makes_room() {
+        let sign_ins = SignIns::default();
+        let first = shown(&sign_ins.begin("first".into()).expect("a cookie"));
+        time::advance(Duration::from_secs(1)).await;
+        let second = shown(&sign_ins.begin("second".into()).expect("a cookie"));
+        for _ in 1..MOST {
+            assert!(sign_ins.begin("more".into()).is_some());
+        }
+        assert_eq!(sign_ins.name_of(&first), None);
+        assert!(sign_ins.name_of(&second).is_some() && sign_ins.by_cookie.lock().len() == MOST);
+    }
+
+    #[test]
+    fn a_form_is_read_as_browsers_write_it() {
+        let form = Form::read(&Bytes::from_static(b"name=zo%C3%AB+k&password=a%26b%2B+&token="));
+        assert_eq!((&*form.name, &*form.password, &*form.token), ("zoë k", "a&b+ ", ""));
+        assert_eq!(Form::read(&Bytes::from_static(b"token=+secret%0A")).token, "secret");
+    }
+}

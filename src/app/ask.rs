@@ -1,0 +1,73 @@
+//! Asks the admin API of a jellypin that runs with this configuration, for the command line.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::{net::TcpStream, time};
+
+use crate::admin;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("[admin] listen is off, so nobody can be asked")]
+    Off,
+    #[error("no jellypin answers at {0}: {1}")]
+    Silent(SocketAddr, io::Error),
+    #[error("jellypin answers {0}: {1}")]
+    Refused(StatusCode, String),
+}
+
+/// The longest time for an answer, and the longest answer in bytes.
+const LONGEST: Duration = Duration::from_secs(15);
+const MOST: usize = 1 << 20;
+
+/// Asks why a client is where it is. `key` is `token`, `device`, `user` or `session`. Neither
+/// command line nor address has the value.
+///
+/// # Errors
+/// The listener is off, does not answer, or refuses.
+pub async fn explain(config: &admin::Config, key: &str, value: &str) -> Result<String, AskError> {
+    let address = reachable(config.listen.ok_or(AskError::Off)?);
+    let form = format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+    let asked = time::timeout(LONGEST, ask(address, config, form)).await;
+    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "it is too slow"));
+    let (status, text) = asked.unwrap_or_else(|_| late()).map_err(|error| AskError::Silent(address, error))?;
+    if status.is_success() { Ok(text) } else { Err(AskError::Refused(status, text.trim().to_owned())) }
+}
+
+async fn ask(address: SocketAddr, config: &admin::Config, form: String) -> io::Result<(StatusCode, String)> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    let mut request = Request::post("/explain")
+        .header(header::HOST, address.to_string())
+        .header(header::ACCEPT, "text/plain")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    if let Some(token) = &config.token {
+        request = request.header(header::AUTHORIZATION, [b"Bearer ", token.bytes()].concat());
+    }
+    let request = request.body(Full::new(Bytes::from(form))).map_err(io::Error::other)?;
+    let (head, body) = sender.send_request(request).await.map_err(io::Error::other)?.into_parts();
+    let body = Limited::new(body, MOST).collect().await.map_err(io::Error::other)?.to_bytes();
+    Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// Where a program on this machine reaches the listener.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
