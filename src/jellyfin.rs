@@ -7,6 +7,7 @@ pub mod authorization;
 pub mod body_scanner;
 pub mod canonical;
 pub mod client;
+pub mod device_list;
 pub mod endpoint;
 pub mod images;
 pub mod libraries;

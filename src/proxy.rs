@@ -5,6 +5,7 @@
 //! room combines what the rooms below it know of pods, clients and Jellyfin.
 
 mod admission;
+mod device_lists;
 mod dispatch;
 pub mod drain_policy;
 mod explain;
@@ -70,6 +71,7 @@ use crate::{
     shutdown::Shutdown,
     websocket::handshake::{self, UpgradeKind},
 };
+use device_lists::DeviceLists;
 use dispatch::Dispatcher;
 use failover::{
     live::{self, LiveStreams},
@@ -116,6 +118,7 @@ pub struct Proxy {
     leader_router: LeaderRouter,
     remote_controller: RemoteController,
     session_lists: Arc<SessionLists>,
+    device_lists: DeviceLists,
     live_streams: Arc<LiveStreams>,
     sockets: Arc<Sockets>,
     revoker: Arc<Revoker>,
@@ -150,6 +153,7 @@ impl Proxy {
         ));
         let session_lists =
             Arc::new(SessionLists::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
+        let device_lists = DeviceLists::new(shared.clone(), pods.clone(), metrics.clone());
         let remote_controller = RemoteController::new(
             shared.clone(),
             (dispatcher.clone(), selector.clone()),
@@ -195,6 +199,7 @@ impl Proxy {
             leader_router,
             remote_controller,
             session_lists,
+            device_lists,
             live_streams,
             sockets,
             revoker,
@@ -332,10 +337,14 @@ impl Proxy {
         if !binds_nobody(&self.shared, &ctx) && !ctx.is_errand(&decision) {
             bind(&mut head.headers, &cookies, &ctx, &decision);
         }
-        let shown = if ctx.is_to_be_merged() {
-            Box::pin(self.session_lists.answer(&ctx, token.as_ref(), &mut head, answer_body, &mut record)).await
-        } else {
-            self.show(&ctx, &decision, &mut head, answer_body, learning).await
+        let shown = match ctx.endpoint {
+            Endpoint::SessionList if ctx.is_to_be_merged() => {
+                Box::pin(self.session_lists.answer(&ctx, token.as_ref(), &mut head, answer_body, &mut record)).await
+            }
+            Endpoint::DeviceList if ctx.is_to_be_merged() => {
+                Box::pin(self.device_lists.answer(&ctx, &mut head, answer_body, &mut record)).await
+            }
+            _ => self.show(&ctx, &decision, &mut head, answer_body, learning).await,
         };
         let Ok(shown) = shown else {
             record.set_outcome(Outcome::PodBroke);

@@ -61,6 +61,9 @@ pub enum Endpoint {
     Authenticated,
     /// Like [`Endpoint::Authenticated`], for `GET /Sessions`: each pod lists only its own.
     SessionList,
+    /// Like [`Endpoint::Authenticated`], for `GET /Devices` and `GET /Devices/Info`: a pod knows those
+    /// that signed in on it, or before it started.
+    DeviceList,
     /// Like [`Endpoint::Authenticated`], for `/Sessions/{id}/…`: only the pod that has the session
     /// can answer. [`RemoteControl::of`] says what it does.
     RemoteControl,
@@ -95,6 +98,7 @@ impl Endpoint {
             // `is` ignores case; the length only saves comparisons.
             3 if is(first, "sso") => sign_on::endpoint(method, rest),
             5 if is(first, "Users") => users(method, rest),
+            7 if is(first, "Devices") && method == Method::GET && lists_devices(rest.clone()) => Endpoint::DeviceList,
             8 if is(first, "SyncPlay") => Endpoint::SyncPlay,
             8 if is(first, "SSOViews") => Endpoint::SignOn,
             8 if is(first, "Sessions") && method == Method::POST && is(rest.at(0), "Logout") => Endpoint::LogOut,
@@ -128,13 +132,14 @@ impl Endpoint {
     /// Whether it refuses every caller without a token that the pod knows.
     pub fn requires_token(self) -> bool {
         use Endpoint::{
-            Authenticated, AuthenticatedMedia, Guarded, LogOut, LogoutTrigger, RemoteControl, SessionList, SyncPlay,
-            TranscodeControl,
+            Authenticated, AuthenticatedMedia, DeviceList, Guarded, LogOut, LogoutTrigger, RemoteControl, SessionList,
+            SyncPlay, TranscodeControl,
         };
         matches!(
             self,
             Authenticated
                 | AuthenticatedMedia
+                | DeviceList
                 | Guarded
                 | LogOut
                 | LogoutTrigger
@@ -281,6 +286,11 @@ fn system<'a>(method: &Method, rest: Rest<impl Iterator<Item = &'a str> + Clone>
     }
 }
 
+/// `GET /Devices`, `GET /Devices/Info`.
+fn lists_devices<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> bool {
+    rest.at(0).is_empty() || (is(rest.at(0), "Info") && rest.at(1).is_empty())
+}
+
 fn live_tv<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
     let first = rest.at(0);
     if is(first, "LiveStreamFiles") || is(first, "LiveRecordings") {
@@ -311,6 +321,11 @@ pub fn log_in_by_password(path: &str) -> Option<LogInBy<'_>> {
         Some(third) if is_decoded(third, "Authenticate") => Some(LogInBy::Id(second)),
         _ => None,
     }
+}
+
+/// Whether an [`Endpoint::DeviceList`] asks for one device.
+pub fn is_one_device(path: &str) -> bool {
+    segments(path).nth(1).is_some()
 }
 
 /// Paths by which load balancers and orchestrators check the server. They need to learn at once

@@ -14,7 +14,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::{query, syntax::field};
+use super::{
+    query,
+    syntax::{field, plain_id},
+};
 pub use rows::{Row, read};
 
 /// The device of jellypin's own calls by API key that leave a session behind.
@@ -170,10 +173,6 @@ pub fn write<'a>(rows: impl IntoIterator<Item = &'a Row>, viewer: &Viewer) -> By
     }
     json.put_u8(b']');
     json.freeze()
-}
-
-fn plain_id(id: &str) -> String {
-    id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect()
 }
 
 /// The GUID of nobody.

@@ -183,6 +183,10 @@ const OWN: &[&str] = &[
 const OWN_ENDINGS: &[&str] = &["Path", "Port", "PortNumber", "Directory", "Folder"];
 
 fn is_own(document: Document<'_>, path: &KeyPath) -> bool {
+    // How a pod reaches the database (`database.xml`).
+    if matches!(document, Document::Named(name) if name.eq_ignore_ascii_case("database")) {
+        return true;
+    }
     let is_of_hardware = |key: &str| OWN.iter().any(|own| own.eq_ignore_ascii_case(key));
     let is_place =
         |key: &str| OWN_ENDINGS.iter().any(|ending| key.ends_with(ending) || key.eq_ignore_ascii_case(ending));
@@ -243,6 +247,7 @@ mod tests {
         for key in ["KnownProxies", "LocalNetworkSubnets", "EnableRemoteAccess", "RemoteIPFilter"] {
             assert!(!own(network, key), "{key}");
         }
+        assert!(own(Document::Named("Database"), "CustomProviderOptions"));
         let plugin = Document::Plugin("x");
         assert!(own(plugin, "DownloadPath") && own(plugin, "port"));
         assert!(!own(plugin, "BaseUrl") && !own(plugin, "EnableSupport"));

@@ -58,6 +58,9 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Longest time for what must be known before the caller's pod gets the request.
 const BEFORE: Duration = Duration::from_secs(2);
 
+/// The same before a user's deletion. A pod that is not told shows no devices until it restarts.
+const BEFORE_DELETION: Duration = Duration::from_secs(10);
+
 /// Longest body that is kept to be repeated.
 const LONGEST_BODY: usize = 1 << 20;
 
@@ -84,6 +87,7 @@ enum Plan {
     Same {
         in_files: bool,
     },
+    Refresh(String),
     Items(Vec<String>),
     Sidecar {
         item: String,
@@ -130,6 +134,7 @@ impl InStep {
                 begun.kept = self.keep(ctx, body);
                 Plan::Sidecar { item: item.to_owned(), option }
             }
+            Act::Refresh(item) => Plan::Refresh(item.to_owned()),
             Act::Items(Some(item)) => Plan::Items(vec![item.to_owned()]),
             Act::Items(None) => Plan::Items(ctx.query_ids("ids")),
             Act::Images { item, kind } => of_item(item, kind)?,
@@ -219,6 +224,7 @@ impl InStep {
             caller: Caller::of(ctx),
             pool_index: ctx.pool_index,
             from: from.clone(),
+            viewer: ctx.session().map(|session| session.user.clone()),
             act: Label::of(act),
             work,
             turn,
@@ -257,6 +263,7 @@ impl InStep {
                 is_gone: true,
                 in_files: false,
             },
+            Plan::Refresh(item) => Work::Refresh { item, call: repeated(ctx, body, key)? },
             Plan::Sidecar { item, option } => Work::Sidecar { item, option, call: repeated(ctx, body, key)? },
             Plan::Pictures(pictures) => Work::Pictures(pictures),
             Plan::OwnPicture => {
@@ -298,7 +305,7 @@ impl InStep {
             Act::UserDeletion(user) => {
                 let others: Vec<_> = pods.iter().filter(|pod| pod.id != own.id).cloned().collect();
                 let forgotten = carrier.forget_devices(own, &others, user);
-                *told = time::timeout(BEFORE, forgotten).await.unwrap_or_default();
+                *told = time::timeout(BEFORE_DELETION, forgotten).await.unwrap_or_default();
                 Plan::Done
             }
             _ => Plan::Done,

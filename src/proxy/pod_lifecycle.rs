@@ -16,7 +16,7 @@ use tokio::{task::JoinSet, time};
 
 use super::{
     drain_policy::When, in_step::Returns, migrate::Migrator, pod_client::PodClient, revoke::Broadcast,
-    shared_state::SharedState, user_data::UserData,
+    shared_state::SharedState, user_data::UserData, visit::Visits,
 };
 use crate::{
     forward::Forward,
@@ -42,6 +42,7 @@ pub struct PodLifecycle {
     returns: Returns,
     pods: Arc<PodClient>,
     migrator: Arc<Migrator>,
+    visits: Arc<Visits>,
     metrics: Metrics,
     shutdown: Shutdown,
 }
@@ -52,10 +53,22 @@ impl PodLifecycle {
         let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
         let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
         let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
-        let drainer = Arc::new(Drainer::new(shared.clone(), migrator.clone(), shutdown.clone()));
+        let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
+        let drainer = Arc::new(Drainer::new(shared.clone(), (migrator.clone(), visits.clone()), shutdown.clone()));
         let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
         let checks = PodChecks::new(shared.clone(), pods.clone());
-        Arc::new(PodLifecycle { shared, checks, broadcast, drainer, returns, pods, migrator, metrics, shutdown })
+        Arc::new(PodLifecycle {
+            shared,
+            checks,
+            broadcast,
+            drainer,
+            returns,
+            pods,
+            migrator,
+            visits,
+            metrics,
+            shutdown,
+        })
     }
 
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
@@ -124,7 +137,7 @@ impl PodLifecycle {
 
     /// Brings the sessions of each user of a pool together, until the shutdown.
     pub async fn gather_users(self: Arc<Self>, pool: Arc<Pool>) {
-        let objects = (self.pods.clone(), self.migrator.clone());
+        let objects = (self.pods.clone(), self.migrator.clone(), self.visits.clone());
         UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone()).run(pool).await;
     }
 

@@ -1,9 +1,9 @@
-//! Removes the traces of a client on a pod that only answered a call for it.
+//! Removes the traces of a client on a pod that only answered a call for it, or that it has left.
 //!
 //! Each SyncPlay call and each log-in makes a session on the pod that answers. Nothing would end
 //! that session, so the pod would list a device that is not there. A pod ends a session when its
-//! last socket closes (`SessionManager.CloseIfNeededAsync`). So the proxy opens a socket for the
-//! client there and closes it again.
+//! last socket closes (`SessionManager.CloseIfNeededAsync`), and keeps the token. So the proxy opens
+//! a socket for the client there and closes it again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +39,18 @@ impl Visits {
 
     /// Behind the answer, ends the sessions that a pod has made for a client that lives elsewhere.
     pub(super) fn end(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Arc<Session>, pod: &Arc<Pod>) {
-        let mut devices = vec![ctx.reported_by(session)];
+        self.end_as(vec![ctx.reported_by(session)], Caller::of(ctx), session, pod);
+    }
+
+    /// Ends the session that a living pod keeps of a client that has moved to another pod. Sockets of
+    /// the client end it by themselves as they move, and what plays on there may be in use.
+    pub(super) fn end_left(self: &Arc<Self>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) {
+        if !session.sockets.is_any() && !session.calls.is_playing() {
+            self.end_as(Vec::new(), caller, session, pod);
+        }
+    }
+
+    fn end_as(self: &Arc<Self>, mut devices: Vec<Device>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) {
         // The pod may have sessions of these devices too: capabilities were reported by them.
         let others =
             session.calls.capabilities().into_iter().map(|call| call.reported_by).chain([session.device.clone()]);
@@ -49,7 +60,6 @@ impl Visits {
             }
         }
         let (visits, session, pod) = (self.clone(), session.clone(), pod.clone());
-        let caller = Caller::of(ctx);
         let ending = async move {
             for device in devices {
                 if !is_visitor(&session, &pod) {

@@ -2,16 +2,20 @@
 
 mod administration;
 mod catalogue;
+mod costs;
 mod home;
 mod in_step;
 mod leaders_own;
 mod remote_control;
 mod session_lists;
 mod sessions;
+mod table;
 mod user_data;
 mod user_data_moves;
 mod user_data_orders;
 mod user_data_random;
+
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use serde_json::Value;
@@ -73,13 +77,23 @@ fn assert_done(answer: &Answer) {
 /// How many of the devices see what they should, once all had time to.
 async fn seen_by(devices: &mut [Client], path: &str, is_right: impl Fn(&Answer) -> bool) -> usize {
     // A pod is told within a moment; one that was not told by then never is.
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    seen_within(devices, path, is_right, Duration::from_secs(2)).await
+}
+
+/// The same, with this time at most.
+async fn seen_within(
+    devices: &mut [Client],
+    path: &str,
+    is_right: impl Fn(&Answer) -> bool,
+    longest: Duration,
+) -> usize {
+    let end = Instant::now() + longest;
     loop {
         let mut count = 0;
         for device in devices.iter_mut() {
             count += usize::from(is_right(&device.get(path).await));
         }
-        if count == devices.len() || std::time::Instant::now() > end {
+        if count == devices.len() || Instant::now() >= end {
             return count;
         }
     }

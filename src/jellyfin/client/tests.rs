@@ -20,6 +20,7 @@ fn sent<T>(call: &ApiCall<T>) -> String {
 fn a_call_names_its_path_and_quotes_what_it_is_given() {
     assert_eq!(sent(&users::who_am_i("t")), "GET /Users/Me");
     assert_eq!(sent(&devices::remove("a b&id=c")), "DELETE /Devices?id=a%20b%26id%3Dc");
+    assert_eq!(sent(&users::one("a/b", "key")), "GET /Users/a%2Fb");
     assert_eq!(sent(&sessions::ping("p&q", "t")), "POST /Sessions/Playing/Ping?playSessionId=p%26q");
     assert_eq!(
         sent(&media::end_transcode("d/1", "p", "t")),

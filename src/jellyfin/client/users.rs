@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{ApiCall, ApiResponse, field, text};
+use super::{ApiCall, ApiResponse, encoded, field, text};
 use crate::jellyfin::{authorization::Device, session_list::Viewer};
 
 /// The longest list of users, in bytes. One takes some 2 KiB.
@@ -63,15 +63,28 @@ pub struct ListedUser {
     pub is_administrator: bool,
 }
 
+impl ListedUser {
+    fn read(json: &Value) -> Option<ListedUser> {
+        let is_administrator = field(json, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
+        Some(ListedUser { id: text(json, "Id")?, is_administrator: is_administrator == Some(&true.into()) })
+    }
+}
+
+/// One user; `None` if there is none.
+pub fn one(id: &str, key: &str) -> ApiCall<Option<ListedUser>> {
+    let read = |response: ApiResponse| match response.success() {
+        Ok(json) => ListedUser::read(&json).map(Some),
+        Err(StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) => Some(None),
+        Err(_) => None,
+    };
+    ApiCall::get(format!("/Users/{}", encoded(id)), read).with_token(key)
+}
+
 /// All users.
 pub fn list(key: &str) -> ApiCall<Vec<ListedUser>> {
     let read = |response: ApiResponse| {
         let json = response.success().ok()?;
-        let user = |of: &Value| {
-            let is_administrator = field(of, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
-            Some(ListedUser { id: text(of, "Id")?, is_administrator: is_administrator == Some(&true.into()) })
-        };
-        Some(json.as_array()?.iter().filter_map(user).collect())
+        Some(json.as_array()?.iter().filter_map(ListedUser::read).collect())
     };
     ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
 }

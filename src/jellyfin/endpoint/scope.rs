@@ -46,6 +46,9 @@ pub enum Act<'a> {
     /// By the same request. A second execution does no harm. A pod that starts afterwards reads the
     /// rest from the database, but not what `in_files` says.
     Same { in_files: bool },
+    /// `POST /Items/{id}/Refresh`: by the same request, unless the item is a library. That would be a
+    /// second scan beside the first.
+    Refresh(&'a str),
     /// `DELETE /Items/{id}`, `DELETE /Items?ids=`: by one deletion for each item. A pod that does
     /// not know one of several ids stops there.
     Items(Option<&'a str>),
@@ -162,6 +165,7 @@ enum How {
     Memory,
     /// The same, and it also writes files.
     SameFiles,
+    Refresh,
     /// The same, which the leader or the writer does first.
     Package,
     Items,
@@ -215,6 +219,7 @@ impl How {
             How::PerPod | How::OneFile => return Scope::PerPod,
             How::Same | How::Memory => Act::Same { in_files: false },
             How::SameFiles | How::Package => Act::Same { in_files: true },
+            How::Refresh => Act::Refresh(first),
             How::Items => Act::Items(given(first)),
             How::Images => Act::Images { item: first, kind: second },
             How::RemoteImage => Act::RemoteImage { item: first },
@@ -237,8 +242,8 @@ impl How {
         use How::*;
         match self {
             Task | Package | LiveTv(_) => Duty::Leader,
-            Catalogue | OneFile | Same | SameFiles | Items | Images | RemoteImage | Splashscreen | Server(_)
-            | AnyNamed | Plugin | Library | Subtitles | Lyrics => Duty::Writer,
+            Catalogue | OneFile | Same | SameFiles | Refresh | Items | Images | RemoteImage | Splashscreen
+            | Server(_) | AnyNamed | Plugin | Library | Subtitles | Lyrics => Duty::Writer,
             // What the leader alone can answer has a way of its own.
             Shared | Leader | PerPod | Memory | UserImage | UserDeletion | UserData | Revocation => Duty::Any,
         }
@@ -303,7 +308,7 @@ const TABLE: &[(&str, &[Row])] = {
                 Row(Post, "{}/RemoteSearch/Subtitles/{}", Subtitles),
                 // It is kept in the server's settings, by the item's path (`UpdateItemContentType`).
                 Row(Post, "{}/ContentType", Server(Keys::These(&["ContentTypes"]))),
-                Row(Post, "{}/Refresh", Same),
+                Row(Post, "{}/Refresh", Refresh),
                 Row(Post, "{}/PlaybackInfo", PerPod),
                 Row(Post, "{}", Same),
                 Row(Delete, "{}", Items),
@@ -510,6 +515,8 @@ mod tests {
         let item = format!("/items/{id}");
         assert_eq!(repeated("POST", &item), Some(Act::Same { in_files: false }));
         assert_eq!(repeated("DELETE", &item), Some(Act::Items(Some(id))));
+        let refresh = format!("{item}/refresh");
+        assert_eq!(repeated("POST", &refresh), Some(Act::Refresh(id)));
         assert_eq!(repeated("DELETE", "/Items"), Some(Act::Items(None)));
         let image = format!("/Items/{id}/images/Backdrop/2/Index");
         assert_eq!(repeated("POST", &image), Some(Act::Images { item: id, kind: "Backdrop" }));

@@ -5,7 +5,8 @@ use std::ops::Range;
 use actson::{JsonEvent, JsonParser, feeder::SliceJsonFeeder};
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{PROXY_DEVICE, is_empty_id, plain_id};
+use super::{PROXY_DEVICE, is_empty_id};
+use crate::jellyfin::syntax::{plain_id, sortable};
 
 /// What hides the hardware that transcodes (`HardwareAccelerationType.none`).
 const NO_HARDWARE: &[u8] = b"\"none\"";
@@ -203,11 +204,4 @@ fn empty() -> Row {
         has_persistent_id: true,
         hardware: None,
     }
-}
-
-/// .NET leaves out the zeros at the end of a second's fraction.
-fn sortable(date: &str) -> String {
-    let date = date.trim_end_matches('Z');
-    let (second, fraction) = date.split_once('.').unwrap_or((date, ""));
-    format!("{second}.{fraction:0<7}")
 }

@@ -166,7 +166,7 @@ pub struct Disagreement {
 pub struct PodCall {
     pub pool: Arc<str>,
     pub pod: Arc<str>,
-    /// `session_list`, `remote_control`.
+    /// `session_list`, `device_list`, `remote_control`.
     pub what: &'static str,
     /// The class of the status, `timed_out` or `failed`.
     pub outcome: &'static str,

@@ -13,6 +13,7 @@ use crate::{
     },
     pod::Pod,
     proxy::pod_client::Caller,
+    sessions::plain_id,
 };
 
 /// The libraries of the caller's pod before and after the request.
@@ -21,13 +22,22 @@ pub(super) struct ChangedLibraries {
     pub(super) after: Vec<Library>,
 }
 
-/// Pause between two looks whether a scan has ended, and how many there are: a day.
-const LOOK: Duration = Duration::from_secs(15);
+/// Pauses between two looks whether a scan has ended: small libraries take a second. All looks take a
+/// day.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+const LAST_LOOK: Duration = Duration::from_secs(15);
 const LOOKS: u32 = 5_760;
 
 impl Carrier<'_> {
     pub(super) async fn libraries(&self, pod: &Arc<Pod>) -> Option<Vec<Library>> {
         self.call(pod, libraries::list(self.key)).await.ok()
+    }
+
+    /// Whether an item is a library. `None` if the pod does not say.
+    pub(super) async fn is_library(&self, pod: &Arc<Pod>, item: &str) -> Option<bool> {
+        let item = plain_id(item);
+        let is_it = |library: &Library| library.id.as_deref().is_some_and(|id| plain_id(id) == item);
+        Some(self.libraries(pod).await?.iter().any(is_it))
     }
 
     pub(super) async fn follow_libraries(&self, pod: &Arc<Pod>, changed: &ChangedLibraries) -> Outcome {
@@ -79,11 +89,13 @@ impl Peers {
                     continue;
                 }
             }
+            let mut pause = FIRST_LOOK;
             for _ in 0..LOOKS {
                 tokio::select! {
-                    () = time::sleep(LOOK) => {}
+                    () = time::sleep(pause) => {}
                     () = self.shutdown.stopping() => return,
                 }
+                pause = LAST_LOOK.min(pause * 2);
                 let is_scanning = carrier.call(pod, libraries::is_scanning(carrier.key)).await;
                 if !matches!(is_scanning, Ok(true)) || !pod.status().is_alive() {
                     break;

@@ -64,7 +64,7 @@ pub(super) enum Label {
 impl Label {
     pub(super) fn of(act: Act<'_>) -> Label {
         match act {
-            Act::Same { .. } => Label::SameRequest,
+            Act::Same { .. } | Act::Refresh(_) => Label::SameRequest,
             Act::Items(_) => Label::ItemDeletion,
             Act::Images { .. } | Act::RemoteImage { .. } => Label::ItemPicture,
             Act::UserImage(_) => Label::UserPicture,

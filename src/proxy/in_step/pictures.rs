@@ -13,7 +13,7 @@ use crate::{
     jellyfin::{
         client::{
             images::{self, Picture, Place},
-            items, users,
+            items,
         },
         images::{Edit, Pictures, edits},
     },
@@ -44,12 +44,9 @@ fn place(pictures: &Pictures, index: usize) -> Place {
 
 impl Carrier<'_> {
     /// Reads what the caller's pod shows. `None` if it does not say.
-    pub(super) async fn shown_by(&self, from: &Arc<Pod>, pictures: &Pictures) -> Option<Shown> {
+    pub(super) async fn shown_by(&self, from: &Arc<Pod>, pictures: &Pictures, viewer: Option<String>) -> Option<Shown> {
         let viewer = match pictures {
-            Pictures::OfItem { .. } => {
-                let users = self.call(from, users::list(self.key)).await.ok()?;
-                users.into_iter().find(|user| user.is_administrator)?.id
-            }
+            Pictures::OfItem { .. } => self.viewer(from, viewer).await?,
             Pictures::OfUser(_) | Pictures::Splashscreen => String::new(),
         };
         let shown = self.contents(from, pictures, &viewer).await.ok()??;

@@ -17,8 +17,11 @@ use super::{
 };
 use crate::{
     jellyfin::{
-        client::settings::{self, DOCUMENTS},
-        libraries::{Library, Touched, catch_up},
+        client::{
+            libraries,
+            settings::{self, DOCUMENTS},
+        },
+        libraries::{Library, Step, Touched, catch_up},
         settings::{DocumentName, KeyPath, shown},
     },
     observe::metrics::Metrics,
@@ -71,7 +74,7 @@ impl Returns {
             left.libraries = self.compare_libraries(&carrier, (&leader, pod), missed.libraries).await;
         }
         for pictures in &missed.pictures {
-            let outcome = match carrier.shown_by(&leader, pictures).await {
+            let outcome = match carrier.shown_by(&leader, pictures, None).await {
                 Some(shown) => carrier.show(&leader, pod, &shown, self.peers.memory(pool_index)).await,
                 None => Outcome::Failed("unknown"),
             };
@@ -173,6 +176,16 @@ impl Returns {
         if !steps.is_empty() {
             let outcome = carrier.carry_out(pod, &steps).await;
             is_left = self.is_left(pod, outcome);
+            // Until it scans, a pod shows the view of a library that is gone.
+            if steps.iter().any(|step| matches!(step, Step::Remove(_)))
+                && let Err(failure) = carrier.call(pod, libraries::scan(carrier.key)).await
+            {
+                tracing::warn!(
+                    pod.name = &*pod.name,
+                    why = failure.cause.as_str(),
+                    "a pod could not be told to scan its libraries"
+                );
+            }
             there = carrier.libraries(pod).await.unwrap_or_default();
         }
         let lacking = |of: &[Library], than: &[Library]| {

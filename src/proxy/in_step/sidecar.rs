@@ -8,17 +8,18 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::carrier::Carrier;
-use crate::{
-    jellyfin::client::{items, users},
-    pod::Pod,
-};
+use crate::{jellyfin::client::items, pod::Pod};
 
 impl Carrier<'_> {
     /// Whether the files of an item's library stand beside the media. `None` if it cannot be found
     /// out.
-    pub(super) async fn is_beside_media(&self, pod: &Arc<Pod>, item: &str, option: &str) -> Option<bool> {
-        let users = self.call(pod, users::list(self.key)).await.ok()?;
-        let viewer = users.into_iter().find(|user| user.is_administrator)?.id;
+    pub(super) async fn is_beside_media(
+        &self,
+        pod: &Arc<Pod>,
+        (item, option): (&str, &str),
+        viewer: Option<String>,
+    ) -> Option<bool> {
+        let viewer = self.viewer(pod, viewer).await?;
         let item = self.call(pod, items::get(item, &viewer, self.key)).await.ok()??;
         let path = item["Path"].as_str()?;
         let libraries = self.libraries(pod).await?;

@@ -48,6 +48,11 @@ pub(super) enum Work {
         is_gone: bool,
         in_files: bool,
     },
+    /// The call, unless the item is a library.
+    Refresh {
+        item: String,
+        call: ApiCall<StatusCode>,
+    },
     /// The call, unless the pods share what it writes.
     Sidecar {
         item: String,
@@ -84,6 +89,8 @@ pub(super) struct Job {
     pub(super) pool_index: usize,
     /// The caller's pod, which has done it.
     pub(super) from: Arc<Pod>,
+    /// The caller, who sees what the act changed.
+    pub(super) viewer: Option<String>,
     pub(super) act: Label,
     pub(super) work: Work,
     pub(super) turn: Option<OwnedSemaphorePermit>,
@@ -94,7 +101,7 @@ pub(super) struct Job {
 impl Job {
     /// Tells all pods, and says so of each one.
     pub(super) async fn run(self, others: Vec<Arc<Pod>>, told: mpsc::Sender<PodOutcome>) {
-        let Job { peers, caller, pool_index, from, act, work, turn, scans } = self;
+        let Job { peers, caller, pool_index, from, viewer, act, work, turn, scans } = self;
         let permit = peers.shared.in_step.jobs.clone().try_acquire_owned().ok();
         let Some(carrier) = peers.carrier(&caller) else { return };
         let _turn = match (turn, work.needs_turn()) {
@@ -102,7 +109,7 @@ impl Job {
             (turn, _) => turn,
         };
         let prepared = match &permit {
-            Some(_) => work.prepare(&carrier, &from).await,
+            Some(_) => work.prepare(&carrier, &from, viewer).await,
             None => Prepared::Nothing(Outcome::Skipped(Skip::Busy)),
         };
         let with_own = match &prepared {
@@ -161,19 +168,26 @@ async fn follow(
 impl Work {
     /// Whether it reads before it writes.
     fn needs_turn(&self) -> bool {
-        !matches!(self, Work::Calls { .. } | Work::Sidecar { .. })
+        !matches!(self, Work::Calls { .. } | Work::Refresh { .. } | Work::Sidecar { .. })
     }
 
-    async fn prepare(self, carrier: &Carrier<'_>, from: &Arc<Pod>) -> Prepared {
+    async fn prepare(self, carrier: &Carrier<'_>, from: &Arc<Pod>, viewer: Option<String>) -> Prepared {
         let unknown = || Prepared::Nothing(Outcome::Skipped(Skip::Unknown));
         match self {
             Work::Calls { calls, is_gone, in_files } => Prepared::Calls { calls, is_gone, in_files },
-            Work::Sidecar { item, option, call } => match carrier.is_beside_media(from, &item, option).await {
+            Work::Refresh { item, call } => match carrier.is_library(from, &item).await {
                 Some(true) => Prepared::Nothing(Outcome::InStep),
-                Some(false) => Prepared::Calls { calls: vec![call], is_gone: false, in_files: true },
+                Some(false) => Prepared::Calls { calls: vec![call], is_gone: false, in_files: false },
                 None => unknown(),
             },
-            Work::Pictures(pictures) => match carrier.shown_by(from, &pictures).await {
+            Work::Sidecar { item, option, call } => {
+                match carrier.is_beside_media(from, (&item, option), viewer).await {
+                    Some(true) => Prepared::Nothing(Outcome::InStep),
+                    Some(false) => Prepared::Calls { calls: vec![call], is_gone: false, in_files: true },
+                    None => unknown(),
+                }
+            }
+            Work::Pictures(pictures) => match carrier.shown_by(from, &pictures, viewer).await {
                 Some(shown) => Prepared::Pictures(pictures, shown),
                 None => unknown(),
             },

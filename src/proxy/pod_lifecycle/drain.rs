@@ -29,6 +29,7 @@ use crate::{
         pod_client::Caller,
         shared_state::SharedState,
         user_homes,
+        visit::Visits,
     },
     sessions::{Session, mint_limiter::Priority, session::MigrationOutcome},
     shutdown::Shutdown,
@@ -58,12 +59,17 @@ const ROUND: Duration = Duration::from_millis(500);
 pub(super) struct Drainer {
     shared: Arc<SharedState>,
     migrator: Arc<Migrator>,
+    visits: Arc<Visits>,
     shutdown: Shutdown,
 }
 
 impl Drainer {
-    pub(super) fn new(shared: Arc<SharedState>, migrator: Arc<Migrator>, shutdown: Shutdown) -> Drainer {
-        Drainer { shared, migrator, shutdown }
+    pub(super) fn new(
+        shared: Arc<SharedState>,
+        (migrator, visits): (Arc<Migrator>, Arc<Visits>),
+        shutdown: Shutdown,
+    ) -> Drainer {
+        Drainer { shared, migrator, visits, shutdown }
     }
 
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
@@ -184,8 +190,13 @@ impl Drainer {
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());
         let migrated = self
             .migrator
-            .migrate(session, &to, MigrationRequest { caller, priority: Priority::Idle, kind: moves })
+            .migrate(session, &to, MigrationRequest { caller: caller.clone(), priority: Priority::Idle, kind: moves })
             .await;
+        if migrated == MigrationOutcome::Done
+            && let Some(left) = pods.iter().find(|pod| pod.id == from.pod)
+        {
+            self.visits.end_left(caller, session, left);
+        }
         if migrated == MigrationOutcome::Refused {
             tracing::debug!(to = &*to.name, "a session of a draining pod stays until another pod takes it");
         }

@@ -17,6 +17,7 @@ use crate::{
         pod_client::{Caller, PodClient},
         shared_state::SharedState,
         user_homes,
+        visit::Visits,
     },
     sessions::{Session, mint_limiter::Priority, session::MigrationOutcome},
     shutdown::Shutdown,
@@ -36,16 +37,17 @@ pub(super) struct UserGatherer {
     shared: Arc<SharedState>,
     pods: Arc<PodClient>,
     migrator: Arc<Migrator>,
+    visits: Arc<Visits>,
     shutdown: Shutdown,
 }
 
 impl UserGatherer {
     pub(super) fn new(
         shared: Arc<SharedState>,
-        (pods, migrator): (Arc<PodClient>, Arc<Migrator>),
+        (pods, migrator, visits): (Arc<PodClient>, Arc<Migrator>, Arc<Visits>),
         shutdown: Shutdown,
     ) -> UserGatherer {
-        UserGatherer { shared, pods, migrator, shutdown }
+        UserGatherer { shared, pods, migrator, visits, shutdown }
     }
 
     /// Looks at a pool's sessions again and again, until the shutdown.
@@ -117,9 +119,12 @@ impl UserGatherer {
         let Some(from) = session.home() else { return true };
         let caller = Caller::new(pool, session.calls.client_headers());
         let kind = MigrationKind::MoveToUser(from, Instant::now());
-        let moved =
-            self.migrator.migrate(session, home, MigrationRequest { caller, priority: Priority::Idle, kind }).await;
-        moved == MigrationOutcome::Done
+        let request = MigrationRequest { caller: caller.clone(), priority: Priority::Idle, kind };
+        let is_done = self.migrator.migrate(session, home, request).await == MigrationOutcome::Done;
+        if is_done && let Some(left) = pool.pods().iter().find(|pod| pod.id == from.pod) {
+            self.visits.end_left(caller, session, left);
+        }
+        is_done
     }
 }
 

@@ -104,7 +104,6 @@ impl RequestContext<'_> {
         }
     }
 
-    /// The first value of a query key.
     /// The ids that a query key lists.
     pub(in crate::proxy) fn query_ids(&self, key: &str) -> Vec<String> {
         endpoint::ids_in_query(self.head.uri.query().unwrap_or_default(), key)
@@ -116,6 +115,7 @@ impl RequestContext<'_> {
         format!("{}{}", self.path, query.map_or(String::new(), |query| format!("?{query}")))
     }
 
+    /// The first value of a query key.
     pub(in crate::proxy) fn query(&self, key: &str) -> Option<String> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
     }
@@ -181,7 +181,7 @@ impl RequestContext<'_> {
 
     /// Whether the answer is merged with those of other pods.
     pub(in crate::proxy) fn is_to_be_merged(&self) -> bool {
-        self.endpoint == Endpoint::SessionList && self.pool.pool.pods().len() > 1
+        matches!(self.endpoint, Endpoint::SessionList | Endpoint::DeviceList) && self.pool.pool.pods().len() > 1
     }
 
     /// Whether the answer contains the server's own address.

@@ -232,9 +232,13 @@ impl Ledger {
         let Some(entry) = self.users.get_mut(&user) else { return Plan::Done };
         let (mut work, mut next) = (Vec::new(), None::<Instant>);
         let mut at = |moment: Instant| next = Some(next.map_or(moment, |next| next.min(moment)));
+        let now_there = pods.iter().map(|view| view.instance).collect();
+        let mut gone = std::mem::replace(&mut entry.pods, now_there);
+        gone.retain(|pod| !entry.pods.contains(pod));
         let User { pairs, writing, generation, .. } = entry;
         let before = pairs.len();
         pairs.retain(|item, pair| {
+            pair.is_overwritten |= gone.iter().any(|pod| pair.is_behind(*pod));
             pair.forget_gone(pods);
             while let Some(left) = pair.left.iter().position(|(_, moment)| *moment <= now) {
                 *generation += 1;
@@ -248,6 +252,14 @@ impl Ledger {
                 at(now + LOOK);
             }
             if there.is_empty() && (away.is_empty() || now >= pair.written_at + AWAY_FOR) {
+                let alive = pods.iter().find(|pod| pod.is_alive).filter(|_| pair.is_overwritten);
+                if let Some(alive) = alive {
+                    match pair.paused.filter(|(until, _)| *until > now && !flushes) {
+                        Some((until, _)) => at(until),
+                        None => work.push(Round::rewriting(*item, pair.written, alive.instance)),
+                    }
+                    return true;
+                }
                 pair.playing_until = pair.playing_until.filter(|until| *until > now);
                 if let Some(until) = pair.playing_until {
                     at(until);
@@ -352,15 +364,26 @@ impl Ledger {
         user.generation += 1;
         let generation = user.generation;
         let Some(pair) = user.pairs.get_mut(&round.item) else { return };
-        if pair.written == round.generation {
-            pair.written = generation;
-        }
+        // Also if a client has written meanwhile: a pod is told up to `written`, and would stay behind
+        // an owner with a greater number.
+        pair.written = generation;
+        // The acts may have changed what other pods wrote last, and this one was told.
+        pair.told.retain(|(at, _)| *at != pod);
         let is_gone = |owner: PodInstance| round.is_gone(owner);
         pair.owners.replace(is_gone, Owner { pod, generation });
         pair.acts.iter_mut().filter(|act| is_gone(act.pod)).for_each(|act| act.pod = pod);
         pair.doubtful.retain(|pod| !is_gone(*pod));
         if pair.children != 0 && pair.children <= round.generation {
             pair.children = generation;
+        }
+    }
+
+    /// A pod that has everything has written its row once more.
+    pub(in crate::proxy) fn rewritten(&mut self, user: UserKey, item: Id) {
+        let Some(user) = self.users.get_mut(&user) else { return };
+        if let Some(pair) = user.pairs.get_mut(&item) {
+            pair.is_overwritten = false;
+            pair.paused = None;
         }
     }
 

@@ -48,6 +48,8 @@ pub(in crate::proxy) struct Round {
     pub(in crate::proxy) lost: Vec<OwnedAct>,
     /// Pods that are behind.
     pub(in crate::proxy) targets: Vec<PodInstance>,
+    /// The source writes its row into the database once more, and nobody is told.
+    pub(in crate::proxy) rewrites: bool,
     /// Whether children of a folder are to be told too.
     pub(in crate::proxy) has_children: bool,
 }
@@ -137,7 +139,22 @@ impl Round {
         let owners = owners.clone();
         let lost_fields = gone.iter().fold(Fields::NONE, |fields, pod| fields.with(owners.of(*pod)));
         let lost = acts.iter().filter(|act| gone.contains(&act.pod)).filter_map(|act| act.only(lost_fields)).collect();
-        Round { item, generation, owners, sources, gone, lost, targets, has_children: children != 0 }
+        Round { item, generation, owners, sources, gone, lost, targets, rewrites: false, has_children: children != 0 }
+    }
+
+    /// All pods have the newest row, but the database may not.
+    pub(in crate::proxy) fn rewriting(item: Id, generation: Generation, by: PodInstance) -> Round {
+        Round {
+            item,
+            generation,
+            owners: Owners::default(),
+            sources: vec![by],
+            gone: Vec::new(),
+            lost: Vec::new(),
+            targets: Vec::new(),
+            rewrites: true,
+            has_children: false,
+        }
     }
 
     /// Whether this owner cannot be asked.

@@ -23,6 +23,8 @@ pub(crate) struct Memory {
     pub(crate) sessions: Sessions,
     /// The capabilities that a device posted, kept over the end of its session.
     pub(crate) capabilities: HashMap<String, Value>,
+    /// The names that administrators gave to devices, as this process knows them.
+    pub(crate) device_names: BTreeMap<String, Option<String>>,
     pub(crate) jobs: Jobs,
     pub(crate) live_streams: LiveStreams,
     pub(crate) compiled: Compiled,

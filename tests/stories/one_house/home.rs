@@ -112,6 +112,7 @@ async fn a_drain_moves_a_user_whole() {
             world.proxy.sessions().known.of_pod(&world.proxy.pod(&home)).is_empty()
         })
         .await;
+        world.pod(&home).until(|pod| pod.session_devices().is_empty()).await;
         let moved = homes_of(world, &mut devices).await;
         assert!(moved.len() == 1 && !moved.contains(&home), "{moved:?}");
         let mut new = devices_of(world, "alice", 1).await;
@@ -135,6 +136,13 @@ async fn a_quick_connect_log_in_joins_the_user_once_it_is_idle() {
         assert_eq!(home_of(world, &mut busy).await, leader, "nothing moves while it plays");
         assert_eq!(busy.post("/Sessions/Playing/Stopped", playing).await.status, 204);
         until_at_home(world, &mut busy, &home).await;
+        // The leader goes on without them.
+        for device in [&idle, &busy] {
+            let id = device.device.clone().expect("a device");
+            world.pod(&leader).until(|pod| !pod.session_devices().contains(&id)).await;
+            let token = device.token.as_ref().expect("a token");
+            assert!(world.cluster.tokens().contains(token), "its row is kept");
+        }
     })
     .await;
 }

@@ -182,6 +182,24 @@ fn library(answer: &Answer, name: &str) -> Value {
 }
 
 #[tokio::test]
+async fn a_refreshed_item_is_refreshed_on_every_pod_and_a_library_on_one() {
+    story(house(), async |world| {
+        let mut root = administrator(world).await;
+        let refresh = |item: &str| format!("/Items/{item}/Refresh?Recursive=true&MetadataRefreshMode=Default");
+        assert_done(&root.post(&refresh(FILM), Value::Null).await);
+        assert_eq!(acts_by_key(world).len(), 2, "{:?}", acts_by_key(world));
+        // It is a scan, and two scans at once add the same items.
+        let library = root.get("/Library/VirtualFolders").await.json()[0]["ItemId"].clone();
+        let library = library.as_str().expect("an id");
+        assert_done(&root.post(&refresh(library), Value::Null).await);
+        let told = fan_out(world, &format!("/Items/{library}/Refresh"), 1).await;
+        assert_eq!(told.matches("=in_step").count(), 2, "{told}");
+        assert_eq!(acts_by_key(world).len(), 2, "{:?}", acts_by_key(world));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn nothing_is_told_to_other_pods_when_that_is_switched_off() {
     story(house().in_step("off"), async |world| {
         let mut root = administrator(world).await;

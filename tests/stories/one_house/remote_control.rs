@@ -152,8 +152,18 @@ async fn what_one_single_pod_refuses_or_does_is_refused_or_done() {
                 let target = at_home(world, "bob", last).await;
                 let target = receiver(&world.proxy, target).await;
                 let (mut callers, user) = (Vec::new(), world.cluster.user_id("user5"));
-                for name in ["alice", "root"] {
+                for name in ["alice", "user1", "user2", "user3", "root"] {
                     callers.push(at_home(world, name, "a").await);
+                }
+                // Plain, hidden, controlling others, not to be controlled by others, administrator.
+                for (user, policy) in [
+                    ("user1", json!({"IsHidden": true})),
+                    ("user2", json!({"EnableRemoteControlOfOtherUsers": true})),
+                    ("user3", json!({"EnableSharedDeviceControl": false})),
+                ] {
+                    let path = format!("/Users/{}/Policy", world.cluster.user_id(user).expect("a user"));
+                    let root = callers.last_mut().expect("root");
+                    assert_eq!(root.post(&path, policy).await.status, 204);
                 }
                 let mut key = world.client().without_cookies();
                 key.token = Some(world.cluster.api_key());

@@ -108,6 +108,40 @@ async fn the_list_has_the_case_that_the_client_asks_for() {
         let rows = list.as_array().expect("a list");
         assert_eq!(rows.len(), 2, "{list}");
         assert!(rows.iter().all(|row| row["deviceId"].is_string() && row["DeviceId"].is_null()), "{list}");
+        let list = root.get_with("/Devices", &camel).await.json();
+        let rows = list["items"].as_array().expect("a list");
+        assert!(rows.len() == 2 && list["totalRecordCount"] == 2, "{list}");
+        assert!(rows.iter().all(|row| row["lastUserName"].is_string()), "{list}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_of_all_pods_are_shown_to_administrators_only() {
+    story(plan(2), async |world| {
+        let mut alice = at_home(world, "alice", "a").await;
+        let mut root = at_home(world, "root", "b").await;
+        let mut key = world.client().without_cookies();
+        key.token = Some(world.cluster.api_key());
+        let info = format!("/Devices/Info?id={}", device(&alice).replace(' ', "%20"));
+        for caller in [&mut root, &mut key] {
+            let list = caller.get("/Devices").await.json();
+            assert_eq!(list["TotalRecordCount"], 2, "{list}");
+            let one = caller.get(&info).await;
+            assert_eq!((one.status, &one.json()["LastUserName"]), (200, &json!("alice")));
+            assert_eq!(caller.get("/Devices/Info?id=nobody%27s").await.status, 404);
+        }
+        world.pods.iter().for_each(jellyfin_sim::Pod::clear_seen);
+        let mut nobody = world.client();
+        for (caller, status) in [(&mut alice, 403), (&mut nobody, 401)] {
+            for path in ["/Devices", &info, "/Devices/Info?id=nobody%27s"] {
+                assert_eq!(caller.get(path).await.status, status, "{path}");
+            }
+        }
+        let key = world.cluster.api_key();
+        let is_by_key =
+            |seen: &jellyfin_sim::Seen| seen.header("authorization").is_some_and(|line| line.contains(&key));
+        assert!(!world.pods.iter().any(|pod| pod.seen().iter().any(is_by_key)), "the key looks for nobody");
     })
     .await;
 }
@@ -329,8 +363,8 @@ fn shown(answer: &Answer) -> (u16, Vec<String>) {
 }
 
 /// One of each kind: plain, controlling others, with few devices, not to be controlled by others,
-/// administrator.
-const USERS: [&str; 5] = ["alice", "bob", "user0", "user1", "root"];
+/// administrator, hidden.
+const USERS: [&str; 6] = ["alice", "bob", "user0", "user1", "root", "user2"];
 
 /// What each caller sees of each list: the question's number, the caller's, and the answer.
 async fn lists_seen(world: &World) -> Vec<(usize, usize, (u16, Vec<String>))> {
@@ -348,6 +382,7 @@ async fn lists_seen(world: &World) -> Vec<(usize, usize, (u16, Vec<String>))> {
         (1, json!({"EnableRemoteControlOfOtherUsers": true})),
         (2, json!({"EnableRemoteControlOfOtherUsers": true, "EnableAllDevices": false, "EnabledDevices": [of_bob]})),
         (3, json!({"EnableSharedDeviceControl": false})),
+        (5, json!({"IsHidden": true})),
     ];
     for (user, policy) in policies {
         let path = format!("/Users/{}/Policy", ids[user]);

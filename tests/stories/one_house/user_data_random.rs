@@ -1,4 +1,4 @@
-//! Thousands of writes of many users through three pods that are killed meanwhile: none is lost.
+//! Many writes of many users through three pods that are killed meanwhile: none is lost.
 
 use std::{
     sync::{
@@ -16,13 +16,29 @@ use serde_json::json;
 use super::{house, one_device_on_each};
 use crate::stories::world::{Client, World, body_of, elapse, story};
 
-const USERS: usize = 20;
-const WRITES_OF_EACH: usize = 100;
 const FILMS: usize = 6;
-const KILLS: usize = 6;
 const TWO_HOURS: Duration = Duration::from_secs(7200);
 const MINUTE_IN_TICKS: i64 = 600_000_000;
-const SEED: u64 = 0x1234_5678_9abc_def1;
+
+/// How many users write how often, and how many pods are killed meanwhile.
+///
+/// `STORY_WRITES=2000` for the figures: 20 users, 100 writes of each. `STORY_SEED` for other numbers.
+struct Load {
+    users: usize,
+    writes_of_each: usize,
+    kills: usize,
+    seed: u64,
+}
+
+impl Load {
+    fn read() -> Load {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let writes = number("STORY_WRITES").unwrap_or(400) as usize;
+        let users = if writes < 1000 { 8 } else { 20 };
+        let seed = number("STORY_SEED").unwrap_or(0x1234_5678_9abc_def1);
+        Load { users, writes_of_each: writes / users, kills: if writes < 1000 { 3 } else { 6 }, seed }
+    }
+}
 
 /// A repeatable row of numbers (xorshift64).
 struct Numbers(u64);
@@ -41,11 +57,11 @@ impl Numbers {
 async fn user_writes(
     mut devices: Vec<Client>,
     films: Arc<Vec<String>>,
-    mut numbers: Numbers,
+    (mut numbers, writes): (Numbers, usize),
     repeated: Arc<AtomicUsize>,
 ) -> Vec<UserData> {
     let mut rows = vec![UserData::default(); films.len()];
-    for _ in 0..WRITES_OF_EACH {
+    for _ in 0..writes {
         let (place, at) = (numbers.below(films.len()), numbers.below(devices.len()));
         let (film, row, device) = (&films[place], &mut rows[place], &mut devices[at]);
         // Between the beginning and the end, so that it is a position.
@@ -95,9 +111,9 @@ fn compared(row: Option<UserData>) -> UserData {
     UserData { play_count: 0, last_played: None, ..row.unwrap_or_default() }
 }
 
-async fn kill_in_turn(world: &World, is_over: &AtomicBool) -> usize {
+async fn kill_in_turn(world: &World, most: usize, is_over: &AtomicBool) -> usize {
     let mut kills = 0;
-    for pod in world.pods.iter().cycle().take(KILLS) {
+    for pod in world.pods.iter().cycle().take(most) {
         if is_over.load(Ordering::Relaxed) {
             break;
         }
@@ -111,22 +127,28 @@ async fn kill_in_turn(world: &World, is_over: &AtomicBool) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
+async fn of_many_writes_none_is_lost_while_pods_are_killed() {
+    let load = Load::read();
     story(house(), async |world| {
         let films: Vec<String> =
             (0..FILMS).map(|number| world.cluster.add_film(&format!("film {number}"), TWO_HOURS)).collect();
         let films = Arc::new(films);
         let (repeated, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let mut users = Vec::new();
-        for number in 0..USERS {
+        for number in 0..load.users {
             let mut devices = one_device_on_each(world, &format!("user{number}")).await;
             for device in &mut devices {
                 for film in films.iter() {
                     device.get(&format!("/Items/{film}")).await;
                 }
             }
-            let numbers = Numbers(SEED.wrapping_add(number as u64 * 0x9e37_79b9));
-            users.push(tokio::spawn(user_writes(devices, films.clone(), numbers, repeated.clone())));
+            let numbers = Numbers(load.seed.wrapping_add(number as u64 * 0x9e37_79b9).max(1));
+            users.push(tokio::spawn(user_writes(
+                devices,
+                films.clone(),
+                (numbers, load.writes_of_each),
+                repeated.clone(),
+            )));
         }
         let writers = async {
             let mut rows = Vec::new();
@@ -136,11 +158,11 @@ async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
             is_over.store(true, Ordering::Relaxed);
             rows
         };
-        let (rows, kills) = tokio::join!(writers, kill_in_turn(world, &is_over));
+        let (rows, kills) = tokio::join!(writers, kill_in_turn(world, load.kills, &is_over));
         let told = world.proxy.metric("jellypin_user_data_told_total", &[("outcome", "told")]).await;
         let late = world.proxy.metric("jellypin_user_data_waits_total", &[("outcome", "timed_out")]).await;
         // A read of each film on each pod tells what only progress reports have changed.
-        for number in 0..USERS {
+        for number in 0..load.users {
             for mut device in one_device_on_each(world, &format!("user{number}")).await {
                 for film in films.iter() {
                     device.get(&format!("/Items/{film}")).await;
@@ -162,10 +184,11 @@ async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
             }
             differing
         };
-        let writes = USERS * WRITES_OF_EACH;
+        let writes = load.users * load.writes_of_each;
         println!(
-            "{writes} writes of {USERS} users on {FILMS} films, {kills} kills, {} repeated; \
+            "{writes} writes of {} users on {FILMS} films, {kills} kills, {} repeated; \
              {told} rows told ({:.2} for each write), {late} waits in vain",
+            load.users,
             repeated.load(Ordering::Relaxed),
             told / writes as f64,
         );
@@ -175,7 +198,7 @@ async fn of_thousands_of_writes_none_is_lost_while_pods_are_killed() {
         }
         let differing = differing();
         assert!(differing.is_empty(), "{} rows differ: {differing:#?}", differing.len());
-        println!("rows that differ from what was written last: {} of {}", differing.len(), USERS * FILMS);
+        println!("rows that differ from what was written last: {} of {}", differing.len(), load.users * FILMS);
     })
     .await;
 }

@@ -44,6 +44,8 @@ pub(super) struct Pair {
     pub(super) paused: Option<(Instant, u32)>,
     /// Pods that may have lost what a client wrote there.
     pub(super) doubtful: Vec<PodInstance>,
+    /// A pod that was behind has gone, and may have written its old row into the database before.
+    pub(super) is_overwritten: bool,
     /// The generation of the newest mark that changed a folder's children too.
     pub(super) children: Generation,
     /// The last reported position, and by which pod.
@@ -76,6 +78,7 @@ impl Pair {
             late: Vec::new(),
             paused: None,
             doubtful: Vec::new(),
+            is_overwritten: false,
             children: 0,
             position: None,
             playing_until: None,
@@ -93,6 +96,9 @@ impl Pair {
             if write.is_playing && before == Some((owner.pod, ticks)) {
                 return;
             }
+        } else if write.act.sets().contains(Field::Position) {
+            // The same report is news again.
+            self.position = None;
         }
         self.written = owner.generation;
         self.owners.record(&write.act, owner);

@@ -22,6 +22,8 @@ pub(super) struct User {
     pub(super) generation: Generation,
     pub(super) writing: Vec<Writing>,
     pub(super) telling: Vec<(PodInstance, Id)>,
+    /// The pods at the last look.
+    pub(super) pods: Vec<PodInstance>,
     /// Pods on which the user was seen since the entry was made.
     pub(super) seen: Vec<(PodInstance, Instant)>,
     pub(super) is_carried: bool,
@@ -45,6 +47,7 @@ impl User {
             generation: 0,
             writing: Vec::new(),
             telling: Vec::new(),
+            pods: Vec::new(),
             seen: Vec::new(),
             is_carried: false,
             changes: watch::Sender::new(()),

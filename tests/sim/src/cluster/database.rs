@@ -15,6 +15,9 @@ use crate::user_data::UserData;
 pub(crate) struct Database {
     pub(crate) users: Vec<User>,
     pub(crate) devices: Vec<DeviceRow>,
+    /// The names that administrators gave to devices, by the device's id.
+    #[serde(default)]
+    pub(crate) device_names: BTreeMap<String, Option<String>>,
     pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) next_row: u64,
     pub(crate) items: Vec<ItemRow>,

@@ -1,13 +1,14 @@
-//! `/Devices`: the devices with a token, as this pod knows them.
+//! `/Devices`: the devices with a token, as this pod knows them, and the names that administrators gave them.
 
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::cluster::DeviceRow;
 use crate::devices::Ended;
 use crate::generation::Generation;
+use crate::memory::Memory;
 use crate::sessions::no_capabilities;
 
 /// `GET /Devices?userId=`, the last active first. A device whose user another pod has deleted breaks the whole list, until this
@@ -22,26 +23,65 @@ pub(crate) fn list(call: &Call) -> Answer {
     };
     let memory = call.life().memory();
     let mut rows = memory.devices.find(|_| true);
-    rows.sort_by(|one, other| other.last_activity.cmp(&one.last_activity));
-    let cluster = &call.life().shared.cluster;
+    rows.sort_by(|one, other| other.last_activity.cmp(&one.last_activity).then(one.device_id.cmp(&other.device_id)));
     let may_use = |row: &DeviceRow| only.as_ref().is_none_or(|user| user.may_use_device(&row.device_id));
-    let mut devices = Vec::new();
-    for row in rows.iter().filter(|row| may_use(row)) {
-        let Some(user) = cluster.read(|database| database.user(&row.user_id).map(|user| user.name.clone())) else {
-            return Answer::error(StatusCode::NOT_FOUND);
-        };
-        devices.push(json!({
-            "Name": row.device,
-            "Id": row.device_id,
-            "LastUserName": user,
-            "AppName": row.client,
-            "AppVersion": row.version,
-            "LastUserId": row.user_id,
-            "DateLastActivity": row.last_activity,
-            "Capabilities": memory.capabilities.get(&row.device_id).cloned().unwrap_or_else(no_capabilities),
-        }));
+    let devices: Option<Vec<Value>> =
+        rows.iter().filter(|row| may_use(row)).map(|row| dto(call, &memory, row)).collect();
+    match devices {
+        Some(devices) => Answer::json(&json!({"Items": devices, "TotalRecordCount": devices.len(), "StartIndex": 0})),
+        None => Answer::error(StatusCode::NOT_FOUND),
     }
-    Answer::json(&json!({"TotalRecordCount": devices.len(), "StartIndex": 0, "Items": devices}))
+}
+
+/// `GET /Devices/Info?id=`: the device as its last active user has it.
+pub(crate) fn info(call: &Call) -> Answer {
+    let Some(id) = call.query.get("id") else { return Answer::problem(StatusCode::BAD_REQUEST) };
+    let memory = call.life().memory();
+    let rows = memory.devices.find(|row| row.device_id == id);
+    match rows.iter().max_by(|one, other| one.last_activity.cmp(&other.last_activity)) {
+        Some(row) => {
+            dto(call, &memory, row).map_or_else(|| Answer::error(StatusCode::NOT_FOUND), |dto| Answer::json(&dto))
+        }
+        None => Answer::problem(StatusCode::NOT_FOUND),
+    }
+}
+
+/// `GET /Devices/Options?id=`: the name that an administrator gave the device.
+pub(crate) fn options(call: &Call) -> Answer {
+    let Some(id) = call.query.get("id") else { return Answer::problem(StatusCode::BAD_REQUEST) };
+    match call.life().memory().device_names.get(&id) {
+        Some(name) => Answer::json(&json!({"Id": 1, "DeviceId": id, "CustomName": name})),
+        None => Answer::problem(StatusCode::NOT_FOUND),
+    }
+}
+
+/// `POST /Devices/Options?id=`: in the database and in this process's memory, which others do not read again.
+pub(crate) fn set_options(call: &Call) -> Answer {
+    let Some(id) = call.query.get("id") else { return Answer::problem(StatusCode::BAD_REQUEST) };
+    let name = call.property("CustomName").and_then(|name| name.as_str().map(str::to_owned));
+    call.life().shared.cluster.change(|database| database.device_names.insert(id.clone(), name.clone()));
+    call.life().memory().device_names.insert(id, name);
+    Answer::no_content()
+}
+
+/// `None` if the user is gone (`DeviceManager.ToDeviceInfo`).
+fn dto(call: &Call, memory: &Memory, row: &DeviceRow) -> Option<Value> {
+    let cluster = &call.life().shared.cluster;
+    let user = cluster.read(|database| database.user(&row.user_id).map(|user| user.name.clone()))?;
+    let mut dto = json!({
+        "Name": row.device,
+        "Id": row.device_id,
+        "LastUserName": user,
+        "AppName": row.client,
+        "AppVersion": row.version,
+        "LastUserId": row.user_id,
+        "DateLastActivity": row.last_activity,
+        "Capabilities": memory.capabilities.get(&row.device_id).cloned().unwrap_or_else(no_capabilities),
+    });
+    if let Some(Some(name)) = memory.device_names.get(&row.device_id) {
+        dto["CustomName"] = json!(name);
+    }
+    Some(dto)
 }
 
 /// `DELETE /Devices?id=…[&id=…]`: a device that this pod does not know is an error, which 12.0 and 10.11 name differently. 12.0 takes a

@@ -60,9 +60,13 @@ fn delete_all(call: &Call, ids: &[String]) -> Answer {
     Answer::no_content()
 }
 
-/// `POST /Items/{id}/Refresh`: it is queued, and what this pod has of the item stays.
+/// `POST /Items/{id}/Refresh`: it is queued, and what this pod has of the item stays. A library is an item too, and is
+/// scanned.
 pub(crate) fn refresh(call: &Call) -> Answer {
     let mut memory = call.life().memory();
+    if memory.libraries.values().any(|library| library.id == call.guid(0)) {
+        return Answer::no_content();
+    }
     match memory.caches.by_id(&call.life().shared.cluster, &call.guid(0)) {
         Some(_) => Answer::no_content(),
         None => Answer::problem(StatusCode::NOT_FOUND),

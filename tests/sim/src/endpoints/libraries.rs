@@ -66,10 +66,10 @@ pub(crate) fn add(call: &Call) -> Answer {
     })
 }
 
-/// `DELETE /Library/VirtualFolders?name=`.
+/// `DELETE /Library/VirtualFolders?name=`: the view stays until a scan, unless `refreshLibrary` begins one.
 pub(crate) fn remove(call: &Call) -> Answer {
     let name = text(call, "name");
-    change(call, |files| match files.libraries.remove(&name) {
+    change_on_disk(call, |files| match files.libraries.remove(&name) {
         Some(_) => Ok(()),
         None => Err(Box::new(match call.settings().generation {
             Generation::V12 => Answer::json_with(StatusCode::BAD_REQUEST, &json!("The media folder does not exist")),
@@ -78,13 +78,13 @@ pub(crate) fn remove(call: &Call) -> Answer {
     })
 }
 
-/// `POST /Library/VirtualFolders/Name?name=&newName=`.
+/// `POST /Library/VirtualFolders/Name?name=&newName=`: the view stays as with a removal.
 pub(crate) fn rename(call: &Call) -> Answer {
     let (name, new) = (text(call, "name"), text(call, "newName"));
     if name.is_empty() || new.is_empty() {
         return Answer::error(StatusCode::BAD_REQUEST);
     }
-    change(call, |files| {
+    change_on_disk(call, |files| {
         if !files.libraries.contains_key(&name) {
             return Err(Answer::json_with(StatusCode::NOT_FOUND, &json!("The media collection does not exist.")).into());
         }
@@ -159,6 +159,18 @@ fn with_paths(call: &Call, name: &str, how: impl FnOnce(&mut Vec<Value>)) -> Ans
         }
         Ok(())
     })
+}
+
+/// Changes the disk. This process goes on with the libraries that it knows until it scans
+/// (`LibraryManager.RemoveVirtualFolder`).
+fn change_on_disk(call: &Call, how: impl FnOnce(&mut Files) -> Result<(), Box<Answer>>) -> Answer {
+    if call.query.is_true("refreshLibrary") {
+        return change(call, how);
+    }
+    match how(&mut call.life().shared.disk.files()) {
+        Ok(()) => Answer::no_content(),
+        Err(refusal) => *refusal,
+    }
 }
 
 /// Changes the disk; this process knows the libraries of it from then on.

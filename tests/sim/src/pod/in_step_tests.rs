@@ -54,6 +54,7 @@ async fn views_are_those_that_the_process_knows() -> io::Result<()> {
     assert_eq!(by_key(&b, "POST /Library/Refresh", &[], "").await?.0, 204);
     assert_eq!(by_key(&b, &views, &[], "").await?.1["TotalRecordCount"], 2, "a scan finds it");
     assert_eq!(by_key(&a, "DELETE /Library/VirtualFolders?name=Shows", &[], "").await?.0, 204);
+    assert_eq!(by_key(&a, &views, &[], "").await?.1["TotalRecordCount"], 2, "the view stays until a scan");
     b.kill().await;
     b.start_again().await?;
     assert_eq!(by_key(&b, &views, &[], "").await?.1["TotalRecordCount"], 1, "so does a start");

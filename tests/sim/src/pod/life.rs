@@ -214,13 +214,15 @@ impl Life {
     }
 
     fn load(&self) {
-        let rows = self.shared.cluster.read(|database| database.devices.clone());
+        let (rows, names) =
+            self.shared.cluster.read(|database| (database.devices.clone(), database.device_names.clone()));
         let users = self.shared.cluster.read(|database| database.users.iter().map(|user| user.id.clone()).collect());
         let disk = &self.shared.disk;
         *self.shared.documents() = Documents::read(disk, &self.shared.settings);
         let libraries = disk.files().libraries.clone();
         let mut memory = self.memory();
         memory.devices.load(rows);
+        memory.device_names = names;
         memory.libraries = libraries;
         memory.users_at_start = users;
         drop(memory);
