@@ -7,7 +7,7 @@ use std::{
 
 use http::{Method, request};
 
-use super::select::{Decision, Keys, Reason};
+use super::select::Keys;
 use crate::{
     forward::head::Client,
     jellyfin::{
@@ -104,18 +104,13 @@ impl RequestContext<'_> {
         }
     }
 
-    /// The first value of a query key.
-    /// The ids that a query key lists.
-    pub(in crate::proxy) fn query_ids(&self, key: &str) -> Vec<String> {
-        endpoint::ids_in_query(self.head.uri.query().unwrap_or_default(), key)
-    }
-
     /// Path and query below the BaseUrl, for another caller.
     pub(in crate::proxy) fn target_without_tokens(&self) -> String {
         let query = self.head.uri.query().map(endpoint::query_without_tokens).filter(|query| !query.is_empty());
         format!("{}{}", self.path, query.map_or(String::new(), |query| format!("?{query}")))
     }
 
+    /// The first value of a query key.
     pub(in crate::proxy) fn query(&self, key: &str) -> Option<String> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
     }
@@ -165,18 +160,6 @@ impl RequestContext<'_> {
 
     pub(in crate::proxy) fn is_live_segment(&self) -> bool {
         self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
-    }
-
-    /// Whether another pod than the client's home did it for all. Its answer says nothing of where
-    /// the client lives.
-    pub(in crate::proxy) fn is_errand(&self, decision: &Decision) -> bool {
-        self.duty != Duty::Any && matches!(decision.reason, Reason::Writer | Reason::Leader)
-    }
-
-    /// Whether a pod that was never set up answers differently from the others, and lets strangers
-    /// set it up.
-    pub(in crate::proxy) fn needs_pod_set_up(&self) -> bool {
-        self.endpoint == Endpoint::Guarded || (self.endpoint == Endpoint::Open && self.contains_address())
     }
 
     /// Whether the answer is merged with those of other pods.
