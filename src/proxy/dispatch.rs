@@ -40,7 +40,7 @@ use crate::{
     },
     health,
     jellyfin::{
-        endpoint::{self, Endpoint, LeaderCall, Need, StateReport},
+        endpoint::{self, Endpoint, LeaderCall, Need},
         verdict::{self, Verdict},
     },
     pod::{Pod, Urgency},
@@ -62,9 +62,6 @@ const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// The longest pause between two rounds of a held request. The pause grows, so that failing pods
 /// get fewer and fewer attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// Longest time that a report's body is waited for, to learn what it reports on.
-const REPORT: Duration = Duration::from_secs(2);
 
 /// Sends one worker's requests to pods.
 pub(super) struct Dispatcher {
@@ -261,10 +258,7 @@ impl Dispatcher {
             Box::pin(self.await_sockets(ctx, session, &decision.pod)).await;
         }
         let mut user_data_write = self.user_data.admit(ctx, &decision.pod).await;
-        // A report names its play session only in its body.
-        if !self.shared.play_sessions.is_empty() && StateReport::of(&ctx.head.method, ctx.path).is_some() {
-            let _ = time::timeout(REPORT, replay_body.read_ahead()).await;
-        }
+        upstream_request::await_report(&self.shared, ctx, replay_body).await;
         let mut may_rename = ctx.pool.writer.is_one() && endpoint::is_leased(ctx.path);
         let mut again = true;
         loop {
@@ -278,10 +272,7 @@ impl Dispatcher {
                     } else {
                         Verdict::Other
                     };
-                    if may_rename
-                        && verdict::is_leased_elsewhere(head.status, &head.headers)
-                        && upstream_request::rename(&self.shared, ctx, &decision.pod)
-                    {
+                    if may_rename && upstream_request::rename_leased(&self.shared, ctx, &decision.pod, &head) {
                         may_rename = false;
                         continue;
                     }

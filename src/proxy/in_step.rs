@@ -38,7 +38,7 @@ use crate::{
     forward::outbound::ReplayBody,
     jellyfin::{
         client::{ApiCall, items},
-        endpoint::{Act, DocumentKeys, Duty},
+        endpoint::{self, Act, DocumentKeys, Duty},
         images::Pictures,
         libraries::Library,
         settings::DocumentName,
@@ -136,7 +136,7 @@ impl InStep {
             }
             Act::Refresh(item) => Plan::Refresh(item.to_owned()),
             Act::Items(Some(item)) => Plan::Items(vec![item.to_owned()]),
-            Act::Items(None) => Plan::Items(ctx.query_ids("ids")),
+            Act::Items(None) => Plan::Items(endpoint::ids_in_query(ctx.head.uri.query().unwrap_or_default(), "ids")),
             Act::Images { item, kind } => of_item(item, kind)?,
             Act::RemoteImage { item } => of_item(item, &ctx.query("type")?)?,
             Act::UserImage(user) => match user.map(str::to_owned).or_else(|| ctx.query("userId")) {

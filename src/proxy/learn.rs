@@ -62,7 +62,7 @@ impl Learner {
         }
         let identity = &ctx.keys.identity;
         let is_log_in = ctx.endpoint == Endpoint::LogIn && status.is_success();
-        if ctx.endpoint == Endpoint::LogOut || ctx.is_errand(decision) {
+        if ctx.endpoint == Endpoint::LogOut || decision.is_errand(ctx.duty) {
             return;
         }
         if decision.reason != Reason::Playlist

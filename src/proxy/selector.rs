@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     affinity::pins::Kind,
+    jellyfin::endpoint::Endpoint,
     pod::{Pod, PodId, PodInstance},
 };
 
@@ -78,7 +79,7 @@ impl Selector {
 
     /// The pods that must not get this request: they were never set up, while another one was.
     pub(in crate::proxy) fn never_set_up(&self, ctx: &RequestContext<'_>) -> Vec<PodId> {
-        if !ctx.needs_pod_set_up() {
+        if !needs_pod_set_up(ctx) {
             return Vec::new();
         }
         let pods = ctx.pool.pool.pods();
@@ -142,4 +143,10 @@ impl Selector {
             None => self.pinned_home(ctx).map(|home| home.pod),
         }
     }
+}
+
+/// Whether a pod that was never set up answers differently from the others, and lets strangers set
+/// it up.
+fn needs_pod_set_up(ctx: &RequestContext<'_>) -> bool {
+    ctx.endpoint == Endpoint::Guarded || (ctx.endpoint == Endpoint::Open && ctx.contains_address())
 }

@@ -1,9 +1,10 @@
 //! Step 4, rewrite: the request as a pod gets it.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header, response};
+use tokio::time;
 
 use crate::{
     affinity::cookie,
@@ -14,6 +15,7 @@ use crate::{
     jellyfin::{
         endpoint::{self, Endpoint, StateReport},
         translation::{self, NO_TOKEN},
+        verdict,
     },
     pod::Pod,
     proxy::{
@@ -90,8 +92,27 @@ fn translate<B>(request: &mut Request<B>, ctx: &RequestContext<'_>, token: Optio
     *request.uri_mut() = uri;
 }
 
-/// Gives the request's play session a new id at this pod, whose lease another pod holds.
-pub(super) fn rename(shared: &SharedState, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
+/// Longest time that a report's body is waited for, to learn what it reports on.
+const REPORT: Duration = Duration::from_secs(2);
+
+/// Waits for a report's body, which alone names the play session, if any has a new id.
+pub(super) async fn await_report(shared: &SharedState, ctx: &RequestContext<'_>, replay_body: &ReplayBody) {
+    if !shared.play_sessions.is_empty() && StateReport::of(&ctx.head.method, ctx.path).is_some() {
+        let _ = time::timeout(REPORT, replay_body.read_ahead()).await;
+    }
+}
+
+/// Gives the request's play session a new id at this pod, if the pod says that another pod holds
+/// the lease.
+pub(super) fn rename_leased(
+    shared: &SharedState,
+    ctx: &RequestContext<'_>,
+    pod: &Pod,
+    answer: &response::Parts,
+) -> bool {
+    if !verdict::is_leased_elsewhere(answer.status, &answer.headers) {
+        return false;
+    }
     let Some(own) = ctx.keys.identity.play_session.as_deref() else { return false };
     let used = shared.play_sessions.at(own, pod);
     let renamed = shared.play_sessions.rename(own, used.as_deref().unwrap_or(own), pod).is_some();

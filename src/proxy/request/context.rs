@@ -7,7 +7,7 @@ use std::{
 
 use http::{Method, request};
 
-use super::select::{Decision, Keys, Reason};
+use super::select::Keys;
 use crate::{
     forward::head::Client,
     jellyfin::{
@@ -165,18 +165,6 @@ impl RequestContext<'_> {
 
     pub(in crate::proxy) fn is_live_segment(&self) -> bool {
         self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
-    }
-
-    /// Whether another pod than the client's home did it for all. Its answer says nothing of where
-    /// the client lives.
-    pub(in crate::proxy) fn is_errand(&self, decision: &Decision) -> bool {
-        self.duty != Duty::Any && matches!(decision.reason, Reason::Writer | Reason::Leader)
-    }
-
-    /// Whether a pod that was never set up answers differently from the others, and lets strangers
-    /// set it up.
-    pub(in crate::proxy) fn needs_pod_set_up(&self) -> bool {
-        self.endpoint == Endpoint::Guarded || (self.endpoint == Endpoint::Open && self.contains_address())
     }
 
     /// Whether the answer is merged with those of other pods.

@@ -9,7 +9,7 @@ use crate::{
         placement::{self, Key},
         user_homes::NamedUser,
     },
-    jellyfin::Identity,
+    jellyfin::{Identity, endpoint::Duty},
     pod::{Pod, PodId, PodInstance, State},
     sessions::Session,
 };
@@ -80,6 +80,12 @@ impl Reason {
 }
 
 impl Decision {
+    /// Whether another pod than the client's home did a request of this duty for all. Its answer says
+    /// nothing of where the client lives.
+    pub(in crate::proxy) fn is_errand(&self, duty: Duty) -> bool {
+        duty != Duty::Any && matches!(self.reason, Reason::Writer | Reason::Leader)
+    }
+
     /// The client's home, as an accepted request shows it.
     pub(in crate::proxy) fn home(&self) -> PodInstance {
         PodInstance::of(&self.pod)
