@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Response, StatusCode};
+use http::Response;
 use parking_lot::Mutex;
 use tokio::time::{self, Instant};
 
