@@ -104,11 +104,6 @@ impl RequestContext<'_> {
         }
     }
 
-    /// The ids that a query key lists.
-    pub(in crate::proxy) fn query_ids(&self, key: &str) -> Vec<String> {
-        endpoint::ids_in_query(self.head.uri.query().unwrap_or_default(), key)
-    }
-
     /// Path and query below the BaseUrl, for another caller.
     pub(in crate::proxy) fn target_without_tokens(&self) -> String {
         let query = self.head.uri.query().map(endpoint::query_without_tokens).filter(|query| !query.is_empty());
