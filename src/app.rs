@@ -29,7 +29,7 @@ use crate::{
     jellyfin::Legacy,
     leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{PodLifecycle, SharedState, drain_policy},
+    proxy::{PodLifecycle, PoolState, SharedState, Writers, drain_policy},
     route, server_id, sessions,
     shutdown::Shutdown,
     store, tls, websocket,
@@ -96,6 +96,9 @@ pub enum Error {
 /// Longest time that the start waits for the pods' first answers.
 const FIRST_PROBES: Duration = Duration::from_secs(2);
 
+/// Time between two counts of what plays.
+const COUNT_FILMS: Duration = Duration::from_secs(2);
+
 /// Longest time that the stop waits for leases to be released.
 const RELEASE: Duration = Duration::from_secs(1);
 
@@ -157,15 +160,20 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let shared = Arc::new(shared);
     let sources = watch_pods(&shared, &config, &keys, &shutdown).await;
 
-    // Then the leader of each pool. This task outlives the last request.
+    // Then who writes, and the leader of each pool. That task outlives the last request.
     // So it has its own shutdown.
     let leaders = Shutdown::new();
-    let of_pools = shared.pools.iter().map(|shared| (shared.pool.clone(), shared.leader.clone())).collect();
+    let writers = Arc::new(Writers::new(shared.clone(), shutdown.clone()));
+    for pool in 0..shared.pools.len() {
+        tokio::spawn(writers.clone().watch(pool));
+    }
+    let of_pool = |shared: &PoolState| (shared.pool.clone(), shared.leader.clone(), shared.writer.clone());
+    let of_pools = shared.pools.iter().map(of_pool).collect();
     leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
 
     // Then the pins: each belongs to its pod's present epoch, which is known only now.
-    shared.pins.restore(&shared.pins.persistence().of_entries(&kept));
-    shared.pins.persistence().await_first_attempt().await;
+    shared.pins.restore(&shared.pins.persistence.of_entries(&kept));
+    shared.pins.persistence.await_first_attempt().await;
     server_id_file::keep(&shared, &config, &shutdown).await;
     let configured = sources.iter().map(watch::Sender::subscribe).collect();
     replicas::announce(&shared, &config, configured, &metrics, &shutdown).await;
@@ -177,6 +185,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
         tokio::spawn(lifecycle.clone().gather_users(pool.pool.clone()));
     }
     tokio::spawn(lifecycle.clone().follow_replicas());
+    tokio::spawn(count_films(shared.clone(), shutdown.clone()));
 
     // Then the listeners.
     let addresses = bound.iter().map(|bound| bound.address).collect();
@@ -262,6 +271,20 @@ async fn watch_pods(
     sources
 }
 
+/// Counts again and again what plays on each pod: new clients go where less does.
+async fn count_films(shared: Arc<SharedState>, shutdown: Shutdown) {
+    while !shutdown.is_stopping() {
+        for pod in shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
+            let sessions = shared.sessions.known.of_pod(&pod);
+            pod.set_playing(sessions.iter().filter(|session| session.calls.is_playing()).count());
+        }
+        tokio::select! {
+            () = time::sleep(COUNT_FILMS) => {}
+            () = shutdown.stopping() => {}
+        }
+    }
+}
+
 /// Renews a pool's cookies whenever its set of pods changes.
 async fn renew_cookies(shared: Arc<SharedState>, index: usize, keys: Vec<affinity::Secret>, shutdown: Shutdown) {
     let pool = &shared.pools[index];
@@ -329,7 +352,7 @@ impl App {
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
         self.shared.sessions.depart().await;
-        self.shared.pins.persistence().finish().await;
+        self.shared.pins.persistence.finish().await;
         self.shared.sessions.backend.finish().await;
     }
 }

@@ -23,7 +23,7 @@ use tokio::{net::TcpStream, time};
 
 use crate::{
     health,
-    pod::{Pod, State},
+    pod::{Admitted, Pod, Slot, State, Urgency},
 };
 
 /// How jellypin talks to pods.
@@ -41,6 +41,10 @@ pub struct Config {
     pub max_idle_per_pod: usize,
     /// Longest time that a request waits for a pod that may come back. Default 20 s.
     pub hold: Duration,
+    /// Requests that wait for one pod at most, while it has too much to do. Default 512.
+    pub queue: usize,
+    /// Longest time that they wait. Default 15 s.
+    pub queue_time: Duration,
     /// Longest request body in bytes that is kept for another attempt. Default 64 KiB.
     pub replay_bytes: usize,
     /// Bytes of a pod's answers that the kernel buffers for each connection. Default 512 KiB.
@@ -114,6 +118,8 @@ pub enum Cause {
     ClientSilent,
     /// This machine has no port or file handle left: not the pod's fault.
     Exhausted,
+    /// The pod has too much to do, and the request has waited for its turn in vain.
+    Overloaded,
 }
 
 impl Cause {
@@ -129,6 +135,7 @@ impl Cause {
             Cause::ClientGone => "client_gone",
             Cause::ClientSilent => "client_silent",
             Cause::Exhausted => "exhausted",
+            Cause::Overloaded => "overloaded",
         }
     }
 }
@@ -163,7 +170,7 @@ impl Forward {
         Forward { config, connections: Arc::new(connections) }
     }
 
-    /// Sends a request to a pod and waits for the head of its answer.
+    /// Sends a request to a pod and waits for the head of its answer, once it is the request's turn.
     ///
     /// Skips kept connections that turn out to be closed before a byte was sent.
     pub async fn send(
@@ -171,7 +178,9 @@ impl Forward {
         pod: &Arc<Pod>,
         mut request: Request<UpstreamBody>,
         response_timeout: ResponseTimeout,
+        urgency: Urgency,
     ) -> Result<Response<AnswerBody>, Failure> {
+        let _slot = self.admit(pod, urgency).await?;
         loop {
             let kept = self.connections.take(pod.id);
             let on_reused_connection = kept.is_some();
@@ -195,7 +204,8 @@ impl Forward {
                     return Err(Failure { cause: Cause::Malformed, may_be_received: true, on_reused_connection });
                 }
                 Ok(Ok(mut answer)) => {
-                    pod.record_answer();
+                    pod.record_life();
+                    pod.extra_calls().record_answer();
                     if body.is_held_back() {
                         connection_lease.end_with_answer();
                     }
@@ -227,18 +237,35 @@ impl Forward {
         &self,
         pod: &Arc<Pod>,
         request: Request<UpstreamBody>,
+        urgency: Urgency,
     ) -> Result<Response<AnswerBody>, Failure> {
+        let _slot = self.admit(pod, urgency).await?;
         let mut connection_lease = self.dial(pod).await?;
         let response_timeout = ResponseTimeout { first_byte: UPGRADE, after_lost: Duration::ZERO };
         let body = request.body().progress();
         let failure = |cause| Failure { cause, may_be_received: true, on_reused_connection: false };
         match answer_to(pod, &mut connection_lease, request, body, response_timeout, self.config.client_body).await {
             Ok(Ok(answer)) => {
-                pod.record_answer();
+                pod.record_life();
                 Ok(answer.map(|body| AnswerBody::unpooled(body, pod.clone())))
             }
             Ok(Err(failed)) => Err(failure(cause_of(failed.error()))),
             Err(cause) => Err(failure(cause)),
+        }
+    }
+
+    /// Waits until the pod can take another request, in a queue that is bounded in number and time. A
+    /// pod that goes down meanwhile is not waited for.
+    async fn admit(&self, pod: &Arc<Pod>, urgency: Urgency) -> Result<Slot, Failure> {
+        let failure = |cause| Failure { cause, may_be_received: false, on_reused_connection: false };
+        let mut waiting = match pod.concurrency().admit(urgency, self.config.queue) {
+            Admitted::Now(slot) => return Ok(slot),
+            Admitted::Full => return Err(failure(Cause::Overloaded)),
+            Admitted::Later(waiting) => waiting,
+        };
+        tokio::select! {
+            slot = waiting.slot(self.config.queue_time) => slot.ok_or(failure(Cause::Overloaded)),
+            () = pod.await_down() => Err(failure(Cause::Lost)),
         }
     }
 

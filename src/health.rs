@@ -2,17 +2,19 @@
 //!
 //! Nothing here touches a request. [`watch()`] runs one prober for each pod of a pool. The request
 //! path calls [`refused`], [`broken`] and [`gateway_failure`] when it meets a failure. The pure
-//! module [`rules`] decides what follows.
+//! modules [`rules`], [`silence`] and [`share`] decide what follows.
 
 mod probe;
 pub mod rules;
+pub mod share;
+pub mod silence;
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
-    pod::{Epoch, Pod, PodId, Pool, State, Status, Suspicion},
+    pod::{Condition, Epoch, Pod, PodId, Pool, State, Status, Suspicion},
     shutdown::Shutdown,
 };
 
@@ -23,8 +25,14 @@ pub struct Config {
     pub interval: Duration,
     /// Time between probes while a pod is not settled. Default 250 ms.
     pub fast_interval: Duration,
-    /// Longest time for one probe. Default 800 ms.
+    /// A probe that is answered later than this is late. Default 800 ms.
     pub timeout: Duration,
+    /// How long a pod may answer nothing at all before it is down, at least. Default 5 s.
+    pub silence: Duration,
+    /// The same for a pod that was slow lately, at most. Default 30 s.
+    pub longest_silence: Duration,
+    /// The time in which a pod that has started comes to its full share of new clients. Default 30 s.
+    pub slow_start: Duration,
     /// Good probes in a row that make a pod ready. Default 2.
     pub rise: u32,
     /// Bad probes in a row that take a pod out. Default 2.
@@ -63,7 +71,7 @@ async fn supervise(pool: Arc<Pool>, config: Arc<Config>, asked: watch::Sender<bo
                 if !*asked.borrow() {
                     first_probes.push(probed);
                 }
-                let prober = probe::Prober::new(pod.clone(), pool.base_path.clone(), config.clone());
+                let prober = probe::Prober::new(pod.clone(), pool.clone(), config.clone());
                 tokio::spawn(prober.run(done)).abort_handle()
             });
         }
@@ -124,13 +132,23 @@ pub fn report_suspect(pod: &Pod) {
     pod.suspect(Suspicion::Broken);
 }
 
-/// The pod, or something on the way to it, failed like a gateway (502, 504, no connection in time).
-/// Enough such failures within the window take it out.
+/// The pod, or something on the way to it, failed like a gateway (502, no connection in time). Enough
+/// such failures within the window take it out. A 504 says that the pod is late, which is no failure.
 pub fn gateway_failure(pod: &Pod, config: &Config) {
     if pod.count_failure(config.passive_window) >= config.passive_failures {
         let (before, after) = pod.change(|status| Status { state: State::Down, ..status });
         pod.suspect(Suspicion::Broken);
         tell(pod, before, after, "its answers failed again and again");
+    }
+}
+
+/// Logs that a pod which serves is doing otherwise than before.
+fn tell_condition(pod: &Pod, before: Condition, after: Condition) {
+    let (name, pool) = (&*pod.name, &*pod.pool);
+    let (from, to) = (before.as_str(), after.as_str());
+    match after {
+        Condition::Well => tracing::info!(pod.name = name, pod.pool = pool, from, "pod is well again"),
+        _ => tracing::warn!(pod.name = name, pod.pool = pool, from, to, "pod serves and is {to}"),
     }
 }
 

@@ -2,7 +2,7 @@
 //! and SyncPlay.
 //!
 //! Nothing here touches a request. Each pool has a task that finds its leader and writes it into
-//! [`Leader`], which the request path reads without a lock. [`Mode`] lists the three ways to find
+//! [`Leader`], which the request path reads without a lock. [`Mode`] lists the ways to find
 //! it. The pure modules [`rule`], [`election`] and [`naming`] make the decisions.
 
 mod elect;
@@ -10,8 +10,10 @@ pub mod election;
 mod follow;
 mod local;
 pub mod naming;
-mod pool_view;
+pub mod pool_view;
+mod probe;
 pub mod rule;
+pub mod writer;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -27,6 +29,7 @@ use crate::{
     shutdown::Shutdown,
     store::{self, redis_store::ledger::Ledger},
 };
+use writer::{Writer, WriterConfig};
 
 /// How the proxy finds the leaders.
 #[derive(Clone, Debug)]
@@ -52,6 +55,8 @@ pub struct PoolConfig {
     /// The ids that the pods write into the key, by pod name, where they differ from the reported
     /// ones.
     pub instance_ids: HashMap<String, String>,
+    /// How jellypin finds the pod that writes the catalogue.
+    pub writer: WriterConfig,
 }
 
 /// Who decides which pod leads.
@@ -64,6 +69,8 @@ pub enum Mode {
     Follow,
     /// The replicas of this proxy elect one of the pods.
     Elect,
+    /// The pod that writes the catalogue leads. jellypin asks the pods which one does.
+    Probe,
 }
 
 /// Why no leader can ever be found. A Redis that does not answer is no such reason.
@@ -111,6 +118,8 @@ pub enum Why {
     Elected,
     /// Another replica had it elected.
     Agreed,
+    /// It writes the catalogue.
+    Writes,
     /// The same pod for a new term: Redis had forgotten the old one, or the replicas had not agreed
     /// on it.
     Counted,
@@ -126,6 +135,7 @@ impl Why {
             Why::Named => "named",
             Why::Elected => "elected",
             Why::Agreed => "agreed",
+            Why::Writes => "writes",
             Why::Counted => "counted",
         }
     }
@@ -145,21 +155,25 @@ const PASSED_ON: Duration = Duration::from_secs(1);
 pub async fn start(
     config: &Config,
     redis: Option<&store::redis_store::Config>,
-    pools: Vec<(Arc<Pool>, Arc<Leader>)>,
+    pools: Vec<(Arc<Pool>, Arc<Leader>, Arc<Writer>)>,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
-    let Some((_, any)) = pools.first() else { return Ok(()) };
+    let Some((_, any, _)) = pools.first() else { return Ok(()) };
     let ledger = match (config.mode, redis) {
-        (Mode::Local, _) => None,
+        (Mode::Local | Mode::Probe, _) => None,
         (_, Some(redis)) => Some(Ledger::start(redis, any.metrics.clone(), shutdown)?),
         (_, None) => return Err(Error::WithoutRedis),
     };
     let mut first = Vec::new();
-    for (pool, leader) in pools {
+    for (pool, leader, writer) in pools {
         let (settled, is_settled) = oneshot::channel();
         first.push(is_settled);
         let of_pool = config.pools.iter().find(|of| *of.pool == *pool.name);
         let stops = shutdown.clone();
+        if config.mode == Mode::Probe {
+            tokio::spawn(shutdown.track(probe::run(pool, leader, writer, settled, stops)));
+            continue;
+        }
         let (Some(ledger), Some(of_pool)) = (ledger.clone(), of_pool.cloned()) else {
             tokio::spawn(shutdown.track(local::run(pool, leader, settled, stops)));
             continue;
@@ -203,15 +217,15 @@ impl Leader {
     }
 
     /// The pod that a client should move to. A leader that gives up the lead soon loses it, if
-    /// another pod can lead; then this waits, at most `PASSED_ON`. With [`Mode::Follow`] it does
-    /// not wait: the pods themselves decide how long their leader leads.
+    /// another pod can lead; then this waits, at most `PASSED_ON`. With [`Mode::Follow`] and
+    /// [`Mode::Probe`] it does not: the pods themselves decide how long their leader leads.
     pub async fn await_fit(&self, pool: &Pool) -> Option<Arc<Pod>> {
         let is_passed_on = |now: &Leadership| {
             let yields =
                 now.pod.as_ref().is_some_and(|pod| pod.status().state == State::Draining && pod.gives_up_lead());
             yields && pool.pods().iter().any(|pod| pod.status().state == State::Ready)
         };
-        if self.mode != Mode::Follow {
+        if !matches!(self.mode, Mode::Follow | Mode::Probe) {
             let mut changes = self.changes();
             let _ = time::timeout(PASSED_ON, changes.wait_for(|now| !is_passed_on(now))).await;
         }

@@ -3,9 +3,12 @@
 //! A pod's status is one word that every worker reads without a lock. `health` and `discovery`
 //! write it. The request path only reads it, and reports failures through [`Pod::suspect`].
 
+mod concurrency_limit;
+mod extra_calls;
 mod instance;
 mod pool;
 mod status;
+mod vitals;
 
 use std::{
     fmt,
@@ -23,9 +26,14 @@ use tokio::{
     time::{self, Instant},
 };
 
+pub use concurrency_limit::{Admitted, ConcurrencyLimit, Pressure, Slot, Urgency, Waiting};
+pub use extra_calls::ExtraCalls;
 pub use instance::PodInstance;
 pub use pool::Pool;
 pub use status::{Epoch, State, Status};
+pub use vitals::{Condition, Moment};
+
+use vitals::Vitals;
 
 /// One pod as the operator names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +56,8 @@ pub struct Info {
     pub version: String,
     /// The server's name, which its administrator gives it.
     pub name: String,
+    /// Whether its set-up wizard was completed, as it believes.
+    pub is_set_up: Option<bool>,
 }
 
 /// Why the request path suspects a pod.
@@ -64,6 +74,9 @@ pub enum Suspicion {
 
 /// Time between two checks whether a pod that is down still answers its probes.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Sockets that are pinged at once to see whether their pod lives.
+const CALLED_SOCKETS: usize = 3;
 
 /// One pod, shared by all parts of the proxy.
 pub struct Pod {
@@ -83,8 +96,11 @@ pub struct Pod {
     is_removed: AtomicBool,
     requests: AtomicUsize,
     sockets: AtomicUsize,
-    born: Instant,
-    answered_ms: AtomicU64,
+    vitals: Vitals,
+    concurrency: Arc<ConcurrencyLimit>,
+    extra_calls: ExtraCalls,
+    /// Asks sockets to show whether it lives.
+    socket_call: Notify,
     refused: AtomicBool,
     broken: AtomicBool,
     answers_checks: AtomicBool,
@@ -113,8 +129,10 @@ impl Pod {
             is_removed: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
-            born: Instant::now(),
-            answered_ms: AtomicU64::new(0),
+            vitals: Vitals::default(),
+            concurrency: Arc::default(),
+            extra_calls: ExtraCalls::default(),
+            socket_call: Notify::new(),
             refused: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             answers_checks: AtomicBool::new(true),
@@ -185,7 +203,7 @@ impl Pod {
         self.until(|status| status.state != State::Down).await;
     }
 
-    /// Records whether the pod answered its last probe, healthy or not.
+    /// Records whether the pod answered its last probe, however late, healthy or not.
     pub fn set_answers_checks(&self, answers: bool) {
         self.answers_checks.store(answers, Ordering::Relaxed);
     }
@@ -272,6 +290,13 @@ impl Pod {
         self.may_be_legacy.load(Ordering::Relaxed)
     }
 
+    /// Its set-up wizard was completed just now.
+    pub fn was_set_up(&self) {
+        if let Some(info) = self.info() {
+            self.info.store(Some(Arc::new(Info { is_set_up: Some(true), ..(*info).clone() })));
+        }
+    }
+
     /// Stores what the pod reported about itself.
     pub fn set_info(&self, info: Info) {
         self.may_be_legacy.store(info.version.starts_with("10."), Ordering::Relaxed);
@@ -335,6 +360,16 @@ impl Pod {
         self.probe.notify_one();
     }
 
+    /// Lets the prober probe now.
+    pub fn probe_now(&self) {
+        self.probe.notify_one();
+    }
+
+    /// Whether the request path found that no process listens, since the last probe.
+    pub fn is_suspected_gone(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+
     /// Takes the suspicion that the request path left, the gravest first.
     pub fn take_suspicion(&self) -> Option<Suspicion> {
         let refused = self.refused.swap(false, Ordering::AcqRel);
@@ -349,16 +384,87 @@ impl Pod {
         self.probe.notified().await;
     }
 
-    /// Live traffic got an answer from this pod just now.
-    pub fn record_answer(&self) {
-        self.answered_ms.store(self.born.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+    /// The pod has just answered something, whatever it was. Bytes of a body are no sign of life: the
+    /// kernel may have kept them since before the process stopped.
+    pub fn record_life(&self) {
+        self.vitals.record_life();
     }
 
-    /// Whether live traffic got an answer within this time.
-    pub fn answered_within(&self, time: Duration) -> bool {
-        let at = self.answered_ms.load(Ordering::Relaxed);
-        let now = self.born.elapsed().as_millis() as u64 + 1;
-        at != 0 && u128::from(now.saturating_sub(at)) <= time.as_millis()
+    /// Has some of its sockets pinged, another time others: a pong shows that it lives.
+    pub fn call_sockets(&self) {
+        (0..self.sockets.load(Ordering::Relaxed).min(CALLED_SOCKETS)).for_each(|_| self.socket_call.notify_one());
+    }
+
+    /// Waits until this socket is to be pinged. Cancel safe.
+    pub async fn await_socket_call(&self) {
+        self.socket_call.notified().await;
+    }
+
+    /// Whether it has answered anything since.
+    pub fn was_heard_since(&self, moment: Moment) -> bool {
+        self.vitals.was_heard_since(moment)
+    }
+
+    /// A health check that began at this moment was answered well, however late.
+    pub fn record_good_check(&self, began: Moment) {
+        self.vitals.record_good_check(began);
+    }
+
+    /// Whether a health check that began since was answered well, however late.
+    pub fn was_checked_since(&self, moment: Moment) -> bool {
+        self.vitals.was_checked_since(moment)
+    }
+
+    /// How much it is given to do at once.
+    pub fn concurrency(&self) -> &Arc<ConcurrencyLimit> {
+        &self.concurrency
+    }
+
+    /// How much jellypin may ask of it beyond what clients ask.
+    pub fn extra_calls(&self) -> &ExtraCalls {
+        &self.extra_calls
+    }
+
+    /// How it does while it serves.
+    pub fn condition(&self) -> Condition {
+        self.vitals.condition()
+    }
+
+    /// Sets that; returns what it was.
+    pub fn set_condition(&self, condition: Condition) -> Condition {
+        self.vitals.set_condition(condition)
+    }
+
+    /// Whether it serves and is likely to answer.
+    pub fn can_answer(&self) -> bool {
+        self.status().is_alive() && matches!(self.condition(), Condition::Well | Condition::Late)
+    }
+
+    /// What its health checks take at present.
+    pub fn check_time(&self) -> Duration {
+        self.vitals.check_time()
+    }
+
+    pub fn set_check_time(&self, time: Duration) {
+        self.vitals.set_check_time(time);
+    }
+
+    /// How often its share of new clients is halved, since it is slow, cold or busy.
+    pub fn halvings(&self) -> u8 {
+        self.vitals.halvings()
+    }
+
+    pub fn set_halvings(&self, halvings: u8) {
+        self.vitals.set_halvings(halvings);
+    }
+
+    /// Sessions on it that play something, at the last count.
+    pub fn playing(&self) -> usize {
+        self.vitals.playing()
+    }
+
+    pub fn set_playing(&self, sessions: usize) {
+        self.vitals.set_playing(sessions);
     }
 
     /// Counts a gateway-type failure; returns how many there were within this time.

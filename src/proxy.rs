@@ -17,6 +17,7 @@ mod learn;
 mod log_in;
 mod migrate;
 mod observer;
+mod play_sessions;
 mod pod_client;
 mod pod_lifecycle;
 mod pool_state;
@@ -35,6 +36,7 @@ mod user_data;
 mod user_data_state;
 mod user_homes;
 mod visit;
+mod writers;
 
 use std::sync::Arc;
 
@@ -45,6 +47,7 @@ pub use admission::Admission;
 pub use explain::{Choice, Explained, Fact, Question, explain};
 pub use failover::socket::ConnectionPermit;
 pub use in_step_state::InStepState;
+pub use play_sessions::PlaySessions;
 pub use pod_lifecycle::{ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, PodChecks, PodLifecycle, Undrained};
 pub use pool_state::PoolState;
 pub use response::{answer::Aborted, body::Body};
@@ -52,6 +55,7 @@ pub use shared_state::{HELD, HELD_KIB, SharedState};
 pub use streams::Streams;
 pub use unread::Unread;
 pub use user_data_state::UserDataState;
+pub use writers::Writers;
 
 use crate::{
     forward::{
@@ -68,7 +72,7 @@ use crate::{
 };
 use dispatch::Dispatcher;
 use failover::{
-    live::LiveStreams,
+    live::{self, LiveStreams},
     resume::{File, ResumableFile},
     socket::Sockets,
 };
@@ -158,7 +162,7 @@ impl Proxy {
             dispatcher.clone(),
             (selector, migrator),
             (pods.clone(), visits),
-            metrics.clone(),
+            (metrics.clone(), shutdown.clone()),
         );
         let replayer = Arc::new(Replayer::new(
             shared.clone(),
@@ -325,7 +329,7 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut head.headers);
-        if !binds_nobody(&self.shared, &ctx) {
+        if !binds_nobody(&self.shared, &ctx) && !ctx.is_errand(&decision) {
             bind(&mut head.headers, &cookies, &ctx, &decision);
         }
         let shown = if ctx.is_to_be_merged() {
@@ -362,7 +366,7 @@ impl Proxy {
     ) -> Result<Attempt, Refusal> {
         match self.identifier.resolve(ctx, body).await {
             Resolved::Refused => refused,
-            Resolved::Undecided(refusal) => Err(refusal),
+            Resolved::StoreUnavailable(refusal) => Err(refusal),
             Resolved::Dispatch(_permit) => self.dispatch(&mut Dispatch { ctx, body, record }).await,
         }
     }
@@ -379,7 +383,7 @@ impl Proxy {
         if let Some(file) = File::of(ctx.endpoint, &ctx.head.method, head).filter(|_| learning.is_none()) {
             return Ok(Body::resuming(ResumableFile::new(file, body, decision, self.replayer.copy(ctx))));
         }
-        if ctx.is_live_playlist() {
+        if live::is_live_playlist(ctx) {
             return Box::pin(self.live_streams.show_playlist(ctx, decision, head, body, learning)).await;
         }
         rewrite_for_client(&self.shared, ctx, head, body, learning).await

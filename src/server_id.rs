@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn tell(pod: &Pod, id: &str) {
-        pod.set_info(Info { id: id.into(), version: "12.0.0".into(), name: String::new() });
+        pod.set_info(Info { id: id.into(), version: "12.0.0".into(), name: String::new(), is_set_up: None });
     }
 
     #[test]

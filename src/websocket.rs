@@ -56,7 +56,7 @@ pub enum CloseStyle {
 }
 
 /// Rewrites the texts that pass.
-pub trait MessageRewriter {
+pub trait MessageRewriter: Sync {
     /// The pod's text as the client gets it; `None` if it passes unchanged.
     fn to_client(&self, text: &str) -> Option<String>;
 
@@ -77,6 +77,14 @@ pub trait MessageRewriter {
 
     /// The client's text as the pod gets it; `None` if it passes unchanged.
     fn to_pod(&self, text: &str) -> Option<String>;
+
+    /// Something came from the pod, whatever it is.
+    fn heard(&self) {}
+
+    /// Waits until the pod is to be pinged, although it has not been silent for long. Cancel safe.
+    fn await_call(&self) -> impl Future<Output = ()> + Send {
+        future::pending()
+    }
 
     /// The pod announced its shutdown or restart. The client does not get that message.
     fn farewell(&self) {}

@@ -2,6 +2,8 @@
 
 #[path = "architecture/imports.rs"]
 mod imports;
+#[path = "architecture/methods.rs"]
+mod methods;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,9 +66,14 @@ fn read_modules(folder: &str) -> Modules {
         let text = fs::read_to_string(root().join(path)).expect("text");
         text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
     };
-    let is_source = |path: &PathBuf| {
-        path.extension().is_some_and(|kind| kind == "rs") && !of_tests.iter().any(|name| path.ends_with(name))
+    let is_of_tests = |path: &PathBuf| {
+        of_tests.iter().any(|name| path.ends_with(name))
+            || path
+                .ancestors()
+                .skip(1)
+                .any(|folder| of_tests.iter().any(|name| folder.with_extension("rs").ends_with(name)))
     };
+    let is_source = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "rs") && !is_of_tests(path);
     files(folder).iter().filter(|path| is_source(path)).map(|path| (module(path), code(path))).collect()
 }
 
@@ -146,6 +153,62 @@ fn a_circle_is_found_however_it_is_imported() {
     assert!(planted(&folders).is_some(), "files apart, but their folders use each other");
     let family = [("a", "mod x; use x::X;"), ("a/x", "use super::A;")];
     assert_eq!(planted(&family), None, "a file and its own folder are one");
+}
+
+/// Methods of one type at most, over all its `impl` blocks. One with more does more than one thing.
+const MOST_METHODS: usize = 15;
+
+/// Types that may have more, each with the reason.
+const MANY_METHODS: [(&str, &str); 1] =
+    [("Pod", "one word of status that health, discovery and all requests share; its parts are few and small")];
+
+#[test]
+fn no_type_has_many_methods() {
+    for folder in ["src", "loadtest/src"] {
+        let methods = methods::methods(&read_modules(folder));
+        assert!(methods.len() > 5, "{folder}: the blocks are read: {}", methods.len());
+        for ((module, name), count) in methods {
+            let is_named = MANY_METHODS.iter().any(|(named, _)| *named == name);
+            assert!(is_named || count <= MOST_METHODS, "{folder}/{}: {name} has {count} methods", module.join("/"));
+        }
+    }
+}
+
+#[test]
+fn methods_are_counted_over_all_blocks_of_a_type() {
+    let one = "pub struct One<T>(T);\nimpl<T: Fn() -> u8> One<T> {\n    pub(super) async fn a(&self) {\n        fn inner() {}\n    }\n    \
+               const fn b() {}\n}\nimpl Drop for One {\n    fn drop(&mut self) {}\n}\n";
+    let planted = [
+        (vec!["a".to_owned()], one.to_owned()),
+        (
+            vec!["a".to_owned(), "x".to_owned()],
+            "impl<'a, T>\n    One<T>\n{\n    // fn no()\n    fn c() {}\n}\n".to_owned(),
+        ),
+        (vec!["b".to_owned()], "struct One;\nimpl One {\n    fn d() {}\n}\n".to_owned()),
+    ];
+    let counted = methods::methods(&planted.into_iter().collect());
+    let of = |module: &str| counted.get(&(vec![module.to_owned()], "One".to_owned())).copied();
+    assert_eq!((of("a"), of("b"), counted.len()), (Some(3), Some(1), 2));
+}
+
+/// Lines of one file at most.
+const MOST_LINES: usize = 400;
+
+/// Files that may have more, each with the reason.
+const LONG_FILES: [(&str, &str); 2] = [
+    ("src/jellyfin/endpoint/scope.rs", "a table with a row for each writing endpoint"),
+    ("src/pod.rs", "see `Pod` above"),
+];
+
+#[test]
+fn no_file_is_long() {
+    for folder in ["src", "loadtest/src"] {
+        for path in files(folder).iter().filter(|path| path.extension().is_some_and(|kind| kind == "rs")) {
+            let lines = fs::read_to_string(root().join(path)).expect("text").lines().count();
+            let is_named = LONG_FILES.iter().any(|(named, _)| path.ends_with(named));
+            assert!(is_named || lines <= MOST_LINES, "{} has {lines} lines", path.display());
+        }
+    }
 }
 
 #[test]

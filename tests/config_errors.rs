@@ -199,7 +199,7 @@ const BROKEN: &[(&str, &str)] = &[
     // Leaders.
     ("[leader]\nmode = \"follow\"", "2:8: [leader] mode: leaders are followed and elected through Redis; say in [redis] where it is"),
     ("[leader]\nkey = \"k\"\nmode = \"elect\"", "3:8: [leader] mode: leaders are followed and elected through Redis; say in [redis] where it is"),
-    ("[leader]\nmode = \"raft\"", "2:8: [leader] mode: \"raft\" is none of `local`, `follow`, `elect`"),
+    ("[leader]\nmode = \"raft\"", "2:8: [leader] mode: \"raft\" is none of `local`, `follow`, `elect`, `probe`"),
     ("[leader]\nmod = \"local\"", "2:1: [leader] mod: unknown key; did you mean `mode`?"),
     ("[leader]\nkey = \"\"", "2:7: [leader] key: is empty"),
     ("[leader]\nkey = \"a b\"", "2:7: [leader] key: a key is made of letters of ASCII, digits and signs, without spaces"),
@@ -216,6 +216,9 @@ const BROKEN: &[(&str, &str)] = &[
     ("[leader]\npoll = \"16s\"", "2:8: [leader] poll: more than half of `lease`; a lease would end before it is renewed"),
     ("[leader]\nlease = \"3s\"\npoll = \"2s\"", "3:8: [leader] poll: more than half of `lease`; a lease would end before it is renewed"),
     ("[pools.main]\nleader_key = \"a b\"\npods.a = \"http://h\"", "2:14: [pools.main] leader_key: a key is made of letters of ASCII, digits and signs, without spaces"),
+    ("[pools.main]\nwriter = \"c\"\npods.a = \"http://h\"", "2:10: [pools.main] writer: no pod of pool `main` is named \"c\"; its pods are `a`"),
+    ("[pools.main]\nwriter = \"a b\"\npods.a = \"http://h\"", "2:10: [pools.main] writer: a name is made of letters of ASCII, digits, `-`, `_` and `.`"),
+    ("[leader]\nmode = \"probe\"\n[pools.main]\nwriter = \"off\"\npods.a = \"http://h\"", "2:8: [leader] mode: the writer leads by `probe`, and `writer` of pool `main` is \"off\""),
     ("[leader]\nmode = \"follow\"\n[redis]\nurl = \"redis://h\"\n[pools.a.pods]\np = \"http://h\"\n[pools.b]\npods.p = \"http://h\"\n[[routes]]\npool = \"a\"", "7:1: [pools.b]: pool `a` follows the same key \"jellyfin:task-leader\"; give each a `leader_key` of its own"),
     ("[leader]\nmode = \"follow\"\n[redis]\nurl = \"redis://h\"\n[pools.a]\nleader_key = \"k\"\npods.p = \"http://h\"\n[pools.b]\nleader_key = \"k\"\npods.p = \"http://h\"\n[[routes]]\npool = \"a\"", "9:14: [pools.b] leader_key: pool `a` follows the same key \"k\"; give each a `leader_key` of its own"),
     ("[pools.main.pods]\na = { url = \"http://h:1\", instance_id = \"\" }", "2:41: [pools.main.pods.a] instance_id: is empty"),

@@ -19,6 +19,7 @@ mod stories {
     mod observe;
     mod on_unauthorized;
     mod one_house;
+    mod overload;
     mod pod_shutdown;
     mod process;
     mod quick_connect;
@@ -30,6 +31,7 @@ mod stories {
     mod routes;
     mod server_id;
     mod single_sign_on;
+    mod single_writer;
     mod sockets;
     mod stop;
     mod sync_play;

@@ -116,7 +116,7 @@ impl Stage {
     /// The lines of the metrics that count requests which left a pod for another, and sessions that have migrated.
     pub(crate) fn moves(&self) -> String {
         let page = self.proxy.metrics.page().unwrap_or_default();
-        let counts = ["jellypin_moves_total", "jellypin_carry_overs_total"];
+        let counts = ["jellypin_moves_total", "jellypin_migrations_total"];
         let lines = page.lines().filter(|line| counts.iter().any(|name| line.starts_with(name)));
         let lines: Vec<_> = lines.map(|line| format!("  {line}")).collect();
         if lines.is_empty() { "  none".to_owned() } else { lines.join("\n") }

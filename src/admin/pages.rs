@@ -9,22 +9,27 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::{
-    Admin,
+    Site,
     answer::{Answer, json, text, whole},
 };
 use crate::{
-    observe::metrics::{OfPod, PodState},
-    pod::{Pod, State},
+    observe::metrics::{OfPod, PodCondition, PodState},
+    pod::{Condition, Pod, State},
     sessions::{Session, UnixMillis, registry::replicas},
 };
 
-impl Admin {
+/// Writes the pages.
+pub(super) struct Pages {
+    pub(super) site: Arc<Site>,
+}
+
+impl Pages {
     pub(super) fn ready(&self) -> Answer {
-        if self.shutdown.is_stopping() {
+        if self.site.shutdown.is_stopping() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
         let without =
-            self.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.status().is_alive()));
+            self.site.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
         match without {
             None => text(StatusCode::OK, "ready\n"),
             Some(shared) => {
@@ -35,7 +40,7 @@ impl Admin {
 
     pub(super) fn metrics_page(&self) -> Answer {
         self.measure();
-        match self.metrics.page() {
+        match self.site.metrics.page() {
             Ok(page) => whole("application/openmetrics-text; version=1.0.0; charset=utf-8", page),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
         }
@@ -43,24 +48,45 @@ impl Admin {
 
     /// Updates the gauges. Pods that are gone leave the page.
     pub(super) fn measure(&self) {
-        let metrics = &self.metrics;
-        metrics.pins.set(self.shared.pins.len() as i64);
-        metrics.sessions.set(self.shared.sessions.known.count() as i64);
+        let metrics = &self.site.metrics;
+        metrics.pins.set(self.site.shared.pins.len() as i64);
+        metrics.sessions.set(self.site.shared.sessions.known.count() as i64);
         metrics.pod_state.clear();
+        metrics.pod_condition.clear();
+        metrics.pod_check_seconds.clear();
+        metrics.pod_share.clear();
+        metrics.pod_limit.clear();
+        metrics.pod_waiting.clear();
+        metrics.pod_extra_calls_waited.clear();
         metrics.pod_epoch.clear();
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
+        metrics.writer.clear();
+        for writes in self.site.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
+            metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
+        }
         metrics.leader.clear();
-        for leads in self.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
+        for leads in self.site.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
         }
-        for pod in self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
+        for pod in self.site.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
             let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
             let status = pod.status();
             for state in State::ALL {
                 let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.as_str() };
                 metrics.pod_state.get_or_create(&label).set((status.state == state).into());
             }
+            for condition in Condition::ALL {
+                let label =
+                    PodCondition { pool: pod.pool.clone(), pod: pod.name.clone(), condition: condition.as_str() };
+                let holds = status.is_alive() && pod.condition() == condition;
+                metrics.pod_condition.get_or_create(&label).set(holds.into());
+            }
+            metrics.pod_check_seconds.get_or_create(&of).set(pod.check_time().as_secs_f64());
+            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.halvings().into()));
+            metrics.pod_limit.get_or_create(&of).set(pod.concurrency().limit() as i64);
+            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency().waiting() as i64);
+            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls().waited() as i64);
             metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
             metrics.pod_requests.get_or_create(&of).set(pod.load().saturating_sub(pod.open_sockets()) as i64);
             metrics.pod_sockets.get_or_create(&of).set(pod.open_sockets() as i64);
@@ -74,7 +100,7 @@ impl Admin {
             .iter()
             .flat_map(|shared| {
                 let leads = shared.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.shared.clients_of(pod).len();
+                let sessions = |pod: &Pod| self.site.shared.clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
                 shared.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
@@ -88,7 +114,7 @@ impl Admin {
 
     /// This replica and the others that it knows of.
     pub(super) fn replicas(&self) -> Vec<ReplicaPage> {
-        let sessions = &self.shared.sessions;
+        let sessions = &self.site.shared.sessions;
         let own = ReplicaPage {
             name: sessions.name().to_owned(),
             is_this_one: true,
@@ -109,11 +135,12 @@ impl Admin {
     }
 
     pub(super) fn sessions_page(&self) -> Answer {
-        let (mut page, now) = (Vec::new(), self.shared.sessions.backend.clock.now());
-        for shared in &self.shared.pools {
+        let (mut page, now) = (Vec::new(), self.site.shared.sessions.backend.clock.now());
+        for shared in &self.site.shared.pools {
             let pods = shared.pool.pods();
             for pod in pods.iter() {
-                let living = self.shared.sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
+                let living =
+                    self.site.shared.sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
                 page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
             }
         }
@@ -130,6 +157,16 @@ struct PodPage {
     address: String,
     state: &'static str,
     accepts_connections: bool,
+    /// How a pod that serves is doing.
+    condition: &'static str,
+    /// What its health checks take.
+    check_ms: u64,
+    /// Its share of new clients, beside 1 for a pod that is well.
+    share: f64,
+    /// Requests that it is given at once, before their answers begin.
+    limit: usize,
+    /// Requests that wait for their turn.
+    waiting: usize,
     leads: bool,
     /// Sessions whose clients are known and active. Needs an API key, else 0.
     sessions: usize,
@@ -149,6 +186,11 @@ impl PodPage {
             address: pod.authority.to_string(),
             state: status.state.as_str(),
             accepts_connections: status.accepts,
+            condition: pod.condition().as_str(),
+            check_ms: pod.check_time().as_millis() as u64,
+            share: 0.5_f64.powi(pod.halvings().into()),
+            limit: pod.concurrency().limit(),
+            waiting: pod.concurrency().waiting(),
             leads,
             sessions,
             epoch: status.epoch.0,
@@ -199,7 +241,7 @@ struct SessionPage {
 
 impl SessionPage {
     fn of(pod: &Pod, session: &Session, pods: &[Arc<Pod>], now: UnixMillis) -> SessionPage {
-        let moved = session.last_move();
+        let moved = session.residence.last_move();
         let from = moved.from.filter(|from| from.pod != pod.id);
         let from = from.and_then(|from| pods.iter().find(|pod| pod.id == from.pod));
         // Another replica's clock may be ahead.
@@ -214,8 +256,8 @@ impl SessionPage {
             since: humantime::format_rfc3339_seconds(since).to_string(),
             why: moved.why.as_str(),
             from: from.map(|pod| pod.name.to_string()),
-            playing: session.is_playing(),
-            sockets: session.sockets().borrow().len(),
+            playing: session.calls.is_playing(),
+            sockets: session.sockets.places().borrow().len(),
         }
     }
 }

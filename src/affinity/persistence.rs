@@ -39,8 +39,12 @@ pub const RENEWAL: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug)]
 pub struct Persistence {
     store: Store,
-    pools: Vec<Arc<Pool>>,
+    names: PodNames,
 }
+
+/// The pools whose pods stored pins name.
+#[derive(Debug, Default)]
+struct PodNames(Vec<Arc<Pool>>);
 
 #[derive(Debug)]
 enum Store {
@@ -84,11 +88,11 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 impl Persistence {
     /// Stores nothing beyond this process.
     pub fn in_memory() -> Persistence {
-        Persistence { store: Store::Memory, pools: Vec::new() }
+        Persistence { store: Store::Memory, names: PodNames::default() }
     }
 
     pub fn on_disk(disk: Disk, pools: Vec<Arc<Pool>>) -> Persistence {
-        Persistence { store: Store::Disk(Box::new(disk)), pools }
+        Persistence { store: Store::Disk(Box::new(disk)), names: PodNames(pools) }
     }
 
     /// Shared by all replicas with the same prefix and a common key. `keys` has the newest first.
@@ -104,7 +108,7 @@ impl Persistence {
                 current: AtomicUsize::new(0),
                 recent_misses: RecentMisses::default(),
             }),
-            pools,
+            names: PodNames(pools),
         }
     }
 
@@ -133,13 +137,13 @@ impl Persistence {
     }
 
     pub(super) fn put(&self, kind: Kind, key: &str, hash: u128, home: PodInstance) {
-        let Some(value) = self.encode(home) else { return };
+        let Some(value) = self.names.write(home) else { return };
         match &self.store {
             Store::Memory => {}
             Store::Disk(disk) => disk.put(disk_key(kind, hash), value),
             Store::RedisPins(replicas) => {
                 if let Some(key) = replicas.keys(kind, key).nth(replicas.current.load(Ordering::Relaxed)) {
-                    replicas.shared.put(key, value);
+                    replicas.shared.queue.put(key, value);
                 }
             }
         }
@@ -149,7 +153,7 @@ impl Persistence {
         match &self.store {
             Store::Memory => {}
             Store::Disk(disk) => disk.remove(disk_key(kind, hash)),
-            Store::RedisPins(replicas) => replicas.keys(kind, key).for_each(|key| replicas.shared.remove(key)),
+            Store::RedisPins(replicas) => replicas.keys(kind, key).for_each(|key| replicas.shared.queue.remove(key)),
         }
     }
 
@@ -163,7 +167,7 @@ impl Persistence {
         let keys: Vec<String> = replicas.keys(kind, key).collect();
         match replicas.shared.find(&keys).await {
             Found::Value { nth, bytes } => {
-                let home = self.decode(&bytes);
+                let home = self.names.read(&bytes);
                 if home.is_none() {
                     replicas.recent_misses.insert(hash);
                 }
@@ -190,7 +194,7 @@ impl Persistence {
         let kept = |entry: &Entry| {
             let (kind, hash) = of_disk_key(&entry.key)?;
             let age = Duration::from_secs(now.saturating_sub(entry.at));
-            Some(StoredPin { kind, hash, home: self.decode(&entry.value)?, age })
+            Some(StoredPin { kind, hash, home: self.names.read(&entry.value)?, age })
         };
         entries.iter().filter_map(kept).collect()
     }
@@ -208,12 +212,15 @@ impl Persistence {
         match &self.store {
             Store::Memory => {}
             Store::Disk(disk) => disk.finish().await,
-            Store::RedisPins(replicas) => replicas.shared.finish().await,
+            Store::RedisPins(replicas) => replicas.shared.queue.finish().await,
         }
     }
+}
 
-    fn encode(&self, home: PodInstance) -> Option<Vec<u8>> {
-        self.pools.iter().find_map(|pool| {
+impl PodNames {
+    /// `None` if the pod is not there.
+    fn write(&self, home: PodInstance) -> Option<Vec<u8>> {
+        self.0.iter().find_map(|pool| {
             let pods = pool.pods();
             let pod = pods.iter().find(|pod| pod.id == home.pod)?;
             Some(format!("{}/{}", pool.name, pod.name).into_bytes())
@@ -221,9 +228,9 @@ impl Persistence {
     }
 
     /// The home gets the pod's present epoch: stored pins have none.
-    fn decode(&self, names: &[u8]) -> Option<PodInstance> {
+    fn read(&self, names: &[u8]) -> Option<PodInstance> {
         let (pool, pod) = std::str::from_utf8(names).ok()?.split_once('/')?;
-        let pods = self.pools.iter().find(|of| *of.name == *pool)?.pods();
+        let pods = self.0.iter().find(|of| *of.name == *pool)?.pods();
         let pod = pods.iter().find(|of| *of.name == *pod)?;
         Some(PodInstance::of(pod))
     }
@@ -284,7 +291,7 @@ mod tests {
     async fn a_pin_comes_back_by_name_and_only_while_its_pod_is_there() {
         let folder = tempfile::tempdir().expect("a folder");
         let (before, _) = persistence(&folder, &["a", "b", "gone"]);
-        let home = |persistence: &Persistence, pod: &str| persistence.decode(format!("main/{pod}").as_bytes());
+        let home = |persistence: &Persistence, pod: &str| persistence.names.read(format!("main/{pod}").as_bytes());
         before.put(Kind::Token, "t", 7, home(&before, "b").expect("a home"));
         before.put(Kind::Device, "d", 7, home(&before, "gone").expect("a home"));
         before.put(Kind::Token, "u", 8, home(&before, "a").expect("a home"));

@@ -40,23 +40,27 @@ pub fn candidates(pods: &[Arc<Pod>], excluded: impl Fn(&Pod) -> bool + Copy) -> 
 }
 
 /// Rendezvous hashing: the pod with the highest score for this key. When a pod leaves, only its own
-/// clients move.
+/// clients move. A pod whose share is halved gets half as many of the keys, and the others keep
+/// theirs.
 pub fn rendezvous<'a>(key: Key, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Option<&'a Arc<Pod>> {
-    pods.max_by_key(|pod| {
-        let mut hasher = SipHasher13::new_with_keys(key.0, 0);
-        hasher.write(pod.name.as_bytes());
-        hasher.finish()
-    })
+    pods.map(|pod| (score(key.0, 0, pod), pod)).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, pod)| pod)
 }
 
-/// The pod with the fewest requests under way. `turn` breaks ties, so that idle pods share evenly.
+/// The pod with the fewest requests under way for its share. `turn` breaks ties, so that idle pods
+/// share evenly.
 pub fn least_loaded<'a>(turn: u64, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Option<&'a Arc<Pod>> {
-    let tie = |pod: &Pod| {
-        let mut hasher = SipHasher13::new_with_keys(turn, 1);
-        hasher.write(pod.name.as_bytes());
-        hasher.finish()
-    };
-    pods.min_by_key(|pod| (pod.load(), tie(pod)))
+    let load = |pod: &Pod| pod.load() << pod.halvings();
+    let rated = pods.map(|pod| (load(pod), score(turn, 1, pod), pod));
+    rated.min_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1))).map(|(_, _, pod)| pod)
+}
+
+/// The logarithm of a number between 0 and 1 that key and pod make, by the pod's share: of two pods,
+/// one with half the share has the higher score for a third of the keys.
+fn score(key: u64, kind: u64, pod: &Pod) -> f64 {
+    let mut hasher = SipHasher13::new_with_keys(key, kind);
+    hasher.write(pod.name.as_bytes());
+    let even = (hasher.finish() as f64 + 1.0) / (u64::MAX as f64 + 2.0);
+    even.ln() * f64::from(1_u32 << pod.halvings().min(31))
 }
 
 #[cfg(test)]
@@ -94,6 +98,21 @@ mod tests {
             }
         }
         assert!((200..300).contains(&moved), "a quarter of the clients lives on one of four pods: {moved}");
+    }
+
+    #[test]
+    fn a_pod_with_half_a_share_gets_half_as_many_and_the_others_keep_theirs() {
+        let pods = pods(&["a", "b"]);
+        let homes =
+            || (0..3000_u32).map(|client| &*rendezvous(Key::of(&client.to_be_bytes()), pods.iter()).unwrap().name);
+        let before: Vec<&str> = homes().collect();
+        pods[0].set_halvings(1);
+        let after: Vec<&str> = homes().collect();
+        let on_a = after.iter().filter(|home| **home == "a").count();
+        assert!((900..1100).contains(&on_a), "a third: {on_a}");
+        assert!(before.iter().zip(&after).all(|(before, after)| *before == "a" || *after == "b"));
+        let idle = (0..3000).filter(|turn| &*least_loaded(*turn, pods.iter()).unwrap().name == "a").count();
+        assert!((900..1100).contains(&idle), "a third: {idle}");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     );
     say(
         config.migration.api_key.is_some() && !is_shared && !is_kept,
-        "no [redis] and no [state] path: a restart of the proxy forgets the sessions that were carried over, and logs their users out",
+        "no [redis] and no [state] path: a restart of the proxy forgets the sessions that migrated, and logs their users out",
     );
     say(
         config.forward.trusted.iter().any(|network| network.prefix_len() == 0),

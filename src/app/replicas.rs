@@ -82,7 +82,7 @@ pub(super) async fn announce(
             parts(&config, &pools, &shown(&shared))
         };
         tokio::select! {
-            () = shared.sessions.announcer.stay(presence, parts, |nth| shared.pins.persistence().write_under(nth), &metrics) => {}
+            () = shared.sessions.announcer.stay(presence, parts, |nth| shared.pins.persistence.write_under(nth), &metrics) => {}
             () = server_id_file::renew(&shared, &config) => {}
             () = shutdown.stopping() => {}
         }

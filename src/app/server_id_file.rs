@@ -109,9 +109,11 @@ pub(super) async fn renew(shared: &SharedState, config: &Config) {
 /// Makes one attempt. Returns whether nothing is left to do.
 async fn settle(shared: &SharedState, shown_server: &ShownServer, place: &IdFile) -> bool {
     let ours = shown_server.id();
-    let agreed = match (&place.key, shared.pins.persistence().redis()) {
+    let agreed = match (&place.key, shared.pins.persistence.redis()) {
         (Some(key), Some(redis)) => {
-            let Some(kept) = redis.set_if_absent(key, ours.as_ref().map(|id| id.as_str())).await else { return false };
+            let Some(kept) = redis.walks.set_if_absent(key, ours.as_ref().map(|id| id.as_str())).await else {
+                return false;
+            };
             kept.and_then(|kept| ServerId::parse(&kept))
         }
         _ => ours,

@@ -11,10 +11,10 @@ use crate::{
         reject_pacer::RejectPacer, user_homes::UserHomes,
     },
     discovery,
-    leader::Leader,
+    leader::{Leader, writer::Writer},
     limits::Limits,
     observe::metrics::Metrics,
-    proxy::{HELD_KIB, InStepState, PoolState, SharedState, Streams, UserDataState},
+    proxy::{HELD_KIB, InStepState, PlaySessions, PoolState, SharedState, Streams, UserDataState},
     route::{self, Router},
     server_id::ShownServer,
     sessions::{Sessions, mint_codes::MintCodes, mint_limiter::MintLimiter},
@@ -37,9 +37,11 @@ pub(super) async fn shared(
         let cookie = cookie_of(&config.affinity.cookie, &config.route, &pool.name);
         let shown = server_id_file::known(config, &pool.name)?;
         let pool = discovery::pool(pool).await;
+        let of_pool = config.leader.pools.iter().find(|of| of.pool == *pool.name);
+        let writer = Writer::new(of_pool.map(|of| of.writer.clone()).unwrap_or_default());
         let leader = Leader::new(&pool, config.leader.mode, metrics.clone());
         let shown_server = ShownServer::new(pool.clone(), shown);
-        pools.push(PoolState::new(pool, leader, shown_server, cookie, keys, config.legacy));
+        pools.push(PoolState::new(pool, (leader, writer), shown_server, cookie, keys, config.legacy));
     }
     let names: Vec<Arc<str>> = pools.iter().map(|shared| shared.pool.name.clone()).collect();
     let members: Vec<_> = pools.iter().map(|shared| shared.pool.clone()).collect();
@@ -61,6 +63,7 @@ pub(super) async fn shared(
         migration: config.migration.clone(),
         log_in_paths: config.log_in_paths.clone().into(),
         streams: Streams::new(seed),
+        play_sessions: PlaySessions::default(),
         negative_cache: NegativeCache::new(seed),
         budget: Budget::default(),
         reject_pacer: RejectPacer::new(seed),

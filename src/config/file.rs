@@ -2,6 +2,7 @@
 //!
 //! The example file explains units, defaults and trade-offs. A test compares it with these types.
 
+mod admin;
 mod affinity;
 mod log;
 mod pool;
@@ -12,7 +13,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{
-    names::{AdminHost, KeyPrefix, LeaderKey, LeaderPath, Name, RouteHost, RoutePath},
+    names::{KeyPrefix, LeaderKey, LeaderPath, Name, RouteHost, RoutePath},
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
@@ -22,6 +23,7 @@ use super::{
     value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
 };
 use crate::{leader::Mode, proxy::drain_policy::When, server_id::ServerId, websocket::CloseStyle};
+pub(super) use admin::Admin;
 pub(super) use affinity::{Affinity, Cookie};
 #[cfg(test)]
 pub(super) use log::Access;
@@ -96,24 +98,6 @@ impl FromText for FilePath {
 
     fn from_text(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("an empty path".to_owned()) } else { Ok(FilePath(text.to_owned())) }
-    }
-}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Admin {
-    pub(super) listen: Spanned<Written<MaybeAddress>>,
-    pub(super) hosts: Vec<Written<AdminHost>>,
-    pub(super) token: Option<SecretSource>,
-    pub(super) administrators: bool,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
-        let listen = Spanned::new(0..0, Written(MaybeAddress(Some(loopback))));
-        Admin { listen, hosts: Vec::new(), token: None, administrators: true }
     }
 }
 
@@ -199,6 +183,7 @@ pub(super) struct Timeouts {
     pub(super) pod_idle: Time,
     pub(super) drain: Time,
     pub(super) hold: Time,
+    pub(super) queue: Time,
 }
 
 impl Default for Timeouts {
@@ -214,6 +199,7 @@ impl Default for Timeouts {
             pod_idle: seconds(60),
             drain: seconds(20),
             hold: seconds(20),
+            queue: seconds(15),
         }
     }
 }
@@ -242,6 +228,7 @@ pub(super) struct Limits {
     pub(super) handshakes_per_address: Whole<1, 10_000_000>,
     pub(super) requests: Whole<1, 10_000_000>,
     pub(super) requests_per_address: Whole<1, 10_000_000>,
+    pub(super) queue: Whole<1, 1_000_000>,
     pub(super) holds: Whole<1, 1_000_000>,
     pub(super) holds_per_address: Whole<1, 1_000_000>,
     pub(super) sockets: Whole<1, 10_000_000>,
@@ -295,6 +282,7 @@ impl Default for Limits {
             handshakes_per_address: Whole(200),
             requests: Whole(5000),
             requests_per_address: Whole(500),
+            queue: Whole(512),
             holds: Whole(4096),
             holds_per_address: Whole(512),
             sockets: Whole(5000),
@@ -316,6 +304,9 @@ pub(super) struct Health {
     pub(super) fall: Whole<1, 1000>,
     pub(super) passive_failures: Whole<1, 1_000_000>,
     pub(super) passive_window: Time,
+    pub(super) silence: Time,
+    pub(super) longest_silence: Time,
+    pub(super) slow_start: Time,
 }
 
 impl Default for Health {
@@ -328,6 +319,9 @@ impl Default for Health {
             fall: Whole(2),
             passive_failures: Whole(3),
             passive_window: seconds(10),
+            silence: seconds(5),
+            longest_silence: seconds(30),
+            slow_start: seconds(30),
         }
     }
 }

@@ -82,6 +82,8 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             pod_idle: timeouts.pod_idle.0,
             max_idle_per_pod: limits.idle_per_pod.0 as usize,
             hold: timeouts.hold.0,
+            queue: limits.queue.0 as usize,
+            queue_time: timeouts.queue.0,
             replay_bytes: limits.replay_body.0.0,
             receive_buffer: limits.pod_buffer.0.0,
             trusted: listen.trusted_proxies.0.into_iter().map(|network| network.into_inner().0).collect(),
@@ -210,6 +212,9 @@ fn health(health: Health) -> health::Config {
         fall: health.fall.0,
         passive_failures: health.passive_failures.0,
         passive_window: health.passive_window.0,
+        silence: health.silence.0,
+        longest_silence: health.longest_silence.0,
+        slow_start: health.slow_start.0,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::value::FromText;
+use crate::leader::writer::WriterConfig;
 
 /// The name of a pool or a pod. Logs, metrics and admin pages show it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,9 @@ pub(super) struct KeyPrefix(pub(super) String);
 /// The key in Redis by which the pods name their leader. jellypin does not write it.
 pub(super) struct LeaderKey(pub(super) String);
 
+/// The pod that writes the catalogue, or how jellypin finds it.
+pub(super) struct WriterName(pub(super) WriterConfig);
+
 /// The id that a pod writes into the leader key.
 pub(super) struct InstanceId(pub(super) String);
 
@@ -52,6 +56,18 @@ impl FromText for Name {
             _ if text.bytes().all(plain) => Ok(Name(text.to_owned())),
             _ => Err("a name is made of letters of ASCII, digits, `-`, `_` and `.`".to_owned()),
         }
+    }
+}
+
+impl FromText for WriterName {
+    const EXPECTED: &'static str = "`auto`, `off` or the name of a pod";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(WriterName(match text {
+            "auto" => WriterConfig::Auto,
+            "off" => WriterConfig::Off,
+            name => WriterConfig::Pod(Name::from_text(name)?.0),
+        }))
     }
 }
 

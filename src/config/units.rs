@@ -321,10 +321,11 @@ impl FromText for Secure {
 }
 
 impl FromText for Mode {
-    const EXPECTED: &'static str = "`local`, `follow` or `elect`";
+    const EXPECTED: &'static str = "`local`, `follow`, `elect` or `probe`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        choice(text, &[("local", Mode::Local), ("follow", Mode::Follow), ("elect", Mode::Elect)])
+        let modes = [("local", Mode::Local), ("follow", Mode::Follow), ("elect", Mode::Elect), ("probe", Mode::Probe)];
+        choice(text, &modes)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A request's body on its way to a pod: streamed, and kept for another attempt while it is small.
 
+mod buffer;
+
 use std::{
     pin::Pin,
     sync::Arc,
@@ -17,6 +19,7 @@ use tokio::{
 };
 
 use crate::server_id::BodyRewriter;
+use buffer::{Piece, ReplayBuffer};
 
 /// The longest time that a body waits for the pod's `100 Continue`. After that the proxy sends it.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,34 +44,6 @@ pub struct UpstreamBody {
 /// How far a body got, for the code that waits for the answer.
 #[derive(Clone, Debug)]
 pub struct Progress(Option<Arc<Mutex<ReplayBuffer>>>);
-
-/// Locked for the length of one poll.
-#[derive(Debug)]
-struct ReplayBuffer {
-    incoming: Incoming,
-    size: SizeHint,
-    pieces: Vec<Piece>,
-    kept: usize,
-    most: usize,
-    /// Too long to keep: the sent bytes are gone.
-    is_gone: bool,
-    /// Attempts so far. Only the newest reads on: two would take the client's bytes from each
-    /// other.
-    attempts: u32,
-    is_broken: bool,
-    /// The pod has not asked for the body yet (`Expect: 100-continue`), nor the proxy the client.
-    is_held_back: bool,
-    bytes: u64,
-    ended: Option<Instant>,
-    /// Since when the client has sent nothing although the proxy asked for more.
-    silent_since: Option<Instant>,
-}
-
-#[derive(Clone, Debug)]
-enum Piece {
-    Data(Bytes),
-    Trailers(http::HeaderMap),
-}
 
 /// Holds a body back until the pod asks for it (`Expect: 100-continue`).
 #[derive(Debug)]
@@ -332,83 +307,6 @@ impl Body for UpstreamBody {
     fn size_hint(&self) -> SizeHint {
         let own = || self.from_bytes.as_ref().map_or(0, Bytes::len) as u64;
         self.held.as_ref().map_or_else(|| SizeHint::with_exact(own()), |held| held.lock().size)
-    }
-}
-
-impl ReplayBuffer {
-    fn poll_piece(
-        &mut self,
-        next: &mut usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(piece) = self.pieces.get(*next) {
-            *next += 1;
-            return Poll::Ready(Some(Ok(piece.clone().into_frame())));
-        }
-        if self.ended.is_some() {
-            return Poll::Ready(None);
-        }
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if polled.is_pending() {
-            self.silent_since.get_or_insert_with(Instant::now);
-        } else {
-            self.silent_since = None;
-        }
-        match ready!(polled) {
-            Some(Ok(frame)) => {
-                let piece = Piece::from_frame(frame);
-                self.bytes += piece.len() as u64;
-                self.keep(&piece, next);
-                if self.incoming.is_end_stream() {
-                    self.ended = Some(Instant::now());
-                }
-                Poll::Ready(Some(Ok(piece.into_frame())))
-            }
-            Some(Err(error)) => {
-                self.is_broken = true;
-                Poll::Ready(Some(Err(error)))
-            }
-            None => {
-                self.ended = Some(Instant::now());
-                Poll::Ready(None)
-            }
-        }
-    }
-
-    fn keep(&mut self, piece: &Piece, next: &mut usize) {
-        self.kept += piece.len();
-        if self.is_gone || self.kept > self.most {
-            self.is_gone = true;
-            self.pieces = Vec::new();
-            *next = 0;
-        } else {
-            self.pieces.push(piece.clone());
-            *next = self.pieces.len();
-        }
-    }
-}
-
-impl Piece {
-    fn from_frame(frame: Frame<Bytes>) -> Piece {
-        match frame.into_data() {
-            Ok(data) => Piece::Data(data),
-            // A frame is data or trailers; any other kind is no part of the body.
-            Err(other) => Piece::Trailers(other.into_trailers().unwrap_or_default()),
-        }
-    }
-
-    fn into_frame(self) -> Frame<Bytes> {
-        match self {
-            Piece::Data(data) => Frame::data(data),
-            Piece::Trailers(trailers) => Frame::trailers(trailers),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Piece::Data(data) => data.len(),
-            Piece::Trailers(_) => 0,
-        }
     }
 }
 

@@ -3,19 +3,26 @@
 //! The kept connection is also a sentinel. A process that dies ends it, so the prober probes it at
 //! once and not only at the next interval.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time};
+use tokio::{
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{self, Instant},
+};
 
 use super::{
     Config, is_for_want_of_a_name_server, is_out_of_handles,
-    rules::{Outcome, Streak},
-    tell,
+    rules::{Outcome, Streak, condition_after, condition_meanwhile, pressure},
+    share::{self, Standing},
+    silence::{self, Silence},
+    tell, tell_condition,
 };
 use crate::{
     jellyfin::client::{
@@ -23,7 +30,7 @@ use crate::{
         system::{self, PublicInfo, ServerInfo},
     },
     jitter,
-    pod::{Info, Pod, Suspicion},
+    pod::{Condition, Epoch, Info, Moment, Pod, Pool, Pressure, Suspicion},
 };
 
 const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
@@ -37,10 +44,23 @@ const FALSE_ALARMS: u32 = 3;
 
 pub(super) struct Prober {
     pod: Arc<Pod>,
-    base_path: Arc<str>,
+    pool: Arc<Pool>,
     config: Arc<Config>,
     streak: Streak,
+    silence: Silence,
+    /// When the pod was first found ill, since it was last well.
+    ill_since: Option<Moment>,
+    /// Checks in a row that were answered in time.
+    timely: u32,
+    /// Looks at checks that waited.
+    looks: u32,
+    /// Checks in a row that were given up while the pod did not serve.
+    given_up: u32,
+    /// When the present process became ready, if the prober saw that.
+    ready_since: Option<Instant>,
     connection: Option<ProbeConnection>,
+    /// Notified after the first probe.
+    first: Option<oneshot::Sender<()>>,
     /// Whether the pod has reported its identity and was healthy ever since.
     is_named: bool,
     false_alarms: u32,
@@ -48,40 +68,52 @@ pub(super) struct Prober {
     line_ended: bool,
 }
 
-/// A kept connection, and the task that drives it.
-struct ProbeConnection {
-    requests: SendRequest<Empty<Bytes>>,
-    driver: JoinHandle<()>,
-}
+/// Checks in time after which a pod that was late is well again.
+const TIMELY: u32 = 3;
 
-impl Drop for ProbeConnection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
+/// Time between two looks at a probe that waits for its answer.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Looks between two changes of what the pod is given to do, while a check waits.
+const LOOKS_TO_ADAPT: u32 = 5;
+
+/// Looks between two questions that need no database, while a check is late.
+const LOOKS_TO_PING: u32 = 10;
+
+/// Time after which a check that hangs is asked anew, while the pod answers other questions in time:
+/// its connection may be lost on the way.
+const LOST: Duration = Duration::from_secs(10);
 
 impl Prober {
-    pub(super) fn new(pod: Arc<Pod>, base_path: Arc<str>, config: Arc<Config>) -> Prober {
+    pub(super) fn new(pod: Arc<Pod>, pool: Arc<Pool>, config: Arc<Config>) -> Prober {
         Prober {
             pod,
-            base_path,
+            pool,
             config,
             streak: Streak::default(),
+            silence: Silence::default(),
+            ill_since: None,
+            timely: 0,
+            looks: 0,
+            given_up: 0,
+            ready_since: None,
             connection: None,
+            first: None,
             is_named: false,
             false_alarms: 0,
             line_ended: false,
         }
     }
 
-    /// Probes for ever. Notifies `first` after the first probe; if that found the pod
-    /// [`Outcome::Nameless`], only once the pod has reported its identity or another outcome
+    /// Probes for ever. Notifies `first` after the first probe, or when that is late. If it found the
+    /// pod [`Outcome::Nameless`], only once the pod has reported its identity or another outcome
     /// follows.
     pub(super) async fn run(mut self, first: oneshot::Sender<()>) {
+        self.first = Some(first);
         while self.round().await == Some(Outcome::Nameless) && !self.pod.status().is_alive() {
             self.wait().await;
         }
-        let _ = first.send(());
+        self.end_first_round();
         loop {
             let alarm = self.wait().await;
             match self.round().await {
@@ -89,6 +121,12 @@ impl Prober {
                 Some(Outcome::Healthy | Outcome::Nameless) | None => {}
                 Some(_) => self.false_alarms = 0,
             }
+        }
+    }
+
+    fn end_first_round(&mut self) {
+        if let Some(first) = self.first.take() {
+            let _ = first.send(());
         }
     }
 
@@ -111,15 +149,9 @@ impl Prober {
 
     /// Probes once and applies the result. `None`: no file handle was free to ask the pod.
     async fn round(&mut self) -> Option<Outcome> {
-        let began = time::Instant::now();
-        let mut outcome = self.probe().await?;
+        let began = Moment::now();
+        let (mut outcome, took) = self.probe().await?;
         let doubt = self.pod.take_suspicion();
-        // A pod that answered live traffic meanwhile is slow, not dead: ffmpeg uses its processors.
-        let is_busy = outcome == Outcome::TimedOut && self.pod.answered_within(began.elapsed());
-        if is_busy && doubt != Some(Suspicion::Farewell) {
-            self.pod.was_probed();
-            return Some(outcome);
-        }
         // By now it may be another process, of another version.
         self.is_named &= outcome == Outcome::Healthy && doubt.is_none();
         if outcome == Outcome::Healthy && !self.is_named {
@@ -131,47 +163,223 @@ impl Prober {
         if std::mem::take(&mut self.line_ended) {
             self.streak.line_ended();
         }
+        let ill_since = *self.ill_since.get_or_insert(began);
+        let others_are_well = self.others_were_well_since(ill_since);
         let mut streak = self.streak.clone();
-        let (before, after) = self.pod.change(|status| streak.judge(status, outcome, doubt, &self.config));
+        let (before, after) =
+            self.pod.change(|status| streak.judge(status, outcome, doubt, others_are_well, &self.config));
         self.streak = streak;
         if was_leaving && !self.streak.is_leaving() {
             self.pod.life_has_ended();
         }
+        if matches!(outcome, Outcome::Healthy | Outcome::Nameless) {
+            self.ill_since = None;
+        }
+        self.record(outcome, began, took, before.is_alive());
+        if after.is_alive() && (!before.is_alive() || before.epoch != after.epoch) {
+            if after.epoch > Epoch(1) && before.epoch != after.epoch {
+                self.pod.concurrency().begin_cold();
+            }
+            // An epoch of 1 began before the proxy did.
+            self.ready_since = (after.epoch > Epoch(1)).then(Instant::now);
+        }
         tell(&self.pod, before, after, outcome.as_str());
+        self.pod.set_halvings(self.halvings());
         self.pod.was_probed();
         Some(outcome)
     }
 
-    async fn probe(&mut self) -> Option<Outcome> {
-        let path = format!("{}{}", self.base_path, system::HEALTH);
-        let outcome = match time::timeout(self.config.timeout, self.get(&path)).await {
-            Err(_) => {
-                self.connection = None;
-                Outcome::TimedOut
-            }
-            Ok(Err(ProbeFailure::Unasked)) => return None,
-            Ok(Err(ProbeFailure::Refused)) => Outcome::Refused,
-            Ok(Err(ProbeFailure::Broken)) => Outcome::Broken,
-            Ok(Ok((status, is_page, body))) => match (status, body.trim_ascii()) {
-                (StatusCode::OK, b"Healthy") => Outcome::Healthy,
-                (StatusCode::OK, b"Degraded") => Outcome::Starting,
-                (StatusCode::SERVICE_UNAVAILABLE, _) if is_page => Outcome::Starting,
-                _ => Outcome::Unhealthy,
-            },
+    /// Records what the probe's time says, of a pod that served until then or did not.
+    fn record(&mut self, outcome: Outcome, began: Moment, took: Duration, did_serve: bool) {
+        match outcome {
+            Outcome::Healthy | Outcome::Nameless | Outcome::Unhealthy => self.silence.answered(took),
+            Outcome::Refused | Outcome::Starting => self.silence.forget(),
+            Outcome::Silent | Outcome::Broken => {}
+        }
+        if outcome.is_answer() {
+            self.pod.record_life();
+            self.pod.set_check_time(took);
+            self.given_up = 0;
+            self.pod.concurrency().adapt(pressure(took, &self.config));
+        }
+        let condition = match outcome {
+            Outcome::Silent if did_serve => Condition::Silent,
+            outcome => condition_after(Some(outcome), took, &self.config),
         };
-        Some(outcome)
+        self.timely = if condition == Condition::Well { self.timely.saturating_add(1) } else { 0 };
+        // Nothing that a pod suffered from before it was out says how it does afterwards.
+        let is_back = self.timely >= TIMELY || !did_serve;
+        match (condition, self.pod.condition()) {
+            (Condition::Well, Condition::Silent | Condition::NoDatabase) if !is_back && outcome == Outcome::Healthy => {
+                self.set_condition(Condition::Late);
+            }
+            (Condition::Well, _) if !is_back => {}
+            _ => self.set_condition(condition),
+        }
+        if outcome == Outcome::Healthy {
+            self.pod.record_good_check(began);
+        }
+    }
+
+    fn set_condition(&self, condition: Condition) {
+        let before = self.pod.set_condition(condition);
+        self.pod.extra_calls().set_late(condition != Condition::Well);
+        if before != condition && self.pod.status().is_alive() {
+            tell_condition(&self.pod, before, condition);
+        }
+    }
+
+    /// Whether another pod that serves was found healthy after this moment, however late.
+    fn others_were_well_since(&self, moment: Moment) -> bool {
+        let pods = self.pool.pods();
+        let mut others = pods.iter().filter(|pod| pod.id != self.pod.id && pod.status().is_alive());
+        others.any(|pod| pod.was_checked_since(moment))
+    }
+
+    fn is_last(&self) -> bool {
+        !self.pool.pods().iter().any(|pod| pod.id != self.pod.id && pod.status().is_alive())
+    }
+
+    fn halvings(&self) -> u8 {
+        let standing = |pod: &Pod| Standing {
+            condition: pod.condition(),
+            check_time: pod.check_time(),
+            playing: pod.playing(),
+            serves_for: None,
+        };
+        let own = Standing { serves_for: self.ready_since.map(|since| since.elapsed()), ..standing(&self.pod) };
+        let pods = self.pool.pods();
+        let others = pods.iter().filter(|pod| pod.id != self.pod.id && pod.status().is_alive());
+        share::halvings(&own, &others.map(|pod| standing(pod)).collect::<Vec<_>>(), &self.config)
+    }
+
+    /// Asks for the pod's health, and waits for the answer as long as the pod shows that it lives. A
+    /// second question in place of a late one would only give a slow pod more to do.
+    ///
+    /// Gives what came of it, and how long that took. What this process itself was late with does
+    /// not count.
+    async fn probe(&mut self) -> Option<(Outcome, Duration)> {
+        let (authority, path) = (self.pod.authority.clone(), format!("{}{}", self.pool.base_path, system::HEALTH));
+        let ping_path = format!("{}{}", self.pool.base_path, system::PING);
+        let mut question = Box::pin(ask(authority.clone(), path.clone(), self.connection.take()));
+        let (mut ping, mut looks, mut pings, mut asks_anew) = (None, 0_u32, false, false);
+        let (mut waited, mut last, mut asked) = (Duration::ZERO, Instant::now(), Instant::now());
+        let answered = loop {
+            tokio::select! {
+                answered = &mut question => break answered,
+                in_time = pinged(&mut ping), if ping.is_some() => {
+                    ping = None;
+                    if let Some(in_time) = in_time {
+                        self.pod.record_life();
+                        pings = in_time;
+                    }
+                }
+                () = self.pod.await_suspicion() => {
+                    // Only a fresh connection tells whether anybody listens there.
+                    if self.pod.is_suspected_gone() && !std::mem::replace(&mut asks_anew, true) {
+                        question = Box::pin(ask(authority.clone(), path.clone(), None));
+                    }
+                }
+                () = time::sleep(LOOK) => {
+                    let since_last = last.elapsed();
+                    last = Instant::now();
+                    looks += 1;
+                    waited += silence::counted(since_last);
+                    let heard = self.pod.was_heard_since(Moment::before_now(since_last));
+                    if self.is_over(waited, since_last, heard, pings) {
+                        return Some((Outcome::Silent, waited));
+                    }
+                    if pings && asked.elapsed() > LOST {
+                        (question, asked) = (Box::pin(ask(authority.clone(), path.clone(), None)), Instant::now());
+                    }
+                    let is_late = waited > self.config.timeout;
+                    if is_late && looks.is_multiple_of(LOOKS_TO_PING) {
+                        self.pod.call_sockets();
+                    }
+                    if is_late && looks.is_multiple_of(LOOKS_TO_PING) && ping.is_none() {
+                        let question = ask(authority.clone(), ping_path.clone(), None);
+                        ping = Some((Box::pin(question), Instant::now() + self.config.timeout));
+                    }
+                }
+            }
+        };
+        if asks_anew {
+            // What was suspected meanwhile is looked at once more.
+            self.pod.probe_now();
+        }
+        self.line_ended |= answered.line_ended;
+        let outcome = match answered.result {
+            Err(ProbeFailure::Unasked) => return None,
+            Err(ProbeFailure::Refused) => Outcome::Refused,
+            Err(ProbeFailure::Broken) => Outcome::Broken,
+            Ok((connection, status, is_page, body)) => {
+                self.connection = Some(connection);
+                match (status, body.trim_ascii()) {
+                    (StatusCode::OK, b"Healthy") => Outcome::Healthy,
+                    (StatusCode::OK, b"Degraded") => Outcome::Starting,
+                    (StatusCode::SERVICE_UNAVAILABLE, _) if is_page => Outcome::Starting,
+                    _ => Outcome::Unhealthy,
+                }
+            }
+        };
+        Some((outcome, waited + silence::counted(last.elapsed())))
+    }
+
+    /// Looks at a probe that waits. Returns whether the pod has been silent for too long, while
+    /// others are not.
+    fn is_over(&mut self, waited: Duration, since_last: Duration, heard: bool, pings: bool) -> bool {
+        self.silence.look(since_last, heard);
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(LOOKS_TO_ADAPT) && pressure(waited, &self.config) == Pressure::TooMuch {
+            self.pod.concurrency().adapt(Pressure::TooMuch);
+        }
+        if waited <= self.config.timeout {
+            return false;
+        }
+        self.end_first_round();
+        self.timely = 0;
+        // Requests may wait for a pod that does not serve, and its connection may be a dead process's.
+        if !self.pod.status().is_alive() {
+            let patience = self.config.timeout * 2 * 2_u32.pow(self.given_up.min(4));
+            let is_over = waited >= patience.min(self.config.longest_silence);
+            self.given_up += u32::from(is_over);
+            return is_over;
+        }
+        self.pod.set_check_time(waited);
+        self.pod.set_halvings(self.halvings());
+        self.set_condition(condition_meanwhile(waited, self.silence.lasts(), pings, &self.config));
+        // If no other pod serves, nobody could take its clients: it has the longest time.
+        if self.is_last() {
+            return self.silence.lasts() >= self.config.longest_silence.max(self.config.silence);
+        }
+        if !self.silence.is_over(&self.config) {
+            return false;
+        }
+        // If all fall silent at once, the cause is not this pod's: it is their database, the network,
+        // or the proxy's own machine.
+        let began = Moment::before_now(self.silence.lasts());
+        let is_over = self.others_were_well_since(began);
+        if !is_over && self.looks.is_multiple_of(LOOKS_TO_PING) {
+            self.pool.pods().iter().filter(|pod| pod.id != self.pod.id).for_each(|pod| pod.probe_now());
+        }
+        is_over
     }
 
     /// Asks the pod for its identity, and returns whether it reported one.
     async fn fetch_info(&mut self) -> bool {
         let call = system::public_info();
-        let path = format!("{}{}", self.base_path, call.target);
-        let Ok(Ok((status, _, body))) = time::timeout(self.config.timeout, self.get(&path)).await else {
+        let path = format!("{}{}", self.pool.base_path, call.target);
+        let question = ask(self.pod.authority.clone(), path, self.connection.take());
+        // A pod that is cold takes longer than one that is warm.
+        let Ok(answered) = time::timeout(self.config.timeout * 2, question).await else { return false };
+        self.line_ended |= answered.line_ended;
+        let Ok((connection, status, _, body)) = answered.result else { return false };
+        self.connection = Some(connection);
+        let response = ApiResponse { status, headers: HeaderMap::new(), body };
+        let Some(PublicInfo::Known(ServerInfo { id, version, name, is_set_up })) = call.read(response) else {
             return false;
         };
-        let response = ApiResponse { status, headers: HeaderMap::new(), body };
-        let Some(PublicInfo::Known(ServerInfo { id, version, name })) = call.read(response) else { return false };
-        let info = Info { id, version, name };
+        let info = Info { id, version, name, is_set_up };
         if self.pod.info().as_deref() != Some(&info) {
             tracing::info!(
                 pod.name = &*self.pod.name,
@@ -183,38 +391,69 @@ impl Prober {
         }
         true
     }
+}
 
-    async fn get(&mut self, path: &str) -> Result<(StatusCode, bool, Bytes), ProbeFailure> {
-        if let Some(connection) = self.connection.take() {
-            // The pod may have just ended the kept connection: only a fresh one tells more.
-            if !connection.requests.is_closed()
-                && let Ok(answer) = self.send_probe(connection, path).await
-            {
-                return Ok(answer);
-            }
-            self.line_ended = true;
+/// What came of a question.
+struct Asked {
+    result: Result<(ProbeConnection, StatusCode, bool, Bytes), ProbeFailure>,
+    /// Whether the kept connection turned out to have ended.
+    line_ended: bool,
+}
+
+/// Asks over the kept connection, or over a fresh one.
+async fn ask(authority: Arc<str>, path: String, kept: Option<ProbeConnection>) -> Asked {
+    let mut line_ended = false;
+    if let Some(connection) = kept {
+        // The pod may have just ended the kept connection: only a fresh one tells more.
+        if !connection.requests.is_closed()
+            && let Ok(answer) = send_probe(connection, &authority, &path).await
+        {
+            return Asked { result: Ok(answer), line_ended };
         }
-        let connection = connect(&self.pod.authority).await?;
-        self.send_probe(connection, path).await
+        line_ended = true;
     }
+    let result = match connect(&authority).await {
+        Ok(connection) => send_probe(connection, &authority, &path).await,
+        Err(failure) => Err(failure),
+    };
+    Asked { result, line_ended }
+}
 
-    async fn send_probe(
-        &mut self,
-        mut connection: ProbeConnection,
-        path: &str,
-    ) -> Result<(StatusCode, bool, Bytes), ProbeFailure> {
-        let request = Request::get(path)
-            .header(header::HOST, &*self.pod.authority)
-            .header(header::USER_AGENT, USER_AGENT)
-            .body(Empty::new())
-            .map_err(|_| ProbeFailure::Broken)?;
-        let (head, body) =
-            connection.requests.send_request(request).await.map_err(|_| ProbeFailure::Broken)?.into_parts();
-        let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| ProbeFailure::Broken)?.to_bytes();
-        let is_page =
-            head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-        self.connection = Some(connection);
-        Ok((head.status, is_page, body))
+async fn send_probe(
+    mut connection: ProbeConnection,
+    authority: &str,
+    path: &str,
+) -> Result<(ProbeConnection, StatusCode, bool, Bytes), ProbeFailure> {
+    let request = Request::get(path)
+        .header(header::HOST, authority)
+        .header(header::USER_AGENT, USER_AGENT)
+        .body(Empty::new())
+        .map_err(|_| ProbeFailure::Broken)?;
+    let (head, body) = connection.requests.send_request(request).await.map_err(|_| ProbeFailure::Broken)?.into_parts();
+    let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| ProbeFailure::Broken)?.to_bytes();
+    let is_page = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    Ok((connection, head.status, is_page, body))
+}
+
+/// A question that needs no database, and until when its answer is in time.
+type Ping<F> = (Pin<Box<F>>, Instant);
+
+/// Waits for the answer. Returns whether it came in time, or `None` if none came.
+async fn pinged<F: Future<Output = Asked>>(ping: &mut Option<Ping<F>>) -> Option<bool> {
+    let (question, in_time) = ping.as_mut()?;
+    let answered = question.await;
+    answered.result.ok().map(|_| Instant::now() <= *in_time)
+}
+
+/// A kept connection, and the task that drives it.
+struct ProbeConnection {
+    requests: SendRequest<Empty<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for ProbeConnection {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
 }
 

@@ -1,7 +1,9 @@
 //! What follows from a probe: pure rules, without a clock and without I/O.
 
+use std::time::Duration;
+
 use super::Config;
-use crate::pod::{Epoch, State, Status, Suspicion};
+use crate::pod::{Condition, Epoch, Pressure, State, Status, Suspicion};
 
 /// What one probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +19,8 @@ pub enum Outcome {
     Unhealthy,
     /// No connection: no process listens.
     Refused,
-    /// No answer in time.
-    TimedOut,
+    /// Nothing at all was answered for longer than the pod may be silent.
+    Silent,
     /// The connection broke in the middle.
     Broken,
 }
@@ -26,7 +28,7 @@ pub enum Outcome {
 impl Outcome {
     /// Whether the pod answered at all.
     pub fn is_answer(self) -> bool {
-        !matches!(self, Outcome::Refused | Outcome::TimedOut | Outcome::Broken)
+        !matches!(self, Outcome::Refused | Outcome::Silent | Outcome::Broken)
     }
 
     /// The reason of a change as the log shows it.
@@ -37,7 +39,7 @@ impl Outcome {
             Outcome::Starting => "its health check says that it is starting",
             Outcome::Unhealthy => "its health check says that it is not healthy",
             Outcome::Refused => "its health check was refused",
-            Outcome::TimedOut => "its health check was not answered in time",
+            Outcome::Silent => "it answers nothing at all",
             Outcome::Broken => "its health check broke off",
         }
     }
@@ -65,12 +67,21 @@ const NAMELESS: u32 = 3;
 /// real pod stops listening after 0.1 s.
 const LONG_FAREWELL: u32 = 20;
 
-/// Bad probes after which a pod that is down counts as settled.
-const SETTLED_DOWN: u32 = 40;
+/// Bad probes after which a pod counts as settled: what it suffers from lasts.
+const SETTLED: u32 = 40;
 
 impl Streak {
-    /// The status after a probe. `doubt` is what live traffic met since the last probe.
-    pub fn judge(&mut self, before: Status, outcome: Outcome, doubt: Option<Suspicion>, config: &Config) -> Status {
+    /// The status after a probe. `doubt` is what live traffic met since the last probe. `others_are_well`
+    /// says whether another pod that serves was found well after this one was found ill. If none was,
+    /// the cause may be all pods' own, such as their database, and moving clients helps nobody.
+    pub fn judge(
+        &mut self,
+        before: Status,
+        outcome: Outcome,
+        doubt: Option<Suspicion>,
+        others_are_well: bool,
+        config: &Config,
+    ) -> Status {
         if let Some(doubt) = doubt {
             self.good = 0;
             self.process_gone |= doubt == Suspicion::Refused;
@@ -101,8 +112,11 @@ impl Streak {
             Outcome::Starting => Status { state: State::Starting, accepts: true, ..before },
             // This is certain: no process listens. A threshold would not make it more so.
             Outcome::Refused => Status { state: State::Down, accepts: false, ..before },
+            Outcome::Unhealthy if before.is_alive() && !others_are_well => before,
             Outcome::Unhealthy => self.fall(Status { accepts: true, ..before }, config),
-            Outcome::TimedOut | Outcome::Broken => self.fall(before, config),
+            // The silence has lasted for as long as a threshold of probes would take.
+            Outcome::Silent => Status { state: State::Down, ..before },
+            Outcome::Broken => self.fall(before, config),
         }
     }
 
@@ -125,9 +139,9 @@ impl Streak {
     /// Whether the next probe may wait for the long interval.
     pub fn is_settled(&self, status: Status, config: &Config) -> bool {
         match status.state {
-            State::Ready | State::Draining => self.bad == 0,
+            State::Ready | State::Draining => self.bad == 0 || self.bad > SETTLED,
             State::Starting => false,
-            State::Down => self.bad > SETTLED_DOWN.max(config.fall),
+            State::Down => self.bad > SETTLED.max(config.fall),
         }
     }
 
@@ -153,15 +167,47 @@ impl Streak {
     }
 }
 
+/// What a check that took this long, or waits for so long, shows of how much the pod has to do.
+pub fn pressure(time: Duration, config: &Config) -> Pressure {
+    match () {
+        () if time > config.timeout => Pressure::TooMuch,
+        () if time * 3 > config.timeout => Pressure::Enough,
+        () => Pressure::Little,
+    }
+}
+
+/// Time after which a health check that hangs, while the pod answers what needs no database, shows
+/// that the database is the cause.
+const HANGS: Duration = Duration::from_secs(3);
+
+/// What an answered check, or one that still waits, says of a pod that serves.
+pub fn condition_after(outcome: Option<Outcome>, waited: Duration, config: &Config) -> Condition {
+    match outcome {
+        Some(Outcome::Unhealthy) => Condition::NoDatabase,
+        _ if waited > config.timeout => Condition::Late,
+        _ => Condition::Well,
+    }
+}
+
+/// What a check that still waits says. `silence` is how long nothing at all came from the pod, and
+/// `pings` whether it answered, in time, a question that needs no database.
+pub fn condition_meanwhile(waited: Duration, silence: Duration, pings: bool, config: &Config) -> Condition {
+    match condition_after(None, waited, config) {
+        Condition::Late if pings && waited > HANGS => Condition::NoDatabase,
+        Condition::Late if silence > config.timeout * 2 => Condition::Silent,
+        condition => condition,
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn config() -> Config {
+    pub(in crate::health) fn config() -> Config {
         Config {
             interval: Duration::from_secs(1),
             fast_interval: Duration::from_millis(250),
@@ -170,6 +216,9 @@ mod tests {
             fall: 2,
             passive_failures: 3,
             passive_window: Duration::from_secs(10),
+            silence: Duration::from_secs(5),
+            longest_silence: Duration::from_secs(30),
+            slow_start: Duration::from_secs(30),
         }
     }
 
@@ -177,7 +226,7 @@ mod tests {
 
     fn after(outcomes: &[Outcome]) -> Status {
         let mut streak = Streak::default();
-        outcomes.iter().fold(UNKNOWN, |status, outcome| streak.judge(status, *outcome, None, &config()))
+        outcomes.iter().fold(UNKNOWN, |status, outcome| streak.judge(status, *outcome, None, true, &config()))
     }
 
     #[test]
@@ -191,7 +240,7 @@ mod tests {
         for before in [Refused, Starting] {
             assert_eq!(after(&[before, Healthy]).epoch, Epoch(2));
         }
-        assert_eq!(after(&[Unhealthy, TimedOut, Healthy]).epoch, Epoch(1), "it may have lived all the time");
+        assert_eq!(after(&[Unhealthy, Broken, Healthy]).epoch, Epoch(1), "it may have lived all the time");
     }
 
     #[test]
@@ -208,11 +257,49 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_probe_takes_nobody_out_and_two_do() {
+    fn a_check_that_breaks_off_takes_nobody_out_and_two_do_and_a_long_silence_does() {
         use Outcome::*;
-        assert_eq!(after(&[Healthy, TimedOut]).state, State::Ready);
-        assert_eq!(after(&[Healthy, TimedOut, TimedOut]).state, State::Down);
-        assert_eq!(after(&[Healthy, TimedOut, Healthy, TimedOut]).state, State::Ready);
+        assert_eq!(after(&[Healthy, Broken]).state, State::Ready);
+        assert_eq!(after(&[Healthy, Broken, Broken]).state, State::Down);
+        assert_eq!(after(&[Healthy, Broken, Healthy, Broken]).state, State::Ready);
+        assert_eq!(after(&[Healthy, Silent]), Status { state: State::Down, accepts: true, epoch: Epoch(1) });
+        assert_eq!(after(&[Healthy, Silent, Healthy, Healthy]).epoch, Epoch(1), "it was hung");
+    }
+
+    #[test]
+    fn a_pod_without_its_database_stays_while_no_other_pod_is_well() {
+        let mut streak = Streak::default();
+        let ready = streak.judge(UNKNOWN, Outcome::Healthy, None, true, &config());
+        for _ in 0..100 {
+            assert_eq!(streak.judge(ready, Outcome::Unhealthy, None, false, &config()), ready);
+        }
+        assert_eq!(streak.judge(ready, Outcome::Unhealthy, None, true, &config()).state, State::Down);
+        assert_eq!(streak.judge(UNKNOWN, Outcome::Unhealthy, None, false, &config()).state, State::Down);
+    }
+
+    #[test]
+    fn what_a_check_says_of_a_pod_that_serves() {
+        use Condition::*;
+        let milliseconds = Duration::from_millis;
+        for (outcome, waited, condition) in [
+            (Outcome::Healthy, 5, Well),
+            (Outcome::Healthy, 801, Late),
+            (Outcome::Unhealthy, 5, NoDatabase),
+            (Outcome::Broken, 5, Well),
+        ] {
+            assert_eq!(condition_after(Some(outcome), milliseconds(waited), &config()), condition, "{outcome:?}");
+        }
+        for (waited, silence, pings, condition) in [
+            (500, 500, false, Well),
+            (900, 900, false, Late),
+            (1700, 1700, false, Silent),
+            (9000, 100, false, Late),
+            (2000, 100, true, Late),
+            (3100, 100, true, NoDatabase),
+        ] {
+            let found = condition_meanwhile(milliseconds(waited), milliseconds(silence), pings, &config());
+            assert_eq!(found, condition, "{waited} ms, silent for {silence} ms");
+        }
     }
 
     #[test]
@@ -251,15 +338,15 @@ mod tests {
     #[test]
     fn after_a_farewell_no_good_probe_counts_until_the_process_has_ended() {
         let farewell = |streak: &mut Streak| {
-            let healthy = streak.judge(UNKNOWN, Outcome::Healthy, None, &config());
+            let healthy = streak.judge(UNKNOWN, Outcome::Healthy, None, true, &config());
             let down = Status { state: State::Down, ..healthy };
-            let after = streak.judge(down, Outcome::Healthy, Some(Suspicion::Farewell), &config());
+            let after = streak.judge(down, Outcome::Healthy, Some(Suspicion::Farewell), true, &config());
             assert!(after == down && streak.is_leaving());
             after
         };
         let again = |streak: &mut Streak, mut status: Status, times: u32| {
             for _ in 0..times {
-                status = streak.judge(status, Outcome::Healthy, None, &config());
+                status = streak.judge(status, Outcome::Healthy, None, true, &config());
             }
             (status.state, status.epoch)
         };
@@ -267,7 +354,7 @@ mod tests {
         let mut streak = Streak::default();
         let status = farewell(&mut streak);
         assert_eq!(again(&mut streak, status, 5).0, State::Down);
-        let status = streak.judge(status, Outcome::Refused, None, &config());
+        let status = streak.judge(status, Outcome::Refused, None, true, &config());
         assert!(!streak.is_leaving());
         assert_eq!(again(&mut streak, status, 2), (State::Ready, Epoch(2)));
         let mut streak = Streak::default();
@@ -288,12 +375,12 @@ mod tests {
         let mut streak = Streak::default();
         let mut status = UNKNOWN;
         for _ in 0..5 {
-            status = streak.judge(status, Outcome::Healthy, None, &config());
+            status = streak.judge(status, Outcome::Healthy, None, true, &config());
         }
         status.state = State::Down;
-        status = streak.judge(status, Outcome::Healthy, Some(Suspicion::Broken), &config());
+        status = streak.judge(status, Outcome::Healthy, Some(Suspicion::Broken), true, &config());
         assert_eq!(status.state, State::Down);
-        status = streak.judge(status, Outcome::Healthy, None, &config());
+        status = streak.judge(status, Outcome::Healthy, None, true, &config());
         assert_eq!(
             (status.state, status.epoch),
             (State::Ready, Epoch(1)),
@@ -309,7 +396,7 @@ mod tests {
             Just(Starting),
             Just(Unhealthy),
             Just(Refused),
-            Just(TimedOut),
+            Just(Silent),
             Just(Broken)
         ]
     }
@@ -320,7 +407,7 @@ mod tests {
             let mut streak = Streak::default();
             let mut before = UNKNOWN;
             for outcome in outcomes {
-                let after = streak.judge(before, outcome, None, &config());
+                let after = streak.judge(before, outcome, None, true, &config());
                 prop_assert!(after.epoch >= before.epoch);
                 if after.epoch > before.epoch {
                     prop_assert!(after.state == State::Ready && before.state != State::Ready);

@@ -5,12 +5,14 @@
 
 mod leader_call;
 mod live;
+mod query_keys;
 mod remote_control;
 mod repeatable;
 mod revocation;
 mod scope;
 mod sign_on;
 mod state_report;
+mod urgency;
 mod user_data_write;
 
 use std::borrow::Cow;
@@ -18,16 +20,21 @@ use std::borrow::Cow;
 use http::Method;
 
 pub use leader_call::LeaderCall;
-pub use live::{LiveChannel, ends_playback, is_live_playlist, live_channel, reported_play_session};
+pub use live::{
+    LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session,
+};
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
+pub(in crate::jellyfin) use query_keys::{Keys, keys_of};
+pub use query_keys::{ids_in_query, query_replaced, query_value, query_with, query_without_tokens};
 pub use remote_control::{Control, RemoteControl};
 pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
-pub use scope::{Act, Document, Keys as DocumentKeys, Scope};
+pub use scope::{Act, Document, Duty, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
+pub use urgency::Need;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 
-use super::{path::decoded_path, query, syntax::is_id};
+use super::{path::decoded_path, syntax::is_id};
 
 /// What an endpoint demands of its caller, as far as the proxy needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +108,7 @@ impl Endpoint {
             12 if is(first, "QuickConnect") => Endpoint::QuickConnect,
             11 if is(first, "Environment") => Endpoint::Guarded,
             7 if is(first, "Library") && is(rest.at(0), "VirtualFolders") => Endpoint::Guarded,
+            7 if is(first, "Startup") => Endpoint::Guarded,
             9 if is(first, "Libraries") => Endpoint::Guarded,
             5 if is(first, "Audio") => media(rest),
             6 if is(first, "Videos") => media(rest),
@@ -174,6 +182,7 @@ impl Endpoint {
 const DEMANDING: &[&str] = &[
     "Albums",
     "Auth",
+    "Backup",
     "Channels",
     "Collections",
     "Devices",
@@ -315,47 +324,20 @@ pub fn is_probe(path: &str) -> bool {
     }
 }
 
-/// The first value of a query key, whose name may be in any case.
-pub fn query_value(query: &str, key: &str) -> Option<String> {
-    query::all(query, key).into_iter().next()
-}
-
-/// A query without its tokens, and with this value of this key alone, if there is one.
-pub fn query_with(query: &str, key: &str, value: Option<&str>) -> String {
-    let is_dropped = |name: &str| {
-        let is_token = ["ApiKey", "api_key"].iter().any(|token| token.eq_ignore_ascii_case(name));
-        is_token || (value.is_some() && name.eq_ignore_ascii_case(key))
-    };
-    let is_kept = |pair: &&str| {
-        let name = pair.split('=').next().unwrap_or_default();
-        !pair.is_empty() && !is_dropped(&query::url_decoded(name))
-    };
-    let kept = query.split('&').filter(is_kept);
-    let added = value.map(|value| format!("{key}={value}"));
-    kept.map(str::to_owned).chain(added).collect::<Vec<_>>().join("&")
-}
-
-/// The well-formed ids of a query key, each value with commas between them.
-pub fn ids_in_query(query: &str, key: &str) -> Vec<String> {
-    let values = query::all(query, key);
-    values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|id| is_id(id)).map(str::to_owned).collect()
-}
-
-/// A query without the keys that carry a token.
-pub fn query_without_tokens(query: &str) -> String {
-    let is_token = |pair: &&str| {
-        let key = query::url_decoded(pair.split_once('=').map_or(*pair, |(key, _)| key));
-        key.eq_ignore_ascii_case("ApiKey") || key.eq_ignore_ascii_case("api_key")
-    };
-    query.split('&').filter(|pair| !is_token(pair)).collect::<Vec<_>>().join("&")
-}
-
 /// `/System/Info` and `/System/Info/Public`, whose answers contain the server's own address.
 pub fn contains_address(path: &str) -> bool {
     let mut segments = segments(path);
     segments.next().is_some_and(|first| is(first, "System"))
         && segments.next().is_some_and(|second| is(second, "Info"))
         && segments.next().is_none_or(|third| is(third, "Public"))
+        && segments.next().is_none()
+}
+
+/// `/Startup/Complete`, which ends the set-up wizard.
+pub fn completes_set_up(path: &str) -> bool {
+    let mut segments = segments(path);
+    segments.next().is_some_and(|first| is(first, "Startup"))
+        && segments.next().is_some_and(|second| is(second, "Complete"))
         && segments.next().is_none()
 }
 
@@ -395,37 +377,6 @@ pub(in crate::jellyfin) fn user_in_path<'a>(method: &Method, path: &'a str) -> O
         None => method == Method::DELETE,
     };
     (is(first, "Users") && acts_on_user).then_some(id)
-}
-
-/// The query keys that jellypin reads for one endpoint, besides those that it reads for every one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::jellyfin) struct Keys {
-    /// ASP.NET binds them to one value.
-    pub(in crate::jellyfin) single: &'static [&'static str],
-    /// ASP.NET binds them to a list.
-    pub(in crate::jellyfin) list: &'static [&'static str],
-}
-
-/// The query keys that jellypin reads for an endpoint that it acts upon.
-pub(in crate::jellyfin) fn keys_of(method: &Method, endpoint: Endpoint, path: &str) -> Keys {
-    const NONE: Keys = Keys { single: &[], list: &[] };
-    match Scope::of(method, path).and_then(Scope::act) {
-        Some(Act::Items(None)) => return Keys { single: &[], list: &["ids"] },
-        Some(Act::RemoteImage { .. }) => return Keys { single: &["type"], list: &[] },
-        Some(Act::UserImage(None)) => return Keys { single: &["userId"], list: &[] },
-        _ => {}
-    }
-    let mut segments = segments(path);
-    let (first, second) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
-    match endpoint {
-        Endpoint::QuickConnect => Keys { single: &["code", "secret", "userId"], list: &[] },
-        // Elsewhere below `/Users` the pod alone reads the key, or nobody does.
-        Endpoint::Authenticated if is(first, "Users") && is(second, "Password") => {
-            Keys { single: &["userId"], list: &[] }
-        }
-        Endpoint::Authenticated if is(first, "Devices") => Keys { single: &[], list: &["id"] },
-        _ => NONE,
-    }
 }
 
 /// The non-empty segments: a doubled or trailing slash means nothing.

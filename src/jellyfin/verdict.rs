@@ -51,6 +51,15 @@ pub fn judge(endpoint: Endpoint, may_repeat: bool, is_upgrade: bool, answer: &re
     }
 }
 
+/// Whether another pod has the lease of what is to be transcoded: a 503 with `Retry-After` that a
+/// controller wrote. A starting pod sends a page.
+pub fn is_leased_elsewhere(status: StatusCode, headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    status == StatusCode::SERVICE_UNAVAILABLE
+        && headers.contains_key(header::RETRY_AFTER)
+        && kind.starts_with(b"application/")
+}
+
 /// The answer of the authentication handler: empty, and without `WWW-Authenticate`.
 fn is_challenge(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")

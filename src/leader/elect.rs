@@ -41,7 +41,7 @@ impl Elector {
             election.set_redis_answers(answers.now());
             election.set_candidates(field.candidates());
             self.write_down(&mut election, &field);
-            if election.is_settled() {
+            if election.is_settled {
                 // The start may have stopped waiting.
                 let _ = settled.take().map(|settled| settled.send(()));
             }
@@ -70,16 +70,16 @@ impl Elector {
 
     fn write_down(&self, election: &mut Election, field: &PoolView) {
         let now = Instant::now();
-        if election.lost(now) {
+        if election.lease.has_run_out(now) {
             tracing::warn!(
                 leader.pool = &*self.pool.name,
-                leader.term = election.incumbency().term,
+                leader.term = election.incumbency.term,
                 "the lease has run out"
             );
         }
         let of = OfPool { pool: self.pool.name.clone() };
-        self.leader.metrics.leader_lease.get_or_create(&of).set(election.holds(now).into());
-        self.leader.set(field.pod(election.leads()), election.incumbency().term, election.why());
+        self.leader.metrics.leader_lease.get_or_create(&of).set(election.lease.holds(now).into());
+        self.leader.set(field.pod(election.leads()), election.incumbency.term, election.why);
     }
 }
 

@@ -26,28 +26,38 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Election {
     me: String,
-    lease: Duration,
     look: Duration,
     field: Vec<Candidate>,
-    /// The term and its pod: as the replicas agreed, or as this replica counted alone.
-    incumbency: Incumbency,
-    why: Why,
+    /// The term and the pod named for it: as the replicas agreed, or as this replica counted alone.
+    /// It may not know that pod (yet).
+    pub incumbency: Incumbency,
+    /// Why the incumbency changed last.
+    pub why: Why,
+    /// Whether Redis has answered once, or is known not to.
+    pub is_settled: bool,
+    /// This replica's hold on the lease.
+    pub lease: Hold,
     answers: Option<bool>,
-    /// Whether the latest answer gave this replica the lease.
-    is_mine: bool,
-    /// Until when the lease is certain. It counts from before the claim was sent, by this replica's
-    /// clock.
-    held_until: Option<Instant>,
     /// When to ask again if nothing happens.
     next: Instant,
     /// The earliest time to ask again, whatever happens.
     not_before: Instant,
     is_urgent: bool,
-    is_settled: bool,
     /// Pods that this replica voted out and has not seen fit since. If another replica names one
     /// again, this one does not object. Otherwise two replicas that see different pods would vote
     /// each other's out for ever.
     removed: BTreeSet<Arc<str>>,
+}
+
+/// One replica's hold on a lease.
+#[derive(Debug)]
+pub struct Hold {
+    lasts: Duration,
+    /// Whether the latest answer gave this replica the lease.
+    is_mine: bool,
+    /// Until when the lease is certain. It counts from before the claim was sent, by this replica's
+    /// clock.
+    until: Option<Instant>,
 }
 
 impl Election {
@@ -56,18 +66,16 @@ impl Election {
     pub fn new(me: String, lease: Duration, look: Duration, now: Instant) -> Election {
         Election {
             me,
-            lease,
             look,
             field: Vec::new(),
             incumbency: Incumbency::default(),
             why: Why::First,
+            is_settled: false,
+            lease: Hold { lasts: lease, is_mine: false, until: None },
             answers: None,
-            is_mine: false,
-            held_until: None,
             next: now,
             not_before: now,
             is_urgent: true,
-            is_settled: false,
             removed: BTreeSet::new(),
         }
     }
@@ -91,41 +99,11 @@ impl Election {
         self.is_urgent = true;
     }
 
-    /// The term and the pod named for it. This replica may not know that pod (yet).
-    pub fn incumbency(&self) -> &Incumbency {
-        &self.incumbency
-    }
-
     /// The leader to use: the incumbent, or the pod that this replica would choose if it does not
     /// know the incumbent.
     pub fn leads(&self) -> Option<&Arc<str>> {
         let named = self.incumbency.pod.as_ref()?;
         if self.is_member() { Some(named) } else { choose(None, &self.field) }
-    }
-
-    /// Why the incumbency changed last.
-    pub fn why(&self) -> Why {
-        self.why
-    }
-
-    /// Whether this replica holds the lease. It turns false before Redis can give the lease to
-    /// another.
-    pub fn holds(&self, now: Instant) -> bool {
-        self.held_until.is_some_and(|until| now < until)
-    }
-
-    /// Whether this replica's lease has run out since the last call.
-    pub fn lost(&mut self, now: Instant) -> bool {
-        let lost = self.held_until.is_some_and(|until| until <= now);
-        if lost {
-            (self.held_until, self.is_mine) = (None, false);
-        }
-        lost
-    }
-
-    /// Whether Redis has answered once, or is known not to.
-    pub fn is_settled(&self) -> bool {
-        self.is_settled
     }
 
     /// The claim to send now, if any.
@@ -144,7 +122,7 @@ impl Election {
                 .filter(|pod| !self.removed.contains(&pod.name))
                 .map(|pod| pod.name.to_string())
                 .collect(),
-            renews: self.is_mine && self.renewal().is_none_or(|at| now >= at),
+            renews: self.lease.is_mine && self.lease.renewal().is_none_or(|at| now >= at),
         })
     }
 
@@ -153,7 +131,7 @@ impl Election {
         (self.next, self.not_before) = (sent + self.look, sent);
         (self.is_urgent, self.is_settled) = (false, true);
         let Some(held) = held else {
-            (self.is_mine, self.held_until) = (false, None);
+            self.lease.give_up();
             return;
         };
         if held.term < self.incumbency.term {
@@ -161,19 +139,19 @@ impl Election {
             self.not_before = self.next;
             return;
         }
-        self.is_mine = held.holder == self.me;
-        match (self.is_mine, held.is_renewed) {
-            (true, true) => self.held_until = Some(sent + self.lease),
+        self.lease.is_mine = held.holder == self.me;
+        match (self.lease.is_mine, held.is_renewed) {
+            (true, true) => self.lease.until = Some(sent + self.lease.lasts),
             // A claim whose answer was lost took the lease, so its time is unknown.
-            (true, false) => self.is_urgent = self.held_until.is_none(),
-            (false, _) => self.held_until = None,
+            (true, false) => self.is_urgent = self.lease.until.is_none(),
+            (false, _) => self.lease.until = None,
         }
         if self.incumbency.pod.as_deref() != Some(&*held.value) {
             let is_unfit = |name: &Arc<str>| self.field.iter().any(|pod| pod.name == *name) && !self.is_fit(name);
-            if let Some(before) = self.incumbency.pod.clone().filter(|name| self.is_mine && is_unfit(name)) {
+            if let Some(before) = self.incumbency.pod.clone().filter(|name| self.lease.is_mine && is_unfit(name)) {
                 self.removed.insert(before);
             }
-            self.why = if self.is_mine { Why::Elected } else { Why::Agreed };
+            self.why = if self.lease.is_mine { Why::Elected } else { Why::Agreed };
             self.incumbency.pod = Some(held.value.into());
         } else if held.term != self.incumbency.term {
             self.why = Why::Counted;
@@ -190,18 +168,14 @@ impl Election {
     /// When this replica must act next, if nothing happens before.
     pub fn next_wake(&self) -> Option<Instant> {
         let asks = (self.answers == Some(true)).then(|| self.asks_at());
-        [asks, self.held_until].into_iter().flatten().min()
+        [asks, self.lease.until].into_iter().flatten().min()
     }
 
     fn asks_at(&self) -> Instant {
         let is_due_now = self.is_urgent || self.must_move();
-        let due = if is_due_now { self.not_before } else { self.renewal().map_or(self.next, |at| at.min(self.next)) };
+        let due =
+            if is_due_now { self.not_before } else { self.lease.renewal().map_or(self.next, |at| at.min(self.next)) };
         due.max(self.not_before)
-    }
-
-    /// When this replica must renew its lease.
-    fn renewal(&self) -> Option<Instant> {
-        self.held_until.map(|until| until - self.lease / 2)
     }
 
     fn is_member(&self) -> bool {
@@ -220,7 +194,7 @@ impl Election {
     /// decide.
     fn must_move(&self) -> bool {
         let Some(leads) = &self.incumbency.pod else { return false };
-        let is_mine_to_move = self.is_mine || self.is_member() && !self.removed.contains(leads);
+        let is_mine_to_move = self.lease.is_mine || self.is_member() && !self.removed.contains(leads);
         !self.is_fit(leads) && is_mine_to_move && self.wanted().is_some()
     }
 
@@ -235,8 +209,34 @@ impl Election {
         if self.incumbency != before {
             self.why = why;
             // Any lease it held was for another pod.
-            (self.is_mine, self.held_until) = (false, None);
+            self.lease.give_up();
         }
+    }
+}
+
+impl Hold {
+    /// Whether this replica holds the lease. It turns false before Redis can give the lease to
+    /// another.
+    pub fn holds(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// Whether this replica's lease has run out since the last call.
+    pub fn has_run_out(&mut self, now: Instant) -> bool {
+        let has_run_out = self.until.is_some_and(|until| until <= now);
+        if has_run_out {
+            self.give_up();
+        }
+        has_run_out
+    }
+
+    /// When this replica must renew its lease.
+    fn renewal(&self) -> Option<Instant> {
+        self.until.map(|until| until - self.lasts / 2)
+    }
+
+    fn give_up(&mut self) {
+        (self.is_mine, self.until) = (false, None);
     }
 }
 

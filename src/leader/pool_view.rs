@@ -9,18 +9,18 @@ use super::rule::{Candidate, Fitness};
 use crate::pod::{Pod, Pool, State, Status};
 
 /// The pods, in name order.
-pub(super) struct PoolView {
+pub struct PoolView {
     pods: Vec<Arc<Pod>>,
 }
 
 /// Waits for the next change.
-pub(super) struct Change {
+pub struct Change {
     members: watch::Receiver<()>,
     statuses: Vec<watch::Receiver<Status>>,
 }
 
 /// Takes a view of a pool. The [`Change`] reports whatever happens after it.
-pub(super) fn look(pool: &Pool) -> (PoolView, Change) {
+pub fn look(pool: &Pool) -> (PoolView, Change) {
     let members = pool.members();
     let pods = pool.pods().to_vec();
     let statuses = pods.iter().map(|pod| pod.changes()).collect();
@@ -28,7 +28,7 @@ pub(super) fn look(pool: &Pool) -> (PoolView, Change) {
 }
 
 impl PoolView {
-    pub(super) fn candidates(&self) -> Vec<Candidate> {
+    pub fn candidates(&self) -> Vec<Candidate> {
         let fitness = |pod: &Pod| match pod.status().state {
             State::Ready => Fitness::Ready,
             State::Draining if pod.gives_up_lead() => Fitness::Yielding,
@@ -39,18 +39,18 @@ impl PoolView {
         self.pods.iter().map(candidate).collect()
     }
 
-    pub(super) fn pods(&self) -> &[Arc<Pod>] {
+    pub fn pods(&self) -> &[Arc<Pod>] {
         &self.pods
     }
 
-    pub(super) fn pod(&self, name: Option<&Arc<str>>) -> Option<Arc<Pod>> {
+    pub fn pod(&self, name: Option<&Arc<str>>) -> Option<Arc<Pod>> {
         self.pods.iter().find(|pod| Some(&pod.name) == name).cloned()
     }
 }
 
 impl Change {
     /// Ends at the first change since the look. Cancel safe.
-    pub(super) async fn happens(&mut self) {
+    pub async fn happens(&mut self) {
         // If a sender is gone, so is its pod, and the members' channel reports that.
         let statuses = self.statuses.iter_mut().map(|status| Box::pin(status.changed()));
         let any_status = async {

@@ -4,10 +4,11 @@
 //! So a request pays only for formatting, and a slow reader of the log never delays it.
 //! A reader that does not keep up loses lines, and a metric counts the lost buffers.
 
+mod line;
+
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    net::IpAddr,
     path::Path,
     sync::{
         Arc,
@@ -15,49 +16,14 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 use super::{AccessLog, Format};
-
-/// What the log records of one request.
-#[derive(Clone, Debug)]
-pub struct Line<'a> {
-    pub client: IpAddr,
-    pub method: &'a str,
-    pub host: &'a str,
-    /// The client's `User-Agent`. May be empty.
-    pub user_agent: &'a str,
-    /// The path without its query and with secrets masked.
-    pub path: &'a str,
-    pub protocol: &'static str,
-    /// 0 when no answer began.
-    pub status: u16,
-    pub route: &'a str,
-    pub pool: &'a str,
-    /// Empty when no pod answered.
-    pub pod: &'a str,
-    pub reason: &'static str,
-    pub attempts: u32,
-    /// How each attempt ended, like `a=refused b=200`. Empty if the first one gave the answer.
-    pub tried: &'a str,
-    /// How long the request waited for a pod, and why it began to wait.
-    pub held: Option<(Duration, &'static str)>,
-    /// The previous pod and why the request left it, if it moved.
-    pub moved: Option<(&'a str, &'static str)>,
-    /// Answers of the other pods to a request that all pods must receive, like `b=204 c=401`.
-    pub fan_out: &'a str,
-    /// How often a pod continued the answer of another.
-    pub resumed: u32,
-    pub outcome: &'static str,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub first_byte: Option<Duration>,
-    pub duration: Duration,
-}
+pub use line::Line;
 
 /// Most buffers that wait for the writer. A buffer beyond that is lost.
 const QUEUE: usize = 256;
@@ -207,139 +173,6 @@ fn write_all(lines: &Receiver<Vec<u8>>, mut sink: Sink, reopen: &AtomicBool) {
             tracing::warn!(%error, "the access log could not be written");
         }
     }
-}
-
-/// Most bytes of a client's text that a line shows.
-const METHOD: usize = 32;
-const HOST: usize = 255;
-const PATH: usize = 1024;
-const USER_AGENT: usize = 256;
-
-/// The first bytes of a text, cut between two characters.
-fn cut(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
-}
-
-impl Line<'_> {
-    fn write_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"time\":\"");
-        // Writing into memory cannot fail.
-        let _ = write!(
-            out,
-            "{}\",\"client.address\":\"{}\"",
-            humantime::format_rfc3339_millis(SystemTime::now()),
-            self.client
-        );
-        text(out, "http.method", cut(self.method, METHOD));
-        text(out, "http.host", cut(self.host, HOST));
-        text(out, "http.path", cut(self.path, PATH));
-        text(out, "http.protocol", self.protocol);
-        number(out, "http.status", self.status.into());
-        if !self.user_agent.is_empty() {
-            text(out, "http.user_agent", cut(self.user_agent, USER_AGENT));
-        }
-        text(out, "route", self.route);
-        text(out, "pool", self.pool);
-        text(out, "pod.name", self.pod);
-        text(out, "decision.reason", self.reason);
-        number(out, "attempts", self.attempts.into());
-        if !self.tried.is_empty() {
-            text(out, "tried", self.tried);
-        }
-        if let Some((held, why)) = self.held {
-            millis(out, "held_ms", held);
-            text(out, "wait.why", why);
-        }
-        if let Some((from, why)) = self.moved {
-            text(out, "moved.from", from);
-            text(out, "moved.why", why);
-        }
-        if !self.fan_out.is_empty() {
-            text(out, "fan_out", self.fan_out);
-        }
-        if self.resumed > 0 {
-            number(out, "resumed", self.resumed.into());
-        }
-        text(out, "outcome", self.outcome);
-        number(out, "bytes.in", self.bytes_in);
-        number(out, "bytes.out", self.bytes_out);
-        if let Some(first_byte) = self.first_byte {
-            millis(out, "first_byte_ms", first_byte);
-        }
-        millis(out, "duration_ms", self.duration);
-        out.extend_from_slice(b"}\n");
-    }
-
-    fn write_text(&self, out: &mut Vec<u8>) {
-        let (host, path) = (cut(self.host, HOST).escape_debug(), cut(self.path, PATH).escape_debug());
-        let time = humantime::format_rfc3339_millis(SystemTime::now());
-        let pod = if self.pod.is_empty() { "-" } else { self.pod };
-        // Writing into memory cannot fail.
-        let _ = write!(
-            out,
-            "{time} {} {} {host}{path} {} {}/{pod} {} {} in={} out={} {:.3}ms",
-            self.client,
-            cut(self.method, METHOD),
-            self.status,
-            self.pool,
-            self.reason,
-            self.outcome,
-            self.bytes_in,
-            self.bytes_out,
-            self.duration.as_secs_f64() * 1e3,
-        );
-        if let Some(first_byte) = self.first_byte {
-            let _ = write!(out, " first-byte={:.3}ms", first_byte.as_secs_f64() * 1e3);
-        }
-        if self.attempts != 1 {
-            let _ = write!(out, " attempts={}", self.attempts);
-        }
-        if !self.tried.is_empty() {
-            let _ = write!(out, " tried=[{}]", self.tried);
-        }
-        if let Some((held, why)) = self.held {
-            let _ = write!(out, " held={:.3}ms ({why})", held.as_secs_f64() * 1e3);
-        }
-        if let Some((from, why)) = self.moved {
-            let _ = write!(out, " moved-from={from} ({why})");
-        }
-        if !self.fan_out.is_empty() {
-            let _ = write!(out, " fan-out=[{}]", self.fan_out);
-        }
-        if self.resumed > 0 {
-            let _ = write!(out, " resumed={}", self.resumed);
-        }
-        if !self.user_agent.is_empty() {
-            let _ = write!(out, " user-agent={:?}", cut(self.user_agent, USER_AGENT));
-        }
-        out.push(b'\n');
-    }
-}
-
-fn text(out: &mut Vec<u8>, name: &str, value: &str) {
-    key(out, name);
-    // A string always has a JSON form, and memory takes it.
-    let _ = serde_json::to_writer(out, value);
-}
-
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    key(out, name);
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-fn millis(out: &mut Vec<u8>, name: &str, value: Duration) {
-    key(out, name);
-    let micros = value.as_micros() as u64;
-    let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(digits.format(micros / 1000).as_bytes());
-    let rest = micros % 1000;
-    out.extend_from_slice(&[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
-}
-
-fn key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
 }
 
 #[cfg(test)]

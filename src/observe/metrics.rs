@@ -1,5 +1,7 @@
 //! The Prometheus metrics. Labels are closed sets, or names that the operator gives.
 
+mod labels;
+
 use std::{
     fmt,
     sync::{
@@ -9,177 +11,16 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
 
-/// The pod that answered a request, the class of its status, and why jellypin chose the pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Request {
-    pub route: Arc<str>,
-    pub pod: Arc<str>,
-    /// Like `2xx`; `none` when no answer began.
-    pub code: &'static str,
-    pub reason: &'static str,
-}
-
-/// Labels of a metric for each pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfPod {
-    pub pool: Arc<str>,
-    pub pod: Arc<str>,
-}
-
-/// Labels of a metric for each pool.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfPool {
-    pub pool: Arc<str>,
-}
-
-/// A change of a pool's leader, or of its term.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LeaderChange {
-    pub pool: Arc<str>,
-    pub why: &'static str,
-}
-
-/// Why the pods' key named no leader.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LeaderProblem {
-    pub pool: Arc<str>,
-    pub cause: &'static str,
-}
-
-/// A request that moved from one pod to another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Move {
-    pub pool: Arc<str>,
-    pub from: Arc<str>,
-    pub why: &'static str,
-}
-
-/// An attempt to migrate a session to another pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Migration {
-    pub pool: Arc<str>,
-    pub to: Arc<str>,
-    /// `known`, `minted`, `refused`, `dead`, `failed`.
-    pub outcome: &'static str,
-}
-
-/// A requirement for session migration that a pod does not meet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct MissingRequirement {
-    pub pool: Arc<str>,
-    pub pod: Arc<str>,
-    /// `api_key`, `quick_connect`, `no_answer`.
-    pub what: &'static str,
-}
-
-/// An answer that broke off, the pod that sent it, and whether another pod continued it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Resumption {
-    pub pool: Arc<str>,
-    pub from: Arc<str>,
-    /// `resumed`; `changed` if no pod had the same file; `gave_up`.
-    pub outcome: &'static str,
-}
-
-/// A pod and one of its possible states.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PodState {
-    pub pool: Arc<str>,
-    pub pod: Arc<str>,
-    pub state: &'static str,
-}
-
-/// Why the proxy itself answered a request, or closed a connection at once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Rejected {
-    pub why: &'static str,
-}
-
-/// What became of a change at another pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct InStep {
-    pub pool: Arc<str>,
-    pub pod: Arc<str>,
-    /// What was changed, like `settings`; `return` for a pod that comes back.
-    pub act: &'static str,
-    /// `done`, `in_step`, `refused`, `failed`, `away`, `skipped`.
-    pub outcome: &'static str,
-}
-
-/// What exceeded a limit, and the scope of that limit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Limited {
-    /// `connections`, `handshakes`, `requests`, `holds`, `sockets`, `http2_frames`, `stalls`,
-    /// `log_ins`.
-    pub what: &'static str,
-    /// `all`, `address`, `connection`, `user`, `user_at_address`.
-    pub scope: &'static str,
-}
-
-/// The outcome of a read from a store, or of a write to one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StoreOutcome {
-    pub outcome: &'static str,
-}
-
-/// A pod that was told what a user wrote through another one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct UserDataTold {
-    pub pool: Arc<str>,
-    pub pod: Arc<str>,
-    /// `told`, `failed`; `gone` without the item; `redone` when the pod of the write is gone.
-    pub outcome: &'static str,
-}
-
-/// How a request's wait for its pod ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Waited {
-    /// `told`, `timed_out`.
-    pub outcome: &'static str,
-}
-
-/// Why other pods do not hear of a write.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Dropped {
-    /// `full`, `children`, `user`, `body`.
-    pub why: &'static str,
-}
-
-/// A kind of entry in Redis.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfKind {
-    /// `session`, `ended`, `pin`.
-    pub kind: &'static str,
-}
-
-/// A setting on which replicas disagree.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Disagreement {
-    pub what: &'static str,
-}
-
-/// A call that jellypin made to a pod other than the caller's own, for what a client asked.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PodCall {
-    pub pool: Arc<str>,
-    pub pod: Arc<str>,
-    /// `session_list`, `remote_control`.
-    pub what: &'static str,
-    /// The class of the status, `timed_out` or `failed`.
-    pub outcome: &'static str,
-}
-
-/// What became of a question of an app that looks for a server.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Autodiscovery {
-    /// `answered`, `no_question`, `foreign`, `limited`, `unknown`.
-    pub outcome: &'static str,
-}
+pub use labels::{
+    Autodiscovery, Disagreement, Dropped, InStep, LeaderChange, LeaderProblem, Limited, Migration, MissingRequirement,
+    Move, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request, Resumption, StoreOutcome,
+    UserDataTold, Waited,
+};
 
 /// Every metric of the proxy. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -202,6 +43,12 @@ pub struct Metrics {
     pub pins: Gauge,
     pub access_lost: Counter,
     pub pod_state: Family<PodState, Gauge>,
+    pub pod_condition: Family<PodCondition, Gauge>,
+    pub pod_check_seconds: Family<OfPod, Gauge<f64, AtomicU64>>,
+    pub pod_share: Family<OfPod, Gauge<f64, AtomicU64>>,
+    pub pod_limit: Family<OfPod, Gauge>,
+    pub pod_waiting: Family<OfPod, Gauge>,
+    pub pod_extra_calls_waited: Family<OfPod, Gauge>,
     pub pod_epoch: Family<OfPod, Gauge<i64, AtomicI64>>,
     pub pod_requests: Family<OfPod, Gauge>,
     pub pod_sockets: Family<OfPod, Gauge>,
@@ -225,6 +72,7 @@ pub struct Metrics {
     pub user_data_pairs: Gauge,
     pub replicas: Gauge,
     pub replicas_disagree: Family<Disagreement, Gauge>,
+    pub writer: Family<OfPod, Gauge>,
     pub leader: Family<OfPod, Gauge>,
     pub leader_term: Family<OfPool, Gauge>,
     pub leader_lease: Family<OfPool, Gauge>,
@@ -261,6 +109,12 @@ impl Metrics {
             pins: Gauge::default(),
             access_lost: Counter::default(),
             pod_state: Family::default(),
+            pod_condition: Family::default(),
+            pod_check_seconds: Family::default(),
+            pod_share: Family::default(),
+            pod_limit: Family::default(),
+            pod_waiting: Family::default(),
+            pod_extra_calls_waited: Family::default(),
             pod_epoch: Family::default(),
             pod_requests: Family::default(),
             pod_sockets: Family::default(),
@@ -282,6 +136,7 @@ impl Metrics {
             user_data_pairs: Gauge::default(),
             replicas: Gauge::default(),
             replicas_disagree: Family::default(),
+            writer: Family::default(),
             leader: Family::default(),
             leader_term: Family::default(),
             leader_lease: Family::default(),
@@ -313,15 +168,15 @@ impl Metrics {
             "Requests that failed over to another pod, by the pod left and the cause",
             self.moves.clone(),
         );
-        all.register("carry_overs", "Session migrations, by target pod and outcome", self.migrations.clone());
+        all.register("migrations", "Session migrations, by target pod and outcome", self.migrations.clone());
         all.register_with_unit(
-            "carry_over",
+            "migration",
             "Duration of a session migration",
             Unit::Seconds,
             self.migration_seconds.clone(),
         );
         all.register(
-            "carry_over_lacks",
+            "migration_requirements_missing",
             "1 for each requirement of session migration that a pod does not meet",
             self.missing_requirements.clone(),
         );
@@ -353,6 +208,29 @@ impl Metrics {
             self.access_lost.clone(),
         );
         all.register("pod_state", "1 for the state that a pod is in", self.pod_state.clone());
+        all.register("pod_condition", "1 for the condition of a pod that serves", self.pod_condition.clone());
+        all.register_with_unit(
+            "pod_check",
+            "What a pod's health checks take at present",
+            Unit::Seconds,
+            self.pod_check_seconds.clone(),
+        );
+        all.register(
+            "pod_share",
+            "A pod's share of new clients, beside 1 for a pod that is well",
+            self.pod_share.clone(),
+        );
+        all.register(
+            "pod_limit",
+            "Requests that a pod is given at once, before their answers begin",
+            self.pod_limit.clone(),
+        );
+        all.register("pod_waiting", "Requests that wait for their turn at a pod", self.pod_waiting.clone());
+        all.register(
+            "pod_extra_calls_waited",
+            "Retries and calls of the proxy's own that had to wait for a pod's budget",
+            self.pod_extra_calls_waited.clone(),
+        );
         all.register("pod_epoch", "Epoch of a pod; it grows with each restart of the pod", self.pod_epoch.clone());
         all.register("pod_requests", "Requests under way at a pod", self.pod_requests.clone());
         all.register("pod_sockets", "WebSockets open to a pod", self.pod_sockets.clone());
@@ -372,6 +250,7 @@ impl Metrics {
         all.register("store_writes", "Writes to Redis or to disk, by outcome", self.store_writes.clone());
         self.register_redis(&mut all);
         self.register_user_data(&mut all);
+        all.register("writer", "1 for the pod that writes its pool's catalogue alone", self.writer.clone());
         all.register("leader", "1 for the pod that leads its pool", self.leader.clone());
         all.register("leader_term", "Number of the present leader's term", self.leader_term.clone());
         all.register("leader_lease", "1 while this replica holds the lease of an election", self.leader_lease.clone());

@@ -40,10 +40,10 @@ use crate::{
     },
     health,
     jellyfin::{
-        endpoint::{Endpoint, LeaderCall},
+        endpoint::{self, Endpoint, LeaderCall, Need, StateReport},
         verdict::{self, Verdict},
     },
-    pod::Pod,
+    pod::{Pod, Urgency},
     sessions::{Session, Token},
     shutdown::Shutdown,
     websocket::handshake,
@@ -62,6 +62,9 @@ const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// The longest pause between two rounds of a held request. The pause grows, so that failing pods
 /// get fewer and fewer attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Longest time that a report's body is waited for, to learn what it reports on.
+const REPORT: Duration = Duration::from_secs(2);
 
 /// Sends one worker's requests to pods.
 pub(super) struct Dispatcher {
@@ -134,7 +137,7 @@ impl Dispatcher {
                 if is_refused && self.selector.is_uncertain(ctx) {
                     // A client that gets 401 erases its token, and nothing shows yet that the token
                     // is dead.
-                    return Err(ctx.store_unavailable());
+                    return Err(Refusal::of_unknown_token(ctx.endpoint));
                 }
                 return after_hold(ctx, attempt);
             }
@@ -170,11 +173,15 @@ impl Dispatcher {
         let Dispatch { ctx, body, record } = dispatch;
         let (ctx, body) = (*ctx, *body);
         let mut tried = self.selector.known_to_refuse(ctx)?;
+        tried.extend(self.selector.never_set_up(ctx));
         // The last refusal of the token, and the last other result.
         let (mut refused, mut last) = (None, Err(Refusal::NoPod));
         // The client may live on a pod that is alive but has failed. Refusals by other pods then
         // prove nothing.
         let mut home_failed = false;
+        // Another pod in place of one that has too much to do must know the session already: a
+        // session more on the next pod would only spread the load.
+        let mut must_know = false;
         loop {
             let decision = self.selector.select(ctx, &tried);
             // A living pod's refusal says more than an attempt at a dead pod would.
@@ -183,9 +190,13 @@ impl Dispatcher {
                 return self.round_outcome(ctx, refused.filter(|_| !home_failed), last, record);
             };
             let pod = decision.pod.clone();
-            if !tried.is_empty() && ctx.cannot_know_token(&pod) {
+            if !tried.is_empty() && (ctx.cannot_know_token(&pod) || (must_know && !ctx.is_known_at(&pod))) {
                 tried.push(pod.id);
                 continue;
+            }
+            // What one pod's failure costs the others is bounded.
+            if !tried.is_empty() && !pod.extra_calls().draw(self.shared.forward.queue_time).await {
+                return Err(Refusal::overloaded(ctx.endpoint));
             }
             record.begin_attempt(&decision);
             match self.try_pod(ctx, body, decision).await {
@@ -225,6 +236,7 @@ impl Dispatcher {
                         record.record_tried(&pod, failure.cause.as_str());
                         return Err(refusal);
                     }
+                    must_know |= failure.cause == Cause::Overloaded && ctx.required_token().is_some();
                     record.record_failover(&pod, FailoverReason::Failure(failure.cause));
                     home_failed |= self.selector.may_be_home(ctx, &pod);
                     last = last.or(Err(refusal));
@@ -249,6 +261,11 @@ impl Dispatcher {
             Box::pin(self.await_sockets(ctx, session, &decision.pod)).await;
         }
         let mut user_data_write = self.user_data.admit(ctx, &decision.pod).await;
+        // A report names its play session only in its body.
+        if !self.shared.play_sessions.is_empty() && StateReport::of(&ctx.head.method, ctx.path).is_some() {
+            let _ = time::timeout(REPORT, replay_body.read_ahead()).await;
+        }
+        let mut may_rename = ctx.pool.writer.is_one() && endpoint::is_leased(ctx.path);
         let mut again = true;
         loop {
             match self.send_to_pod(ctx, replay_body, &decision, token.as_ref()).await {
@@ -261,6 +278,13 @@ impl Dispatcher {
                     } else {
                         Verdict::Other
                     };
+                    if may_rename
+                        && verdict::is_leased_elsewhere(head.status, &head.headers)
+                        && upstream_request::rename(&self.shared, ctx, &decision.pod)
+                    {
+                        may_rename = false;
+                        continue;
+                    }
                     if verdict == Verdict::StaleRow && again && replay_body.can_replay() {
                         again = false;
                         continue;
@@ -290,10 +314,10 @@ impl Dispatcher {
         let mut request = upstream_request(&self.shared, ctx, replay_body, &decision.pod, token);
         if ctx.is_upgrade {
             handshake::restore(request.headers_mut());
-            return self.forward.upgrade(&decision.pod, request).await;
+            return self.forward.upgrade(&decision.pod, request, Urgency::Idle).await;
         }
         let response_timeout = self.shared.response_timeout(ctx.path, ctx.can_repeat());
-        let sent = self.forward.send(&decision.pod, request, response_timeout).await;
+        let sent = self.forward.send(&decision.pod, request, response_timeout, urgency(ctx)).await;
         if sent.as_ref().is_err_and(|failure| failure.may_be_received) {
             ctx.may_be_executed.store(true, Ordering::Relaxed);
         }
@@ -351,7 +375,7 @@ impl Dispatcher {
             if Instant::now() >= hold.end || self.shutdown.is_stopping() {
                 return false;
             }
-            if ctx.pool.pool.pods().iter().any(|pod| pod.status().is_alive() && !refuses(pod)) {
+            if ctx.pool.pool.pods().iter().any(|pod| pod.can_answer() && !refuses(pod)) {
                 return true;
             }
             time::sleep(LOOK).await;
@@ -367,10 +391,19 @@ impl Dispatcher {
         }
     }
 
-    /// Jellyfin itself never answers 502 or 504: a gateway in front of it does.
+    /// Jellyfin itself never answers 502: a gateway in front of it does, and finds no pod.
     fn judge_health(&self, pod: &Pod, status: StatusCode) {
-        if matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) {
+        if status == StatusCode::BAD_GATEWAY {
             health::gateway_failure(pod, &self.shared.health);
         }
+    }
+}
+
+/// How urgent the request is where its pod has too much to do.
+fn urgency(ctx: &RequestContext<'_>) -> Urgency {
+    match Need::of(ctx.endpoint, &ctx.head.method, ctx.path) {
+        Need::Playing => Urgency::Playing,
+        Need::Page => Urgency::Interactive,
+        Need::Picture => Urgency::Background,
     }
 }

@@ -176,11 +176,11 @@ impl Explainer<'_> {
 
     /// The session that the choice is explained by: the one that moved last.
     fn one(&self, sessions: Vec<Arc<Session>>) -> Option<Arc<Session>> {
-        sessions.into_iter().max_by_key(|session| session.last_move().at)
+        sessions.into_iter().max_by_key(|session| session.residence.last_move().at)
     }
 
     fn session(&self, session: &Session) -> Fact {
-        let moved = session.last_move();
+        let moved = session.residence.last_move();
         let home = session.home().map_or_else(|| "no known pod".into(), |home| self.named(home));
         let from = moved.from.filter(|from| session.home().is_none_or(|home| home.pod != from.pod));
         let from = from.map(|from| format!(", from {}", self.named(from))).unwrap_or_default();
@@ -190,8 +190,8 @@ impl Explainer<'_> {
             session.device.name,
             session.device.client,
             moved.why.as_str(),
-            session.sockets().borrow().len(),
-            if session.is_playing() { "yes" } else { "no" },
+            session.sockets.places().borrow().len(),
+            if session.calls.is_playing() { "yes" } else { "no" },
         );
         said("memory", says, Some(moved.at))
     }

@@ -27,7 +27,7 @@ use crate::{
     forward::{head::Client, outbound::ReplayBody},
     jellyfin::{
         self, canonical,
-        endpoint::{Endpoint, Scope},
+        endpoint::{Duty, Endpoint, Scope},
     },
     pod::PodId,
     sessions::SessionLookup,
@@ -49,7 +49,7 @@ pub(in crate::proxy) enum Resolved<'a> {
     /// The refusal stands.
     Refused,
     /// Nobody can say whether the token is dead.
-    Undecided(Refusal),
+    StoreUnavailable(Refusal),
     /// The request's session is known now, or may be: its pods decide. Keep the permit meanwhile.
     Dispatch(HoldPermit<'a>),
 }
@@ -88,6 +88,7 @@ impl Identifier {
             origin,
             endpoint,
             act: Scope::of(&head.method, path).and_then(Scope::act),
+            duty: Duty::of(&head.method, path),
             is_upgrade,
             keys,
             client_session: ClientSession::Unknown,
@@ -125,7 +126,7 @@ impl Identifier {
             };
             ctx.client_session = session_of(ctx, found);
             if let ClientSession::Known(session) = &ctx.client_session {
-                session.record_heard();
+                session.usage.record_heard();
                 if user_homes::is_homeless(&ctx.pool.pool, session) {
                     Box::pin(user_homes::look_up(&self.shared, &ctx.pool.pool, session)).await;
                 }
@@ -186,7 +187,7 @@ impl Identifier {
         };
         ctx.client_session = session_of(ctx, found);
         match &ctx.client_session {
-            ClientSession::Unresolved => Resolved::Undecided(ctx.store_unavailable()),
+            ClientSession::Unresolved => Resolved::StoreUnavailable(Refusal::of_unknown_token(ctx.endpoint)),
             ClientSession::Unknown if !self.selector.home_is_away(ctx) => Resolved::Refused,
             _ => Resolved::Dispatch(permit),
         }

@@ -38,7 +38,7 @@ use crate::{
     forward::outbound::ReplayBody,
     jellyfin::{
         client::{ApiCall, items},
-        endpoint::{Act, DocumentKeys},
+        endpoint::{Act, DocumentKeys, Duty},
         images::Pictures,
         libraries::Library,
         settings::DocumentName,
@@ -110,6 +110,7 @@ impl InStep {
     /// Whether a request needs [`InStep::begin`]: nearly none does.
     pub(super) fn concerns(&self, ctx: &RequestContext<'_>) -> bool {
         !matches!(ctx.act, None | Some(Act::UserData | Act::Revocation))
+            && !is_done_by_writer(ctx)
             && self.peers.key().is_some()
             && ctx.keys.identity.token.is_some()
             && ctx.pool.pool.pods().len() > 1
@@ -316,6 +317,17 @@ impl InStep {
         body.keep_up_to(LONGEST_BODY);
         Some(permit)
     }
+}
+
+/// Whether nothing is left for the other pods: where one pod writes the catalogue, it is in the
+/// database and in folders that all share. Only settings stay in each pod's memory.
+fn is_done_by_writer(ctx: &RequestContext<'_>) -> bool {
+    let is_in_memory = match ctx.act {
+        Some(Act::Document { .. } | Act::UserDeletion(_)) => true,
+        Some(Act::Same { .. }) => ctx.duty == Duty::Any,
+        _ => false,
+    };
+    ctx.pool.writer.is_one() && !is_in_memory
 }
 
 /// The client's own request, for other pods.

@@ -1,6 +1,7 @@
-//! Routes what only the leader can answer: QuickConnect, SyncPlay and single sign-on, for clients
-//! that live on other pods.
+//! Routes what only the leader can answer: QuickConnect, SyncPlay, single sign-on and tasks, for
+//! clients that live on other pods; and what only the writer of the catalogue can do.
 
+mod errand;
 mod quick_connect;
 mod sign_on;
 mod sync_play;
@@ -22,12 +23,15 @@ use super::{
     selector::Selector,
     shared_state::SharedState,
     visit::Visits,
+    writers::Writers,
 };
 use crate::{
-    jellyfin::endpoint::LeaderCall,
+    jellyfin::endpoint::{Duty, LeaderCall},
     observe::metrics::{self, Metrics},
     pod::State,
+    shutdown::Shutdown,
 };
+use errand::Errands;
 use quick_connect::QuickConnect;
 use sign_on::SignOn;
 use sync_play::SyncPlay;
@@ -36,6 +40,7 @@ use sync_play::SyncPlay;
 pub(super) struct LeaderRouter {
     shared: Arc<SharedState>,
     dispatcher: Arc<Dispatcher>,
+    errands: Errands,
     quick_connect: QuickConnect,
     sync_play: SyncPlay,
     sign_on: SignOn,
@@ -47,8 +52,15 @@ impl LeaderRouter {
         dispatcher: Arc<Dispatcher>,
         (selector, migrator): (Arc<Selector>, Arc<Migrator>),
         (pods, visits): (Arc<PodClient>, Arc<Visits>),
-        metrics: Metrics,
+        (metrics, shutdown): (Metrics, Shutdown),
     ) -> LeaderRouter {
+        let errands = Errands {
+            shared: shared.clone(),
+            dispatcher: dispatcher.clone(),
+            migrator: migrator.clone(),
+            visits: visits.clone(),
+            writers: Writers::with(shared.clone(), pods.clone(), shutdown),
+        };
         let quick_connect =
             QuickConnect { shared: shared.clone(), dispatcher: dispatcher.clone(), pods, metrics: metrics.clone() };
         let sign_on = SignOn {
@@ -59,7 +71,7 @@ impl LeaderRouter {
         };
         let sync_play =
             SyncPlay { shared: shared.clone(), dispatcher: dispatcher.clone(), selector, migrator, visits, metrics };
-        LeaderRouter { shared, dispatcher, quick_connect, sync_play, sign_on }
+        LeaderRouter { shared, dispatcher, errands, quick_connect, sync_play, sign_on }
     }
 
     /// Dispatches a request, by way of the leader if it needs the leader.
@@ -71,7 +83,13 @@ impl LeaderRouter {
             _ => None,
         };
         match call {
-            None => self.dispatcher.dispatch(dispatch).await,
+            None if ctx.duty != Duty::Any => Box::pin(self.errands.dispatch(dispatch)).await,
+            None => match self.dispatcher.dispatch(dispatch).await {
+                Ok(failed) if Errands::may_lack_what_writer_has(ctx, &failed) => {
+                    Box::pin(self.errands.ask_writer_first(dispatch, failed)).await
+                }
+                attempt => attempt,
+            },
             // Boxed: these paths are rare, and would make every request's future larger.
             Some(call) => Box::pin(self.dispatch_call(call, dispatch)).await,
         }

@@ -24,7 +24,7 @@ use crate::{
     jellyfin::{
         body_scanner::{BodyScanner, Learned},
         client::sessions,
-        endpoint::{Endpoint, StateReport},
+        endpoint::{self, Endpoint, StateReport},
         verdict::Verdict,
     },
     pod::{Pod, PodInstance},
@@ -57,9 +57,12 @@ impl Learner {
         token: Option<&Token>,
         status: StatusCode,
     ) {
+        if status.is_success() && ctx.endpoint == Endpoint::Guarded && endpoint::completes_set_up(ctx.path) {
+            decision.pod.was_set_up();
+        }
         let identity = &ctx.keys.identity;
         let is_log_in = ctx.endpoint == Endpoint::LogIn && status.is_success();
-        if ctx.endpoint == Endpoint::LogOut {
+        if ctx.endpoint == Endpoint::LogOut || ctx.is_errand(decision) {
             return;
         }
         if decision.reason != Reason::Playlist
@@ -99,12 +102,12 @@ impl Learner {
     /// The pod accepted the session. It lives there now, unless only its media runs there and its
     /// home is alive.
     fn confirm_home(&self, ctx: &RequestContext<'_>, session: &Session, pod: &Pod, token: &str) {
-        if session.has_no_client_headers() {
-            session.record_client_headers(client_headers(ctx));
+        if session.calls.has_no_client_headers() {
+            session.calls.record_client_headers(client_headers(ctx));
         }
         if ctx.home_is_elsewhere(session, pod) {
-            session.record_valid(PodInstance::of(pod), token);
-        } else if session.record_home(PodInstance::of(pod), token, || self.shared.move_reason(session, pod)) {
+            session.residence.record_valid(PodInstance::of(pod), token);
+        } else if session.residence.record_home(PodInstance::of(pod), token, || self.shared.move_reason(session, pod)) {
             self.shared.sessions.keeper.persist(session);
             user_homes::record(&self.shared, session);
         }
@@ -165,13 +168,13 @@ impl Learner {
         match report {
             StateReport::Capabilities => {
                 if let Some(call) = capabilities()
-                    && session.record_capabilities(call)
+                    && session.calls.record_capabilities(call)
                 {
                     self.shared.sessions.keeper.persist(session);
                 }
             }
-            StateReport::Playing => session.record_playing(&reported_by, replayed(sessions::PROGRESS)),
-            StateReport::Stopped => session.record_playing(&reported_by, None),
+            StateReport::Playing => session.calls.record_playing(&reported_by, replayed(sessions::PROGRESS)),
+            StateReport::Stopped => session.calls.record_playing(&reported_by, None),
         }
         if report != StateReport::Capabilities {
             self.notify_transcoder(ctx, session, replay_body, pod, report);

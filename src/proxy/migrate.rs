@@ -27,7 +27,7 @@ use crate::{
     forward::{Cause, Failure},
     jellyfin::translation::NO_TOKEN,
     observe::metrics::Metrics,
-    pod::{Pod, PodInstance},
+    pod::{Condition, Pod, PodInstance},
     sessions::{
         Session, Token,
         mint_limiter::Priority,
@@ -66,7 +66,7 @@ impl MigrationKind {
             MigrationKind::MoveHomeFrom(from, since)
             | MigrationKind::MoveToUser(from, since)
             | MigrationKind::MoveForOperator(from, since) => {
-                session.home().is_some_and(|home| home.pod == from.pod) && !session.moved_for_group_since(from, since)
+                session.home().is_some_and(|home| home.pod == from.pod) && !session.group.moved_since(from, since)
             }
             MigrationKind::KeepHome => false,
         }
@@ -116,7 +116,7 @@ impl Migrator {
         if let Some(token) = session.token_at(place) {
             return Ok(Some(token));
         }
-        if !ctx.depends_on_token() || session.is_refused(place) || !may_migrate_to(ctx, session, pod) {
+        if !ctx.depends_on_token() || session.migrations.is_refused(place) || !may_migrate_to(ctx, session, pod) {
             return Ok(None);
         }
         let priority = if ctx.is_upgrade { Priority::Idle } else { Priority::Waiting };
@@ -125,7 +125,10 @@ impl Migrator {
             MigrationOutcome::Done => Ok(session.token_at(place)),
             MigrationOutcome::Refused | MigrationOutcome::Ended => Ok(None),
             MigrationOutcome::Failed => {
-                Err(Failure { cause: Cause::Lost, may_be_received: false, on_reused_connection: false })
+                // A mint on the next pod in its place would leave sessions on both.
+                let is_slow = pod.status().is_alive() && pod.condition() != Condition::Well;
+                let cause = if is_slow { Cause::Overloaded } else { Cause::Lost };
+                Err(Failure { cause, may_be_received: false, on_reused_connection: false })
             }
         }
     }
@@ -139,7 +142,7 @@ impl Migrator {
         migration_request: MigrationRequest,
     ) -> MigrationOutcome {
         let moves = migration_request.kind;
-        let mut outcome = match session.join_migration(PodInstance::of(pod), migration_request.priority) {
+        let mut outcome = match session.migrations.join(PodInstance::of(pod), migration_request.priority) {
             MigrationRole::Follow(outcome) => outcome,
             MigrationRole::Lead(lead) => {
                 let outcome = lead.outcome.subscribe();
@@ -159,7 +162,9 @@ impl Migrator {
         if migrated == MigrationOutcome::Done
             && moves.moves_home(session)
             && let Some(token) = session.token_at(PodInstance::of(pod))
-            && session.record_home(PodInstance::of(pod), token.as_str(), || self.move_reason(session, pod, moves))
+            && session
+                .residence
+                .record_home(PodInstance::of(pod), token.as_str(), || self.move_reason(session, pod, moves))
         {
             self.shared.sessions.keeper.persist(session);
             user_homes::record(&self.shared, session);

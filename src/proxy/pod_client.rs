@@ -14,7 +14,7 @@ use super::request::context::RequestContext;
 use crate::{
     forward::{Cause, Failure, Forward, ResponseTimeout, head, outbound::UpstreamBody},
     jellyfin::client::{ApiCall, ApiResponse},
-    pod::{Pod, Pool},
+    pod::{Pod, Pool, Urgency},
     websocket::handshake,
 };
 
@@ -60,7 +60,7 @@ impl PodClient {
         headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(&generate_key()).ok()?);
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         handshake::restore(headers);
-        let mut answer = self.forward.upgrade(pod, request).await.ok()?;
+        let mut answer = self.forward.upgrade(pod, request, Urgency::Idle).await.ok()?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return None;
         }
@@ -70,8 +70,11 @@ impl PodClient {
     /// Skips kept connections that have closed.
     async fn send<T>(&self, pod: &Arc<Pod>, caller: &Caller, call: &ApiCall<T>) -> Result<ApiResponse, Failure> {
         let request = request(pod, caller, call)?;
+        if !pod.extra_calls().draw(call.longest_time).await {
+            return Err(Failure { cause: Cause::Overloaded, may_be_received: false, on_reused_connection: false });
+        }
         let response_timeout = ResponseTimeout { first_byte: call.longest_time, after_lost: Duration::ZERO };
-        let (head, body) = self.forward.send(pod, request, response_timeout).await?.into_parts();
+        let (head, body) = self.forward.send(pod, request, response_timeout, Urgency::Interactive).await?.into_parts();
         let body = Limited::new(body, call.longest_answer).collect().await.map_err(|_| failure(Cause::Broken))?;
         Ok(ApiResponse { status: head.status, headers: head.headers, body: body.to_bytes() })
     }

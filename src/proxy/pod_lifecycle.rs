@@ -139,6 +139,14 @@ impl PodLifecycle {
 
     async fn on_new_instance(self: Arc<Self>, pod: Arc<Pod>, pool: Arc<Pool>) {
         self.broadcast.send_pending_logouts(&pod, &pool).await;
+        let is_set_up = |pod: &Pod| pod.with_info(|info| info.is_set_up).flatten();
+        if is_set_up(&pod) == Some(false) && pool.pods().iter().any(|pod| is_set_up(pod) == Some(true)) {
+            tracing::warn!(
+                pod.name = &*pod.name,
+                pod.pool = &*pod.pool,
+                "a pod was never set up, beside one that was; strangers could set it up, so it gets none of the requests for that"
+            );
+        }
         if self.shared.api_key().is_none() {
             return;
         }

@@ -10,7 +10,7 @@ use crate::{
         cookie::{CookieConfig, Cookies},
     },
     jellyfin::Legacy,
-    leader::Leader,
+    leader::{Leader, writer::Writer},
     pod::Pool,
     server_id::ShownServer,
     sessions::session_board::SessionBoard,
@@ -21,6 +21,8 @@ pub struct PoolState {
     pub pool: Arc<Pool>,
     /// The pod that leads the pool.
     pub leader: Arc<Leader>,
+    /// The pod that writes the catalogue, where one alone does.
+    pub writer: Arc<Writer>,
     /// The one server that clients see instead of the pods.
     pub shown_server: Arc<ShownServer>,
     cookie: CookieConfig,
@@ -35,7 +37,7 @@ pub struct PoolState {
 impl PoolState {
     pub fn new(
         pool: Arc<Pool>,
-        leader: Arc<Leader>,
+        (leader, writer): (Arc<Leader>, Arc<Writer>),
         shown_server: ShownServer,
         cookie: CookieConfig,
         keys: &[Secret],
@@ -45,6 +47,7 @@ impl PoolState {
         PoolState {
             pool,
             leader,
+            writer,
             shown_server: Arc::new(shown_server),
             cookie,
             cookies,

@@ -142,17 +142,17 @@ impl RemoteController {
                 // Nobody has the session now: the caller's own pod says so.
                 return self.dispatcher.dispatch(dispatch).await;
             };
-            let before = target.remote_controls();
+            let before = target.sockets.remote_controls();
             let attempt = self.control_on(dispatch, call, &pod).await;
             let is_done = match &attempt {
                 Ok(attempt) if attempt.answer.status().is_success() => {
-                    !call.act.is_message() || lives_on(target, &pod) || target.remote_controls() != before
+                    !call.act.is_message() || lives_on(target, &pod) || target.sockets.remote_controls() != before
                 }
                 Ok(attempt) => attempt.answer.status() != StatusCode::NOT_FOUND,
                 Err(refusal) => !refusal.is_transient(),
             };
             // A pod that answers may have seen the session leave; a session that rests is not there.
-            let is_at_rest = attempt.is_ok() && lives_on(target, &pod) && target.moved_for() > MOVED_LATELY;
+            let is_at_rest = attempt.is_ok() && lives_on(target, &pod) && target.residence.moved_for() > MOVED_LATELY;
             let is_over = is_done || !is_first || is_at_rest || !dispatch.body.can_replay();
             if is_over || !self.await_change(target, &pod, end).await {
                 return attempt;
@@ -218,7 +218,7 @@ impl RemoteController {
         let is_refused = |attempt: &Attempt| attempt.answer.status() == StatusCode::UNAUTHORIZED;
         if attempt.as_ref().is_ok_and(is_refused) {
             if let Some(session) = ctx.session() {
-                session.forget_token_at(PodInstance::of(pod));
+                session.residence.forget_token_at(PodInstance::of(pod));
             }
             return None;
         }
@@ -273,12 +273,12 @@ impl RemoteController {
     }
 
     async fn sockets_are_at(&self, target: &Session, pod: &Pod, end: Instant) -> bool {
-        let is_settled = target.moved_for() > MOVED_LATELY || !self.shared.sessions.replicas.has_others();
-        if is_settled && target.has_sockets_only_at(pod.id) {
+        let is_settled = target.residence.moved_for() > MOVED_LATELY || !self.shared.sessions.replicas.has_others();
+        if is_settled && target.sockets.are_only_at(pod.id) {
             return true;
         }
         let moved = async {
-            let mut homes = target.home_changes();
+            let mut homes = target.residence.home_changes();
             // It cannot fail: the session holds the sender.
             let _ = homes.wait_for(|home| home.is_none_or(|home| home.pod != pod.id)).await;
         };

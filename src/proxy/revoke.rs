@@ -153,8 +153,8 @@ impl Revoker {
                 let mut callers_own = Vec::new();
                 if let Some(session) = ctx.session().filter(|_| is_own) {
                     callers_own.push(used.to_owned());
-                    callers_own.extend(session.tokens().into_iter().map(|minted| minted.token.as_str().to_owned()));
-                    session.reset_instances(session.home());
+                    callers_own.extend(session.tokens.all().into_iter().map(|minted| minted.token.as_str().to_owned()));
+                    session.residence.reset_instances(session.home());
                 }
                 match body.replayable().and_then(|body| users::repeated_password_change(&body)) {
                     // The API key has no user, so the call names one.
@@ -190,6 +190,6 @@ impl Revoker {
 
 /// The log-outs of these sessions, for pods that do not answer.
 fn log_out_calls(ended: &[Arc<Session>]) -> Vec<RevocationCall> {
-    let tokens = ended.iter().flat_map(|session| session.tokens());
+    let tokens = ended.iter().flat_map(|session| session.tokens.all());
     tokens.map(|minted| RevocationCall::log_out(&minted.token)).collect()
 }

@@ -6,7 +6,7 @@ use super::{
     request::{
         context::{ClientSession, RequestContext, Target},
         refusal::Refusal,
-        select::{self, Decision},
+        select::{self, Decision, Reason},
     },
     shared_state::SharedState,
     user_homes,
@@ -31,6 +31,10 @@ impl Selector {
         let pods = ctx.pool.pool.pods();
         if let Target::Leader(key) = &ctx.target {
             return select::of_leader(&pods, ctx.pool.leader.current(), key.as_deref(), &self.shared.pins, tried);
+        }
+        if ctx.target == Target::Writer {
+            let writer = ctx.pool.writer.current(&ctx.pool.pool).filter(|pod| !tried.contains(&pod.id));
+            return writer.map(|pod| Decision { pod, reason: Reason::Writer });
         }
         match ctx.session() {
             Some(session) => {
@@ -72,10 +76,23 @@ impl Selector {
         Ok(refuses.map(|pod| pod.id).collect())
     }
 
+    /// The pods that must not get this request: they were never set up, while another one was.
+    pub(in crate::proxy) fn never_set_up(&self, ctx: &RequestContext<'_>) -> Vec<PodId> {
+        if !ctx.needs_pod_set_up() {
+            return Vec::new();
+        }
+        let pods = ctx.pool.pool.pods();
+        let is_set_up = |pod: &Pod| pod.with_info(|info| info.is_set_up).flatten();
+        if !pods.iter().any(|pod| is_set_up(pod) == Some(true)) {
+            return Vec::new();
+        }
+        pods.iter().filter(|pod| is_set_up(pod) == Some(false)).map(|pod| pod.id).collect()
+    }
+
     /// Whether this pod has just refused the request's token.
     pub(in crate::proxy) fn has_refused(&self, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
         match ctx.session() {
-            Some(session) => session.is_refused(PodInstance::of(pod)),
+            Some(session) => session.migrations.is_refused(PodInstance::of(pod)),
             None => ctx.required_token().is_some_and(|token| self.shared.negative_cache.is_refused(token, pod)),
         }
     }

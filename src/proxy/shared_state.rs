@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::{
     drain_policy,
     in_step_state::InStepState,
+    play_sessions::PlaySessions,
     pool_state::PoolState,
     request::context::RequestContext,
     streams::{KIB, Streams},
@@ -28,7 +29,7 @@ use crate::{
     health,
     jellyfin::canonical,
     limits::{self, AddressUse, Kind, Limits},
-    pod::Pod,
+    pod::{Moment, Pod},
     route::Router,
     server_id,
     sessions::{self, Session, Sessions, Token, mint_codes::MintCodes, mint_limiter::MintLimiter, session::MoveReason},
@@ -66,6 +67,8 @@ pub struct SharedState {
     pub log_in_paths: Box<[String]>,
     /// The live playlists that clients play now.
     pub streams: Streams,
+    /// Play sessions that a pod knows by another id.
+    pub play_sessions: PlaySessions,
     /// Which pods refused which tokens.
     pub negative_cache: NegativeCache,
     /// How much extra work each address may cause.
@@ -202,10 +205,13 @@ impl SharedState {
             Cause::Broken | Cause::TimedOut => health::report_suspect(pod),
             Cause::ConnectTimedOut => {
                 health::report_suspect(pod);
-                health::gateway_failure(pod, &self.health);
+                // A pod that answers others has only too many connections waiting.
+                if !pod.was_heard_since(Moment::before_now(self.forward.connect_timeout * 2)) {
+                    health::gateway_failure(pod, &self.health);
+                }
             }
             Cause::Malformed => health::gateway_failure(pod, &self.health),
-            Cause::Lost | Cause::ClientGone | Cause::ClientSilent | Cause::Exhausted => {}
+            Cause::Lost | Cause::ClientGone | Cause::ClientSilent | Cause::Exhausted | Cause::Overloaded => {}
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod calls;
 mod carry;
+mod pod_calls;
 #[cfg(test)]
 mod tests;
 

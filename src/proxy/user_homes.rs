@@ -77,7 +77,7 @@ pub(super) fn home(shared: &SharedState, pods: &[Arc<Pod>], session: &Session, t
 /// that takes new clients.
 pub(super) fn record(shared: &SharedState, session: &Session) {
     // A member of a SyncPlay group is a guest.
-    if session.last_move().why == MoveReason::Group {
+    if session.residence.last_move().why == MoveReason::Group {
         return;
     }
     if let Some(home) = session.home() {

@@ -41,7 +41,8 @@ impl Visits {
     pub(super) fn end(self: &Arc<Self>, ctx: &RequestContext<'_>, session: &Arc<Session>, pod: &Arc<Pod>) {
         let mut devices = vec![ctx.reported_by(session)];
         // The pod may have sessions of these devices too: capabilities were reported by them.
-        let others = session.capabilities().into_iter().map(|call| call.reported_by).chain([session.device.clone()]);
+        let others =
+            session.calls.capabilities().into_iter().map(|call| call.reported_by).chain([session.device.clone()]);
         for other in others {
             if !devices.iter().any(|known| known.is_same_as(&other)) {
                 devices.push(other);
@@ -80,6 +81,6 @@ fn is_visitor(session: &Session, pod: &Pod) -> bool {
     pod.status().is_alive()
         && !session.is_ended()
         && !is_here(session.home())
-        && !is_here(session.migration_target())
-        && !session.is_in_group_at(place)
+        && !is_here(session.migrations.target())
+        && !session.group.is_at(place)
 }

@@ -125,7 +125,7 @@ mod tests {
         let other_key = of(&["k"], &[(API_KEY, "two")]);
         assert_eq!((one.disagreements(&other_key), one.reads(&other_key)), (vec![API_KEY.to_owned()], false));
         let none = of(&["k"], &[(API_KEY, "")]);
-        assert!(one.reads(&none), "whoever has no API key mints nothing");
+        assert!(one.reads(&none), "a replica without API key mints nothing");
         let other_ring = of(&["x"], &parts);
         assert_eq!((one.disagreements(&other_ring), one.reads(&other_ring)), (vec![RING.to_owned()], false));
     }

@@ -3,31 +3,28 @@
 //!
 //! A pod of two cores mints 43 sessions a second one after the other, and 59 with sixteen at once.
 //! More at once only make each wait longer, and take the processor from the films that the pod
-//! plays.
+//! plays. So it is a small part of what the pod can take at present.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::pod::PodId;
+use crate::pod::{Admitted, ConcurrencyLimit, Pod, PodId, Slot, Urgency};
 
-/// Mints under way on one pod.
-const AT_ONCE: usize = 4;
+/// Requests that a pod can take at once for each mint that it gets.
+const REQUESTS_TO_MINT: usize = 32;
 
-/// Of these, those that no request waits for.
-const IDLE_AT_ONCE: usize = 2;
+/// The fewest mints at once, and the most.
+const FEWEST: usize = 2;
+const MOST: usize = 16;
+
+/// Time between two looks of a mint that waits.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// The permits of all pods, and the queues for them. Shared by all workers.
 #[derive(Debug, Default)]
 pub struct MintLimiter {
-    pods: DashMap<PodId, Lanes, ahash::RandomState>,
-}
-
-#[derive(Clone, Debug)]
-struct Lanes {
-    all: Arc<Semaphore>,
-    idle: Arc<Semaphore>,
+    pods: DashMap<PodId, Arc<ConcurrencyLimit>, ahash::RandomState>,
 }
 
 /// How urgent a migration is.
@@ -42,8 +39,7 @@ pub enum Priority {
 /// A permit for one mint, given back when dropped.
 #[derive(Debug)]
 pub struct MintPermit {
-    _all: OwnedSemaphorePermit,
-    _idle: Option<OwnedSemaphorePermit>,
+    _slot: Slot,
 }
 
 impl MintLimiter {
@@ -51,20 +47,22 @@ impl MintLimiter {
     ///
     /// # Cancel safety
     /// May be dropped at any time; the caller then loses its place in the queue.
-    pub async fn acquire(&self, pod: PodId, priority: Priority) -> Option<MintPermit> {
-        let lanes = self.pods.entry(pod).or_insert_with(Lanes::new).clone();
-        // Nobody closes the semaphores.
-        let idle = match priority {
-            Priority::Waiting => None,
-            Priority::Idle => Some(lanes.idle.acquire_owned().await.ok()?),
+    pub async fn acquire(&self, pod: &Pod, priority: Priority) -> Option<MintPermit> {
+        let limit = self.pods.entry(pod.id).or_default().clone();
+        limit.set_limit((pod.concurrency().limit() / REQUESTS_TO_MINT).clamp(FEWEST, MOST));
+        let urgency = match priority {
+            Priority::Waiting => Urgency::Interactive,
+            Priority::Idle => Urgency::Idle,
         };
-        Some(MintPermit { _all: lanes.all.acquire_owned().await.ok()?, _idle: idle })
-    }
-}
-
-impl Lanes {
-    fn new() -> Lanes {
-        Lanes { all: Arc::new(Semaphore::new(AT_ONCE)), idle: Arc::new(Semaphore::new(IDLE_AT_ONCE)) }
+        match limit.admit(urgency, usize::MAX) {
+            Admitted::Now(slot) => Some(MintPermit { _slot: slot }),
+            Admitted::Full => None,
+            Admitted::Later(mut waiting) => loop {
+                if let Some(slot) = waiting.slot(LOOK).await {
+                    return Some(MintPermit { _slot: slot });
+                }
+            },
+        }
     }
 }
 
@@ -73,25 +71,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::pod::{Pod, PodConfig};
+    use crate::pod::PodConfig;
 
     #[tokio::test(start_paused = true)]
     async fn idle_sockets_leave_room_for_requests() {
         let (mints, pod) = (
             MintLimiter::default(),
-            Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into() }).id,
+            Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into() }),
         );
         let soon = Duration::from_millis(1);
         let mut turns = Vec::new();
-        for _ in 0..IDLE_AT_ONCE {
-            turns.push(mints.acquire(pod, Priority::Idle).await);
+        for _ in 0..2 {
+            turns.push(mints.acquire(&pod, Priority::Idle).await);
         }
-        assert!(tokio::time::timeout(soon, mints.acquire(pod, Priority::Idle)).await.is_err());
-        for _ in IDLE_AT_ONCE..AT_ONCE {
-            turns.push(mints.acquire(pod, Priority::Waiting).await);
+        assert!(tokio::time::timeout(soon, mints.acquire(&pod, Priority::Idle)).await.is_err());
+        for _ in 2..4 {
+            turns.push(mints.acquire(&pod, Priority::Waiting).await);
         }
-        assert!(tokio::time::timeout(soon, mints.acquire(pod, Priority::Waiting)).await.is_err());
+        assert!(tokio::time::timeout(soon, mints.acquire(&pod, Priority::Waiting)).await.is_err());
         turns.clear();
-        assert!(mints.acquire(pod, Priority::Waiting).await.is_some());
+        assert!(mints.acquire(&pod, Priority::Waiting).await.is_some());
     }
 }

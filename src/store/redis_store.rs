@@ -12,36 +12,33 @@ mod link;
 mod locks;
 pub mod notices;
 pub mod presence;
+mod queue;
 mod server;
 mod trial;
 mod url;
+mod walks;
 mod writer;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use redis::{Cmd, FromRedisValue, RedisError};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time,
-};
+use tokio::{sync::mpsc, time};
 
 use crate::{
     observe::metrics::{Metrics, StoreOutcome},
     shutdown::Shutdown,
-    store::{
-        clock::Clock,
-        outcome::{LookupOutcome, WriteOutcome},
-    },
+    store::{clock::Clock, outcome::LookupOutcome},
 };
 pub use census::Bounds;
 use census::Census;
 pub use facts::Facts;
 use link::{Link, Serves};
 use notices::Messages;
+pub use queue::WriteQueue;
 use server::Server;
 pub use trial::{CheckError, Trial, self_test};
 pub use url::Url;
-use writer::Change;
+pub use walks::Walks;
 
 /// The Redis that all replicas use.
 #[derive(Clone, Debug)]
@@ -83,24 +80,14 @@ pub enum Found {
     Unknown,
 }
 
-/// Changes that may wait for Redis. Further ones are dropped.
-const QUEUE: usize = 8192;
-
-/// Keys in one step of a walk.
-const AT_ONCE: usize = 500;
-
-/// How long a value that all replicas agree on outlasts the last replica's request for it.
-pub const AGREED: Duration = Duration::from_secs(400 * 86_400);
-
-/// The longest time that [`RedisStore::finish`] or [`RedisStore::scan_values`] takes.
-const FINISH: Duration = Duration::from_secs(1);
-
 /// The entries in Redis. All workers share it; its tasks run where it was started.
 pub struct RedisStore {
+    /// Writes behind the requests.
+    pub queue: WriteQueue,
+    /// Reads that no request waits for.
+    pub walks: Walks,
     link: Arc<Link>,
-    changes: mpsc::Sender<Change>,
     deadline: Duration,
-    ttl: Duration,
     prefix: String,
     metrics: Metrics,
     server: Arc<Server>,
@@ -115,18 +102,20 @@ impl RedisStore {
     pub fn start(config: &Config, metrics: Metrics, shutdown: &Shutdown) -> Result<RedisStore, Error> {
         let server = Arc::new(Server::new(config)?);
         let link = Arc::new(Link::new(Serves::Requests, metrics.clone()));
-        let (changes, queue) = mpsc::channel(QUEUE);
+        let (changes, queued) = mpsc::channel(queue::MOST);
         let census = Arc::new(Census::new(config.bounds, &config.prefix));
         tokio::spawn(link::keep(link.clone(), server.clone(), shutdown.clone()));
-        tokio::spawn(writer::write(link.clone(), queue, census.clone(), shutdown.clone()));
+        tokio::spawn(writer::write(link.clone(), queued, census.clone(), shutdown.clone()));
         tokio::spawn(census::keep(census, link.clone(), shutdown.clone()));
-        let (deadline, ttl, prefix) = (config.deadline, config.ttl, config.prefix.clone());
-        Ok(RedisStore { link, changes, deadline, ttl, prefix, metrics, server, shutdown: shutdown.clone() })
+        let queue = WriteQueue { link: link.clone(), changes, ttl: config.ttl, metrics: metrics.clone() };
+        let walks = Walks { link: link.clone() };
+        let (deadline, prefix) = (config.deadline, config.prefix.clone());
+        Ok(RedisStore { queue, walks, link, deadline, prefix, metrics, server, shutdown: shutdown.clone() })
     }
 
     /// The clock of all replicas.
     pub fn clock(&self) -> &Clock {
-        self.link.clock()
+        &self.link.clock
     }
 
     /// The value of the first of these keys that has one. Waits at most the deadline.
@@ -155,40 +144,6 @@ impl RedisStore {
         answer.ok()
     }
 
-    /// The values of all keys that begin so; none while Redis does not answer. It walks over every
-    /// key in Redis, which takes longer than a request may.
-    pub async fn scan_values(&self, start: &str) -> Vec<Vec<u8>> {
-        let Some(mut connection) = self.link.connection() else { return Vec::new() };
-        let walk = async {
-            let (mut keys, mut cursor) = (Vec::new(), 0_u64);
-            loop {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(cursor).arg("MATCH").arg(format!("{start}*")).arg("COUNT").arg(1000);
-                let (next, found): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
-                keys.extend(found);
-                cursor = next;
-                if cursor == 0 {
-                    break;
-                }
-            }
-            if keys.is_empty() {
-                return Ok(Vec::new());
-            }
-            redis::cmd("MGET").arg(keys).query_async::<Vec<Option<Vec<u8>>>>(&mut connection).await
-        };
-        match time::timeout(FINISH, walk).await {
-            Ok(Ok(values)) => values.into_iter().flatten().collect(),
-            Ok(Err(error)) => {
-                self.link.failed(&error);
-                Vec::new()
-            }
-            Err(_) => {
-                self.link.late();
-                Vec::new()
-            }
-        }
-    }
-
     /// The answer of Redis within the deadline, or why there is none.
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, LookupOutcome> {
         let Some(mut connection) = self.link.connection() else { return Err(LookupOutcome::Skipped) };
@@ -208,126 +163,13 @@ impl RedisStore {
         }
     }
 
-    /// Waits at most `at_most` until the changes so far are written. Returns whether they are.
-    pub async fn flush(&self, at_most: Duration) -> bool {
-        if self.link.connection().is_none() {
-            return false;
-        }
-        let (done, is_done) = oneshot::channel();
-        let written = async { self.changes.send(Change::Mark(done)).await.is_ok() && is_done.await.is_ok() };
-        time::timeout(at_most, written).await.unwrap_or(false)
-    }
-
-    /// Which of these keys exist. `None` if Redis does not answer. Waits longer than a request may.
-    pub async fn are_there(&self, keys: &[String]) -> Option<Vec<bool>> {
-        let mut connection = self.link.connection()?;
-        let mut pipeline = redis::pipe();
-        for key in keys {
-            pipeline.cmd("EXISTS").arg(key);
-        }
-        match time::timeout(FINISH, pipeline.query_async(&mut connection)).await {
-            Ok(Ok(are_there)) => {
-                self.link.answered();
-                Some(are_there)
-            }
-            Ok(Err(error)) => {
-                self.link.failed(&error);
-                None
-            }
-            Err(_) => {
-                self.link.late();
-                None
-            }
-        }
-    }
-
-    /// Gives all keys that begin so, with their values, some hundreds at a time. Returns whether
-    /// the walk reached its end.
-    pub async fn walk(&self, start: &str, mut give: impl FnMut(&str, &[u8])) -> bool {
-        let mut cursor = 0_u64;
-        loop {
-            let Some(mut connection) = self.link.connection() else { return false };
-            let step = async {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(cursor).arg("MATCH").arg(format!("{start}*")).arg("COUNT").arg(AT_ONCE);
-                let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
-                let values: Vec<Option<Vec<u8>>> = match keys.is_empty() {
-                    true => Vec::new(),
-                    false => redis::cmd("MGET").arg(&keys).query_async(&mut connection).await?,
-                };
-                Ok::<_, RedisError>((next, keys, values))
-            };
-            match time::timeout(FINISH, step).await {
-                Ok(Ok((next, keys, values))) => {
-                    for (key, value) in keys.iter().zip(&values) {
-                        value.iter().for_each(|value| give(key, value));
-                    }
-                    cursor = next;
-                    if cursor == 0 {
-                        return true;
-                    }
-                }
-                Ok(Err(error)) => {
-                    self.link.failed(&error);
-                    return false;
-                }
-                Err(_) => {
-                    self.link.late();
-                    return false;
-                }
-            }
-        }
-    }
-
-    /// The value on which all replicas agree: the existing one, else this one, which is then
-    /// stored. It lasts for [`AGREED`] after the last replica's request. `None` while Redis does
-    /// not answer. Waits longer than a request may.
-    pub async fn set_if_absent(&self, key: &str, value: Option<&str>) -> Option<Option<String>> {
-        let mut connection = self.link.connection()?;
-        let mut pipeline = redis::pipe();
-        if let Some(value) = value {
-            pipeline.cmd("SET").arg(key).arg(value).arg("NX").ignore();
-        }
-        pipeline.cmd("PEXPIRE").arg(key).arg(AGREED.as_millis() as u64).ignore();
-        match pipeline.cmd("GET").arg(key).query_async::<(Option<String>,)>(&mut connection).await {
-            Ok((agreed,)) => {
-                self.link.answered();
-                Some(agreed)
-            }
-            Err(error) => {
-                self.link.failed(&error);
-                None
-            }
-        }
-    }
-
-    /// Queues the write of an entry.
-    pub fn put(&self, key: String, value: Vec<u8>) {
-        self.put_for(key, value, self.ttl);
-    }
-
-    /// Queues the write of an entry that lasts for `lasts`.
-    pub fn put_for(&self, key: String, value: Vec<u8>, lasts: Duration) {
-        self.change(Change::Put { key, value, lasts });
-    }
-
-    /// Queues the removal of an entry.
-    pub fn remove(&self, key: String) {
-        self.change(Change::Remove { key });
-    }
-
-    /// Publishes on a channel, after all changes queued so far are written.
-    pub fn publish(&self, channel: String, words: String) {
-        self.change(Change::Tell { channel, words });
-    }
-
     /// Publishes on a channel, after all changes queued so far are written. Returns how many
     /// subscribers there are. `None` if Redis does not say so in time.
     ///
     /// # Cancel safety
     /// If it is dropped, the message may have been published.
     pub async fn publish_and_count(&self, channel: &str, words: &str) -> Option<usize> {
-        if !self.flush(self.deadline).await {
+        if !self.queue.flush(self.deadline).await {
             return None;
         }
         let mut command = redis::cmd("PUBLISH");
@@ -343,22 +185,6 @@ impl RedisStore {
     /// Waits until the first attempt to connect has ended, whatever its result.
     pub async fn await_first_attempt(&self) {
         self.link.settled().await;
-    }
-
-    /// Waits a moment for the changes that are still queued.
-    pub async fn finish(&self) {
-        if self.link.connection().is_none() && self.changes.capacity() == QUEUE {
-            return;
-        }
-        if !self.flush(FINISH).await {
-            tracing::warn!("Redis did not accept every write in time");
-        }
-    }
-
-    fn change(&self, change: Change) {
-        if self.changes.try_send(change).is_err() {
-            self.metrics.store_writes.get_or_create(&StoreOutcome { outcome: WriteOutcome::Dropped.as_str() }).inc();
-        }
     }
 
     fn count_lookup(&self, outcome: LookupOutcome) {

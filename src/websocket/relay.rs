@@ -34,7 +34,7 @@ use arriving::{Arriving, Boundary, Heard};
 pub use ending::End;
 use ending::{CLOSING, await_stagger, close_pod, close_pod_after, finish};
 use pending::{PendingMessages, buffer_messages, write_pending};
-use side::{Stopped, read, write};
+use side::{Stopped, ping_when_called, read, write};
 
 /// Messages that wait for a slow peer; when full, the relay stops reading from the other side.
 const WAITING: usize = 4;
@@ -133,6 +133,7 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
                     let mut reading = pin!(reading);
                     tokio::select! {
                         stopped = &mut reading => stopped,
+                        never = ping_when_called(&rewriter, &to_pod) => match never {},
                         // A pod that takes no more messages may have sent some before: read those.
                         () = write_pending(pod_out, &mut for_pod, &mut pending, &rewriter) => {
                             time::timeout(LAST_WORDS, reading).await.unwrap_or(Stopped::Gone)

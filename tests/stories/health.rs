@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use jellyfin_sim::{FILM, PhaseLengths, Pod, StartUp};
-use jellypin::pod::State;
+use jellypin::pod::{Condition, State};
 
 use super::world::{Failed, World, body_of, millis, secs, story, until};
 
@@ -90,9 +90,11 @@ async fn a_database_outage_takes_no_pod_out() {
             pod.database_down(true);
         }
         for pod in ["a", "b"] {
-            world.until_state(pod, State::Down).await;
+            world.proxy.until_condition(pod, Condition::NoDatabase).await;
         }
         assert_eq!(world.proxy.ask_admin("/ready").await.status, 503);
+        assert_eq!(world.proxy.ask_admin("/pods").await.json()[0]["condition"], "no_database");
+        assert_eq!(world.proxy.metric("jellypin_pod_condition", &[("condition", "no_database")]).await, 2.0);
         for path in [PUBLIC, "/Branding/Configuration", &format!("/Items/{FILM}/Images/Primary")] {
             assert_eq!(client.get(path).await.status, 200, "{path}");
         }
@@ -109,7 +111,7 @@ async fn a_database_outage_takes_no_pod_out() {
         for pod in &world.pods {
             pod.database_down(false);
         }
-        world.until_state(&home, State::Ready).await;
+        world.proxy.until_condition(&home, Condition::Well).await;
         assert_eq!(world.proxy.pod(&home).status().epoch.0, 1, "it was the same process all the time");
     })
     .await;
@@ -167,9 +169,9 @@ async fn a_film_waits_for_the_only_pod() {
 }
 
 #[tokio::test]
-async fn an_idle_proxy_finds_a_dead_pod_within_three_seconds() {
+async fn an_idle_proxy_finds_a_dead_pod_within_three_seconds_and_a_hung_one_within_ten() {
     story(World::plan(3), async |world| {
-        for (pod, how) in [("a", "killed"), ("b", "stopped"), ("c", "hung")] {
+        for (pod, how) in [("a", "hung"), ("b", "killed"), ("c", "stopped")] {
             let began = Instant::now();
             match how {
                 "killed" => world.pod(pod).kill().await,
@@ -179,7 +181,7 @@ async fn an_idle_proxy_finds_a_dead_pod_within_three_seconds() {
             world.until_state(pod, State::Down).await;
             let found = began.elapsed();
             println!("a pod that was {how} is out after {found:?}");
-            let promised = if how == "hung" { Duration::from_secs(4) } else { Duration::from_secs(3) };
+            let promised = if how == "hung" { Duration::from_secs(10) } else { Duration::from_secs(3) };
             assert!(found <= promised, "{how}: {found:?}");
         }
         assert!(world.proxy.lines().is_empty(), "no traffic helped");

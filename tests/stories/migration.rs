@@ -15,7 +15,7 @@ pub(crate) mod revocation;
 pub(crate) mod sockets;
 mod state_replay;
 mod stolen_store;
-mod storm;
+pub(crate) mod storm;
 
 use jellyfin_sim::Pod;
 use jellypin::pod::State;

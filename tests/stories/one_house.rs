@@ -4,6 +4,7 @@ mod administration;
 mod catalogue;
 mod home;
 mod in_step;
+mod leaders_own;
 mod remote_control;
 mod session_lists;
 mod sessions;

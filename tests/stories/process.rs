@@ -177,7 +177,7 @@ async fn a_start_warns_of_doubtful_settings() {
         let program = Program::start(world.settings(), world.folder()).await;
         let log = program.log();
         assert!(log.contains("the API key stands in the configuration file itself"), "{log}");
-        assert!(log.contains("a restart of the proxy forgets the sessions that were carried over"), "{log}");
+        assert!(log.contains("a restart of the proxy forgets the sessions that migrated"), "{log}");
         until("the pod is told of", || program.log().contains("every client counts as local")).await;
         drop(program);
     })

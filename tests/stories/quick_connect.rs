@@ -2,7 +2,7 @@
 
 use http::Method;
 use jellypin::pod::State;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::migration::{client_of, drain::tell, plan};
 use super::wire::{HandPod, before, client};
@@ -55,16 +55,10 @@ async fn elsewhere(world: &World, user: &str, leader: &str) -> Client {
     panic!("every device is placed on {leader}");
 }
 
-async fn leader(world: &World) -> String {
-    let pods: Value = world.proxy.ask_admin("/pods").await.json();
-    let leads = pods.as_array().expect("pods").iter().find(|pod| pod["leads"] == true);
-    leads.expect("a leader")["name"].as_str().expect("a name").to_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_is_approved_by_a_user_of_any_pod() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let visitors = Visitors::sign_in(6, |_| world.client()).await;
         for turn in 0..20 {
             let mut approver = elsewhere(world, "alice", &leader).await;
@@ -91,7 +85,7 @@ async fn a_code_is_approved_by_a_user_of_any_pod() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_is_approved_by_its_own_user_only() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let mut alice = elsewhere(world, "alice", &leader).await;
         let mut root = elsewhere(world, "root", &leader).await;
         let bob = world.cluster.user_id("bob").expect("bob");
@@ -119,7 +113,7 @@ async fn a_code_is_approved_by_its_own_user_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_lives_and_dies_with_its_pod() {
     story(plan(3), async |world| {
-        let first = leader(world).await;
+        let first = world.leader().await;
         let visitors = Visitors::sign_in(6, |_| world.client()).await;
         let mut approver = elsewhere(world, "alice", &first).await;
         // The leader changes, and the pod of the code lives.
@@ -128,7 +122,7 @@ async fn a_code_lives_and_dies_with_its_pod() {
         world.until_state(&first, State::Starting).await;
         world.pod(&first).degrade(false);
         world.until_state(&first, State::Ready).await;
-        let mut now = leader(world).await;
+        let mut now = world.leader().await;
         for _ in 0..20 {
             assert_eq!(device.poll().await.status, 200, "led by {now}");
         }
@@ -153,7 +147,7 @@ async fn a_code_lives_and_dies_with_its_pod() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_of_a_draining_leader_can_be_approved() {
     story(plan(3), async |world| {
-        let first = leader(world).await;
+        let first = world.leader().await;
         let mut approver = elsewhere(world, "alice", &first).await;
         let mut open = begin(world, "tv").await;
         assert_eq!(tell(world, &format!("/pods/main/{first}/drain")).await.status, 202);
@@ -177,14 +171,17 @@ async fn a_code_of_a_draining_leader_can_be_approved() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_api_key_a_failed_approval_keeps_the_login() {
     story(World::plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let mut approver = elsewhere(world, "alice", &leader).await;
         let mut device = begin(world, "tv").await;
         let failed = approve(&mut approver, &device.code).await;
         assert_eq!(failed.status, 404, "a 401 would make the client forget its token");
         assert_eq!(approver.get("/Users/Me").await.status, 200);
         assert_eq!(device.poll().await.json()["Authenticated"], false);
-        assert_eq!(world.proxy.metric("jellypin_carry_over_lacks", &[("what", "quick_connect")]).await, 1.0);
+        assert_eq!(
+            world.proxy.metric("jellypin_migration_requirements_missing", &[("what", "quick_connect")]).await,
+            1.0
+        );
     })
     .await;
 }
@@ -210,7 +207,7 @@ async fn a_login_without_its_body_is_left_to_the_pod() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_gets_a_new_code_after_the_leaders_death() {
     story(plan(2), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let pod = world.pod(&leader);
         pod.slow_first_byte(crate::stories::world::DEADLINE);
         let is_its = |seen: &jellyfin_sim::Seen| {

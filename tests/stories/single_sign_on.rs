@@ -2,19 +2,13 @@
 
 use http::Method;
 use jellypin::pod::State;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::migration::{client_of, drain::tell, kill};
 use super::world::{Answer, Client, Plan, World, body_of, story, until_so};
 
 fn plan(pods: usize) -> Plan {
     World::plan(pods).build(|pod| pod.single_sign_on(true))
-}
-
-async fn leader(world: &World) -> String {
-    let pods: Value = world.proxy.ask_admin("/pods").await.json();
-    let leads = pods.as_array().expect("pods").iter().find(|pod| pod["leads"] == true);
-    leads.expect("a leader")["name"].as_str().expect("a name").to_owned()
 }
 
 /// A browser that has not been here: it brings no cookie and no token.
@@ -58,7 +52,7 @@ async fn sign_in(world: &World, user: &str, device: &str) -> (Client, Answer) {
 #[tokio::test(flavor = "multi_thread")]
 async fn forty_users_sign_in_without_cookies() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         for number in 0..40 {
             let (mut client, log_in) = sign_in(world, "alice", &format!("browser {number}")).await;
             let cookie = log_in.set_cookie().expect("the log-in binds");
@@ -74,7 +68,7 @@ async fn forty_users_sign_in_without_cookies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_paths_and_saml_go_to_the_leader() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let state = begin(world, "/SSO/oid/p/idp").await;
         let page = browser(world).get(&format!("/sso/OID/r/idp?state={state}&code=bob")).await;
         assert_eq!(page.status, 200, "{}", page.text());
@@ -97,29 +91,29 @@ async fn old_paths_and_saml_go_to_the_leader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_goes_on_where_it_began() {
     story(plan(3), async |world| {
-        let first = leader(world).await;
+        let first = world.leader().await;
         let state = begin(world, "/sso/OID/start/idp").await;
         world.pod(&first).degrade(true);
         world.until_state(&first, State::Starting).await;
         world.pod(&first).degrade(false);
         world.until_state(&first, State::Ready).await;
-        assert_ne!(leader(world).await, first);
+        assert_ne!(world.leader().await, first);
         // Without another word of the pod, which has not ended, its state is there.
         assert_eq!(come_back(world, &state, "alice").await.status, 200);
         let log_in = finish(world, "OID", &state, "browser").await;
         assert_eq!((log_in.status, world.saw(&log_in).contains(&first.as_str())), (200, true));
         // One that drains gives up the lead, and has what it has begun.
-        let now = leader(world).await;
+        let now = world.leader().await;
         let state = begin(world, "/sso/OID/start/idp").await;
         assert_eq!(tell(world, &format!("/pods/main/{now}/drain")).await.status, 202);
-        until_so("another leads", async || leader(world).await != now).await;
+        until_so("another leads", async || world.leader().await != now).await;
         let page = come_back(world, &state, "alice").await;
         assert_eq!((page.status, world.home(&page)), (200, now.as_str()));
         let log_in = finish(world, "OID", &state, "browser").await;
         assert_eq!((log_in.status, world.home(&log_in)), (200, now.as_str()));
         assert_eq!(tell(world, &format!("/pods/main/{now}/undrain")).await.status, 202);
         // The one that dies takes it along, and says so as a pod does.
-        let now = leader(world).await;
+        let now = world.leader().await;
         let state = begin(world, "/sso/OID/start/idp").await;
         kill(world, &now).await;
         assert_eq!(come_back(world, &state, "alice").await.status, 500);
@@ -131,7 +125,7 @@ async fn a_flow_goes_on_where_it_began() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_of_another_replica_is_found() {
     story(plan(3), async |world| {
-        let first = leader(world).await;
+        let first = world.leader().await;
         let state = begin(world, "/sso/OID/start/idp").await;
         // This one has another leader, and has not seen the flow begin.
         let other = world.replica(|_| {}).await;
@@ -164,7 +158,7 @@ async fn a_plug_ins_refusal_passes_unchanged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn linking_an_account_moves_no_user() {
     story(plan(3).with_api_key(), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let alice = world.cluster.user_id("alice").expect("alice");
         for number in 0..6 {
             let (mut client, home) = client_of(world, "alice", &format!("browser {number}")).await;
@@ -190,7 +184,7 @@ async fn linking_an_account_moves_no_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_sign_on_session_outlives_the_leader() {
     story(plan(3).with_api_key(), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let (mut client, _) = sign_in(world, "alice", "browser").await;
         kill(world, &leader).await;
         let me = client.get("/Users/Me").await;
@@ -202,7 +196,7 @@ async fn a_single_sign_on_session_outlives_the_leader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn configured_paths_go_to_the_leader() {
     story(plan(3).leader_paths(&["/Branding"]), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         for number in 0..10 {
             let mut client = world.client().device(&format!("browser {number}"));
             let answer = client.get("/branding/Configuration").await;

@@ -50,12 +50,6 @@ impl Member {
     }
 }
 
-async fn leader(world: &World) -> String {
-    let pods: Value = world.proxy.ask_admin("/pods").await.json();
-    let leads = pods.as_array().expect("pods").iter().find(|pod| pod["leads"] == true);
-    leads.expect("a leader")["name"].as_str().expect("a name").to_owned()
-}
-
 /// A group of so many, made by the first.
 async fn group(members: &mut [Member]) -> String {
     let (first, others) = members.split_first_mut().expect("a member");
@@ -73,7 +67,7 @@ async fn group(members: &mut [Member]) -> String {
 
 async fn evening(count: usize) {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let visitors = Visitors::sign_in(6, |_| world.client()).await;
         let mut members = Vec::new();
         for number in 0..count {
@@ -126,7 +120,7 @@ async fn twenty_clients_of_three_pods_watch_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn listing_groups_moves_no_client() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let (mut stranger, mut members) = stranger_and_others(world, &leader).await;
         let list = stranger.client.get("/SyncPlay/List").await;
         assert_eq!((list.status, list.text(), world.home(&list)), (200, "[]", stranger.home.as_str()));
@@ -154,7 +148,7 @@ async fn stranger_and_others(world: &World, leader: &str) -> (Member, Vec<Member
 #[tokio::test(flavor = "multi_thread")]
 async fn one_users_empty_list_hides_no_group() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let (mut stranger, mut members) = stranger_and_others(world, &leader).await;
         let mut restricted = members.pop().expect("a member");
         let mut root = world.client().without_cookies();
@@ -176,7 +170,7 @@ async fn one_users_empty_list_hides_no_group() {
 #[tokio::test(flavor = "multi_thread")]
 async fn listing_groups_plays_nothing_on_the_leader() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let (mut stranger, mut members) = stranger_and_others(world, &leader).await;
         group(&mut members[..1]).await;
         let capabilities = json!({"SupportedCommands": ["DisplayMessage"], "SupportsMediaControl": true});
@@ -199,7 +193,7 @@ async fn listing_groups_plays_nothing_on_the_leader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn listing_groups_leaves_no_session_on_the_leader() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let (mut stranger, mut members) = stranger_and_others(world, &leader).await;
         let capabilities = json!({"SupportedCommands": ["DisplayMessage"], "SupportsMediaControl": true});
         assert_eq!(stranger.client.post("/Sessions/Capabilities/Full", capabilities).await.status, 204);
@@ -225,7 +219,7 @@ async fn listing_groups_leaves_no_session_on_the_leader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_plays_what_its_founder_played() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let (mut stranger, _others) = stranger_and_others(world, &leader).await;
         let (film, position) = (jellyfin_sim::FILM, 70_000_000);
         let report = json!({
@@ -246,7 +240,7 @@ async fn a_group_plays_what_its_founder_played() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_dies_with_its_leader() {
     story(plan(3), async |world| {
-        let first = leader(world).await;
+        let first = world.leader().await;
         let visitors = Visitors::sign_in(6, |_| world.client()).await;
         let mut members = Vec::new();
         for number in 0..4 {
@@ -270,7 +264,7 @@ async fn a_group_dies_with_its_leader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_socket_follows_its_client_to_the_leader() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let elsewhere = world.pods_but(&leader).next().expect("another pod");
         // The proxy does not see the log-in, and a socket says nothing of its device.
         let mut direct = world.client().device("a device").at(elsewhere);
@@ -284,7 +278,7 @@ async fn an_earlier_socket_follows_its_client_to_the_leader() {
         assert_eq!(client.get("/Users/Me").await.status, 200);
         until("the client is known", || matches!(shared.sessions.known.find(&token), SessionLookup::Active(_))).await;
         let SessionLookup::Active(session) = shared.sessions.known.find(&token) else { panic!("it was known") };
-        until("its socket is known", || session.sockets().borrow().len() == 1).await;
+        until("its socket is known", || session.sockets.places().borrow().len() == 1).await;
         assert_eq!(client.post("/SyncPlay/New", json!({"GroupName": "evening"})).await.status, 200);
         while next_of(&mut socket, "SyncPlayGroupUpdate").await["Data"]["Type"] != "GroupJoined" {}
     })
@@ -294,7 +288,7 @@ async fn an_earlier_socket_follows_its_client_to_the_leader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_api_key_a_group_stays_on_its_pod() {
     story(World::plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         for number in 0.. {
             let mut member = Member::new(world, number).await;
             if member.home == leader {
@@ -302,7 +296,10 @@ async fn without_an_api_key_a_group_stays_on_its_pod() {
             }
             assert_eq!(member.does("New", json!({"GroupName": "alone"})).await.status, 200);
             member.hears("GroupJoined").await;
-            assert_eq!(world.proxy.metric("jellypin_carry_over_lacks", &[("what", "sync_play")]).await, 1.0);
+            assert_eq!(
+                world.proxy.metric("jellypin_migration_requirements_missing", &[("what", "sync_play")]).await,
+                1.0
+            );
             let log_in = member.client.log_in(&format!("user{number}")).await;
             assert_eq!(world.home(&log_in), leader);
             break;

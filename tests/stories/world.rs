@@ -110,6 +110,13 @@ impl World {
         self.pods.iter().flat_map(|pod| std::iter::repeat_n(pod.name(), times(pod))).collect()
     }
 
+    /// The pod that leads, as the admin API says.
+    pub(crate) async fn leader(&self) -> String {
+        let pods = self.proxy.ask_admin("/pods").await.json();
+        let leads = pods.as_array().expect("pods").iter().find(|pod| pod["leads"] == true);
+        leads.expect("a leader")["name"].as_str().expect("a name").to_owned()
+    }
+
     /// The one pod that answered.
     #[track_caller]
     pub(crate) fn home(&self, answer: &Answer) -> &str {

@@ -8,7 +8,7 @@ use serde::{
 };
 
 use crate::config::{
-    names::{BasePath, DnsName, InstanceId, LeaderKey, Name},
+    names::{BasePath, DnsName, InstanceId, LeaderKey, Name, WriterName},
     pod_url::PodUrl,
     units::{Time, seconds},
     value::{FromText, Spanned, Table, Whole, Written},
@@ -21,6 +21,7 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) base_path: Option<Written<BasePath>>,
     pub(in crate::config) dns: Option<Table<Dns>>,
     pub(in crate::config) leader_key: Option<Spanned<Written<LeaderKey>>>,
+    pub(in crate::config) writer: Option<Spanned<Written<WriterName>>>,
     pub(in crate::config) pods: BTreeMap<Written<Name>, Spanned<Pod>>,
 }
 

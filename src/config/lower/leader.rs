@@ -6,10 +6,10 @@ use crate::{
     config::{
         error::Fault,
         file::{Leader, Pool, Redis},
-        names::{LeaderPath, Name},
+        names::{LeaderPath, Name, WriterName, listed},
         value::{Table, Written},
     },
-    leader::{Config, Mode, PoolConfig, naming::canonical},
+    leader::{Config, Mode, PoolConfig, naming::canonical, writer::WriterConfig},
 };
 
 pub(super) fn lower(
@@ -18,7 +18,7 @@ pub(super) fn lower(
     pools: &BTreeMap<Written<Name>, Table<Pool>>,
 ) -> Result<Config, Fault> {
     let (mode, lease) = (leader.mode.get_ref().0, leader.lease.0.0);
-    if mode != Mode::Local && redis.is_none() {
+    if matches!(mode, Mode::Follow | Mode::Elect) && redis.is_none() {
         let problem = "leaders are followed and elected through Redis; say in [redis] where it is";
         return Err(Fault::new(leader.mode.span(), problem));
     }
@@ -43,7 +43,12 @@ pub(super) fn lower(
                 format!("pool `{}` follows the same key {key:?}; give each a `leader_key` of its own", other.pool);
             return Err(Fault::new(at, problem));
         }
-        lowered.push(PoolConfig { pool: name.clone(), key, instance_ids: instance_ids(pool)? });
+        let (instance_ids, writer) = (instance_ids(pool)?, writer(name, pool)?);
+        if mode == Mode::Probe && writer == WriterConfig::Off {
+            let problem = format!("the writer leads by `probe`, and `writer` of pool `{name}` is \"off\"");
+            return Err(Fault::new(leader.mode.span(), problem));
+        }
+        lowered.push(PoolConfig { pool: name.clone(), key, instance_ids, writer });
     }
     let mut paths: Vec<String> = Vec::new();
     for path in &leader.paths {
@@ -54,6 +59,21 @@ pub(super) fn lower(
         paths.push(text.clone());
     }
     Ok(Config { mode, lease, poll, paths, pools: lowered })
+}
+
+/// A pod that is named must be one of the pool's, unless they come from DNS.
+fn writer(pool_name: &str, pool: &Pool) -> Result<WriterConfig, Fault> {
+    let Some(written) = &pool.writer else { return Ok(WriterConfig::default()) };
+    let WriterName(writer) = &written.get_ref().0;
+    let mut names = pool.pods.keys().map(|name| name.0.0.as_str());
+    match writer {
+        WriterConfig::Pod(name) if pool.dns.is_none() && !names.any(|known| known == name) => {
+            let known = listed(pool.pods.keys().map(|name| name.0.0.as_str()));
+            let problem = format!("no pod of pool `{pool_name}` is named {name:?}; its pods are {known}");
+            Err(Fault::new(written.span(), problem))
+        }
+        writer => Ok(writer.clone()),
+    }
 }
 
 fn instance_ids(pool: &Pool) -> Result<HashMap<String, String>, Fault> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{ApiCall, ApiResponse, encoded, field, status};
@@ -11,6 +11,9 @@ use crate::jellyfin::libraries::{self, Library, Step};
 
 /// A pod waits a second or more after each change, for its watchers of folders.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longest time for the question whether a pod writes: a hung pod does not.
+const LONGEST_QUESTION: Duration = Duration::from_secs(2);
 
 /// A pod's libraries.
 pub fn list(key: &str) -> ApiCall<Vec<Library>> {
@@ -57,6 +60,24 @@ pub fn is_scanning(key: &str) -> ApiCall<bool> {
         Some(field(scan, "State").is_some_and(|state| state != "Idle"))
     };
     ApiCall::get("/ScheduledTasks", read).with_token(key)
+}
+
+/// Whether a pod writes the catalogue, by a change of no folder at all. A pod that leaves it to
+/// another answers 503; so does a starting one, but with a page or a `Retry-After`.
+pub fn may_write(key: &str) -> ApiCall<bool> {
+    let read = |response: ApiResponse| {
+        let kind = response.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+        let is_json = kind.starts_with(b"application/");
+        match response.status {
+            StatusCode::NO_CONTENT => Some(true),
+            StatusCode::SERVICE_UNAVAILABLE if is_json && !response.headers.contains_key(header::RETRY_AFTER) => {
+                Some(false)
+            }
+            _ => None,
+        }
+    };
+    let none = Bytes::from_static(br#"{"Updates":[]}"#);
+    ApiCall::post("/Library/Media/Updated", read).with_token(key).with_body(none).within(LONGEST_QUESTION)
 }
 
 /// Starts a scan of all libraries.

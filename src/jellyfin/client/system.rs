@@ -7,6 +7,9 @@ use super::{ApiCall, ApiResponse, text};
 /// The path of a pod's health, below the BaseUrl. Its answer is plain text.
 pub const HEALTH: &str = "/health";
 
+/// The path of a question that needs no database, below the BaseUrl.
+pub const PING: &str = "/System/Ping";
+
 /// What a pod says of itself to anybody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicInfo {
@@ -24,6 +27,8 @@ pub struct ServerInfo {
     pub version: String,
     /// Empty until the server is set up.
     pub name: String,
+    /// Whether its set-up wizard was completed, as it believes.
+    pub is_set_up: Option<bool>,
 }
 
 /// Who the server is.
@@ -33,7 +38,8 @@ pub fn public_info() -> ApiCall<PublicInfo> {
         Some(match (response.status, text(&json, "Id"), text(&json, "Version")) {
             (StatusCode::OK, Some(id), Some(version)) => {
                 let name = text(&json, "ServerName").unwrap_or_default();
-                PublicInfo::Known(ServerInfo { id, version, name })
+                let is_set_up = super::field(&json, "StartupWizardCompleted").and_then(serde_json::Value::as_bool);
+                PublicInfo::Known(ServerInfo { id, version, name, is_set_up })
             }
             (StatusCode::SERVICE_UNAVAILABLE, ..) => PublicInfo::Starting,
             (status, ..) => PublicInfo::Other(status),

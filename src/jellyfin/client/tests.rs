@@ -49,9 +49,14 @@ fn an_answer_about_a_token_says_whose_it_is() {
 #[test]
 fn a_pod_says_who_it_is_in_either_case_of_its_json() {
     let read = |status, body| system::public_info().read(answer(status, body));
-    let known = Some(PublicInfo::Known(ServerInfo { id: "i".into(), version: "12.0".into(), name: "n".into() }));
-    assert_eq!(read(200, r#"{"Id":"i","Version":"12.0","ServerName":"n"}"#), known);
-    assert_eq!(read(200, r#"{"id":"i","version":"12.0","serverName":"n"}"#), known, "the set-up server");
+    let known = |is_set_up| {
+        Some(PublicInfo::Known(ServerInfo { id: "i".into(), version: "12.0".into(), name: "n".into(), is_set_up }))
+    };
+    assert_eq!(
+        read(200, r#"{"Id":"i","Version":"12.0","ServerName":"n","StartupWizardCompleted":true}"#),
+        known(Some(true))
+    );
+    assert_eq!(read(200, r#"{"id":"i","version":"12.0","serverName":"n"}"#), known(None), "the set-up server");
     assert_eq!(read(503, "page"), Some(PublicInfo::Starting));
     assert_eq!(read(200, "page"), Some(PublicInfo::Other(StatusCode::OK)));
 }
@@ -183,4 +188,20 @@ fn a_password_is_right_or_refused_or_the_pod_does_not_say() {
     let call = users::check_password("a\"b", "p");
     assert_eq!(sent(&call), "POST /Users/AuthenticateByName");
     assert_eq!(&call.body[..], br#"{"Pw":"p","Username":"a\"b"}"#);
+}
+
+#[test]
+fn a_pod_that_follows_is_told_from_one_that_starts() {
+    let call = libraries::may_write("k");
+    assert_eq!((sent(&call), &call.body[..]), ("POST /Library/Media/Updated".to_owned(), &br#"{"Updates":[]}"#[..]));
+    let read = |status, fields: &[(&'static str, &'static str)]| {
+        let fields =
+            fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        libraries::may_write("k").read(ApiResponse { headers: fields.collect(), ..answer(status, "") })
+    };
+    let json = ("content-type", "application/json; charset=utf-8");
+    assert_eq!((read(204, &[]), read(503, &[json])), (Some(true), Some(false)));
+    assert_eq!(read(503, &[("content-type", "text/html")]), None, "it starts");
+    assert_eq!(read(503, &[json, ("retry-after", "5")]), None, "it starts");
+    assert_eq!((read(500, &[]), read(401, &[])), (None, None));
 }

@@ -23,6 +23,17 @@ pub fn is_live_playlist(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|last| is(last, "live.m3u8"))
 }
 
+/// Segments of HLS with a query, and live playlists: a pod makes them only by the lease of their
+/// play session, where pods hold leases.
+pub fn is_leased(path: &str) -> bool {
+    is_live_playlist(path) || segments(path).nth(2).is_some_and(|third| is(third, "hls1"))
+}
+
+/// A computed playlist, which any pod gives and which repeats the request's query.
+pub fn is_computed_playlist(path: &str) -> bool {
+    ends(path, ".m3u8") && !is_live_playlist(path)
+}
+
 /// `/Videos/ActiveEncodings` and `/LiveStreams/Close`, by which a client ends its playback.
 pub fn ends_playback(path: &str) -> bool {
     path.rsplit('/').find(|last| !last.is_empty()).is_some_and(|last| is(last, "ActiveEncodings") || is(last, "Close"))

@@ -1,8 +1,10 @@
-//! Who sees what a request writes: every pod at once, or only the pod that did it.
+//! Who sees what a request writes: every pod at once, or only the pod that did it; and which pod
+//! does it for all.
 //!
 //! Pods share a database, and each keeps files and caches of its own. One row of the table stands
 //! for each writing endpoint of 10.11 and 12.0; a test compares them with the API's own lists.
-//! Reading requests match no row, and neither do endpoints of plug-ins.
+//! Reading requests match no row, and neither do endpoints of plug-ins. What is read of the leader
+//! alone stands in a table of its own.
 //!
 //! Sources: measurements on real pods (jellyfin-on-the-wire.md, VI.2) and, where those are silent,
 //! the controllers and managers that a row names.
@@ -22,6 +24,20 @@ pub enum Scope<'a> {
     Leader,
     /// It concerns what one pod runs or keeps for itself.
     PerPod,
+}
+
+/// Which pod does it for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Duty {
+    /// None: the caller's own pod does it.
+    #[default]
+    Any,
+    /// The pod that writes the catalogue, in a pool where one alone does. There the others fail at
+    /// it, do half of it, or answer as if they had done it.
+    Writer,
+    /// The same, and else the leader, so that what is shown is what was set: tasks and their runs,
+    /// plug-ins to be installed, logs, backups, recordings to come.
+    Leader,
 }
 
 /// How the other pods are told.
@@ -79,15 +95,8 @@ impl<'a> Scope<'a> {
     /// Reads the scope from a method and a path below the BaseUrl; `None` if nothing is written, as
     /// far as is known. `path` is in the canonical form.
     pub fn of(method: &Method, path: &'a str) -> Option<Scope<'a>> {
-        let verb = match *method {
-            Method::POST => Verb::Post,
-            Method::DELETE => Verb::Delete,
-            _ => return None,
-        };
-        let mut rest = segments(path);
-        let first = rest.next()?;
-        let (_, rows) = TABLE.iter().find(|(name, _)| is(first, name))?;
-        rows.iter().find_map(|row| row.matched(verb, rest.clone()))
+        let (how, ids) = find(method, path)?;
+        Some(how.scope(ids))
     }
 
     /// The act that makes other pods see it.
@@ -97,6 +106,36 @@ impl<'a> Scope<'a> {
             Scope::Shared | Scope::Leader | Scope::PerPod => None,
         }
     }
+}
+
+impl Duty {
+    /// Reads the duty from a method and a path below the BaseUrl, in the canonical form.
+    pub fn of(method: &Method, path: &str) -> Duty {
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return if is_read_of_leader(path) { Duty::Leader } else { Duty::Any };
+        }
+        find(method, path).map_or(Duty::Any, |(how, _)| how.duty())
+    }
+}
+
+fn find<'a>(method: &Method, path: &'a str) -> Option<(How, [&'a str; 3])> {
+    let verb = match *method {
+        Method::POST => Verb::Post,
+        Method::DELETE => Verb::Delete,
+        _ => return None,
+    };
+    let mut rest = segments(path);
+    let first = rest.next()?;
+    let (_, rows) = TABLE.iter().find(|(name, _)| is(first, name))?;
+    rows.iter().find_map(|row| Some((row.2, row.matched(verb, rest.clone())?)))
+}
+
+fn is_read_of_leader(path: &str) -> bool {
+    let mut rest = segments(path);
+    let Some(first) = rest.next() else { return false };
+    let Some((_, below)) = READ_OF_LEADER.iter().find(|(name, _)| is(first, name)) else { return false };
+    let second = rest.next().unwrap_or_default();
+    below.is_empty() || below.iter().any(|name| is(second, name))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,19 +149,29 @@ enum Verb {
 #[derive(Clone, Copy, Debug)]
 enum How {
     Shared,
+    /// The same, and the catalogue's.
+    Catalogue,
     Leader,
+    /// Only the leader or the writer does it.
+    Task,
     PerPod,
+    /// A file that belongs to the catalogue.
+    OneFile,
     Same,
+    /// The same, and not of the catalogue.
+    Memory,
     /// The same, and it also writes files.
     SameFiles,
+    /// The same, which the leader or the writer does first.
+    Package,
     Items,
     Images,
     RemoteImage,
     UserImage,
     Splashscreen,
     Server(Keys),
-    Named(&'static str, Keys),
     AnyNamed,
+    LiveTv(Keys),
     Plugin,
     Library,
     Subtitles,
@@ -136,7 +185,8 @@ enum How {
 struct Row(Verb, &'static str, How);
 
 impl Row {
-    fn matched<'a>(&self, verb: Verb, mut rest: impl Iterator<Item = &'a str>) -> Option<Scope<'a>> {
+    /// The placeholders' values, if the row is of this request.
+    fn matched<'a>(&self, verb: Verb, mut rest: impl Iterator<Item = &'a str>) -> Option<[&'a str; 3]> {
         if self.0 != Verb::Any && self.0 != verb {
             return None;
         }
@@ -151,7 +201,7 @@ impl Row {
                 return None;
             }
         }
-        rest.next().is_none().then(|| self.2.scope(ids))
+        rest.next().is_none().then_some(ids)
     }
 }
 
@@ -160,18 +210,18 @@ impl How {
         let [first, second, _] = ids;
         let given = |id| Some(id).filter(|id: &&str| !id.is_empty());
         Scope::Repeated(match self {
-            How::Shared => return Scope::Shared,
-            How::Leader => return Scope::Leader,
-            How::PerPod => return Scope::PerPod,
-            How::Same => Act::Same { in_files: false },
-            How::SameFiles => Act::Same { in_files: true },
+            How::Shared | How::Catalogue => return Scope::Shared,
+            How::Leader | How::Task => return Scope::Leader,
+            How::PerPod | How::OneFile => return Scope::PerPod,
+            How::Same | How::Memory => Act::Same { in_files: false },
+            How::SameFiles | How::Package => Act::Same { in_files: true },
             How::Items => Act::Items(given(first)),
             How::Images => Act::Images { item: first, kind: second },
             How::RemoteImage => Act::RemoteImage { item: first },
             How::UserImage => Act::UserImage(given(first)),
             How::Splashscreen => Act::Splashscreen,
             How::Server(keys) => Act::Document { document: Document::Server, keys },
-            How::Named(name, keys) => Act::Document { document: Document::Named(name), keys },
+            How::LiveTv(keys) => Act::Document { document: Document::Named("livetv"), keys },
             How::AnyNamed => Act::Document { document: Document::Named(first), keys: Keys::Changed },
             How::Plugin => Act::Document { document: Document::Plugin(first), keys: Keys::Changed },
             How::Library => Act::Library,
@@ -182,10 +232,34 @@ impl How {
             How::Revocation => Act::Revocation,
         })
     }
+
+    fn duty(self) -> Duty {
+        use How::*;
+        match self {
+            Task | Package | LiveTv(_) => Duty::Leader,
+            Catalogue | OneFile | Same | SameFiles | Items | Images | RemoteImage | Splashscreen | Server(_)
+            | AnyNamed | Plugin | Library | Subtitles | Lyrics => Duty::Writer,
+            // What the leader alone can answer has a way of its own.
+            Shared | Leader | PerPod | Memory | UserImage | UserDeletion | UserData | Revocation => Duty::Any,
+        }
+    }
 }
 
-const TUNERS: How = How::Named("livetv", Keys::These(&["TunerHosts"]));
-const LISTINGS: How = How::Named("livetv", Keys::These(&["ListingProviders"]));
+const TUNERS: How = How::LiveTv(Keys::These(&["TunerHosts"]));
+const LISTINGS: How = How::LiveTv(Keys::These(&["ListingProviders"]));
+
+/// What the leader keeps for itself and shows: by the first segment, and by the second, where not
+/// all below the first is of that kind.
+const READ_OF_LEADER: &[(&str, &[&str])] = &[
+    ("Backup", &[]),
+    (
+        "LiveTv",
+        &["ChannelMappingOptions", "GuideInfo", "ListingProviders", "SeriesTimers", "Timers", "TunerHosts", "Tuners"],
+    ),
+    ("Packages", &[]),
+    ("ScheduledTasks", &[]),
+    ("System", &["Logs"]),
+];
 
 /// By the first segment. In each group literal paths stand before placeholders, as ASP.NET prefers
 /// them.
@@ -199,12 +273,12 @@ const TABLE: &[(&str, &[Row])] = {
                 Row(Post, "{}/Lyrics", Lyrics),
                 // The rows of the database are gone, so no other pod finds the file any more. It would
                 // find its own instead.
-                Row(Delete, "{}/Lyrics", PerPod),
+                Row(Delete, "{}/Lyrics", OneFile),
                 Row(Post, "{}/RemoteSearch/Lyrics/{}", Lyrics),
             ],
         ),
         ("Auth", &[Row(Post, "Keys", Shared), Row(Delete, "Keys/{}", Shared)]),
-        ("Backup", &[Row(Post, "Create", PerPod), Row(Post, "Restore", PerPod)]),
+        ("Backup", &[Row(Post, "Create", Task), Row(Post, "Restore", Task)]),
         ("Branding", &[Row(Post, "Splashscreen", Splashscreen), Row(Delete, "Splashscreen", SameFiles)]),
         ("ClientLog", &[Row(Post, "Document", PerPod)]),
         // A collection is an item that pods keep in memory, with a folder of its own. The id comes
@@ -212,7 +286,7 @@ const TABLE: &[(&str, &[Row])] = {
         // (`CollectionManager.CreateCollectionAsync`, `AddToCollectionAsync`).
         ("Collections", &[Row(Post, "", SameFiles), Row(Any, "{}/Items", Same)]),
         // `DeviceManager` keeps the options of all devices in memory.
-        ("Devices", &[Row(Post, "Options", Same), Row(Delete, "", Revocation)]),
+        ("Devices", &[Row(Post, "Options", Memory), Row(Delete, "", Revocation)]),
         ("DisplayPreferences", &[Row(Post, "{}", Shared)]),
         ("Environment", &[Row(Post, "ValidatePath", PerPod)]),
         (
@@ -239,12 +313,12 @@ const TABLE: &[(&str, &[Row])] = {
             "Library",
             &[
                 // A scan's findings are in the database. Two scans at once would add the same items.
-                Row(Post, "Refresh", PerPod),
-                Row(Post, "Media/Updated", PerPod),
-                Row(Post, "Movies/Added", PerPod),
-                Row(Post, "Movies/Updated", PerPod),
-                Row(Post, "Series/Added", PerPod),
-                Row(Post, "Series/Updated", PerPod),
+                Row(Post, "Refresh", Task),
+                Row(Post, "Media/Updated", Task),
+                Row(Post, "Movies/Added", Task),
+                Row(Post, "Movies/Updated", Task),
+                Row(Post, "Series/Added", Task),
+                Row(Post, "Series/Updated", Task),
                 Row(Any, "VirtualFolders", Library),
                 Row(Post, "VirtualFolders/Name", Library),
                 Row(Any, "VirtualFolders/Paths", Library),
@@ -261,26 +335,26 @@ const TABLE: &[(&str, &[Row])] = {
                 Row(Any, "TunerHosts", TUNERS),
                 Row(Any, "ListingProviders", LISTINGS),
                 Row(Post, "ChannelMappings", LISTINGS),
-                // Each pod would record what a repeated timer names.
-                Row(Post, "Timers", PerPod),
-                Row(Any, "Timers/{}", PerPod),
-                Row(Post, "SeriesTimers", PerPod),
-                Row(Any, "SeriesTimers/{}", PerPod),
+                // Each pod would record what a repeated timer names, and list its own timers alone.
+                Row(Post, "Timers", Task),
+                Row(Any, "Timers/{}", Task),
+                Row(Post, "SeriesTimers", Task),
+                Row(Any, "SeriesTimers/{}", Task),
                 Row(Delete, "Recordings/{}", Same),
-                Row(Post, "Tuners/{}/Reset", PerPod),
+                Row(Post, "Tuners/{}/Reset", Task),
                 Row(Post, "Programs", PerPod),
             ],
         ),
-        ("Packages", &[Row(Post, "Installed/{}", SameFiles), Row(Delete, "Installing/{}", PerPod)]),
+        ("Packages", &[Row(Post, "Installed/{}", Package), Row(Delete, "Installing/{}", Task)]),
         ("PlayingItems", &[Row(Any, "{}", UserData), Row(Post, "{}/Progress", UserData)]),
         (
             "Playlists",
             &[
-                Row(Post, "", Shared),
-                Row(Post, "{}", Shared),
-                Row(Any, "{}/Items", Shared),
-                Row(Post, "{}/Items/{}/Move/{}", Shared),
-                Row(Any, "{}/Users/{}", Shared),
+                Row(Post, "", Catalogue),
+                Row(Post, "{}", Catalogue),
+                Row(Any, "{}/Items", Catalogue),
+                Row(Post, "{}/Items/{}/Move/{}", Catalogue),
+                Row(Any, "{}/Users/{}", Catalogue),
             ],
         ),
         (
@@ -296,7 +370,7 @@ const TABLE: &[(&str, &[Row])] = {
         ),
         ("QuickConnect", &[Row(Post, "Authorize", Leader), Row(Post, "Initiate", Leader)]),
         ("Repositories", &[Row(Post, "", Server(Keys::These(&["PluginRepositories"])))]),
-        ("ScheduledTasks", &[Row(Any, "Running/{}", PerPod), Row(Post, "{}/Triggers", PerPod)]),
+        ("ScheduledTasks", &[Row(Any, "Running/{}", Task), Row(Post, "{}/Triggers", Task)]),
         (
             "Sessions",
             &[
@@ -382,7 +456,7 @@ const TABLE: &[(&str, &[Row])] = {
                 Row(Delete, "{}/AlternateSources", Same),
                 Row(Post, "{}/Subtitles", Subtitles),
                 // The index is that of the database, where another subtitle has it by now.
-                Row(Delete, "{}/Subtitles/{}", PerPod),
+                Row(Delete, "{}/Subtitles/{}", OneFile),
             ],
         ),
     ]
@@ -450,7 +524,52 @@ mod tests {
         assert_eq!(repeated("DELETE", &user), Some(Act::UserDeletion(id)));
         assert_eq!(of("POST", "/Users/New"), Some(Scope::Shared));
         assert_eq!(of("POST", "/SyncPlay/Join"), Some(Scope::Leader));
-        assert_eq!(of("POST", "/Library/Refresh"), Some(Scope::PerPod));
+        assert_eq!(of("POST", "/Library/Refresh"), Some(Scope::Leader));
+    }
+
+    #[test]
+    fn what_one_pod_does_for_all() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let path = |path: &str| path.replace("{}", id);
+        for (method, what, duty) in [
+            ("POST", "/Items/{}", Duty::Writer),
+            ("DELETE", "/items", Duty::Writer),
+            ("POST", "/Items/{}/Images/Primary", Duty::Writer),
+            ("POST", "/Items/{}/Refresh", Duty::Writer),
+            ("POST", "/Library/VirtualFolders", Duty::Writer),
+            ("POST", "/Playlists", Duty::Writer),
+            ("DELETE", "/Playlists/{}/Items", Duty::Writer),
+            ("POST", "/Collections/", Duty::Writer),
+            ("POST", "/Videos/{}/Subtitles", Duty::Writer),
+            ("DELETE", "/Videos/{}/Subtitles/1", Duty::Writer),
+            ("POST", "/System/Configuration", Duty::Writer),
+            ("POST", "/System/Configuration/branding", Duty::Writer),
+            ("POST", "/Repositories", Duty::Writer),
+            ("POST", "/Library/Refresh", Duty::Leader),
+            ("POST", "/Library/Media/Updated", Duty::Leader),
+            ("POST", "/ScheduledTasks/Running/{}", Duty::Leader),
+            ("GET", "/scheduledtasks", Duty::Leader),
+            ("GET", "/ScheduledTasks/{}", Duty::Leader),
+            ("GET", "/System/Logs/Log", Duty::Leader),
+            ("GET", "/Packages", Duty::Leader),
+            ("POST", "/Packages/Installed/X", Duty::Leader),
+            ("POST", "/LiveTv/TunerHosts", Duty::Leader),
+            ("GET", "/LiveTv/Timers/{}", Duty::Leader),
+            ("GET", "/LiveTv/Channels", Duty::Any),
+            ("GET", "/System/Info", Duty::Any),
+            ("GET", "/Items/{}", Duty::Any),
+            ("POST", "/Users/New", Duty::Any),
+            ("POST", "/UserImage", Duty::Any),
+            ("POST", "/UserFavoriteItems/{}", Duty::Any),
+            ("POST", "/Devices/Options", Duty::Any),
+            ("POST", "/Sessions/Playing", Duty::Any),
+            ("POST", "/Users/{}/Policy", Duty::Any),
+            ("POST", "/DisplayPreferences/usersettings", Duty::Any),
+            ("POST", "/Auth/Keys", Duty::Any),
+            ("POST", "/SyncPlay/New", Duty::Any),
+        ] {
+            assert_eq!(Duty::of(&method.parse().expect("a method"), &path(what)), duty, "{method} {what}");
+        }
     }
 
     #[test]

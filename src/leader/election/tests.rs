@@ -112,7 +112,7 @@ impl World {
     fn ask(&mut self, number: usize, fate: Fate) {
         let now = self.now;
         let replica = &mut self.replicas[number];
-        replica.lost(now);
+        replica.lease.has_run_out(now);
         let Some(claim) = replica.claim(now) else { return };
         let before = replica.incumbency.term;
         match fate {
@@ -136,12 +136,12 @@ impl World {
             assert_eq!(known, value, "term {term} has two values");
         }
         for (number, replica) in self.replicas.iter().enumerate() {
-            let Incumbency { term, pod: Some(pod) } = replica.incumbency() else { continue };
+            let Incumbency { term, pod: Some(pod) } = &replica.incumbency else { continue };
             let named = self.named.entry((number, *term)).or_insert_with(|| pod.clone());
             assert_eq!(named, pod, "replica {number} names two pods for term {term}");
         }
         let mut holders: Vec<u64> =
-            self.replicas.iter().filter(|r| r.holds(self.now)).map(|r| r.incumbency.term).collect();
+            self.replicas.iter().filter(|r| r.lease.holds(self.now)).map(|r| r.incumbency.term).collect();
         let held = holders.len();
         holders.sort_unstable();
         holders.dedup();
@@ -258,7 +258,7 @@ proptest! {
         let leaders = world.leaders();
         prop_assert!(leaders.iter().all(|leader| *leader == leaders[0]), "{leaders:?}");
         prop_assert!(matches!(leaders[0].1, Some('b' | 'c')), "{leaders:?}");
-        prop_assert_eq!(world.replicas.iter().filter(|replica| replica.holds(world.now)).count(), 1);
+        prop_assert_eq!(world.replicas.iter().filter(|replica| replica.lease.holds(world.now)).count(), 1);
         // The leaders no longer change.
         world.settle(LEASE * 2);
         prop_assert_eq!(world.leaders(), leaders);
@@ -273,7 +273,7 @@ fn one_pod_is_elected_and_stays() {
     (0..3).for_each(|number| world.see(number, 0, Fitness::Ready));
     world.settle(LEASE * 3);
     assert_eq!(world.leaders(), [(1, Some('b')); 3], "a pod that comes takes nothing away");
-    assert_eq!(world.replicas.iter().filter(|replica| replica.holds(world.now)).count(), 1, "it is renewed");
+    assert_eq!(world.replicas.iter().filter(|replica| replica.lease.holds(world.now)).count(), 1, "it is renewed");
 }
 
 #[test]
@@ -357,9 +357,9 @@ fn a_holder_whose_renewal_is_not_answered_knows_that_it_has_lost_the_lease_befor
     assert!(world.replicas[0].claim(world.now).expect("a renewal").renews);
     world.replicas[0].on_no_answer(world.now);
     world.now = sent + LEASE - Duration::from_millis(1);
-    assert!(world.replicas[0].holds(world.now) && !world.replicas[0].lost(world.now));
+    assert!(world.replicas[0].lease.holds(world.now) && !world.replicas[0].lease.has_run_out(world.now));
     world.now = sent + LEASE;
-    assert!(!world.replicas[0].holds(world.now) && world.replicas[0].lost(world.now));
+    assert!(!world.replicas[0].lease.holds(world.now) && world.replicas[0].lease.has_run_out(world.now));
     assert!(world.book.lease.as_ref().is_some_and(|(_, until)| world.now < *until), "Redis has it for longer");
     assert_eq!(world.leaders(), [(1, Some('a'))], "the pod leads all the same");
 }

@@ -82,7 +82,7 @@ impl TokenJudge {
         let was_valid = session.token_at(place).is_some();
         if was_valid {
             match self.pods.call(pod, &Caller::of(ctx), users::who_am_i(used)).await {
-                Ok(TokenStatus::Unknown) => session.forget_token_at(place),
+                Ok(TokenStatus::Unknown) => session.residence.forget_token_at(place),
                 Ok(TokenStatus::Known { .. }) => return AfterUnauthorized::EndpointRefused,
                 Err(_) => return AfterUnauthorized::Answer,
             }
@@ -91,7 +91,7 @@ impl TokenJudge {
         if was_valid && session.home() == Some(place) {
             self.shared.sessions.comparer.refresh(session).await;
             let is_untried = |token: &Token| !self.shared.negative_cache.is_refused(token.as_str(), pod);
-            if session.tokens().iter().any(|minted| is_untried(&minted.token)) {
+            if session.tokens.all().iter().any(|minted| is_untried(&minted.token)) {
                 return if replay_body.can_replay() { AfterUnauthorized::RetryPod } else { AfterUnauthorized::Answer };
             }
             // Another replica may have ended the session, or minted another token for it. The

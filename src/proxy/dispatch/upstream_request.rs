@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
         outbound::{ReplayBody, UpstreamBody},
     },
     jellyfin::{
-        endpoint::{self, Endpoint},
+        endpoint::{self, Endpoint, StateReport},
         translation::{self, NO_TOKEN},
     },
     pod::Pod,
@@ -46,6 +47,7 @@ pub(super) fn upstream_request(
     cookie::strip(request.headers_mut(), &shared.cookie.name);
     cookie::strip(request.headers_mut(), cookie::OF_ADMIN);
     translate(&mut request, ctx, token);
+    name_play_session(&mut request, shared, ctx, replay_body, pod);
     show_own_id(&mut request, ctx, pod);
     if let Some(ask) = ask {
         let ask = parking_lot::Mutex::new(Some(ask));
@@ -81,11 +83,56 @@ fn translate<B>(request: &mut Request<B>, ctx: &RequestContext<'_>, token: Optio
             translation::translate(&mut uri, request.headers_mut(), |token| token == own, NO_TOKEN);
         }
         (ClientSession::Known(session), Some(token)) if token.as_str() != own => {
-            translation::translate(&mut uri, request.headers_mut(), |other| session.has_token(other), token.as_str());
+            translation::translate(&mut uri, request.headers_mut(), |other| session.tokens.has(other), token.as_str());
         }
         _ => return,
     }
     *request.uri_mut() = uri;
+}
+
+/// Gives the request's play session a new id at this pod, whose lease another pod holds.
+pub(super) fn rename(shared: &SharedState, ctx: &RequestContext<'_>, pod: &Pod) -> bool {
+    let Some(own) = ctx.keys.identity.play_session.as_deref() else { return false };
+    let used = shared.play_sessions.at(own, pod);
+    let renamed = shared.play_sessions.rename(own, used.as_deref().unwrap_or(own), pod).is_some();
+    if renamed {
+        tracing::info!(pod.name = &*pod.name, "a transcode goes on under a new play session");
+    }
+    renamed
+}
+
+/// Puts in the id by which the pod knows the play session: in the query, or in a report's body.
+fn name_play_session(
+    request: &mut Request<UpstreamBody>,
+    shared: &SharedState,
+    ctx: &RequestContext<'_>,
+    replay_body: &ReplayBody,
+    pod: &Pod,
+) {
+    if shared.play_sessions.is_empty() || endpoint::is_computed_playlist(ctx.path) {
+        return;
+    }
+    if let Some(own) = ctx.keys.identity.play_session.as_deref()
+        && let Some(id) = shared.play_sessions.at(own, pod)
+        && let Some(query) = request.uri().query()
+        && let Some(query) = endpoint::query_replaced(query, "PlaySessionId", own, &id)
+        && let Ok(target) = format!("{}?{query}", request.uri().path()).parse()
+    {
+        *request.uri_mut() = target;
+    }
+    if StateReport::of(&ctx.head.method, ctx.path).is_some()
+        && !ctx.head.headers.contains_key(header::CONTENT_ENCODING)
+        && let Some(body) = replay_body.replayable()
+        && let Some(own) = endpoint::reported_play_session(&body)
+        && let Some(id) = shared.play_sessions.at(&own, pod)
+        && let Ok(text) = std::str::from_utf8(&body)
+    {
+        let changed = Bytes::from(text.replace(&format!("\"{own}\""), &format!("\"{id}\"")));
+        let headers = request.headers_mut();
+        headers.remove(header::TRANSFER_ENCODING);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(changed.len()));
+        *request.body_mut() = UpstreamBody::from_bytes(changed);
+    }
 }
 
 /// Puts in the pod's own id, if it has one, and asks for a readable answer.

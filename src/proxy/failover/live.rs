@@ -19,14 +19,14 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{HeaderValue, StatusCode, header, response};
+use http::{HeaderValue, Method, StatusCode, header, response};
 use tokio::time::{self, Instant};
 
 use crate::{
     affinity::pins::Kind,
     forward::answer::AnswerBody,
     jellyfin::{
-        endpoint::Endpoint,
+        endpoint::{self, Endpoint},
         playlist::{self, Name, PlaylistSummary},
     },
     pod::PodInstance,
@@ -85,7 +85,7 @@ impl LiveStreams {
         let streams = &self.shared.streams;
         let stream = match ctx.endpoint {
             Endpoint::AnonymousMedia => streams.of_name(Name::of(ctx.keys.identity.playlist?)?),
-            Endpoint::AuthenticatedMedia if ctx.is_live_playlist() => streams.of_request(self.playlist_key(ctx)),
+            Endpoint::AuthenticatedMedia if is_live_playlist(ctx) => streams.of_request(self.playlist_key(ctx)),
             _ => None,
         };
         stream.filter(|stream| stream.saved_request.pool == ctx.pool_index)
@@ -306,4 +306,9 @@ async fn playlist_of(mut attempt: Attempt) -> Option<(Bytes, PodInstance)> {
 
 fn outline(text: &Bytes) -> Option<PlaylistSummary> {
     PlaylistSummary::of(std::str::from_utf8(text).ok()?)
+}
+
+/// Whether this is a request for a live playlist.
+pub(in crate::proxy) fn is_live_playlist(ctx: &RequestContext<'_>) -> bool {
+    ctx.head.method == Method::GET && endpoint::is_live_playlist(ctx.path)
 }

@@ -71,7 +71,7 @@ fn knowers(ctx: &RequestContext<'_>) -> Vec<(Arc<Pod>, Token)> {
             let tokens_at = |pod: Arc<Pod>| {
                 let known = session.token_at(PodInstance::of(&pod));
                 // A pod that has just restarted knows every token whose row is left.
-                let all = || session.tokens().into_iter().map(|minted| minted.token).take(MOST_TOKENS).collect();
+                let all = || session.tokens.all().into_iter().map(|minted| minted.token).take(MOST_TOKENS).collect();
                 let tokens = known.map_or_else(all, |token| vec![token]);
                 tokens.into_iter().map(move |token| (pod.clone(), token))
             };

@@ -57,7 +57,7 @@ impl SyncPlay {
     }
 
     async fn move_to_leader(&self, ctx: &RequestContext<'_>, session: &Arc<Session>, leader: &Arc<Pod>) {
-        session.record_group_move(PodInstance::of(leader));
+        session.group.record_move(PodInstance::of(leader));
         let is_home = session.home().is_some_and(|home| home.pod == leader.id);
         if !is_home
             && self.migrator.migrate(session, leader, MigrationRequest::for_request(ctx)).await

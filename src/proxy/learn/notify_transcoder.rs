@@ -50,6 +50,8 @@ impl Learner {
         let Some(pod) = pods.iter().find(runs).cloned() else { return };
         let Some(token) = session.token_at(PodInstance::of(&pod)) else { return };
         let (client, caller) = (self.pods.clone(), Caller::of(ctx));
+        let play_session =
+            self.shared.play_sessions.at(&play_session, &pod).map_or(play_session, |renamed| renamed.to_string());
         let call = if has_stopped {
             media::end_transcode(&session.device.id, &play_session, token.as_str())
         } else {

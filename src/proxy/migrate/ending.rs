@@ -18,7 +18,7 @@ pub(super) enum Ending {
     SessionsUnreadable,
     Stopping,
     LivesElsewhere,
-    Undecided,
+    StoreUnavailable,
     PodGone,
     /// The pod gave no answer.
     Failure(Cause),
@@ -44,13 +44,13 @@ impl Ending {
     pub(super) fn outcome(self) -> MigrationOutcome {
         use Ending::{
             EndedMeanwhile, Failure, HomeForgotIt, Known, LivesElsewhere, Mint, Minted, NoApiKey, NoToken, PodGone,
-            SessionsUnreadable, Stopping, Undecided,
+            SessionsUnreadable, Stopping, StoreUnavailable,
         };
         match self {
             Known | Minted => MigrationOutcome::Done,
             EndedMeanwhile | HomeForgotIt | NoToken => MigrationOutcome::Ended,
             NoApiKey | Mint(_) => MigrationOutcome::Refused,
-            SessionsUnreadable | Stopping | LivesElsewhere | Undecided | PodGone | Failure(_) => {
+            SessionsUnreadable | Stopping | LivesElsewhere | StoreUnavailable | PodGone | Failure(_) => {
                 MigrationOutcome::Failed
             }
         }
@@ -79,7 +79,7 @@ impl Ending {
             Ending::SessionsUnreadable => "another replica's sessions cannot be read",
             Ending::Stopping => "stopping",
             Ending::LivesElsewhere => "it lives elsewhere by now",
-            Ending::Undecided => "Redis does not say whether it was ended",
+            Ending::StoreUnavailable => "Redis does not say whether it was ended",
             Ending::PodGone => "the pod is gone",
             Ending::Failure(cause) => cause.as_str(),
         }

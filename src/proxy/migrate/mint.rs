@@ -1,9 +1,11 @@
 //! The mint: three calls by which a pod creates a session for a user and device. One of them needs
 //! an API key.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 
-use super::{ending::MintRefusal, migration::Migration};
+use super::{Migrator, ending::MintRefusal};
 use crate::{
     affinity::pins::Kind,
     forward::Failure,
@@ -11,15 +13,25 @@ use crate::{
         self, ApiCall,
         quick_connect::{self, Initiated},
     },
-    sessions::{Token, plain_id},
+    pod::Pod,
+    proxy::pod_client::Caller,
+    sessions::{Session, Token, plain_id},
 };
 
 /// Further codes that a mint tries if another request holds the first.
 const MORE_CODES: usize = 2;
 
-impl Migration {
-    /// Creates a session on the pod. Tries a new code if another request got the same one.
-    pub(super) async fn mint(&self, api_key: &Token) -> Result<Token, MintError> {
+/// Creates a session on a pod.
+pub(super) struct Mint<'a> {
+    pub(super) migrator: &'a Migrator,
+    pub(super) session: &'a Session,
+    pub(super) pod: &'a Arc<Pod>,
+    pub(super) caller: &'a Caller,
+}
+
+impl Mint<'_> {
+    /// Gives the new session's token. Tries a new code if another request got the same one.
+    pub(super) async fn run(&self, api_key: &Token) -> Result<Token, MintError> {
         let mut last = self.try_to_mint(api_key).await;
         for _ in 0..MORE_CODES {
             if !matches!(last, Err(MintError::CodeCollision(_))) {
@@ -53,19 +65,19 @@ impl Migration {
         let log_in = log_in.map_err(|_| MintError::CodeCollision(MintRefusal::LogIn))?;
         let token = Token::new(log_in.token.ok_or(MintError::Refused(MintRefusal::NoToken))?);
         if log_in.user.is_some_and(|id| plain_id(&id) != user) {
-            self.discard_token(&token).await;
+            self.discard(&token).await;
             return Err(MintError::CodeCollision(MintRefusal::OtherUser));
         }
         Ok(token)
     }
 
     /// Logs out a token that no client has. If the pod misses the call, it only keeps a stale row.
-    pub(super) async fn discard_token(&self, token: &Token) {
+    pub(super) async fn discard(&self, token: &Token) {
         let _ = self.call(client::sessions::log_out(token.as_str())).await;
     }
 
     async fn call<T>(&self, call: ApiCall<T>) -> Result<T, MintError> {
-        self.migrator.pods.call(&self.pod, &self.migration_request.caller, call).await.map_err(MintError::Failed)
+        self.migrator.pods.call(self.pod, self.caller, call).await.map_err(MintError::Failed)
     }
 }
 

@@ -1,32 +1,46 @@
 //! Replays a client's state to its new pod, since the client does not send it again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::migration::Migration;
-use crate::{forward::Cause, jellyfin::client, sessions::session::ReplayedCall};
+use super::Migrator;
+use crate::{
+    forward::Cause,
+    jellyfin::client,
+    pod::Pod,
+    proxy::pod_client::Caller,
+    sessions::{Session, session::ReplayedCall},
+};
 
 /// Longest time that the client waits for the pod to accept all replayed calls.
 const LONGEST: Duration = Duration::from_secs(2);
 
-impl Migration {
+/// Tells a pod what the previous one knew of a client.
+pub(super) struct StateReplay<'a> {
+    pub(super) migrator: &'a Migrator,
+    pub(super) session: &'a Arc<Session>,
+    pub(super) pod: &'a Arc<Pod>,
+    pub(super) caller: &'a Caller,
+    /// The token by which the pod knows the session.
+    pub(super) token: &'a str,
+}
+
+impl StateReplay<'_> {
     /// Sends the pod what the previous pod knew of the client. Calls that the pod does not accept
-    /// in time are lost, and nothing else is.
-    pub(super) async fn replay_state(&self, token: &str) {
+    /// in time are lost, and nothing else is. A session that keeps its home plays nothing here.
+    pub(super) async fn run(&self, moves_home: impl Fn() -> bool) {
         let all = async {
-            for call in self.session.capabilities() {
-                self.replay_call(token, call).await;
+            for call in self.session.calls.capabilities() {
+                self.replay_call(call).await;
             }
-            // A session that keeps its home plays nothing here. Read only now, since playback may
-            // have stopped meanwhile.
-            let playing =
-                if self.migration_request.kind.moves_home(&self.session) { self.session.playing() } else { Vec::new() };
+            // Read only now, since playback may have stopped meanwhile.
+            let playing = if moves_home() { self.session.calls.playing() } else { Vec::new() };
             for call in playing {
                 let report = call.body.clone();
-                let replay = self.replay_call(token, call);
+                let replay = self.replay_call(call);
                 // The report is as old as the move: what was written since must outlive it.
-                self.migrator.user_data.preserve(&self.session, &self.pod, &report, replay).await;
+                self.migrator.user_data.preserve(self.session, self.pod, &report, replay).await;
             }
         };
         if time::timeout(LONGEST, all).await.is_err() {
@@ -38,9 +52,9 @@ impl Migration {
         }
     }
 
-    async fn replay_call(&self, token: &str, ReplayedCall { reported_by, target, body }: ReplayedCall) {
-        let call = client::sessions::replay(target, body, &reported_by, token);
-        if let Err(failure) = self.migrator.pods.call(&self.pod, &self.migration_request.caller, call).await {
+    async fn replay_call(&self, ReplayedCall { reported_by, target, body }: ReplayedCall) {
+        let call = client::sessions::replay(target, body, &reported_by, self.token);
+        if let Err(failure) = self.migrator.pods.call(self.pod, self.caller, call).await {
             tracing::debug!(
                 pod.name = &*self.pod.name,
                 cause = failure.cause.as_str(),

@@ -4,7 +4,12 @@ use std::{convert::Infallible, time::Duration};
 
 use tokio::{sync::watch, time};
 
-use super::{ending::Ending, migration::Migration, mint::MintError};
+use super::{
+    ending::Ending,
+    migration::Migration,
+    mint::{Mint, MintError},
+    state_replay::StateReplay,
+};
 use crate::{
     jellyfin::client::users::{self, TokenStatus},
     observe::metrics,
@@ -33,7 +38,7 @@ impl Migration {
         let from = self.session.home();
         let ending = self.migrate().await;
         if ending.outcome() == MigrationOutcome::Refused {
-            self.session.record_refusal(PodInstance::of(&self.pod));
+            self.session.migrations.record_refusal(PodInstance::of(&self.pod));
         }
         self.record_outcome(from, ending, began.elapsed());
         tell.send_replace(Some(ending.outcome()));
@@ -55,7 +60,7 @@ impl Migration {
         let Some(api_key) = self.shared().migration.api_key.clone() else {
             return Ending::NoApiKey;
         };
-        let Some(own) = self.session.client_token() else { return Ending::NoToken };
+        let Some(own) = self.session.tokens.own() else { return Ending::NoToken };
         // The permit comes before the lock: other replicas then wait for a mint, and not for the
         // queue before it.
         let Some(_permit) = self.acquire_permit().await else { return Ending::Stopping };
@@ -109,9 +114,9 @@ impl Migration {
         tokio::select! {
             biased;
             () = self.urgent.cancelled() => {}
-            permit = mint_limiter.acquire(self.pod.id, Priority::Idle) => return permit,
+            permit = mint_limiter.acquire(&self.pod, Priority::Idle) => return permit,
         }
-        mint_limiter.acquire(self.pod.id, Priority::Waiting).await
+        mint_limiter.acquire(&self.pod, Priority::Waiting).await
     }
 
     fn is_at_home(&self) -> bool {
@@ -132,7 +137,7 @@ impl Migration {
             return Ending::LivesElsewhere;
         }
         if sessions.comparer.is_uncertain(&self.session) {
-            return Ending::Undecided;
+            return Ending::StoreUnavailable;
         }
         sessions.ends.end_session(&self.session);
         Ending::HomeForgotIt
@@ -140,7 +145,7 @@ impl Migration {
 
     /// Tries the session's known tokens, the latest first. `None` when the pod knows none of them.
     async fn try_known_tokens(&self) -> Option<Ending> {
-        for minted in self.session.tokens() {
+        for minted in self.session.tokens.all() {
             let token = minted.token.as_str();
             if self.shared().negative_cache.is_refused(token, &self.pod) {
                 continue;
@@ -168,14 +173,16 @@ impl Migration {
     async fn record_on_pod(&self, token: &str) {
         // What is replayed writes user data, so the pod must have the newest rows before.
         self.migrator.user_data.catch_up(&self.session, &self.pod).await;
-        self.replay_state(token).await;
+        let Migration { migrator, session, pod, migration_request, .. } = self;
+        let replay = StateReplay { migrator, session, pod, caller: &migration_request.caller, token };
+        replay.run(|| migration_request.kind.moves_home(session)).await;
         let place = PodInstance::of(&self.pod);
         if self.migration_request.kind.moves_home(&self.session) {
             let why = || self.migrator.move_reason(&self.session, &self.pod, self.migration_request.kind);
-            self.session.record_home(place, token, why);
+            self.session.residence.record_home(place, token, why);
             user_homes::record(self.shared(), &self.session);
         } else {
-            self.session.record_valid(place, token);
+            self.session.residence.record_valid(place, token);
         }
         // Other replicas must learn the new home, since their sockets follow it.
         self.shared().sessions.keeper.persist(&self.session);
@@ -189,19 +196,21 @@ impl Migration {
         if self.session.is_ended() {
             return Ending::EndedMeanwhile;
         }
-        match self.mint(api_key).await {
+        let Migration { migrator, session, pod, migration_request, .. } = self;
+        let mint = Mint { migrator, session, pod, caller: &migration_request.caller };
+        match mint.run(api_key).await {
             Ok(token) => {
-                self.session.add_minted(token.clone());
+                self.session.tokens.add_minted(token.clone());
                 // If the proxy died before it stored the token, the client would be logged out.
                 if !self.shared().sessions.keeper.persist_and_flush(&self.session).await {
-                    tracing::debug!("a carried session is not kept beyond this process yet");
+                    tracing::debug!("a migrated session is not kept beyond this process yet");
                 }
                 self.record_on_pod(token.as_str()).await;
                 if self.session.is_ended() {
                     // The revocation did not know this token.
                     let owner = Owner::User(&self.session.user);
                     self.shared().sessions.ends.end_token(&self.session.pool, owner, token.as_str());
-                    self.discard_token(&token).await;
+                    mint.discard(&token).await;
                     return Ending::EndedMeanwhile;
                 }
                 Ending::Minted
@@ -228,11 +237,11 @@ impl Migration {
         let how = ending.as_str();
         match ending.outcome() {
             MigrationOutcome::Done => {
-                tracing::info!(user.id = user, client, from, to, how, duration_ms, "session carried over");
+                tracing::info!(user.id = user, client, from, to, how, duration_ms, "session migrated");
             }
             MigrationOutcome::Ended => tracing::info!(user.id = user, client, from, to, why = how, "session is dead"),
             MigrationOutcome::Refused | MigrationOutcome::Failed => {
-                tracing::warn!(user.id = user, client, from, to, why = how, duration_ms, "session not carried over");
+                tracing::warn!(user.id = user, client, from, to, why = how, duration_ms, "session not migrated");
             }
         }
     }

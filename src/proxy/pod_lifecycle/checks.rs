@@ -35,14 +35,12 @@ impl MissingRequirement {
     pub fn remedy(self) -> &'static str {
         match self {
             MissingRequirement::ApiKey => {
-                "it refuses the API key, so no session can be carried to it; make a key in Jellyfin's Dashboard under API Keys and set it as [jellyfin] api_key"
+                "it refuses the API key, so no session can migrate to it; make a key in Jellyfin's Dashboard under API Keys and set it as [jellyfin] api_key"
             }
             MissingRequirement::QuickConnect => {
-                "Quick Connect is disabled, so no session can be carried to it; enable it in Jellyfin's Dashboard under General"
+                "Quick Connect is disabled, so no session can migrate to it; enable it in Jellyfin's Dashboard under General"
             }
-            MissingRequirement::NoAnswer => {
-                "it does not answer, so it is not known whether sessions can be carried to it"
-            }
+            MissingRequirement::NoAnswer => "it does not answer, so it is not known whether sessions can migrate to it",
         }
     }
 

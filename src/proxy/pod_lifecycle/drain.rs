@@ -111,8 +111,8 @@ impl Drainer {
             pod.set_gives_up_lead(yields(&pod, when, &sessions));
             let (place, leads) = (PodInstance::of(&pod), self.is_leader(&pool, &pod));
             let stays = |session: &Session| match when {
-                When::Now => leads && session.is_in_group_at(place) && session.moved_for_group_since(place, began),
-                When::Idle => session.is_in_group_at(place) || session.is_playing(),
+                When::Now => leads && session.group.is_at(place) && session.group.moved_since(place, began),
+                When::Idle => session.group.is_at(place) || session.calls.is_playing(),
             };
             let leaving = sessions.iter().filter(|session| !stays(session));
             let sent_away = stream::iter(leaving).for_each_concurrent(AT_ONCE, async |session| {
@@ -179,7 +179,7 @@ impl Drainer {
         let ready = || pods.iter().filter(|pod| pod.status().state == State::Ready);
         let placed = || placement::rendezvous(user_homes::key(&self.shared, session), ready()).cloned();
         let Some(to) = user_homes::home(&self.shared, &pods, session, &[]).or_else(placed) else { return };
-        let caller = Caller::new(pool, session.client_headers());
+        let caller = Caller::new(pool, session.calls.client_headers());
         // A request may meanwhile move the session to another leader, or keep it here.
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());
         let migrated = self
@@ -195,5 +195,5 @@ impl Drainer {
 /// Whether a draining pod gives up leadership. It keeps it for its groups while their members stay.
 fn yields(pod: &Pod, when: When, sessions: &[Arc<Session>]) -> bool {
     let place = PodInstance::of(pod);
-    when == When::Now || !sessions.iter().any(|session| session.is_in_group_at(place))
+    when == When::Now || !sessions.iter().any(|session| session.group.is_at(place))
 }

@@ -98,7 +98,7 @@ impl PodLifecycle {
         if to.status().state != State::Ready {
             return Err(Moved::NotReady);
         }
-        if session.is_in_group_at(home) {
+        if session.group.is_at(home) {
             return Err(Moved::InGroup);
         }
         let lives_together = self.shared.user_homes.lives_together(&session.pool, &session.user);

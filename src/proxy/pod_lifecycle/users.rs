@@ -100,7 +100,7 @@ impl UserGatherer {
         for pod in pods.iter().filter(|pod| pod.status().state == State::Ready) {
             let place = PodInstance::of(pod);
             for session in self.shared.clients_of(pod) {
-                if session.is_in_group_at(place) || session.is_playing() {
+                if session.group.is_at(place) || session.calls.is_playing() {
                     continue;
                 }
                 match user_homes::home(&self.shared, &pods, &session, &[]) {
@@ -115,7 +115,7 @@ impl UserGatherer {
 
     async fn gather(&self, pool: &Pool, session: &Arc<Session>, home: &Arc<Pod>) -> bool {
         let Some(from) = session.home() else { return true };
-        let caller = Caller::new(pool, session.client_headers());
+        let caller = Caller::new(pool, session.calls.client_headers());
         let kind = MigrationKind::MoveToUser(from, Instant::now());
         let moved =
             self.migrator.migrate(session, home, MigrationRequest { caller, priority: Priority::Idle, kind }).await;

@@ -7,12 +7,12 @@ use std::{
 
 use http::{Method, request};
 
-use super::{refusal::Refusal, select::Keys};
+use super::select::{Decision, Keys, Reason};
 use crate::{
     forward::head::Client,
     jellyfin::{
         Identity,
-        endpoint::{self, Act, Endpoint},
+        endpoint::{self, Act, Duty, Endpoint},
     },
     pod::{Pod, PodInstance},
     proxy::pool_state::PoolState,
@@ -32,6 +32,8 @@ pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) endpoint: Endpoint,
     /// How the other pods follow what it does, if they must.
     pub(in crate::proxy) act: Option<Act<'a>>,
+    /// Which pod does it for all.
+    pub(in crate::proxy) duty: Duty,
     pub(in crate::proxy) is_upgrade: bool,
     pub(in crate::proxy) keys: Keys<'a>,
     pub(in crate::proxy) client_session: ClientSession,
@@ -49,6 +51,8 @@ pub(in crate::proxy) enum Target {
     NewHome,
     /// The leader, or the pod that made this code or secret.
     Leader(Option<String>),
+    /// The pod that writes the catalogue, and no other.
+    Writer,
 }
 
 /// The session that a request's token stands for.
@@ -82,6 +86,7 @@ impl RequestContext<'_> {
             origin: self.origin,
             endpoint: self.endpoint,
             act: self.act,
+            duty: self.duty,
             is_upgrade: self.is_upgrade,
             keys: self.keys.clone(),
             client_session: self.client_session.clone(),
@@ -115,11 +120,6 @@ impl RequestContext<'_> {
         endpoint::query_value(self.head.uri.query().unwrap_or_default(), key)
     }
 
-    /// The refusal to give while nobody knows whether the token is dead.
-    pub(in crate::proxy) fn store_unavailable(&self) -> Refusal {
-        if self.endpoint.is_media() { Refusal::Media } else { Refusal::StoreUnavailable }
-    }
-
     /// Whether the right answer depends on the client's token. This holds for all but log-ins and
     /// media that anybody may fetch.
     pub(in crate::proxy) fn depends_on_token(&self) -> bool {
@@ -146,12 +146,16 @@ impl RequestContext<'_> {
         session.home().is_some_and(|home| home.pod != pod.id && is_alive(home.pod))
     }
 
+    /// Whether the pod knows the client's session.
+    pub(in crate::proxy) fn is_known_at(&self, pod: &Pod) -> bool {
+        self.session().is_some_and(|session| session.token_at(PodInstance::of(pod)).is_some())
+    }
+
     /// Whether the pod cannot know the token that the request needs. The client's home is another
     /// pod, and only the home's refusal counts.
     pub(in crate::proxy) fn cannot_know_token(&self, pod: &Pod) -> bool {
-        let is_known = |session: &Session| session.token_at(PodInstance::of(pod)).is_some();
-        let is_strange = |session: &Arc<Session>| self.home_is_elsewhere(session, pod) && !is_known(session);
-        self.required_token().is_some() && self.session().is_some_and(is_strange)
+        let is_elsewhere = self.session().is_some_and(|session| self.home_is_elsewhere(session, pod));
+        self.required_token().is_some() && is_elsewhere && !self.is_known_at(pod)
     }
 
     /// What the client claims in this request, completed from the log-in as a pod does it.
@@ -163,10 +167,16 @@ impl RequestContext<'_> {
         self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
     }
 
-    pub(in crate::proxy) fn is_live_playlist(&self) -> bool {
-        self.endpoint == Endpoint::AuthenticatedMedia
-            && self.head.method == Method::GET
-            && endpoint::is_live_playlist(self.path)
+    /// Whether another pod than the client's home did it for all. Its answer says nothing of where
+    /// the client lives.
+    pub(in crate::proxy) fn is_errand(&self, decision: &Decision) -> bool {
+        self.duty != Duty::Any && matches!(decision.reason, Reason::Writer | Reason::Leader)
+    }
+
+    /// Whether a pod that was never set up answers differently from the others, and lets strangers
+    /// set it up.
+    pub(in crate::proxy) fn needs_pod_set_up(&self) -> bool {
+        self.endpoint == Endpoint::Guarded || (self.endpoint == Endpoint::Open && self.contains_address())
     }
 
     /// Whether the answer is merged with those of other pods.

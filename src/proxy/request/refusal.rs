@@ -29,6 +29,8 @@ pub(in crate::proxy) enum Refusal {
     TimedOut,
     /// This machine has no port or file handle left.
     Exhausted,
+    /// The pod has too much to do.
+    Overloaded,
     /// The client's own body broke off.
     ClientGone,
     /// The client announced a body, but has sent nothing of it for too long.
@@ -53,11 +55,19 @@ pub(in crate::proxy) enum Refusal {
 /// When to ask again after a 503, in seconds. Held requests look for pods several times a second.
 const RETRY_AFTER: &str = "1";
 
+/// The same while a pod has too much to do.
+const RETRY_OVERLOADED: &str = "5";
+
 /// Pods let pages of every origin read their answers (`CorsHosts`), also errors. Without this
 /// field, such a page sees a lost connection instead of the session's end, and does nothing.
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 impl Refusal {
+    /// While nobody knows whether the token is dead.
+    pub(in crate::proxy) fn of_unknown_token(endpoint: Endpoint) -> Refusal {
+        if endpoint.is_media() { Refusal::Media } else { Refusal::StoreUnavailable }
+    }
+
     pub(in crate::proxy) fn of(failure: Failure, endpoint: Endpoint) -> Refusal {
         match failure.cause {
             Cause::ClientGone => Refusal::ClientGone,
@@ -68,7 +78,13 @@ impl Refusal {
             Cause::Refused | Cause::ConnectTimedOut => Refusal::NoPod,
             Cause::Broken | Cause::Malformed | Cause::Lost => Refusal::Broken,
             Cause::TimedOut => Refusal::TimedOut,
+            Cause::Overloaded => Refusal::Overloaded,
         }
+    }
+
+    /// For a request that has waited for its turn in vain.
+    pub(in crate::proxy) fn overloaded(endpoint: Endpoint) -> Refusal {
+        if endpoint.is_media() { Refusal::Media } else { Refusal::Overloaded }
     }
 
     /// The label for metrics and logs, out of a closed set.
@@ -83,6 +99,7 @@ impl Refusal {
             Refusal::Broken => "pod_broke",
             Refusal::TimedOut => "pod_timed_out",
             Refusal::Exhausted => "exhausted",
+            Refusal::Overloaded => "overloaded",
             Refusal::ClientGone => "client_gone",
             Refusal::ClientSilent => "client_silent",
             Refusal::Limited(Scope::All) => "limit_of_all",
@@ -98,7 +115,12 @@ impl Refusal {
     pub(in crate::proxy) fn is_transient(self) -> bool {
         matches!(
             self,
-            Refusal::NoPod | Refusal::StoreUnavailable | Refusal::Broken | Refusal::TimedOut | Refusal::Media
+            Refusal::NoPod
+                | Refusal::StoreUnavailable
+                | Refusal::Broken
+                | Refusal::TimedOut
+                | Refusal::Overloaded
+                | Refusal::Media
         )
     }
 
@@ -122,6 +144,9 @@ impl Refusal {
                 "It cannot be told at the moment whether this session was ended.\n".into(),
             ),
             Refusal::Exhausted => (StatusCode::SERVICE_UNAVAILABLE, "Too many connections at the moment.\n".into()),
+            Refusal::Overloaded => {
+                (StatusCode::SERVICE_UNAVAILABLE, "The Jellyfin server has too much to do at the moment.\n".into())
+            }
             Refusal::Broken => (StatusCode::BAD_GATEWAY, "The Jellyfin server broke off before it answered.\n".into()),
             Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The Jellyfin server did not answer in time.\n".into()),
             Refusal::ClientSilent => (StatusCode::REQUEST_TIMEOUT, "The body of the request did not come.\n".into()),
@@ -150,7 +175,8 @@ impl Refusal {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds))
             }
             StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
+                let seconds = if self == Refusal::Overloaded { RETRY_OVERLOADED } else { RETRY_AFTER };
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds))
             }
             // After a message with an unknown end, nothing on the connection can be parsed.
             StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT

@@ -47,10 +47,12 @@ pub(in crate::proxy) enum Reason {
     User,
     /// Only the leader, or the pod that made the code, can answer.
     Leader,
+    /// Only the pod that writes the catalogue can do it.
+    Writer,
     /// Only the pod that has the session which is called can answer.
     Session,
     /// The client's home is gone: its session migrates to this pod.
-    CarriedOver,
+    Migrated,
     /// Placed by rendezvous hashing on the client's key.
     Hashed,
     /// Placed on the least loaded pod, since the client has no key.
@@ -68,8 +70,9 @@ impl Reason {
             Reason::Device => "device",
             Reason::User => "user",
             Reason::Leader => "leader",
+            Reason::Writer => "writer",
             Reason::Session => "session",
-            Reason::CarriedOver => "carried_over",
+            Reason::Migrated => "migrated",
             Reason::Hashed => "hashed",
             Reason::LeastLoaded => "least_loaded",
         }
@@ -133,8 +136,8 @@ pub(in crate::proxy) fn of_session(
     };
     at(session.home(), Reason::Token)
         .or_else(ill)
-        .or_else(|| at(session.migration_target(), Reason::CarriedOver))
-        .or_else(|| Some(Decision { pod: placed()?, reason: Reason::CarriedOver }))
+        .or_else(|| at(session.migrations.target(), Reason::Migrated))
+        .or_else(|| Some(Decision { pod: placed()?, reason: Reason::Migrated }))
 }
 
 /// Chooses for what only a leader can answer: the pod that made the code or secret, then the
@@ -303,7 +306,7 @@ mod tests {
             crate::sessions::Device { client: "c".into(), name: "n".into(), id: "device".into(), version: "1".into() };
         let token = crate::sessions::Token::new("t");
         let session = Session::new("pool".into(), "u".into(), device, token);
-        session.record_home(PodInstance::of(&pods[1]), "t", || MoveReason::First);
+        session.residence.record_home(PodInstance::of(&pods[1]), "t", || MoveReason::First);
         let decided = |tried: &[PodId]| {
             let placed = || {
                 let candidates = placement::candidates(&pods, |pod: &Pod| tried.contains(&pod.id));
@@ -315,7 +318,7 @@ mod tests {
         assert_eq!(decided(&[]), ("b".into(), Reason::Token));
         pods[1].change(|status| Status { state: State::Down, ..status });
         let (to, reason) = decided(&[]);
-        assert!(to != "b" && reason == Reason::CarriedOver);
+        assert!(to != "b" && reason == Reason::Migrated);
         assert_eq!(decided(&[]), (to, reason), "parallel requests meet on one pod");
         for pod in &pods {
             pod.change(|status| Status { state: State::Down, accepts: true, ..status });

@@ -112,7 +112,7 @@ impl Revoker {
         let tokens = match session {
             Some(session) => {
                 self.shared.sessions.ends.end_session(session);
-                session.tokens().into_iter().map(|minted| minted.token).collect()
+                session.tokens.all().into_iter().map(|minted| minted.token).collect()
             }
             None => vec![own.clone()],
         };

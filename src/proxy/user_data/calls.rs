@@ -7,7 +7,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::carry::{Answer, Event, PodCalls, WaitOutcome};
+use super::pod_calls::{Answer, Event, PodCalls, WaitOutcome};
 use crate::{
     jellyfin::{
         client::{

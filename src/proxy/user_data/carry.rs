@@ -4,6 +4,8 @@
 //! written, and makes each other pod take it. While a row is on its way to a pod, the user's own
 //! writes of it wait: else the older row could overwrite them.
 
+mod redo;
+
 use std::{
     future::Future,
     sync::Arc,
@@ -16,6 +18,7 @@ use tokio::{
     time::{self, Instant},
 };
 
+use super::pod_calls::{Answer, Event, PodCalls, WaitOutcome};
 use crate::{
     jellyfin::{
         endpoint::Write,
@@ -25,72 +28,11 @@ use crate::{
     proxy::request::attempt::WriteUnderWay,
     proxy::user_data_state::{
         Ledgers,
-        ledger::{Access, Admission, Ledger, Plan, PodView, TellPermit, Ticket, Told, UserKey},
-        round::{OwnedAct, Round},
+        ledger::{Access, Admission, Ledger, Plan, TellPermit, Ticket, Told, UserKey},
+        round::Round,
     },
     shutdown::Shutdown,
 };
-
-/// The calls to pods that this needs.
-pub(super) trait PodCalls: Send + Sync + 'static {
-    /// The pods of a pool whose processes may have rows in memory.
-    fn pods(&self, pool: usize) -> Vec<PodView>;
-    /// Holds what this returns while it calls the pod.
-    type Permit: Send;
-    fn permit(&self, at: PodInstance) -> impl Future<Output = Self::Permit> + Send;
-    /// The row as the pod has it.
-    fn read(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<Row>> + Send;
-    /// Makes the pod take a row, or a part of one. Answers the row that it has now.
-    fn tell(&self, at: PodInstance, user: UserKey, item: Id, row: &Row) -> impl Future<Output = Answer<Row>> + Send;
-    /// Does a user's act: favourite, rating, played or unplayed.
-    fn act(&self, at: PodInstance, user: UserKey, item: Id, act: &Act) -> impl Future<Output = Answer<()>> + Send;
-    /// The item's length in ticks, if it has one.
-    fn runtime(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<Option<i64>>> + Send;
-    /// Some of the items below a folder, from the given place on; none at the end.
-    fn children(
-        &self,
-        at: PodInstance,
-        user: UserKey,
-        folder: Id,
-        from: usize,
-    ) -> impl Future<Output = Answer<Vec<(Id, Row)>>> + Send;
-    /// Counts and logs.
-    fn observe(&self, event: Event);
-}
-
-/// A pod's answer.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Answer<T> {
-    Got(T),
-    /// It has no such item for this user.
-    Missing,
-    /// It did not answer, or not so.
-    Failed,
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    Told(PodInstance, Told),
-    /// The item is gone.
-    Gone(PodInstance),
-    /// A write of a pod that is gone was done again on this one.
-    Redone(PodInstance),
-    /// A request waited for its pod to be told, and how.
-    Waited(Duration, WaitOutcome),
-    /// So many more pairs are kept, or fewer.
-    Pairs(i64),
-    /// There are more pairs than are kept.
-    Dropped,
-    /// A folder has more children than are told.
-    TooManyChildren,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitOutcome {
-    Told,
-    TimedOut,
-}
 
 /// How long a request waits for its pod to be told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -100,9 +42,6 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Children of a marked folder that are told.
 const MOST_CHILDREN: usize = 5_000;
-
-/// How far the clocks of the proxy and of a pod may differ.
-const CLOCKS: Duration = Duration::from_secs(60);
 
 /// One worker's part in carrying. A user's task runs on the worker that began it.
 pub(super) struct Carrier<P> {
@@ -355,70 +294,6 @@ impl<P: PodCalls> Carrier<P> {
         }
     }
 
-    /// The pods that have the newest values are gone. Their rows are in the database, but another
-    /// pod may have older ones in memory, and would write those over them. So what the user did
-    /// is done again on one pod, which then has the newest row. Returns whether it was tried.
-    async fn redo(&self, user: UserKey, round: &Round) -> bool {
-        let Some(pod) = round.targets.first().copied() else { return false };
-        let _permit = self.calls.permit(pod).await;
-        let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, round.generation));
-        let TellPermit::Without(own) = permit else { return false };
-        // What the pod wrote last itself is to outlive what is done again.
-        let row = match self.calls.read(pod, user, round.item).await {
-            Answer::Got(row) => Some(row.without(own.complement())),
-            Answer::Missing => {
-                self.calls.observe(Event::Gone(pod));
-                self.with(user, |ledger| ledger.forget(user, round.item));
-                None
-            }
-            Answer::Failed => None,
-        };
-        let mut told = if row.is_some() { Told::Done } else { Told::Failed };
-        for lost in &round.lost {
-            if told == Told::Done {
-                told = self.redo_act(pod, user, round.item, lost).await;
-            }
-        }
-        if let Some(row) = row.filter(|_| told == Told::Done && own != Fields::NONE)
-            && self.calls.tell(pod, user, round.item, &row).await == Answer::Failed
-        {
-            told = Told::Failed;
-        }
-        if told == Told::Done {
-            self.calls.observe(Event::Redone(pod));
-            self.with(user, |ledger| ledger.redone(user, round, pod));
-        }
-        let late = (told == Told::Failed).then_some((round.generation, told));
-        self.end_telling(user, round.item, pod, late);
-        true
-    }
-
-    async fn redo_act(&self, pod: PodInstance, user: UserKey, item: Id, lost: &OwnedAct) -> Told {
-        let part = match &lost.act {
-            Act::Favorite(_) | Act::Likes(_) | Act::Played(_) | Act::Unplayed => {
-                let done = self.calls.act(pod, user, item, &lost.act).await;
-                return if done == Answer::Failed { Told::Failed } else { Told::Done };
-            }
-            Act::Update(part) => part.clone(),
-            Act::Started => match self.calls.read(pod, user, item).await {
-                Answer::Got(row) => row.after_start(&written(lost.at), &written(lost.at - CLOCKS)),
-                Answer::Missing => return Told::Done,
-                Answer::Failed => return Told::Failed,
-            },
-            Act::Reached(ticks) => match self.calls.runtime(pod, user, item).await {
-                Answer::Got(runtime) => Row::at_position(*ticks, runtime),
-                Answer::Missing => return Told::Done,
-                Answer::Failed => return Told::Failed,
-            },
-            Act::Ended => Row::at_end(),
-        };
-        if part == Row::default() {
-            return Told::Done;
-        }
-        let told = self.calls.tell(pod, user, item, &part).await;
-        if told == Answer::Failed { Told::Failed } else { Told::Done }
-    }
-
     fn end_telling(&self, user: UserKey, item: Id, pod: PodInstance, told: Option<(u64, Told)>) {
         self.with(user, |ledger| ledger.end_telling(user, item, pod, told, Instant::now()));
     }
@@ -463,10 +338,4 @@ impl<P: PodCalls> Drop for OpenWrite<P> {
     fn drop(&mut self) {
         self.finish(None);
     }
-}
-
-/// A moment as Jellyfin writes it: in ticks of 100 ns.
-fn written(at: SystemTime) -> String {
-    let nanos = humantime::format_rfc3339_nanos(at).to_string();
-    nanos.strip_suffix("00Z").map_or(nanos.clone(), |ticks| format!("{ticks}Z"))
 }

@@ -5,19 +5,23 @@
 //! Each write gets a number, its generation. A pod is *behind* on a pair of user and item until it
 //! was told of the newest generation that another pod wrote.
 
+mod pair;
+mod user;
+
 use std::time::{Duration, SystemTime};
 
 use ahash::HashMap;
 use tokio::{sync::watch, time::Instant};
 
-use super::round::{Generation, OwnedAct, Owner, Owners, Round};
+use super::round::{Generation, Owner, Round};
 use crate::{
     jellyfin::{
         endpoint::Write,
-        user_data::{Act, Field, Fields, Id},
+        user_data::{Fields, Id},
     },
     pod::PodInstance,
 };
+use user::{User, Writing};
 
 /// A user of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +70,7 @@ pub(in crate::proxy) enum Plan {
     Work(Vec<Round>),
     /// Nothing until this moment, or a change.
     Wait(Option<Instant>),
-    /// Nothing at all: whoever carries stops.
+    /// Nothing at all: the task stops.
     Done,
 }
 
@@ -92,29 +96,11 @@ const MOST_OF_USER: usize = 256;
 /// Pairs kept in one ledger.
 const MOST: usize = 4096;
 
-/// How often the other pods hear of progress, while the user is seen on several of them.
-const PROGRESS_EVERY: Duration = Duration::from_secs(30);
-
-/// How long a pod counts as one on which the user is seen.
-const SEEN_FOR: Duration = Duration::from_secs(300);
-
-/// How long the pair of a film is kept after its last report.
-const PLAYING_FOR: Duration = Duration::from_secs(300);
-
-/// A pod ends playback by itself when no report came for five minutes; it looks every five minutes.
-const IDLE_STOP_BY: Duration = Duration::from_secs(11 * 60);
-
 /// How often to look whether a pod that is away has come back.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// How long a pod that is away is waited for: then its pairs are dropped.
 const AWAY_FOR: Duration = Duration::from_secs(15 * 60);
-
-/// How long it takes until a pod that does not answer is asked again, at first.
-const PAUSE: Duration = Duration::from_millis(50);
-
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-const RETRY_LAST: Duration = Duration::from_secs(30);
 
 /// The users with pairs on which some pod is behind.
 #[derive(Debug, Default)]
@@ -122,62 +108,6 @@ pub(in crate::proxy) struct Ledger {
     users: HashMap<UserKey, User>,
     pairs: usize,
     next_ticket: u64,
-}
-
-#[derive(Debug)]
-struct User {
-    pairs: HashMap<Id, Pair>,
-    generation: Generation,
-    writing: Vec<Writing>,
-    telling: Vec<(PodInstance, Id)>,
-    /// Pods on which the user was seen since the entry was made.
-    seen: Vec<(PodInstance, Instant)>,
-    is_carried: bool,
-    changes: watch::Sender<()>,
-}
-
-/// A client's write that is under way.
-#[derive(Debug)]
-struct Writing {
-    ticket: Ticket,
-    pod: PodInstance,
-    item: Option<Id>,
-    /// Whether a row was on its way to the pod too: which of both the pod took last, nobody knows.
-    is_doubtful: bool,
-}
-
-#[derive(Debug)]
-struct Pair {
-    written: Generation,
-    written_at: Instant,
-    owners: Owners,
-    acts: Vec<OwnedAct>,
-    told: Vec<(PodInstance, Generation)>,
-    /// When the pods behind are to be told. `None`: at the next stop, move or read.
-    due: Option<Instant>,
-    late: Vec<Late>,
-    /// When the pods of the writes are asked again, and how often that has failed.
-    paused: Option<(Instant, u32)>,
-    /// Pods that may have lost what a client wrote there.
-    doubtful: Vec<PodInstance>,
-    /// The generation of the newest mark that changed a folder's children too.
-    children: Generation,
-    /// The last reported position, and by which pod.
-    position: Option<(PodInstance, i64)>,
-    playing_until: Option<Instant>,
-    /// Pods on which it plays, as far as was reported.
-    players: Vec<PodInstance>,
-    /// Pods on which it played when the user went on elsewhere, and when they will have ended it by
-    /// themselves.
-    left: Vec<(PodInstance, Instant)>,
-}
-
-/// A pod that could not be told.
-#[derive(Debug)]
-struct Late {
-    pod: PodInstance,
-    failures: u32,
-    next: Instant,
 }
 
 impl Ledger {
@@ -439,9 +369,7 @@ impl Ledger {
     pub(in crate::proxy) fn pause(&mut self, user: UserKey, item: Id, now: Instant) {
         let Some(user) = self.users.get_mut(&user) else { return };
         if let Some(pair) = user.pairs.get_mut(&item) {
-            let failures = pair.paused.map_or(0, |(_, failures)| failures);
-            let pause = PAUSE.saturating_mul(1 << failures.min(8)).min(RETRY_LAST);
-            pair.paused = Some((now + pause, failures + 1));
+            pair.pause(now);
         }
         user.changes.send_replace(());
     }
@@ -454,7 +382,7 @@ impl Ledger {
         }
     }
 
-    /// Whoever carried the user's writes has stopped before all were told.
+    /// The task that carried the user's writes has stopped before all were told.
     pub(in crate::proxy) fn put_down(&mut self, user: UserKey) {
         if let Some(user) = self.users.get_mut(&user) {
             user.is_carried = false;
@@ -465,176 +393,5 @@ impl Ledger {
 impl Access {
     fn may_write(self, item: Id) -> bool {
         matches!(self, Access::Write(of) if of.is_none_or(|of| of == item))
-    }
-}
-
-impl User {
-    fn new() -> User {
-        User {
-            pairs: HashMap::default(),
-            generation: 0,
-            writing: Vec::new(),
-            telling: Vec::new(),
-            seen: Vec::new(),
-            is_carried: false,
-            changes: watch::Sender::new(()),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.pairs.is_empty() && self.writing.is_empty() && self.telling.is_empty() && !self.is_carried
-    }
-
-    /// Whether a row of this pod is being written, by a client or by the proxy.
-    fn is_busy(&self, pod: PodInstance, item: Id) -> bool {
-        self.writing.iter().any(|writing| writing.may_be_of(pod, item)) || self.telling.contains(&(pod, item))
-    }
-
-    fn see(&mut self, pod: PodInstance, now: Instant) {
-        self.seen.retain(|(seen, at)| *seen != pod && *at + SEEN_FOR > now);
-        self.seen.push((pod, now));
-    }
-
-    fn record(&mut self, pod: PodInstance, write: &Write, now: Instant, clock: SystemTime) {
-        self.see(pod, now);
-        self.generation += 1;
-        let is_on_several = self.seen.len() > 1;
-        let pair = self.pairs.entry(write.item).or_insert_with(|| Pair::new(now));
-        pair.record(Owner { pod, generation: self.generation }, write, now, clock, is_on_several);
-    }
-}
-
-impl Writing {
-    fn may_be_of(&self, pod: PodInstance, item: Id) -> bool {
-        self.pod == pod && self.item.is_none_or(|of| of == item)
-    }
-}
-
-impl Pair {
-    fn new(now: Instant) -> Pair {
-        Pair {
-            written: 0,
-            written_at: now,
-            owners: Owners::default(),
-            acts: Vec::new(),
-            told: Vec::new(),
-            due: None,
-            late: Vec::new(),
-            paused: None,
-            doubtful: Vec::new(),
-            children: 0,
-            position: None,
-            playing_until: None,
-            players: Vec::new(),
-            left: Vec::new(),
-        }
-    }
-
-    fn record(&mut self, owner: Owner, write: &Write, now: Instant, clock: SystemTime, is_on_several: bool) {
-        self.written_at = now;
-        self.record_player(owner.pod, write, now);
-        if let Act::Reached(ticks) = write.act {
-            let before = self.position.replace((owner.pod, ticks));
-            // A paused player reports the same position again and again.
-            if write.is_playing && before == Some((owner.pod, ticks)) {
-                return;
-            }
-        }
-        self.written = owner.generation;
-        self.owners.record(&write.act, owner);
-        // A later act takes the place of those that it makes undone.
-        let sets = write.act.sets();
-        self.acts.retain(|earlier| !earlier.act.sets().is_within(sets));
-        self.acts.push(OwnedAct { pod: owner.pod, act: write.act.clone(), at: clock });
-        if write.act.reaches_children() {
-            self.children = owner.generation;
-        }
-        let due = match (write.is_urgent, is_on_several) {
-            (true, _) => Some(now),
-            (false, true) => Some(now + PROGRESS_EVERY),
-            (false, false) => None,
-        };
-        self.due = match (self.due, due) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-    }
-
-    /// Notes where the item plays. If the user goes on with it elsewhere, a pod that hears no more of
-    /// it ends it by itself (`SessionManager.CheckForIdlePlayback`), and writes its old position.
-    fn record_player(&mut self, pod: PodInstance, write: &Write, now: Instant) {
-        if matches!(write.act, Act::Started | Act::Reached(_) | Act::Ended) {
-            self.playing_until = write.is_playing.then(|| now + PLAYING_FOR);
-            self.players.retain(|player| *player != pod);
-            self.left.retain(|(left, _)| *left != pod);
-        }
-        if write.act.sets().meets(Fields::PLAY_STATE) {
-            let left = self.players.extract_if(.., |player| *player != pod);
-            self.left.extend(left.map(|player| (player, now + IDLE_STOP_BY)));
-        }
-        if write.is_playing {
-            self.players.push(pod);
-        }
-    }
-
-    fn told(&self, pod: PodInstance) -> Generation {
-        self.told.iter().find(|(at, _)| *at == pod).map_or(0, |(_, generation)| *generation)
-    }
-
-    fn set_told(&mut self, pod: PodInstance, generation: Generation) {
-        let generation = generation.max(self.told(pod));
-        self.told.retain(|(at, _)| *at != pod);
-        self.told.push((pod, generation));
-        self.late.retain(|late| late.pod != pod);
-        self.paused = None;
-    }
-
-    /// The pod that the user left has ended playback by itself. All others have the newest row.
-    fn tell_again(&mut self, pod: PodInstance, generation: Generation, pods: &[PodView], now: Instant) {
-        let Some(other) = pods.iter().find(|view| view.is_alive && view.instance != pod) else { return };
-        if self.owners == Owners::default() {
-            self.written = generation;
-            self.owners.set(Field::ALL.into_iter().collect(), Owner { pod: other.instance, generation });
-            pods.iter().for_each(|view| self.set_told(view.instance, generation));
-        }
-        self.told.retain(|(at, _)| *at != pod);
-        self.due = Some(now);
-    }
-
-    /// Whether another pod has written what this one was not told.
-    fn is_behind(&self, pod: PodInstance) -> bool {
-        self.owners.newest_but(pod) > self.told(pod)
-    }
-
-    fn is_late(&self, pod: PodInstance) -> bool {
-        self.late.iter().any(|late| late.pod == pod)
-    }
-
-    fn set_late(&mut self, pod: PodInstance, now: Instant) {
-        let failures = self.late.iter().find(|late| late.pod == pod).map_or(0, |late| late.failures);
-        self.late.retain(|late| late.pod != pod);
-        let pause = RETRY_FIRST.saturating_mul(1 << failures.min(6)).min(RETRY_LAST);
-        self.late.push(Late { pod, failures: failures + 1, next: now + pause });
-    }
-
-    /// All pods have heard of everything.
-    fn settle(&mut self) {
-        self.due = None;
-        self.owners = Owners::default();
-        self.acts.clear();
-        self.told.clear();
-        self.late.clear();
-        self.doubtful.clear();
-        self.children = 0;
-    }
-
-    /// Processes that are gone need not be told.
-    fn forget_gone(&mut self, pods: &[PodView]) {
-        let is_there = |pod: PodInstance| pods.iter().any(|view| view.instance == pod);
-        self.told.retain(|(pod, _)| is_there(*pod));
-        self.late.retain(|late| is_there(late.pod));
-        self.doubtful.retain(|pod| is_there(*pod));
-        self.left.retain(|(pod, _)| is_there(*pod));
-        self.players.retain(|pod| is_there(*pod));
     }
 }

@@ -43,7 +43,7 @@ impl SocketWait {
     }
 
     async fn all_remote_at(&self, session: &Session, pod: &Pod) {
-        let Some(own) = session.client_token().filter(|_| self.backend.is_shared()) else { return };
+        let Some(own) = session.tokens.own().filter(|_| self.backend.is_shared()) else { return };
         let names = [self.hash.of(&[own.as_str()]), pod_hash(&self.hash, pod)];
         self.channel.ask(Query::Where, names.into_iter(), |listeners| listeners).await;
     }
@@ -51,7 +51,7 @@ impl SocketWait {
 
 /// Returns when this pod has greeted all of the session's sockets here.
 pub(super) async fn attached(session: &Session, pod: PodId) {
-    let mut sockets = session.sockets();
+    let mut sockets = session.sockets.places();
     // It does not fail: the session holds the sender.
     let _ = sockets.wait_for(|sockets| sockets.iter().all(|(_, at)| *at == Some(pod))).await;
 }

@@ -69,6 +69,8 @@ impl Capabilities {
     /// Gives a session what its client sent before it was known. Says whether that is news.
     pub(super) fn adopt(&self, session: &Session, token: &str) -> bool {
         let Some((_, (_, told))) = self.told.remove(&self.hash.of(&[token])) else { return false };
-        session.record_capabilities(ReplayedCall { reported_by: told.reported_by.filled_from(&session.device), ..told })
+        session
+            .calls
+            .record_capabilities(ReplayedCall { reported_by: told.reported_by.filled_from(&session.device), ..told })
     }
 }

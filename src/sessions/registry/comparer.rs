@@ -34,9 +34,9 @@ const SETTLED: u32 = 15;
 /// Failures in a row after which Redis counts as gone (`store::redis_store`).
 const ATTEMPTS: u32 = 3;
 
-/// Sessions used within these seconds are compared as soon as Redis is back. The others wait for
+/// Sessions used within this time are compared as soon as Redis is back. The others wait for
 /// their next request.
-const RECENT: u32 = 60;
+const RECENT: Duration = Duration::from_secs(60);
 
 /// How many of these are compared at once. All of a large server's must be done before [`SETTLED`]
 /// ends, and a Redis may be some milliseconds away.
@@ -66,13 +66,13 @@ impl Comparer {
     /// May be dropped at any time.
     pub async fn refresh(&self, session: &Arc<Session>) -> bool {
         let is_asked = self.backend.is_shared() && !session.is_ended();
-        let Some(own) = session.client_token().filter(|_| is_asked) else { return false };
+        let Some(own) = session.tokens.own().filter(|_| is_asked) else { return false };
         let reviewed = self.entries.find_for_refresh(own.as_str(), session).await;
         let Ok((kept, ended)) = reviewed else {
-            session.set_compared_at(0);
+            session.compared_at.set(0);
             return false;
         };
-        session.set_compared_at(self.records.common.uptime.moment());
+        session.compared_at.set(self.records.common.uptime.moment());
         let is_news = match kept {
             Some(StoredEntry::Ended) => {
                 self.ends.end_session(session);
@@ -84,12 +84,12 @@ impl Comparer {
             // Redis lost it, and perhaps what another replica had kept. That one is notified of
             // this entry, and adds its own.
             None => {
-                session.set_entry_lost_at(self.records.common.uptime.moment());
+                session.entry_lost_at.set(self.records.common.uptime.moment());
                 self.keeper.persist(session);
                 false
             }
         };
-        if ended >= session.born() {
+        if ended >= session.tokens.born() {
             self.ends.end_session(session);
             return false;
         }
@@ -99,17 +99,17 @@ impl Comparer {
     /// Whether the doings of other replicas with a session are unknown. Redis does not answer, or
     /// has not been back long enough for them to tell.
     pub fn is_uncertain(&self, session: &Session) -> bool {
-        let doubted = session.entry_lost_at().max(self.missed.load(Ordering::Relaxed));
+        let uncertain_since = session.entry_lost_at.get().max(self.missed.load(Ordering::Relaxed));
         let now = self.records.common.uptime.moment();
-        let is_settled = doubted == 0 || now.saturating_sub(doubted) >= SETTLED;
+        let is_settled = uncertain_since == 0 || now.saturating_sub(uncertain_since) >= SETTLED;
         self.backend.is_shared()
             && !session.is_ended()
-            && (session.compared_at() == 0 || !is_settled || self.replicas.is_apart())
+            && (session.compared_at.get() == 0 || !is_settled || self.replicas.is_apart())
     }
 
     /// Whether to compare a known session with what other replicas keep, before jellypin trusts it.
     pub fn needs_refresh(&self, session: &Session) -> bool {
-        let compared = session.compared_at();
+        let compared = session.compared_at.get();
         let now = self.records.common.uptime.seconds();
         self.backend.is_shared()
             && (compared == 0 || u64::from(now.saturating_sub(compared)) >= COMPARE_AGAIN.as_secs())
@@ -118,15 +118,18 @@ impl Comparer {
     /// Merges a stored entry into a known session. Says whether there was something new.
     pub(super) fn merge(&self, known: &Arc<Session>, kept: &StoredSession) -> bool {
         let merged = known.merge(&kept.session);
-        if let Some(home) = kept.home.filter(|home| kept.moved > known.moved_at() && known.home() != Some(*home)) {
-            known.restore_home(home, kept.moved);
+        if let Some(home) =
+            kept.home.filter(|home| kept.moved > known.residence.moved_at() && known.home() != Some(*home))
+        {
+            known.residence.restore_home(home, kept.moved);
         }
         if merged.is_changed {
             self.keeper.take_in(known);
         }
         // An older copy that was on its way may have overwritten the one with the latest move.
-        let is_behind = kept.moved < known.moved_at() && kept.home.is_some_and(|home| known.home() != Some(home));
-        let is_old = self.backend.clock.now().saturating_sub(known.revision()) > WRITE_AGAIN;
+        let is_behind =
+            kept.moved < known.residence.moved_at() && kept.home.is_some_and(|home| known.home() != Some(home));
+        let is_old = self.backend.clock.now().saturating_sub(known.tokens.revision()) > WRITE_AGAIN;
         if merged.lacks_token || is_behind || is_old {
             self.keeper.persist(known);
         }
@@ -143,9 +146,8 @@ impl Comparer {
         }
         let uptime = self.records.common.uptime;
         self.missed.store(uptime.moment(), Ordering::Relaxed);
-        all.iter().for_each(|session| session.set_compared_at(0));
-        let recent = uptime.seconds().saturating_sub(RECENT);
-        let is_in_use = |session: &Arc<Session>| session.has_sockets() || session.used() >= recent;
+        all.iter().for_each(|session| session.compared_at.set(0));
+        let is_in_use = |session: &Arc<Session>| session.sockets.is_any() || session.usage.is_used_within(RECENT);
         let in_use = all.into_iter().filter(is_in_use);
         stream::iter(in_use).for_each_concurrent(COMPARED_AT_ONCE, async |session| self.compare(&session).await).await;
     }
@@ -155,7 +157,7 @@ impl Comparer {
     pub(super) async fn compare(&self, session: &Arc<Session>) {
         for _ in 0..ATTEMPTS {
             self.refresh(session).await;
-            if session.compared_at() != 0 {
+            if session.compared_at.get() != 0 {
                 return;
             }
         }

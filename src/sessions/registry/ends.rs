@@ -26,7 +26,7 @@ impl Ends {
     /// Ends a session for ever.
     pub fn end_session(&self, session: &Session) {
         session.mark_ended();
-        for minted in session.tokens() {
+        for minted in session.tokens.all() {
             self.end_token(&session.pool, Owner::User(&session.user), minted.token.as_str());
         }
         self.known.remove(session);
@@ -47,7 +47,7 @@ impl Ends {
         let is_his = |session: &Session| session.user == user && *session.pool == *pool;
         // Persisted before the end: a reader in between must not find the end without this session.
         if let Some(spared) = but.filter(|spared| is_his(spared)) {
-            spared.set_born(at + 1);
+            spared.tokens.set_born(at + 1);
             self.keeper.persist(spared);
         }
         let ended = self.end_all(|session| is_his(session) && !but.is_some_and(|but| Arc::ptr_eq(but, session)));

@@ -78,7 +78,7 @@ impl Follower {
             }),
         };
         for session in changed {
-            session.set_compared_at(0);
+            session.compared_at.set(0);
             self.comparer.compare(&session).await;
         }
         None
@@ -107,7 +107,7 @@ impl Follower {
     /// Answers a query once its session has no socket elsewhere; gives no answer after `THERE`.
     async fn answer_socket_query(&self, SocketQuery { number, session, pod }: SocketQuery) {
         if let (Some(session), Some(pod)) = (session, pod)
-            && session.has_sockets()
+            && session.sockets.is_any()
         {
             // The notice of the move may have come while Redis did not answer.
             self.comparer.refresh(&session).await;

@@ -23,9 +23,9 @@ impl Keeper {
         if session.is_ended() {
             return;
         }
-        session.bump_revision();
+        session.tokens.bump_revision();
         let plain = self.records.write(session);
-        let tokens = session.tokens();
+        let tokens = session.tokens.all();
         for minted in &tokens {
             self.entries.put(minted.token.as_str(), &plain);
         }
@@ -34,7 +34,7 @@ impl Keeper {
             let (owner, at) = (Owner::User(&session.user), self.backend.clock.now());
             tokens.iter().for_each(|minted| self.entries.end(minted.token.as_str(), owner, at));
         }
-        if let Some(own) = session.client_token() {
+        if let Some(own) = session.tokens.own() {
             self.channel.token_changed(own.as_str());
         }
     }
@@ -56,7 +56,8 @@ impl Keeper {
     /// with their entries.
     pub(super) fn take_in(&self, session: &Arc<Session>) -> Vec<Token> {
         let gone = self.known.insert(session);
-        let tokens: Vec<Token> = gone.iter().flat_map(|session| session.tokens()).map(|minted| minted.token).collect();
+        let tokens: Vec<Token> =
+            gone.iter().flat_map(|session| session.tokens.all()).map(|minted| minted.token).collect();
         tokens.iter().for_each(|token| self.entries.forget(token.as_str()));
         tokens
     }

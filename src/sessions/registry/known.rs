@@ -38,7 +38,7 @@ pub enum SessionLookup {
 /// The sessions in memory.
 pub struct KnownSessions {
     active: DashMap<u128, Arc<Session>, ahash::RandomState>,
-    dead: Cache<u128, ()>,
+    pub(super) dead: DeadTokens,
     /// The session of each user on each device. A log-in replaces the one before.
     devices: Devices,
     quota: UserQuota,
@@ -49,12 +49,24 @@ pub struct KnownSessions {
     uptime: Uptime,
 }
 
+/// Tokens that were ended, as far as this process remembers.
+pub(super) struct DeadTokens {
+    tokens: Cache<u128, ()>,
+    hash: KeyedHash,
+}
+
+impl DeadTokens {
+    pub(super) fn remember(&self, token: &str) {
+        self.tokens.insert(self.hash.of(&[token]), ());
+    }
+}
+
 impl KnownSessions {
     /// None yet: at most `most` tokens, and so many sessions of one user.
     pub(super) fn new(most: usize, of_one_user: usize, hash: KeyedHash, uptime: Uptime) -> KnownSessions {
         KnownSessions {
             active: DashMap::default(),
-            dead: tables::bounded(MOST_DEAD),
+            dead: DeadTokens { tokens: tables::bounded(MOST_DEAD), hash: hash.clone() },
             devices: Devices::default(),
             quota: UserQuota::of(of_one_user),
             hash,
@@ -68,10 +80,10 @@ impl KnownSessions {
     pub fn find(&self, token: &str) -> SessionLookup {
         let hash = self.hash.of(&[token]);
         if let Some(session) = self.active.get(&hash) {
-            session.touch();
+            session.usage.touch();
             return SessionLookup::Active(session.clone());
         }
-        if self.dead.get(&hash).is_some() {
+        if self.dead.tokens.get(&hash).is_some() {
             return SessionLookup::Ended;
         }
         SessionLookup::Unknown
@@ -91,7 +103,7 @@ impl KnownSessions {
     /// it is the one whose client is there.
     pub fn listed_as(&self, pool: &str, id: PodSessionId) -> Option<Arc<Session>> {
         let listed = self.all_that(|session| *session.pool == *pool && session.is_listed_as(id));
-        listed.into_iter().max_by_key(|session| (session.has_sockets(), session.heard()))
+        listed.into_iter().max_by_key(|session| (session.sockets.is_any(), session.usage.heard()))
     }
 
     /// Every session that lives on this pod.
@@ -115,11 +127,11 @@ impl KnownSessions {
         if session.is_ended() {
             return Vec::new();
         }
-        session.touch();
-        session.set_compared_at(self.uptime.moment());
+        session.usage.touch();
+        session.compared_at.set(self.uptime.moment());
         let device = self.device_hash(session);
         let is_new = self.devices.insert(device, session.clone()).is_none();
-        for minted in session.tokens() {
+        for minted in session.tokens.all() {
             let hash = self.hash.of(&[minted.token.as_str()]);
             let is_new = self.active.insert(hash, session.clone()).is_none();
             if is_new && self.count.fetch_add(1, Ordering::Relaxed) >= self.most {
@@ -143,15 +155,10 @@ impl KnownSessions {
     /// Remembers that a token was ended, and takes it out.
     pub(super) fn end_token(&self, token: &str) {
         // First, so that no lookup finds the token neither dead nor active.
-        self.remember_end(token);
+        self.dead.remember(token);
         if self.active.remove(&self.hash.of(&[token])).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    /// Remembers that a token was ended.
-    pub(super) fn remember_end(&self, token: &str) {
-        self.dead.insert(self.hash.of(&[token]), ());
     }
 
     /// Forgets what is counted of users whose sessions are all gone.
@@ -160,7 +167,7 @@ impl KnownSessions {
     }
 
     fn let_go(&self, session: &Session) {
-        for minted in session.tokens() {
+        for minted in session.tokens.all() {
             let hash = self.hash.of(&[minted.token.as_str()]);
             if self.active.remove_if(&hash, |_, listed| std::ptr::eq(&**listed, session)).is_some() {
                 self.count.fetch_sub(1, Ordering::Relaxed);
@@ -170,7 +177,7 @@ impl KnownSessions {
 
     /// Drops a sixteenth: first sessions that nobody has used, then the longest unused.
     fn make_room(&self) {
-        let age = |session: &Session| session.worth();
+        let age = |session: &Session| session.usage.worth();
         let mut ages: Vec<(bool, u32)> = self.active.iter().map(|entry| age(&entry)).collect();
         let share = (ages.len() / 16).max(1);
         if ages.len() <= self.most || share >= ages.len() {
@@ -215,7 +222,7 @@ mod tests {
         let log_in = |user: &str, device: &str, token: &str| {
             let device = Device { client: "c".into(), name: "n".into(), id: device.into(), version: "1".into() };
             let session = Session::begun(common.clone(), "main".into(), user.into(), device, Token::new(token));
-            session.record_home(PodInstance::of(&pod), token, || MoveReason::First);
+            session.residence.record_home(PodInstance::of(&pod), token, || MoveReason::First);
             known.insert(&Arc::new(session)).len()
         };
         for user in 0..20 {

@@ -36,7 +36,9 @@ impl LogIns {
     /// pod has done. Gives the tokens that jellypin dropped because the user has too many.
     pub fn record(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Vec<Token> {
         match self.known.find(token) {
-            SessionLookup::Active(known) => drop(known.record_home(PodInstance::of(pod), token, || MoveReason::First)),
+            SessionLookup::Active(known) => {
+                known.residence.record_home(PodInstance::of(pod), token, || MoveReason::First);
+            }
             SessionLookup::Ended => {}
             SessionLookup::Unknown | SessionLookup::Unresolved => {
                 let session = self.new_session(pod, user, device, token);
@@ -70,7 +72,7 @@ impl LogIns {
         match kept {
             Ok(_) => self.keeper.persist(&session),
             // Compared with the store before it is trusted again, and kept only then.
-            Err(_) => session.set_compared_at(0),
+            Err(_) => session.compared_at.set(0),
         }
     }
 
@@ -78,8 +80,8 @@ impl LogIns {
     fn new_session(&self, pod: &Pod, user: &str, device: Device, token: &str) -> Arc<Session> {
         let common = self.common.clone();
         let session = Session::begun(common, pod.pool.clone(), plain_id(user), device, Token::new(token));
-        session.record_home(PodInstance::of(pod), token, || MoveReason::First);
-        session.record_heard();
+        session.residence.record_home(PodInstance::of(pod), token, || MoveReason::First);
+        session.usage.record_heard();
         Arc::new(session)
     }
 }

@@ -61,7 +61,7 @@ impl Lookup {
     pub(super) async fn resolve(&self, token: &str, kept: StoredEntry) -> SessionLookup {
         match kept {
             StoredEntry::Ended => {
-                self.known.remember_end(token);
+                self.known.dead.remember(token);
                 SessionLookup::Ended
             }
             StoredEntry::Session(plain) => match self.records.read(&plain) {
@@ -71,7 +71,7 @@ impl Lookup {
             StoredEntry::Restored(plain) => {
                 let Some(kept) = self.records.read(&plain) else { return SessionLookup::Unknown };
                 // Another replica may have changed it meanwhile; that is not known yet.
-                kept.session.set_entry_lost_at(self.records.common.uptime.moment());
+                kept.session.entry_lost_at.set(self.records.common.uptime.moment());
                 self.restore(token, kept).await
             }
         }
@@ -80,7 +80,7 @@ impl Lookup {
     /// Takes a stored session into memory, unless all of its user or device has ended since.
     async fn restore(&self, token: &str, kept: StoredSession) -> SessionLookup {
         let Ok(ended) = self.stored_ends.scope_ended_at(&kept.session).await else { return SessionLookup::Unresolved };
-        if ended >= kept.session.born() {
+        if ended >= kept.session.tokens.born() {
             self.ends.end_session(&kept.session);
             return SessionLookup::Ended;
         }
@@ -91,7 +91,7 @@ impl Lookup {
         }
         let session = Arc::new(kept.session);
         if let Some(home) = kept.home {
-            session.restore_home(home, kept.moved);
+            session.residence.restore_home(home, kept.moved);
         }
         self.keeper.take_in(&session);
         SessionLookup::Active(session)

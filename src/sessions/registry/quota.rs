@@ -56,7 +56,7 @@ impl UserQuota {
 /// Which of these goes first; never the one that has just come.
 fn least_worth(of_user: &[u128], devices: &Devices) -> Option<usize> {
     let (_, before) = of_user.split_last()?;
-    let worth = |device: &u128| devices.get(device).map(|session| (session.has_sockets(), session.worth()));
+    let worth = |device: &u128| devices.get(device).map(|session| (session.sockets.is_any(), session.usage.worth()));
     let (at, _) = before.iter().enumerate().min_by_key(|(_, device)| worth(device))?;
     Some(at)
 }

@@ -9,7 +9,7 @@ use crate::{
     pod::{PodInstance, Pool},
     sessions::{
         Session, Token, UnixMillis,
-        session::{Common, Device, ReplayedCall, SessionToken},
+        session::{Common, Device, ReplayedCall, SessionToken, Tokens},
     },
 };
 
@@ -40,12 +40,12 @@ impl Records {
             pods.iter().find(|pod| pod.id == home.pod).map(|pod| pod.name.to_string())
         });
         let tokens: Vec<Value> =
-            session.tokens().iter().rev().map(|minted| json!([minted.token.as_str(), minted.at])).collect();
+            session.tokens.all().iter().rev().map(|minted| json!([minted.token.as_str(), minted.at])).collect();
         let note = |note: ReplayedCall| {
             let Device { client, name, id, version } = note.reported_by;
             json!([note.target, String::from_utf8_lossy(&note.body), client, name, id, version])
         };
-        let told: Vec<Value> = session.capabilities().into_iter().map(note).collect();
+        let told: Vec<Value> = session.calls.capabilities().into_iter().map(note).collect();
         let device = &session.device;
         let record = json!({
             "pool": &*session.pool,
@@ -54,9 +54,9 @@ impl Records {
             "name": device.name,
             "device": device.id,
             "version": device.version,
-            "born": session.born(),
-            "revision": session.revision(),
-            "moved": session.moved_at(),
+            "born": session.tokens.born(),
+            "revision": session.tokens.revision(),
+            "moved": session.residence.moved_at(),
             "tokens": tokens,
             "home": home,
             "told": told,
@@ -90,8 +90,8 @@ impl Records {
         });
         let (born, revision) = (record["born"].as_u64()?, record["revision"].as_u64()?);
         let common = self.common.clone();
-        let session =
-            Session::from_parts(common, pool.name.clone(), text("user")?, device, born, revision, tokens, capabilities);
+        let tokens = Tokens::new(common.clock.clone(), born, revision, tokens);
+        let session = Session::from_parts(common, pool.name.clone(), text("user")?, device, tokens, capabilities);
         Some(StoredSession { session, home, moved: record["moved"].as_u64().unwrap_or(0) })
     }
 
@@ -114,10 +114,10 @@ mod tests {
             target: format!("/{id}"),
             body: Bytes::from_static(b"{}"),
         };
-        session.record_capabilities(note("phone"));
-        session.record_capabilities(note("receiver"));
+        session.calls.record_capabilities(note("phone"));
+        session.calls.record_capabilities(note("receiver"));
         let plain = records.write(&session);
-        let told = |plain: &[u8]| records.read(plain).map(|record| record.session.capabilities());
+        let told = |plain: &[u8]| records.read(plain).map(|record| record.session.calls.capabilities());
         assert_eq!(told(&plain), Some(vec![note("phone"), note("receiver")]));
         let mut earlier: Value = serde_json::from_slice(&plain).expect("JSON");
         earlier.as_object_mut().expect("an object").remove("told");

@@ -53,7 +53,7 @@ impl Upkeep {
 
     async fn mend_some(&self, sessions: &[Arc<Session>]) -> usize {
         let entry = |session: &Arc<Session>| {
-            let tokens = session.tokens();
+            let tokens = session.tokens.all();
             let names: Vec<_> = tokens.iter().filter_map(|it| self.entries.name(it.token.as_str())).collect();
             names.into_iter().map(|name| (name, session.clone())).collect::<Vec<_>>()
         };
@@ -66,7 +66,7 @@ impl Upkeep {
         for ((_, session), _) in lost {
             // `persist` writes all entries of a session at once.
             if !last.is_some_and(|last| Arc::ptr_eq(last, session)) {
-                session.set_entry_lost_at(self.uptime.moment());
+                session.entry_lost_at.set(self.uptime.moment());
                 self.keeper.persist(session);
             }
             last = Some(session);

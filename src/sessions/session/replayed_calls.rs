@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Device, Session, State};
+use super::{Device, room::Share};
 
 /// The longest report or list of capabilities that jellypin remembers, in bytes.
 pub const LONGEST_CALL: usize = 32 * 1024;
@@ -41,15 +42,38 @@ impl ReplayedCall {
     }
 }
 
-impl Session {
+/// What a session's client sent, and jellypin replays.
+#[derive(Debug)]
+pub struct ReplayedCalls(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Each device's last `POST /Sessions/Capabilities` or `/Full`.
+    capabilities: Vec<ReplayedCall>,
+    /// Each device's last report of what it plays, and when it came.
+    playing: Vec<(ReplayedCall, Instant)>,
+    /// The room that both take.
+    share: Share,
+    /// The client's address and program, as last sent to pods.
+    client: HeaderMap,
+}
+
+impl ReplayedCalls {
+    /// With what was kept of the capabilities.
+    pub(super) fn new(share: Share, capabilities: Vec<ReplayedCall>) -> ReplayedCalls {
+        let mut state = State { capabilities, playing: Vec::new(), share, client: HeaderMap::new() };
+        state.shrink();
+        ReplayedCalls(Mutex::new(state))
+    }
+
     /// Each device's last posted capabilities.
     pub fn capabilities(&self) -> Vec<ReplayedCall> {
-        self.state.lock().capabilities.clone()
+        self.0.lock().capabilities.clone()
     }
 
     /// Remembers the capabilities that a device posted. Says whether they are new.
     pub fn record_capabilities(&self, note: ReplayedCall) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.0.lock();
         if state.capabilities.contains(&note) {
             return false;
         }
@@ -58,44 +82,25 @@ impl Session {
         if state.capabilities.len() > MOST_DEVICES {
             state.capabilities.remove(0);
         }
-        self.count_notes(&mut state);
+        state.shrink();
         true
-    }
-
-    /// Keeps the calls within the bounds of the session and of all. Drops the oldest first.
-    pub(super) fn count_notes(&self, state: &mut State) {
-        loop {
-            let bytes = state.capabilities.iter().map(ReplayedCall::size).sum::<usize>()
-                + state.playing.iter().map(|(note, _)| note.size()).sum::<usize>();
-            if bytes <= MOST_OF_ONE && self.common.room.change(&self.user, state.noted, bytes) {
-                state.noted = bytes;
-                return;
-            }
-            if !state.capabilities.is_empty() {
-                state.capabilities.remove(0);
-            } else if !state.playing.is_empty() {
-                state.playing.remove(0);
-            } else {
-                return;
-            }
-        }
     }
 
     /// Remembers what this device plays; `None` when it plays nothing any more.
     pub fn record_playing(&self, reported_by: &Device, note: Option<ReplayedCall>) {
-        let mut state = self.state.lock();
+        let mut state = self.0.lock();
         state.playing.retain(|(other, at)| !other.reported_by.is_same_as(reported_by) && at.elapsed() < REPORTED);
         state.playing.extend(note.map(|note| (note, Instant::now())));
         if state.playing.len() > MOST_DEVICES {
             state.playing.remove(0);
         }
-        self.count_notes(&mut state);
+        state.shrink();
     }
 
     /// The last reports of running films. A player that is gone does not even report the end. A
     /// late replay would overwrite the position that the user has reached on another device.
     pub fn playing(&self) -> Vec<ReplayedCall> {
-        let state = self.state.lock();
+        let state = self.0.lock();
         let runs = state.playing.iter().filter(|(_, at)| at.elapsed() < REPORTED);
         runs.map(|(note, _)| note.clone()).collect()
     }
@@ -106,75 +111,115 @@ impl Session {
 
     /// The client's address and program, as last sent to pods.
     pub fn client_headers(&self) -> HeaderMap {
-        self.state.lock().client.clone()
+        self.0.lock().client.clone()
     }
 
     /// Whether those are still unknown.
     pub fn has_no_client_headers(&self) -> bool {
-        self.state.lock().client.is_empty()
+        self.0.lock().client.is_empty()
     }
 
     pub fn record_client_headers(&self, client: HeaderMap) {
-        self.state.lock().client = client;
+        self.0.lock().client = client;
+    }
+
+    /// Whether one of these devices posted capabilities.
+    pub(super) fn is_any_of(&self, is_meant: impl Fn(&Device) -> bool) -> bool {
+        self.0.lock().capabilities.iter().any(|told| is_meant(&told.reported_by))
+    }
+
+    /// Forgets what this device plays.
+    pub(super) fn forget_playing(&self, device: &Device) {
+        self.0.lock().playing.retain(|(note, _)| !note.reported_by.is_same_as(device));
+    }
+
+    /// Takes the capabilities of another replica's later copy.
+    pub(super) fn adopt_capabilities(&self, theirs: &ReplayedCalls) {
+        let capabilities = theirs.capabilities();
+        let mut state = self.0.lock();
+        state.capabilities = capabilities;
+        state.shrink();
+    }
+
+    pub(super) fn clear(&self) {
+        let mut state = self.0.lock();
+        state.capabilities.clear();
+        state.playing.clear();
+        state.shrink();
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        let noted = self.state.get_mut().noted;
-        self.common.room.change(&self.user, noted, 0);
+impl State {
+    /// Keeps the calls within the bounds of the session and of all. Drops the oldest first.
+    fn shrink(&mut self) {
+        loop {
+            let bytes = self.capabilities.iter().map(ReplayedCall::size).sum::<usize>()
+                + self.playing.iter().map(|(note, _)| note.size()).sum::<usize>();
+            if bytes <= MOST_OF_ONE && self.share.set(bytes) {
+                return;
+            }
+            if !self.capabilities.is_empty() {
+                self.capabilities.remove(0);
+            } else if !self.playing.is_empty() {
+                self.playing.remove(0);
+            } else {
+                return;
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sessions::session::tests::session;
+    use crate::sessions::session::Room;
+
+    fn calls(room: &Room) -> ReplayedCalls {
+        ReplayedCalls::new(room.share("u1"), Vec::new())
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_film_of_which_nothing_was_reported_for_long_runs_no_more() {
-        let session = session("own");
+        let calls = calls(&Room::default());
         let note = note("sofa");
-        session.record_playing(&note.reported_by, Some(note.clone()));
+        calls.record_playing(&note.reported_by, Some(note.clone()));
         tokio::time::advance(REPORTED / 2).await;
-        assert_eq!(session.playing(), std::slice::from_ref(&note));
-        session.record_playing(&note.reported_by, Some(note.clone()));
+        assert_eq!(calls.playing(), std::slice::from_ref(&note));
+        calls.record_playing(&note.reported_by, Some(note.clone()));
         tokio::time::advance(REPORTED).await;
-        assert_eq!((session.playing().len(), session.is_playing()), (0, false));
+        assert_eq!((calls.playing().len(), calls.is_playing()), (0, false));
     }
 
     #[test]
     fn each_device_has_its_own_notes_and_there_are_not_many() {
-        let session = session("own");
+        let calls = calls(&Room::default());
         for id in ["phone", "tv", "phone"] {
-            assert!(
-                session.record_capabilities(ReplayedCall { target: format!("/{id}"), ..note(id) }) || id == "phone"
-            );
-            session.record_playing(&note(id).reported_by, Some(note(id)));
+            assert!(calls.record_capabilities(ReplayedCall { target: format!("/{id}"), ..note(id) }) || id == "phone");
+            calls.record_playing(&note(id).reported_by, Some(note(id)));
         }
-        assert_eq!((session.capabilities().len(), session.playing().len()), (2, 2));
-        session.record_playing(&note("phone").reported_by, None);
-        assert_eq!(session.playing(), [note("tv")]);
+        assert_eq!((calls.capabilities().len(), calls.playing().len()), (2, 2));
+        calls.record_playing(&note("phone").reported_by, None);
+        assert_eq!(calls.playing(), [note("tv")]);
         for number in 0..50 {
-            session.record_capabilities(note(&number.to_string()));
-            session.record_playing(&note(&number.to_string()).reported_by, Some(note(&number.to_string())));
+            calls.record_capabilities(note(&number.to_string()));
+            calls.record_playing(&note(&number.to_string()).reported_by, Some(note(&number.to_string())));
         }
-        assert_eq!((session.capabilities().len(), session.playing().len()), (MOST_DEVICES, MOST_DEVICES));
-        assert_eq!(session.capabilities().last(), Some(&note("49")));
+        assert_eq!((calls.capabilities().len(), calls.playing().len()), (MOST_DEVICES, MOST_DEVICES));
+        assert_eq!(calls.capabilities().last(), Some(&note("49")));
     }
 
     #[test]
     fn notes_are_bounded_in_sum_and_their_room_is_given_back() {
-        let session = session("own");
-        let room = session.common.room.clone();
+        let room = Room::default();
+        let calls = calls(&room);
         let long = |id: &str| ReplayedCall { body: Bytes::from(vec![b'x'; LONGEST_CALL]), ..note(id) };
         for id in ["a", "b", "c"] {
-            session.record_capabilities(long(id));
-            session.record_playing(&long(id).reported_by, Some(long(id)));
+            calls.record_capabilities(long(id));
+            calls.record_playing(&long(id).reported_by, Some(long(id)));
             assert!(room.taken() <= MOST_OF_ONE && room.taken() > LONGEST_CALL, "{}", room.taken());
         }
-        assert_eq!(session.playing().last(), Some(&long("c")), "the latest stays");
-        drop(session);
+        assert_eq!(calls.playing().last(), Some(&long("c")), "the latest stays");
+        drop(calls);
         assert_eq!(room.taken(), 0);
     }
 

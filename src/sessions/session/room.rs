@@ -14,6 +14,14 @@ const MOST: usize = 32 << 20;
 #[derive(Clone, Debug)]
 pub struct Room(Arc<Taken>);
 
+/// What one session takes of the room. Dropping it gives the room back.
+#[derive(Debug)]
+pub(super) struct Share {
+    room: Room,
+    user: Box<str>,
+    bytes: usize,
+}
+
 #[derive(Debug)]
 struct Taken {
     most: usize,
@@ -38,9 +46,14 @@ impl Room {
         self.0.all.load(Ordering::Relaxed)
     }
 
+    /// What one session of this user takes: nothing yet.
+    pub(super) fn share(&self, user: &str) -> Share {
+        Share { room: self.clone(), user: user.into(), bytes: 0 }
+    }
+
     /// Changes what one session of this user takes, in bytes. Says whether there is room; shrinking
     /// always succeeds.
-    pub(super) fn change(&self, user: &str, before: usize, after: usize) -> bool {
+    fn change(&self, user: &str, before: usize, after: usize) -> bool {
         let taken = &*self.0;
         if after > before {
             let more = after - before;
@@ -64,6 +77,23 @@ impl Room {
             taken.all.fetch_sub(less, Ordering::Relaxed);
         }
         true
+    }
+}
+
+impl Share {
+    /// Changes what the session takes. Says whether there is room; shrinking always succeeds.
+    pub(super) fn set(&mut self, bytes: usize) -> bool {
+        let has_room = self.room.change(&self.user, self.bytes, bytes);
+        if has_room {
+            self.bytes = bytes;
+        }
+        has_room
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.room.change(&self.user, self.bytes, 0);
     }
 }
 

@@ -2,16 +2,27 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Device, Session};
 use crate::pod::PodId;
 
 /// Sockets by number, and the pod that has greeted each; `None` for one that is on its way.
-pub(super) type Sockets = Vec<(u64, Option<PodId>)>;
+type Places = Vec<(u64, Option<PodId>)>;
+
+/// The open sockets of a session.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    places: watch::Sender<Places>,
+    /// The devices of the sockets, with the sockets' numbers.
+    dialled: Mutex<Vec<(u64, Device)>>,
+    /// Remote controls that have come over them.
+    remote_controls: AtomicU32,
+}
 
 /// An open socket of the session's client.
 #[derive(Debug)]
@@ -35,23 +46,40 @@ impl Session {
     /// The same, for a device that may differ from that of the log-in.
     pub fn socket_of(self: &Arc<Session>, device: Device) -> Socket {
         let socket = Socket { session: self.clone(), number: NUMBERS.fetch_add(1, Ordering::Relaxed) };
-        self.state.lock().dialled.push((socket.number, device));
+        self.sockets.dialled.lock().push((socket.number, device));
         socket.mark_detached();
         socket
     }
+}
 
-    /// The sockets of the session, and where they are.
-    pub fn sockets(&self) -> watch::Receiver<Sockets> {
-        self.sockets.subscribe()
+impl Sockets {
+    /// The sockets, and where they are.
+    pub fn places(&self) -> watch::Receiver<Places> {
+        self.places.subscribe()
     }
 
     /// Whether this pod has greeted every socket of this process.
-    pub fn has_sockets_only_at(&self, pod: PodId) -> bool {
-        self.sockets.borrow().iter().all(|(_, at)| *at == Some(pod))
+    pub fn are_only_at(&self, pod: PodId) -> bool {
+        self.places.borrow().iter().all(|(_, at)| *at == Some(pod))
     }
 
-    pub(in crate::sessions) fn has_sockets(&self) -> bool {
-        !self.sockets.borrow().is_empty()
+    pub fn is_any(&self) -> bool {
+        !self.places.borrow().is_empty()
+    }
+
+    /// Counts a remote control that a pod has sent to the client.
+    pub fn count_remote_control(&self) {
+        self.remote_controls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many remote controls have come over the sockets of this process.
+    pub fn remote_controls(&self) -> u32 {
+        self.remote_controls.load(Ordering::Relaxed)
+    }
+
+    /// Whether one of these devices has a socket.
+    pub(super) fn is_any_of(&self, is_meant: impl Fn(&Device) -> bool) -> bool {
+        self.dialled.lock().iter().any(|(_, device)| is_meant(device))
     }
 }
 
@@ -74,16 +102,16 @@ impl Socket {
     /// session, so nothing plays there any more. A replay to another pod would show a film that
     /// nobody watches.
     pub fn client_has_left(&self) {
-        let mut state = self.session.state.lock();
-        let Some(at) = state.dialled.iter().position(|(number, _)| *number == self.number) else { return };
-        let (_, device) = state.dialled.remove(at);
-        if !state.dialled.iter().any(|(_, other)| other.is_same_as(&device)) {
-            state.playing.retain(|(note, _)| !note.reported_by.is_same_as(&device));
+        let mut dialled = self.session.sockets.dialled.lock();
+        let Some(at) = dialled.iter().position(|(number, _)| *number == self.number) else { return };
+        let (_, device) = dialled.remove(at);
+        if !dialled.iter().any(|(_, other)| other.is_same_as(&device)) {
+            self.session.calls.forget_playing(&device);
         }
     }
 
     fn set_pod(&self, pod: Option<PodId>) {
-        self.session.sockets.send_modify(|sockets| {
+        self.session.sockets.places.send_modify(|sockets| {
             sockets.retain(|(other, _)| *other != self.number);
             sockets.push((self.number, pod));
         });
@@ -92,10 +120,11 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.session.state.lock().dialled.retain(|(other, _)| *other != self.number);
-        self.session.sockets.send_modify(|sockets| sockets.retain(|(other, _)| *other != self.number));
-        if !self.session.has_sockets() {
-            self.session.clear_group();
+        let Sockets { places, dialled, .. } = &self.session.sockets;
+        dialled.lock().retain(|(other, _)| *other != self.number);
+        places.send_modify(|sockets| sockets.retain(|(other, _)| *other != self.number));
+        if !self.session.sockets.is_any() {
+            self.session.group.clear();
         }
     }
 }
@@ -114,20 +143,20 @@ mod tests {
         let reports = || {
             for reported_by in [session.device.clone(), tv.clone()] {
                 let note = ReplayedCall { reported_by: reported_by.clone(), target: "/".into(), body: Bytes::new() };
-                session.record_playing(&reported_by, Some(note));
+                session.calls.record_playing(&reported_by, Some(note));
             }
         };
         reports();
         drop(session.register_socket());
-        assert_eq!(session.playing().len(), 2, "no pod has taken it");
+        assert_eq!(session.calls.playing().len(), 2, "no pod has taken it");
         let (one, other) = (session.register_socket(), session.register_socket());
         one.client_has_left();
         drop(one);
-        assert_eq!(session.playing().len(), 2, "it has another socket");
+        assert_eq!(session.calls.playing().len(), 2, "it has another socket");
         other.client_has_left();
-        assert_eq!(session.playing().iter().map(|note| &note.reported_by).collect::<Vec<_>>(), [&tv]);
+        assert_eq!(session.calls.playing().iter().map(|note| &note.reported_by).collect::<Vec<_>>(), [&tv]);
         reports();
         session.socket_of(tv).client_has_left();
-        assert_eq!(session.playing().len(), 1);
+        assert_eq!(session.calls.playing().len(), 1);
     }
 }

@@ -1,11 +1,36 @@
-//! The tokens that stand for a session: the client's own, and those that were minted for it.
+//! The tokens that stand for a session: the client's own, and those that were minted for it. Also
+//! which of two replicas' copies of the session is the later.
 
-use super::Session;
-use crate::sessions::{Token, UnixMillis};
+use parking_lot::Mutex;
+
+use crate::{
+    sessions::{Token, UnixMillis},
+    store::clock::Clock,
+};
 
 /// Tokens of one session kept at most: the client's own, and the latest minted ones. Older ones
 /// stand only in playlists of films that ended long ago.
 const MOST_TOKENS: usize = 6;
+
+/// A session's beginning further ahead than this came from a wrong clock; in milliseconds.
+const AHEAD: u64 = 5_000;
+
+/// A session's tokens.
+#[derive(Debug)]
+pub struct Tokens {
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// When the session began, or was last confirmed by an act that ends all others of its user.
+    born: UnixMillis,
+    /// Grows with each change that is kept. Of two copies the higher one wins.
+    revision: u64,
+    /// Oldest first; the first is the client's own.
+    tokens: Vec<SessionToken>,
+}
 
 /// A token and when it was minted, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,19 +48,23 @@ pub(in crate::sessions) struct MergeResult {
     pub(in crate::sessions) lacks_token: bool,
 }
 
-impl Session {
+impl Tokens {
+    pub(in crate::sessions) fn new(clock: Clock, born: UnixMillis, revision: u64, tokens: Vec<SessionToken>) -> Tokens {
+        Tokens { clock, state: Mutex::new(State { born, revision, tokens }) }
+    }
+
     /// Whether this token stands for the session.
-    pub fn has_token(&self, token: &str) -> bool {
+    pub fn has(&self, token: &str) -> bool {
         self.state.lock().tokens.iter().any(|minted| minted.token.as_str() == token)
     }
 
     /// All tokens, the latest first.
-    pub fn tokens(&self) -> Vec<SessionToken> {
+    pub fn all(&self) -> Vec<SessionToken> {
         self.state.lock().tokens.iter().rev().cloned().collect()
     }
 
     /// The client's own token.
-    pub fn client_token(&self) -> Option<Token> {
+    pub fn own(&self) -> Option<Token> {
         self.state.lock().tokens.first().map(|minted| minted.token.clone())
     }
 
@@ -45,21 +74,46 @@ impl Session {
         if state.tokens.iter().any(|minted| minted.token == token) {
             return;
         }
-        state.tokens.push(SessionToken { token, at: self.common.clock.now() });
+        state.tokens.push(SessionToken { token, at: self.clock.now() });
         if state.tokens.len() > MOST_TOKENS {
             // The first is the client's own.
             state.tokens.remove(1);
         }
     }
 
-    /// Merges another replica's copy: the later state wins, and the tokens of both stay.
-    pub(in crate::sessions) fn merge(&self, theirs: &Session) -> MergeResult {
+    pub(in crate::sessions) fn born(&self) -> UnixMillis {
+        self.state.lock().born
+    }
+
+    /// Records that an act which ended all other sessions of the user confirmed this one.
+    pub(in crate::sessions) fn set_born(&self, at: UnixMillis) {
+        self.state.lock().born = at;
+    }
+
+    pub(in crate::sessions) fn revision(&self) -> u64 {
+        self.state.lock().revision
+    }
+
+    /// Counts one more change to keep. Of changes at two replicas the higher number is the later.
+    pub(in crate::sessions) fn bump_revision(&self) {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        state.revision = (state.revision + 1).max(now);
+        // The clock may have been ahead until Redis gave the time.
+        if state.born > now + AHEAD {
+            state.born = now;
+        }
+    }
+
+    /// Merges another replica's copy: the later state wins, and the tokens of both stay. `adopt`
+    /// takes the rest of a later copy, before another merge begins.
+    pub(super) fn merge(&self, theirs: &Tokens, adopt: impl FnOnce()) -> MergeResult {
         let theirs = theirs.state.lock();
         let mut state = self.state.lock();
         let has = |tokens: &[SessionToken], one: &SessionToken| tokens.iter().any(|minted| minted.token == one.token);
         let is_later = theirs.revision > state.revision;
         let news: Vec<SessionToken> = theirs.tokens.iter().filter(|one| !has(&state.tokens, one)).cloned().collect();
-        let adopted = MergeResult {
+        let merged = MergeResult {
             is_changed: is_later || !news.is_empty(),
             lacks_token: state.tokens.iter().any(|one| !has(&theirs.tokens, one)),
         };
@@ -72,50 +126,53 @@ impl Session {
         }
         if is_later {
             state.revision = theirs.revision;
-            state.capabilities.clone_from(&theirs.capabilities);
-            self.count_notes(&mut state);
+            adopt();
         }
         state.born = state.born.max(theirs.born);
-        adopted
+        merged
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sessions::session::tests::session;
+
+    fn tokens(own: &str) -> Tokens {
+        let clock = Clock::default();
+        let at = clock.now();
+        Tokens::new(clock, at, 0, vec![SessionToken { token: Token::new(own), at }])
+    }
 
     #[test]
     fn the_clients_own_token_is_never_lost_for_minted_ones() {
-        let session = session("own");
+        let tokens = tokens("own");
         for number in 0..50 {
-            session.add_minted(Token::new(format!("minted {number}")));
+            tokens.add_minted(Token::new(format!("minted {number}")));
         }
-        let tokens: Vec<_> = session.tokens().into_iter().map(|minted| minted.token).collect();
-        assert_eq!((tokens.len(), tokens.first()), (MOST_TOKENS, Some(&Token::new("minted 49"))));
-        assert!(session.has_token("own") && !session.has_token("minted 3"));
+        let all: Vec<_> = tokens.all().into_iter().map(|minted| minted.token).collect();
+        assert_eq!((all.len(), all.first()), (MOST_TOKENS, Some(&Token::new("minted 49"))));
+        assert!(tokens.has("own") && !tokens.has("minted 3"));
     }
 
     #[test]
     fn of_two_replicas_copies_the_later_stands_with_the_tokens_of_both() {
-        let (here, there) = (session("own"), session("own"));
+        let (here, there) = (tokens("own"), tokens("own"));
         here.bump_revision();
         here.add_minted(Token::new("minted here"));
         there.add_minted(Token::new("minted there"));
         there.bump_revision();
         there.bump_revision();
-        assert_eq!(here.merge(&there), MergeResult { is_changed: true, lacks_token: true });
-        assert!(here.has_token("own") && here.has_token("minted here") && here.has_token("minted there"));
-        assert_eq!(
-            here.merge(&there),
-            MergeResult { is_changed: false, lacks_token: true },
-            "the same tells nothing new"
-        );
-        assert_eq!(there.merge(&here), MergeResult { is_changed: true, lacks_token: false });
+        let mut adopted = 0;
+        assert_eq!(here.merge(&there, || adopted += 1), MergeResult { is_changed: true, lacks_token: true });
+        assert!(here.has("own") && here.has("minted here") && here.has("minted there"));
+        let again = here.merge(&there, || adopted += 1);
+        assert_eq!(again, MergeResult { is_changed: false, lacks_token: true }, "the same tells nothing new");
+        assert_eq!(adopted, 1);
+        assert_eq!(there.merge(&here, || {}), MergeResult { is_changed: true, lacks_token: false });
         for number in 0..2 * MOST_TOKENS {
             there.add_minted(Token::new(format!("later {number}")));
         }
-        here.merge(&there);
-        assert_eq!((here.tokens().len(), here.client_token()), (MOST_TOKENS, Some(Token::new("own"))));
+        here.merge(&there, || {});
+        assert_eq!((here.all().len(), here.own()), (MOST_TOKENS, Some(Token::new("own"))));
     }
 }

@@ -62,7 +62,7 @@ impl Backend {
             None => self.redis.is_none(),
         };
         match &self.redis {
-            Some(redis) => redis.store.flush(SAFE).await || on_disk().await,
+            Some(redis) => redis.store.queue.flush(SAFE).await || on_disk().await,
             None => on_disk().await,
         }
     }
@@ -70,7 +70,7 @@ impl Backend {
     /// Writes all that is still queued.
     pub async fn finish(&self) {
         if let Some(redis) = &self.redis {
-            redis.store.finish().await;
+            redis.store.queue.finish().await;
         }
         if let Some(kept) = &self.disk {
             kept.disk.finish().await;

@@ -59,7 +59,7 @@ impl StoredEnds {
             let name = key.strip_prefix(&start).and_then(|name| u128::from_str_radix(name, 16).ok());
             name.into_iter().for_each(|name| self.remember(name.to_be_bytes(), value));
         };
-        redis.store.walk(&start, learn).await
+        redis.store.walks.each(&start, learn).await
     }
 
     /// Writes again the ends that Redis has lost, and drops those too old. Gives how many it wrote.
@@ -72,7 +72,7 @@ impl StoredEnds {
         let mut written = 0;
         for some in all.chunks(AT_ONCE) {
             let keys: Vec<_> = some.iter().map(|(name, _)| redis.key("ended", *name)).collect();
-            let Some(are_there) = redis.store.are_there(&keys).await else { return written };
+            let Some(are_there) = redis.store.walks.are_there(&keys).await else { return written };
             let lost = some.iter().zip(are_there).filter(|(_, is_there)| !is_there);
             let before = written;
             for ((name, tombstone), _) in lost {
@@ -139,7 +139,7 @@ impl StoredEnds {
 
     fn write_to_redis(&self, name: [u8; 16], tombstone: Tombstone) {
         if let Some(redis) = &self.backend.redis {
-            redis.store.put_for(redis.key("ended", name), tombstone.write(), self.keep);
+            redis.store.queue.put_for(redis.key("ended", name), tombstone.write(), self.keep);
         }
     }
 
@@ -149,7 +149,7 @@ impl StoredEnds {
             kept.disk.remove([ENDED, &name].concat());
         }
         if let Some(redis) = &self.backend.redis {
-            redis.store.remove(redis.key("ended", name));
+            redis.store.queue.remove(redis.key("ended", name));
         }
     }
 }

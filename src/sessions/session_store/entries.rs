@@ -75,7 +75,7 @@ impl StoredSessions {
                 kept.disk.put(name.to_vec(), sealed.clone());
             }
             if let Some(redis) = &self.backend.redis {
-                redis.store.put(redis.key("session", name), sealed);
+                redis.store.queue.put(redis.key("session", name), sealed);
             }
         }
     }
@@ -95,7 +95,7 @@ impl StoredSessions {
                 kept.disk.remove(name.to_vec());
             }
             if let Some(redis) = &self.backend.redis {
-                redis.store.remove(redis.key("session", name));
+                redis.store.queue.remove(redis.key("session", name));
             }
         }
     }
@@ -114,7 +114,7 @@ impl StoredSessions {
     pub(in crate::sessions) async fn are_there(&self, names: &[[u8; 16]]) -> Option<Vec<bool>> {
         let redis = self.backend.redis.as_ref()?;
         let keys: Vec<_> = names.iter().map(|name| redis.key("session", *name)).collect();
-        redis.store.are_there(&keys).await
+        redis.store.walks.are_there(&keys).await
     }
 
     /// Writes into Redis again what only the disk has under these names. Says whether there was
@@ -126,7 +126,7 @@ impl StoredSessions {
         drop(entries);
         let is_some = !found.is_empty();
         for (name, sealed) in found {
-            redis.store.put(redis.key("session", name), sealed);
+            redis.store.queue.put(redis.key("session", name), sealed);
         }
         is_some
     }

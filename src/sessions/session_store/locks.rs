@@ -37,7 +37,7 @@ impl MigrationLocks {
 
     pub fn release(&self, token: &Token) {
         if let Some((store, key)) = self.of(token) {
-            store.remove(key);
+            store.queue.remove(key);
         }
     }
 

@@ -35,7 +35,7 @@ impl StoredPendingLogouts {
             kept.disk.put([PENDING_LOGOUT, &name].concat(), sealed.clone());
         }
         if let Some(redis) = &self.backend.redis {
-            redis.store.put(redis.key(KIND, name), sealed);
+            redis.store.queue.put(redis.key(KIND, name), sealed);
         }
     }
 
@@ -46,7 +46,7 @@ impl StoredPendingLogouts {
                 kept.disk.remove([PENDING_LOGOUT, &name].concat());
             }
             if let Some(redis) = &self.backend.redis {
-                redis.store.remove(redis.key(KIND, name));
+                redis.store.queue.remove(redis.key(KIND, name));
             }
         }
     }
@@ -58,7 +58,7 @@ impl StoredPendingLogouts {
         let on_disk = self.backend.disk.as_ref();
         let mut sealed = on_disk.map_or_else(Vec::new, |kept| std::mem::take(&mut *kept.pending_logouts.lock()));
         if let Some(redis) = &self.backend.redis {
-            sealed.extend(redis.store.scan_values(&redis.plain_key(KIND, "")).await);
+            sealed.extend(redis.store.walks.values(&redis.plain_key(KIND, "")).await);
         }
         let open = |sealed: &Vec<u8>| {
             let plain = String::from_utf8(self.backend.ring.open(api_key.as_str(), sealed)?).ok()?;

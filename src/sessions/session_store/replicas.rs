@@ -32,7 +32,7 @@ impl ReplicaBus {
     /// there is a Redis.
     pub(in crate::sessions) fn publish(&self, words: impl FnOnce() -> String) {
         if let Some(redis) = &self.backend.redis {
-            redis.store.publish(redis.channel(), words());
+            redis.store.queue.publish(redis.channel(), words());
         }
     }
 
@@ -52,7 +52,7 @@ impl ReplicaBus {
     /// Marks something with this moment, for all replicas.
     pub(in crate::sessions) fn mark(&self, what: &str, of: &str) {
         if let Some(redis) = &self.backend.redis {
-            redis.store.put(redis.plain_key(what, of), self.backend.clock.now().to_string().into_bytes());
+            redis.store.queue.put(redis.plain_key(what, of), self.backend.clock.now().to_string().into_bytes());
         }
     }
 

@@ -2,7 +2,7 @@
 //! when Redis has lost them.
 //!
 //! Their number is bounded, for all and for each owner: the user, or the address if the user is not
-//! known. Whoever signs in and out all day displaces only their own.
+//! known. A user who signs in and out all day displaces only their own.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -99,13 +99,13 @@ impl Kind {
 pub(super) struct Census {
     bounds: Bounds,
     prefix: String,
-    counted: [Tally; Kind::ALL.len()],
+    counted: [Counter; Kind::ALL.len()],
     /// Wakes the counting task when a kind exceeds its bound.
     is_due: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct Counter {
     keys: AtomicUsize,
     bytes: AtomicUsize,
 }
@@ -127,10 +127,10 @@ impl Census {
     /// pins are left out, since they are hints.
     pub(super) fn admits(&self, key: &str, value: usize) -> bool {
         let Some(kind) = Kind::of(key, &self.prefix) else { return true };
-        let (tally, bounds) = (&self.counted[kind as usize], kind.bounds(self.bounds));
-        let keys = tally.keys.fetch_add(1, Ordering::Relaxed) + 1;
+        let (counted, bounds) = (&self.counted[kind as usize], kind.bounds(self.bounds));
+        let keys = counted.keys.fetch_add(1, Ordering::Relaxed) + 1;
         let size = key.len() + value + OVERHEAD;
-        let bytes = tally.bytes.fetch_add(size, Ordering::Relaxed) + size;
+        let bytes = counted.bytes.fetch_add(size, Ordering::Relaxed) + size;
         let is_within = keys <= bounds.keys && bytes <= bounds.bytes;
         if !is_within {
             self.is_due.notify_one();
@@ -150,7 +150,7 @@ pub(super) async fn keep(census: Arc<Census>, link: Arc<Link>, shutdown: Shutdow
         let Some(mut connection) = link.connected(&shutdown).await else { return };
         let began = Instant::now();
         // A failure here also hits the requests, which report it.
-        let _ = census.count(&mut connection, link.metrics()).await;
+        let _ = census.count(&mut connection, &link.metrics).await;
         // A slow count runs less often.
         let rest = REST.max(began.elapsed() * 20);
         tokio::select! {
@@ -206,9 +206,9 @@ impl Census {
             let (keys, bytes) = (found.len(), found.iter().map(|entry| entry.bytes).sum());
             metrics.redis_keys.get_or_create(&of).set(keys as i64);
             metrics.redis_bytes.get_or_create(&of).set(bytes as i64);
-            let tally = &self.counted[kind as usize];
-            tally.keys.store(keys, Ordering::Relaxed);
-            tally.bytes.store(bytes, Ordering::Relaxed);
+            let counted = &self.counted[kind as usize];
+            counted.keys.store(keys, Ordering::Relaxed);
+            counted.bytes.store(bytes, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -265,7 +265,7 @@ mod tests {
             (0..count).filter(|number| census.admits(&format!("p:{kind}:{number:032x}"), 8)).count()
         };
         assert_eq!(written("pin", 1000), 300);
-        assert_eq!(written("session", 1000), 1000, "whoever has signed in is written, and the oldest go");
+        assert_eq!(written("session", 1000), 1000, "who has signed in is written, and the oldest go");
         assert!(written("migration_lock", 10) == 10 && written("pins", 10) == 10);
     }
 

@@ -56,8 +56,9 @@ pub(super) struct Link {
     is_broken: AtomicBool,
     /// The log has said that Redis does not answer.
     is_told: AtomicBool,
-    metrics: Metrics,
-    clock: Clock,
+    pub(super) metrics: Metrics,
+    /// The clock of Redis.
+    pub(super) clock: Clock,
     /// What kind of Redis it was when the log last said so.
     facts: Mutex<Option<Facts>>,
 }
@@ -119,11 +120,6 @@ impl Link {
         let _ = self.state.subscribe().wait_for(|state| *state != State::Unknown).await;
     }
 
-    /// The clock of Redis.
-    pub(super) fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
     /// Asks for the time before anything with a timestamp is written. If Redis does not say, the
     /// clock stays as it is.
     async fn set_clock(&self, connection: &mut MultiplexedConnection) {
@@ -154,10 +150,6 @@ impl Link {
                 tracing::error!("Redis is one of a cluster, which is not supported; its keys cannot be used together");
             }
         }
-    }
-
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
     }
 
     /// Receives every opening and closing of the breaker.

@@ -46,7 +46,7 @@ pub(super) async fn write(link: Arc<Link>, mut queue: mpsc::Receiver<Change>, ce
                 tracing::warn!(%error, "Redis refuses a write");
             }
             is_refused = refusal.is_some();
-            link.metrics().store_writes.get_or_create(&StoreOutcome { outcome: outcome.as_str() }).inc_by(count);
+            link.metrics.store_writes.get_or_create(&StoreOutcome { outcome: outcome.as_str() }).inc_by(count);
         }
         for change in changes.drain(..) {
             if let Change::Mark(done) = change {
@@ -64,7 +64,7 @@ fn pipeline(changes: &[Change], census: &Census, link: &Link) -> (Pipeline, u64)
         match change {
             Change::Put { key, value, lasts } => {
                 if !census.admits(key, value.len()) {
-                    link.metrics()
+                    link.metrics
                         .store_writes
                         .get_or_create(&StoreOutcome { outcome: WriteOutcome::Full.as_str() })
                         .inc();

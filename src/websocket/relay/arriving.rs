@@ -80,8 +80,12 @@ impl Arriving {
         Arriving { marks, number: 0, open: None, is_replaced: false }
     }
 
-    /// Takes a data message that was read.
+    /// Takes a message that was read. A ping or a pong only shows that the pod lives.
     pub(super) fn hear(&mut self, message: Message, rewriter: &impl MessageRewriter, boundary: &Boundary) -> Heard {
+        rewriter.heard();
+        if matches!(message, Message::Ping(_) | Message::Pong(_)) {
+            return Heard::Whole(None);
+        }
         let number = self.number;
         self.number += 1;
         match self.marks.take(number) {

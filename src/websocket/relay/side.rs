@@ -1,6 +1,6 @@
 //! One side of a relay: how it is read and written, and how that stops.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -11,7 +11,7 @@ use super::{
     Count, Out, Stream,
     arriving::{Boundary, Heard},
 };
-use crate::websocket::Config;
+use crate::websocket::{Config, MessageRewriter};
 
 /// The payload of the proxy's own pings.
 const PING: Bytes = Bytes::from_static(b"jellypin");
@@ -62,7 +62,10 @@ pub(super) async fn read(
         let message = match received {
             Some(Ok(Message::Close(frame))) => return Stopped::Closed(frame),
             // Reading on sends the pong: each side answers its own pings.
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(message @ (Message::Ping(_) | Message::Pong(_)))) => {
+                passed(message);
+                continue;
+            }
             Some(Ok(message)) => message,
             Some(Err(error)) => return if is_malformed(&error) { Stopped::Malformed } else { Stopped::Gone },
             None => return Stopped::Gone,
@@ -82,6 +85,14 @@ pub(super) async fn read(
         if is_whole && boundary.reached() {
             return Stopped::Between;
         }
+    }
+}
+
+/// Pings the pod whenever somebody wants to know whether it lives.
+pub(super) async fn ping_when_called(rewriter: &impl MessageRewriter, to_pod: &mpsc::Sender<Message>) -> Infallible {
+    loop {
+        rewriter.await_call().await;
+        let _ = to_pod.try_send(Message::Ping(PING));
     }
 }
 

@@ -1,6 +1,13 @@
 //! Tests the relay on a paused clock, between two peers over pipes.
 
-use std::{collections::VecDeque, future::pending};
+use std::{
+    collections::VecDeque,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -11,7 +18,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use super::*;
-use crate::websocket::{CloseStyle, MessageRewriter};
+use crate::websocket::{CloseStyle, MessageRewriter, pod_side::Marks};
 
 type Peer = WebSocketStream<DuplexStream>;
 
@@ -287,4 +294,41 @@ async fn a_stop_ends_sockets_within_the_stagger() {
     let (first, last) = (times.iter().min().expect("times"), times.iter().max().expect("times"));
     assert!(*last < Duration::from_secs(6), "{last:?}");
     assert!(*last - *first > Duration::from_millis(500), "they end one after the other: {first:?} to {last:?}");
+}
+
+/// A pod of which somebody wants to know whether it lives.
+#[derive(Default)]
+struct Called(AtomicBool);
+
+impl MessageRewriter for Called {
+    fn to_client(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn to_pod(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn heard(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    async fn await_call(&self) {
+        time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_called_is_pinged_and_its_pong_is_a_sign_of_life() {
+    let (to_pod, mut for_pod) = mpsc::channel(1);
+    let rewriter = Called::default();
+    let ping = tokio::select! {
+        never = ping_when_called(&rewriter, &to_pod) => match never {},
+        ping = for_pod.recv() => ping,
+    };
+    let Some(Message::Ping(payload)) = ping else { panic!("no ping: {ping:?}") };
+    let marks = Arc::new(Marks::default());
+    let heard = Arriving::new(marks).hear(Message::Pong(payload), &rewriter, &Boundary::default());
+    assert!(matches!(heard, Heard::Whole(None)), "the client gets nothing of it");
+    assert!(rewriter.0.load(Ordering::Relaxed));
 }

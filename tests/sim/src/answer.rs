@@ -81,6 +81,7 @@ impl Answer {
         let section = match status {
             StatusCode::BAD_REQUEST => "section-15.5.1",
             StatusCode::UNAUTHORIZED => "section-15.5.2",
+            StatusCode::SERVICE_UNAVAILABLE => "section-15.6.4",
             _ => "section-15.5.5",
         };
         let trace = format!("00-{}-{}-00", hex(&random_bytes::<16>()), hex(&random_bytes::<8>()));
@@ -93,6 +94,11 @@ impl Answer {
                 "traceId": trace,
             }),
         )
+    }
+
+    /// 503, as a controller says it.
+    pub(crate) fn unavailable() -> Answer {
+        Answer::problem(StatusCode::SERVICE_UNAVAILABLE)
     }
 
     /// What MVC makes of a value that cannot be bound to its parameter.

@@ -27,6 +27,9 @@ pub(crate) struct ItemRow {
     pub(crate) pictures: Vec<Picture>,
     /// The members of a collection or playlist, in order.
     pub(crate) members: Vec<Member>,
+    /// The languages of subtitles that were uploaded.
+    #[serde(default)]
+    pub(crate) subtitles: Vec<String>,
     /// Whose playlist it is.
     pub(crate) owner: Option<String>,
     /// When the row was written last; the ETag is made of it.
@@ -106,6 +109,7 @@ impl ItemRow {
             edited: Map::new(),
             pictures: vec![poster],
             members: Vec::new(),
+            subtitles: Vec::new(),
             owner: None,
             saved: clock::now(),
         }

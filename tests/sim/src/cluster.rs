@@ -8,8 +8,10 @@ mod file;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 pub(crate) use database::{Database, DeviceRow, Stored, User};
 
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
 use crate::catalogue::ItemRow;
 use crate::disk::Disk;
 use crate::identifiers::guid_of;
+use crate::single_writer::Seat;
 use crate::user_data::UserData;
 use file::DatabaseFile;
 
@@ -33,6 +36,15 @@ struct Shared {
     file: Option<DatabaseFile>,
     /// The folders of the pods that share theirs.
     disk: Disk,
+    hangs: watch::Sender<bool>,
+    seat: Mutex<Seat>,
+}
+
+impl Shared {
+    fn new(database: Database, file: Option<DatabaseFile>) -> Arc<Shared> {
+        let (database, hangs) = (Mutex::new(database), watch::Sender::new(false));
+        Arc::new(Shared { database, file, disk: Disk::new(), hangs, seat: Mutex::default() })
+    }
 }
 
 impl Cluster {
@@ -40,7 +52,7 @@ impl Cluster {
     ///
     /// Passwords: `alice-pw`, `bob-pw`, `root-pw`, and `pw` for the numbered ones.
     pub fn new() -> Cluster {
-        Cluster { shared: Arc::new(Shared { database: Mutex::new(Database::fresh()), file: None, disk: Disk::new() }) }
+        Cluster { shared: Shared::new(Database::fresh(), None) }
     }
 
     /// The database kept in `dir`, made there if it is missing; processes that open the same directory share it.
@@ -51,7 +63,7 @@ impl Cluster {
         let file = DatabaseFile::open(dir)?;
         let mut database = Database::default();
         file.change(&mut database, |_| ())?;
-        Ok(Cluster { shared: Arc::new(Shared { database: Mutex::new(database), file: Some(file), disk: Disk::new() }) })
+        Ok(Cluster { shared: Shared::new(database, Some(file)) })
     }
 
     /// The API key that every pod accepts, 32 hex.
@@ -79,6 +91,18 @@ impl Cluster {
         self.change(|database| database.user_mut(user_id).map(|user| password.clone_into(&mut user.password)));
     }
 
+    /// On: the database takes questions and answers none, for all pods.
+    pub fn hang_database(&self, on: bool) {
+        self.shared.hangs.send_replace(on);
+    }
+
+    /// Ends when the database answers.
+    pub(crate) async fn answers(&self) {
+        let mut hangs = self.shared.hangs.subscribe();
+        // The sender lives as long as the cluster.
+        let _ = hangs.wait_for(|hangs| !hangs).await;
+    }
+
     /// The row that the database has of a user (by name) and an item.
     pub fn user_data(&self, user: &str, item: &str) -> Option<UserData> {
         let user = self.user_id(user)?;
@@ -94,6 +118,20 @@ impl Cluster {
         id
     }
 
+    /// The pod that writes the catalogue, where one alone does ([`PodBuilder::single_writer`](crate::PodBuilder)).
+    pub fn writer(&self) -> Option<String> {
+        self.seat().writer().map(str::to_owned)
+    }
+
+    /// Another pod writes from now on, as after a restart of the database.
+    pub fn move_writer(&self, pod: &str) {
+        self.seat().move_to(pod);
+    }
+
+    pub(crate) fn seat(&self) -> MutexGuard<'_, Seat> {
+        self.shared.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn disk(&self) -> &Disk {
         &self.shared.disk
     }
@@ -104,6 +142,7 @@ impl Cluster {
             let row = database.item(id)?;
             let mut document = Value::Object(row.edited.clone());
             document["Name"] = json!(row.name);
+            document["Subtitles"] = json!(row.subtitles);
             document["Members"] = json!(row.members.iter().map(|member| &member.item).collect::<Vec<_>>());
             document["ImageTags"] = json!(row.pictures.iter().map(|picture| &picture.tag).collect::<Vec<_>>());
             Some(document)

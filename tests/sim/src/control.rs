@@ -1,7 +1,8 @@
 //! The control port: a few requests by which a test outside this process breaks the pod and asks what it saw.
 //!
 //! `POST /kill`, `/stop`, `/start`, `/hang?on=1`, `/refuse?on=1`, `/slow?ms=50`, `/cut?bytes=1000` (without a number:
-//! off), `/degrade?on=1`, `/database?down=1`, `/record?on=1`, `/clear`; `GET /state`, `/seen`.
+//! off), `/degrade?on=1`, `/database?down=1`, `/cores?of=0.2` (without
+//! a number: as fast as it can), `/record?on=1`, `/clear`; `GET /state`, `/seen`.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,7 +16,7 @@ use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use jellyfin_sim::{Pod, Seen};
+use jellyfin_sim::{Machine, Pod, Seen};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -66,6 +67,7 @@ async fn act(pod: &Pod, path: &str, value: &str, on: bool) -> (StatusCode, Value
         "/cut" => pod.cut_bodies_after(value.parse().ok()),
         "/degrade" => pod.degrade(on),
         "/database" => pod.database_down(on),
+        "/cores" => pod.run_on(value.parse().ok().map(|cores| Machine::RECORDED.warm().cores(cores))),
         "/record" => pod.set_recording(on),
         "/clear" => pod.clear_seen(),
         _ => return (StatusCode::NOT_FOUND, Value::Null),

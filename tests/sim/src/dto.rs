@@ -115,7 +115,7 @@ pub(crate) fn public_info(shared: &Shared) -> Value {
         "ProductName": "Jellyfin Server",
         "OperatingSystem": "",
         "Id": shared.settings.server_id,
-        "StartupWizardCompleted": true,
+        "StartupWizardCompleted": !shared.settings.wizard_undone,
     })
 }
 

@@ -65,6 +65,9 @@ struct Options {
     /// Length of the bulk item's file in bytes
     #[arg(long, default_value_t = 10 << 30)]
     bulk_size: u64,
+    /// Play the build with one catalogue writer, which is the first of the pods
+    #[arg(long)]
+    single_writer: bool,
     /// Remember every request for /seen; off, so that load gathers no memory
     #[arg(long)]
     record: bool,
@@ -132,6 +135,9 @@ async fn start(options: &Options, cluster: &Cluster, number: u16) -> Result<Pod,
         .quick_connect_enabled(!options.no_quick_connect)
         .known_proxies(options.known_proxies)
         .bulk_size(options.bulk_size);
+    if options.single_writer {
+        builder = builder.single_writer(true);
+    }
     if let Some(on) = options.legacy_authorization {
         builder = builder.legacy_authorization(on);
     }

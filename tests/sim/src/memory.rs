@@ -1,6 +1,6 @@
 //! What one process of a pod holds in its own memory, and loses with its end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -32,5 +32,7 @@ pub(crate) struct Memory {
     pub(crate) caches: Caches,
     /// The libraries as this process knows them.
     pub(crate) libraries: BTreeMap<String, Library>,
+    /// The users that the database had when the process began.
+    pub(crate) users_at_start: HashSet<String>,
     pub(crate) user_data_changes: UserDataChanges,
 }

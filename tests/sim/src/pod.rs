@@ -7,6 +7,8 @@ mod door;
 mod in_step_tests;
 mod life;
 #[cfg(test)]
+mod single_writer_tests;
+#[cfg(test)]
 mod tests;
 mod wire;
 
@@ -30,6 +32,7 @@ pub(crate) use wire::Cut;
 use crate::cluster::Cluster;
 use crate::disk::Disk;
 use crate::documents::Documents;
+use crate::machine::Machine;
 use crate::mint_times::MintTimes;
 use crate::playback_state;
 use crate::quick_connect::new_code;
@@ -199,6 +202,13 @@ impl Pod {
         self.shared.controls.set_mint_times(times);
     }
 
+    /// The machine that the pod runs on from now on, by default none: then everything is done at once. A process that starts on it
+    /// is cold. Fewer cores than before starve a process that runs.
+    pub fn run_on(&self, machine: Option<Machine>) {
+        self.shared.controls.set_machine(machine);
+        self.with_life(|life| life.processor.set_machine(machine));
+    }
+
     /// Gives this QuickConnect code to the next request for one.
     pub fn next_code(&self, code: &str) {
         self.shared.controls.set_shared_code(code.to_owned(), 1);
@@ -299,6 +309,11 @@ impl Pod {
     pub fn cached_user_data(&self, user: &str, item: &str) -> Option<UserData> {
         let user = self.shared.cluster.user_id(user)?;
         self.with_life(|life| life.memory().caches.cached(item).map(|item| item.user_data(&user)))?
+    }
+
+    /// The play sessions that players have reported on, or ended, since the process began.
+    pub fn reported_play_sessions(&self) -> Vec<String> {
+        self.with_life(|life| life.memory().jobs.heard_of().to_vec()).unwrap_or_default()
     }
 
     /// The idle check five minutes after the last report of every player: the pod itself says `Stopped` for them, at the

@@ -10,14 +10,14 @@ use crate::endpoints::{
 use crate::endpoints::{documents, groups, item_edits, libraries, sessions, system, tasks, user_data, users};
 use crate::generation::Generation;
 use crate::identifiers::plain;
-use crate::{quick_connect, single_sign_on, sync_play};
+use crate::{quick_connect, single_sign_on, single_writer, sync_play};
 
 /// One endpoint.
 pub(crate) struct Route {
     methods: &'static [&'static str],
     /// In lower case; `{…}` stands for one segment, or for the rest of one that begins otherwise. What is named after a GUID has to
     /// be one.
-    path: &'static str,
+    pub(crate) path: &'static str,
     pub(crate) access: Access,
     pub(crate) handler: fn(&Call) -> Answer,
     /// Whether it answers before the core has completed its start.
@@ -35,6 +35,8 @@ pub(crate) enum Access {
     Authorized,
     /// Policy `RequiresElevation`.
     Administrator,
+    /// Policy `FirstTimeSetupOrElevated`: everybody until the wizard is done.
+    FirstTimeSetup,
     /// The policies of `/SyncPlay/*`.
     SyncPlay {
         in_group: bool,
@@ -94,7 +96,7 @@ impl Route {
     }
 }
 
-use Access::{Administrator, Anonymous, Authorized};
+use Access::{Administrator, Anonymous, Authorized, FirstTimeSetup};
 const GROUP: Access = Access::SyncPlay { in_group: true };
 const SYNC_PLAY: Access = Access::SyncPlay { in_group: false };
 
@@ -113,7 +115,7 @@ static ROUTES: &[Route] = &[
     route(GET, "/plugins", Administrator, documents::plugins),
     route(GET, "/plugins/{id}/configuration", Administrator, documents::plugin),
     route(POST, "/plugins/{id}/configuration", Administrator, documents::set_plugin),
-    route(GET, "/library/virtualfolders", Administrator, libraries::list),
+    route(GET, "/library/virtualfolders", FirstTimeSetup, libraries::list),
     route(POST, "/library/virtualfolders", Administrator, libraries::add),
     route(DELETE, "/library/virtualfolders", Administrator, libraries::remove),
     route(POST, "/library/virtualfolders/name", Administrator, libraries::rename),
@@ -123,6 +125,9 @@ static ROUTES: &[Route] = &[
     route(POST, "/library/virtualfolders/libraryoptions", Administrator, libraries::set_options),
     route(POST, "/library/refresh", Administrator, item_edits::scan),
     route(POST, "/library/media/updated", Authorized, item_edits::media_updated),
+    route(GET, "/startup/configuration", FirstTimeSetup, system::first_configuration),
+    route(GET, "/startup/user", FirstTimeSetup, system::first_user),
+    route(POST, "/startup/user", FirstTimeSetup, system::set_first_user),
     route(GET, "/getutctime", Anonymous, system::utc_time),
     route(POST, "/echo", Anonymous, system::echo),
     route(POST, "/system/restart", Anonymous, system::restart),
@@ -206,6 +211,11 @@ static ROUTES: &[Route] = &[
     route(GET, "/playlists/{itemid}/items", Authorized, items::of_playlist),
     route(POST, "/playlists/{itemid}/items", Authorized, groups::add_to_playlist),
     route(DELETE, "/playlists/{itemid}/items", Authorized, groups::remove_from_playlist),
+    route(GET, "/genres/{name}", Authorized, single_writer::by_name),
+    route(GET, "/studios/{name}", Authorized, single_writer::by_name),
+    route(GET, "/years/{name}", Authorized, single_writer::by_name),
+    route(GET, "/artists/{name}", Authorized, single_writer::by_name),
+    route(POST, "/videos/{itemid}/subtitles", Administrator, item_edits::upload_subtitle),
     route(GET, "/userviews", Authorized, items::views),
     route(GET, "/useritems/resume", Authorized, items::resume),
     route(GET, "/useritems/{itemid}/userdata", Authorized, user_data::read),

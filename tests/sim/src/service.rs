@@ -16,13 +16,14 @@ use hyper::body::{Body as _, Incoming};
 use crate::answer::{Answer, Body};
 use crate::authorization::Credentials;
 use crate::call::{Call, Caller, StaleRow};
-use crate::endpoints::web;
+use crate::endpoints::{system, web};
 use crate::generation::Generation;
+use crate::machine::{self, Work};
 use crate::pod::Connection;
 use crate::query::Query;
 use crate::routes::{self, Access, Match, Route};
 use crate::start_up::Phase;
-use crate::{not_jellyfin, path, setup_server, socket};
+use crate::{not_jellyfin, path, setup_server, single_writer, socket};
 use watched::Watch;
 
 /// Kestrel's limit of the request line.
@@ -43,7 +44,7 @@ pub(crate) async fn answer(connection: Connection, request: Request<Incoming>) -
     let watch = Watch::begin(&connection, &request);
     let head = finish::Head::of(&request, &connection);
     let health = request.uri().path().ends_with("/health");
-    let answer = respond(&connection, request).await;
+    let answer = work_on(&connection, request).await;
     if !health {
         connection.life.shared.controls.delay_first_byte().await;
     }
@@ -59,6 +60,36 @@ pub(crate) enum Outcome {
     Answered(Answer),
     /// From the setup server, or from a path that is not Jellyfin's.
     Bare(Answer),
+}
+
+/// Answers as soon as the machine has done what the request takes, and the database answers.
+async fn work_on(connection: &Connection, request: Request<Incoming>) -> Outcome {
+    if connection.is_of_setup_server() {
+        return respond(connection, request).await;
+    }
+    let (life, uri) = (&connection.life, request.uri().clone());
+    let work = match socket::is_upgrade(request.headers()) {
+        true => Work::Socket,
+        false => Work::of(request.method(), uri.path()),
+    };
+    let thread = life.processor.run(work).await;
+    let settings = &life.shared.settings;
+    if machine::needs_database(uri.path())
+        && tokio::time::timeout(settings.database_timeout, life.shared.cluster.answers()).await.is_err()
+    {
+        return Outcome::Answered(match work {
+            Work::Health => system::health_of("Unhealthy", StatusCode::SERVICE_UNAVAILABLE),
+            _ => Answer::error(StatusCode::INTERNAL_SERVER_ERROR),
+        });
+    }
+    let answer = respond(connection, request).await;
+    drop(thread);
+    if machine::is_transcoded(uri.path()) {
+        let query = Query::parse(uri.query().unwrap_or_default());
+        life.processor.watch(&query.get("PlaySessionId").unwrap_or_default());
+        life.processor.run(Work::Transcode).await;
+    }
+    answer
 }
 
 async fn respond(connection: &Connection, request: Request<Incoming>) -> Outcome {
@@ -209,11 +240,12 @@ fn refusal(call: &Call, access: Access) -> Option<Answer> {
         (Access::SyncPlay { .. }, Caller::Nobody | Caller::ApiKey { .. } | Caller::Disabled | Caller::Orphan) => {
             Some(Answer::error(StatusCode::BAD_REQUEST))
         }
+        (Access::FirstTimeSetup, _) if call.settings().wizard_undone => None,
         (_, Caller::Nobody | Caller::Disabled) => refused(StatusCode::UNAUTHORIZED),
         (_, Caller::Orphan) => refused(StatusCode::FORBIDDEN),
         (Access::Authorized, _) => None,
-        (Access::Administrator, _) if call.is_administrator() => None,
-        (Access::Administrator, _) => refused(StatusCode::FORBIDDEN),
+        (Access::Administrator | Access::FirstTimeSetup, _) if call.is_administrator() => None,
+        (Access::Administrator | Access::FirstTimeSetup, _) => refused(StatusCode::FORBIDDEN),
         (Access::SyncPlay { in_group: false }, _) => None,
         (Access::SyncPlay { in_group: true }, Caller::User { .. }) => {
             let session = call.touch_session().unwrap_or_default();
@@ -257,7 +289,7 @@ async fn run(mut call: Call, route: &Route, parts: Parts, body: Incoming) -> Ans
             Err(_) => return Answer::error(StatusCode::BAD_REQUEST),
         };
     }
-    let answer = (route.handler)(&call);
+    let answer = single_writer::answer(&call, &parts.method, route);
     if let Some(ready) = call.busy_until.get() {
         tokio::time::sleep_until(ready.into()).await;
     }

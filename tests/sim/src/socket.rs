@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use crate::answer::Answer;
 use crate::call::{Call, Caller, property};
 use crate::generation::Generation;
+use crate::machine::Work;
 use crate::pod::Life;
 use crate::sessions::{Outgoing, message};
 use listeners::Listeners;
@@ -224,8 +225,13 @@ impl Socket {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes.as_ref(),
             Message::Close(_) => return Ok(Next::End),
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(Next::GoOn),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
+                // The pong leaves when the stream is read again.
+                self.life.processor.run(Work::Message).await;
+                return Ok(Next::GoOn);
+            }
         };
+        self.life.processor.run(Work::Message).await;
         self.life.shared.record().hear(text);
         self.life.shared.tell();
         if text.is_empty() {

@@ -11,6 +11,8 @@ use crate::library::SEGMENTS;
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
     live: HashMap<String, LiveJob>,
+    /// The play sessions that players have reported on, or ended, in order.
+    heard_of: Vec<String>,
 }
 
 /// A job started by `live.m3u8`, by the name of its playlist.
@@ -37,6 +39,9 @@ pub(crate) struct Progress {
 
 /// How many segments a job has as soon as it answers.
 const FIRST_SEGMENTS: usize = 3;
+
+/// Play sessions that are remembered.
+const MOST_HEARD_OF: usize = 64;
 
 /// The segments of the film.
 const ALL_SEGMENTS: usize = SEGMENTS.len();
@@ -91,6 +96,18 @@ impl Jobs {
             Ordering::Equal if !progress.has_ended => Some(progress.begun),
             Ordering::Equal | Ordering::Greater => None,
         }
+    }
+
+    /// A player names its play session.
+    pub(crate) fn hear_of(&mut self, play_session: &str) {
+        if self.heard_of.len() >= MOST_HEARD_OF {
+            self.heard_of.remove(0);
+        }
+        self.heard_of.push(play_session.to_owned());
+    }
+
+    pub(crate) fn heard_of(&self) -> &[String] {
+        &self.heard_of
     }
 
     /// A player was heard of: its job goes on.

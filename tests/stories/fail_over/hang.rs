@@ -27,7 +27,7 @@ async fn requests_on_a_hung_pod_go_to_another() {
         join_all(asked).await;
         let waited = began.elapsed();
         println!("a hung pod was found, and its clients were answered, after {waited:?}");
-        assert!(waited <= Duration::from_secs(4), "{waited:?}");
+        assert!(waited <= Duration::from_secs(10), "{waited:?}");
         assert_eq!(world.proxy.pod("a").status().state, State::Down);
         let lines = world.proxy.lines_of("/Branding/Configuration", 12).await;
         let lost = lines.iter().filter(|line| line["moved.from"] == "a" && line["moved.why"] == "lost").count();

@@ -174,23 +174,26 @@ async fn a_down_pod_that_still_sends_is_kept() {
 
 #[tokio::test]
 async fn a_download_waits_for_its_only_pod_to_wake_up() {
-    story(World::plan(1).hold(secs(1)).build(|pod| pod.bulk_size(SIZE as u64)), async |world| {
-        let mut client = world.client();
-        let mut answer = begin(&mut client, &film(), None).await;
-        let mut read = BytesMut::new();
-        read_until(answer.body_mut(), &mut read, 100_000).await;
-        let pod = world.pod("a");
-        pod.hang(true);
-        let wake = async {
-            // The search for the rest has failed by then.
-            let gave_up = async || world.proxy.metric("jellypin_resumed_total", &[("outcome", "gave_up")]).await;
-            crate::stories::replicas::until_at_least("the search ends", 1.0, gave_up).await;
-            pod.hang(false);
-        };
-        tokio::join!(wake, read_until(answer.body_mut(), &mut read, SIZE));
-        assert!(read == bulk_bytes(0, SIZE));
-        drop(answer);
-    })
+    story(
+        World::plan(1).hold(secs(1)).longest_silence(secs(5)).build(|pod| pod.bulk_size(SIZE as u64)),
+        async |world| {
+            let mut client = world.client();
+            let mut answer = begin(&mut client, &film(), None).await;
+            let mut read = BytesMut::new();
+            read_until(answer.body_mut(), &mut read, 100_000).await;
+            let pod = world.pod("a");
+            pod.hang(true);
+            let wake = async {
+                // The search for the rest has failed by then.
+                let gave_up = async || world.proxy.metric("jellypin_resumed_total", &[("outcome", "gave_up")]).await;
+                crate::stories::replicas::until_at_least("the search ends", 1.0, gave_up).await;
+                pod.hang(false);
+            };
+            tokio::join!(wake, read_until(answer.body_mut(), &mut read, SIZE));
+            assert!(read == bulk_bytes(0, SIZE));
+            drop(answer);
+        },
+    )
     .await;
 }
 

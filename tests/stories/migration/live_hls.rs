@@ -25,7 +25,7 @@ pub(super) fn playlists(pod: &Pod) -> usize {
 }
 
 /// The pod that answers the film's segments.
-fn playing(world: &World) -> String {
+pub(super) fn playing(world: &World) -> String {
     let segments =
         |pod: &&Pod| pod.seen().iter().filter(|seen| seen.path().contains("/hls/") && seen.status == 200).count();
     world.pods.iter().max_by_key(segments).expect("a pod").name().to_owned()

@@ -7,8 +7,8 @@ use http::Method;
 use jellyfin_sim::{CHANNEL, Pod};
 use serde_json::json;
 
-use super::{client_of, count, kill, plan, player::Player};
-use crate::stories::world::{Client, Failed, World, body_of, story};
+use super::{client_of, count, kill, live_hls::playing, plan, player::Player};
+use crate::stories::world::{Client, Failed, body_of, story};
 
 pub(super) fn brisk(pods: usize) -> crate::stories::world::Plan {
     plan(pods).build(|pod| pod.live_segment_every(Duration::from_millis(100)))
@@ -32,12 +32,6 @@ fn playlist_in(info: &serde_json::Value, token: &str) -> String {
 
 pub(super) fn info() -> String {
     format!("/Items/{CHANNEL}/PlaybackInfo")
-}
-
-fn playing(world: &World) -> String {
-    let segments =
-        |pod: &&Pod| pod.seen().iter().filter(|seen| seen.path().contains("/hls/") && seen.status == 200).count();
-    world.pods.iter().max_by_key(segments).expect("a pod").name().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

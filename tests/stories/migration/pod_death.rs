@@ -44,7 +44,7 @@ async fn a_client_keeps_its_token_on_a_pod_that_never_knew_it() {
         assert_eq!(sessions[0]["DeviceId"], "sofa");
         assert_eq!(sessions[0]["Capabilities"]["SupportedCommands"][0], "Play");
         let lines = world.proxy.lines_of("/Users/Me", 2).await;
-        assert!(lines.iter().any(|line| line["decision.reason"] == "carried_over"), "{lines:?}");
+        assert!(lines.iter().any(|line| line["decision.reason"] == "migrated"), "{lines:?}");
     })
     .await;
 }
@@ -69,7 +69,7 @@ async fn two_clients_with_equal_codes_stay_two_users() {
             b.seen().iter().filter(|seen| seen.path() == "/QuickConnect/Authorize" && seen.status == 500).count();
         assert_eq!(crossed, 1, "the second finds its code authorized by the first");
         assert_eq!(mints(b), 2);
-        assert_eq!(world.proxy.metric("jellypin_carry_overs_total", &[("outcome", "refused")]).await, 0.0);
+        assert_eq!(world.proxy.metric("jellypin_migrations_total", &[("outcome", "refused")]).await, 0.0);
     })
     .await;
 }

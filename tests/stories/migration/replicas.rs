@@ -175,7 +175,10 @@ async fn a_session_ended_at_the_other_replica_is_not_minted_again() {
 async fn move_to(world: &World, token: &str, pod: &str) {
     let shared = world.proxy.shared();
     let SessionLookup::Active(session) = shared.sessions.known.find(token) else { panic!("the session is known") };
-    assert!(session.record_home(PodInstance::of(&world.proxy.pod(pod)), token, || MoveReason::Group), "a move");
+    assert!(
+        session.residence.record_home(PodInstance::of(&world.proxy.pod(pod)), token, || MoveReason::Group),
+        "a move"
+    );
     shared.sessions.keeper.persist(&session);
 }
 

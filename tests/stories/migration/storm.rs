@@ -29,7 +29,7 @@ fn wanted(usual: usize) -> usize {
 }
 
 /// Clients that have logged in and whose home is this pod.
-pub(super) async fn clients_at(world: &World, pod: &str, count: usize, new: impl Fn() -> Client) -> Vec<Client> {
+pub(crate) async fn clients_at(world: &World, pod: &str, count: usize, new: impl Fn() -> Client) -> Vec<Client> {
     let one = async |number: usize| {
         let user = format!("user{}", number % 1000);
         for attempt in 0..64 {
@@ -45,7 +45,7 @@ pub(super) async fn clients_at(world: &World, pod: &str, count: usize, new: impl
     stream::iter(0..count).map(one).buffer_unordered(16).collect().await
 }
 
-async fn socket_of(client: &mut Client) -> Socket {
+pub(crate) async fn socket_of(client: &mut Client) -> Socket {
     let path = format!("/socket?ApiKey={}", client.token.as_deref().expect("a token"));
     client.socket(&path).await.expect("a socket")
 }
@@ -55,7 +55,7 @@ fn at(times: &mut [Duration], share: f64) -> Duration {
     times[((times.len() - 1) as f64 * share) as usize]
 }
 
-fn shares(mut times: Vec<Duration>) -> String {
+pub(crate) fn shares(mut times: Vec<Duration>) -> String {
     let most = at(&mut times, 1.0);
     format!("p50 {:.1?}, p99 {:.1?}, longest {most:.1?}", at(&mut times, 0.5), at(&mut times, 0.99))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jellypin::pod::State;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::devices_of;
 use crate::stories::{
@@ -51,12 +51,6 @@ async fn let_in(world: &World, by: &mut Client, device: &str) -> Client {
     new.token = answer.json()["AccessToken"].as_str().map(str::to_owned);
     assert_eq!(answer.status, 200, "{}", answer.text());
     new
-}
-
-async fn leader(world: &World) -> String {
-    let pods: Value = world.proxy.ask_admin("/pods").await.json();
-    let leads = pods.as_array().expect("pods").iter().find(|pod| pod["leads"] == true);
-    leads.expect("a leader")["name"].as_str().expect("a name").to_owned()
 }
 
 /// The devices of a user who does not live on the leader.
@@ -129,7 +123,7 @@ async fn a_drain_moves_a_user_whole() {
 #[tokio::test]
 async fn a_quick_connect_log_in_joins_the_user_once_it_is_idle() {
     story(plan(), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let (user, mut devices) = elsewhere(world, &leader).await;
         let home = home_of(world, &mut devices[0]).await;
         let mut idle = let_in(world, &mut devices[0], &format!("idle television of {user}")).await;
@@ -148,7 +142,7 @@ async fn a_quick_connect_log_in_joins_the_user_once_it_is_idle() {
 #[tokio::test]
 async fn a_member_of_a_group_is_a_guest_of_the_leader() {
     story(plan(), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let (_, mut devices) = elsewhere(world, &leader).await;
         let home = home_of(world, &mut devices[0]).await;
         let mut socket = devices[0].socket("/socket").await.expect("a socket");

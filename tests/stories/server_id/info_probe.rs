@@ -9,7 +9,7 @@ use crate::stories::world::{Plan, Proxy, World, millis, secs, story};
 const PUBLIC: &str = "/System/Info/Public";
 
 /// Longer than a probe may take.
-const SLOW: Duration = Duration::from_millis(1500);
+const SLOW: Duration = Duration::from_millis(2500);
 
 const IDS: [&str; 2] = ["a1e0f3d9c7b48268f4d2a6b1c3e5f705", "b1e0f3d9c7b48268f4d2a6b1c3e5f705"];
 

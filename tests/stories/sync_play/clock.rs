@@ -80,7 +80,7 @@ fn worst(figures: impl IntoIterator<Item = f64>) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn members_see_the_clock_of_their_commands() {
     story(world_of(plan(3)).await, async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let (mut members, mut number): (Vec<Member>, _) = (Vec::new(), 0);
         // Two of each pod.
         while members.len() < 6 {
@@ -137,7 +137,7 @@ async fn members_see_the_clock_of_their_commands() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_off_the_leader_keeps_its_own_clock() {
     story(world_of(World::plan(3)).await, async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         for number in 0.. {
             let mut member = Member::new(world, number).await;
             if member.home == leader {

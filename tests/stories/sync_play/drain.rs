@@ -60,7 +60,7 @@ async fn are_together(members: &mut [Member]) {
 async fn a_group_of_a_draining_leader_begins_on_the_next() {
     for by in ["now", "idle", "removal"] {
         story(plan(3).drain_removed("now"), async |world| {
-            assert_eq!(leader(world).await, "a");
+            assert_eq!(world.leader().await, "a");
             let mut members = two_of_each(world).await;
             let a = world.proxy.pod("a");
             if by == "removal" {
@@ -71,7 +71,7 @@ async fn a_group_of_a_draining_leader_begins_on_the_next() {
             }
             // Beginning with those of the leader, in the very moment.
             group(&mut members).await;
-            assert_eq!(leader(world).await, "b", "{by}");
+            assert_eq!(world.leader().await, "b", "{by}");
             assert_eq!(world.proxy.metric("jellypin_leader_changes_total", &[("why", "pod_draining")]).await, 1.0);
             are_together(&mut members).await;
             world.pod("a").until(|pod| pod.open_sockets() == 0).await;
@@ -155,7 +155,7 @@ async fn a_draining_leader_leads_until_another_can() {
         }
         group(&mut members).await;
         are_together(&mut members).await;
-        assert_eq!(leader(world).await, "b");
+        assert_eq!(world.leader().await, "b");
         until_sessions(world, "a", 0).await;
         drop(members);
     })
@@ -180,7 +180,7 @@ async fn a_draining_leader_named_by_the_pods_takes_members() {
             drain(world, "a", when).await;
             until_sessions(world, "a", 0).await;
             group(&mut members).await;
-            assert_eq!(leader(world).await, "a");
+            assert_eq!(world.leader().await, "a");
             are_together(&mut members).await;
             assert_eq!(page(world, "a").await["sessions"].as_u64(), Some(6));
             // Once more all of them are sent away.

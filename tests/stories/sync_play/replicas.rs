@@ -36,7 +36,7 @@ async fn a_socket_at_another_replica_learns_of_the_join() {
     story(plan(3, &redis).with_api_key().leader_mode(Mode::Elect), async |world| {
         until_up(&world.proxy).await;
         let other = replica(world, |_| {}).await;
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let elsewhere: Vec<String> = world.pods_but(&leader).map(|pod| pod.name().to_owned()).collect();
         let (mut members, mut group, mut lost, mut took) = (Vec::new(), None::<String>, 0, Vec::new());
         for round in 0..ROUNDS {

@@ -39,7 +39,7 @@ async fn dialling(world: &World, home: &Pod) -> (Client, JoinHandle<Socket>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_opening_during_a_join_learns_of_it() {
     story(plan(3), async |world| {
-        let leader = leader(world).await;
+        let leader = world.leader().await;
         let home = world.pods_but(&leader).next().expect("another pod");
         let (mut client, socket) = dialling(world, home).await;
         let (new, socket) = join!(client.post("/SyncPlay/New", json!({"GroupName": "evening"})), socket);

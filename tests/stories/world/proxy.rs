@@ -11,7 +11,7 @@ use std::time::Duration;
 use jellypin::{
     app::{self, App},
     config::{self, ProcessEnvironment},
-    pod::{self, State},
+    pod::{self, Condition, State},
     proxy::SharedState,
     sessions::Sessions,
 };
@@ -119,6 +119,16 @@ impl Proxy {
             let mut changes = pod.changes();
             let reached = timeout(DEADLINE, changes.wait_for(|status| status.state == state)).await;
             assert!(matches!(reached, Ok(Ok(_))), "{caller}: {pod:?} never became {}", state.as_str());
+        }
+    }
+
+    /// Waits until a pod that serves is in this condition.
+    #[track_caller]
+    pub(crate) fn until_condition(&self, name: &str, condition: Condition) -> impl Future<Output = ()> {
+        let pod = self.pod(name);
+        let what = format!("pod {name} is {}", condition.as_str());
+        async move {
+            until(&what, || pod.status().is_alive() && pod.condition() == condition).await;
         }
     }
 

@@ -75,6 +75,7 @@ keys! {
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
     in_step: &str = "jellyfin.in_step";
+    writer: &str = "pools.main.writer";
     base_path: &str = "pools.main.base_path";
     hold: Duration = "timeouts.hold";
     pod_idle: Duration = "timeouts.pod_idle";
@@ -101,6 +102,10 @@ keys! {
     fast_probe_interval: Duration = "health.fast_interval";
     probe_timeout: Duration = "health.timeout";
     rise: u32 = "health.rise";
+    longest_silence: Duration = "health.longest_silence";
+    slow_start: Duration = "health.slow_start";
+    queue: u32 = "limits.queue";
+    queue_time: Duration = "timeouts.queue";
     drain_within: Duration = "drain.within";
     drain_removed: &str = "drain.removed";
     drain_absent: Duration = "drain.absent";
@@ -140,6 +145,8 @@ impl Default for Settings {
         settings.admin_listen(ANY_PORT);
         settings.stop_stagger(millis(200));
         settings.drain_timeout(secs(8));
+        // Pods that start again get their whole share at once, so that few clients show where they go.
+        settings.slow_start(millis(1));
         // Most stories need clients on several pods, whoever their users are.
         settings.spread_users(&["*"]);
         settings
@@ -323,6 +330,7 @@ settings! {
         Mode::Local => "local",
         Mode::Follow => "follow",
         Mode::Elect => "elect",
+        Mode::Probe => "probe",
     };
     SameSite: |site| match site {
         SameSite::Strict => "strict",

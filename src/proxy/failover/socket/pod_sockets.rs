@@ -78,7 +78,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 impl PodSockets {
     pub(super) fn new(sockets: &Sockets, ctx: &RequestContext<'_>, pod: Arc<Pod>, known: Option<Socket>) -> PodSockets {
         let socket = KnownSocket::default();
-        let home_changes = known.map(|known| socket.get_or_init(|| known).session().home_changes());
+        let home_changes = known.map(|known| socket.get_or_init(|| known).session().residence.home_changes());
         let shown_server = ctx.pool.shown_server.clone();
         let session_watch = SessionWatch::of(&sockets.session_lists, ctx, &socket);
         let (instance, pod_is_alive) = (PodInstance::of(&pod), pod.status().is_alive());
@@ -124,9 +124,9 @@ impl PodSockets {
             // session may also live elsewhere already.
             socket.record_greeting(self.pod.id);
             if let Some(member) = &*self.member.lock() {
-                session.record_group_joined(member.place);
+                session.group.record_joined(member.place);
             }
-            self.home_changes = Some(session.home_changes());
+            self.home_changes = Some(session.residence.home_changes());
             self.socket.get_or_init(|| socket);
             return;
         }
@@ -278,7 +278,7 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
         // A group dies with its pod, so its members get the same message as if they had left.
         let member = self.member.lock().take_if(|member| member.place != place)?;
         if let Some(session) = self.session() {
-            session.record_group_left(member.place);
+            session.group.record_left(member.place);
         }
         Some(message::group_left(&member.group))
     }

@@ -51,17 +51,17 @@ impl SocketRewriter {
         if message::is_remote_control(text)
             && let Some(socket) = self.socket.get()
         {
-            socket.session().count_remote_control();
+            socket.session().sockets.count_remote_control();
         }
         let Some(change) = message::group(text) else { return };
         let (place, known) = (PodInstance::of(&self.pod), self.socket.get().map(Socket::session).into_iter());
         match change {
             Group::Joined(group) => {
-                known.for_each(|session| session.record_group_joined(place));
+                known.for_each(|session| session.group.record_joined(place));
                 *self.member.lock() = Some(Membership { group, place });
             }
             Group::Left => {
-                known.for_each(|session| session.record_group_left(place));
+                known.for_each(|session| session.group.record_left(place));
                 *self.member.lock() = None;
             }
         }
@@ -93,6 +93,14 @@ impl MessageRewriter for SocketRewriter {
             watch.read_from_client(text, &self.pod);
         }
         self.shown_server.message_to_pod(&self.pod, text)
+    }
+
+    fn heard(&self) {
+        self.pod.record_life();
+    }
+
+    async fn await_call(&self) {
+        self.pod.await_socket_call().await;
     }
 
     fn farewell(&self) {

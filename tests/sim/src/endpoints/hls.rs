@@ -9,6 +9,7 @@ use crate::answer::Answer;
 use crate::call::Call;
 use crate::files::{File, physical_file};
 use crate::library::{Item, SEGMENT_TICKS, SEGMENTS, live_segment_bytes};
+use crate::single_writer;
 use crate::transcoding::LiveKey;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
@@ -51,6 +52,9 @@ pub(crate) fn main(call: &Call) -> Answer {
 /// `hls1/{playlist}/{n}.ts`: every pod that accepts the token can make it.
 pub(crate) fn segment(call: &Call) -> Answer {
     let number = call.captured(2).strip_suffix(".ts").and_then(|number| number.parse::<usize>().ok());
+    if number.is_some_and(|number| number < SEGMENTS.len() && !single_writer::may_send(call, number)) {
+        return Answer::unavailable().with("retry-after", "2");
+    }
     match (Item::of(&call.guid(0)), number.and_then(|number| SEGMENTS.get(number))) {
         (Some(_), Some(bytes)) => physical_file(call, SEGMENT, File::Kept(bytes)),
         _ => Answer::error(StatusCode::NOT_FOUND),
@@ -117,6 +121,9 @@ pub(crate) fn end(call: &Call) -> Answer {
         return Answer::problem(StatusCode::BAD_REQUEST);
     };
     let play_session = call.query.get("playSessionId").filter(|session| !session.is_empty());
+    if let Some(play_session) = &play_session {
+        call.life().memory().jobs.hear_of(play_session);
+    }
     call.life().memory().jobs.end(Some(&device_id), play_session.as_deref());
     Answer::no_content()
 }

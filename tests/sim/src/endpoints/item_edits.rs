@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use crate::answer::Answer;
 use crate::caches::ItemIsGone;
 use crate::call::{Call, property};
+use crate::generation::Generation;
 use crate::identifiers::plain;
 use crate::item_dto::EDITABLE;
+use crate::single_writer;
 
 /// `POST /Items/{id}` with the item's whole document (`ItemUpdateController`): what it leaves out is emptied.
 pub(crate) fn edit(call: &Call) -> Answer {
@@ -42,6 +44,10 @@ fn delete_all(call: &Call, ids: &[String]) -> Answer {
     let mut memory = call.life().memory();
     let cluster = &call.life().shared.cluster;
     for id in ids {
+        // `ArgumentException`: no item has an empty id.
+        if call.settings().generation == Generation::V10_11 && id.bytes().all(|digit| digit == b'0') {
+            return Answer::error(StatusCode::BAD_REQUEST);
+        }
         if memory.caches.by_id(cluster, id).is_none() {
             return Answer::problem(StatusCode::NOT_FOUND);
         }
@@ -61,6 +67,22 @@ pub(crate) fn refresh(call: &Call) -> Answer {
         Some(_) => Answer::no_content(),
         None => Answer::problem(StatusCode::NOT_FOUND),
     }
+}
+
+/// `POST /Videos/{id}/Subtitles` (`UploadSubtitle`): a file, and a refresh of the item, which only a pod that writes does.
+pub(crate) fn upload_subtitle(call: &Call) -> Answer {
+    let (id, body) = (call.guid(0), call.json());
+    let Some(language) = property(&body, "Language").and_then(Value::as_str) else {
+        return Answer::problem(StatusCode::BAD_REQUEST);
+    };
+    if call.life().memory().caches.by_id(&call.life().shared.cluster, &id).is_none() {
+        return Answer::problem(StatusCode::NOT_FOUND);
+    }
+    if !single_writer::is_writer(call) {
+        return Answer::no_content();
+    }
+    let mut memory = call.life().memory();
+    done(memory.caches.change_item(&call.life().shared.cluster, &id, |row| row.subtitles.push(language.to_owned())))
 }
 
 /// `POST /Library/Refresh`: a scan begins with the folders of libraries that are on the disk by now

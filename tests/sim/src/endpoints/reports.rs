@@ -88,6 +88,7 @@ fn report_by_query(call: &Call, apply: Apply) -> Answer {
 
 fn stop(call: &Call, item: &str, position: Option<i64>, failed: bool, play_session: &str) -> Answer {
     if !play_session.is_empty() {
+        call.life().memory().jobs.hear_of(play_session);
         call.life().memory().jobs.end(None, Some(play_session));
     }
     let session = call.touch_session();
@@ -107,5 +108,6 @@ fn ticks(call: &Call) -> Option<i64> {
 fn ping_job(call: &Call, play_session: &str) {
     let mut memory = call.life().memory();
     memory.jobs.end_idle(call.settings().job_idle);
+    memory.jobs.hear_of(play_session);
     memory.jobs.ping(play_session);
 }

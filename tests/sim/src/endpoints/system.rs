@@ -28,6 +28,30 @@ pub(crate) fn health_of(word: &'static str, status: StatusCode) -> Answer {
         .with("pragma", "no-cache")
 }
 
+/// `GET /Startup/Configuration`: what the wizard asks first.
+pub(crate) fn first_configuration(_: &Call) -> Answer {
+    Answer::json(&json!({"UICulture": "en-US", "MetadataCountryCode": "US", "PreferredMetadataLanguage": "en"}))
+}
+
+/// `GET /Startup/User`: the name of the first user, without a password.
+pub(crate) fn first_user(call: &Call) -> Answer {
+    let name = call.life().shared.cluster.read(|database| database.users.first().map(|user| user.name.clone()));
+    Answer::json(&json!({"Name": name}))
+}
+
+/// `POST /Startup/User`: gives the first user a name and a password.
+pub(crate) fn set_first_user(call: &Call) -> Answer {
+    let text = |name: &str| call.property(name).and_then(|value| value.as_str().map(str::to_owned));
+    let (name, password) = (text("Name"), text("Password"));
+    call.life().shared.cluster.change(|database| {
+        if let (Some(user), Some(name), Some(password)) = (database.users.first_mut(), name, password) {
+            user.name = name;
+            user.password = password;
+        }
+    });
+    Answer::no_content()
+}
+
 pub(crate) fn ping(_: &Call) -> Answer {
     Answer::json(&json!("Jellyfin Server"))
 }

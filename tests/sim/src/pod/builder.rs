@@ -42,8 +42,13 @@ pub(crate) struct Settings {
     pub(crate) listens_on: Duration,
     pub(crate) late_socket: Duration,
     pub(crate) session_idle: Duration,
+    pub(crate) database_timeout: Duration,
     pub(crate) discovery: Option<SocketAddr>,
     pub(crate) shares_folders: bool,
+    pub(crate) single_writer: bool,
+    pub(crate) fail_over: Duration,
+    pub(crate) hls_lease: Duration,
+    pub(crate) wizard_undone: bool,
 }
 
 impl Settings {
@@ -69,8 +74,13 @@ impl Settings {
             listens_on: Duration::from_millis(100),
             late_socket: Duration::from_secs(30),
             session_idle: Duration::from_secs(600),
+            database_timeout: Duration::from_secs(15),
             discovery: None,
             shares_folders: false,
+            single_writer: false,
+            fail_over: Duration::from_millis(300),
+            hls_lease: Duration::from_secs(30),
+            wizard_undone: false,
         }
     }
 
@@ -187,10 +197,43 @@ impl PodBuilder {
         self
     }
 
+    /// How long what needs the database waits for one that hangs, by default 15 s; then it fails.
+    pub fn database_timeout(mut self, time: Duration) -> Self {
+        self.settings.database_timeout = time;
+        self
+    }
+
     /// Whether the pod's data and configuration folders are those of all pods of the cluster that share theirs; by default each
     /// has its own.
     pub fn shared_folders(mut self, on: bool) -> Self {
         self.settings.shares_folders = on;
+        self
+    }
+
+    /// Whether the pod is of the build with one catalogue writer: the first pod of the cluster writes, then whoever asks first
+    /// after its end. Its folders are shared, and its server id is that of all.
+    pub fn single_writer(mut self, on: bool) -> Self {
+        self.settings.single_writer = on;
+        self.settings.shares_folders = on;
+        self
+    }
+
+    /// How long such a cluster is without a writer after the end of one, by default 0.3 s; 0.1 to 2 s were measured.
+    pub fn fail_over(mut self, time: Duration) -> Self {
+        self.settings.fail_over = time;
+        self
+    }
+
+    /// How long the lease of a transcode lasts after the end of its owner, by default 30 s.
+    pub fn hls_lease(mut self, time: Duration) -> Self {
+        self.settings.hls_lease = time;
+        self
+    }
+
+    /// Whether the pod believes that its wizard was never completed, as without the `system.xml` of the others: it then
+    /// lets everybody set it up.
+    pub fn wizard_undone(mut self, on: bool) -> Self {
+        self.settings.wizard_undone = on;
         self
     }
 
@@ -236,7 +279,7 @@ impl PodBuilder {
     /// When the address cannot be taken.
     pub async fn start(mut self) -> io::Result<Pod> {
         let address = self.listen.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let name = &self.settings.name;
+        let name = if self.settings.single_writer { "of all" } else { self.settings.name.as_str() };
         self.settings.server_id = self.server_id.unwrap_or_else(|| guid_of(&format!("jellyfin-sim server {name}")));
         self.settings.legacy_authorization =
             self.legacy_authorization.unwrap_or(self.settings.generation.legacy_authorization_by_default());

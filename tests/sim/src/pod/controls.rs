@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::machine::Machine;
 use crate::mint_times::MintTimes;
 
 /// Switches of one pod; they outlive its processes.
@@ -22,6 +23,8 @@ pub(crate) struct Controls {
     rate: AtomicU64,
     pub(crate) clock: Clock,
     mint_times: Mutex<MintTimes>,
+    /// `None`: everything is done at once.
+    machine: Mutex<Option<Machine>>,
     /// A QuickConnect code, and how many requests are still to get it.
     shared_code: Mutex<(String, usize)>,
 }
@@ -41,6 +44,7 @@ impl Controls {
             rate: AtomicU64::new(0),
             clock: Clock::default(),
             mint_times: Mutex::default(),
+            machine: Mutex::default(),
             shared_code: Mutex::default(),
         }
     }
@@ -92,6 +96,14 @@ impl Controls {
 
     pub(crate) fn mint_times(&self) -> MintTimes {
         *self.mint_times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_machine(&self, machine: Option<Machine>) {
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = machine;
+    }
+
+    pub(crate) fn machine(&self) -> Option<Machine> {
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_shared_code(&self, code: String, requests: usize) {

@@ -20,6 +20,7 @@ use super::Shared;
 use super::wire::{Cut, Wire, reset_on_close};
 use crate::discovery;
 use crate::documents::Documents;
+use crate::machine::Processor;
 use crate::memory::Memory;
 use crate::service;
 use crate::start_up::{Phase, PhaseLengths, StartUp};
@@ -34,6 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) processor: Arc<Processor>,
     memory: Mutex<Memory>,
     phase: watch::Sender<Phase>,
     wires: Arc<Wires>,
@@ -66,6 +68,7 @@ impl Life {
     pub(super) fn begin(shared: &Arc<Shared>) -> io::Result<Arc<Life>> {
         let life = Arc::new(Life {
             shared: Arc::clone(shared),
+            processor: Arc::new(Processor::new(shared.controls.machine())),
             memory: Mutex::default(),
             phase: watch::Sender::new(Phase::Closed),
             wires: Arc::new(Wires { shared: Arc::downgrade(shared), open: Mutex::default() }),
@@ -73,6 +76,8 @@ impl Life {
             late_sockets: AtomicUsize::new(0),
             tasks: Mutex::new(Some(JoinSet::new())),
         });
+        let frost = Arc::clone(&shared.frost);
+        life.spawn(Arc::clone(&life.processor).drive(move || frost.is_on()));
         life.spawn(accept(Arc::clone(&life)));
         if let Some(address) = shared.settings.discovery {
             life.spawn(discovery::answer(Arc::clone(&life), address));
@@ -202,18 +207,28 @@ impl Life {
     }
 
     fn forget(&self) {
+        let settings = &self.shared.settings;
+        self.shared.cluster.seat().leave(&settings.name, settings.hls_lease);
         *self.memory() = Memory::default();
         self.shared.tell();
     }
 
     fn load(&self) {
         let rows = self.shared.cluster.read(|database| database.devices.clone());
+        let users = self.shared.cluster.read(|database| database.users.iter().map(|user| user.id.clone()).collect());
         let disk = &self.shared.disk;
         *self.shared.documents() = Documents::read(disk, &self.shared.settings);
         let libraries = disk.files().libraries.clone();
         let mut memory = self.memory();
         memory.devices.load(rows);
         memory.libraries = libraries;
+        memory.users_at_start = users;
+        drop(memory);
+        let settings = &self.shared.settings;
+        if settings.single_writer {
+            // It tries to get the lock, whether it does or not.
+            let _ = self.shared.cluster.seat().is_writer(&settings.name, settings.fail_over);
+        }
     }
 
     fn enter(&self, phase: Phase) -> io::Result<()> {

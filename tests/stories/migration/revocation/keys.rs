@@ -41,12 +41,14 @@ async fn without_an_api_key_the_proxy_warns_and_does_what_it_can() {
         // The other pod does not know the client, and cannot be told: the client is held for its home, which knows it.
         let mut waiting = client.twin();
         let waiting = tokio::spawn(async move { waiting.get("/Users/Me").await.status });
-        let refused = async || world.proxy.metric("jellypin_carry_overs_total", &[("outcome", "refused")]).await;
+        let refused = async || world.proxy.metric("jellypin_migrations_total", &[("outcome", "refused")]).await;
         replicas::until_at_least("the refusal is told", 1.0, refused).await;
         super::start_again(world, "a").await;
         assert_eq!(waiting.await.expect("an answer"), 200);
         assert_eq!(client.get("/Items").await.status, 200);
-        let lack = async || world.proxy.metric("jellypin_carry_over_lacks", &[("what", "api_key"), ("pod", "a")]).await;
+        let lack = async || {
+            world.proxy.metric("jellypin_migration_requirements_missing", &[("what", "api_key"), ("pod", "a")]).await
+        };
         replicas::until_at_least("the returned pod's lack is told", 1.0, lack).await;
         until("nothing is left", || true).await;
     })

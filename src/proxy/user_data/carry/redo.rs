@@ -1,0 +1,91 @@
+//! Does writes again whose pods are gone.
+
+use std::time::{Duration, SystemTime};
+
+use super::Carrier;
+use crate::{
+    jellyfin::user_data::{Act, Fields, Id, Row},
+    pod::PodInstance,
+    proxy::{
+        user_data::pod_calls::{Answer, Event, PodCalls},
+        user_data_state::{
+            ledger::{TellPermit, Told, UserKey},
+            round::{OwnedAct, Round},
+        },
+    },
+};
+
+/// How far the clocks of the proxy and of a pod may differ.
+const CLOCKS: Duration = Duration::from_secs(60);
+
+impl<P: PodCalls> Carrier<P> {
+    /// The pods that have the newest values are gone. Their rows are in the database, but another
+    /// pod may have older ones in memory, and would write those over them. So what the user did
+    /// is done again on one pod, which then has the newest row. Returns whether it was tried.
+    pub(super) async fn redo(&self, user: UserKey, round: &Round) -> bool {
+        let Some(pod) = round.targets.first().copied() else { return false };
+        let _permit = self.calls.permit(pod).await;
+        let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, round.generation));
+        let TellPermit::Without(own) = permit else { return false };
+        // What the pod wrote last itself is to outlive what is done again.
+        let row = match self.calls.read(pod, user, round.item).await {
+            Answer::Got(row) => Some(row.without(own.complement())),
+            Answer::Missing => {
+                self.calls.observe(Event::Gone(pod));
+                self.with(user, |ledger| ledger.forget(user, round.item));
+                None
+            }
+            Answer::Failed => None,
+        };
+        let mut told = if row.is_some() { Told::Done } else { Told::Failed };
+        for lost in &round.lost {
+            if told == Told::Done {
+                told = self.redo_act(pod, user, round.item, lost).await;
+            }
+        }
+        if let Some(row) = row.filter(|_| told == Told::Done && own != Fields::NONE)
+            && self.calls.tell(pod, user, round.item, &row).await == Answer::Failed
+        {
+            told = Told::Failed;
+        }
+        if told == Told::Done {
+            self.calls.observe(Event::Redone(pod));
+            self.with(user, |ledger| ledger.redone(user, round, pod));
+        }
+        let late = (told == Told::Failed).then_some((round.generation, told));
+        self.end_telling(user, round.item, pod, late);
+        true
+    }
+
+    async fn redo_act(&self, pod: PodInstance, user: UserKey, item: Id, lost: &OwnedAct) -> Told {
+        let part = match &lost.act {
+            Act::Favorite(_) | Act::Likes(_) | Act::Played(_) | Act::Unplayed => {
+                let done = self.calls.act(pod, user, item, &lost.act).await;
+                return if done == Answer::Failed { Told::Failed } else { Told::Done };
+            }
+            Act::Update(part) => part.clone(),
+            Act::Started => match self.calls.read(pod, user, item).await {
+                Answer::Got(row) => row.after_start(&written(lost.at), &written(lost.at - CLOCKS)),
+                Answer::Missing => return Told::Done,
+                Answer::Failed => return Told::Failed,
+            },
+            Act::Reached(ticks) => match self.calls.runtime(pod, user, item).await {
+                Answer::Got(runtime) => Row::at_position(*ticks, runtime),
+                Answer::Missing => return Told::Done,
+                Answer::Failed => return Told::Failed,
+            },
+            Act::Ended => Row::at_end(),
+        };
+        if part == Row::default() {
+            return Told::Done;
+        }
+        let told = self.calls.tell(pod, user, item, &part).await;
+        if told == Answer::Failed { Told::Failed } else { Told::Done }
+    }
+}
+
+/// A moment as Jellyfin writes it: in ticks of 100 ns.
+fn written(at: SystemTime) -> String {
+    let nanos = humantime::format_rfc3339_nanos(at).to_string();
+    nanos.strip_suffix("00Z").map_or(nanos.clone(), |ticks| format!("{ticks}Z"))
+}

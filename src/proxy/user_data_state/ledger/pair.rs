@@ -1,0 +1,201 @@
+//! One pair of user and item: what was written of it, and which pods have heard of it.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::PodView;
+use crate::{
+    jellyfin::{
+        endpoint::Write,
+        user_data::{Act, Field, Fields},
+    },
+    pod::PodInstance,
+    proxy::user_data_state::round::{Generation, OwnedAct, Owner, Owners},
+};
+
+/// How often the other pods hear of progress, while the user is seen on several of them.
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
+
+/// How long the pair of a film is kept after its last report.
+const PLAYING_FOR: Duration = Duration::from_secs(300);
+
+/// A pod ends playback by itself when no report came for five minutes; it looks every five minutes.
+const IDLE_STOP_BY: Duration = Duration::from_secs(11 * 60);
+
+/// How long it takes until a pod that does not answer is asked again, at first.
+const PAUSE: Duration = Duration::from_millis(50);
+
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// A pair on which some pod may be behind.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) written: Generation,
+    pub(super) written_at: Instant,
+    pub(super) owners: Owners,
+    pub(super) acts: Vec<OwnedAct>,
+    pub(super) told: Vec<(PodInstance, Generation)>,
+    /// When the pods behind are to be told. `None`: at the next stop, move or read.
+    pub(super) due: Option<Instant>,
+    pub(super) late: Vec<Late>,
+    /// When the pods of the writes are asked again, and how often that has failed.
+    pub(super) paused: Option<(Instant, u32)>,
+    /// Pods that may have lost what a client wrote there.
+    pub(super) doubtful: Vec<PodInstance>,
+    /// The generation of the newest mark that changed a folder's children too.
+    pub(super) children: Generation,
+    /// The last reported position, and by which pod.
+    pub(super) position: Option<(PodInstance, i64)>,
+    pub(super) playing_until: Option<Instant>,
+    /// Pods on which it plays, as far as was reported.
+    pub(super) players: Vec<PodInstance>,
+    /// Pods on which it played when the user went on elsewhere, and when they will have ended it by
+    /// themselves.
+    pub(super) left: Vec<(PodInstance, Instant)>,
+}
+
+/// A pod that could not be told.
+#[derive(Debug)]
+pub(super) struct Late {
+    pub(super) pod: PodInstance,
+    pub(super) failures: u32,
+    pub(super) next: Instant,
+}
+
+impl Pair {
+    pub(super) fn new(now: Instant) -> Pair {
+        Pair {
+            written: 0,
+            written_at: now,
+            owners: Owners::default(),
+            acts: Vec::new(),
+            told: Vec::new(),
+            due: None,
+            late: Vec::new(),
+            paused: None,
+            doubtful: Vec::new(),
+            children: 0,
+            position: None,
+            playing_until: None,
+            players: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
+    pub(super) fn record(&mut self, owner: Owner, write: &Write, now: Instant, clock: SystemTime, is_on_several: bool) {
+        self.written_at = now;
+        self.record_player(owner.pod, write, now);
+        if let Act::Reached(ticks) = write.act {
+            let before = self.position.replace((owner.pod, ticks));
+            // A paused player reports the same position again and again.
+            if write.is_playing && before == Some((owner.pod, ticks)) {
+                return;
+            }
+        }
+        self.written = owner.generation;
+        self.owners.record(&write.act, owner);
+        // A later act takes the place of those that it makes undone.
+        let sets = write.act.sets();
+        self.acts.retain(|earlier| !earlier.act.sets().is_within(sets));
+        self.acts.push(OwnedAct { pod: owner.pod, act: write.act.clone(), at: clock });
+        if write.act.reaches_children() {
+            self.children = owner.generation;
+        }
+        let due = match (write.is_urgent, is_on_several) {
+            (true, _) => Some(now),
+            (false, true) => Some(now + PROGRESS_EVERY),
+            (false, false) => None,
+        };
+        self.due = match (self.due, due) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// Notes where the item plays. If the user goes on with it elsewhere, a pod that hears no more of
+    /// it ends it by itself (`SessionManager.CheckForIdlePlayback`), and writes its old position.
+    pub(super) fn record_player(&mut self, pod: PodInstance, write: &Write, now: Instant) {
+        if matches!(write.act, Act::Started | Act::Reached(_) | Act::Ended) {
+            self.playing_until = write.is_playing.then(|| now + PLAYING_FOR);
+            self.players.retain(|player| *player != pod);
+            self.left.retain(|(left, _)| *left != pod);
+        }
+        if write.act.sets().meets(Fields::PLAY_STATE) {
+            let left = self.players.extract_if(.., |player| *player != pod);
+            self.left.extend(left.map(|player| (player, now + IDLE_STOP_BY)));
+        }
+        if write.is_playing {
+            self.players.push(pod);
+        }
+    }
+
+    pub(super) fn told(&self, pod: PodInstance) -> Generation {
+        self.told.iter().find(|(at, _)| *at == pod).map_or(0, |(_, generation)| *generation)
+    }
+
+    pub(super) fn set_told(&mut self, pod: PodInstance, generation: Generation) {
+        let generation = generation.max(self.told(pod));
+        self.told.retain(|(at, _)| *at != pod);
+        self.told.push((pod, generation));
+        self.late.retain(|late| late.pod != pod);
+        self.paused = None;
+    }
+
+    /// The pod that the user left has ended playback by itself. All others have the newest row.
+    pub(super) fn tell_again(&mut self, pod: PodInstance, generation: Generation, pods: &[PodView], now: Instant) {
+        let Some(other) = pods.iter().find(|view| view.is_alive && view.instance != pod) else { return };
+        if self.owners == Owners::default() {
+            self.written = generation;
+            self.owners.set(Field::ALL.into_iter().collect(), Owner { pod: other.instance, generation });
+            pods.iter().for_each(|view| self.set_told(view.instance, generation));
+        }
+        self.told.retain(|(at, _)| *at != pod);
+        self.due = Some(now);
+    }
+
+    /// Whether another pod has written what this one was not told.
+    pub(super) fn is_behind(&self, pod: PodInstance) -> bool {
+        self.owners.newest_but(pod) > self.told(pod)
+    }
+
+    pub(super) fn is_late(&self, pod: PodInstance) -> bool {
+        self.late.iter().any(|late| late.pod == pod)
+    }
+
+    pub(super) fn set_late(&mut self, pod: PodInstance, now: Instant) {
+        let failures = self.late.iter().find(|late| late.pod == pod).map_or(0, |late| late.failures);
+        self.late.retain(|late| late.pod != pod);
+        let pause = RETRY_FIRST.saturating_mul(1 << failures.min(6)).min(RETRY_LAST);
+        self.late.push(Late { pod, failures: failures + 1, next: now + pause });
+    }
+
+    /// The pods of the writes are asked again later, and later still after each failure.
+    pub(super) fn pause(&mut self, now: Instant) {
+        let failures = self.paused.map_or(0, |(_, failures)| failures);
+        let pause = PAUSE.saturating_mul(1 << failures.min(8)).min(RETRY_LAST);
+        self.paused = Some((now + pause, failures + 1));
+    }
+
+    /// All pods have heard of everything.
+    pub(super) fn settle(&mut self) {
+        self.due = None;
+        self.owners = Owners::default();
+        self.acts.clear();
+        self.told.clear();
+        self.late.clear();
+        self.doubtful.clear();
+        self.children = 0;
+    }
+
+    /// Processes that are gone need not be told.
+    pub(super) fn forget_gone(&mut self, pods: &[PodView]) {
+        let is_there = |pod: PodInstance| pods.iter().any(|view| view.instance == pod);
+        self.told.retain(|(pod, _)| is_there(*pod));
+        self.late.retain(|late| is_there(late.pod));
+        self.doubtful.retain(|pod| is_there(*pod));
+        self.left.retain(|(pod, _)| is_there(*pod));
+        self.players.retain(|pod| is_there(*pod));
+    }
+}

@@ -1,0 +1,164 @@
+//! Finds the pod that writes the catalogue, by a question that changes nothing.
+//!
+//! A pool where every pod writes is asked once in each life of a pod. Where one pod writes, it is
+//! asked again before each write, since a pod that writes no more may answer as if it did.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time;
+
+use super::{
+    pod_client::{Caller, PodClient},
+    pool_state::PoolState,
+    shared_state::SharedState,
+};
+use crate::{
+    forward::Forward,
+    jellyfin::client::libraries,
+    leader::{
+        pool_view,
+        writer::{Kind, Said, WriterConfig},
+    },
+    pod::{Epoch, Pod, PodId, PodInstance},
+    sessions::Token,
+    shutdown::Shutdown,
+};
+
+/// Time between two rounds while no pod writes.
+const SOON: Duration = Duration::from_millis(250);
+
+/// Time to the next question to a pod that gave no answer.
+const LATER: Duration = Duration::from_secs(5);
+
+/// Time between two rounds while a pod writes: a restart of the database may make another one write.
+const SOMETIMES: Duration = Duration::from_secs(10);
+
+/// How often a request that waits for a writer looks by itself.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
+/// Asks pods who writes.
+pub struct Writers {
+    shared: Arc<SharedState>,
+    pods: Arc<PodClient>,
+    shutdown: Shutdown,
+}
+
+/// Where a write goes.
+pub(super) enum Found {
+    /// To the caller's own pod, since every pod writes as far as is known.
+    EveryPod,
+    /// To this pod, which has just said that it writes.
+    Pod(Arc<Pod>),
+    /// No pod writes at the moment.
+    Nobody,
+}
+
+impl Writers {
+    pub fn new(shared: Arc<SharedState>, shutdown: Shutdown) -> Writers {
+        let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
+        Writers::with(shared, pods, shutdown)
+    }
+
+    /// For one worker, by its own connections.
+    pub(super) fn with(shared: Arc<SharedState>, pods: Arc<PodClient>, shutdown: Shutdown) -> Writers {
+        Writers { shared, pods, shutdown }
+    }
+
+    /// Keeps the writer of a pool known, until the shutdown.
+    pub async fn watch(self: Arc<Self>, pool_index: usize) {
+        let shared = &self.shared.pools[pool_index];
+        if shared.writer.config != WriterConfig::Auto || self.shared.api_key().is_none() {
+            return;
+        }
+        // The pods that have said in their present life that they write.
+        let mut heard: HashMap<PodId, Epoch> = HashMap::new();
+        loop {
+            let (_, mut change) = pool_view::look(&shared.pool);
+            let pods = alive(shared);
+            let is_new = |pod: &Arc<Pod>| heard.get(&pod.id) != Some(&pod.status().epoch);
+            let asked: Vec<Arc<Pod>> =
+                pods.iter().filter(|pod| shared.writer.is_one() || is_new(pod)).cloned().collect();
+            if shared.pool.pods().len() > 1 && !asked.is_empty() {
+                let said = self.ask(shared, &asked).await;
+                heard.extend(said.iter().filter(|(_, said)| *said != Said::Nothing).map(|(pod, _)| {
+                    let PodInstance { pod, epoch } = PodInstance::of(pod);
+                    (pod, epoch)
+                }));
+                // What all have said counts together.
+                let known = pods.iter().filter(|pod| heard.get(&pod.id) == Some(&pod.status().epoch));
+                let earlier = known.filter(|pod| !asked.iter().any(|asked| asked.id == pod.id));
+                let all: Vec<_> = said.into_iter().chain(earlier.map(|pod| (pod.clone(), Said::Writes))).collect();
+                shared.writer.record(&all);
+            }
+            heard.retain(|id, _| shared.pool.pods().iter().any(|pod| pod.id == *id));
+            let is_unheard = |pod: &Arc<Pod>| !heard.contains_key(&pod.id);
+            let pause = match shared.writer.kind() {
+                Kind::OnePod if shared.writer.current(&shared.pool).is_none() => Some(SOON),
+                Kind::OnePod => Some(SOMETIMES),
+                Kind::Unknown | Kind::EveryPod => pods.iter().any(is_unheard).then_some(LATER),
+            };
+            let due = async {
+                match pause {
+                    Some(pause) => time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = change.happens() => {}
+                () = shared.writer.wanted() => {}
+                () = self.shutdown.stopping() => return,
+            }
+        }
+    }
+
+    /// Where a write of this pool goes now.
+    pub(super) async fn find(&self, shared: &PoolState) -> Found {
+        let is_auto = shared.writer.config == WriterConfig::Auto;
+        if is_auto && (self.shared.api_key().is_none() || shared.pool.pods().len() < 2) {
+            return Found::EveryPod;
+        }
+        let kind = shared.writer.kind();
+        if kind == Kind::EveryPod {
+            return Found::EveryPod;
+        }
+        let current = || shared.writer.current(&shared.pool);
+        if is_auto {
+            let known = current();
+            if let Some(writer) = &known {
+                let said = self.ask(shared, std::slice::from_ref(writer)).await;
+                if said.iter().any(|(_, said)| *said == Said::Writes) {
+                    return Found::Pod(writer.clone());
+                }
+                shared.writer.record(&said);
+            }
+            let others: Vec<_> =
+                alive(shared).into_iter().filter(|pod| known.as_ref().is_none_or(|asked| asked.id != pod.id)).collect();
+            shared.writer.record(&self.ask(shared, &others).await);
+        }
+        match (shared.writer.kind(), current()) {
+            (Kind::OnePod, Some(writer)) => Found::Pod(writer),
+            (Kind::OnePod, None) => Found::Nobody,
+            (Kind::Unknown | Kind::EveryPod, _) => Found::EveryPod,
+        }
+    }
+
+    async fn ask(&self, shared: &PoolState, pods: &[Arc<Pod>]) -> Vec<(Arc<Pod>, Said)> {
+        let Some(key) = self.shared.api_key().map(Token::as_str) else { return Vec::new() };
+        let caller = Caller::proxy(&shared.pool);
+        let ask = |pod: Arc<Pod>| async {
+            let said = match self.pods.call(&pod, &caller, libraries::may_write(key)).await {
+                Ok(true) => Said::Writes,
+                Ok(false) => Said::Follows,
+                Err(_) => Said::Nothing,
+            };
+            (pod, said)
+        };
+        join_all(pods.iter().cloned().map(ask)).await
+    }
+}
+
+fn alive(shared: &PoolState) -> Vec<Arc<Pod>> {
+    shared.pool.pods().iter().filter(|pod| pod.status().is_alive()).cloned().collect()
+}

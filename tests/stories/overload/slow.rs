@@ -1,0 +1,92 @@
+//! A pod that is starved of its processor keeps all that it has.
+
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use jellyfin_sim::Machine;
+
+use super::crowd::{Crowd, as_quick_as, cut, log_outs, times};
+use super::{Standing, for_long, warm};
+use crate::stories::migration::plan;
+use crate::stories::migration::storm::{clients_at, shares, socket_of};
+use crate::stories::world::{Client, World, elapse, story};
+
+/// Starves pod `a` for a time in which nothing may change.
+async fn starve(world: &World, what: &str, starved: Machine, crowd: Crowd) {
+    elapse(for_long() / 4).await;
+    let calm = crowd.looked();
+    let before = Standing::of(world).await;
+    // A process whose code is cold has to compile it anew.
+    world.pod("a").run_on(None);
+    world.pod("a").run_on(Some(starved));
+    elapse(for_long()).await;
+    let mut hard = crowd.looked();
+    let during = Standing::of(world).await;
+    world.pod("a").run_on(warm());
+    let (normal_after, later) = crowd.until_normal("a", Instant::now(), as_quick_as(&calm)).await;
+    hard.extend(later);
+    let after = Standing::of(world).await;
+    hard.extend(crowd.stop().await.0);
+    println!(
+        "{what} for {:?}\n\
+         \x20 log-outs {}, cut requests {}, leader changes {}, minted {}, homes {:?} -> {:?} -> {:?}\n\
+         \x20 clients of a: before {}; meanwhile {}\n\
+         \x20 clients of b: before {}; meanwhile {}\n\
+         \x20 all is normal {normal_after:.1?} after its end",
+        for_long(),
+        log_outs(&hard),
+        cut(&hard).len(),
+        after.leader_changes - before.leader_changes,
+        after.minted - before.minted,
+        before.homes,
+        during.homes,
+        after.homes,
+        shares(times(&calm, "a")),
+        shares(times(&hard, "a")),
+        shares(times(&calm, "b")),
+        shares(times(&hard, "b")),
+    );
+    assert_eq!((log_outs(&hard), cut(&hard).len()), (0, 0), "{:#?}", cut(&hard));
+    assert_eq!(during, before);
+    assert_eq!(after, before);
+    assert!(normal_after.as_secs() < 10, "{normal_after:?}");
+}
+
+async fn clients(world: &World, pod: &str, count: usize) -> Vec<Client> {
+    clients_at(world, pod, count, || world.client()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_starved_pod_keeps_its_clients_their_films_and_the_lead() {
+    story(plan(2), async |world| {
+        let (mut at_a, mut at_b) = (clients(world, "a", 30).await, clients(world, "b", 30).await);
+        let sockets = join_all(at_a.iter_mut().chain(&mut at_b).step_by(2).map(socket_of)).await;
+        world.pods.iter().for_each(|pod| pod.run_on(warm()));
+        let mut crowd = Crowd::default();
+        crowd.watch("a", at_a.drain(..2).collect());
+        crowd.watch("b", at_b.drain(..1).collect());
+        crowd.browse("a", at_a);
+        crowd.browse("b", at_b);
+        let what = "60 clients, 3 films, one of two pods starved to a fifth of a core";
+        starve(world, what, Machine::RECORDED.warm().cores(0.2), crowd).await;
+        drop(sockets);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cold_pod_that_answers_nothing_for_seconds_keeps_them_too() {
+    story(plan(2), async |world| {
+        let (mut at_a, at_b) = (clients(world, "a", 9).await, clients(world, "b", 6).await);
+        let sockets = join_all(at_a.iter_mut().step_by(2).map(socket_of)).await;
+        world.pods.iter().for_each(|pod| pod.run_on(warm()));
+        let mut crowd = Crowd::default();
+        crowd.watch("a", at_a.drain(..3).collect());
+        crowd.browse("a", at_a);
+        crowd.browse("b", at_b);
+        let what = "15 clients, 3 films at one of two pods, which has half a core and has just started";
+        starve(world, what, Machine::RECORDED.cores(0.5), crowd).await;
+        drop(sockets);
+    })
+    .await;
+}
