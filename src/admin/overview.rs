@@ -196,7 +196,7 @@ impl Views {
             }
         }
         let replicas = self.pages.replicas();
-        facts.redis = self.site.shared.pins.persistence().redis().map(|_| self.site.metrics.redis_up.get() == 1);
+        facts.redis = self.site.shared.pins.persistence.redis().map(|_| self.site.metrics.redis_up.get() == 1);
         facts.is_apart = self.site.shared.sessions.replicas.is_apart();
         facts.held = self.site.shared.held();
         facts.is_stopping = self.site.shutdown.is_stopping();

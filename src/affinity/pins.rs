@@ -121,7 +121,7 @@ impl Pins {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn stored_home(&self, kind: Kind, key: &str) -> Option<PodInstance> {
-        self.persistence.find(kind, key, self.hash(kind, key)).await.map(|stored| stored.home)
+        self.persistence.find(kind, key, self.shelves.hash(kind, key)).await.map(|stored| stored.home)
     }
 
     /// Forgets a key.

@@ -206,7 +206,7 @@ impl Explainer<'_> {
 
     async fn store(&self, token: &str) -> Fact {
         let lookup = &self.shared.sessions.lookup;
-        let source = if self.shared.pins.persistence().redis().is_some() { "redis" } else { "store" };
+        let source = if self.shared.pins.persistence.redis().is_some() { "redis" } else { "store" };
         let says = match lookup.ask_store(token).await {
             StoreSays::Session => "a session is kept under this token",
             StoreSays::Ended => "the token, its user or its device was ended for good",
@@ -224,7 +224,7 @@ impl Explainer<'_> {
             None => format!("{of} has no pin in this pool"),
         };
         let mut facts = vec![said("memory", says(pins.home(kind, key, |_, _| true)), None)];
-        if pins.persistence().redis().is_some() {
+        if pins.persistence.redis().is_some() {
             facts.push(said("redis", says(pins.stored_home(kind, key).await), None));
         }
         facts

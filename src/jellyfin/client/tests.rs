@@ -152,6 +152,22 @@ fn a_librarys_steps_scan_nothing() {
 }
 
 #[test]
+fn a_pod_that_follows_is_told_from_one_that_starts() {
+    let call = libraries::may_write("k");
+    assert_eq!((sent(&call), &call.body[..]), ("POST /Library/Media/Updated".to_owned(), &br#"{"Updates":[]}"#[..]));
+    let read = |status, fields: &[(&'static str, &'static str)]| {
+        let fields =
+            fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        libraries::may_write("k").read(ApiResponse { headers: fields.collect(), ..answer(status, "") })
+    };
+    let json = ("content-type", "application/json; charset=utf-8");
+    assert_eq!((read(204, &[]), read(503, &[json])), (Some(true), Some(false)));
+    assert_eq!(read(503, &[("content-type", "text/html")]), None, "it starts");
+    assert_eq!(read(503, &[json, ("retry-after", "5")]), None, "it starts");
+    assert_eq!((read(500, &[]), read(401, &[])), (None, None));
+}
+
+#[test]
 fn a_row_of_the_list_says_who_plays_what() {
     let list = r#"[
         {"UserId":"AB-cd","UserName":"alice","DeviceId":"tv","NowPlayingItem":{"Name":"Pilot","SeriesName":"Show",
@@ -188,20 +204,4 @@ fn a_password_is_right_or_refused_or_the_pod_does_not_say() {
     let call = users::check_password("a\"b", "p");
     assert_eq!(sent(&call), "POST /Users/AuthenticateByName");
     assert_eq!(&call.body[..], br#"{"Pw":"p","Username":"a\"b"}"#);
-}
-
-#[test]
-fn a_pod_that_follows_is_told_from_one_that_starts() {
-    let call = libraries::may_write("k");
-    assert_eq!((sent(&call), &call.body[..]), ("POST /Library/Media/Updated".to_owned(), &br#"{"Updates":[]}"#[..]));
-    let read = |status, fields: &[(&'static str, &'static str)]| {
-        let fields =
-            fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
-        libraries::may_write("k").read(ApiResponse { headers: fields.collect(), ..answer(status, "") })
-    };
-    let json = ("content-type", "application/json; charset=utf-8");
-    assert_eq!((read(204, &[]), read(503, &[json])), (Some(true), Some(false)));
-    assert_eq!(read(503, &[("content-type", "text/html")]), None, "it starts");
-    assert_eq!(read(503, &[json, ("retry-after", "5")]), None, "it starts");
-    assert_eq!((read(500, &[]), read(401, &[])), (None, None));
 }

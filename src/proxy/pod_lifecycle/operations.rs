@@ -115,7 +115,7 @@ impl PodLifecycle {
             return refused;
         }
         let Some(from) = session.home() else { return Moved::Gone };
-        let caller = Caller::new(pool, session.client_headers());
+        let caller = Caller::new(pool, session.calls.client_headers());
         let kind = MigrationKind::MoveForOperator(from, Instant::now());
         // The home moves first: otherwise the session would be brought back at once.
         user_homes::set(&self.shared, session, PodInstance::of(to));
