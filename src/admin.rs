@@ -18,7 +18,7 @@ use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Weak},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -31,18 +31,18 @@ use tokio::{
 
 use crate::{
     affinity::Secret,
-    observe::{
-        history::{self, History},
-        metrics::Metrics,
-    },
+    observe::{history::History, metrics::Metrics},
     proxy::{PodLifecycle, SharedState},
     shutdown::Shutdown,
 };
+use acts::Acts;
 use answer::{Answer, json, protect, see_other, text};
 use guard::{Operator, Refusal};
 use listed::Listed;
 use live::Live;
-use sign_in::SignIns;
+use overview::Views;
+use pages::Pages;
+use sign_in::{SignIn, SignIns};
 
 /// Where operators connect.
 #[derive(Clone, Debug)]
@@ -77,17 +77,23 @@ POST /sessions/{pool}/{user}/{device}/move?to={pod}
 ";
 
 /// What the pages show.
-pub struct Admin {
-    config: Config,
+struct Site {
     shared: Arc<SharedState>,
     metrics: Metrics,
     shutdown: Shutdown,
     /// Drains pods. It is gone once the proxy stops; this listener runs longer.
     lifecycle: Weak<PodLifecycle>,
-    sign_ins: SignIns,
-    listed: Listed,
-    history: History,
-    live: Live,
+}
+
+/// The listener, and its parts.
+pub struct Admin {
+    config: Config,
+    site: Arc<Site>,
+    pages: Arc<Pages>,
+    acts: Acts,
+    views: Arc<Views>,
+    live: Arc<Live>,
+    sign_in: SignIn,
 }
 
 impl Admin {
@@ -98,23 +104,24 @@ impl Admin {
         shutdown: Shutdown,
         lifecycle: Weak<PodLifecycle>,
     ) -> Arc<Admin> {
-        Arc::new(Admin {
-            config,
-            shared,
-            metrics,
-            shutdown,
-            lifecycle,
+        let site = Arc::new(Site { shared, metrics, shutdown, lifecycle });
+        let pages = Arc::new(Pages { site: site.clone() });
+        let (listed, history) = (Listed::default(), History::default());
+        let views = Arc::new(Views { site: site.clone(), pages: pages.clone(), listed, history });
+        let sign_in = SignIn {
+            site: site.clone(),
+            token: config.token.clone(),
+            administrators: config.administrators,
             sign_ins: SignIns::default(),
-            listed: Listed::default(),
-            history: History::default(),
-            live: Live::default(),
-        })
+        };
+        let (acts, live) = (Acts { site: site.clone() }, Live::new(views.clone()));
+        Arc::new(Admin { config, site, pages, acts, views, live, sign_in })
     }
 
     /// Answers operators until the runtime ends. An orchestrator still probes while the proxy
     /// stops, and takes a closed port for a crash.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        tokio::spawn(self.clone().take_samples());
+        tokio::spawn(self.views.clone().take_samples());
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => self.clone().serve_one(stream, from),
@@ -146,7 +153,7 @@ impl Admin {
     }
 
     async fn answer(self: &Arc<Self>, request: Request<Incoming>, called_at: Option<IpAddr>, from: IpAddr) -> Answer {
-        let signed_in = self.sign_ins.name_of(request.headers());
+        let signed_in = self.sign_in.sign_ins.name_of(request.headers());
         let who = match guard::admit(&request, called_at, &self.config, signed_in) {
             Ok(who) => who,
             Err(Refusal::NoToken) if *request.method() == Method::GET && is_browser(request.headers()) => {
@@ -167,15 +174,17 @@ impl Admin {
     async fn get<B>(self: &Arc<Self>, request: &Request<B>, who: &Operator) -> Answer {
         match request.uri().path() {
             "/live" => text(StatusCode::OK, "live\n"),
-            "/ready" => self.ready(),
-            "/metrics" => self.metrics_page(),
-            "/pods" => self.pods_page(),
-            "/sessions" => self.sessions_page(),
-            "/replicas" => self.replicas_page(),
-            "/overview" => json(&self.whole().await),
-            "/overview/stream" => self.stream(who),
-            "/explain" => self.explain(request.headers(), request.uri().query().unwrap_or_default()).await,
-            "/sign-in" => self.sign_in_page(request.uri().query()),
+            "/ready" => self.pages.ready(),
+            "/metrics" => self.pages.metrics_page(),
+            "/pods" => self.pages.pods_page(),
+            "/sessions" => self.pages.sessions_page(),
+            "/replicas" => self.pages.replicas_page(),
+            "/overview" => json(&self.views.whole().await),
+            "/overview/stream" => self.live.stream(who),
+            "/explain" => {
+                explain::explain(&self.site, request.headers(), request.uri().query().unwrap_or_default()).await
+            }
+            "/sign-in" => self.sign_in.page(request.uri().query()),
             "/" if is_browser(request.headers()) => dashboard::index(),
             "/" => text(StatusCode::OK, PAGES),
             path if path.starts_with("/assets/") => dashboard::asset(path),
@@ -185,26 +194,13 @@ impl Admin {
 
     async fn post(&self, request: Request<Incoming>, who: &Operator, from: IpAddr) -> Answer {
         match request.uri().path() {
-            "/sign-in" => self.sign_in(request.into_body(), from).await,
-            "/sign-out" => self.sign_out(request.headers()),
+            "/sign-in" => self.sign_in.sign_in(request.into_body(), from).await,
+            "/sign-out" => self.sign_in.sign_out(request.headers()),
             "/explain" => {
                 let (head, body) = request.into_parts();
-                self.explain_form(&head.headers, body).await
+                explain::explain_form(&self.site, &head.headers, body).await
             }
-            _ => self.act(&request, who, from).await,
-        }
-    }
-
-    /// Takes a sample of the metrics every ten seconds, until the runtime ends.
-    async fn take_samples(self: Arc<Self>) {
-        let mut ticks = time::interval(history::EVERY);
-        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.measure();
-            if let Ok(page) = self.metrics.page() {
-                self.history.record(&page, SystemTime::now());
-            }
+            _ => self.acts.act(&request, who, from).await,
         }
     }
 }

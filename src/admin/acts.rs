@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Admin,
+    Site,
     answer::{Answer, text},
     guard::Operator,
 };
@@ -18,7 +18,12 @@ use crate::{
     sessions::Session,
 };
 
-impl Admin {
+/// Carries out what operators ask for.
+pub(super) struct Acts {
+    pub(super) site: Arc<Site>,
+}
+
+impl Acts {
     /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]`, `/undrain`, and
     /// `POST /sessions/{pool}/{user}/{device}/move?to={pod}`.
     pub(super) async fn act<B>(&self, request: &Request<B>, who: &Operator, from: IpAddr) -> Answer {
@@ -41,7 +46,7 @@ impl Admin {
                 let Some((pool, to)) = self.pod(pool, &to) else {
                     return text(StatusCode::NOT_FOUND, format!("No pod {pool}/{to}; /pods shows all.\n"));
                 };
-                let Some(session) = self.shared.sessions.known.of_device(&pool.name, user, device) else {
+                let Some(session) = self.site.shared.sessions.known.of_device(&pool.name, user, device) else {
                     return text(StatusCode::NOT_FOUND, "No such session; /sessions shows all.\n");
                 };
                 self.move_session(&pool, &session, &to, who, from).await
@@ -54,7 +59,7 @@ impl Admin {
     }
 
     fn pod(&self, pool: &str, pod: &str) -> Option<(Arc<Pool>, Arc<Pod>)> {
-        let shared = self.shared.pools.iter().find(|shared| *shared.pool.name == *pool)?;
+        let shared = self.site.shared.pools.iter().find(|shared| *shared.pool.name == *pool)?;
         let pods = shared.pool.pods();
         Some((shared.pool.clone(), pods.iter().find(|other| *other.name == *pod)?.clone()))
     }
@@ -65,7 +70,7 @@ impl Admin {
             Some("when=idle") => When::Idle,
             Some(_) => return text(StatusCode::BAD_REQUEST, "`when` is `now` or `idle`.\n"),
         };
-        let Some(lifecycle) = self.lifecycle.upgrade() else { return stopping() };
+        let Some(lifecycle) = self.site.lifecycle.upgrade() else { return stopping() };
         let (name, of) = (&*pod.name, &*pod.pool);
         if !lifecycle.drain(pool, pod, when) {
             let state = pod.status().state.as_str();
@@ -76,7 +81,7 @@ impl Admin {
     }
 
     fn undrain(&self, pod: &Arc<Pod>, who: &Operator, from: IpAddr) -> Answer {
-        let Some(lifecycle) = self.lifecycle.upgrade() else { return stopping() };
+        let Some(lifecycle) = self.site.lifecycle.upgrade() else { return stopping() };
         let (name, of, state) = (&*pod.name, &*pod.pool, pod.status().state.as_str());
         match lifecycle.undrain(pod) {
             Undrained::Ready => {
@@ -101,7 +106,7 @@ impl Admin {
         who: &Operator,
         from: IpAddr,
     ) -> Answer {
-        let Some(lifecycle) = self.lifecycle.upgrade() else { return stopping() };
+        let Some(lifecycle) = self.site.lifecycle.upgrade() else { return stopping() };
         let moved = lifecycle.move_session(pool, session, to).await;
         tracing::info!(
             user.id = session.user,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::time;
 
 use super::{
-    Admin,
+    Site,
     answer::{Answer, json, text},
 };
 use crate::proxy::{self, Choice, Explained, Question};
@@ -57,30 +57,28 @@ struct ChoiceRow {
     means: &'static str,
 }
 
-impl Admin {
-    /// Answers by the query, or by the header.
-    pub(super) async fn explain(&self, headers: &HeaderMap, query: &str) -> Answer {
-        let by_header = headers.get(TOKEN).and_then(|token| token.to_str().ok());
-        let asked = by_header.map(|token| ("token", token.to_owned())).or_else(|| key(query));
-        let Some((name, value)) = asked else { return text(StatusCode::BAD_REQUEST, USAGE) };
-        let (asked, question) = match name {
-            "token" => ("token", Question::Token(&value)),
-            "device" => ("device", Question::Device(&value)),
-            "user" => ("user", Question::User(&value)),
-            _ => ("session", Question::Session(&value)),
-        };
-        let pools = proxy::explain(&self.shared, question).await.into_iter().map(PoolRow::of).collect();
-        let page = Page { asked, pools };
-        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-        if accept.contains("text/plain") { text(StatusCode::OK, page.in_words()) } else { json(&page) }
-    }
+/// Answers by the query, or by the header.
+pub(super) async fn explain(site: &Site, headers: &HeaderMap, query: &str) -> Answer {
+    let by_header = headers.get(TOKEN).and_then(|token| token.to_str().ok());
+    let asked = by_header.map(|token| ("token", token.to_owned())).or_else(|| key(query));
+    let Some((name, value)) = asked else { return text(StatusCode::BAD_REQUEST, USAGE) };
+    let (asked, question) = match name {
+        "token" => ("token", Question::Token(&value)),
+        "device" => ("device", Question::Device(&value)),
+        "user" => ("user", Question::User(&value)),
+        _ => ("session", Question::Session(&value)),
+    };
+    let pools = proxy::explain(&site.shared, question).await.into_iter().map(PoolRow::of).collect();
+    let page = Page { asked, pools };
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/plain") { text(StatusCode::OK, page.in_words()) } else { json(&page) }
+}
 
-    /// The same by a form.
-    pub(super) async fn explain_form(&self, headers: &HeaderMap, body: Incoming) -> Answer {
-        let read = time::timeout(SLOWEST, Limited::new(body, LONGEST).collect()).await;
-        let Ok(Ok(body)) = read else { return text(StatusCode::BAD_REQUEST, USAGE) };
-        self.explain(headers, &String::from_utf8_lossy(&body.to_bytes())).await
-    }
+/// The same by a form.
+pub(super) async fn explain_form(site: &Site, headers: &HeaderMap, body: Incoming) -> Answer {
+    let read = time::timeout(SLOWEST, Limited::new(body, LONGEST).collect()).await;
+    let Ok(Ok(body)) = read else { return text(StatusCode::BAD_REQUEST, USAGE) };
+    explain(site, headers, &String::from_utf8_lossy(&body.to_bytes())).await
 }
 
 /// The one key of a query or form.

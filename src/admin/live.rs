@@ -17,10 +17,9 @@ use tokio::{
 };
 
 use super::{
-    Admin,
     answer::{Answer, text},
     guard::Operator,
-    overview::events_since,
+    overview::{Views, events_since},
     verdict::millis,
 };
 use crate::observe::recent::recent;
@@ -35,8 +34,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 const MOST: usize = 32;
 
 /// What all watchers share.
-#[derive(Debug)]
 pub(super) struct Live {
+    views: Arc<Views>,
     parts: watch::Sender<Parts>,
     /// Whether the task runs that makes the parts.
     is_made: Mutex<bool>,
@@ -70,22 +69,20 @@ struct Watcher {
     _seat: OwnedSemaphorePermit,
 }
 
-impl Default for Live {
-    fn default() -> Live {
+impl Live {
+    pub(super) fn new(views: Arc<Views>) -> Arc<Live> {
         let seats = Arc::new(Semaphore::new(MOST));
-        Live { parts: watch::Sender::new(Parts::default()), is_made: Mutex::new(false), seats }
+        Arc::new(Live { views, parts: watch::Sender::new(Parts::default()), is_made: Mutex::new(false), seats })
     }
-}
 
-impl Admin {
     /// `GET /overview/stream`.
     pub(super) fn stream(self: &Arc<Self>, who: &Operator) -> Answer {
-        let Ok(seat) = self.live.seats.clone().try_acquire_owned() else {
+        let Ok(seat) = self.seats.clone().try_acquire_owned() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "Too many dashboards are open.\n");
         };
         let is_signed_in = matches!(who, Operator::SignedIn(_));
         let hello = Hello { operator: who.to_string(), is_signed_in, now_ms: millis(std::time::SystemTime::now()) };
-        let parts = self.live.parts.subscribe();
+        let parts = self.parts.subscribe();
         self.start_maker();
         let watcher = Watcher { parts, sent: Parts::default(), hello: Some(event("hello", &hello)), _seat: seat };
         let events = stream::unfold(watcher, async |mut watcher| {
@@ -99,7 +96,7 @@ impl Admin {
 
     /// Starts the task that makes the parts, unless it runs.
     fn start_maker(self: &Arc<Self>) {
-        let mut is_made = self.live.is_made.lock();
+        let mut is_made = self.is_made.lock();
         if !std::mem::replace(&mut *is_made, true) {
             tokio::spawn(self.clone().make_parts());
         }
@@ -107,24 +104,24 @@ impl Admin {
 
     async fn make_parts(self: Arc<Self>) {
         loop {
-            self.renew_listed().await;
+            self.views.renew_listed().await;
             let made = Parts {
-                overview: event("overview", &self.overview()),
-                clients: event("clients", &self.clients()),
-                history: event("history", &self.samples()),
+                overview: event("overview", &self.views.overview()),
+                clients: event("clients", &self.views.clients()),
+                history: event("history", &self.views.samples()),
                 newest: recent().newest(),
             };
-            self.live.parts.send_if_modified(|parts| {
+            self.parts.send_if_modified(|parts| {
                 let is_new = *parts != made;
                 *parts = made;
                 is_new
             });
             time::sleep(EVERY).await;
-            let mut is_made = self.live.is_made.lock();
-            if self.live.parts.receiver_count() == 0 {
+            let mut is_made = self.is_made.lock();
+            if self.parts.receiver_count() == 0 {
                 *is_made = false;
                 // The next first watcher must not begin with an old page.
-                self.live.parts.send_replace(Parts::default());
+                self.parts.send_replace(Parts::default());
                 return;
             }
         }

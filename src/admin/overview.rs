@@ -1,17 +1,22 @@
 //! What the dashboard shows, as JSON: the state of things, who is where, and the last hour.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use serde::Serialize;
+use tokio::time;
 
 use super::{
-    Admin,
-    pages::ReplicaPage,
+    Site,
+    listed::Listed,
+    pages::{Pages, ReplicaPage},
     verdict::{self, Facts, PodFacts, Verdict, millis},
 };
 use crate::{
     jellyfin::client::sessions::Playing,
-    observe::{history::Sample, recent::RecentEvent},
+    observe::{
+        history::{self, History, Sample},
+        recent::RecentEvent,
+    },
     pod::{Pod, PodInstance, State},
     sessions::{Session, UnixMillis},
 };
@@ -124,7 +129,17 @@ pub(super) struct EventRow {
     fields: Vec<(&'static str, String)>,
 }
 
-impl Admin {
+/// Makes the parts of the dashboard.
+pub(super) struct Views {
+    pub(super) site: Arc<Site>,
+    pub(super) pages: Arc<Pages>,
+    /// What the pods list.
+    pub(super) listed: Listed,
+    /// The last hour.
+    pub(super) history: History,
+}
+
+impl Views {
     pub(super) async fn whole(&self) -> Whole {
         self.renew_listed().await;
         Whole { overview: self.overview(), clients: self.clients(), history: self.samples(), events: events_since(0) }
@@ -132,22 +147,22 @@ impl Admin {
 
     /// Asks the pods for names and titles again if the last answer is old.
     pub(super) async fn renew_listed(&self) {
-        if let Some(lifecycle) = self.lifecycle.upgrade() {
-            let pools = self.shared.pools.iter().map(|shared| &shared.pool);
+        if let Some(lifecycle) = self.site.lifecycle.upgrade() {
+            let pools = self.site.shared.pools.iter().map(|shared| &shared.pool);
             self.listed.renew(&lifecycle, pools).await;
         }
     }
 
     pub(super) fn overview(&self) -> Overview {
         let (mut pods, mut facts) = (Vec::new(), Facts::default());
-        let now = self.shared.sessions.backend.clock.now();
-        for shared in &self.shared.pools {
+        let now = self.site.shared.sessions.backend.clock.now();
+        for shared in &self.site.shared.pools {
             let members = shared.pool.pods().to_vec();
             if members.is_empty() {
                 facts.empty_pools.push(shared.pool.name.to_string());
             }
             let leads = shared.leader.current().map(|pod| pod.id);
-            let clients: Vec<_> = members.iter().map(|pod| self.shared.clients_of(pod)).collect();
+            let clients: Vec<_> = members.iter().map(|pod| self.site.shared.clients_of(pod)).collect();
             for (pod, own) in members.iter().zip(&clients) {
                 let (status, since) = (pod.status(), millis(pod.since()));
                 let left = |session: &&Arc<Session>| has_left(session, pod, since, now);
@@ -180,20 +195,20 @@ impl Admin {
                 });
             }
         }
-        let replicas = self.replicas();
-        facts.redis = self.shared.pins.persistence.redis().map(|_| self.metrics.redis_up.get() == 1);
-        facts.is_apart = self.shared.sessions.replicas.is_apart();
-        facts.held = self.shared.held();
-        facts.is_stopping = self.shutdown.is_stopping();
+        let replicas = self.pages.replicas();
+        facts.redis = self.site.shared.pins.persistence.redis().map(|_| self.site.metrics.redis_up.get() == 1);
+        facts.is_apart = self.site.shared.sessions.replicas.is_apart();
+        facts.held = self.site.shared.held();
+        facts.is_stopping = self.site.shutdown.is_stopping();
         let disagreeing = replicas.iter().filter(|replica| !replica.disagrees.is_empty());
         facts.disagreeing = disagreeing.map(|replica| (replica.name.clone(), replica.disagrees.clone())).collect();
-        let has_key = self.shared.migration.api_key.is_some();
-        let is_alone = !self.shared.sessions.replicas.has_others() || !self.shared.user_homes.are_kept();
+        let has_key = self.site.shared.migration.api_key.is_some();
+        let is_alone = !self.site.shared.sessions.replicas.has_others() || !self.site.shared.user_homes.are_kept();
         Overview {
             verdict: verdict::of(&facts),
             version: env!("CARGO_PKG_VERSION"),
             held: facts.held,
-            sessions: self.shared.sessions.known.count(),
+            sessions: self.site.shared.sessions.known.count(),
             redis: facts.redis,
             replicas,
             has_key,
@@ -204,11 +219,11 @@ impl Admin {
 
     pub(super) fn clients(&self) -> Clients {
         let (mut rows, mut hidden) = (Vec::new(), 0);
-        let now = self.shared.sessions.backend.clock.now();
-        for shared in &self.shared.pools {
+        let now = self.site.shared.sessions.backend.clock.now();
+        for shared in &self.site.shared.pools {
             let pods = shared.pool.pods().to_vec();
             for pod in &pods {
-                for session in self.shared.clients_of(pod) {
+                for session in self.site.shared.clients_of(pod) {
                     if session.is_ended() {
                         continue;
                     }
@@ -245,6 +260,19 @@ impl Admin {
             in_group: session.group.is_at(PodInstance::of(pod)),
             is_playing: session.calls.is_playing(),
             playing: playing.map(PlayingRow::of),
+        }
+    }
+
+    /// Takes a sample of the metrics every ten seconds, until the runtime ends.
+    pub(super) async fn take_samples(self: Arc<Self>) {
+        let mut ticks = time::interval(history::EVERY);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.pages.measure();
+            if let Ok(page) = self.site.metrics.page() {
+                self.history.record(&page, SystemTime::now());
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::{
-    Admin,
+    Site,
     answer::{Answer, json, text, whole},
 };
 use crate::{
@@ -18,12 +18,18 @@ use crate::{
     sessions::{Session, UnixMillis, registry::replicas},
 };
 
-impl Admin {
+/// Writes the pages.
+pub(super) struct Pages {
+    pub(super) site: Arc<Site>,
+}
+
+impl Pages {
     pub(super) fn ready(&self) -> Answer {
-        if self.shutdown.is_stopping() {
+        if self.site.shutdown.is_stopping() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
-        let without = self.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
+        let without =
+            self.site.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
         match without {
             None => text(StatusCode::OK, "ready\n"),
             Some(shared) => {
@@ -34,7 +40,7 @@ impl Admin {
 
     pub(super) fn metrics_page(&self) -> Answer {
         self.measure();
-        match self.metrics.page() {
+        match self.site.metrics.page() {
             Ok(page) => whole("application/openmetrics-text; version=1.0.0; charset=utf-8", page),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
         }
@@ -42,9 +48,9 @@ impl Admin {
 
     /// Updates the gauges. Pods that are gone leave the page.
     pub(super) fn measure(&self) {
-        let metrics = &self.metrics;
-        metrics.pins.set(self.shared.pins.len() as i64);
-        metrics.sessions.set(self.shared.sessions.known.count() as i64);
+        let metrics = &self.site.metrics;
+        metrics.pins.set(self.site.shared.pins.len() as i64);
+        metrics.sessions.set(self.site.shared.sessions.known.count() as i64);
         metrics.pod_state.clear();
         metrics.pod_condition.clear();
         metrics.pod_check_seconds.clear();
@@ -56,14 +62,14 @@ impl Admin {
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
         metrics.writer.clear();
-        for writes in self.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
+        for writes in self.site.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
             metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
         }
         metrics.leader.clear();
-        for leads in self.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
+        for leads in self.site.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
         }
-        for pod in self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
+        for pod in self.site.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
             let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
             let status = pod.status();
             for state in State::ALL {
@@ -89,12 +95,13 @@ impl Admin {
 
     pub(super) fn pods_page(&self) -> Answer {
         let pods: Vec<PodPage> = self
+            .site
             .shared
             .pools
             .iter()
             .flat_map(|shared| {
                 let leads = shared.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.shared.clients_of(pod).len();
+                let sessions = |pod: &Pod| self.site.shared.clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
                 shared.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
@@ -108,7 +115,7 @@ impl Admin {
 
     /// This replica and the others that it knows of.
     pub(super) fn replicas(&self) -> Vec<ReplicaPage> {
-        let sessions = &self.shared.sessions;
+        let sessions = &self.site.shared.sessions;
         let own = ReplicaPage {
             name: sessions.name().to_owned(),
             is_this_one: true,
@@ -129,11 +136,12 @@ impl Admin {
     }
 
     pub(super) fn sessions_page(&self) -> Answer {
-        let (mut page, now) = (Vec::new(), self.shared.sessions.backend.clock.now());
-        for shared in &self.shared.pools {
+        let (mut page, now) = (Vec::new(), self.site.shared.sessions.backend.clock.now());
+        for shared in &self.site.shared.pools {
             let pods = shared.pool.pods();
             for pod in pods.iter() {
-                let living = self.shared.sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
+                let living =
+                    self.site.shared.sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
                 page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
             }
         }

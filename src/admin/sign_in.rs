@@ -3,7 +3,7 @@
 //! A browser gets a random cookie, of which only a hash is kept, in memory alone. A password goes to
 //! a pod and nowhere else. Attempts are few for each address, whether they succeed or not.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -18,12 +18,12 @@ use subtle::ConstantTimeEq;
 use tokio::time::{self, Instant};
 
 use super::{
-    Admin,
+    Site,
     answer::{Answer, see_other},
     dashboard,
 };
 use crate::{
-    affinity::{budget::Budget, cookie::OF_ADMIN},
+    affinity::{Secret, budget::Budget, cookie::OF_ADMIN},
     proxy::Administrator,
 };
 
@@ -99,10 +99,19 @@ impl SignIns {
     }
 }
 
-impl Admin {
+/// The door of the dashboard.
+pub(super) struct SignIn {
+    pub(super) site: Arc<Site>,
+    pub(super) token: Option<Secret>,
+    /// Whether Jellyfin's administrators may sign in.
+    pub(super) administrators: bool,
+    pub(super) sign_ins: SignIns,
+}
+
+impl SignIn {
     /// `GET /sign-in`.
-    pub(super) fn sign_in_page(&self, query: Option<&str>) -> Answer {
-        if self.config.token.is_none() {
+    pub(super) fn page(&self, query: Option<&str>) -> Answer {
+        if self.token.is_none() {
             return see_other("/");
         }
         let message = match query {
@@ -120,7 +129,7 @@ impl Admin {
 
     /// `POST /sign-in`.
     pub(super) async fn sign_in(&self, body: Incoming, from: IpAddr) -> Answer {
-        let Some(token) = &self.config.token else { return see_other("/") };
+        let Some(token) = &self.token else { return see_other("/") };
         if !self.sign_ins.attempts.try_spend(from, Instant::now()) {
             tracing::warn!(client.address = %from, why = "brake", "a sign-in to the admin API failed");
             return see_other("/sign-in?failed=brake");
@@ -164,12 +173,12 @@ impl Admin {
 
     /// Whether Jellyfin's administrators may sign in. Another pool's could be anybody.
     fn asks_pods(&self) -> bool {
-        self.config.administrators && self.shared.pools.len() == 1
+        self.administrators && self.site.shared.pools.len() == 1
     }
 
     async fn ask_pod(&self, form: &Form, from: IpAddr) -> Result<String, (&'static str, &'static str)> {
         let no_pod = ("no_pod", "/sign-in?failed=pod");
-        let (Some(lifecycle), [shared]) = (self.lifecycle.upgrade(), &self.shared.pools[..]) else {
+        let (Some(lifecycle), [shared]) = (self.site.lifecycle.upgrade(), &self.site.shared.pools[..]) else {
             return Err(no_pod);
         };
         match lifecycle.administrator(&shared.pool, &form.name, &form.password, from).await {

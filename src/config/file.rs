@@ -2,6 +2,7 @@
 //!
 //! The example file explains units, defaults and trade-offs. A test compares it with these types.
 
+mod admin;
 mod affinity;
 mod log;
 mod pool;
@@ -13,7 +14,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{
-    names::{AdminHost, KeyPrefix, LeaderKey, LeaderPath, Name, RouteHost, RoutePath},
+    names::{KeyPrefix, LeaderKey, LeaderPath, Name, RouteHost, RoutePath},
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
@@ -23,6 +24,7 @@ use super::{
     value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
 };
 use crate::{leader::Mode, proxy::drain_policy::When, server_id::ServerId};
+pub(super) use admin::Admin;
 pub(super) use affinity::{Affinity, Cookie};
 #[cfg(test)]
 pub(super) use log::Access;
@@ -98,24 +100,6 @@ impl FromText for FilePath {
 
     fn from_text(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("an empty path".to_owned()) } else { Ok(FilePath(text.to_owned())) }
-    }
-}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Admin {
-    pub(super) listen: Spanned<Written<MaybeAddress>>,
-    pub(super) hosts: Vec<Written<AdminHost>>,
-    pub(super) token: Option<SecretSource>,
-    pub(super) administrators: bool,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 9096));
-        let listen = Spanned::new(0..0, Written(MaybeAddress(Some(loopback))));
-        Admin { listen, hosts: Vec::new(), token: None, administrators: true }
     }
 }
 

@@ -13,7 +13,6 @@ use std::{
 };
 
 use http::Response;
-use parking_lot::Mutex;
 use tokio::time::{self, Instant};
 
 use super::{
@@ -50,16 +49,13 @@ use crate::{
     websocket::handshake,
 };
 use failover_reason::{failover_reason, is_fatal, may_be_other_pods_job, may_retry_on_pod};
-use hold::{Hold, after_hold, hold_reason, is_starting_up, waits_after_rejection, waits_for_start_up};
+use hold::{Hold, HoldLog, after_hold, hold_reason, is_starting_up, waits_after_rejection, waits_for_start_up};
 use on_unauthorized::{AfterUnauthorized, TokenJudge};
 use upstream_request::upstream_request;
 use urgency::urgency;
 
 /// How often a held request looks for a pod that may answer it.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Thousands of requests may begin to wait at once. One line in this time tells of all of them.
-const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// The longest pause between two rounds of a held request. The pause grows, so that failing pods
 /// get fewer and fewer attempts.
@@ -73,8 +69,7 @@ pub(super) struct Dispatcher {
     migrator: Arc<Migrator>,
     user_data: Arc<UserData>,
     judge: TokenJudge,
-    /// When this worker last logged that requests wait.
-    told_of_hold: Mutex<Option<Instant>>,
+    hold_log: HoldLog,
     shutdown: Shutdown,
 }
 
@@ -87,8 +82,7 @@ impl Dispatcher {
         shutdown: Shutdown,
     ) -> Dispatcher {
         let judge = TokenJudge::new(shared.clone(), selector.clone(), pods);
-        let told_of_hold = Mutex::new(None);
-        Dispatcher { shared, forward, selector, migrator, user_data, judge, told_of_hold, shutdown }
+        Dispatcher { shared, forward, selector, migrator, user_data, judge, hold_log: HoldLog::default(), shutdown }
     }
 
     /// Tries the pods. If none can answer, holds the request and tries again when a pod may answer,
@@ -127,7 +121,7 @@ impl Dispatcher {
             let why = hold_reason(ctx, &attempt, is_refused);
             let hold = hold.get_or_insert_with(|| Hold::new(self.shared.forward.hold, why));
             let may_be_answered = self.await_pod(ctx, pause, hold).await;
-            dispatch.record.record_hold(hold.began.elapsed(), hold.why);
+            dispatch.record.held = Some((hold.began.elapsed(), hold.why));
             if !may_be_answered {
                 if is_refused {
                     // Holding was in vain: do not hold this client's next request too.
@@ -339,20 +333,6 @@ impl Dispatcher {
         Ok(attempt)
     }
 
-    /// Logs that requests wait, unless this worker has just done so.
-    fn tell_of_hold(&self, ctx: &RequestContext<'_>, hold: &mut Hold) {
-        hold.is_told = true;
-        let now = Instant::now();
-        let mut told = self.told_of_hold.lock();
-        if told.is_some_and(|at| now.duration_since(at) < TELL_AGAIN) {
-            return;
-        }
-        *told = Some(now);
-        drop(told);
-        let (pool, held) = (&*ctx.pool.pool.name, self.shared.held());
-        tracing::info!(pod.pool = pool, wait.why = hold.why, held, "a request has waited for two seconds");
-    }
-
     /// Waits until a living pod may answer this request: at least `pause`, at most until the hold
     /// ends. Stops waiting when the proxy stops.
     async fn await_pod(&self, ctx: &RequestContext<'_>, pause: Duration, hold: &mut Hold) -> bool {
@@ -363,7 +343,7 @@ impl Dispatcher {
         loop {
             let refuses = |pod: &Pod| self.selector.has_refused(ctx, pod);
             if hold.is_to_be_told() {
-                self.tell_of_hold(ctx, hold);
+                self.hold_log.tell(hold, &ctx.pool.pool.name, self.shared.held());
             }
             if Instant::now() >= hold.end || self.shutdown.is_stopping() {
                 return false;

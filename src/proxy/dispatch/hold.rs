@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -41,6 +42,29 @@ impl Hold {
     /// Whether the log is to be told that the request still waits.
     pub(super) fn is_to_be_told(&self) -> bool {
         !self.is_told && self.began.elapsed() >= LONG
+    }
+}
+
+/// Thousands of requests may begin to wait at once. One line in this time tells of all of them.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+/// One worker's lines of the log about requests that wait.
+#[derive(Default)]
+pub(super) struct HoldLog {
+    told: Mutex<Option<Instant>>,
+}
+
+impl HoldLog {
+    /// Logs that requests wait, unless it was just logged. `held`: how many there are.
+    pub(super) fn tell(&self, hold: &mut Hold, pool: &str, held: usize) {
+        hold.is_told = true;
+        let now = Instant::now();
+        let mut told = self.told.lock();
+        if told.is_none_or(|at| now.duration_since(at) >= TELL_AGAIN) {
+            *told = Some(now);
+            drop(told);
+            tracing::info!(pod.pool = pool, wait.why = hold.why, held, "a request has waited for two seconds");
+        }
     }
 }
 

@@ -59,8 +59,8 @@ pub(in crate::proxy) struct RequestRecord {
     tried: String,
     /// The last attempt may still give the answer.
     is_open: bool,
-    /// How long the request waited for a pod, and why it began to wait.
-    held: Option<(Duration, &'static str)>,
+    /// How long the request waited for a pod so far, and why it began to wait.
+    pub(in crate::proxy) held: Option<(Duration, &'static str)>,
     failover: Option<(Arc<Pod>, FailoverReason)>,
     status: u16,
     first_byte: Option<Duration>,
@@ -139,11 +139,6 @@ impl RequestRecord {
     pub(in crate::proxy) fn record_tried(&mut self, pod: &Pod, outcome: &str) {
         self.is_open = false;
         record_outcome(&mut self.tried, pod, outcome);
-    }
-
-    /// Records how long the request has waited for a pod so far, and why it began to wait.
-    pub(in crate::proxy) fn record_hold(&mut self, held: Duration, why: &'static str) {
-        self.held = Some((held, why));
     }
 
     /// The request leaves a pod for another.
