@@ -15,16 +15,14 @@ import subprocess
 
 import yaml
 
+from processes import LeftOut
+
 DEPLOY = pathlib.Path(__file__).resolve().parent
 UNPACKED = DEPLOY.parent / "target/deploy/debian"
 LINES = (DEPLOY / "fail2ban/log-lines.jsonl").read_text().splitlines()
 
 # Failures of one address that both programs take for guessing.
 GUESSES = 12
-
-
-class LeftOut(Exception):
-    """A check that this machine cannot carry out, and why."""
 
 
 def unpacked(package):

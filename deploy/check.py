@@ -1,6 +1,6 @@
-"""Checks that the Dockerfile, deploy/compose, deploy/kubernetes and the crate agree; `deploy/check` runs it.
+"""Checks that what is in deploy/, the Dockerfile and the crate agree; `deploy/check` runs it.
 
-Each check is a function named `check_…` whose docstring says what holds. Nothing is started but `jellypin check`.
+Each check is a function named `check_…` whose docstring says what holds.
 """
 
 import fnmatch
@@ -15,10 +15,14 @@ import tomllib
 
 import yaml
 
-from bans import LeftOut, check_crowdsec, check_fail2ban
+from bans import check_crowdsec, check_fail2ban
+from chart import check_chart, check_chart_copies
+from monitoring import check_dashboard, check_layout, check_rules
+from processes import LeftOut, jellypin_check, program
+from stacks import check_cluster_runs, check_single, check_single_runs, check_specification, with_defaults
 
 ROOT = pathlib.Path(sys.argv[1])
-COMPOSE = ROOT / "deploy/compose"
+COMPOSE = ROOT / "deploy/compose/cluster"
 KUBERNETES = ROOT / "deploy/kubernetes"
 
 
@@ -46,20 +50,18 @@ class Dockerfile:
 
 
 class Stack:
-    """compose.yaml with its variables at their defaults, in a copy of its folder in which `set-up` has run."""
+    """The cluster's compose.yaml with its variables at their defaults, in a copy of its folder in which `set-up` has run."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(shutil.copytree(COMPOSE, folder / "compose", ignore=shutil.ignore_patterns("secrets")))
         subprocess.run([self.folder / "set-up"], check=True)
-        text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (self.folder / "compose.yaml").read_text())
-        assert "${" not in text, "a variable has no default"
-        self.yaml = yaml.safe_load(text)
+        self.yaml = yaml.safe_load(with_defaults((self.folder / "compose.yaml").read_text()))
         self.services = self.yaml["services"]
         self.config = tomllib.loads((self.folder / "jellypin.toml").read_text())
 
     def pods(self):
         """The services that are pods, by name."""
-        return {name: service for name, service in self.services.items() if name not in ("jellypin", "redis")}
+        return {name: service for name, service in self.services.items() if name.startswith("jellyfin")}
 
     def mounts(self, service):
         """Triples of source, target and mode."""
@@ -125,23 +127,24 @@ def check_context(dockerfile, stack):
 
 
 def check_program(dockerfile, _):
-    """the image builds, copies and starts the crate's program"""
+    """the image builds, copies and starts the crate's program, for the two platforms of a release"""
     entry = json.loads(dockerfile.last("ENTRYPOINT"))[0]
-    built, started = dockerfile.last("COPY").split()[-2:]
-    assert started == entry, f"{started} is copied, {entry} is started"
-    name = pathlib.PurePosixPath(built).name
+    name = pathlib.PurePosixPath(entry).name
     assert name in binaries(), f"{name} is no program of the crate"
     build = " ".join(dockerfile.all("RUN"))
-    assert f"--bin {name}" in build and "--release" in build and "--locked" in build, build
-    assert built == f"/build/target/release/{name}" and "/build" in dockerfile.all("WORKDIR"), built
+    assert f"cargo zigbuild --release --locked --package jellypin --bin {name} " in build, build
+    assert f'release/{name}" /image{entry}' in build, f"{entry} is started, and not installed"
+    triples = set(re.findall(r"\w+-unknown-linux-\w+", build))
+    workflow = set(re.findall(r"\w+-unknown-linux-\w+", (ROOT / ".github/workflows/release.yml").read_text()))
+    assert triples == workflow == {"x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"}, f"{triples}, {workflow}"
 
 
 def check_stages(dockerfile, _):
-    """the image is built by the workspace's Rust on the Debian that it runs on, and not run by root"""
-    build, run = (rest.split()[0] for rest in dockerfile.all("FROM"))
+    """the image is built by the workspace's Rust on the builder's own platform, and not run by root"""
+    platform, build = dockerfile.all("FROM")[0].split()[:2]
+    assert platform == "--platform=$BUILDPLATFORM" and dockerfile.all("FROM")[1] == "scratch"
     rust = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
     assert build.startswith(f"rust:{rust}-"), f"{build} is not Rust {rust}"
-    assert run.split(":")[1].split("-")[0] in build, f"{build} and {run} are not the same Debian"
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", dockerfile.last("USER")), "the image runs as root"
 
 
@@ -220,7 +223,7 @@ def check_config(_, stack):
     """`jellypin check` takes the configuration that is mounted where jellypin looks for it"""
     jellypin = stack.services["jellypin"]
     mounted = {target: source for source, target, _mode in stack.mounts(jellypin)}
-    usage = cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "--help")
+    usage = subprocess.run([program("jellypin"), "--help"], capture_output=True, text=True, check=True).stdout
     default = re.search(r"\[default: (\S+)\]", usage)[1]
     assert default in mounted, f"jellypin looks for {default}, mounted are {list(mounted)}"
     text = (stack.folder / mounted[default]).read_text()
@@ -229,7 +232,7 @@ def check_config(_, stack):
         text = text.replace(f'"{path}"', json.dumps(str(file)))
     here = stack.folder / "checked.toml"
     here.write_text(text)
-    cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "check", "--config", str(here))
+    jellypin_check(here)
 
 
 class Cluster:
@@ -280,10 +283,10 @@ def check_cluster_labels(_dockerfile, _):
 def check_cluster_stop(_dockerfile, _):
     """on Kubernetes a stop has the time that it takes by default"""
     cluster = Cluster()
-    (word, seconds) = cluster.container["lifecycle"]["preStop"]["exec"]["command"]
+    seconds = cluster.container["lifecycle"]["preStop"]["sleep"]["seconds"]
     defaults = tomllib.loads((ROOT / "config/jellypin.toml").read_text())
     drain = cluster.config.get("timeouts", defaults["timeouts"])["drain"]
-    assert word == "sleep" and cluster.pod["terminationGracePeriodSeconds"] > int(seconds) + int(drain.removesuffix("s")) + 5
+    assert cluster.pod["terminationGracePeriodSeconds"] > seconds + int(drain.removesuffix("s")) + 5
 
 
 def check_cluster_config(_, stack):
@@ -304,7 +307,7 @@ def check_cluster_config(_, stack):
     text = re.sub(r"(//[\w-]+)(\.[\w-]+)?:(\d+)", r"\1.invalid:\3", text)
     config = stack.folder / "cluster.toml"
     config.write_text(text)
-    cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "check", "--config", str(config))
+    jellypin_check(config)
 
 
 def check_readme(dockerfile, stack):
@@ -324,7 +327,7 @@ def check_readme(dockerfile, stack):
         assert re.fullmatch(r"http://(.*):8096", url)[1] in shown["services"], f"{url} is no service"
     here = stack.folder / "readme.toml"
     here.write_text(text.replace(config["state"]["path"], str(stack.folder)).replace("//jellyfin:", "//jellyfin.invalid:"))
-    cargo("run", "--quiet", "--locked", "--package", "jellypin", "--bin", "jellypin", "--", "check", "--config", str(here))
+    jellypin_check(here)
 
 
 def check_compose(_, stack):

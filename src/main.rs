@@ -38,6 +38,15 @@ enum Task {
     /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. A pod or a
     /// Redis that does not answer is named, and that is no error. Run it where jellypin runs, and as the same user.
     Check(ConfigFile),
+    /// Asks the running jellypin of this configuration by its admin API. It exits with 0 if that serves, for the health check of a
+    /// container.
+    Health {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Asks whether every pool has a healthy pod, too (`/ready` instead of `/live`).
+        #[arg(long)]
+        ready: bool,
+    },
     /// Asks the jellypin that runs with this configuration why a client is where it is.
     Explain {
         #[command(flatten)]
@@ -86,6 +95,7 @@ fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
         Some(Task::Check(file)) => check(&file.config),
+        Some(Task::Health { file, ready }) => health(&file.config, if ready { "/ready" } else { "/live" }),
         Some(Task::Explain { file, key }) => explain(&file.config, key),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
@@ -153,6 +163,21 @@ fn tell(path: &Path, found: &[Finding]) -> bool {
         eprintln!("{}: {weight}: {place}{sentence}", path.display());
     }
     !found.iter().any(|finding| finding.is_wrong)
+}
+
+fn health(path: &Path, page: &str) -> ExitCode {
+    let config = match config::load(path, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(error) => return unusable(error),
+    };
+    match runtime().map(|runtime| runtime.block_on(app::ask::health(&config.admin, page))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::from(FAILED)
+        }
+        Err(error) => failed(error),
+    }
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, StatusCode, header, request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -39,16 +39,6 @@ const MOST: usize = 1 << 20;
 pub async fn explain(config: &admin::Config, key: &str, value: &str) -> Result<String, AskError> {
     let address = reachable(config.listen.ok_or(AskError::Off)?);
     let form = format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
-    let asked = time::timeout(LONGEST, ask(address, config, form)).await;
-    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "it is too slow"));
-    let (status, text) = asked.unwrap_or_else(|_| late()).map_err(|error| AskError::Silent(address, error))?;
-    if status.is_success() { Ok(text) } else { Err(AskError::Refused(status, text.trim().to_owned())) }
-}
-
-async fn ask(address: SocketAddr, config: &admin::Config, form: String) -> io::Result<(StatusCode, String)> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    tokio::spawn(connection);
     let mut request = Request::post("/explain")
         .header(header::HOST, address.to_string())
         .header(header::ACCEPT, "text/plain")
@@ -56,7 +46,31 @@ async fn ask(address: SocketAddr, config: &admin::Config, form: String) -> io::R
     if let Some(token) = &config.token {
         request = request.header(header::AUTHORIZATION, [b"Bearer ", token.bytes()].concat());
     }
-    let request = request.body(Full::new(Bytes::from(form))).map_err(io::Error::other)?;
+    answer(address, request, form).await
+}
+
+/// Asks a page that needs no token, `/live` or `/ready`, whether all is well.
+///
+/// # Errors
+/// The listener is off, does not answer, or says that it is not.
+pub async fn health(config: &admin::Config, page: &str) -> Result<(), AskError> {
+    let address = reachable(config.listen.ok_or(AskError::Off)?);
+    let request = Request::get(page).header(header::HOST, address.to_string());
+    answer(address, request, String::new()).await.map(drop)
+}
+
+async fn answer(address: SocketAddr, request: request::Builder, body: String) -> Result<String, AskError> {
+    let asked = time::timeout(LONGEST, ask(address, request, body)).await;
+    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "it is too slow"));
+    let (status, text) = asked.unwrap_or_else(|_| late()).map_err(|error| AskError::Silent(address, error))?;
+    if status.is_success() { Ok(text) } else { Err(AskError::Refused(status, text.trim().to_owned())) }
+}
+
+async fn ask(address: SocketAddr, request: request::Builder, body: String) -> io::Result<(StatusCode, String)> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    let request = request.body(Full::new(Bytes::from(body))).map_err(io::Error::other)?;
     let (head, body) = sender.send_request(request).await.map_err(io::Error::other)?.into_parts();
     let body = Limited::new(body, MOST).collect().await.map_err(io::Error::other)?.to_bytes();
     Ok((head.status, String::from_utf8_lossy(&body).into_owned()))

@@ -184,6 +184,39 @@ async fn a_start_warns_of_doubtful_settings() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_whether_it_serves() {
+    story(World::plan(1), async |world| {
+        let program = Program::start(world.settings(), world.folder()).await;
+        let mut settings = world.settings().clone();
+        settings.set("admin.listen", &format!("\"{}\"", program.addresses()[1]));
+        // Nobody asks with a token here: the pages for orchestrators need none.
+        settings.set("admin.token", "\"sixteen characters or more\"");
+        let file = Program::file(&settings, world.folder()).to_string_lossy().into_owned();
+        let health = |more: &[&str]| {
+            let asked = Program::run(&[&["health", "--config", &file][..], more].concat());
+            (asked.status.code(), text(&asked.stderr).to_owned())
+        };
+        until("a pod is ready", || health(&["--ready"]).0 == Some(0)).await;
+        assert_eq!(health(&[]), (Some(0), String::new()));
+
+        world.pod("a").kill().await;
+        until("no pod is ready", || health(&["--ready"]).0 == Some(1)).await;
+        assert!(health(&["--ready"]).1.contains("503"), "{:?}", health(&["--ready"]));
+        assert_eq!(health(&[]).0, Some(0), "it lives without its pods");
+
+        drop(program);
+        until("nobody answers", || health(&[]).0 == Some(1)).await;
+        assert!(health(&[]).1.contains("no jellypin answers"), "{:?}", health(&[]));
+
+        settings.set("admin.listen", "\"off\"");
+        let off = Program::file(&settings, world.folder());
+        let asked = Program::run(&["health", "--config", &off.to_string_lossy()]);
+        assert!(asked.status.code() == Some(1) && text(&asked.stderr).contains("is off"), "{asked:?}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_address_in_use_is_named_with_its_line() {
     story(World::plan(1), async |world| {
