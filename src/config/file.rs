@@ -5,6 +5,7 @@
 mod affinity;
 mod log;
 mod pool;
+mod web_socket;
 
 use std::{collections::BTreeMap, net::SocketAddr, thread::available_parallelism, time::Duration};
 
@@ -16,12 +17,12 @@ use super::{
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
-        Deadline, LeaseLife, LegacyCarriers, MaybeAddress, PinLife, Size, SocketIdle, Switch, Time, TombstoneLife,
-        Window, kibibytes, millis, seconds,
+        Deadline, LeaseLife, LegacyCarriers, MaybeAddress, PinLife, Size, Switch, Time, TombstoneLife, Window,
+        kibibytes, millis, seconds,
     },
     value::{FromText, OneOrMany, Spanned, Table, Whole, Written},
 };
-use crate::{leader::Mode, proxy::drain_policy::When, server_id::ServerId, websocket::CloseStyle};
+use crate::{leader::Mode, proxy::drain_policy::When, server_id::ServerId};
 pub(super) use affinity::{Affinity, Cookie};
 #[cfg(test)]
 pub(super) use log::Access;
@@ -29,6 +30,7 @@ pub(super) use log::Log;
 #[cfg(test)]
 pub(super) use pool::PodTable;
 pub(super) use pool::{Dns, Pod, Pool};
+pub(super) use web_socket::WebSocket;
 
 #[derive(Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -376,27 +378,6 @@ impl Default for Leader {
             lease: Written(LeaseLife(Duration::from_secs(30))),
             poll: Spanned::new(0..0, seconds(1)),
             paths: Vec::new(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct WebSocket {
-    pub(super) ping_interval: Spanned<Time>,
-    pub(super) idle_timeout: Written<SocketIdle>,
-    pub(super) stop_stagger: Time,
-    pub(super) close: Written<CloseStyle>,
-}
-
-impl Default for WebSocket {
-    fn default() -> Self {
-        WebSocket {
-            ping_interval: Spanned::new(0..0, seconds(30)),
-            idle_timeout: Written(SocketIdle(Duration::from_secs(90))),
-            stop_stagger: seconds(5),
-            close: Written(CloseStyle::Abrupt),
         }
     }
 }

@@ -3,22 +3,18 @@
 //! The kept connection is also a sentinel. A process that dies ends it, so the prober probes it at
 //! once and not only at the next interval.
 
+mod connection;
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, StatusCode};
 use tokio::{
-    net::TcpStream,
     sync::oneshot,
-    task::JoinHandle,
     time::{self, Instant},
 };
 
 use super::{
-    Config, is_for_want_of_a_name_server, is_out_of_handles,
+    Config,
     rules::{Outcome, Streak, condition_after, condition_meanwhile, pressure},
     share::{self, Standing},
     silence::{self, Silence},
@@ -32,14 +28,9 @@ use crate::{
     jitter,
     pod::{Condition, Epoch, Info, Moment, Pod, Pool, Pressure, Suspicion},
 };
+use connection::{Asked, ProbeConnection, ProbeFailure, ask, ended};
 
-const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
-
-/// The longest answer to a probe that the prober reads.
-const LONGEST_ANSWER: usize = 64 * 1024;
-
-/// False alarms after which the prober ignores the connection's end: this pod ends idle
-/// connections.
+/// False alarms after which the prober ignores the end of a connection: this pod ends idle ones.
 const FALSE_ALARMS: u32 = 3;
 
 pub(super) struct Prober {
@@ -80,8 +71,7 @@ const LOOKS_TO_ADAPT: u32 = 5;
 /// Looks between two questions that need no database, while a check is late.
 const LOOKS_TO_PING: u32 = 10;
 
-/// Time after which a check that hangs is asked anew, while the pod answers other questions in time:
-/// its connection may be lost on the way.
+/// A check that hangs so long is asked again, if the pod answers others: its connection may be lost.
 const LOST: Duration = Duration::from_secs(10);
 
 impl Prober {
@@ -393,48 +383,6 @@ impl Prober {
     }
 }
 
-/// What came of a question.
-struct Asked {
-    result: Result<(ProbeConnection, StatusCode, bool, Bytes), ProbeFailure>,
-    /// Whether the kept connection turned out to have ended.
-    line_ended: bool,
-}
-
-/// Asks over the kept connection, or over a fresh one.
-async fn ask(authority: Arc<str>, path: String, kept: Option<ProbeConnection>) -> Asked {
-    let mut line_ended = false;
-    if let Some(connection) = kept {
-        // The pod may have just ended the kept connection: only a fresh one tells more.
-        if !connection.requests.is_closed()
-            && let Ok(answer) = send_probe(connection, &authority, &path).await
-        {
-            return Asked { result: Ok(answer), line_ended };
-        }
-        line_ended = true;
-    }
-    let result = match connect(&authority).await {
-        Ok(connection) => send_probe(connection, &authority, &path).await,
-        Err(failure) => Err(failure),
-    };
-    Asked { result, line_ended }
-}
-
-async fn send_probe(
-    mut connection: ProbeConnection,
-    authority: &str,
-    path: &str,
-) -> Result<(ProbeConnection, StatusCode, bool, Bytes), ProbeFailure> {
-    let request = Request::get(path)
-        .header(header::HOST, authority)
-        .header(header::USER_AGENT, USER_AGENT)
-        .body(Empty::new())
-        .map_err(|_| ProbeFailure::Broken)?;
-    let (head, body) = connection.requests.send_request(request).await.map_err(|_| ProbeFailure::Broken)?.into_parts();
-    let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| ProbeFailure::Broken)?.to_bytes();
-    let is_page = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    Ok((connection, head.status, is_page, body))
-}
-
 /// A question that needs no database, and until when its answer is in time.
 type Ping<F> = (Pin<Box<F>>, Instant);
 
@@ -443,49 +391,6 @@ async fn pinged<F: Future<Output = Asked>>(ping: &mut Option<Ping<F>>) -> Option
     let (question, in_time) = ping.as_mut()?;
     let answered = question.await;
     answered.result.ok().map(|_| Instant::now() <= *in_time)
-}
-
-/// A kept connection, and the task that drives it.
-struct ProbeConnection {
-    requests: SendRequest<Empty<Bytes>>,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for ProbeConnection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-enum ProbeFailure {
-    /// No file handle was free for a connection.
-    Unasked,
-    Refused,
-    Broken,
-}
-
-async fn connect(authority: &str) -> Result<ProbeConnection, ProbeFailure> {
-    let stream = TcpStream::connect(authority).await.map_err(|error| match error {
-        _ if is_out_of_handles(&error) => ProbeFailure::Unasked,
-        _ if is_for_want_of_a_name_server(&error) => ProbeFailure::Broken,
-        _ => ProbeFailure::Refused,
-    })?;
-    let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| ProbeFailure::Broken)?;
-    let driver = tokio::spawn(async move {
-        // The sender's side gets the error of the connection.
-        let _ = connection.await;
-    });
-    Ok(ProbeConnection { requests, driver })
-}
-
-/// Ends when the kept connection ends; never if there is none.
-async fn ended(connection: &mut Option<ProbeConnection>) {
-    match connection {
-        Some(connection) => {
-            let _ = (&mut connection.driver).await;
-        }
-        None => std::future::pending().await,
-    }
 }
 
 /// The interval ±10 %, so that many pods and proxies do not probe in step.

@@ -5,13 +5,14 @@ mod failover_reason;
 mod hold;
 mod on_unauthorized;
 mod upstream_request;
+mod urgency;
 
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use http::{Response, StatusCode};
+use http::Response;
 use parking_lot::Mutex;
 use tokio::time::{self, Instant};
 
@@ -40,7 +41,7 @@ use crate::{
     },
     health,
     jellyfin::{
-        endpoint::{self, Endpoint, LeaderCall, Need, StateReport},
+        endpoint::{self, Endpoint, LeaderCall, StateReport},
         verdict::{self, Verdict},
     },
     pod::{Pod, Urgency},
@@ -52,6 +53,7 @@ use failover_reason::{failover_reason, is_fatal, may_be_other_pods_job, may_retr
 use hold::{Hold, after_hold, hold_reason, is_starting_up, waits_after_rejection, waits_for_start_up};
 use on_unauthorized::{AfterUnauthorized, TokenJudge};
 use upstream_request::upstream_request;
+use urgency::urgency;
 
 /// How often a held request looks for a pod that may answer it.
 const LOOK: Duration = Duration::from_millis(50);
@@ -157,7 +159,7 @@ impl Dispatcher {
         match self.send_to_pod(ctx, body, &decision, token.as_ref()).await {
             Ok(answer) => {
                 record.record_answer(answer.status().as_u16());
-                self.judge_health(&decision.pod, answer.status());
+                self.shared.report_status(&decision.pod, answer.status());
                 Ok(Attempt { answer, decision, token, verdict: Verdict::Other, user_data_write: None })
             }
             Err(failure) => {
@@ -271,7 +273,7 @@ impl Dispatcher {
             match self.send_to_pod(ctx, replay_body, &decision, token.as_ref()).await {
                 Ok(answer) => {
                     let (head, body) = answer.into_parts();
-                    self.judge_health(&decision.pod, head.status);
+                    self.shared.report_status(&decision.pod, head.status);
                     let has_token = ctx.keys.identity.token.is_some();
                     let verdict = if has_token {
                         verdict::judge(ctx.endpoint, may_retry_on_pod(ctx), ctx.is_upgrade, &head)
@@ -389,21 +391,5 @@ impl Dispatcher {
         if is_join && pod.status().is_alive() && !self.shared.sessions.socket_wait.all_at(session, pod).await {
             tracing::warn!(to = &*pod.name, "a client's socket is not at its pod in time; its group may not hear it");
         }
-    }
-
-    /// Jellyfin itself never answers 502: a gateway in front of it does, and finds no pod.
-    fn judge_health(&self, pod: &Pod, status: StatusCode) {
-        if status == StatusCode::BAD_GATEWAY {
-            health::gateway_failure(pod, &self.shared.health);
-        }
-    }
-}
-
-/// How urgent the request is where its pod has too much to do.
-fn urgency(ctx: &RequestContext<'_>) -> Urgency {
-    match Need::of(ctx.endpoint, &ctx.head.method, ctx.path) {
-        Need::Playing => Urgency::Playing,
-        Need::Page => Urgency::Interactive,
-        Need::Picture => Urgency::Background,
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
@@ -191,6 +192,13 @@ impl SharedState {
     pub(super) fn response_timeout(&self, path: &str, can_repeat: bool) -> ResponseTimeout {
         let after_lost = if can_repeat { Duration::ZERO } else { ONLY_HERE };
         ResponseTimeout { first_byte: self.forward.first_byte.of(path), after_lost }
+    }
+
+    /// Jellyfin itself never answers 502: a gateway in front of it does, and finds no pod.
+    pub(super) fn report_status(&self, pod: &Pod, status: StatusCode) {
+        if status == StatusCode::BAD_GATEWAY {
+            health::gateway_failure(pod, &self.health);
+        }
     }
 
     /// Reports to `health` what a failure means for a pod.
