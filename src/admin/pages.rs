@@ -95,6 +95,7 @@ impl Pages {
 
     pub(super) fn pods_page(&self) -> Answer {
         let pods: Vec<PodPage> = self
+            .site
             .shared
             .pools
             .iter()
