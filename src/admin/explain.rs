@@ -118,7 +118,7 @@ impl ChoiceRow {
             "cookie" => "the cookie names it",
             "device" => "the device is pinned there",
             "user" => "the user lives there",
-            "carried_over" => "the session moves there, since its home is gone",
+            "migrated" => "the session moves there, since its home is gone",
             "hashed" => "it is placed there by its key",
             "least_loaded" => "it has the least to do",
             _ => "what it needs runs there",

@@ -5,6 +5,7 @@
 
 mod leader_call;
 mod live;
+mod log_in;
 mod query_keys;
 mod remote_control;
 mod repeatable;
@@ -24,6 +25,7 @@ pub use live::{
     LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session,
 };
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
+pub use log_in::{LogInBy, log_in_by_password};
 pub(in crate::jellyfin) use query_keys::{Keys, keys_of};
 pub use query_keys::{ids_in_query, query_replaced, query_value, query_with, query_without_tokens};
 pub use remote_control::{Control, RemoteControl};
@@ -297,29 +299,6 @@ fn live_tv<'a>(rest: Rest<impl Iterator<Item = &'a str> + Clone>) -> Endpoint {
         Endpoint::AnonymousMedia
     } else {
         Endpoint::Authenticated
-    }
-}
-
-/// The user that a log-in by password names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogInBy<'a> {
-    /// `/Users/AuthenticateByName`: the body holds the name.
-    Name,
-    /// `/Users/{id}/Authenticate`.
-    Id(&'a str),
-}
-
-/// The user of a log-in by password, from its path. The path's letters may be written as `%XX`.
-pub fn log_in_by_password(path: &str) -> Option<LogInBy<'_>> {
-    let mut segments = segments(path);
-    let (first, second, third) = (segments.next()?, segments.next()?, segments.next());
-    if !is_decoded(first, "Users") || segments.next().is_some() {
-        return None;
-    }
-    match third {
-        None if is_decoded(second, "AuthenticateByName") => Some(LogInBy::Name),
-        Some(third) if is_decoded(third, "Authenticate") => Some(LogInBy::Id(second)),
-        _ => None,
     }
 }
 

@@ -45,7 +45,9 @@ impl Visits {
     /// Ends the session that a living pod keeps of a client that has moved to another pod. Sockets of
     /// the client end it by themselves as they move, and what plays on there may be in use.
     pub(super) fn end_left(self: &Arc<Self>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) {
-        if !session.sockets.is_any() && !session.calls.is_playing() {
+        let place = PodInstance::of(pod);
+        let plays = session.calls.is_playing() || !self.shared.streams.channels(session, place).is_empty();
+        if !session.sockets.is_any() && !plays {
             self.end_as(Vec::new(), caller, session, pod);
         }
     }

@@ -49,13 +49,13 @@ impl Carrier<'_> {
             Pictures::OfItem { .. } => self.viewer(from, viewer).await?,
             Pictures::OfUser(_) | Pictures::Splashscreen => String::new(),
         };
-        let shown = self.contents(from, pictures, &viewer).await.ok()??;
+        let shown = contents(self, from, pictures, &viewer).await.ok()??;
         Some(Shown { pictures: pictures.clone(), viewer, wanted: shown.into_iter().flatten().collect() })
     }
 
     /// Makes a pod show the same.
     pub(super) async fn show(&self, from: &Arc<Pod>, pod: &Arc<Pod>, shown: &Shown, memory: &PoolMemory) -> Outcome {
-        let there = match self.contents(pod, &shown.pictures, &shown.viewer).await {
+        let there = match contents(self, pod, &shown.pictures, &shown.viewer).await {
             Ok(Some(there)) => there,
             // The pod has no such item: a library of its own, or a deletion meanwhile.
             Ok(None) => return Outcome::InStep,
@@ -67,7 +67,7 @@ impl Carrier<'_> {
                 Edit::Delete(index) => {
                     Outcome::of(self.call(pod, images::delete(&place(&shown.pictures, index), self.key)).await)
                 }
-                Edit::Upload(index) => self.copy(from, pod, &place(&shown.pictures, index), memory).await,
+                Edit::Upload(index) => copy(self, from, pod, &place(&shown.pictures, index), memory).await,
             };
             if !matches!(outcome, Outcome::Done(_)) {
                 return outcome;
@@ -75,41 +75,41 @@ impl Carrier<'_> {
         }
         outcome
     }
+}
 
-    async fn copy(&self, from: &Arc<Pod>, pod: &Arc<Pod>, place: &Place, memory: &PoolMemory) -> Outcome {
-        // The semaphore is never closed.
-        let _one = memory.picture.acquire().await;
-        match self.call(from, images::read(place, self.key)).await {
-            Ok(Some(picture)) => Outcome::of(self.call(pod, images::upload(place, &picture, self.key)).await),
-            // It was deleted meanwhile, and that deletion is carried too.
-            Ok(None) => Outcome::InStep,
-            Err(failure) => Outcome::of(Err(failure)),
+async fn copy(carrier: &Carrier<'_>, from: &Arc<Pod>, pod: &Arc<Pod>, place: &Place, memory: &PoolMemory) -> Outcome {
+    // The semaphore is never closed.
+    let _one = memory.picture.acquire().await;
+    match carrier.call(from, images::read(place, carrier.key)).await {
+        Ok(Some(picture)) => Outcome::of(carrier.call(pod, images::upload(place, &picture, carrier.key)).await),
+        // It was deleted meanwhile, and that deletion is carried too.
+        Ok(None) => Outcome::InStep,
+        Err(failure) => Outcome::of(Err(failure)),
+    }
+}
+
+/// The contents that a pod shows, in its order. `None` without the item. A picture without a
+/// file counts only where the pod lists it.
+async fn contents(
+    carrier: &Carrier<'_>,
+    pod: &Arc<Pod>,
+    pictures: &Pictures,
+    viewer: &str,
+) -> Result<Option<Vec<Option<Content>>>, Failure> {
+    let count = match pictures {
+        Pictures::OfItem { item, kind } => match carrier.call(pod, items::get(item, viewer, carrier.key)).await? {
+            Some(item) => items::image_count(&item, kind).min(MOST),
+            None => return Ok(None),
+        },
+        Pictures::OfUser(_) | Pictures::Splashscreen => 1,
+    };
+    let mut contents = Vec::with_capacity(count);
+    for index in 0..count {
+        let picture = carrier.call(pod, images::read(&place(pictures, index), carrier.key)).await?;
+        let content = picture.map(|Picture { bytes, .. }| Content::from(Sha256::digest(&bytes)));
+        if content.is_some() || matches!(pictures, Pictures::OfItem { .. }) {
+            contents.push(content);
         }
     }
-
-    /// The contents that a pod shows, in its order. `None` without the item. A picture without a
-    /// file counts only where the pod lists it.
-    async fn contents(
-        &self,
-        pod: &Arc<Pod>,
-        pictures: &Pictures,
-        viewer: &str,
-    ) -> Result<Option<Vec<Option<Content>>>, Failure> {
-        let count = match pictures {
-            Pictures::OfItem { item, kind } => match self.call(pod, items::get(item, viewer, self.key)).await? {
-                Some(item) => items::image_count(&item, kind).min(MOST),
-                None => return Ok(None),
-            },
-            Pictures::OfUser(_) | Pictures::Splashscreen => 1,
-        };
-        let mut contents = Vec::with_capacity(count);
-        for index in 0..count {
-            let picture = self.call(pod, images::read(&place(pictures, index), self.key)).await?;
-            let content = picture.map(|Picture { bytes, .. }| Content::from(Sha256::digest(&bytes)));
-            if content.is_some() || matches!(pictures, Pictures::OfItem { .. }) {
-                contents.push(content);
-            }
-        }
-        Ok(Some(contents))
-    }
+    Ok(Some(contents))
 }

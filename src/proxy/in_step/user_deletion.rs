@@ -26,7 +26,7 @@ impl Carrier<'_> {
     /// Deletes a user's devices on all pods but the caller's. Only for an administrator.
     pub(super) async fn forget_devices(&self, own: &Arc<Pod>, others: &[Arc<Pod>], user: &str) -> Vec<PodOutcome> {
         let user = plain_id(user);
-        if !self.may_be_deleted(own, &user).await {
+        if !may_be_deleted(self, own, &user).await {
             // The pod will refuse.
             return Vec::new();
         }
@@ -38,19 +38,19 @@ impl Carrier<'_> {
         });
         join_all(forgotten).await
     }
+}
 
-    /// Whether the server lets a user go whom an administrator deletes
-    /// (`UserManager.DeleteUserAsync`): it keeps one user, and one administrator.
-    async fn may_be_deleted(&self, own: &Arc<Pod>, user: &str) -> bool {
-        match self.call(own, users::one(user, self.key)).await {
-            // The list of all users is long, and only an administrator may be the last one.
-            Ok(Some(victim)) if victim.is_administrator => {
-                let users = self.call(own, users::list(self.key)).await;
-                users.is_ok_and(|users| users.iter().filter(|user| user.is_administrator).count() > 1)
-            }
-            Ok(Some(_)) => true,
-            Ok(None) | Err(_) => false,
+/// Whether the server lets a user go whom an administrator deletes
+/// (`UserManager.DeleteUserAsync`): it keeps one user, and one administrator.
+async fn may_be_deleted(carrier: &Carrier<'_>, own: &Arc<Pod>, user: &str) -> bool {
+    match carrier.call(own, users::one(user, carrier.key)).await {
+        // The list of all users is long, and only an administrator may be the last one.
+        Ok(Some(victim)) if victim.is_administrator => {
+            let users = carrier.call(own, users::list(carrier.key)).await;
+            users.is_ok_and(|users| users.iter().filter(|user| user.is_administrator).count() > 1)
         }
+        Ok(Some(_)) => true,
+        Ok(None) | Err(_) => false,
     }
 }
 

@@ -39,7 +39,7 @@ async fn each_key_leads_to_the_pod_and_to_the_next_one() {
             let goes_to = (&pool["goes_to"]["pod"], &pool["goes_to"]["reason"]);
             assert_eq!(goes_to, (&json!(home), &json!("token")), "{form}: {page}");
             let then = (&pool["if_it_died"]["pod"], &pool["if_it_died"]["reason"]);
-            assert_eq!(then, (&json!(other), &json!("carried_over")), "{form}: {page}");
+            assert_eq!(then, (&json!(other), &json!("migrated")), "{form}: {page}");
             assert!(facts(&page).contains(&format!("lives on {home} (ready)")), "{form}: {page}");
         }
         // What it says would happen happens.
