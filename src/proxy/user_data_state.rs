@@ -54,16 +54,17 @@ impl Ledgers {
     /// Looks at or changes the ledger of a user. Also returns how many more pairs there are then.
     pub(super) fn with<T>(&self, user: UserKey, change: impl FnOnce(&mut Ledger) -> T) -> (T, i64) {
         let mut ledger = self.shards[user.id.shard(SHARDS)].lock();
-        let (users, pairs) = (ledger.users(), ledger.pairs());
+        let (users, pairs) = ledger.counts();
         let changed = change(&mut ledger);
         // Wraps where users have gone.
-        self.users.fetch_add(ledger.users().wrapping_sub(users), Ordering::Relaxed);
-        (changed, ledger.pairs() as i64 - pairs as i64)
+        let (users_now, pairs_now) = ledger.counts();
+        self.users.fetch_add(users_now.wrapping_sub(users), Ordering::Relaxed);
+        (changed, pairs_now as i64 - pairs as i64)
     }
 
     /// Pairs on which some pod is behind, or whose item plays.
     #[cfg(test)]
     pub(super) fn pairs(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().pairs()).sum()
+        self.shards.iter().map(|shard| shard.lock().counts().1).sum()
     }
 }

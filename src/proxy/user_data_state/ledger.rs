@@ -6,6 +6,7 @@
 //! was told of the newest generation that another pod wrote.
 
 mod pair;
+mod talk;
 mod user;
 
 use std::time::{Duration, SystemTime};
@@ -21,6 +22,7 @@ use crate::{
     },
     pod::PodInstance,
 };
+pub(in crate::proxy) use talk::{Access, Admission, Plan, TellPermit, Ticket, Told};
 use user::{User, Writing};
 
 /// A user of a pool.
@@ -37,57 +39,6 @@ pub(in crate::proxy) struct PodView {
     pub(in crate::proxy) instance: PodInstance,
     /// Whether it can be asked now. If not, its process may still come back with its memory.
     pub(in crate::proxy) is_alive: bool,
-}
-
-/// What a request is about to do on a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Access {
-    /// Writes user data: of this item, or of one that only the body names.
-    Write(Option<Id>),
-    /// Reads this item.
-    Item(Id),
-    /// Anything else.
-    Other,
-    /// Whatever comes: the user moves there.
-    All,
-}
-
-/// Whether a request may go to its pod.
-pub(in crate::proxy) enum Admission {
-    /// It may. A write brings its ticket back.
-    Granted(Option<Ticket>),
-    /// The pod is to be told first. The receiver hears of every change.
-    Wait(watch::Receiver<()>),
-}
-
-/// A write that is under way to a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) struct Ticket(u64);
-
-/// What is to be done for a user.
-#[derive(Debug)]
-pub(in crate::proxy) enum Plan {
-    Work(Vec<Round>),
-    /// Nothing until this moment, or a change.
-    Wait(Option<Instant>),
-    /// Nothing at all: the task stops.
-    Done,
-}
-
-/// Whether a pod may be told of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum TellPermit {
-    /// It may, but for these fields, which it wrote last itself.
-    Without(Fields),
-    /// Something was written since the rows were read, or is being written there.
-    Stale,
-}
-
-/// How telling a pod went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Told {
-    Done,
-    Failed,
 }
 
 /// Pairs kept for one user.
@@ -111,13 +62,9 @@ pub(in crate::proxy) struct Ledger {
 }
 
 impl Ledger {
-    /// Pairs kept, of all users.
-    pub(in crate::proxy) fn pairs(&self) -> usize {
-        self.pairs
-    }
-
-    pub(in crate::proxy) fn users(&self) -> usize {
-        self.users.len()
+    /// Users, and the pairs kept of all of them.
+    pub(in crate::proxy) fn counts(&self) -> (usize, usize) {
+        (self.users.len(), self.pairs)
     }
 
     /// Lets a request go to its pod, or says that the pod is to be told first. With `insists`, the
@@ -410,11 +357,5 @@ impl Ledger {
         if let Some(user) = self.users.get_mut(&user) {
             user.is_carried = false;
         }
-    }
-}
-
-impl Access {
-    fn may_write(self, item: Id) -> bool {
-        matches!(self, Access::Write(of) if of.is_none_or(|of| of == item))
     }
 }
