@@ -1,6 +1,7 @@
 //! The admin listener: metrics, liveness, readiness, and the proxy's view of pods and sessions.
 //!
-//! `guard` decides who may see more than the probes' one-word answers.
+//! `guard` decides who may see more than the probes' one-word answers. A reload replaces what the
+//! pages show, and may move the listener.
 
 mod guard;
 
@@ -11,19 +12,25 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::{net::TcpListener, time};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    time,
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     affinity::Secret,
     observe::metrics::{Metrics, OfPod, PodCondition, PodState},
     pod::{Condition, Pod, State},
-    proxy::{PodLifecycle, SharedState, Undrained, drain_policy::When},
+    proxy::{PodLifecycle, PoolState, SharedState, Undrained, drain_policy::When},
     sessions::{Session, UnixMillis, registry::replicas},
     shutdown::Shutdown,
 };
@@ -42,22 +49,50 @@ pub struct Config {
 /// Pause after a failed accept: the machine lacks file handles and may soon have some.
 const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 
-/// What the pages show.
+/// Answers operators.
 pub struct Admin {
-    pub config: Config,
-    pub shared: Arc<SharedState>,
+    pub view: ArcSwap<View>,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
-    /// Drains pods. It is gone once the proxy stops; this listener runs longer.
+    /// Where wishes of operators go that only the process can fulfil.
+    pub wishes: mpsc::Sender<Wish>,
+}
+
+/// What the pages show.
+pub struct View {
+    pub config: Config,
+    pub shared: Arc<SharedState>,
+    /// Drains pods. It is gone once the proxy stops; the listener runs longer.
     pub lifecycle: Weak<PodLifecycle>,
 }
 
+/// What an operator asks of the process.
+#[derive(Debug)]
+pub struct Wish {
+    pub what: Wanted,
+    /// `Err` says why not.
+    pub answer: oneshot::Sender<Result<String, String>>,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// To read the configuration again.
+    Reload,
+    /// To say what that would change.
+    Difference,
+}
+
 impl Admin {
-    /// Answers operators until the runtime ends. An orchestrator still probes while the proxy
-    /// stops, and takes a closed port for a crash.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+    /// Answers operators until the listener moves or the runtime ends. An orchestrator still probes
+    /// while the proxy stops, and takes a closed port for a crash.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, ends: CancellationToken) {
         loop {
-            let stream = match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ends.cancelled() => return,
+            };
+            let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "the admin API cannot accept connections");
@@ -69,11 +104,21 @@ impl Admin {
             // Without a known local address, only loopback and the configured hosts match.
             let called_at = stream.local_addr().ok().map(|address| address.ip().to_canonical());
             let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let answer = match guard::admit(&request, called_at, &admin.config) {
-                    Ok(()) => admin.answer(&request),
-                    Err(refusal) => refusal.response(),
-                };
-                async move { Ok::<_, Infallible>(answer) }
+                let admin = admin.clone();
+                async move {
+                    let view = admin.view.load_full();
+                    let wanted = match (request.method(), request.uri().path()) {
+                        (&Method::POST, "/reload") => Some(Wanted::Reload),
+                        (&Method::GET, "/reload") => Some(Wanted::Difference),
+                        _ => None,
+                    };
+                    let answer = match (guard::admit(&request, called_at, &view.config), wanted) {
+                        (Ok(()), None) => admin.answer(&request, &view),
+                        (Ok(()), Some(wanted)) => admin.ask_for(wanted).await,
+                        (Err(refusal), _) => refusal.response(),
+                    };
+                    Ok::<_, Infallible>(answer)
+                }
             });
             tokio::spawn(async move {
                 // How an operator's connection ends does not matter.
@@ -85,30 +130,119 @@ impl Admin {
         }
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let (method, path) = (request.method(), request.uri().path());
-        if method == Method::POST {
-            return self.act(request);
-        }
-        if method != Method::GET && method != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD, and POST to drain a pod.\n");
-        }
-        match path {
-            "/live" => text(StatusCode::OK, "live\n"),
-            "/ready" => self.ready(),
-            "/metrics" => self.metrics_page(),
-            "/pods" => self.pods_page(),
-            "/sessions" => self.sessions_page(),
-            "/replicas" => self.replicas_page(),
-            "/" => text(
-                StatusCode::OK,
-                "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n/replicas which replicas there are, and in what they disagree, as JSON\n\
-                 /metrics  for Prometheus\nPOST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\n",
-            ),
-            _ => text(StatusCode::NOT_FOUND, "There are /live, /ready, /pods, /sessions, /replicas and /metrics.\n"),
+    /// `POST /reload`, and `GET /reload` for what that would change.
+    async fn ask_for(&self, what: Wanted) -> Response<Full<Bytes>> {
+        let (answer, answered) = oneshot::channel();
+        let is_sent = self.wishes.send(Wish { what, answer }).await.is_ok();
+        match answered.await {
+            Ok(Ok(said)) if is_sent => text(StatusCode::OK, said),
+            Ok(Err(why)) if is_sent => text(StatusCode::UNPROCESSABLE_ENTITY, why),
+            _ => text(StatusCode::SERVICE_UNAVAILABLE, "Nothing reads the configuration at this moment.\n"),
         }
     }
 
+    fn answer<B>(&self, request: &Request<B>, view: &View) -> Response<Full<Bytes>> {
+        let (method, path) = (request.method(), request.uri().path());
+        if method == Method::POST {
+            return view.act(request);
+        }
+        if method != Method::GET && method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD, and POST to drain a pod or to reload.\n");
+        }
+        match path {
+            "/live" => text(StatusCode::OK, "live\n"),
+            "/ready" => self.ready(view),
+            "/metrics" => self.metrics_page(view),
+            "/pods" => view.pods_page(),
+            "/sessions" => view.sessions_page(),
+            "/replicas" => view.replicas_page(),
+            "/" => text(
+                StatusCode::OK,
+                "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n/replicas which replicas there are, and in what they disagree, as JSON\n\
+                 /metrics  for Prometheus\nPOST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\nPOST /reload reads the configuration again; GET /reload says what that would change\n",
+            ),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "There are /live, /ready, /pods, /sessions, /replicas, /reload and /metrics.\n",
+            ),
+        }
+    }
+
+    fn ready(&self, view: &View) -> Response<Full<Bytes>> {
+        if self.shutdown.is_stopping() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        }
+        let without = configured(view).find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
+        match without {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(shared) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("no pod of the pool {} is ready\n", shared.pool.name))
+            }
+        }
+    }
+
+    fn metrics_page(&self, view: &View) -> Response<Full<Bytes>> {
+        self.measure(&view.shared);
+        match self.metrics.page() {
+            Ok(page) => {
+                let mut answer = Response::new(Full::from(page));
+                let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+                answer
+            }
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
+        }
+    }
+
+    /// Updates the gauges. Pods that are gone leave the page.
+    fn measure(&self, shared: &SharedState) {
+        let metrics = &self.metrics;
+        metrics.pins.set(shared.pins.len() as i64);
+        metrics.sessions.set(shared.sessions.known.count() as i64);
+        metrics.pod_state.clear();
+        metrics.pod_condition.clear();
+        metrics.pod_check_seconds.clear();
+        metrics.pod_share.clear();
+        metrics.pod_limit.clear();
+        metrics.pod_waiting.clear();
+        metrics.pod_extra_calls_waited.clear();
+        metrics.pod_epoch.clear();
+        metrics.pod_requests.clear();
+        metrics.pod_sockets.clear();
+        metrics.writer.clear();
+        for writes in shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
+            metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
+        }
+        metrics.leader.clear();
+        for leads in shared.pools.iter().filter_map(|shared| shared.leader.current()) {
+            metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
+        }
+        for pod in shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
+            let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
+            let status = pod.status();
+            for state in State::ALL {
+                let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.as_str() };
+                metrics.pod_state.get_or_create(&label).set((status.state == state).into());
+            }
+            for condition in Condition::ALL {
+                let label =
+                    PodCondition { pool: pod.pool.clone(), pod: pod.name.clone(), condition: condition.as_str() };
+                let holds = status.is_alive() && pod.condition() == condition;
+                metrics.pod_condition.get_or_create(&label).set(holds.into());
+            }
+            metrics.pod_check_seconds.get_or_create(&of).set(pod.check_time().as_secs_f64());
+            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.halvings().into()));
+            metrics.pod_limit.get_or_create(&of).set(pod.concurrency().limit() as i64);
+            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency().waiting() as i64);
+            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls().waited() as i64);
+            metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
+            metrics.pod_requests.get_or_create(&of).set(pod.load().saturating_sub(pod.open_sockets()) as i64);
+            metrics.pod_sockets.get_or_create(&of).set(pod.open_sockets() as i64);
+        }
+    }
+}
+
+impl View {
     /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]` and `/undrain`.
     fn act<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let segments: Vec<&str> = request.uri().path().split('/').skip(1).collect();
@@ -149,79 +283,6 @@ impl Admin {
                     "{name} is named no more by DNS or the configuration; it serves everybody when it is named again\n"
                 ),
             ),
-        }
-    }
-
-    fn ready(&self) -> Response<Full<Bytes>> {
-        if self.shutdown.is_stopping() {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
-        }
-        let without = self.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
-        match without {
-            None => text(StatusCode::OK, "ready\n"),
-            Some(shared) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("no pod of the pool {} is ready\n", shared.pool.name))
-            }
-        }
-    }
-
-    fn metrics_page(&self) -> Response<Full<Bytes>> {
-        self.measure();
-        match self.metrics.page() {
-            Ok(page) => {
-                let mut answer = Response::new(Full::from(page));
-                let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-                answer
-            }
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
-        }
-    }
-
-    /// Updates the gauges. Pods that are gone leave the page.
-    fn measure(&self) {
-        let metrics = &self.metrics;
-        metrics.pins.set(self.shared.pins.len() as i64);
-        metrics.sessions.set(self.shared.sessions.known.count() as i64);
-        metrics.pod_state.clear();
-        metrics.pod_condition.clear();
-        metrics.pod_check_seconds.clear();
-        metrics.pod_share.clear();
-        metrics.pod_limit.clear();
-        metrics.pod_waiting.clear();
-        metrics.pod_extra_calls_waited.clear();
-        metrics.pod_epoch.clear();
-        metrics.pod_requests.clear();
-        metrics.pod_sockets.clear();
-        metrics.writer.clear();
-        for writes in self.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
-            metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
-        }
-        metrics.leader.clear();
-        for leads in self.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
-            metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
-        }
-        for pod in self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
-            let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
-            let status = pod.status();
-            for state in State::ALL {
-                let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.as_str() };
-                metrics.pod_state.get_or_create(&label).set((status.state == state).into());
-            }
-            for condition in Condition::ALL {
-                let label =
-                    PodCondition { pool: pod.pool.clone(), pod: pod.name.clone(), condition: condition.as_str() };
-                let holds = status.is_alive() && pod.condition() == condition;
-                metrics.pod_condition.get_or_create(&label).set(holds.into());
-            }
-            metrics.pod_check_seconds.get_or_create(&of).set(pod.check_time().as_secs_f64());
-            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.halvings().into()));
-            metrics.pod_limit.get_or_create(&of).set(pod.concurrency().limit() as i64);
-            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency().waiting() as i64);
-            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls().waited() as i64);
-            metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
-            metrics.pod_requests.get_or_create(&of).set(pod.load().saturating_sub(pod.open_sockets()) as i64);
-            metrics.pod_sockets.get_or_create(&of).set(pod.open_sockets() as i64);
         }
     }
 
@@ -272,6 +333,11 @@ impl Admin {
         }
         json(&page)
     }
+}
+
+/// The pools of the present configuration.
+fn configured(view: &View) -> impl Iterator<Item = &PoolState> {
+    view.shared.pools.iter().filter(|shared| shared.is_configured)
 }
 
 /// A pod as the page shows it.

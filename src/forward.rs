@@ -170,6 +170,16 @@ impl Forward {
         Forward { config, connections: Arc::new(connections) }
     }
 
+    /// The way to the pods after a reload. The kept connections stay, unless their bounds change.
+    #[must_use]
+    pub fn renewed(&self, config: Arc<Config>) -> Forward {
+        let bounds = |config: &Config| (config.max_idle_per_pod, config.pod_idle);
+        if bounds(&config) == bounds(&self.config) {
+            return Forward { config, connections: self.connections.clone() };
+        }
+        Forward::new(config)
+    }
+
     /// Sends a request to a pod and waits for the head of its answer, once it is the request's turn.
     ///
     /// Skips kept connections that turn out to be closed before a byte was sent.

@@ -134,16 +134,16 @@ fn key(kind: Kind, scope: Scope) -> &'static str {
     }
 }
 
-/// The counters of all clients, shared by all workers.
+/// The counters of all clients, shared by all workers, and what they may reach.
 pub struct Limits {
     config: Config,
-    in_all: Counts,
+    in_all: Arc<Counts>,
     addresses: Arc<Addresses>,
     /// The brake on log-ins.
     pub log_in: log_in::Brake,
     metrics: Metrics,
     /// For each limit: when it was last logged, and how often it was exceeded since.
-    told: Mutex<[Told; KINDS * SCOPES]>,
+    told: Arc<Mutex<[Told; KINDS * SCOPES]>>,
 }
 
 type Addresses = DashMap<IpAddr, Weak<AddressUse>, ahash::RandomState>;
@@ -179,11 +179,24 @@ impl Limits {
         let log_in = log_in::Brake::new(config.log_in.clone());
         Arc::new(Limits {
             config,
-            in_all: Counts::default(),
+            in_all: Arc::default(),
             addresses: Arc::default(),
             log_in,
             metrics,
-            told: Mutex::new([Told::default(); KINDS * SCOPES]),
+            told: Arc::new(Mutex::new([Told::default(); KINDS * SCOPES])),
+        })
+    }
+
+    /// The same counters under other limits. What is in progress stays, also beyond a lower limit.
+    #[must_use]
+    pub fn renewed(&self, config: Config) -> Arc<Limits> {
+        Arc::new(Limits {
+            log_in: self.log_in.renewed(config.log_in.clone()),
+            config,
+            in_all: self.in_all.clone(),
+            addresses: self.addresses.clone(),
+            metrics: self.metrics.clone(),
+            told: self.told.clone(),
         })
     }
 

@@ -3,6 +3,13 @@
 //! Exit codes: 0 after an ordinary stop, 2 when jellypin cannot use the configuration or something
 //! that it names, 1 for the rest.
 
+#[path = "main/difference.rs"]
+mod difference;
+#[path = "main/operate.rs"]
+mod operate;
+#[path = "main/watch.rs"]
+mod watch;
+
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
@@ -13,11 +20,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use jellypin::{
-    app::{self, App, check::Finding},
-    config::{self, ProcessEnvironment},
+    app::{self, check::Finding},
+    config::{self, Loaded, ProcessEnvironment},
     observe, tls,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use operate::{FAILED, Operator, Signals};
+use watch::Watch;
 
 /// The request path allocates all the time; this allocator needs about half of glibc's time.
 #[global_allocator]
@@ -37,11 +45,20 @@ struct Command {
 enum Task {
     /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. A pod or a
     /// Redis that does not answer is named, and that is no error. Run it where jellypin runs, and as the same user.
-    Check(ConfigFile),
+    Check(Check),
     /// Prints the completions of a shell, for the folder where that shell looks for them.
     Completions { shell: Shell },
     /// Prints the manual page, for `man -l -` or a folder of manual pages.
     Man,
+}
+
+#[derive(Args)]
+struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Asks the running proxy instead, over its admin API, what a reload would change.
+    #[arg(long)]
+    diff: bool,
 }
 
 #[derive(Args)]
@@ -51,13 +68,13 @@ struct ConfigFile {
     config: PathBuf,
 }
 
-const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
-        Some(Task::Check(file)) => check(&file.config),
+        Some(Task::Check(Check { file, diff: true })) => difference(&file.config),
+        Some(Task::Check(Check { file, .. })) => check(&file.config),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
             clap_complete::generate(shell, &mut Command::command(), "jellypin", &mut page);
@@ -89,6 +106,19 @@ fn check(path: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Prints what a reload of the running proxy would change.
+fn difference(path: &Path) -> ExitCode {
+    let config = match config::load(path, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(error) => return unusable(error),
+    };
+    match runtime().map(|runtime| runtime.block_on(difference::ask(&config.admin))) {
+        Ok(Ok(said)) => print(said.as_bytes()),
+        Ok(Err(why)) => failed(why),
+        Err(error) => failed(error),
+    }
+}
+
 /// Prints the findings, one per line. Returns `false` if something is wrong.
 fn tell(path: &Path, found: &[Finding]) -> bool {
     for Finding { place, sentence, is_wrong } in found {
@@ -104,10 +134,12 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 fn run(path: &Path) -> ExitCode {
-    let config = match config::load(path, &ProcessEnvironment) {
-        Ok(config) => config,
+    let mut watch = Watch::new(path);
+    let Loaded { config, keys, files } = match config::load_with_keys(path, &ProcessEnvironment) {
+        Ok(loaded) => loaded,
         Err(error) => return unusable(error),
     };
+    watch.follow(files);
     observe::start_log(&config.observe);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "jellypin starts");
     let runtime = match runtime() {
@@ -119,6 +151,7 @@ fn run(path: &Path) -> ExitCode {
             Ok(signals) => signals,
             Err(error) => return failed(error),
         };
+        let watches_files = config.watches_files;
         let app = match app::start(config).await {
             Ok(app) => app,
             Err(app::Error::Bind(error)) => return unusable(config::cannot_bind(path, &error)),
@@ -130,61 +163,8 @@ fn run(path: &Path) -> ExitCode {
         if let Some(address) = app.admin {
             tracing::info!(%address, "serving the admin API");
         }
-        signals.obey(app, path).await
+        Operator::new(app, path, (keys, watches_files), watch).obey(signals).await
     })
-}
-
-/// The handled signals: TERM and INT stop, HUP reloads files and pods.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn obey(mut self, app: App, path: &Path) -> ExitCode {
-        loop {
-            tokio::select! {
-                _ = self.hangup.recv() => renew(&app, path),
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
-            }
-        }
-        tracing::info!("stopping");
-        tokio::select! {
-            () = app.stop() => {
-                tracing::info!("stopped");
-                ExitCode::SUCCESS
-            }
-            _ = self.terminate.recv() => Signals::second(),
-            _ = self.interrupt.recv() => Signals::second(),
-        }
-    }
-
-    fn second() -> ExitCode {
-        tracing::warn!("stopped at once, by a second signal");
-        ExitCode::from(FAILED)
-    }
-}
-
-/// Reloads what may change while it runs. If something is broken, the old stays in use.
-fn renew(app: &App, path: &Path) {
-    app.renew_files();
-    match config::load(path, &ProcessEnvironment) {
-        Ok(config) => {
-            app.renew_pods(&config);
-            tracing::info!("pods reloaded");
-        }
-        Err(error) => tracing::error!(%error, "the configuration could not be reloaded; the previous pods stay"),
-    }
 }
 
 fn print(page: &[u8]) -> ExitCode {

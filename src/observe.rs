@@ -5,9 +5,9 @@
 pub mod access;
 pub mod metrics;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::OnceLock};
 
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
 
 /// What the proxy logs, where and in which form.
 #[derive(Clone, Debug)]
@@ -48,17 +48,35 @@ fn directives(level: &str) -> String {
     if level.contains("h2") { level.to_owned() } else { format!("{level},h2=error") }
 }
 
+/// Changes the level of the running log.
+static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
 /// Sends the process's log to standard error. Only the first call has an effect.
 pub fn start_log(config: &Config) {
-    // The fallback is never used: `config` has checked the directives.
-    let filter = EnvFilter::try_new(directives(&config.level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, level) = reload::Layer::new(filter(&config.level));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(true);
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests) keeps the first log.
-    let _ = match config.format {
+    let started = match config.format {
         Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
         Format::Text => registry.with(lines).try_init(),
     };
+    if started.is_ok() {
+        let _ = LEVEL.set(level);
+    }
+}
+
+/// Gives the running log another level. Without a log of this process, nothing happens.
+pub fn set_level(level: &str) {
+    if let Some(handle) = LEVEL.get() {
+        // It fails only if the log is gone, which is never taken down.
+        let _ = handle.reload(filter(level));
+    }
+}
+
+/// The fallback is never used: `config` has checked the directives.
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::try_new(directives(level)).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 #[cfg(test)]

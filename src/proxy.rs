@@ -122,14 +122,38 @@ pub struct Proxy {
     user_data: Arc<UserData>,
     replayer: Arc<Replayer>,
     observer: Arc<Observer>,
+    forward: Arc<Forward>,
+    metrics: Metrics,
     shutdown: Shutdown,
 }
 
 impl Proxy {
-    /// Wires one worker's objects, the lowest first.
+    /// One worker's request path.
     pub fn new(shared: Arc<SharedState>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
         let observer = Arc::new(Observer::new(access, metrics.clone()));
         let forward = Arc::new(Forward::new(shared.forward.clone()));
+        Proxy::wire(shared, (observer, forward), metrics, shutdown)
+    }
+
+    /// The request path after a reload. It keeps the connections to pods, and the access log unless
+    /// that is another one now.
+    pub fn renewed(&self, shared: Arc<SharedState>, access: Option<access::Worker>) -> Arc<Proxy> {
+        let metrics = self.metrics.clone();
+        let observer = match access {
+            Some(access) => Arc::new(Observer::new(access, metrics.clone())),
+            None => self.observer.clone(),
+        };
+        let forward = Arc::new(self.forward.renewed(shared.forward.clone()));
+        Proxy::wire(shared, (observer, forward), metrics, self.shutdown.clone())
+    }
+
+    /// Wires the objects, the lowest first.
+    fn wire(
+        shared: Arc<SharedState>,
+        (observer, forward): (Arc<Observer>, Arc<Forward>),
+        metrics: Metrics,
+        shutdown: Shutdown,
+    ) -> Arc<Proxy> {
         let pods = Arc::new(PodClient::new(forward.clone()));
         let selector = Arc::new(Selector::new(shared.clone()));
         let identifier = Arc::new(Identifier::new(shared.clone(), selector.clone(), shutdown.clone()));
@@ -141,7 +165,7 @@ impl Proxy {
         let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
         let dispatcher = Arc::new(Dispatcher::new(
             shared.clone(),
-            (forward, pods.clone()),
+            (forward.clone(), pods.clone()),
             selector.clone(),
             (migrator.clone(), user_data.clone()),
             shutdown.clone(),
@@ -184,7 +208,7 @@ impl Proxy {
             (metrics.socket_messages.clone(), shutdown.clone()),
         ));
         let admission = Admission::new(shared.clone());
-        let brake = LogInBrake::new(shared.clone(), metrics.log_in_failures);
+        let brake = LogInBrake::new(shared.clone(), metrics.log_in_failures.clone());
         Arc::new(Proxy {
             admission,
             shared,
@@ -201,6 +225,8 @@ impl Proxy {
             user_data,
             replayer,
             observer,
+            forward,
+            metrics,
             shutdown,
         })
     }

@@ -5,6 +5,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -45,7 +46,9 @@ const FALSE_ALARMS: u32 = 3;
 pub(super) struct Prober {
     pod: Arc<Pod>,
     pool: Arc<Pool>,
+    /// The settings as of the latest probe.
     config: Arc<Config>,
+    latest: Arc<ArcSwap<Config>>,
     streak: Streak,
     silence: Silence,
     /// When the pod was first found ill, since it was last well.
@@ -85,11 +88,12 @@ const LOOKS_TO_PING: u32 = 10;
 const LOST: Duration = Duration::from_secs(10);
 
 impl Prober {
-    pub(super) fn new(pod: Arc<Pod>, pool: Arc<Pool>, config: Arc<Config>) -> Prober {
+    pub(super) fn new(pod: Arc<Pod>, pool: Arc<Pool>, latest: Arc<ArcSwap<Config>>) -> Prober {
         Prober {
             pod,
             pool,
-            config,
+            config: latest.load_full(),
+            latest,
             streak: Streak::default(),
             silence: Silence::default(),
             ill_since: None,
@@ -132,6 +136,7 @@ impl Prober {
 
     /// Waits until the next probe is due. Returns whether the sentinel raised the alarm.
     async fn wait(&mut self) -> bool {
+        self.config = self.latest.load_full();
         let settled = self.streak.is_settled(self.pod.status(), &self.config);
         let interval = match settled {
             true => self.config.interval,
