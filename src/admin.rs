@@ -81,6 +81,8 @@ pub enum Wanted {
     Reload,
     /// To say what that would change.
     Difference,
+    /// To let a new process take this one's place.
+    HandOver,
 }
 
 impl Admin {
@@ -108,6 +110,7 @@ impl Admin {
                 async move {
                     let view = admin.view.load_full();
                     let wanted = match (request.method(), request.uri().path()) {
+                        (&Method::POST, "/upgrade") => Some(Wanted::HandOver),
                         (&Method::POST, "/reload") => Some(Wanted::Reload),
                         (&Method::GET, "/reload") => Some(Wanted::Difference),
                         _ => None,
@@ -130,7 +133,7 @@ impl Admin {
         }
     }
 
-    /// `POST /reload`, and `GET /reload` for what that would change.
+    /// `POST /reload`, `GET /reload` for what that would change, and `POST /upgrade`.
     async fn ask_for(&self, what: Wanted) -> Response<Full<Bytes>> {
         let (answer, answered) = oneshot::channel();
         let is_sent = self.wishes.send(Wish { what, answer }).await.is_ok();
@@ -159,7 +162,7 @@ impl Admin {
             "/" => text(
                 StatusCode::OK,
                 "/live     the process runs\n/ready    a pod of every pool is healthy\n/pods     the pods as JSON\n/sessions who lives on which pod, as JSON\n/replicas which replicas there are, and in what they disagree, as JSON\n\
-                 /metrics  for Prometheus\nPOST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\nPOST /reload reads the configuration again; GET /reload says what that would change\n",
+                 /metrics  for Prometheus\nPOST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain\nPOST /reload reads the configuration again; GET /reload says what that would change\nPOST /upgrade lets a new process take this one's place\n",
             ),
             _ => text(
                 StatusCode::NOT_FOUND,

@@ -3,10 +3,12 @@
 //! Exit codes: 0 after an ordinary stop, 2 when jellypin cannot use the configuration or something
 //! that it names, 1 for the rest.
 
-#[path = "main/difference.rs"]
-mod difference;
+#[path = "main/ask.rs"]
+mod ask;
 #[path = "main/operate.rs"]
 mod operate;
+#[path = "main/successor.rs"]
+mod successor;
 #[path = "main/watch.rs"]
 mod watch;
 
@@ -19,12 +21,15 @@ use std::{
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
+use http::Method;
 use jellypin::{
     app::{self, check::Finding},
     config::{self, Loaded, ProcessEnvironment},
+    hand_over::Sockets,
     observe, tls,
 };
 use operate::{FAILED, Operator, Signals};
+use successor::Predecessor;
 use watch::Watch;
 
 /// The request path allocates all the time; this allocator needs about half of glibc's time.
@@ -46,6 +51,8 @@ enum Task {
     /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. A pod or a
     /// Redis that does not answer is named, and that is no error. Run it where jellypin runs, and as the same user.
     Check(Check),
+    /// Lets a new process, of the program as it is installed now, take the place of the running one: no connection is refused.
+    Upgrade(ConfigFile),
     /// Prints the completions of a shell, for the folder where that shell looks for them.
     Completions { shell: Shell },
     /// Prints the manual page, for `man -l -` or a folder of manual pages.
@@ -73,8 +80,9 @@ const UNUSABLE: u8 = 2;
 fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
-        Some(Task::Check(Check { file, diff: true })) => difference(&file.config),
+        Some(Task::Check(Check { file, diff: true })) => ask(&file.config, &Method::GET, "/reload"),
         Some(Task::Check(Check { file, .. })) => check(&file.config),
+        Some(Task::Upgrade(file)) => ask(&file.config, &Method::POST, "/upgrade"),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
             clap_complete::generate(shell, &mut Command::command(), "jellypin", &mut page);
@@ -106,13 +114,13 @@ fn check(path: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints what a reload of the running proxy would change.
-fn difference(path: &Path) -> ExitCode {
+/// Asks the running proxy by its admin API, and prints what it says.
+fn ask(path: &Path, method: &Method, page: &str) -> ExitCode {
     let config = match config::load(path, &ProcessEnvironment) {
         Ok(config) => config,
         Err(error) => return unusable(error),
     };
-    match runtime().map(|runtime| runtime.block_on(difference::ask(&config.admin))) {
+    match runtime().map(|runtime| runtime.block_on(ask::ask(&config.admin, method, page))) {
         Ok(Ok(said)) => print(said.as_bytes()),
         Ok(Err(why)) => failed(why),
         Err(error) => failed(error),
@@ -142,6 +150,10 @@ fn run(path: &Path) -> ExitCode {
     watch.follow(files);
     observe::start_log(&config.observe);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "jellypin starts");
+    let (predecessor, handed) = match take_over() {
+        Ok(taken) => taken,
+        Err(error) => return failed(error),
+    };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(error),
@@ -152,7 +164,7 @@ fn run(path: &Path) -> ExitCode {
             Err(error) => return failed(error),
         };
         let watches_files = config.watches_files;
-        let app = match app::start(config).await {
+        let app = match app::start_with(config, handed).await {
             Ok(app) => app,
             Err(app::Error::Bind(error)) => return unusable(config::cannot_bind(path, &error)),
             Err(error) => return unusable(format_args!("{}: {error}", path.display())),
@@ -163,8 +175,19 @@ fn run(path: &Path) -> ExitCode {
         if let Some(address) = app.admin {
             tracing::info!(%address, "serving the admin API");
         }
+        if let Some(predecessor) = predecessor {
+            // If the old process is gone, this one serves alone.
+            let _ = predecessor.serves();
+        }
         Operator::new(app, path, (keys, watches_files), watch).obey(signals).await
     })
+}
+
+/// Takes the sockets of the process whose place this one takes, and waits for its files.
+fn take_over() -> io::Result<(Option<Predecessor>, Sockets)> {
+    let Some((predecessor, sockets)) = Predecessor::find()? else { return Ok((None, Sockets::default())) };
+    predecessor.await_go()?;
+    Ok((Some(predecessor), sockets))
 }
 
 fn print(page: &[u8]) -> ExitCode {

@@ -1,9 +1,9 @@
-//! `jellypin check --diff`: asks the running proxy what a reload would change.
+//! Asks the running proxy: `jellypin check --diff` and `jellypin upgrade`.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -11,17 +11,17 @@ use jellypin::admin;
 use tokio::{net::TcpStream, time};
 
 /// The longest time for the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest answer that is read.
 const LONGEST: usize = 1 << 20;
 
 /// What the running proxy says. `config` has its admin API's address and token.
-pub(super) async fn ask(config: &admin::Config) -> Result<String, String> {
+pub(super) async fn ask(config: &admin::Config, method: &Method, page: &str) -> Result<String, String> {
     let Some(address) = config.listen else {
         return Err("[admin] listen is \"off\", so the running proxy cannot be asked".to_owned());
     };
-    let answer = time::timeout(PATIENCE, get(config, reachable(address))).await;
+    let answer = time::timeout(PATIENCE, send(config, reachable(address), method, page)).await;
     match answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut))) {
         Ok((StatusCode::OK, said)) => Ok(said),
         Ok((status, said)) => Err(format!("the running proxy answers {status}: {}", said.trim_end())),
@@ -29,14 +29,19 @@ pub(super) async fn ask(config: &admin::Config) -> Result<String, String> {
     }
 }
 
-async fn get(config: &admin::Config, address: SocketAddr) -> io::Result<(StatusCode, String)> {
+async fn send(
+    config: &admin::Config,
+    address: SocketAddr,
+    method: &Method,
+    page: &str,
+) -> io::Result<(StatusCode, String)> {
     let stream = TcpStream::connect(address).await?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     tokio::spawn(async move {
         // The caller learns how the connection ends.
         let _ = connection.await;
     });
-    let mut request = Request::get("/reload").header(header::HOST, address.to_string());
+    let mut request = Request::builder().method(method).uri(page).header(header::HOST, address.to_string());
     if let Some(token) = &config.token {
         request = request.header(header::AUTHORIZATION, [b"Bearer ", token.bytes()].concat());
     }
