@@ -74,6 +74,11 @@ impl World {
         self.tap.as_ref().expect("this world has a tap")
     }
 
+    /// How many answers without a refusal the clients got, where a tap stands before the proxy.
+    pub(crate) fn answers(&self) -> Option<usize> {
+        Some(self.tap.as_ref()?.statuses().range(..400).map(|(_, count)| count).sum())
+    }
+
     /// Where operators go.
     pub(crate) fn admin(&self) -> String {
         format!("http://{}", self.proxy.as_ref().and_then(|proxy| proxy.admin).expect("an admin address"))
