@@ -156,8 +156,14 @@ impl Victims {
 /// Requests that bear the API key and are not for a mint or a question of the proxy's own.
 fn acts_by_key(world: &World, code: &str) -> Vec<String> {
     let key = world.cluster.api_key();
+    // A pod that came back is asked whether it writes the catalogue, with an empty list of changes.
+    let is_question = |seen: &jellyfin_sim::Seen| {
+        seen.path() == "/Library/Media/Updated"
+            && seen.header("content-length").is_some_and(|length| length == r#"{"Updates":[]}"#.len().to_string())
+    };
     let is_act = |seen: &jellyfin_sim::Seen| {
-        seen.header("authorization").is_some_and(|line| line.contains(&key))
+        !is_question(seen)
+            && seen.header("authorization").is_some_and(|line| line.contains(&key))
             && seen.method != Method::GET
             && (seen.path() != "/QuickConnect/Authorize"
                 || (seen.target.contains(code) && seen.target.contains(&world.cluster.user_id("bob").expect("bob"))))
