@@ -67,7 +67,7 @@ impl Default for SignIns {
 }
 
 impl SignIns {
-    /// The name of whoever has this request's cookie.
+    /// The name of the operator who has this request's cookie.
     pub(super) fn name_of(&self, headers: &HeaderMap) -> Option<String> {
         let now = Instant::now();
         let table = self.by_cookie.lock();

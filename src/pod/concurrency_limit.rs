@@ -26,7 +26,7 @@ pub enum Urgency {
     Interactive,
     /// A picture, or something that nobody waits for.
     Background,
-    /// An idle socket is attached anew.
+    /// An idle socket is attached again.
     Idle,
 }
 
