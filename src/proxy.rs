@@ -334,7 +334,7 @@ impl Proxy {
 
         // 8. Bind, and show one server.
         head::to_client(&mut head.headers);
-        if !binds_nobody(&self.shared, &ctx) && !decision.is_errand(ctx.duty) {
+        if !binds_nobody(&self.shared, &ctx) && !decision.is_duty_call(ctx.duty) {
             bind(&mut head.headers, &cookies, &ctx, &decision);
         }
         let shown = match ctx.endpoint {

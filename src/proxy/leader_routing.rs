@@ -1,7 +1,7 @@
 //! Routes what only the leader can answer: QuickConnect, SyncPlay, single sign-on and tasks, for
 //! clients that live on other pods; and what only the writer of the catalogue can do.
 
-mod errand;
+mod duty;
 mod quick_connect;
 mod sign_on;
 mod sync_play;
@@ -31,7 +31,7 @@ use crate::{
     pod::State,
     shutdown::Shutdown,
 };
-use errand::Errands;
+use duty::DutyRouter;
 use quick_connect::QuickConnect;
 use sign_on::SignOn;
 use sync_play::SyncPlay;
@@ -40,7 +40,7 @@ use sync_play::SyncPlay;
 pub(super) struct LeaderRouter {
     shared: Arc<SharedState>,
     dispatcher: Arc<Dispatcher>,
-    errands: Errands,
+    duty_router: DutyRouter,
     quick_connect: QuickConnect,
     sync_play: SyncPlay,
     sign_on: SignOn,
@@ -54,7 +54,7 @@ impl LeaderRouter {
         (pods, visits): (Arc<PodClient>, Arc<Visits>),
         (metrics, shutdown): (Metrics, Shutdown),
     ) -> LeaderRouter {
-        let errands = Errands {
+        let duty_router = DutyRouter {
             shared: shared.clone(),
             dispatcher: dispatcher.clone(),
             migrator: migrator.clone(),
@@ -71,7 +71,7 @@ impl LeaderRouter {
         };
         let sync_play =
             SyncPlay { shared: shared.clone(), dispatcher: dispatcher.clone(), selector, migrator, visits, metrics };
-        LeaderRouter { shared, dispatcher, errands, quick_connect, sync_play, sign_on }
+        LeaderRouter { shared, dispatcher, duty_router, quick_connect, sync_play, sign_on }
     }
 
     /// Dispatches a request, by way of the leader if it needs the leader.
@@ -83,10 +83,10 @@ impl LeaderRouter {
             _ => None,
         };
         match call {
-            None if ctx.duty != Duty::Any => Box::pin(self.errands.dispatch(dispatch)).await,
+            None if ctx.duty != Duty::Any => Box::pin(self.duty_router.dispatch(dispatch)).await,
             None => match self.dispatcher.dispatch(dispatch).await {
-                Ok(failed) if Errands::may_lack_what_writer_has(ctx, &failed) => {
-                    Box::pin(self.errands.ask_writer_first(dispatch, failed)).await
+                Ok(failed) if DutyRouter::may_lack_what_writer_has(ctx, &failed) => {
+                    Box::pin(self.duty_router.ask_writer_first(dispatch, failed)).await
                 }
                 attempt => attempt,
             },

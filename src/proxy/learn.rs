@@ -62,7 +62,7 @@ impl Learner {
         }
         let identity = &ctx.keys.identity;
         let is_log_in = ctx.endpoint == Endpoint::LogIn && status.is_success();
-        if ctx.endpoint == Endpoint::LogOut || decision.is_errand(ctx.duty) {
+        if ctx.endpoint == Endpoint::LogOut || decision.is_duty_call(ctx.duty) {
             return;
         }
         if decision.reason != Reason::Playlist

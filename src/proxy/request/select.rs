@@ -82,7 +82,7 @@ impl Reason {
 impl Decision {
     /// Whether another pod than the client's home did a request of this duty for all. Its answer says
     /// nothing of where the client lives.
-    pub(in crate::proxy) fn is_errand(&self, duty: Duty) -> bool {
+    pub(in crate::proxy) fn is_duty_call(&self, duty: Duty) -> bool {
         duty != Duty::Any && matches!(self.reason, Reason::Writer | Reason::Leader)
     }
 

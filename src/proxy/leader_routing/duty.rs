@@ -31,7 +31,7 @@ use crate::{
     sessions::session::MigrationOutcome,
 };
 
-pub(super) struct Errands {
+pub(super) struct DutyRouter {
     pub(super) shared: Arc<SharedState>,
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) migrator: Arc<Migrator>,
@@ -39,7 +39,7 @@ pub(super) struct Errands {
     pub(super) writers: Writers,
 }
 
-impl Errands {
+impl DutyRouter {
     /// Dispatches a request that one pod does for all.
     pub(super) async fn dispatch(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
         let ctx = dispatch.ctx;
