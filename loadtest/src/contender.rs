@@ -43,6 +43,8 @@ pub(crate) struct Duties {
     pub(crate) access_log: bool,
     /// The pods will die: a proxy that can try again elsewhere is told to.
     pub(crate) fail_over: bool,
+    /// One address may be an attacker: the limits are those that the proxy has by itself.
+    pub(crate) own_limits: bool,
 }
 
 /// A running proxy.

@@ -74,12 +74,22 @@ pub(crate) const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 impl Load {
     pub(crate) fn start(address: SocketAddr, connections: u64, paths: &[String]) -> Result<Load> {
+        Load::start_resting(address, connections, paths, Duration::ZERO)
+    }
+
+    /// The same, with a rest between an answer and the client's next request.
+    pub(crate) fn start_resting(
+        address: SocketAddr,
+        connections: u64,
+        paths: &[String],
+        rest: Duration,
+    ) -> Result<Load> {
         let tally = Rc::new(RefCell::new(Tally::new()?));
         let stopping = Rc::new(Cell::new(false));
         let mut clients = JoinSet::new();
         for number in 0..connections {
             let client = Client::new(address, number, paths);
-            clients.spawn_local(keep_asking(client, tally.clone(), stopping.clone()));
+            clients.spawn_local(keep_asking(client, rest, tally.clone(), stopping.clone()));
         }
         Ok(Load { tally, stopping, clients })
     }
@@ -98,7 +108,7 @@ impl Load {
     }
 }
 
-async fn keep_asking(mut client: Client, tally: Rc<RefCell<Tally>>, stopping: Rc<Cell<bool>>) {
+async fn keep_asking(mut client: Client, rest: Duration, tally: Rc<RefCell<Tally>>, stopping: Rc<Cell<bool>>) {
     while !stopping.get() {
         let begun = Instant::now();
         match client.exchange().await {
@@ -106,6 +116,10 @@ async fn keep_asking(mut client: Client, tally: Rc<RefCell<Tally>>, stopping: Rc
                 let mut tally = tally.borrow_mut();
                 tally.served += 1;
                 tally.latency.saturating_record(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                drop(tally);
+                if !rest.is_zero() {
+                    tokio::time::sleep(rest).await;
+                }
             }
             Err(failure) => {
                 tally.borrow_mut().failures.add(&failure);

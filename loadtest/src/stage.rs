@@ -70,6 +70,12 @@ impl Stage {
         Process::start(name, self.proxy_core, program, arguments, self.file(&format!("{name}.log")))
     }
 
+    /// Starts the attacker of `loadtest floods`, beside the clients.
+    pub(crate) fn start_attacker(&self, order: &[String]) -> Result<Process> {
+        let arguments = [&["attack".to_owned()], order].concat();
+        Process::start("attacker", self.load_core, &std::env::current_exe()?, arguments, self.file("attacker.log"))
+    }
+
     /// Starts one process that plays these pods. `options` are those of `loadtest pod`.
     pub(crate) fn start_pods(&self, pods: &[Backend], options: &[String]) -> Result<Process> {
         let first = pods.first().context("no pod to start")?.name;
