@@ -12,13 +12,15 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request};
+use memchr::memchr2;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 pub use super::path::{below_base, decoded_path};
 use super::{
     EMBY_AUTHORIZATION, EMBY_TOKEN, Legacy, MEDIABROWSER_TOKEN, controller_path,
     endpoint::{self, Endpoint, Keys},
-    query::{KNOWN, decoded_key},
+    query::{KNOWN, decoded_key, pairs},
+    syntax::{is_id, pieces},
 };
 
 /// Why a request has no single reading.
@@ -102,7 +104,7 @@ pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_up
         head.uri = with_path(&head.uri, &path);
     }
     let path = controller_path(below_base(base, head.uri.path()), legacy);
-    if endpoint::user_in_path(&head.method, path).is_some_and(|user| !super::syntax::is_id(user)) {
+    if endpoint::user_in_path(&head.method, path).is_some_and(|user| !is_id(user)) {
         return Err(Ambiguity::UserId);
     }
     if let Some(query) = head.uri.query()
@@ -120,7 +122,7 @@ fn canonical_path(raw: &str, base: &str, legacy: Legacy) -> Result<Option<String
     let below = below_base(base, &decoded);
     let path = controller_path(below, legacy);
     let inner = path.strip_suffix('/').unwrap_or(path);
-    if inner.split('/').skip(1).any(str::is_empty) {
+    if pieces(inner, b'/').skip(1).any(str::is_empty) {
         return Err(Ambiguity::EmptySegment);
     }
     if path.contains('%') {
@@ -161,14 +163,13 @@ fn with_path(uri: &Uri, path: &str) -> Uri {
 fn canonical_query(query: &str, keys: Keys) -> Result<Option<String>, Ambiguity> {
     let mut seen: u32 = 0;
     let mut is_plain = true;
-    let pairs = || query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let known = |key: &str| {
         let key = decoded_key(key)?;
         let all = KNOWN.iter().chain(keys.single).chain(keys.list);
         all.enumerate().find(|(_, known)| known.eq_ignore_ascii_case(&key)).map(|(at, known)| (at, *known))
     };
-    for (key, value) in pairs() {
-        is_plain &= !key.contains(['%', '+']);
+    for (key, value) in pairs(query) {
+        is_plain &= is_unencoded(key);
         let Some((at, name)) = known(key) else { continue };
         let bit = 1 << at;
         if seen & bit != 0 && !keys.list.contains(&name) {
@@ -176,18 +177,18 @@ fn canonical_query(query: &str, keys: Keys) -> Result<Option<String>, Ambiguity>
         }
         seen |= bit;
         let value = text_of(value)?;
-        if name == "userId" && !value.is_empty() && !super::syntax::is_id(&value) {
+        if name == "userId" && !value.is_empty() && !is_id(&value) {
             return Err(Ambiguity::UserId);
         }
     }
     if is_plain {
         return Ok(None);
     }
-    if pairs().any(|(key, value)| value.is_empty() && text_of(key).is_ok_and(|key| key.contains('='))) {
+    if pairs(query).any(|(key, value)| value.is_empty() && text_of(key).is_ok_and(|key| key.contains('='))) {
         return Err(Ambiguity::EncodedQuery);
     }
     let mut canonical = String::with_capacity(query.len());
-    for (key, value) in pairs() {
+    for (key, value) in pairs(query) {
         if !canonical.is_empty() {
             canonical.push('&');
         }
@@ -204,9 +205,13 @@ fn canonical_query(query: &str, keys: Keys) -> Result<Option<String>, Ambiguity>
     Ok(Some(canonical))
 }
 
+fn is_unencoded(raw: &str) -> bool {
+    memchr2(b'%', b'+', raw.as_bytes()).is_none()
+}
+
 /// A key or value, decoded.
 fn text_of(raw: &str) -> Result<Cow<'_, str>, Ambiguity> {
-    if !raw.contains(['%', '+']) {
+    if is_unencoded(raw) {
         return Ok(Cow::Borrowed(raw));
     }
     let blanks = raw.replace('+', " ");
