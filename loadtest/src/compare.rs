@@ -104,7 +104,8 @@ async fn start(
 ) -> Result<Vec<Contender>> {
     let duties = Duties { access_log: arguments.access_log, ..Duties::default() };
     let mut contenders = Vec::new();
-    for &kind in &arguments.only {
+    let before = arguments.stage.before.as_ref().map(|_| Kind::Before);
+    for &kind in arguments.only.iter().chain(&before) {
         let mut contender = Contender::start(kind, stage, ports, backends, duties)?;
         proxy_uses_all(&mut contender, backends).await?;
         contenders.push(contender);

@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// jellypin's binary; by default the one beside this program
     #[arg(long)]
     jellypin: Option<PathBuf>,
+    /// Another binary of jellypin, which `compare` puts beside the first
+    #[arg(long)]
+    pub(crate) before: Option<PathBuf>,
     /// haproxy's binary
     #[arg(long, default_value = "haproxy")]
     haproxy: PathBuf,
@@ -34,6 +37,7 @@ pub(crate) struct Arguments {
 /// Where a run takes place. This process is on the load core from here on.
 pub(crate) struct Stage {
     pub(crate) jellypin: PathBuf,
+    pub(crate) before: Option<PathBuf>,
     pub(crate) haproxy: PathBuf,
     proxy_core: usize,
     load_core: usize,
@@ -50,6 +54,7 @@ impl Stage {
         stay_on(arguments.load_core)?;
         Ok(Stage {
             jellypin,
+            before: arguments.before.clone(),
             haproxy: arguments.haproxy.clone(),
             proxy_core: arguments.proxy_core,
             load_core: arguments.load_core,
