@@ -29,7 +29,7 @@ use tokio::{
 pub use concurrency_limit::{Admitted, ConcurrencyLimit, Pressure, Slot, Urgency, Waiting};
 pub use extra_calls::ExtraCalls;
 pub use instance::PodInstance;
-pub use pool::Pool;
+pub use pool::{Pool, Pools};
 pub use status::{Epoch, State, Status};
 pub use vitals::{Condition, Moment};
 
