@@ -80,12 +80,6 @@ impl Election {
         }
     }
 
-    /// Goes on from what an earlier election of this process knew.
-    #[must_use]
-    pub fn going_on_from(self, incumbency: Incumbency) -> Election {
-        Election { incumbency, ..self }
-    }
-
     /// Takes the changed pods.
     pub fn set_candidates(&mut self, field: Vec<Candidate>) {
         self.removed.retain(|name| field.iter().any(|pod| pod.name == *name && !pod.is_fit(&field)));

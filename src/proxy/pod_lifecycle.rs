@@ -63,45 +63,14 @@ pub struct PodLifecycle {
 
 impl PodLifecycle {
     pub fn new(shared: Arc<SharedState>, metrics: Metrics, shutdown: Shutdown) -> Arc<PodLifecycle> {
-        PodLifecycle::wire(shared, Arc::default(), metrics, shutdown)
+        wire(shared, Arc::default(), metrics, shutdown)
     }
 
     /// Takes this one's place after a reload. What this one has begun goes on by itself.
     #[must_use]
     pub fn renewed(&self, shared: Arc<SharedState>) -> Arc<PodLifecycle> {
         self.is_replaced.cancel();
-        PodLifecycle::wire(shared, self.seen.clone(), self.metrics.clone(), self.shutdown.clone())
-    }
-
-    fn wire(
-        shared: Arc<SharedState>,
-        seen: Arc<Mutex<HashMap<Arc<str>, Seen>>>,
-        metrics: Metrics,
-        shutdown: Shutdown,
-    ) -> Arc<PodLifecycle> {
-        let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
-        let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
-        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
-        let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
-        let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
-        let drainer = Arc::new(Drainer::new(shared.clone(), (migrator.clone(), visits.clone()), shutdown.clone()));
-        let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
-        let checks = PodChecks::new(shared.clone(), pods.clone());
-        let is_replaced = CancellationToken::new();
-        Arc::new(PodLifecycle {
-            shared,
-            checks,
-            broadcast,
-            drainer,
-            returns,
-            pods,
-            migrator,
-            visits,
-            seen,
-            metrics,
-            is_replaced,
-            shutdown,
-        })
+        wire(shared, self.seen.clone(), self.metrics.clone(), self.shutdown.clone())
     }
 
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
@@ -125,7 +94,7 @@ impl PodLifecycle {
     pub async fn watch_pool(self: Arc<Self>, pool: Arc<Pool>) {
         let mut members = pool.members();
         loop {
-            self.look_at(&pool);
+            look_at(&self, &pool);
             tokio::select! {
                 () = time::sleep(LOOK) => {}
                 // This never fails: the pool holds the sender.
@@ -134,45 +103,6 @@ impl PodLifecycle {
                 () = self.shutdown.stopping() => return,
             }
         }
-    }
-
-    fn look_at(self: &Arc<Self>, pool: &Arc<Pool>) {
-        let mut seen = self.seen.lock();
-        let seen = seen.entry(pool.name.clone()).or_default();
-        let pods = pool.pods().to_vec();
-        for pod in &pods {
-            let status = pod.status();
-            let was_away = if status.is_alive() { seen.away.remove(&pod.id) } else { !seen.away.insert(pod.id) };
-            let (lifecycle, pod, pool) = (self.clone(), pod.clone(), pool.clone());
-            if pod.is_removed() && seen.leaving.insert(pod.id) {
-                let (lifecycle, pod, pool) = (self.clone(), pod.clone(), pool.clone());
-                self.begin(async move {
-                    lifecycle.drainer.clone().drain_removed(pool.clone(), pod.clone()).await;
-                    if let Some(seen) = lifecycle.seen.lock().get_mut(&pool.name) {
-                        seen.leaving.remove(&pod.id);
-                    }
-                });
-            }
-            if status.is_alive() && seen.epochs.insert(pod.id, status.epoch) != Some(status.epoch) {
-                self.begin(lifecycle.on_new_instance(pod, pool));
-            } else if status.is_alive() && was_away {
-                self.begin(async move { lifecycle.returns.pod_returned(&pod, &pool, false).await });
-            }
-        }
-        let is_there = |id: &PodId| pods.iter().any(|pod| pod.id == *id);
-        seen.away.retain(is_there);
-        seen.epochs.retain(|id, _| is_there(id));
-    }
-
-    /// Does something in a task of its own, until the shutdown.
-    fn begin(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = work => {}
-                () = shutdown.stopping() => {}
-            }
-        });
     }
 
     /// Brings the sessions of each user of a pool together, until the shutdown or a reload.
@@ -233,4 +163,75 @@ impl PodLifecycle {
             tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
         }
     }
+}
+
+fn wire(
+    shared: Arc<SharedState>,
+    seen: Arc<Mutex<HashMap<Arc<str>, Seen>>>,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> Arc<PodLifecycle> {
+    let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
+    let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
+    let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
+    let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
+    let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
+    let drainer = Arc::new(Drainer::new(shared.clone(), (migrator.clone(), visits.clone()), shutdown.clone()));
+    let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
+    let checks = PodChecks::new(shared.clone(), pods.clone());
+    let is_replaced = CancellationToken::new();
+    Arc::new(PodLifecycle {
+        shared,
+        checks,
+        broadcast,
+        drainer,
+        returns,
+        pods,
+        migrator,
+        visits,
+        seen,
+        metrics,
+        is_replaced,
+        shutdown,
+    })
+}
+
+fn look_at(lifecycle: &Arc<PodLifecycle>, pool: &Arc<Pool>) {
+    let shutdown = lifecycle.shutdown.clone();
+    let mut seen = lifecycle.seen.lock();
+    let seen = seen.entry(pool.name.clone()).or_default();
+    let pods = pool.pods().to_vec();
+    for pod in &pods {
+        let status = pod.status();
+        let was_away = if status.is_alive() { seen.away.remove(&pod.id) } else { !seen.away.insert(pod.id) };
+        let (lifecycle, pod, pool) = (lifecycle.clone(), pod.clone(), pool.clone());
+        if pod.is_removed() && seen.leaving.insert(pod.id) {
+            let (lifecycle, pod, pool) = (lifecycle.clone(), pod.clone(), pool.clone());
+            begin(&shutdown, async move {
+                lifecycle.drainer.clone().drain_removed(pool.clone(), pod.clone()).await;
+                if let Some(seen) = lifecycle.seen.lock().get_mut(&pool.name) {
+                    seen.leaving.remove(&pod.id);
+                }
+            });
+        }
+        if status.is_alive() && seen.epochs.insert(pod.id, status.epoch) != Some(status.epoch) {
+            begin(&shutdown, lifecycle.on_new_instance(pod, pool));
+        } else if status.is_alive() && was_away {
+            begin(&shutdown, async move { lifecycle.returns.pod_returned(&pod, &pool, false).await });
+        }
+    }
+    let is_there = |id: &PodId| pods.iter().any(|pod| pod.id == *id);
+    seen.away.retain(is_there);
+    seen.epochs.retain(|id, _| is_there(id));
+}
+
+/// Does something in a task of its own, until the shutdown.
+fn begin(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = shutdown.stopping() => {}
+        }
+    });
 }

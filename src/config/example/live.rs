@@ -19,8 +19,24 @@ const NOT_ALONE: [&str; 2] = ["affinity.cookie.partitioned", "leader.key"];
 
 /// Words that are the value of some key.
 const WORDS: [&str; 18] = [
-    "on", "off", "auto", "always", "local", "follow", "elect", "probe", "json", "text", "debug", "clean", "now", "idle",
-    "lax", "none", "other", "[::1]:7359",
+    "on",
+    "off",
+    "auto",
+    "always",
+    "local",
+    "follow",
+    "elect",
+    "probe",
+    "json",
+    "text",
+    "debug",
+    "clean",
+    "now",
+    "idle",
+    "lax",
+    "none",
+    "other",
+    "[::1]:7359",
 ];
 
 /// Values that may be another one than this.
