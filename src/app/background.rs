@@ -76,7 +76,7 @@ pub(super) async fn count_films(current: Current, shutdown: Shutdown) {
         let shared = current.load().shared.clone();
         for pod in shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
             let sessions = shared.sessions.known.of_pod(&pod);
-            pod.set_playing(sessions.iter().filter(|session| session.calls.is_playing()).count());
+            pod.vitals.set_playing(sessions.iter().filter(|session| session.calls.is_playing()).count());
         }
         drop(shared);
         tokio::select! {

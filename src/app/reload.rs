@@ -83,7 +83,8 @@ impl App {
     fn listeners(&self, config: &listen::Config) -> Result<(Added, Vec<Listening>), Error> {
         let (mut ended, mut added) = (self.listening.clone(), Vec::new());
         for (configured, over_tls) in config.all() {
-            let same = |one: &Listening| (one.configured, one.over_tls) == (configured, over_tls);
+            let is_at = |one: &Listening| one.configured == configured || one.address == configured;
+            let same = |one: &Listening| one.over_tls == over_tls && is_at(one);
             match ended.iter().position(same) {
                 Some(stays) => drop(ended.swap_remove(stays)),
                 None => {

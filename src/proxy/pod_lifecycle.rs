@@ -129,7 +129,7 @@ impl PodLifecycle {
 
     async fn on_new_instance(self: Arc<Self>, pod: Arc<Pod>, pool: Arc<Pool>) {
         self.broadcast.send_pending_logouts(&pod, &pool).await;
-        let is_set_up = |pod: &Pod| pod.with_info(|info| info.is_set_up).flatten();
+        let is_set_up = |pod: &Pod| pod.info.with(|info| info.is_set_up).flatten();
         if is_set_up(&pod) == Some(false) && pool.pods().iter().any(|pod| is_set_up(pod) == Some(true)) {
             tracing::warn!(
                 pod.name = &*pod.name,
@@ -205,7 +205,7 @@ fn look_at(lifecycle: &Arc<PodLifecycle>, pool: &Arc<Pool>) {
         let status = pod.status();
         let was_away = if status.is_alive() { seen.away.remove(&pod.id) } else { !seen.away.insert(pod.id) };
         let (lifecycle, pod, pool) = (lifecycle.clone(), pod.clone(), pool.clone());
-        if pod.is_removed() && seen.leaving.insert(pod.id) {
+        if pod.drain.is_removed() && seen.leaving.insert(pod.id) {
             let (lifecycle, pod, pool) = (lifecycle.clone(), pod.clone(), pool.clone());
             begin(&shutdown, async move {
                 lifecycle.drainer.clone().drain_removed(pool.clone(), pod.clone()).await;

@@ -150,7 +150,8 @@ impl Outside {
 
     /// Reloads its configuration, which is what `settings` say now.
     async fn read_anew(&self) {
-        let times = || self.program.log().matches("the configuration was reloaded").count();
+        // It was, or it could not be.
+        let times = || self.program.log().matches(" reloaded").count();
         let before = times();
         self.program.rewrite(&self.settings);
         self.program.signal("HUP");
