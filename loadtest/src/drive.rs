@@ -36,6 +36,11 @@ impl Tally {
         Ok(Tally { served: 0, failures: Failures::default(), latency })
     }
 
+    fn record(&mut self, latency: Duration) {
+        self.served += 1;
+        self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
     fn take(&mut self) -> Tally {
         let taken = self.clone();
         self.served = 0;
@@ -113,10 +118,7 @@ async fn keep_asking(mut client: Client, rest: Duration, tally: Rc<RefCell<Tally
         let begun = Instant::now();
         match client.exchange().await {
             Ok(_) => {
-                let mut tally = tally.borrow_mut();
-                tally.served += 1;
-                tally.latency.saturating_record(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
-                drop(tally);
+                tally.borrow_mut().record(begun.elapsed());
                 if !rest.is_zero() {
                     tokio::time::sleep(rest).await;
                 }
