@@ -5,6 +5,7 @@
 //! room combines what the rooms below it know of pods, clients and Jellyfin.
 
 mod admission;
+mod dashboard_feed;
 mod device_lists;
 mod dispatch;
 pub mod drain_policy;
@@ -71,6 +72,7 @@ use crate::{
     shutdown::Shutdown,
     websocket::handshake::{self, UpgradeKind},
 };
+use dashboard_feed::DashboardPolls;
 use device_lists::DeviceLists;
 use dispatch::Dispatcher;
 use failover::{
@@ -168,6 +170,7 @@ impl Proxy {
             (pods.clone(), visits),
             (metrics.clone(), shutdown.clone()),
         );
+        let dashboard_polls = DashboardPolls::new(shared.clone(), pods.clone(), shutdown.clone());
         let replayer = Arc::new(Replayer::new(
             shared.clone(),
             identifier.clone(),
@@ -186,7 +189,8 @@ impl Proxy {
             shared.clone(),
             (dispatcher, learner.clone()),
             replayer.clone(),
-            (live_streams.clone(), session_lists.clone()),
+            live_streams.clone(),
+            (session_lists.clone(), dashboard_polls),
             (metrics.socket_messages.clone(), shutdown.clone()),
         ));
         let admission = Admission::new(shared.clone());

@@ -3,6 +3,7 @@
 
 mod checks;
 mod drain;
+mod ghosts;
 mod operations;
 mod users;
 
@@ -27,6 +28,7 @@ use crate::{
 pub use checks::{ALL_ARE_LOCAL, MissingRequirement, PodChecks};
 use drain::Drainer;
 pub use drain::Undrained;
+use ghosts::GhostEnder;
 pub use operations::{Administrator, Moved};
 use users::UserGatherer;
 
@@ -139,6 +141,11 @@ impl PodLifecycle {
     pub async fn gather_users(self: Arc<Self>, pool: Arc<Pool>) {
         let objects = (self.pods.clone(), self.migrator.clone(), self.visits.clone());
         UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone()).run(pool).await;
+    }
+
+    /// Ends what clients leave behind on a pool's pods, until the shutdown.
+    pub async fn end_ghosts(self: Arc<Self>, pool: Arc<Pool>) {
+        GhostEnder::new(self.shared.clone(), self.visits.clone(), self.shutdown.clone()).run(pool).await;
     }
 
     /// Applies other replicas' session changes and renews pending log-outs, until the shutdown.
