@@ -277,7 +277,7 @@ async fn count_films(shared: Arc<SharedState>, shutdown: Shutdown) {
     while !shutdown.is_stopping() {
         for pod in shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
             let sessions = shared.sessions.known.of_pod(&pod);
-            pod.set_playing(sessions.iter().filter(|session| session.calls.is_playing()).count());
+            pod.vitals.set_playing(sessions.iter().filter(|session| session.calls.is_playing()).count());
         }
         tokio::select! {
             () = time::sleep(COUNT_FILMS) => {}

@@ -204,8 +204,8 @@ impl Forward {
                     return Err(Failure { cause: Cause::Malformed, may_be_received: true, on_reused_connection });
                 }
                 Ok(Ok(mut answer)) => {
-                    pod.record_life();
-                    pod.extra_calls().record_answer();
+                    pod.vitals.record_life();
+                    pod.extra_calls.record_answer();
                     if body.is_held_back() {
                         connection_lease.end_with_answer();
                     }
@@ -246,7 +246,7 @@ impl Forward {
         let failure = |cause| Failure { cause, may_be_received: true, on_reused_connection: false };
         match answer_to(pod, &mut connection_lease, request, body, response_timeout, self.config.client_body).await {
             Ok(Ok(answer)) => {
-                pod.record_life();
+                pod.vitals.record_life();
                 Ok(answer.map(|body| AnswerBody::unpooled(body, pod.clone())))
             }
             Ok(Err(failed)) => Err(failure(cause_of(failed.error()))),
@@ -258,7 +258,7 @@ impl Forward {
     /// pod that goes down meanwhile is not waited for.
     async fn admit(&self, pod: &Arc<Pod>, urgency: Urgency) -> Result<Slot, Failure> {
         let failure = |cause| Failure { cause, may_be_received: false, on_reused_connection: false };
-        let mut waiting = match pod.concurrency().admit(urgency, self.config.queue) {
+        let mut waiting = match pod.concurrency.admit(urgency, self.config.queue) {
             Admitted::Now(slot) => return Ok(slot),
             Admitted::Full => return Err(failure(Cause::Overloaded)),
             Admitted::Later(waiting) => waiting,
@@ -267,7 +267,7 @@ impl Forward {
             biased;
             // First, also when a slot is free: a process that says farewell waits 30 s for a socket that
             // is opened afterwards.
-            () = pod.await_down() => Err(failure(Cause::Lost)),
+            () = pod.life.await_down() => Err(failure(Cause::Lost)),
             slot = waiting.slot(self.config.queue_time) => slot.ok_or(failure(Cause::Overloaded)),
         }
     }
@@ -332,11 +332,11 @@ async fn answer_to(
 async fn lost_for(pod: &Pod, was_down: bool, time: Duration) {
     loop {
         if was_down {
-            pod.await_unreachable().await;
+            pod.life.await_unreachable().await;
         } else {
-            pod.await_down().await;
+            pod.life.await_down().await;
         }
-        if time::timeout(time, pod.back()).await.is_err() {
+        if time::timeout(time, pod.life.await_return()).await.is_err() {
             return;
         }
     }

@@ -222,7 +222,7 @@ impl Leader {
     pub async fn await_fit(&self, pool: &Pool) -> Option<Arc<Pod>> {
         let is_passed_on = |now: &Leadership| {
             let yields =
-                now.pod.as_ref().is_some_and(|pod| pod.status().state == State::Draining && pod.gives_up_lead());
+                now.pod.as_ref().is_some_and(|pod| pod.status().state == State::Draining && pod.drain.gives_up_lead());
             yields && pool.pods().iter().any(|pod| pod.status().state == State::Ready)
         };
         if !matches!(self.mode, Mode::Follow | Mode::Probe) {

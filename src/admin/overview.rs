@@ -164,19 +164,19 @@ impl Views {
             let leads = shared.leader.current().map(|pod| pod.id);
             let clients: Vec<_> = members.iter().map(|pod| self.site.shared.clients_of(pod)).collect();
             for (pod, own) in members.iter().zip(&clients) {
-                let (status, since) = (pod.status(), millis(pod.since()));
+                let (status, since) = (pod.status(), millis(pod.life.since()));
                 let left = |session: &&Arc<Session>| has_left(session, pod, since, now);
                 facts.pods.push(PodFacts {
                     pool: pod.pool.to_string(),
                     name: pod.name.to_string(),
                     state: status.state,
                     accepts: status.accepts,
-                    since: pod.since(),
+                    since: pod.life.since(),
                     sessions: own.len(),
                     moved: clients.iter().flatten().filter(left).count(),
-                    is_removed: pod.is_removed(),
+                    is_removed: pod.drain.is_removed(),
                 });
-                let info = pod.info();
+                let info = pod.info.latest();
                 pods.push(PodRow {
                     pool: pod.pool.to_string(),
                     name: pod.name.to_string(),
@@ -185,10 +185,10 @@ impl Views {
                     since_ms: since,
                     accepts: status.accepts,
                     leads: leads == Some(pod.id),
-                    is_removed: pod.is_removed(),
+                    is_removed: pod.drain.is_removed(),
                     epoch: status.epoch.0,
-                    requests: pod.load().saturating_sub(pod.open_sockets()),
-                    sockets: pod.open_sockets(),
+                    requests: pod.load.requests(),
+                    sockets: pod.load.sockets(),
                     sessions: own.len(),
                     version: info.as_ref().map(|info| info.version.clone()),
                     server_name: info.as_ref().map(|info| info.name.clone()),

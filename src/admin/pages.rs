@@ -79,17 +79,17 @@ impl Pages {
             for condition in Condition::ALL {
                 let label =
                     PodCondition { pool: pod.pool.clone(), pod: pod.name.clone(), condition: condition.as_str() };
-                let holds = status.is_alive() && pod.condition() == condition;
+                let holds = status.is_alive() && pod.vitals.condition() == condition;
                 metrics.pod_condition.get_or_create(&label).set(holds.into());
             }
-            metrics.pod_check_seconds.get_or_create(&of).set(pod.check_time().as_secs_f64());
-            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.halvings().into()));
-            metrics.pod_limit.get_or_create(&of).set(pod.concurrency().limit() as i64);
-            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency().waiting() as i64);
-            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls().waited() as i64);
+            metrics.pod_check_seconds.get_or_create(&of).set(pod.vitals.check_time().as_secs_f64());
+            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.vitals.halvings().into()));
+            metrics.pod_limit.get_or_create(&of).set(pod.concurrency.limit() as i64);
+            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency.waiting() as i64);
+            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls.waited() as i64);
             metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
-            metrics.pod_requests.get_or_create(&of).set(pod.load().saturating_sub(pod.open_sockets()) as i64);
-            metrics.pod_sockets.get_or_create(&of).set(pod.open_sockets() as i64);
+            metrics.pod_requests.get_or_create(&of).set(pod.load.requests() as i64);
+            metrics.pod_sockets.get_or_create(&of).set(pod.load.sockets() as i64);
         }
     }
 
@@ -180,23 +180,23 @@ struct PodPage {
 
 impl PodPage {
     fn of(pod: &Pod, leads: bool, sessions: usize) -> PodPage {
-        let (status, info) = (pod.status(), pod.info());
+        let (status, info) = (pod.status(), pod.info.latest());
         PodPage {
             pool: pod.pool.to_string(),
             name: pod.name.to_string(),
             address: pod.authority.to_string(),
             state: status.state.as_str(),
             accepts_connections: status.accepts,
-            condition: pod.condition().as_str(),
-            check_ms: pod.check_time().as_millis() as u64,
-            share: 0.5_f64.powi(pod.halvings().into()),
-            limit: pod.concurrency().limit(),
-            waiting: pod.concurrency().waiting(),
+            condition: pod.vitals.condition().as_str(),
+            check_ms: pod.vitals.check_time().as_millis() as u64,
+            share: 0.5_f64.powi(pod.vitals.halvings().into()),
+            limit: pod.concurrency.limit(),
+            waiting: pod.concurrency.waiting(),
             leads,
             sessions,
             epoch: status.epoch.0,
-            requests: pod.load().saturating_sub(pod.open_sockets()),
-            sockets: pod.open_sockets(),
+            requests: pod.load.requests(),
+            sockets: pod.load.sockets(),
             server_id: info.as_ref().map(|info| info.id.clone()),
             version: info.as_ref().map(|info| info.version.clone()),
         }

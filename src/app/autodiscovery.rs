@@ -30,7 +30,7 @@ pub(super) fn server(shared: &Arc<SharedState>, listeners: &[Listener], app: IpA
     let index = shared.router.find(host, path).map(|route| route.pool).or_else(only)?;
     let pool = &shared.pools[index];
     let address = if public_url.is_some() { url } else { format!("{url}{}", pool.pool.base_path) };
-    let name = pool.pool.pods().iter().find_map(|pod| pod.with_info(|info| info.name.clone()))?;
+    let name = pool.pool.pods().iter().find_map(|pod| pod.info.with(|info| info.name.clone()))?;
     Some(Server { address, id: pool.shown_server.id()?.as_str().to_owned(), name })
 }
 

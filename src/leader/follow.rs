@@ -95,7 +95,7 @@ impl Follower {
 
     fn bearers(&self, field: &PoolView, candidates: &[Candidate]) -> Vec<NamedPod> {
         let bearer = |(pod, candidate): (&Arc<Pod>, &Candidate)| NamedPod {
-            reported: pod.info().map(|info| info.id.clone()),
+            reported: pod.info.latest().map(|info| info.id.clone()),
             configured: self.config.instance_ids.get(&*pod.name).cloned(),
             is_alive: candidate.is_alive(),
         };

@@ -65,11 +65,11 @@ impl Pool {
     /// Returns whether it was removed.
     pub fn drop_removed(&self, pod: &Pod) -> bool {
         let _one = self.changing.lock();
-        if pod.is_removed() {
+        if pod.drain.is_removed() {
             pod.set_down();
             self.replace(self.pods().iter().filter(|other| other.id != pod.id).cloned().collect());
         }
-        pod.is_removed()
+        pod.drain.is_removed()
     }
 
     fn replace(&self, mut pods: Vec<Arc<Pod>>) {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn ready(pod: &Pod) {
-        pod.change(|status| Status { state: State::Ready, ..status });
+        pod.life.change(|status| Status { state: State::Ready, ..status });
     }
 
     fn names(pool: &Pool) -> Vec<String> {
@@ -124,12 +124,12 @@ mod tests {
         for _ in 0..2 {
             pool.set_pods(vec![b.clone()]);
             assert_eq!(
-                (a.status().state, a.is_removed(), names(&pool)),
+                (a.status().state, a.drain.is_removed(), names(&pool)),
                 (State::Draining, true, vec!["a".into(), "b".into()])
             );
         }
         pool.set_pods(vec![a.clone(), b.clone()]);
-        assert_eq!((a.status().state, a.is_removed()), (State::Ready, false));
+        assert_eq!((a.status().state, a.drain.is_removed()), (State::Ready, false));
         pool.drop_removed(&a);
         assert_eq!(names(&pool), ["a", "b"], "it is named again");
         pool.set_pods(vec![b.clone()]);

@@ -113,7 +113,7 @@ impl PodLifecycle {
                         None
                     });
                 }
-                if pod.is_removed() && leaving.insert(pod.id) {
+                if pod.drain.is_removed() && leaving.insert(pod.id) {
                     let (seen_off, id) = (self.drainer.clone().drain_removed(pool.clone(), pod.clone()), pod.id);
                     work.spawn(async move {
                         seen_off.await;
@@ -159,7 +159,7 @@ impl PodLifecycle {
 
     async fn on_new_instance(self: Arc<Self>, pod: Arc<Pod>, pool: Arc<Pool>) {
         self.broadcast.send_pending_logouts(&pod, &pool).await;
-        let is_set_up = |pod: &Pod| pod.with_info(|info| info.is_set_up).flatten();
+        let is_set_up = |pod: &Pod| pod.info.with(|info| info.is_set_up).flatten();
         if is_set_up(&pod) == Some(false) && pool.pods().iter().any(|pod| is_set_up(pod) == Some(true)) {
             tracing::warn!(
                 pod.name = &*pod.name,

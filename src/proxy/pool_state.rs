@@ -72,6 +72,6 @@ impl PoolState {
         if let Some(legacy) = self.legacy {
             return legacy;
         }
-        if self.pool.pods().iter().any(|pod| pod.may_be_legacy()) { Legacy::Accepted } else { Legacy::Ignored }
+        if self.pool.pods().iter().any(|pod| pod.info.may_be_legacy()) { Legacy::Accepted } else { Legacy::Ignored }
     }
 }

@@ -214,7 +214,7 @@ impl SharedState {
             Cause::ConnectTimedOut => {
                 health::report_suspect(pod);
                 // A pod that answers others has only too many connections waiting.
-                if !pod.was_heard_since(Moment::before_now(self.forward.connect_timeout * 2)) {
+                if !pod.vitals.was_heard_since(Moment::before_now(self.forward.connect_timeout * 2)) {
                     health::gateway_failure(pod, &self.health);
                 }
             }

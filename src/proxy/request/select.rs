@@ -125,7 +125,7 @@ pub(in crate::proxy) fn of_session(
     placed: impl FnOnce() -> Option<Arc<Pod>>,
 ) -> Option<Decision> {
     let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
-    let runs = |pod: &Pod| session.token_at(PodInstance::of(pod)).is_some();
+    let runs = |pod: &Pod| session.is_known_at(pod);
     if goes_with_media
         && let Some(running) = media(pods, keys, session, pins, tried).filter(|decision| runs(&decision.pod))
     {
@@ -137,9 +137,9 @@ pub(in crate::proxy) fn of_session(
     let nobody_is_well = || !pods.iter().any(|pod| pod.status().is_alive());
     let ill = || {
         let home = session.home().filter(|_| nobody_is_well())?;
-        let pod = pods
-            .iter()
-            .find(|pod| pod.id == home.pod && pod.status().accepts && !pod.is_over() && !tried.contains(&pod.id))?;
+        let pod = pods.iter().find(|pod| {
+            pod.id == home.pod && pod.status().accepts && !pod.life.is_over() && !tried.contains(&pod.id)
+        })?;
         Some(Decision { pod: pod.clone(), reason: Reason::Token })
     };
     at(session.home(), Reason::Token)

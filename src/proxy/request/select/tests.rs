@@ -13,7 +13,7 @@ fn pods() -> Vec<Arc<Pod>> {
     let pool: Arc<str> = "pool".into();
     let pod = |name: &&str| {
         let pod = Pod::new(&pool, &PodConfig { name: (*name).into(), authority: "h:1".into() });
-        pod.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
+        pod.life.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
         pod
     };
     ["a", "b", "c"].iter().map(pod).collect()
@@ -46,17 +46,17 @@ fn what_is_known_counts_in_order_and_only_while_its_pod_lives() {
         ("b".into(), Reason::Cookie),
         "a pod that was tried is left"
     );
-    pods[0].change(|status| Status { state: State::Down, ..status });
+    pods[0].life.change(|status| Status { state: State::Down, ..status });
     assert_eq!(decided(&pods, &keys, &pins, &[]), ("b".into(), Reason::Cookie));
     keys.cookie = None;
     assert_eq!(decided(&pods, &keys, &pins, &[]), ("c".into(), Reason::PlaySession));
-    pods[2].change(|status| Status { epoch: Epoch(2), ..status });
+    pods[2].life.change(|status| Status { epoch: Epoch(2), ..status });
     assert_eq!(
         decided(&pods, &keys, &pins, &[]),
         ("b".into(), Reason::Device),
         "a play session ends with its pod's process"
     );
-    pods[1].change(|status| Status { epoch: Epoch(2), ..status });
+    pods[1].life.change(|status| Status { epoch: Epoch(2), ..status });
     assert_eq!(decided(&pods, &keys, &pins, &[]).1, Reason::Device, "a device does not");
 }
 
@@ -77,12 +77,12 @@ fn a_sessions_home_decides_and_while_nobody_is_well_it_stays_the_home() {
         (decision.pod.name.to_string(), decision.reason)
     };
     assert_eq!(decided(&[]), ("b".into(), Reason::Token));
-    pods[1].change(|status| Status { state: State::Down, ..status });
+    pods[1].life.change(|status| Status { state: State::Down, ..status });
     let (to, reason) = decided(&[]);
     assert!(to != "b" && reason == Reason::Migrated);
     assert_eq!(decided(&[]), (to, reason), "parallel requests meet on one pod");
     for pod in &pods {
-        pod.change(|status| Status { state: State::Down, accepts: true, ..status });
+        pod.life.change(|status| Status { state: State::Down, accepts: true, ..status });
     }
     assert_eq!(decided(&[]), ("b".into(), Reason::Token));
 }
@@ -90,7 +90,7 @@ fn a_sessions_home_decides_and_while_nobody_is_well_it_stays_the_home() {
 #[test]
 fn a_draining_pod_keeps_its_clients_and_gets_no_new_ones() {
     let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
-    pods[0].change(|status| Status { state: State::Draining, ..status });
+    pods[0].life.change(|status| Status { state: State::Draining, ..status });
     let mut keys = keys();
     keys.cookie = Some(CookieClaim { pod: pods[0].id, is_current: true });
     assert_eq!(decided(&pods, &keys, &pins, &[]), ("a".into(), Reason::Cookie));
@@ -115,7 +115,7 @@ fn a_user_logs_in_at_home_whatever_the_browser_knows() {
     homes.record(&pins, "pool", "u", PodInstance::of(&pods[2]), |_| true);
     log_in.user = homes.named("pool", "ALICE");
     assert_eq!(decided(&pods, &log_in, &pins, &[]), ("c".into(), Reason::User));
-    pods[2].change(|status| Status { state: State::Draining, ..status });
+    pods[2].life.change(|status| Status { state: State::Draining, ..status });
     let (moved, reason) = decided(&pods, &log_in, &pins, &[]);
     assert!(moved != "c" && reason == Reason::Hashed, "a draining pod gets no new clients");
 }
@@ -136,7 +136,7 @@ fn a_log_in_and_the_requests_after_it_are_placed_alike() {
 #[test]
 fn parallel_requests_with_the_cookie_of_a_dead_pod_end_on_one_pod() {
     let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
-    pods[0].change(|status| Status { state: State::Down, accepts: false, ..status });
+    pods[0].life.change(|status| Status { state: State::Down, accepts: false, ..status });
     let mut keys = keys();
     keys.cookie = Some(CookieClaim { pod: pods[0].id, is_current: true });
     keys.has_cookie = true;
