@@ -5,6 +5,7 @@
 //! room combines what the rooms below it know of pods, clients and Jellyfin.
 
 mod admission;
+mod dashboard_feed;
 mod device_lists;
 mod dispatch;
 pub mod drain_policy;

@@ -7,6 +7,7 @@
 //! disk or in Redis, sealed: only a holder of the token can read an entry (`seal`). A session that
 //! a log-out or an administrator ended leaves a tombstone, and jellypin never revives it.
 
+pub mod board;
 pub mod fingerprint;
 pub mod mint_codes;
 pub mod mint_limiter;

@@ -105,6 +105,15 @@ impl OwnMessages for NoMessages {
     }
 }
 
+impl<A: OwnMessages, B: OwnMessages> OwnMessages for (A, B) {
+    async fn next(&mut self) -> Utf8Bytes {
+        tokio::select! {
+            message = self.0.next() => message,
+            message = self.1.next() => message,
+        }
+    }
+}
+
 impl<M: OwnMessages> OwnMessages for Option<M> {
     async fn next(&mut self) -> Utf8Bytes {
         match self {

@@ -1,6 +1,9 @@
 //! Real clients that have to do with each other, on three pods: one approves the other's QuickConnect code, and they watch a
 //! film together by SyncPlay.
 
+#[path = "real_clients_together/pairs.rs"]
+mod pairs;
+
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},

@@ -1,10 +1,10 @@
 //! Where a client without a known home goes.
 
-use std::{hash::Hasher, sync::Arc};
+use std::{collections::HashMap, hash::Hasher, sync::Arc};
 
 use siphasher::sip::SipHasher13;
 
-use crate::pod::{Pod, State};
+use crate::pod::{Pod, PodId, State};
 
 /// A client's key as a number. It is the same in every replica and every release, since replicas
 /// agree by it without talking.
@@ -24,7 +24,10 @@ impl Key {
 /// First come ready pods, then draining ones. Then come pods that still accept connections, since a
 /// database outage makes every pod unhealthy at once. The rest come last, since their known state
 /// may be old. A pod that is over is none of them: it would never serve what it accepts now.
-pub fn candidates(pods: &[Arc<Pod>], excluded: impl Fn(&Pod) -> bool + Copy) -> impl Iterator<Item = &Arc<Pod>> {
+pub fn candidates(
+    pods: &[Arc<Pod>],
+    excluded: impl Fn(&Pod) -> bool + Copy,
+) -> impl Iterator<Item = &Arc<Pod>> + Clone {
     let rank = |pod: &Pod| {
         let status = pod.status();
         match status.state {
@@ -44,6 +47,34 @@ pub fn candidates(pods: &[Arc<Pod>], excluded: impl Fn(&Pod) -> bool + Copy) -> 
 /// theirs.
 pub fn rendezvous<'a>(key: Key, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Option<&'a Arc<Pod>> {
     pods.map(|pod| (score(key.0, 0, pod), pod)).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, pod)| pod)
+}
+
+/// What pods have to do, in the same unit. A pod that is not named has nothing to do.
+pub type Loads = HashMap<PodId, u64>;
+
+/// A pod takes so many hundredths of its even part of the load, and then is passed over.
+const FULL: u64 = 125;
+
+/// Rendezvous hashing with bounded loads: the best pod for this key of those that are not full yet.
+/// As long as none is full, all replicas agree by the key alone.
+pub fn bounded<'a>(key: Key, loads: &Loads, pods: impl Iterator<Item = &'a Arc<Pod>> + Clone) -> Option<&'a Arc<Pod>> {
+    let open = pods.clone().filter(|pod| !is_full(pod, loads, pods.clone()));
+    // One pod has less than its part, so this always finds one.
+    rendezvous(key, open).or_else(|| rendezvous(key, pods))
+}
+
+/// Whether a pod has more than its part among these, by their shares.
+pub fn is_full<'a>(pod: &Pod, loads: &Loads, pods: impl Iterator<Item = &'a Arc<Pod>>) -> bool {
+    // A whole share is 2^16 parts, since a halved one must not vanish.
+    let share = |pod: &Pod| (1_u64 << 16) >> pod.vitals.halvings().min(16);
+    let load = |pod: &Pod| loads.get(&pod.id).copied().unwrap_or(0);
+    let (mut all, mut shares) = (1, 0);
+    for other in pods {
+        all += load(other);
+        shares += share(other);
+    }
+    // Of what there is with one more, rounded up.
+    load(pod) >= (all * FULL * share(pod)).div_ceil(100 * shares.max(1))
 }
 
 /// The pod with the fewest requests under way for its share. `turn` breaks ties, so that idle pods
@@ -113,6 +144,48 @@ mod tests {
         assert!(before.iter().zip(&after).all(|(before, after)| *before == "a" || *after == "b"));
         let idle = (0..3000).filter(|turn| &*least_loaded(*turn, pods.iter()).unwrap().name == "a").count();
         assert!((900..1100).contains(&idle), "a third: {idle}");
+    }
+
+    /// Places users one after the other. Every so many of them begin to play. Gives each pod's load.
+    fn placed(pods: &[Arc<Pod>], users: u32, plays: impl Fn(u32) -> bool) -> Vec<u64> {
+        let mut loads = Loads::new();
+        for user in 0..users {
+            let pod = bounded(Key::of(&user.to_be_bytes()), &loads, pods.iter()).expect("a pod");
+            *loads.entry(pod.id).or_default() += if plays(user) { 4 } else { 1 };
+        }
+        pods.iter().map(|pod| loads.get(&pod.id).copied().unwrap_or(0)).collect()
+    }
+
+    #[test]
+    fn no_pod_gets_much_more_than_its_part_of_what_users_do() {
+        let pods = pods(&["a", "b", "c"]);
+        for every in [1, 2, 7, 1000] {
+            let loads = placed(&pods, 200, |user| user % every == 3 % every);
+            let (most, all) = (loads.iter().max().expect("a pod"), loads.iter().sum::<u64>());
+            assert!(most * 3 * 100 <= all * FULL + 3 * 400, "{loads:?}");
+        }
+        for users in 1..=9 {
+            let loads = placed(&pods, users, |_| false);
+            let most = u64::from(users * 125).div_ceil(300);
+            assert!(loads.iter().all(|load| *load <= most), "{users} users: {loads:?}");
+        }
+        pods[0].vitals.set_halvings(2);
+        let loads = placed(&pods, 900, |_| false);
+        assert!((80..=126).contains(&loads[0]), "a ninth: {loads:?}");
+    }
+
+    #[test]
+    fn a_pod_that_comes_back_empty_gets_the_next_users() {
+        let pods = pods(&["a", "b"]);
+        let loads = Loads::from([(pods[0].id, 40)]);
+        let to_b = (0..100_u32).all(|user| &*bounded(Key::of(&[user as u8]), &loads, pods.iter()).unwrap().name == "b");
+        assert!(to_b && is_full(&pods[0], &loads, pods.iter()) && !is_full(&pods[1], &loads, pods.iter()));
+        let even = Loads::from([(pods[0].id, 20), (pods[1].id, 20)]);
+        for user in 0..100_u8 {
+            let (bounded, hashed) =
+                (bounded(Key::of(&[user]), &even, pods.iter()), rendezvous(Key::of(&[user]), pods.iter()));
+            assert_eq!(bounded.map(|pod| pod.id), hashed.map(|pod| pod.id), "nobody is full: the key decides");
+        }
     }
 
     #[test]

@@ -40,9 +40,10 @@ pub fn halvings(pod: &Standing, others: &[Standing], config: &Config) -> u8 {
         }
         _ => 0,
     };
-    // A film that is transcoded takes a core. Fewer than two more than elsewhere are chance.
+    // A film that is transcoded takes a core. One more than elsewhere is chance.
     let fewest = others.iter().map(|other| other.playing).min().unwrap_or(pod.playing);
-    let busy = doublings(pod.playing.saturating_sub(fewest), 1).min(2);
+    let is_chance = pod.playing.saturating_sub(fewest) < 2;
+    let busy = if is_chance { 0 } else { doublings(pod.playing + 1, fewest + 1).min(2) };
     (late.max(ill) + cold.max(busy)).min(MOST) as u8
 }
 
@@ -93,5 +94,7 @@ mod tests {
     fn a_pod_that_plays_more_than_others_gets_less() {
         let of = |playing| share(Standing { playing, ..WELL }, &[Standing { playing: 1, ..WELL }]);
         assert_eq!([1, 2, 3, 4, 9].map(of), [0, 0, 1, 1, 2]);
+        let of_many = |playing| share(Standing { playing, ..WELL }, &[Standing { playing: 8, ..WELL }]);
+        assert_eq!([8, 12, 16, 17, 36].map(of_many), [0, 0, 0, 1, 2], "four more than eight is little");
     }
 }

@@ -23,6 +23,7 @@ use http::Method;
 pub use leader_call::LeaderCall;
 pub use live::{
     LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session,
+    reports_live_stream,
 };
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
 pub use log_in::{LogInBy, log_in_by_password};

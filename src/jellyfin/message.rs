@@ -63,6 +63,34 @@ pub fn session_list(id: u128, list: &str) -> String {
     format!(r#"{{"MessageId":"{id:032x}","Data":{list},"MessageType":"Sessions"}}"#)
 }
 
+/// Whether a pod's message says that the activity log has a new entry.
+pub fn is_activity(text: &str) -> bool {
+    text.trim_end().ends_with(r#""MessageType":"ActivityLogEntry"}"#)
+}
+
+/// The message that the activity log has a new entry, as a pod writes it: without the entry.
+pub fn activity(id: u128) -> String {
+    format!(r#"{{"MessageId":"{id:032x}","Data":[],"MessageType":"ActivityLogEntry"}}"#)
+}
+
+/// Whether a pod's message is a list of tasks.
+pub fn is_task_list(text: &str) -> bool {
+    text.trim_end().ends_with(r#""MessageType":"ScheduledTasksInfo"}"#)
+}
+
+/// Whether a pod's message begins as a list of tasks does.
+pub fn begins_task_list(text: &[u8]) -> bool {
+    const LONGEST_HEAD: usize = 512;
+    let head = &text[..text.len().min(LONGEST_HEAD)];
+    let has = |part: &[u8]| memchr::memmem::find(head, part).is_some();
+    has(br#""Data":[{"Name":""#) && has(br#"","State":""#)
+}
+
+/// The message with a list of tasks, as a pod writes it.
+pub fn task_list(id: u128, list: &str) -> String {
+    format!(r#"{{"MessageId":"{id:032x}","Data":{list},"MessageType":"ScheduledTasksInfo"}}"#)
+}
+
 /// How often a client wants the series that its message begins: `Data` is the first delay and then
 /// the interval, in milliseconds (`BasePeriodicWebSocketListener.Start`).
 pub fn interval(text: &str) -> Option<Duration> {
@@ -159,6 +187,17 @@ mod tests {
         let start = |data: &str| interval(&format!(r#"{{"MessageType":"SessionsStart","Data":{data}}}"#));
         assert_eq!(start("\"0,1500\""), Some(Duration::from_millis(1500)));
         assert_eq!((start("\"0\""), start("3"), start("\"0,x\"")), (None, None, None));
+    }
+
+    #[test]
+    fn news_of_the_log_and_of_tasks_are_told_from_what_only_speaks_of_them() {
+        assert!(is_activity(&activity(1)) && !is_activity(&task_list(1, "[]")));
+        let list = task_list(2, r#"[{"Name":"Scan","State":"Idle","Id":"7"}]"#);
+        assert!(is_task_list(&list) && begins_task_list(list.as_bytes()) && !begins_session_list(list.as_bytes()));
+        let other = r#"{"MessageId":"1","Data":"ScheduledTasksInfo","MessageType":"Chat"}"#;
+        assert!(!is_task_list(other) && !is_activity(other) && !begins_task_list(other.as_bytes()));
+        let sessions = session_list(3, r#"[{"PlayState":{},"Name":"State"}]"#);
+        assert!(!begins_task_list(sessions.as_bytes()));
     }
 
     #[test]

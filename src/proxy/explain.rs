@@ -14,7 +14,7 @@ use super::{
     user_homes,
 };
 use crate::{
-    affinity::pins::Kind,
+    affinity::{pins::Kind, placement::Loads},
     jellyfin::Identity,
     pod::{Pod, PodId, PodInstance},
     sessions::{PodSessionId, Session, SessionLookup, UnixMillis, plain_id, registry::StoreSays},
@@ -147,7 +147,14 @@ struct Explainer<'a> {
 impl Explainer<'_> {
     fn choose(&self, identity: &Identity<'_>, session: Option<&Session>, tried: &[PodId]) -> Option<Decision> {
         let address = Ipv4Addr::UNSPECIFIED.into();
-        let keys = Keys { identity: identity.clone(), cookie: None, has_cookie: false, address, user: None };
+        let keys = Keys {
+            identity: identity.clone(),
+            cookie: None,
+            has_cookie: false,
+            address,
+            user: None,
+            loads: Loads::new(),
+        };
         let pins = &self.shared.pins;
         match session {
             Some(session) => {

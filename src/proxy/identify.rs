@@ -23,7 +23,7 @@ use super::{
     user_homes,
 };
 use crate::{
-    affinity::{cookie::Cookies, pins::Kind},
+    affinity::{cookie::Cookies, pins::Kind, placement::Loads},
     forward::{head::Client, outbound::ReplayBody},
     jellyfin::{
         self, canonical,
@@ -74,7 +74,7 @@ impl Identifier {
         let identity = jellyfin::identify(&head.uri, path, &head.headers, legacy);
         let cookie = cookies.read(&head.headers);
         let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
-        let keys = Keys { identity, cookie, has_cookie, address: origin, user: None };
+        let keys = Keys { identity, cookie, has_cookie, address: origin, user: None, loads: Loads::new() };
         let endpoint = match Endpoint::of(&head.method, path) {
             Endpoint::Open if head.method == Method::POST && self.shared.is_log_in(path) => Endpoint::LogIn,
             endpoint => endpoint,

@@ -3,6 +3,7 @@
 
 mod checks;
 mod drain;
+mod ghosts;
 mod operations;
 mod users;
 
@@ -29,6 +30,7 @@ use crate::{
 pub use checks::{ALL_ARE_LOCAL, MissingRequirement, PodChecks};
 use drain::Drainer;
 pub use drain::Undrained;
+use ghosts::GhostEnder;
 pub use operations::{Administrator, Moved};
 use users::UserGatherer;
 
@@ -111,6 +113,15 @@ impl PodLifecycle {
         let gatherer = UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone());
         tokio::select! {
             () = gatherer.run(pool) => {}
+            () = self.is_replaced.cancelled() => {}
+        }
+    }
+
+    /// Ends what clients leave behind on a pool's pods, until the shutdown or a reload.
+    pub async fn end_ghosts(self: Arc<Self>, pool: Arc<Pool>) {
+        let ender = GhostEnder::new(self.shared.clone(), self.visits.clone(), self.shutdown.clone());
+        tokio::select! {
+            () = ender.run(pool) => {}
             () = self.is_replaced.cancelled() => {}
         }
     }

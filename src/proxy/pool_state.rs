@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 
 use crate::{
     affinity::{
@@ -16,7 +17,7 @@ use crate::{
     },
     pod::Pool,
     server_id::ShownServer,
-    sessions::session_board::SessionBoard,
+    sessions::{board::Board, session_board::SessionBoard},
 };
 
 /// A pool, its leader, the server that its clients see, and the cookies that name its pods.
@@ -34,6 +35,9 @@ pub struct PoolState {
     pub cookies: Arc<ArcSwap<Cookies>>,
     /// All sessions, for sockets that listen to their list.
     pub(super) session_board: Arc<SessionBoard>,
+    /// The newest entry of the activity log, and the leader's tasks, for dashboards that listen.
+    pub(super) activity_board: Arc<Board<Bytes>>,
+    pub(super) task_board: Arc<Board<Bytes>>,
     /// As configured. `None`: the pods' versions decide.
     legacy: Option<Legacy>,
     /// False once a reload has taken the pool out of the configuration.
@@ -58,6 +62,8 @@ impl PoolState {
             cookie,
             cookies,
             session_board: Arc::default(),
+            activity_board: Arc::default(),
+            task_board: Arc::default(),
             legacy,
             is_configured: true,
         }

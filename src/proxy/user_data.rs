@@ -86,13 +86,13 @@ impl UserData {
     }
 
     /// Lets a pod hear again what a client plays, as its last pod heard it. The report is old: what
-    /// it changes in the user's data is taken back.
+    /// it changes in the user's data is taken back. A pod whose row cannot be kept does not hear it.
     pub(super) async fn preserve(
         &self,
         session: &Session,
         pod: &Pod,
         report: &[u8],
-        replay: impl Future<Output = ()> + Send,
+        replay: impl Future<Output = ()> + Send + 'static,
     ) {
         let pool = self.shared.pools.iter().position(|shared| shared.pool.name == session.pool);
         let user = pool.filter(|pool| self.shared.keeps_user_data(*pool)).zip(Id::read(&session.user));

@@ -1,13 +1,13 @@
 //! A user lives on one pod: where the user's sessions and log-ins go, and what moves the user.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::time;
 
 use super::{request::context::RequestContext, shared_state::SharedState};
 use crate::{
     affinity::{
-        placement::{self, Key},
+        placement::{self, Key, Loads},
         user_homes,
     },
     forward::outbound::ReplayBody,
@@ -42,7 +42,46 @@ pub(super) async fn name_user(shared: &SharedState, ctx: &mut RequestContext<'_>
     };
     let Some(user) = user else { return };
     user.look_up(&shared.pins, |home| is_ready(pool, home)).await;
+    if user.home(&shared.pins, |home| is_ready(pool, home)).is_none() {
+        ctx.keys.loads = loads(shared, &pool.pods());
+    }
     ctx.keys.user = Some(user);
+}
+
+/// Gives a home to a user who has signed in on the one pod that could answer, by Quick Connect or
+/// single sign-on: there, or elsewhere if that pod has its part of users already. The session then
+/// joins the user once it is idle.
+pub(super) async fn record_anywhere(shared: &SharedState, pod: &Arc<Pod>, user: &str) {
+    let at = PodInstance::of(pod);
+    let pool = shared.pools.iter().find(|of| *of.pool.name == *pod.pool).map(|of| &of.pool);
+    let Some(pool) = pool.filter(|_| shared.api_key().is_some()) else {
+        return record_at(shared, &pod.pool, user, at);
+    };
+    shared.user_homes.look_up(&shared.pins, &pool.name, user, |home| is_ready(pool, home)).await;
+    let pods = pool.pods();
+    let loads = loads(shared, &pods);
+    let candidates = || placement::candidates(&pods, |_: &Pod| false);
+    let place = || {
+        let is_full = placement::is_full(pod, &loads, candidates());
+        let elsewhere = || placement::bounded(user_homes::placement(&pool.name, user), &loads, candidates());
+        is_full.then(elsewhere).flatten().map_or(at, |pod| PodInstance::of(pod))
+    };
+    record_at(shared, &pool.name, user, place());
+}
+
+/// What users do on each pod: those whose clients are active, and more for those who play.
+fn loads(shared: &SharedState, pods: &[Arc<Pod>]) -> Loads {
+    /// A film may be transcoded, and is read without a pause.
+    const PLAYING: u64 = 4;
+    let of_pod = |pod: &Arc<Pod>| {
+        let sessions = shared.clients_of(pod);
+        let mut users: HashMap<&str, bool> = HashMap::new();
+        for session in &sessions {
+            *users.entry(&session.user).or_default() |= session.calls.is_playing();
+        }
+        (pod.id, users.values().map(|plays| if *plays { PLAYING } else { 1 }).sum())
+    };
+    pods.iter().map(of_pod).collect()
 }
 
 /// Whether a session's home is gone.

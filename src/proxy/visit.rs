@@ -15,7 +15,7 @@ use super::{
     shared_state::SharedState,
 };
 use crate::{
-    jellyfin::client::sessions,
+    jellyfin::{client::sessions, endpoint},
     pod::{Pod, PodInstance},
     sessions::{Device, Session},
     shutdown::Shutdown,
@@ -42,14 +42,24 @@ impl Visits {
         self.end_as(vec![ctx.reported_by(session)], Caller::of(ctx), session, pod);
     }
 
-    /// Ends the session that a living pod keeps of a client that has moved to another pod. Sockets of
-    /// the client end it by themselves as they move, and what plays on there may be in use.
-    pub(super) fn end_left(self: &Arc<Self>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) {
+    /// Ends the session that a living pod keeps of a client that has moved to another pod. Says
+    /// whether it begins to.
+    ///
+    /// Sockets of the client end it by themselves as they move. A transcode outlives its session; a
+    /// live channel does not, so it may be in use.
+    pub(super) fn end_left(self: &Arc<Self>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) -> bool {
         let place = PodInstance::of(pod);
-        let plays = session.calls.is_playing() || !self.shared.streams.channels(session, place).is_empty();
-        if !session.sockets.is_any() && !plays {
+        let plays_live = session.calls.playing().iter().any(|call| endpoint::reports_live_stream(&call.body))
+            || !self.shared.streams.channels(session, place).is_empty();
+        if plays_live {
+            return false;
+        }
+        session.residence.left.forget(place);
+        let is_begun = !session.sockets.is_any();
+        if is_begun {
             self.end_as(Vec::new(), caller, session, pod);
         }
+        is_begun
     }
 
     fn end_as(self: &Arc<Self>, mut devices: Vec<Device>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Proxy,
     admission::Admission,
+    dashboard_feed::DashboardPolls,
     device_lists::DeviceLists,
     dispatch::Dispatcher,
     failover::{live::LiveStreams, socket::Sockets},
@@ -91,6 +92,7 @@ impl Proxy {
             (pods.clone(), visits),
             (metrics.clone(), shutdown.clone()),
         );
+        let dashboard_polls = DashboardPolls::new(shared.clone(), pods.clone(), shutdown.clone());
         let replayer = Arc::new(Replayer::new(
             shared.clone(),
             identifier.clone(),
@@ -109,7 +111,8 @@ impl Proxy {
             shared.clone(),
             (dispatcher, learner.clone()),
             replayer.clone(),
-            (live_streams.clone(), session_lists.clone()),
+            live_streams.clone(),
+            (session_lists.clone(), dashboard_polls),
             (metrics.socket_messages.clone(), shutdown.clone()),
         ));
         let admission = Admission::new(shared.clone());

@@ -1,6 +1,7 @@
 //! One session: a user on a device, the tokens that stand for it, and the pod that it lives on.
 
 mod group;
+mod left_pods;
 mod migration;
 mod moves;
 mod replayed_calls;
@@ -22,6 +23,7 @@ use usage::Moment;
 
 pub use crate::jellyfin::authorization::Device;
 pub use group::Group;
+pub use left_pods::LeftPods;
 pub use migration::{Lead, MigrationOutcome, MigrationRole, Migrations};
 pub use moves::{Move, MoveReason};
 pub use replayed_calls::{LONGEST_CALL, ReplayedCall, ReplayedCalls};

@@ -1,18 +1,10 @@
 //! The sessions of a pool as the sockets share them that listen to their list.
-//!
-//! One poll fills it for any number of sockets (`proxy/session_lists/polling`). Nothing is polled while
-//! nobody listens. The shortest interval of those who listen counts, and a pod's own message that
-//! its list has changed causes the next poll.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::OnceLock;
 
-use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::board::Board;
 use crate::{
     jellyfin::{
         message,
@@ -21,26 +13,8 @@ use crate::{
     jitter,
 };
 
-/// The least time from one poll to the next, whatever clients ask and pods say.
-pub const LEAST: Duration = Duration::from_millis(250);
-
-/// The longest: a client may ask for less often.
-const MOST: Duration = Duration::from_secs(10);
-
-/// What sockets of one pool share; there is one in a process.
-#[derive(Debug, Default)]
-pub struct SessionBoard {
-    listeners: Mutex<Listeners>,
-    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
-    hurry: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Listeners {
-    intervals: Vec<(u64, Duration)>,
-    next: u64,
-    is_polled: bool,
-}
+/// `proxy/session_lists/polling` fills it.
+pub type SessionBoard = Board<Snapshot>;
 
 /// All sessions of the pool at one moment.
 #[derive(Debug)]
@@ -51,73 +25,14 @@ pub struct Snapshot {
     for_administrators: OnceLock<Utf8Bytes>,
 }
 
-/// One socket that listens. It stops when this is dropped.
-pub struct Listener {
-    board: Arc<SessionBoard>,
-    number: u64,
-    pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
-}
-
-impl SessionBoard {
-    /// Listens at this interval. `poll` begins to fill the board if nobody does yet.
-    pub fn listen(self: &Arc<Self>, interval: Duration, poll: impl FnOnce()) -> Listener {
-        let mut listeners = self.listeners.lock();
-        let number = listeners.next;
-        listeners.next += 1;
-        listeners.intervals.push((number, interval));
-        if !std::mem::replace(&mut listeners.is_polled, true) {
-            // What was seen before is long out of date.
-            self.clear();
-            poll();
-        }
-        drop(listeners);
-        let mut snapshots = self.snapshots.subscribe();
-        snapshots.mark_changed();
-        Listener { board: self.clone(), number, snapshots }
-    }
-
-    /// The shortest interval. `None` if nobody listens any more: the poll has then ended.
-    pub fn interval(&self) -> Option<Duration> {
-        let mut listeners = self.listeners.lock();
-        let least = listeners.intervals.iter().map(|(_, interval)| *interval).min();
-        listeners.is_polled = least.is_some();
-        least.map(|interval| interval.clamp(LEAST, MOST))
-    }
-
-    /// Shows what the pods list now.
-    pub fn show(&self, rows: Vec<Row>) {
-        self.snapshots.send_if_modified(|snapshot| {
-            let is_new = snapshot.as_ref().is_none_or(|before| before.rows != rows);
-            if is_new {
-                *snapshot = Some(Arc::new(Snapshot::new(rows)));
-            }
-            is_new
-        });
-    }
-
-    /// No pod gives its list. The pods' own messages pass meanwhile.
-    pub fn clear(&self) {
-        self.snapshots.send_replace(None);
-    }
-
-    /// Whether the sessions of all pods are known now.
-    pub fn is_filled(&self) -> bool {
-        self.snapshots.borrow().is_some()
-    }
-
-    /// A pod says that its list has changed.
-    pub fn hurry(&self) {
-        self.hurry.notify_one();
-    }
-
-    /// Waits for the next time that a pod says so. Cancel safe.
-    pub async fn hurried(&self) {
-        self.hurry.notified().await;
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Snapshot) -> bool {
+        self.rows == other.rows
     }
 }
 
 impl Snapshot {
-    fn new(rows: Vec<Row>) -> Snapshot {
+    pub fn new(rows: Vec<Row>) -> Snapshot {
         Snapshot { rows, id: jitter::number(), for_administrators: OnceLock::new() }
     }
 
@@ -137,36 +52,16 @@ impl Snapshot {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.board.listeners.lock().intervals.retain(|(number, _)| *number != self.number);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Duration};
+
     use bytes::Bytes;
 
     use super::*;
 
-    fn rows(list: &'static str) -> Vec<Row> {
-        session_list::read(&Bytes::from_static(list.as_bytes())).expect("a list")
-    }
-
-    #[test]
-    fn one_poll_serves_all_who_listen_at_the_shortest_interval_and_ends_with_them() {
-        let board = Arc::new(SessionBoard::default());
-        let mut polls = 0;
-        let slow = board.listen(Duration::from_secs(5), || polls += 1);
-        let quick = board.listen(Duration::from_millis(1), || unreachable!("it is polled"));
-        assert_eq!((polls, board.interval()), (1, Some(LEAST)));
-        drop(quick);
-        assert_eq!(board.interval(), Some(Duration::from_secs(5)));
-        drop(slow);
-        assert_eq!(board.interval(), None);
-        let mut again = 0;
-        let _later = board.listen(Duration::from_secs(3600), || again += 1);
-        assert_eq!((again, board.interval()), (1, Some(MOST)));
+    fn rows(list: &'static str) -> Snapshot {
+        Snapshot::new(session_list::read(&Bytes::from_static(list.as_bytes())).expect("a list"))
     }
 
     #[test]

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Jellyfin } from '@jellyfin/sdk';
 import { OutboundWebSocketMessageType } from '@jellyfin/sdk/lib/websocket/index.js';
 import { getAuthenticationApi } from '@jellyfin/sdk/lib/utils/api/authentication-api.js';
+import { getSessionApi } from '@jellyfin/sdk/lib/utils/api/session-api.js';
 import { getSystemApi } from '@jellyfin/sdk/lib/utils/api/system-api.js';
 import { getSyncPlayApi } from '@jellyfin/sdk/lib/utils/api/sync-play-api.js';
 import { getUserApi } from '@jellyfin/sdk/lib/utils/api/user-api.js';
@@ -27,12 +28,13 @@ class Client {
         this.waiting = new Set();
     }
 
-    // What comes by the socket is counted by its kind: commands of SyncPlay, and updates of a group.
+    // What comes by the socket is counted by its kind: commands of SyncPlay, updates of a group, and remote control.
     listen() {
-        const types = [OutboundWebSocketMessageType.SyncPlayCommand, OutboundWebSocketMessageType.SyncPlayGroupUpdate];
+        const types = ['SyncPlayCommand', 'SyncPlayGroupUpdate', 'GeneralCommand', 'Play', 'Playstate']
+            .map(name => OutboundWebSocketMessageType[name]);
         this.end = this.api.subscribe(types, message => {
             const data = message.Data ?? {};
-            const kind = data.Command ?? data.Type;
+            const kind = data.Command ?? data.Type ?? data.Name ?? data.PlayCommand;
             this.heard[kind] = (this.heard[kind] ?? 0) + 1;
             this.waiting.forEach(look => look());
         });
@@ -120,6 +122,32 @@ const deeds = {
     },
     async heard(_, client) {
         return { heard: client.heard };
+    },
+    async capable(_, client) {
+        const clientCapabilitiesDto = {
+            PlayableMediaTypes: ['Video'],
+            SupportedCommands: ['DisplayMessage'],
+            SupportsMediaControl: true
+        };
+        await getSessionApi(client.api).postFullCapabilities({ clientCapabilitiesDto });
+        return {};
+    },
+    async sees({ device }, client) {
+        const { data } = await getSessionApi(client.api).getSessions();
+        const ids = data.filter(row => row.DeviceId === device).map(row => row.Id);
+        return { ids };
+    },
+    async remote_play({ session, item }, client) {
+        await getSessionApi(client.api).play({ sessionId: session, playCommand: 'PlayNow', itemIds: [item] });
+        return {};
+    },
+    async remote_pause({ session }, client) {
+        await getSessionApi(client.api).sendPlaystateCommand({ sessionId: session, command: 'Pause' });
+        return {};
+    },
+    async message({ session, text }, client) {
+        await getSessionApi(client.api).sendMessageCommand({ sessionId: session, messageCommand: { Text: text } });
+        return {};
     },
     async look(_, client) {
         client.looking = client.look();

@@ -27,8 +27,9 @@ class Client:
         self.library.auth.connect_to_address(url)
 
     def hear(self, event, data):
-        if event in ("SyncPlayCommand", "SyncPlayGroupUpdate") and isinstance(data, dict):
-            kind = data.get("Command") or data.get("Type")
+        counted = ("SyncPlayCommand", "SyncPlayGroupUpdate", "GeneralCommand", "Play", "Playstate")
+        if event in counted and isinstance(data, dict):
+            kind = data.get("Command") or data.get("Type") or data.get("Name") or data.get("PlayCommand")
             with self.news:
                 self.heard[kind] = self.heard.get(kind, 0) + 1
                 self.news.notify_all()
@@ -86,7 +87,40 @@ def heard(client):
         return {"heard": dict(client.heard)}
 
 
-deeds = {deed.__name__: deed for deed in (log_in, begin, state, finish, me, join, hears, heard)}
+def listen(client):
+    return {}  # it has a socket since its log-in
+
+
+def capable(client):
+    client.library.jellyfin.post_capabilities({
+        "PlayableMediaTypes": ["Video"], "SupportedCommands": ["DisplayMessage"], "SupportsMediaControl": True,
+    })
+    return {}
+
+
+def sees(client, device):
+    rows = client.library.jellyfin.sessions()
+    return {"ids": [row["Id"] for row in rows if row["DeviceId"] == device]}
+
+
+def remote_play(client, session, item):
+    client.library.jellyfin.remote_play_media(session, [item])
+    return {}
+
+
+def remote_pause(client, session):
+    client.library.jellyfin.remote_pause(session)
+    return {}
+
+
+def message(client, session, text):
+    client.library.jellyfin.post_session(session, "Message", data={"Text": text})
+    return {}
+
+
+deeds = {deed.__name__: deed for deed in (
+    log_in, begin, state, finish, me, join, hears, heard, listen, capable, sees, remote_play, remote_pause, message,
+)}
 
 for line in sys.stdin:
     told = json.loads(line)

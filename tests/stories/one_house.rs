@@ -3,6 +3,8 @@
 mod administration;
 mod catalogue;
 mod costs;
+mod dashboards;
+mod ghosts;
 mod home;
 mod in_step;
 mod leaders_own;

@@ -1,5 +1,6 @@
 //! The server itself: its health, who it is, and what a key may do there.
 
+use bytes::Bytes;
 use http::StatusCode;
 
 use super::{ApiCall, ApiResponse, text};
@@ -69,4 +70,23 @@ pub fn is_local(token: &str) -> ApiCall<bool> {
 pub fn may_administer(token: &str) -> ApiCall<bool> {
     let read = |response: ApiResponse| Some(response.status == StatusCode::OK);
     ApiCall::get("/System/ActivityLog/Entries?limit=1", read).with_token(token)
+}
+
+/// The id of the newest entry of the activity log; nothing stands in an empty one.
+pub fn newest_activity(key: &str) -> ApiCall<Bytes> {
+    let read = |response: ApiResponse| {
+        let page = response.success().ok()?;
+        let newest = super::field(&page, "Items")?.as_array()?.first().and_then(|entry| super::field(entry, "Id"));
+        Some(newest.map_or_else(Bytes::new, |id| id.to_string().into()))
+    };
+    ApiCall::get("/System/ActivityLog/Entries?limit=1", read).with_token(key)
+}
+
+/// The tasks that administrators see, as the pod writes them.
+pub fn tasks(key: &str) -> ApiCall<Bytes> {
+    let read = |response: ApiResponse| {
+        response.success().ok().filter(serde_json::Value::is_array)?;
+        Some(response.body)
+    };
+    ApiCall::get("/ScheduledTasks?isHidden=false", read).with_token(key)
 }

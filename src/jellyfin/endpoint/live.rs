@@ -46,6 +46,19 @@ pub fn reported_play_session(report: &[u8]) -> Option<String> {
     id.as_str().filter(|id| !id.is_empty()).map(str::to_owned)
 }
 
+/// Whether a playback report is of a live stream, which its pod closes with the session.
+pub fn reports_live_stream(report: &[u8]) -> bool {
+    // Most reports have none, and are not parsed for that.
+    let json = || serde_json::from_slice::<serde_json::Value>(report).ok();
+    let is_named = |name: &[u8]| name.eq_ignore_ascii_case(b"\"livestreamid\"");
+    report.windows(14).any(is_named)
+        && json().is_some_and(|json| {
+            let fields = json.as_object().into_iter().flatten();
+            let mut ids = fields.filter(|(name, _)| is(name, "LiveStreamId")).map(|(_, id)| id);
+            ids.any(|id| id.as_str().is_some_and(|id| !id.is_empty()))
+        })
+}
+
 /// The channel of a live playlist, and its media source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveChannel<'a> {
@@ -96,6 +109,11 @@ mod tests {
         assert_eq!(reported_play_session(br#"{"playsessionid":"p1","ItemId":"i"}"#).as_deref(), Some("p1"));
         for nothing in [&b"{}"[..], br#"{"PlaySessionId":""}"#, br#"{"PlaySessionId":7}"#, b"[]", b"no JSON"] {
             assert_eq!(reported_play_session(nothing), None);
+            assert!(!reports_live_stream(nothing));
+        }
+        assert!(reports_live_stream(br#"{"ItemId":"i","LiveStreamId":"l1"}"#));
+        for none in [&br#"{"LiveStreamId":""}"#[..], br#"{"LiveStreamId":null}"#, br#"{"Name":"LiveStreamId"}"#] {
+            assert!(!reports_live_stream(none));
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     affinity::{cookie::Cookies, reject_pacer::Kind},
     forward::{head, outbound::ReplayBody},
     proxy::{
+        dashboard_feed::DashboardPolls,
         dispatch::Dispatcher,
         learn::Learner,
         replay::Replayer,
@@ -50,6 +51,7 @@ pub(in crate::proxy) struct Sockets {
     replayer: Arc<Replayer>,
     live_streams: Arc<LiveStreams>,
     session_lists: Arc<SessionLists>,
+    dashboard_polls: Arc<DashboardPolls>,
     /// Limits concurrent WebSocket re-attachments.
     reattach_permits: Arc<Semaphore>,
     socket_messages: Counter,
@@ -66,7 +68,8 @@ impl Sockets {
         shared: Arc<SharedState>,
         (dispatcher, learner): (Arc<Dispatcher>, Arc<Learner>),
         replayer: Arc<Replayer>,
-        (live_streams, session_lists): (Arc<LiveStreams>, Arc<SessionLists>),
+        live_streams: Arc<LiveStreams>,
+        (session_lists, dashboard_polls): (Arc<SessionLists>, Arc<DashboardPolls>),
         (socket_messages, shutdown): (Counter, Shutdown),
     ) -> Sockets {
         let reattach_permits = Arc::new(Semaphore::new(AT_ONCE));
@@ -77,6 +80,7 @@ impl Sockets {
             replayer,
             live_streams,
             session_lists,
+            dashboard_polls,
             reattach_permits,
             socket_messages,
             shutdown,

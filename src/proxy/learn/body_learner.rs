@@ -102,7 +102,7 @@ async fn confirm(
     };
     let home = PodInstance::of(&pod);
     shared.pins.learn(Kind::Token, &token, home, from);
-    record_user(shared, &pod, (&user, name.as_deref()), named.as_ref());
+    record_user(shared, &pod, (&user, name.as_deref()), named.as_ref()).await;
     if let Some(device) = &log_in.device {
         shared.pins.learn(Kind::Device, device, home, from);
     }
@@ -119,12 +119,20 @@ async fn confirm(
 }
 
 /// Records where a user has logged in, and whose name it is.
-fn record_user(shared: &SharedState, pod: &Pod, (user, name): (&str, Option<&str>), named: Option<&NamedUser>) {
+async fn record_user(
+    shared: &SharedState,
+    pod: &Arc<Pod>,
+    (user, name): (&str, Option<&str>),
+    named: Option<&NamedUser>,
+) {
     if let Some(name) = name {
         shared.user_homes.record_name(&pod.pool, name, user);
     }
-    if let Some(named) = named {
-        named.record(&shared.pins, PodInstance::of(pod));
+    match named {
+        Some(named) => {
+            named.record(&shared.pins, PodInstance::of(pod));
+            user_homes::record_at(shared, &pod.pool, user, PodInstance::of(pod));
+        }
+        None => user_homes::record_anywhere(shared, pod, user).await,
     }
-    user_homes::record_at(shared, &pod.pool, user, PodInstance::of(pod));
 }

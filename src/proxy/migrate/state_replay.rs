@@ -52,14 +52,21 @@ impl StateReplay<'_> {
         }
     }
 
-    async fn replay_call(&self, ReplayedCall { reported_by, target, body }: ReplayedCall) {
+    /// May outlive the migration, which waits no longer than [`LONGEST`].
+    fn replay_call(
+        &self,
+        ReplayedCall { reported_by, target, body }: ReplayedCall,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let call = client::sessions::replay(target, body, &reported_by, self.token);
-        if let Err(failure) = self.migrator.pods.call(self.pod, self.caller, call).await {
-            tracing::debug!(
-                pod.name = &*self.pod.name,
-                cause = failure.cause.as_str(),
-                "the pod did not accept a replayed call"
-            );
+        let (pods, pod, caller) = (self.migrator.pods.clone(), self.pod.clone(), self.caller.clone());
+        async move {
+            if let Err(failure) = pods.call(&pod, &caller, call).await {
+                tracing::debug!(
+                    pod.name = &*pod.name,
+                    cause = failure.cause.as_str(),
+                    "the pod did not accept a replayed call"
+                );
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
+    sync::{OnceCell, watch},
     time::{self, Instant},
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -28,7 +28,7 @@ use crate::{
     },
     pod::{Pod, PodInstance},
     proxy::{pod_client::Caller, request::context::RequestContext},
-    sessions::{Token, session::KnownSocket, session_board::Listener},
+    sessions::{Token, board::Listener, session::KnownSocket, session_board::Snapshot},
     websocket::OwnMessages,
 };
 
@@ -46,6 +46,7 @@ pub(in crate::proxy) struct SessionWatch {
     /// The token of the client's own request.
     own_token: Option<Token>,
     socket: KnownSocket,
+    viewer: OnceCell<Viewer>,
     wanted: watch::Sender<Option<Wanted>>,
     /// The pod has sent a list, so its release allows this client to listen.
     is_allowed: watch::Sender<bool>,
@@ -64,8 +65,7 @@ struct Wanted {
 pub(in crate::proxy) struct SessionFeed {
     watch: Arc<SessionWatch>,
     wanted: watch::Receiver<Option<Wanted>>,
-    viewer: Option<Viewer>,
-    listener: Option<Listener>,
+    listener: Option<Listener<Snapshot>>,
     last: Option<(Instant, Utf8Bytes)>,
 }
 
@@ -83,6 +83,7 @@ impl SessionWatch {
             caller: Caller::of(ctx),
             own_token: ctx.keys.identity.token.as_deref().map(Token::new),
             socket: socket.clone(),
+            viewer: OnceCell::new(),
             wanted: watch::Sender::new(None),
             is_allowed: watch::Sender::new(false),
             is_merged: AtomicBool::new(false),
@@ -115,8 +116,12 @@ impl SessionWatch {
         is_merged && board.is_filled()
     }
 
-    /// Who the client is, according to its pod.
-    async fn viewer(&self, pod: &Arc<Pod>) -> Option<Viewer> {
+    /// Who the client is, according to its pod. Cancel safe.
+    pub(in crate::proxy) async fn viewer(&self, pod: &Arc<Pod>) -> Option<&Viewer> {
+        self.viewer.get_or_try_init(async || self.ask_who(pod).await.ok_or(())).await.ok()
+    }
+
+    async fn ask_who(&self, pod: &Arc<Pod>) -> Option<Viewer> {
         let at_pod = self.socket.get().and_then(|socket| socket.session().token_at(PodInstance::of(pod)));
         let token = at_pod.or_else(|| self.own_token.clone())?;
         self.lists.pods.call(pod, &self.caller, users::viewer(token.as_str())).await.ok()
@@ -126,7 +131,7 @@ impl SessionWatch {
 impl SessionFeed {
     pub(in crate::proxy) fn new(watch: Arc<SessionWatch>) -> SessionFeed {
         let wanted = watch.wanted.subscribe();
-        SessionFeed { watch, wanted, viewer: None, listener: None, last: None }
+        SessionFeed { watch, wanted, listener: None, last: None }
     }
 
     /// Waits until the client listens and may do so. Gives its interval.
@@ -137,13 +142,11 @@ impl SessionFeed {
                 let _ = self.wanted.changed().await;
                 continue;
             };
-            if self.viewer.is_none() {
-                tokio::select! {
-                    viewer = self.watch.viewer(&pod) => self.viewer = viewer,
-                    _ = self.wanted.changed() => continue,
-                }
-            }
-            let Some(viewer) = &self.viewer else {
+            let viewer = tokio::select! {
+                viewer = self.watch.viewer(&pod) => viewer,
+                _ = self.wanted.changed() => continue,
+            };
+            let Some(viewer) = viewer else {
                 time::sleep(AGAIN).await;
                 continue;
             };
@@ -167,7 +170,7 @@ impl OwnMessages for SessionFeed {
                 let interval = self.begin().await;
                 (self.listener, self.last) = (Some(self.watch.lists.listen(self.watch.pool, interval)), None);
             }
-            let (Some(listener), Some(viewer)) = (&mut self.listener, &self.viewer) else { continue };
+            let (Some(listener), Some(viewer)) = (&mut self.listener, self.watch.viewer.get()) else { continue };
             let interval = self.wanted.borrow().as_ref().map_or(INTERVAL, |wanted| wanted.interval);
             let changed = async {
                 if let Some((at, _)) = &self.last {

@@ -5,11 +5,14 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
 use super::SessionLists;
-use crate::sessions::session_board::{LEAST, Listener};
+use crate::sessions::{
+    board::{LEAST, Listener},
+    session_board::Snapshot,
+};
 
 impl SessionLists {
     /// Listens to all sessions of a pool. The first who listens begins the poll.
-    pub(super) fn listen(self: &Arc<Self>, pool: usize, interval: Duration) -> Listener {
+    pub(super) fn listen(self: &Arc<Self>, pool: usize, interval: Duration) -> Listener<Snapshot> {
         let poll = || drop(tokio::spawn(self.shutdown.track(self.clone().poll(pool))));
         self.shared.pools[pool].session_board.listen(interval, poll)
     }
@@ -20,7 +23,7 @@ impl SessionLists {
         while let Some(interval) = board.interval() {
             let began = Instant::now();
             match self.of_all(pool).await {
-                Some(rows) => board.show(rows),
+                Some(rows) => board.show(Snapshot::new(rows)),
                 None => board.clear(),
             }
             tokio::select! {

@@ -50,14 +50,6 @@ pub(super) struct Carrier<P> {
     shutdown: Shutdown,
 }
 
-/// A row that a pod is about to take. The user's own writes of it wait.
-struct Telling<'a, P: PodCalls> {
-    carrier: &'a Carrier<P>,
-    user: UserKey,
-    item: Id,
-    pod: PodInstance,
-}
-
 /// A user's write that is under way to a pod.
 pub(super) struct OpenWrite<P: PodCalls> {
     carrier: Arc<Carrier<P>>,
@@ -109,24 +101,36 @@ impl<P: PodCalls> Carrier<P> {
     }
 
     /// Lets something write a row of a pod, and takes that back. The user's own writes of it wait.
+    /// Where it could not be taken back, nothing is written.
+    ///
+    /// # Cancel safety
+    /// What has begun is done to its end, or the pod might take the old row after newer writes.
     pub(super) async fn preserve(
-        &self,
+        self: &Arc<Self>,
         user: UserKey,
         pod: PodInstance,
         item: Id,
-        change: impl Future<Output = ()> + Send,
+        change: impl Future<Output = ()> + Send + 'static,
     ) {
-        let _permit = self.calls.permit(pod).await;
-        if self.begin_telling_alone(user, item, pod).await.is_none() {
-            return change.await;
-        }
-        // Dropping this future ends the telling too.
-        let _telling = Telling { carrier: self, user, item, pod };
-        let row = self.calls.read(pod, user, item).await;
-        change.await;
-        if let Answer::Got(row) = row {
-            self.tell(pod, user, item, &row, Fields::NONE).await;
-        }
+        let carrier = self.clone();
+        let preserving = async move {
+            let _permit = carrier.calls.permit(pod).await;
+            if carrier.begin_telling_alone(user, item, pod).await.is_none() {
+                return;
+            }
+            match carrier.calls.read(pod, user, item).await {
+                Answer::Got(row) => {
+                    change.await;
+                    carrier.tell(pod, user, item, &row, Fields::NONE).await;
+                }
+                // What is not there cannot be overwritten.
+                Answer::Missing => change.await,
+                Answer::Failed => {}
+            }
+            carrier.end_telling(user, item, pod, None);
+        };
+        // It fails only with the whole process.
+        let _ = tokio::spawn(self.shutdown.track(preserving)).await;
     }
 
     /// Starts the user's task unless it runs.
@@ -340,12 +344,6 @@ impl<P: PodCalls> OpenWrite<P> {
         if self.carrier.with(self.user, end) {
             self.carrier.calls.observe(Event::Dropped);
         }
-    }
-}
-
-impl<P: PodCalls> Drop for Telling<'_, P> {
-    fn drop(&mut self) {
-        self.carrier.end_telling(self.user, self.item, self.pod, None);
     }
 }
 

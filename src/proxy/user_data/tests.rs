@@ -334,7 +334,8 @@ fn a_replayed_report_changes_no_row() {
         write(&carrier, &pods, 1, id(0), Act::Played(None)).await;
         let c = model.lock().instance(2);
         carrier.admit(user(), c, Access::All).await;
-        let replay = async { model.lock().act(2, id(0), &Act::Reached(RUNTIME / 5 + 1)) };
+        let played = model.clone();
+        let replay = async move { played.lock().act(2, id(0), &Act::Reached(RUNTIME / 5 + 1)) };
         carrier.preserve(user(), c, id(0), replay).await;
         until_in_step(&carrier).await;
         assert_in_step(&model.lock(), 1);

@@ -5,7 +5,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::moves::{Move, MoveReason};
+use super::{
+    left_pods::LeftPods,
+    moves::{Move, MoveReason},
+};
 use crate::{
     pod::PodInstance,
     sessions::{Token, UnixMillis},
@@ -22,6 +25,8 @@ pub struct Residence {
     state: Mutex<State>,
     /// Notifies the sockets of the session when its home changes.
     home: watch::Sender<Option<PodInstance>>,
+    /// Where it may still be listed, although it lives elsewhere.
+    pub left: LeftPods,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +40,7 @@ struct State {
 
 impl Residence {
     pub(super) fn new(clock: Clock) -> Residence {
-        Residence { clock, state: Mutex::default(), home: watch::Sender::new(None) }
+        Residence { clock, state: Mutex::default(), home: watch::Sender::new(None), left: LeftPods::default() }
     }
 
     /// The pod that the session lives on, if known.
@@ -74,6 +79,7 @@ impl Residence {
         let is_move = self.home.send_if_modified(|home| home.replace(place) != Some(place));
         if is_move {
             state.moved = Move { at: self.clock.now(), from, why };
+            self.left.record_move(from, place);
         }
         is_move
     }

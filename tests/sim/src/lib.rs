@@ -35,6 +35,7 @@ mod query;
 mod quick_connect;
 mod ranges;
 mod routes;
+mod scheduled_tasks;
 mod seen;
 mod service;
 mod session_rights;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::caches::Caches;
 use crate::devices::Devices;
@@ -10,6 +11,7 @@ use crate::disk::Library;
 use crate::live_streams::LiveStreams;
 use crate::mint_times::Compiled;
 use crate::quick_connect::QuickConnect;
+use crate::scheduled_tasks::Tasks;
 use crate::sessions::Sessions;
 use crate::single_sign_on::SingleSignOn;
 use crate::sync_play::SyncPlay;
@@ -37,4 +39,7 @@ pub(crate) struct Memory {
     /// The users that the database had when the process began.
     pub(crate) users_at_start: HashSet<String>,
     pub(crate) user_data_changes: UserDataChanges,
+    pub(crate) tasks: Tasks,
+    /// Counts the entries of the activity log that this process has written.
+    pub(crate) activity_changes: watch::Sender<u64>,
 }

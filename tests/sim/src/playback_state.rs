@@ -79,13 +79,15 @@ pub(crate) fn stop_idle(life: &Arc<Life>) {
 }
 
 fn log(life: &Life, session: &str, kind: &str, does: &str, user: &str, item: &str) {
-    let memory = life.memory();
-    let Some(session) = memory.sessions.get(session) else {
-        return;
+    let name = {
+        let memory = life.memory();
+        let Some(session) = memory.sessions.get(session) else {
+            return;
+        };
+        let film = memory.caches.cached(item).map_or("", |item| item.row.name.as_str());
+        format!("{} {does} {film} on {}", session.user_name, session.client_headers.device)
     };
-    let film = memory.caches.cached(item).map_or("", |item| item.row.name.as_str());
-    let name = format!("{} {does} {film} on {}", session.user_name, session.client_headers.device);
-    life.shared.cluster.change(|database| database.activity.add(kind, name, user, Some(item)));
+    life.write_activity(kind, name, user, Some(item));
 }
 
 /// The session shows what it plays.

@@ -192,6 +192,14 @@ impl Pod {
         self.shared.controls.set_sockets_refused(on);
     }
 
+    /// On: a task that is begun goes on until this is switched off.
+    pub fn hold_tasks(&self, on: bool) {
+        self.shared.controls.set_tasks_held(on);
+        if !on && let Some(life) = self.life().as_ref() {
+            life.memory().tasks.end_all();
+        }
+    }
+
     /// Delays the first byte of every answer but that of `/health`; zero ends it, for those that wait too.
     pub fn slow_first_byte(&self, delay: Duration) {
         self.shared.controls.set_first_byte_delay(delay);

@@ -204,7 +204,7 @@ static ROUTES: &[Route] = &[
     route(GET, "/system/activitylog/entries", Administrator, activity::entries),
     route(GET, "/scheduledtasks", Administrator, tasks::list),
     route(POST, "/scheduledtasks/running/{id}", Administrator, tasks::run),
-    route(DELETE, "/scheduledtasks/running/{id}", Administrator, tasks::run),
+    route(DELETE, "/scheduledtasks/running/{id}", Administrator, tasks::stop),
     route(GET, "/scheduledtasks/{id}", Administrator, tasks::one),
     route(POST, "/scheduledtasks/{id}/triggers", Administrator, tasks::set_triggers),
     route(POST, "/collections", Authorized, groups::create_collection),

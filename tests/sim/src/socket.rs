@@ -52,6 +52,7 @@ pub(crate) fn open(call: &Call, parts: Parts) -> Answer {
         return Answer::error(StatusCode::FORBIDDEN);
     };
     let key = derive_accept_key(key.as_bytes());
+    let may_read_activity = call.is_administrator() && call.user().is_some();
     let sees = (!call.is_administrator()).then(|| call.user().map(|user| user.id.clone()).unwrap_or_default());
     let upgrade = hyper::upgrade::on(Request::from_parts(parts, ()));
     let life = Arc::clone(&call.connection.life);
@@ -67,7 +68,7 @@ pub(crate) fn open(call: &Call, parts: Parts) -> Answer {
         }
         // A client that leaves before the switch has no socket.
         if let Ok(upgraded) = upgrade.await {
-            serve(life, upgraded, session, sees).await;
+            serve(life, upgraded, session, (sees, may_read_activity)).await;
         }
     });
     Answer::empty(StatusCode::SWITCHING_PROTOCOLS)
@@ -101,7 +102,12 @@ enum Next {
     End,
 }
 
-async fn serve(life: Arc<Life>, upgraded: Upgraded, session: String, sees: Option<String>) {
+async fn serve(
+    life: Arc<Life>,
+    upgraded: Upgraded,
+    session: String,
+    (sees, may_read_activity): (Option<String>, bool),
+) {
     let attached = life.memory().sessions.attach(&session);
     let Some((number, inbox)) = attached else {
         return;
@@ -110,7 +116,7 @@ async fn serve(life: Arc<Life>, upgraded: Upgraded, session: String, sees: Optio
     let registered = Attached { life: Arc::clone(&life), number };
     let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
     let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let listeners = Listeners::new(life.memory().sessions.changes());
+    let listeners = Listeners::new(&life, may_read_activity);
     let socket = Socket {
         life,
         stream,

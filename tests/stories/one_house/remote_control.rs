@@ -197,6 +197,9 @@ async fn what_one_single_pod_refuses_or_does_is_refused_or_done() {
                         }
                     }
                 }
+                // What was told before has come when the last words have.
+                assert_eq!(say(&mut callers[4], &target, "the last").await, 204);
+                until("bob reads the last", || target.heard("the last") == 1).await;
                 let told =
                     target.told.lock().iter().map(|message| message["MessageType"].to_string()).collect::<Vec<_>>();
                 statuses.push((of_world, told.len()));

@@ -15,7 +15,7 @@ use crate::stories::{
         sockets::{next_of, socket_of},
     },
     wire::within,
-    world::{Answer, Client, DEADLINE, Socket, World, secs, story, until},
+    world::{Answer, Client, DEADLINE, Program, Socket, World, secs, story, until},
 };
 
 /// The devices of a list, in its order.
@@ -300,21 +300,24 @@ async fn many_dashboards_cost_the_pods_as_much_as_one() {
         |name: &str, default: usize| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (sessions, dashboards) = (wanted("STORY_SESSIONS", 30), wanted("STORY_DASHBOARDS", 5));
     story(plan(3).sockets_per_address(10_000), async |world| {
+    // A process of its own, so that its processor time and memory can be told.
+    let program = Program::start(world.settings(), world.folder()).await;
     let mut clients: Vec<Client> = Vec::new();
     for number in 0..sessions {
-        let mut client = world.client().without_cookies().device(&format!("device {number}"));
+        let mut client = program.client().without_cookies().device(&format!("device {number}"));
         client.log_in(&format!("user{}", number % 100)).await;
         clients.push(client);
     }
     let mut sockets = Vec::new();
     for number in 0..dashboards {
-        let mut root = world.client().without_cookies().device(&format!("dashboard {number}"));
+        let mut root = program.client().without_cookies().device(&format!("dashboard {number}"));
         root.log_in("root").await;
-        let mut socket = token_socket(world, &root).await;
+        let path = format!("/socket?ApiKey={}", root.token.as_deref().expect("a token"));
+        let mut socket = root.twin().socket(&path).await.expect("a socket");
         listen(&mut socket, 500).await;
         sockets.push(socket);
     }
-    let (before, began) = (asked_by_key(world), Instant::now());
+    let (before, began, used) = (asked_by_key(world), Instant::now(), program.processor_time());
     let counted = join_all(sockets.iter_mut().map(async |socket| {
         let (mut lists, mut longest) = (0, 0);
         while began.elapsed() < Duration::from_secs(3) {
@@ -335,20 +338,25 @@ async fn many_dashboards_cost_the_pods_as_much_as_one() {
             assert_eq!(client.post("/Sessions/Viewing", json!({})).await.status, 204);
             number += 1;
         }
+        number
     };
-    let (counted, ()) = tokio::join!(counted, reports);
+    let (counted, reported) = tokio::join!(counted, reports);
     let seconds = began.elapsed().as_secs_f64();
     let calls = (asked_by_key(world) - before) as f64 / seconds;
+    let (used, memory) = ((program.processor_time() - used).as_secs_f64() / seconds, program.memory() >> 10);
     let lists: usize = counted.iter().map(|(lists, _)| lists).sum();
     let longest = counted.iter().map(|(_, longest)| *longest).max().unwrap_or(0);
     println!(
-        "{sessions} sessions on 3 pods, {dashboards} dashboards: {calls:.1} calls to pods a second, {:.1} lists a second to clients of {} KiB at most",
+        "{sessions} sessions on 3 pods, {dashboards} dashboards: {calls:.1} calls to pods a second, {:.1} lists a second to clients of {} KiB at most; \
+         the proxy ({number} reports a second) uses {:.0} % of a core and {memory} MiB",
         lists as f64 / seconds,
-        longest >> 10
+        longest >> 10,
+        used * 100.0,
+        number = (reported as f64 / seconds) as usize,
     );
     assert!(calls <= 3.0 * 4.5, "a few calls to each pod: {calls}");
     assert!(counted.iter().all(|(lists, _)| *lists > 0), "{counted:?}");
-    drop(sockets);
+    drop((sockets, program));
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Many writes of many users through three pods that are killed meanwhile: none is lost.
+//! Many writes of many users through three pods that are killed and drained meanwhile: none is lost.
 
 use std::{
     sync::{
@@ -14,13 +14,16 @@ use jellypin::pod::State;
 use serde_json::json;
 
 use super::{house, one_device_on_each};
-use crate::stories::world::{Client, World, body_of, elapse, story};
+use crate::stories::{
+    migration::drain::tell,
+    world::{Client, World, body_of, elapse, story, until},
+};
 
 const FILMS: usize = 6;
 const TWO_HOURS: Duration = Duration::from_secs(7200);
 const MINUTE_IN_TICKS: i64 = 600_000_000;
 
-/// How many users write how often, and how many pods are killed meanwhile.
+/// How many users write how often, and how many pods are killed or drained meanwhile.
 ///
 /// `STORY_WRITES=2000` for the figures: 20 users, 100 writes of each. `STORY_SEED` for other numbers.
 struct Load {
@@ -36,7 +39,7 @@ impl Load {
         let writes = number("STORY_WRITES").unwrap_or(400) as usize;
         let users = if writes < 1000 { 8 } else { 20 };
         let seed = number("STORY_SEED").unwrap_or(0x1234_5678_9abc_def1);
-        Load { users, writes_of_each: writes / users, kills: if writes < 1000 { 3 } else { 6 }, seed }
+        Load { users, writes_of_each: writes / users, kills: if writes < 1000 { 4 } else { 10 }, seed }
     }
 }
 
@@ -111,23 +114,35 @@ fn compared(row: Option<UserData>) -> UserData {
     UserData { play_count: 0, last_played: None, ..row.unwrap_or_default() }
 }
 
-async fn kill_in_turn(world: &World, most: usize, is_over: &AtomicBool) -> usize {
-    let mut kills = 0;
-    for pod in world.pods.iter().cycle().take(most) {
+/// Kills one pod, drains the next and takes that back, kills the next. Gives how often it did each.
+async fn disturb_in_turn(world: &World, most: usize, is_over: &AtomicBool) -> (usize, usize) {
+    let (mut kills, mut drains) = (0, 0);
+    for (turn, pod) in world.pods.iter().cycle().take(most).enumerate() {
         if is_over.load(Ordering::Relaxed) {
             break;
         }
-        pod.kill().await;
-        world.until_state(pod.name(), State::Down).await;
-        pod.start_again().await.expect("a pod starts again");
+        if turn % 2 == 0 {
+            pod.kill().await;
+            world.until_state(pod.name(), State::Down).await;
+            pod.start_again().await.expect("a pod starts again");
+            kills += 1;
+        } else {
+            assert_eq!(tell(world, &format!("/pods/main/{}/drain", pod.name())).await.status, 202);
+            let proxy = world.proxy.pod(pod.name());
+            until("everybody has left or has ended", || {
+                is_over.load(Ordering::Relaxed) || world.proxy.shared().clients_of(&proxy).is_empty()
+            })
+            .await;
+            assert_eq!(tell(world, &format!("/pods/main/{}/undrain", pod.name())).await.status, 202);
+            drains += 1;
+        }
         world.until_state(pod.name(), State::Ready).await;
-        kills += 1;
     }
-    kills
+    (kills, drains)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_writes_none_is_lost_while_pods_are_killed() {
+async fn of_many_writes_none_is_lost_while_pods_are_killed_and_drained() {
     let load = Load::read();
     story(house(), async |world| {
         let films: Vec<String> =
@@ -158,7 +173,7 @@ async fn of_many_writes_none_is_lost_while_pods_are_killed() {
             is_over.store(true, Ordering::Relaxed);
             rows
         };
-        let (rows, kills) = tokio::join!(writers, kill_in_turn(world, load.kills, &is_over));
+        let (rows, (kills, drains)) = tokio::join!(writers, disturb_in_turn(world, load.kills, &is_over));
         let told = world.proxy.metric("jellypin_user_data_told_total", &[("outcome", "told")]).await;
         let late = world.proxy.metric("jellypin_user_data_waits_total", &[("outcome", "timed_out")]).await;
         // A read of each film on each pod tells what only progress reports have changed.
@@ -186,7 +201,7 @@ async fn of_many_writes_none_is_lost_while_pods_are_killed() {
         };
         let writes = load.users * load.writes_of_each;
         println!(
-            "{writes} writes of {} users on {FILMS} films, {kills} kills, {} repeated; \
+            "{writes} writes of {} users on {FILMS} films, {kills} kills, {drains} drains, {} repeated; \
              {told} rows told ({:.2} for each write), {late} waits in vain",
             load.users,
             repeated.load(Ordering::Relaxed),

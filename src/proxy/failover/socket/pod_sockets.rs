@@ -24,6 +24,7 @@ use crate::{
     jitter,
     pod::{LoadGuard, Pod, PodInstance},
     proxy::{
+        dashboard_feed::{DashboardFeed, DashboardWatch},
         failover::live::LiveStreams,
         replay::ReplayableRequest,
         request::{context::RequestContext, refusal::Refusal},
@@ -61,6 +62,7 @@ pub(super) struct PodSockets {
     shown_server: Arc<ShownServer>,
     member: Arc<Mutex<Option<Membership>>>,
     session_watch: Option<Arc<SessionWatch>>,
+    dashboard_watch: Option<Arc<DashboardWatch>>,
 }
 
 /// The time over which the sockets of a dead pod begin to look for another.
@@ -81,6 +83,9 @@ impl PodSockets {
         let home_changes = known.map(|known| socket.get_or_init(|| known).session().residence.home_changes());
         let shown_server = ctx.pool.shown_server.clone();
         let session_watch = SessionWatch::of(&sockets.session_lists, ctx, &socket);
+        let dashboard_watch = session_watch
+            .clone()
+            .map(|sessions| DashboardWatch::new(&sockets.dashboard_polls, ctx.pool_index, sessions));
         let (instance, pod_is_alive) = (PodInstance::of(&pod), pod.status().is_alive());
         PodSockets {
             replayable: sockets.replayer.copy(ctx),
@@ -99,6 +104,7 @@ impl PodSockets {
             shown_server,
             member: Arc::default(),
             session_watch,
+            dashboard_watch,
         }
     }
 
@@ -292,7 +298,8 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
     }
 
     fn own_messages(&self) -> impl OwnMessages + 'static {
-        self.session_watch.clone().map(SessionFeed::new)
+        let dashboard = self.dashboard_watch.as_ref().map(DashboardFeed::new);
+        (self.session_watch.clone().map(SessionFeed::new), dashboard)
     }
 
     fn rewriter(&self) -> impl MessageRewriter + 'static {
@@ -303,6 +310,7 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
             is_greeted: AtomicBool::new(false),
             member: self.member.clone(),
             session_watch: self.session_watch.clone(),
+            dashboard_watch: self.dashboard_watch.clone(),
             epoch: self.is_life_sure.then_some(self.instance.epoch),
         }
     }

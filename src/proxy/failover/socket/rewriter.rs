@@ -11,7 +11,7 @@ use crate::{
     health,
     jellyfin::message::{self, Group},
     pod::{Epoch, Pod, PodInstance},
-    proxy::session_lists::feed::SessionWatch,
+    proxy::{dashboard_feed::DashboardWatch, session_lists::feed::SessionWatch},
     server_id::{Replacer, ShownServer},
     sessions::session::{KnownSocket, Socket},
     websocket::MessageRewriter,
@@ -35,6 +35,8 @@ pub(super) struct SocketRewriter {
     pub(super) member: Arc<Mutex<Option<Membership>>>,
     /// What the client hears of sessions; `None` if its pod alone tells it.
     pub(super) session_watch: Option<Arc<SessionWatch>>,
+    /// The same of the activity log and of tasks.
+    pub(super) dashboard_watch: Option<Arc<DashboardWatch>>,
 }
 
 impl SocketRewriter {
@@ -82,14 +84,19 @@ impl MessageRewriter for SocketRewriter {
 
     fn is_replaced(&self, text: &str) -> bool {
         self.session_watch.as_ref().is_some_and(|watch| message::is_session_list(text) && watch.takes_list())
+            || self.dashboard_watch.as_ref().is_some_and(|watch| watch.replaces(text))
     }
 
     fn is_replaced_from(&self, first: &[u8]) -> bool {
         self.session_watch.as_ref().is_some_and(|watch| message::begins_session_list(first) && watch.takes_list())
+            || self.dashboard_watch.as_ref().is_some_and(|watch| watch.replaces_from(first))
     }
 
     fn to_pod(&self, text: &str) -> Option<String> {
         if let Some(watch) = &self.session_watch {
+            watch.read_from_client(text, &self.pod);
+        }
+        if let Some(watch) = &self.dashboard_watch {
             watch.read_from_client(text, &self.pod);
         }
         self.shown_server.message_to_pod(&self.pod, text)

@@ -53,9 +53,9 @@ fn log_in_as(call: &Call, user: Option<User>, password: &str) -> Answer {
         if let Some(user) = database.user_mut(&user.id) {
             user.last_log_in = Some(clock::now());
         }
-        let name = format!("{} successfully authenticated", user.name);
-        database.activity.add("AuthenticationSucceeded", name, &user.id, None);
     });
+    let name = format!("{} successfully authenticated", user.name);
+    call.life().write_activity("AuthenticationSucceeded", name, &user.id, None);
     let result = new_session(call, &user.id, &client, &call.remote());
     // The answer still shows the failures before it.
     if user.invalid_log_ins > 0 {

@@ -16,6 +16,7 @@ pub(crate) struct Controls {
     degraded: AtomicBool,
     database_down: AtomicBool,
     sockets_refused: AtomicBool,
+    tasks_held: AtomicBool,
     first_byte_delay_us: AtomicU64,
     delay_is_over: Notify,
     cut_bodies_after: AtomicU64,
@@ -38,6 +39,7 @@ impl Controls {
             degraded: AtomicBool::new(false),
             database_down: AtomicBool::new(false),
             sockets_refused: AtomicBool::new(false),
+            tasks_held: AtomicBool::new(false),
             first_byte_delay_us: AtomicU64::new(0),
             delay_is_over: Notify::new(),
             cut_bodies_after: AtomicU64::new(NOT_CUT),
@@ -71,6 +73,14 @@ impl Controls {
 
     pub(crate) fn sockets_refused(&self) -> bool {
         self.sockets_refused.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_tasks_held(&self, on: bool) {
+        self.tasks_held.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn tasks_held(&self) -> bool {
+        self.tasks_held.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_first_byte_delay(&self, delay: Duration) {

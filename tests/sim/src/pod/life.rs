@@ -97,6 +97,13 @@ impl Life {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes an entry of the shared activity log, and tells this process's own sockets of it
+    /// (`ActivityManager.CreateAsync`).
+    pub(crate) fn write_activity(&self, kind: &str, name: String, user: &str, item: Option<&str>) {
+        self.shared.cluster.change(|database| database.activity.add(kind, name, user, item));
+        self.memory().activity_changes.send_modify(|count| *count += 1);
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         *self.phase.borrow()
     }

@@ -7,13 +7,39 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::pod::Life;
+use crate::scheduled_tasks;
 
 /// The lists that a socket listens to.
 #[derive(Debug)]
 pub(super) struct Listeners {
     changes: watch::Receiver<u64>,
     sessions: Option<Listening>,
-    tasks: Option<Listening>,
+    /// `ScheduledTasksInfoStart` and `ActivityLogEntryStart`: each change is told at once.
+    tasks: Told,
+    activity: Told,
+    /// The activity log is for administrators; an API key is no user.
+    may_read_activity: bool,
+}
+
+/// Something that a socket is told of while it listens. Counted are this process's own changes.
+#[derive(Debug)]
+struct Told {
+    changes: watch::Receiver<u64>,
+    is_wanted: bool,
+}
+
+impl Told {
+    fn want(&mut self, is_wanted: bool) {
+        // Nothing is sent until something changes.
+        self.changes.mark_unchanged();
+        self.is_wanted = is_wanted;
+    }
+
+    async fn changed(&mut self) {
+        if !self.is_wanted || self.changes.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 /// One list: sent at once when it changes, and again after each interval while something plays.
@@ -27,13 +53,21 @@ struct Listening {
 const LEAST: Duration = Duration::from_millis(10);
 
 impl Listeners {
-    pub(super) fn new(changes: watch::Receiver<u64>) -> Listeners {
-        Listeners { changes, sessions: None, tasks: None }
+    pub(super) fn new(life: &Life, may_read_activity: bool) -> Listeners {
+        let memory = life.memory();
+        let told = |changes| Told { changes, is_wanted: false };
+        Listeners {
+            changes: memory.sessions.changes(),
+            sessions: None,
+            tasks: told(memory.tasks.changes()),
+            activity: told(memory.activity_changes.subscribe()),
+            may_read_activity,
+        }
     }
 
     /// Takes a message of the client. `Data` is "first delay,interval" in milliseconds.
     pub(super) fn take(&mut self, kind: &str, data: &str) {
-        let (delay, interval) = data.split_once(',').unwrap_or(("0", data));
+        let (_, interval) = data.split_once(',').unwrap_or(("0", data));
         let time = |text: &str| Duration::from_millis(text.trim().parse().unwrap_or(0));
         let interval = time(interval).max(LEAST);
         match kind {
@@ -42,43 +76,21 @@ impl Listeners {
                 self.sessions = Some(Listening { interval, due: None });
             }
             "SessionsStop" => self.sessions = None,
-            // Tasks never run here: the list is sent once. The activity log stays empty: nothing is ever sent.
-            "ScheduledTasksInfoStart" => {
-                self.tasks = Some(Listening { interval, due: Some(Instant::now() + time(delay)) })
-            }
-            "ScheduledTasksInfoStop" => self.tasks = None,
+            "ScheduledTasksInfoStart" => self.tasks.want(true),
+            "ScheduledTasksInfoStop" => self.tasks.want(false),
+            "ActivityLogEntryStart" if self.may_read_activity => self.activity.want(true),
+            "ActivityLogEntryStop" => self.activity.want(false),
             _ => {}
         }
     }
 
     /// Waits until a list is to be sent and gives the kind of its message. Cancel safe: nothing is taken before the end.
     pub(super) async fn due(&mut self) -> &'static str {
-        if let Some(tasks) = &mut self.tasks
-            && let Some(due) = tasks.due
-        {
-            sleep_until(due).await;
-            tasks.due = None;
-            return "ScheduledTasksInfo";
-        }
-        let Some(sessions) = &mut self.sessions else {
-            return std::future::pending().await;
-        };
-        let again = async {
-            match sessions.due {
-                Some(due) => sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            changed = self.changes.changed() => {
-                if changed.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-            () = again => {}
+            () = self.tasks.changed() => "ScheduledTasksInfo",
+            () = self.activity.changed() => "ActivityLogEntry",
+            () = sessions_due(&mut self.changes, &mut self.sessions) => "Sessions",
         }
-        sessions.due = None;
-        "Sessions"
     }
 
     /// Something plays: its position changes with each `tick`, and the first one after the interval is sent.
@@ -90,6 +102,28 @@ impl Listeners {
     }
 }
 
+/// Waits until the list of sessions is to be sent.
+async fn sessions_due(changes: &mut watch::Receiver<u64>, sessions: &mut Option<Listening>) {
+    let Some(sessions) = sessions else {
+        return std::future::pending().await;
+    };
+    let again = async {
+        match sessions.due {
+            Some(due) => sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        changed = changes.changed() => {
+            if changed.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        () = again => {}
+    }
+    sessions.due = None;
+}
+
 /// What a list says now, to one user or for `None` to an administrator.
 pub(super) fn data(life: &Life, kind: &str, user_id: Option<&str>) -> Value {
     match kind {
@@ -98,6 +132,8 @@ pub(super) fn data(life: &Life, kind: &str, user_id: Option<&str>) -> Value {
             let sessions = memory.sessions.told_to(user_id).into_iter();
             sessions.map(|session| session.dto(&life.shared.settings)).collect()
         }
+        "ScheduledTasksInfo" => scheduled_tasks::shown(life),
+        // `ActivityLogWebSocketListener` sends no entry: the client is to read the log again.
         _ => json!([]),
     }
 }
