@@ -7,6 +7,7 @@
 mod advice;
 pub mod ask;
 mod autodiscovery;
+mod certificates;
 pub mod check;
 mod open_files;
 mod replicas;
@@ -25,7 +26,7 @@ use tokio::{
 
 use crate::{
     admin::{self, Admin},
-    affinity, connection, discovery, forward, health,
+    acme, affinity, compression, connection, discovery, forward, health,
     jellyfin::Legacy,
     leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
@@ -41,7 +42,10 @@ use shared_state::shared;
 pub struct Config {
     pub listen: listen::Config,
     pub tls: tls::Config,
+    /// How a certificate is ordered. Default none.
+    pub acme: Option<acme::Config>,
     pub connection: connection::Config,
+    pub compression: compression::Config,
     pub limits: limits::Config,
     pub drain: drain_policy::Config,
     pub route: route::Config,
@@ -158,6 +162,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let shutdown = Shutdown::new();
     let (shared, kept) = shared(&config, &keys, &metrics, &shutdown).await?;
     let shared = Arc::new(shared);
+    certificates::keep(&config, (&shared, &keys), &certificates, &metrics, &shutdown);
     let sources = watch_pods(&shared, &config, &keys, &shutdown).await;
 
     // Then who writes, and the leader of each pool. That task outlives the last request.

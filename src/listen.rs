@@ -17,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     connection::Server,
@@ -26,6 +26,7 @@ use crate::{
     observe::metrics::{Metrics, Rejected},
     proxy::ConnectionPermit,
     shutdown::Shutdown,
+    tls,
 };
 
 /// Where clients connect.
@@ -195,7 +196,11 @@ impl Acceptor {
                 // A failed or late handshake is no client worth a log entry: scanners make many.
                 let shaken = time::timeout(self.server.handshake_timeout(), handshake).await;
                 drop(under_way);
-                if let Ok(Some(stream)) = shaken {
+                // An authority has seen the answer to its question, and has no request.
+                let is_client = |stream: &TlsStream<TcpStream>| stream.get_ref().1.alpn_protocol() != Some(tls::ACME);
+                if let Ok(Some(stream)) = shaken
+                    && is_client(&stream)
+                {
                     self.server.serve(stream, client, permit).await;
                 }
             }

@@ -6,10 +6,12 @@ use tokio::sync::Semaphore;
 
 use super::{Config, Error, server_id_file, state};
 use crate::{
+    acme::Challenges,
     affinity::{
         self, budget::Budget, cookie::CookieConfig, negative_cache::NegativeCache, pins::Pins,
         reject_pacer::RejectPacer, user_homes::UserHomes,
     },
+    compression::Compression,
     discovery,
     leader::{Leader, writer::Writer},
     limits::Limits,
@@ -49,6 +51,7 @@ pub(super) async fn shared(
     let (persistence, kept) = state::persistence(config, keys, redis.clone(), members.clone(), metrics);
     let seeds = state::hash_secrets(keys);
     let seed = seeds.first().copied().unwrap_or_default();
+    let challenges = Challenges::new(state::with_prefix(config, redis.clone()));
     let session_store = state::session_store(config, keys, redis, metrics);
     let shared = SharedState {
         router: Router::new(&config.route, &names),
@@ -71,6 +74,8 @@ pub(super) async fn shared(
         hold_permits: Semaphore::new(config.limits.holds.in_all as usize),
         hold_kib_permits: Semaphore::new(HELD_KIB),
         cookie: config.affinity.cookie.clone(),
+        compression: Arc::new(Compression::new(config.compression.clone())),
+        challenges: Arc::new(challenges),
         shown_server: config.shown_server.clone(),
         forward: Arc::new(config.forward.clone()),
         leader_paths: config.leader.paths.clone(),

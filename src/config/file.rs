@@ -4,8 +4,10 @@
 
 mod admin;
 mod affinity;
+mod compression;
 mod log;
 mod pool;
+mod tls;
 mod web_socket;
 
 use std::{collections::BTreeMap, net::SocketAddr, thread::available_parallelism, time::Duration};
@@ -26,12 +28,14 @@ use super::{
 use crate::{leader::Mode, proxy::drain_policy::When, server_id::ServerId};
 pub(super) use admin::Admin;
 pub(super) use affinity::{Affinity, Cookie};
+pub(super) use compression::Compression;
 #[cfg(test)]
 pub(super) use log::Access;
 pub(super) use log::Log;
 #[cfg(test)]
 pub(super) use pool::PodTable;
 pub(super) use pool::{Dns, Pod, Pool};
+pub(super) use tls::{Acme, Tls};
 pub(super) use web_socket::WebSocket;
 
 #[derive(Default, Deserialize)]
@@ -39,6 +43,8 @@ pub(super) use web_socket::WebSocket;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) listen: Table<Listen>,
+    pub(super) tls: Table<Tls>,
+    pub(super) compression: Table<Compression>,
     pub(super) admin: Table<Admin>,
     pub(super) state: Table<State>,
     pub(super) redis: Option<Table<Redis>>,

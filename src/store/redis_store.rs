@@ -6,6 +6,7 @@
 
 mod breaker;
 mod census;
+mod documents;
 mod facts;
 pub mod ledger;
 mod link;
@@ -31,6 +32,7 @@ use crate::{
 };
 pub use census::Bounds;
 use census::Census;
+pub use documents::Documents;
 pub use facts::Facts;
 use link::{Link, Serves};
 use notices::Messages;
@@ -86,6 +88,8 @@ pub struct RedisStore {
     pub queue: WriteQueue,
     /// Reads that no request waits for.
     pub walks: Walks,
+    /// Short documents that all replicas share.
+    pub documents: Documents,
     link: Arc<Link>,
     deadline: Duration,
     prefix: String,
@@ -109,8 +113,9 @@ impl RedisStore {
         tokio::spawn(census::keep(census, link.clone(), shutdown.clone()));
         let queue = WriteQueue { link: link.clone(), changes, ttl: config.ttl, metrics: metrics.clone() };
         let walks = Walks { link: link.clone() };
+        let documents = Documents { link: link.clone() };
         let (deadline, prefix) = (config.deadline, config.prefix.clone());
-        Ok(RedisStore { queue, walks, link, deadline, prefix, metrics, server, shutdown: shutdown.clone() })
+        Ok(RedisStore { queue, walks, documents, link, deadline, prefix, metrics, server, shutdown: shutdown.clone() })
     }
 
     /// The clock of all replicas.
