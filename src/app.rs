@@ -216,6 +216,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
         connection: config.connection.clone(),
         tls: server_config,
         trusted: config.forward.trusted.as_slice().into(),
+        proxy_protocol: config.listen.proxy_protocol.as_slice().into(),
         metrics: metrics.clone(),
         access: access.clone(),
         shutdown: shutdown.clone(),

@@ -1,6 +1,7 @@
 //! Binds the listeners and hands each accepted connection to its worker.
 
 mod clear_http;
+mod proxy_protocol;
 
 use std::{
     io,
@@ -11,6 +12,7 @@ use std::{
 
 use http::HeaderValue;
 use ipnet::IpNet;
+use proxy_protocol::Source;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -36,6 +38,8 @@ pub struct Config {
     pub http: Vec<SocketAddr>,
     /// TLS sockets; ALPN offers `h2`, `http/1.1` and `http/1.0`.
     pub https: Vec<SocketAddr>,
+    /// Load balancers that speak the PROXY protocol. Default none.
+    pub proxy_protocol: Vec<IpNet>,
     /// Number of workers, each a runtime on its own thread. Default: the number of cores.
     pub workers: usize,
 }
@@ -118,6 +122,8 @@ enum Rejection {
     Connections,
     /// The client speaks cleartext HTTP to a TLS port.
     ClearHttp,
+    /// A load balancer does not say who its client is.
+    ProxyProtocol,
 }
 
 impl Rejection {
@@ -125,6 +131,7 @@ impl Rejection {
         match self {
             Rejection::Connections => "connections",
             Rejection::ClearHttp => "clear_http",
+            Rejection::ProxyProtocol => "proxy_protocol",
         }
     }
 }
@@ -137,6 +144,8 @@ pub struct Acceptor {
     pub tls: Option<Arc<ServerConfig>>,
     /// Peers whose forwarding headers the proxy trusts.
     pub trusted: Arc<[IpNet]>,
+    /// Peers whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Arc<[IpNet]>,
     /// Limits connections and handshakes, shared by all workers.
     pub limits: Arc<Limits>,
     pub metrics: Metrics,
@@ -160,15 +169,40 @@ pub async fn accept(listener: TcpListener, acceptor: Acceptor) {
                 }
             },
         };
-        let client = acceptor.client(peer);
-        match acceptor.limits.take(Kind::Connections, client.in_use.as_ref()) {
-            Ok(permit) => drop(tokio::spawn(acceptor.shutdown.track(acceptor.clone().admit(stream, client, permit)))),
-            // Dropping the stream closes it, so the client learns at once that the proxy is full.
-            Err(_) => {
-                acceptor.metrics.rejected.get_or_create(&Rejected { why: Rejection::Connections.as_str() }).inc();
-            }
+        if acceptor.proxy_protocol.is_empty() || !is_in(&acceptor.proxy_protocol, peer) {
+            take(&acceptor, stream, peer);
+        } else {
+            drop(tokio::spawn(acceptor.shutdown.track(take_from_balancer(acceptor.clone(), stream, peer))));
         }
     }
+}
+
+/// Serves a connection in a task of its own, if the limits allow it.
+fn take(acceptor: &Acceptor, stream: TcpStream, peer: SocketAddr) {
+    let client = acceptor.client(peer);
+    match acceptor.limits.take(Kind::Connections, client.in_use.as_ref()) {
+        Ok(permit) => drop(tokio::spawn(acceptor.shutdown.track(acceptor.clone().admit(stream, client, permit)))),
+        // Dropping the stream closes it, so the client learns at once that the proxy is full.
+        Err(_) => acceptor.reject(Rejection::Connections),
+    }
+}
+
+/// Takes a connection once the load balancer has said whose it is.
+async fn take_from_balancer(acceptor: Acceptor, mut stream: TcpStream, peer: SocketAddr) {
+    let source = tokio::select! {
+        source = time::timeout(acceptor.server.handshake_timeout(), proxy_protocol::source(&mut stream)) => source,
+        () = acceptor.shutdown.stopping() => return,
+    };
+    match source {
+        Ok(Some(Source::Client(client))) => take(&acceptor, stream, client),
+        Ok(Some(Source::Peer)) => take(&acceptor, stream, peer),
+        Ok(None) | Err(_) => acceptor.reject(Rejection::ProxyProtocol),
+    }
+}
+
+fn is_in(networks: &[IpNet], peer: SocketAddr) -> bool {
+    let address = peer.ip().to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -187,7 +221,7 @@ impl Acceptor {
                 let Ok(under_way) = self.limits.take(Kind::Handshakes, client.in_use.as_ref()) else { return };
                 let handshake = async {
                     if clear_http::is_spoken(&stream).await {
-                        self.metrics.rejected.get_or_create(&Rejected { why: Rejection::ClearHttp.as_str() }).inc();
+                        self.reject(Rejection::ClearHttp);
                         clear_http::refuse(stream).await;
                         return None;
                     }
@@ -207,9 +241,13 @@ impl Acceptor {
         }
     }
 
+    fn reject(&self, why: Rejection) {
+        self.metrics.rejected.get_or_create(&Rejected { why: why.as_str() }).inc();
+    }
+
     fn client(&self, peer: SocketAddr) -> Client {
         let address = peer.ip().to_canonical();
-        let is_trusted = self.trusted.iter().any(|net| net.contains(&address));
+        let is_trusted = is_in(&self.trusted, peer);
         Client {
             address,
             in_use: (!is_trusted).then(|| self.limits.address(address)),

@@ -200,20 +200,20 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
         let made = rcgen::generate_simple_self_signed(["media.example.org".to_owned()]).expect("a certificate");
-        std::fs::write(&chain, made.cert.pem()).expect("written");
-        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        fs::write(&chain, made.cert.pem()).expect("written");
+        fs::write(&key, made.signing_key.serialize_pem()).expect("written");
         let config = Config { certificates: vec![Certificate { chain: chain.clone(), key: key.clone() }] };
         let certificates = Certificates::read(&config).expect("certificates");
         assert_eq!(certificates.shown.load()[0].facts.names, ["media.example.org"]);
 
         let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
-        std::fs::write(&key, other.signing_key.serialize_pem()).expect("written");
+        fs::write(&key, other.signing_key.serialize_pem()).expect("written");
         let error = certificates.renew(&config).expect_err("a key of another certificate").to_string();
         assert!(error.contains("key.pem") && error.contains("do not belong together"), "{error}");
-        std::fs::write(&key, made.cert.pem()).expect("written");
+        fs::write(&key, made.cert.pem()).expect("written");
         let error = certificates.renew(&config).expect_err("no key").to_string();
         assert!(error.contains("key.pem: there is no key in it"), "{error}");
-        std::fs::write(&chain, "junk").expect("written");
+        fs::write(&chain, "junk").expect("written");
         let error = certificates.renew(&config).expect_err("no certificate").to_string();
         assert!(error.contains("chain.pem"), "{error}");
         assert_eq!(certificates.shown.load().len(), 1);

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use ipnet::IpNet;
+
 use super::{
     Environment,
     error::Fault,
@@ -96,7 +98,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             queue_time: timeouts.queue.0,
             replay_bytes: limits.replay_body.0.0,
             receive_buffer: limits.pod_buffer.0.0,
-            trusted: listen.trusted_proxies.0.into_iter().map(|network| network.into_inner().0).collect(),
+            trusted: networks(listen.trusted_proxies),
         },
         websocket: websocket(file.websocket.inner, limits.websocket_message.0.0)?,
         observe: observe(file.log.inner, folder),
@@ -107,6 +109,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         listen: listen::Config {
             http: addresses(listen.http),
             https: addresses(listen.https),
+            proxy_protocol: networks(listen.proxy_protocol),
             workers: listen.workers.0 as usize,
         },
         legacy: jellyfin.legacy_authorization.0.0,
@@ -220,6 +223,10 @@ fn server_id(id: Option<Spanned<Written<ServerId>>>, pools: usize) -> Result<Opt
 
 fn addresses(list: OneOrMany<Written<SocketAddr>>) -> Vec<SocketAddr> {
     list.0.into_iter().map(|entry: Spanned<_>| entry.into_inner().0).collect()
+}
+
+fn networks(list: OneOrMany<Written<IpNet>>) -> Vec<IpNet> {
+    list.0.into_iter().map(|network: Spanned<_>| network.into_inner().0).collect()
 }
 
 fn certificate(pair: Certificate, folder: &Path) -> crate::tls::Certificate {

@@ -57,6 +57,7 @@ keys! {
     https: SocketAddr = "listen.https";
     certificates: &[Certificate] = "listen.certificates";
     trusted_proxies: &[&str] = "listen.trusted_proxies";
+    proxy_protocol: &[&str] = "listen.proxy_protocol";
     public_url: &str = "listen.public_url";
     compresses: &str = "compression.answers";
     redirect: &str = "tls.redirect";
