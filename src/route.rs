@@ -29,7 +29,7 @@ pub struct RouteConfig {
 
 /// The routes in the order of comparison: the exact host before the wildcard, the longer path
 /// before the shorter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Router {
     pub to_https: Option<ToHttps>,
     pub answers_acme: bool,
@@ -37,7 +37,7 @@ pub struct Router {
 }
 
 /// One route, ready to be compared with a request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// The route as logs and metrics show it: host and path.
     pub name: Arc<str>,
@@ -124,7 +124,10 @@ mod tests {
             path: (*path).into(),
             pool: (*pool).into(),
         });
-        Router::new(&Config { routes: routes.collect(), to_https: None, answers_acme: false }, &["a".into(), "b".into(), "c".into()])
+        Router::new(
+            &Config { routes: routes.collect(), to_https: None, answers_acme: false },
+            &["a".into(), "b".into(), "c".into()],
+        )
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub struct Certificates {
 /// The protocol by which an authority asks for such an answer.
 pub const ACME: &[u8] = b"acme-tls/1";
 
+/// Certificates that were read and are not shown yet.
+pub struct Unshown(Vec<Named>);
+
 struct Named {
     facts: Facts,
     certified: Arc<CertifiedKey>,
@@ -75,13 +78,17 @@ impl Certificates {
         }))
     }
 
-    /// Reloads them; on an error the previous ones stay.
+    /// Reads other ones. The present ones stay until [`Certificates::show`].
     ///
     /// # Errors
     /// As [`Certificates::read`].
-    pub fn renew(&self, config: &Config) -> Result<(), Error> {
-        self.shown.store(Arc::new(read_all(config)?));
-        Ok(())
+    pub fn read_others(config: &Config) -> Result<Unshown, Error> {
+        read_all(config).map(Unshown)
+    }
+
+    /// Shows these to every handshake from now on.
+    pub fn show(&self, others: Unshown) {
+        self.shown.store(Arc::new(others.0));
     }
 
     /// Shows a certificate that was issued by ACME: key and chain in one PEM.
@@ -97,6 +104,11 @@ impl Certificates {
     pub fn show_proofs(&self, pems: Vec<String>) {
         let proofs = pems.iter().filter_map(|pem| proof(pem.as_bytes()));
         self.proofs.store(Arc::new(proofs.collect()));
+    }
+
+    /// Shows the one that was issued by ACME no more.
+    pub fn forget_issued(&self) {
+        self.issued.store(None);
     }
 
     /// The certificate that was issued by ACME.
@@ -208,13 +220,13 @@ mod tests {
 
         let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
         fs::write(&key, other.signing_key.serialize_pem()).expect("written");
-        let error = certificates.renew(&config).expect_err("a key of another certificate").to_string();
+        let error = Certificates::read_others(&config).err().expect("a key of another certificate").to_string();
         assert!(error.contains("key.pem") && error.contains("do not belong together"), "{error}");
         fs::write(&key, made.cert.pem()).expect("written");
-        let error = certificates.renew(&config).expect_err("no key").to_string();
+        let error = Certificates::read_others(&config).err().expect("no key").to_string();
         assert!(error.contains("key.pem: there is no key in it"), "{error}");
         fs::write(&chain, "junk").expect("written");
-        let error = certificates.renew(&config).expect_err("no certificate").to_string();
+        let error = Certificates::read_others(&config).err().expect("no certificate").to_string();
         assert!(error.contains("chain.pem"), "{error}");
         assert_eq!(certificates.shown.load().len(), 1);
     }

@@ -154,11 +154,7 @@ impl Keeper {
         // Nobody else is to try sooner.
         self.parts.storage.keep_turn(pause).await;
         self.count(if is_refusal { "refused" } else { "away" });
-        tracing::warn!(
-            error = why,
-            retry_seconds = pause.as_secs(),
-            "no certificate was issued; the one in use stays"
-        );
+        tracing::warn!(error = why, retry_seconds = pause.as_secs(), "no certificate was issued; the one in use stays");
     }
 
     async fn order(&mut self) -> Result<Issued, Failure> {
@@ -211,7 +207,8 @@ impl Keeper {
         // Credentials of another directory are of no use at this one.
         let is_of_directory = |json: &serde_json::Value| json["directory"] == *self.config.directory;
         let kept = kept.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-        let kept = kept.filter(is_of_directory).and_then(|json| serde_json::from_value::<AccountCredentials>(json).ok());
+        let kept =
+            kept.filter(is_of_directory).and_then(|json| serde_json::from_value::<AccountCredentials>(json).ok());
         let account = match kept {
             Some(credentials) => builder()?.from_credentials(credentials).await?,
             None => {

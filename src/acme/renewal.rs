@@ -15,12 +15,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// The moment of renewal, in seconds since 1970. `window` is what the authority suggests (RFC 9773).
 /// `chance`, from 0 to 1, spreads replicas and houses over it.
-pub(super) fn moment(
-    validity: Validity,
-    before: Option<Duration>,
-    window: Option<(u64, u64)>,
-    chance: f64,
-) -> u64 {
+pub(super) fn moment(validity: Validity, before: Option<Duration>, window: Option<(u64, u64)>, chance: f64) -> u64 {
     let life = validity.not_after.saturating_sub(validity.not_before);
     let left = before.map_or(life / u64::from(LEFT), |before| before.as_secs());
     let latest = validity.not_after.saturating_sub(left);

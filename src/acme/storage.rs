@@ -92,7 +92,10 @@ impl Storage {
             && let Some(sealed) = shared.ring.seal(document.purpose(), bytes)
             && !shared.redis.documents.set(&shared.key(document), &sealed, KEPT).await
         {
-            tracing::warn!(document = document.name(), "other replicas do not have what ACME gave: Redis does not answer");
+            tracing::warn!(
+                document = document.name(),
+                "other replicas do not have what ACME gave: Redis does not answer"
+            );
         }
     }
 

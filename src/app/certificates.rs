@@ -25,7 +25,7 @@ const DAY: u64 = 86_400;
 /// Days before its end at which a certificate is warned of.
 const WARNED: [u64; 3] = [1, 7, 21];
 
-/// Starts what keeps certificates in use, and what watches them.
+/// Starts what orders a certificate and keeps it in use, if the configuration says so.
 pub(super) fn keep(
     config: &Config,
     (shared, keys): (&SharedState, &[affinity::Secret]),
@@ -33,25 +33,23 @@ pub(super) fn keep(
     metrics: &Metrics,
     shutdown: &Shutdown,
 ) {
-    if let Some(acme) = &config.acme {
-        let redis = state::with_prefix(config, shared.pins.persistence.redis().cloned());
-        let keeper = Keeper::new(
-            acme.clone(),
-            Parts {
-                storage: Storage::new(acme.folder.clone(), redis, keys.iter().map(affinity::Secret::bytes)),
-                challenges: shared.challenges.clone(),
-                certificates: certificates.clone(),
-                metrics: metrics.clone(),
-            },
-        );
-        keeper.show_kept();
-        tokio::spawn(keeper.run(shutdown.clone()));
-    }
-    tokio::spawn(watch(certificates.clone(), metrics.clone(), shutdown.clone()));
+    let Some(acme) = &config.acme else { return certificates.forget_issued() };
+    let redis = state::with_prefix(config, shared.pins.persistence.redis().cloned());
+    let keeper = Keeper::new(
+        acme.clone(),
+        Parts {
+            storage: Storage::new(acme.folder.clone(), redis, keys.iter().map(affinity::Secret::bytes)),
+            challenges: shared.challenges.clone(),
+            certificates: certificates.clone(),
+            metrics: metrics.clone(),
+        },
+    );
+    keeper.show_kept();
+    tokio::spawn(keeper.run(shutdown.clone()));
 }
 
 /// Shows when each certificate ends, and warns once at each stage.
-async fn watch(certificates: Arc<Certificates>, metrics: Metrics, shutdown: Shutdown) {
+pub(super) async fn watch(certificates: Arc<Certificates>, metrics: Metrics, shutdown: Shutdown) {
     let mut warned: Vec<(Facts, u64)> = Vec::new();
     loop {
         let all = certificates.all();

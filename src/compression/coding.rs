@@ -19,11 +19,8 @@ impl Coding {
         };
         let rest = quality_of(&["*"]);
         let of = |names: &[&str]| quality_of(names).or(rest).unwrap_or(0);
-        let all = [
-            (Coding::Gzip, of(&["gzip", "x-gzip"])),
-            (Coding::Brotli, of(&["br"])),
-            (Coding::Zstd, of(&["zstd"])),
-        ];
+        let all =
+            [(Coding::Gzip, of(&["gzip", "x-gzip"])), (Coding::Brotli, of(&["br"])), (Coding::Zstd, of(&["zstd"]))];
         // Of equal ones `max_by_key` takes the last.
         let (coding, quality) = all.into_iter().max_by_key(|(_, quality)| *quality)?;
         let unchanged = quality_of(&["identity"]).unwrap_or(0);

@@ -135,8 +135,11 @@ impl Coder {
                 Coder::Zstd(encoder)
             }
             Coding::Brotli => {
-                let params =
-                    BrotliEncoderParams { quality: BROTLI_LEVEL, lgwin: WINDOW as i32, ..BrotliEncoderParams::default() };
+                let params = BrotliEncoderParams {
+                    quality: BROTLI_LEVEL,
+                    lgwin: WINDOW as i32,
+                    ..BrotliEncoderParams::default()
+                };
                 Coder::Brotli(Box::new(CompressorWriter::with_params(into, PIECE, &params)))
             }
             Coding::Gzip => Coder::Gzip(GzEncoder::new(into, flate2::Compression::new(GZIP_LEVEL))),
@@ -204,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_body_comes_out_whole_whatever_its_pieces() {
-        for (coding, piece) in ALL.into_iter().flat_map(|coding| [1000, 70_000, 3_000_000].map(|piece| (coding, piece))) {
+        for (coding, piece) in ALL.into_iter().flat_map(|coding| [1000, 70_000, 3_000_000].map(|piece| (coding, piece)))
+        {
             let body = text(3_000_000);
             let mut frames: VecDeque<Frame<Bytes>> =
                 body.chunks(piece).map(|piece| Frame::data(Bytes::copy_from_slice(piece))).collect();

@@ -115,6 +115,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         legacy: jellyfin.legacy_authorization.0.0,
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
         keeps_in_step: jellyfin.in_step.0.0,
+        watches_files: file.reload.inner.watch.0.0,
         migration: sessions::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
             bounds: sessions::Bounds {
@@ -151,7 +152,10 @@ fn check_listeners(
         return Err(Fault::new(at.clone(), "nothing to listen on; give `http` or `https` of [listen] an address"));
     }
     if let (Some(https), true) = (listen.https.0.first(), listen.certificates.is_empty() && !orders_certificates) {
-        return Err(Fault::new(https.span(), "needs a certificate; name its files in `certificates`, or have one ordered by [tls.acme]"));
+        return Err(Fault::new(
+            https.span(),
+            "needs a certificate; name its files in `certificates`, or have one ordered by [tls.acme]",
+        ));
     }
     if let (true, Some(unused)) = (listen.https.0.is_empty(), listen.certificates.first()) {
         return Err(Fault::new(unused.at.clone(), "certificates serve `https`, which has no address"));

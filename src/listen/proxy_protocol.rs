@@ -92,7 +92,8 @@ mod tests {
         let line = b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 443\r\nx";
         assert_eq!(read(line).await, (client("[2001:db8::7]:56324"), 1));
         assert_eq!(read(b"PROXY UNKNOWN\r\nxy").await, (Some(Source::Peer), 2));
-        let header = [&SIGNATURE[..], &[0x21, 0x11, 0, 12], &[192, 0, 2, 7], &[10, 0, 0, 1], &[0xdc, 4, 1, 187], b"xyz"];
+        let header =
+            [&SIGNATURE[..], &[0x21, 0x11, 0, 12], &[192, 0, 2, 7], &[10, 0, 0, 1], &[0xdc, 4, 1, 187], b"xyz"];
         assert_eq!(read(&header.concat()).await, (client("192.0.2.7:56324"), 3));
         // The balancer's own question, with more than is needed.
         let header = [&SIGNATURE[..], &[0x20, 0, 0, 3], b"\x04\0\0", b"xyz"];
@@ -103,7 +104,9 @@ mod tests {
     async fn anything_else_is_nobodys() {
         let long = format!("PROXY TCP4 {}\r\n", "1".repeat(200));
         let too_long = [&SIGNATURE[..], &[0x21, 0x11, 0xff, 0xff], &[0; 70_000]].concat();
-        for bytes in [&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..], b"PROXY", b"PROXY TCP4 x y 1 2\r\n", long.as_bytes(), b""] {
+        for bytes in
+            [&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..], b"PROXY", b"PROXY TCP4 x y 1 2\r\n", long.as_bytes(), b""]
+        {
             assert_eq!(read(bytes).await.0, None, "{}", String::from_utf8_lossy(bytes));
         }
         assert_eq!(read(&too_long).await.0, None);

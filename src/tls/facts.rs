@@ -28,7 +28,8 @@ pub struct Validity {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn facts(pem: &[u8]) -> Result<Facts, String> {
-    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let chain =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
     let Some(leaf) = chain.first() else { return Err("there is no certificate in it".to_owned()) };
     let mut parsed = Vec::new();
     for certificate in &chain {

@@ -38,6 +38,11 @@ pub(in crate::config) struct Acme {
 
 impl Default for Tls {
     fn default() -> Self {
-        Tls { redirect: Spanned::new(0..0, Written::default()), redirect_port: None, hsts: Written::default(), acme: None }
+        Tls {
+            redirect: Spanned::new(0..0, Written::default()),
+            redirect_port: None,
+            hsts: Written::default(),
+            acme: None,
+        }
     }
 }

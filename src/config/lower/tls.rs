@@ -22,10 +22,13 @@ pub(super) fn to_https(tls: &Tls, listen: &Listen) -> Result<Option<ToHttps>, Fa
     }
     // Behind a proxy that ends TLS there may be no address of its own.
     let own = listen.https.0.first().map(|address| address.get_ref().0.port());
-    let port = tls.redirect_port.map(|port| port.0 as u16).or(own).or((!listen.trusted_proxies.0.is_empty()).then_some(443));
+    let port =
+        tls.redirect_port.map(|port| port.0 as u16).or(own).or((!listen.trusted_proxies.0.is_empty()).then_some(443));
     match port {
         Some(port) => Ok(Some(ToHttps { port, spares_discovery: redirect == Redirect::ExceptDiscovery })),
-        None => Err(Fault::new(tls.redirect.span(), "nothing is served over https; give `https` of [listen] an address")),
+        None => {
+            Err(Fault::new(tls.redirect.span(), "nothing is served over https; give `https` of [listen] an address"))
+        }
     }
 }
 
@@ -51,7 +54,9 @@ pub(super) fn acme(
         return fault("no names; give `domains` those by which clients call this proxy");
     }
     if state.is_none() && !is_shared {
-        return fault("a certificate that is not kept is ordered at each start, which authorities refuse soon; give [state] a `path`");
+        return fault(
+            "a certificate that is not kept is ordered at each start, which authorities refuse soon; give [state] a `path`",
+        );
     }
     let mut challenges: Vec<_> = acme.challenges.into_iter().map(|kind| kind.0).collect();
     if challenges.is_empty() {

@@ -18,8 +18,7 @@ impl FromText for Redirect {
     const EXPECTED: &'static str = "`off`, `on` or `except-discovery`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let choices =
-            [("off", Redirect::Off), ("on", Redirect::On), ("except-discovery", Redirect::ExceptDiscovery)];
+        let choices = [("off", Redirect::Off), ("on", Redirect::On), ("except-discovery", Redirect::ExceptDiscovery)];
         choice(text, &choices)
     }
 }
@@ -53,7 +52,8 @@ impl FromText for Directory {
     const EXPECTED: &'static str = "a URL such as \"https://acme-v02.api.letsencrypt.org/directory\"";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let is_url = text.parse::<http::Uri>().is_ok_and(|url| url.scheme_str() == Some("https") && url.host().is_some());
+        let is_url =
+            text.parse::<http::Uri>().is_ok_and(|url| url.scheme_str() == Some("https") && url.host().is_some());
         match is_url {
             true => Ok(Directory(text.to_owned())),
             false => Err(format!("{text:?} is no directory; its URL begins with `https://`")),

@@ -103,7 +103,9 @@ async fn only_whole_text_that_may_be_changed_is_compressed() {
             end.send(asked).await;
             let mut call = pod.call().await;
             let length = body.len();
-            call.wire.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{fields}Content-Length: {length}\r\n\r\n{body}")).await;
+            call.wire
+                .send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{fields}Content-Length: {length}\r\n\r\n{body}"))
+                .await;
             let answer = end.answer().await;
             assert_eq!(answer.all("content-encoding").contains(&"gzip"), is_compressed, "{fields}");
             let announced = answer.field("content-length").map(str::to_owned);
