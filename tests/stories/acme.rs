@@ -152,6 +152,7 @@ async fn the_first_certificate_is_ordered_kept_for_its_owner_alone_and_used_afte
             assert_eq!(rights(&folder.join(name)), 0o600, "{name}");
         }
         world.restart(|_| ()).await;
+        world.proxy.has_uncounted_requests();
         assert_eq!(shown(authority.https, NAMES[0]).await, Some(first), "at once, and without another order");
         assert_eq!(ended(&world.proxy, "issued").await, 0.0);
     })
@@ -175,6 +176,7 @@ async fn a_certificate_is_renewed_while_clients_come_and_go() {
         let first = until_issued(authority.https, None).await;
         // The authority's certificates last for five years.
         world.restart(|settings| settings.set("tls.acme.renew_before", "\"9years\"")).await;
+        world.proxy.has_uncounted_requests();
         let (is_over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let clients = (0..4).map(|_| {
             let (is_over, done, address) = (is_over.clone(), done.clone(), authority.https);
@@ -239,6 +241,7 @@ async fn a_restart_in_the_middle_of_an_order_goes_on_with_the_same_account() {
         let account = fs::read(&file).expect("an account");
         assert!(shown(authority.https, NAMES[0]).await.is_none(), "the order is under way");
         world.restart(|_| ()).await;
+        world.proxy.has_uncounted_requests();
         until_issued(authority.https, None).await;
         assert_eq!(fs::read(&file).expect("an account"), account);
     })
