@@ -33,7 +33,7 @@ pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
 pub use scope::{Act, Document, Duty, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
-pub use urgency::Need;
+pub use urgency::Purpose;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 
 use super::{path::decoded_path, syntax::is_id};

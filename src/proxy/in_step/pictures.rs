@@ -12,7 +12,7 @@ use crate::{
     forward::Failure,
     jellyfin::{
         client::{
-            images::{self, Picture, Place},
+            images::{self, Picture, PictureSlot},
             items,
         },
         images::{Edit, Pictures, edits},
@@ -34,11 +34,11 @@ type Content = [u8; 32];
 /// Pictures of one kind that are compared. Further ones stay as they are.
 const MOST: usize = 64;
 
-fn place(pictures: &Pictures, index: usize) -> Place {
+fn place(pictures: &Pictures, index: usize) -> PictureSlot {
     match pictures {
-        Pictures::OfItem { item, kind } => Place::Item { item: item.clone(), kind: kind.clone(), index },
-        Pictures::OfUser(user) => Place::User(user.clone()),
-        Pictures::Splashscreen => Place::Splashscreen,
+        Pictures::OfItem { item, kind } => PictureSlot::Item { item: item.clone(), kind: kind.clone(), index },
+        Pictures::OfUser(user) => PictureSlot::User(user.clone()),
+        Pictures::Splashscreen => PictureSlot::Splashscreen,
     }
 }
 
@@ -77,7 +77,13 @@ impl Carrier<'_> {
     }
 }
 
-async fn copy(carrier: &Carrier<'_>, from: &Arc<Pod>, pod: &Arc<Pod>, place: &Place, memory: &PoolMemory) -> Outcome {
+async fn copy(
+    carrier: &Carrier<'_>,
+    from: &Arc<Pod>,
+    pod: &Arc<Pod>,
+    slot: &PictureSlot,
+    memory: &PoolMemory,
+) -> Outcome {
     // The semaphore is never closed.
     let _one = memory.picture.acquire().await;
     match carrier.call(from, images::read(place, carrier.key)).await {
