@@ -11,6 +11,7 @@ pub mod silence;
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
@@ -43,16 +44,17 @@ pub struct Config {
     pub passive_window: Duration,
 }
 
-/// Probes every present and future pod of this pool until the shutdown.
+/// Probes every present and future pod of this pool until the shutdown. Each probe goes by the
+/// settings of its moment.
 ///
 /// The receiver turns `true` when the prober has asked each of the initial pods once.
-pub fn watch(pool: Arc<Pool>, config: Arc<Config>, shutdown: Shutdown) -> watch::Receiver<bool> {
+pub fn watch(pool: Arc<Pool>, config: Arc<ArcSwap<Config>>, shutdown: Shutdown) -> watch::Receiver<bool> {
     let (asked, first_round) = watch::channel(false);
     tokio::spawn(supervise(pool, config, asked, shutdown));
     first_round
 }
 
-async fn supervise(pool: Arc<Pool>, config: Arc<Config>, asked: watch::Sender<bool>, shutdown: Shutdown) {
+async fn supervise(pool: Arc<Pool>, config: Arc<ArcSwap<Config>>, asked: watch::Sender<bool>, shutdown: Shutdown) {
     let mut members = pool.members();
     let mut probers: HashMap<PodId, AbortHandle> = HashMap::new();
     let mut first_probes = Vec::new();

@@ -30,7 +30,7 @@ pub use info::{Info, ReportedInfo};
 pub use instance::PodInstance;
 pub use life::Life;
 pub use load::{Load, LoadGuard};
-pub use pool::Pool;
+pub use pool::{Pool, Pools};
 pub use status::{Epoch, State, Status};
 pub use suspicions::{Suspicion, Suspicions};
 pub use vitals::{Condition, Moment, Vitals};

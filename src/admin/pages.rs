@@ -28,8 +28,9 @@ impl Pages {
         if self.site.shutdown.is_stopping() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
-        let without =
-            self.site.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
+        let shared = self.site.shared();
+        let mut configured = shared.pools.iter().filter(|shared| shared.is_configured);
+        let without = configured.find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
         match without {
             None => text(StatusCode::OK, "ready\n"),
             Some(shared) => {
@@ -49,8 +50,8 @@ impl Pages {
     /// Updates the gauges. Pods that are gone leave the page.
     pub(super) fn measure(&self) {
         let metrics = &self.site.metrics;
-        metrics.pins.set(self.site.shared.pins.len() as i64);
-        metrics.sessions.set(self.site.shared.sessions.known.count() as i64);
+        metrics.pins.set(self.site.shared().pins.len() as i64);
+        metrics.sessions.set(self.site.shared().sessions.known.count() as i64);
         metrics.pod_state.clear();
         metrics.pod_condition.clear();
         metrics.pod_check_seconds.clear();
@@ -62,14 +63,14 @@ impl Pages {
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
         metrics.writer.clear();
-        for writes in self.site.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
+        for writes in self.site.shared().pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
             metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
         }
         metrics.leader.clear();
-        for leads in self.site.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
+        for leads in self.site.shared().pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
         }
-        for pod in self.site.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
+        for pod in self.site.shared().pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
             let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
             let status = pod.status();
             for state in State::ALL {
@@ -96,12 +97,12 @@ impl Pages {
     pub(super) fn pods_page(&self) -> Answer {
         let pods: Vec<PodPage> = self
             .site
-            .shared
+            .shared()
             .pools
             .iter()
             .flat_map(|shared| {
                 let leads = shared.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.site.shared.clients_of(pod).len();
+                let sessions = |pod: &Pod| self.site.shared().clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
                 shared.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
@@ -115,7 +116,8 @@ impl Pages {
 
     /// This replica and the others that it knows of.
     pub(super) fn replicas(&self) -> Vec<ReplicaPage> {
-        let sessions = &self.site.shared.sessions;
+        let shared = self.site.shared();
+        let sessions = &shared.sessions;
         let own = ReplicaPage {
             name: sessions.name().to_owned(),
             is_this_one: true,
@@ -136,12 +138,12 @@ impl Pages {
     }
 
     pub(super) fn sessions_page(&self) -> Answer {
-        let (mut page, now) = (Vec::new(), self.site.shared.sessions.backend.clock.now());
-        for shared in &self.site.shared.pools {
+        let (mut page, now) = (Vec::new(), self.site.shared().sessions.backend.clock.now());
+        for shared in &self.site.shared().pools {
             let pods = shared.pool.pods();
             for pod in pods.iter() {
                 let living =
-                    self.site.shared.sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
+                    self.site.shared().sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
                 page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
             }
         }

@@ -37,16 +37,19 @@ const MOST: usize = 1 << 20;
 /// # Errors
 /// The listener is off, does not answer, or refuses.
 pub async fn explain(config: &admin::Config, key: &str, value: &str) -> Result<String, AskError> {
-    let address = reachable(config.listen.ok_or(AskError::Off)?);
     let form = format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
-    let mut request = Request::post("/explain")
-        .header(header::HOST, address.to_string())
+    let request = Request::post("/explain")
         .header(header::ACCEPT, "text/plain")
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    if let Some(token) = &config.token {
-        request = request.header(header::AUTHORIZATION, [b"Bearer ", token.bytes()].concat());
-    }
-    answer(address, request, form).await
+    with_token(config, request, form).await
+}
+
+/// Asks what a reload would change.
+///
+/// # Errors
+/// The listener is off, does not answer, or finds the configuration unusable.
+pub async fn difference(config: &admin::Config) -> Result<String, AskError> {
+    with_token(config, Request::get("/reload"), String::new()).await
 }
 
 /// Asks a page that needs no token, `/live` or `/ready`, whether all is well.
@@ -57,6 +60,15 @@ pub async fn health(config: &admin::Config, page: &str) -> Result<(), AskError> 
     let address = reachable(config.listen.ok_or(AskError::Off)?);
     let request = Request::get(page).header(header::HOST, address.to_string());
     answer(address, request, String::new()).await.map(drop)
+}
+
+async fn with_token(config: &admin::Config, request: request::Builder, body: String) -> Result<String, AskError> {
+    let address = reachable(config.listen.ok_or(AskError::Off)?);
+    let mut request = request.header(header::HOST, address.to_string());
+    if let Some(token) = &config.token {
+        request = request.header(header::AUTHORIZATION, [b"Bearer ", token.bytes()].concat());
+    }
+    answer(address, request, body).await
 }
 
 async fn answer(address: SocketAddr, request: request::Builder, body: String) -> Result<String, AskError> {

@@ -7,6 +7,7 @@ mod connection;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, StatusCode};
 use tokio::{
     sync::oneshot,
@@ -27,15 +28,13 @@ use crate::{
     jitter,
     pod::{Condition, Epoch, Info, Moment, Pod, Pool, Pressure, Suspicion},
 };
-use connection::{Asked, ProbeConnection, ProbeFailure, ask, ended};
-
-/// False alarms after which the prober ignores the end of a connection: this pod ends idle ones.
-const FALSE_ALARMS: u32 = 3;
+use connection::{Asked, FALSE_ALARMS, ProbeConnection, ProbeFailure, ask, ended};
 
 pub(super) struct Prober {
     pod: Arc<Pod>,
     pool: Arc<Pool>,
     config: Arc<Config>,
+    latest: Arc<ArcSwap<Config>>,
     streak: Streak,
     silence: Silence,
     /// When the pod was first found ill, since it was last well.
@@ -74,11 +73,12 @@ const LOOKS_TO_PING: u32 = 10;
 const LOST: Duration = Duration::from_secs(10);
 
 impl Prober {
-    pub(super) fn new(pod: Arc<Pod>, pool: Arc<Pool>, config: Arc<Config>) -> Prober {
+    pub(super) fn new(pod: Arc<Pod>, pool: Arc<Pool>, latest: Arc<ArcSwap<Config>>) -> Prober {
         Prober {
             pod,
             pool,
-            config,
+            config: latest.load_full(),
+            latest,
             streak: Streak::default(),
             silence: Silence::default(),
             ill_since: None,
@@ -121,6 +121,7 @@ impl Prober {
 
     /// Waits until the next probe is due. Returns whether the sentinel raised the alarm.
     async fn wait(&mut self) -> bool {
+        self.config = self.latest.load_full();
         let settled = self.streak.is_settled(self.pod.status(), &self.config);
         let interval = match settled {
             true => self.config.interval,

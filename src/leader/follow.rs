@@ -47,7 +47,8 @@ impl Follower {
         let key = &self.config.key;
         let (mut answers, mut notices) = (self.ledger.answers(), self.ledger.notices_of_key(key));
         let mut settled = Some(settled);
-        let (mut followed, mut reading) = (Followed::default(), None);
+        let mut followed = Followed { incumbency: self.leader.incumbency(), problem: None };
+        let mut reading = None;
         let mut next = Instant::now();
         loop {
             let (field, mut change) = pool_view::look(&self.pool);

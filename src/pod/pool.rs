@@ -8,6 +8,31 @@ use tokio::sync::watch;
 
 use super::{Pod, PodInstance};
 
+/// All pools, as they are now: a reload adds some. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Pools(Arc<ArcSwap<Vec<Arc<Pool>>>>);
+
+impl Pools {
+    pub fn load(&self) -> arc_swap::Guard<Arc<Vec<Arc<Pool>>>> {
+        self.0.load()
+    }
+
+    /// The pool of this name.
+    pub fn named(&self, name: &str) -> Option<Arc<Pool>> {
+        self.0.load().iter().find(|pool| *pool.name == *name).cloned()
+    }
+
+    pub fn replace(&self, pools: Vec<Arc<Pool>>) {
+        self.0.store(Arc::new(pools));
+    }
+}
+
+impl From<Vec<Arc<Pool>>> for Pools {
+    fn from(pools: Vec<Arc<Pool>>) -> Pools {
+        Pools(Arc::new(ArcSwap::from_pointee(pools)))
+    }
+}
+
 /// The pods that serve a route: those that its source names, and those still serving that it no
 /// longer names.
 pub struct Pool {

@@ -61,7 +61,7 @@ impl Proxy {
                 address: app.addresses[0],
                 addresses: app.addresses.clone(),
                 admin: app.admin.expect("an admin address"),
-                shared: app.shared().clone(),
+                shared: app.shared(),
                 app: Arc::new(Mutex::new(Some(app))),
                 access_log,
                 sent: Sent::default(),
