@@ -149,7 +149,7 @@ impl Server {
                 let unread = answer.extensions_mut().remove::<Unread>().filter(|_| is_http1);
                 let is_read = match unread {
                     None => true,
-                    Some(unread) => Box::pin(unread.settle(is_asked_for, answer.headers_mut())).await,
+                    Some(unread) => Box::pin(unread.read_or_close(is_asked_for, answer.headers_mut())).await,
                 };
                 under_way.watch.is_clean.store(is_read, Ordering::Relaxed);
                 under_way.is_clients_turn(true);

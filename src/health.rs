@@ -109,7 +109,7 @@ pub fn is_for_want_of_a_name_server(error: &io::Error) -> bool {
 pub fn refused(pod: &Pod) {
     let (before, after) = pod.life.change(|status| Status { state: State::Down, accepts: false, ..status });
     pod.suspicions.report(Suspicion::Refused);
-    tell(pod, before, after, "it refused a connection");
+    log_change(pod, before, after, "it refused a connection");
 }
 
 /// A fresh connection to the pod broke before it answered: it is down at once, and the prober
@@ -117,7 +117,7 @@ pub fn refused(pod: &Pod) {
 pub fn broken(pod: &Pod) {
     let (before, after) = pod.life.change(|status| Status { state: State::Down, ..status });
     pod.suspicions.report(Suspicion::Broken);
-    tell(pod, before, after, "a connection broke before an answer");
+    log_change(pod, before, after, "a connection broke before an answer");
 }
 
 /// The pod announced its shutdown or restart on a socket: this epoch takes nothing more. `of` is
@@ -125,7 +125,7 @@ pub fn broken(pod: &Pod) {
 pub fn farewell(pod: &Pod, of: Option<Epoch>) {
     if let Some((before, after)) = pod.life.record_farewell(of) {
         pod.suspicions.report(Suspicion::Farewell);
-        tell(pod, before, after, "it takes leave");
+        log_change(pod, before, after, "it takes leave");
     }
 }
 
@@ -141,12 +141,12 @@ pub fn gateway_failure(pod: &Pod, config: &Config) {
     if pod.suspicions.count_failure(config.passive_window) >= config.passive_failures {
         let (before, after) = pod.life.change(|status| Status { state: State::Down, ..status });
         pod.suspicions.report(Suspicion::Broken);
-        tell(pod, before, after, "its answers failed again and again");
+        log_change(pod, before, after, "its answers failed again and again");
     }
 }
 
 /// Logs that a pod which serves is doing otherwise than before.
-fn tell_condition(pod: &Pod, before: Condition, after: Condition) {
+fn log_condition(pod: &Pod, before: Condition, after: Condition) {
     let (name, pool) = (&*pod.name, &*pod.pool);
     let (from, to) = (before.as_str(), after.as_str());
     match after {
@@ -156,7 +156,7 @@ fn tell_condition(pod: &Pod, before: Condition, after: Condition) {
 }
 
 /// Logs a change of state once, with its reason.
-fn tell(pod: &Pod, before: Status, after: Status, why: &str) {
+fn log_change(pod: &Pod, before: Status, after: Status, why: &str) {
     if before.state == after.state && before.epoch == after.epoch {
         return;
     }

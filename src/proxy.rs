@@ -43,7 +43,7 @@ mod writers;
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 pub use admission::Admission;
@@ -67,23 +67,25 @@ use crate::{
         head::{self, Client},
         outbound::ReplayBody,
     },
-    jellyfin::endpoint::Endpoint,
+    jellyfin::endpoint::{Endpoint, Revocation},
     limits::Exceeded,
     observe::metrics::Metrics,
+    pod::Pod,
+    sessions::Token,
     shutdown::Shutdown,
-    websocket::handshake::{self, UpgradeKind},
+    websocket::handshake,
 };
 use device_lists::DeviceLists;
 use failover::{
     live::{self, LiveStreams},
     resume::{File, ResumableFile},
-    socket::Sockets,
+    socket::{Opening, Sockets},
 };
 use identify::{Identifier, Resolved};
-use in_step::InStep;
+use in_step::{Begun, InStep};
 use leader_routing::LeaderRouter;
 use learn::Learner;
-use log_in::LogInBrake;
+use log_in::{LogIn, LogInBrake};
 use observer::Observer;
 use remote_control::RemoteController;
 use replay::Replayer;
@@ -96,7 +98,7 @@ use request::{
     select::Decision,
 };
 use response::{
-    answer::{answer, refuse, strip},
+    answer::{answer, answer_of_all_pods, refuse},
     binding::{bind, binds_nobody},
     body::BodyObserver,
     compressing::{coding, compress},
@@ -162,53 +164,37 @@ impl Proxy {
         let origin = head::origin(request.headers(), client);
         let mut record = RequestRecord::new(self.observer.clone(), &request, origin);
         let asked = handshake::asked(&request);
-        let opening = (asked == UpgradeKind::Socket).then(|| hyper::upgrade::on(&mut request));
+        let opening = Opening::of(&mut request, asked);
         let (mut head, body) = request.into_parts();
-        let permit = head.extensions.remove::<ConnectionPermit>();
-        let exceeded = head.extensions.remove::<Exceeded>();
         let body = ReplayBody::new(body, self.shared.forward.replay_bytes);
         record.replay_body = body.clone();
-        if let Some(exceeded) = exceeded {
+        if let Some(exceeded) = head.extensions.remove::<Exceeded>() {
             return refuse(record, Refusal::Limited(exceeded.scope));
         }
 
-        // 1. Route.
+        // 1. Route: which pool is it for?
         let pool = match routing::route(&self.shared, &mut head, (client, asked), &mut record) {
             Ok(pool) => pool,
             Err(unrouted) => return Box::pin(unrouted.answer(&self.shared, record)).await,
         };
 
-        // 2. Identify.
+        // 2. Identify: who is the client?
         let cookies = self.shared.pools[pool].cookies.load();
         let mut ctx = self.identifier.identify(pool, &cookies, &head, (client, origin), opening.is_some());
         self.identifier.look_up_session(&mut ctx).await;
-
-        // The log-in brake limits failed log-ins by password.
-        let log_in = match self.brake.applies_to(&ctx) {
-            Some(by) => match Box::pin(self.brake.begin(by, &ctx, &body)).await {
-                Ok(log_in) => Some(log_in),
-                Err(refusal) => return refuse(record, refusal),
-            },
-            None => None,
-        };
-
-        // A user logs in where the user's other clients are.
-        if user_homes::may_name_user(&self.shared, &ctx) {
-            Box::pin(user_homes::name_user(&self.shared, &mut ctx, &body)).await;
-        }
-
-        // A log-out ends the session even if no pod can be reached.
         if self.revoker.is_log_out(&ctx) {
+            // The session ends even if no pod can be reached.
             return Ok(Box::pin(self.revoker.log_out(&ctx, record)).await);
         }
-
-        // What the other pods must follow is looked at before it changes.
-        let in_step = if self.in_step.concerns(&ctx) { Box::pin(self.in_step.begin(&ctx, &body)).await } else { None };
+        let Prepared { log_in, in_step } = match self.prepare(&mut ctx, &body).await {
+            Ok(prepared) => prepared,
+            Err(refusal) => return refuse(record, refusal),
+        };
 
         // 3.–5. Decide, rewrite, forward: `dispatch` does this for one pod after the other.
         if let Some(opening) = opening {
             // Boxed: this path is rare, and would make every request's future larger.
-            return Box::pin(self.sockets.open(ctx, (opening, permit), &cookies, record)).await;
+            return Box::pin(self.sockets.open(ctx, opening, &cookies, record)).await;
         }
         let mut attempt = self.dispatch(&mut Dispatch { ctx: &ctx, body: &body, record: &mut record }).await;
 
@@ -217,7 +203,7 @@ impl Proxy {
             attempt = Box::pin(self.dispatch_once_resolved(&mut ctx, &body, &mut record, attempt)).await;
         }
         if let Some(log_in) = log_in {
-            self.brake.end(log_in, &ctx, attempt.as_ref().ok().map(|attempt| attempt.answer.status()));
+            self.brake.record_end(log_in, &ctx, attempt.as_ref().ok().map(|attempt| attempt.answer.status()));
         }
         let Attempt { answer: answered, decision, token, verdict, user_data_write } = match attempt {
             Ok(attempt) => attempt,
@@ -226,43 +212,27 @@ impl Proxy {
         let (mut head, answer_body) = answered.into_parts();
 
         // 7. Learn, or forget, and let the other pods follow.
-        let mut combined = None;
-        if let Some(ended) = revoke::revocation_of(&ctx, head.status) {
+        let ended = revoke::revocation_of(&ctx, head.status);
+        if ended.is_some() || in_step.is_some() {
+            let mut dispatch = Dispatch { ctx: &ctx, body: &body, record: &mut record };
             let answered = (head.status, &decision.pod, token.as_ref());
-            let mut dispatch = Dispatch { ctx: &ctx, body: &body, record: &mut record };
-            combined = Box::pin(self.revoker.revoke_everywhere(&mut dispatch, ended, answered)).await;
-        }
-        if let Some(begun) = in_step {
-            let mut dispatch = Dispatch { ctx: &ctx, body: &body, record: &mut record };
-            let status = combined.unwrap_or(head.status);
-            Box::pin(self.in_step.carry(begun, &mut dispatch, (&decision.pod, status))).await;
-        }
-        if let Some(status) = combined {
-            head.status = status;
-            record.set_status(status.as_u16());
-            strip(&mut head.headers);
-            return Ok(answer(record, head, Body::empty()));
+            let combined = Box::pin(self.let_others_follow(&mut dispatch, ended, in_step, answered)).await;
+            if let Some(status) = combined {
+                return Ok(answer_of_all_pods(record, head, status));
+            }
         }
         self.learner.learn_from_head(&ctx, &decision, verdict, token.as_ref(), head.status);
         self.learner.record_client_state(&ctx, &body, &decision.pod, head.status);
         self.user_data.record(&ctx, &body, user_data_write, head.status);
         let learning = self.learner.scan_body(&ctx, &decision, &head);
 
-        // 8. Bind, and show one server.
+        // 8. Bind the client to its pod, and show one server.
         head::to_client(&mut head.headers);
         if !binds_nobody(&self.shared, &ctx) && !decision.is_duty_call(ctx.duty) {
             bind(&mut head.headers, &cookies, &ctx, &decision);
         }
-        let shown = match ctx.endpoint {
-            Endpoint::SessionList if ctx.is_to_be_merged() => {
-                Box::pin(self.session_lists.answer(&ctx, token.as_ref(), &mut head, answer_body, &mut record)).await
-            }
-            Endpoint::DeviceList if ctx.is_to_be_merged() => {
-                Box::pin(self.device_lists.answer(&ctx, &mut head, answer_body, &mut record)).await
-            }
-            _ => self.show(&ctx, &decision, &mut head, answer_body, learning).await,
-        };
-        let Ok(mut shown) = shown else {
+        let answered = (&decision, token.as_ref(), &mut head);
+        let Ok(mut shown) = self.show(&ctx, answered, answer_body, learning, &mut record).await else {
             record.set_outcome(Outcome::PodBroke);
             return Err(Aborted);
         };
@@ -274,6 +244,23 @@ impl Proxy {
         Ok(answer(record, head, shown))
     }
 
+    /// What must be known or done before any pod gets the request: nearly no request needs it.
+    async fn prepare(&self, ctx: &mut RequestContext<'_>, body: &ReplayBody) -> Result<Prepared, Refusal> {
+        // The log-in brake limits failed log-ins by password.
+        let log_in = match self.brake.applies_to(ctx) {
+            Some(by) => Some(Box::pin(self.brake.admit(by, ctx, body)).await?),
+            None => None,
+        };
+        // A user logs in where the user's other clients are.
+        if user_homes::may_name_user(&self.shared, ctx) {
+            Box::pin(user_homes::name_user(&self.shared, ctx, body)).await;
+        }
+        // What the other pods must follow is looked at before it changes.
+        let in_step = if self.in_step.concerns(ctx) { Box::pin(self.in_step.look(ctx, body)).await } else { None };
+        Ok(Prepared { log_in, in_step })
+    }
+
+    /// One object for each way to the pods.
     async fn dispatch(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
         match self.live_streams.of_request(dispatch.ctx) {
             Some(stream) => Box::pin(self.live_streams.dispatch(&stream, dispatch)).await,
@@ -298,15 +285,44 @@ impl Proxy {
         }
     }
 
-    /// The body as the client gets it. A file's answer continues on another pod if its own fails.
+    /// Ends on all pods what ended on the client's, and lets them follow what it changed. Returns the
+    /// status of all pods together if it says more than that of the client's pod.
+    async fn let_others_follow(
+        &self,
+        dispatch: &mut Dispatch<'_>,
+        ended: Option<Revocation>,
+        in_step: Option<Box<Begun>>,
+        (status, pod, token): (StatusCode, &Arc<Pod>, Option<&Token>),
+    ) -> Option<StatusCode> {
+        let combined = match ended {
+            Some(ended) => self.revoker.revoke_everywhere(dispatch, ended, (status, pod, token)).await,
+            None => None,
+        };
+        if let Some(begun) = in_step {
+            self.in_step.repeat(begun, dispatch, (pod, combined.unwrap_or(status))).await;
+        }
+        combined
+    }
+
+    /// The body as the client gets it: that of all pods, or its own pod's with one server's names. A
+    /// file's answer continues on another pod if its own fails.
     async fn show(
         &self,
         ctx: &RequestContext<'_>,
-        decision: &Decision,
-        head: &mut http::response::Parts,
+        (decision, token, head): (&Decision, Option<&Token>, &mut http::response::Parts),
         body: AnswerBody,
         learning: Option<Box<dyn BodyObserver>>,
+        record: &mut RequestRecord,
     ) -> Result<Body, BrokeOff> {
+        match ctx.endpoint {
+            Endpoint::SessionList if ctx.is_to_be_merged() => {
+                return Box::pin(self.session_lists.answer(ctx, token, head, body, record)).await;
+            }
+            Endpoint::DeviceList if ctx.is_to_be_merged() => {
+                return Box::pin(self.device_lists.answer(ctx, head, body, record)).await;
+            }
+            _ => {}
+        }
         if let Some(file) = File::of(ctx.endpoint, &ctx.head.method, head).filter(|_| learning.is_none()) {
             return Ok(Body::resuming(ResumableFile::new(file, body, decision, self.replayer.copy(ctx))));
         }
@@ -315,4 +331,12 @@ impl Proxy {
         }
         rewrite_for_client(&self.shared, ctx, head, body, learning).await
     }
+}
+
+/// What goes on with a request until its answer.
+struct Prepared {
+    /// A log-in by password.
+    log_in: Option<LogIn>,
+    /// An act that the other pods follow.
+    in_step: Option<Box<Begun>>,
 }

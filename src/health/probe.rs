@@ -15,11 +15,10 @@ use tokio::{
 };
 
 use super::{
-    Config,
+    Config, log_change, log_condition,
     rules::{Outcome, Streak, condition_after, condition_meanwhile, pressure},
     share::{self, Standing},
     silence::{self, Silence},
-    tell, tell_condition,
 };
 use crate::{
     jellyfin::client::{
@@ -142,15 +141,15 @@ impl Prober {
     async fn round(&mut self) -> Option<Outcome> {
         let began = Moment::now();
         let (mut outcome, took) = self.probe().await?;
-        let doubt = self.pod.suspicions.take();
+        let suspicion = self.pod.suspicions.take();
         // By now it may be another process, of another version.
-        self.is_named &= outcome == Outcome::Healthy && doubt.is_none();
+        self.is_named &= outcome == Outcome::Healthy && suspicion.is_none();
         if outcome == Outcome::Healthy && !self.is_named {
             self.is_named = self.fetch_info().await;
             outcome = if self.is_named { Outcome::Healthy } else { Outcome::Nameless };
         }
         self.pod.life.set_answers_probes(outcome.is_answer());
-        let was_leaving = self.streak.is_leaving() || doubt == Some(Suspicion::Farewell);
+        let was_leaving = self.streak.is_leaving() || suspicion == Some(Suspicion::Farewell);
         if std::mem::take(&mut self.line_ended) {
             self.streak.line_ended();
         }
@@ -158,7 +157,7 @@ impl Prober {
         let others_are_well = self.others_were_well_since(ill_since);
         let mut streak = self.streak.clone();
         let (before, after) =
-            self.pod.life.change(|status| streak.judge(status, outcome, doubt, others_are_well, &self.config));
+            self.pod.life.change(|status| streak.judge(status, outcome, suspicion, others_are_well, &self.config));
         self.streak = streak;
         if was_leaving && !self.streak.is_leaving() {
             self.pod.life.record_end();
@@ -174,7 +173,7 @@ impl Prober {
             // An epoch of 1 began before the proxy did.
             self.ready_since = (after.epoch > Epoch(1)).then(Instant::now);
         }
-        tell(&self.pod, before, after, outcome.as_str());
+        log_change(&self.pod, before, after, outcome.as_str());
         self.pod.vitals.set_halvings(self.halvings());
         self.pod.suspicions.record_probe();
         Some(outcome)
@@ -216,7 +215,7 @@ impl Prober {
         let before = self.pod.vitals.set_condition(condition);
         self.pod.extra_calls.set_late(condition != Condition::Well);
         if before != condition && self.pod.status().is_alive() {
-            tell_condition(&self.pod, before, condition);
+            log_condition(&self.pod, before, condition);
         }
     }
 

@@ -71,25 +71,25 @@ const LONG_FAREWELL: u32 = 20;
 const SETTLED: u32 = 40;
 
 impl Streak {
-    /// The status after a probe. `doubt` is what live traffic met since the last probe. `others_are_well`
+    /// The status after a probe. `suspicion` is what live traffic met since the last probe. `others_are_well`
     /// says whether another pod that serves was found well after this one was found ill. If none was,
     /// the cause may be all pods' own, such as their database, and moving clients helps nobody.
     pub fn judge(
         &mut self,
         before: Status,
         outcome: Outcome,
-        doubt: Option<Suspicion>,
+        suspicion: Option<Suspicion>,
         others_are_well: bool,
         config: &Config,
     ) -> Status {
-        if let Some(doubt) = doubt {
+        if let Some(suspicion) = suspicion {
             self.good = 0;
-            self.process_gone |= doubt == Suspicion::Refused;
-            if doubt == Suspicion::Farewell {
+            self.process_gone |= suspicion == Suspicion::Refused;
+            if suspicion == Suspicion::Farewell {
                 self.farewell.get_or_insert(0);
             }
         }
-        if matches!(outcome, Outcome::Refused | Outcome::Starting) || doubt == Some(Suspicion::Refused) {
+        if matches!(outcome, Outcome::Refused | Outcome::Starting) || suspicion == Some(Suspicion::Refused) {
             self.farewell = None;
         }
         if let (Some(good), Outcome::Healthy | Outcome::Nameless) = (&mut self.farewell, outcome) {

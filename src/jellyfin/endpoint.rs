@@ -36,7 +36,7 @@ pub use revocation::Revocation;
 pub use scope::{Act, Document, Duty, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
 pub use token_answer::may_answer_with_token;
-pub use urgency::Need;
+pub use urgency::Purpose;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 
 use super::{

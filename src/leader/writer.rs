@@ -37,7 +37,7 @@ pub enum Kind {
 
 /// What a pod says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum WriterAnswer {
     /// It writes.
     Writes,
     /// Another pod writes.
@@ -103,13 +103,13 @@ impl Writer {
     }
 
     /// Records what pods of the pool have said of themselves just now.
-    pub fn record(&self, said: &[(Arc<Pod>, Said)]) {
+    pub fn record(&self, said: &[(Arc<Pod>, WriterAnswer)]) {
         if self.config != WriterConfig::Auto {
             return;
         }
         self.changes.send_if_modified(|known| {
             let before = (known.kind, known.pod.as_ref().map(|pod| pod.id));
-            let answers: Vec<(PodId, Said)> = said.iter().map(|(pod, said)| (pod.id, *said)).collect();
+            let answers: Vec<(PodId, WriterAnswer)> = said.iter().map(|(pod, said)| (pod.id, *said)).collect();
             let (kind, id) = conclude(before, &answers);
             if before == (kind, id) {
                 return false;
@@ -135,20 +135,20 @@ impl Writer {
 }
 
 /// The kind of cluster, and the writer, after some pods have spoken.
-fn conclude((kind, writer): (Kind, Option<PodId>), said: &[(PodId, Said)]) -> (Kind, Option<PodId>) {
-    let of = |what: Said| said.iter().filter(move |(_, said)| *said == what).map(|(pod, _)| *pod);
-    let is_one = kind == Kind::OnePod || of(Said::Follows).next().is_some();
+fn conclude((kind, writer): (Kind, Option<PodId>), said: &[(PodId, WriterAnswer)]) -> (Kind, Option<PodId>) {
+    let of = |what: WriterAnswer| said.iter().filter(move |(_, said)| *said == what).map(|(pod, _)| *pod);
+    let is_one = kind == Kind::OnePod || of(WriterAnswer::Follows).next().is_some();
     if !is_one {
-        let all_write = kind == Kind::EveryPod || of(Said::Writes).count() > 1;
+        let all_write = kind == Kind::EveryPod || of(WriterAnswer::Writes).count() > 1;
         return (if all_write { Kind::EveryPod } else { Kind::Unknown }, None);
     }
     // While two say that they write, the later one is the right one: the earlier has lost its lock.
-    let new = of(Said::Writes).find(|pod| Some(*pod) != writer).or_else(|| of(Said::Writes).next());
+    let new = of(WriterAnswer::Writes).find(|pod| Some(*pod) != writer).or_else(|| of(WriterAnswer::Writes).next());
     let is_asked = writer.is_some_and(|writer| said.iter().any(|(pod, _)| *pod == writer));
     (Kind::OnePod, new.or(writer.filter(|_| !is_asked)))
 }
 
-fn log(before: &Known, now: &Known, said: &[(Arc<Pod>, Said)]) {
+fn log(before: &Known, now: &Known, said: &[(Arc<Pod>, WriterAnswer)]) {
     let Some(pool) = said.first().map(|(pod, _)| pod.pool.clone()) else { return };
     let name = |known: &Known| known.pod.as_ref().map(|pod| pod.name.clone());
     let (from, to) = (name(before), name(now));
@@ -174,13 +174,13 @@ mod tests {
         let pool: Arc<str> = "pool".into();
         let pod = |name: &str| Pod::new(&pool, &PodConfig { name: name.into(), authority: "h:1".into() });
         let pods = [pod("a"), pod("b"), pod("c")];
-        let said = |letters: &str| -> Vec<(PodId, Said)> {
+        let said = |letters: &str| -> Vec<(PodId, WriterAnswer)> {
             let each = pods.iter().zip(letters.chars()).filter(|(_, letter)| *letter != '.');
             each.map(|(pod, letter)| {
                 let said = match letter {
-                    'W' => Said::Writes,
-                    'F' => Said::Follows,
-                    _ => Said::Nothing,
+                    'W' => WriterAnswer::Writes,
+                    'F' => WriterAnswer::Follows,
+                    _ => WriterAnswer::Nothing,
                 };
                 (pod.id, said)
             })

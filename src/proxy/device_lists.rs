@@ -74,7 +74,7 @@ impl DeviceLists {
                 answer.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(json.len()));
                 Ok(Body::whole(json))
             }
-            // Whoever may not see devices is told so, whether there is such a device or not.
+            // A client that may not see devices is told so, whether there is such a device or not.
             StatusCode::NOT_FOUND if is_one => {
                 let Some(found) = self.of_others(ctx, &own_pod, key, record).await.into_iter().next() else {
                     return Ok(shown(ctx, body));

@@ -344,7 +344,7 @@ impl Dispatcher {
         loop {
             let refuses = |pod: &Pod| self.selector.has_refused(ctx, pod);
             if hold.is_to_be_told() {
-                self.hold_log.tell(hold, &ctx.pool.pool.name, self.shared.held());
+                self.hold_log.log_wait(hold, &ctx.pool.pool.name, self.shared.held());
             }
             if Instant::now() >= hold.end || self.shutdown.is_stopping() {
                 return false;

@@ -111,7 +111,7 @@ impl InStep {
         InStep { peers: Arc::new(Peers { shared, pods, metrics, shutdown }) }
     }
 
-    /// Whether a request needs [`InStep::begin`]: nearly none does.
+    /// Whether a request needs [`InStep::look`]: nearly none does.
     pub(super) fn concerns(&self, ctx: &RequestContext<'_>) -> bool {
         !matches!(ctx.act, None | Some(Act::UserData | Act::Revocation))
             && !is_done_by_writer(ctx)
@@ -122,7 +122,7 @@ impl InStep {
 
     /// Notes what must be known before the caller's pod gets the request. `None` if no other pod
     /// follows.
-    pub(super) async fn begin(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Option<Box<Begun>> {
+    pub(super) async fn look(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Option<Box<Begun>> {
         let act = ctx.act?;
         let mut begun = Begun { plan: Plan::Done, is_right: false, turn: None, kept: None, told: Vec::new() };
         begun.plan = match act {
@@ -167,7 +167,7 @@ impl InStep {
 
     /// Lets the other pods follow, after the caller's pod has answered. The access line gets what
     /// became of it until the client's answer must go.
-    pub(super) async fn carry(
+    pub(super) async fn repeat(
         &self,
         begun: Box<Begun>,
         dispatch: &mut Dispatch<'_>,

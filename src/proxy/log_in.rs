@@ -61,7 +61,7 @@ impl LogInBrake {
     }
 
     /// Takes a place for a log-in.
-    pub(super) async fn begin(
+    pub(super) async fn admit(
         &self,
         by: LogInBy<'_>,
         ctx: &RequestContext<'_>,
@@ -105,7 +105,7 @@ impl LogInBrake {
     }
 
     /// Records how a log-in ended. `status` is `None` if no pod answered it.
-    pub(super) fn end(&self, log_in: LogIn, ctx: &RequestContext<'_>, status: Option<StatusCode>) {
+    pub(super) fn record_end(&self, log_in: LogIn, ctx: &RequestContext<'_>, status: Option<StatusCode>) {
         if status != Some(StatusCode::UNAUTHORIZED) {
             let has_signed_in = status.is_some_and(|status| status.is_success());
             return self.shared.limits.log_in.did_not_fail(&log_in.attempt, has_signed_in, Instant::now());

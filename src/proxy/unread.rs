@@ -41,7 +41,7 @@ impl Unread {
 
     /// Reads the rest, or says in the head that the connection closes. Returns whether it read all.
     /// `record_asked`: the client waits for `100 Continue` before it sends the body.
-    pub async fn settle(self, record_asked: bool, answer: &mut HeaderMap) -> bool {
+    pub async fn read_or_close(self, record_asked: bool, answer: &mut HeaderMap) -> bool {
         let is_read = match self.answered_by {
             Answerer::Pod => return false,
             Answerer::PodThatCloses => false,

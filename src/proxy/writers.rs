@@ -18,7 +18,7 @@ use crate::{
     jellyfin::client::libraries,
     leader::{
         pool_view,
-        writer::{Kind, Said, WriterConfig},
+        writer::{Kind, WriterAnswer, WriterConfig},
     },
     pod::{Epoch, Pod, PodId, PodInstance},
     sessions::Token,
@@ -80,15 +80,16 @@ impl Writers {
             let asked: Vec<Arc<Pod>> =
                 pods.iter().filter(|pod| shared.writer.is_one() || is_new(pod)).cloned().collect();
             if shared.pool.pods().len() > 1 && !asked.is_empty() {
-                let said = self.ask(shared, &asked).await;
-                heard.extend(said.iter().filter(|(_, said)| *said != Said::Nothing).map(|(pod, _)| {
+                let said = self.ask_pods(shared, &asked).await;
+                heard.extend(said.iter().filter(|(_, said)| *said != WriterAnswer::Nothing).map(|(pod, _)| {
                     let PodInstance { pod, epoch } = PodInstance::of(pod);
                     (pod, epoch)
                 }));
                 // What all have said counts together.
                 let known = pods.iter().filter(|pod| heard.get(&pod.id) == Some(&pod.status().epoch));
                 let earlier = known.filter(|pod| !asked.iter().any(|asked| asked.id == pod.id));
-                let all: Vec<_> = said.into_iter().chain(earlier.map(|pod| (pod.clone(), Said::Writes))).collect();
+                let all: Vec<_> =
+                    said.into_iter().chain(earlier.map(|pod| (pod.clone(), WriterAnswer::Writes))).collect();
                 shared.writer.record(&all);
             }
             heard.retain(|id, _| shared.pool.pods().iter().any(|pod| pod.id == *id));
@@ -127,15 +128,15 @@ impl Writers {
         if is_auto {
             let known = current();
             if let Some(writer) = &known {
-                let said = self.ask(shared, std::slice::from_ref(writer)).await;
-                if said.iter().any(|(_, said)| *said == Said::Writes) {
+                let said = self.ask_pods(shared, std::slice::from_ref(writer)).await;
+                if said.iter().any(|(_, said)| *said == WriterAnswer::Writes) {
                     return Found::Pod(writer.clone());
                 }
                 shared.writer.record(&said);
             }
             let others: Vec<_> =
                 alive(shared).into_iter().filter(|pod| known.as_ref().is_none_or(|asked| asked.id != pod.id)).collect();
-            shared.writer.record(&self.ask(shared, &others).await);
+            shared.writer.record(&self.ask_pods(shared, &others).await);
         }
         match (shared.writer.kind(), current()) {
             (Kind::OnePod, Some(writer)) => Found::Pod(writer),
@@ -144,14 +145,14 @@ impl Writers {
         }
     }
 
-    async fn ask(&self, shared: &PoolState, pods: &[Arc<Pod>]) -> Vec<(Arc<Pod>, Said)> {
+    async fn ask_pods(&self, shared: &PoolState, pods: &[Arc<Pod>]) -> Vec<(Arc<Pod>, WriterAnswer)> {
         let Some(key) = self.shared.api_key().map(Token::as_str) else { return Vec::new() };
         let caller = Caller::proxy(&shared.pool);
         let ask = |pod: Arc<Pod>| async {
             let said = match self.pods.call(&pod, &caller, libraries::may_write(key)).await {
-                Ok(true) => Said::Writes,
-                Ok(false) => Said::Follows,
-                Err(_) => Said::Nothing,
+                Ok(true) => WriterAnswer::Writes,
+                Ok(false) => WriterAnswer::Follows,
+                Err(_) => WriterAnswer::Nothing,
             };
             (pod, said)
         };

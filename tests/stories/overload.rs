@@ -11,7 +11,7 @@ use std::time::Duration;
 use jellyfin_sim::Machine;
 
 use super::migration::minted;
-use super::world::World;
+use super::world::{World, how_often};
 
 /// A pod of two cores that has run for long.
 fn warm() -> Option<Machine> {
@@ -20,8 +20,7 @@ fn warm() -> Option<Machine> {
 
 /// How long the pods suffer: `STORY_SECONDS=60`.
 fn for_long() -> Duration {
-    let seconds = std::env::var("STORY_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(12))
+    Duration::from_secs(how_often("STORY_SECONDS", 8) as u64)
 }
 
 /// What must not change while pods are slow.

@@ -30,6 +30,12 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// How long it waits between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// How often a story repeats what it does: as often as this environment key says, or else so often. What shows itself only
+/// in the long form is for a run by hand.
+pub(crate) fn how_often(key: &str, usual: usize) -> usize {
+    std::env::var(key).map_or(usual, |text| text.parse().expect("a number"))
+}
+
 /// Tells a story: starts its world, lets it happen, stops the world.
 ///
 /// # Panics

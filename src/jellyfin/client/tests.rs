@@ -111,17 +111,17 @@ fn settings_are_read_and_written_at_the_path_of_their_document() {
 
 #[test]
 fn a_picture_goes_as_base64_to_the_end_of_its_list() {
-    use images::{Picture, Place};
-    let place = Place::Item { item: "i".into(), kind: "Backdrop".into(), index: 2 };
+    use images::{Picture, PictureSlot};
+    let slot = PictureSlot::Item { item: "i".into(), kind: "Backdrop".into(), index: 2 };
     let picture =
         Picture { content_type: Some(HeaderValue::from_static("image/png")), bytes: Bytes::from_static(b"p") };
-    assert_eq!(sent(&images::read(&place, "k")), "GET /Items/i/Images/Backdrop/2");
-    assert_eq!(sent(&images::delete(&place, "k")), "DELETE /Items/i/Images/Backdrop/2");
-    let uploaded = images::upload(&place, &picture, "k");
+    assert_eq!(sent(&images::read(&slot, "k")), "GET /Items/i/Images/Backdrop/2");
+    assert_eq!(sent(&images::delete(&slot, "k")), "DELETE /Items/i/Images/Backdrop/2");
+    let uploaded = images::upload(&slot, &picture, "k");
     assert_eq!((sent(&uploaded), &uploaded.body[..]), ("POST /Items/i/Images/Backdrop".to_owned(), &b"cA=="[..]));
     assert_eq!(uploaded.content_type, picture.content_type);
-    assert_eq!(sent(&images::upload(&Place::User("u".into()), &picture, "k")), "POST /UserImage?userId=u");
-    assert_eq!(images::read(&place, "k").read(answer(404, "")), Some(None));
+    assert_eq!(sent(&images::upload(&PictureSlot::User("u".into()), &picture, "k")), "POST /UserImage?userId=u");
+    assert_eq!(images::read(&slot, "k").read(answer(404, "")), Some(None));
     let item = serde_json::json!({"ImageTags": {"Primary": "t"}, "BackdropImageTags": ["a", "b"]});
     let counts = ["primary", "Logo", "Backdrop"].map(|kind| items::image_count(&item, kind));
     assert_eq!(counts, [1, 0, 2]);

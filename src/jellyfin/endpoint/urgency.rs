@@ -6,7 +6,7 @@ use super::{Endpoint, StateReport, is, segments, starts_playback};
 
 /// How much somebody misses the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Purpose {
     /// A player stops, a session ends or does not begin.
     Playing,
     /// A page is not there.
@@ -15,27 +15,27 @@ pub enum Need {
     Picture,
 }
 
-impl Need {
-    pub fn of(endpoint: Endpoint, method: &Method, path: &str) -> Need {
+impl Purpose {
+    pub fn of(endpoint: Endpoint, method: &Method, path: &str) -> Purpose {
         use Endpoint::{LogIn, LogOut, TranscodeControl};
         let is_report = || StateReport::of(method, path).is_some() || starts_playback(method, path);
         if endpoint.is_failure_costly() || matches!(endpoint, LogIn | LogOut | TranscodeControl) || is_report() {
-            return Need::Playing;
+            return Purpose::Playing;
         }
-        let mut need = Need::Page;
+        let mut purpose = Purpose::Page;
         for segment in segments(path) {
             match segment.len() {
                 // `is` ignores case; the length only saves comparisons.
-                12 if is(segment, "PlaybackInfo") => return Need::Playing,
-                11 if is(segment, "LiveStreams") => return Need::Playing,
-                6 if is(segment, "Images") => need = Need::Picture,
+                12 if is(segment, "PlaybackInfo") => return Purpose::Playing,
+                11 if is(segment, "LiveStreams") => return Purpose::Playing,
+                6 if is(segment, "Images") => purpose = Purpose::Picture,
                 9 if ["Trickplay", "UserImage", "ClientLog"].iter().any(|name| is(segment, name)) => {
-                    need = Need::Picture;
+                    purpose = Purpose::Picture;
                 }
                 _ => {}
             }
         }
-        need
+        purpose
     }
 }
 
@@ -45,19 +45,19 @@ mod tests {
 
     #[test]
     fn what_a_player_needs_goes_first_and_pictures_last() {
-        for (method, path, need) in [
-            (Method::GET, "/Videos/0123456789abcdef0123456789abcdef/hls1/main/1.ts", Need::Playing),
-            (Method::GET, "/System/Info", Need::Playing),
-            (Method::POST, "/Users/AuthenticateByName", Need::Playing),
-            (Method::POST, "/Sessions/Playing/Progress", Need::Playing),
-            (Method::POST, "/items/0123456789abcdef0123456789abcdef/playbackinfo", Need::Playing),
-            (Method::GET, "/Users/Me", Need::Playing),
-            (Method::GET, "/UserViews", Need::Page),
-            (Method::GET, "/Items", Need::Page),
-            (Method::GET, "/items/0123456789abcdef0123456789abcdef/images/Primary", Need::Picture),
-            (Method::GET, "/UserImage", Need::Picture),
+        for (method, path, purpose) in [
+            (Method::GET, "/Videos/0123456789abcdef0123456789abcdef/hls1/main/1.ts", Purpose::Playing),
+            (Method::GET, "/System/Info", Purpose::Playing),
+            (Method::POST, "/Users/AuthenticateByName", Purpose::Playing),
+            (Method::POST, "/Sessions/Playing/Progress", Purpose::Playing),
+            (Method::POST, "/items/0123456789abcdef0123456789abcdef/playbackinfo", Purpose::Playing),
+            (Method::GET, "/Users/Me", Purpose::Playing),
+            (Method::GET, "/UserViews", Purpose::Page),
+            (Method::GET, "/Items", Purpose::Page),
+            (Method::GET, "/items/0123456789abcdef0123456789abcdef/images/Primary", Purpose::Picture),
+            (Method::GET, "/UserImage", Purpose::Picture),
         ] {
-            assert_eq!(Need::of(Endpoint::of(&method, path), &method, path), need, "{path}");
+            assert_eq!(Purpose::of(Endpoint::of(&method, path), &method, path), purpose, "{path}");
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct HoldLog {
 
 impl HoldLog {
     /// Logs that requests wait, unless it was just logged. `held`: how many there are.
-    pub(super) fn tell(&self, hold: &mut Hold, pool: &str, held: usize) {
+    pub(super) fn log_wait(&self, hold: &mut Hold, pool: &str, held: usize) {
         hold.is_told = true;
         let now = Instant::now();
         let mut told = self.told.lock();

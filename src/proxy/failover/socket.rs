@@ -5,8 +5,8 @@ mod rewriter;
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode, Version, header};
-use hyper::upgrade::OnUpgrade;
+use http::{Request, Response, StatusCode, Version, header};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use prometheus_client::metrics::counter::Counter;
 use tokio::{sync::Semaphore, time};
 
@@ -35,13 +35,30 @@ use crate::{
         shared_state::SharedState,
     },
     shutdown::Shutdown,
-    websocket::{self, handshake},
+    websocket::{
+        self,
+        handshake::{self, UpgradeKind},
+    },
 };
 use pod_sockets::PodSockets;
 
 /// A connection's place among those that may be open. It lasts as long as the socket that the
 /// connection becomes.
 pub type ConnectionPermit = Arc<dyn std::any::Any + Send + Sync>;
+
+/// A client's connection that becomes a socket.
+pub(in crate::proxy) struct Opening {
+    client: OnUpgrade,
+    _permit: Option<ConnectionPermit>,
+}
+
+impl Opening {
+    /// `None` if the request asks for no socket.
+    pub(in crate::proxy) fn of(request: &mut Request<Incoming>, asked: UpgradeKind) -> Option<Opening> {
+        let permit = request.extensions_mut().remove::<ConnectionPermit>();
+        (asked == UpgradeKind::Socket).then(|| Opening { client: hyper::upgrade::on(request), _permit: permit })
+    }
+}
 
 /// Opens one worker's sockets.
 pub(in crate::proxy) struct Sockets {
@@ -91,7 +108,7 @@ impl Sockets {
     pub(in crate::proxy) async fn open(
         self: &Arc<Self>,
         ctx: RequestContext<'_>,
-        (opening, permit): (OnUpgrade, Option<ConnectionPermit>),
+        opening: Opening,
         cookies: &Cookies,
         mut record: Box<RequestRecord>,
     ) -> Result<Response<Body>, Aborted> {
@@ -131,7 +148,7 @@ impl Sockets {
         head.version = Version::HTTP_11;
         record.count_as_socket();
         let home = PodSockets::new(self, &ctx, decision.pod.clone(), socket);
-        tokio::spawn(self.shutdown.track(self.clone().relay((opening, permit), pod_side, home, record)));
+        tokio::spawn(self.shutdown.track(self.clone().relay(opening, pod_side, home, record)));
         Ok(Response::from_parts(head, Body::empty()))
     }
 
@@ -147,7 +164,7 @@ impl Sockets {
 
     async fn relay(
         self: Arc<Self>,
-        (client, _permit): (OnUpgrade, Option<ConnectionPermit>),
+        Opening { client, _permit }: Opening,
         pod: OnUpgrade,
         mut pods: PodSockets,
         mut record: Box<RequestRecord>,

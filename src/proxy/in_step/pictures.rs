@@ -12,7 +12,7 @@ use crate::{
     forward::Failure,
     jellyfin::{
         client::{
-            images::{self, Picture, Place},
+            images::{self, Picture, PictureSlot},
             items,
         },
         images::{Edit, Pictures, edits},
@@ -34,11 +34,11 @@ type Content = [u8; 32];
 /// Pictures of one kind that are compared. Further ones stay as they are.
 const MOST: usize = 64;
 
-fn place(pictures: &Pictures, index: usize) -> Place {
+fn slot(pictures: &Pictures, index: usize) -> PictureSlot {
     match pictures {
-        Pictures::OfItem { item, kind } => Place::Item { item: item.clone(), kind: kind.clone(), index },
-        Pictures::OfUser(user) => Place::User(user.clone()),
-        Pictures::Splashscreen => Place::Splashscreen,
+        Pictures::OfItem { item, kind } => PictureSlot::Item { item: item.clone(), kind: kind.clone(), index },
+        Pictures::OfUser(user) => PictureSlot::User(user.clone()),
+        Pictures::Splashscreen => PictureSlot::Splashscreen,
     }
 }
 
@@ -65,9 +65,9 @@ impl Carrier<'_> {
         for edit in edits(&shown.wanted, &there, shown.pictures.is_list()) {
             outcome = match edit {
                 Edit::Delete(index) => {
-                    Outcome::of(self.call(pod, images::delete(&place(&shown.pictures, index), self.key)).await)
+                    Outcome::of(self.call(pod, images::delete(&slot(&shown.pictures, index), self.key)).await)
                 }
-                Edit::Upload(index) => copy(self, from, pod, &place(&shown.pictures, index), memory).await,
+                Edit::Upload(index) => copy(self, from, pod, &slot(&shown.pictures, index), memory).await,
             };
             if !matches!(outcome, Outcome::Done(_)) {
                 return outcome;
@@ -77,11 +77,17 @@ impl Carrier<'_> {
     }
 }
 
-async fn copy(carrier: &Carrier<'_>, from: &Arc<Pod>, pod: &Arc<Pod>, place: &Place, memory: &PoolMemory) -> Outcome {
+async fn copy(
+    carrier: &Carrier<'_>,
+    from: &Arc<Pod>,
+    pod: &Arc<Pod>,
+    slot: &PictureSlot,
+    memory: &PoolMemory,
+) -> Outcome {
     // The semaphore is never closed.
     let _one = memory.picture.acquire().await;
-    match carrier.call(from, images::read(place, carrier.key)).await {
-        Ok(Some(picture)) => Outcome::of(carrier.call(pod, images::upload(place, &picture, carrier.key)).await),
+    match carrier.call(from, images::read(slot, carrier.key)).await {
+        Ok(Some(picture)) => Outcome::of(carrier.call(pod, images::upload(slot, &picture, carrier.key)).await),
         // It was deleted meanwhile, and that deletion is carried too.
         Ok(None) => Outcome::InStep,
         Err(failure) => Outcome::of(Err(failure)),
@@ -105,7 +111,7 @@ async fn contents(
     };
     let mut contents = Vec::with_capacity(count);
     for index in 0..count {
-        let picture = carrier.call(pod, images::read(&place(pictures, index), carrier.key)).await?;
+        let picture = carrier.call(pod, images::read(&slot(pictures, index), carrier.key)).await?;
         let content = picture.map(|Picture { bytes, .. }| Content::from(Sha256::digest(&bytes)));
         if content.is_some() || matches!(pictures, Pictures::OfItem { .. }) {
             contents.push(content);

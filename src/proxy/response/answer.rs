@@ -1,6 +1,6 @@
 //! The whole answer for the client. The request's record ends with its body.
 
-use http::{HeaderMap, Response, Version, header, response};
+use http::{HeaderMap, Response, StatusCode, Version, header, response};
 
 use super::body::Body;
 use crate::{
@@ -30,6 +30,18 @@ pub(in crate::proxy) fn answer(record: Box<RequestRecord>, mut head: response::P
         head.extensions.insert(unread);
     }
     Response::from_parts(head, body.with_record(record))
+}
+
+/// The status of all pods together, in place of the client's pod's whole answer.
+pub(in crate::proxy) fn answer_of_all_pods(
+    mut record: Box<RequestRecord>,
+    mut head: response::Parts,
+    status: StatusCode,
+) -> Response<Body> {
+    head.status = status;
+    record.set_status(status.as_u16());
+    strip(&mut head.headers);
+    answer(record, head, Body::empty())
 }
 
 /// The proxy's own answer, or [`Aborted`] if the refusal has none.

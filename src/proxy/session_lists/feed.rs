@@ -135,7 +135,7 @@ impl SessionFeed {
     }
 
     /// Waits until the client listens and may do so. Gives its interval.
-    async fn begin(&mut self) -> Duration {
+    async fn await_listener(&mut self) -> Duration {
         loop {
             let Some(Wanted { interval, pod }) = self.wanted.borrow_and_update().clone() else {
                 // It cannot fail: `watch` holds the sender.
@@ -167,7 +167,7 @@ impl OwnMessages for SessionFeed {
     async fn next(&mut self) -> Utf8Bytes {
         loop {
             if self.listener.is_none() {
-                let interval = self.begin().await;
+                let interval = self.await_listener().await;
                 (self.listener, self.last) = (Some(self.watch.lists.listen(self.watch.pool, interval)), None);
             }
             let (Some(listener), Some(viewer)) = (&mut self.listener, self.watch.viewer.get()) else { continue };

@@ -21,7 +21,7 @@ use crate::{
     proxy::{
         pod_client::{Caller, PodClient},
         shared_state::SharedState,
-        user_data_state::ledger::{PodView, Told, UserKey},
+        user_data_state::ledger::{PodView, TellOutcome, UserKey},
     },
 };
 
@@ -140,7 +140,7 @@ impl PodCalls for Calls {
         self.call(at, user, user_data::row(user.id, item)).await
     }
 
-    async fn tell(&self, at: PodInstance, user: UserKey, item: Id, row: &Row) -> Answer<Row> {
+    async fn write_row(&self, at: PodInstance, user: UserKey, item: Id, row: &Row) -> Answer<Row> {
         self.call(at, user, user_data::write(user.id, item, row)).await
     }
 
@@ -167,8 +167,8 @@ impl PodCalls for Calls {
 
     fn observe(&self, event: Event) {
         match event {
-            Event::Told(pod, Told::Done) => self.count(pod, "told"),
-            Event::Told(pod, Told::Failed) => self.count(pod, "failed"),
+            Event::Told(pod, TellOutcome::Done) => self.count(pod, "told"),
+            Event::Told(pod, TellOutcome::Failed) => self.count(pod, "failed"),
             Event::Gone(pod) => self.count(pod, "gone"),
             Event::Redone(pod) => self.count(pod, "redone"),
             Event::Waited(_, outcome) => {

@@ -28,7 +28,7 @@ use crate::{
     proxy::request::attempt::WriteUnderWay,
     proxy::user_data_state::{
         Ledgers,
-        ledger::{Access, Admission, Ledger, Plan, TellPermit, Ticket, Told, UserKey},
+        ledger::{Access, Admission, Ledger, Plan, TellOutcome, TellPermit, Ticket, UserKey},
         round::Round,
     },
     shutdown::Shutdown,
@@ -121,7 +121,7 @@ impl<P: PodCalls> Carrier<P> {
             match carrier.calls.read(pod, user, item).await {
                 Answer::Got(row) => {
                     change.await;
-                    carrier.tell(pod, user, item, &row, Fields::NONE).await;
+                    carrier.tell_pod(pod, user, item, &row, Fields::NONE).await;
                 }
                 // What is not there cannot be overwritten.
                 Answer::Missing => change.await,
@@ -221,9 +221,9 @@ impl<P: PodCalls> Carrier<P> {
             // The next round tells it the newer row.
             let TellPermit::Without(own) = permit else { return 0 };
             let but = newest.but_own(*target, own).with(computed);
-            let mut told = self.tell(*target, user, round.item, &newest.row, but).await;
+            let mut told = self.tell_pod(*target, user, round.item, &newest.row, but).await;
             drop(permit_to_call);
-            if let (Told::Done, Some(source)) = (told, folder) {
+            if let (TellOutcome::Done, Some(source)) = (told, folder) {
                 told = self.tell_children(user, round.item, *source, *target).await;
             }
             self.end_telling(user, round.item, *target, Some((round.generation, told)));
@@ -237,7 +237,7 @@ impl<P: PodCalls> Carrier<P> {
     async fn rewrite(&self, user: UserKey, round: &Round) {
         let Some(pod) = round.sources.first().copied() else { return };
         let _permit = self.calls.permit(pod).await;
-        let answer = self.calls.tell(pod, user, round.item, &Row::default()).await;
+        let answer = self.calls.write_row(pod, user, round.item, &Row::default()).await;
         self.with(user, |ledger| match answer {
             Answer::Failed => ledger.pause(user, round.item, Instant::now()),
             Answer::Got(_) | Answer::Missing => ledger.rewritten(user, round.item),
@@ -245,35 +245,35 @@ impl<P: PodCalls> Carrier<P> {
     }
 
     /// Makes one pod take a row, but for what it wrote last itself.
-    async fn tell(&self, pod: PodInstance, user: UserKey, item: Id, newest: &Row, but: Fields) -> Told {
+    async fn tell_pod(&self, pod: PodInstance, user: UserKey, item: Id, newest: &Row, but: Fields) -> TellOutcome {
         let part = newest.clone().without(but);
-        let answer = match self.calls.tell(pod, user, item, &part).await {
+        let answer = match self.calls.write_row(pod, user, item, &part).await {
             Answer::Got(answer) => answer,
             // It cannot overwrite what it does not have.
-            Answer::Missing => return Told::Done,
-            Answer::Failed => return Told::Failed,
+            Answer::Missing => return TellOutcome::Done,
+            Answer::Failed => return TellOutcome::Failed,
         };
         // An update leaves what the row lacks; other acts remove it.
         let left_over = newest.left_over(&answer, but);
         if left_over.contains(Field::Rating)
             && self.calls.act(pod, user, item, &Act::Likes(None)).await == Answer::Failed
         {
-            return Told::Failed;
+            return TellOutcome::Failed;
         }
         if left_over.contains(Field::LastPlayed) {
             let mut whole = newest.clone();
             but.iter().for_each(|field| whole.take(field, &answer));
             if self.calls.act(pod, user, item, &Act::Unplayed).await == Answer::Failed
-                || self.calls.tell(pod, user, item, &whole).await == Answer::Failed
+                || self.calls.write_row(pod, user, item, &whole).await == Answer::Failed
             {
-                return Told::Failed;
+                return TellOutcome::Failed;
             }
         }
-        Told::Done
+        TellOutcome::Done
     }
 
     /// Tells a pod the rows of a marked folder's children.
-    async fn tell_children(&self, user: UserKey, folder: Id, source: PodInstance, pod: PodInstance) -> Told {
+    async fn tell_children(&self, user: UserKey, folder: Id, source: PodInstance, pod: PodInstance) -> TellOutcome {
         let mut from = 0;
         while from < MOST_CHILDREN {
             let permit = self.calls.permit(source).await;
@@ -281,22 +281,22 @@ impl<P: PodCalls> Carrier<P> {
             drop(permit);
             let children = match children {
                 Answer::Got(children) if !children.is_empty() => children,
-                Answer::Got(_) | Answer::Missing => return Told::Done,
-                Answer::Failed => return Told::Failed,
+                Answer::Got(_) | Answer::Missing => return TellOutcome::Done,
+                Answer::Failed => return TellOutcome::Failed,
             };
             from += children.len();
             for (child, row) in children {
                 let _permit = self.calls.permit(pod).await;
-                let Some(own) = self.begin_telling_alone(user, child, pod).await else { return Told::Failed };
-                let told = self.tell(pod, user, child, &row, own).await;
+                let Some(own) = self.begin_telling_alone(user, child, pod).await else { return TellOutcome::Failed };
+                let told = self.tell_pod(pod, user, child, &row, own).await;
                 self.end_telling(user, child, pod, None);
-                if told == Told::Failed {
+                if told == TellOutcome::Failed {
                     return told;
                 }
             }
         }
         self.calls.observe(Event::TooManyChildren);
-        Told::Done
+        TellOutcome::Done
     }
 
     /// Waits until nothing writes this row of the pod, at most two seconds. Returns the fields that
@@ -313,7 +313,7 @@ impl<P: PodCalls> Carrier<P> {
         }
     }
 
-    fn end_telling(&self, user: UserKey, item: Id, pod: PodInstance, told: Option<(u64, Told)>) {
+    fn end_telling(&self, user: UserKey, item: Id, pod: PodInstance, told: Option<(u64, TellOutcome)>) {
         self.with(user, |ledger| ledger.end_telling(user, item, pod, told, Instant::now()));
     }
 

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use crate::{
     jellyfin::user_data::{Act, Id, Row},
     pod::PodInstance,
-    proxy::user_data_state::ledger::{PodView, Told, UserKey},
+    proxy::user_data_state::ledger::{PodView, TellOutcome, UserKey},
 };
 
 /// Calls to pods.
@@ -18,7 +18,13 @@ pub(super) trait PodCalls: Send + Sync + 'static {
     /// The row as the pod has it.
     fn read(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<Row>> + Send;
     /// Makes the pod take a row, or a part of one. Answers the row that it has now.
-    fn tell(&self, at: PodInstance, user: UserKey, item: Id, row: &Row) -> impl Future<Output = Answer<Row>> + Send;
+    fn write_row(
+        &self,
+        at: PodInstance,
+        user: UserKey,
+        item: Id,
+        row: &Row,
+    ) -> impl Future<Output = Answer<Row>> + Send;
     /// Does a user's act: favourite, rating, played or unplayed.
     fn act(&self, at: PodInstance, user: UserKey, item: Id, act: &Act) -> impl Future<Output = Answer<()>> + Send;
     /// The item's length in ticks, if it has one.
@@ -48,7 +54,7 @@ pub(super) enum Answer<T> {
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    Told(PodInstance, Told),
+    Told(PodInstance, TellOutcome),
     /// The item is gone.
     Gone(PodInstance),
     /// A write of a pod that is gone was done again on this one.

@@ -149,7 +149,11 @@ async fn devices_write(seed: u64, devices: usize, kills: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 0, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 4,
+        max_shrink_iters: 0,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn what_devices_write_at_once_is_on_every_pod(seed: u64, devices in 1_usize..4) {

@@ -22,7 +22,7 @@ use crate::{
     },
     pod::PodInstance,
 };
-pub(in crate::proxy) use talk::{Access, Admission, Plan, TellPermit, Ticket, Told};
+pub(in crate::proxy) use talk::{Access, Admission, Plan, TellOutcome, TellPermit, Ticket};
 use user::{User, Writing};
 
 /// A user of a pool.
@@ -211,7 +211,7 @@ impl Ledger {
                 if let Some(until) = pair.playing_until {
                     at(until);
                 }
-                pair.settle();
+                pair.forget_acts();
                 return pair.playing_until.is_some() || !pair.left.is_empty();
             }
             // What is due at the next stop, move or read is due too when the client has vanished.
@@ -286,7 +286,7 @@ impl Ledger {
         user: UserKey,
         item: Id,
         pod: PodInstance,
-        told: Option<(Generation, Told)>,
+        told: Option<(Generation, TellOutcome)>,
         now: Instant,
     ) {
         let Some(entry) = self.users.get_mut(&user) else { return };
@@ -295,8 +295,8 @@ impl Ledger {
         }
         if let (Some(pair), Some((generation, told))) = (entry.pairs.get_mut(&item), told) {
             match told {
-                Told::Done => pair.set_told(pod, generation),
-                Told::Failed => pair.set_late(pod, now),
+                TellOutcome::Done => pair.set_told(pod, generation),
+                TellOutcome::Failed => pair.set_late(pod, now),
             }
         }
         entry.changes.send_replace(());

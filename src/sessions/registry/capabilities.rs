@@ -31,8 +31,8 @@ pub struct Capabilities {
 struct Bytes;
 
 impl Weighter<u128, (PodInstance, ReplayedCall)> for Bytes {
-    fn weight(&self, _: &u128, (_, note): &(PodInstance, ReplayedCall)) -> u64 {
-        note.size() as u64 + 128
+    fn weight(&self, _: &u128, (_, call): &(PodInstance, ReplayedCall)) -> u64 {
+        call.size() as u64 + 128
     }
 }
 
@@ -42,8 +42,8 @@ impl Capabilities {
     }
 
     /// Records the capabilities that a client without a known session sent to this pod.
-    pub fn record(&self, token: &str, pod: &Pod, note: ReplayedCall) {
-        self.told.insert(self.hash.of(&[token]), (PodInstance::of(pod), note));
+    pub fn record(&self, token: &str, pod: &Pod, call: ReplayedCall) {
+        self.told.insert(self.hash.of(&[token]), (PodInstance::of(pod), call));
         // The session may have become known at this very moment.
         if let SessionLookup::Active(session) = self.known.find(token)
             && session.pool == pod.pool
@@ -57,13 +57,13 @@ impl Capabilities {
     /// one counts as notified.
     pub fn missing_at(&self, pod: &Pod, token: &str) -> Option<ReplayedCall> {
         let hash = self.hash.of(&[token]);
-        let (told, note) = self.told.get(&hash)?;
+        let (told, call) = self.told.get(&hash)?;
         let place = PodInstance::of(pod);
         if told == place {
             return None;
         }
-        self.told.insert(hash, (place, note.clone()));
-        Some(note)
+        self.told.insert(hash, (place, call.clone()));
+        Some(call)
     }
 
     /// Gives a session what its client sent before it was known. Says whether that is news.

@@ -72,13 +72,13 @@ impl ReplayedCalls {
     }
 
     /// Remembers the capabilities that a device posted. Says whether they are new.
-    pub fn record_capabilities(&self, note: ReplayedCall) -> bool {
+    pub fn record_capabilities(&self, call: ReplayedCall) -> bool {
         let mut state = self.0.lock();
-        if state.capabilities.contains(&note) {
+        if state.capabilities.contains(&call) {
             return false;
         }
-        state.capabilities.retain(|other| !other.reported_by.is_same_as(&note.reported_by));
-        state.capabilities.push(note);
+        state.capabilities.retain(|other| !other.reported_by.is_same_as(&call.reported_by));
+        state.capabilities.push(call);
         if state.capabilities.len() > MOST_DEVICES {
             state.capabilities.remove(0);
         }
@@ -87,10 +87,10 @@ impl ReplayedCalls {
     }
 
     /// Remembers what this device plays; `None` when it plays nothing any more.
-    pub fn record_playing(&self, reported_by: &Device, note: Option<ReplayedCall>) {
+    pub fn record_playing(&self, reported_by: &Device, call: Option<ReplayedCall>) {
         let mut state = self.0.lock();
         state.playing.retain(|(other, at)| !other.reported_by.is_same_as(reported_by) && at.elapsed() < REPORTED);
-        state.playing.extend(note.map(|note| (note, Instant::now())));
+        state.playing.extend(call.map(|call| (call, Instant::now())));
         if state.playing.len() > MOST_DEVICES {
             state.playing.remove(0);
         }
@@ -102,7 +102,7 @@ impl ReplayedCalls {
     pub fn playing(&self) -> Vec<ReplayedCall> {
         let state = self.0.lock();
         let runs = state.playing.iter().filter(|(_, at)| at.elapsed() < REPORTED);
-        runs.map(|(note, _)| note.clone()).collect()
+        runs.map(|(call, _)| call.clone()).collect()
     }
 
     pub fn is_playing(&self) -> bool {
@@ -130,7 +130,7 @@ impl ReplayedCalls {
 
     /// Forgets what this device plays.
     pub(super) fn forget_playing(&self, device: &Device) {
-        self.0.lock().playing.retain(|(note, _)| !note.reported_by.is_same_as(device));
+        self.0.lock().playing.retain(|(call, _)| !call.reported_by.is_same_as(device));
     }
 
     /// Takes the capabilities of another replica's later copy.
@@ -154,7 +154,7 @@ impl State {
     fn shrink(&mut self) {
         loop {
             let bytes = self.capabilities.iter().map(ReplayedCall::size).sum::<usize>()
-                + self.playing.iter().map(|(note, _)| note.size()).sum::<usize>();
+                + self.playing.iter().map(|(call, _)| call.size()).sum::<usize>();
             if bytes <= MOST_OF_ONE && self.share.set(bytes) {
                 return;
             }
@@ -181,11 +181,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_film_of_which_nothing_was_reported_for_long_runs_no_more() {
         let calls = calls(&Room::default());
-        let note = note("sofa");
-        calls.record_playing(&note.reported_by, Some(note.clone()));
+        let call = call("sofa");
+        calls.record_playing(&call.reported_by, Some(call.clone()));
         tokio::time::advance(REPORTED / 2).await;
-        assert_eq!(calls.playing(), std::slice::from_ref(&note));
-        calls.record_playing(&note.reported_by, Some(note.clone()));
+        assert_eq!(calls.playing(), std::slice::from_ref(&call));
+        calls.record_playing(&call.reported_by, Some(call.clone()));
         tokio::time::advance(REPORTED).await;
         assert_eq!((calls.playing().len(), calls.is_playing()), (0, false));
     }
@@ -194,25 +194,25 @@ mod tests {
     fn each_device_has_its_own_notes_and_there_are_not_many() {
         let calls = calls(&Room::default());
         for id in ["phone", "tv", "phone"] {
-            assert!(calls.record_capabilities(ReplayedCall { target: format!("/{id}"), ..note(id) }) || id == "phone");
-            calls.record_playing(&note(id).reported_by, Some(note(id)));
+            assert!(calls.record_capabilities(ReplayedCall { target: format!("/{id}"), ..call(id) }) || id == "phone");
+            calls.record_playing(&call(id).reported_by, Some(call(id)));
         }
         assert_eq!((calls.capabilities().len(), calls.playing().len()), (2, 2));
-        calls.record_playing(&note("phone").reported_by, None);
-        assert_eq!(calls.playing(), [note("tv")]);
+        calls.record_playing(&call("phone").reported_by, None);
+        assert_eq!(calls.playing(), [call("tv")]);
         for number in 0..50 {
-            calls.record_capabilities(note(&number.to_string()));
-            calls.record_playing(&note(&number.to_string()).reported_by, Some(note(&number.to_string())));
+            calls.record_capabilities(call(&number.to_string()));
+            calls.record_playing(&call(&number.to_string()).reported_by, Some(call(&number.to_string())));
         }
         assert_eq!((calls.capabilities().len(), calls.playing().len()), (MOST_DEVICES, MOST_DEVICES));
-        assert_eq!(calls.capabilities().last(), Some(&note("49")));
+        assert_eq!(calls.capabilities().last(), Some(&call("49")));
     }
 
     #[test]
     fn notes_are_bounded_in_sum_and_their_room_is_given_back() {
         let room = Room::default();
         let calls = calls(&room);
-        let long = |id: &str| ReplayedCall { body: Bytes::from(vec![b'x'; LONGEST_CALL]), ..note(id) };
+        let long = |id: &str| ReplayedCall { body: Bytes::from(vec![b'x'; LONGEST_CALL]), ..call(id) };
         for id in ["a", "b", "c"] {
             calls.record_capabilities(long(id));
             calls.record_playing(&long(id).reported_by, Some(long(id)));
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(room.taken(), 0);
     }
 
-    fn note(id: &str) -> ReplayedCall {
+    fn call(id: &str) -> ReplayedCall {
         let reported_by = Device { client: "c".into(), name: "n".into(), id: id.into(), version: "1".into() };
         ReplayedCall { reported_by, target: "/Sessions/Playing/Progress".into(), body: Bytes::from_static(b"{}") }
     }

@@ -326,7 +326,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 8))]
         #[test]
         fn messages_come_out_as_they_came_in_however_they_are_framed_and_read(
             sent in proptest::collection::vec(

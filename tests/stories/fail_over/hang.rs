@@ -127,7 +127,7 @@ async fn a_pod_without_its_database_keeps_its_requests() {
 
 #[tokio::test]
 async fn a_long_timeout_ends_when_the_pod_hangs() {
-    story(plan(2), async |world| {
+    story(plan(2).silence(secs(2)), async |world| {
         let (mut client, home) = client_of(world, "alice", "sofa").await;
         let mut other = client.twin();
         world.pod(&home).hang(true);

@@ -135,7 +135,7 @@ async fn resuming_ends_when_no_byte_comes() {
 
 #[tokio::test]
 async fn a_download_goes_on_after_its_pod_falls_silent() {
-    story(World::plan(2).build(|pod| pod.bulk_size(2 * SIZE as u64)), async |world| {
+    story(World::plan(2).silence(secs(2)).build(|pod| pod.bulk_size(2 * SIZE as u64)), async |world| {
         let mut client = browser_at(world, "a").await;
         let mut answer = begin(&mut client, &film(), None).await;
         let mut read = BytesMut::new();
@@ -175,7 +175,7 @@ async fn a_down_pod_that_still_sends_is_kept() {
 #[tokio::test]
 async fn a_download_waits_for_its_only_pod_to_wake_up() {
     story(
-        World::plan(1).hold(secs(1)).longest_silence(secs(5)).build(|pod| pod.bulk_size(SIZE as u64)),
+        World::plan(1).hold(secs(1)).silence(secs(2)).longest_silence(secs(2)).build(|pod| pod.bulk_size(SIZE as u64)),
         async |world| {
             let mut client = world.client();
             let mut answer = begin(&mut client, &film(), None).await;

@@ -1,12 +1,16 @@
 //! Three replicas elect one pod.
 
 use super::*;
-use crate::stories::world::{Client, Program, Visitors, body_of, elapse, millis, secs, story, until};
+use crate::stories::world::{Client, Program, Visitors, body_of, elapse, how_often, millis, secs, story, until};
 use http::Method;
 use jellypin::leader::Mode;
 use jellypin::pod::State;
 
-pub(super) const KILLS: usize = 50;
+/// How often something is killed: `STORY_KILLS=50`. Each kind of kill comes twice in sixteen.
+pub(super) fn kills() -> usize {
+    how_often("STORY_KILLS", 16)
+}
+
 pub(super) const KEY: &str = "jellypin:leader:main";
 
 /// What an onlooker of all replicas saw: it compares them all the time.
@@ -76,7 +80,7 @@ async fn a_killed_leader_is_replaced_on_all_replicas() {
         let visitors = Visitors::sign_in(6, |number| all[number % 3].client()).await;
         let onlooker = Onlooker::of(&all);
         let (mut first_knew, mut all_agreed) = (Vec::new(), Vec::new());
-        for _ in 0..KILLS {
+        for _ in 0..kills() {
             let began = Instant::now();
             world.pod(&pod).kill().await;
             until("one has a new leader", || all.iter().any(|proxy| !leads_now(proxy, &pod))).await;
@@ -94,7 +98,7 @@ async fn a_killed_leader_is_replaced_on_all_replicas() {
         report("leader killed until the first replica names a new one", first_knew);
         report("leader killed until all three replicas name the new one", all_agreed);
         onlooker.end();
-        visitors.leave(&format!("{KILLS} kills of the leader")).await;
+        visitors.leave(&format!("{} kills of the leader", kills())).await;
         let mut held = 0.0;
         for proxy in all {
             held += proxy.metric("jellypin_leader_lease", &[]).await;

@@ -3,7 +3,7 @@
 use jellypin::leader::Mode;
 use std::collections::BTreeMap;
 
-use super::election::{KEY, KILLS, Onlooker};
+use super::election::{KEY, Onlooker, kills};
 use super::*;
 use crate::stories::world::{Client, Program, Visitors, millis, secs, story, until, until_so};
 use jellypin::pod::State;
@@ -59,7 +59,7 @@ async fn a_killed_replica_changes_no_leader() {
         let mut calls: Vec<usize> = (0..6).map(|number| number % 3).collect();
         let visitors = Visitors::sign_in(calls.len(), |number| programs[calls[number]].client()).await;
         let (mut histories, mut took_over, mut elected, mut agreed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for round in 0..KILLS {
+        for round in 0..kills() {
             let (kills_holder, kills_leader) = (round % 4 == 0, round % 8 == 0);
             let mut holders = Vec::new();
             for program in &programs {
@@ -110,7 +110,7 @@ async fn a_killed_replica_changes_no_leader() {
             calls[number] = victim;
             visitors.go_over(number, programs[victim].client()).await;
         }
-        visitors.leave(&format!("{KILLS} kills of a replica")).await;
+        visitors.leave(&format!("{} kills of a replica", kills())).await;
         report("holder killed until the lease has another", took_over);
         report("holder and leader killed until another pod leads", elected);
         report("replica killed until it is back and all three agree", agreed);
@@ -152,7 +152,7 @@ async fn all_replicas_name_one_leader_after_redis_was_killed() {
         let visitors = Visitors::sign_in(6, |number| all[number % 3].client()).await;
         let onlooker = Onlooker::of(&all);
         let (mut alone, mut agreed) = (Vec::new(), Vec::new());
-        for round in 0..KILLS {
+        for round in 0..kills() {
             let (is_empty, kills_leader) = (round % 3 == 0, round % 5 == 0);
             redis.kill();
             if kills_leader {
@@ -187,7 +187,7 @@ async fn all_replicas_name_one_leader_after_redis_was_killed() {
             }
             (term, pod) = (next_term, next);
         }
-        visitors.leave(&format!("{KILLS} kills of Redis")).await;
+        visitors.leave(&format!("{} kills of Redis", kills())).await;
         report("leader killed without Redis until all three name another", alone);
         report("Redis killed until it is back and all three have agreed through it", agreed);
         onlooker.end();

@@ -7,7 +7,7 @@ use jellyfin_sim::{CallTime, MintTimes, Pod};
 use serde_json::json;
 
 use super::{client_of, count, kill, plan, revocation::at_home, start_again};
-use crate::stories::world::story;
+use crate::stories::world::{how_often, story};
 
 const MINT: &str = "/Users/AuthenticateWithQuickConnect";
 
@@ -110,11 +110,12 @@ async fn a_hundred_clients_of_a_dead_pod_all_migrate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_migrations_leave_few_rows() {
+async fn many_migrations_leave_few_rows() {
     story(plan(2), async |world| {
         let (mut client, mut home) = client_of(world, "alice", "sofa").await;
         let mut most_rows = 0;
-        for turn in 0..50 {
+        let turns = how_often("STORY_TURNS", 16);
+        for turn in 0..turns {
             kill(world, &home).await;
             let me = client.get("/Users/Me").await;
             assert_eq!(me.status, 200, "turn {turn}");
@@ -124,7 +125,7 @@ async fn fifty_migrations_leave_few_rows() {
             most_rows = most_rows.max(world.cluster.tokens().len());
             assert_eq!(client.get("/Items").await.status, 200, "turn {turn}");
         }
-        println!("50 fail-overs of one client: at most {most_rows} rows of its device");
+        println!("{turns} fail-overs of one client: at most {most_rows} rows of its device");
         assert!(most_rows <= 3, "{most_rows}");
         assert_eq!(client.post("/Sessions/Capabilities/Full", json!({})).await.status, 204);
         let sessions = client.get("/Sessions").await.json();

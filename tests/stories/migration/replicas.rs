@@ -54,7 +54,7 @@ async fn one_of_two_replicas_mints_for_both() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_migrate_while_redis_dies() {
-    const ROUNDS: usize = 10;
+    const ROUNDS: usize = 5;
     let (mut failed, mut mints, mut lost, mut longest) = (0, Vec::new(), 0, Duration::ZERO);
     for round in 0..ROUNDS {
         // One outage a world: a Redis that comes and goes all the time is tried again less and less often.
@@ -68,7 +68,7 @@ async fn two_replicas_migrate_while_redis_dies() {
             world.pod("a").kill().await;
             let asking = ask_through_both(&client, [&world.proxy, &other]);
             let killing = async {
-                elapse(millis(2 * round as u64)).await;
+                elapse(millis(4 * round as u64)).await;
                 redis.kill();
                 elapse(millis(300)).await;
                 redis.start_again();

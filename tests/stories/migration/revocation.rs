@@ -138,30 +138,29 @@ async fn carry_out(victim: &mut Victim, replicas: &Replicas<'_>, root: &Client) 
 
 /// What works by this token: each demanding path with its status, and the image that anybody may see.
 async fn try_all(replicas: &Replicas<'_>, victim: &Victim) -> (Vec<String>, bool) {
-    let mut worked = Vec::new();
-    let mut sees_image = true;
-    for (nth, proxy) in replicas.all().enumerate() {
-        for (age, token) in victim.tokens.iter().enumerate() {
-            let mut client = proxy.client().without_cookies();
-            let socket = client.socket(&format!("/socket?ApiKey={token}&deviceId=d")).await;
-            let by_query = client.get(&format!("/Items?ApiKey={token}")).await.status;
-            sees_image &= client.get(&format!("/Items/{FILM}/Images/Primary?ApiKey={token}")).await.status == 200;
-            client.token = Some(token.clone());
-            client.device.clone_from(&victim.client.device);
-            let by_header = client.get("/Users/Me").await.status;
-            let of = |what: &str| format!("{what} by token {age} through replica {nth}");
-            for (what, works) in [
-                ("/Users/Me", !matches!(by_header, 401 | 403)),
-                ("/Items", !matches!(by_query, 401 | 403)),
-                ("/socket", socket.is_ok()),
-            ] {
-                if works {
-                    worked.push(of(what));
-                }
-            }
-        }
-    }
-    (worked, sees_image)
+    let tokens = || victim.tokens.iter().enumerate();
+    let each = replicas.all().enumerate().flat_map(|replica| tokens().map(move |token| (replica, token)));
+    // A refused socket's answer is late on purpose: all are dialled at once.
+    let tried = join_all(each.map(async |((nth, proxy), (age, token))| {
+        let mut client = proxy.client().without_cookies();
+        let socket = client.socket(&format!("/socket?ApiKey={token}&deviceId=d")).await;
+        let by_query = client.get(&format!("/Items?ApiKey={token}")).await.status;
+        let image = client.get(&format!("/Items/{FILM}/Images/Primary?ApiKey={token}")).await.status;
+        client.token = Some(token.clone());
+        client.device.clone_from(&victim.client.device);
+        let by_header = client.get("/Users/Me").await.status;
+        let ways = [
+            ("/Users/Me", !matches!(by_header, 401 | 403)),
+            ("/Items", !matches!(by_query, 401 | 403)),
+            ("/socket", socket.is_ok()),
+        ];
+        let worked = ways.into_iter().filter(|(_, works)| *works);
+        let worked = worked.map(|(what, _)| format!("{what} by token {age} through replica {nth}"));
+        (worked.collect::<Vec<_>>(), image == 200)
+    }))
+    .await;
+    let sees_image = tried.iter().all(|(_, sees_image)| *sees_image);
+    (tried.into_iter().flat_map(|(worked, _)| worked).collect(), sees_image)
 }
 
 /// A cluster whose sessions are kept in Redis and shared by two replicas, or on one proxy's disk.

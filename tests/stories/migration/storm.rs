@@ -109,7 +109,7 @@ fn is_own_call(seen: &Seen) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_clients_is_served() {
-    let clients_wanted = wanted(60);
+    let clients_wanted = wanted(20);
     story(plan(3), async |world| {
         let mut clients = clients_at(world, "a", clients_wanted, || world.client()).await;
         let neighbours = join_all(["b", "c"].map(|pod| clients_at(world, pod, 10, || world.client())))
@@ -206,7 +206,7 @@ async fn mint_at(world: &World, pod: &str) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_to_a_cold_pod_costs_one_request_some_milliseconds() {
-    const COLD: usize = 5;
+    const COLD: usize = 3;
     let (warmed, carried, usual) = story(plan(2), async |world| {
         world.pods.iter().for_each(|pod| pod.mint_times(MintTimes::RECORDED));
         let mut clients = clients_at(world, "a", COLD, || world.client()).await;
@@ -222,7 +222,7 @@ async fn a_migration_to_a_cold_pod_costs_one_request_some_milliseconds() {
             assert_eq!(minted(world), 1);
             start_again(world, "a").await;
         }
-        let mut clients = clients_at(world, "a", wanted(60), || world.client()).await;
+        let mut clients = clients_at(world, "a", wanted(20), || world.client()).await;
         kill(world, "a").await;
         let (mut carried, mut usual) = (Vec::new(), Vec::new());
         for client in &mut clients {

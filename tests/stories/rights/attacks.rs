@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use http::{HeaderName, HeaderValue, Method};
 use jellyfin_sim::Generation;
 use serde_json::json;
@@ -145,11 +146,8 @@ impl Victims {
 
     /// How many of them are logged out, by the proxy's word.
     async fn logged_out(&mut self) -> usize {
-        let mut out = 0;
-        for (_, client) in &mut self.clients {
-            out += usize::from(client.get("/Users/Me").await.status != 200);
-        }
-        out
+        let asked = self.clients.iter_mut().map(|(_, client)| client.get("/Users/Me"));
+        join_all(asked).await.iter().filter(|answer| answer.status != 200).count()
     }
 }
 

@@ -106,6 +106,7 @@ keys! {
     fast_probe_interval: Duration = "health.fast_interval";
     probe_timeout: Duration = "health.timeout";
     rise: u32 = "health.rise";
+    silence: Duration = "health.silence";
     longest_silence: Duration = "health.longest_silence";
     slow_start: Duration = "health.slow_start";
     queue: u32 = "limits.queue";

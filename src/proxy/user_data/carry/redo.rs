@@ -9,7 +9,7 @@ use crate::{
     proxy::{
         user_data::pod_calls::{Answer, Event, PodCalls},
         user_data_state::{
-            ledger::{TellPermit, Told, UserKey},
+            ledger::{TellOutcome, TellPermit, UserKey},
             round::{OwnedAct, Round},
         },
     },
@@ -37,50 +37,50 @@ impl<P: PodCalls> Carrier<P> {
             }
             Answer::Failed => None,
         };
-        let mut told = if row.is_some() { Told::Done } else { Told::Failed };
+        let mut told = if row.is_some() { TellOutcome::Done } else { TellOutcome::Failed };
         for lost in &round.lost {
-            if told == Told::Done {
+            if told == TellOutcome::Done {
                 told = self.redo_act(pod, user, round.item, lost).await;
             }
         }
-        if let Some(row) = row.filter(|_| told == Told::Done && own != Fields::NONE)
-            && self.calls.tell(pod, user, round.item, &row).await == Answer::Failed
+        if let Some(row) = row.filter(|_| told == TellOutcome::Done && own != Fields::NONE)
+            && self.calls.write_row(pod, user, round.item, &row).await == Answer::Failed
         {
-            told = Told::Failed;
+            told = TellOutcome::Failed;
         }
-        if told == Told::Done {
+        if told == TellOutcome::Done {
             self.calls.observe(Event::Redone(pod));
             self.with(user, |ledger| ledger.redone(user, round, pod));
         }
-        let late = (told == Told::Failed).then_some((round.generation, told));
+        let late = (told == TellOutcome::Failed).then_some((round.generation, told));
         self.end_telling(user, round.item, pod, late);
         true
     }
 
-    async fn redo_act(&self, pod: PodInstance, user: UserKey, item: Id, lost: &OwnedAct) -> Told {
+    async fn redo_act(&self, pod: PodInstance, user: UserKey, item: Id, lost: &OwnedAct) -> TellOutcome {
         let part = match &lost.act {
             Act::Favorite(_) | Act::Likes(_) | Act::Played(_) | Act::Unplayed => {
                 let done = self.calls.act(pod, user, item, &lost.act).await;
-                return if done == Answer::Failed { Told::Failed } else { Told::Done };
+                return if done == Answer::Failed { TellOutcome::Failed } else { TellOutcome::Done };
             }
             Act::Update(part) => part.clone(),
             Act::Started => match self.calls.read(pod, user, item).await {
                 Answer::Got(row) => row.after_start(&written(lost.at), &written(lost.at - CLOCKS)),
-                Answer::Missing => return Told::Done,
-                Answer::Failed => return Told::Failed,
+                Answer::Missing => return TellOutcome::Done,
+                Answer::Failed => return TellOutcome::Failed,
             },
             Act::Reached(ticks) => match self.calls.runtime(pod, user, item).await {
                 Answer::Got(runtime) => Row::at_position(*ticks, runtime),
-                Answer::Missing => return Told::Done,
-                Answer::Failed => return Told::Failed,
+                Answer::Missing => return TellOutcome::Done,
+                Answer::Failed => return TellOutcome::Failed,
             },
             Act::Ended => Row::at_end(),
         };
         if part == Row::default() {
-            return Told::Done;
+            return TellOutcome::Done;
         }
-        let told = self.calls.tell(pod, user, item, &part).await;
-        if told == Answer::Failed { Told::Failed } else { Told::Done }
+        let told = self.calls.write_row(pod, user, item, &part).await;
+        if told == Answer::Failed { TellOutcome::Failed } else { TellOutcome::Done }
     }
 }
 

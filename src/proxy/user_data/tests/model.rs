@@ -12,7 +12,7 @@ use crate::{
     pod::{Epoch, Pod, PodConfig, PodId, PodInstance},
     proxy::{
         user_data::pod_calls::{Answer, Event, PodCalls, WaitOutcome},
-        user_data_state::ledger::{PodView, Told, UserKey},
+        user_data_state::ledger::{PodView, TellOutcome, UserKey},
     },
 };
 
@@ -231,7 +231,7 @@ impl PodCalls for Pods {
         }
     }
 
-    async fn tell(&self, at: PodInstance, _user: UserKey, item: Id, row: &Row) -> Answer<Row> {
+    async fn write_row(&self, at: PodInstance, _user: UserKey, item: Id, row: &Row) -> Answer<Row> {
         let delay = {
             let mut model = self.0.lock();
             let pod = model.at(at);
@@ -275,7 +275,7 @@ impl PodCalls for Pods {
     fn observe(&self, event: Event) {
         let mut model = self.0.lock();
         match event {
-            Event::Told(_, Told::Done) => model.told += 1,
+            Event::Told(_, TellOutcome::Done) => model.told += 1,
             Event::Redone(_) => model.redone += 1,
             Event::Waited(_, WaitOutcome::TimedOut) => model.timed_out += 1,
             _ => {}

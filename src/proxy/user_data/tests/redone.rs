@@ -5,7 +5,7 @@ use tokio::time;
 use super::{id, model::Model, run, user, write_of};
 use crate::{
     jellyfin::user_data::Act,
-    proxy::user_data_state::ledger::{Access, Admission, Ledger, Plan, PodView, TellPermit, Told},
+    proxy::user_data_state::ledger::{Access, Admission, Ledger, Plan, PodView, TellOutcome, TellPermit},
 };
 
 #[test]
@@ -36,7 +36,7 @@ fn what_is_done_again_while_a_client_writes_is_told_once() {
             for round in rounds {
                 for pod in round.targets {
                     assert!(ledger.begin_telling(user(), item, pod, round.generation) != TellPermit::Stale);
-                    ledger.end_telling(user(), item, pod, Some((round.generation, Told::Done)), now);
+                    ledger.end_telling(user(), item, pod, Some((round.generation, TellOutcome::Done)), now);
                     told.push(pod);
                 }
             }

@@ -185,7 +185,7 @@ impl Pair {
     }
 
     /// All pods have heard of everything.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn forget_acts(&mut self) {
         self.due = None;
         self.owners = Owners::default();
         self.acts.clear();

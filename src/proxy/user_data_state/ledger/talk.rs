@@ -53,7 +53,7 @@ pub(in crate::proxy) enum TellPermit {
 
 /// How telling a pod went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum Told {
+pub(in crate::proxy) enum TellOutcome {
     Done,
     Failed,
 }

@@ -5,7 +5,7 @@ use jellypin::pod::State;
 use super::{
     Client, Method, RedisServer, World, at_home, body_of, delete, json, kill, plan, replicas, start_again, until,
 };
-use crate::stories::world::story;
+use crate::stories::world::{secs, story};
 
 /// Starts a pod again, and waits until it was told all that it is to be told.
 async fn return_of(world: &World, pod: &str) {
@@ -102,7 +102,7 @@ async fn an_old_password_stays_dead() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_pod_is_told_as_soon_as_it_answers() {
-    story(plan(2), async |world| {
+    story(plan(2).silence(secs(2)), async |world| {
         let mut client = at_home(world, "user1", "a").await;
         let token = token_of(&client);
         let b = world.pod("b");

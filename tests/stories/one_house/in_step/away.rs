@@ -64,7 +64,7 @@ async fn a_change_waits_two_seconds_at_most_for_a_slow_pod() {
 
 #[tokio::test]
 async fn a_pod_that_only_hung_is_told_when_it_answers_again() {
-    story(house(), async |world| {
+    story(house().silence(secs(2)), async |world| {
         let mut root = administrator(world).await;
         let home = world.home(&root.get("/Users/Me").await).to_owned();
         let hung = world.pods_but(&home).next().expect("another").name().to_owned();
