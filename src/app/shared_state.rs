@@ -64,6 +64,7 @@ pub(super) async fn shared(
         log_in_paths: config.log_in_paths.clone().into(),
         streams: Streams::new(seed),
         play_sessions: PlaySessions::default(),
+        groups: Arc::default(),
         negative_cache: NegativeCache::new(seed),
         budget: Budget::default(),
         reject_pacer: RejectPacer::new(seed),

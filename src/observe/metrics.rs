@@ -17,9 +17,9 @@ use prometheus_client::{
 };
 
 pub use labels::{
-    Autodiscovery, Disagreement, Dropped, InStep, LeaderChange, LeaderProblem, Limited, Migration, MissingRequirement,
-    Move, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request, Resumption, StoreOutcome,
-    UserDataTold, Waited,
+    Autodiscovery, Disagreement, Dropped, GroupMove, InStep, LeaderChange, LeaderProblem, Limited, Migration,
+    MissingRequirement, Move, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request, Resumption,
+    StoreOutcome, UserDataTold, Waited,
 };
 
 /// Every metric of the proxy. Cheap to clone.
@@ -30,6 +30,7 @@ pub struct Metrics {
     pub moves: Family<Move, Counter>,
     pub migrations: Family<Migration, Counter>,
     pub migration_seconds: Histogram,
+    pub group_moves: Family<GroupMove, Counter>,
     pub missing_requirements: Family<MissingRequirement, Gauge>,
     pub sessions: Gauge,
     pub in_step: Family<InStep, Counter>,
@@ -96,6 +97,7 @@ impl Metrics {
             moves: Family::default(),
             migrations: Family::default(),
             migration_seconds: histogram(),
+            group_moves: Family::default(),
             missing_requirements: Family::default(),
             sessions: Gauge::default(),
             in_step: Family::default(),
@@ -174,6 +176,11 @@ impl Metrics {
             "Duration of a session migration",
             Unit::Seconds,
             self.migration_seconds.clone(),
+        );
+        all.register(
+            "sync_play_group_moves",
+            "SyncPlay groups whose pod was gone or drained, by what became of them",
+            self.group_moves.clone(),
         );
         all.register(
             "migration_requirements_missing",

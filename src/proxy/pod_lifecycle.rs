@@ -15,8 +15,8 @@ use std::{
 use tokio::{task::JoinSet, time};
 
 use super::{
-    drain_policy::When, in_step::Returns, migrate::Migrator, pod_client::PodClient, revoke::Broadcast,
-    shared_state::SharedState, user_data::UserData, visit::Visits,
+    drain_policy::When, in_step::Returns, migrate::Migrator, pod_client::PodClient, regroup::Regrouper,
+    revoke::Broadcast, shared_state::SharedState, user_data::UserData, visit::Visits,
 };
 use crate::{
     forward::Forward,
@@ -139,6 +139,13 @@ impl PodLifecycle {
     pub async fn gather_users(self: Arc<Self>, pool: Arc<Pool>) {
         let objects = (self.pods.clone(), self.migrator.clone(), self.visits.clone());
         UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone()).run(pool).await;
+    }
+
+    /// Makes SyncPlay groups again whose pod is gone, until the shutdown.
+    pub async fn keep_groups(self: Arc<Self>, pool: Arc<Pool>) {
+        let objects = (self.pods.clone(), self.migrator.clone());
+        let regrouper = Regrouper::new(self.shared.clone(), objects, (self.metrics.clone(), self.shutdown.clone()));
+        Arc::new(regrouper).watch(pool).await;
     }
 
     /// Applies other replicas' session changes and renews pending log-outs, until the shutdown.

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     drain_policy,
+    groups::Groups,
     in_step_state::InStepState,
     play_sessions::PlaySessions,
     pool_state::PoolState,
@@ -70,6 +71,8 @@ pub struct SharedState {
     pub streams: Streams,
     /// Play sessions that a pod knows by another id.
     pub play_sessions: PlaySessions,
+    /// The SyncPlay groups.
+    pub groups: Arc<Groups>,
     /// Which pods refused which tokens.
     pub negative_cache: NegativeCache,
     /// How much extra work each address may cause.

@@ -80,6 +80,7 @@ impl Drainer {
             State::Starting | State::Down => status,
         };
         let sessions = self.shared.clients_of(pod);
+        self.shared.groups.record_drain(pod, when == When::Now);
         pod.set_gives_up_lead(yields(pod, when, &sessions));
         if pod.change(drains).1.state != State::Draining {
             return false;
@@ -180,11 +181,21 @@ impl Drainer {
         shared.and_then(|shared| shared.leader.current()).is_some_and(|leader| leader.id == pod.id)
     }
 
+    /// The leader to which the groups of this pod go, if another pod leads.
+    async fn next_leader(&self, pool: &Arc<Pool>, from: PodInstance) -> Option<Arc<Pod>> {
+        let shared = self.shared.pools.iter().find(|shared| Arc::ptr_eq(&shared.pool, pool))?;
+        let leader = shared.leader.await_fit(pool).await?;
+        (leader.id != from.pod && leader.status().state == State::Ready).then_some(leader)
+    }
+
     async fn migrate_away(self: &Arc<Self>, pool: &Arc<Pool>, from: PodInstance, session: &Arc<Session>) {
         let pods = pool.pods().to_vec();
         let ready = || pods.iter().filter(|pod| pod.status().state == State::Ready);
         let placed = || placement::rendezvous(user_homes::key(&self.shared, session), ready()).cloned();
-        let Some(to) = user_homes::home(&self.shared, &pods, session, &[]).or_else(placed) else { return };
+        // A group goes on at the leader, with all its members.
+        let leader = if self.shared.groups.of(session).is_some() { self.next_leader(pool, from).await } else { None };
+        let placed = || user_homes::home(&self.shared, &pods, session, &[]).or_else(placed);
+        let Some(to) = leader.or_else(placed) else { return };
         let caller = Caller::new(pool, session.calls.client_headers());
         // A request may meanwhile move the session to another leader, or keep it here.
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());

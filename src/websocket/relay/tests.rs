@@ -68,8 +68,8 @@ impl PodSides<DuplexStream> for Sides {
 struct AsTheyAre;
 
 impl MessageRewriter for AsTheyAre {
-    fn to_client(&self, _: &str) -> Option<String> {
-        None
+    fn to_client(&self, _: &str) -> ForClient {
+        ForClient::Same
     }
 
     fn to_pod(&self, _: &str) -> Option<String> {
@@ -301,8 +301,8 @@ async fn a_stop_ends_sockets_within_the_stagger() {
 struct Called(AtomicBool);
 
 impl MessageRewriter for Called {
-    fn to_client(&self, _: &str) -> Option<String> {
-        None
+    fn to_client(&self, _: &str) -> ForClient {
+        ForClient::Same
     }
 
     fn to_pod(&self, _: &str) -> Option<String> {
