@@ -184,6 +184,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
         tokio::spawn(lifecycle.clone().watch_pool(pool.pool.clone()));
         tokio::spawn(lifecycle.clone().gather_users(pool.pool.clone()));
         tokio::spawn(lifecycle.clone().keep_groups(pool.pool.clone()));
+        tokio::spawn(lifecycle.clone().keep_standby(pool.pool.clone()));
     }
     tokio::spawn(lifecycle.clone().follow_replicas());
     tokio::spawn(count_films(shared.clone(), shutdown.clone()));

@@ -54,6 +54,15 @@ enum Task {
         #[command(flatten)]
         key: ExplainedKey,
     },
+    /// Lets the jellypin that runs with this configuration restart all pods, one after the other: each is drained, restarted and warmed.
+    /// It stops at the first trouble, says which, and exits with 1.
+    Roll {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The pool, where there are several.
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+    },
     /// Prints the completions of a shell, for the folder where that shell looks for them.
     Completions { shell: Shell },
     /// Prints the manual page, for `man -l -` or a folder of manual pages.
@@ -97,6 +106,7 @@ fn main() -> ExitCode {
         Some(Task::Check(file)) => check(&file.config),
         Some(Task::Health { file, ready }) => health(&file.config, if ready { "/ready" } else { "/live" }),
         Some(Task::Explain { file, key }) => explain(&file.config, key),
+        Some(Task::Roll { file, pool }) => roll(&file.config, pool.as_deref()),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
             clap_complete::generate(shell, &mut Command::command(), "jellypin", &mut page);
@@ -172,6 +182,23 @@ fn health(path: &Path, page: &str) -> ExitCode {
     };
     match runtime().map(|runtime| runtime.block_on(app::ask::health(&config.admin, page))) {
         Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::from(FAILED)
+        }
+        Err(error) => failed(error),
+    }
+}
+
+fn roll(path: &Path, pool: Option<&str>) -> ExitCode {
+    let config = match config::load(path, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(error) => return unusable(error),
+    };
+    let says = |words: &str| println!("{words}");
+    match runtime().map(|runtime| runtime.block_on(app::ask::roll(&config.admin, pool, says))) {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::from(FAILED),
         Ok(Err(error)) => {
             eprintln!("{error}");
             ExitCode::from(FAILED)

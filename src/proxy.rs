@@ -52,7 +52,9 @@ pub use failover::socket::ConnectionPermit;
 pub use groups::Groups;
 pub use in_step_state::InStepState;
 pub use play_sessions::PlaySessions;
-pub use pod_lifecycle::{ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, PodChecks, PodLifecycle, Undrained};
+pub use pod_lifecycle::{
+    ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, NotRolled, PodChecks, PodLifecycle, Roll, Step, Undrained,
+};
 pub use pool_state::PoolState;
 pub use response::{answer::Aborted, body::Body};
 pub use shared_state::{HELD, HELD_KIB, SharedState};

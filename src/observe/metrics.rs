@@ -19,7 +19,7 @@ use prometheus_client::{
 pub use labels::{
     Autodiscovery, Disagreement, Dropped, GroupMove, InStep, LeaderChange, LeaderProblem, Limited, Migration,
     MissingRequirement, Move, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request, Resumption,
-    StoreOutcome, UserDataTold, Waited,
+    RolledPool, StoreOutcome, UserDataTold, Waited,
 };
 
 /// Every metric of the proxy. Cheap to clone.
@@ -31,6 +31,7 @@ pub struct Metrics {
     pub migrations: Family<Migration, Counter>,
     pub migration_seconds: Histogram,
     pub group_moves: Family<GroupMove, Counter>,
+    pub rolls: Family<RolledPool, Counter>,
     pub missing_requirements: Family<MissingRequirement, Gauge>,
     pub sessions: Gauge,
     pub in_step: Family<InStep, Counter>,
@@ -98,6 +99,7 @@ impl Metrics {
             migrations: Family::default(),
             migration_seconds: histogram(),
             group_moves: Family::default(),
+            rolls: Family::default(),
             missing_requirements: Family::default(),
             sessions: Gauge::default(),
             in_step: Family::default(),
@@ -182,6 +184,7 @@ impl Metrics {
             "SyncPlay groups whose pod was gone or drained, by what became of them",
             self.group_moves.clone(),
         );
+        all.register("rolls", "Restarts of all pods of a pool, by what became of them", self.rolls.clone());
         all.register(
             "migration_requirements_missing",
             "1 for each requirement of session migration that a pod does not meet",

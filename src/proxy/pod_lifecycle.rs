@@ -4,6 +4,9 @@
 mod checks;
 mod drain;
 mod operations;
+mod roll;
+mod standby;
+mod twins;
 mod users;
 
 use std::{
@@ -28,6 +31,8 @@ pub use checks::{ALL_ARE_LOCAL, MissingRequirement, PodChecks};
 use drain::Drainer;
 pub use drain::Undrained;
 pub use operations::{Administrator, Moved};
+pub use roll::{NotRolled, Roll, Roller, Step};
+use standby::StandbyKeeper;
 use users::UserGatherer;
 
 /// Pause between two looks at the pods.
@@ -39,6 +44,8 @@ pub struct PodLifecycle {
     checks: PodChecks,
     broadcast: Broadcast,
     drainer: Arc<Drainer>,
+    /// Restarts all pods of a pool.
+    pub roller: Arc<Roller>,
     returns: Returns,
     pods: Arc<PodClient>,
     migrator: Arc<Migrator>,
@@ -57,11 +64,14 @@ impl PodLifecycle {
         let drainer = Arc::new(Drainer::new(shared.clone(), (migrator.clone(), visits.clone()), shutdown.clone()));
         let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
         let checks = PodChecks::new(shared.clone(), pods.clone());
+        let observers = (metrics.clone(), shutdown.clone());
+        let roller = Roller::new(shared.clone(), pods.clone(), drainer.clone(), observers);
         Arc::new(PodLifecycle {
             shared,
             checks,
             broadcast,
             drainer,
+            roller,
             returns,
             pods,
             migrator,
@@ -139,6 +149,11 @@ impl PodLifecycle {
     pub async fn gather_users(self: Arc<Self>, pool: Arc<Pool>) {
         let objects = (self.pods.clone(), self.migrator.clone(), self.visits.clone());
         UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone()).run(pool).await;
+    }
+
+    /// Keeps pods standing by that are to, until the shutdown.
+    pub async fn keep_standby(self: Arc<Self>, pool: Arc<Pool>) {
+        StandbyKeeper::new(self.shared.clone(), self.drainer.clone(), self.shutdown.clone()).run(pool).await;
     }
 
     /// Makes SyncPlay groups again whose pod is gone, until the shutdown.

@@ -2,6 +2,8 @@
 
 mod fleet;
 mod removal;
+mod roll;
+mod standby;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

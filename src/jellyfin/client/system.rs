@@ -70,3 +70,25 @@ pub fn may_administer(token: &str) -> ApiCall<bool> {
     let read = |response: ApiResponse| Some(response.status == StatusCode::OK);
     ApiCall::get("/System/ActivityLog/Entries?limit=1", read).with_token(token)
 }
+
+/// Restarts the pod.
+pub fn restart(key: &str) -> ApiCall<StatusCode> {
+    ApiCall::post("/System/Restart", super::status).with_token(key)
+}
+
+/// What clients ask first, for a pod whose code has not run yet.
+pub fn first_requests(key: &str) -> Vec<ApiCall<StatusCode>> {
+    const FIRST: [&str; 7] = [
+        "/System/Info",
+        "/Users",
+        "/Branding/Configuration",
+        "/Library/VirtualFolders",
+        "/Items?Recursive=true&Limit=1&Fields=MediaSources",
+        "/Sessions",
+        "/SyncPlay/List",
+    ];
+    FIRST.iter().map(|target| ApiCall::get(*target, super::status).with_token(key).within(COLD)).collect()
+}
+
+/// Longest time for the first answer of a kind.
+const COLD: Duration = Duration::from_secs(20);

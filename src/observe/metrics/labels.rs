@@ -66,6 +66,14 @@ pub struct GroupMove {
     pub outcome: &'static str,
 }
 
+/// A restart of all pods of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RolledPool {
+    pub pool: Arc<str>,
+    /// `done`, `stopped`.
+    pub outcome: &'static str,
+}
+
 /// A requirement for session migration that a pod does not meet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MissingRequirement {

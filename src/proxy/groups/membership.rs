@@ -195,9 +195,9 @@ enum Heard {
 impl Seat {
     /// A message of the life that the client knows.
     fn hear(&mut self, group: &Group, told: &Told) -> Heard {
-        if group.moving.is_gathering() {
+        if group.moving.is_gathering() && matches!(told, Told::UserLeft(_)) {
             // The pod that the group leaves tells its members that they leave one by one.
-            return if *told == Told::Left { Heard::Left } else { Heard::Nothing };
+            return Heard::Nothing;
         }
         if self.settles && !group.moving.is_under_way() && !group.course.now().resumes() {
             self.settles = false;
@@ -232,11 +232,13 @@ impl Seat {
         if *told == Told::Left {
             return Heard::Left;
         }
-        if group.moving.is_gathering() {
-            return Heard::Nothing;
-        }
         match told {
-            Told::Queue(queue) => {
+            Told::Command(command) if command.kind == CommandKind::Stop && group.course.now().queue().is_none() => {
+                // A group that plays nothing has nothing more to say.
+                self.generation = generation;
+                Heard::Nothing
+            }
+            Told::Queue(queue) if !group.moving.is_gathering() => {
                 (self.generation, self.settles) = (generation, true);
                 group.course.hear(|course, now| course.hear_queue(queue, now));
                 Heard::GoesOn

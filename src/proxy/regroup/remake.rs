@@ -34,7 +34,7 @@ const OTHER_REPLICA: Duration = Duration::from_secs(3);
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Longest wait until a member has heard what the new pod said.
-const HEARD: Duration = Duration::from_secs(2);
+const HEARD: Duration = Duration::from_secs(10);
 
 /// How far ahead a pod lets a group begin whose members have not measured their way to it yet: twice
 /// `DefaultPing` of `SyncPlay/Group.cs`.
@@ -67,12 +67,16 @@ impl Regrouper {
         let arrived = join_all(members.iter().map(|member| self.bring(of, member, leader))).await;
         let arrived: Vec<Arrived> = arrived.into_iter().flatten().collect();
         let old = group.location.id();
-        let is_maker = self.shared.sessions.groups.claim_remake(&old).await;
-        let (id, maker) = if is_maker {
-            self.make(group, leader, &arrived).await?
-        } else {
-            (self.await_remade(&old).await?, arrived.len())
+        let groups = &self.shared.sessions.groups;
+        let remade = groups.remade_as(&old).await;
+        let is_maker = remade.is_none() && groups.claim_remake(&old).await;
+        let (id, maker) = match remade {
+            Some(id) => (id, arrived.len()),
+            None if is_maker => self.make(group, leader, &arrived).await?,
+            None => (self.await_remade(&old).await?, arrived.len()),
         };
+        // As late as possible: an earlier pod may still have said something.
+        let course = group.course.now();
         group.move_to(PodInstance::of(leader), id.clone());
         self.shared.groups.record_moved();
         if is_maker {
@@ -88,8 +92,7 @@ impl Regrouper {
         }
         arrived.iter().for_each(|other| other.member.session.group.record_joined(PodInstance::of(leader)));
         self.shared.sessions.groups.record(leader);
-        self.resume(group, leader, (&arrived, &id), is_maker).await;
-        Some(arrived.len())
+        self.resume(group, leader, (&arrived, &id), (&course, is_maker)).await.then_some(arrived.len())
     }
 
     /// Moves a member to the pod, with its sockets.
@@ -134,14 +137,20 @@ impl Regrouper {
         time::timeout(OTHER_REPLICA, asks).await.ok()
     }
 
-    /// Lets the group go on with what it played.
-    async fn resume(&self, group: &Group, leader: &Arc<Pod>, (arrived, id): (&[Arrived], &str), is_maker: bool) {
-        let Some(first) = arrived.first() else { return };
-        let course = group.course.now();
+    /// Lets the group go on with what it played. Returns whether its members hear of that.
+    async fn resume(
+        &self,
+        group: &Group,
+        leader: &Arc<Pod>,
+        (arrived, id): (&[Arrived], &str),
+        (course, is_maker): (&Course, bool),
+    ) -> bool {
+        let Some(first) = arrived.first() else { return false };
         let resumes = course.resumes();
         let Some(queue) = course.queue().cloned() else {
             // Nobody played anything, so nobody has to hear anything.
-            return group.moving.resume();
+            group.moving.resume();
+            return true;
         };
         if is_maker {
             self.await_members(group, leader, (first, id)).await;
@@ -158,9 +167,10 @@ impl Regrouper {
             course.queue_heard_at().is_some()
                 && course.queue().is_some_and(|heard| heard.items.len() == queue.items.len())
         };
-        if group.course.until(HEARD, is_there).await {
-            self.report_ready(group, leader, arrived, resumes).await;
+        if !group.course.until(HEARD, is_there).await {
+            return false;
         }
+        self.report_ready(group, leader, arrived, resumes).await;
         if resumes {
             if !group.course.until(HEARD, Course::runs).await && is_maker {
                 let _ = self.pods.call(leader, &first.caller, sync_play::unpause(first.as_member())).await;
@@ -175,6 +185,7 @@ impl Regrouper {
             let call = sync_play::set_repeat_mode(first.as_member(), &queue.repeat);
             let _ = self.pods.call(leader, &first.caller, call).await;
         }
+        true
     }
 
     /// Waits for a moment until the members of other replicas have joined too: a group waits for each

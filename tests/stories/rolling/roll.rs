@@ -1,0 +1,94 @@
+//! All pods are restarted one after the other by one order, and no client notices.
+
+use http::Method;
+
+use super::*;
+use crate::stories::{
+    migration::drain::tell,
+    world::{Answer, body_of, until_within},
+};
+
+/// How long a roll of three pods may take.
+const LONG: Duration = Duration::from_secs(120);
+
+async fn roll_page(world: &World) -> Value {
+    world.proxy.ask_admin("/roll").await.json()[0].clone()
+}
+
+/// Waits until the roll is over, and gives its page.
+async fn until_over(world: &World) -> Value {
+    let mut page = roll_page(world).await;
+    let began = Instant::now();
+    while page["state"] == "running" {
+        assert!(began.elapsed() < LONG, "{page}");
+        until_so("the roll goes on", async || {
+            let now = roll_page(world).await;
+            let goes_on = now != page || began.elapsed() >= LONG;
+            page = now;
+            goes_on
+        })
+        .await;
+    }
+    page
+}
+
+async fn roll(world: &World, clients: usize, pace: Pace) {
+    let fleet = Fleet::start(clients, Work::Everything, pace, &[world.client()]).await;
+    let began = Instant::now();
+    let epochs = || ["a", "b", "c"].map(|pod| world.proxy.pod(pod).status().epoch);
+    let before = epochs();
+    let begun = tell(world, "/roll").await;
+    assert_eq!(
+        (begun.status, begun.text()),
+        (202, "3 pods are restarted one after the other; GET /roll shows how far\n")
+    );
+    assert_eq!(tell(world, "/roll").await.status, 409, "it is under way");
+    let page = until_over(world).await;
+    assert_eq!(page["state"], "done", "{page}");
+    let order: Vec<&str> =
+        page["pods"].as_array().expect("pods").iter().filter_map(|pod| pod["name"].as_str()).collect();
+    assert_eq!(order, ["b", "c", "a"], "the leader comes last");
+    assert!(before.iter().zip(epochs()).all(|(before, now)| *before != now), "each is a new process");
+    fleet.until_all_went_on().await;
+    let saw = fleet.stop().await;
+    println!("three pods rolled in {:?} under {clients} clients with films and sockets: {saw}", began.elapsed());
+    saw.must_be_nothing();
+    let done = [("outcome", "done")];
+    assert_eq!(world.proxy.metric("jellypin_rolls_total", &done).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_roll_of_three_pods_is_unseen() {
+    story(started(quick_starters(World::plan(3)).with_api_key()).await, async |world| {
+        roll(world, 12, Pace::BRISK).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes; ROLL_CLIENTS says under how many clients, 100 if nothing is said"]
+async fn a_roll_of_three_pods_under_many_clients() {
+    let clients = std::env::var("ROLL_CLIENTS").map_or(100, |text| text.parse().expect("a number"));
+    story(started(starters(World::plan(3), 0.5).with_api_key()).await, async |world| {
+        roll(world, clients, Pace::REAL).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_roll_stops_at_the_first_trouble() {
+    story(started(quick_starters(World::plan(3)).with_api_key()).await, async |world| {
+        assert_eq!(tell(world, "/roll?pool=other").await.status, 404);
+        assert_eq!(tell(world, "/roll").await.status, 202);
+        until_so("the first pod restarts", async || roll_page(world).await["pods"][0]["step"] == "restarts").await;
+        world.pod("c").kill().await;
+        let page = until_over(world).await;
+        assert_eq!((&page["state"], &page["trouble"]["pod"]), (&"stopped".into(), &"c".into()), "{page}");
+        assert_eq!(page["pods"][2]["step"], "waits", "the others stay as they are");
+        assert_eq!(world.proxy.pod("a").status().state, State::Ready);
+        world.until_state("b", State::Ready).await;
+        let refused = tell(world, "/roll").await;
+        assert_eq!((refused.status, refused.text()), (409, "not restarted: c is not ready; all pods must be\n"));
+    })
+    .await;
+}
