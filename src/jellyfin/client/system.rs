@@ -1,5 +1,7 @@
 //! The server itself: its health, who it is, and what a key may do there.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::{ApiCall, ApiResponse, text};
