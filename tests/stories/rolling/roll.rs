@@ -1,12 +1,7 @@
 //! All pods are restarted one after the other by one order, and no client notices.
 
-use http::Method;
-
 use super::*;
-use crate::stories::{
-    migration::drain::tell,
-    world::{Answer, body_of, until_within},
-};
+use crate::stories::migration::drain::tell;
 
 /// How long a roll of three pods may take.
 const LONG: Duration = Duration::from_secs(120);

@@ -281,7 +281,7 @@ async fn members_of_two_replicas_stay_together() {
             let mut member = member_of(world, &format!("user{number}"), pod).await;
             if number % 2 == 1 {
                 member.client = member.client.moved_to(&other);
-                super::replicas::until_known(&mut member.client, &other).await;
+                replicas::until_known(&mut member.client, &other).await;
                 let path = format!("/socket?ApiKey={}&deviceId=d", member.client.token.as_deref().expect("a token"));
                 member.socket = member.client.twin().socket(&path).await.expect("a socket");
                 next_of(&mut member.socket, "ForceKeepAlive").await;

@@ -84,11 +84,11 @@ impl MessageRewriter for SocketRewriter {
     }
 
     fn heard(&self) {
-        self.pod.record_life();
+        self.pod.vitals.record_life();
     }
 
     async fn await_call(&self) {
-        self.pod.await_socket_call().await;
+        self.pod.load.await_socket_call().await;
     }
 
     fn farewell(&self) {
