@@ -181,21 +181,24 @@ impl Drainer {
         shared.and_then(|shared| shared.leader.current()).is_some_and(|leader| leader.id == pod.id)
     }
 
-    /// The leader to which the groups of this pod go, if another pod leads.
-    async fn next_leader(&self, pool: &Arc<Pool>, from: PodInstance) -> Option<Arc<Pod>> {
-        let shared = self.shared.pools.iter().find(|shared| Arc::ptr_eq(&shared.pool, pool))?;
-        let leader = shared.leader.await_fit(pool).await?;
-        (leader.id != from.pod && leader.status().state == State::Ready).then_some(leader)
+    /// Whether another pod than this one leads, or soon will.
+    async fn is_led_elsewhere(&self, pool: &Arc<Pool>, from: PodInstance) -> bool {
+        let Some(shared) = self.shared.pools.iter().find(|shared| Arc::ptr_eq(&shared.pool, pool)) else {
+            return false;
+        };
+        let leader = shared.leader.await_fit(pool).await;
+        leader.is_some_and(|leader| leader.id != from.pod && leader.status().state == State::Ready)
     }
 
     async fn migrate_away(self: &Arc<Self>, pool: &Arc<Pool>, from: PodInstance, session: &Arc<Session>) {
         let pods = pool.pods().to_vec();
         let ready = || pods.iter().filter(|pod| pod.status().state == State::Ready);
         let placed = || placement::rendezvous(user_homes::key(&self.shared, session), ready()).cloned();
-        // A group goes on at the leader, with all its members.
-        let leader = if self.shared.groups.of(session).is_some() { self.next_leader(pool, from).await } else { None };
-        let placed = || user_homes::home(&self.shared, &pods, session, &[]).or_else(placed);
-        let Some(to) = leader.or_else(placed) else { return };
+        // A group goes to the leader as a whole, with all its members.
+        if self.shared.groups.of(session).is_some() && self.is_led_elsewhere(pool, from).await {
+            return;
+        }
+        let Some(to) = user_homes::home(&self.shared, &pods, session, &[]).or_else(placed) else { return };
         let caller = Caller::new(pool, session.calls.client_headers());
         // A request may meanwhile move the session to another leader, or keep it here.
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());
