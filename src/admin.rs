@@ -1,6 +1,7 @@
 //! The admin listener: the dashboard, metrics, liveness, readiness, and what operators do.
 //!
-//! `guard` decides who may see more than the probes' one-word answers.
+//! `guard` decides who may see more than the probes' one-word answers. A reload replaces what the
+//! pages show, and may move the listener.
 
 mod acts;
 mod answer;
@@ -11,6 +12,7 @@ mod listed;
 mod live;
 mod overview;
 mod pages;
+mod reload;
 mod rolled;
 mod sign_in;
 mod verdict;
@@ -18,17 +20,23 @@ mod verdict;
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     time,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     affinity::Secret,
@@ -43,6 +51,8 @@ use listed::Listed;
 use live::Live;
 use overview::Views;
 use pages::Pages;
+use reload::Reloads;
+pub use reload::{Wanted, Wish};
 use sign_in::{SignIn, SignIns};
 
 /// Where operators connect.
@@ -77,56 +87,71 @@ const PAGES: &str = "\
 POST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain
 POST /sessions/{pool}/{user}/{device}/move?to={pod}
 POST /roll[?pool={pool}]: restarts all pods, one after the other
+/reload          what a reload would change; POST /reload reads the configuration again
 ";
 
-/// What the pages show.
+/// What the pages show. A reload replaces it.
+pub struct View {
+    pub config: Config,
+    pub shared: Arc<SharedState>,
+    /// Drains pods. It is gone once the proxy stops; this listener runs longer.
+    pub lifecycle: Weak<PodLifecycle>,
+}
+
+/// What the parts of the listener share.
 struct Site {
-    shared: Arc<SharedState>,
+    view: ArcSwap<View>,
     metrics: Metrics,
     shutdown: Shutdown,
-    /// Drains pods. It is gone once the proxy stops; this listener runs longer.
-    lifecycle: Weak<PodLifecycle>,
 }
 
 /// The listener, and its parts.
 pub struct Admin {
-    config: Config,
     site: Arc<Site>,
     pages: Arc<Pages>,
     acts: Acts,
+    reloads: Reloads,
     views: Arc<Views>,
     live: Arc<Live>,
     sign_in: SignIn,
+    takes_samples: AtomicBool,
+}
+
+impl Site {
+    fn shared(&self) -> Arc<SharedState> {
+        self.view.load().shared.clone()
+    }
+
+    fn lifecycle(&self) -> Option<Arc<PodLifecycle>> {
+        self.view.load().lifecycle.upgrade()
+    }
 }
 
 impl Admin {
-    pub fn new(
-        config: Config,
-        shared: Arc<SharedState>,
-        metrics: Metrics,
-        shutdown: Shutdown,
-        lifecycle: Weak<PodLifecycle>,
-    ) -> Arc<Admin> {
-        let site = Arc::new(Site { shared, metrics, shutdown, lifecycle });
+    /// `wishes` takes what only the process can do.
+    pub fn new(view: View, metrics: Metrics, shutdown: Shutdown, wishes: mpsc::Sender<Wish>) -> Arc<Admin> {
+        let site = Arc::new(Site { view: ArcSwap::from_pointee(view), metrics, shutdown });
         let pages = Arc::new(Pages { site: site.clone() });
         let (listed, history) = (Listed::default(), History::default());
         let views = Arc::new(Views { site: site.clone(), pages: pages.clone(), listed, history });
-        let sign_in = SignIn {
-            site: site.clone(),
-            token: config.token.clone(),
-            administrators: config.administrators,
-            sign_ins: SignIns::default(),
-        };
+        let sign_in = SignIn { site: site.clone(), sign_ins: SignIns::default() };
         let (acts, live) = (Acts { site: site.clone() }, Live::new(views.clone()));
-        Arc::new(Admin { config, site, pages, acts, views, live, sign_in })
+        let reloads = Reloads { wishes };
+        Arc::new(Admin { site, pages, acts, reloads, views, live, sign_in, takes_samples: AtomicBool::new(false) })
     }
 
-    /// Answers operators until the runtime ends. An orchestrator still probes while the proxy
-    /// stops, and takes a closed port for a crash.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        tokio::spawn(self.views.clone().take_samples());
+    /// Answers operators until the listener moves or the runtime ends. An orchestrator still probes
+    /// while the proxy stops, and takes a closed port for a crash.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, ends: CancellationToken) {
+        if !self.takes_samples.swap(true, Ordering::Relaxed) {
+            tokio::spawn(self.views.clone().take_samples());
+        }
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ends.cancelled() => return,
+            };
+            match accepted {
                 Ok((stream, from)) => self.clone().serve_one(stream, from),
                 Err(error) => {
                     tracing::warn!(%error, "the admin API cannot accept connections");
@@ -134,6 +159,21 @@ impl Admin {
                 }
             }
         }
+    }
+
+    /// Shows this from now on. Sign-ins end if the way to sign in is another one.
+    pub fn show(&self, view: View) {
+        let way = |config: &Config| (config.token.as_ref().map(|token| token.bytes().to_vec()), config.administrators);
+        let before = self.site.view.load_full();
+        if way(&before.config) != way(&view.config) {
+            self.sign_in.sign_ins.end_all();
+        }
+        self.site.view.store(Arc::new(view));
+    }
+
+    /// What looks after the pods now; `None` once the proxy stops.
+    pub fn lifecycle(&self) -> Option<Arc<PodLifecycle>> {
+        self.site.lifecycle()
     }
 
     fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
@@ -157,7 +197,8 @@ impl Admin {
 
     async fn answer(self: &Arc<Self>, request: Request<Incoming>, called_at: Option<IpAddr>, from: IpAddr) -> Answer {
         let signed_in = self.sign_in.sign_ins.name_of(request.headers());
-        let who = match guard::admit(&request, called_at, &self.config, signed_in) {
+        let view = self.site.view.load_full();
+        let who = match guard::admit(&request, called_at, &view.config, signed_in) {
             Ok(who) => who,
             Err(Refusal::NoToken) if *request.method() == Method::GET && is_browser(request.headers()) => {
                 return see_other("/sign-in");
@@ -188,6 +229,7 @@ impl Admin {
             "/explain" => {
                 explain::explain(&self.site, request.headers(), request.uri().query().unwrap_or_default()).await
             }
+            "/reload" => self.reloads.difference().await,
             "/sign-in" => self.sign_in.page(request.uri().query()),
             "/" if is_browser(request.headers()) => dashboard::index(),
             "/" => text(StatusCode::OK, PAGES),
@@ -204,6 +246,7 @@ impl Admin {
                 let (head, body) = request.into_parts();
                 explain::explain_form(&self.site, &head.headers, body).await
             }
+            "/reload" => self.reloads.reload(who, from).await,
             _ => self.acts.act(&request, who, from).await,
         }
     }

@@ -3,38 +3,50 @@
 //! The caller's runtime is the control side: health, discovery and the admin API.
 //! Each worker is a `current_thread` runtime on its own thread.
 //! A worker has its own sockets and its own connections to the pods.
+//! `reload` brings another configuration into use while all of this runs.
 
 mod advice;
 pub mod ask;
 mod autodiscovery;
+mod background;
 pub mod check;
+mod now;
 mod open_files;
+mod reload;
 mod replicas;
 mod server_id_file;
 mod shared_state;
 mod state;
 mod worker;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::watch,
-    time,
+    sync::{mpsc, watch},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, View, Wish},
     affinity, connection, discovery, forward, health,
     jellyfin::Legacy,
     leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
-    proxy::{PodLifecycle, PoolState, SharedState, Writers, drain_policy},
+    pod::Pools,
+    proxy::{PodLifecycle, SharedState, drain_policy},
     route, server_id, sessions,
     shutdown::Shutdown,
     store, tls, websocket,
 };
+use background::{count_films, find_writers, of_leader, renew_cookies, serve_pods, watch_pods};
+use now::{Current, Now};
+#[cfg(test)]
+pub(crate) use reload::applicable;
 use shared_state::shared;
+use worker::Workers;
 
 /// Everything a run needs, with one part for each room.
 #[derive(Clone, Debug)]
@@ -59,6 +71,8 @@ pub struct Config {
     pub log_in_paths: Vec<String>,
     /// Whether the pods follow what a client changes on one of them. Default true.
     pub keeps_in_step: bool,
+    /// Whether changed files are loaded without being asked. Default true.
+    pub watches_files: bool,
     pub observe: observe::Config,
     pub admin: admin::Config,
     pub autodiscovery: crate::autodiscovery::Config,
@@ -93,12 +107,6 @@ pub enum Error {
     Worker(io::Error),
 }
 
-/// Longest time that the start waits for the pods' first answers.
-const FIRST_PROBES: Duration = Duration::from_secs(2);
-
-/// Time between two counts of what plays.
-const COUNT_FILMS: Duration = Duration::from_secs(2);
-
 /// Longest time that the stop waits for leases to be released.
 const RELEASE: Duration = Duration::from_secs(1);
 
@@ -112,18 +120,41 @@ pub struct App {
     pub autodiscovery: Option<SocketAddr>,
     /// The metrics of this run.
     pub metrics: Metrics,
-    shared: Arc<SharedState>,
-    shutdown: Shutdown,
-    leaders: Shutdown,
-    workers: Vec<JoinHandle<()>>,
-    access: Arc<Access>,
-    certificates: Arc<tls::Certificates>,
-    tls: tls::Config,
-    /// The settings that change only at the next start, see [`fixed`].
-    fixed: String,
+    /// What operators ask for. Whoever can read the configuration again takes it.
+    pub wishes: mpsc::Receiver<Wish>,
+    current: Current,
+    /// The key ring of the cookies.
+    keys: Vec<affinity::Secret>,
+    pools: Pools,
     /// Where each pool's pods come from, in the order of the shared state's pools.
     sources: Vec<watch::Sender<discovery::PoolConfig>>,
+    health: Arc<ArcSwap<health::Config>>,
+    shutdown: Shutdown,
+    leaders: Shutdown,
+    writers_end: Shutdown,
+    workers: Workers,
+    listening: Vec<Listening>,
+    access: Arc<Access>,
+    /// Access logs of earlier configurations, to which requests of that time still write.
+    former_access: Vec<Arc<Access>>,
+    certificates: Arc<tls::Certificates>,
+    server_config: Arc<ServerConfig>,
+    pages: Arc<Admin>,
+    admin_ends: CancellationToken,
+    autodiscovery_ends: Shutdown,
 }
+
+/// A listener for clients.
+#[derive(Clone, Copy)]
+struct Listening {
+    /// As configured; the port may be 0.
+    configured: SocketAddr,
+    address: SocketAddr,
+    over_tls: bool,
+}
+
+/// Wishes that may wait.
+const WISHES: usize = 8;
 
 /// Starts everything, or nothing.
 ///
@@ -136,18 +167,16 @@ pub async fn start(config: Config) -> Result<App, Error> {
     }
     // First the steps that can fail, while nothing runs yet.
     let certificates = tls::Certificates::read(&config.tls)?;
-    let server_config = (!config.listen.https.is_empty()).then(|| certificates.server_config()).transpose()?;
+    let server_config = certificates.server_config()?;
     let keys = state::cookie_keys(&config)?;
     config.redis.as_ref().map(store::redis_store::check).transpose()?;
     let bound = listen::bind(&config.listen)?;
     let admin_listener = match config.admin.listen {
-        Some(address) => {
-            Some(TcpListener::bind(address).await.map_err(|source| listen::BindError { address, source })?)
-        }
+        Some(address) => Some(bind_admin(address).await?),
         None => None,
     };
     let autodiscovery = match config.autodiscovery.listen {
-        Some(address) => Some(UdpSocket::bind(address).await.map_err(|source| listen::BindError { address, source })?),
+        Some(address) => Some(bind_autodiscovery(address).await?),
         None => None,
     };
     let metrics = Metrics::new();
@@ -156,205 +185,131 @@ pub async fn start(config: Config) -> Result<App, Error> {
 
     // Then the pods, so that their health is known before the first client comes.
     let shutdown = Shutdown::new();
-    let (shared, kept) = shared(&config, &keys, &metrics, &shutdown).await?;
+    let (shared, kept, pools) = shared(&config, &keys, &metrics, &shutdown).await?;
     let shared = Arc::new(shared);
-    let sources = watch_pods(&shared, &config, &keys, &shutdown).await;
+    let health = Arc::new(ArcSwap::from_pointee(config.health.clone()));
+    let pods = shared.pools.iter().zip(&config.pools).map(|(shared, config)| (shared.pool.clone(), config.clone()));
+    let sources = watch_pods(pods, &health, &shutdown).await;
+    renew_cookies(&shared, &keys, &shutdown);
 
     // Then who writes, and the leader of each pool. That task outlives the last request.
     // So it has its own shutdown.
     let leaders = Shutdown::new();
-    let writers = Arc::new(Writers::new(shared.clone(), shutdown.clone()));
-    for pool in 0..shared.pools.len() {
-        tokio::spawn(writers.clone().watch(pool));
-    }
-    let of_pool = |shared: &PoolState| (shared.pool.clone(), shared.leader.clone(), shared.writer.clone());
-    let of_pools = shared.pools.iter().map(of_pool).collect();
+    let writers_end = shutdown.part();
+    find_writers(&shared, &writers_end);
+    let of_pools = shared.pools.iter().map(of_leader).collect();
     leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
 
     // Then the pins: each belongs to its pod's present epoch, which is known only now.
     shared.pins.restore(&shared.pins.persistence.of_entries(&kept));
     shared.pins.persistence.await_first_attempt().await;
     server_id_file::keep(&shared, &config, &shutdown).await;
-    let configured = sources.iter().map(watch::Sender::subscribe).collect();
-    replicas::announce(&shared, &config, configured, &metrics, &shutdown).await;
+    let listeners = bound.iter();
+    let listeners = listeners.map(|bound| autodiscovery::Listener { address: bound.address, over_tls: bound.over_tls });
+    let now = Now { listeners: listeners.collect(), shared: shared.clone(), config: config.clone() };
+    let current = Arc::new(ArcSwap::from_pointee(now));
+    replicas::announce(&current, &metrics, &shutdown).await;
 
     // Then the background tasks for the pods.
     let lifecycle = PodLifecycle::new(shared.clone(), metrics.clone(), shutdown.clone());
-    for pool in &shared.pools {
-        tokio::spawn(lifecycle.clone().watch_pool(pool.pool.clone()));
-        tokio::spawn(lifecycle.clone().gather_users(pool.pool.clone()));
-        tokio::spawn(lifecycle.clone().keep_groups(pool.pool.clone()));
-        tokio::spawn(lifecycle.clone().keep_standby(pool.pool.clone()));
-    }
+    serve_pods(&lifecycle, &shared);
     tokio::spawn(lifecycle.clone().follow_replicas());
-    tokio::spawn(count_films(shared.clone(), shutdown.clone()));
+    tokio::spawn(count_films(current.clone(), shutdown.clone()));
 
     // Then the listeners.
-    let addresses = bound.iter().map(|bound| bound.address).collect();
-    let listeners: Vec<_> = bound
-        .iter()
-        .map(|bound| autodiscovery::Listener { address: bound.address, over_tls: bound.over_tls })
-        .collect();
+    let autodiscovery_ends = shutdown.part();
     let asked_at = autodiscovery.as_ref().and_then(|socket| socket.local_addr().ok());
     if let Some(socket) = autodiscovery {
-        let of = shared.clone();
-        let find = move |app| autodiscovery::server(&of, &listeners, app);
-        tokio::spawn(crate::autodiscovery::serve(socket, find, metrics.clone(), shutdown.clone()));
+        answer_apps(socket, &current, &metrics, &autodiscovery_ends);
     }
+    let (wish, wishes) = mpsc::channel(WISHES);
+    let view = View { config: config.admin.clone(), shared: shared.clone(), lifecycle: Arc::downgrade(&lifecycle) };
+    let pages = Admin::new(view, metrics.clone(), shutdown.clone(), wish);
+    let admin_ends = CancellationToken::new();
     let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());
     if let Some(admin_listener) = admin_listener {
-        let (shared, metrics, shutdown) = (shared.clone(), metrics.clone(), shutdown.clone());
-        let lifecycle = Arc::downgrade(&lifecycle);
-        let pages = Admin::new(config.admin.clone(), shared, metrics, shutdown, lifecycle);
-        tokio::spawn(pages.serve(admin_listener));
+        tokio::spawn(pages.clone().serve(admin_listener, admin_ends.clone()));
     }
-    let worker = worker::Plan {
-        shared: shared.clone(),
-        connection: config.connection.clone(),
-        tls: server_config,
-        trusted: config.forward.trusted.as_slice().into(),
-        metrics: metrics.clone(),
-        access: access.clone(),
-        shutdown: shutdown.clone(),
-        drain_timeout: config.drain_timeout,
-    };
-    let workers = worker::start(worker, bound, config.listen.workers).map_err(Error::Worker)?;
-    let fixed = fixed(&config);
-    let tls = config.tls;
+    let listening = config.listen.all().zip(&bound).map(|((configured, over_tls), bound)| Listening {
+        configured,
+        address: bound.address,
+        over_tls,
+    });
+    let listening: Vec<_> = listening.collect();
+    let plan = worker::Plan::new(&config, shared, (metrics.clone(), access.clone()), server_config.clone(), &shutdown);
+    let workers = worker::start(plan, bound, config.listen.workers).map_err(Error::Worker)?;
     Ok(App {
-        addresses,
+        addresses: listening.iter().map(|listening| listening.address).collect(),
         admin,
         autodiscovery: asked_at,
         metrics,
-        shared,
+        wishes,
+        current,
+        keys,
+        pools,
+        sources,
+        health,
         shutdown,
         leaders,
+        writers_end,
         workers,
+        listening,
         access,
+        former_access: Vec::new(),
         certificates,
-        tls,
-        fixed,
-        sources,
+        server_config,
+        pages,
+        admin_ends,
+        autodiscovery_ends,
     })
 }
 
-/// A configuration without its pods, as a text to compare with another. Never written anywhere.
-fn fixed(config: &Config) -> String {
-    let leader = leader::Config { pools: Vec::new(), ..config.leader.clone() };
-    format!("{:?}", Config { leader, pools: Vec::new(), ..config.clone() })
+async fn bind_admin(address: SocketAddr) -> Result<TcpListener, listen::BindError> {
+    TcpListener::bind(address).await.map_err(|source| listen::BindError { address, source })
 }
 
-/// Starts discovery and health checks, and waits a moment for the pods' first answers.
-/// The returned senders change where each pool's pods come from.
-async fn watch_pods(
-    shared: &Arc<SharedState>,
-    config: &Config,
-    keys: &[affinity::Secret],
-    shutdown: &Shutdown,
-) -> Vec<watch::Sender<discovery::PoolConfig>> {
-    let (mut first_rounds, mut sources) = (Vec::new(), Vec::new());
-    for (index, pool_config) in config.pools.iter().enumerate() {
-        let pool = &shared.pools[index].pool;
-        let (source, changes) = watch::channel(pool_config.clone());
-        tokio::spawn(discovery::watch(pool.clone(), changes, shutdown.clone()));
-        sources.push(source);
-        tokio::spawn(renew_cookies(shared.clone(), index, keys.to_vec(), shutdown.clone()));
-        first_rounds.push(health::watch(pool.clone(), shared.health.clone(), shutdown.clone()));
-    }
-    let asked = async {
-        for round in &mut first_rounds {
-            // An ended watch never reports, so the start does not wait for it.
-            let _ = round.wait_for(|done| *done).await;
-        }
+async fn bind_autodiscovery(address: SocketAddr) -> Result<UdpSocket, listen::BindError> {
+    UdpSocket::bind(address).await.map_err(|source| listen::BindError { address, source })
+}
+
+/// Answers apps that look for a server, as things stand at each moment.
+fn answer_apps(socket: UdpSocket, current: &Current, metrics: &Metrics, ends: &Shutdown) {
+    let current = current.clone();
+    let find = move |app| {
+        let now = current.load_full();
+        autodiscovery::server(&now.shared, &now.listeners, app)
     };
-    if time::timeout(FIRST_PROBES, asked).await.is_err() {
-        tracing::warn!("not every pod has answered its first probe; starting all the same");
-    }
-    sources
-}
-
-/// Counts again and again what plays on each pod: new clients go where less does.
-async fn count_films(shared: Arc<SharedState>, shutdown: Shutdown) {
-    while !shutdown.is_stopping() {
-        for pod in shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
-            let sessions = shared.sessions.known.of_pod(&pod);
-            pod.set_playing(sessions.iter().filter(|session| session.calls.is_playing()).count());
-        }
-        tokio::select! {
-            () = time::sleep(COUNT_FILMS) => {}
-            () = shutdown.stopping() => {}
-        }
-    }
-}
-
-/// Renews a pool's cookies whenever its set of pods changes.
-async fn renew_cookies(shared: Arc<SharedState>, index: usize, keys: Vec<affinity::Secret>, shutdown: Shutdown) {
-    let pool = &shared.pools[index];
-    let mut members = pool.pool.members();
-    loop {
-        pool.renew_cookies(&keys);
-        tokio::select! {
-            changed = members.changed() => if changed.is_err() { return },
-            () = shutdown.stopping() => return,
-        }
-    }
+    tokio::spawn(crate::autodiscovery::serve(socket, find, metrics.clone(), ends.clone()));
 }
 
 impl App {
-    /// Reloads the certificates and reopens the access log. If one fails, the old one stays in use.
-    pub fn renew_files(&self) {
-        self.access.reopen();
-        match self.certificates.renew(&self.tls) {
-            Ok(()) => tracing::info!("certificates reloaded"),
-            Err(error) => tracing::error!(%error, "the certificates could not be reloaded; the previous ones stay"),
-        }
-    }
-
-    /// Applies the pods of this configuration. All other changes wait for the next start.
-    pub fn renew_pods(&self, config: &Config) {
-        if fixed(config) != self.fixed {
-            tracing::warn!(
-                "more than the pools' pods has changed in the configuration; the rest waits for the next start"
-            );
-        }
-        for source in &self.sources {
-            let name = source.borrow().name.clone();
-            let Some(new) = config.pools.iter().find(|pool| pool.name == name) else {
-                tracing::warn!(pool = name, "the pool is configured no more; it stays as it is until the next start");
-                continue;
-            };
-            source.send_if_modified(|now| {
-                let new = discovery::PoolConfig { base_path: now.base_path.clone(), ..new.clone() };
-                let is_new = *now != new;
-                *now = new;
-                is_new
-            });
-        }
-    }
-
     /// The state that all workers share, for inspection.
-    pub fn shared(&self) -> &Arc<SharedState> {
-        &self.shared
+    pub fn shared(&self) -> Arc<SharedState> {
+        self.current.load().shared.clone()
+    }
+
+    /// The addresses for clients now. A reload may have changed them.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        self.listening.iter().map(|listening| listening.address).collect()
     }
 
     /// Stops: accepts no new connections and lets requests end within the drain time-out.
     /// Spreads the end of WebSockets over a stagger. Returns when everything has ended.
     pub async fn stop(self) {
+        let shared = self.shared();
         self.shutdown.stop();
-        let (workers, access) = (self.workers, self.access);
+        let (workers, access, former_access) = (self.workers, self.access, self.former_access);
         let joined = tokio::task::spawn_blocking(move || {
-            for worker in workers {
-                // A panicked worker has printed its message. The other workers still have to end.
-                let _ = worker.join();
-            }
+            workers.join();
+            former_access.into_iter().for_each(Access::finish);
             access.finish();
         });
         let _ = joined.await;
         // Other replicas need not wait for a released lease to expire.
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
-        self.shared.sessions.depart().await;
-        self.shared.pins.persistence.finish().await;
-        self.shared.sessions.backend.finish().await;
+        shared.sessions.depart().await;
+        shared.pins.persistence.finish().await;
+        shared.sessions.backend.finish().await;
     }
 }

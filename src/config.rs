@@ -4,11 +4,15 @@
 //! All checks are made here, so that other rooms can trust their `Config`.
 //! Loading stops at the first problem and reports its place.
 
-use std::{ffi::OsStr, path::Path};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use crate::app;
 
 mod bind;
+mod changes;
 mod error;
 mod explain;
 mod file;
@@ -27,6 +31,7 @@ mod example;
 mod reference;
 
 pub use bind::cannot_bind;
+pub use changes::{Change, Keys};
 pub use error::Error;
 
 /// Reads, checks and lowers a configuration file.
@@ -35,6 +40,27 @@ pub fn load(path: &Path, environment: &dyn Environment) -> Result<app::Config, E
     let bytes = std::fs::read(path).map_err(|cause| Error::unreadable(path, &cause))?;
     let text = std::str::from_utf8(&bytes).map_err(|cause| Error::not_utf8(path, &bytes[..cause.valid_up_to()]))?;
     parse(text, path, environment)
+}
+
+/// A configuration, and what a later one is compared with.
+pub struct Loaded {
+    pub config: app::Config,
+    pub keys: Keys,
+    /// The files that were read, or that the proxy will read, the configuration's own first.
+    pub files: Vec<PathBuf>,
+}
+
+/// As [`load`], with all keys.
+pub fn load_with_keys(path: &Path, environment: &dyn Environment) -> Result<Loaded, Error> {
+    let config = load(path, environment)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    // A text that has changed since is looked at again.
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let certificates = config.tls.certificates.iter().flat_map(|pair| [pair.chain.clone(), pair.key.clone()]);
+    let ca = config.redis.iter().filter_map(|redis| redis.ca.clone());
+    let named = certificates.chain(ca).chain(changes::secret_files(&text, folder));
+    let files = std::iter::once(path.to_owned()).chain(named).collect();
+    Ok(Loaded { config, keys: Keys::read(&text, folder, environment), files })
 }
 
 /// As [`load`], for a text in memory. Messages show the last part of `file_name`.

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response, Version, header};
 use http_body::{Frame, SizeHint};
@@ -38,7 +39,7 @@ use crate::{
 };
 
 /// Limits of a client connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Longest time for the TLS handshake and for the first request's head. Default 30 s.
     pub header_timeout: Duration,
@@ -66,16 +67,20 @@ const HTTP2_MISTAKES: usize = 128;
 /// Bytes of an answer buffered in memory for one HTTP/2 stream.
 const HTTP2_SEND_BUFFER: usize = 256 * 1024;
 
-/// Speaks HTTP on client connections; one for each worker.
+/// A worker's request path, as of the latest configuration.
+pub type CurrentProxy = Arc<ArcSwap<Proxy>>;
+
+/// Speaks HTTP on client connections; one for each worker. A connection keeps the settings that it
+/// began with, and each of its requests takes the current request path.
 pub struct Server {
     http: auto::Builder<TokioExecutor>,
     config: Config,
-    proxy: Arc<Proxy>,
+    proxy: CurrentProxy,
     shutdown: Shutdown,
 }
 
 impl Server {
-    pub fn new(config: Config, proxy: Arc<Proxy>, shutdown: Shutdown) -> Server {
+    pub fn new(config: Config, proxy: CurrentProxy, shutdown: Shutdown) -> Server {
         let mut http = auto::Builder::new(TokioExecutor::new());
         // hyper would make a read timer for each request. `IdleWatch` has one for the connection.
         http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(config.max_header_bytes.max(8192));
@@ -110,7 +115,8 @@ impl Server {
         let watch = Arc::new(IdleWatch::new());
         let client = Arc::new(client);
         let service = service_fn(|mut request: Request<Incoming>| {
-            let permit = match self.proxy.admission.admit(&request, &client) {
+            let proxy = self.proxy.load_full();
+            let permit = match proxy.admission.admit(&request, &client) {
                 Ok((permit, socket)) => {
                     if let Some(socket) = socket {
                         let both: ConnectionPermit = Arc::new((connection.clone(), socket));
@@ -123,7 +129,7 @@ impl Server {
                     None
                 }
             };
-            let (proxy, client, under_way) = (self.proxy.clone(), client.clone(), watch.begin());
+            let (client, under_way) = (client.clone(), watch.begin());
             let is_http1 = request.version() <= Version::HTTP_11;
             let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
@@ -146,7 +152,7 @@ impl Server {
             }
         });
         let (proxy, of) = (self.proxy.clone(), client.clone());
-        let flood = move || proxy.admission.exceeded(Kind::Frames, &of);
+        let flood = move || proxy.load().admission.exceeded(Kind::Frames, &of);
         let stream = frames::Counted::new(stream, !client.is_trusted, flood);
         let stream = Explained::new(Lingering::new(stream, watch.clone()), watch.clone());
         let stream = TokioIo::new(stream);
@@ -159,7 +165,7 @@ impl Server {
                 () = self.shutdown.stopping(), if !is_ending => {}
                 // A trusted peer carries many clients and has its own time-outs.
                 () = watch.is_stalled(&self.config), if !client.is_trusted => {
-                    self.proxy.admission.exceeded(Kind::Stalls, &client);
+                    self.proxy.load().admission.exceeded(Kind::Stalls, &client);
                     return;
                 }
                 () = watch.is_idle(&self.config), if !is_ending => {

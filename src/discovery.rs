@@ -96,8 +96,8 @@ async fn look_up(dns: &DnsConfig) -> Result<Vec<SocketAddr>, String> {
 fn name(pool: &Pool, wanted: Vec<PodConfig>) {
     let now = pool.pods().to_vec();
     let known = |config: &PodConfig| now.iter().find(|pod| pod.matches(config));
-    let is_as_before = now.iter().filter(|pod| !pod.is_removed()).count() == wanted.len()
-        && wanted.iter().all(|config| known(config).is_some_and(|pod| !pod.is_removed()));
+    let is_as_before = now.iter().filter(|pod| !pod.drain.is_removed()).count() == wanted.len()
+        && wanted.iter().all(|config| known(config).is_some_and(|pod| !pod.drain.is_removed()));
     if is_as_before {
         return;
     }

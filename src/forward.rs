@@ -170,6 +170,16 @@ impl Forward {
         Forward { config, connections: Arc::new(connections) }
     }
 
+    /// The way to the pods after a reload. The kept connections stay, unless their bounds change.
+    #[must_use]
+    pub fn renewed(&self, config: Arc<Config>) -> Forward {
+        let bounds = |config: &Config| (config.max_idle_per_pod, config.pod_idle);
+        if bounds(&config) == bounds(&self.config) {
+            return Forward { config, connections: self.connections.clone() };
+        }
+        Forward::new(config)
+    }
+
     /// Sends a request to a pod and waits for the head of its answer, once it is the request's turn.
     ///
     /// Skips kept connections that turn out to be closed before a byte was sent.
@@ -204,8 +214,8 @@ impl Forward {
                     return Err(Failure { cause: Cause::Malformed, may_be_received: true, on_reused_connection });
                 }
                 Ok(Ok(mut answer)) => {
-                    pod.record_life();
-                    pod.extra_calls().record_answer();
+                    pod.vitals.record_life();
+                    pod.extra_calls.record_answer();
                     if body.is_held_back() {
                         connection_lease.end_with_answer();
                     }
@@ -246,7 +256,7 @@ impl Forward {
         let failure = |cause| Failure { cause, may_be_received: true, on_reused_connection: false };
         match answer_to(pod, &mut connection_lease, request, body, response_timeout, self.config.client_body).await {
             Ok(Ok(answer)) => {
-                pod.record_life();
+                pod.vitals.record_life();
                 Ok(answer.map(|body| AnswerBody::unpooled(body, pod.clone())))
             }
             Ok(Err(failed)) => Err(failure(cause_of(failed.error()))),
@@ -258,7 +268,7 @@ impl Forward {
     /// pod that goes down meanwhile is not waited for.
     async fn admit(&self, pod: &Arc<Pod>, urgency: Urgency) -> Result<Slot, Failure> {
         let failure = |cause| Failure { cause, may_be_received: false, on_reused_connection: false };
-        let mut waiting = match pod.concurrency().admit(urgency, self.config.queue) {
+        let mut waiting = match pod.concurrency.admit(urgency, self.config.queue) {
             Admitted::Now(slot) => return Ok(slot),
             Admitted::Full => return Err(failure(Cause::Overloaded)),
             Admitted::Later(waiting) => waiting,
@@ -267,7 +277,7 @@ impl Forward {
             biased;
             // First, also when a slot is free: a process that says farewell waits 30 s for a socket that
             // is opened afterwards.
-            () = pod.await_down() => Err(failure(Cause::Lost)),
+            () = pod.life.await_down() => Err(failure(Cause::Lost)),
             slot = waiting.slot(self.config.queue_time) => slot.ok_or(failure(Cause::Overloaded)),
         }
     }
@@ -332,11 +342,11 @@ async fn answer_to(
 async fn lost_for(pod: &Pod, was_down: bool, time: Duration) {
     loop {
         if was_down {
-            pod.await_unreachable().await;
+            pod.life.await_unreachable().await;
         } else {
-            pod.await_down().await;
+            pod.life.await_down().await;
         }
-        if time::timeout(time, pod.back()).await.is_err() {
+        if time::timeout(time, pod.life.await_return()).await.is_err() {
             return;
         }
     }
@@ -363,35 +373,4 @@ fn refusal(error: &io::Error) -> Cause {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_path_that_fits_gives_the_time() {
-        let seconds = Duration::from_secs;
-        let by_path = [("/Items", 1), ("/items/Counts/", 2), ("/Backup", 3)];
-        let by_path = by_path.map(|(path, time)| (path.to_owned(), seconds(time))).to_vec();
-        let first_byte = FirstByte::new(seconds(600), by_path);
-        for (path, expected) in
-            [("/ITEMS", 1), ("/Items/1", 1), ("/Items/Counts", 2), ("/Itemsx", 600), ("/backup/Create", 3), ("/", 600)]
-        {
-            assert_eq!(first_byte.of(path), seconds(expected), "{path}");
-        }
-        let all = FirstByte::new(seconds(600), vec![("/".to_owned(), seconds(5))]);
-        assert_eq!((all.of("/Items"), all.of("/")), (seconds(5), seconds(5)));
-    }
-
-    #[test]
-    fn who_cannot_be_looked_up_has_refused_nothing_but_who_is_nobody_has() {
-        let of_look_up = |text| refusal(&io::Error::other(format!("failed to lookup address information: {text}")));
-        for text in ["Temporary failure in name resolution", "Try again"] {
-            assert_eq!(of_look_up(text), Cause::ConnectTimedOut);
-        }
-        for text in ["Name or service not known", "No address associated with hostname", "Name does not resolve"] {
-            assert_eq!(of_look_up(text), Cause::Refused);
-        }
-        let of_system = |number| refusal(&io::Error::from_raw_os_error(number));
-        assert_eq!(of_system(111), Cause::Refused);
-        assert_eq!((of_system(23), of_system(24)), (Cause::Exhausted, Cause::Exhausted));
-    }
-}
+mod tests;

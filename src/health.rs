@@ -11,6 +11,7 @@ pub mod silence;
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
@@ -43,16 +44,17 @@ pub struct Config {
     pub passive_window: Duration,
 }
 
-/// Probes every present and future pod of this pool until the shutdown.
+/// Probes every present and future pod of this pool until the shutdown. Each probe goes by the
+/// settings of its moment.
 ///
 /// The receiver turns `true` when the prober has asked each of the initial pods once.
-pub fn watch(pool: Arc<Pool>, config: Arc<Config>, shutdown: Shutdown) -> watch::Receiver<bool> {
+pub fn watch(pool: Arc<Pool>, config: Arc<ArcSwap<Config>>, shutdown: Shutdown) -> watch::Receiver<bool> {
     let (asked, first_round) = watch::channel(false);
     tokio::spawn(supervise(pool, config, asked, shutdown));
     first_round
 }
 
-async fn supervise(pool: Arc<Pool>, config: Arc<Config>, asked: watch::Sender<bool>, shutdown: Shutdown) {
+async fn supervise(pool: Arc<Pool>, config: Arc<ArcSwap<Config>>, asked: watch::Sender<bool>, shutdown: Shutdown) {
     let mut members = pool.members();
     let mut probers: HashMap<PodId, AbortHandle> = HashMap::new();
     let mut first_probes = Vec::new();
@@ -105,23 +107,24 @@ pub fn is_for_want_of_a_name_server(error: &io::Error) -> bool {
 
 /// The pod refused a connection: it is down at once, and the prober probes it at once.
 pub fn refused(pod: &Pod) {
-    let (before, after) = pod.change(|status| Status { state: State::Down, accepts: false, ..status });
-    pod.suspect(Suspicion::Refused);
+    let (before, after) = pod.life.change(|status| Status { state: State::Down, accepts: false, ..status });
+    pod.suspicions.report(Suspicion::Refused);
     tell(pod, before, after, "it refused a connection");
 }
 
 /// A fresh connection to the pod broke before it answered: it is down at once, and the prober
 /// probes it at once.
 pub fn broken(pod: &Pod) {
-    let (before, after) = pod.change(|status| Status { state: State::Down, ..status });
-    pod.suspect(Suspicion::Broken);
+    let (before, after) = pod.life.change(|status| Status { state: State::Down, ..status });
+    pod.suspicions.report(Suspicion::Broken);
     tell(pod, before, after, "a connection broke before an answer");
 }
 
 /// The pod announced its shutdown or restart on a socket: this epoch takes nothing more. `of` is
 /// the epoch in which that socket was opened, if known.
 pub fn farewell(pod: &Pod, of: Option<Epoch>) {
-    if let Some((before, after)) = pod.end_life(of) {
+    if let Some((before, after)) = pod.life.record_farewell(of) {
+        pod.suspicions.report(Suspicion::Farewell);
         tell(pod, before, after, "it takes leave");
     }
 }
@@ -129,15 +132,15 @@ pub fn farewell(pod: &Pod, of: Option<Epoch>) {
 /// An answer of the pod broke off or came too late, or no connection was free. That proves nothing,
 /// but the prober probes now.
 pub fn report_suspect(pod: &Pod) {
-    pod.suspect(Suspicion::Broken);
+    pod.suspicions.report(Suspicion::Broken);
 }
 
 /// The pod, or something on the way to it, failed like a gateway (502, no connection in time). Enough
 /// such failures within the window take it out. A 504 says that the pod is late, which is no failure.
 pub fn gateway_failure(pod: &Pod, config: &Config) {
-    if pod.count_failure(config.passive_window) >= config.passive_failures {
-        let (before, after) = pod.change(|status| Status { state: State::Down, ..status });
-        pod.suspect(Suspicion::Broken);
+    if pod.suspicions.count_failure(config.passive_window) >= config.passive_failures {
+        let (before, after) = pod.life.change(|status| Status { state: State::Down, ..status });
+        pod.suspicions.report(Suspicion::Broken);
         tell(pod, before, after, "its answers failed again and again");
     }
 }

@@ -18,6 +18,7 @@ pub mod writer;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::{
     sync::{oneshot, watch},
     time,
@@ -86,7 +87,8 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Leader {
     pool: Arc<str>,
-    mode: Mode,
+    /// Only [`Leader::await_fit`] and a reload look at it.
+    mode: Mutex<Mode>,
     now: ArcSwap<Leadership>,
     changes: watch::Sender<Leadership>,
     metrics: Metrics,
@@ -204,11 +206,22 @@ impl Leader {
     pub fn new(pool: &Pool, mode: Mode, metrics: Metrics) -> Arc<Leader> {
         Arc::new(Leader {
             pool: pool.name.clone(),
-            mode,
+            mode: Mutex::new(mode),
             now: ArcSwap::default(),
             changes: watch::Sender::new(Leadership::default()),
             metrics,
         })
+    }
+
+    /// Sets who decides from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        *self.mode.lock() = mode;
+    }
+
+    /// The leadership from which a new task goes on: the last leader stays while it can lead.
+    fn incumbency(&self) -> rule::Incumbency {
+        let now = self.now.load();
+        rule::Incumbency { term: now.term, pod: now.pod.as_ref().map(|pod| pod.name.clone()) }
     }
 
     /// The pod that leads. It may have gone down a moment ago.
@@ -222,10 +235,11 @@ impl Leader {
     pub async fn await_fit(&self, pool: &Pool) -> Option<Arc<Pod>> {
         let is_passed_on = |now: &Leadership| {
             let yields =
-                now.pod.as_ref().is_some_and(|pod| pod.status().state == State::Draining && pod.gives_up_lead());
+                now.pod.as_ref().is_some_and(|pod| pod.status().state == State::Draining && pod.drain.gives_up_lead());
             yields && pool.pods().iter().any(|pod| pod.status().state == State::Ready)
         };
-        if !matches!(self.mode, Mode::Follow | Mode::Probe) {
+        let mode = *self.mode.lock();
+        if !matches!(mode, Mode::Follow | Mode::Probe) {
             let mut changes = self.changes();
             let _ = time::timeout(PASSED_ON, changes.wait_for(|now| !is_passed_on(now))).await;
         }

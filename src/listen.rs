@@ -1,4 +1,6 @@
 //! Binds the listeners and hands each accepted connection to its worker.
+//!
+//! A reload may change what an accept loop hands on, and add or end listeners.
 
 mod clear_http;
 
@@ -9,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 use ipnet::IpNet;
 use rustls::ServerConfig;
@@ -18,6 +21,7 @@ use tokio::{
     time,
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     connection::Server,
@@ -37,6 +41,14 @@ pub struct Config {
     pub https: Vec<SocketAddr>,
     /// Number of workers, each a runtime on its own thread. Default: the number of cores.
     pub workers: usize,
+}
+
+impl Config {
+    /// The addresses, cleartext first, and whether each is for TLS.
+    pub fn all(&self) -> impl Iterator<Item = (SocketAddr, bool)> {
+        let plain = self.http.iter().map(|address| (*address, false));
+        plain.chain(self.https.iter().map(|address| (*address, true)))
+    }
 }
 
 /// An address that cannot be bound.
@@ -70,15 +82,19 @@ const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 /// # Errors
 /// The first address that cannot be bound, for example because another process listens there.
 pub fn bind(config: &Config) -> Result<Vec<Bound>, BindError> {
-    let plain = config.http.iter().map(|address| (*address, false));
-    let tls = config.https.iter().map(|address| (*address, true));
-    plain.chain(tls).map(|(address, over_tls)| bind_all(address, over_tls, config.workers)).collect()
+    config.all().map(|(address, over_tls)| bind_all(address, over_tls, config.workers, false)).collect()
 }
 
-fn bind_all(address: SocketAddr, over_tls: bool, workers: usize) -> Result<Bound, BindError> {
+/// Binds one address. `is_ours`: this process listens on the port already, and may share it.
+///
+/// # Errors
+/// The address cannot be bound.
+pub fn bind_all(address: SocketAddr, over_tls: bool, workers: usize, is_ours: bool) -> Result<Bound, BindError> {
     let failed = |source| BindError { address, source };
-    // SO_REUSEPORT lets a second proxy share the port unnoticed. A socket without it fails then.
-    drop(socket(address, false).map_err(failed)?);
+    if !is_ours {
+        // SO_REUSEPORT lets a second proxy share the port unnoticed. A socket without it fails then.
+        drop(socket(address, false).map_err(failed)?);
+    }
     let first = socket(address, true).map_err(failed)?;
     let bound = first.local_addr().map_err(failed)?;
     let mut sockets = vec![first];
@@ -129,11 +145,10 @@ impl Rejection {
 }
 
 /// What an accept loop needs besides its socket.
-#[derive(Clone)]
 pub struct Acceptor {
     pub server: Arc<Server>,
-    /// Set if the listener uses TLS.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// What listeners for TLS speak.
+    pub tls: Arc<ServerConfig>,
     /// Peers whose forwarding headers the proxy trusts.
     pub trusted: Arc<[IpNet]>,
     /// Limits connections and handshakes, shared by all workers.
@@ -142,30 +157,51 @@ pub struct Acceptor {
     pub shutdown: Shutdown,
 }
 
-/// Accepts connections until the shutdown.
-pub async fn accept(listener: TcpListener, acceptor: Acceptor) {
+/// What accept loops use now. A reload replaces it.
+pub type CurrentAcceptor = Arc<ArcSwap<Acceptor>>;
+
+/// Accepts connections until the shutdown, or until the listener ends. A listener that ends takes
+/// the connections that the kernel has already accepted.
+pub async fn accept(listener: TcpListener, current: CurrentAcceptor, over_tls: bool, ends: CancellationToken) {
+    let shutdown = current.load().shutdown.clone();
     loop {
-        let (stream, peer) = tokio::select! {
-            () = acceptor.shutdown.stopping() => return,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    if is_of_one_connection(&error) {
-                        continue;
-                    }
-                    tracing::warn!(%error, "cannot accept connections");
-                    time::sleep(OUT_OF_HANDLES).await;
-                    continue;
-                }
-            },
+        let accepted = tokio::select! {
+            () = shutdown.stopping() => return,
+            () = ends.cancelled() => break,
+            accepted = listener.accept() => accepted,
         };
-        let client = acceptor.client(peer);
-        match acceptor.limits.take(Kind::Connections, client.in_use.as_ref()) {
-            Ok(permit) => drop(tokio::spawn(acceptor.shutdown.track(acceptor.clone().admit(stream, client, permit)))),
-            // Dropping the stream closes it, so the client learns at once that the proxy is full.
-            Err(_) => {
-                acceptor.metrics.rejected.get_or_create(&Rejected { why: Rejection::Connections.as_str() }).inc();
+        match accepted {
+            Ok((stream, peer)) => take(&current, stream, peer, over_tls),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                time::sleep(OUT_OF_HANDLES).await;
             }
+        }
+    }
+    // The runtime may not have heard of all that wait, so the socket itself is asked.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            take(&current, stream, peer, over_tls);
+        }
+    }
+}
+
+/// Serves a connection in a task of its own, if the limits allow it.
+fn take(current: &CurrentAcceptor, stream: TcpStream, peer: SocketAddr, over_tls: bool) {
+    let acceptor = current.load_full();
+    let client = acceptor.client(peer, over_tls);
+    match acceptor.limits.take(Kind::Connections, client.in_use.as_ref()) {
+        Ok(permit) => {
+            let shutdown = acceptor.shutdown.clone();
+            drop(tokio::spawn(shutdown.track(acceptor.admit(stream, client, permit, over_tls))));
+        }
+        // Dropping the stream closes it, so the client learns at once that the proxy is full.
+        Err(_) => {
+            acceptor.metrics.rejected.get_or_create(&Rejected { why: Rejection::Connections.as_str() }).inc();
         }
     }
 }
@@ -176,13 +212,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl Acceptor {
-    async fn admit(self, stream: TcpStream, client: Client, permit: limits::Permit) {
+    async fn admit(self: Arc<Self>, stream: TcpStream, client: Client, permit: limits::Permit, over_tls: bool) {
         let permit: ConnectionPermit = Arc::new((permit, OpenConnection::count(&self.metrics)));
         // No delay: answers leave at once. If the peer is gone, the first read shows it.
         let _ = stream.set_nodelay(true);
-        match &self.tls {
-            None => self.server.serve(stream, client, permit).await,
-            Some(tls) => {
+        match over_tls {
+            false => self.server.serve(stream, client, permit).await,
+            true => {
                 let Ok(under_way) = self.limits.take(Kind::Handshakes, client.in_use.as_ref()) else { return };
                 let handshake = async {
                     if clear_http::is_spoken(&stream).await {
@@ -190,7 +226,7 @@ impl Acceptor {
                         clear_http::refuse(stream).await;
                         return None;
                     }
-                    TlsAcceptor::from(tls.clone()).accept(stream).await.ok()
+                    TlsAcceptor::from(self.tls.clone()).accept(stream).await.ok()
                 };
                 // A failed or late handshake is no client worth a log entry: scanners make many.
                 let shaken = time::timeout(self.server.handshake_timeout(), handshake).await;
@@ -202,7 +238,7 @@ impl Acceptor {
         }
     }
 
-    fn client(&self, peer: SocketAddr) -> Client {
+    fn client(&self, peer: SocketAddr, over_tls: bool) -> Client {
         let address = peer.ip().to_canonical();
         let is_trusted = self.trusted.iter().any(|net| net.contains(&address));
         Client {
@@ -210,7 +246,7 @@ impl Acceptor {
             in_use: (!is_trusted).then(|| self.limits.address(address)),
             // An address's text is always a header value.
             address_text: HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
-            over_tls: self.tls.is_some(),
+            over_tls,
             trusted: self.trusted.clone(),
             is_trusted,
         }

@@ -3,6 +3,11 @@
 //! Exit codes: 0 after an ordinary stop, 2 when jellypin cannot use the configuration or something
 //! that it names, 1 for the rest.
 
+#[path = "main/operate.rs"]
+mod operate;
+#[path = "main/watch.rs"]
+mod watch;
+
 use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -13,11 +18,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use jellypin::{
-    app::{self, App, check::Finding},
-    config::{self, ProcessEnvironment},
+    app::{self, ask::AskError, check::Finding},
+    config::{self, Loaded, ProcessEnvironment},
     observe, tls,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use operate::{FAILED, Operator, Signals};
+use watch::Watch;
 
 /// The request path allocates all the time; this allocator needs about half of glibc's time.
 #[global_allocator]
@@ -37,7 +43,7 @@ struct Command {
 enum Task {
     /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. A pod or a
     /// Redis that does not answer is named, and that is no error. Run it where jellypin runs, and as the same user.
-    Check(ConfigFile),
+    Check(Check),
     /// Asks the running jellypin of this configuration by its admin API. It exits with 0 if that serves, for the health check of a
     /// container.
     Health {
@@ -70,6 +76,15 @@ enum Task {
 }
 
 #[derive(Args)]
+struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Asks the running proxy instead, over its admin API, what a reload would change.
+    #[arg(long)]
+    diff: bool,
+}
+
+#[derive(Args)]
 struct ConfigFile {
     /// The configuration, a TOML file.
     #[arg(long, value_name = "FILE", default_value = "/etc/jellypin/jellypin.toml")]
@@ -94,7 +109,6 @@ struct ExplainedKey {
     token: bool,
 }
 
-const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
 
 /// The longest token on standard input, in bytes.
@@ -103,7 +117,8 @@ const LONGEST_TOKEN: u64 = 4096;
 fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
-        Some(Task::Check(file)) => check(&file.config),
+        Some(Task::Check(Check { file, diff: true })) => difference(&file.config),
+        Some(Task::Check(Check { file, .. })) => check(&file.config),
         Some(Task::Health { file, ready }) => health(&file.config, if ready { "/ready" } else { "/live" }),
         Some(Task::Explain { file, key }) => explain(&file.config, key),
         Some(Task::Roll { file, pool }) => roll(&file.config, pool.as_deref()),
@@ -138,6 +153,18 @@ fn check(path: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Prints what a reload of the running proxy would change.
+fn difference(path: &Path) -> ExitCode {
+    let config = match config::load(path, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(error) => return unusable(error),
+    };
+    match runtime().map(|runtime| runtime.block_on(app::ask::difference(&config.admin))) {
+        Ok(said) => told(said),
+        Err(error) => failed(error),
+    }
+}
+
 fn explain(path: &Path, key: ExplainedKey) -> ExitCode {
     let config = match config::load(path, &ProcessEnvironment) {
         Ok(config) => config,
@@ -156,11 +183,7 @@ fn explain(path: &Path, key: ExplainedKey) -> ExitCode {
         None => return ExitCode::from(UNUSABLE),
     };
     match runtime().map(|runtime| runtime.block_on(app::ask::explain(&config.admin, name, &value))) {
-        Ok(Ok(words)) => print(words.as_bytes()),
-        Ok(Err(error)) => {
-            eprintln!("{error}");
-            ExitCode::from(FAILED)
-        }
+        Ok(said) => told(said),
         Err(error) => failed(error),
     }
 }
@@ -181,12 +204,19 @@ fn health(path: &Path, page: &str) -> ExitCode {
         Err(error) => return unusable(error),
     };
     match runtime().map(|runtime| runtime.block_on(app::ask::health(&config.admin, page))) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => {
+        Ok(well) => told(well.map(|()| String::new())),
+        Err(error) => failed(error),
+    }
+}
+
+/// Prints what the running jellypin said, or why it said nothing.
+fn told(said: Result<String, AskError>) -> ExitCode {
+    match said {
+        Ok(words) => print(words.as_bytes()),
+        Err(error) => {
             eprintln!("{error}");
             ExitCode::from(FAILED)
         }
-        Err(error) => failed(error),
     }
 }
 
@@ -212,10 +242,12 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 fn run(path: &Path) -> ExitCode {
-    let config = match config::load(path, &ProcessEnvironment) {
-        Ok(config) => config,
+    let mut watch = Watch::new(path);
+    let Loaded { config, keys, files } = match config::load_with_keys(path, &ProcessEnvironment) {
+        Ok(loaded) => loaded,
         Err(error) => return unusable(error),
     };
+    watch.follow(files);
     observe::start_log(&config.observe);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "jellypin starts");
     let runtime = match runtime() {
@@ -227,6 +259,7 @@ fn run(path: &Path) -> ExitCode {
             Ok(signals) => signals,
             Err(error) => return failed(error),
         };
+        let watches_files = config.watches_files;
         let app = match app::start(config).await {
             Ok(app) => app,
             Err(app::Error::Bind(error)) => return unusable(config::cannot_bind(path, &error)),
@@ -238,61 +271,8 @@ fn run(path: &Path) -> ExitCode {
         if let Some(address) = app.admin {
             tracing::info!(%address, "serving the admin API");
         }
-        signals.obey(app, path).await
+        Operator::new(app, path, (keys, watches_files), watch).obey(signals).await
     })
-}
-
-/// The handled signals: TERM and INT stop, HUP reloads files and pods.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn obey(mut self, app: App, path: &Path) -> ExitCode {
-        loop {
-            tokio::select! {
-                _ = self.hangup.recv() => renew(&app, path),
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
-            }
-        }
-        tracing::info!("stopping");
-        tokio::select! {
-            () = app.stop() => {
-                tracing::info!("stopped");
-                ExitCode::SUCCESS
-            }
-            _ = self.terminate.recv() => Signals::second(),
-            _ = self.interrupt.recv() => Signals::second(),
-        }
-    }
-
-    fn second() -> ExitCode {
-        tracing::warn!("stopped at once, by a second signal");
-        ExitCode::from(FAILED)
-    }
-}
-
-/// Reloads what may change while it runs. If something is broken, the old stays in use.
-fn renew(app: &App, path: &Path) {
-    app.renew_files();
-    match config::load(path, &ProcessEnvironment) {
-        Ok(config) => {
-            app.renew_pods(&config);
-            tracing::info!("pods reloaded");
-        }
-        Err(error) => tracing::error!(%error, "the configuration could not be reloaded; the previous pods stay"),
-    }
 }
 
 fn print(page: &[u8]) -> ExitCode {

@@ -7,9 +7,26 @@ pub mod history;
 pub mod metrics;
 pub mod recent;
 
-use std::path::PathBuf;
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        self as layer, FmtContext,
+        format::{FormatEvent, FormatFields, Writer},
+    },
+    prelude::*,
+    registry::LookupSpan,
+    reload,
+};
 
 /// What the proxy logs, where and in which form.
 #[derive(Clone, Debug)]
@@ -50,19 +67,63 @@ fn directives(level: &str) -> String {
     if level.contains("h2") { level.to_owned() } else { format!("{level},h2=error") }
 }
 
+/// Changes the running log; set by its start.
+static RUNNING: OnceLock<Running> = OnceLock::new();
+
+/// What of the running log a reload may change.
+struct Running {
+    set_level: Box<dyn Fn(EnvFilter) + Send + Sync>,
+    form: Form,
+}
+
+/// The form of the lines, which may change between two of them.
+#[derive(Clone, Default)]
+struct Form {
+    is_text: Arc<AtomicBool>,
+}
+
+impl<S, N> FormatEvent<S, N> for Form
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let form = layer::format();
+        match self.is_text.load(Ordering::Relaxed) {
+            true => form.format_event(context, writer, event),
+            false => form.json().flatten_event(true).format_event(context, writer, event),
+        }
+    }
+}
+
 /// Sends the process's log to standard error, and its last events to [`recent`]. Only the first call
 /// has an effect.
 pub fn start_log(config: &Config) {
-    // The fallback is never used: `config` has checked the directives.
-    let filter = EnvFilter::try_new(directives(&config.level)).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(true);
+    let (filter, level) = reload::Layer::new(filter(&config.level));
+    let form = Form::default();
+    form.is_text.store(config.format == Format::Text, Ordering::Relaxed);
+    let lines = layer::layer().event_format(form.clone()).with_writer(std::io::stderr).with_filter(filter);
     // The list of recent events is the same at every level of the log.
-    let registry = tracing_subscriber::registry().with(recent::layer());
+    let registry = tracing_subscriber::registry().with(recent::layer()).with(lines);
     // A second start in one process (tests) keeps the first log.
-    let _ = match config.format {
-        Format::Json => registry.with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
-        Format::Text => registry.with(lines.with_filter(filter)).try_init(),
-    };
+    if registry.try_init().is_ok() {
+        // It fails only if the log is gone, which is never taken down.
+        let set_level = Box::new(move |filter| drop(level.reload(filter)));
+        let _ = RUNNING.set(Running { set_level, form });
+    }
+}
+
+/// Gives the running log another level and form. Without a log of this process, nothing happens.
+pub fn change_log(config: &Config) {
+    if let Some(running) = RUNNING.get() {
+        (running.set_level)(filter(&config.level));
+        running.form.is_text.store(config.format == Format::Text, Ordering::Relaxed);
+    }
+}
+
+/// The fallback is never used: `config` has checked the directives.
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::try_new(directives(level)).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ mod user_data;
 mod user_data_state;
 mod user_homes;
 mod visit;
+mod wiring;
 mod writers;
 
 use std::sync::Arc;
@@ -53,7 +54,8 @@ pub use groups::Groups;
 pub use in_step_state::InStepState;
 pub use play_sessions::PlaySessions;
 pub use pod_lifecycle::{
-    ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, NotRolled, PodChecks, PodLifecycle, Roll, Step, Undrained,
+    ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, NotRolled, PodChecks, PodLifecycle, Roll, Roller, Step,
+    Undrained,
 };
 pub use pool_state::PoolState;
 pub use response::{answer::Aborted, body::Body};
@@ -72,12 +74,11 @@ use crate::{
     },
     jellyfin::endpoint::Endpoint,
     limits::Exceeded,
-    observe::{access, metrics::Metrics},
+    observe::metrics::Metrics,
     shutdown::Shutdown,
     websocket::handshake::{self, UpgradeKind},
 };
 use device_lists::DeviceLists;
-use dispatch::Dispatcher;
 use failover::{
     live::{self, LiveStreams},
     resume::{File, ResumableFile},
@@ -88,9 +89,7 @@ use in_step::InStep;
 use leader_routing::LeaderRouter;
 use learn::Learner;
 use log_in::LogInBrake;
-use migrate::Migrator;
 use observer::Observer;
-use pod_client::PodClient;
 use remote_control::RemoteController;
 use replay::Replayer;
 use request::{
@@ -108,10 +107,8 @@ use response::{
     rewriting::{BrokeOff, rewrite_for_client},
 };
 use revoke::Revoker;
-use selector::Selector;
 use session_lists::SessionLists;
 use user_data::UserData;
-use visit::Visits;
 
 /// One worker's request path.
 pub struct Proxy {
@@ -132,91 +129,12 @@ pub struct Proxy {
     user_data: Arc<UserData>,
     replayer: Arc<Replayer>,
     observer: Arc<Observer>,
+    forward: Arc<Forward>,
+    metrics: Metrics,
     shutdown: Shutdown,
 }
 
 impl Proxy {
-    /// Wires one worker's objects, the lowest first.
-    pub fn new(shared: Arc<SharedState>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
-        let observer = Arc::new(Observer::new(access, metrics.clone()));
-        let forward = Arc::new(Forward::new(shared.forward.clone()));
-        let pods = Arc::new(PodClient::new(forward.clone()));
-        let selector = Arc::new(Selector::new(shared.clone()));
-        let identifier = Arc::new(Identifier::new(shared.clone(), selector.clone(), shutdown.clone()));
-        let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
-        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data.clone(), metrics.clone()));
-        let revoker = Arc::new(Revoker::new(shared.clone(), selector.clone(), pods.clone(), shutdown.clone()));
-        let in_step = InStep::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
-        let learner = Arc::new(Learner::new(shared.clone(), pods.clone()));
-        let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
-        let dispatcher = Arc::new(Dispatcher::new(
-            shared.clone(),
-            (forward, pods.clone()),
-            selector.clone(),
-            (migrator.clone(), user_data.clone()),
-            shutdown.clone(),
-        ));
-        let session_lists =
-            Arc::new(SessionLists::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
-        let device_lists = DeviceLists::new(shared.clone(), pods.clone(), metrics.clone());
-        let remote_controller = RemoteController::new(
-            shared.clone(),
-            (dispatcher.clone(), selector.clone()),
-            (migrator.clone(), visits.clone()),
-            (pods.clone(), session_lists.clone()),
-            (metrics.clone(), shutdown.clone()),
-        );
-        let leader_router = LeaderRouter::new(
-            shared.clone(),
-            dispatcher.clone(),
-            (selector, migrator),
-            (pods.clone(), visits),
-            (metrics.clone(), shutdown.clone()),
-        );
-        let replayer = Arc::new(Replayer::new(
-            shared.clone(),
-            identifier.clone(),
-            dispatcher.clone(),
-            learner.clone(),
-            (observer.clone(), shutdown.clone()),
-        ));
-        let live_streams = Arc::new(LiveStreams::new(
-            shared.clone(),
-            identifier.clone(),
-            (dispatcher.clone(), pods),
-            replayer.clone(),
-            shutdown.clone(),
-        ));
-        let sockets = Arc::new(Sockets::new(
-            shared.clone(),
-            (dispatcher, learner.clone()),
-            replayer.clone(),
-            (live_streams.clone(), session_lists.clone()),
-            (metrics.socket_messages.clone(), shutdown.clone()),
-        ));
-        let admission = Admission::new(shared.clone());
-        let brake = LogInBrake::new(shared.clone(), metrics.log_in_failures);
-        Arc::new(Proxy {
-            admission,
-            shared,
-            identifier,
-            brake,
-            leader_router,
-            remote_controller,
-            session_lists,
-            device_lists,
-            live_streams,
-            sockets,
-            revoker,
-            in_step,
-            learner,
-            user_data,
-            replayer,
-            observer,
-            shutdown,
-        })
-    }
-
     /// Hands the pending access lines to the log's writer.
     pub fn flush_log(&self) {
         self.observer.access.flush();

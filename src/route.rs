@@ -21,13 +21,13 @@ pub struct RouteConfig {
 
 /// The routes in the order of comparison: the exact host before the wildcard, the longer path
 /// before the shorter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Router {
     routes: Vec<Route>,
 }
 
 /// One route, ready to be compared with a request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// The route as logs and metrics show it: host and path.
     pub name: Arc<str>,

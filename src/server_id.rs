@@ -60,7 +60,7 @@ impl ShownServer {
         if let Some(shown) = self.id.load().as_deref() {
             return Some(*shown);
         }
-        let first = self.pool.pods().iter().find_map(|pod| pod.with_info(|info| ServerId::parse(&info.id))?)?;
+        let first = self.pool.pods().iter().find_map(|pod| pod.info.with(|info| ServerId::parse(&info.id))?)?;
         // The first caller decides for all.
         let unset: Option<Arc<ServerId>> = None;
         let before = self.id.compare_and_swap(&unset, Some(Arc::new(first)));
@@ -75,7 +75,7 @@ impl ShownServer {
     /// The rewriter between this pod and clients; `None` if its id is the shown one, or unknown.
     pub fn id_rewriter(&self, pod: &Pod) -> Option<IdRewriter> {
         let shown = self.id()?;
-        let own = pod.with_info(|info| if shown == *info.id { None } else { ServerId::parse(&info.id) })??;
+        let own = pod.info.with(|info| if shown == *info.id { None } else { ServerId::parse(&info.id) })??;
         if let Some(id_rewriter) = self.id_rewriters.get(&own).filter(|id_rewriter| id_rewriter.is_for(shown)) {
             return Some(id_rewriter.clone());
         }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn tell(pod: &Pod, id: &str) {
-        pod.set_info(Info { id: id.into(), version: "12.0.0".into(), name: String::new(), is_set_up: None });
+        pod.info.set(Info { id: id.into(), version: "12.0.0".into(), name: String::new(), is_set_up: None });
     }
 
     #[test]

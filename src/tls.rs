@@ -46,6 +46,9 @@ pub struct Certificates {
     shown: ArcSwap<Vec<Named>>,
 }
 
+/// Certificates that were read and are not shown yet.
+pub struct Unshown(Vec<Named>);
+
 struct Named {
     /// Lower case; `*.example.org` stands for one label before `.example.org`.
     names: Vec<String>,
@@ -61,13 +64,17 @@ impl Certificates {
         Ok(Arc::new(Certificates { shown: ArcSwap::from_pointee(read_all(config)?) }))
     }
 
-    /// Reloads them; on an error the previous ones stay.
+    /// Reads other ones. The present ones stay until [`Certificates::show`].
     ///
     /// # Errors
     /// As [`Certificates::read`].
-    pub fn renew(&self, config: &Config) -> Result<(), Error> {
-        self.shown.store(Arc::new(read_all(config)?));
-        Ok(())
+    pub fn read_others(config: &Config) -> Result<Unshown, Error> {
+        read_all(config).map(Unshown)
+    }
+
+    /// Shows these to every handshake from now on.
+    pub fn show(&self, others: Unshown) {
+        self.shown.store(Arc::new(others.0));
     }
 
     /// What the TLS listeners speak: TLS 1.2 and 1.3, ALPN `h2`, `http/1.1` and `http/1.0`.
@@ -168,13 +175,13 @@ mod tests {
 
         let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
         std::fs::write(&key, other.signing_key.serialize_pem()).expect("written");
-        let error = certificates.renew(&config).expect_err("a key of another certificate").to_string();
+        let error = Certificates::read_others(&config).err().expect("a key of another certificate").to_string();
         assert!(error.contains("key.pem") && error.contains("do not belong together"), "{error}");
         std::fs::write(&key, made.cert.pem()).expect("written");
-        let error = certificates.renew(&config).expect_err("no key").to_string();
+        let error = Certificates::read_others(&config).err().expect("no key").to_string();
         assert!(error.contains("key.pem: there is no key in it"), "{error}");
         std::fs::write(&chain, "junk").expect("written");
-        let error = certificates.renew(&config).expect_err("no certificate").to_string();
+        let error = Certificates::read_others(&config).err().expect("no certificate").to_string();
         assert!(error.contains("chain.pem"), "{error}");
         assert_eq!(certificates.shown.load().len(), 1);
     }

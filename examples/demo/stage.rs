@@ -106,7 +106,7 @@ impl Stage {
         }
         let pods = self.proxy.shared().pools.iter().flat_map(|shared| shared.pool.pods().to_vec());
         for pod in pods.filter(|pod| &*pod.name == name) {
-            let mut changes = pod.changes();
+            let mut changes = pod.life.changes();
             let used = timeout(DEADLINE, changes.wait_for(|status| status.is_alive())).await;
             used.map_err(|_| io::Error::other(format!("pod {name} is not used again")))?.map_err(io::Error::other)?;
         }

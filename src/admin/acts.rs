@@ -46,7 +46,7 @@ impl Acts {
                 let Some((pool, to)) = self.pod(pool, &to) else {
                     return text(StatusCode::NOT_FOUND, format!("No pod {pool}/{to}; /pods shows all.\n"));
                 };
-                let Some(session) = self.site.shared.sessions.known.of_device(&pool.name, user, device) else {
+                let Some(session) = self.site.shared().sessions.known.of_device(&pool.name, user, device) else {
                     return text(StatusCode::NOT_FOUND, "No such session; /sessions shows all.\n");
                 };
                 self.move_session(&pool, &session, &to, who, from).await
@@ -60,7 +60,8 @@ impl Acts {
     }
 
     fn pod(&self, pool: &str, pod: &str) -> Option<(Arc<Pool>, Arc<Pod>)> {
-        let shared = self.site.shared.pools.iter().find(|shared| *shared.pool.name == *pool)?;
+        let site = self.site.shared();
+        let shared = site.pools.iter().find(|shared| *shared.pool.name == *pool)?;
         let pods = shared.pool.pods();
         Some((shared.pool.clone(), pods.iter().find(|other| *other.name == *pod)?.clone()))
     }
@@ -71,7 +72,7 @@ impl Acts {
             Some("when=idle") => When::Idle,
             Some(_) => return text(StatusCode::BAD_REQUEST, "`when` is `now` or `idle`.\n"),
         };
-        let Some(lifecycle) = self.site.lifecycle.upgrade() else { return stopping() };
+        let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
         let (name, of) = (&*pod.name, &*pod.pool);
         if !lifecycle.drain(pool, pod, when) {
             let state = pod.status().state.as_str();
@@ -82,7 +83,7 @@ impl Acts {
     }
 
     fn undrain(&self, pod: &Arc<Pod>, who: &Operator, from: IpAddr) -> Answer {
-        let Some(lifecycle) = self.site.lifecycle.upgrade() else { return stopping() };
+        let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
         let (name, of, state) = (&*pod.name, &*pod.pool, pod.status().state.as_str());
         match lifecycle.undrain(pod) {
             Undrained::Ready => {
@@ -102,12 +103,13 @@ impl Acts {
     /// Without a name the only pool is meant.
     fn roll(&self, query: Option<&str>, who: &Operator, from: IpAddr) -> Answer {
         let name = query.and_then(|query| query.strip_prefix("pool=")).map(decoded);
-        let pools = &self.site.shared.pools;
+        let site = self.site.shared();
+        let pools = &site.pools;
         let named = |of: &&PoolState| name.as_deref().map_or(pools.len() == 1, |name| *of.pool.name == *name);
         let Some(of) = pools.iter().find(named) else {
             return text(StatusCode::NOT_FOUND, "No such pool; `pool=` names one, /pods shows all.\n");
         };
-        let Some(lifecycle) = self.site.lifecycle.upgrade() else { return stopping() };
+        let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
         let pool = &*of.pool.name;
         match lifecycle.roller.begin(&of.pool) {
             Ok(count) => {
@@ -127,7 +129,7 @@ impl Acts {
         who: &Operator,
         from: IpAddr,
     ) -> Answer {
-        let Some(lifecycle) = self.site.lifecycle.upgrade() else { return stopping() };
+        let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
         let moved = lifecycle.move_session(pool, session, to).await;
         tracing::info!(
             user.id = session.user,

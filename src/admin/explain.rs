@@ -68,7 +68,7 @@ pub(super) async fn explain(site: &Site, headers: &HeaderMap, query: &str) -> An
         "user" => ("user", Question::User(&value)),
         _ => ("session", Question::Session(&value)),
     };
-    let pools = proxy::explain(&site.shared, question).await.into_iter().map(PoolRow::of).collect();
+    let pools = proxy::explain(&site.shared(), question).await.into_iter().map(PoolRow::of).collect();
     let page = Page { asked, pools };
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accept.contains("text/plain") { text(StatusCode::OK, page.in_words()) } else { json(&page) }

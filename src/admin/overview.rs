@@ -147,36 +147,36 @@ impl Views {
 
     /// Asks the pods for names and titles again if the last answer is old.
     pub(super) async fn renew_listed(&self) {
-        if let Some(lifecycle) = self.site.lifecycle.upgrade() {
-            let pools = self.site.shared.pools.iter().map(|shared| &shared.pool);
-            self.listed.renew(&lifecycle, pools).await;
+        if let Some(lifecycle) = self.site.lifecycle() {
+            let shared = self.site.shared();
+            self.listed.renew(&lifecycle, shared.pools.iter().map(|shared| &shared.pool)).await;
         }
     }
 
     pub(super) fn overview(&self) -> Overview {
         let (mut pods, mut facts) = (Vec::new(), Facts::default());
-        let now = self.site.shared.sessions.backend.clock.now();
-        for shared in &self.site.shared.pools {
+        let now = self.site.shared().sessions.backend.clock.now();
+        for shared in &self.site.shared().pools {
             let members = shared.pool.pods().to_vec();
-            if members.is_empty() {
+            if members.is_empty() && shared.is_configured {
                 facts.empty_pools.push(shared.pool.name.to_string());
             }
             let leads = shared.leader.current().map(|pod| pod.id);
-            let clients: Vec<_> = members.iter().map(|pod| self.site.shared.clients_of(pod)).collect();
+            let clients: Vec<_> = members.iter().map(|pod| self.site.shared().clients_of(pod)).collect();
             for (pod, own) in members.iter().zip(&clients) {
-                let (status, since) = (pod.status(), millis(pod.since()));
+                let (status, since) = (pod.status(), millis(pod.life.since()));
                 let left = |session: &&Arc<Session>| has_left(session, pod, since, now);
                 facts.pods.push(PodFacts {
                     pool: pod.pool.to_string(),
                     name: pod.name.to_string(),
                     state: status.state,
                     accepts: status.accepts,
-                    since: pod.since(),
+                    since: pod.life.since(),
                     sessions: own.len(),
                     moved: clients.iter().flatten().filter(left).count(),
-                    is_removed: pod.is_removed(),
+                    is_removed: pod.drain.is_removed(),
                 });
-                let info = pod.info();
+                let info = pod.info.latest();
                 pods.push(PodRow {
                     pool: pod.pool.to_string(),
                     name: pod.name.to_string(),
@@ -185,10 +185,10 @@ impl Views {
                     since_ms: since,
                     accepts: status.accepts,
                     leads: leads == Some(pod.id),
-                    is_removed: pod.is_removed(),
+                    is_removed: pod.drain.is_removed(),
                     epoch: status.epoch.0,
-                    requests: pod.load().saturating_sub(pod.open_sockets()),
-                    sockets: pod.open_sockets(),
+                    requests: pod.load.requests(),
+                    sockets: pod.load.sockets(),
                     sessions: own.len(),
                     version: info.as_ref().map(|info| info.version.clone()),
                     server_name: info.as_ref().map(|info| info.name.clone()),
@@ -196,19 +196,20 @@ impl Views {
             }
         }
         let replicas = self.pages.replicas();
-        facts.redis = self.site.shared.pins.persistence.redis().map(|_| self.site.metrics.redis_up.get() == 1);
-        facts.is_apart = self.site.shared.sessions.replicas.is_apart();
-        facts.held = self.site.shared.held();
+        facts.redis = self.site.shared().pins.persistence.redis().map(|_| self.site.metrics.redis_up.get() == 1);
+        facts.is_apart = self.site.shared().sessions.replicas.is_apart();
+        facts.held = self.site.shared().held();
         facts.is_stopping = self.site.shutdown.is_stopping();
+        facts.is_refused = self.site.metrics.reload_success.get() == 0;
         let disagreeing = replicas.iter().filter(|replica| !replica.disagrees.is_empty());
         facts.disagreeing = disagreeing.map(|replica| (replica.name.clone(), replica.disagrees.clone())).collect();
-        let has_key = self.site.shared.migration.api_key.is_some();
-        let is_alone = !self.site.shared.sessions.replicas.has_others() || !self.site.shared.user_homes.are_kept();
+        let has_key = self.site.shared().migration.api_key.is_some();
+        let is_alone = !self.site.shared().sessions.replicas.has_others() || !self.site.shared().user_homes.are_kept();
         Overview {
             verdict: verdict::of(&facts),
             version: env!("CARGO_PKG_VERSION"),
             held: facts.held,
-            sessions: self.site.shared.sessions.known.count(),
+            sessions: self.site.shared().sessions.known.count(),
             redis: facts.redis,
             replicas,
             has_key,
@@ -219,11 +220,11 @@ impl Views {
 
     pub(super) fn clients(&self) -> Clients {
         let (mut rows, mut hidden) = (Vec::new(), 0);
-        let now = self.site.shared.sessions.backend.clock.now();
-        for shared in &self.site.shared.pools {
+        let now = self.site.shared().sessions.backend.clock.now();
+        for shared in &self.site.shared().pools {
             let pods = shared.pool.pods().to_vec();
             for pod in &pods {
-                for session in self.site.shared.clients_of(pod) {
+                for session in self.site.shared().clients_of(pod) {
                     if session.is_ended() {
                         continue;
                     }

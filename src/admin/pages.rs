@@ -29,8 +29,9 @@ impl Pages {
         if self.site.shutdown.is_stopping() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
-        let without =
-            self.site.shared.pools.iter().find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
+        let shared = self.site.shared();
+        let mut configured = shared.pools.iter().filter(|shared| shared.is_configured);
+        let without = configured.find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
         match without {
             None => text(StatusCode::OK, "ready\n"),
             Some(shared) => {
@@ -48,15 +49,15 @@ impl Pages {
     }
 
     pub(super) fn roll_page(&self) -> Answer {
-        let rolls = self.site.lifecycle.upgrade().map(|lifecycle| lifecycle.roller.rolls()).unwrap_or_default();
+        let rolls = self.site.lifecycle().map(|lifecycle| lifecycle.roller.rolls()).unwrap_or_default();
         json(&rolls.iter().map(|(pool, roll)| RollPage::of(pool, roll)).collect::<Vec<_>>())
     }
 
     /// Updates the gauges. Pods that are gone leave the page.
     pub(super) fn measure(&self) {
         let metrics = &self.site.metrics;
-        metrics.pins.set(self.site.shared.pins.len() as i64);
-        metrics.sessions.set(self.site.shared.sessions.known.count() as i64);
+        metrics.pins.set(self.site.shared().pins.len() as i64);
+        metrics.sessions.set(self.site.shared().sessions.known.count() as i64);
         metrics.pod_state.clear();
         metrics.pod_condition.clear();
         metrics.pod_check_seconds.clear();
@@ -68,14 +69,14 @@ impl Pages {
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
         metrics.writer.clear();
-        for writes in self.site.shared.pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
+        for writes in self.site.shared().pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
             metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
         }
         metrics.leader.clear();
-        for leads in self.site.shared.pools.iter().filter_map(|shared| shared.leader.current()) {
+        for leads in self.site.shared().pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
         }
-        for pod in self.site.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
+        for pod in self.site.shared().pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
             let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
             let status = pod.status();
             for state in State::ALL {
@@ -85,29 +86,29 @@ impl Pages {
             for condition in Condition::ALL {
                 let label =
                     PodCondition { pool: pod.pool.clone(), pod: pod.name.clone(), condition: condition.as_str() };
-                let holds = status.is_alive() && pod.condition() == condition;
+                let holds = status.is_alive() && pod.vitals.condition() == condition;
                 metrics.pod_condition.get_or_create(&label).set(holds.into());
             }
-            metrics.pod_check_seconds.get_or_create(&of).set(pod.check_time().as_secs_f64());
-            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.halvings().into()));
-            metrics.pod_limit.get_or_create(&of).set(pod.concurrency().limit() as i64);
-            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency().waiting() as i64);
-            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls().waited() as i64);
+            metrics.pod_check_seconds.get_or_create(&of).set(pod.vitals.check_time().as_secs_f64());
+            metrics.pod_share.get_or_create(&of).set(0.5_f64.powi(pod.vitals.halvings().into()));
+            metrics.pod_limit.get_or_create(&of).set(pod.concurrency.limit() as i64);
+            metrics.pod_waiting.get_or_create(&of).set(pod.concurrency.waiting() as i64);
+            metrics.pod_extra_calls_waited.get_or_create(&of).set(pod.extra_calls.waited() as i64);
             metrics.pod_epoch.get_or_create(&of).set(status.epoch.0.into());
-            metrics.pod_requests.get_or_create(&of).set(pod.load().saturating_sub(pod.open_sockets()) as i64);
-            metrics.pod_sockets.get_or_create(&of).set(pod.open_sockets() as i64);
+            metrics.pod_requests.get_or_create(&of).set(pod.load.requests() as i64);
+            metrics.pod_sockets.get_or_create(&of).set(pod.load.sockets() as i64);
         }
     }
 
     pub(super) fn pods_page(&self) -> Answer {
         let pods: Vec<PodPage> = self
             .site
-            .shared
+            .shared()
             .pools
             .iter()
             .flat_map(|shared| {
                 let leads = shared.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.site.shared.clients_of(pod).len();
+                let sessions = |pod: &Pod| self.site.shared().clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| {
                     PodPage::of(pod, (leads == Some(pod.id), shared.pool.is_standby(&pod.name)), sessions(pod))
                 };
@@ -123,7 +124,8 @@ impl Pages {
 
     /// This replica and the others that it knows of.
     pub(super) fn replicas(&self) -> Vec<ReplicaPage> {
-        let sessions = &self.site.shared.sessions;
+        let shared = self.site.shared();
+        let sessions = &shared.sessions;
         let own = ReplicaPage {
             name: sessions.name().to_owned(),
             is_this_one: true,
@@ -144,12 +146,12 @@ impl Pages {
     }
 
     pub(super) fn sessions_page(&self) -> Answer {
-        let (mut page, now) = (Vec::new(), self.site.shared.sessions.backend.clock.now());
-        for shared in &self.site.shared.pools {
+        let (mut page, now) = (Vec::new(), self.site.shared().sessions.backend.clock.now());
+        for shared in &self.site.shared().pools {
             let pods = shared.pool.pods();
             for pod in pods.iter() {
                 let living =
-                    self.site.shared.sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
+                    self.site.shared().sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
                 page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
             }
         }
@@ -190,24 +192,24 @@ struct PodPage {
 
 impl PodPage {
     fn of(pod: &Pod, (leads, standby): (bool, bool), sessions: usize) -> PodPage {
-        let (status, info) = (pod.status(), pod.info());
+        let (status, info) = (pod.status(), pod.info.latest());
         PodPage {
             pool: pod.pool.to_string(),
             name: pod.name.to_string(),
             address: pod.authority.to_string(),
             state: status.state.as_str(),
             accepts_connections: status.accepts,
-            condition: pod.condition().as_str(),
-            check_ms: pod.check_time().as_millis() as u64,
-            share: 0.5_f64.powi(pod.halvings().into()),
-            limit: pod.concurrency().limit(),
-            waiting: pod.concurrency().waiting(),
+            condition: pod.vitals.condition().as_str(),
+            check_ms: pod.vitals.check_time().as_millis() as u64,
+            share: 0.5_f64.powi(pod.vitals.halvings().into()),
+            limit: pod.concurrency.limit(),
+            waiting: pod.concurrency.waiting(),
             leads,
             standby,
             sessions,
             epoch: status.epoch.0,
-            requests: pod.load().saturating_sub(pod.open_sockets()),
-            sockets: pod.open_sockets(),
+            requests: pod.load.requests(),
+            sockets: pod.load.sockets(),
             server_id: info.as_ref().map(|info| info.id.clone()),
             version: info.as_ref().map(|info| info.version.clone()),
         }

@@ -23,7 +23,8 @@ use super::{
     dashboard,
 };
 use crate::{
-    affinity::{Secret, budget::Budget, cookie::OF_ADMIN},
+    affinity::{budget::Budget, cookie::OF_ADMIN},
+    pod::Pool,
     proxy::Administrator,
 };
 
@@ -93,6 +94,10 @@ impl SignIns {
         HeaderValue::from_str(&format!("{OF_ADMIN}={value}{attributes}")).ok()
     }
 
+    pub(super) fn end_all(&self) {
+        self.by_cookie.lock().clear();
+    }
+
     fn end(&self, headers: &HeaderMap) {
         let mut table = self.by_cookie.lock();
         cookies(headers).for_each(|value| drop(table.remove(&hash(value))));
@@ -102,16 +107,13 @@ impl SignIns {
 /// The door of the dashboard.
 pub(super) struct SignIn {
     pub(super) site: Arc<Site>,
-    pub(super) token: Option<Secret>,
-    /// Whether Jellyfin's administrators may sign in.
-    pub(super) administrators: bool,
     pub(super) sign_ins: SignIns,
 }
 
 impl SignIn {
     /// `GET /sign-in`.
     pub(super) fn page(&self, query: Option<&str>) -> Answer {
-        if self.token.is_none() {
+        if self.site.view.load().config.token.is_none() {
             return see_other("/");
         }
         let message = match query {
@@ -129,7 +131,8 @@ impl SignIn {
 
     /// `POST /sign-in`.
     pub(super) async fn sign_in(&self, body: Incoming, from: IpAddr) -> Answer {
-        let Some(token) = &self.token else { return see_other("/") };
+        let view = self.site.view.load_full();
+        let Some(token) = &view.config.token else { return see_other("/") };
         if !self.sign_ins.attempts.try_spend(from, Instant::now()) {
             tracing::warn!(client.address = %from, why = "brake", "a sign-in to the admin API failed");
             return see_other("/sign-in?failed=brake");
@@ -146,6 +149,8 @@ impl SignIn {
             self.ask_pod(&form, from).await
         };
         match who {
+            // A reload may have changed the way to sign in, and ended the sign-ins of before.
+            Ok(_) if !Arc::ptr_eq(&view, &self.site.view.load_full()) => see_other("/sign-in"),
             Ok(name) => {
                 let Some(cookie) = self.sign_ins.begin(name.clone()) else { return see_other("/sign-in") };
                 tracing::info!(by = name, client.address = %from, "an operator signed in");
@@ -173,15 +178,22 @@ impl SignIn {
 
     /// Whether Jellyfin's administrators may sign in. Another pool's could be anybody.
     fn asks_pods(&self) -> bool {
-        self.administrators && self.site.shared.pools.len() == 1
+        self.site.view.load().config.administrators && self.only_pool().is_some()
+    }
+
+    fn only_pool(&self) -> Option<Arc<Pool>> {
+        let shared = self.site.shared();
+        let mut configured = shared.pools.iter().filter(|pool| pool.is_configured);
+        let (first, second) = (configured.next()?, configured.next());
+        second.is_none().then(|| first.pool.clone())
     }
 
     async fn ask_pod(&self, form: &Form, from: IpAddr) -> Result<String, (&'static str, &'static str)> {
         let no_pod = ("no_pod", "/sign-in?failed=pod");
-        let (Some(lifecycle), [shared]) = (self.site.lifecycle.upgrade(), &self.site.shared.pools[..]) else {
+        let (Some(lifecycle), Some(pool)) = (self.site.lifecycle(), self.only_pool()) else {
             return Err(no_pod);
         };
-        match lifecycle.administrator(&shared.pool, &form.name, &form.password, from).await {
+        match lifecycle.administrator(&pool, &form.name, &form.password, from).await {
             Administrator::Yes(name) => Ok(name),
             Administrator::No => Err(("rights", "/sign-in?failed=rights")),
             Administrator::Refused => Err(("password", "/sign-in?failed=password")),

@@ -70,6 +70,8 @@ pub(super) struct Facts {
     /// Requests that wait for a pod.
     pub(super) held: usize,
     pub(super) is_stopping: bool,
+    /// The latest configuration was refused.
+    pub(super) is_refused: bool,
 }
 
 pub(super) fn of(facts: &Facts) -> Verdict {
@@ -113,6 +115,10 @@ pub(super) fn of(facts: &Facts) -> Verdict {
             }
         };
         sentences.push(sentence);
+    }
+    if facts.is_refused {
+        let more = "the one before stays in use; the log says what is wrong";
+        sentences.push(said(Level::Look, "The latest configuration was refused".into(), None, more));
     }
     if facts.redis == Some(false) {
         sentences.push(said(

@@ -95,7 +95,7 @@ mod tests {
 
     fn pod(name: &str) -> Arc<Pod> {
         let pod = Pod::new(&Arc::from("pool"), &PodConfig { name: name.into(), authority: "h:1".into() });
-        pod.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
+        pod.life.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
         pod
     }
 
@@ -113,13 +113,13 @@ mod tests {
         assert!(!is_dead());
         negative_cache.insert("t", &b);
         assert!(is_dead());
-        a.change(|status| Status { epoch: Epoch(2), ..status });
+        a.life.change(|status| Status { epoch: Epoch(2), ..status });
         assert!(!is_dead(), "the restarted pod is asked again");
-        a.change(|status| Status { state: State::Draining, ..status });
+        a.life.change(|status| Status { state: State::Draining, ..status });
         assert!(!is_dead(), "it still serves its clients");
-        a.change(|status| Status { state: State::Down, ..status });
+        a.life.change(|status| Status { state: State::Down, ..status });
         assert!(is_dead());
-        a.change(|status| Status { state: State::Ready, ..status });
+        a.life.change(|status| Status { state: State::Ready, ..status });
         negative_cache.insert("t", &a);
         assert!(is_dead());
         tokio::time::advance(REMEMBERED).await;

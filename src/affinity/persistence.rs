@@ -24,7 +24,7 @@ use tokio::time;
 
 use super::{Secret, kind::Kind, recent_misses::RecentMisses};
 use crate::{
-    pod::{PodInstance, Pool},
+    pod::{PodInstance, Pools},
     store::{
         disk::{self, Disk, Entry},
         redis_store::{Found, RedisStore},
@@ -44,7 +44,7 @@ pub struct Persistence {
 
 /// The pools whose pods stored pins name.
 #[derive(Debug, Default)]
-struct PodNames(Vec<Arc<Pool>>);
+struct PodNames(Pools);
 
 #[derive(Debug)]
 enum Store {
@@ -91,12 +91,17 @@ impl Persistence {
         Persistence { store: Store::Memory, names: PodNames::default() }
     }
 
-    pub fn on_disk(disk: Disk, pools: Vec<Arc<Pool>>) -> Persistence {
-        Persistence { store: Store::Disk(Box::new(disk)), names: PodNames(pools) }
+    pub fn on_disk(disk: Disk, pools: impl Into<Pools>) -> Persistence {
+        Persistence { store: Store::Disk(Box::new(disk)), names: PodNames(pools.into()) }
     }
 
     /// Shared by all replicas with the same prefix and a common key. `keys` has the newest first.
-    pub fn with_replicas(shared: Arc<RedisStore>, prefix: &str, keys: &[Secret], pools: Vec<Arc<Pool>>) -> Persistence {
+    pub fn with_replicas(
+        shared: Arc<RedisStore>,
+        prefix: &str,
+        keys: &[Secret],
+        pools: impl Into<Pools>,
+    ) -> Persistence {
         // HMAC takes keys of any length.
         let ring = keys.iter().filter_map(|key| Hmac::new_from_slice(key.bytes()).ok()).collect();
         let prefix = prefix.to_owned();
@@ -108,7 +113,7 @@ impl Persistence {
                 current: AtomicUsize::new(0),
                 recent_misses: RecentMisses::default(),
             }),
-            names: PodNames(pools),
+            names: PodNames(pools.into()),
         }
     }
 
@@ -220,7 +225,7 @@ impl Persistence {
 impl PodNames {
     /// `None` if the pod is not there.
     fn write(&self, home: PodInstance) -> Option<Vec<u8>> {
-        self.0.iter().find_map(|pool| {
+        self.0.load().iter().find_map(|pool| {
             let pods = pool.pods();
             let pod = pods.iter().find(|pod| pod.id == home.pod)?;
             Some(format!("{}/{}", pool.name, pod.name).into_bytes())
@@ -230,7 +235,8 @@ impl PodNames {
     /// The home gets the pod's present epoch: stored pins have none.
     fn read(&self, names: &[u8]) -> Option<PodInstance> {
         let (pool, pod) = std::str::from_utf8(names).ok()?.split_once('/')?;
-        let pods = self.0.iter().find(|of| *of.name == *pool)?.pods();
+        let pool = self.0.named(pool)?;
+        let pods = pool.pods();
         let pod = pods.iter().find(|of| *of.name == *pod)?;
         Some(PodInstance::of(pod))
     }
@@ -266,7 +272,7 @@ mod tests {
     use super::*;
     use crate::{
         observe::metrics::Metrics,
-        pod::{Pod, PodConfig},
+        pod::{Pod, PodConfig, Pool},
     };
 
     fn pool(pods: &[&str]) -> Arc<Pool> {

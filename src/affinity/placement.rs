@@ -34,7 +34,7 @@ pub fn candidates(pods: &[Arc<Pod>], excluded: impl Fn(&Pod) -> bool + Copy) -> 
             _ => 3,
         }
     };
-    let excluded = move |pod: &Pod| excluded(pod) || pod.is_over();
+    let excluded = move |pod: &Pod| excluded(pod) || pod.life.is_over();
     let best = pods.iter().filter(|pod| !excluded(pod)).map(|pod| rank(pod)).min();
     pods.iter().filter(move |pod| !excluded(pod) && Some(rank(pod)) == best)
 }
@@ -49,7 +49,7 @@ pub fn rendezvous<'a>(key: Key, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Opt
 /// The pod with the fewest requests under way for its share. `turn` breaks ties, so that idle pods
 /// share evenly.
 pub fn least_loaded<'a>(turn: u64, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Option<&'a Arc<Pod>> {
-    let load = |pod: &Pod| pod.load() << pod.halvings();
+    let load = |pod: &Pod| pod.load.total() << pod.vitals.halvings();
     let rated = pods.map(|pod| (load(pod), score(turn, 1, pod), pod));
     rated.min_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1))).map(|(_, _, pod)| pod)
 }
@@ -60,13 +60,13 @@ fn score(key: u64, kind: u64, pod: &Pod) -> f64 {
     let mut hasher = SipHasher13::new_with_keys(key, kind);
     hasher.write(pod.name.as_bytes());
     let even = (hasher.finish() as f64 + 1.0) / (u64::MAX as f64 + 2.0);
-    even.ln() * f64::from(1_u32 << pod.halvings().min(31))
+    even.ln() * f64::from(1_u32 << pod.vitals.halvings().min(31))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::{PodConfig, Status};
+    use crate::pod::{LoadGuard, PodConfig, Status};
 
     fn pods(names: &[&str]) -> Vec<Arc<Pod>> {
         let pool: Arc<str> = "pool".into();
@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn turn(pod: &Pod, state: State, accepts: bool) {
-        pod.change(|status| Status { state, accepts, ..status });
+        pod.life.change(|status| Status { state, accepts, ..status });
     }
 
     fn names<'a>(pods: impl Iterator<Item = &'a Arc<Pod>>) -> Vec<&'a str> {
@@ -106,7 +106,7 @@ mod tests {
         let homes =
             || (0..3000_u32).map(|client| &*rendezvous(Key::of(&client.to_be_bytes()), pods.iter()).unwrap().name);
         let before: Vec<&str> = homes().collect();
-        pods[0].set_halvings(1);
+        pods[0].vitals.set_halvings(1);
         let after: Vec<&str> = homes().collect();
         let on_a = after.iter().filter(|home| **home == "a").count();
         assert!((900..1100).contains(&on_a), "a third: {on_a}");
@@ -148,7 +148,7 @@ mod tests {
         let pods = pods(&["a", "b"]);
         let on_a = (0..1000).filter(|turn| &*least_loaded(*turn, pods.iter()).unwrap().name == "a").count();
         assert!((400..600).contains(&on_a), "{on_a}");
-        let _busy = pods[0].count_request();
+        let _busy = LoadGuard::of_request(&pods[0]);
         assert!((0..1000).all(|turn| &*least_loaded(turn, pods.iter()).unwrap().name == "b"));
     }
 }

@@ -42,12 +42,11 @@ const MOST: usize = 1 << 20;
 /// # Errors
 /// The listener is off, does not answer, or refuses.
 pub async fn explain(config: &admin::Config, key: &str, value: &str) -> Result<String, AskError> {
-    let address = reachable(config.listen.ok_or(AskError::Off)?);
     let form = format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
     let request = Request::post("/explain")
         .header(header::ACCEPT, "text/plain")
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    answer(address, with_token(request, config, address), form).await
+    with_token(config, request, form).await
 }
 
 /// Restarts all pods of a pool one after the other, and `says` each step. Without a name the only
@@ -56,14 +55,13 @@ pub async fn explain(config: &admin::Config, key: &str, value: &str) -> Result<S
 /// # Errors
 /// The listener is off, does not answer, or refuses.
 pub async fn roll(config: &admin::Config, pool: Option<&str>, mut says: impl FnMut(&str)) -> Result<bool, AskError> {
-    let address = reachable(config.listen.ok_or(AskError::Off)?);
     let query = pool.map_or(String::new(), |pool| format!("?pool={}", utf8_percent_encode(pool, NON_ALPHANUMERIC)));
-    let begin = with_token(Request::post(format!("/roll{query}")), config, address);
-    says(answer(address, begin, String::new()).await?.trim());
+    let begun = with_token(config, Request::post(format!("/roll{query}")), String::new()).await?;
+    says(begun.trim());
     let mut said = BTreeMap::new();
     loop {
         time::sleep(LOOK).await;
-        let page = answer(address, with_token(Request::get("/roll"), config, address), String::new()).await?;
+        let page = with_token(config, Request::get("/roll"), String::new()).await?;
         let rolls: Value = serde_json::from_str(&page).unwrap_or_default();
         let rolls = rolls.as_array().map(Vec::as_slice).unwrap_or_default();
         let roll = rolls.iter().find(|roll| pool.is_none_or(|pool| roll["pool"] == pool)).cloned().unwrap_or_default();
@@ -85,12 +83,12 @@ pub async fn roll(config: &admin::Config, pool: Option<&str>, mut says: impl FnM
     }
 }
 
-fn with_token(request: request::Builder, config: &admin::Config, address: SocketAddr) -> request::Builder {
-    let request = request.header(header::HOST, address.to_string());
-    match &config.token {
-        Some(token) => request.header(header::AUTHORIZATION, [b"Bearer ", token.bytes()].concat()),
-        None => request,
-    }
+/// Asks what a reload would change.
+///
+/// # Errors
+/// The listener is off, does not answer, or finds the configuration unusable.
+pub async fn difference(config: &admin::Config) -> Result<String, AskError> {
+    with_token(config, Request::get("/reload"), String::new()).await
 }
 
 /// Asks a page that needs no token, `/live` or `/ready`, whether all is well.
@@ -101,6 +99,15 @@ pub async fn health(config: &admin::Config, page: &str) -> Result<(), AskError> 
     let address = reachable(config.listen.ok_or(AskError::Off)?);
     let request = Request::get(page).header(header::HOST, address.to_string());
     answer(address, request, String::new()).await.map(drop)
+}
+
+async fn with_token(config: &admin::Config, request: request::Builder, body: String) -> Result<String, AskError> {
+    let address = reachable(config.listen.ok_or(AskError::Off)?);
+    let mut request = request.header(header::HOST, address.to_string());
+    if let Some(token) = &config.token {
+        request = request.header(header::AUTHORIZATION, [b"Bearer ", token.bytes()].concat());
+    }
+    answer(address, request, body).await
 }
 
 async fn answer(address: SocketAddr, request: request::Builder, body: String) -> Result<String, AskError> {

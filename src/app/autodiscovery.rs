@@ -26,11 +26,13 @@ pub(super) fn server(shared: &Arc<SharedState>, listeners: &[Listener], app: IpA
     let (_, rest) = url.split_once("://")?;
     let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
     // A single pool may be served below a path of its own only.
-    let only = || (shared.pools.len() == 1).then_some(0);
+    let mut configured = (0..shared.pools.len()).filter(|index| shared.pools[*index].is_configured);
+    let (first, second) = (configured.next(), configured.next());
+    let only = || first.filter(|_| second.is_none());
     let index = shared.router.find(host, path).map(|route| route.pool).or_else(only)?;
     let pool = &shared.pools[index];
     let address = if public_url.is_some() { url } else { format!("{url}{}", pool.pool.base_path) };
-    let name = pool.pool.pods().iter().find_map(|pod| pod.with_info(|info| info.name.clone()))?;
+    let name = pool.pool.pods().iter().find_map(|pod| pod.info.with(|info| info.name.clone()))?;
     Some(Server { address, id: pool.shown_server.id()?.as_str().to_owned(), name })
 }
 

@@ -138,7 +138,7 @@ async fn check_pods(config: Config) -> Result<Vec<Finding>, Error> {
     let config = Config { redis: None, state: None, ..config };
     let keys = state::cookie_keys(&config)?;
     let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
-    let (shared, _) = shared(&config, &keys, &metrics, &shutdown).await?;
+    let (shared, ..) = shared(&config, &keys, &metrics, &shutdown).await?;
     let shared = Arc::new(shared);
     let lifecycle = PodLifecycle::new(shared.clone(), metrics, shutdown);
     let asked = shared.pools.iter().map(|shared| async {

@@ -1,10 +1,10 @@
 //! Announces this replica's configuration to the other replicas, again and again.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use tokio::{sync::watch, time};
+use tokio::time;
 
-use super::{Config, server_id_file};
+use super::{Config, now::Current, server_id_file};
 use crate::{
     affinity::Secret,
     discovery::PoolConfig,
@@ -46,26 +46,24 @@ fn parts(config: &Config, pools: &[PoolConfig], shown: &str) -> Vec<(&'static st
 
 /// The server ids that clients see; empty until all are known.
 fn shown(shared: &SharedState) -> String {
-    let ids: Option<Vec<_>> = shared.pools.iter().map(|pool| pool.shown_server.id()).collect();
+    let configured = shared.pools.iter().filter(|pool| pool.is_configured);
+    let ids: Option<Vec<_>> = configured.map(|pool| pool.shown_server.id()).collect();
     let ids: Vec<_> = ids.unwrap_or_default().iter().map(|id| id.as_str().to_owned()).collect();
     ids.join(",")
 }
 
-/// Announces this replica until the shutdown. Without Redis, only cleans up expired entries.
-pub(super) async fn announce(
-    shared: &Arc<SharedState>,
-    config: &Config,
-    sources: Vec<watch::Receiver<PoolConfig>>,
-    metrics: &Metrics,
-    shutdown: &Shutdown,
-) {
-    if config.redis.is_none() {
-        let (shared, shutdown) = (shared.clone(), shutdown.clone());
+/// Announces this replica until the shutdown, as it is configured at each moment. Without Redis,
+/// only cleans up expired entries.
+pub(super) async fn announce(current: &Current, metrics: &Metrics, shutdown: &Shutdown) {
+    let now = current.load_full();
+    let sessions = now.shared.sessions.clone();
+    let shutdown = shutdown.clone();
+    if now.config.redis.is_none() {
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = time::sleep(TIDY) => {
-                        shared.sessions.upkeep.mend(false).await;
+                        sessions.upkeep.mend(false).await;
                     }
                     () = shutdown.stopping() => return,
                 }
@@ -73,17 +71,17 @@ pub(super) async fn announce(
         });
         return;
     }
-    let presence = shared.sessions.announcer.appear(&parts(config, &config.pools, &shown(shared)), metrics).await;
-    let (shared, config, metrics, shutdown) = (shared.clone(), config.clone(), metrics.clone(), shutdown.clone());
+    let parts = |current: &Current| {
+        let now = current.load();
+        parts(&now.config, &now.config.pools, &shown(&now.shared))
+    };
+    let presence = sessions.announcer.appear(&parts(current), metrics).await;
+    let (pins, current, metrics) = (now.shared.pins.clone(), current.clone(), metrics.clone());
     tokio::spawn(async move {
-        let parts = || {
-            // A SIGHUP may change the pods while the proxy runs.
-            let pools: Vec<PoolConfig> = sources.iter().map(|source| source.borrow().clone()).collect();
-            parts(&config, &pools, &shown(&shared))
-        };
+        let parts = || parts(&current);
         tokio::select! {
-            () = shared.sessions.announcer.stay(presence, parts, |nth| shared.pins.persistence.write_under(nth), &metrics) => {}
-            () = server_id_file::renew(&shared, &config) => {}
+            () = sessions.announcer.stay(presence, parts, |nth| pins.persistence.write_under(nth), &metrics) => {}
+            () = server_id_file::renew(&current) => {}
             () = shutdown.stopping() => {}
         }
     });

@@ -7,7 +7,7 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{Config, Error, state};
+use super::{Config, Error, now::Current, state};
 use crate::{
     proxy::SharedState,
     server_id::{ServerId, ShownServer},
@@ -91,16 +91,17 @@ const RENEW: Duration = Duration::from_secs(10);
 
 /// Writes the ids into Redis again if it has lost them, and keeps them from expiring.
 /// Never returns.
-pub(super) async fn renew(shared: &SharedState, config: &Config) {
-    if config.shown_server.server_id.is_some() || config.redis.is_none() {
-        return std::future::pending().await;
-    }
+pub(super) async fn renew(current: &Current) {
     loop {
         time::sleep(RENEW).await;
-        for pool in &shared.pools {
+        let now = current.load_full();
+        if now.config.shown_server.server_id.is_some() || now.config.redis.is_none() {
+            continue;
+        }
+        for pool in now.shared.pools.iter().filter(|pool| pool.is_configured) {
             // `keep` chooses an id that is still missing.
             if pool.shown_server.id().is_some() {
-                settle(shared, &pool.shown_server, &IdFile::of(config, &pool.pool.name)).await;
+                settle(&now.shared, &pool.shown_server, &IdFile::of(&now.config, &pool.pool.name)).await;
             }
         }
     }

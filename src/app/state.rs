@@ -16,7 +16,7 @@ use super::{Config, Error};
 use crate::{
     affinity::{Secret, persistence::Persistence},
     observe::metrics::Metrics,
-    pod::Pool,
+    pod::Pools,
     sessions::session_store::SessionStore,
     shutdown::Shutdown,
     store::{
@@ -83,7 +83,7 @@ pub(super) fn persistence(
     config: &Config,
     keys: &[Secret],
     shared: Option<Arc<RedisStore>>,
-    pools: Vec<Arc<Pool>>,
+    pools: Pools,
     metrics: &Metrics,
 ) -> (Persistence, Vec<Entry>) {
     if let (Some(redis), Some(shared)) = (&config.redis, shared) {

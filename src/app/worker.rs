@@ -1,14 +1,26 @@
 //! The workers. Each has a thread, a runtime and one socket of each address.
+//!
+//! A reload reaches a worker by a message. The worker then makes a new request path for what comes,
+//! while what is under way ends on the old one.
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    thread::JoinHandle,
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use rustls::ServerConfig;
-use tokio::{net::TcpListener, runtime, time};
+use tokio::{net::TcpListener, runtime, sync::mpsc, time};
+use tokio_util::sync::CancellationToken;
 
+use super::Config;
 use crate::{
-    connection::{self, Server},
-    listen::{self, Acceptor, Bound},
+    connection::{self, CurrentProxy, Server},
+    listen::{self, Acceptor, Bound, CurrentAcceptor},
     observe::{access::Access, metrics::Metrics},
     proxy::{Proxy, SharedState},
     shutdown::Shutdown,
@@ -19,7 +31,7 @@ use crate::{
 pub(super) struct Plan {
     pub(super) shared: Arc<SharedState>,
     pub(super) connection: connection::Config,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Arc<ServerConfig>,
     pub(super) trusted: Arc<[IpNet]>,
     pub(super) metrics: Metrics,
     pub(super) access: Arc<Access>,
@@ -27,52 +39,215 @@ pub(super) struct Plan {
     pub(super) drain_timeout: Duration,
 }
 
+impl Plan {
+    pub(super) fn new(
+        config: &Config,
+        shared: Arc<SharedState>,
+        (metrics, access): (Metrics, Arc<Access>),
+        tls: Arc<ServerConfig>,
+        shutdown: &Shutdown,
+    ) -> Plan {
+        Plan {
+            shared,
+            connection: config.connection.clone(),
+            tls,
+            trusted: config.forward.trusted.as_slice().into(),
+            metrics,
+            access,
+            shutdown: shutdown.clone(),
+            drain_timeout: config.drain_timeout,
+        }
+    }
+}
+
+/// What a worker is told while it runs.
+enum Change {
+    /// New connections and requests go by this plan.
+    Plan(Box<Plan>),
+    Listen(Socket),
+    /// The listener of this address ends.
+    End(SocketAddr, bool),
+}
+
+/// A worker's own socket of one address.
+struct Socket {
+    address: SocketAddr,
+    over_tls: bool,
+    listener: std::net::TcpListener,
+}
+
+/// The running workers.
+pub(super) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    changes: Vec<mpsc::UnboundedSender<Change>>,
+}
+
 /// How often a worker sends its access lines to the writer when there are few.
 const FLUSH: Duration = Duration::from_millis(200);
 
 /// Starts the workers. The n-th gets the n-th socket of each address.
-pub(super) fn start(plan: Plan, bound: Vec<Bound>, count: usize) -> io::Result<Vec<JoinHandle<()>>> {
-    let mut shares: Vec<Vec<(std::net::TcpListener, bool)>> = (0..count).map(|_| Vec::new()).collect();
-    for address in bound {
-        for (share, socket) in shares.iter_mut().zip(address.sockets) {
-            share.push((socket, address.over_tls));
-        }
-    }
-    let start_one = |(index, sockets): (usize, Vec<_>)| {
+pub(super) fn start(plan: Plan, bound: Vec<Bound>, count: usize) -> io::Result<Workers> {
+    let mut workers = Workers { threads: Vec::new(), changes: Vec::new() };
+    for index in 0..count {
         let plan = plan.clone();
+        let (change, changes) = mpsc::unbounded_channel();
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || runtime.block_on(run(plan, sockets)))
-    };
-    shares.into_iter().enumerate().map(start_one).collect()
+        let run = move || runtime.block_on(run(plan, changes));
+        workers.threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
+        workers.changes.push(change);
+    }
+    bound.into_iter().for_each(|bound| workers.listen(bound));
+    Ok(workers)
 }
 
-async fn run(plan: Plan, sockets: Vec<(std::net::TcpListener, bool)>) {
-    let shutdown = plan.shutdown.part();
-    let limits = plan.shared.limits.clone();
-    let proxy = Proxy::new(plan.shared, plan.access.worker(), plan.metrics.clone(), shutdown.clone());
-    let server = Arc::new(Server::new(plan.connection, proxy.clone(), shutdown.clone()));
-    for (socket, over_tls) in sockets {
-        let acceptor = Acceptor {
-            server: server.clone(),
-            tls: if over_tls { plan.tls.clone() } else { None },
-            trusted: plan.trusted.clone(),
-            limits: limits.clone(),
-            metrics: plan.metrics.clone(),
-            shutdown: shutdown.clone(),
-        };
-        match TcpListener::from_std(socket) {
-            Ok(listener) => drop(tokio::spawn(listen::accept(listener, acceptor))),
-            Err(error) => tracing::error!(%error, "a listener could not be used"),
+impl Workers {
+    /// Gives all workers another plan.
+    pub(super) fn renew(&self, plan: &Plan) {
+        self.tell(|| Change::Plan(Box::new(plan.clone())));
+    }
+
+    /// Gives each worker its socket of an address.
+    pub(super) fn listen(&self, bound: Bound) {
+        for (worker, listener) in self.changes.iter().zip(bound.sockets) {
+            let socket = Socket { address: bound.address, over_tls: bound.over_tls, listener };
+            // A worker that is gone has ended by a panic, and said so.
+            let _ = worker.send(Change::Listen(socket));
         }
     }
+
+    /// Ends the listener of an address.
+    pub(super) fn end(&self, address: SocketAddr, over_tls: bool) {
+        self.tell(|| Change::End(address, over_tls));
+    }
+
+    /// Waits until all workers have ended. Blocks.
+    pub(super) fn join(self) {
+        for thread in self.threads {
+            // A panicked worker has printed its message. The other workers still have to end.
+            let _ = thread.join();
+        }
+    }
+
+    fn tell(&self, change: impl Fn() -> Change) {
+        for worker in &self.changes {
+            let _ = worker.send(change());
+        }
+    }
+}
+
+/// A worker's parts that a reload replaces.
+struct Worker {
+    proxy: CurrentProxy,
+    acceptor: CurrentAcceptor,
+    connection: connection::Config,
+    access: Arc<Access>,
+    drain_timeout: Duration,
+    /// Request paths whose access log is another one now. They write until their last request ends.
+    former: Vec<Weak<Proxy>>,
+    listeners: Vec<(SocketAddr, bool, CancellationToken)>,
+    shutdown: Shutdown,
+    metrics: Metrics,
+}
+
+async fn run(plan: Plan, mut changes: mpsc::UnboundedReceiver<Change>) {
+    let mut worker = Worker::new(plan);
+    let shutdown = worker.shutdown.clone();
     loop {
         tokio::select! {
-            () = time::sleep(FLUSH) => proxy.flush_log(),
+            () = time::sleep(FLUSH) => worker.flush(),
+            Some(change) = changes.recv() => worker.apply(change),
             () = shutdown.stopping() => break,
         }
     }
-    if !shutdown.ended(plan.drain_timeout).await {
+    if !shutdown.ended(worker.drain_timeout).await {
         tracing::warn!(remaining = shutdown.remaining(), "the shutdown took too long; what is left is closed");
     }
-    proxy.flush_log();
+    worker.flush();
+}
+
+impl Worker {
+    fn new(plan: Plan) -> Worker {
+        let shutdown = plan.shutdown.part();
+        let proxy = Proxy::new(plan.shared.clone(), plan.access.worker(), plan.metrics.clone(), shutdown.clone());
+        let proxy = Arc::new(ArcSwap::from(proxy));
+        let server = Server::new(plan.connection.clone(), proxy.clone(), shutdown.clone());
+        let acceptor = Acceptor {
+            server: Arc::new(server),
+            tls: plan.tls,
+            trusted: plan.trusted,
+            limits: plan.shared.limits.clone(),
+            metrics: plan.metrics.clone(),
+            shutdown: shutdown.clone(),
+        };
+        Worker {
+            proxy,
+            acceptor: Arc::new(ArcSwap::from_pointee(acceptor)),
+            connection: plan.connection,
+            access: plan.access,
+            drain_timeout: plan.drain_timeout,
+            former: Vec::new(),
+            listeners: Vec::new(),
+            shutdown,
+            metrics: plan.metrics,
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Plan(plan) => self.renew(*plan),
+            Change::Listen(socket) => self.listen(socket),
+            Change::End(address, over_tls) => self.listeners.retain(|(at, is_tls, ends)| {
+                let is_meant = (*at, *is_tls) == (address, over_tls);
+                if is_meant {
+                    ends.cancel();
+                }
+                !is_meant
+            }),
+        }
+    }
+
+    fn renew(&mut self, plan: Plan) {
+        let is_other_log = !Arc::ptr_eq(&self.access, &plan.access);
+        let before = self.proxy.load_full();
+        self.proxy.store(before.renewed(plan.shared.clone(), is_other_log.then(|| plan.access.worker())));
+        if is_other_log {
+            self.former.push(Arc::downgrade(&before));
+        }
+        let server = match plan.connection == self.connection {
+            true => self.acceptor.load().server.clone(),
+            false => Arc::new(Server::new(plan.connection.clone(), self.proxy.clone(), self.shutdown.clone())),
+        };
+        self.acceptor.store(Arc::new(Acceptor {
+            server,
+            tls: plan.tls,
+            trusted: plan.trusted,
+            limits: plan.shared.limits.clone(),
+            metrics: self.metrics.clone(),
+            shutdown: self.shutdown.clone(),
+        }));
+        (self.connection, self.access, self.drain_timeout) = (plan.connection, plan.access, plan.drain_timeout);
+    }
+
+    fn listen(&mut self, Socket { address, over_tls, listener }: Socket) {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => {
+                let ends = CancellationToken::new();
+                tokio::spawn(listen::accept(listener, self.acceptor.clone(), over_tls, ends.clone()));
+                self.listeners.push((address, over_tls, ends));
+            }
+            Err(error) => tracing::error!(%error, "a listener could not be used"),
+        }
+    }
+
+    /// Sends the buffered access lines to their writers.
+    fn flush(&mut self) {
+        self.proxy.load().flush_log();
+        self.former.retain(|proxy| match proxy.upgrade() {
+            Some(proxy) => {
+                proxy.flush_log();
+                true
+            }
+            None => false,
+        });
+    }
 }

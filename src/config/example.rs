@@ -1,5 +1,7 @@
 //! Tests: compare the shipped example files with the file's types.
 
+mod live;
+
 use std::path::Path;
 
 use serde::{Deserialize, de::IntoDeserializer, forward_to_deserialize_any};

@@ -54,6 +54,7 @@ pub(super) struct File {
     pub(super) websocket: Table<WebSocket>,
     pub(super) autodiscovery: Table<Autodiscovery>,
     pub(super) log: Table<Log>,
+    pub(super) reload: Table<Reload>,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +115,13 @@ impl Default for Autodiscovery {
     fn default() -> Self {
         Autodiscovery { listen: Written(MaybeAddress(None)) }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Reload {
+    pub(super) watch: Written<Switch>,
 }
 
 #[derive(Default, Deserialize)]

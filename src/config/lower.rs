@@ -102,6 +102,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         legacy: jellyfin.legacy_authorization.0.0,
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
         keeps_in_step: jellyfin.in_step.0.0,
+        watches_files: file.reload.inner.watch.0.0,
         migration: sessions::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
             bounds: sessions::Bounds {

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::file::File;
+use super::{changes::AT_THE_NEXT_START, file::File};
 
 const COMPLETE: &str = include_str!("../../config/jellypin.toml");
 const PAGE: &str = "docs/configuration.md";
@@ -33,7 +33,8 @@ differs from the defaults: [minimal.toml](../config/minimal.toml) has six lines,
 - A relative path starts at the folder of the file.
 - An unknown key is an error. The message names the key, its line and its column.
 - `jellypin check --config FILE` reads the file, tries all that it names, and starts nothing.
-- SIGHUP reads certificates and the pods of all pools again. Other keys wait for the next start.
+- A running proxy takes changes at once, by SIGHUP, `POST /reload`, or because the file has changed
+  (`[reload]`): all of them, or none if one is wrong. A key that waits for the next start says so.
 
 Editors that read JSON Schema complete and check the file: its first line is then
 `#:schema jellypin.schema.json`, the path of [this schema](../config/jellypin.schema.json).
@@ -218,6 +219,9 @@ fn page(entries: &[Entry], schema: &Value) -> String {
             }
             if let Some(default) = entry.default(is_required) {
                 let _ = write!(line, " Default: `{default}`.");
+            }
+            if let Some((_, why)) = AT_THE_NEXT_START.iter().find(|(key, _)| key == path) {
+                let _ = write!(line, " A change waits for the next start: {why}.");
             }
             let _ = writeln!(page, "\n{}", wrapped(&line));
         }

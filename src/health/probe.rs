@@ -7,6 +7,7 @@ mod connection;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, StatusCode};
 use tokio::{
     sync::oneshot,
@@ -28,15 +29,13 @@ use crate::{
     jitter,
     pod::{Condition, Epoch, Info, Moment, Pod, Pool, Pressure, Suspicion},
 };
-use connection::{Asked, ProbeConnection, ProbeFailure, ask, ended};
-
-/// False alarms after which the prober ignores the end of a connection: this pod ends idle ones.
-const FALSE_ALARMS: u32 = 3;
+use connection::{Asked, FALSE_ALARMS, ProbeConnection, ProbeFailure, ask, ended};
 
 pub(super) struct Prober {
     pod: Arc<Pod>,
     pool: Arc<Pool>,
     config: Arc<Config>,
+    latest: Arc<ArcSwap<Config>>,
     streak: Streak,
     silence: Silence,
     /// When the pod was first found ill, since it was last well.
@@ -75,11 +74,12 @@ const LOOKS_TO_PING: u32 = 10;
 const LOST: Duration = Duration::from_secs(10);
 
 impl Prober {
-    pub(super) fn new(pod: Arc<Pod>, pool: Arc<Pool>, config: Arc<Config>) -> Prober {
+    pub(super) fn new(pod: Arc<Pod>, pool: Arc<Pool>, latest: Arc<ArcSwap<Config>>) -> Prober {
         Prober {
             pod,
             pool,
-            config,
+            config: latest.load_full(),
+            latest,
             streak: Streak::default(),
             silence: Silence::default(),
             ill_since: None,
@@ -122,6 +122,7 @@ impl Prober {
 
     /// Waits until the next probe is due. Returns whether the sentinel raised the alarm.
     async fn wait(&mut self) -> bool {
+        self.config = self.latest.load_full();
         let settled = self.streak.is_settled(self.pod.status(), &self.config);
         let interval = match settled {
             true => self.config.interval,
@@ -132,7 +133,7 @@ impl Prober {
         let listens = self.false_alarms < FALSE_ALARMS;
         tokio::select! {
             () = time::sleep(jittered(interval)) => false,
-            () = self.pod.await_suspicion() => false,
+            () = self.pod.suspicions.await_next() => false,
             () = ended(&mut self.connection), if listens && self.connection.is_some() => true,
         }
     }
@@ -141,14 +142,14 @@ impl Prober {
     async fn round(&mut self) -> Option<Outcome> {
         let began = Moment::now();
         let (mut outcome, took) = self.probe().await?;
-        let doubt = self.pod.take_suspicion();
+        let doubt = self.pod.suspicions.take();
         // By now it may be another process, of another version.
         self.is_named &= outcome == Outcome::Healthy && doubt.is_none();
         if outcome == Outcome::Healthy && !self.is_named {
             self.is_named = self.fetch_info().await;
             outcome = if self.is_named { Outcome::Healthy } else { Outcome::Nameless };
         }
-        self.pod.set_answers_checks(outcome.is_answer());
+        self.pod.life.set_answers_probes(outcome.is_answer());
         let was_leaving = self.streak.is_leaving() || doubt == Some(Suspicion::Farewell);
         if std::mem::take(&mut self.line_ended) {
             self.streak.line_ended();
@@ -157,10 +158,10 @@ impl Prober {
         let others_are_well = self.others_were_well_since(ill_since);
         let mut streak = self.streak.clone();
         let (before, after) =
-            self.pod.change(|status| streak.judge(status, outcome, doubt, others_are_well, &self.config));
+            self.pod.life.change(|status| streak.judge(status, outcome, doubt, others_are_well, &self.config));
         self.streak = streak;
         if was_leaving && !self.streak.is_leaving() {
-            self.pod.life_has_ended();
+            self.pod.life.record_end();
         }
         if matches!(outcome, Outcome::Healthy | Outcome::Nameless) {
             self.ill_since = None;
@@ -168,14 +169,14 @@ impl Prober {
         self.record(outcome, began, took, before.is_alive());
         if after.is_alive() && (!before.is_alive() || before.epoch != after.epoch) {
             if after.epoch > Epoch(1) && before.epoch != after.epoch {
-                self.pod.concurrency().begin_cold();
+                self.pod.concurrency.begin_cold();
             }
             // An epoch of 1 began before the proxy did.
             self.ready_since = (after.epoch > Epoch(1)).then(Instant::now);
         }
         tell(&self.pod, before, after, outcome.as_str());
-        self.pod.set_halvings(self.halvings());
-        self.pod.was_probed();
+        self.pod.vitals.set_halvings(self.halvings());
+        self.pod.suspicions.record_probe();
         Some(outcome)
     }
 
@@ -187,10 +188,10 @@ impl Prober {
             Outcome::Silent | Outcome::Broken => {}
         }
         if outcome.is_answer() {
-            self.pod.record_life();
-            self.pod.set_check_time(took);
+            self.pod.vitals.record_life();
+            self.pod.vitals.set_check_time(took);
             self.given_up = 0;
-            self.pod.concurrency().adapt(pressure(took, &self.config));
+            self.pod.concurrency.adapt(pressure(took, &self.config));
         }
         let condition = match outcome {
             Outcome::Silent if did_serve => Condition::Silent,
@@ -199,7 +200,7 @@ impl Prober {
         self.timely = if condition == Condition::Well { self.timely.saturating_add(1) } else { 0 };
         // Nothing that a pod suffered from before it was out says how it does afterwards.
         let is_back = self.timely >= TIMELY || !did_serve;
-        match (condition, self.pod.condition()) {
+        match (condition, self.pod.vitals.condition()) {
             (Condition::Well, Condition::Silent | Condition::NoDatabase) if !is_back && outcome == Outcome::Healthy => {
                 self.set_condition(Condition::Late);
             }
@@ -207,13 +208,13 @@ impl Prober {
             _ => self.set_condition(condition),
         }
         if outcome == Outcome::Healthy {
-            self.pod.record_good_check(began);
+            self.pod.vitals.record_good_check(began);
         }
     }
 
     fn set_condition(&self, condition: Condition) {
-        let before = self.pod.set_condition(condition);
-        self.pod.extra_calls().set_late(condition != Condition::Well);
+        let before = self.pod.vitals.set_condition(condition);
+        self.pod.extra_calls.set_late(condition != Condition::Well);
         if before != condition && self.pod.status().is_alive() {
             tell_condition(&self.pod, before, condition);
         }
@@ -223,7 +224,7 @@ impl Prober {
     fn others_were_well_since(&self, moment: Moment) -> bool {
         let pods = self.pool.pods();
         let mut others = pods.iter().filter(|pod| pod.id != self.pod.id && pod.status().is_alive());
-        others.any(|pod| pod.was_checked_since(moment))
+        others.any(|pod| pod.vitals.was_checked_since(moment))
     }
 
     fn is_last(&self) -> bool {
@@ -232,9 +233,9 @@ impl Prober {
 
     fn halvings(&self) -> u8 {
         let standing = |pod: &Pod| Standing {
-            condition: pod.condition(),
-            check_time: pod.check_time(),
-            playing: pod.playing(),
+            condition: pod.vitals.condition(),
+            check_time: pod.vitals.check_time(),
+            playing: pod.vitals.playing(),
             serves_for: None,
         };
         let own = Standing { serves_for: self.ready_since.map(|since| since.elapsed()), ..standing(&self.pod) };
@@ -260,13 +261,13 @@ impl Prober {
                 in_time = pinged(&mut ping), if ping.is_some() => {
                     ping = None;
                     if let Some(in_time) = in_time {
-                        self.pod.record_life();
+                        self.pod.vitals.record_life();
                         pings = in_time;
                     }
                 }
-                () = self.pod.await_suspicion() => {
+                () = self.pod.suspicions.await_next() => {
                     // Only a fresh connection tells whether anybody listens there.
-                    if self.pod.is_suspected_gone() && !std::mem::replace(&mut asks_anew, true) {
+                    if self.pod.suspicions.has_refusal() && !std::mem::replace(&mut asks_anew, true) {
                         question = Box::pin(ask(authority.clone(), path.clone(), None));
                     }
                 }
@@ -275,7 +276,7 @@ impl Prober {
                     last = Instant::now();
                     looks += 1;
                     waited += silence::counted(since_last);
-                    let heard = self.pod.was_heard_since(Moment::before_now(since_last));
+                    let heard = self.pod.vitals.was_heard_since(Moment::before_now(since_last));
                     if self.is_over(waited, since_last, heard, pings) {
                         return Some((Outcome::Silent, waited));
                     }
@@ -284,7 +285,7 @@ impl Prober {
                     }
                     let is_late = waited > self.config.timeout;
                     if is_late && looks.is_multiple_of(LOOKS_TO_PING) {
-                        self.pod.call_sockets();
+                        self.pod.load.call_sockets();
                     }
                     if is_late && looks.is_multiple_of(LOOKS_TO_PING) && ping.is_none() {
                         let question = ask(authority.clone(), ping_path.clone(), None);
@@ -295,7 +296,7 @@ impl Prober {
         };
         if asks_anew {
             // What was suspected meanwhile is looked at once more.
-            self.pod.probe_now();
+            self.pod.suspicions.probe_now();
         }
         self.line_ended |= answered.line_ended;
         let outcome = match answered.result {
@@ -321,7 +322,7 @@ impl Prober {
         self.silence.look(since_last, heard);
         self.looks = self.looks.wrapping_add(1);
         if self.looks.is_multiple_of(LOOKS_TO_ADAPT) && pressure(waited, &self.config) == Pressure::TooMuch {
-            self.pod.concurrency().adapt(Pressure::TooMuch);
+            self.pod.concurrency.adapt(Pressure::TooMuch);
         }
         if waited <= self.config.timeout {
             return false;
@@ -335,8 +336,8 @@ impl Prober {
             self.given_up += u32::from(is_over);
             return is_over;
         }
-        self.pod.set_check_time(waited);
-        self.pod.set_halvings(self.halvings());
+        self.pod.vitals.set_check_time(waited);
+        self.pod.vitals.set_halvings(self.halvings());
         self.set_condition(condition_meanwhile(waited, self.silence.lasts(), pings, &self.config));
         // If no other pod serves, nobody could take its clients: it has the longest time.
         if self.is_last() {
@@ -350,7 +351,7 @@ impl Prober {
         let began = Moment::before_now(self.silence.lasts());
         let is_over = self.others_were_well_since(began);
         if !is_over && self.looks.is_multiple_of(LOOKS_TO_PING) {
-            self.pool.pods().iter().filter(|pod| pod.id != self.pod.id).for_each(|pod| pod.probe_now());
+            self.pool.pods().iter().filter(|pod| pod.id != self.pod.id).for_each(|pod| pod.suspicions.probe_now());
         }
         is_over
     }
@@ -370,14 +371,14 @@ impl Prober {
             return false;
         };
         let info = Info { id, version, name, is_set_up };
-        if self.pod.info().as_deref() != Some(&info) {
+        if self.pod.info.latest().as_deref() != Some(&info) {
             tracing::info!(
                 pod.name = &*self.pod.name,
                 pod.server_id = info.id,
                 pod.version = info.version,
                 "pod says who it is"
             );
-            self.pod.set_info(info);
+            self.pod.info.set(info);
         }
         true
     }

@@ -35,6 +35,7 @@ impl Elector {
         let (mut answers, mut notices) = (self.ledger.answers(), self.ledger.notices_of(&lease));
         let me = replica();
         let mut election = Election::new(me.clone(), self.lease, self.poll, Instant::now());
+        election.incumbency = self.leader.incumbency();
         let mut settled = Some(settled);
         loop {
             let (field, mut change) = pool_view::look(&self.pool);

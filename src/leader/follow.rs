@@ -47,7 +47,8 @@ impl Follower {
         let key = &self.config.key;
         let (mut answers, mut notices) = (self.ledger.answers(), self.ledger.notices_of_key(key));
         let mut settled = Some(settled);
-        let (mut followed, mut reading) = (Followed::default(), None);
+        let mut followed = Followed { incumbency: self.leader.incumbency(), problem: None };
+        let mut reading = None;
         let mut next = Instant::now();
         loop {
             let (field, mut change) = pool_view::look(&self.pool);
@@ -95,7 +96,7 @@ impl Follower {
 
     fn bearers(&self, field: &PoolView, candidates: &[Candidate]) -> Vec<NamedPod> {
         let bearer = |(pod, candidate): (&Arc<Pod>, &Candidate)| NamedPod {
-            reported: pod.info().map(|info| info.id.clone()),
+            reported: pod.info.latest().map(|info| info.id.clone()),
             configured: self.config.instance_ids.get(&*pod.name).cloned(),
             is_alive: candidate.is_alive(),
         };

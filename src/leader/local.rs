@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Leader, pool_view, rule::Incumbency};
+use super::{Leader, pool_view};
 use crate::{pod::Pool, shutdown::Shutdown};
 
 pub(super) async fn run(pool: Arc<Pool>, leader: Arc<Leader>, settled: oneshot::Sender<()>, shutdown: Shutdown) {
     let mut settled = Some(settled);
-    let mut incumbency = Incumbency::default();
+    let mut incumbency = leader.incumbency();
     loop {
         let (field, mut change) = pool_view::look(&pool);
         let why = incumbency.choose(&field.candidates());

@@ -23,7 +23,7 @@ pub struct Change {
 pub fn look(pool: &Pool) -> (PoolView, Change) {
     let members = pool.members();
     let pods = pool.pods().to_vec();
-    let statuses = pods.iter().map(|pod| pod.changes()).collect();
+    let statuses = pods.iter().map(|pod| pod.life.changes()).collect();
     (PoolView { pods }, Change { members, statuses })
 }
 
@@ -31,7 +31,7 @@ impl PoolView {
     pub fn candidates(&self) -> Vec<Candidate> {
         let fitness = |pod: &Pod| match pod.status().state {
             State::Ready => Fitness::Ready,
-            State::Draining if pod.gives_up_lead() => Fitness::Yielding,
+            State::Draining if pod.drain.gives_up_lead() => Fitness::Yielding,
             State::Draining => Fitness::Draining,
             State::Starting | State::Down => Fitness::Away,
         };

@@ -6,7 +6,7 @@
 //! A user name's own limit does not apply to addresses from which the user signed in lately.
 //! Otherwise a stranger could lock a user out by failing under that name.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use ahash::RandomState;
 use parking_lot::Mutex;
@@ -64,7 +64,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 pub struct Brake {
     config: Config,
     hash: RandomState,
-    table: Mutex<Table>,
+    table: Arc<Mutex<Table>>,
 }
 
 #[derive(Default)]
@@ -102,7 +102,13 @@ pub struct Braked {
 
 impl Brake {
     pub fn new(config: Config) -> Brake {
-        Brake { config, hash: RandomState::new(), table: Mutex::default() }
+        Brake { config, hash: RandomState::new(), table: Arc::default() }
+    }
+
+    /// The same buckets under other limits. Places that are taken stay taken.
+    #[must_use]
+    pub(super) fn renewed(&self, config: Config) -> Brake {
+        Brake { config, hash: self.hash.clone(), table: self.table.clone() }
     }
 
     /// Whether the brake applies to log-ins from this address.

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub socket_messages: Counter<u64, AtomicU64>,
     pub pod_calls: Family<PodCall, Counter>,
     pub autodiscovery: Family<Autodiscovery, Counter>,
+    /// 1 while the latest configuration is in use.
+    pub reload_success: Gauge,
     pub redis_up: Gauge,
     /// `hit`, `miss`, `timed_out`, `failed`, `skipped`.
     pub shared_lookups: Family<StoreOutcome, Counter>,
@@ -125,6 +127,7 @@ impl Metrics {
             socket_messages: Counter::default(),
             pod_calls: Family::default(),
             autodiscovery: Family::default(),
+            reload_success: Gauge::default(),
             redis_up: Gauge::default(),
             shared_lookups: Family::default(),
             store_writes: Family::default(),
@@ -148,6 +151,7 @@ impl Metrics {
             leader_problems: Family::default(),
             registry: Arc::default(),
         };
+        metrics.reload_success.set(1);
         metrics.registry = Arc::new(metrics.register());
         metrics
     }
@@ -254,6 +258,11 @@ impl Metrics {
             "autodiscovery",
             "Datagrams on the port where apps look for a server, by what became of them",
             self.autodiscovery.clone(),
+        );
+        all.register(
+            "config_reload_success",
+            "1 while the latest configuration is in use, 0 after one that was refused",
+            self.reload_success.clone(),
         );
         all.register("redis_up", "1 while Redis answers; 0 without one", self.redis_up.clone());
         all.register("shared_lookups", "Redis lookups made for requests, by outcome", self.shared_lookups.clone());

@@ -8,6 +8,31 @@ use tokio::sync::watch;
 
 use super::{Pod, PodInstance};
 
+/// All pools, as they are now: a reload adds some. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Pools(Arc<ArcSwap<Vec<Arc<Pool>>>>);
+
+impl Pools {
+    pub fn load(&self) -> arc_swap::Guard<Arc<Vec<Arc<Pool>>>> {
+        self.0.load()
+    }
+
+    /// The pool of this name.
+    pub fn named(&self, name: &str) -> Option<Arc<Pool>> {
+        self.0.load().iter().find(|pool| *pool.name == *name).cloned()
+    }
+
+    pub fn replace(&self, pools: Vec<Arc<Pool>>) {
+        self.0.store(Arc::new(pools));
+    }
+}
+
+impl From<Vec<Arc<Pool>>> for Pools {
+    fn from(pools: Vec<Arc<Pool>>) -> Pools {
+        Pools(Arc::new(ArcSwap::from_pointee(pools)))
+    }
+}
+
 /// The pods that serve a route: those that its source names, and those still serving that it no
 /// longer names.
 pub struct Pool {
@@ -83,11 +108,11 @@ impl Pool {
     /// Returns whether it was removed.
     pub fn drop_removed(&self, pod: &Pod) -> bool {
         let _one = self.changing.lock();
-        if pod.is_removed() {
+        if pod.drain.is_removed() {
             pod.set_down();
             self.replace(self.pods().iter().filter(|other| other.id != pod.id).cloned().collect());
         }
-        pod.is_removed()
+        pod.drain.is_removed()
     }
 
     fn replace(&self, mut pods: Vec<Arc<Pod>>) {
@@ -126,7 +151,7 @@ mod tests {
     }
 
     fn ready(pod: &Pod) {
-        pod.change(|status| Status { state: State::Ready, ..status });
+        pod.life.change(|status| Status { state: State::Ready, ..status });
     }
 
     fn names(pool: &Pool) -> Vec<String> {
@@ -142,12 +167,12 @@ mod tests {
         for _ in 0..2 {
             pool.set_pods(vec![b.clone()]);
             assert_eq!(
-                (a.status().state, a.is_removed(), names(&pool)),
+                (a.status().state, a.drain.is_removed(), names(&pool)),
                 (State::Draining, true, vec!["a".into(), "b".into()])
             );
         }
         pool.set_pods(vec![a.clone(), b.clone()]);
-        assert_eq!((a.status().state, a.is_removed()), (State::Ready, false));
+        assert_eq!((a.status().state, a.drain.is_removed()), (State::Ready, false));
         pool.drop_removed(&a);
         assert_eq!(names(&pool), ["a", "b"], "it is named again");
         pool.set_pods(vec![b.clone()]);

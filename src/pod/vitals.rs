@@ -60,7 +60,7 @@ impl Moment {
 
 /// What is known of how one pod answers.
 #[derive(Debug, Default)]
-pub(super) struct Vitals {
+pub struct Vitals {
     condition: AtomicU8,
     /// The last sign of life.
     heard: AtomicU64,
@@ -75,52 +75,62 @@ pub(super) struct Vitals {
 }
 
 impl Vitals {
-    pub(super) fn condition(&self) -> Condition {
+    /// How the pod does while it serves.
+    pub fn condition(&self) -> Condition {
         Condition::ALL[usize::from(self.condition.load(Ordering::Relaxed)) % Condition::ALL.len()]
     }
 
-    pub(super) fn set_condition(&self, condition: Condition) -> Condition {
+    /// Sets that; returns what it was.
+    pub fn set_condition(&self, condition: Condition) -> Condition {
         let before = self.condition.swap(condition as u8, Ordering::Relaxed);
         Condition::ALL[usize::from(before) % Condition::ALL.len()]
     }
 
-    pub(super) fn record_life(&self) {
+    /// The pod has just answered something, whatever it was. Bytes of a body are no sign of life: the
+    /// kernel may have kept them since before the process stopped.
+    pub fn record_life(&self) {
         self.heard.store(Moment::now().0, Ordering::Relaxed);
     }
 
-    pub(super) fn was_heard_since(&self, moment: Moment) -> bool {
+    /// Whether it has answered anything since.
+    pub fn was_heard_since(&self, moment: Moment) -> bool {
         self.heard.load(Ordering::Relaxed) >= moment.0
     }
 
-    pub(super) fn record_good_check(&self, began: Moment) {
+    /// A health check that began at this moment was answered well, however late.
+    pub fn record_good_check(&self, began: Moment) {
         self.good_check.store(began.0, Ordering::Relaxed);
     }
 
-    pub(super) fn was_checked_since(&self, moment: Moment) -> bool {
+    /// Whether a health check that began since was answered well, however late.
+    pub fn was_checked_since(&self, moment: Moment) -> bool {
         self.good_check.load(Ordering::Relaxed) >= moment.0
     }
 
-    pub(super) fn check_time(&self) -> Duration {
+    /// What its health checks take at present.
+    pub fn check_time(&self) -> Duration {
         Duration::from_millis(self.check_ms.load(Ordering::Relaxed).into())
     }
 
-    pub(super) fn set_check_time(&self, time: Duration) {
+    pub fn set_check_time(&self, time: Duration) {
         self.check_ms.store(u32::try_from(time.as_millis()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    pub(super) fn halvings(&self) -> u8 {
+    /// How often its share of new clients is halved, since it is slow, cold or busy.
+    pub fn halvings(&self) -> u8 {
         self.halvings.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_halvings(&self, halvings: u8) {
+    pub fn set_halvings(&self, halvings: u8) {
         self.halvings.store(halvings, Ordering::Relaxed);
     }
 
-    pub(super) fn playing(&self) -> usize {
+    /// Sessions on it that play something, at the last count.
+    pub fn playing(&self) -> usize {
         self.playing.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_playing(&self, sessions: usize) {
+    pub fn set_playing(&self, sessions: usize) {
         self.playing.store(sessions, Ordering::Relaxed);
     }
 }

@@ -183,12 +183,13 @@ impl Dispatcher {
                 return self.round_outcome(ctx, refused.filter(|_| !home_failed), last, record);
             };
             let pod = decision.pod.clone();
-            if !tried.is_empty() && (ctx.cannot_know_token(&pod) || (must_know && !ctx.is_known_at(&pod))) {
+            let is_known_at = |pod: &Pod| ctx.session().is_some_and(|session| session.is_known_at(pod));
+            if !tried.is_empty() && (ctx.cannot_know_token(&pod) || (must_know && !is_known_at(&pod))) {
                 tried.push(pod.id);
                 continue;
             }
             // What one pod's failure costs the others is bounded.
-            if !tried.is_empty() && !pod.extra_calls().draw(self.shared.forward.queue_time).await {
+            if !tried.is_empty() && !pod.extra_calls.draw(self.shared.forward.queue_time).await {
                 return Err(Refusal::overloaded(ctx.endpoint));
             }
             record.begin_attempt(&decision);

@@ -198,7 +198,7 @@ impl Explainer<'_> {
 
     /// Where a session is valid by a token that is known.
     fn valid_at(&self, session: &Session) -> Option<Fact> {
-        let valid = |pod: &&Arc<Pod>| session.token_at(PodInstance::of(pod)).is_some();
+        let valid = |pod: &&Arc<Pod>| session.is_known_at(pod);
         let names: Vec<&str> = self.pods.iter().filter(valid).map(|pod| &*pod.name).collect();
         let says = format!("its tokens are known to be valid on {}", names.join(", "));
         (!names.is_empty()).then(|| said("memory", says, None))

@@ -52,7 +52,7 @@ pub struct InStepState {
     /// In KiB.
     pub(super) bodies: Arc<Semaphore>,
     /// In the order of the pools.
-    pub(super) pools: Box<[PoolMemory]>,
+    pub(super) pools: Box<[Arc<PoolMemory>]>,
 }
 
 impl InStepState {
@@ -61,7 +61,19 @@ impl InStepState {
             is_on,
             jobs: Arc::new(Semaphore::new(ALL_JOBS)),
             bodies: Arc::new(Semaphore::new(ALL_BODIES_KIB)),
-            pools: (0..pools).map(|_| PoolMemory::default()).collect(),
+            pools: (0..pools).map(|_| Arc::default()).collect(),
+        }
+    }
+
+    /// The same memory after a reload, for so many pools.
+    #[must_use]
+    pub fn renewed(&self, is_on: bool, pools: usize) -> InStepState {
+        let known = self.pools.iter().cloned();
+        InStepState {
+            is_on,
+            jobs: self.jobs.clone(),
+            bodies: self.bodies.clone(),
+            pools: known.chain(std::iter::repeat_with(Arc::default)).take(pools.max(self.pools.len())).collect(),
         }
     }
 }

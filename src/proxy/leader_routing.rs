@@ -109,7 +109,7 @@ impl LeaderRouter {
             LeaderCall::New => {
                 // A draining leader keeps the lead for its existing groups, but not for new ones.
                 if let Some(leader) = ctx.pool.leader.current().filter(|pod| pod.status().state == State::Draining) {
-                    leader.set_gives_up_lead(true);
+                    leader.drain.set_gives_up_lead(true);
                 }
                 self.sync_play.join(dispatch, None).await
             }

@@ -58,7 +58,7 @@ impl Learner {
         status: StatusCode,
     ) {
         if status.is_success() && ctx.endpoint == Endpoint::Guarded && endpoint::completes_set_up(ctx.path) {
-            decision.pod.was_set_up();
+            decision.pod.info.record_set_up();
         }
         let identity = &ctx.keys.identity;
         let is_log_in = ctx.endpoint == Endpoint::LogIn && status.is_success();
@@ -105,7 +105,7 @@ impl Learner {
         if session.calls.has_no_client_headers() {
             session.calls.record_client_headers(client_headers(ctx));
         }
-        if ctx.home_is_elsewhere(session, pod) {
+        if session.lives_elsewhere(&ctx.pool.pool, pod) {
             session.residence.record_valid(PodInstance::of(pod), token);
         } else if session.residence.record_home(PodInstance::of(pod), token, || self.shared.move_reason(session, pod)) {
             self.shared.sessions.keeper.persist(session);

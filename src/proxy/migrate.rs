@@ -126,7 +126,7 @@ impl Migrator {
             MigrationOutcome::Refused | MigrationOutcome::Ended => Ok(None),
             MigrationOutcome::Failed => {
                 // A mint on the next pod in its place would leave sessions on both.
-                let is_slow = pod.status().is_alive() && pod.condition() != Condition::Well;
+                let is_slow = pod.status().is_alive() && pod.vitals.condition() != Condition::Well;
                 let cause = if is_slow { Cause::Overloaded } else { Cause::Lost };
                 Err(Failure { cause, may_be_received: false, on_reused_connection: false })
             }
@@ -186,5 +186,5 @@ impl Migrator {
 /// Only a session whose home is gone or has restarted migrates: the answer of a living home is
 /// final.
 fn may_migrate_to(ctx: &RequestContext<'_>, session: &Session, pod: &Pod) -> bool {
-    pod.status().is_alive() && !session.is_ended() && !ctx.home_is_elsewhere(session, pod)
+    pod.status().is_alive() && !session.is_ended() && !session.lives_elsewhere(&ctx.pool.pool, pod)
 }

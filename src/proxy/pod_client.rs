@@ -70,7 +70,7 @@ impl PodClient {
     /// Skips kept connections that have closed.
     async fn send<T>(&self, pod: &Arc<Pod>, caller: &Caller, call: &ApiCall<T>) -> Result<ApiResponse, Failure> {
         let request = request(pod, caller, call)?;
-        if !pod.extra_calls().draw(call.longest_time).await {
+        if !pod.extra_calls.draw(call.longest_time).await {
             return Err(Failure { cause: Cause::Overloaded, may_be_received: false, on_reused_connection: false });
         }
         let response_timeout = ResponseTimeout { first_byte: call.longest_time, after_lost: Duration::ZERO };

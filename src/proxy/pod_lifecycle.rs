@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinSet, time};
+use parking_lot::Mutex;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     drain_policy::When, in_step::Returns, migrate::Migrator, pod_client::PodClient, regroup::Regrouper,
@@ -31,6 +33,7 @@ pub use checks::{ALL_ARE_LOCAL, MissingRequirement, PodChecks};
 use drain::Drainer;
 pub use drain::Undrained;
 pub use operations::{Administrator, Moved};
+use roll::Rolls;
 pub use roll::{NotRolled, Roll, Roller, Step};
 use standby::StandbyKeeper;
 use users::UserGatherer;
@@ -38,7 +41,15 @@ use users::UserGatherer;
 /// Pause between two looks at the pods.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Watches pods come and go.
+/// What has been seen of a pool's pods. It outlives reloads: a pod that stays is no new one.
+#[derive(Default)]
+struct Seen {
+    epochs: HashMap<PodId, Epoch>,
+    away: HashSet<PodId>,
+    leaving: HashSet<PodId>,
+}
+
+/// Watches pods come and go. A reload makes a new one, which goes on where the old one stops.
 pub struct PodLifecycle {
     shared: Arc<SharedState>,
     checks: PodChecks,
@@ -50,35 +61,24 @@ pub struct PodLifecycle {
     pods: Arc<PodClient>,
     migrator: Arc<Migrator>,
     visits: Arc<Visits>,
+    /// By the names of the pools.
+    seen: Arc<Mutex<HashMap<Arc<str>, Seen>>>,
     metrics: Metrics,
+    /// Another lifecycle has taken this one's place.
+    is_replaced: CancellationToken,
     shutdown: Shutdown,
 }
 
 impl PodLifecycle {
     pub fn new(shared: Arc<SharedState>, metrics: Metrics, shutdown: Shutdown) -> Arc<PodLifecycle> {
-        let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
-        let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
-        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
-        let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
-        let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
-        let drainer = Arc::new(Drainer::new(shared.clone(), (migrator.clone(), visits.clone()), shutdown.clone()));
-        let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
-        let checks = PodChecks::new(shared.clone(), pods.clone());
-        let observers = (metrics.clone(), shutdown.clone());
-        let roller = Roller::new(shared.clone(), pods.clone(), drainer.clone(), observers);
-        Arc::new(PodLifecycle {
-            shared,
-            checks,
-            broadcast,
-            drainer,
-            roller,
-            returns,
-            pods,
-            migrator,
-            visits,
-            metrics,
-            shutdown,
-        })
+        wire(shared, (Arc::default(), Rolls::default()), metrics, shutdown)
+    }
+
+    /// Takes this one's place after a reload. What this one has begun goes on by itself.
+    #[must_use]
+    pub fn renewed(&self, shared: Arc<SharedState>) -> Arc<PodLifecycle> {
+        self.is_replaced.cancel();
+        wire(shared, (self.seen.clone(), self.roller.rolls.clone()), self.metrics.clone(), self.shutdown.clone())
     }
 
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
@@ -97,84 +97,66 @@ impl PodLifecycle {
         &self.checks
     }
 
-    /// Serves each pod of a pool when an epoch begins and when the pod leaves, until the shutdown.
+    /// Serves each pod of a pool when an epoch begins and when the pod leaves, until the shutdown or
+    /// a reload.
     pub async fn watch_pool(self: Arc<Self>, pool: Arc<Pool>) {
-        let mut seen: HashMap<PodId, Epoch> = HashMap::new();
-        let mut away = HashSet::new();
-        let mut leaving = HashSet::new();
-        let mut work = JoinSet::new();
         let mut members = pool.members();
         loop {
-            for pod in pool.pods().iter() {
-                let status = pod.status();
-                let was_away = if status.is_alive() { away.remove(&pod.id) } else { !away.insert(pod.id) };
-                if status.is_alive() && seen.insert(pod.id, status.epoch) != Some(status.epoch) {
-                    let on_new_instance = self.clone().on_new_instance(pod.clone(), pool.clone());
-                    work.spawn(async {
-                        on_new_instance.await;
-                        None
-                    });
-                } else if status.is_alive() && was_away {
-                    let (lifecycle, pod, pool) = (self.clone(), pod.clone(), pool.clone());
-                    work.spawn(async move {
-                        lifecycle.returns.pod_returned(&pod, &pool, false).await;
-                        None
-                    });
-                }
-                if pod.is_removed() && leaving.insert(pod.id) {
-                    let (seen_off, id) = (self.drainer.clone().drain_removed(pool.clone(), pod.clone()), pod.id);
-                    work.spawn(async move {
-                        seen_off.await;
-                        Some(id)
-                    });
-                }
-            }
-            away.retain(|id| pool.pods().iter().any(|pod| pod.id == *id));
-            seen.retain(|id, _| pool.pods().iter().any(|pod| pod.id == *id));
-            while let Some(done) = work.try_join_next() {
-                if let Ok(Some(id)) = done {
-                    leaving.remove(&id);
-                }
-            }
+            look_at(&self, &pool);
             tokio::select! {
                 () = time::sleep(LOOK) => {}
                 // This never fails: the pool holds the sender.
                 _ = members.changed() => {}
+                () = self.is_replaced.cancelled() => return,
                 () = self.shutdown.stopping() => return,
             }
         }
     }
 
-    /// Brings the sessions of each user of a pool together, until the shutdown.
+    /// Brings the sessions of each user of a pool together, until the shutdown or a reload.
     pub async fn gather_users(self: Arc<Self>, pool: Arc<Pool>) {
         let objects = (self.pods.clone(), self.migrator.clone(), self.visits.clone());
-        UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone()).run(pool).await;
+        let gatherer = UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone());
+        tokio::select! {
+            () = gatherer.run(pool) => {}
+            () = self.is_replaced.cancelled() => {}
+        }
     }
 
-    /// Keeps pods standing by that are to, until the shutdown.
+    /// Keeps pods standing by that are to, until the shutdown or a reload.
     pub async fn keep_standby(self: Arc<Self>, pool: Arc<Pool>) {
-        StandbyKeeper::new(self.shared.clone(), self.drainer.clone(), self.shutdown.clone()).run(pool).await;
+        let keeper = StandbyKeeper::new(self.shared.clone(), self.drainer.clone(), self.shutdown.clone());
+        tokio::select! {
+            () = keeper.run(pool) => {}
+            () = self.is_replaced.cancelled() => {}
+        }
     }
 
-    /// Makes SyncPlay groups again whose pod is gone, until the shutdown.
+    /// Makes SyncPlay groups again whose pod is gone, until the shutdown or a reload.
     pub async fn keep_groups(self: Arc<Self>, pool: Arc<Pool>) {
         let objects = (self.pods.clone(), self.migrator.clone());
         let regrouper = Regrouper::new(self.shared.clone(), objects, (self.metrics.clone(), self.shutdown.clone()));
-        Arc::new(regrouper).watch(pool).await;
+        tokio::select! {
+            () = Arc::new(regrouper).watch(pool) => {}
+            () = self.is_replaced.cancelled() => {}
+        }
     }
 
     /// Applies other replicas' session changes and renews pending log-outs, until the shutdown.
     pub async fn follow_replicas(self: Arc<Self>) {
+        let (sessions, shutdown) = (self.shared.sessions.clone(), self.shutdown.clone());
+        // A reload changes nothing of this, and may come while it waits.
+        drop(self);
         tokio::select! {
-            () = self.shared.sessions.follower.follow() => {}
-            () = self.shared.sessions.pending_logouts.renew() => {}
-            () = self.shutdown.stopping() => {}
+            () = sessions.follower.follow() => {}
+            () = sessions.pending_logouts.renew() => {}
+            () = shutdown.stopping() => {}
         }
     }
 
     async fn on_new_instance(self: Arc<Self>, pod: Arc<Pod>, pool: Arc<Pool>) {
         self.broadcast.send_pending_logouts(&pod, &pool).await;
-        let is_set_up = |pod: &Pod| pod.with_info(|info| info.is_set_up).flatten();
+        let is_set_up = |pod: &Pod| pod.info.with(|info| info.is_set_up).flatten();
         if is_set_up(&pod) == Some(false) && pool.pods().iter().any(|pod| is_set_up(pod) == Some(true)) {
             tracing::warn!(
                 pod.name = &*pod.name,
@@ -208,4 +190,78 @@ impl PodLifecycle {
             tracing::warn!(pod.name = &*pod.name, pod.pool = &*pod.pool, "{ALL_ARE_LOCAL}");
         }
     }
+}
+
+fn wire(
+    shared: Arc<SharedState>,
+    (seen, rolls): (Arc<Mutex<HashMap<Arc<str>, Seen>>>, Rolls),
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> Arc<PodLifecycle> {
+    let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
+    let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
+    let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
+    let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
+    let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
+    let drainer = Arc::new(Drainer::new(shared.clone(), (migrator.clone(), visits.clone()), shutdown.clone()));
+    let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
+    let checks = PodChecks::new(shared.clone(), pods.clone());
+    let observers = (metrics.clone(), shutdown.clone());
+    let roller = Roller::new(shared.clone(), (pods.clone(), drainer.clone()), observers, rolls);
+    let is_replaced = CancellationToken::new();
+    Arc::new(PodLifecycle {
+        shared,
+        checks,
+        broadcast,
+        drainer,
+        roller,
+        returns,
+        pods,
+        migrator,
+        visits,
+        seen,
+        metrics,
+        is_replaced,
+        shutdown,
+    })
+}
+
+fn look_at(lifecycle: &Arc<PodLifecycle>, pool: &Arc<Pool>) {
+    let shutdown = lifecycle.shutdown.clone();
+    let mut seen = lifecycle.seen.lock();
+    let seen = seen.entry(pool.name.clone()).or_default();
+    let pods = pool.pods().to_vec();
+    for pod in &pods {
+        let status = pod.status();
+        let was_away = if status.is_alive() { seen.away.remove(&pod.id) } else { !seen.away.insert(pod.id) };
+        let (lifecycle, pod, pool) = (lifecycle.clone(), pod.clone(), pool.clone());
+        if pod.drain.is_removed() && seen.leaving.insert(pod.id) {
+            let (lifecycle, pod, pool) = (lifecycle.clone(), pod.clone(), pool.clone());
+            begin(&shutdown, async move {
+                lifecycle.drainer.clone().drain_removed(pool.clone(), pod.clone()).await;
+                if let Some(seen) = lifecycle.seen.lock().get_mut(&pool.name) {
+                    seen.leaving.remove(&pod.id);
+                }
+            });
+        }
+        if status.is_alive() && seen.epochs.insert(pod.id, status.epoch) != Some(status.epoch) {
+            begin(&shutdown, lifecycle.on_new_instance(pod, pool));
+        } else if status.is_alive() && was_away {
+            begin(&shutdown, async move { lifecycle.returns.pod_returned(&pod, &pool, false).await });
+        }
+    }
+    let is_there = |id: &PodId| pods.iter().any(|pod| pod.id == *id);
+    seen.away.retain(is_there);
+    seen.epochs.retain(|id, _| is_there(id));
+}
+
+/// Does something in a task of its own, until the shutdown.
+fn begin(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = shutdown.stopping() => {}
+        }
+    });
 }

@@ -93,7 +93,7 @@ impl Selector {
             return Vec::new();
         }
         let pods = ctx.pool.pool.pods();
-        let is_set_up = |pod: &Pod| pod.with_info(|info| info.is_set_up).flatten();
+        let is_set_up = |pod: &Pod| pod.info.with(|info| info.is_set_up).flatten();
         if !pods.iter().any(|pod| is_set_up(pod) == Some(true)) {
             return Vec::new();
         }

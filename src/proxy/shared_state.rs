@@ -1,4 +1,7 @@
 //! What all workers share: routes, pools with their cookies, pins and configuration.
+//!
+//! A reload makes a new state. What it knows of clients and pods is the old one's, behind `Arc`s.
+//! A request, a film or a socket keeps the state that it began with.
 
 use std::{
     net::IpAddr,
@@ -9,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -47,38 +51,41 @@ pub const HELD_KIB: usize = 64 * KIB;
 /// How long a request for one pod only stays with it when it is lost. It may only have stalled.
 const ONLY_HERE: Duration = Duration::from_secs(3);
 
-/// What all workers share; there is one.
+/// What all workers share. A reload replaces it.
+#[derive(Clone)]
 pub struct SharedState {
     /// Finds the pool of a request.
     pub router: Router,
-    /// In the order of the router's indices.
+    /// In the order of the router's indices. A pool keeps its index as long as the process runs.
     pub pools: Vec<PoolState>,
     /// Homes of clients without a known session, and what runs on which pod.
-    pub pins: Pins,
+    pub pins: Arc<Pins>,
     /// Which users' sessions belong on one pod, and whose name is whose.
-    pub user_homes: UserHomes,
+    pub user_homes: Arc<UserHomes>,
     /// Known sessions with their homes and tokens, and the tombstones.
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     /// Limits how many sessions are minted at once on each pod.
-    pub mint_limiter: MintLimiter,
+    pub mint_limiter: Arc<MintLimiter>,
     /// The QuickConnect codes of mints.
-    pub mint_codes: MintCodes,
+    pub mint_codes: Arc<MintCodes>,
     /// Whether the proxy migrates sessions at all.
     pub migration: sessions::Config,
+    /// The API key of the latest configuration, also for what began before the last reload.
+    pub latest_api_key: Arc<ArcSwapOption<Token>>,
     /// Configured paths below which a POST signs a user in, besides the built-in ones.
     pub log_in_paths: Box<[String]>,
     /// The live playlists that clients play now.
-    pub streams: Streams,
+    pub streams: Arc<Streams>,
     /// Play sessions that a pod knows by another id.
-    pub play_sessions: PlaySessions,
+    pub play_sessions: Arc<PlaySessions>,
     /// The SyncPlay groups.
     pub groups: Arc<Groups>,
     /// Which pods refused which tokens.
-    pub negative_cache: NegativeCache,
+    pub negative_cache: Arc<NegativeCache>,
     /// How much extra work each address may cause.
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// When to answer refused WebSocket attempts.
-    pub reject_pacer: RejectPacer,
+    pub reject_pacer: Arc<RejectPacer>,
     /// The affinity cookie, except for its path if a pool has its own.
     pub cookie: CookieConfig,
     /// What clients see of the server.
@@ -96,17 +103,17 @@ pub struct SharedState {
     /// How much clients may have in progress.
     pub limits: Arc<Limits>,
     /// Limits the number of held requests.
-    pub hold_permits: Semaphore,
+    pub hold_permits: Arc<Semaphore>,
     /// Limits the bytes of their bodies.
-    pub hold_kib_permits: Semaphore,
+    pub hold_kib_permits: Arc<Semaphore>,
     /// Whether the pods are kept in step (`[jellyfin] in_step`).
     pub keeps_in_step: bool,
     /// What of users' data the pods have not heard of.
-    pub user_data: UserDataState,
+    pub user_data: Arc<UserDataState>,
     /// What other pods must follow.
-    pub in_step: InStepState,
+    pub in_step: Arc<InStepState>,
     /// Counts placements, to break ties.
-    pub placements: AtomicU64,
+    pub placements: Arc<AtomicU64>,
 }
 
 /// One held request's share of the room. Dropping it gives the room back, also when the client
@@ -217,7 +224,7 @@ impl SharedState {
             Cause::ConnectTimedOut => {
                 health::report_suspect(pod);
                 // A pod that answers others has only too many connections waiting.
-                if !pod.was_heard_since(Moment::before_now(self.forward.connect_timeout * 2)) {
+                if !pod.vitals.was_heard_since(Moment::before_now(self.forward.connect_timeout * 2)) {
                     health::gateway_failure(pod, &self.health);
                 }
             }

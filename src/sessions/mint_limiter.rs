@@ -49,7 +49,7 @@ impl MintLimiter {
     /// May be dropped at any time; the caller then loses its place in the queue.
     pub async fn acquire(&self, pod: &Pod, priority: Priority) -> Option<MintPermit> {
         let limit = self.pods.entry(pod.id).or_default().clone();
-        limit.set_limit((pod.concurrency().limit() / REQUESTS_TO_MINT).clamp(FEWEST, MOST));
+        limit.set_limit((pod.concurrency.limit() / REQUESTS_TO_MINT).clamp(FEWEST, MOST));
         let urgency = match priority {
             Priority::Waiting => Urgency::Interactive,
             Priority::Idle => Urgency::Idle,

@@ -34,7 +34,7 @@ use super::{
     session::{Common, Room, Uptime},
     session_store::{Backend, MigrationLocks, ReplicaBus, SessionStore},
 };
-use crate::pod::Pool;
+use crate::pod::Pools;
 use announcer::Announcer;
 use await_sockets::SocketWait;
 use capabilities::Capabilities;
@@ -100,12 +100,18 @@ pub struct Sessions {
 impl Sessions {
     /// No sessions yet, at most `most` tokens in memory. `seeds` key the hashes that find them, the
     /// newest first; other replicas may name tokens by the older ones.
-    pub fn new(most: usize, bounds: Bounds, seeds: &[(u64, u64)], pools: Vec<Arc<Pool>>, store: SessionStore) -> Self {
+    pub fn new(
+        most: usize,
+        bounds: Bounds,
+        seeds: &[(u64, u64)],
+        pools: impl Into<Pools>,
+        store: SessionStore,
+    ) -> Self {
         let store = store.into_parts();
         let (backend, uptime) = (store.backend, Uptime::start());
         let common = Common { clock: backend.clock.clone(), room: Room::of(bounds.notes), uptime };
         let hash = KeyedHash::new(seeds);
-        let records = Records::new(pools, common.clone());
+        let records = Records::new(pools.into(), common.clone());
         let known = Arc::new(KnownSessions::new(most, bounds.of_one_user, hash.clone(), uptime));
         let replicas = Arc::new(Replicas::default());
         let channel = Arc::new(ReplicaChannel::new(store.bus.clone(), hash.clone()));

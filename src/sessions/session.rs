@@ -14,7 +14,10 @@ mod usage;
 use std::{sync::Arc, time::Duration};
 
 use super::{PodSessionId, Token};
-use crate::{pod::PodInstance, store::clock::Clock};
+use crate::{
+    pod::{Pod, PodInstance, Pool},
+    store::clock::Clock,
+};
 use usage::Moment;
 
 pub use crate::jellyfin::authorization::Device;
@@ -119,6 +122,17 @@ impl Session {
         self.residence.token_at(place)
     }
 
+    /// Whether this pod knows the session by one of its tokens.
+    pub fn is_known_at(&self, pod: &Pod) -> bool {
+        self.token_at(PodInstance::of(pod)).is_some()
+    }
+
+    /// Whether the session's home is alive, and is not this pod.
+    pub fn lives_elsewhere(&self, pool: &Pool, pod: &Pod) -> bool {
+        let is_alive = |id| pool.pods().iter().any(|other| other.id == id && other.status().is_alive());
+        self.home().is_some_and(|home| home.pod != pod.id && is_alive(home.pod))
+    }
+
     pub fn is_ended(&self) -> bool {
         self.residence.is_ended()
     }
@@ -155,7 +169,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::{Pod, PodConfig};
+    use crate::pod::PodConfig;
 
     pub(super) fn session(token: &str) -> Session {
         let device = Device { client: "Story".into(), name: "Test".into(), id: "sofa".into(), version: "1".into() };

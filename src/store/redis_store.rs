@@ -21,6 +21,7 @@ mod writer;
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use redis::{Cmd, FromRedisValue, RedisError};
 use tokio::{sync::mpsc, time};
 
@@ -87,11 +88,23 @@ pub struct RedisStore {
     /// Reads that no request waits for.
     pub walks: Walks,
     link: Arc<Link>,
-    deadline: Duration,
+    times: Arc<ArcSwap<Times>>,
     prefix: String,
     metrics: Metrics,
     server: Arc<Server>,
     shutdown: Shutdown,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    deadline: Duration,
+    ttl: Duration,
+}
+
+impl Times {
+    fn of(config: &Config) -> Times {
+        Times { deadline: config.deadline, ttl: config.ttl }
+    }
 }
 
 impl RedisStore {
@@ -107,10 +120,24 @@ impl RedisStore {
         tokio::spawn(link::keep(link.clone(), server.clone(), shutdown.clone()));
         tokio::spawn(writer::write(link.clone(), queued, census.clone(), shutdown.clone()));
         tokio::spawn(census::keep(census, link.clone(), shutdown.clone()));
-        let queue = WriteQueue { link: link.clone(), changes, ttl: config.ttl, metrics: metrics.clone() };
-        let walks = Walks { link: link.clone() };
-        let (deadline, prefix) = (config.deadline, config.prefix.clone());
-        Ok(RedisStore { queue, walks, link, deadline, prefix, metrics, server, shutdown: shutdown.clone() })
+        let times = Arc::new(ArcSwap::from_pointee(Times::of(config)));
+        let queue = WriteQueue { link: link.clone(), changes, times: times.clone(), metrics: metrics.clone() };
+        let (walks, prefix) = (Walks { link: link.clone() }, config.prefix.clone());
+        Ok(RedisStore { queue, walks, link, times, prefix, metrics, server, shutdown: shutdown.clone() })
+    }
+
+    /// Takes another server, deadline and life of entries. Prefix and bounds stay as they are.
+    /// Entries in memory are written to the new server as after a loss of Redis's data.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used; everything stays then.
+    pub fn renew(&self, before: &Config, config: &Config) -> Result<(), Error> {
+        let is_same = (&before.url, &before.sentinels, &before.ca) == (&config.url, &config.sentinels, &config.ca);
+        if !is_same {
+            self.server.replace(config)?;
+        }
+        self.times.store(Arc::new(Times::of(config)));
+        Ok(())
     }
 
     /// The clock of all replicas.
@@ -147,7 +174,8 @@ impl RedisStore {
     /// The answer of Redis within the deadline, or why there is none.
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, LookupOutcome> {
         let Some(mut connection) = self.link.connection() else { return Err(LookupOutcome::Skipped) };
-        match time::timeout(self.deadline, command.query_async(&mut connection)).await {
+        let deadline = self.times.load().deadline;
+        match time::timeout(deadline, command.query_async(&mut connection)).await {
             Ok(Ok(answer)) => {
                 self.link.answered();
                 Ok(answer)
@@ -169,7 +197,8 @@ impl RedisStore {
     /// # Cancel safety
     /// If it is dropped, the message may have been published.
     pub async fn publish_and_count(&self, channel: &str, words: &str) -> Option<usize> {
-        if !self.queue.flush(self.deadline).await {
+        let deadline = self.times.load().deadline;
+        if !self.queue.flush(deadline).await {
             return None;
         }
         let mut command = redis::cmd("PUBLISH");
@@ -194,7 +223,7 @@ impl RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("RedisStore").field("times", &self.times.load()).finish_non_exhaustive()
     }
 }
 

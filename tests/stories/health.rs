@@ -158,7 +158,7 @@ async fn a_film_waits_for_the_only_pod() {
             player.get_with(&path, &[("range", "bytes=0-99")]).await
         };
         let returned = async {
-            let is_held = || world.proxy.pod("a").load() == 0 && world.proxy.lines().is_empty();
+            let is_held = || world.proxy.pod("a").load.total() == 0 && world.proxy.lines().is_empty();
             assert!(is_held());
             world.pod("a").start_again().await.expect("a start");
         };

@@ -196,7 +196,7 @@ async fn a_pod_that_drops_a_silent_client_stays_in_service() {
     story(plan, async |world| {
         world.until_state("a", State::Ready).await;
         let epoch = world.proxy.pod("a").status().epoch;
-        let mut changes = world.proxy.pod("a").changes();
+        let mut changes = world.proxy.pod("a").life.changes();
         changes.mark_unchanged();
         let mut silent = Vec::new();
         for _ in 0..5 {

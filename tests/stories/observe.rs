@@ -96,7 +96,7 @@ async fn a_socket_has_one_line_when_it_ends() {
         client.log_in("alice").await;
         let mut socket = client.socket("/socket").await.expect("a socket");
         let greeting = socket.next().await.expect("a message").expect("a message");
-        until("the socket is counted", || world.proxy.pod("a").open_sockets() == 1).await;
+        until("the socket is counted", || world.proxy.pod("a").load.sockets() == 1).await;
         assert_eq!(world.proxy.metric("jellypin_pod_sockets", &[("pod", "a")]).await, 1.0);
         drop(socket);
         let line = world.proxy.lines_of("/socket", 1).await.remove(0);

@@ -11,6 +11,9 @@ use tokio::{net::TcpStream, task::JoinHandle};
 
 use crate::health::{is_for_want_of_a_name_server, is_out_of_handles};
 
+/// False alarms after which the prober ignores the end of a connection: this pod ends idle ones.
+pub(super) const FALSE_ALARMS: u32 = 3;
+
 const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
 
 /// The longest answer to a probe that the prober reads.

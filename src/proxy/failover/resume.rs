@@ -189,7 +189,7 @@ impl ResumableFile {
             match &mut self.watch {
                 Watch::Off => {
                     let pod = self.pod.clone();
-                    self.watch = Watch::Alive(Box::pin(async move { pod.await_down().await }));
+                    self.watch = Watch::Alive(Box::pin(async move { pod.life.await_down().await }));
                 }
                 Watch::Alive(lost) => {
                     ready!(lost.as_mut().poll(cx));

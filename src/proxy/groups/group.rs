@@ -95,6 +95,7 @@ impl Group {
     /// It goes on at this pod, which knows it by this id.
     pub(in crate::proxy) fn move_to(&self, place: PodInstance, id: String) {
         self.course.now.lock().begin_again();
+        self.roster.begin_return();
         let located = &mut *self.location.0.lock();
         let earlier = std::mem::replace(&mut located.id, id);
         if located.earlier.len() < MOST_IDS {
@@ -117,8 +118,10 @@ impl Group {
 
     /// A user joins. Returns whether the other members have to hear of it.
     pub(super) fn user_joined(&self, name: &str) -> bool {
-        let is_returning = self.location.0.lock().moved_at.is_some_and(|at| at.elapsed() < RETURNING);
-        !(self.roster.add_name(name) && is_returning)
+        let moved_at = self.location.0.lock().moved_at;
+        let is_recent = moved_at.is_some_and(|at| at.elapsed() < RETURNING);
+        self.roster.add_name(name);
+        !(is_recent && self.roster.is_returning(name))
     }
 }
 

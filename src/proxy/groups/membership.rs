@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     jellyfin::sync_play::{self, CommandKind, GroupMessage, GroupState, Told},
-    pod::PodInstance,
+    pod::{Pod, PodInstance},
     sessions::session::Socket,
     websocket::ForClient,
 };
@@ -48,7 +48,9 @@ impl Membership {
     }
 
     /// Hears a message of this pod, and says what of it the client gets.
-    pub(in crate::proxy) fn hear(&self, socket: Option<&Socket>, place: PodInstance, text: &str) -> ForClient {
+    /// A pod that ends says that the members leave, one by one.
+    pub(in crate::proxy) fn hear(&self, socket: Option<&Socket>, pod: &Pod, text: &str) -> ForClient {
+        let (place, ends) = (PodInstance::of(pod), !pod.status().is_alive());
         let Some(GroupMessage { group: id, told }) = sync_play::read(text) else { return ForClient::Same };
         let mut seat = self.seat.lock();
         if self.line.take_dismissal() {
@@ -64,6 +66,7 @@ impl Membership {
         let Some(sitting) = &mut *seat else { return self.shown(&id, text) };
         let group = sitting.group.clone();
         let heard = match group.location.standing(&id) {
+            _ if ends && matches!(told, Told::Left | Told::UserLeft(_)) => Heard::Nothing,
             Standing::Present(generation) if generation == sitting.generation => sitting.hear(&group, &told),
             Standing::Present(generation) => sitting.catch_up(&group, generation, &told),
             // Of an earlier life of the group, or of a new one that is not known yet.

@@ -26,6 +26,8 @@ pub(in crate::proxy) struct Roster {
     members: Mutex<Vec<Member>>,
     /// The names of its users, those of other replicas' members too.
     names: Mutex<Vec<String>>,
+    /// Those of them who were in it before its last move.
+    returning: Mutex<Vec<String>>,
 }
 
 impl Roster {
@@ -79,14 +81,22 @@ impl Roster {
         *self.names.lock() = names;
     }
 
-    /// Returns whether the name was known.
-    pub(super) fn add_name(&self, name: &str) -> bool {
+    pub(super) fn add_name(&self, name: &str) {
         let mut names = self.names.lock();
-        let is_known = names.iter().any(|other| other == name);
-        if !is_known && names.len() < MOST_MEMBERS {
+        if names.len() < MOST_MEMBERS && !names.iter().any(|other| other == name) {
             names.push(name.to_owned());
         }
-        is_known
+    }
+
+    /// The group moves: who joins it next may have been in it before.
+    pub(super) fn begin_return(&self) {
+        let names = self.names.lock().clone();
+        *self.returning.lock() = names;
+    }
+
+    /// Whether this user was in the group before its last move.
+    pub(super) fn is_returning(&self, name: &str) -> bool {
+        self.returning.lock().iter().any(|other| other == name)
     }
 
     pub(super) fn remove_name(&self, name: &str) {

@@ -125,7 +125,8 @@ impl DutyRouter {
             ctx.pool.writer.want();
         }
         // A client whose own pod knows it must not be told to log in again.
-        let is_elsewhere = ctx.session().is_some_and(|session| ctx.home_is_elsewhere(session, &attempt.decision.pod));
+        let is_elsewhere =
+            ctx.session().is_some_and(|session| session.lives_elsewhere(&ctx.pool.pool, &attempt.decision.pod));
         if attempt.verdict == Verdict::UnknownToken && is_elsewhere {
             return Err(Refusal::NoPod);
         }
@@ -151,7 +152,7 @@ impl DutyRouter {
     /// which every pod knows.
     async fn is_known_to(&self, ctx: &RequestContext<'_>, pod: &Arc<Pod>) -> bool {
         let Some(session) = ctx.session() else { return true };
-        if !ctx.home_is_elsewhere(session, pod) || session.token_at(PodInstance::of(pod)).is_some() {
+        if !session.lives_elsewhere(&ctx.pool.pool, pod) || session.is_known_at(pod) {
             return true;
         }
         let guest = MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };
@@ -159,7 +160,7 @@ impl DutyRouter {
     }
 
     fn end_visit(&self, ctx: &RequestContext<'_>, pod: &Arc<Pod>) {
-        if let Some(session) = ctx.session().filter(|session| ctx.home_is_elsewhere(session, pod)) {
+        if let Some(session) = ctx.session().filter(|session| session.lives_elsewhere(&ctx.pool.pool, pod)) {
             self.visits.end(ctx, session, pod);
         }
     }

@@ -9,7 +9,6 @@ use crate::{
     affinity::pins::Kind,
     forward::answer::AnswerBody,
     jellyfin::endpoint::{self, Endpoint},
-    pod::PodInstance,
     proxy::{
         dispatch::Dispatcher,
         migrate::{MigrationKind, MigrationRequest, Migrator},
@@ -37,10 +36,11 @@ impl SignOn {
         let ctx = dispatch.ctx;
         let leader = ctx.pool.leader.current().filter(|leader| leader.status().is_alive());
         // The leader must know a user who links an account, and an administrator.
-        let visitor = ctx.session().zip(leader).filter(|(session, leader)| ctx.home_is_elsewhere(session, leader));
+        let visitor =
+            ctx.session().zip(leader).filter(|(session, leader)| session.lives_elsewhere(&ctx.pool.pool, leader));
         if let Some((session, leader)) = &visitor
             && ctx.endpoint != Endpoint::LogIn
-            && session.token_at(PodInstance::of(leader)).is_none()
+            && !session.is_known_at(leader)
         {
             let migration_request =
                 MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };

@@ -150,7 +150,7 @@ impl SyncPlay {
         if is_home || !leader.status().is_alive() || !self.shared.sessions.groups.may_be_at(&leader).await {
             return self.dispatcher.dispatch(dispatch).await;
         }
-        if session.token_at(PodInstance::of(&leader)).is_none()
+        if !session.is_known_at(&leader)
             && self
                 .migrator
                 .migrate(

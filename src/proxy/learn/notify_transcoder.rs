@@ -31,9 +31,7 @@ impl Learner {
     ) {
         let has_stopped = report == StateReport::Stopped;
         let pods = ctx.pool.pool.pods();
-        let may_run = |pod: &&Arc<Pod>| {
-            pod.id != reported_to.id && pod.status().is_alive() && session.token_at(PodInstance::of(pod)).is_some()
-        };
+        let may_run = |pod: &&Arc<Pod>| pod.id != reported_to.id && pod.status().is_alive() && session.is_known_at(pod);
         // Most clients have lived on one pod only, so jellypin does not parse their reports.
         if !has_stopped && !pods.iter().any(|pod| may_run(&pod)) {
             return;

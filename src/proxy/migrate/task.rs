@@ -57,7 +57,7 @@ impl Migration {
         if self.shared().sessions.replicas.is_apart() {
             return Ending::SessionsUnreadable;
         }
-        let Some(api_key) = self.shared().migration.api_key.clone() else {
+        let Some(api_key) = self.shared().latest_api_key.load_full() else {
             return Ending::NoApiKey;
         };
         let Some(own) = self.session.tokens.own() else { return Ending::NoToken };

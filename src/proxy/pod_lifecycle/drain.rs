@@ -22,7 +22,7 @@ use tokio::time::{self, Instant};
 
 use crate::{
     affinity::placement,
-    pod::{Pod, PodInstance, Pool, State, Status},
+    pod::{Load, Pod, PodInstance, Pool, State, Status},
     proxy::{
         drain_policy::{Config, When},
         migrate::{MigrationKind, MigrationRequest, Migrator},
@@ -81,27 +81,27 @@ impl Drainer {
         };
         let sessions = self.shared.clients_of(pod);
         self.shared.groups.record_drain(pod, when == When::Now);
-        pod.set_gives_up_lead(yields(pod, when, &sessions));
-        if pod.change(drains).1.state != State::Draining {
+        pod.drain.set_gives_up_lead(yields(pod, when, &sessions));
+        if pod.life.change(drains).1.state != State::Draining {
             return false;
         }
         let (name, count) = (&*pod.name, sessions.len());
         tracing::info!(pod.name = name, pod.pool = &*pod.pool, when = ?when, sessions = count, "pod is draining");
-        let round = pod.begin_drain_round();
+        let round = pod.drain.begin_round();
         tokio::spawn(self.clone().empty_pod(pool.clone(), pod.clone(), when, round));
         true
     }
 
     /// Lets a draining pod serve every client again, unless its source no longer lists it.
     pub(super) fn undrain(pod: &Pod) -> Undrained {
-        if pod.is_removed() {
+        if pod.drain.is_removed() {
             return Undrained::Leaves;
         }
         let serves = |status: Status| match status.state {
             State::Draining => Status { state: State::Ready, ..status },
             _ => status,
         };
-        let (before, _) = pod.change(serves);
+        let (before, _) = pod.life.change(serves);
         if before.state == State::Draining { Undrained::Ready } else { Undrained::DrainsNot }
     }
 
@@ -109,13 +109,13 @@ impl Drainer {
     /// stops.
     async fn empty_pod(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>, when: When, round: u32) {
         let (began, mut is_told) = (Instant::now(), false);
-        while pod.status().state == State::Draining && pod.drain_round() == round && !self.shutdown.is_stopping() {
+        while pod.status().state == State::Draining && pod.drain.round() == round && !self.shutdown.is_stopping() {
             let sessions = self.shared.clients_of(&pod);
             if sessions.is_empty() && !is_told {
                 is_told = true;
                 tracing::info!(pod.name = &*pod.name, pod.pool = &*pod.pool, "the draining pod has no sessions left");
             }
-            pod.set_gives_up_lead(yields(&pod, when, &sessions));
+            pod.drain.set_gives_up_lead(yields(&pod, when, &sessions));
             let (place, leads) = (PodInstance::of(&pod), self.is_leader(&pool, &pod));
             let stays = |session: &Session| match when {
                 When::Now => leads && session.group.is_at(place) && session.group.moved_since(place, began),
@@ -144,17 +144,17 @@ impl Drainer {
         tracing::info!(pod.name = name, pod.pool = of, "pod is no longer listed by DNS or the configuration");
         let leaves = async {
             self.drain(&pool, &pod, removed);
-            if time::timeout(within, self.await_empty(&pod, Pod::load)).await.is_err() {
+            if time::timeout(within, self.await_empty(&pod, Load::total)).await.is_err() {
                 self.drain(&pool, &pod, When::Now);
                 // A session that stays now would stay later too. Files that the pod sends go on.
-                let _ = time::timeout(LAST, self.await_empty(&pod, Pod::open_sockets)).await;
+                let _ = time::timeout(LAST, self.await_empty(&pod, Load::sockets)).await;
             }
             // A leaving pod is better than none: keep it until another pod can serve.
-            while !pool.pods().iter().any(|other| other.status().is_alive() && !other.is_removed()) {
+            while !pool.pods().iter().any(|other| other.status().is_alive() && !other.drain.is_removed()) {
                 time::sleep(ROUND).await;
             }
         };
-        let mut changes = pod.changes();
+        let mut changes = pod.life.changes();
         tokio::select! {
             () = leaves => {}
             _ = changes.wait_for(|status| status.state != State::Draining) => {}
@@ -167,11 +167,11 @@ impl Drainer {
 
     /// Returns when no session lives on the pod and `under_way` counts nothing there. Never returns
     /// without migration, since jellypin then cannot know who lives there.
-    async fn await_empty(&self, pod: &Pod, under_way: impl Fn(&Pod) -> usize) {
+    async fn await_empty(&self, pod: &Pod, under_way: impl Fn(&Load) -> usize) {
         if self.shared.api_key().is_none() {
             return pending().await;
         }
-        while under_way(pod) > 0 || !self.shared.clients_of(pod).is_empty() {
+        while under_way(&pod.load) > 0 || !self.shared.clients_of(pod).is_empty() {
             time::sleep(ROUND).await;
         }
     }
@@ -181,21 +181,24 @@ impl Drainer {
         shared.and_then(|shared| shared.leader.current()).is_some_and(|leader| leader.id == pod.id)
     }
 
-    /// The leader to which the groups of this pod go, if another pod leads.
-    async fn next_leader(&self, pool: &Arc<Pool>, from: PodInstance) -> Option<Arc<Pod>> {
-        let shared = self.shared.pools.iter().find(|shared| Arc::ptr_eq(&shared.pool, pool))?;
-        let leader = shared.leader.await_fit(pool).await?;
-        (leader.id != from.pod && leader.status().state == State::Ready).then_some(leader)
+    /// Whether another pod than this one leads, or soon will.
+    async fn is_led_elsewhere(&self, pool: &Arc<Pool>, from: PodInstance) -> bool {
+        let Some(shared) = self.shared.pools.iter().find(|shared| Arc::ptr_eq(&shared.pool, pool)) else {
+            return false;
+        };
+        let leader = shared.leader.await_fit(pool).await;
+        leader.is_some_and(|leader| leader.id != from.pod && leader.status().state == State::Ready)
     }
 
     async fn migrate_away(self: &Arc<Self>, pool: &Arc<Pool>, from: PodInstance, session: &Arc<Session>) {
         let pods = pool.pods().to_vec();
         let ready = || pods.iter().filter(|pod| pod.status().state == State::Ready);
         let placed = || placement::rendezvous(user_homes::key(&self.shared, session), ready()).cloned();
-        // A group goes on at the leader, with all its members.
-        let leader = if self.shared.groups.of(session).is_some() { self.next_leader(pool, from).await } else { None };
-        let placed = || user_homes::home(&self.shared, &pods, session, &[]).or_else(placed);
-        let Some(to) = leader.or_else(placed) else { return };
+        // A group goes to the leader as a whole, with all its members.
+        if self.shared.groups.of(session).is_some() && self.is_led_elsewhere(pool, from).await {
+            return;
+        }
+        let Some(to) = user_homes::home(&self.shared, &pods, session, &[]).or_else(placed) else { return };
         let caller = Caller::new(pool, session.calls.client_headers());
         // A request may meanwhile move the session to another leader, or keep it here.
         let moves = MigrationKind::MoveHomeFrom(from, Instant::now());

@@ -101,19 +101,21 @@ pub struct Roller {
     drainer: Arc<Drainer>,
     metrics: Metrics,
     shutdown: Shutdown,
-    /// The last roll of each pool.
-    rolls: Mutex<BTreeMap<Arc<str>, Roll>>,
+    pub(super) rolls: Rolls,
 }
+
+/// The last roll of each pool. They outlive a reload.
+pub(super) type Rolls = Arc<Mutex<BTreeMap<Arc<str>, Roll>>>;
 
 impl Roller {
     pub(super) fn new(
         shared: Arc<SharedState>,
-        pods: Arc<PodClient>,
-        drainer: Arc<Drainer>,
+        (pods, drainer): (Arc<PodClient>, Arc<Drainer>),
         (metrics, shutdown): (Metrics, Shutdown),
+        rolls: Rolls,
     ) -> Arc<Roller> {
         let checks = PodChecks::new(shared.clone(), pods.clone());
-        Arc::new(Roller { shared, pods, checks, drainer, metrics, shutdown, rolls: Mutex::default() })
+        Arc::new(Roller { shared, pods, checks, drainer, metrics, shutdown, rolls })
     }
 
     /// Begins to restart all pods of a pool. Returns how many those are.
@@ -220,7 +222,7 @@ impl Roller {
             Drainer::undrain(pod);
             return Err(why);
         }
-        let mut changes = pod.changes();
+        let mut changes = pod.life.changes();
         let is_back = changes.wait_for(|status| status.epoch != epoch && status.is_alive());
         if !matches!(time::timeout(RESTART, is_back).await, Ok(Ok(_))) {
             return Err("it is not ready again after its restart".to_owned());
@@ -230,7 +232,7 @@ impl Roller {
         self.drainer.drain(pool, pod, When::Idle);
         let _ = time::timeout(WARM, self.warm(pool, pod, key)).await;
         Drainer::undrain(pod);
-        let mut changes = pod.changes();
+        let mut changes = pod.life.changes();
         let serves = changes.wait_for(|status| status.state == State::Ready || pool.is_standby(&pod.name));
         match time::timeout(RESTART, serves).await {
             Ok(Ok(_)) => Ok(()),
@@ -240,7 +242,7 @@ impl Roller {
 
     async fn await_empty(&self, pod: &Arc<Pod>) -> Result<(), String> {
         let began = Instant::now();
-        while !self.shared.clients_of(pod).is_empty() || pod.open_sockets() > 0 {
+        while !self.shared.clients_of(pod).is_empty() || pod.load.sockets() > 0 {
             if pod.status().state != State::Draining {
                 return Err("its drain was taken back, or it went down".to_owned());
             }
@@ -250,7 +252,7 @@ impl Roller {
             time::sleep(LOOK).await;
         }
         let rest = async {
-            while pod.load() > 0 {
+            while pod.load.total() > 0 {
                 time::sleep(LOOK).await;
             }
         };

@@ -64,7 +64,7 @@ impl StandbyKeeper {
     fn look(&mut self, pool: &Arc<Pool>) {
         let pods = pool.pods().to_vec();
         let is_served = pods.iter().any(|pod| !pool.is_standby(&pod.name) && pod.status().state == State::Ready);
-        for pod in pods.iter().filter(|pod| pool.is_standby(&pod.name) && !pod.is_removed()) {
+        for pod in pods.iter().filter(|pod| pool.is_standby(&pod.name) && !pod.drain.is_removed()) {
             let rested = self.resting.get(&pod.id).map(|(since, was_told)| (since.elapsed(), *was_told));
             match act(is_served, pod.status().state, rested, self.shared.drain.within) {
                 Act::Nothing => {}

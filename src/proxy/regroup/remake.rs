@@ -40,9 +40,6 @@ const HEARD: Duration = Duration::from_secs(10);
 /// `DefaultPing` of `SyncPlay/Group.cs`.
 const AHEAD: Duration = Duration::from_secs(1);
 
-/// Ticks of Jellyfin in a second.
-const TICKS: f64 = 10_000_000.0;
-
 /// A member that is at the new pod.
 struct Arrived {
     member: Member,
@@ -155,10 +152,7 @@ impl Regrouper {
         if is_maker {
             self.await_members(group, leader, (first, id)).await;
         }
-        let mut position = course.position_at(Instant::now());
-        if course.runs() {
-            position += (AHEAD.as_secs_f64() * TICKS) as i64;
-        }
+        let position = course.position_at(Instant::now() + AHEAD);
         group.moving.resume();
         if is_maker {
             self.set_queue(leader, first, (&queue, position), resumes).await;

@@ -14,7 +14,7 @@ use crate::{
         Identity,
         endpoint::{self, Act, Duty, Endpoint},
     },
-    pod::{Pod, PodInstance},
+    pod::Pod,
     proxy::pool_state::PoolState,
     sessions::{Device, Session},
 };
@@ -135,22 +135,11 @@ impl RequestContext<'_> {
             || endpoint::starts_playback(method, self.path)
     }
 
-    /// Whether the session's home is alive, and is not this pod.
-    pub(in crate::proxy) fn home_is_elsewhere(&self, session: &Session, pod: &Pod) -> bool {
-        let is_alive = |id| self.pool.pool.pods().iter().any(|other| other.id == id && other.status().is_alive());
-        session.home().is_some_and(|home| home.pod != pod.id && is_alive(home.pod))
-    }
-
-    /// Whether the pod knows the client's session.
-    pub(in crate::proxy) fn is_known_at(&self, pod: &Pod) -> bool {
-        self.session().is_some_and(|session| session.token_at(PodInstance::of(pod)).is_some())
-    }
-
     /// Whether the pod cannot know the token that the request needs. The client's home is another
     /// pod, and only the home's refusal counts.
     pub(in crate::proxy) fn cannot_know_token(&self, pod: &Pod) -> bool {
-        let is_elsewhere = self.session().is_some_and(|session| self.home_is_elsewhere(session, pod));
-        self.required_token().is_some() && is_elsewhere && !self.is_known_at(pod)
+        let is_unknown = |session: &Session| session.lives_elsewhere(&self.pool.pool, pod) && !session.is_known_at(pod);
+        self.required_token().is_some() && self.session().is_some_and(|session| is_unknown(session))
     }
 
     /// What the client claims in this request, completed from the log-in as a pod does it.

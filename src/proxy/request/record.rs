@@ -132,7 +132,7 @@ impl RequestRecord {
         self.is_open = true;
         self.reason = Some(decision.reason);
         self.pod = Some(decision.pod.clone());
-        self.load_guard = Some(decision.pod.count_request());
+        self.load_guard = Some(LoadGuard::of_request(&decision.pod));
     }
 
     /// Records how the attempt at a pod ended that gave no answer to the client.
@@ -178,7 +178,7 @@ impl RequestRecord {
 
     /// From now on the load at the pod is a socket, not a request.
     pub(in crate::proxy) fn count_as_socket(&mut self) {
-        self.load_guard = self.load_guard.take().map(|load_guard| load_guard.pod().count_socket());
+        self.load_guard = self.load_guard.take().map(|load_guard| LoadGuard::of_socket(load_guard.pod()));
     }
 
     /// Takes the load guard out: the caller counts the load on the pod where it continues.

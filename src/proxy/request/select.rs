@@ -123,7 +123,7 @@ pub(in crate::proxy) fn of_session(
     placed: impl FnOnce() -> Option<Arc<Pod>>,
 ) -> Option<Decision> {
     let alive = |id: PodId| pods.iter().find(|pod| pod.id == id && pod.status().is_alive() && !tried.contains(&id));
-    let runs = |pod: &Pod| session.token_at(PodInstance::of(pod)).is_some();
+    let runs = |pod: &Pod| session.is_known_at(pod);
     if goes_with_media
         && let Some(running) = media(pods, keys, session, pins, tried).filter(|decision| runs(&decision.pod))
     {
@@ -135,9 +135,9 @@ pub(in crate::proxy) fn of_session(
     let nobody_is_well = || !pods.iter().any(|pod| pod.status().is_alive());
     let ill = || {
         let home = session.home().filter(|_| nobody_is_well())?;
-        let pod = pods
-            .iter()
-            .find(|pod| pod.id == home.pod && pod.status().accepts && !pod.is_over() && !tried.contains(&pod.id))?;
+        let pod = pods.iter().find(|pod| {
+            pod.id == home.pod && pod.status().accepts && !pod.life.is_over() && !tried.contains(&pod.id)
+        })?;
         Some(Decision { pod: pod.clone(), reason: Reason::Token })
     };
     at(session.home(), Reason::Token)
@@ -258,7 +258,7 @@ mod tests {
         let pool: Arc<str> = "pool".into();
         let pod = |name: &&str| {
             let pod = Pod::new(&pool, &PodConfig { name: (*name).into(), authority: "h:1".into() });
-            pod.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
+            pod.life.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
             pod
         };
         ["a", "b", "c"].iter().map(pod).collect()
@@ -291,17 +291,17 @@ mod tests {
             ("b".into(), Reason::Cookie),
             "a pod that was tried is left"
         );
-        pods[0].change(|status| Status { state: State::Down, ..status });
+        pods[0].life.change(|status| Status { state: State::Down, ..status });
         assert_eq!(decided(&pods, &keys, &pins, &[]), ("b".into(), Reason::Cookie));
         keys.cookie = None;
         assert_eq!(decided(&pods, &keys, &pins, &[]), ("c".into(), Reason::PlaySession));
-        pods[2].change(|status| Status { epoch: Epoch(2), ..status });
+        pods[2].life.change(|status| Status { epoch: Epoch(2), ..status });
         assert_eq!(
             decided(&pods, &keys, &pins, &[]),
             ("b".into(), Reason::Device),
             "a play session ends with its pod's process"
         );
-        pods[1].change(|status| Status { epoch: Epoch(2), ..status });
+        pods[1].life.change(|status| Status { epoch: Epoch(2), ..status });
         assert_eq!(decided(&pods, &keys, &pins, &[]).1, Reason::Device, "a device does not");
     }
 
@@ -322,12 +322,12 @@ mod tests {
             (decision.pod.name.to_string(), decision.reason)
         };
         assert_eq!(decided(&[]), ("b".into(), Reason::Token));
-        pods[1].change(|status| Status { state: State::Down, ..status });
+        pods[1].life.change(|status| Status { state: State::Down, ..status });
         let (to, reason) = decided(&[]);
         assert!(to != "b" && reason == Reason::Migrated);
         assert_eq!(decided(&[]), (to, reason), "parallel requests meet on one pod");
         for pod in &pods {
-            pod.change(|status| Status { state: State::Down, accepts: true, ..status });
+            pod.life.change(|status| Status { state: State::Down, accepts: true, ..status });
         }
         assert_eq!(decided(&[]), ("b".into(), Reason::Token));
     }
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn a_draining_pod_keeps_its_clients_and_gets_no_new_ones() {
         let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
-        pods[0].change(|status| Status { state: State::Draining, ..status });
+        pods[0].life.change(|status| Status { state: State::Draining, ..status });
         let mut keys = keys();
         keys.cookie = Some(CookieClaim { pod: pods[0].id, is_current: true });
         assert_eq!(decided(&pods, &keys, &pins, &[]), ("a".into(), Reason::Cookie));
@@ -360,7 +360,7 @@ mod tests {
         homes.record(&pins, "pool", "u", PodInstance::of(&pods[2]), |_| true);
         log_in.user = homes.named("pool", "ALICE");
         assert_eq!(decided(&pods, &log_in, &pins, &[]), ("c".into(), Reason::User));
-        pods[2].change(|status| Status { state: State::Draining, ..status });
+        pods[2].life.change(|status| Status { state: State::Draining, ..status });
         let (moved, reason) = decided(&pods, &log_in, &pins, &[]);
         assert!(moved != "c" && reason == Reason::Hashed, "a draining pod gets no new clients");
     }
@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn parallel_requests_with_the_cookie_of_a_dead_pod_end_on_one_pod() {
         let (pods, pins) = (pods(), Pins::new(100, (0, 0)));
-        pods[0].change(|status| Status { state: State::Down, accepts: false, ..status });
+        pods[0].life.change(|status| Status { state: State::Down, accepts: false, ..status });
         let mut keys = keys();
         keys.cookie = Some(CookieClaim { pod: pods[0].id, is_current: true });
         keys.has_cookie = true;

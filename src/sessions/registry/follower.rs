@@ -99,7 +99,8 @@ impl Follower {
     /// Reads a query: its number, the token and the pod.
     fn socket_query(&self, names: &[u128]) -> Option<SocketQuery> {
         let &[number, token, pod] = names else { return None };
-        let pods = self.records.pools.iter().flat_map(|pool| pool.pods().to_vec());
+        let pools = self.records.pools.load();
+        let pods = pools.iter().flat_map(|pool| pool.pods().to_vec());
         let pod = pods.into_iter().find(|other| pod_hash(&self.hash, other) == pod).map(|pod| pod.id);
         Some(SocketQuery { number, session: self.known.of_hash(token), pod })
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
-    pod::{PodInstance, Pool},
+    pod::{PodInstance, Pool, Pools},
     sessions::{
         Session, Token, UnixMillis,
         session::{Common, Device, ReplayedCall, SessionToken, Tokens},
@@ -23,14 +23,14 @@ pub(super) struct StoredSession {
 /// Writes and reads stored sessions. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Records {
-    pub(super) pools: Arc<[Arc<Pool>]>,
+    pub(super) pools: Pools,
     /// What the sessions that are read have in common with all others.
     pub(super) common: Common,
 }
 
 impl Records {
-    pub(super) fn new(pools: Vec<Arc<Pool>>, common: Common) -> Records {
-        Records { pools: pools.into(), common }
+    pub(super) fn new(pools: Pools, common: Common) -> Records {
+        Records { pools, common }
     }
 
     /// A session as it is kept. It names pods, since their numbers hold within one process only.
@@ -95,8 +95,8 @@ impl Records {
         Some(StoredSession { session, home, moved: record["moved"].as_u64().unwrap_or(0) })
     }
 
-    pub(super) fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
-        self.pools.iter().find(|pool| *pool.name == *name)
+    pub(super) fn pool(&self, name: &str) -> Option<Arc<Pool>> {
+        self.pools.named(name)
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_was_told_is_kept_with_who_told_it_and_what_an_earlier_version_kept_is_read() {
-        let records = Records::new(vec![Pool::new("main", "")], Common::default());
+        let records = Records::new(vec![Pool::new("main", "")].into(), Common::default());
         let device = |id: &str| Device { client: "c".into(), name: "n".into(), id: id.into(), version: "1".into() };
         let session = Session::new("main".into(), "u".into(), device("phone"), Token::new("t"));
         let note = |id: &str| ReplayedCall {

@@ -218,7 +218,9 @@ impl Link {
 /// Connects, watches the connection, and reconnects when the breaker opens, until the shutdown.
 pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdown) {
     let mut attempts = 0;
+    let mut changes = server.changes();
     loop {
+        changes.mark_unchanged();
         let connected = tokio::select! {
             connected = connect(&server) => connected,
             () = shutdown.stopping() => return,
@@ -238,6 +240,9 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
                 let since = Instant::now();
                 tokio::select! {
                     () = watch(&link) => {}
+                    // It never fails: the server holds the sender. The old connection serves until
+                    // the new server answers.
+                    _ = changes.changed() => continue,
                     () = shutdown.stopping() => return,
                 }
                 // A server may answer here but be too slow for its users, or forbid them commands.
@@ -250,6 +255,7 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
         }
         tokio::select! {
             () = time::sleep(breaker::pause(attempts, jitter::fraction())) => attempts += 1,
+            _ = changes.changed() => attempts = 0,
             () = shutdown.stopping() => return,
         }
     }

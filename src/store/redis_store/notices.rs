@@ -115,8 +115,13 @@ async fn keep(server: &Server, link: &Link, channel: &str, tell: &(impl Fn(Optio
         }
         // A connection that only listens does not notice a dead server. So it ends with the link.
         let is_down = async { drop(states.wait_for(|state| *state != State::Up).await) };
+        let mut changes = server.changes();
         let heard = tokio::select! {
             heard = listen(server, channel, tell) => heard,
+            _ = changes.changed() => {
+                tell(None);
+                continue;
+            }
             () = is_down => continue,
         };
         // Messages from now on are missed.

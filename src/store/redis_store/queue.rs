@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::{
     sync::{mpsc, oneshot},
     time,
 };
 
-use super::{link::Link, writer::Change};
+use super::{Times, link::Link, writer::Change};
 use crate::{
     observe::metrics::{Metrics, StoreOutcome},
     store::outcome::WriteOutcome,
@@ -24,14 +25,14 @@ pub struct WriteQueue {
     pub(super) link: Arc<Link>,
     pub(super) changes: mpsc::Sender<Change>,
     /// How long an entry is kept after it was last written.
-    pub(super) ttl: Duration,
+    pub(super) times: Arc<ArcSwap<Times>>,
     pub(super) metrics: Metrics,
 }
 
 impl WriteQueue {
     /// Queues the write of an entry.
     pub fn put(&self, key: String, value: Vec<u8>) {
-        self.put_for(key, value, self.ttl);
+        self.put_for(key, value, self.times.load().ttl);
     }
 
     /// Queues the write of an entry that lasts for `lasts`.

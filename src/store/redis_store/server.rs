@@ -1,19 +1,27 @@
-//! Where Redis is now: at its address, or where a sentinel says that the primary is.
+//! Where Redis is now: at its address, or where a sentinel says that the primary is. A reload may
+//! name another one.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use redis::{
     Client, ErrorKind, RedisError, RedisResult, TlsCertificates, TlsMode,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
-use tokio::{sync::Mutex, time};
+use tokio::{
+    sync::{Mutex, watch},
+    time,
+};
 
 use super::{Config, Error, Url};
 
 /// The longest time for asking the sentinels.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(super) struct Server(Topology);
+pub(super) struct Server {
+    topology: ArcSwap<Topology>,
+    changes: watch::Sender<()>,
+}
 
 enum Topology {
     Fixed(Box<Client>),
@@ -23,17 +31,28 @@ enum Topology {
 impl Server {
     /// Does not connect.
     pub(super) fn new(config: &Config) -> Result<Server, Error> {
-        let certificates = certificates(config)?;
-        let place = match config.sentinels.first() {
-            None => Topology::Fixed(Box::new(fixed(&config.url, certificates)?)),
-            Some(first) => Topology::Watched(Box::new(Mutex::new(watched(config, first, certificates)?))),
-        };
-        Ok(Server(place))
+        Ok(Server { topology: ArcSwap::from_pointee(Topology::new(config)?), changes: watch::Sender::new(()) })
+    }
+
+    /// Names another server. The links connect to it at once.
+    ///
+    /// # Errors
+    /// As [`Server::new`]; the one before stays then.
+    pub(super) fn replace(&self, config: &Config) -> Result<(), Error> {
+        self.topology.store(Arc::new(Topology::new(config)?));
+        self.changes.send_replace(());
+        Ok(())
+    }
+
+    /// Reports every [`Server::replace`].
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// A client for the server to connect to now.
     pub(super) async fn client(&self) -> RedisResult<Client> {
-        match &self.0 {
+        let topology = self.topology.load_full();
+        match &*topology {
             Topology::Fixed(client) => Ok(Client::clone(client)),
             Topology::Watched(sentinels) => {
                 let primary = async { sentinels.lock().await.async_get_client().await };
@@ -41,6 +60,16 @@ impl Server {
                 time::timeout(PATIENCE, primary).await.unwrap_or_else(|_| Err(late()))
             }
         }
+    }
+}
+
+impl Topology {
+    fn new(config: &Config) -> Result<Topology, Error> {
+        let certificates = certificates(config)?;
+        Ok(match config.sentinels.first() {
+            None => Topology::Fixed(Box::new(fixed(&config.url, certificates)?)),
+            Some(first) => Topology::Watched(Box::new(Mutex::new(watched(config, first, certificates)?))),
+        })
     }
 }
 

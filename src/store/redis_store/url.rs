@@ -56,6 +56,17 @@ impl Url {
     }
 }
 
+/// The same server, as the same user.
+impl PartialEq for Url {
+    fn eq(&self, other: &Url) -> bool {
+        let settings = |url: &Url| {
+            let settings = url.0.redis_settings();
+            (settings.db(), settings.username().map(str::to_owned), settings.password().map(str::to_owned))
+        };
+        self.0.addr() == other.0.addr() && settings(self) == settings(other)
+    }
+}
+
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Url({})", self.0.addr())

@@ -45,7 +45,7 @@ async fn a_slow_pod_is_not_taken_out() {
     story(World::plan(2), async |world| {
         let mut clients: Vec<_> = browsers(world, 10).await;
         world.pod("a").slow_first_byte(Duration::from_millis(1500));
-        let mut changes = world.proxy.pod("a").changes();
+        let mut changes = world.proxy.pod("a").life.changes();
         changes.mark_unchanged();
         let asked = clients.iter_mut().map(async |(client, home)| {
             let answer = client.get(PUBLIC).await;
@@ -70,7 +70,7 @@ async fn a_late_answer_is_asked_of_no_other_pod() {
         let mut client = browser_at(world, "a").await;
         let home = client.pin().expect("a pin").to_owned();
         world.pod("a").slow_first_byte(DEADLINE);
-        let mut changes = world.proxy.pod("a").changes();
+        let mut changes = world.proxy.pod("a").life.changes();
         changes.mark_unchanged();
         for _ in 0..5 {
             client.set_pin(&home);

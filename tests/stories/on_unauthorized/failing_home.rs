@@ -82,7 +82,7 @@ async fn without_an_api_key_a_late_home_keeps_its_client() {
         let (mut client, home) = client_of(world, "alice", "sofa").await;
         assert_eq!(client.get("/Users/Me").await.status, 200);
         for state in [State::Ready, State::Draining] {
-            world.proxy.pod(&home).change(|status| Status { state, ..status });
+            world.proxy.pod(&home).life.change(|status| Status { state, ..status });
             world.pod(&home).slow_first_byte(DEADLINE);
             assert_eq!(client.get("/Items").await.status, 504);
             world.pod(&home).slow_first_byte(Duration::ZERO);

@@ -53,7 +53,7 @@ async fn a_database_that_hangs_moves_nobody() {
         let calm = crowd.looked();
         let before = Standing::of(world).await;
         world.cluster.hang_database(true);
-        let ill = |pod: &str| world.proxy.pod(pod).condition() != Condition::Well;
+        let ill = |pod: &str| world.proxy.pod(pod).vitals.condition() != Condition::Well;
         for _ in 0..80 {
             elapse(Duration::from_millis(100)).await;
             assert!(["a", "b"].iter().all(|pod| world.proxy.pod(pod).status().state == State::Ready));

@@ -92,7 +92,7 @@ async fn what_an_overloaded_pod_cannot_take_waits_by_what_it_is_and_the_rest_is_
         world.pods.iter().for_each(|pod| pod.run_on(warm()));
         world.pod("a").run_on(Some(Machine::RECORDED.warm().cores(0.002)));
         world.proxy.until_condition("a", Condition::Late).await;
-        until("it gets less to do", || world.proxy.pod("a").concurrency().limit() < 10).await;
+        until("it gets less to do", || world.proxy.pod("a").concurrency.limit() < 10).await;
         let pages = join_all(clients.iter_mut().map(async |client| {
             let answer = client.get("/Items").await;
             (answer.status, answer.header("retry-after").to_owned())
@@ -101,7 +101,7 @@ async fn what_an_overloaded_pod_cannot_take_waits_by_what_it_is_and_the_rest_is_
         let path = format!("/Videos/{FILM}/hls1/main/0.ts?PlaySessionId=1&ApiKey={token}");
         let needed = async { (film.get(&path).await.status, careful.get("/System/Info").await.status) };
         let relieved = async {
-            let is_full = || world.proxy.pod("a").concurrency().waiting() == 4;
+            let is_full = || world.proxy.pod("a").concurrency.waiting() == 4;
             until("the queue is full", is_full).await;
             elapse(Duration::from_secs(2)).await;
             world.pod("a").run_on(warm());
@@ -135,12 +135,12 @@ async fn a_request_that_waits_too_long_is_asked_elsewhere_only_where_its_session
         world.pods.iter().for_each(|pod| pod.run_on(warm()));
         world.pod("b").run_on(Some(Machine::RECORDED.warm().cores(0.002)));
         world.proxy.until_condition("b", Condition::Late).await;
-        until("it gets less to do", || world.proxy.pod("b").concurrency().limit() < 10).await;
+        until("it gets less to do", || world.proxy.pod("b").concurrency.limit() < 10).await;
         let before = Standing::of(world).await;
         let crowd = async {
             join_all(clients.iter_mut().map(async |client| client.get("/Items").await.status)).await;
         };
-        let full = || world.proxy.pod("b").concurrency().waiting() == 2;
+        let full = || world.proxy.pod("b").concurrency.waiting() == 2;
         let asked = async {
             until("the queue is full", full).await;
             let answers = [known.get("/Items").await, strange.get("/Items").await];

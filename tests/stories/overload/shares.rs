@@ -41,7 +41,7 @@ async fn a_pod_that_has_just_begun_gets_its_share_step_by_step() {
         world.pod("a").start_again().await.expect("a start");
         world.until_state("a", State::Ready).await;
         let early = placed_on_a(world, 100).await;
-        let has_all = || world.proxy.pod("a").halvings() == 0;
+        let has_all = || world.proxy.pod("a").vitals.halvings() == 0;
         until("it has its whole share", has_all).await;
         let later = placed_on_a(world, 100).await;
         println!("of 100 new clients a pod that had just begun got {early}, and later {later}");

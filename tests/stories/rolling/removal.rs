@@ -75,7 +75,7 @@ async fn a_pod_that_is_named_again_stays() {
         fleet.until_all_went_on().await;
         name(world, &["a", "b", "c"]);
         assert_eq!(world.proxy.pod("a").status().state, State::Ready);
-        assert!(!world.proxy.pod("a").is_removed());
+        assert!(!world.proxy.pod("a").drain.is_removed());
         name(world, &["a", "c"]);
         fleet.until_all_went_on().await;
         world.pod("b").kill().await;
@@ -97,7 +97,7 @@ async fn a_silent_pod_is_removed_but_not_the_last() {
         assert_eq!(world.proxy.pod_names(), ["b", "c"]);
         let (b, c) = (world.proxy.pod("b"), world.proxy.pod("c"));
         pool(world).set_pods(Vec::new());
-        tokio::time::timeout(Duration::from_secs(1), b.await_down()).await.expect_err("nobody else is left");
+        tokio::time::timeout(Duration::from_secs(1), b.life.await_down()).await.expect_err("nobody else is left");
         let mut client = world.client();
         client.log_in("alice").await;
         pool(world).set_pods(vec![c.clone()]);

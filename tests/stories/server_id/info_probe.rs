@@ -39,10 +39,10 @@ async fn a_pod_not_yet_identified_shows_its_own_id_to_no_client() {
         // To a proxy that starts, every pod is new.
         let proxy = world.replica(|settings| settings.fast_probe_interval(secs(1))).await;
         visit(&proxy).await;
-        assert_eq!((visits(world), proxy.pod("b").info()), (0, None));
+        assert_eq!((visits(world), proxy.pod("b").info.latest()), (0, None));
         b.slow_first_byte(Duration::ZERO);
         proxy.until_state("b", State::Ready).await;
-        assert_eq!(proxy.pod("b").info().map(|info| info.id.clone()).as_deref(), Some(IDS[1]));
+        assert_eq!(proxy.pod("b").info.latest().map(|info| info.id.clone()).as_deref(), Some(IDS[1]));
         visit(&proxy).await;
         assert!(visits(world) > 0);
     })
@@ -91,7 +91,7 @@ async fn a_pod_that_never_identifies_itself_serves() {
         world.pod("b").slow_first_byte(SLOW);
         let proxy = world.replica(|settings| settings.probe_timeout(millis(100))).await;
         proxy.until_state("b", State::Ready).await;
-        assert_eq!(proxy.pod("b").info(), None);
+        assert_eq!(proxy.pod("b").info.latest(), None);
     })
     .await;
 }

@@ -38,7 +38,10 @@ async fn hears_until(member: &mut Member, command: &str) -> (Vec<String>, Value)
                 Some("SyncPlayCommand") => &data["Command"],
                 _ => continue,
             };
-            heard.push(name.as_str().expect("a name").to_owned());
+            // What the group does is shown by no client.
+            if name != "StateUpdate" {
+                heard.push(name.as_str().expect("a name").to_owned());
+            }
             if name == command {
                 return data.clone();
             }
@@ -73,7 +76,7 @@ pub(super) async fn watch(members: &mut [Member]) -> (String, Value) {
 /// How many seconds a member's player would have to jump to follow this command after that one.
 fn drift(before: &Value, after: &Value) -> f64 {
     let when = |told: &Value| parse_rfc3339(told["When"].as_str().expect("a time")).expect("a time");
-    let passed = when(after).duration_since(when(before)).expect("later").as_secs_f64();
+    let passed = when(after).duration_since(when(before)).unwrap_or_default().as_secs_f64();
     let moved =
         (after["PositionTicks"].as_f64().expect("ticks") - before["PositionTicks"].as_f64().expect("ticks")) / SECOND;
     (passed - moved).abs()

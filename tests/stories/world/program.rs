@@ -59,8 +59,16 @@ impl Program {
         Program::start_as(command, settings, folder).await
     }
 
-    async fn start_as(mut command: Command, settings: &Settings, folder: &Path) -> Program {
-        let path = Program::file(settings, folder);
+    /// Starts the program with this configuration file, and waits until it serves.
+    pub(crate) async fn start_with(path: &Path) -> Program {
+        Program::start_at(Command::new(BINARY), path.to_owned()).await
+    }
+
+    async fn start_as(command: Command, settings: &Settings, folder: &Path) -> Program {
+        Program::start_at(command, Program::file(settings, folder)).await
+    }
+
+    async fn start_at(mut command: Command, path: PathBuf) -> Program {
         let (output, errors) = (path.with_extension("out"), path.with_extension("err"));
         let child = command
             .arg("--config")
@@ -73,6 +81,11 @@ impl Program {
         let program = Program { child, path, output, errors };
         until("the program serves operators", || program.log().contains("serving the admin API")).await;
         program
+    }
+
+    /// Its configuration file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes its configuration file again.
@@ -88,6 +101,14 @@ impl Program {
             .filter(|line| line["message"].as_str().is_some_and(|message| message.starts_with("serving ")))
             .filter_map(|line| line["address"].as_str()?.parse().ok())
             .collect()
+    }
+
+    /// The address of its admin API.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut admin = lines.filter(|line| line["message"] == "serving the admin API");
+        admin.next().and_then(|line| line["address"].as_str()?.parse().ok()).expect("an admin address")
     }
 
     /// A client of its first address.

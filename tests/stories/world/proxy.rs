@@ -61,7 +61,7 @@ impl Proxy {
                 address: app.addresses[0],
                 addresses: app.addresses.clone(),
                 admin: app.admin.expect("an admin address"),
-                shared: app.shared().clone(),
+                shared: app.shared(),
                 app: Arc::new(Mutex::new(Some(app))),
                 access_log,
                 sent: Sent::default(),
@@ -116,7 +116,7 @@ impl Proxy {
         let caller = Location::caller();
         let pod = self.pod(name);
         async move {
-            let mut changes = pod.changes();
+            let mut changes = pod.life.changes();
             let reached = timeout(DEADLINE, changes.wait_for(|status| status.state == state)).await;
             assert!(matches!(reached, Ok(Ok(_))), "{caller}: {pod:?} never became {}", state.as_str());
         }
@@ -128,7 +128,7 @@ impl Proxy {
         let pod = self.pod(name);
         let what = format!("pod {name} is {}", condition.as_str());
         async move {
-            until(&what, || pod.status().is_alive() && pod.condition() == condition).await;
+            until(&what, || pod.status().is_alive() && pod.vitals.condition() == condition).await;
         }
     }
 
@@ -177,7 +177,7 @@ impl Proxy {
         let Some(app) = self.app.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         assert!(timeout(STOP, app.stop()).await.is_ok(), "the proxy did not stop");
         for pod in self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
-            assert_eq!(pod.load(), 0, "something is still under way at {pod:?}");
+            assert_eq!(pod.load.total(), 0, "something is still under way at {pod:?}");
         }
         let lines = self.lines();
         let sent = self.sent.total();

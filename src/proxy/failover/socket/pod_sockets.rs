@@ -129,7 +129,7 @@ impl PodSockets {
 
     /// Waits until jellypin has probed the pod that closed the last side.
     async fn probed(&self) {
-        let mut probes = self.pod.probes();
+        let mut probes = self.pod.suspicions.probes();
         if self.pod.status().is_alive() {
             health::report_suspect(&self.pod);
             // The wait cannot fail: the pod holds the sender.
@@ -162,7 +162,7 @@ impl PodSockets {
         if let Some(socket) = self.socket.get() {
             socket.mark_detached();
         }
-        let (instance, load_guard) = (PodInstance::of(&pod), Some(pod.count_socket()));
+        let (instance, load_guard) = (PodInstance::of(&pod), Some(LoadGuard::of_socket(&pod)));
         let (left, was_busy) =
             (std::mem::replace(&mut self.instance, instance), std::mem::replace(&mut self.load_guard, load_guard));
         self.is_new_instance = left != instance;

@@ -8,7 +8,7 @@ use std::sync::{
 use crate::{
     health,
     jellyfin::{message, sync_play},
-    pod::{Epoch, Pod, PodInstance},
+    pod::{Epoch, Pod},
     proxy::{groups::membership::Membership, session_lists::feed::SessionWatch},
     server_id::{Replacer, ShownServer},
     sessions::session::KnownSocket,
@@ -55,7 +55,7 @@ impl MessageRewriter for SocketRewriter {
         }
         self.observe(text);
         let heard = match sync_play::is_about_group(text) {
-            true => self.membership.hear(self.socket.get(), PodInstance::of(&self.pod), text),
+            true => self.membership.hear(self.socket.get(), &self.pod, text),
             false => ForClient::Same,
         };
         let shown = |text| self.shown_server.message_to_client(&self.pod, text).map(ForClient::Changed);
@@ -84,11 +84,11 @@ impl MessageRewriter for SocketRewriter {
     }
 
     fn heard(&self) {
-        self.pod.record_life();
+        self.pod.vitals.record_life();
     }
 
     async fn await_call(&self) {
-        self.pod.await_socket_call().await;
+        self.pod.load.await_socket_call().await;
     }
 
     fn farewell(&self) {

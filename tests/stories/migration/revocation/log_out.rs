@@ -31,7 +31,7 @@ async fn log_out_in_its_homes_last_moment(world: &World, client: &Client, home: 
     world.pod(home).hang(true);
     let mut leaver = client.twin();
     let leaving = tokio::spawn(async move { leaver.post(LOG_OUT, json!({})).await.status });
-    until("the pod is told", || world.proxy.pod(home).load() > 0).await;
+    until("the pod is told", || world.proxy.pod(home).load.total() > 0).await;
     kill(world, home).await;
     leaving.await.expect("an answer")
 }

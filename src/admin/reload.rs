@@ -1,0 +1,56 @@
+//! `GET` and `POST /reload`: operators ask the process to compare or to load its configuration.
+
+use std::net::IpAddr;
+
+use http::StatusCode;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    answer::{Answer, text},
+    guard::Operator,
+};
+
+/// What an operator asks of the process.
+#[derive(Debug)]
+pub struct Wish {
+    pub what: Wanted,
+    /// `Err` says why not.
+    pub answer: oneshot::Sender<Result<String, String>>,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// To read the configuration again.
+    Reload,
+    /// To say what that would change.
+    Difference,
+}
+
+/// Passes wishes on.
+pub(super) struct Reloads {
+    pub(super) wishes: mpsc::Sender<Wish>,
+}
+
+impl Reloads {
+    /// `GET /reload`.
+    pub(super) async fn difference(&self) -> Answer {
+        self.ask_for(Wanted::Difference).await
+    }
+
+    /// `POST /reload`.
+    pub(super) async fn reload(&self, who: &Operator, from: IpAddr) -> Answer {
+        tracing::info!(by = %who, client.address = %from, "an operator reloads the configuration");
+        self.ask_for(Wanted::Reload).await
+    }
+
+    async fn ask_for(&self, what: Wanted) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let is_sent = self.wishes.send(Wish { what, answer }).await.is_ok();
+        match answered.await {
+            Ok(Ok(said)) if is_sent => text(StatusCode::OK, said),
+            Ok(Err(why)) if is_sent => text(StatusCode::UNPROCESSABLE_ENTITY, why),
+            _ => text(StatusCode::SERVICE_UNAVAILABLE, "Nothing reads the configuration at this moment.\n"),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a pod reports about itself, once the prober has asked it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use arc_swap::ArcSwapOption;
+
+/// What a pod reports about itself in `GET /System/Info/Public`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The server's id, 32 lower-case hex digits.
+    pub id: String,
+    pub version: String,
+    /// The server's name, which its administrator gives it.
+    pub name: String,
+    /// Whether its set-up wizard was completed, as it believes.
+    pub is_set_up: Option<bool>,
+}
+
+/// The latest that a pod has reported.
+pub struct ReportedInfo {
+    latest: ArcSwapOption<Info>,
+    may_be_legacy: AtomicBool,
+}
+
+impl ReportedInfo {
+    pub(super) fn new() -> ReportedInfo {
+        ReportedInfo { latest: ArcSwapOption::empty(), may_be_legacy: AtomicBool::new(true) }
+    }
+
+    pub fn latest(&self) -> Option<Arc<Info>> {
+        self.latest.load_full()
+    }
+
+    /// Passes the info to `look` without a new reference; for the request path.
+    pub fn with<T>(&self, look: impl FnOnce(&Info) -> T) -> Option<T> {
+        self.latest.load().as_deref().map(look)
+    }
+
+    /// Whether the pod's version is before 12.0, or may be because it has not reported one yet.
+    pub fn may_be_legacy(&self) -> bool {
+        self.may_be_legacy.load(Ordering::Relaxed)
+    }
+
+    /// Stores what the pod reported.
+    pub fn set(&self, info: Info) {
+        self.may_be_legacy.store(info.version.starts_with("10."), Ordering::Relaxed);
+        self.latest.store(Some(Arc::new(info)));
+    }
+
+    /// The pod's set-up wizard was completed just now.
+    pub fn record_set_up(&self) {
+        if let Some(info) = self.latest() {
+            self.latest.store(Some(Arc::new(Info { is_set_up: Some(true), ..(*info).clone() })));
+        }
+    }
+}
