@@ -241,7 +241,7 @@ async fn who_joins_goes_where_the_group_is() {
         let mut members = vec![member_of(world, "user0", "a").await, member_of(world, "user1", "b").await];
         let (id, _) = watch(&mut members).await;
         // The pods elect another leader, and the first lives on.
-        let other = world.proxy.pod("c").info().expect("its info").id.clone();
+        let other = world.proxy.pod("c").info.latest().expect("its info").id.clone();
         redis.command(&["SET", "jellyfin:task-leader", &other]);
         until("another pod leads", || {
             world.proxy.shared().pools[0].leader.current().is_some_and(|leader| *leader.name == *"c")
