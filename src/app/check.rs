@@ -35,7 +35,7 @@ pub struct Finding {
 const ASKING: Duration = Duration::from_secs(2);
 
 /// Longest time to compare a pod that stands by with another.
-const COMPARING: Duration = Duration::from_secs(20);
+const COMPARING: Duration = Duration::from_secs(60);
 
 /// Tests everything that the configuration names.
 ///

@@ -1,7 +1,10 @@
 //! Compares a pod that stands by with the one whose clients it takes over.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::checks::PodChecks;
 use crate::{
@@ -9,6 +12,9 @@ use crate::{
     pod::{Pod, Pool},
     proxy::pod_client::Caller,
 };
+
+/// Longest time for each list. A pod that has just started takes its time.
+const EACH: Duration = Duration::from_secs(30);
 
 impl PodChecks {
     /// In what a pod that stands by differs from another, as far as that costs clients something:
@@ -24,15 +30,18 @@ impl PodChecks {
             found.push(format!("its server id is not that of {}", other.name));
         }
         let caller = Caller::proxy(pool);
-        let names = async |pod: &Arc<Pod>| self.pods().call(pod, &caller, users::names(key.as_str())).await.ok();
+        let names =
+            async |pod: &Arc<Pod>| self.pods().call(pod, &caller, users::names(key.as_str()).within(EACH)).await.ok();
         if let (Some(here), Some(there)) = (names(standby).await, names(other).await) {
             found.extend(of_users(&here, &there, &other.name));
         }
-        let Ok(sample) = self.pods().call(other, &caller, items::sample(key.as_str())).await else { return found };
+        let Ok(sample) = self.pods().call(other, &caller, items::sample(key.as_str()).within(EACH)).await else {
+            return found;
+        };
         let asked = if sample.is_empty() {
             Ok(Vec::new())
         } else {
-            self.pods().call(standby, &caller, items::known(&sample, key.as_str())).await
+            self.pods().call(standby, &caller, items::known(&sample, key.as_str()).within(EACH)).await
         };
         let Ok(known) = asked else { return found };
         let known: HashSet<String> = known.into_iter().collect();

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use super::*;
-use crate::websocket::{CloseStyle, MessageRewriter, pod_side::Marks};
+use crate::websocket::{CloseStyle, ForClient, MessageRewriter, pod_side::Marks};
 
 type Peer = WebSocketStream<DuplexStream>;
 
