@@ -13,6 +13,7 @@ mod live;
 mod overview;
 mod pages;
 mod reload;
+mod rolled;
 mod sign_in;
 mod verdict;
 
@@ -80,10 +81,12 @@ const PAGES: &str = "\
 /overview        all that the dashboard shows, as JSON
 /overview/stream the same as it changes, as server-sent events
 /explain         why a client is where it is: ?device=, ?user= or ?session=; a token by POST
+/roll            how far the last restart of all pods is, as JSON
 /metrics         for Prometheus
 /                the dashboard, for browsers
 POST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain
 POST /sessions/{pool}/{user}/{device}/move?to={pod}
+POST /roll[?pool={pool}]: restarts all pods, one after the other
 /reload          what a reload would change; POST /reload reads the configuration again
 ";
 
@@ -220,6 +223,7 @@ impl Admin {
             "/pods" => self.pages.pods_page(),
             "/sessions" => self.pages.sessions_page(),
             "/replicas" => self.pages.replicas_page(),
+            "/roll" => self.pages.roll_page(),
             "/overview" => json(&self.views.whole().await),
             "/overview/stream" => self.live.stream(who),
             "/explain" => {

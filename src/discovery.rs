@@ -22,6 +22,8 @@ pub struct PoolConfig {
     pub base_path: String,
     /// The fixed pods.
     pub pods: Vec<PodConfig>,
+    /// The names of those that get clients only while no other pod is ready.
+    pub standby: Vec<String>,
     /// A name whose every address is a pod.
     pub dns: Option<DnsConfig>,
 }
@@ -41,6 +43,7 @@ const LOOKUP: Duration = Duration::from_secs(2);
 /// Makes a pool with its fixed pods, and those that its DNS name has now.
 pub async fn pool(config: &PoolConfig) -> Arc<Pool> {
     let pool = Pool::new(&config.name, &config.base_path);
+    pool.set_standby(&config.standby);
     name(&pool, config.pods.clone());
     refresh(&pool, config).await;
     pool
@@ -62,6 +65,7 @@ pub async fn watch(pool: Arc<Pool>, mut config: watch::Receiver<PoolConfig>, shu
             () = shutdown.stopping() => return,
         }
         let now = config.borrow().clone();
+        pool.set_standby(&now.standby);
         refresh(&pool, &now).await;
     }
 }
@@ -127,7 +131,13 @@ mod tests {
 
     fn config(fixed: &[&str]) -> PoolConfig {
         let pod = |authority: &&str| PodConfig { name: format!("fixed-{authority}"), authority: (*authority).into() };
-        PoolConfig { name: "pool".into(), base_path: String::new(), pods: fixed.iter().map(pod).collect(), dns: None }
+        PoolConfig {
+            name: "pool".into(),
+            base_path: String::new(),
+            pods: fixed.iter().map(pod).collect(),
+            standby: Vec::new(),
+            dns: None,
+        }
     }
 
     #[test]

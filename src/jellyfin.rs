@@ -18,6 +18,7 @@ pub mod playlist;
 mod query;
 pub mod session_list;
 pub mod settings;
+pub mod sync_play;
 mod syntax;
 pub mod translation;
 pub mod user_data;

@@ -60,6 +60,15 @@ enum Task {
         #[command(flatten)]
         key: ExplainedKey,
     },
+    /// Lets the jellypin that runs with this configuration restart all pods, one after the other: each is drained, restarted and warmed.
+    /// It stops at the first trouble, says which, and exits with 1.
+    Roll {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The pool, where there are several.
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+    },
     /// Prints the completions of a shell, for the folder where that shell looks for them.
     Completions { shell: Shell },
     /// Prints the manual page, for `man -l -` or a folder of manual pages.
@@ -112,6 +121,7 @@ fn main() -> ExitCode {
         Some(Task::Check(Check { file, .. })) => check(&file.config),
         Some(Task::Health { file, ready }) => health(&file.config, if ready { "/ready" } else { "/live" }),
         Some(Task::Explain { file, key }) => explain(&file.config, key),
+        Some(Task::Roll { file, pool }) => roll(&file.config, pool.as_deref()),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
             clap_complete::generate(shell, &mut Command::command(), "jellypin", &mut page);
@@ -207,6 +217,23 @@ fn told(said: Result<String, AskError>) -> ExitCode {
             eprintln!("{error}");
             ExitCode::from(FAILED)
         }
+    }
+}
+
+fn roll(path: &Path, pool: Option<&str>) -> ExitCode {
+    let config = match config::load(path, &ProcessEnvironment) {
+        Ok(config) => config,
+        Err(error) => return unusable(error),
+    };
+    let says = |words: &str| println!("{words}");
+    match runtime().map(|runtime| runtime.block_on(app::ask::roll(&config.admin, pool, says))) {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::from(FAILED),
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::from(FAILED)
+        }
+        Err(error) => failed(error),
     }
 }
 

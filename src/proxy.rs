@@ -11,6 +11,7 @@ mod dispatch;
 pub mod drain_policy;
 mod explain;
 mod failover;
+mod groups;
 mod identify;
 mod in_step;
 mod in_step_state;
@@ -23,6 +24,7 @@ mod play_sessions;
 mod pod_client;
 mod pod_lifecycle;
 mod pool_state;
+mod regroup;
 mod remote_control;
 mod replay;
 mod request;
@@ -49,9 +51,13 @@ use hyper::body::Incoming;
 pub use admission::Admission;
 pub use explain::{Choice, Explained, Fact, Question, explain};
 pub use failover::socket::ConnectionPermit;
+pub use groups::Groups;
 pub use in_step_state::InStepState;
 pub use play_sessions::PlaySessions;
-pub use pod_lifecycle::{ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, PodChecks, PodLifecycle, Undrained};
+pub use pod_lifecycle::{
+    ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, NotRolled, PodChecks, PodLifecycle, Roll, Roller, Step,
+    Undrained,
+};
 pub use pool_state::PoolState;
 pub use response::{answer::Aborted, body::Body};
 pub use shared_state::{HELD, HELD_KIB, SharedState};

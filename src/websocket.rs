@@ -55,22 +55,28 @@ pub enum CloseStyle {
     Clean,
 }
 
+/// What a client gets of a pod's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForClient {
+    /// The text as it is.
+    Same,
+    Changed(String),
+    /// Nothing: it does not concern the client, or [`OwnMessages`] replace it.
+    Nothing,
+}
+
 /// Rewrites the texts that pass.
 pub trait MessageRewriter: Sync {
-    /// The pod's text as the client gets it; `None` if it passes unchanged.
-    fn to_client(&self, text: &str) -> Option<String>;
+    /// What the client gets of the pod's text.
+    fn to_client(&self, text: &str) -> ForClient;
 
     /// What replaces ids in a pod's text that comes in pieces; `None` if it passes unchanged.
     fn pieces_to_client(&self) -> Option<Replacer> {
         None
     }
 
-    /// Whether the client does not get this text of the pod, since [`OwnMessages`] replace it.
-    fn is_replaced(&self, _: &str) -> bool {
-        false
-    }
-
-    /// The same for a text that comes in pieces, of which this is the first.
+    /// Whether the client does not get a text of the pod that comes in pieces, of which this is the
+    /// first.
     fn is_replaced_from(&self, _: &[u8]) -> bool {
         false
     }

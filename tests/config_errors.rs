@@ -123,6 +123,10 @@ const BROKEN: &[(&str, &str)] = &[
     ("# no pool\n[pools]", "1:1: no pool; name the pods under [pools.main.pods]"),
     ("[pools.main]\nbase_path = \"/jf\"", "1:1: [pools.main]: no pods; name them under [pools.main.pods], or give `dns`"),
     ("[pools.main.pods]", "1:8: [pools.main]: no pods; name them under [pools.main.pods], or give `dns`"),
+    (
+        "[pools.main.pods]\na = { url = \"http://h:1\", standby = true }",
+        "1:8: [pools.main]: every pod has `standby = true`; one must serve",
+    ),
     ("[pools.main.pods]\na = \"http://h:1\"\na = \"http://h:2\"", "3:1: [pools.main.pods] a: given twice"),
     ("[pools.main.pods]\na = \"http://h:80\"\nb = { url = \"http://H/\" }", "3:5: [pools.main.pods.b]: the same address as pod `a`: h:80"),
     ("[pools.main.pods]\na = \"10.0.0.11:8096\"", "2:5: [pools.main.pods] a: a pod's URL begins with `http://`; write `http://10.0.0.11:8096`"),

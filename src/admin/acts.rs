@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     pod::{Pod, Pool},
-    proxy::{Moved, Undrained, drain_policy::When},
+    proxy::{Moved, PoolState, Undrained, drain_policy::When},
     sessions::Session,
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Acts {
 }
 
 impl Acts {
-    /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]`, `/undrain`, and
+    /// `POST /pods/{pool}/{pod}/drain[?when=now|idle]`, `/undrain`, `POST /roll[?pool={pool}]`, and
     /// `POST /sessions/{pool}/{user}/{device}/move?to={pod}`.
     pub(super) async fn act<B>(&self, request: &Request<B>, who: &Operator, from: IpAddr) -> Answer {
         let segments: Vec<_> = request.uri().path().split('/').skip(1).map(decoded).collect();
@@ -51,9 +51,10 @@ impl Acts {
                 };
                 self.move_session(&pool, &session, &to, who, from).await
             }
+            ["roll"] => self.roll(query, who, from),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "There are /pods/{pool}/{pod}/drain and /undrain, and /sessions/{pool}/{user}/{device}/move?to={pod}.\n",
+                "There are /pods/{pool}/{pod}/drain and /undrain, /sessions/{pool}/{user}/{device}/move?to={pod}, and /roll.\n",
             ),
         }
     }
@@ -96,6 +97,27 @@ impl Acts {
                     "{name} is named no more by DNS or the configuration; it serves everybody when it is named again\n"
                 ),
             ),
+        }
+    }
+
+    /// Without a name the only pool is meant.
+    fn roll(&self, query: Option<&str>, who: &Operator, from: IpAddr) -> Answer {
+        let name = query.and_then(|query| query.strip_prefix("pool=")).map(decoded);
+        let site = self.site.shared();
+        let pools = &site.pools;
+        let named = |of: &&PoolState| name.as_deref().map_or(pools.len() == 1, |name| *of.pool.name == *name);
+        let Some(of) = pools.iter().find(named) else {
+            return text(StatusCode::NOT_FOUND, "No such pool; `pool=` names one, /pods shows all.\n");
+        };
+        let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
+        let pool = &*of.pool.name;
+        match lifecycle.roller.begin(&of.pool) {
+            Ok(count) => {
+                tracing::info!(pod.pool = pool, by = %who, client.address = %from, "an operator restarts all pods");
+                let words = format!("{count} pods are restarted one after the other; GET /roll shows how far\n");
+                text(StatusCode::ACCEPTED, words)
+            }
+            Err(refused) => text(StatusCode::CONFLICT, format!("not restarted: {}\n", refused.sentence())),
         }
     }
 

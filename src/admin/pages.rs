@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     Site,
     answer::{Answer, json, text, whole},
+    rolled::RollPage,
 };
 use crate::{
     observe::metrics::{OfPod, PodCondition, PodState},
@@ -45,6 +46,11 @@ impl Pages {
             Ok(page) => whole("application/openmetrics-text; version=1.0.0; charset=utf-8", page),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
         }
+    }
+
+    pub(super) fn roll_page(&self) -> Answer {
+        let rolls = self.site.lifecycle().map(|lifecycle| lifecycle.roller.rolls()).unwrap_or_default();
+        json(&rolls.iter().map(|(pool, roll)| RollPage::of(pool, roll)).collect::<Vec<_>>())
     }
 
     /// Updates the gauges. Pods that are gone leave the page.
@@ -103,7 +109,9 @@ impl Pages {
             .flat_map(|shared| {
                 let leads = shared.leader.current().map(|pod| pod.id);
                 let sessions = |pod: &Pod| self.site.shared().clients_of(pod).len();
-                let page = |pod: &Arc<Pod>| PodPage::of(pod, leads == Some(pod.id), sessions(pod));
+                let page = |pod: &Arc<Pod>| {
+                    PodPage::of(pod, (leads == Some(pod.id), shared.pool.is_standby(&pod.name)), sessions(pod))
+                };
                 shared.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
             .collect();
@@ -171,6 +179,8 @@ struct PodPage {
     /// Requests that wait for their turn.
     waiting: usize,
     leads: bool,
+    /// It gets clients only while no other pod is ready.
+    standby: bool,
     /// Sessions whose clients are known and active. Needs an API key, else 0.
     sessions: usize,
     epoch: u32,
@@ -181,7 +191,7 @@ struct PodPage {
 }
 
 impl PodPage {
-    fn of(pod: &Pod, leads: bool, sessions: usize) -> PodPage {
+    fn of(pod: &Pod, (leads, standby): (bool, bool), sessions: usize) -> PodPage {
         let (status, info) = (pod.status(), pod.info.latest());
         PodPage {
             pool: pod.pool.to_string(),
@@ -195,6 +205,7 @@ impl PodPage {
             limit: pod.concurrency.limit(),
             waiting: pod.concurrency.waiting(),
             leads,
+            standby,
             sessions,
             epoch: status.epoch.0,
             requests: pod.load.requests(),

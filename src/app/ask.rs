@@ -1,6 +1,7 @@
 //! Asks the admin API of a jellypin that runs with this configuration, for the command line.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -12,6 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
 use tokio::{net::TcpStream, time};
 
 use crate::admin;
@@ -26,6 +28,9 @@ pub enum AskError {
     #[error("jellypin answers {0}: {1}")]
     Refused(StatusCode, String),
 }
+
+/// Pause between two looks at a restart of all pods.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The longest time for an answer, and the longest answer in bytes.
 const LONGEST: Duration = Duration::from_secs(15);
@@ -42,6 +47,40 @@ pub async fn explain(config: &admin::Config, key: &str, value: &str) -> Result<S
         .header(header::ACCEPT, "text/plain")
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     with_token(config, request, form).await
+}
+
+/// Restarts all pods of a pool one after the other, and `says` each step. Without a name the only
+/// pool is meant. Returns whether all were restarted.
+///
+/// # Errors
+/// The listener is off, does not answer, or refuses.
+pub async fn roll(config: &admin::Config, pool: Option<&str>, mut says: impl FnMut(&str)) -> Result<bool, AskError> {
+    let query = pool.map_or(String::new(), |pool| format!("?pool={}", utf8_percent_encode(pool, NON_ALPHANUMERIC)));
+    let begun = with_token(config, Request::post(format!("/roll{query}")), String::new()).await?;
+    says(begun.trim());
+    let mut said = BTreeMap::new();
+    loop {
+        time::sleep(LOOK).await;
+        let page = with_token(config, Request::get("/roll"), String::new()).await?;
+        let rolls: Value = serde_json::from_str(&page).unwrap_or_default();
+        let rolls = rolls.as_array().map(Vec::as_slice).unwrap_or_default();
+        let roll = rolls.iter().find(|roll| pool.is_none_or(|pool| roll["pool"] == pool)).cloned().unwrap_or_default();
+        for pod in roll["pods"].as_array().into_iter().flatten() {
+            let (Some(name), Some(step)) = (pod["name"].as_str(), pod["step"].as_str()) else { continue };
+            if step != "waits" && said.insert(name.to_owned(), step.to_owned()).as_deref() != Some(step) {
+                says(&format!("{name}: {step}"));
+            }
+        }
+        match roll["state"].as_str() {
+            Some("running") => {}
+            Some("done") => return Ok(true),
+            _ => {
+                let why = |name: &str| roll["trouble"][name].as_str().unwrap_or("?").to_owned();
+                says(&format!("stopped at {}: {}", why("pod"), why("why")));
+                return Ok(false);
+            }
+        }
+    }
 }
 
 /// Asks what a reload would change.

@@ -36,6 +36,9 @@ pub struct Finding {
 /// Longest time for all probes of one pod.
 const ASKING: Duration = Duration::from_secs(2);
 
+/// Longest time to compare a pod that stands by with another.
+const COMPARING: Duration = Duration::from_secs(60);
+
 /// Tests everything that the configuration names.
 ///
 /// # Errors
@@ -145,9 +148,29 @@ async fn check_pods(config: Config) -> Result<Vec<Finding>, Error> {
         let base_path = &*shared.pool.base_path;
         let pods = shared.pool.pods().to_vec();
         let asked = join_all(pods.into_iter().map(|pod| ask(lifecycle.checks(), pod, &shared.pool))).await;
-        of_pool(&shared.pool.name, base_path, &asked)
+        let mut found = of_pool(&shared.pool.name, base_path, &asked);
+        found.extend(check_standby(lifecycle.checks(), &shared.pool).await);
+        found
     });
     Ok(join_all(asked).await.into_iter().flatten().collect())
+}
+
+/// Compares each pod that stands by with the first that does not.
+async fn check_standby(checks: &PodChecks, pool: &Pool) -> Vec<Finding> {
+    let pods = pool.pods().to_vec();
+    let (standby, others): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| pool.is_standby(&pod.name));
+    let Some(other) = others.first() else { return Vec::new() };
+    let mut found = Vec::new();
+    for pod in &standby {
+        let differences = time::timeout(COMPARING, checks.differences(pod, other, pool)).await.unwrap_or_default();
+        let place = format!("[pools.{}] pod {}", pool.name, pod.name);
+        found.extend(differences.into_iter().map(|sentence| Finding {
+            place: place.clone(),
+            sentence,
+            is_wrong: false,
+        }));
+    }
+    found
 }
 
 async fn ask(checks: &PodChecks, pod: Arc<Pod>, pool: &Pool) -> PodReport {

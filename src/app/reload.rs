@@ -160,7 +160,7 @@ impl App {
             let known = config.pools.iter().find(|pool| pool.name == name).cloned();
             // The pods of a pool that is gone drain.
             let base_path = source.borrow().base_path.clone();
-            let gone = || discovery::PoolConfig { name, base_path, pods: Vec::new(), dns: None };
+            let gone = || discovery::PoolConfig { name, base_path, pods: Vec::new(), standby: Vec::new(), dns: None };
             let wanted = known.unwrap_or_else(gone);
             source.send_if_modified(|now| {
                 let is_new = *now != wanted;

@@ -70,6 +70,7 @@ pub(super) async fn shared(
         log_in_paths: config.log_in_paths.clone().into(),
         streams: Arc::new(Streams::new(seed)),
         play_sessions: Arc::new(PlaySessions::default()),
+        groups: Arc::default(),
         negative_cache: Arc::new(NegativeCache::new(seed)),
         budget: Arc::new(Budget::default()),
         reject_pacer: Arc::new(RejectPacer::new(seed)),

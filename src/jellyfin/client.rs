@@ -11,6 +11,7 @@ pub mod media;
 pub mod quick_connect;
 pub mod sessions;
 pub mod settings;
+pub mod sync_play;
 pub mod system;
 pub mod user_data;
 pub mod users;

@@ -105,45 +105,6 @@ pub fn is_remote_control(text: &str) -> bool {
     matches!(kind, Some("GeneralCommand" | "Play" | "Playstate"))
 }
 
-/// What a pod says about its client's SyncPlay group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// The client is a member of this group.
-    Joined(String),
-    /// The client is a member of no group.
-    Left,
-}
-
-/// What a pod's message says about its client's group, if anything.
-pub fn group(text: &str) -> Option<Group> {
-    let says = |part: &str| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some();
-    if !says("SyncPlayGroupUpdate") || !(says("GroupJoined") || says("GroupLeft") || says("NotInGroup")) {
-        return None;
-    }
-    let message: Value = serde_json::from_str(text).ok()?;
-    if message["MessageType"] != "SyncPlayGroupUpdate" {
-        return None;
-    }
-    let data = &message["Data"];
-    match data["Type"].as_str()? {
-        "GroupJoined" => Some(Group::Joined(data["GroupId"].as_str()?.to_owned())),
-        "GroupLeft" | "NotInGroup" => Some(Group::Left),
-        _ => None,
-    }
-}
-
-/// The message that a pod sends a member whose membership has ended. Recorded: `GroupLeft`, with
-/// the group's id, and that id with dashes.
-pub fn group_left(group: &str) -> String {
-    let plain: String = group.chars().filter(char::is_ascii_alphanumeric).collect();
-    let dashed = match plain.len() {
-        32 => format!("{}-{}-{}-{}-{}", &plain[..8], &plain[8..12], &plain[12..16], &plain[16..20], &plain[20..]),
-        _ => plain.clone(),
-    };
-    let data = serde_json::json!({"GroupId": plain, "Data": dashed, "Type": "GroupLeft"});
-    serde_json::json!({"MessageType": "SyncPlayGroupUpdate", "MessageId": plain, "Data": data}).to_string()
-}
-
 /// The type of a short message with one of these texts. That search spares parsing most messages.
 fn kind(text: &str, one_of: &[&str]) -> Option<String> {
     let may_be = text.len() <= LONGEST
@@ -158,20 +119,6 @@ fn kind(text: &str, one_of: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn membership_of_a_group_is_read_and_ended_as_a_pod_ends_it() {
-        let id = "822fe8d1854041a9bbb54c051f96824d";
-        let joined = format!(
-            r#"{{"MessageId":"1","Data":{{"GroupId":"{id}","Data":{{"GroupName":"evening"}},"Type":"GroupJoined"}},"MessageType":"SyncPlayGroupUpdate"}}"#
-        );
-        assert_eq!(group(&joined), Some(Group::Joined(id.to_owned())));
-        assert_eq!(group(&group_left(id)), Some(Group::Left));
-        assert!(group_left(id).contains("822fe8d1-8540-41a9-bbb5-4c051f96824d"));
-        assert_eq!(group(r#"{"MessageType":"Chat","Data":"SyncPlayGroupUpdate GroupJoined"}"#), None);
-        let other = joined.replace("GroupJoined", "UserJoined");
-        assert_eq!(group(&other), None);
-    }
 
     #[test]
     fn lists_of_sessions_are_told_by_their_end_or_their_beginning() {

@@ -17,9 +17,9 @@ use prometheus_client::{
 };
 
 pub use labels::{
-    AcmeOrder, Autodiscovery, Disagreement, Dropped, InStep, LeaderChange, LeaderProblem, Limited, Migration,
+    AcmeOrder, Autodiscovery, Disagreement, Dropped, GroupMove, InStep, LeaderChange, LeaderProblem, Limited, Migration,
     MissingRequirement, Move, OfCertificate, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request,
-    Resumption, StoreOutcome, UserDataTold, Waited,
+    Resumption, RolledPool, StoreOutcome, UserDataTold, Waited,
 };
 
 /// Every metric of the proxy. Cheap to clone.
@@ -30,6 +30,8 @@ pub struct Metrics {
     pub moves: Family<Move, Counter>,
     pub migrations: Family<Migration, Counter>,
     pub migration_seconds: Histogram,
+    pub group_moves: Family<GroupMove, Counter>,
+    pub rolls: Family<RolledPool, Counter>,
     pub missing_requirements: Family<MissingRequirement, Gauge>,
     pub sessions: Gauge,
     pub in_step: Family<InStep, Counter>,
@@ -101,6 +103,8 @@ impl Metrics {
             moves: Family::default(),
             migrations: Family::default(),
             migration_seconds: histogram(),
+            group_moves: Family::default(),
+            rolls: Family::default(),
             missing_requirements: Family::default(),
             sessions: Gauge::default(),
             in_step: Family::default(),
@@ -184,6 +188,12 @@ impl Metrics {
             Unit::Seconds,
             self.migration_seconds.clone(),
         );
+        all.register(
+            "sync_play_group_moves",
+            "SyncPlay groups whose pod was gone or drained, by what became of them",
+            self.group_moves.clone(),
+        );
+        all.register("rolls", "Restarts of all pods of a pool, by what became of them", self.rolls.clone());
         all.register(
             "migration_requirements_missing",
             "1 for each requirement of session migration that a pod does not meet",

@@ -40,6 +40,8 @@ pub struct Pool {
     /// The pods' own BaseUrl: empty, or like `/jellyfin`.
     pub base_path: Arc<str>,
     pods: ArcSwap<Vec<Arc<Pod>>>,
+    /// The names of the pods that stand by.
+    standby: ArcSwap<Vec<String>>,
     members: watch::Sender<()>,
     /// Lets only one caller at a time change the set.
     changing: Mutex<()>,
@@ -51,6 +53,7 @@ impl Pool {
             name: name.into(),
             base_path: base_path.into(),
             pods: ArcSwap::default(),
+            standby: ArcSwap::default(),
             members: watch::Sender::new(()),
             changing: Mutex::default(),
         })
@@ -59,6 +62,21 @@ impl Pool {
     /// The present pods, in name order.
     pub fn pods(&self) -> arc_swap::Guard<Arc<Vec<Arc<Pod>>>> {
         self.pods.load()
+    }
+
+    /// Takes the names of the pods that get clients only while no other pod is ready.
+    pub fn set_standby(&self, names: &[String]) {
+        self.standby.store(Arc::new(names.to_vec()));
+    }
+
+    /// Whether a pod of this name stands by.
+    pub fn is_standby(&self, name: &str) -> bool {
+        self.standby.load().iter().any(|standby| standby == name)
+    }
+
+    /// Whether any pod stands by.
+    pub fn has_standby(&self) -> bool {
+        !self.standby.load().is_empty()
     }
 
     /// Whether this pod instance is alive.

@@ -111,9 +111,12 @@ impl LeaderRouter {
                 if let Some(leader) = ctx.pool.leader.current().filter(|pod| pod.status().state == State::Draining) {
                     leader.drain.set_gives_up_lead(true);
                 }
-                self.sync_play.join(dispatch).await
+                self.sync_play.join(dispatch, None).await
             }
-            LeaderCall::Join => self.sync_play.join(dispatch).await,
+            LeaderCall::Join => {
+                let group = self.text_in_body(dispatch, "GroupId").await;
+                self.sync_play.join(dispatch, group.as_deref()).await
+            }
             LeaderCall::Member => self.sync_play.call(dispatch).await,
             LeaderCall::Look => self.sync_play.list_groups(dispatch).await,
             LeaderCall::Time => self.sync_play.time(dispatch).await,

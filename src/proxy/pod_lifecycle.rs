@@ -5,6 +5,9 @@ mod checks;
 mod drain;
 mod ghosts;
 mod operations;
+mod roll;
+mod standby;
+mod twins;
 mod users;
 
 use std::{
@@ -18,8 +21,8 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    drain_policy::When, in_step::Returns, migrate::Migrator, pod_client::PodClient, revoke::Broadcast,
-    shared_state::SharedState, user_data::UserData, visit::Visits,
+    drain_policy::When, in_step::Returns, migrate::Migrator, pod_client::PodClient, regroup::Regrouper,
+    revoke::Broadcast, shared_state::SharedState, user_data::UserData, visit::Visits,
 };
 use crate::{
     forward::Forward,
@@ -32,6 +35,9 @@ use drain::Drainer;
 pub use drain::Undrained;
 use ghosts::GhostEnder;
 pub use operations::{Administrator, Moved};
+use roll::Rolls;
+pub use roll::{NotRolled, Roll, Roller, Step};
+use standby::StandbyKeeper;
 use users::UserGatherer;
 
 /// Pause between two looks at the pods.
@@ -51,6 +57,8 @@ pub struct PodLifecycle {
     checks: PodChecks,
     broadcast: Broadcast,
     drainer: Arc<Drainer>,
+    /// Restarts all pods of a pool.
+    pub roller: Arc<Roller>,
     returns: Returns,
     pods: Arc<PodClient>,
     migrator: Arc<Migrator>,
@@ -65,14 +73,14 @@ pub struct PodLifecycle {
 
 impl PodLifecycle {
     pub fn new(shared: Arc<SharedState>, metrics: Metrics, shutdown: Shutdown) -> Arc<PodLifecycle> {
-        wire(shared, Arc::default(), metrics, shutdown)
+        wire(shared, (Arc::default(), Rolls::default()), metrics, shutdown)
     }
 
     /// Takes this one's place after a reload. What this one has begun goes on by itself.
     #[must_use]
     pub fn renewed(&self, shared: Arc<SharedState>) -> Arc<PodLifecycle> {
         self.is_replaced.cancel();
-        wire(shared, self.seen.clone(), self.metrics.clone(), self.shutdown.clone())
+        wire(shared, (self.seen.clone(), self.roller.rolls.clone()), self.metrics.clone(), self.shutdown.clone())
     }
 
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
@@ -122,6 +130,25 @@ impl PodLifecycle {
         let ender = GhostEnder::new(self.shared.clone(), self.visits.clone(), self.shutdown.clone());
         tokio::select! {
             () = ender.run(pool) => {}
+            () = self.is_replaced.cancelled() => {}
+        }
+    }
+
+    /// Keeps pods standing by that are to, until the shutdown or a reload.
+    pub async fn keep_standby(self: Arc<Self>, pool: Arc<Pool>) {
+        let keeper = StandbyKeeper::new(self.shared.clone(), self.drainer.clone(), self.shutdown.clone());
+        tokio::select! {
+            () = keeper.run(pool) => {}
+            () = self.is_replaced.cancelled() => {}
+        }
+    }
+
+    /// Makes SyncPlay groups again whose pod is gone, until the shutdown or a reload.
+    pub async fn keep_groups(self: Arc<Self>, pool: Arc<Pool>) {
+        let objects = (self.pods.clone(), self.migrator.clone());
+        let regrouper = Regrouper::new(self.shared.clone(), objects, (self.metrics.clone(), self.shutdown.clone()));
+        tokio::select! {
+            () = Arc::new(regrouper).watch(pool) => {}
             () = self.is_replaced.cancelled() => {}
         }
     }
@@ -178,7 +205,7 @@ impl PodLifecycle {
 
 fn wire(
     shared: Arc<SharedState>,
-    seen: Arc<Mutex<HashMap<Arc<str>, Seen>>>,
+    (seen, rolls): (Arc<Mutex<HashMap<Arc<str>, Seen>>>, Rolls),
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> Arc<PodLifecycle> {
@@ -190,12 +217,15 @@ fn wire(
     let drainer = Arc::new(Drainer::new(shared.clone(), (migrator.clone(), visits.clone()), shutdown.clone()));
     let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
     let checks = PodChecks::new(shared.clone(), pods.clone());
+    let observers = (metrics.clone(), shutdown.clone());
+    let roller = Roller::new(shared.clone(), (pods.clone(), drainer.clone()), observers, rolls);
     let is_replaced = CancellationToken::new();
     Arc::new(PodLifecycle {
         shared,
         checks,
         broadcast,
         drainer,
+        roller,
         returns,
         pods,
         migrator,

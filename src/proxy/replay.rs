@@ -13,6 +13,7 @@ use super::{
     identify::Identifier,
     learn::Learner,
     observer::Observer,
+    pool_state::PoolState,
     request::{
         attempt::Attempt,
         context::{RequestContext, Target},
@@ -89,6 +90,11 @@ impl ReplayableRequest {
 
     pub(in crate::proxy) fn replayer(&self) -> &Replayer {
         &self.replayer
+    }
+
+    /// The pool of the request.
+    pub(in crate::proxy) fn pool(&self) -> &PoolState {
+        &self.replayer.shared.pools[self.saved_request.pool]
     }
 
     /// The session of the request's token, as far as this process knows it.

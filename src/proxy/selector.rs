@@ -14,7 +14,8 @@ use super::{
 use crate::{
     affinity::pins::Kind,
     jellyfin::endpoint::Endpoint,
-    pod::{Pod, PodId, PodInstance},
+    pod::{Pod, PodId, PodInstance, State},
+    sessions::Session,
 };
 
 /// Chooses pods by sessions and pins.
@@ -40,11 +41,20 @@ impl Selector {
         match ctx.session() {
             Some(session) => {
                 let goes_with_media = ctx.endpoint.goes_with_media() && ctx.target != Target::NewHome;
-                let placed = || user_homes::place(&self.shared, &pods, session, tried);
+                let placed = || {
+                    let leader = self.leader_of_group(ctx, session).filter(|leader| !tried.contains(&leader.id));
+                    leader.or_else(|| user_homes::place(&self.shared, &pods, session, tried))
+                };
                 select::of_session(&pods, goes_with_media, &ctx.keys, session, &self.shared.pins, tried, placed)
             }
             None => select::decide(&pods, &ctx.keys, &self.shared.pins, tried, self.shared.next_placement()),
         }
+    }
+
+    /// The pod on which the SyncPlay group of a session goes on whose home is gone.
+    fn leader_of_group(&self, ctx: &RequestContext<'_>, session: &Arc<Session>) -> Option<Arc<Pod>> {
+        self.shared.groups.of(session)?;
+        ctx.pool.leader.current().filter(|leader| leader.status().state == State::Ready)
     }
 
     /// The pod for a client that must log in again.

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     drain_policy,
+    groups::Groups,
     in_step_state::InStepState,
     play_sessions::PlaySessions,
     pool_state::PoolState,
@@ -79,6 +80,8 @@ pub struct SharedState {
     pub streams: Arc<Streams>,
     /// Play sessions that a pod knows by another id.
     pub play_sessions: Arc<PlaySessions>,
+    /// The SyncPlay groups.
+    pub groups: Arc<Groups>,
     /// Which pods refused which tokens.
     pub negative_cache: Arc<NegativeCache>,
     /// How much extra work each address may cause.

@@ -3,6 +3,8 @@
 mod fleet;
 mod reloads;
 mod removal;
+mod roll;
+mod standby;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -370,6 +370,16 @@ async function askUndrain(pod) {
   if (yes !== null) await act(path('pods', pod.pool, pod.name, 'undrain'));
 }
 
+async function askRoll() {
+  const pools = [...new Set(overview.pods.map(pod => pod.pool))];
+  const pool = await ask('Restart all pods?',
+    'One after the other is drained, restarted and warmed. Clients stay signed in, and their films go on.',
+    'Restart', pools.map(name => [name, `Pool ${name}`]));
+  if (pool !== null) await act(`/roll?pool=${encodeURIComponent(pool || pools[0])}`);
+}
+
+byId('roll').addEventListener('click', askRoll);
+
 async function askMove(client) {
   const pods = overview.pods.filter(pod => pod.pool === client.pool && pod.state === 'ready' && pod.name !== client.pod);
   if (!pods.length) return say('No other pod is ready.');
@@ -401,6 +411,7 @@ function connect() {
     overview = news;
     showVerdict(news.verdict);
     showPods(news.pods);
+    byId('roll').hidden = !news.has_key || news.pods.length < 2;
     showSystem(news);
     showClients();
   });

@@ -43,6 +43,7 @@ fn five_seconds() -> Time {
 pub(in crate::config) struct Pod {
     pub(in crate::config) url: PodUrl,
     pub(in crate::config) instance_id: Option<Spanned<Written<InstanceId>>>,
+    pub(in crate::config) standby: bool,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +52,8 @@ pub(in crate::config) struct Pod {
 pub(in crate::config) struct PodTable {
     url: Written<PodUrl>,
     instance_id: Option<Spanned<Written<InstanceId>>>,
+    #[serde(default)]
+    standby: bool,
 }
 
 impl<'de> Deserialize<'de> for Pod {
@@ -69,11 +72,11 @@ impl<'de> Visitor<'de> for PodVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<Pod, E> {
-        PodUrl::from_text(url).map(|url| Pod { url, instance_id: None }).map_err(E::custom)
+        PodUrl::from_text(url).map(|url| Pod { url, instance_id: None, standby: false }).map_err(E::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pod, A::Error> {
         let table = PodTable::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Pod { url: table.url.0, instance_id: table.instance_id })
+        Ok(Pod { url: table.url.0, instance_id: table.instance_id, standby: table.standby })
     }
 }

@@ -38,8 +38,14 @@ fn pool(name: String, Table { at, inner: pool }: Table<Pool>) -> Result<PoolConf
     if pool.pods.is_empty() && pool.dns.is_none() {
         return Err(Fault::new(at, format!("no pods; name them under [pools.{name}.pods], or give `dns`")));
     }
+    let names = pool.pods.iter().filter(|(_, pod)| pod.get_ref().standby).map(|(name, _)| name.0.0.clone());
+    let standby: Vec<String> = names.collect();
+    if standby.len() == pool.pods.len() && pool.dns.is_none() {
+        return Err(Fault::new(at, "every pod has `standby = true`; one must serve"));
+    }
     Ok(PoolConfig {
         name,
+        standby,
         base_path: pool.base_path.map(|path| path.0.0).unwrap_or_default(),
         pods: pods(pool.pods)?,
         dns: pool.dns.map(|table| dns(table.inner)),

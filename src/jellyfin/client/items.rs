@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{ApiCall, ApiResponse, encoded, field, status};
+use super::{ApiCall, ApiResponse, encoded, field, status, text};
 
 /// Deletes one item.
 pub fn delete(item: &str, key: &str) -> ApiCall<StatusCode> {
@@ -18,6 +18,24 @@ pub fn get(item: &str, user: &str, key: &str) -> ApiCall<Option<Value>> {
         Err(_) => None,
     };
     ApiCall::get(format!("/Items/{}?userId={}", encoded(item), encoded(user)), read).with_token(key)
+}
+
+/// The ids of some items, chosen by the pod.
+pub fn sample(key: &str) -> ApiCall<Vec<String>> {
+    const SOME: &str = "/Items?Recursive=true&IncludeItemTypes=Movie,Episode,Audio&SortBy=Random&Limit=50";
+    ApiCall::get(SOME, ids).with_token(key)
+}
+
+/// Which of these ids the pod knows.
+pub fn known(of: &[String], key: &str) -> ApiCall<Vec<String>> {
+    let of: Vec<String> = of.iter().map(|id| encoded(id)).collect();
+    ApiCall::get(format!("/Items?Recursive=true&Ids={}", of.join(",")), ids).with_token(key)
+}
+
+fn ids(response: ApiResponse) -> Option<Vec<String>> {
+    let page = response.success().ok()?;
+    let items = field(&page, "Items")?.as_array()?;
+    Some(items.iter().filter_map(|item| text(item, "Id")).collect())
 }
 
 /// How many pictures of a kind an item lists. `/Items/{id}/Images` is no way to ask a pod: to

@@ -1,5 +1,7 @@
 //! The server itself: its health, who it is, and what a key may do there.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -90,3 +92,24 @@ pub fn tasks(key: &str) -> ApiCall<Bytes> {
     };
     ApiCall::get("/ScheduledTasks?isHidden=false", read).with_token(key)
 }
+/// Restarts the pod.
+pub fn restart(key: &str) -> ApiCall<StatusCode> {
+    ApiCall::post("/System/Restart", super::status).with_token(key)
+}
+
+/// What clients ask first, for a pod whose code has not run yet.
+pub fn first_requests(key: &str) -> Vec<ApiCall<StatusCode>> {
+    const FIRST: [&str; 7] = [
+        "/System/Info",
+        "/Users",
+        "/Branding/Configuration",
+        "/Library/VirtualFolders",
+        "/Items?Recursive=true&Limit=1&Fields=MediaSources",
+        "/Sessions",
+        "/SyncPlay/List",
+    ];
+    FIRST.iter().map(|target| ApiCall::get(*target, super::status).with_token(key).within(COLD)).collect()
+}
+
+/// Longest time for the first answer of a kind.
+const COLD: Duration = Duration::from_secs(20);

@@ -206,3 +206,20 @@ fn a_password_is_right_or_refused_or_the_pod_does_not_say() {
     assert_eq!(sent(&call), "POST /Users/AuthenticateByName");
     assert_eq!(&call.body[..], br#"{"Pw":"p","Username":"a\"b"}"#);
 }
+
+#[test]
+fn a_group_is_made_again_in_its_members_names() {
+    let device = Device { client: "Web".into(), name: "Sofa".into(), id: "d".into(), version: "1".into() };
+    let member = sync_play::Member { device: &device, token: "t" };
+    let id = "822fe8d1854041a9bbb54c051f96824d";
+    let join = sync_play::join(member, id);
+    assert_eq!(sent(&join), "POST /SyncPlay/Join");
+    assert_eq!(&join.body[..], br#"{"GroupId":"822fe8d1-8540-41a9-bbb5-4c051f96824d"}"#);
+    assert!(join.authorization.is_some_and(|value| value.is_sensitive()));
+    let made = sync_play::new(member, "evening");
+    assert_eq!(made.read(answer(200, &format!(r#"{{"GroupId":"{id}"}}"#))), Some(Some(id.to_owned())));
+    assert_eq!(made.read(answer(403, "")), Some(None), "the user may not make groups");
+    let there = sync_play::participants(member, id);
+    assert_eq!(there.read(answer(200, r#"{"Participants":["alice","bob"]}"#)), Some(2));
+    assert_eq!(sent(&system::restart("key")), "POST /System/Restart");
+}

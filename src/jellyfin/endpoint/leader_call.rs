@@ -69,6 +69,21 @@ impl LeaderCall {
     }
 }
 
+/// Whether a member says by this that the others need not wait for it.
+pub fn is_ignore_wait(path: &str) -> bool {
+    is_sync_play(path, "SetIgnoreWait")
+}
+
+/// Whether a member joins a group by this.
+pub fn is_join(path: &str) -> bool {
+    is_sync_play(path, "Join")
+}
+
+fn is_sync_play(path: &str, name: &str) -> bool {
+    let mut segments = segments(path);
+    segments.next().is_some_and(|first| is(first, "SyncPlay")) && segments.next().is_some_and(|second| is(second, name))
+}
+
 /// Which leader call a request below `/sso` is.
 fn sign_on<'a>(method: &Method, mut segments: impl Iterator<Item = &'a str>) -> LeaderCall {
     let (_mode, step) = (segments.next(), segments.next().unwrap_or_default());

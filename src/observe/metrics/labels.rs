@@ -70,6 +70,22 @@ pub struct Migration {
     pub outcome: &'static str,
 }
 
+/// A SyncPlay group that had to leave its pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GroupMove {
+    pub pool: Arc<str>,
+    /// `moved`, `ended`.
+    pub outcome: &'static str,
+}
+
+/// A restart of all pods of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RolledPool {
+    pub pool: Arc<str>,
+    /// `done`, `stopped`.
+    pub outcome: &'static str,
+}
+
 /// A requirement for session migration that a pod does not meet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MissingRequirement {

@@ -2,7 +2,6 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header, response};
 use tokio::time;
 
@@ -15,6 +14,7 @@ use crate::{
     },
     jellyfin::{
         endpoint::{self, Endpoint, StateReport},
+        sync_play,
         translation::{self, NO_TOKEN},
         verdict,
     },
@@ -53,6 +53,7 @@ pub(super) fn upstream_request(
     cookie::strip(request.headers_mut(), &[&shared.cookie.name, cookie::OF_ADMIN]);
     translate(&mut request, ctx, token);
     name_play_session(&mut request, shared, ctx, replay_body, pod);
+    name_group(&mut request, shared, ctx, replay_body);
     show_own_id(&mut request, ctx, pod);
     if let Some(ask) = ask {
         let ask = parking_lot::Mutex::new(Some(ask));
@@ -151,12 +152,48 @@ fn name_play_session(
         && let Some(id) = shared.play_sessions.at(&own, pod)
         && let Ok(text) = std::str::from_utf8(&body)
     {
-        let changed = Bytes::from(text.replace(&format!("\"{own}\""), &format!("\"{id}\"")));
-        let headers = request.headers_mut();
-        headers.remove(header::TRANSFER_ENCODING);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(changed.len()));
-        *request.body_mut() = UpstreamBody::from_bytes(changed);
+        replace_body(request, text.replace(&format!("\"{own}\""), &format!("\"{id}\"")));
     }
+}
+
+/// Puts in the id by which the pod knows a SyncPlay group: in the path, or in the body of a join.
+fn name_group(
+    request: &mut Request<UpstreamBody>,
+    shared: &SharedState,
+    ctx: &RequestContext<'_>,
+    replay_body: &ReplayBody,
+) {
+    if ctx.endpoint != Endpoint::SyncPlay || !shared.groups.any_moved() {
+        return;
+    }
+    request_unencoded(request.headers_mut());
+    let id_of = |shown: &str| shared.groups.id_at_pod(&ctx.pool.pool.name, &sync_play::plain(shown));
+    if let Some((path, shown)) = request.uri().path().rsplit_once('/')
+        && let Some(id) = id_of(shown)
+        && let Ok(target) = format!("{path}/{id}{}", query_of(request.uri())).parse()
+    {
+        *request.uri_mut() = target;
+    }
+    if endpoint::is_join(ctx.path)
+        && !ctx.head.headers.contains_key(header::CONTENT_ENCODING)
+        && let Some(body) = replay_body.replayable()
+        && let Some(shown) = sync_play::group_to_join(&body)
+        && let Some(id) = id_of(&shown)
+        && let Ok(text) = std::str::from_utf8(&body)
+    {
+        replace_body(request, text.replace(&shown, &sync_play::dashed(&id)));
+    }
+}
+
+fn query_of(uri: &Uri) -> String {
+    uri.query().map_or(String::new(), |query| format!("?{query}"))
+}
+
+fn replace_body(request: &mut Request<UpstreamBody>, text: String) {
+    let headers = request.headers_mut();
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+    *request.body_mut() = UpstreamBody::from_bytes(text.into());
 }
 
 /// Puts in the pod's own id, if it has one, and asks for a readable answer.

@@ -17,6 +17,7 @@ use crate::{
         pod_client::{Caller, PodClient},
         shared_state::SharedState,
     },
+    sessions::Token,
 };
 
 /// Why the proxy cannot migrate sessions to a pod, and the remedy.
@@ -68,6 +69,14 @@ pub struct PodChecks {
 impl PodChecks {
     pub(super) fn new(shared: Arc<SharedState>, pods: Arc<PodClient>) -> PodChecks {
         PodChecks { shared, pods }
+    }
+
+    pub(super) fn key(&self) -> Option<&Token> {
+        self.shared.api_key()
+    }
+
+    pub(super) fn pods(&self) -> &PodClient {
+        &self.pods
     }
 
     /// What is missing for a migration of sessions to this pod.

@@ -80,6 +80,7 @@ impl Drainer {
             State::Starting | State::Down => status,
         };
         let sessions = self.shared.clients_of(pod);
+        self.shared.groups.record_drain(pod, when == When::Now);
         pod.drain.set_gives_up_lead(yields(pod, when, &sessions));
         if pod.life.change(drains).1.state != State::Draining {
             return false;
@@ -180,10 +181,23 @@ impl Drainer {
         shared.and_then(|shared| shared.leader.current()).is_some_and(|leader| leader.id == pod.id)
     }
 
+    /// Whether another pod than this one leads, or soon will.
+    async fn is_led_elsewhere(&self, pool: &Arc<Pool>, from: PodInstance) -> bool {
+        let Some(shared) = self.shared.pools.iter().find(|shared| Arc::ptr_eq(&shared.pool, pool)) else {
+            return false;
+        };
+        let leader = shared.leader.await_fit(pool).await;
+        leader.is_some_and(|leader| leader.id != from.pod && leader.status().state == State::Ready)
+    }
+
     async fn migrate_away(self: &Arc<Self>, pool: &Arc<Pool>, from: PodInstance, session: &Arc<Session>) {
         let pods = pool.pods().to_vec();
         let ready = || pods.iter().filter(|pod| pod.status().state == State::Ready);
         let placed = || placement::rendezvous(user_homes::key(&self.shared, session), ready()).cloned();
+        // A group goes to the leader as a whole, with all its members.
+        if self.shared.groups.of(session).is_some() && self.is_led_elsewhere(pool, from).await {
+            return;
+        }
         let Some(to) = user_homes::home(&self.shared, &pods, session, &[]).or_else(placed) else { return };
         let caller = Caller::new(pool, session.calls.client_headers());
         // A request may meanwhile move the session to another leader, or keep it here.

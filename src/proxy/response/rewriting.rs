@@ -8,6 +8,7 @@ use http_body::{Body as _, Frame};
 
 use crate::{
     forward::{answer::AnswerBody, head},
+    jellyfin::endpoint::Endpoint,
     proxy::{
         request::context::RequestContext,
         response::body::{Body, BodyObserver},
@@ -45,7 +46,29 @@ pub(in crate::proxy) async fn rewrite_for_client(
         // Boxed: this path is rare, and would make every request's future larger.
         return Box::pin(with_own_address(shared, ctx, answer, body, id_rewriter)).await;
     }
+    if ctx.endpoint == Endpoint::SyncPlay && shared.groups.any_moved() {
+        return Box::pin(with_shown_groups(shared, ctx, answer, body, id_rewriter)).await;
+    }
     Ok(Body::answer(body, learning, rewriting(id_rewriter)))
+}
+
+/// A list of SyncPlay groups, or one of them, with the ids by which clients know them.
+async fn with_shown_groups(
+    shared: &SharedState,
+    ctx: &RequestContext<'_>,
+    answer: &mut response::Parts,
+    mut body: AnswerBody,
+    id_rewriter: Option<IdRewriter>,
+) -> Result<Body, BrokeOff> {
+    let json = match collect(&mut body, LONGEST).await? {
+        Collected::Whole(json) => json,
+        Collected::Longer(early) => return Ok(Body::answer_read_ahead(early, body, rewriting(id_rewriter))),
+    };
+    let pool = &ctx.pool.pool.name;
+    let shown = std::str::from_utf8(&json).ok().and_then(|text| shared.groups.with_shown_ids(pool, text));
+    let json = shown.map_or(json, Bytes::from);
+    answer.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(json.len()));
+    Ok(Body::whole(json))
 }
 
 async fn with_own_address(

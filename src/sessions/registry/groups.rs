@@ -1,4 +1,4 @@
-//! Leaders that may have SyncPlay groups.
+//! Leaders that may have SyncPlay groups, and groups that one replica has made again for all.
 
 use std::time::Duration;
 
@@ -16,6 +16,12 @@ const QUIET: Duration = Duration::from_secs(3600);
 
 /// How often this replica notifies the others of that again.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long one replica may take to make a group again before another tries.
+const CLAIM: Duration = Duration::from_secs(10);
+
+/// How long the new id of a group is found by the old one.
+const REMADE: Duration = Duration::from_secs(24 * 3600);
 
 /// Leaders that may have SyncPlay groups, and when each was last seen serving a member.
 pub struct GroupLeaders {
@@ -35,6 +41,22 @@ impl GroupLeaders {
             self.seen.insert(place, Instant::now());
             self.bus.mark("groups", &named(leader));
         }
+    }
+
+    /// Whether this replica is to make the group again that a pod knew by this id. Ids of groups are
+    /// random, so no two groups share one.
+    pub async fn claim_remake(&self, group: &str) -> bool {
+        self.bus.claim("regroup", group, CLAIM).await
+    }
+
+    /// Records the id under which this replica has made the group again.
+    pub fn record_remade(&self, group: &str, id: &str) {
+        self.bus.tell("regrouped", group, id, REMADE);
+    }
+
+    /// The id under which a replica has made it again.
+    pub async fn remade_as(&self, group: &str) -> Option<String> {
+        self.bus.told("regrouped", group).await
     }
 
     /// Whether the leader may have groups, as far as this replica or another has seen.

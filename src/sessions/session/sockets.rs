@@ -88,6 +88,13 @@ impl Socket {
         &self.session
     }
 
+    /// As what the client has dialled.
+    pub fn device(&self) -> Device {
+        let dialled = self.session.sockets.dialled.lock();
+        let own = dialled.iter().find(|(number, _)| *number == self.number);
+        own.map_or_else(|| self.session.device.clone(), |(_, device)| device.clone())
+    }
+
     /// Records that this pod has greeted it.
     pub fn record_greeting(&self, pod: PodId) {
         self.set_pod(Some(pod));

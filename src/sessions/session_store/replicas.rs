@@ -62,4 +62,25 @@ impl ReplicaBus {
         let found = redis.store.find_all(&[redis.plain_key(what, of)]).await.unwrap_or_default();
         u128::from(self.backend.clock.now().saturating_sub(latest(&found))) < within.as_millis()
     }
+
+    /// Whether this replica alone is to do something. `true` without Redis, or if Redis does not
+    /// answer.
+    pub(in crate::sessions) async fn claim(&self, what: &str, of: &str, lasts: Duration) -> bool {
+        let Some(redis) = &self.backend.redis else { return true };
+        redis.store.acquire_lock(&redis.plain_key(what, of), lasts).await.unwrap_or(true)
+    }
+
+    /// Tells all replicas something for so long.
+    pub(in crate::sessions) fn tell(&self, what: &str, of: &str, text: &str, lasts: Duration) {
+        if let Some(redis) = &self.backend.redis {
+            redis.store.queue.put_for(redis.plain_key(what, of), text.as_bytes().to_vec(), lasts);
+        }
+    }
+
+    /// What a replica has told.
+    pub(in crate::sessions) async fn told(&self, what: &str, of: &str) -> Option<String> {
+        let redis = self.backend.redis.as_ref()?;
+        let found = redis.store.find_all(&[redis.plain_key(what, of)]).await?;
+        String::from_utf8(found.into_iter().flatten().next()?).ok()
+    }
 }

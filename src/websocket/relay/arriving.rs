@@ -17,7 +17,7 @@ use crate::{
     jellyfin::message,
     server_id::Replacer,
     websocket::{
-        MessageRewriter,
+        ForClient, MessageRewriter,
         pod_side::{Mark, Marks},
     },
 };
@@ -147,8 +147,11 @@ fn rewrite_for_client(message: Message, rewriter: &impl MessageRewriter) -> Opti
             rewriter.farewell();
             None
         }
-        Message::Text(text) if rewriter.is_replaced(text) => None,
-        Message::Text(text) => Some(rewriter.to_client(text).map_or(message, Message::text)),
+        Message::Text(text) => match rewriter.to_client(text) {
+            ForClient::Same => Some(message),
+            ForClient::Changed(text) => Some(Message::text(text)),
+            ForClient::Nothing => None,
+        },
         _ => Some(message),
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::protocol::{Role, frame::coding::CloseCode};
 
 use super::*;
-use crate::websocket::{CloseStyle, MessageRewriter, pod_side::Marks};
+use crate::websocket::{CloseStyle, ForClient, MessageRewriter, pod_side::Marks};
 
 type Peer = WebSocketStream<DuplexStream>;
 
@@ -68,8 +68,8 @@ impl PodSides<DuplexStream> for Sides {
 struct AsTheyAre;
 
 impl MessageRewriter for AsTheyAre {
-    fn to_client(&self, _: &str) -> Option<String> {
-        None
+    fn to_client(&self, _: &str) -> ForClient {
+        ForClient::Same
     }
 
     fn to_pod(&self, _: &str) -> Option<String> {
@@ -301,8 +301,8 @@ async fn a_stop_ends_sockets_within_the_stagger() {
 struct Called(AtomicBool);
 
 impl MessageRewriter for Called {
-    fn to_client(&self, _: &str) -> Option<String> {
-        None
+    fn to_client(&self, _: &str) -> ForClient {
+        ForClient::Same
     }
 
     fn to_pod(&self, _: &str) -> Option<String> {

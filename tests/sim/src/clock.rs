@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A pod's own clock, which may go wrong.
 #[derive(Clone, Debug, Default)]
@@ -20,13 +20,42 @@ impl Clock {
         self.after(Duration::ZERO)
     }
 
-    /// A moment from now.
-    pub(crate) fn after(&self, delay: Duration) -> String {
+    /// A moment before or after now.
+    pub(crate) fn at(&self, moment: Instant) -> String {
+        let now = Instant::now();
+        let ahead = self.after(moment.saturating_duration_since(now));
+        if moment >= now { ahead } else { written(self.time() - now.duration_since(moment)) }
+    }
+
+    /// How long ago, in ticks of 100 ns, a moment is that a client has written; less than nothing if it is to come.
+    pub(crate) fn elapsed_since(&self, moment: &str) -> Option<i64> {
+        let (then, now) = (ticks_of(&read(moment)?)?, ticks_of(&self.now())?);
+        Some(now - then)
+    }
+
+    fn time(&self) -> SystemTime {
         let ahead = self.ahead_us.load(Ordering::SeqCst);
         let by = Duration::from_micros(ahead.unsigned_abs());
-        let time = SystemTime::now() + delay;
-        written(if ahead < 0 { time - by } else { time + by })
+        if ahead < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
     }
+
+    /// A moment from now.
+    pub(crate) fn after(&self, delay: Duration) -> String {
+        written(self.time() + delay)
+    }
+}
+
+/// A time as Jellyfin writes it, in ticks since 1970.
+fn ticks_of(written: &str) -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| written.get(range)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let seconds = number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
+    // The inverse of `civil`.
+    let of_march = if month <= 2 { year - 1 } else { year };
+    let (era, month_from_march) = (of_march.div_euclid(400), (month + 9) % 12);
+    let of_era = of_march - era * 400;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month_from_march + 2) / 5 + day - 1;
+    Some(((days - 719_468) * 86_400 + seconds) * 10_000_000 + number(20..27)?)
 }
 
 /// Now.
@@ -89,6 +118,12 @@ mod tests {
         let time = UNIX_EPOCH + Duration::new(1_709_210_096, 123_456_700);
         assert_eq!(written(time), "2024-02-29T12:34:56.1234567Z");
         assert_eq!(written(UNIX_EPOCH), "1970-01-01T00:00:00.0000000Z");
+    }
+
+    #[test]
+    fn a_time_is_counted_as_it_is_written() {
+        assert_eq!(ticks_of("1970-01-02T00:00:00.0000001Z"), Some(864_000_000_001));
+        assert_eq!(ticks_of("2024-02-29T12:34:56.1234567Z"), Some(17_092_100_961_234_567));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 pub use builder::PodBuilder;
 pub(crate) use builder::Settings;
@@ -52,8 +53,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Pod {
     shared: Arc<Shared>,
-    life: Mutex<Option<Arc<Life>>>,
+    life: Arc<Mutex<Option<Arc<Life>>>>,
     runtime: Handle,
+    restarts: AbortHandle,
 }
 
 /// What outlives the pod's processes.
@@ -67,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Disk,
     documents: Mutex<Documents>,
     changed: Notify,
+    restart: Notify,
     frost: Arc<Frost>,
     door: Door,
 }
@@ -89,11 +92,13 @@ impl Pod {
             disk,
             documents: Mutex::new(documents),
             changed: Notify::new(),
+            restart: Notify::new(),
             frost: Arc::default(),
             door: Door::new(address)?,
         });
-        let life = Life::begin(&shared)?;
-        Ok(Pod { shared, life: Mutex::new(Some(life)), runtime: Handle::current() })
+        let life = Arc::new(Mutex::new(Some(Life::begin(&shared)?)));
+        let restarts = tokio::spawn(restart_when_asked(Arc::clone(&shared), Arc::clone(&life))).abort_handle();
+        Ok(Pod { shared, life, runtime: Handle::current(), restarts })
     }
 
     /// The pod's name.
@@ -395,8 +400,28 @@ impl Pod {
     }
 }
 
+/// `POST /System/Restart`: a process after the other on the same port. A moment passes, so that the answer still goes out.
+async fn restart_when_asked(shared: Arc<Shared>, life: Arc<Mutex<Option<Arc<Life>>>>) {
+    let now = || life.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        shared.restart.notified().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let running = now().clone();
+        let Some(running) = running else { continue };
+        running.stop().await;
+        let mut life = now();
+        // It may have been killed meanwhile.
+        if life.as_ref().is_some_and(|life| Arc::ptr_eq(life, &running)) {
+            *life = Life::begin(&shared).ok();
+        }
+        drop(life);
+        shared.tell();
+    }
+}
+
 impl Drop for Pod {
     fn drop(&mut self) {
+        self.restarts.abort();
         if let Some(life) = self.life().take() {
             life.abandon();
         }
@@ -404,6 +429,11 @@ impl Drop for Pod {
 }
 
 impl Shared {
+    /// Asks the process to restart.
+    pub(crate) fn restart(&self) {
+        self.restart.notify_one();
+    }
+
     pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }

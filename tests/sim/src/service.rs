@@ -248,9 +248,10 @@ fn refusal(call: &Call, access: Access) -> Option<Answer> {
         (Access::Administrator | Access::FirstTimeSetup, _) => refused(StatusCode::FORBIDDEN),
         (Access::SyncPlay { in_group: false }, _) => None,
         (Access::SyncPlay { in_group: true }, Caller::User { .. }) => {
-            let session = call.touch_session().unwrap_or_default();
-            let member = call.life().memory().sync_play.is_member(&session);
-            if member { None } else { refused(StatusCode::FORBIDDEN) }
+            call.touch_session();
+            let user = call.user().map(|user| user.id.clone()).unwrap_or_default();
+            let is_active = call.life().memory().sync_play.is_active(&user);
+            if is_active { None } else { refused(StatusCode::FORBIDDEN) }
         }
     }
 }

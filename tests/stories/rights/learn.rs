@@ -20,7 +20,7 @@ async fn public_answers_pin_no_made_up_token() {
             for (method, path) in [
                 (Method::OPTIONS, "/Users/Me"),
                 (Method::OPTIONS, "/Items"),
-                (Method::POST, "/System/Restart"),
+                (Method::POST, "/System/Ping"),
                 (Method::GET, "/System/Info/Public"),
                 (Method::GET, "/QuickConnect/Enabled"),
             ] {

@@ -37,6 +37,14 @@ impl Pace {
         say_again: Duration::from_millis(300),
     };
 
+    /// So fast that many clients leave the machine room.
+    pub(super) const CALM: Pace = Pace {
+        rest: Duration::from_millis(400),
+        piece: Duration::from_millis(800),
+        piece_bytes: 1,
+        say_again: Duration::from_secs(1),
+    };
+
     /// A real client's: progress is reported each 10 s, a segment is asked for each 3 s, a file is read at 2 Mbit/s.
     pub(super) const REAL: Pace = Pace {
         rest: Duration::from_millis(2500),

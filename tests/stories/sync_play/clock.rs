@@ -11,8 +11,8 @@ const AHEAD: [(&str, i64); 3] = [("a", 1_500), ("b", 4_500), ("c", -2_000)];
 /// Samples of one measurement, as jellyfin-web takes them.
 const SAMPLES: usize = 8;
 
-/// How far a command may lie ahead of its making, in milliseconds.
-const COMMAND_AHEAD: f64 = 500.0;
+/// How far a command may lie ahead of its making, in milliseconds: twice the ping of a member that has not said its own.
+const COMMAND_AHEAD: f64 = 1000.0;
 
 /// A clock as a client sees it, in milliseconds: how far it goes before the client's own, and how wrong that may be.
 #[derive(Clone, Copy, Debug)]

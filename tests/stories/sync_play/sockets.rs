@@ -1,6 +1,6 @@
 //! Who joins is heard of by its socket, wherever that is on its way at the time.
 
-use jellypin::leader::Mode;
+use jellypin::{leader::Mode, pod::State};
 use std::time::Duration;
 
 use http::Method;

@@ -180,6 +180,11 @@ impl Settings {
         );
     }
 
+    /// Lets a pod of the pool `main` stand by.
+    pub(crate) fn pod_stands_by(&mut self, name: &str, address: SocketAddr) {
+        self.set(&format!("pools.main.pods.{name}"), &format!("{{ url = \"http://{address}\", standby = true }}"));
+    }
+
     /// Names a pod of the pool `main` no more.
     #[track_caller]
     pub(crate) fn remove_pod(&mut self, name: &str) {

@@ -8,24 +8,19 @@ use std::{
 use http::{StatusCode, header};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, watch},
     time,
 };
 
-use super::{
-    Sockets,
-    rewriter::{Membership, SocketRewriter},
-};
+use super::{Sockets, rewriter::SocketRewriter};
 use crate::{
-    health,
-    jellyfin::message,
-    jitter,
+    health, jitter,
     pod::{LoadGuard, Pod, PodInstance},
     proxy::{
         dashboard_feed::{DashboardFeed, DashboardWatch},
         failover::live::LiveStreams,
+        groups::membership::Membership,
         replay::ReplayableRequest,
         request::{context::RequestContext, refusal::Refusal},
         session_lists::feed::{SessionFeed, SessionWatch},
@@ -60,7 +55,7 @@ pub(super) struct PodSockets {
     /// The pod instance of the previous side, and the guard that still counts it there.
     left: Option<(PodInstance, Option<LoadGuard>)>,
     shown_server: Arc<ShownServer>,
-    member: Arc<Mutex<Option<Membership>>>,
+    membership: Arc<Membership>,
     session_watch: Option<Arc<SessionWatch>>,
     dashboard_watch: Option<Arc<DashboardWatch>>,
 }
@@ -86,6 +81,7 @@ impl PodSockets {
         let dashboard_watch = session_watch
             .clone()
             .map(|sessions| DashboardWatch::new(&sockets.dashboard_polls, ctx.pool_index, sessions));
+        let membership = Arc::new(Membership::new(sockets.shared.groups.clone(), ctx.pool.pool.name.clone()));
         let (instance, pod_is_alive) = (PodInstance::of(&pod), pod.status().is_alive());
         PodSockets {
             replayable: sockets.replayer.copy(ctx),
@@ -102,7 +98,7 @@ impl PodSockets {
             load_guard: None,
             left: None,
             shown_server,
-            member: Arc::default(),
+            membership,
             session_watch,
             dashboard_watch,
         }
@@ -129,9 +125,7 @@ impl PodSockets {
             // The pod greeted the socket long ago, and may have put the client in a group. The
             // session may also live elsewhere already.
             socket.record_greeting(self.pod.id);
-            if let Some(member) = &*self.member.lock() {
-                session.group.record_joined(member.place);
-            }
+            self.membership.enroll(&socket);
             self.home_changes = Some(session.residence.home_changes());
             self.socket.get_or_init(|| socket);
             return;
@@ -280,13 +274,13 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
     }
 
     fn notice(&mut self) -> Option<String> {
-        let place = PodInstance::of(&self.pod);
-        // A group dies with its pod, so its members get the same message as if they had left.
-        let member = self.member.lock().take_if(|member| member.place != place)?;
-        if let Some(session) = self.session() {
-            session.group.record_left(member.place);
-        }
-        Some(message::group_left(&member.group))
+        // A group that does not go on where its member does ends for it, as if it had left.
+        let pools = self.replayable.pool();
+        let will_move = |place| {
+            let leader = pools.leader.current();
+            self.shared().api_key().is_some() && self.shared().groups.are_to_move(&pools.pool, place, leader.as_deref())
+        };
+        self.membership.attached(self.socket.get(), PodInstance::of(&self.pod), will_move)
     }
 
     fn is_signed_out(&self) -> bool {
@@ -299,7 +293,7 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
 
     fn own_messages(&self) -> impl OwnMessages + 'static {
         let dashboard = self.dashboard_watch.as_ref().map(DashboardFeed::new);
-        (self.session_watch.clone().map(SessionFeed::new), dashboard)
+        (self.session_watch.clone().map(SessionFeed::new), (dashboard, self.membership.news()))
     }
 
     fn rewriter(&self) -> impl MessageRewriter + 'static {
@@ -308,7 +302,7 @@ impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
             pod: self.pod.clone(),
             socket: self.socket.clone(),
             is_greeted: AtomicBool::new(false),
-            member: self.member.clone(),
+            membership: self.membership.clone(),
             session_watch: self.session_watch.clone(),
             dashboard_watch: self.dashboard_watch.clone(),
             epoch: self.is_life_sure.then_some(self.instance.epoch),

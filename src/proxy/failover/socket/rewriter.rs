@@ -5,23 +5,15 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use parking_lot::Mutex;
-
 use crate::{
     health,
-    jellyfin::message::{self, Group},
-    pod::{Epoch, Pod, PodInstance},
-    proxy::{dashboard_feed::DashboardWatch, session_lists::feed::SessionWatch},
+    jellyfin::{message, sync_play},
+    pod::{Epoch, Pod},
+    proxy::{dashboard_feed::DashboardWatch, groups::membership::Membership, session_lists::feed::SessionWatch},
     server_id::{Replacer, ShownServer},
-    sessions::session::{KnownSocket, Socket},
-    websocket::MessageRewriter,
+    sessions::session::KnownSocket,
+    websocket::{ForClient, MessageRewriter},
 };
-
-/// The SyncPlay group of a socket's client, and the pod whose memory holds the group.
-pub(super) struct Membership {
-    pub(super) group: String,
-    pub(super) place: PodInstance,
-}
 
 /// Shows the pool's server id in a pod's messages. Also learns the client's greeting and group from
 /// them.
@@ -32,7 +24,7 @@ pub(super) struct SocketRewriter {
     pub(super) is_greeted: AtomicBool,
     /// The pod's epoch at this side, if it is known.
     pub(super) epoch: Option<Epoch>,
-    pub(super) member: Arc<Mutex<Option<Membership>>>,
+    pub(super) membership: Arc<Membership>,
     /// What the client hears of sessions; `None` if its pod alone tells it.
     pub(super) session_watch: Option<Arc<SessionWatch>>,
     /// The same of the activity log and of tasks.
@@ -55,36 +47,34 @@ impl SocketRewriter {
         {
             socket.session().sockets.count_remote_control();
         }
-        let Some(change) = message::group(text) else { return };
-        let (place, known) = (PodInstance::of(&self.pod), self.socket.get().map(Socket::session).into_iter());
-        match change {
-            Group::Joined(group) => {
-                known.for_each(|session| session.group.record_joined(place));
-                *self.member.lock() = Some(Membership { group, place });
-            }
-            Group::Left => {
-                known.for_each(|session| session.group.record_left(place));
-                *self.member.lock() = None;
-            }
-        }
     }
 }
 
 impl MessageRewriter for SocketRewriter {
-    fn to_client(&self, text: &str) -> Option<String> {
+    fn to_client(&self, text: &str) -> ForClient {
+        let is_replaced =
+            self.session_watch.as_ref().is_some_and(|watch| message::is_session_list(text) && watch.takes_list())
+                || self.dashboard_watch.as_ref().is_some_and(|watch| watch.replaces(text));
+        if is_replaced {
+            return ForClient::Nothing;
+        }
         self.observe(text);
-        self.shown_server.message_to_client(&self.pod, text)
+        let heard = match sync_play::is_about_group(text) {
+            true => self.membership.hear(self.socket.get(), &self.pod, text),
+            false => ForClient::Same,
+        };
+        let shown = |text| self.shown_server.message_to_client(&self.pod, text).map(ForClient::Changed);
+        match heard {
+            ForClient::Same => shown(text).unwrap_or(ForClient::Same),
+            ForClient::Changed(text) => shown(&text).unwrap_or(ForClient::Changed(text)),
+            ForClient::Nothing => ForClient::Nothing,
+        }
     }
 
     fn pieces_to_client(&self) -> Option<Replacer> {
         // A message this long is never about a group.
         self.greet();
         self.shown_server.id_rewriter(&self.pod).map(|id_rewriter| id_rewriter.pieces_to_client())
-    }
-
-    fn is_replaced(&self, text: &str) -> bool {
-        self.session_watch.as_ref().is_some_and(|watch| message::is_session_list(text) && watch.takes_list())
-            || self.dashboard_watch.as_ref().is_some_and(|watch| watch.replaces(text))
     }
 
     fn is_replaced_from(&self, first: &[u8]) -> bool {

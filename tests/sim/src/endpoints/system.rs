@@ -80,8 +80,13 @@ pub(crate) fn echo(call: &Call) -> Answer {
     Answer::json(&call.json())
 }
 
-/// `POST /System/Restart` of a local caller, who needs no log-in. That the pod goes down then is left to the controls.
-pub(crate) fn restart(_: &Call) -> Answer {
+/// `POST /System/Restart` of a local caller, who needs no log-in, or of an administrator (`LocalAccessOrRequiresElevation`).
+pub(crate) fn restart(call: &Call) -> Answer {
+    let is_local = call.remote().parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !is_local && !call.is_administrator() {
+        return Answer::empty(StatusCode::FORBIDDEN);
+    }
+    call.life().shared.restart();
     Answer::no_content()
 }
 

@@ -1,0 +1,74 @@
+//! SyncPlay in a client's name: a group that is made again on another pod.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{ApiCall, ApiResponse, field, status, text};
+use crate::jellyfin::{
+    authorization::Device,
+    sync_play::{Queue, dashed},
+};
+
+/// A member of a group: its device, and the token by which the pod knows it.
+#[derive(Clone, Copy)]
+pub struct Member<'a> {
+    pub device: &'a Device,
+    pub token: &'a str,
+}
+
+/// Makes a group, and gives its id.
+pub fn new(member: Member<'_>, name: &str) -> ApiCall<Option<String>> {
+    let read = |response: ApiResponse| Some(response.success().ok().and_then(|group| text(&group, "GroupId")));
+    ApiCall::post("/SyncPlay/New", read).of(member, json!({"GroupName": name}))
+}
+
+/// Joins a group.
+pub fn join(member: Member<'_>, group: &str) -> ApiCall<StatusCode> {
+    ApiCall::post("/SyncPlay/Join", status).of(member, json!({"GroupId": dashed(group)}))
+}
+
+/// How many users are in a group.
+pub fn participants(member: Member<'_>, group: &str) -> ApiCall<usize> {
+    let read = |response: ApiResponse| {
+        let group = response.success().ok()?;
+        Some(field(&group, "Participants")?.as_array()?.len())
+    };
+    ApiCall::get(format!("/SyncPlay/{}", dashed(group)), read).as_device(member.device, Some(member.token))
+}
+
+/// Lets a group play this queue from this place on.
+pub fn set_queue(member: Member<'_>, queue: &Queue, position: i64) -> ApiCall<StatusCode> {
+    let items: Vec<String> = queue.items.iter().map(|id| dashed(id)).collect();
+    let body = json!({"PlayingQueue": items, "PlayingItemPosition": queue.index, "StartPositionTicks": position});
+    ApiCall::post("/SyncPlay/SetNewQueue", status).of(member, body)
+}
+
+/// Says that a member is ready to go on at a place of this entry of the queue.
+pub fn ready(member: Member<'_>, entry: &str, (when, position, plays): (&str, i64, bool)) -> ApiCall<StatusCode> {
+    let body = json!({"When": when, "PositionTicks": position, "IsPlaying": plays, "PlaylistItemId": dashed(entry)});
+    ApiCall::post("/SyncPlay/Ready", status).of(member, body)
+}
+
+pub fn pause(member: Member<'_>) -> ApiCall<StatusCode> {
+    ApiCall::post("/SyncPlay/Pause", status).of(member, json!({}))
+}
+
+pub fn unpause(member: Member<'_>) -> ApiCall<StatusCode> {
+    ApiCall::post("/SyncPlay/Unpause", status).of(member, json!({}))
+}
+
+pub fn set_repeat_mode(member: Member<'_>, mode: &str) -> ApiCall<StatusCode> {
+    ApiCall::post("/SyncPlay/SetRepeatMode", status).of(member, json!({"Mode": mode}))
+}
+
+/// Says that the others need not wait for a member.
+pub fn ignore_wait(member: Member<'_>) -> ApiCall<StatusCode> {
+    ApiCall::post("/SyncPlay/SetIgnoreWait", status).of(member, json!({"IgnoreWait": true}))
+}
+
+impl<T> ApiCall<T> {
+    fn of(self, member: Member<'_>, body: Value) -> ApiCall<T> {
+        self.as_device(member.device, Some(member.token)).with_body(Bytes::from(body.to_string()))
+    }
+}

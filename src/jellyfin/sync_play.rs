@@ -1,0 +1,286 @@
+//! What pods tell their clients of SyncPlay groups, and how that is changed on its way. Pure.
+//!
+//! A group is made again on another pod under another id. Clients keep the id that they know, so
+//! that both ids are replaced by one another in what passes.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+/// A pod's message about a client's group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupMessage {
+    /// The group's id; the empty one where the client is in none.
+    pub group: String,
+    pub told: Told,
+}
+
+/// What a pod says about a group.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// The client is a member of this group.
+    Joined {
+        name: String,
+        state: GroupState,
+        participants: Vec<String>,
+    },
+    /// The client is a member of no group.
+    Left,
+    UserJoined(String),
+    UserLeft(String),
+    Queue(Queue),
+    /// What the group does now, and the request that made it do so.
+    State(GroupState, String),
+    Command(Command),
+    Other,
+}
+
+/// What a group does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupState {
+    #[default]
+    Idle,
+    Waiting,
+    Paused,
+    Playing,
+}
+
+/// What a group plays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    pub reason: String,
+    /// The items' ids, in order.
+    pub items: Vec<String>,
+    pub index: i64,
+    /// The present item's id within this queue.
+    pub entry: Option<String>,
+    pub position: i64,
+    pub plays: bool,
+    pub repeat: String,
+    /// When the queue changed, by the pod's clock and as it writes it.
+    pub updated: String,
+}
+
+/// What all members are to do at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub kind: CommandKind,
+    pub position: i64,
+    /// How long after its sending the command holds.
+    pub ahead: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandKind {
+    Unpause,
+    Pause,
+    Seek,
+    Stop,
+}
+
+/// The last bytes of a message about a group. A pod writes the type of a message last.
+const UPDATE: &str = r#""MessageType":"SyncPlayGroupUpdate"}"#;
+const COMMAND: &str = r#""MessageType":"SyncPlayCommand"}"#;
+
+/// Whether a pod's message is about a group.
+pub fn is_about_group(text: &str) -> bool {
+    let text = text.trim_end();
+    text.ends_with(UPDATE) || text.ends_with(COMMAND)
+}
+
+/// Reads a pod's message about a group.
+pub fn read(text: &str) -> Option<GroupMessage> {
+    if !is_about_group(text) {
+        return None;
+    }
+    let message: Value = serde_json::from_str(text).ok()?;
+    let data = &message["Data"];
+    let group = plain(data["GroupId"].as_str()?);
+    let told = match message["MessageType"].as_str()? {
+        "SyncPlayCommand" => Told::Command(command(data)?),
+        _ => update(data["Type"].as_str()?, &data["Data"]),
+    };
+    Some(GroupMessage { group, told })
+}
+
+fn update(kind: &str, data: &Value) -> Told {
+    let name = || data.as_str().unwrap_or_default().to_owned();
+    match kind {
+        "GroupJoined" => Told::Joined {
+            name: data["GroupName"].as_str().unwrap_or_default().to_owned(),
+            state: state(&data["State"]),
+            participants: strings(&data["Participants"]),
+        },
+        "GroupLeft" | "NotInGroup" => Told::Left,
+        "UserJoined" => Told::UserJoined(name()),
+        "UserLeft" => Told::UserLeft(name()),
+        "PlayQueue" => Told::Queue(queue(data)),
+        "StateUpdate" => Told::State(state(&data["State"]), data["Reason"].as_str().unwrap_or_default().to_owned()),
+        _ => Told::Other,
+    }
+}
+
+fn queue(data: &Value) -> Queue {
+    let playlist = data["Playlist"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let index = data["PlayingItemIndex"].as_i64().unwrap_or(-1);
+    let playing = usize::try_from(index).ok().and_then(|index| playlist.get(index));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Queue {
+        reason: text(&data["Reason"]),
+        items: playlist.iter().map(|item| text(&item["ItemId"])).collect(),
+        index,
+        entry: playing.map(|item| text(&item["PlaylistItemId"])),
+        position: data["StartPositionTicks"].as_i64().unwrap_or_default(),
+        plays: data["IsPlaying"].as_bool().unwrap_or_default(),
+        repeat: text(&data["RepeatMode"]),
+        updated: text(&data["LastUpdate"]),
+    }
+}
+
+fn command(data: &Value) -> Option<Command> {
+    let kind = match data["Command"].as_str()? {
+        "Unpause" => CommandKind::Unpause,
+        "Pause" => CommandKind::Pause,
+        "Seek" => CommandKind::Seek,
+        _ => CommandKind::Stop,
+    };
+    let at = |name: &str| moment(data[name].as_str()?);
+    let ahead = at("When").zip(at("EmittedAt")).and_then(|(when, sent)| when.duration_since(sent).ok());
+    let position = data["PositionTicks"].as_i64().unwrap_or_default();
+    Some(Command { kind, position, ahead: ahead.unwrap_or_default() })
+}
+
+fn state(value: &Value) -> GroupState {
+    match value.as_str() {
+        Some("Waiting") => GroupState::Waiting,
+        Some("Paused") => GroupState::Paused,
+        Some("Playing") => GroupState::Playing,
+        _ => GroupState::Idle,
+    }
+}
+
+fn strings(values: &Value) -> Vec<String> {
+    values.as_array().into_iter().flatten().filter_map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+/// A moment as a pod writes it.
+pub fn moment(text: &str) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text).ok()
+}
+
+/// A group's id in the form that jellypin keeps: 32 small digits.
+pub fn plain(id: &str) -> String {
+    id.chars().filter(|char| *char != '-').map(|char| char.to_ascii_lowercase()).collect()
+}
+
+/// The same with dashes.
+pub fn dashed(plain: &str) -> String {
+    match plain.len() {
+        32 if plain.is_ascii() => {
+            format!("{}-{}-{}-{}-{}", &plain[..8], &plain[8..12], &plain[12..16], &plain[16..20], &plain[20..])
+        }
+        _ => plain.to_owned(),
+    }
+}
+
+/// The text with one group's id in place of the other's.
+pub fn with_group(text: &str, id: &str, by: &str) -> String {
+    text.replace(id, by).replace(&dashed(id), &dashed(by))
+}
+
+/// A queue that the client plays already, told so that its player goes on: it only learns the new
+/// ids. As a new playlist the film would begin again.
+pub fn as_queue_that_plays(text: &str) -> String {
+    text.replacen(r#""Reason":"NewPlaylist""#, r#""Reason":"Queue""#, 1)
+}
+
+/// The message that a pod sends a member whose membership has ended. Recorded: `GroupLeft`, with
+/// the group's id, and that id with dashes.
+pub fn group_left(group: &str) -> String {
+    let group = plain(group);
+    let data = serde_json::json!({"GroupId": group, "Data": dashed(&group), "Type": "GroupLeft"});
+    serde_json::json!({"MessageType": "SyncPlayGroupUpdate", "MessageId": group, "Data": data}).to_string()
+}
+
+/// Whether a member says that the others need not wait for it.
+pub fn ignores_wait(body: &[u8]) -> Option<bool> {
+    property(body, "IgnoreWait")?.as_bool()
+}
+
+/// The group that a client asks to join, as it writes it.
+pub fn group_to_join(body: &[u8]) -> Option<String> {
+    property(body, "GroupId")?.as_str().map(str::to_owned)
+}
+
+fn property(body: &[u8], name: &str) -> Option<Value> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    json.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "822fe8d1854041a9bbb54c051f96824d";
+
+    fn told(kind: &str, data: &str) -> Option<Told> {
+        let text = format!(
+            r#"{{"MessageId":"1","Data":{{"GroupId":"{ID}","Data":{data},"Type":"{kind}"}},"MessageType":"SyncPlayGroupUpdate"}}"#
+        );
+        let message = read(&text)?;
+        assert_eq!(message.group, ID);
+        Some(message.told)
+    }
+
+    #[test]
+    fn updates_are_read_as_pods_write_them() {
+        let info = r#"{"GroupId":"x","GroupName":"evening","State":"Paused","Participants":["alice","bob"]}"#;
+        let joined = Told::Joined {
+            name: "evening".into(),
+            state: GroupState::Paused,
+            participants: vec!["alice".into(), "bob".into()],
+        };
+        assert_eq!(told("GroupJoined", info), Some(joined));
+        assert_eq!(told("UserJoined", "\"bob\""), Some(Told::UserJoined("bob".into())));
+        assert_eq!(told("UserLeft", "\"bob\""), Some(Told::UserLeft("bob".into())));
+        assert_eq!((told("GroupLeft", "\"x\""), told("NotInGroup", "\"\"")), (Some(Told::Left), Some(Told::Left)));
+        assert_eq!(told("LibraryAccessDenied", "\"\""), Some(Told::Other));
+        let state = Told::State(GroupState::Waiting, "Seek".into());
+        assert_eq!(told("StateUpdate", r#"{"State":"Waiting","Reason":"Seek"}"#), Some(state));
+        let queue = r#"{"Reason":"NewPlaylist","LastUpdate":"2026-11-30T10:00:00.5Z","Playlist":[{"ItemId":"i","PlaylistItemId":"p"},{"ItemId":"j","PlaylistItemId":"q"}],"PlayingItemIndex":1,"StartPositionTicks":7,"IsPlaying":true,"ShuffleMode":"Sorted","RepeatMode":"RepeatAll"}"#;
+        let expected = Queue {
+            reason: "NewPlaylist".into(),
+            items: vec!["i".into(), "j".into()],
+            index: 1,
+            entry: Some("q".into()),
+            position: 7,
+            plays: true,
+            repeat: "RepeatAll".into(),
+            updated: "2026-11-30T10:00:00.5Z".into(),
+        };
+        assert_eq!(told("PlayQueue", queue), Some(Told::Queue(expected)));
+        assert_eq!(read(r#"{"MessageType":"Chat","Data":"GroupJoined SyncPlayGroupUpdate"}"#), None);
+    }
+
+    #[test]
+    fn a_command_says_how_far_it_lies_ahead() {
+        let text = format!(
+            r#"{{"MessageId":"1","Data":{{"GroupId":"{ID}","PlaylistItemId":"p","When":"2026-11-30T10:00:01.5000000Z","PositionTicks":9,"Command":"Unpause","EmittedAt":"2026-11-30T10:00:01.0000000Z"}},"MessageType":"SyncPlayCommand"}}"#
+        );
+        let command = Command { kind: CommandKind::Unpause, position: 9, ahead: Duration::from_millis(500) };
+        assert_eq!(read(&text), Some(GroupMessage { group: ID.into(), told: Told::Command(command) }));
+    }
+
+    #[test]
+    fn a_groups_ids_are_replaced_in_either_form() {
+        let other = "00000000000000000000000000000abc";
+        let left = group_left(ID);
+        assert!(left.contains("822fe8d1-8540-41a9-bbb5-4c051f96824d") && left.contains(ID), "{left}");
+        let left = with_group(&left, ID, other);
+        assert!(left.contains("00000000-0000-0000-0000-000000000abc") && left.contains(other), "{left}");
+        assert!(!left.contains(ID) && !left.contains("822fe8d1-"), "{left}");
+        assert_eq!(plain("822FE8D1-8540-41A9-BBB5-4C051F96824D"), ID);
+        assert_eq!(as_queue_that_plays(r#"{"Reason":"NewPlaylist","A":1}"#), r#"{"Reason":"Queue","A":1}"#);
+        assert_eq!((ignores_wait(br#"{"ignoreWait":true}"#), ignores_wait(b"{}")), (Some(true), None));
+    }
+}

@@ -1,0 +1,252 @@
+//! One socket's view of its client's group: what the client hears of it, and what not.
+//!
+//! While a group is made again, its members hear nothing of it. Then they hear its queue once, told
+//! so that their players go on, and the command by which all go on together.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub(in crate::proxy) use super::line::GroupNews;
+use super::{
+    Groups,
+    group::{Group, Standing},
+    line::Line,
+    roster::Member,
+};
+use crate::{
+    jellyfin::sync_play::{self, CommandKind, GroupMessage, GroupState, Told},
+    pod::{Pod, PodInstance},
+    sessions::session::Socket,
+    websocket::ForClient,
+};
+
+/// The group of one client's socket.
+pub(in crate::proxy) struct Membership {
+    groups: Arc<Groups>,
+    pool: Arc<str>,
+    line: Arc<Line>,
+    seat: Mutex<Option<Seat>>,
+}
+
+struct Seat {
+    group: Arc<Group>,
+    /// The life of the group of which the client has heard.
+    generation: u32,
+    /// The client is still to hear how its group goes on.
+    settles: bool,
+}
+
+impl Membership {
+    pub(in crate::proxy) fn new(groups: Arc<Groups>, pool: Arc<str>) -> Membership {
+        Membership { groups, pool, line: Arc::default(), seat: Mutex::default() }
+    }
+
+    /// What jellypin itself has to say about the group.
+    pub(in crate::proxy) fn news(&self) -> GroupNews {
+        GroupNews(self.line.clone())
+    }
+
+    /// Hears a message of this pod, and says what of it the client gets.
+    /// A pod that ends says that the members leave, one by one.
+    pub(in crate::proxy) fn hear(&self, socket: Option<&Socket>, pod: &Pod, text: &str) -> ForClient {
+        let (place, ends) = (PodInstance::of(pod), !pod.status().is_alive());
+        let Some(GroupMessage { group: id, told }) = sync_play::read(text) else { return ForClient::Same };
+        let mut seat = self.seat.lock();
+        if self.line.take_dismissal() {
+            *seat = None;
+        }
+        let is_of_seat = |seat: &Seat| seat.group.moving.is_under_way() || seat.group.is_known_as(&id);
+        if let Told::Joined { name, state, participants } = &told
+            && !seat.as_ref().is_some_and(is_of_seat)
+        {
+            *seat = self.begin_seat((place, &id), (name, *state), participants.clone());
+            self.enroll_at(seat.as_ref(), socket, place);
+        }
+        let Some(sitting) = &mut *seat else { return self.shown(&id, text) };
+        let group = sitting.group.clone();
+        let heard = match group.location.standing(&id) {
+            _ if ends && matches!(told, Told::Left | Told::UserLeft(_)) => Heard::Nothing,
+            Standing::Present(generation) if generation == sitting.generation => sitting.hear(&group, &told),
+            Standing::Present(generation) => sitting.catch_up(&group, generation, &told),
+            // Of an earlier life of the group, or of a new one that is not known yet.
+            Standing::Other if group.is_known_as(&id) || group.moving.is_under_way() => Heard::Nothing,
+            Standing::Other if told == Told::Left => Heard::Left,
+            Standing::Other => Heard::AsItIs,
+        };
+        match heard {
+            Heard::Nothing => return ForClient::Nothing,
+            Heard::AsItIs => {}
+            Heard::GoesOn => {
+                if let Some(socket) = socket {
+                    socket.session().group.record_joined(place);
+                }
+                return ForClient::Changed(sync_play::as_queue_that_plays(&self.with_shown_id(&id, text)));
+            }
+            Heard::QueueAgain => {
+                return ForClient::Changed(sync_play::as_queue_that_plays(&self.with_shown_id(&id, text)));
+            }
+            Heard::Left => {
+                *seat = None;
+                drop(seat);
+                let shown = self.shown(&id, text);
+                self.leave(&group, socket, place);
+                return shown;
+            }
+        }
+        drop(seat);
+        self.shown(&id, text)
+    }
+
+    /// The session of the socket has become known.
+    pub(in crate::proxy) fn enroll(&self, socket: &Socket) {
+        let seat = self.seat.lock();
+        let place = seat.as_ref().map(|seat| seat.group.location.place());
+        if let Some(place) = place {
+            self.enroll_at(seat.as_ref(), Some(socket), place);
+        }
+    }
+
+    /// The socket is attached to this pod. Returns what the client hears if its group has not come
+    /// along and will not: `is_to_move` says whether it will.
+    pub(in crate::proxy) fn attached(
+        &self,
+        socket: Option<&Socket>,
+        place: PodInstance,
+        is_to_move: impl FnOnce(PodInstance) -> bool,
+    ) -> Option<String> {
+        let mut seat = self.seat.lock();
+        let group = seat.as_ref()?.group.clone();
+        let at = group.location.place();
+        let comes_along = || group.moving.is_under_way() || is_to_move(at);
+        if at == place || (group.roster.has_line(&self.line) && comes_along()) {
+            return None;
+        }
+        *seat = None;
+        drop(seat);
+        self.leave(&group, socket, at);
+        Some(sync_play::group_left(&group.shown))
+    }
+
+    fn begin_seat(
+        &self,
+        (place, id): (PodInstance, &str),
+        (name, state): (&str, GroupState),
+        participants: Vec<String>,
+    ) -> Option<Seat> {
+        let begin = || Group::new((self.pool.clone(), place), id, (name.to_owned(), state));
+        let group = self.groups.hear_of(&self.pool, id, begin)?;
+        group.roster.set_names(participants);
+        let generation = group.location.generation();
+        Some(Seat { group, generation, settles: false })
+    }
+
+    fn enroll_at(&self, seat: Option<&Seat>, socket: Option<&Socket>, place: PodInstance) {
+        let Some(socket) = socket else { return };
+        socket.session().group.record_joined(place);
+        if let Some(seat) = seat {
+            let session = socket.session().clone();
+            let member = Member { session, device: socket.device(), ignores_wait: false, line: self.line.clone() };
+            seat.group.roster.add(member);
+        }
+    }
+
+    fn leave(&self, group: &Group, socket: Option<&Socket>, place: PodInstance) {
+        if let Some(socket) = socket {
+            socket.session().group.record_left(place);
+        }
+        group.roster.remove(&self.line);
+        self.groups.forget_empty();
+    }
+
+    fn shown(&self, id: &str, text: &str) -> ForClient {
+        match self.groups.shown_id(&self.pool, id) {
+            Some(shown) => ForClient::Changed(sync_play::with_group(text, id, &shown)),
+            None => ForClient::Same,
+        }
+    }
+
+    fn with_shown_id(&self, id: &str, text: &str) -> String {
+        match self.shown(id, text) {
+            ForClient::Changed(text) => text,
+            ForClient::Same | ForClient::Nothing => text.to_owned(),
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        // The client's socket has ended, and with it the membership.
+        if let Some(seat) = self.seat.get_mut().take() {
+            seat.group.roster.remove(&self.line);
+            self.groups.forget_empty();
+        }
+    }
+}
+
+/// What a client gets of a message.
+enum Heard {
+    AsItIs,
+    Nothing,
+    /// The queue with which its group goes on.
+    GoesOn,
+    /// The same queue, told once more.
+    QueueAgain,
+    Left,
+}
+
+impl Seat {
+    /// A message of the life that the client knows.
+    fn hear(&mut self, group: &Group, told: &Told) -> Heard {
+        if group.moving.is_gathering() && matches!(told, Told::UserLeft(_)) {
+            // The pod that the group leaves tells its members that they leave one by one.
+            return Heard::Nothing;
+        }
+        if self.settles && !group.moving.is_under_way() && !group.course.now().resumes() {
+            self.settles = false;
+        }
+        match told {
+            Told::Joined { participants, .. } => group.roster.set_names(participants.clone()),
+            Told::Left => return Heard::Left,
+            Told::UserJoined(name) if !group.user_joined(name) => return Heard::Nothing,
+            Told::UserLeft(name) => group.roster.remove_name(name),
+            Told::Queue(queue) => {
+                group.course.hear(|course, now| course.hear_queue(queue, now));
+                if self.settles && queue.reason == "NewPlaylist" {
+                    return Heard::QueueAgain;
+                }
+            }
+            // A member that is ready before the others is told to wait for them. Its player goes on
+            // meanwhile, since the wait is short.
+            Told::Command(command) if self.settles && command.kind != CommandKind::Unpause => return Heard::Nothing,
+            Told::State(..) if self.settles => return Heard::Nothing,
+            Told::Command(command) => {
+                self.settles = false;
+                group.course.hear(|course, now| course.hear_command(*command, now));
+            }
+            Told::State(state, reason) => group.course.hear(|course, _| course.hear_state(*state, reason)),
+            Told::UserJoined(_) | Told::Other => {}
+        }
+        Heard::AsItIs
+    }
+
+    /// A message of a life of which the client has not heard yet.
+    fn catch_up(&mut self, group: &Group, generation: u32, told: &Told) -> Heard {
+        if *told == Told::Left {
+            return Heard::Left;
+        }
+        match told {
+            Told::Command(command) if command.kind == CommandKind::Stop && group.course.now().queue().is_none() => {
+                // A group that plays nothing has nothing more to say.
+                self.generation = generation;
+                Heard::Nothing
+            }
+            Told::Queue(queue) if !group.moving.is_gathering() => {
+                (self.generation, self.settles) = (generation, true);
+                group.course.hear(|course, now| course.hear_queue(queue, now));
+                Heard::GoesOn
+            }
+            _ => Heard::Nothing,
+        }
+    }
+}
