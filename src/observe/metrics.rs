@@ -17,9 +17,9 @@ use prometheus_client::{
 };
 
 pub use labels::{
-    AcmeOrder, Autodiscovery, Disagreement, Dropped, GroupMove, InStep, LeaderChange, LeaderProblem, Limited, Migration,
-    MissingRequirement, Move, OfCertificate, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request,
-    Resumption, RolledPool, StoreOutcome, UserDataTold, Waited,
+    AcmeOrder, Autodiscovery, Disagreement, Dropped, GroupMove, InStep, LeaderChange, LeaderProblem, Limited,
+    Migration, MissingRequirement, Move, OfCertificate, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState,
+    Rejected, Request, Resumption, RolledPool, StoreOutcome, UserDataTold, Waited,
 };
 
 /// Every metric of the proxy. Cheap to clone.
