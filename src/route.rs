@@ -4,6 +4,7 @@ pub mod https;
 
 use std::sync::Arc;
 
+use https::ToHttps;
 use memchr::memrchr;
 
 use https::ToHttps;

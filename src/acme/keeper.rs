@@ -134,7 +134,7 @@ impl Keeper {
             Ok(Ok(Issued(pem))) if self.show(pem.as_bytes()) => {
                 self.parts.storage.write(Document::Certificate, pem.as_bytes()).await;
                 self.parts.storage.keep_turn(POLL).await;
-                self.count("issued");
+                count(&self.parts.metrics, "issued");
                 (self.failures, self.window, self.ask_window_at) = (0, None, 0);
                 (self.not_before, self.chance) = (now() + BETWEEN, jitter::fraction());
                 tracing::info!(names = self.config.domains.join(", "), "a certificate was issued");
@@ -153,7 +153,7 @@ impl Keeper {
         self.not_before = now() + pause.as_secs();
         // Nobody else is to try sooner.
         self.parts.storage.keep_turn(pause).await;
-        self.count(if is_refusal { "refused" } else { "away" });
+        count(&self.parts.metrics, if is_refusal { "refused" } else { "away" });
         tracing::warn!(error = why, retry_seconds = pause.as_secs(), "no certificate was issued; the one in use stays");
     }
 
@@ -258,10 +258,10 @@ impl Keeper {
             }
         }
     }
+}
 
-    fn count(&self, outcome: &'static str) {
-        self.parts.metrics.acme_orders.get_or_create(&AcmeOrder { outcome }).inc();
-    }
+fn count(metrics: &Metrics, outcome: &'static str) {
+    metrics.acme_orders.get_or_create(&AcmeOrder { outcome }).inc();
 }
 
 fn now() -> u64 {

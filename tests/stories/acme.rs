@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use authority::{Authority, Manner};
+use authority::{Authority, Manner, until_so};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -29,7 +29,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     redis_server::RedisServer,
     replicas,
-    world::{ANY_PORT, Certificate, Proxy, Settings, World, secs, story, until_so},
+    world::{ANY_PORT, Certificate, Proxy, Settings, World, secs, story},
 };
 
 const NAMES: [&str; 2] = ["media.example.org", "www.example.org"];

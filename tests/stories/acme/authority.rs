@@ -5,12 +5,26 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 
-use crate::stories::world::until_so;
+/// The longest time for a step of an order. A busy machine takes long to make the authority's keys.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something is so, as long as an authority may take.
+pub(super) async fn until_so(what: &str, is_so: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "it never came to this: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
 
 /// What can be told of it when it starts.
 #[derive(Clone, Copy, Default)]

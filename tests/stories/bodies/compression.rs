@@ -52,12 +52,12 @@ async fn a_list_over_https_is_compressed_as_the_client_asks() {
 }
 
 #[tokio::test]
-async fn short_answers_and_those_with_tokens_stay_as_they_are() {
+async fn short_answers_stay_as_they_are() {
     story(behind_https(), async |world| {
         let mut client = world.client();
         let all = [HTTPS, ("accept-encoding", "gzip, br, zstd")];
         client.log_in("alice").await;
-        for path in ["/System/Info/Public", "/Devices", "/QuickConnect/Enabled"] {
+        for path in ["/System/Info/Public", "/QuickConnect/Enabled"] {
             let answer = client.get_with(path, &all).await;
             assert_eq!((answer.status, answer.header("content-encoding")), (200, ""), "{path}");
             plain(&answer);
@@ -87,19 +87,21 @@ async fn only_whole_text_that_may_be_changed_is_compressed() {
     story(wire::before(&pod), async |world| {
         let body = "text and text again. ".repeat(200);
         let mut end = wire::client(world).await;
-        for (fields, asked, is_compressed) in [
-            ("Content-Type: text/html\r\nETag: \"a\"\r\nAccept-Ranges: bytes\r\n", "", true),
-            ("Content-Type: application/json\r\n", "", true),
-            ("Content-Type: image/jpeg\r\n", "", false),
-            ("Content-Type: video/mp4\r\n", "", false),
-            ("Content-Type: text/event-stream\r\n", "", false),
-            ("Content-Type: application/vnd.apple.mpegurl\r\n", "", false),
-            ("Content-Type: text/html\r\nContent-Encoding: br\r\n", "", false),
-            ("Content-Type: text/html\r\nCache-Control: no-transform\r\n", "", false),
-            ("Content-Type: text/html\r\n", "Range: bytes=0-9\r\n", false),
-            ("", "", false),
+        let x = "/x";
+        for (path, fields, asked, is_compressed) in [
+            (x, "Content-Type: text/html\r\nETag: \"a\"\r\nAccept-Ranges: bytes\r\n", "", true),
+            (x, "Content-Type: application/json\r\n", "", true),
+            (x, "Content-Type: image/jpeg\r\n", "", false),
+            (x, "Content-Type: video/mp4\r\n", "", false),
+            (x, "Content-Type: text/event-stream\r\n", "", false),
+            (x, "Content-Type: application/vnd.apple.mpegurl\r\n", "", false),
+            (x, "Content-Type: text/html\r\nContent-Encoding: br\r\n", "", false),
+            (x, "Content-Type: text/html\r\nCache-Control: no-transform\r\n", "", false),
+            (x, "Content-Type: text/html\r\n", "Range: bytes=0-9\r\n", false),
+            (x, "", "", false),
+            ("/Auth/Keys", "Content-Type: application/json\r\n", "", false),
         ] {
-            let asked = format!("GET /x HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n{asked}\r\n");
+            let asked = format!("GET {path} HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n{asked}\r\n");
             end.send(asked).await;
             let mut call = pod.call().await;
             let length = body.len();
