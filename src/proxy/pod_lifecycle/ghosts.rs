@@ -43,7 +43,8 @@ impl GhostEnder {
                 () = self.shutdown.stopping() => return,
             }
             let mut ended = 0;
-            for session in self.shared.sessions.known.that_left_pods(&pool.name) {
+            let has_left = |session: &Arc<Session>| session.residence.left.is_any() && *session.pool == *pool.name;
+            for session in self.shared.sessions.known.all_that(has_left) {
                 ended += self.end_left(&pool, &session);
                 if ended >= AT_ONCE {
                     break;

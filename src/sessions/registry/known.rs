@@ -111,13 +111,8 @@ impl KnownSessions {
         self.all_that(|session| session.home().is_some_and(|home| home.pod == pod.id))
     }
 
-    /// The sessions that a pod may still list, although they live on another one.
-    pub fn that_left_pods(&self, pool: &str) -> Vec<Arc<Session>> {
-        self.all_that(|session| session.residence.left.is_any() && *session.pool == *pool)
-    }
-
     /// The sessions that are meant.
-    pub(super) fn all_that(&self, is_meant: impl Fn(&Arc<Session>) -> bool) -> Vec<Arc<Session>> {
+    pub fn all_that(&self, is_meant: impl Fn(&Arc<Session>) -> bool) -> Vec<Arc<Session>> {
         self.devices.iter().filter(|entry| is_meant(entry)).map(|entry| entry.clone()).collect()
     }
 
