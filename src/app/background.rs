@@ -41,8 +41,7 @@ pub(super) fn serve_pods(lifecycle: &Arc<PodLifecycle>, shared: &SharedState) {
     for pool in &shared.pools {
         tokio::spawn(lifecycle.clone().watch_pool(pool.pool.clone()));
         tokio::spawn(lifecycle.clone().gather_users(pool.pool.clone()));
-        tokio::spawn(lifecycle.clone().keep_groups(pool.pool.clone()));
-        tokio::spawn(lifecycle.clone().keep_standby(pool.pool.clone()));
+        tokio::spawn(lifecycle.clone().keep_serving(pool.pool.clone()));
     }
 }
 
