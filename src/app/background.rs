@@ -42,8 +42,7 @@ pub(super) fn serve_pods(lifecycle: &Arc<PodLifecycle>, shared: &SharedState) {
         tokio::spawn(lifecycle.clone().watch_pool(pool.pool.clone()));
         tokio::spawn(lifecycle.clone().gather_users(pool.pool.clone()));
         tokio::spawn(lifecycle.clone().end_ghosts(pool.pool.clone()));
-        tokio::spawn(lifecycle.clone().keep_groups(pool.pool.clone()));
-        tokio::spawn(lifecycle.clone().keep_standby(pool.pool.clone()));
+        tokio::spawn(lifecycle.clone().keep_serving(pool.pool.clone()));
     }
 }
 

@@ -134,21 +134,15 @@ impl PodLifecycle {
         }
     }
 
-    /// Keeps pods standing by that are to, until the shutdown or a reload.
-    pub async fn keep_standby(self: Arc<Self>, pool: Arc<Pool>) {
+    /// Keeps pods standing by that are to, and makes SyncPlay groups again whose pod is gone, until
+    /// the shutdown or a reload.
+    pub async fn keep_serving(self: Arc<Self>, pool: Arc<Pool>) {
         let keeper = StandbyKeeper::new(self.shared.clone(), self.drainer.clone(), self.shutdown.clone());
-        tokio::select! {
-            () = keeper.run(pool) => {}
-            () = self.is_replaced.cancelled() => {}
-        }
-    }
-
-    /// Makes SyncPlay groups again whose pod is gone, until the shutdown or a reload.
-    pub async fn keep_groups(self: Arc<Self>, pool: Arc<Pool>) {
         let objects = (self.pods.clone(), self.migrator.clone());
         let regrouper = Regrouper::new(self.shared.clone(), objects, (self.metrics.clone(), self.shutdown.clone()));
+        let both = async { tokio::join!(keeper.run(pool.clone()), Arc::new(regrouper).watch(pool)) };
         tokio::select! {
-            () = Arc::new(regrouper).watch(pool) => {}
+            _ = both => {}
             () = self.is_replaced.cancelled() => {}
         }
     }

@@ -20,12 +20,12 @@ pub struct Member<'a> {
 /// Makes a group, and gives its id.
 pub fn new(member: Member<'_>, name: &str) -> ApiCall<Option<String>> {
     let read = |response: ApiResponse| Some(response.success().ok().and_then(|group| text(&group, "GroupId")));
-    ApiCall::post("/SyncPlay/New", read).of(member, json!({"GroupName": name}))
+    in_name_of(member, ApiCall::post("/SyncPlay/New", read), json!({"GroupName": name}))
 }
 
 /// Joins a group.
 pub fn join(member: Member<'_>, group: &str) -> ApiCall<StatusCode> {
-    ApiCall::post("/SyncPlay/Join", status).of(member, json!({"GroupId": dashed(group)}))
+    in_name_of(member, ApiCall::post("/SyncPlay/Join", status), json!({"GroupId": dashed(group)}))
 }
 
 /// How many users are in a group.
@@ -41,34 +41,32 @@ pub fn participants(member: Member<'_>, group: &str) -> ApiCall<usize> {
 pub fn set_queue(member: Member<'_>, queue: &Queue, position: i64) -> ApiCall<StatusCode> {
     let items: Vec<String> = queue.items.iter().map(|id| dashed(id)).collect();
     let body = json!({"PlayingQueue": items, "PlayingItemPosition": queue.index, "StartPositionTicks": position});
-    ApiCall::post("/SyncPlay/SetNewQueue", status).of(member, body)
+    in_name_of(member, ApiCall::post("/SyncPlay/SetNewQueue", status), body)
 }
 
 /// Says that a member is ready to go on at a place of this entry of the queue.
 pub fn ready(member: Member<'_>, entry: &str, (when, position, plays): (&str, i64, bool)) -> ApiCall<StatusCode> {
     let body = json!({"When": when, "PositionTicks": position, "IsPlaying": plays, "PlaylistItemId": dashed(entry)});
-    ApiCall::post("/SyncPlay/Ready", status).of(member, body)
+    in_name_of(member, ApiCall::post("/SyncPlay/Ready", status), body)
 }
 
 pub fn pause(member: Member<'_>) -> ApiCall<StatusCode> {
-    ApiCall::post("/SyncPlay/Pause", status).of(member, json!({}))
+    in_name_of(member, ApiCall::post("/SyncPlay/Pause", status), json!({}))
 }
 
 pub fn unpause(member: Member<'_>) -> ApiCall<StatusCode> {
-    ApiCall::post("/SyncPlay/Unpause", status).of(member, json!({}))
+    in_name_of(member, ApiCall::post("/SyncPlay/Unpause", status), json!({}))
 }
 
 pub fn set_repeat_mode(member: Member<'_>, mode: &str) -> ApiCall<StatusCode> {
-    ApiCall::post("/SyncPlay/SetRepeatMode", status).of(member, json!({"Mode": mode}))
+    in_name_of(member, ApiCall::post("/SyncPlay/SetRepeatMode", status), json!({"Mode": mode}))
 }
 
 /// Says that the others need not wait for a member.
 pub fn ignore_wait(member: Member<'_>) -> ApiCall<StatusCode> {
-    ApiCall::post("/SyncPlay/SetIgnoreWait", status).of(member, json!({"IgnoreWait": true}))
+    in_name_of(member, ApiCall::post("/SyncPlay/SetIgnoreWait", status), json!({"IgnoreWait": true}))
 }
 
-impl<T> ApiCall<T> {
-    fn of(self, member: Member<'_>, body: Value) -> ApiCall<T> {
-        self.as_device(member.device, Some(member.token)).with_body(Bytes::from(body.to_string()))
-    }
+fn in_name_of<T>(member: Member<'_>, call: ApiCall<T>, body: Value) -> ApiCall<T> {
+    call.as_device(member.device, Some(member.token)).with_body(Bytes::from(body.to_string()))
 }

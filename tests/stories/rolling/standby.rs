@@ -5,7 +5,8 @@ use crate::stories::migration::client_of;
 
 /// A world of two pods, of which `b` stands by.
 async fn world(plan: Plan) -> World {
-    let mut world = started(plan.with_api_key()).await;
+    // No account is spread, so nobody asks for the long list of all users meanwhile.
+    let mut world = started(plan.with_api_key().spread_users(&[])).await;
     let address = world.pod("b").address();
     world.restart(|settings| settings.pod_stands_by("b", address)).await;
     world.until_state("a", State::Ready).await;
