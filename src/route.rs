@@ -4,7 +4,6 @@ pub mod https;
 
 use std::sync::Arc;
 
-use https::ToHttps;
 use memchr::memrchr;
 
 use https::ToHttps;
