@@ -3,15 +3,17 @@
 //! All that can fail comes first, and touches nothing that is in use: it is refused whole, or
 //! applied whole. Pins, sessions, sockets, and the pods' states and epochs stay.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    sync::Arc,
+};
 
-use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     App, Config, Error, Listening, Now, RELEASE, answer_apps, autodiscovery,
     background::{find_writers, of_leader, renew_cookies, serve_pods, watch_pods},
-    bind_admin, bind_autodiscovery, server_id_file, shared_state, state, worker,
+    bind_admin, bind_autodiscovery, serve_admin, server_id_file, shared_state, state, worker,
 };
 use crate::{
     admin::View,
@@ -61,12 +63,12 @@ impl App {
         let keys = if made_itself { self.keys.clone() } else { state::cookie_keys(config)? };
         let (added, ended) = self.listeners(&config.listen)?;
         let admin = match config.admin.listen.filter(|_| config.admin.listen != now.config.admin.listen) {
-            Some(address) => Some(bind_admin(address).await?),
+            Some(address) => Some(bind_admin(address, None)?),
             None => None,
         };
         let is_moved = config.autodiscovery.listen != now.config.autodiscovery.listen;
         let autodiscovery = match config.autodiscovery.listen.filter(|_| is_moved) {
-            Some(address) => Some(bind_autodiscovery(address).await?),
+            Some(address) => Some(bind_autodiscovery(address, None)?),
             None => None,
         };
         let (log, before) = (&config.observe, &now.config.observe);
@@ -200,8 +202,10 @@ impl App {
         }
         for (configured, bound) in added {
             let (address, over_tls) = (bound.address, bound.over_tls);
+            // Without copies these sockets cannot be handed over; they serve all the same.
+            let sockets = bound.copies().unwrap_or_default().into();
             self.workers.listen(bound);
-            self.listening.push(Listening { configured, address, over_tls });
+            self.listening.push(Listening { configured, address, over_tls, sockets });
             tracing::info!(%address, "serving clients");
         }
     }
@@ -216,16 +220,18 @@ impl App {
         if config.admin.listen != now.config.admin.listen {
             std::mem::replace(&mut self.admin_ends, CancellationToken::new()).cancel();
             self.admin = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-            if let Some(listener) = admin {
-                tokio::spawn(self.pages.clone().serve(listener, self.admin_ends.clone()));
+            if let Some(listener) = &admin {
+                serve_admin(listener, &self.pages, &self.admin_ends);
             }
+            self.admin_socket = admin;
         }
         if config.autodiscovery.listen != now.config.autodiscovery.listen {
             std::mem::replace(&mut self.autodiscovery_ends, self.shutdown.part()).stop();
             self.autodiscovery = autodiscovery.as_ref().and_then(|socket| socket.local_addr().ok());
-            if let Some(socket) = autodiscovery {
+            if let Some(socket) = &autodiscovery {
                 answer_apps(socket, &self.current, &self.metrics, &self.autodiscovery_ends);
             }
+            self.autodiscovery_socket = autodiscovery;
         }
     }
 }
