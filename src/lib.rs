@@ -6,6 +6,7 @@ pub mod jitter;
 pub mod observe;
 pub mod shutdown;
 
+pub mod hand_over;
 pub mod jellyfin;
 pub mod limits;
 pub mod pod;

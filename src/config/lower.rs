@@ -94,6 +94,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         autodiscovery: autodiscovery::Config { listen: file.autodiscovery.inner.listen.0.0 },
         state: file.state.inner.path.map(|path| folder.join(path.0.0)),
         drain_timeout: timeouts.drain.0,
+        hand_over: timeouts.hand_over.0,
         listen: listen::Config {
             http: addresses(listen.http),
             https: addresses(listen.https),

@@ -1,8 +1,10 @@
 //! Restarts without end: pods, and the proxy itself, are restarted under clients at work, which notice nothing of it.
 
 mod fleet;
+mod hand_over;
 mod reloads;
 mod removal;
+mod show;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
