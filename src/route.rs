@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use memchr::memrchr;
+
 /// The routes, in the order of the file.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -96,9 +98,9 @@ fn ends_with(host: &str, suffix: &str) -> bool {
 
 /// The host of a `Host` header, without its port and trailing dot.
 fn without_port(host: &str) -> &str {
-    let name = match host.rsplit_once(':') {
+    let name = match memrchr(b':', host.as_bytes()) {
         // A bare IPv6 address has its colons inside brackets.
-        Some((name, port)) if !port.ends_with(']') => name,
+        Some(at) if !host.ends_with(']') => &host[..at],
         _ => host,
     };
     name.strip_suffix('.').unwrap_or(name)

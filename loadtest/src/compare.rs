@@ -54,6 +54,14 @@ pub(crate) struct Arguments {
     access_log: bool,
 }
 
+impl Arguments {
+    /// The proxies, in the order of their turns.
+    fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let before = self.stage.before.as_ref().map(|_| Kind::Before);
+        self.only.iter().copied().chain(before)
+    }
+}
+
 /// One turn of one proxy.
 struct Turn {
     round: u32,
@@ -102,9 +110,11 @@ async fn start(
     ports: &mut Ports,
     backends: &[Backend],
 ) -> Result<Vec<Contender>> {
-    let duties = Duties { access_log: arguments.access_log, ..Duties::default() };
+    // An older build may not know all limits of today.
+    let own_limits = arguments.stage.before.is_some();
+    let duties = Duties { access_log: arguments.access_log, own_limits, ..Duties::default() };
     let mut contenders = Vec::new();
-    for &kind in &arguments.only {
+    for kind in arguments.kinds() {
         let mut contender = Contender::start(kind, stage, ports, backends, duties)?;
         proxy_uses_all(&mut contender, backends).await?;
         contenders.push(contender);
@@ -201,7 +211,7 @@ fn print(arguments: &Arguments, turns: &[Turn], failures: &Failures) {
         "p99.9",
         "failed",
     ]);
-    for &kind in &arguments.only {
+    for kind in arguments.kinds() {
         let of_kind = || turns.iter().filter(|turn| turn.kind == kind);
         let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         let costs = || of_kind().map(Turn::microseconds_a_request);

@@ -10,7 +10,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::backend::Backend;
@@ -21,6 +21,8 @@ use crate::stage::Stage;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
 pub(crate) enum Kind {
     Jellypin,
+    /// jellypin from another binary (`--before`), beside the first
+    Before,
     Haproxy,
     /// `loadtest bare`: no proxy, the floor
     Bare,
@@ -30,6 +32,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Jellypin => "jellypin",
+            Kind::Before => "before",
             Kind::Haproxy => "haproxy",
             Kind::Bare => "bare",
         }
@@ -43,6 +46,8 @@ pub(crate) struct Duties {
     pub(crate) access_log: bool,
     /// The pods will die: a proxy that can try again elsewhere is told to.
     pub(crate) fail_over: bool,
+    /// One address may be an attacker: the limits are those that the proxy has by itself.
+    pub(crate) own_limits: bool,
 }
 
 /// A running proxy.
@@ -64,9 +69,13 @@ impl Contender {
         let address = ports.free()?;
         let configuration = stage.file(&format!("{}.conf", kind.name()));
         let (program, arguments) = match kind {
-            Kind::Jellypin => {
+            Kind::Jellypin | Kind::Before => {
                 fs::write(&configuration, jellypin::configuration(address, ports.free()?, backends, duties))?;
-                (stage.jellypin.clone(), jellypin::arguments(&configuration))
+                let program = match kind {
+                    Kind::Before => stage.before.clone().context("--before names no binary")?,
+                    _ => stage.jellypin.clone(),
+                };
+                (program, jellypin::arguments(&configuration))
             }
             Kind::Haproxy => {
                 fs::write(&configuration, haproxy::configuration(address, backends, duties))?;

@@ -36,6 +36,11 @@ impl Tally {
         Ok(Tally { served: 0, failures: Failures::default(), latency })
     }
 
+    fn record(&mut self, latency: Duration) {
+        self.served += 1;
+        self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
     fn take(&mut self) -> Tally {
         let taken = self.clone();
         self.served = 0;
@@ -74,12 +79,22 @@ pub(crate) const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 impl Load {
     pub(crate) fn start(address: SocketAddr, connections: u64, paths: &[String]) -> Result<Load> {
+        Load::start_resting(address, connections, paths, Duration::ZERO)
+    }
+
+    /// The same, with a rest between an answer and the client's next request.
+    pub(crate) fn start_resting(
+        address: SocketAddr,
+        connections: u64,
+        paths: &[String],
+        rest: Duration,
+    ) -> Result<Load> {
         let tally = Rc::new(RefCell::new(Tally::new()?));
         let stopping = Rc::new(Cell::new(false));
         let mut clients = JoinSet::new();
         for number in 0..connections {
             let client = Client::new(address, number, paths);
-            clients.spawn_local(keep_asking(client, tally.clone(), stopping.clone()));
+            clients.spawn_local(keep_asking(client, rest, tally.clone(), stopping.clone()));
         }
         Ok(Load { tally, stopping, clients })
     }
@@ -98,14 +113,15 @@ impl Load {
     }
 }
 
-async fn keep_asking(mut client: Client, tally: Rc<RefCell<Tally>>, stopping: Rc<Cell<bool>>) {
+async fn keep_asking(mut client: Client, rest: Duration, tally: Rc<RefCell<Tally>>, stopping: Rc<Cell<bool>>) {
     while !stopping.get() {
         let begun = Instant::now();
         match client.exchange().await {
             Ok(_) => {
-                let mut tally = tally.borrow_mut();
-                tally.served += 1;
-                tally.latency.saturating_record(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                tally.borrow_mut().record(begun.elapsed());
+                if !rest.is_zero() {
+                    tokio::time::sleep(rest).await;
+                }
             }
             Err(failure) => {
                 tally.borrow_mut().failures.add(&failure);

@@ -10,6 +10,7 @@ mod compare;
 mod connection;
 mod contender;
 mod drive;
+mod floods;
 mod kill;
 mod launch;
 mod pod;
@@ -42,10 +43,15 @@ enum Task {
     Kill(kill::Arguments),
     /// Large bodies both ways, to fast and to stalled peers, and the memory of the proxy meanwhile
     Bodies(bodies::Arguments),
+    /// What clients notice while another address floods the proxy
+    Floods(floods::Arguments),
     /// A pod with nothing behind it: answers health, public info, counts, and bytes
     Pod(pod::Arguments),
     /// The least relay that can stand between a client and a pod: the floor of `compare`
     Bare(bare::Arguments),
+    /// The attacking address of `floods`
+    #[command(hide = true)]
+    Attack(floods::attacker::Order),
     /// Start a program on one core, to die with the process that asked for it
     #[command(hide = true)]
     Launch(launch::Arguments),
@@ -85,6 +91,8 @@ async fn perform(task: Task) -> Result<Verdict> {
         Task::Compare(arguments) => compare::run(arguments).await,
         Task::Kill(arguments) => kill::run(arguments).await,
         Task::Bodies(arguments) => bodies::run(arguments).await,
+        Task::Floods(arguments) => floods::run(arguments).await,
+        Task::Attack(order) => floods::attacker::run(order).await,
         Task::Pod(arguments) => pod::run(arguments).await,
         Task::Bare(arguments) => bare::run(arguments).await,
         Task::Launch(arguments) => launch::run(&arguments),

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::Args;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -117,6 +117,16 @@ async fn serve(pod: Rc<Pod>, listener: TcpListener) -> io::Result<()> {
     }
 }
 
+/// How a token begins that no pod knows. All others are known.
+pub(crate) const UNKNOWN_TOKEN: &str = "ffffffffffffffff";
+
+/// Whether the token is unknown, or it is a log-in: no password is right.
+fn is_refused(request: &Request<Incoming>) -> bool {
+    let presents_unknown = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains(UNKNOWN_TOKEN));
+    request.uri().path() == "/Users/AuthenticateByName"
+        || request.headers().get(AUTHORIZATION).is_some_and(presents_unknown)
+}
+
 async fn connection(pod: Rc<Pod>, stream: TcpStream) {
     let service = service_fn(move |request| {
         let pod = pod.clone();
@@ -145,6 +155,9 @@ impl Pod {
                 if !ready {
                     self.counts.borrow_mut().early += 1;
                     return self.starting();
+                }
+                if is_refused(&request) {
+                    return self.unauthorized();
                 }
                 if sink { self.sink(request).await } else { self.plain(request.uri().query()) }
             }
@@ -183,6 +196,13 @@ impl Pod {
         let mut response = self.text("text/html", "<p>The server is starting.</p>");
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("005"));
+        response
+    }
+
+    /// What Jellyfin answers to a token that it does not know, and to a wrong password.
+    fn unauthorized(&self) -> Response<Repeated> {
+        let mut response = self.text("text/plain", "");
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
         response
     }
 

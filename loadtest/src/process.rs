@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::time::sleep;
 
 /// A running child. Dropping it kills it; if this process is itself killed, the kernel does (see `launch`).
 pub(crate) struct Process {
@@ -50,6 +52,19 @@ impl Process {
         self.child.kill().with_context(|| format!("killing {}", self.name))?;
         self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
         Ok(())
+    }
+
+    /// Waits until the child has ended by itself; an error if it failed, or has not ended by then.
+    pub(crate) async fn ends(&mut self, within: Duration) -> Result<()> {
+        let end = Instant::now() + within;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("{} failed ({status}):\n{}", self.name, self.last_words()),
+                None if Instant::now() > end => bail!("{} does not end", self.name),
+                None => sleep(Duration::from_millis(20)).await,
+            }
+        }
     }
 
     /// An error that carries the child's last words if it has ended by itself.

@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// jellypin's binary; by default the one beside this program
     #[arg(long)]
     jellypin: Option<PathBuf>,
+    /// Another binary of jellypin, which `compare` puts beside the first
+    #[arg(long)]
+    pub(crate) before: Option<PathBuf>,
     /// haproxy's binary
     #[arg(long, default_value = "haproxy")]
     haproxy: PathBuf,
@@ -34,6 +37,7 @@ pub(crate) struct Arguments {
 /// Where a run takes place. This process is on the load core from here on.
 pub(crate) struct Stage {
     pub(crate) jellypin: PathBuf,
+    pub(crate) before: Option<PathBuf>,
     pub(crate) haproxy: PathBuf,
     proxy_core: usize,
     load_core: usize,
@@ -50,6 +54,7 @@ impl Stage {
         stay_on(arguments.load_core)?;
         Ok(Stage {
             jellypin,
+            before: arguments.before.clone(),
             haproxy: arguments.haproxy.clone(),
             proxy_core: arguments.proxy_core,
             load_core: arguments.load_core,
@@ -68,6 +73,12 @@ impl Stage {
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Process> {
         Process::start(name, self.proxy_core, program, arguments, self.file(&format!("{name}.log")))
+    }
+
+    /// Starts the attacker of `loadtest floods`, beside the clients.
+    pub(crate) fn start_attacker(&self, order: &[String]) -> Result<Process> {
+        let arguments = [&["attack".to_owned()], order].concat();
+        Process::start("attacker", self.load_core, &std::env::current_exe()?, arguments, self.file("attacker.log"))
     }
 
     /// Starts one process that plays these pods. `options` are those of `loadtest pod`.

@@ -77,6 +77,24 @@ fn bodies_arrive_whole() {
 }
 
 #[test]
+fn floods_are_told_beside_the_calm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let attacks = ["--only", "connections", "--only", "log-ins", "--only", "pings"];
+    let short = ["floods", "--proxy", "bare", "--seconds", "1", "--connections", "20", "--clients", "2"];
+    let (output, figures) = loadtest(folder.path(), &[&short[..], &attacks].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let phases = figures["phases"].as_array().expect("phases");
+    assert_eq!(phases.len(), 3);
+    for phase in phases {
+        assert!(phase["calm"]["served"].as_u64() > Some(0), "{phase}");
+        assert!(phase["attacked"]["served"].as_u64() > Some(0), "{phase}");
+    }
+    let attacker = |phase: usize| phases[phase]["attacker"].as_str().unwrap_or_default().to_owned();
+    assert!(attacker(0).starts_with("20 opened"), "{}", attacker(0));
+    assert!(!attacker(1).contains(" 0 answers"), "{}", attacker(1));
+}
+
+#[test]
 fn a_proxy_that_is_not_there_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let absent = folder.path().join("absent");

@@ -168,15 +168,15 @@ fn value(key: &Secret, pod: &Pod) -> String {
     URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..16])
 }
 
-/// Removes our cookie from the request's head; all others stay as they are.
-pub fn strip(headers: &mut HeaderMap, name: &str) {
-    let is_there = |line: &HeaderValue| pairs(line.as_bytes()).any(|pair| ours(pair, name).is_some());
+/// Removes these cookies from the request's head; all others stay as they are.
+pub fn strip(headers: &mut HeaderMap, names: &[&str]) {
+    let is_there = |line: &HeaderValue| pairs(line.as_bytes()).any(|pair| is_one_of(pair, names));
     let mut lines = headers.get_all(header::COOKIE).iter();
     match (lines.next(), lines.next()) {
         (None, _) => return,
         (Some(only), None) => {
             if is_there(only) {
-                match without(only, name) {
+                match without(only, names) {
                     Some(others) => drop(headers.insert(header::COOKIE, others)),
                     None => drop(headers.remove(header::COOKIE)),
                 }
@@ -186,15 +186,15 @@ pub fn strip(headers: &mut HeaderMap, name: &str) {
         _ => {}
     }
     let lines: Vec<HeaderValue> =
-        headers.get_all(header::COOKIE).iter().filter_map(|line| without(line, name)).collect();
+        headers.get_all(header::COOKIE).iter().filter_map(|line| without(line, names)).collect();
     headers.remove(header::COOKIE);
     for line in lines {
         headers.append(header::COOKIE, line);
     }
 }
 
-fn without(line: &HeaderValue, name: &str) -> Option<HeaderValue> {
-    let others: Vec<&[u8]> = pairs(line.as_bytes()).filter(|pair| ours(pair, name).is_none()).collect();
+fn without(line: &HeaderValue, names: &[&str]) -> Option<HeaderValue> {
+    let others: Vec<&[u8]> = pairs(line.as_bytes()).filter(|pair| !is_one_of(pair, names)).collect();
     let text = others.join(&b"; "[..]);
     // A part of a valid header value is one as well.
     (!text.is_empty()).then(|| HeaderValue::from_bytes(&text).ok()).flatten()
@@ -205,6 +205,10 @@ fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = memchr::memchr_iter(b';', line).chain([line.len()]);
     let pairs = ends.scan(0, |start, end| line.get(std::mem::replace(start, end + 1)..end));
     pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+}
+
+fn is_one_of(pair: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|name| ours(pair, name).is_some())
 }
 
 fn ours<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
@@ -302,7 +306,7 @@ mod tests {
         ];
         for (line, left) in rows {
             let mut headers = with_cookie(line);
-            strip(&mut headers, "jellyfin_server_id");
+            strip(&mut headers, &["jellyfin_server_id"]);
             assert_eq!(headers.get(header::COOKIE).map(|value| value.to_str().unwrap()), left, "{line}");
         }
     }

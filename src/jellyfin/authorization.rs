@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use memchr::memchr;
 use percent_encoding::NON_ALPHANUMERIC;
 
 use super::{EMBY_AUTHORIZATION, EMBY_TOKEN, MEDIABROWSER_TOKEN, query::url_decoded};
@@ -156,23 +157,26 @@ fn fields(headers: &HeaderMap, legacy: Legacy) -> Option<&str> {
 /// Every `=` outside quotes begins a value, so an unquoted value with `=` in it is lost. Later
 /// fields of the same key win.
 pub(super) fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str, &'a str)) {
-    let (mut key, mut start, mut quoted) = ("", 0, false);
-    for (at, byte) in fields.bytes().enumerate() {
+    let bytes = fields.as_bytes();
+    let (mut key, mut start, mut at) = ("", 0, 0);
+    while let Some(byte) = bytes.get(at) {
         match byte {
-            b'"' => quoted = !quoted,
-            b',' if !quoted => {
+            // Up to the closing quote nothing has a meaning.
+            b'"' => at = memchr(b'"', &bytes[at + 1..]).map_or(bytes.len(), |more| at + 1 + more),
+            b',' => {
                 if start < at {
                     found(key, &fields[start..at]);
                     key = "";
                 }
                 start = at + 1;
             }
-            b'=' if !quoted => {
+            b'=' => {
                 key = fields[start..at].trim();
                 start = at + 1;
             }
             _ => {}
         }
+        at += 1;
     }
     if start < fields.len() {
         found(key, &fields[start..]);
@@ -181,5 +185,8 @@ pub(super) fn for_each_field<'a>(fields: &'a str, mut found: impl FnMut(&'a str,
 
 /// Strips a value's quotes, but not the blanks around them.
 pub(super) fn value(raw: &str) -> Cow<'_, str> {
-    url_decoded(raw.trim_matches('"'))
+    let is_quote = |byte: &u8| *byte == b'"';
+    let before = raw.bytes().take_while(|byte| is_quote(byte)).count();
+    let behind = raw[before..].bytes().rev().take_while(|byte| is_quote(byte)).count();
+    url_decoded(&raw[before..raw.len() - behind])
 }

@@ -36,7 +36,10 @@ pub use state_report::StateReport;
 pub use urgency::Need;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 
-use super::{path::decoded_path, syntax::is_id};
+use super::{
+    path::decoded_path,
+    syntax::{is_id, pieces},
+};
 
 /// What an endpoint demands of its caller, as far as the proxy needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,7 +346,7 @@ pub fn is_web_client_file(path: &str) -> bool {
 /// The path as a log may show it: without the API key of `/Auth/Keys/{key}`.
 pub fn without_secrets(path: &str) -> Cow<'_, str> {
     let (mut before, mut end) = ("", 0);
-    for segment in path.split('/') {
+    for segment in pieces(path, b'/') {
         end += segment.len();
         if is_decoded(before, "Auth") && is_decoded(segment, "Keys") && end + 1 < path.len() {
             return Cow::Owned(format!("{}/…", &path[..end]));
@@ -375,7 +378,7 @@ pub(in crate::jellyfin) fn user_in_path<'a>(method: &Method, path: &'a str) -> O
 
 /// The non-empty segments: a doubled or trailing slash means nothing.
 fn segments(path: &str) -> impl Iterator<Item = &str> + Clone {
-    path.split('/').filter(|segment| !segment.is_empty())
+    pieces(path, b'/').filter(|segment| !segment.is_empty())
 }
 
 fn is(segment: &str, name: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
 use percent_encoding::percent_decode_str;
 
 /// A path as Kestrel passes it on. It decodes `%XX` once, but not a slash, and removes dot
@@ -9,7 +10,7 @@ use percent_encoding::percent_decode_str;
 /// `None` for a NUL or for bytes that are not UTF-8.
 pub fn decoded_path(raw: &str) -> Option<Cow<'_, str>> {
     // Nearly every path needs no decoding.
-    if !raw.contains('%') && !raw.contains("/.") {
+    if memchr2(b'%', b'.', raw.as_bytes()).is_none() || (!raw.contains('%') && !raw.contains("/.")) {
         return Some(Cow::Borrowed(raw));
     }
     let mut decoded = Vec::with_capacity(raw.len());

@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
+
+use super::syntax::pieces;
+
 /// The keys that jellypin reads of every request.
 pub(super) const KNOWN: [&str; 5] = ["ApiKey", "api_key", "DeviceId", "LiveStreamId", "PlaySessionId"];
 
@@ -26,8 +30,7 @@ pub(super) struct Query<'a> {
 impl<'a> Query<'a> {
     pub(super) fn parse(query: &'a str) -> Query<'a> {
         let mut found = Query::default();
-        for pair in query.split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for (key, value) in pairs(query) {
             let Some((place, kind)) = found.place(&url_decoded(key)) else { continue };
             *place = match (kind, place.take()) {
                 // The server joins the non-empty values of a token key; no pod knows such a token.
@@ -61,10 +64,17 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Keys and values as they are written. A key without a `=` has an empty value.
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    pieces(query, b'&').map(|pair| match memchr(b'=', pair.as_bytes()) {
+        Some(at) => (&pair[..at], &pair[at + 1..]),
+        None => (pair, ""),
+    })
+}
+
 /// Every non-empty value of a key, whose name may be in any case.
 pub(super) fn all(query: &str, key: &str) -> Vec<String> {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let wanted = pairs.filter(|(name, value)| !value.is_empty() && url_decoded(name).eq_ignore_ascii_case(key));
+    let wanted = pairs(query).filter(|(name, value)| !value.is_empty() && url_decoded(name).eq_ignore_ascii_case(key));
     wanted.map(|(_, value)| url_decoded(value).into_owned()).collect()
 }
 
@@ -76,7 +86,7 @@ pub(super) fn decoded_key(key: &str) -> Option<Cow<'_, str>> {
 
 /// `%XX` and `+` decoded, as `WebUtility.UrlDecode` does it. Borrows where nothing is encoded.
 pub(super) fn url_decoded(raw: &str) -> Cow<'_, str> {
-    if memchr::memchr2(b'%', b'+', raw.as_bytes()).is_none() {
+    if memchr2(b'%', b'+', raw.as_bytes()).is_none() {
         return Cow::Borrowed(raw);
     }
     let blanks = raw.replace('+', " ");

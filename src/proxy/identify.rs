@@ -27,7 +27,7 @@ use crate::{
     forward::{head::Client, outbound::ReplayBody},
     jellyfin::{
         self, canonical,
-        endpoint::{Duty, Endpoint, Scope},
+        endpoint::{Endpoint, Scope},
     },
     pod::PodId,
     sessions::SessionLookup,
@@ -79,6 +79,7 @@ impl Identifier {
             Endpoint::Open if head.method == Method::POST && self.shared.is_log_in(path) => Endpoint::LogIn,
             endpoint => endpoint,
         };
+        let (scope, duty) = Scope::with_duty(&head.method, path);
         RequestContext {
             pool,
             pool_index,
@@ -87,8 +88,8 @@ impl Identifier {
             client,
             origin,
             endpoint,
-            act: Scope::of(&head.method, path).and_then(Scope::act),
-            duty: Duty::of(&head.method, path),
+            act: scope.and_then(Scope::act),
+            duty,
             is_upgrade,
             keys,
             client_session: ClientSession::Unknown,

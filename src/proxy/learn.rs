@@ -144,6 +144,10 @@ impl Learner {
         self.forget_ended_streams(ctx);
         let Some(report) = StateReport::of(&ctx.head.method, ctx.path) else { return };
         let session = ctx.session();
+        // What plays is kept with the session.
+        if session.is_none() && report != StateReport::Capabilities {
+            return;
+        }
         let said = Device::claimed(&ctx.head.headers, ctx.pool.legacy());
         let reported_by = match session {
             Some(session) => said.filled_from(&session.device),
@@ -158,9 +162,7 @@ impl Learner {
             replayed(&format!("{}{query}", ctx.path))
         };
         let Some(session) = session else {
-            if report == StateReport::Capabilities
-                && let (Some(token), Some(call)) = (&ctx.keys.identity.token, capabilities())
-            {
+            if let (Some(token), Some(call)) = (&ctx.keys.identity.token, capabilities()) {
                 self.shared.sessions.capabilities.record(token, pod, call);
             }
             return;

@@ -114,7 +114,7 @@ impl UserData {
     ) {
         let Some(open) = open else {
             let is_write = || UserDataWrite::of(&ctx.head.method, ctx.path).is_some();
-            if status.is_success() && is_write() && self.shared.keeps_user_data(ctx.pool_index) {
+            if status.is_success() && self.shared.keeps_user_data(ctx.pool_index) && is_write() {
                 self.carrier.calls.unread(Unread::User);
             }
             return;

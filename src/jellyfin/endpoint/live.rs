@@ -20,7 +20,7 @@ pub(in crate::jellyfin) fn opens_playback(path: &str) -> bool {
 
 /// `/Videos/{id}/live.m3u8`, whose segments have no query.
 pub fn is_live_playlist(path: &str) -> bool {
-    path.rsplit('/').next().is_some_and(|last| is(last, "live.m3u8"))
+    ends(path, "/live.m3u8")
 }
 
 /// Segments of HLS with a query, and live playlists: a pod makes them only by the lease of their

@@ -54,10 +54,12 @@ pub fn is_safe_to_repeat(method: &Method, path: &str) -> bool {
 /// another pod gets a progress report instead. Its body has the same form, and it only sets what
 /// plays.
 pub fn starts_playback(method: &Method, path: &str) -> bool {
+    if method != Method::POST {
+        return false;
+    }
     let mut segments = segments(path);
     let (first, second, rest) = (segments.next(), segments.next(), segments.next());
-    method == Method::POST
-        && rest.is_none()
+    rest.is_none()
         && first.is_some_and(|first| is(first, "Sessions"))
         && second.is_some_and(|second| is(second, "Playing"))
 }

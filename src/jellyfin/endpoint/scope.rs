@@ -104,22 +104,21 @@ impl<'a> Scope<'a> {
         Some(how.scope(ids))
     }
 
+    /// The scope with the duty: which pod does it for all.
+    pub fn with_duty(method: &Method, path: &'a str) -> (Option<Scope<'a>>, Duty) {
+        match find(method, path) {
+            Some((how, ids)) => (Some(how.scope(ids)), how.duty()),
+            None if matches!(*method, Method::GET | Method::HEAD) && is_read_of_leader(path) => (None, Duty::Leader),
+            None => (None, Duty::Any),
+        }
+    }
+
     /// The act that makes other pods see it.
     pub fn act(self) -> Option<Act<'a>> {
         match self {
             Scope::Repeated(act) => Some(act),
             Scope::Shared | Scope::Leader | Scope::PerPod => None,
         }
-    }
-}
-
-impl Duty {
-    /// Reads the duty from a method and a path below the BaseUrl, in the canonical form.
-    pub fn of(method: &Method, path: &str) -> Duty {
-        if matches!(*method, Method::GET | Method::HEAD) {
-            return if is_read_of_leader(path) { Duty::Leader } else { Duty::Any };
-        }
-        find(method, path).map_or(Duty::Any, |(how, _)| how.duty())
     }
 }
 

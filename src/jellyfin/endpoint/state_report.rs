@@ -17,8 +17,11 @@ pub enum StateReport {
 
 impl StateReport {
     pub fn of(method: &Method, path: &str) -> Option<StateReport> {
+        if method != Method::POST {
+            return None;
+        }
         let mut segments = segments(path);
-        if method != Method::POST || !segments.next().is_some_and(|first| is(first, "Sessions")) {
+        if !segments.next().is_some_and(|first| is(first, "Sessions")) {
             return None;
         }
         match (segments.next()?, segments.next(), segments.next()) {

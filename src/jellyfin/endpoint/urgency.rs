@@ -19,15 +19,23 @@ impl Need {
     pub fn of(endpoint: Endpoint, method: &Method, path: &str) -> Need {
         use Endpoint::{LogIn, LogOut, TranscodeControl};
         let is_report = || StateReport::of(method, path).is_some() || starts_playback(method, path);
-        let has = |name: &str| segments(path).any(|segment| is(segment, name));
         if endpoint.is_failure_costly() || matches!(endpoint, LogIn | LogOut | TranscodeControl) || is_report() {
             return Need::Playing;
         }
-        match () {
-            () if has("PlaybackInfo") || has("LiveStreams") => Need::Playing,
-            () if has("Images") || has("Trickplay") || has("UserImage") || has("ClientLog") => Need::Picture,
-            () => Need::Page,
+        let mut need = Need::Page;
+        for segment in segments(path) {
+            match segment.len() {
+                // `is` ignores case; the length only saves comparisons.
+                12 if is(segment, "PlaybackInfo") => return Need::Playing,
+                11 if is(segment, "LiveStreams") => return Need::Playing,
+                6 if is(segment, "Images") => need = Need::Picture,
+                9 if ["Trickplay", "UserImage", "ClientLog"].iter().any(|name| is(segment, name)) => {
+                    need = Need::Picture;
+                }
+                _ => {}
+            }
         }
+        need
     }
 }
 

@@ -6,6 +6,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+/// What stands before a value.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 /// Most bytes of a client's text that a line shows.
 const METHOD: usize = 32;
 const HOST: usize = 255;
@@ -58,43 +65,43 @@ impl Line<'_> {
             humantime::format_rfc3339_millis(SystemTime::now()),
             self.client
         );
-        text(out, "http.method", cut(self.method, METHOD));
-        text(out, "http.host", cut(self.host, HOST));
-        text(out, "http.path", cut(self.path, PATH));
-        text(out, "http.protocol", self.protocol);
-        number(out, "http.status", self.status.into());
+        text(out, key!("http.method"), cut(self.method, METHOD));
+        text(out, key!("http.host"), cut(self.host, HOST));
+        text(out, key!("http.path"), cut(self.path, PATH));
+        text(out, key!("http.protocol"), self.protocol);
+        number(out, key!("http.status"), self.status.into());
         if !self.user_agent.is_empty() {
-            text(out, "http.user_agent", cut(self.user_agent, USER_AGENT));
+            text(out, key!("http.user_agent"), cut(self.user_agent, USER_AGENT));
         }
-        text(out, "route", self.route);
-        text(out, "pool", self.pool);
-        text(out, "pod.name", self.pod);
-        text(out, "decision.reason", self.reason);
-        number(out, "attempts", self.attempts.into());
+        text(out, key!("route"), self.route);
+        text(out, key!("pool"), self.pool);
+        text(out, key!("pod.name"), self.pod);
+        text(out, key!("decision.reason"), self.reason);
+        number(out, key!("attempts"), self.attempts.into());
         if !self.tried.is_empty() {
-            text(out, "tried", self.tried);
+            text(out, key!("tried"), self.tried);
         }
         if let Some((held, why)) = self.held {
-            millis(out, "held_ms", held);
-            text(out, "wait.why", why);
+            millis(out, key!("held_ms"), held);
+            text(out, key!("wait.why"), why);
         }
         if let Some((from, why)) = self.moved {
-            text(out, "moved.from", from);
-            text(out, "moved.why", why);
+            text(out, key!("moved.from"), from);
+            text(out, key!("moved.why"), why);
         }
         if !self.fan_out.is_empty() {
-            text(out, "fan_out", self.fan_out);
+            text(out, key!("fan_out"), self.fan_out);
         }
         if self.resumed > 0 {
-            number(out, "resumed", self.resumed.into());
+            number(out, key!("resumed"), self.resumed.into());
         }
-        text(out, "outcome", self.outcome);
-        number(out, "bytes.in", self.bytes_in);
-        number(out, "bytes.out", self.bytes_out);
+        text(out, key!("outcome"), self.outcome);
+        number(out, key!("bytes.in"), self.bytes_in);
+        number(out, key!("bytes.out"), self.bytes_out);
         if let Some(first_byte) = self.first_byte {
-            millis(out, "first_byte_ms", first_byte);
+            millis(out, key!("first_byte_ms"), first_byte);
         }
-        millis(out, "duration_ms", self.duration);
+        millis(out, key!("duration_ms"), self.duration);
         out.extend_from_slice(b"}\n");
     }
 
@@ -144,30 +151,37 @@ impl Line<'_> {
     }
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: &str) {
-    key(out, name);
+fn text(out: &mut Vec<u8>, key: &str, value: &str) {
+    out.extend_from_slice(key.as_bytes());
+    // Without an early end the compiler looks at many bytes at once.
+    if value.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        out.reserve(value.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+        return;
+    }
     // A string always has a JSON form, and memory takes it.
     let _ = serde_json::to_writer(out, value);
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    key(out, name);
+/// Whether JSON writes the byte as it is. Nearly every text has no other.
+fn is_plain(byte: u8) -> bool {
+    byte >= b' ' && byte != b'"' && byte != b'\\'
+}
+
+fn number(out: &mut Vec<u8>, key: &str, value: u64) {
+    out.extend_from_slice(key.as_bytes());
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-fn millis(out: &mut Vec<u8>, name: &str, value: Duration) {
-    key(out, name);
+fn millis(out: &mut Vec<u8>, key: &str, value: Duration) {
+    out.extend_from_slice(key.as_bytes());
     let micros = value.as_micros() as u64;
     let mut digits = itoa::Buffer::new();
     out.extend_from_slice(digits.format(micros / 1000).as_bytes());
     let rest = micros % 1000;
     out.extend_from_slice(&[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
-}
-
-fn key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
 }
 
 /// The first bytes of a text, cut between two characters.

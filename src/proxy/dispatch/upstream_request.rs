@@ -46,8 +46,7 @@ pub(super) fn upstream_request(
     *request.uri_mut() = current_target(ctx);
     *request.headers_mut() = ctx.head.headers.clone();
     head::to_pod(request.headers_mut(), ctx.client);
-    cookie::strip(request.headers_mut(), &shared.cookie.name);
-    cookie::strip(request.headers_mut(), cookie::OF_ADMIN);
+    cookie::strip(request.headers_mut(), &[&shared.cookie.name, cookie::OF_ADMIN]);
     translate(&mut request, ctx, token);
     name_play_session(&mut request, shared, ctx, replay_body, pod);
     show_own_id(&mut request, ctx, pod);

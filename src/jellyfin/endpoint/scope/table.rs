@@ -5,6 +5,9 @@ use http::Method;
 use super::{Act, Document, Duty, Keys, Scope};
 use crate::jellyfin::endpoint::{is, segments};
 
+/// The most segments below the first in a row.
+const DEEPEST: usize = 5;
+
 /// The row of a request, with the values of its placeholders.
 pub(super) fn find<'a>(method: &Method, path: &'a str) -> Option<(How, [&'a str; 3])> {
     let verb = match *method {
@@ -12,10 +15,16 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Option<(How, [&'a str;
         Method::DELETE => Verb::Delete,
         _ => return None,
     };
-    let mut rest = segments(path);
-    let first = rest.next()?;
+    let mut all = segments(path);
+    let first = all.next()?;
     let (_, rows) = TABLE.iter().find(|(name, _)| is(first, name))?;
-    rows.iter().find_map(|row| Some((row.2, row.matched(verb, rest.clone())?)))
+    let mut below = [""; DEEPEST];
+    let mut depth = 0;
+    for segment in all {
+        *below.get_mut(depth)? = segment;
+        depth += 1;
+    }
+    rows.iter().find_map(|row| Some((row.2, row.matched(verb, &below[..depth])?)))
 }
 
 /// Whether a path reads what the leader alone keeps.
@@ -76,22 +85,24 @@ pub(super) struct Row(pub(super) Verb, pub(super) &'static str, pub(super) How);
 
 impl Row {
     /// The placeholders' values, if the row is of this request.
-    fn matched<'a>(&self, verb: Verb, mut rest: impl Iterator<Item = &'a str>) -> Option<[&'a str; 3]> {
+    fn matched<'a>(&self, verb: Verb, below: &[&'a str]) -> Option<[&'a str; 3]> {
         if self.0 != Verb::Any && self.0 != verb {
             return None;
         }
         let mut ids = [""; 3];
         let mut found = 0;
-        for part in segments(self.1) {
-            let segment = rest.next()?;
-            if part == "{}" {
-                *ids.get_mut(found)? = segment;
-                found += 1;
-            } else if !is(segment, part) {
-                return None;
+        let mut parts = segments(self.1);
+        for segment in below {
+            match parts.next()? {
+                "{}" => {
+                    *ids.get_mut(found)? = segment;
+                    found += 1;
+                }
+                part if is(segment, part) => {}
+                _ => return None,
             }
         }
-        rest.next().is_none().then_some(ids)
+        parts.next().is_none().then_some(ids)
     }
 }
 

@@ -109,7 +109,7 @@ fn what_one_pod_does_for_all() {
         ("POST", "/Auth/Keys", Duty::Any),
         ("POST", "/SyncPlay/New", Duty::Any),
     ] {
-        assert_eq!(Duty::of(&method.parse().expect("a method"), &path(what)), duty, "{method} {what}");
+        assert_eq!(Scope::with_duty(&method.parse().expect("a method"), &path(what)).1, duty, "{method} {what}");
     }
 }
 
