@@ -9,6 +9,7 @@ mod advice;
 pub mod ask;
 mod autodiscovery;
 mod background;
+mod certificates;
 pub mod check;
 mod now;
 mod open_files;
@@ -37,8 +38,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acme,
     admin::{self, Admin, View, Wish},
-    affinity, connection, discovery, forward, hand_over, health,
+    affinity, compression, connection, discovery, forward, hand_over, health,
     jellyfin::Legacy,
     leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
@@ -60,7 +62,10 @@ use worker::Workers;
 pub struct Config {
     pub listen: listen::Config,
     pub tls: tls::Config,
+    /// How a certificate is ordered. Default none.
+    pub acme: Option<acme::Config>,
     pub connection: connection::Config,
+    pub compression: compression::Config,
     pub limits: limits::Config,
     pub drain: drain_policy::Config,
     pub route: route::Config,
@@ -147,6 +152,8 @@ pub struct App {
     /// Access logs of earlier configurations, to which requests of that time still write.
     former_access: Vec<Arc<Access>>,
     certificates: Arc<tls::Certificates>,
+    /// Ends what orders certificates.
+    orders_end: Shutdown,
     server_config: Arc<ServerConfig>,
     pages: Arc<Admin>,
     admin_socket: Option<StdListener>,
@@ -213,6 +220,9 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
     let shared = Arc::new(shared);
     let health = Arc::new(ArcSwap::from_pointee(config.health.clone()));
     let pods = shared.pools.iter().zip(&config.pools).map(|(shared, config)| (shared.pool.clone(), config.clone()));
+    let orders_end = shutdown.part();
+    certificates::keep(&config, (&shared, &keys), &certificates, &metrics, &orders_end);
+    tokio::spawn(certificates::watch(certificates.clone(), metrics.clone(), shutdown.clone()));
     let sources = watch_pods(pods, &health, &shutdown).await;
     renew_cookies(&shared, &keys, &shutdown);
 
@@ -279,6 +289,7 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
         access,
         former_access: Vec::new(),
         certificates,
+        orders_end,
         server_config,
         pages,
         admin_socket: admin_listener,

@@ -6,6 +6,7 @@ pub mod jitter;
 pub mod observe;
 pub mod shutdown;
 
+pub mod compression;
 pub mod hand_over;
 pub mod jellyfin;
 pub mod limits;
@@ -21,6 +22,7 @@ pub mod route;
 pub mod server_id;
 pub mod sessions;
 
+pub mod acme;
 pub mod forward;
 pub mod websocket;
 

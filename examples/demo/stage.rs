@@ -104,7 +104,8 @@ impl Stage {
         for pod in self.pods.iter().filter(|pod| pod.name() == name) {
             pod.start_again().await?;
         }
-        let pods = self.proxy.shared().pools.iter().flat_map(|shared| shared.pool.pods().to_vec());
+        let shared = self.proxy.shared();
+        let pods = shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec());
         for pod in pods.filter(|pod| &*pod.name == name) {
             let mut changes = pod.life.changes();
             let used = timeout(DEADLINE, changes.wait_for(|status| status.is_alive())).await;
