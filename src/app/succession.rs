@@ -75,6 +75,7 @@ impl App {
         self.admin_ends.cancel();
         self.autodiscovery_ends.stop();
         self.writers_end.stop();
+        self.orders_end.stop();
         if let Some(lifecycle) = self.pages.lifecycle() {
             lifecycle.leave();
         }
