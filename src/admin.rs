@@ -28,7 +28,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -88,6 +88,7 @@ POST /pods/{pool}/{pod}/drain[?when=now|idle], POST /pods/{pool}/{pod}/undrain
 POST /sessions/{pool}/{user}/{device}/move?to={pod}
 POST /roll[?pool={pool}]: restarts all pods, one after the other
 /reload          what a reload would change; POST /reload reads the configuration again
+POST /upgrade    a new process takes this one's place
 ";
 
 /// What the pages show. A reload replaces it.
@@ -185,6 +186,10 @@ impl Admin {
             async move {
                 let mut answer = admin.answer(request, called_at, from).await;
                 protect(answer.headers_mut());
+                // The next request is for the process that has taken this one's place.
+                if admin.site.shutdown.is_leaving() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(answer)
             }
         });
@@ -247,6 +252,7 @@ impl Admin {
                 explain::explain_form(&self.site, &head.headers, body).await
             }
             "/reload" => self.reloads.reload(who, from).await,
+            "/upgrade" => self.reloads.hand_over(who, from).await,
             _ => self.acts.act(&request, who, from).await,
         }
     }

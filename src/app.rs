@@ -18,9 +18,16 @@ mod replicas;
 mod server_id_file;
 mod shared_state;
 mod state;
+mod succession;
 mod worker;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -33,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     acme,
     admin::{self, Admin, View, Wish},
-    affinity, compression, connection, discovery, forward, health,
+    affinity, compression, connection, discovery, forward, hand_over, health,
     jellyfin::Legacy,
     leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
@@ -85,6 +92,8 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// What several replicas share. Default none.
     pub redis: Option<store::redis_store::Config>,
+    /// Longest time that films and sockets go on after a hand-over. Default 1 h.
+    pub hand_over: Duration,
     /// Longest time that a stopping proxy waits for requests to end. Default 20 s.
     pub drain_timeout: Duration,
     /// The secrets that the configuration file itself contains.
@@ -147,17 +156,21 @@ pub struct App {
     orders_end: Shutdown,
     server_config: Arc<ServerConfig>,
     pages: Arc<Admin>,
+    admin_socket: Option<StdListener>,
     admin_ends: CancellationToken,
+    autodiscovery_socket: Option<StdUdpSocket>,
     autodiscovery_ends: Shutdown,
 }
 
 /// A listener for clients.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Listening {
     /// As configured; the port may be 0.
     configured: SocketAddr,
     address: SocketAddr,
     over_tls: bool,
+    /// Copies of the workers' sockets, to hand over.
+    sockets: Arc<[StdListener]>,
 }
 
 /// Wishes that may wait.
@@ -168,6 +181,14 @@ const WISHES: usize = 8;
 /// # Errors
 /// An address, a certificate or a file cannot be used. Nothing is left running then.
 pub async fn start(config: Config) -> Result<App, Error> {
+    start_with(config, hand_over::Sockets::default()).await
+}
+
+/// As [`start`], in the place of a process that hands its sockets over.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Result<App, Error> {
     open_files::raise();
     for advice in advice::of(&config) {
         tracing::warn!("{advice}");
@@ -175,15 +196,18 @@ pub async fn start(config: Config) -> Result<App, Error> {
     // First the steps that can fail, while nothing runs yet.
     let certificates = tls::Certificates::read(&config.tls)?;
     let server_config = certificates.server_config()?;
-    let keys = state::cookie_keys(&config)?;
+    let keys = match handed.key.take().filter(|_| state::makes_own_key(&config)) {
+        Some(key) => vec![affinity::Secret::new(key)],
+        None => state::cookie_keys(&config)?,
+    };
     config.redis.as_ref().map(store::redis_store::check).transpose()?;
-    let bound = listen::bind(&config.listen)?;
+    let bound = listen::bind(&config.listen, &mut handed)?;
     let admin_listener = match config.admin.listen {
-        Some(address) => Some(bind_admin(address).await?),
+        Some(address) => Some(bind_admin(address, handed.admin.take())?),
         None => None,
     };
     let autodiscovery = match config.autodiscovery.listen {
-        Some(address) => Some(bind_autodiscovery(address).await?),
+        Some(address) => Some(bind_autodiscovery(address, handed.autodiscovery.take())?),
         None => None,
     };
     let metrics = Metrics::new();
@@ -229,7 +253,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
     // Then the listeners.
     let autodiscovery_ends = shutdown.part();
     let asked_at = autodiscovery.as_ref().and_then(|socket| socket.local_addr().ok());
-    if let Some(socket) = autodiscovery {
+    if let Some(socket) = &autodiscovery {
         answer_apps(socket, &current, &metrics, &autodiscovery_ends);
     }
     let (wish, wishes) = mpsc::channel(WISHES);
@@ -237,15 +261,13 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let pages = Admin::new(view, metrics.clone(), shutdown.clone(), wish);
     let admin_ends = CancellationToken::new();
     let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());
-    if let Some(admin_listener) = admin_listener {
-        tokio::spawn(pages.clone().serve(admin_listener, admin_ends.clone()));
+    if let Some(admin_listener) = &admin_listener {
+        serve_admin(admin_listener, &pages, &admin_ends);
     }
-    let listening = config.listen.all().zip(&bound).map(|((configured, over_tls), bound)| Listening {
-        configured,
-        address: bound.address,
-        over_tls,
-    });
-    let listening: Vec<_> = listening.collect();
+    let mut listening = Vec::new();
+    for ((configured, over_tls), bound) in config.listen.all().zip(&bound) {
+        listening.push(Listening { configured, address: bound.address, over_tls, sockets: bound.copies()?.into() });
+    }
     let plan = worker::Plan::new(&config, shared, (metrics.clone(), access.clone()), server_config.clone(), &shutdown);
     let workers = worker::start(plan, bound, config.listen.workers).map_err(Error::Worker)?;
     Ok(App {
@@ -270,27 +292,59 @@ pub async fn start(config: Config) -> Result<App, Error> {
         orders_end,
         server_config,
         pages,
+        admin_socket: admin_listener,
         admin_ends,
+        autodiscovery_socket: autodiscovery,
         autodiscovery_ends,
     })
 }
 
-async fn bind_admin(address: SocketAddr) -> Result<TcpListener, listen::BindError> {
-    TcpListener::bind(address).await.map_err(|source| listen::BindError { address, source })
+fn bind_admin(address: SocketAddr, handed: Option<hand_over::Admin>) -> Result<StdListener, listen::BindError> {
+    let failed = |source| listen::BindError { address, source };
+    let socket = match handed {
+        Some((configured, socket)) if configured == address => socket,
+        _ => StdListener::bind(address).map_err(failed)?,
+    };
+    socket.set_nonblocking(true).map_err(failed)?;
+    Ok(socket)
 }
 
-async fn bind_autodiscovery(address: SocketAddr) -> Result<UdpSocket, listen::BindError> {
-    UdpSocket::bind(address).await.map_err(|source| listen::BindError { address, source })
+fn bind_autodiscovery(
+    address: SocketAddr,
+    handed: Option<(SocketAddr, StdUdpSocket)>,
+) -> Result<StdUdpSocket, listen::BindError> {
+    let failed = |source| listen::BindError { address, source };
+    let socket = match handed {
+        Some((configured, socket)) if configured == address => socket,
+        _ => StdUdpSocket::bind(address).map_err(failed)?,
+    };
+    socket.set_nonblocking(true).map_err(failed)?;
+    Ok(socket)
 }
 
 /// Answers apps that look for a server, as things stand at each moment.
-fn answer_apps(socket: UdpSocket, current: &Current, metrics: &Metrics, ends: &Shutdown) {
+fn answer_apps(socket: &StdUdpSocket, current: &Current, metrics: &Metrics, ends: &Shutdown) {
     let current = current.clone();
     let find = move |app| {
         let now = current.load_full();
         autodiscovery::server(&now.shared, &now.listeners, app)
     };
-    tokio::spawn(crate::autodiscovery::serve(socket, find, metrics.clone(), ends.clone()));
+    match socket.try_clone().and_then(UdpSocket::from_std) {
+        Ok(socket) => {
+            tokio::spawn(crate::autodiscovery::serve(socket, find, metrics.clone(), ends.clone()));
+        }
+        Err(error) => tracing::error!(%error, "a listener could not be used"),
+    }
+}
+
+/// Answers operators.
+fn serve_admin(socket: &StdListener, pages: &Arc<Admin>, ends: &CancellationToken) {
+    match socket.try_clone().and_then(TcpListener::from_std) {
+        Ok(listener) => {
+            tokio::spawn(pages.clone().serve(listener, ends.clone()));
+        }
+        Err(error) => tracing::error!(%error, "a listener could not be used"),
+    }
 }
 
 impl App {
@@ -308,6 +362,7 @@ impl App {
     /// Spreads the end of WebSockets over a stagger. Returns when everything has ended.
     pub async fn stop(self) {
         let shared = self.shared();
+        drop(self.listening);
         self.shutdown.stop();
         let (workers, access, former_access) = (self.workers, self.access, self.former_access);
         let joined = tokio::task::spawn_blocking(move || {

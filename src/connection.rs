@@ -16,7 +16,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -133,6 +133,10 @@ impl Server {
             };
             let (client, under_way) = (client.clone(), watch.begin());
             let is_http1 = request.version() <= Version::HTTP_11;
+            if !is_http1 {
+                watch.is_http2.store(true, Ordering::Relaxed);
+            }
+            let shutdown = self.shutdown.clone();
             let hsts = self.config.hsts.clone().filter(|_| client.over_tls);
             let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
@@ -151,6 +155,10 @@ impl Server {
                     None => true,
                     Some(unread) => Box::pin(unread.read_or_close(is_asked_for, answer.headers_mut())).await,
                 };
+                // The client's next request is for the process that has taken this one's place.
+                if is_http1 && shutdown.is_leaving() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 under_way.watch.is_clean.store(is_read, Ordering::Relaxed);
                 under_way.is_clients_turn(true);
                 let under_way = |body| TrackedBody { body, until: under_way, pieces: 0, _permit: permit };
@@ -163,12 +171,20 @@ impl Server {
         let stream = Explained::new(Lingering::new(stream, watch.clone()), watch.clone());
         let stream = TokioIo::new(stream);
         let mut connection = pin!(self.http.serve_connection_with_upgrades(stream, service));
-        let mut is_ending = false;
+        let (mut is_ending, mut is_leaving) = (false, false);
         loop {
             tokio::select! {
                 // Clients may close as they like. The access line says how the requests ended.
                 _ = &mut connection => return,
                 () = self.shutdown.stopping(), if !is_ending => {}
+                // HTTP/2 has words for it. An HTTP/1.1 client learns it from its next answer: to
+                // close here could meet a request that is on its way.
+                () = self.shutdown.leaving(), if !is_ending && !is_leaving => {
+                    is_leaving = true;
+                    if !watch.is_http2.load(Ordering::Relaxed) {
+                        continue;
+                    }
+                }
                 // A trusted peer carries many clients and has its own time-outs.
                 () = watch.is_stalled(&self.config), if !client.is_trusted => {
                     self.proxy.load().admission.exceeded(Kind::Stalls, &client);
@@ -197,6 +213,7 @@ struct IdleWatch {
     began: Instant,
     under_way: AtomicUsize,
     served: AtomicU64,
+    is_http2: AtomicBool,
     /// Milliseconds after `began`.
     idle_since: AtomicU64,
     /// Everything read so far was whole requests.
@@ -239,6 +256,7 @@ impl IdleWatch {
             began: Instant::now(),
             under_way: AtomicUsize::new(0),
             served: AtomicU64::new(0),
+            is_http2: AtomicBool::new(false),
             idle_since: AtomicU64::new(0),
             is_clean: AtomicBool::new(false),
             answers: Mutex::default(),

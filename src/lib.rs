@@ -7,6 +7,7 @@ pub mod observe;
 pub mod shutdown;
 
 pub mod compression;
+pub mod hand_over;
 pub mod jellyfin;
 pub mod limits;
 pub mod pod;

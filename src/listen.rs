@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     connection::Server,
     forward::head::Client,
+    hand_over,
     limits::{self, Kind, Limits},
     observe::metrics::{Metrics, Rejected},
     proxy::ConnectionPermit,
@@ -82,12 +83,49 @@ const UNSENT: u32 = 256 * 1024;
 /// Pause after the machine ran out of file handles, so that the accept loop does not spin.
 const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
 
-/// Binds every address for every worker, or nothing.
+/// Binds every address for every worker, or nothing. Takes the sockets of an address that another
+/// process hands over.
 ///
 /// # Errors
 /// The first address that cannot be bound, for example because another process listens there.
-pub fn bind(config: &Config) -> Result<Vec<Bound>, BindError> {
-    config.all().map(|(address, over_tls)| bind_all(address, over_tls, config.workers, false)).collect()
+pub fn bind(config: &Config, handed: &mut hand_over::Sockets) -> Result<Vec<Bound>, BindError> {
+    let bound = config.all().map(|(configured, over_tls)| match handed.take(configured, over_tls) {
+        Some(sockets) => Bound::handed(configured, over_tls, sockets, config.workers),
+        None => bind_all(configured, over_tls, config.workers, false),
+    });
+    bound.collect()
+}
+
+impl Bound {
+    /// The sockets of another process, at least one for each worker. All of them are listened to:
+    /// each has a queue of its own.
+    fn handed(
+        configured: SocketAddr,
+        over_tls: bool,
+        mut sockets: Vec<StdListener>,
+        workers: usize,
+    ) -> Result<Bound, BindError> {
+        let failed = |source| BindError { address: configured, source };
+        let address = match sockets.first() {
+            Some(first) => first.local_addr().map_err(failed)?,
+            None => configured,
+        };
+        let own = sockets.len();
+        while own > 0 && sockets.len() < workers {
+            sockets.push(sockets[sockets.len() % own].try_clone().map_err(failed)?);
+        }
+        sockets.iter().try_for_each(|socket| socket.set_nonblocking(true)).map_err(failed)?;
+        Ok(Bound { address, over_tls, sockets })
+    }
+
+    /// The same sockets once more: while one copy is open, connections may wait in them.
+    ///
+    /// # Errors
+    /// The machine has no file handle left.
+    pub fn copies(&self) -> Result<Vec<StdListener>, BindError> {
+        let failed = |source| BindError { address: self.address, source };
+        self.sockets.iter().map(|socket| socket.try_clone().map_err(failed)).collect()
+    }
 }
 
 /// Binds one address. `is_ours`: this process listens on the port already, and may share it.

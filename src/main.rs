@@ -5,6 +5,10 @@
 
 #[path = "main/operate.rs"]
 mod operate;
+#[path = "main/successor.rs"]
+mod successor;
+#[path = "main/systemd.rs"]
+mod systemd;
 #[path = "main/watch.rs"]
 mod watch;
 
@@ -18,11 +22,17 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use jellypin::{
-    app::{self, ask::AskError, check::Finding},
+    app::{
+        self,
+        ask::{AskError, Question},
+        check::Finding,
+    },
     config::{self, Loaded, ProcessEnvironment},
+    hand_over::Sockets,
     observe, tls,
 };
 use operate::{FAILED, Operator, Signals};
+use successor::Predecessor;
 use watch::Watch;
 
 /// The request path allocates all the time; this allocator needs about half of glibc's time.
@@ -69,6 +79,8 @@ enum Task {
         #[arg(long, value_name = "NAME")]
         pool: Option<String>,
     },
+    /// Lets a new process, of the program as it is installed now, take the place of the running one: no connection is refused.
+    Upgrade(ConfigFile),
     /// Prints the completions of a shell, for the folder where that shell looks for them.
     Completions { shell: Shell },
     /// Prints the manual page, for `man -l -` or a folder of manual pages.
@@ -117,11 +129,12 @@ const LONGEST_TOKEN: u64 = 4096;
 fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
-        Some(Task::Check(Check { file, diff: true })) => difference(&file.config),
+        Some(Task::Check(Check { file, diff: true })) => ask(&file.config, Question::Difference),
         Some(Task::Check(Check { file, .. })) => check(&file.config),
         Some(Task::Health { file, ready }) => health(&file.config, if ready { "/ready" } else { "/live" }),
         Some(Task::Explain { file, key }) => explain(&file.config, key),
         Some(Task::Roll { file, pool }) => roll(&file.config, pool.as_deref()),
+        Some(Task::Upgrade(file)) => ask(&file.config, Question::HandOver),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
             clap_complete::generate(shell, &mut Command::command(), "jellypin", &mut page);
@@ -153,13 +166,13 @@ fn check(path: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints what a reload of the running proxy would change.
-fn difference(path: &Path) -> ExitCode {
+/// Asks the running proxy by its admin API, and prints what it says.
+fn ask(path: &Path, question: Question) -> ExitCode {
     let config = match config::load(path, &ProcessEnvironment) {
         Ok(config) => config,
         Err(error) => return unusable(error),
     };
-    match runtime().map(|runtime| runtime.block_on(app::ask::difference(&config.admin))) {
+    match runtime().map(|runtime| runtime.block_on(app::ask::ask(&config.admin, question))) {
         Ok(said) => told(said),
         Err(error) => failed(error),
     }
@@ -250,6 +263,10 @@ fn run(path: &Path) -> ExitCode {
     watch.follow(files);
     observe::start_log(&config.observe);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "jellypin starts");
+    let (predecessor, handed) = match take_over() {
+        Ok(taken) => taken,
+        Err(error) => return failed(error),
+    };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(error),
@@ -260,7 +277,7 @@ fn run(path: &Path) -> ExitCode {
             Err(error) => return failed(error),
         };
         let watches_files = config.watches_files;
-        let app = match app::start(config).await {
+        let app = match app::start_with(config, handed).await {
             Ok(app) => app,
             Err(app::Error::Bind(error)) => return unusable(config::cannot_bind(path, &error)),
             Err(error) => return unusable(format_args!("{}: {error}", path.display())),
@@ -271,8 +288,20 @@ fn run(path: &Path) -> ExitCode {
         if let Some(address) = app.admin {
             tracing::info!(%address, "serving the admin API");
         }
+        if let Some(predecessor) = predecessor {
+            // If the old process is gone, this one serves alone.
+            let _ = predecessor.serves();
+        }
+        systemd::ready();
         Operator::new(app, path, (keys, watches_files), watch).obey(signals).await
     })
+}
+
+/// Takes the sockets of the process whose place this one takes, and waits for its files.
+fn take_over() -> io::Result<(Option<Predecessor>, Sockets)> {
+    let Some((predecessor, sockets)) = Predecessor::find()? else { return Ok((None, Sockets::default())) };
+    predecessor.await_go()?;
+    Ok((Some(predecessor), sockets))
 }
 
 fn print(page: &[u8]) -> ExitCode {

@@ -1,4 +1,5 @@
-//! How the proxy stops: it tells every task to end, and waits for all of them.
+//! How the proxy stops: it tells every task to end, and waits for all of them. Before that it may
+//! leave: another process has taken its place, and only what is under way goes on.
 
 use std::{future::Future, time::Duration};
 
@@ -8,6 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     stopping: CancellationToken,
+    leaving: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -25,6 +27,20 @@ impl Shutdown {
         self.stopping.is_cancelled()
     }
 
+    /// Tells all tasks that another process serves from now on.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Waits until [`Shutdown::leave`] is called. Cancel safe.
+    pub async fn leaving(&self) {
+        self.leaving.cancelled().await;
+    }
+
     /// Waits until [`Shutdown::stop`] is called. Cancel safe.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
@@ -32,7 +48,11 @@ impl Shutdown {
 
     /// A part that hears of this shutdown, and can be stopped and awaited alone.
     pub fn part(&self) -> Shutdown {
-        Shutdown { stopping: self.stopping.child_token(), tasks: TaskTracker::new() }
+        Shutdown {
+            stopping: self.stopping.child_token(),
+            leaving: self.leaving.child_token(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Counts a task as one that the shutdown must wait for.

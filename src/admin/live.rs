@@ -5,7 +5,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
@@ -89,7 +89,10 @@ impl Live {
             let bytes = watcher.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(bytes)), watcher))
         });
-        let mut answer = Answer::new(StreamBody::new(events).boxed());
+        // The page comes back by itself, to the process that has taken this one's place.
+        let shutdown = self.views.site.shutdown.clone();
+        let events = events.take_until(Box::pin(async move { shutdown.leaving().await }));
+        let mut answer = Answer::new(BodyExt::boxed(StreamBody::new(events)));
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         answer
     }

@@ -1,4 +1,4 @@
-//! `GET` and `POST /reload`: operators ask the process to compare or to load its configuration.
+//! `GET` and `POST /reload`, `POST /upgrade`: what operators ask of the process.
 
 use std::net::IpAddr;
 
@@ -25,6 +25,8 @@ pub enum Wanted {
     Reload,
     /// To say what that would change.
     Difference,
+    /// To let a new process take this one's place.
+    HandOver,
 }
 
 /// Passes wishes on.
@@ -42,6 +44,12 @@ impl Reloads {
     pub(super) async fn reload(&self, who: &Operator, from: IpAddr) -> Answer {
         tracing::info!(by = %who, client.address = %from, "an operator reloads the configuration");
         self.ask_for(Wanted::Reload).await
+    }
+
+    /// `POST /upgrade`.
+    pub(super) async fn hand_over(&self, who: &Operator, from: IpAddr) -> Answer {
+        tracing::info!(by = %who, client.address = %from, "an operator lets a new process take over");
+        self.ask_for(Wanted::HandOver).await
     }
 
     async fn ask_for(&self, what: Wanted) -> Answer {

@@ -212,6 +212,21 @@ impl Persistence {
         }
     }
 
+    /// Closes the file on disk, if there is one, until [`Persistence::resume`]. Returns whether it is
+    /// closed.
+    pub async fn pause(&self, at_most: Duration) -> bool {
+        match &self.store {
+            Store::Disk(disk) => disk.pause(at_most).await,
+            Store::Memory | Store::RedisPins(_) => true,
+        }
+    }
+
+    pub fn resume(&self) {
+        if let Store::Disk(disk) = &self.store {
+            disk.resume();
+        }
+    }
+
     /// Writes what is still queued.
     pub async fn finish(&self) {
         match &self.store {

@@ -33,7 +33,7 @@ pub enum AskError {
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The longest time for an answer, and the longest answer in bytes.
-const LONGEST: Duration = Duration::from_secs(15);
+const LONGEST: Duration = Duration::from_secs(45);
 const MOST: usize = 1 << 20;
 
 /// Asks why a client is where it is. `key` is `token`, `device`, `user` or `session`. Neither
@@ -83,12 +83,25 @@ pub async fn roll(config: &admin::Config, pool: Option<&str>, mut says: impl FnM
     }
 }
 
-/// Asks what a reload would change.
+/// What only the running process can say or do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// What a reload would change.
+    Difference,
+    /// To let a new process take its place.
+    HandOver,
+}
+
+/// Asks this.
 ///
 /// # Errors
-/// The listener is off, does not answer, or finds the configuration unusable.
-pub async fn difference(config: &admin::Config) -> Result<String, AskError> {
-    with_token(config, Request::get("/reload"), String::new()).await
+/// The listener is off, does not answer, finds the configuration unusable, or cannot hand over.
+pub async fn ask(config: &admin::Config, question: Question) -> Result<String, AskError> {
+    let request = match question {
+        Question::Difference => Request::get("/reload"),
+        Question::HandOver => Request::post("/upgrade"),
+    };
+    with_token(config, request, String::new()).await
 }
 
 /// Asks a page that needs no token, `/live` or `/ready`, whether all is well.
@@ -111,13 +124,13 @@ async fn with_token(config: &admin::Config, request: request::Builder, body: Str
 }
 
 async fn answer(address: SocketAddr, request: request::Builder, body: String) -> Result<String, AskError> {
-    let asked = time::timeout(LONGEST, ask(address, request, body)).await;
+    let asked = time::timeout(LONGEST, send(address, request, body)).await;
     let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "it is too slow"));
     let (status, text) = asked.unwrap_or_else(|_| late()).map_err(|error| AskError::Silent(address, error))?;
     if status.is_success() { Ok(text) } else { Err(AskError::Refused(status, text.trim().to_owned())) }
 }
 
-async fn ask(address: SocketAddr, request: request::Builder, body: String) -> io::Result<(StatusCode, String)> {
+async fn send(address: SocketAddr, request: request::Builder, body: String) -> io::Result<(StatusCode, String)> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     tokio::spawn(connection);

@@ -3,15 +3,17 @@
 //! All that can fail comes first, and touches nothing that is in use: it is refused whole, or
 //! applied whole. Pins, sessions, sockets, and the pods' states and epochs stay.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    sync::Arc,
+};
 
-use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     App, Config, Error, Listening, Now, RELEASE, answer_apps, autodiscovery,
     background::{find_writers, of_leader, renew_cookies, serve_pods, watch_pods},
-    bind_admin, bind_autodiscovery, certificates, server_id_file, shared_state, state, worker,
+    bind_admin, bind_autodiscovery, certificates, serve_admin, server_id_file, shared_state, state, worker,
 };
 use crate::{
     admin::View,
@@ -59,14 +61,14 @@ impl App {
         // Keys that the process made for itself stay.
         let made_itself = config.affinity.keys.is_empty() && now.config.affinity.keys.is_empty();
         let keys = if made_itself { self.keys.clone() } else { state::cookie_keys(config)? };
-        let (added, ended) = self.listeners(&config.listen)?;
+        let (added, ended) = listeners(&self.listening, &config.listen)?;
         let admin = match config.admin.listen.filter(|_| config.admin.listen != now.config.admin.listen) {
-            Some(address) => Some(bind_admin(address).await?),
+            Some(address) => Some(bind_admin(address, None)?),
             None => None,
         };
         let is_moved = config.autodiscovery.listen != now.config.autodiscovery.listen;
         let autodiscovery = match config.autodiscovery.listen.filter(|_| is_moved) {
-            Some(address) => Some(bind_autodiscovery(address).await?),
+            Some(address) => Some(bind_autodiscovery(address, None)?),
             None => None,
         };
         let (log, before) = (&config.observe, &now.config.observe);
@@ -77,24 +79,6 @@ impl App {
         let shared = shared_state::renewed((&now.shared, &now.config), config, &keys, &self.metrics).await?;
         let shared = Arc::new(shared);
         Ok(Prepared { certificates, keys, added, ended, admin, autodiscovery, access, shared })
-    }
-
-    /// The listeners to add, bound already, and those to end.
-    fn listeners(&self, config: &listen::Config) -> Result<(Added, Vec<Listening>), Error> {
-        let (mut ended, mut added) = (self.listening.clone(), Vec::new());
-        for (configured, over_tls) in config.all() {
-            let is_at = |one: &Listening| one.configured == configured || one.address == configured;
-            let same = |one: &Listening| one.over_tls == over_tls && is_at(one);
-            match ended.iter().position(same) {
-                Some(stays) => drop(ended.swap_remove(stays)),
-                None => {
-                    let port = configured.port();
-                    let is_ours = port != 0 && self.listening.iter().any(|one| one.address.port() == port);
-                    added.push((configured, listen::bind_all(configured, over_tls, config.workers, is_ours)?));
-                }
-            }
-        }
-        Ok((added, ended))
     }
 
     async fn apply(&mut self, now: &Now, config: Config, prepared: Prepared) -> Result<(), Error> {
@@ -205,8 +189,10 @@ impl App {
         }
         for (configured, bound) in added {
             let (address, over_tls) = (bound.address, bound.over_tls);
+            // Without copies these sockets cannot be handed over; they serve all the same.
+            let sockets = bound.copies().unwrap_or_default().into();
             self.workers.listen(bound);
-            self.listening.push(Listening { configured, address, over_tls });
+            self.listening.push(Listening { configured, address, over_tls, sockets });
             tracing::info!(%address, "serving clients");
         }
     }
@@ -221,18 +207,38 @@ impl App {
         if config.admin.listen != now.config.admin.listen {
             std::mem::replace(&mut self.admin_ends, CancellationToken::new()).cancel();
             self.admin = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-            if let Some(listener) = admin {
-                tokio::spawn(self.pages.clone().serve(listener, self.admin_ends.clone()));
+            if let Some(listener) = &admin {
+                serve_admin(listener, &self.pages, &self.admin_ends);
             }
+            self.admin_socket = admin;
         }
         if config.autodiscovery.listen != now.config.autodiscovery.listen {
             std::mem::replace(&mut self.autodiscovery_ends, self.shutdown.part()).stop();
             self.autodiscovery = autodiscovery.as_ref().and_then(|socket| socket.local_addr().ok());
-            if let Some(socket) = autodiscovery {
+            if let Some(socket) = &autodiscovery {
                 answer_apps(socket, &self.current, &self.metrics, &self.autodiscovery_ends);
+            }
+            self.autodiscovery_socket = autodiscovery;
+        }
+    }
+}
+
+/// The listeners to add, bound already, and those to end.
+fn listeners(present: &[Listening], config: &listen::Config) -> Result<(Added, Vec<Listening>), Error> {
+    let (mut ended, mut added) = (present.to_vec(), Vec::new());
+    for (configured, over_tls) in config.all() {
+        let is_at = |one: &Listening| one.configured == configured || one.address == configured;
+        let same = |one: &Listening| one.over_tls == over_tls && is_at(one);
+        match ended.iter().position(same) {
+            Some(stays) => drop(ended.swap_remove(stays)),
+            None => {
+                let port = configured.port();
+                let is_ours = port != 0 && present.iter().any(|one| one.address.port() == port);
+                added.push((configured, listen::bind_all(configured, over_tls, config.workers, is_ours)?));
             }
         }
     }
+    Ok((added, ended))
 }
 
 /// What of a new configuration can be applied to a running process. `config` lists the keys whose

@@ -53,6 +53,11 @@ pub(super) fn cookie_keys(config: &Config) -> Result<Vec<Secret>, Error> {
     Ok(vec![key])
 }
 
+/// Whether the process makes the key of its cookies, and keeps it nowhere.
+pub(super) fn makes_own_key(config: &Config) -> bool {
+    config.affinity.keys.is_empty() && config.state.is_none()
+}
+
 /// Seeds of the hashes that find pins, one for each key of the ring, newest first.
 /// They reveal nothing about the keys.
 pub(super) fn hash_secrets(keys: &[Secret]) -> Vec<(u64, u64)> {

@@ -14,7 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use rustls::ServerConfig;
-use tokio::{net::TcpListener, runtime, sync::mpsc, time};
+use tokio::{net::TcpListener, runtime, sync::mpsc, task::AbortHandle, time};
 use tokio_util::sync::CancellationToken;
 
 use super::Config;
@@ -69,6 +69,10 @@ enum Change {
     Listen(Socket),
     /// The listener of this address ends.
     End(SocketAddr, bool),
+    /// No listener accepts any more. What waits in their queues is for others.
+    Mute,
+    /// The worker ends once nothing is under way.
+    Leave,
 }
 
 /// A worker's own socket of one address.
@@ -108,9 +112,9 @@ impl Workers {
         self.tell(|| Change::Plan(Box::new(plan.clone())));
     }
 
-    /// Gives each worker its socket of an address.
+    /// Gives each worker its sockets of an address.
     pub(super) fn listen(&self, bound: Bound) {
-        for (worker, listener) in self.changes.iter().zip(bound.sockets) {
+        for (worker, listener) in self.changes.iter().cycle().zip(bound.sockets) {
             let socket = Socket { address: bound.address, over_tls: bound.over_tls, listener };
             // A worker that is gone has ended by a panic, and said so.
             let _ = worker.send(Change::Listen(socket));
@@ -120,6 +124,20 @@ impl Workers {
     /// Ends the listener of an address.
     pub(super) fn end(&self, address: SocketAddr, over_tls: bool) {
         self.tell(|| Change::End(address, over_tls));
+    }
+
+    /// Stops accepting. Connections wait in the sockets' queues while a copy of these is open.
+    pub(super) fn mute(&self) {
+        self.tell(|| Change::Mute);
+    }
+
+    /// Ends each worker once nothing is under way.
+    pub(super) fn leave(&self) {
+        self.tell(|| Change::Leave);
+    }
+
+    pub(super) fn have_ended(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
     }
 
     /// Waits until all workers have ended. Blocks.
@@ -146,7 +164,8 @@ struct Worker {
     drain_timeout: Duration,
     /// Request paths whose access log is another one now. They write until their last request ends.
     former: Vec<Weak<Proxy>>,
-    listeners: Vec<(SocketAddr, bool, CancellationToken)>,
+    listeners: Vec<(SocketAddr, bool, CancellationToken, AbortHandle)>,
+    is_leaving: bool,
     shutdown: Shutdown,
     metrics: Metrics,
 }
@@ -156,7 +175,12 @@ async fn run(plan: Plan, mut changes: mpsc::UnboundedReceiver<Change>) {
     let shutdown = worker.shutdown.clone();
     loop {
         tokio::select! {
-            () = time::sleep(FLUSH) => worker.flush(),
+            () = time::sleep(FLUSH) => {
+                worker.flush();
+                if worker.is_leaving && shutdown.remaining() == 0 {
+                    return;
+                }
+            }
             Some(change) = changes.recv() => worker.apply(change),
             () = shutdown.stopping() => break,
         }
@@ -190,6 +214,7 @@ impl Worker {
             drain_timeout: plan.drain_timeout,
             former: Vec::new(),
             listeners: Vec::new(),
+            is_leaving: false,
             shutdown,
             metrics: plan.metrics,
         }
@@ -199,7 +224,9 @@ impl Worker {
         match change {
             Change::Plan(plan) => self.renew(*plan),
             Change::Listen(socket) => self.listen(socket),
-            Change::End(address, over_tls) => self.listeners.retain(|(at, is_tls, ends)| {
+            Change::Mute => self.listeners.drain(..).for_each(|(.., task)| task.abort()),
+            Change::Leave => self.is_leaving = true,
+            Change::End(address, over_tls) => self.listeners.retain(|(at, is_tls, ends, _)| {
                 let is_meant = (*at, *is_tls) == (address, over_tls);
                 if is_meant {
                     ends.cancel();
@@ -236,8 +263,8 @@ impl Worker {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
                 let ends = CancellationToken::new();
-                tokio::spawn(listen::accept(listener, self.acceptor.clone(), over_tls, ends.clone()));
-                self.listeners.push((address, over_tls, ends));
+                let task = tokio::spawn(listen::accept(listener, self.acceptor.clone(), over_tls, ends.clone()));
+                self.listeners.push((address, over_tls, ends, task.abort_handle()));
             }
             Err(error) => tracing::error!(%error, "a listener could not be used"),
         }

@@ -200,6 +200,7 @@ pub(super) struct Timeouts {
     pub(super) client_stall: Time,
     pub(super) pod_idle: Time,
     pub(super) drain: Time,
+    pub(super) hand_over: Time,
     pub(super) hold: Time,
     pub(super) queue: Time,
 }
@@ -216,6 +217,7 @@ impl Default for Timeouts {
             client_stall: seconds(3600),
             pod_idle: seconds(60),
             drain: seconds(20),
+            hand_over: seconds(3600),
             hold: seconds(20),
             queue: seconds(15),
         }

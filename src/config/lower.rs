@@ -106,6 +106,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         autodiscovery: autodiscovery::Config { listen: file.autodiscovery.inner.listen.0.0 },
         state,
         drain_timeout: timeouts.drain.0,
+        hand_over: timeouts.hand_over.0,
         listen: listen::Config {
             http: addresses(listen.http),
             https: addresses(listen.https),

@@ -13,16 +13,17 @@ use jellypin::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::watch::Watch;
+use super::{successor::Successor, systemd, watch::Watch};
 
 /// The exit code of a stop that is no ordinary one.
 pub(super) const FAILED: u8 = 1;
 
-/// The handled signals: TERM and INT stop, HUP reloads.
+/// The handled signals: TERM and INT stop, HUP reloads, USR2 hands over to a new process.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
@@ -31,6 +32,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 }
@@ -48,6 +50,7 @@ pub(super) struct Operator {
 enum Next {
     Reload(&'static str),
     Wish(Wish),
+    HandOver,
     Stop,
 }
 
@@ -59,10 +62,12 @@ impl Operator {
 
     /// Obeys until the proxy has stopped.
     pub(super) async fn obey(mut self, mut signals: Signals) -> ExitCode {
-        loop {
+        let mut is_leaving = false;
+        while !is_leaving {
             let next = tokio::select! {
                 _ = signals.hangup.recv() => Next::Reload("signal"),
                 () = self.watch.changed(), if self.watches_files => Next::Reload("file"),
+                _ = signals.upgrade.recv() => Next::HandOver,
                 Some(wish) = self.app.wishes.recv() => Next::Wish(wish),
                 _ = signals.terminate.recv() => Next::Stop,
                 _ = signals.interrupt.recv() => Next::Stop,
@@ -74,12 +79,25 @@ impl Operator {
                     let said = match what {
                         Wanted::Reload => self.reload("admin").await,
                         Wanted::Difference => self.difference(),
+                        Wanted::HandOver => self.hand_over().await,
                     };
+                    is_leaving = what == Wanted::HandOver && said.is_ok();
                     // The operator may have left.
                     let _ = answer.send(said);
                 }
+                Next::HandOver => is_leaving = self.hand_over().await.is_ok(),
                 Next::Stop => break,
             }
+        }
+        if is_leaving {
+            tokio::select! {
+                () = self.app.await_end() => {}
+                _ = signals.terminate.recv() => {}
+                _ = signals.interrupt.recv() => {}
+            }
+        }
+        if !is_leaving {
+            systemd::stops();
         }
         tracing::info!("stopping");
         tokio::select! {
@@ -95,7 +113,9 @@ impl Operator {
     /// Brings the configuration into use as its files say now, whole or not at all. Says what has
     /// changed.
     async fn reload(&mut self, by: &'static str) -> Result<String, String> {
+        systemd::reloads();
         let reloaded = self.try_to_reload().await;
+        systemd::ready();
         self.app.metrics.reload_success.set(reloaded.is_ok().into());
         match &reloaded {
             Ok(changes) => {
@@ -128,6 +148,37 @@ impl Operator {
         let changes = self.keys.changes(&keys);
         self.keys = self.keys.after(&keys);
         Ok(changes)
+    }
+
+    /// Lets a new process take this one's place. If it cannot, this one goes on.
+    async fn hand_over(&mut self) -> Result<String, String> {
+        match self.try_to_hand_over().await {
+            Ok(pid) => {
+                tracing::info!(process.pid = pid, "another process serves; what is under way ends here");
+                Ok(format!("process {pid} serves\n"))
+            }
+            Err(error) => {
+                tracing::error!(%error, "no other process could take over; this one goes on");
+                Err(format!("no other process could take over: {error}\n"))
+            }
+        }
+    }
+
+    async fn try_to_hand_over(&mut self) -> io::Result<u32> {
+        let successor = Successor::start()?;
+        successor.prepare(self.app.sockets()?).await?;
+        let served = match self.app.pause().await {
+            true => successor.serve().await,
+            false => Err(io::Error::other("the files could not be closed")),
+        };
+        match served {
+            Ok(pid) => {
+                systemd::is_now(pid);
+                self.app.leave();
+            }
+            Err(_) => self.app.resume(),
+        }
+        served
     }
 
     /// What a reload would change now.

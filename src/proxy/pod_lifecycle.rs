@@ -83,6 +83,11 @@ impl PodLifecycle {
         wire(shared, (self.seen.clone(), self.roller.rolls.clone()), self.metrics.clone(), self.shutdown.clone())
     }
 
+    /// Ends: another process serves the pods from now on.
+    pub fn leave(&self) {
+        self.is_replaced.cancel();
+    }
+
     /// Begins to drain a pod that serves, or changes when its clients leave. Returns whether the
     /// pod can drain.
     pub fn drain(&self, pool: &Arc<Pool>, pod: &Arc<Pod>, when: When) -> bool {

@@ -61,6 +61,9 @@ enum Change {
     Remove(Vec<u8>),
     /// Asks the writer to write soon, and to reply when everything before this is on disk.
     Mark(oneshot::Sender<()>),
+    /// Asks for the same, and to close the file until [`Change::Resume`].
+    Pause(oneshot::Sender<()>),
+    Resume,
     End,
 }
 
@@ -110,6 +113,19 @@ impl Disk {
         let (done, is_done) = oneshot::channel();
         self.changes.try_send(Change::Mark(done)).is_ok()
             && matches!(tokio::time::timeout(at_most, is_done).await, Ok(Ok(())))
+    }
+
+    /// Writes what is still queued and closes the file, so that another process can open it. Later
+    /// changes wait, as far as there is room. Returns whether the file is closed.
+    pub async fn pause(&self, at_most: Duration) -> bool {
+        let (done, is_done) = oneshot::channel();
+        self.changes.try_send(Change::Pause(done)).is_ok()
+            && matches!(tokio::time::timeout(at_most, is_done).await, Ok(Ok(())))
+    }
+
+    /// Opens the file again and writes what has waited.
+    pub fn resume(&self) {
+        self.change(Change::Resume);
     }
 
     /// Writes what is still queued and closes the file. Later changes are dropped.
@@ -180,8 +196,22 @@ fn write(
     let mut file = Some(file);
     let mut unwritten: Vec<Change> = Vec::new();
     let mut pause = TRY_AGAIN;
+    let (mut is_paused, mut is_resumed) = (false, false);
     while goes_on {
-        let (changes, more) = if unwritten.is_empty() { gather(queue, time) } else { wait(queue, pause) };
+        if is_paused {
+            match queue.recv() {
+                Ok(Change::Resume) => (is_paused, is_resumed) = (false, true),
+                Ok(Change::End) | Err(_) => goes_on = false,
+                Ok(change) if is_entry(&change) && unwritten.len() < QUEUE => unwritten.push(change),
+                Ok(change) => count(WriteOutcome::Dropped, usize::from(is_entry(&change))),
+            }
+            continue;
+        }
+        let (changes, more) = match unwritten.is_empty() {
+            _ if std::mem::take(&mut is_resumed) => (Vec::new(), true),
+            true => gather(queue, time),
+            false => wait(queue, pause),
+        };
         goes_on = more;
         unwritten.extend(changes);
         if unwritten.is_empty() {
@@ -201,9 +231,14 @@ fn write(
                 }
                 count(WriteOutcome::Written, unwritten.iter().filter(|change| is_entry(change)).count());
                 for change in unwritten.drain(..) {
-                    if let Change::Mark(done) = change {
-                        // The waiting caller may have given up.
-                        let _ = done.send(());
+                    // The waiting caller may have given up.
+                    match change {
+                        Change::Mark(done) => drop(done.send(())),
+                        Change::Pause(done) => {
+                            file = None;
+                            is_paused = done.send(()).is_ok();
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -223,7 +258,7 @@ fn write(
 }
 
 fn is_entry(change: &Change) -> bool {
-    !matches!(change, Change::Mark(_))
+    matches!(change, Change::Put(_) | Change::Remove(_))
 }
 
 /// Collects changes for this time, as far as there is room. Returns whether more may come.
@@ -237,8 +272,8 @@ fn wait(queue: &Receiver<Change>, time: Duration) -> (Vec<Change>, bool) {
             Ok(Change::End) | Err(RecvTimeoutError::Disconnected) => return (changes, false),
             Err(RecvTimeoutError::Timeout) => return (changes, true),
             // Drop the mark: a later reply would only say that nothing is safe.
-            Ok(Change::Mark(_)) => {}
-            Ok(change) => changes.push(change),
+            Ok(change) if is_entry(&change) => changes.push(change),
+            Ok(_) => {}
         }
     }
 }
@@ -249,7 +284,7 @@ fn gather(queue: &Receiver<Change>, time: Duration) -> (Vec<Change>, bool) {
         Ok(Change::End) | Err(_) => return (Vec::new(), false),
         Ok(first) => vec![first],
     };
-    if matches!(changes[..], [Change::Mark(_)]) {
+    if matches!(changes[..], [Change::Mark(_) | Change::Pause(_)]) {
         return (changes, true);
     }
     let end = Instant::now() + time;
@@ -257,7 +292,7 @@ fn gather(queue: &Receiver<Change>, time: Duration) -> (Vec<Change>, bool) {
         match queue.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(Change::End) | Err(RecvTimeoutError::Disconnected) => return (changes, false),
             Ok(change) => {
-                let is_awaited = matches!(change, Change::Mark(_));
+                let is_awaited = matches!(change, Change::Mark(_) | Change::Pause(_));
                 changes.push(change);
                 if is_awaited {
                     break;

@@ -1,9 +1,11 @@
 //! Restarts without end: pods, and the proxy itself, are restarted under clients at work, which notice nothing of it.
 
 mod fleet;
+mod hand_over;
 mod reloads;
 mod removal;
 mod roll;
+mod show;
 mod standby;
 
 use std::collections::BTreeMap;

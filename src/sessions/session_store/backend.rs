@@ -67,6 +67,21 @@ impl Backend {
         }
     }
 
+    /// Closes the file on disk, if there is one, until [`Backend::resume`]. Returns whether it is
+    /// closed.
+    pub async fn pause(&self, at_most: Duration) -> bool {
+        match &self.disk {
+            Some(kept) => kept.disk.pause(at_most).await,
+            None => true,
+        }
+    }
+
+    pub fn resume(&self) {
+        if let Some(kept) = &self.disk {
+            kept.disk.resume();
+        }
+    }
+
     /// Writes all that is still queued.
     pub async fn finish(&self) {
         if let Some(redis) = &self.redis {

@@ -71,7 +71,7 @@ impl File {
                     Change::Remove(key) => {
                         table.remove(key.as_slice())?;
                     }
-                    Change::Mark(_) | Change::End => {}
+                    Change::Mark(_) | Change::Pause(_) | Change::Resume | Change::End => {}
                 }
             }
             self.make_room(&mut table)?;

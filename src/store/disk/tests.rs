@@ -38,6 +38,27 @@ async fn what_was_put_is_there_after_a_restart_and_nobody_else_may_read_it() {
     disk.finish().await;
 }
 
+#[tokio::test]
+async fn while_it_is_paused_another_process_has_the_file_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pins.redb");
+    let (disk, _) = open(&path, 100);
+    disk.put(b"before".to_vec(), Vec::new());
+    assert!(disk.pause(Duration::from_secs(5)).await);
+    let (other, entries) = open(&path, 100);
+    assert_eq!(keys(&entries), [&b"before"[..]]);
+    disk.put(b"meanwhile".to_vec(), Vec::new());
+    assert!(!disk.flush(Duration::from_millis(50)).await, "nothing is safe meanwhile");
+    other.finish().await;
+    disk.resume();
+    assert!(disk.flush(Duration::from_secs(5)).await);
+    disk.put(b"after".to_vec(), Vec::new());
+    disk.finish().await;
+    let (disk, entries) = open(&path, 100);
+    assert_eq!(entries.len(), 3, "{entries:?}");
+    disk.finish().await;
+}
+
 #[test]
 fn the_file_is_bounded_and_the_oldest_go_first() {
     let folder = tempfile::tempdir().expect("a folder");

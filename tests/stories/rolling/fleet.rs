@@ -52,6 +52,11 @@ impl Pace {
         piece_bytes: 768 << 10,
         say_again: Duration::from_millis(2500),
     };
+
+    /// A real client's, with this time between two calls.
+    pub(super) const fn of_calls(rest: Duration) -> Pace {
+        Pace { rest, ..Pace::REAL }
+    }
 }
 
 /// How long all clients may take to go on, besides the rests between their calls.
@@ -90,6 +95,11 @@ struct Door {
 impl Fleet {
     /// Logs so many clients in and lets them work: by turns through the proxies that these clients call.
     pub(super) async fn start(clients: usize, work: Work, pace: Pace, at: &[Client]) -> Fleet {
+        Fleet::start_from(0, clients, work, pace, at).await
+    }
+
+    /// The same beside another fleet of so many clients.
+    pub(super) async fn start_from(beside: usize, clients: usize, work: Work, pace: Pace, at: &[Client]) -> Fleet {
         let door = |client: &Client| Door {
             address: client.address(),
             kills: AtomicUsize::default(),
@@ -102,7 +112,7 @@ impl Fleet {
         });
         let mut fleet =
             Fleet { tasks: JoinSet::new(), common: common.clone(), pace, calls: Vec::new(), messages: Vec::new() };
-        let clients = (0..clients).map(|number| {
+        let clients = (beside..beside + clients).map(|number| {
             let door = number % at.len();
             let mut client = at[door].twin().without_cookies().device(&format!("device-{number}"));
             async move {

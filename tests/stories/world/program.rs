@@ -133,6 +133,25 @@ impl Program {
         assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success(), "{command}");
     }
 
+    /// Sends a signal to the process that serves now.
+    pub(crate) fn signal_last(&self, name: &str) {
+        let pid = self.successors().last().copied().unwrap_or(self.child.id());
+        let command = format!("kill -{name} {pid}");
+        assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success(), "{command}");
+    }
+
+    /// How often another process has taken its place.
+    pub(crate) fn hand_overs(&self) -> usize {
+        self.successors().len()
+    }
+
+    /// The processes that have taken its place, one after the other.
+    fn successors(&self) -> Vec<u32> {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.filter_map(|line| line["process.pid"].as_u64()?.try_into().ok()).collect()
+    }
+
     /// How many files it may have open: the soft limit and the hard one.
     pub(crate) fn open_files(&self) -> [String; 2] {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("its limits");
@@ -172,6 +191,9 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        for pid in self.successors() {
+            let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).stderr(Stdio::null()).status();
+        }
         // One that has ended already cannot be killed.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -188,6 +188,11 @@ enum AttachOutcome {
 
 impl websocket::PodSides<TokioIo<Upgraded>> for PodSockets {
     async fn attach(&mut self) -> Option<PodSide> {
+        // The client comes back to the process that has taken this one's place. Two processes that
+        // mint for one session would end each other's tokens.
+        if self.replayable.replayer().shutdown.is_leaving() {
+            return None;
+        }
         self.found_no_pod = false;
         let end = time::Instant::now() + self.replayable.replayer().hold();
         if std::mem::take(&mut self.was_closed) {
