@@ -43,6 +43,9 @@ use users::UserGatherer;
 /// Pause between two looks at the pods.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// What was last seen of each pod, by name.
+type SeenPods = Arc<Mutex<HashMap<Arc<str>, Seen>>>;
+
 /// What has been seen of a pool's pods. It outlives reloads: a pod that stays is no new one.
 #[derive(Default)]
 struct Seen {
@@ -64,7 +67,7 @@ pub struct PodLifecycle {
     migrator: Arc<Migrator>,
     visits: Arc<Visits>,
     /// By the names of the pools.
-    seen: Arc<Mutex<HashMap<Arc<str>, Seen>>>,
+    seen: SeenPods,
     metrics: Metrics,
     /// Another lifecycle has taken this one's place.
     is_replaced: CancellationToken,
@@ -204,7 +207,7 @@ impl PodLifecycle {
 
 fn wire(
     shared: Arc<SharedState>,
-    (seen, rolls): (Arc<Mutex<HashMap<Arc<str>, Seen>>>, Rolls),
+    (seen, rolls): (SeenPods, Rolls),
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> Arc<PodLifecycle> {
