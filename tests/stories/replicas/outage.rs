@@ -12,7 +12,7 @@ use crate::stories::world::{Answer, Client, Proxy, body_of, elapse, millis, stor
 const CLIENTS: usize = 20;
 
 /// How often each of them comes while one fault lasts.
-const TURNS: usize = 4;
+const TURNS: usize = 6;
 
 /// A client's rest between two log-ins: the machine is to have some air, or its own queues are measured.
 const PAUSE: Duration = Duration::from_millis(200);
