@@ -9,6 +9,7 @@ mod advice;
 pub mod ask;
 mod autodiscovery;
 mod background;
+mod certificates;
 pub mod check;
 mod now;
 mod open_files;
@@ -30,8 +31,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acme,
     admin::{self, Admin, View, Wish},
-    affinity, connection, discovery, forward, health,
+    affinity, compression, connection, discovery, forward, health,
     jellyfin::Legacy,
     leader, limits, listen,
     observe::{self, access::Access, metrics::Metrics},
@@ -53,7 +55,10 @@ use worker::Workers;
 pub struct Config {
     pub listen: listen::Config,
     pub tls: tls::Config,
+    /// How a certificate is ordered. Default none.
+    pub acme: Option<acme::Config>,
     pub connection: connection::Config,
+    pub compression: compression::Config,
     pub limits: limits::Config,
     pub drain: drain_policy::Config,
     pub route: route::Config,
@@ -138,6 +143,8 @@ pub struct App {
     /// Access logs of earlier configurations, to which requests of that time still write.
     former_access: Vec<Arc<Access>>,
     certificates: Arc<tls::Certificates>,
+    /// Ends what orders certificates.
+    orders_end: Shutdown,
     server_config: Arc<ServerConfig>,
     pages: Arc<Admin>,
     admin_ends: CancellationToken,
@@ -189,6 +196,9 @@ pub async fn start(config: Config) -> Result<App, Error> {
     let shared = Arc::new(shared);
     let health = Arc::new(ArcSwap::from_pointee(config.health.clone()));
     let pods = shared.pools.iter().zip(&config.pools).map(|(shared, config)| (shared.pool.clone(), config.clone()));
+    let orders_end = shutdown.part();
+    certificates::keep(&config, (&shared, &keys), &certificates, &metrics, &orders_end);
+    tokio::spawn(certificates::watch(certificates.clone(), metrics.clone(), shutdown.clone()));
     let sources = watch_pods(pods, &health, &shutdown).await;
     renew_cookies(&shared, &keys, &shutdown);
 
@@ -257,6 +267,7 @@ pub async fn start(config: Config) -> Result<App, Error> {
         access,
         former_access: Vec::new(),
         certificates,
+        orders_end,
         server_config,
         pages,
         admin_ends,

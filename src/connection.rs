@@ -16,7 +16,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -51,6 +51,8 @@ pub struct Config {
     pub http2_streams: u32,
     /// Size of a request's head in bytes. The proxy answers a larger one with 431. Default 40 KiB.
     pub max_header_bytes: usize,
+    /// `Strict-Transport-Security` of answers over TLS. Default: none.
+    pub hsts: Option<HeaderValue>,
     /// Number of header fields of a request. The proxy answers more with 431. Default 100.
     pub max_headers: usize,
 }
@@ -131,6 +133,7 @@ impl Server {
             };
             let (client, under_way) = (client.clone(), watch.begin());
             let is_http1 = request.version() <= Version::HTTP_11;
+            let hsts = self.config.hsts.clone().filter(|_| client.over_tls);
             let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
                 // Branch here: each wrapping future would move the request's state once more.
@@ -140,6 +143,9 @@ impl Server {
                     proxy.handle(request, &client).await
                 };
                 let mut answer = answer?;
+                if let Some(hsts) = hsts {
+                    answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+                }
                 let unread = answer.extensions_mut().remove::<Unread>().filter(|_| is_http1);
                 let is_read = match unread {
                     None => true,

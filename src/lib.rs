@@ -6,6 +6,7 @@ pub mod jitter;
 pub mod observe;
 pub mod shutdown;
 
+pub mod compression;
 pub mod jellyfin;
 pub mod limits;
 pub mod pod;
@@ -20,6 +21,7 @@ pub mod route;
 pub mod server_id;
 pub mod sessions;
 
+pub mod acme;
 pub mod forward;
 pub mod websocket;
 

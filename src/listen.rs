@@ -3,6 +3,7 @@
 //! A reload may change what an accept loop hands on, and add or end listeners.
 
 mod clear_http;
+mod proxy_protocol;
 
 use std::{
     io,
@@ -14,13 +15,14 @@ use std::{
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use ipnet::IpNet;
+use proxy_protocol::Source;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     time,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +32,7 @@ use crate::{
     observe::metrics::{Metrics, Rejected},
     proxy::ConnectionPermit,
     shutdown::Shutdown,
+    tls,
 };
 
 /// Where clients connect.
@@ -39,6 +42,8 @@ pub struct Config {
     pub http: Vec<SocketAddr>,
     /// TLS sockets; ALPN offers `h2`, `http/1.1` and `http/1.0`.
     pub https: Vec<SocketAddr>,
+    /// Load balancers that speak the PROXY protocol. Default none.
+    pub proxy_protocol: Vec<IpNet>,
     /// Number of workers, each a runtime on its own thread. Default: the number of cores.
     pub workers: usize,
 }
@@ -133,6 +138,8 @@ enum Rejection {
     Connections,
     /// The client speaks cleartext HTTP to a TLS port.
     ClearHttp,
+    /// A load balancer does not say who its client is.
+    ProxyProtocol,
 }
 
 impl Rejection {
@@ -140,6 +147,7 @@ impl Rejection {
         match self {
             Rejection::Connections => "connections",
             Rejection::ClearHttp => "clear_http",
+            Rejection::ProxyProtocol => "proxy_protocol",
         }
     }
 }
@@ -151,6 +159,8 @@ pub struct Acceptor {
     pub tls: Arc<ServerConfig>,
     /// Peers whose forwarding headers the proxy trusts.
     pub trusted: Arc<[IpNet]>,
+    /// Peers whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Arc<[IpNet]>,
     /// Limits connections and handshakes, shared by all workers.
     pub limits: Arc<Limits>,
     pub metrics: Metrics,
@@ -190,9 +200,19 @@ pub async fn accept(listener: TcpListener, current: CurrentAcceptor, over_tls: b
     }
 }
 
-/// Serves a connection in a task of its own, if the limits allow it.
+/// Serves a connection in a task of its own. A load balancer says first whose it is.
 fn take(current: &CurrentAcceptor, stream: TcpStream, peer: SocketAddr, over_tls: bool) {
     let acceptor = current.load_full();
+    if acceptor.proxy_protocol.is_empty() || !is_in(&acceptor.proxy_protocol, peer) {
+        serve(acceptor, stream, peer, over_tls);
+    } else {
+        let shutdown = acceptor.shutdown.clone();
+        drop(tokio::spawn(shutdown.track(ask_balancer(acceptor, stream, peer, over_tls))));
+    }
+}
+
+/// Serves a connection if the limits allow it.
+fn serve(acceptor: Arc<Acceptor>, stream: TcpStream, peer: SocketAddr, over_tls: bool) {
     let client = acceptor.client(peer, over_tls);
     match acceptor.limits.take(Kind::Connections, client.in_use.as_ref()) {
         Ok(permit) => {
@@ -200,10 +220,25 @@ fn take(current: &CurrentAcceptor, stream: TcpStream, peer: SocketAddr, over_tls
             drop(tokio::spawn(shutdown.track(acceptor.admit(stream, client, permit, over_tls))));
         }
         // Dropping the stream closes it, so the client learns at once that the proxy is full.
-        Err(_) => {
-            acceptor.metrics.rejected.get_or_create(&Rejected { why: Rejection::Connections.as_str() }).inc();
-        }
+        Err(_) => acceptor.reject(Rejection::Connections),
     }
+}
+
+async fn ask_balancer(acceptor: Arc<Acceptor>, mut stream: TcpStream, peer: SocketAddr, over_tls: bool) {
+    let source = tokio::select! {
+        source = time::timeout(acceptor.server.handshake_timeout(), proxy_protocol::source(&mut stream)) => source,
+        () = acceptor.shutdown.stopping() => return,
+    };
+    match source {
+        Ok(Some(Source::Client(client))) => serve(acceptor, stream, client, over_tls),
+        Ok(Some(Source::Peer)) => serve(acceptor, stream, peer, over_tls),
+        Ok(None) | Err(_) => acceptor.reject(Rejection::ProxyProtocol),
+    }
+}
+
+fn is_in(networks: &[IpNet], peer: SocketAddr) -> bool {
+    let address = peer.ip().to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -222,7 +257,7 @@ impl Acceptor {
                 let Ok(under_way) = self.limits.take(Kind::Handshakes, client.in_use.as_ref()) else { return };
                 let handshake = async {
                     if clear_http::is_spoken(&stream).await {
-                        self.metrics.rejected.get_or_create(&Rejected { why: Rejection::ClearHttp.as_str() }).inc();
+                        self.reject(Rejection::ClearHttp);
                         clear_http::refuse(stream).await;
                         return None;
                     }
@@ -231,16 +266,24 @@ impl Acceptor {
                 // A failed or late handshake is no client worth a log entry: scanners make many.
                 let shaken = time::timeout(self.server.handshake_timeout(), handshake).await;
                 drop(under_way);
-                if let Ok(Some(stream)) = shaken {
+                // An authority has seen the answer to its question, and has no request.
+                let is_client = |stream: &TlsStream<TcpStream>| stream.get_ref().1.alpn_protocol() != Some(tls::ACME);
+                if let Ok(Some(stream)) = shaken
+                    && is_client(&stream)
+                {
                     self.server.serve(stream, client, permit).await;
                 }
             }
         }
     }
 
+    fn reject(&self, why: Rejection) {
+        self.metrics.rejected.get_or_create(&Rejected { why: why.as_str() }).inc();
+    }
+
     fn client(&self, peer: SocketAddr, over_tls: bool) -> Client {
         let address = peer.ip().to_canonical();
-        let is_trusted = self.trusted.iter().any(|net| net.contains(&address));
+        let is_trusted = is_in(&self.trusted, peer);
         Client {
             address,
             in_use: (!is_trusted).then(|| self.limits.address(address)),

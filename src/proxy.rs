@@ -104,6 +104,7 @@ use response::{
     answer::{answer, refuse, strip},
     binding::{bind, binds_nobody},
     body::BodyObserver,
+    compressing::{coding, compress},
     rewriting::{BrokeOff, rewrite_for_client},
 };
 use revoke::Revoker;
@@ -140,8 +141,7 @@ impl Proxy {
         self.observer.access.flush();
     }
 
-    /// Answers a request in its own task, so that it finishes even if the client leaves. Requests
-    /// that [`Admission::must_finish`] matches need this.
+    /// Answers a request in its own task, so that it finishes even if the client leaves.
     ///
     /// # Errors
     /// As [`Proxy::handle`].
@@ -178,9 +178,9 @@ impl Proxy {
         }
 
         // 1. Route.
-        let pool = match routing::route(&self.shared, &mut head, asked, &mut record) {
+        let pool = match routing::route(&self.shared, &mut head, (client, asked), &mut record) {
             Ok(pool) => pool,
-            Err(refusal) => return refuse(record, refusal),
+            Err(unrouted) => return Box::pin(unrouted.answer(&self.shared, record)).await,
         };
 
         // 2. Identify.
@@ -217,8 +217,7 @@ impl Proxy {
         }
         let mut attempt = self.dispatch(&mut Dispatch { ctx: &ctx, body: &body, record: &mut record }).await;
 
-        // 6. Judge: `dispatch` tries the other pods if one does not know the token. If none does,
-        // another replica may.
+        // 6. Judge: if no pod knows the token, another replica may.
         if is_refused(&attempt) && self.identifier.may_be_known_elsewhere(&ctx) {
             attempt = Box::pin(self.dispatch_once_resolved(&mut ctx, &body, &mut record, attempt)).await;
         }
@@ -244,7 +243,6 @@ impl Proxy {
             Box::pin(self.in_step.carry(begun, &mut dispatch, (&decision.pod, status))).await;
         }
         if let Some(status) = combined {
-            // The combined status of all pods says more than that of the client's pod.
             head.status = status;
             record.set_status(status.as_u16());
             strip(&mut head.headers);
@@ -269,10 +267,13 @@ impl Proxy {
             }
             _ => self.show(&ctx, &decision, &mut head, answer_body, learning).await,
         };
-        let Ok(shown) = shown else {
+        let Ok(mut shown) = shown else {
             record.set_outcome(Outcome::PodBroke);
             return Err(Aborted);
         };
+        if let Some(coding) = coding(&self.shared, &ctx, &mut head) {
+            shown = Box::pin(compress(&self.shared, coding, &mut head, shown)).await;
+        }
 
         // 9. Observe: the record travels with the body and is written when the body ends.
         Ok(answer(record, head, shown))
@@ -280,7 +281,6 @@ impl Proxy {
 
     async fn dispatch(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
         match self.live_streams.of_request(dispatch.ctx) {
-            // Boxed: this path is rare, and would make every request's future larger.
             Some(stream) => Box::pin(self.live_streams.dispatch(&stream, dispatch)).await,
             None if dispatch.ctx.endpoint == Endpoint::RemoteControl => {
                 Box::pin(self.remote_controller.dispatch(dispatch)).await

@@ -1,13 +1,20 @@
 //! Finds the pool for a host and a path.
 
+pub mod https;
+
 use std::sync::Arc;
 
+use https::ToHttps;
 use memchr::memrchr;
 
 /// The routes, in the order of the file.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub routes: Vec<RouteConfig>,
+    /// Where requests in clear are sent to. Default: nowhere, they are answered.
+    pub to_https: Option<ToHttps>,
+    /// Whether the proxy answers the authority that certificates are ordered from.
+    pub answers_acme: bool,
 }
 
 /// One rule: requests for this host under this path go to this pool.
@@ -25,6 +32,8 @@ pub struct RouteConfig {
 /// before the shorter.
 #[derive(Clone, Debug)]
 pub struct Router {
+    pub to_https: Option<ToHttps>,
+    pub answers_acme: bool,
     routes: Vec<Route>,
 }
 
@@ -58,7 +67,7 @@ impl Router {
             (host.is_empty(), host.starts_with('*'), std::cmp::Reverse((host.len(), route.prefix.len())))
         };
         routes.sort_by_key(rank);
-        Router { routes }
+        Router { to_https: config.to_https.clone(), answers_acme: config.answers_acme, routes }
     }
 
     /// The route for a host (as in the `Host` header, port and all) and a path.
@@ -116,7 +125,10 @@ mod tests {
             path: (*path).into(),
             pool: (*pool).into(),
         });
-        Router::new(&Config { routes: routes.collect() }, &["a".into(), "b".into(), "c".into()])
+        Router::new(
+            &Config { routes: routes.collect(), to_https: None, answers_acme: false },
+            &["a".into(), "b".into(), "c".into()],
+        )
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! Reads certificates from files, and picks one by the name that the client asks for (SNI).
+//! The certificates in use. One is picked by the name that the client asks for (SNI).
+
+mod facts;
 
 use std::{
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -17,6 +19,8 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
+
+pub use facts::{Facts, Validity, facts};
 
 /// The certificates of the TLS listeners.
 #[derive(Clone, Debug, Default)]
@@ -44,14 +48,20 @@ pub enum Error {
 /// The certificates in use. They can be reloaded while connections go on.
 pub struct Certificates {
     shown: ArcSwap<Vec<Named>>,
+    /// One that an authority has issued by ACME.
+    issued: ArcSwapOption<Named>,
+    /// Certificates that answer an authority's question (RFC 8737), while an order is under way.
+    proofs: ArcSwap<Vec<Named>>,
 }
+
+/// The protocol by which an authority asks for such an answer.
+pub const ACME: &[u8] = b"acme-tls/1";
 
 /// Certificates that were read and are not shown yet.
 pub struct Unshown(Vec<Named>);
 
 struct Named {
-    /// Lower case; `*.example.org` stands for one label before `.example.org`.
-    names: Vec<String>,
+    facts: Facts,
     certified: Arc<CertifiedKey>,
 }
 
@@ -61,7 +71,11 @@ impl Certificates {
     /// # Errors
     /// When a file is missing or holds no PEM of its kind, or key and certificate do not match.
     pub fn read(config: &Config) -> Result<Arc<Certificates>, Error> {
-        Ok(Arc::new(Certificates { shown: ArcSwap::from_pointee(read_all(config)?) }))
+        Ok(Arc::new(Certificates {
+            shown: ArcSwap::from_pointee(read_all(config)?),
+            issued: ArcSwapOption::empty(),
+            proofs: ArcSwap::default(),
+        }))
     }
 
     /// Reads other ones. The present ones stay until [`Certificates::show`].
@@ -77,6 +91,37 @@ impl Certificates {
         self.shown.store(Arc::new(others.0));
     }
 
+    /// Shows a certificate that was issued by ACME: key and chain in one PEM.
+    ///
+    /// # Errors
+    /// As [`Certificates::read`].
+    pub fn show_issued(&self, pem: &[u8]) -> Result<(), Error> {
+        self.issued.store(Some(Arc::new(by_acme(pem)?)));
+        Ok(())
+    }
+
+    /// Shows these, each a PEM with its key, to an authority that asks for an answer.
+    pub fn show_proofs(&self, pems: Vec<String>) {
+        let proofs = pems.iter().filter_map(|pem| proof(pem.as_bytes()));
+        self.proofs.store(Arc::new(proofs.collect()));
+    }
+
+    /// Shows the one that was issued by ACME no more.
+    pub fn forget_issued(&self) {
+        self.issued.store(None);
+    }
+
+    /// The certificate that was issued by ACME.
+    pub fn issued(&self) -> Option<Facts> {
+        self.issued.load().as_ref().map(|named| named.facts.clone())
+    }
+
+    /// All certificates that clients may be shown.
+    pub fn all(&self) -> Vec<Facts> {
+        let issued = self.issued.load();
+        self.shown.load().iter().chain(issued.as_deref()).map(|named| named.facts.clone()).collect()
+    }
+
     /// What the TLS listeners speak: TLS 1.2 and 1.3, ALPN `h2`, `http/1.1` and `http/1.0`.
     ///
     /// # Errors
@@ -86,32 +131,27 @@ impl Certificates {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec(), ACME.to_vec()];
         Ok(Arc::new(config))
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let shown = self.shown.load();
         let asked = hello.server_name().map(str::to_ascii_lowercase);
-        let fits =
-            |named: &&Named| asked.as_deref().is_some_and(|host| named.names.iter().any(|name| covers(name, host)));
-        shown.iter().find(fits).or(shown.first()).map(|named| named.certified.clone())
+        let fits = |named: &&Named| asked.as_deref().is_some_and(|host| named.facts.cover(host));
+        if hello.alpn().is_some_and(|mut offered| offered.next() == Some(ACME) && offered.next().is_none()) {
+            return self.proofs.load().iter().find(fits).map(|named| named.certified.clone());
+        }
+        let (shown, issued) = (self.shown.load(), self.issued.load());
+        let all = || shown.iter().chain(issued.as_deref());
+        all().find(fits).or(all().next()).map(|named| named.certified.clone())
     }
 }
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.shown.load().iter().map(|named| &named.names)).finish()
-    }
-}
-
-/// Whether a certificate's name covers a host (RFC 9525): a star stands for exactly one label.
-fn covers(name: &str, host: &str) -> bool {
-    match name.strip_prefix("*.") {
-        Some(parent) => host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent),
-        None => name == host,
+        f.debug_list().entries(self.shown.load().iter().map(|named| &named.facts.names)).finish()
     }
 }
 
@@ -120,33 +160,47 @@ fn read_all(config: &Config) -> Result<Vec<Named>, Error> {
 }
 
 fn read(certificate: &Certificate) -> Result<Named, Error> {
-    let unreadable = |path: &Path, why: String| Error::Unreadable { path: path.to_owned(), why };
-    let read = |path: &Path| std::fs::read(path).map_err(|error| unreadable(path, error.to_string()));
-    let chain = CertificateDer::pem_slice_iter(&read(&certificate.chain)?)
+    let read = |path: &Path| fs::read(path).map_err(|error| unreadable(path, error.to_string()));
+    named((&read(&certificate.chain)?, &certificate.chain), (&read(&certificate.key)?, &certificate.key))
+}
+
+/// A certificate by ACME, with its key in the same PEM.
+fn by_acme(pem: &[u8]) -> Result<Named, Error> {
+    let place = Path::new("certificate.pem");
+    named((pem, place), (pem, place))
+}
+
+/// A certificate that answers an authority. What is in it is not for clients, so rustls cannot say
+/// whether its key fits.
+fn proof(pem: &[u8]) -> Option<Named> {
+    let facts = facts(pem).ok()?;
+    let key = ring::sign::any_supported_type(&PrivateKeyDer::from_pem_slice(pem).ok()?).ok()?;
+    let certified = CertifiedKey::new(vec![facts.leaf.clone()], key);
+    Some(Named { facts, certified: Arc::new(certified) })
+}
+
+fn unreadable(path: &Path, why: String) -> Error {
+    Error::Unreadable { path: path.to_owned(), why }
+}
+
+fn named((chain, chain_path): (&[u8], &Path), (key, key_path): (&[u8], &Path)) -> Result<Named, Error> {
+    let facts = facts(chain).map_err(|why| unreadable(chain_path, why))?;
+    let chain = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unreadable(&certificate.chain, error.to_string()))?;
-    let Some(leaf) = chain.first() else {
-        return Err(unreadable(&certificate.chain, "there is no certificate in it".into()));
-    };
-    let names = names_of(leaf).map_err(|error| unreadable(&certificate.chain, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&certificate.key)?).map_err(|error| {
+        .map_err(|error| unreadable(chain_path, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
         let why = match error {
             pem::Error::NoItemsFound => "there is no key in it that can be read without a password".into(),
             other => other.to_string(),
         };
-        unreadable(&certificate.key, why)
+        unreadable(key_path, why)
     })?;
     let certified = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| Error::Mismatch {
-        chain: certificate.chain.clone(),
-        key: certificate.key.clone(),
+        chain: chain_path.to_owned(),
+        key: key_path.to_owned(),
         why: error.to_string(),
     })?;
-    Ok(Named { names, certified: Arc::new(certified) })
-}
-
-fn names_of(leaf: &CertificateDer<'_>) -> Result<Vec<String>, webpki::Error> {
-    let leaf = webpki::EndEntityCert::try_from(leaf)?;
-    Ok(leaf.valid_dns_names().map(str::to_ascii_lowercase).collect())
+    Ok(Named { facts, certified: Arc::new(certified) })
 }
 
 #[cfg(test)]
@@ -154,33 +208,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_exactly_one_label() {
-        assert!(covers("media.example.org", "media.example.org"));
-        assert!(covers("*.example.org", "media.example.org"));
-        assert!(!covers("*.example.org", "example.org"));
-        assert!(!covers("*.example.org", "a.b.example.org"));
-        assert!(!covers("*.example.org", ".example.org"));
-    }
-
-    #[test]
     fn a_broken_certificate_names_its_file_and_the_old_ones_stay() {
         let folder = tempfile::tempdir().expect("a folder");
         let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
         let made = rcgen::generate_simple_self_signed(["media.example.org".to_owned()]).expect("a certificate");
-        std::fs::write(&chain, made.cert.pem()).expect("written");
-        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        fs::write(&chain, made.cert.pem()).expect("written");
+        fs::write(&key, made.signing_key.serialize_pem()).expect("written");
         let config = Config { certificates: vec![Certificate { chain: chain.clone(), key: key.clone() }] };
         let certificates = Certificates::read(&config).expect("certificates");
-        assert_eq!(certificates.shown.load()[0].names, ["media.example.org"]);
+        assert_eq!(certificates.shown.load()[0].facts.names, ["media.example.org"]);
 
         let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
-        std::fs::write(&key, other.signing_key.serialize_pem()).expect("written");
+        fs::write(&key, other.signing_key.serialize_pem()).expect("written");
         let error = Certificates::read_others(&config).err().expect("a key of another certificate").to_string();
         assert!(error.contains("key.pem") && error.contains("do not belong together"), "{error}");
-        std::fs::write(&key, made.cert.pem()).expect("written");
+        fs::write(&key, made.cert.pem()).expect("written");
         let error = Certificates::read_others(&config).err().expect("no key").to_string();
         assert!(error.contains("key.pem: there is no key in it"), "{error}");
-        std::fs::write(&chain, "junk").expect("written");
+        fs::write(&chain, "junk").expect("written");
         let error = Certificates::read_others(&config).err().expect("no certificate").to_string();
         assert!(error.contains("chain.pem"), "{error}");
         assert_eq!(certificates.shown.load().len(), 1);

@@ -1,6 +1,7 @@
 //! Stories: the whole proxy in process, simulated pods behind it, and one promise a test.
 
 mod stories {
+    mod acme;
     mod affinity;
     mod autodiscovery;
     mod bodies;

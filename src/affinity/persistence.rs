@@ -130,7 +130,7 @@ impl Persistence {
     }
 
     /// The Redis that all replicas share, if any.
-    pub fn redis(&self) -> Option<&RedisStore> {
+    pub fn redis(&self) -> Option<&Arc<RedisStore>> {
         match &self.store {
             Store::RedisPins(replicas) => Some(&replicas.shared),
             Store::Memory | Store::Disk(_) => None,

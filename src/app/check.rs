@@ -1,6 +1,8 @@
 //! What `jellypin check` tests beyond the configuration: the state directory, Redis and the pods.
 //! It starts nothing and stores nothing.
 
+mod certificates;
+
 use std::{
     fs::{self, OpenOptions},
     io,
@@ -45,6 +47,7 @@ pub async fn check(config: Config) -> Result<Vec<Finding>, Error> {
     let advice = advice::of(&config).into_iter();
     let mut found: Vec<_> =
         advice.map(|sentence| Finding { place: String::new(), sentence, is_wrong: false }).collect();
+    found.extend(certificates::check(&config)?);
     check_state(&config)?;
     check_access_log(&config).map_err(Error::AccessLog)?;
     found.extend(check_redis(&config).await?);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     App, Config, Error, Listening, Now, RELEASE, answer_apps, autodiscovery,
     background::{find_writers, of_leader, renew_cookies, serve_pods, watch_pods},
-    bind_admin, bind_autodiscovery, server_id_file, shared_state, state, worker,
+    bind_admin, bind_autodiscovery, certificates, server_id_file, shared_state, state, worker,
 };
 use crate::{
     admin::View,
@@ -118,6 +118,10 @@ impl App {
         observe::change_log(&config.observe);
         self.certificates.show(certificates);
         self.keys = keys;
+        if config.acme != now.config.acme {
+            std::mem::replace(&mut self.orders_end, self.shutdown.part()).stop();
+            certificates::keep(&config, (&shared, &self.keys), &self.certificates, &self.metrics, &self.orders_end);
+        }
         match access {
             Some(other) => self.former_access.push(std::mem::replace(&mut self.access, other)),
             None => self.access.reopen(),
@@ -236,6 +240,9 @@ impl App {
 pub(crate) fn applicable(old: &Config, mut new: Config) -> Config {
     new.listen.workers = old.listen.workers;
     new.state.clone_from(&old.state);
+    if let Some(acme) = &mut new.acme {
+        acme.folder = old.state.as_ref().map(|state| state.join("acme"));
+    }
     new.affinity.max_pins = old.affinity.max_pins;
     new.affinity.max_pins_of_address = old.affinity.max_pins_of_address;
     new.migration.bounds = old.migration.bounds;

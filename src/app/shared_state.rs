@@ -7,10 +7,12 @@ use tokio::sync::Semaphore;
 
 use super::{Config, Error, server_id_file, state};
 use crate::{
+    acme::Challenges,
     affinity::{
         self, budget::Budget, cookie::CookieConfig, negative_cache::NegativeCache, pins::Pins,
         reject_pacer::RejectPacer, user_homes::UserHomes,
     },
+    compression::Compression,
     discovery::{self, PoolConfig},
     leader::{
         self, Leader,
@@ -48,6 +50,7 @@ pub(super) async fn shared(
     let (persistence, kept) = state::persistence(config, keys, redis.clone(), members.clone(), metrics);
     let seeds = state::hash_secrets(keys);
     let seed = seeds.first().copied().unwrap_or_default();
+    let challenges = Challenges::new(state::with_prefix(config, redis.clone()));
     let session_store = state::session_store(config, keys, redis, metrics);
     let pins = Pins::new(config.affinity.max_pins, seed)
         .with_share_of_address(config.affinity.max_pins_of_address)
@@ -75,6 +78,8 @@ pub(super) async fn shared(
         hold_permits: Arc::new(Semaphore::new(config.limits.holds.in_all as usize)),
         hold_kib_permits: Arc::new(Semaphore::new(HELD_KIB)),
         cookie: config.affinity.cookie.clone(),
+        compression: Arc::new(Compression::new(config.compression.clone())),
+        challenges: Arc::new(challenges),
         shown_server: config.shown_server.clone(),
         forward: Arc::new(config.forward.clone()),
         leader_paths: config.leader.paths.clone(),
@@ -133,6 +138,7 @@ pub(super) async fn renewed(
         migration: config.migration.clone(),
         log_in_paths: config.log_in_paths.clone().into(),
         limits: before.limits.renewed(config.limits.clone()),
+        compression: Arc::new(Compression::new(config.compression.clone())),
         cookie: config.affinity.cookie.clone(),
         shown_server: config.shown_server.clone(),
         forward: Arc::new(config.forward.clone()),

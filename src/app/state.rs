@@ -77,6 +77,11 @@ pub(super) fn redis_store(
     Ok(Some(Arc::new(RedisStore::start(redis, metrics.clone(), shutdown)?)))
 }
 
+/// Redis, and what the keys of this house begin with there.
+pub(super) fn with_prefix(config: &Config, redis: Option<Arc<RedisStore>>) -> Option<(Arc<RedisStore>, String)> {
+    Some((redis?, config.redis.as_ref()?.prefix.clone()))
+}
+
 /// Where pins outlive this process, with the entries of an earlier run.
 /// That is Redis, else the state directory, else nowhere.
 pub(super) fn persistence(

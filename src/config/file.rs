@@ -4,8 +4,10 @@
 
 mod admin;
 mod affinity;
+mod compression;
 mod log;
 mod pool;
+mod tls;
 mod web_socket;
 
 use std::{collections::BTreeMap, net::SocketAddr, thread::available_parallelism, time::Duration};
@@ -26,12 +28,14 @@ use super::{
 use crate::{leader::Mode, proxy::drain_policy::When, server_id::ServerId};
 pub(super) use admin::Admin;
 pub(super) use affinity::{Affinity, Cookie};
+pub(super) use compression::Compression;
 #[cfg(test)]
 pub(super) use log::Access;
 pub(super) use log::Log;
 #[cfg(test)]
 pub(super) use pool::PodTable;
 pub(super) use pool::{Dns, Pod, Pool};
+pub(super) use tls::{Acme, Tls};
 pub(super) use web_socket::WebSocket;
 
 #[derive(Default, Deserialize)]
@@ -39,6 +43,8 @@ pub(super) use web_socket::WebSocket;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) listen: Table<Listen>,
+    pub(super) tls: Table<Tls>,
+    pub(super) compression: Table<Compression>,
     pub(super) admin: Table<Admin>,
     pub(super) state: Table<State>,
     pub(super) redis: Option<Table<Redis>>,
@@ -65,6 +71,7 @@ pub(super) struct Listen {
     pub(super) https: OneOrMany<Written<SocketAddr>>,
     pub(super) certificates: Vec<Table<Certificate>>,
     pub(super) trusted_proxies: OneOrMany<Written<IpNet>>,
+    pub(super) proxy_protocol: OneOrMany<Written<IpNet>>,
     pub(super) public_url: Option<Written<PublicUrl>>,
     pub(super) workers: Whole<1, 1024>,
     pub(super) max_connections: Whole<1, 10_000_000>,
@@ -78,6 +85,7 @@ impl Default for Listen {
             https: OneOrMany::default(),
             certificates: Vec::new(),
             trusted_proxies: OneOrMany::default(),
+            proxy_protocol: OneOrMany::default(),
             public_url: None,
             workers: Whole(cores as u32),
             max_connections: Whole(10_000),

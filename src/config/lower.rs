@@ -6,10 +6,12 @@ use std::{
     path::Path,
 };
 
+use ipnet::IpNet;
+
 use super::{
     Environment,
     error::Fault,
-    file::{Admin, Affinity, Certificate, File, Health, Limits, Listen, Log, LogIn, WebSocket},
+    file::{Admin, Affinity, Certificate, Compression, File, Health, Limits, Listen, Log, LogIn, WebSocket},
     secret::SecretSource,
     units::SocketIdle,
     value::{OneOrMany, Spanned, Table, Written},
@@ -17,33 +19,40 @@ use super::{
 use crate::{
     admin,
     affinity::{self, user_homes::SpreadUsers},
-    app, autodiscovery, connection, forward, health,
+    app, autodiscovery, compression, connection, forward, health,
     limits::{self, Most},
     listen, observe,
     proxy::drain_policy,
     route,
     server_id::{self, ServerId},
-    sessions, tls, websocket,
+    sessions, websocket,
 };
 
 mod cookie;
 mod leader;
 mod pools;
 mod shared;
+mod tls;
 
 /// Relative paths start at `folder`. Reads secrets last, when nothing else is wrong.
 pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) -> Result<app::Config, Fault> {
     let in_the_open = in_the_open(&file);
     let (timeouts, limits) = (file.timeouts.inner, file.limits.inner);
-    check_listeners(&file.listen, &file.admin.inner)?;
+    check_listeners(&file.listen, &file.admin.inner, file.tls.inner.acme.is_some())?;
     let listen = file.listen.inner;
     let leader = leader::lower(&file.leader.inner, file.redis.as_ref(), &file.pools)?;
     let (pools, routes) = pools::lower(file.pools, file.routes)?;
+    let to_https = tls::to_https(&file.tls.inner, &listen)?;
+    let hsts = tls::hsts(&file.tls.inner);
+    let state = file.state.inner.path.map(|path| folder.join(path.0.0));
+    let acme = file.tls.inner.acme;
+    let acme =
+        acme.map(|acme| tls::acme(acme, (&listen, folder), state.as_deref(), file.redis.is_some())).transpose()?;
     let jellyfin = file.jellyfin.inner;
     let server_id = server_id(jellyfin.server_id, pools.len())?;
     Ok(app::Config {
         in_the_open,
-        tls: tls::Config {
+        tls: crate::tls::Config {
             certificates: listen.certificates.into_iter().map(|pair| certificate(pair.inner, folder)).collect(),
         },
         connection: connection::Config {
@@ -51,6 +60,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             idle_timeout: timeouts.client_idle.0,
             max_header_bytes: limits.header_bytes.0.0,
             max_headers: limits.headers.0 as usize,
+            hsts,
             stall_timeout: timeouts.client_stall.0,
             http2_streams: limits.http2_streams.0,
         },
@@ -62,7 +72,9 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             sockets: most(limits.sockets.0, limits.sockets_per_address.0),
             log_in: log_in(&limits.log_in.inner),
         },
-        route: route::Config { routes },
+        compression: compression(&file.compression.inner),
+        route: route::Config { routes, to_https, answers_acme: acme.is_some() },
+        acme,
         pools,
         shown_server: server_id::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
         health: health(file.health.inner),
@@ -86,17 +98,18 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
             queue_time: timeouts.queue.0,
             replay_bytes: limits.replay_body.0.0,
             receive_buffer: limits.pod_buffer.0.0,
-            trusted: listen.trusted_proxies.0.into_iter().map(|network| network.into_inner().0).collect(),
+            trusted: networks(listen.trusted_proxies),
         },
         websocket: websocket(file.websocket.inner, limits.websocket_message.0.0)?,
         observe: observe(file.log.inner, folder),
         admin: admin(file.admin.inner, folder, environment)?,
         autodiscovery: autodiscovery::Config { listen: file.autodiscovery.inner.listen.0.0 },
-        state: file.state.inner.path.map(|path| folder.join(path.0.0)),
+        state,
         drain_timeout: timeouts.drain.0,
         listen: listen::Config {
             http: addresses(listen.http),
             https: addresses(listen.https),
+            proxy_protocol: networks(listen.proxy_protocol),
             workers: listen.workers.0 as usize,
         },
         legacy: jellyfin.legacy_authorization.0.0,
@@ -130,12 +143,19 @@ fn in_the_open(file: &File) -> Vec<&'static str> {
     all.into_iter().filter_map(|(what, is_open)| is_open.then_some(what)).collect()
 }
 
-fn check_listeners(Table { at, inner: listen }: &Table<Listen>, admin: &Admin) -> Result<(), Fault> {
+fn check_listeners(
+    Table { at, inner: listen }: &Table<Listen>,
+    admin: &Admin,
+    orders_certificates: bool,
+) -> Result<(), Fault> {
     if listen.http.0.is_empty() && listen.https.0.is_empty() {
         return Err(Fault::new(at.clone(), "nothing to listen on; give `http` or `https` of [listen] an address"));
     }
-    if let (Some(https), true) = (listen.https.0.first(), listen.certificates.is_empty()) {
-        return Err(Fault::new(https.span(), "needs a certificate; name its files in `certificates`"));
+    if let (Some(https), true) = (listen.https.0.first(), listen.certificates.is_empty() && !orders_certificates) {
+        return Err(Fault::new(
+            https.span(),
+            "needs a certificate; name its files in `certificates`, or have one ordered by [tls.acme]",
+        ));
     }
     if let (true, Some(unused)) = (listen.https.0.is_empty(), listen.certificates.first()) {
         return Err(Fault::new(unused.at.clone(), "certificates serve `https`, which has no address"));
@@ -171,6 +191,15 @@ fn admin(admin: Admin, folder: &Path, environment: &dyn Environment) -> Result<a
     })
 }
 
+fn compression(compression: &Compression) -> compression::Config {
+    compression::Config {
+        is_on: compression.answers.0.0,
+        min_bytes: compression.min_size.0.0,
+        most: compression.at_once.0 as usize,
+        with_tokens: compression.with_tokens,
+    }
+}
+
 fn most(in_all: u32, per_address: u32) -> Most {
     Most { in_all, per_address }
 }
@@ -200,8 +229,12 @@ fn addresses(list: OneOrMany<Written<SocketAddr>>) -> Vec<SocketAddr> {
     list.0.into_iter().map(|entry: Spanned<_>| entry.into_inner().0).collect()
 }
 
-fn certificate(pair: Certificate, folder: &Path) -> tls::Certificate {
-    tls::Certificate { chain: folder.join(pair.chain.0.0), key: folder.join(pair.key.0.0) }
+fn networks(list: OneOrMany<Written<IpNet>>) -> Vec<IpNet> {
+    list.0.into_iter().map(|network: Spanned<_>| network.into_inner().0).collect()
+}
+
+fn certificate(pair: Certificate, folder: &Path) -> crate::tls::Certificate {
+    crate::tls::Certificate { chain: folder.join(pair.chain.0.0), key: folder.join(pair.key.0.0) }
 }
 
 fn health(health: Health) -> health::Config {

@@ -1,5 +1,7 @@
 //! Values with a unit or a fixed form: durations, sizes, addresses, networks and choices.
 
+mod tls;
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -24,6 +26,8 @@ use crate::{
     proxy::drain_policy::When,
     websocket::CloseStyle,
 };
+
+pub(super) use tls::{Directory, Hsts, Redirect};
 
 /// A time that is not zero.
 pub(super) type Time = Written<Duration>;

@@ -13,6 +13,7 @@ mod revocation;
 mod scope;
 mod sign_on;
 mod state_report;
+mod token_answer;
 mod urgency;
 mod user_data_write;
 
@@ -33,6 +34,7 @@ pub use repeatable::{is_safe_to_repeat, start_as_progress, starts_playback};
 pub use revocation::Revocation;
 pub use scope::{Act, Document, Duty, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
+pub use token_answer::may_answer_with_token;
 pub use urgency::Need;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 

@@ -17,9 +17,9 @@ use prometheus_client::{
 };
 
 pub use labels::{
-    Autodiscovery, Disagreement, Dropped, GroupMove, InStep, LeaderChange, LeaderProblem, Limited, Migration,
-    MissingRequirement, Move, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState, Rejected, Request, Resumption,
-    RolledPool, StoreOutcome, UserDataTold, Waited,
+    AcmeOrder, Autodiscovery, Disagreement, Dropped, GroupMove, InStep, LeaderChange, LeaderProblem, Limited,
+    Migration, MissingRequirement, Move, OfCertificate, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState,
+    Rejected, Request, Resumption, RolledPool, StoreOutcome, UserDataTold, Waited,
 };
 
 /// Every metric of the proxy. Cheap to clone.
@@ -74,6 +74,9 @@ pub struct Metrics {
     pub user_data_waits: Family<Waited, Counter>,
     pub user_data_dropped: Family<Dropped, Counter>,
     pub user_data_pairs: Gauge,
+    pub certificate_expiry: Family<OfCertificate, Gauge>,
+    /// `issued`, `refused`, `away`.
+    pub acme_orders: Family<AcmeOrder, Counter>,
     pub replicas: Gauge,
     pub replicas_disagree: Family<Disagreement, Gauge>,
     pub writer: Family<OfPod, Gauge>,
@@ -141,6 +144,8 @@ impl Metrics {
             user_data_waits: Family::default(),
             user_data_dropped: Family::default(),
             user_data_pairs: Gauge::default(),
+            certificate_expiry: Family::default(),
+            acme_orders: Family::default(),
             replicas: Gauge::default(),
             replicas_disagree: Family::default(),
             writer: Family::default(),
@@ -269,6 +274,7 @@ impl Metrics {
         all.register("store_writes", "Writes to Redis or to disk, by outcome", self.store_writes.clone());
         self.register_redis(&mut all);
         self.register_user_data(&mut all);
+        self.register_certificates(&mut all);
         all.register("writer", "1 for the pod that writes its pool's catalogue alone", self.writer.clone());
         all.register("leader", "1 for the pod that leads its pool", self.leader.clone());
         all.register("leader_term", "Number of the present leader's term", self.leader_term.clone());
@@ -307,6 +313,16 @@ impl Metrics {
             "Pairs of user and item that some pod has not heard of, or that play",
             self.user_data_pairs.clone(),
         );
+    }
+
+    fn register_certificates(&self, all: &mut Registry) {
+        all.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When a certificate in use ends, in seconds since 1970",
+            Unit::Seconds,
+            self.certificate_expiry.clone(),
+        );
+        all.register("acme_orders", "Orders of certificates, by outcome", self.acme_orders.clone());
     }
 
     fn register_redis(&self, all: &mut Registry) {

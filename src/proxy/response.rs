@@ -3,4 +3,5 @@
 pub(in crate::proxy) mod answer;
 pub(in crate::proxy) mod binding;
 pub(in crate::proxy) mod body;
+pub(in crate::proxy) mod compressing;
 pub(in crate::proxy) mod rewriting;

@@ -2,25 +2,51 @@
 
 use std::borrow::Cow;
 
-use http::{header, request};
+use http::{HeaderValue, Response, StatusCode, header, request};
 
 use super::{
     request::{normalize::normalize, record::RequestRecord, refusal::Refusal},
+    response::{
+        answer::{Aborted, answer, refuse},
+        body::Body,
+    },
     shared_state::SharedState,
 };
-use crate::{jellyfin::canonical, websocket::handshake::UpgradeKind};
+use crate::{
+    forward::head::{self, Client},
+    jellyfin::canonical,
+    route::https::ACME,
+    websocket::handshake::UpgradeKind,
+};
+
+/// Why a request goes to no pool.
+pub(super) enum Unrouted {
+    Refused(Refusal),
+    /// It is to come again over https, at this address.
+    Moved(HeaderValue),
+    /// An authority asks for the answer to this token.
+    Challenge(String),
+}
 
 /// Gives the head its one form, and finds the index of its pool. A malformed or ambiguous request
 /// ends here.
 pub(super) fn route(
     shared: &SharedState,
     head: &mut request::Parts,
-    asked: UpgradeKind,
+    (client, asked): (&Client, UpgradeKind),
     record: &mut RequestRecord,
-) -> Result<usize, Refusal> {
+) -> Result<usize, Unrouted> {
     normalize(head)?;
     if let UpgradeKind::Malformed(why) = asked {
-        return Err(Refusal::Malformed(why));
+        return Err(Refusal::Malformed(why).into());
+    }
+    if shared.router.answers_acme
+        && let Some(token) = head.uri.path().strip_prefix(ACME)
+    {
+        return Err(Unrouted::Challenge(token.to_owned()));
+    }
+    if let Some(location) = over_https(shared, head, client) {
+        return Err(Unrouted::Moved(location));
     }
     let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
@@ -30,4 +56,45 @@ pub(super) fn route(
     let is_socket = asked == UpgradeKind::Socket;
     canonical::canonicalize(head, &pool.pool.base_path, pool.legacy(), is_socket).map_err(Refusal::Ambiguous)?;
     Ok(index)
+}
+
+/// The address over https of a request that came in clear and should not.
+fn over_https(shared: &SharedState, head: &request::Parts, client: &Client) -> Option<HeaderValue> {
+    let to_https = shared.router.to_https.as_ref()?;
+    if head::is_https(&head.headers, client) {
+        return None;
+    }
+    let location = to_https.location(head::requested_host(&head.headers, client), &head.uri)?;
+    HeaderValue::try_from(location).ok()
+}
+
+impl Unrouted {
+    /// The proxy's own answer.
+    pub(super) async fn answer(
+        self,
+        shared: &SharedState,
+        mut record: Box<RequestRecord>,
+    ) -> Result<Response<Body>, Aborted> {
+        let (mut head, ()) = Response::new(()).into_parts();
+        let body = match self {
+            Unrouted::Refused(refusal) => return refuse(record, refusal),
+            Unrouted::Moved(location) => {
+                head.status = StatusCode::PERMANENT_REDIRECT;
+                head.headers.insert(header::LOCATION, location);
+                Body::empty()
+            }
+            Unrouted::Challenge(token) => match shared.challenges.answer(&token).await {
+                Some(answer) => Body::whole(answer.into()),
+                None => return refuse(record, Refusal::NoRoute),
+            },
+        };
+        record.set_status(head.status.as_u16());
+        Ok(answer(record, head, body))
+    }
+}
+
+impl From<Refusal> for Unrouted {
+    fn from(refusal: Refusal) -> Unrouted {
+        Unrouted::Refused(refusal)
+    }
 }

@@ -27,10 +27,12 @@ use super::{
     user_data_state::UserDataState,
 };
 use crate::{
+    acme::Challenges,
     affinity::{
         budget::Budget, cookie::CookieConfig, negative_cache::NegativeCache, pins::Pins, reject_pacer::RejectPacer,
         user_homes::UserHomes,
     },
+    compression::Compression,
     forward::{self, Cause, Failure, ResponseTimeout, head::Client, outbound::ReplayBody},
     health,
     jellyfin::canonical,
@@ -88,6 +90,10 @@ pub struct SharedState {
     pub reject_pacer: Arc<RejectPacer>,
     /// The affinity cookie, except for its path if a pool has its own.
     pub cookie: CookieConfig,
+    /// Compresses answers that come as they are.
+    pub compression: Arc<Compression>,
+    /// Answers for the authority that certificates are ordered from.
+    pub challenges: Arc<Challenges>,
     /// What clients see of the server.
     pub shown_server: server_id::Config,
     /// How the proxy connects to pods.

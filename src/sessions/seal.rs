@@ -17,37 +17,37 @@ const NONCE: usize = 24;
 
 /// The secrets of the replicas, newest first. Any of them opens an entry. The first that all
 /// replicas have seals new ones.
-pub(super) struct Ring {
+pub struct Ring {
     keys: Vec<Hmac<Sha256>>,
     /// The index of the key that seals.
     current: AtomicUsize,
 }
 
 impl Ring {
-    pub(super) fn new<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Ring {
+    pub fn new<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Ring {
         // HMAC takes keys of any length.
         let keys = keys.filter_map(|key| <Hmac<Sha256> as Mac>::new_from_slice(key).ok()).collect();
         Ring { keys, current: AtomicUsize::new(0) }
     }
 
     /// Seals under the nth key from now on.
-    pub(super) fn write_under(&self, nth: usize) {
+    pub fn write_under(&self, nth: usize) {
         self.current.store(nth, Ordering::Relaxed);
     }
 
     /// The index of the key that seals.
-    pub(super) fn writes_under(&self) -> usize {
+    pub fn writes_under(&self) -> usize {
         self.current.load(Ordering::Relaxed)
     }
 
     /// The name under which something is written.
-    pub(super) fn name(&self, purpose: &str, text: &str) -> Option<[u8; 16]> {
+    pub fn name(&self, purpose: &str, text: &str) -> Option<[u8; 16]> {
         self.names(purpose, text).nth(self.current.load(Ordering::Relaxed))
     }
 
     /// The names under which something may be found, newest first. `purpose` keeps different things
     /// apart.
-    pub(super) fn names(&self, purpose: &str, text: &str) -> impl Iterator<Item = [u8; 16]> {
+    pub fn names(&self, purpose: &str, text: &str) -> impl Iterator<Item = [u8; 16]> {
         self.keys.iter().map(move |key| {
             let mut name = [0; 16];
             name.copy_from_slice(&mac(key, purpose, text)[..16]);
@@ -56,7 +56,7 @@ impl Ring {
     }
 
     /// Seals `plain` for holders of the token only. `None` without a key or randomness.
-    pub(super) fn seal(&self, token: &str, plain: &[u8]) -> Option<Vec<u8>> {
+    pub fn seal(&self, token: &str, plain: &[u8]) -> Option<Vec<u8>> {
         let cipher = cipher(self.keys.get(self.current.load(Ordering::Relaxed))?, token)?;
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).ok()?;
@@ -65,7 +65,7 @@ impl Ring {
     }
 
     /// Opens what was sealed for this token under any key of the ring.
-    pub(super) fn open(&self, token: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+    pub fn open(&self, token: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE)?;
         let open = |key| cipher(key, token)?.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: &[] }).ok();
         self.keys.iter().find_map(open)

@@ -6,6 +6,7 @@
 
 mod breaker;
 mod census;
+mod documents;
 mod facts;
 pub mod ledger;
 mod link;
@@ -32,6 +33,7 @@ use crate::{
 };
 pub use census::Bounds;
 use census::Census;
+pub use documents::Documents;
 pub use facts::Facts;
 use link::{Link, Serves};
 use notices::Messages;
@@ -87,6 +89,8 @@ pub struct RedisStore {
     pub queue: WriteQueue,
     /// Reads that no request waits for.
     pub walks: Walks,
+    /// Short documents that all replicas share.
+    pub documents: Documents,
     link: Arc<Link>,
     times: Arc<ArcSwap<Times>>,
     prefix: String,
@@ -122,8 +126,9 @@ impl RedisStore {
         tokio::spawn(census::keep(census, link.clone(), shutdown.clone()));
         let times = Arc::new(ArcSwap::from_pointee(Times::of(config)));
         let queue = WriteQueue { link: link.clone(), changes, times: times.clone(), metrics: metrics.clone() };
+        let documents = Documents { link: link.clone() };
         let (walks, prefix) = (Walks { link: link.clone() }, config.prefix.clone());
-        Ok(RedisStore { queue, walks, link, times, prefix, metrics, server, shutdown: shutdown.clone() })
+        Ok(RedisStore { queue, walks, documents, link, times, prefix, metrics, server, shutdown: shutdown.clone() })
     }
 
     /// Takes another server, deadline and life of entries. Prefix and bounds stay as they are.

@@ -242,3 +242,53 @@ async fn clear_http_on_the_tls_port_gets_a_hint() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn requests_in_clear_are_sent_to_https() {
+    let sites = Sites::new();
+    let plan = sites.of(World::plan(1)).redirect("on").changed(|settings| settings.set("tls.redirect_port", "443"));
+    story(plan.uncounted(), async |world| {
+        let mut end = wire::client(world).await;
+        for (request, location) in [
+            ("GET /web/?a=1&b=%20x HTTP/1.1\r\n", "https://media.example.org/web/?a=1&b=%20x"),
+            ("POST /Users/AuthenticateByName HTTP/1.1\r\n", "https://media.example.org/Users/AuthenticateByName"),
+            ("GET /System/Info/Public HTTP/1.1\r\n", "https://media.example.org/System/Info/Public"),
+            ("GET / HTTP/1.1\r\nX-Forwarded-Proto: https\r\n", "https://media.example.org/"),
+        ] {
+            end.send(format!("{request}Host: media.example.org:8096\r\nContent-Length: 0\r\n\r\n")).await;
+            let answer = end.answer().await;
+            assert_eq!((answer.status, answer.field("location")), (308, Some(location)), "{request}");
+            assert_eq!(answer.field("strict-transport-security"), None);
+        }
+        end.send("GET /.well-known/acme-challenge/x HTTP/1.1\r\nHost: media.example.org\r\n\r\n").await;
+        assert_eq!(end.answer().await.status, 404, "an authority asks in clear");
+        assert!(world.pods[0].seen().iter().all(|seen| !seen.path().starts_with("/web")));
+        drop(end);
+
+        let mut end = End::over(sites.connect(world, "media.example.org", &["http/1.1"]).await.expect("a handshake"));
+        end.send("GET /System/Info/Public HTTP/1.1\r\nHost: media.example.org\r\n\r\n").await;
+        assert_eq!(end.answer().await.status, 200);
+        drop(end);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn apps_may_look_for_the_server_in_clear_and_browsers_stay_at_https() {
+    let sites = Sites::new();
+    let plan = sites.of(World::plan(1)).redirect("except-discovery").hsts("180days");
+    story(plan.uncounted(), async |world| {
+        let mut end = wire::client(world).await;
+        for (path, status) in [("/System/Info/Public", 200), ("/web/", 308)] {
+            end.send(format!("GET {path} HTTP/1.1\r\nHost: media.example.org\r\n\r\n")).await;
+            let answer = end.answer().await;
+            assert_eq!((answer.status, answer.field("strict-transport-security")), (status, None), "{path}");
+        }
+        drop(end);
+        let mut end = End::over(sites.connect(world, "media.example.org", &["http/1.1"]).await.expect("a handshake"));
+        end.send("GET /nowhere HTTP/1.1\r\nHost: media.example.org\r\n\r\n").await;
+        assert_eq!(end.answer().await.field("strict-transport-security"), Some("max-age=15552000"));
+        drop(end);
+    })
+    .await;
+}

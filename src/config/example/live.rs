@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// Keys whose other values need more than one key to change.
-const NOT_ALONE: [&str; 2] = ["affinity.cookie.partitioned", "leader.key"];
+const NOT_ALONE: [&str; 3] = ["affinity.cookie.partitioned", "leader.key", "tls.redirect_port"];
 
 /// Words that are the value of some key.
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 19] = [
     "on",
     "off",
     "auto",
@@ -36,6 +36,7 @@ const WORDS: [&str; 18] = [
     "lax",
     "none",
     "other",
+    "1h",
     "[::1]:7359",
 ];
 

@@ -14,6 +14,18 @@ pub struct Request {
     pub reason: &'static str,
 }
 
+/// How an order of a certificate ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AcmeOrder {
+    pub outcome: &'static str,
+}
+
+/// Labels of a metric for each certificate: its first name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfCertificate {
+    pub name: String,
+}
+
 /// Labels of a metric for each pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfPod {

@@ -7,6 +7,7 @@ use tokio::time;
 
 use crate::{
     affinity::cookie,
+    compression::ask_for_either_tag,
     forward::{
         head,
         outbound::{ReplayBody, UpstreamBody},
@@ -46,6 +47,9 @@ pub(super) fn upstream_request(
     *request.uri_mut() = current_target(ctx);
     *request.headers_mut() = ctx.head.headers.clone();
     head::to_pod(request.headers_mut(), ctx.client);
+    if shared.compression.config.is_on {
+        ask_for_either_tag(request.headers_mut());
+    }
     cookie::strip(request.headers_mut(), &[&shared.cookie.name, cookie::OF_ADMIN]);
     translate(&mut request, ctx, token);
     name_play_session(&mut request, shared, ctx, replay_body, pod);

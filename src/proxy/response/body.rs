@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 
 use crate::{
+    compression::Encoder,
     forward::answer::AnswerBody,
     proxy::request::record::{Outcome, RequestRecord},
     server_id::BodyRewriter,
@@ -20,6 +21,9 @@ use crate::{
 /// An answer's body: a pod's, or the proxy's own short text.
 pub struct Body {
     kind: Kind,
+    /// Frames that were read ahead of the rest.
+    early: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
+    encoder: Option<Box<Encoder>>,
     record: Option<Box<RequestRecord>>,
 }
 
@@ -72,7 +76,7 @@ impl Body {
 
     /// A body that is complete already.
     pub(in crate::proxy) fn whole(bytes: Bytes) -> Body {
-        Body { kind: Kind::Own(Full::new(bytes)), record: None }
+        Body::of(Kind::Own(Full::new(bytes)))
     }
 
     pub(in crate::proxy) fn answer(
@@ -80,10 +84,7 @@ impl Body {
         learning: Option<Box<dyn BodyObserver>>,
         rewriting: Option<Box<BodyRewriter>>,
     ) -> Body {
-        Body {
-            kind: Kind::Answer(UpstreamAnswer { body, early: VecDeque::new(), learning, waiting: None, rewriting }),
-            record: None,
-        }
+        Body::of(Kind::Answer(UpstreamAnswer { body, early: VecDeque::new(), learning, waiting: None, rewriting }))
     }
 
     /// An answer whose `early` frames were read ahead.
@@ -92,14 +93,27 @@ impl Body {
         body: AnswerBody,
         rewriting: Option<Box<BodyRewriter>>,
     ) -> Body {
-        Body {
-            kind: Kind::Answer(UpstreamAnswer { body, early, learning: None, waiting: None, rewriting }),
-            record: None,
-        }
+        Body::of(Kind::Answer(UpstreamAnswer { body, early, learning: None, waiting: None, rewriting }))
     }
 
     pub(in crate::proxy) fn resuming(file: Box<dyn ContinuedBody>) -> Body {
-        Body { kind: Kind::File(file), record: None }
+        Body::of(Kind::File(file))
+    }
+
+    fn of(kind: Kind) -> Body {
+        Body { kind, early: VecDeque::new(), encoder: None, record: None }
+    }
+
+    /// Puts frames back that were read of it.
+    pub(in crate::proxy) fn with_early(mut self, early: VecDeque<Result<Frame<Bytes>, hyper::Error>>) -> Body {
+        self.early = early;
+        self
+    }
+
+    /// Compresses it on its way.
+    pub(in crate::proxy) fn encoded(mut self, encoder: Encoder) -> Body {
+        self.encoder = Some(Box::new(encoder));
+        self
     }
 
     /// Whether the body is the proxy's own, not a pod's.
@@ -133,17 +147,14 @@ impl http_body::Body for Body {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let frame = match &mut this.kind {
-            Kind::Answer(answering) => ready!(answering.poll_frame(cx)),
-            Kind::File(file) => {
-                let frame = ready!(file.poll_frame(cx));
-                if let Some(record) = &mut this.record {
-                    record.record_resumption(file.times());
-                }
-                frame
-            }
-            Kind::Own(own) => ready!(Pin::new(own).poll_frame(cx)).map(|frame| frame.map_err(|never| match never {})),
+        let Body { kind, early, encoder, record } = &mut *self;
+        let mut next = || match early.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => kind.poll_frame(cx, record),
+        };
+        let frame = match encoder {
+            Some(encoder) => ready!(encoder.poll_frame(next)),
+            None => ready!(next()),
         };
         match &frame {
             Some(Ok(frame)) => {
@@ -162,18 +173,49 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
+        if let Some(encoder) = &self.encoder {
+            return encoder.is_end_stream();
+        }
+        let has_ended = match &self.kind {
             Kind::Own(own) => own.is_end_stream(),
             Kind::Answer(answering) => answering.is_end_stream(),
             Kind::File(file) => file.remaining() == 0,
-        }
+        };
+        has_ended && self.early.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.encoder.is_some() || !self.early.is_empty() {
+            // Only answers that declared no length are read ahead.
+            return SizeHint::default();
+        }
         match &self.kind {
             Kind::Own(own) => own.size_hint(),
             Kind::Answer(answering) => answering.size_hint(),
             Kind::File(file) => SizeHint::with_exact(file.remaining()),
+        }
+    }
+}
+
+impl Kind {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        record: &mut Option<Box<RequestRecord>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Kind::Answer(answering) => answering.poll_frame(cx),
+            Kind::File(file) => {
+                let frame = ready!(file.poll_frame(cx));
+                if let Some(record) = record {
+                    record.record_resumption(file.times());
+                }
+                Poll::Ready(frame)
+            }
+            Kind::Own(own) => {
+                let frame = ready!(Pin::new(own).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
+            }
         }
     }
 }

@@ -162,7 +162,7 @@ fn without_legacy_prefix(path: &str) -> Option<String> {
 
 async fn main_server(connection: &Connection, request: Request<Incoming>, path: String) -> Answer {
     let has_web = connection.life.shared.settings.has_web_client();
-    if let Some(asset) = web::asset(&path, request.method()).filter(|_| has_web) {
+    if let Some(asset) = web::asset(&path, request.method(), request.headers()).filter(|_| has_web) {
         return asset;
     }
     let (parts, body) = request.into_parts();

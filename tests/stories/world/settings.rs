@@ -57,7 +57,11 @@ keys! {
     https: SocketAddr = "listen.https";
     certificates: &[Certificate] = "listen.certificates";
     trusted_proxies: &[&str] = "listen.trusted_proxies";
+    proxy_protocol: &[&str] = "listen.proxy_protocol";
     public_url: &str = "listen.public_url";
+    compresses: &str = "compression.answers";
+    redirect: &str = "tls.redirect";
+    hsts: &str = "tls.hsts";
     workers: u32 = "listen.workers";
     max_connections: u32 = "listen.max_connections";
     admin_listen: SocketAddr = "admin.listen";
@@ -276,6 +280,12 @@ impl Settings {
 }
 
 impl Plan {
+    /// Changes the settings in some way.
+    pub(crate) fn changed(mut self, change: impl FnOnce(&mut Settings)) -> Plan {
+        change(&mut self.settings);
+        self
+    }
+
     /// Names a pod of the pool `main` that is none of the world's.
     pub(crate) fn pod(mut self, name: &str, address: SocketAddr) -> Plan {
         self.settings.pod(name, address);

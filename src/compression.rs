@@ -1,0 +1,69 @@
+//! Compresses text answers that come to the proxy as they are, for clients that ask for it.
+//!
+//! Over https Jellyfin does not compress, so its web client and its lists are several times longer.
+//! What may be compressed, and how the head then reads, is decided in `head`; `coding` picks the
+//! coding, and `encoder` compresses a body while it passes.
+
+mod coding;
+mod encoder;
+mod head;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+use tokio::sync::Semaphore;
+
+pub use coding::Coding;
+pub use encoder::Encoder;
+pub use head::{ask_for_either_tag, weaken_confirmed_tag};
+
+/// What is compressed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Default true.
+    pub is_on: bool,
+    /// Shorter answers are left as they are. Default 1 KiB.
+    pub min_bytes: usize,
+    /// Answers compressed at the same time; further ones are sent as they are. Default 128.
+    pub most: usize,
+    /// Whether answers that may carry a token are compressed, too. Default false.
+    pub with_tokens: bool,
+}
+
+/// Compresses answers within the configured bounds.
+#[derive(Debug)]
+pub struct Compression {
+    pub config: Config,
+    /// Each encoder holds up to some 2 MiB.
+    permits: Arc<Semaphore>,
+}
+
+impl Compression {
+    pub fn new(config: Config) -> Compression {
+        let permits = Arc::new(Semaphore::new(config.most));
+        Compression { config, permits }
+    }
+
+    /// The coding that a client asks for, if the answer to a GET may have one. Tells caches that
+    /// the answer depends on what the client asked for.
+    pub fn coding(&self, asked: &HeaderMap, status: StatusCode, answer: &mut HeaderMap) -> Option<Coding> {
+        let accepted = asked.get_all(http::header::ACCEPT_ENCODING);
+        if !self.config.is_on || accepted.iter().next().is_none() || !head::is_compressible(asked, status, answer) {
+            return None;
+        }
+        if head::length(answer).is_some_and(|length| length < self.config.min_bytes as u64) {
+            return None;
+        }
+        head::vary(answer);
+        Coding::best(accepted.iter().filter_map(|line| line.to_str().ok()))
+    }
+
+    /// What compresses the body of an answer whose head then says so. `None` if too many are
+    /// compressed now, or no encoder can be made.
+    pub fn begin(&self, coding: Coding, answer: &mut HeaderMap) -> Option<Encoder> {
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
+        let encoder = Encoder::new(coding, permit)?;
+        head::show(answer, coding);
+        Some(encoder)
+    }
+}
