@@ -6,7 +6,7 @@ use std::{alloc::System, hint::black_box, sync::Arc, time::Instant};
 use http::{HeaderMap, HeaderValue, Uri, header};
 use jellypin::{
     affinity::pins::{Kind, Pins},
-    jellyfin::{self, Legacy, endpoint::Endpoint, message},
+    jellyfin::{self, Legacy, endpoint::Endpoint, message, sync_play},
     pod::{Epoch, Pod, PodConfig, PodInstance},
     sessions::{Bounds, Device, SessionLookup, Sessions, session_store::SessionStore},
 };
