@@ -111,7 +111,7 @@ fn is_issued(certificate: &CertificateDer<'_>) -> bool {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).expect("a certificate");
     let names = parsed.subject_alternative_name().ok().flatten().map(|names| format!("{:?}", names.value));
     let has = |name: &&str| names.as_deref().unwrap_or_default().contains(name);
-    parsed.issuer().to_string().contains("Pebble") && NAMES.iter().all(|name| has(name))
+    parsed.issuer().to_string().contains("Pebble") && NAMES.iter().all(has)
 }
 
 /// Waits for an issued certificate other than `before`.
