@@ -45,7 +45,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[limits]\npins = 1e3", "2:8: [limits] pins: expected a whole number from 1 to 100000000, found a number"),
     ("[health]\ninterval = 0.5", "2:12: [health] interval: a bare number has no unit; write a duration such as \"10s\""),
     ("[health]\ntimeout = \"10\"", "2:11: [health] timeout: \"10\" is not a duration; write one such as \"250ms\", \"10s\" or \"1m 30s\""),
-    ("[timeouts]\nfirst_byte_media = \"60s\"", "2:1: [timeouts] first_byte_media: unknown key; the keys here are `connect`, `first_byte`, `first_byte_by_path`, `client_header`, `client_idle`, `client_body`, `client_stall`, `pod_idle`, `drain`, `hold`, `queue`"),
+    ("[timeouts]\nfirst_byte_media = \"60s\"", "2:1: [timeouts] first_byte_media: unknown key; the keys here are `connect`, `first_byte`, `first_byte_by_path`, `client_header`, `client_idle`, `client_body`, `client_stall`, `pod_idle`, `drain`, `hand_over`, `hold`, `queue`"),
     ("[timeouts]\nfirst_byte_by_path = { \"Items\" = \"1m\" }", "2:24: [timeouts.first_byte_by_path] Items: \"Items\" does not begin with `/`"),
     ("[timeouts]\nfirst_byte_by_path = { \"/Items\" = \"0s\" }", "2:35: [timeouts.first_byte_by_path] \"/Items\": must be more than 0"),
     ("[timeouts]\nfirst_byte = \"0s\"", "2:14: [timeouts] first_byte: must be more than 0"),

@@ -137,10 +137,6 @@ impl Persistence {
         }
     }
 
-    pub(super) fn is_shared(&self) -> bool {
-        matches!(self.store, Store::RedisPins(_))
-    }
-
     pub(super) fn put(&self, kind: Kind, key: &str, hash: u128, home: PodInstance) {
         let Some(value) = self.names.write(home) else { return };
         match &self.store {

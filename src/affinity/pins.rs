@@ -102,7 +102,7 @@ impl Pins {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn look_up_stored(&self, kind: Kind, key: &str, alive: impl Fn(PodInstance) -> bool) {
-        if !self.persistence.is_shared() || self.home(kind, key, |home, _| alive(home)).is_some() {
+        if self.persistence.redis().is_none() || self.home(kind, key, |home, _| alive(home)).is_some() {
             return;
         }
         let hash = self.shelves.hash(kind, key);

@@ -117,7 +117,9 @@ impl Device {
             line.push_str(&format!(", Token=\"{}\"", encoded(token)));
         }
         // The encoded line is plain ASCII.
-        HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""))
+        let mut value = HeaderValue::from_str(&line).unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(token.is_some());
+        value
     }
 }
 

@@ -59,6 +59,10 @@ impl World {
         if let Some(cluster) = key_of {
             text += &format!("[jellyfin]\nserver_id = \"{SERVER_ID}\"\napi_key = \"{}\"\n", cluster.api_key());
         }
+        if ids == Ids::Each {
+            // What is compressed cannot be searched for the pods' ids.
+            text += "[compression]\nanswers = \"off\"\n";
+        }
         text += "[pools.jellyfin.pods]\n";
         for pod in &pods {
             text += &format!("{} = \"http://{}\"\n", pod.name(), pod.address());
