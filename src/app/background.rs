@@ -40,8 +40,6 @@ pub(super) fn of_leader(shared: &PoolState) -> (Arc<Pool>, Arc<Leader>, Arc<Writ
 pub(super) fn serve_pods(lifecycle: &Arc<PodLifecycle>, shared: &SharedState) {
     for pool in &shared.pools {
         tokio::spawn(lifecycle.clone().watch_pool(pool.pool.clone()));
-        tokio::spawn(lifecycle.clone().gather_users(pool.pool.clone()));
-        tokio::spawn(lifecycle.clone().end_ghosts(pool.pool.clone()));
         tokio::spawn(lifecycle.clone().keep_serving(pool.pool.clone()));
     }
 }

@@ -123,34 +123,26 @@ impl PodLifecycle {
         }
     }
 
-    /// Brings the sessions of each user of a pool together, until the shutdown or a reload.
-    pub async fn gather_users(self: Arc<Self>, pool: Arc<Pool>) {
+    /// Does what a pool needs all the time, until the shutdown or a reload: brings each user's
+    /// sessions together, ends what clients leave behind, lets pods stand by, and makes SyncPlay
+    /// groups again whose pod is gone.
+    pub async fn keep_serving(self: Arc<Self>, pool: Arc<Pool>) {
         let objects = (self.pods.clone(), self.migrator.clone(), self.visits.clone());
         let gatherer = UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone());
-        tokio::select! {
-            () = gatherer.run(pool) => {}
-            () = self.is_replaced.cancelled() => {}
-        }
-    }
-
-    /// Ends what clients leave behind on a pool's pods, until the shutdown or a reload.
-    pub async fn end_ghosts(self: Arc<Self>, pool: Arc<Pool>) {
         let ender = GhostEnder::new(self.shared.clone(), self.visits.clone(), self.shutdown.clone());
-        tokio::select! {
-            () = ender.run(pool) => {}
-            () = self.is_replaced.cancelled() => {}
-        }
-    }
-
-    /// Keeps pods standing by that are to, and makes SyncPlay groups again whose pod is gone, until
-    /// the shutdown or a reload.
-    pub async fn keep_serving(self: Arc<Self>, pool: Arc<Pool>) {
         let keeper = StandbyKeeper::new(self.shared.clone(), self.drainer.clone(), self.shutdown.clone());
         let objects = (self.pods.clone(), self.migrator.clone());
         let regrouper = Regrouper::new(self.shared.clone(), objects, (self.metrics.clone(), self.shutdown.clone()));
-        let both = async { tokio::join!(keeper.run(pool.clone()), Arc::new(regrouper).watch(pool)) };
+        let all = async {
+            tokio::join!(
+                gatherer.run(pool.clone()),
+                ender.run(pool.clone()),
+                keeper.run(pool.clone()),
+                Arc::new(regrouper).watch(pool)
+            )
+        };
         tokio::select! {
-            _ = both => {}
+            _ = all => {}
             () = self.is_replaced.cancelled() => {}
         }
     }

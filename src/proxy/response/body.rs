@@ -23,8 +23,6 @@ pub struct Body {
     kind: Kind,
     /// Frames that were read ahead of the rest.
     early: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
-    /// An early frame has gone out and may not be on its way yet.
-    is_unflushed: bool,
     encoder: Option<Box<Encoder>>,
     record: Option<Box<RequestRecord>>,
 }
@@ -103,7 +101,7 @@ impl Body {
     }
 
     fn of(kind: Kind) -> Body {
-        Body { kind, early: VecDeque::new(), is_unflushed: false, encoder: None, record: None }
+        Body { kind, early: VecDeque::new(), encoder: None, record: None }
     }
 
     /// Puts frames back that were read of it.
@@ -149,21 +147,10 @@ impl http_body::Body for Body {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Body { kind, early, is_unflushed, encoder, record } = &mut *self;
-        let mut next = || {
-            // The client gets what was read before the error: an error at once would take it back.
-            if *is_unflushed && matches!(early.front(), Some(Err(_))) {
-                *is_unflushed = false;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            match early.pop_front() {
-                Some(frame) => {
-                    *is_unflushed = true;
-                    Poll::Ready(Some(frame))
-                }
-                None => kind.poll_frame(cx, record),
-            }
+        let Body { kind, early, encoder, record } = &mut *self;
+        let mut next = || match early.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => kind.poll_frame(cx, record),
         };
         let frame = match encoder {
             Some(encoder) => ready!(encoder.poll_frame(next)),
