@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, FromRedisValue};
-use tokio::time;
 
 use super::link::Link;
 
@@ -32,16 +31,6 @@ impl Documents {
 
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
         let mut connection = self.link.connection()?;
-        match time::timeout(PATIENCE, command.query_async(&mut connection)).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                self.link.failed(&error);
-                None
-            }
-            Err(_) => {
-                self.link.late();
-                None
-            }
-        }
+        self.link.answer(PATIENCE, command.query_async(&mut connection)).await
     }
 }

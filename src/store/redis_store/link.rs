@@ -157,6 +157,24 @@ impl Link {
         self.state.subscribe()
     }
 
+    /// Waits so long for an answer, and records whether Redis gave one.
+    pub(super) async fn answer<T>(&self, patience: Duration, asked: impl Future<Output = RedisResult<T>>) -> Option<T> {
+        match time::timeout(patience, asked).await {
+            Ok(Ok(answer)) => {
+                self.answered();
+                Some(answer)
+            }
+            Ok(Err(error)) => {
+                self.failed(&error);
+                None
+            }
+            Err(_) => {
+                self.late();
+                None
+            }
+        }
+    }
+
     pub(super) fn answered(&self) {
         self.breaker.answered();
         if self.serves == Serves::Ledger && self.is_told.swap(false, Ordering::AcqRel) {

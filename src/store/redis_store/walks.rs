@@ -43,17 +43,7 @@ impl Walks {
             }
             redis::cmd("MGET").arg(keys).query_async::<Vec<Option<Vec<u8>>>>(&mut connection).await
         };
-        match time::timeout(PATIENCE, walk).await {
-            Ok(Ok(values)) => values.into_iter().flatten().collect(),
-            Ok(Err(error)) => {
-                self.link.failed(&error);
-                Vec::new()
-            }
-            Err(_) => {
-                self.link.late();
-                Vec::new()
-            }
-        }
+        self.link.answer(PATIENCE, walk).await.into_iter().flatten().flatten().collect()
     }
 
     /// Which of these keys exist. `None` if Redis does not answer. Waits longer than a request may.
@@ -63,20 +53,7 @@ impl Walks {
         for key in keys {
             pipeline.cmd("EXISTS").arg(key);
         }
-        match time::timeout(PATIENCE, pipeline.query_async(&mut connection)).await {
-            Ok(Ok(are_there)) => {
-                self.link.answered();
-                Some(are_there)
-            }
-            Ok(Err(error)) => {
-                self.link.failed(&error);
-                None
-            }
-            Err(_) => {
-                self.link.late();
-                None
-            }
-        }
+        self.link.answer(PATIENCE, pipeline.query_async(&mut connection)).await
     }
 
     /// Gives all keys that begin so, with their values, some hundreds at a time. Returns whether

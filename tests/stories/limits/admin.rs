@@ -66,7 +66,9 @@ async fn every_page_but_the_probes_needs_the_token() {
             assert_eq!(status, if page == "/nothing" { 404 } else { 200 }, "{page}");
             assert!(!text.contains(TOKEN), "{page}");
         }
-        assert_eq!(ask_admin(world, Method::POST, "/pods/main/a/drain", "localhost", &[]).await.0, 401);
+        for act in ["/pods/main/a/drain", "/roll", "/reload", "/upgrade"] {
+            assert_eq!(ask_admin(world, Method::POST, act, "localhost", &[]).await.0, 401, "{act}");
+        }
         assert_eq!(ask_admin(world, Method::GET, "/live", "localhost", &[]).await.0, 200);
     })
     .await;
