@@ -11,6 +11,7 @@ mod autodiscovery;
 mod background;
 mod certificates;
 pub mod check;
+mod loops;
 mod now;
 mod open_files;
 mod reload;
@@ -117,6 +118,10 @@ pub enum Error {
     Leader(#[from] leader::Error),
     #[error("[log] access: cannot write the access log: {0}")]
     AccessLog(io::Error),
+    #[error(
+        "[pools.{pool}.pods] {pod}: http://{authority} is an address of this jellypin itself; give the address of Jellyfin"
+    )]
+    Loop { pool: String, pod: String, authority: String },
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
 }
@@ -194,6 +199,7 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
         tracing::warn!("{advice}");
     }
     // First the steps that can fail, while nothing runs yet.
+    loops::refuse(&config)?;
     let certificates = tls::Certificates::read(&config.tls)?;
     let server_config = certificates.server_config()?;
     let keys = match handed.key.take().filter(|_| state::makes_own_key(&config)) {

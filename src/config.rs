@@ -48,6 +48,8 @@ pub struct Loaded {
     pub keys: Keys,
     /// The files that were read, or that the proxy will read, the configuration's own first.
     pub files: Vec<PathBuf>,
+    /// Those of them that hold nothing but a secret.
+    pub secrets: Vec<PathBuf>,
 }
 
 /// As [`load`], with all keys.
@@ -56,11 +58,12 @@ pub fn load_with_keys(path: &Path, environment: &dyn Environment) -> Result<Load
     let folder = path.parent().unwrap_or(Path::new(""));
     // A text that has changed since is looked at again.
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let certificates = config.tls.certificates.iter().flat_map(|pair| [pair.chain.clone(), pair.key.clone()]);
+    let keys = config.tls.certificates.iter().map(|pair| pair.key.clone());
+    let secrets: Vec<PathBuf> = keys.chain(changes::secret_files(&text, folder)).collect();
+    let chains = config.tls.certificates.iter().map(|pair| pair.chain.clone());
     let ca = config.redis.iter().filter_map(|redis| redis.ca.clone());
-    let named = certificates.chain(ca).chain(changes::secret_files(&text, folder));
-    let files = std::iter::once(path.to_owned()).chain(named).collect();
-    Ok(Loaded { config, keys: Keys::read(&text, folder, environment), files })
+    let files = std::iter::once(path.to_owned()).chain(chains).chain(ca).chain(secrets.iter().cloned()).collect();
+    Ok(Loaded { config, keys: Keys::read(&text, folder, environment), files, secrets })
 }
 
 /// As [`load`], for a text in memory. Messages show the last part of `file_name`.

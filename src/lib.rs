@@ -2,6 +2,7 @@
 //!
 //! Rooms follow the floors of ARCHITECTURE.md, lowest first. A room uses lower floors only.
 
+pub mod hop;
 pub mod jitter;
 pub mod observe;
 pub mod shutdown;

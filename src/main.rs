@@ -3,6 +3,8 @@
 //! Exit codes: 0 after an ordinary stop, 2 when jellypin cannot use the configuration or something
 //! that it names, 1 for the rest.
 
+#[path = "main/init.rs"]
+mod init;
 #[path = "main/operate.rs"]
 mod operate;
 #[path = "main/successor.rs"]
@@ -21,11 +23,12 @@ use std::{
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
+use init::Wishes;
 use jellypin::{
     app::{
         self,
         ask::{AskError, Question},
-        check::Finding,
+        check::{Finding, Report, Verdict},
     },
     config::{self, Loaded, ProcessEnvironment},
     hand_over::Sockets,
@@ -51,8 +54,12 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. A pod or a
-    /// Redis that does not answer is named, and that is no error. Run it where jellypin runs, and as the same user.
+    /// Makes a first configuration of some flags, or of answers on the terminal. It asks the pods, says what they lack, and writes
+    /// the file if nothing is wrong.
+    Init(Wishes),
+    /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. It exits
+    /// with 2 if something is wrong, and with 1 if no pod of a pool answers. One pod or a Redis that does not answer is named, and
+    /// that is no error. Run it where jellypin runs, and as the same user.
     Check(Check),
     /// Asks the running jellypin of this configuration by its admin API. It exits with 0 if that serves, for the health check of a
     /// container.
@@ -70,6 +77,8 @@ enum Task {
         #[command(flatten)]
         key: ExplainedKey,
     },
+    /// Asks the jellypin that runs with this configuration how things stand: what is wrong, the pods, and the latest events.
+    Status(ConfigFile),
     /// Lets the jellypin that runs with this configuration restart all pods, one after the other: each is drained, restarted and warmed.
     /// It stops at the first trouble, says which, and exits with 1.
     Roll {
@@ -94,6 +103,9 @@ struct Check {
     /// Asks the running proxy instead, over its admin API, what a reload would change.
     #[arg(long)]
     diff: bool,
+    /// Prints what it finds as JSON.
+    #[arg(long, conflicts_with = "diff")]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -129,11 +141,13 @@ const LONGEST_TOKEN: u64 = 4096;
 fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
-        Some(Task::Check(Check { file, diff: true })) => ask(&file.config, Question::Difference),
-        Some(Task::Check(Check { file, .. })) => check(&file.config),
+        Some(Task::Init(wishes)) => init(wishes),
+        Some(Task::Check(Check { file, diff: true, .. })) => ask(&file.config, Question::Difference),
+        Some(Task::Check(Check { file, json, .. })) => check(&file.config, json),
         Some(Task::Health { file, ready }) => health(&file.config, if ready { "/ready" } else { "/live" }),
         Some(Task::Explain { file, key }) => explain(&file.config, key),
         Some(Task::Roll { file, pool }) => roll(&file.config, pool.as_deref()),
+        Some(Task::Status(file)) => ask(&file.config, Question::Status),
         Some(Task::Upgrade(file)) => ask(&file.config, Question::HandOver),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
@@ -148,22 +162,56 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(path: &Path) -> ExitCode {
-    let config = match config::load(path, &ProcessEnvironment) {
+fn init(wishes: Wishes) -> ExitCode {
+    let wishes = match wishes.complete() {
+        Ok(wishes) => wishes,
+        Err(error) => return unusable(error),
+    };
+    let (text, path) = (wishes.text(), &wishes.output);
+    let config = match config::parse(&text, path, &ProcessEnvironment) {
         Ok(config) => config,
+        Err(error) => return unusable(error),
+    };
+    let report = match runtime().map(|runtime| runtime.block_on(app::check::check(config, &[]))) {
+        Ok(Ok(report)) => report,
+        Ok(Err(error)) => return unusable(error),
+        Err(error) => return failed(error),
+    };
+    tell(path, &report);
+    if report.verdict() == Verdict::Wrong && !wishes.unchecked {
+        return unusable("nothing was written: mend this first, or write it as it is with --unchecked");
+    }
+    if let Err(error) = wishes.write(&text) {
+        return unusable(format_args!("{}: {error}; name another file with --output", path.display()));
+    }
+    println!("{} is written; start it with: jellypin --config {0}", path.display());
+    ExitCode::SUCCESS
+}
+
+fn check(path: &Path, as_json: bool) -> ExitCode {
+    let Loaded { config, secrets, .. } = match config::load_with_keys(path, &ProcessEnvironment) {
+        Ok(loaded) => loaded,
         Err(error) => return unusable(error),
     };
     if let Err(error) = tls::Certificates::read(&config.tls) {
         return unusable(format_args!("{}: [listen] certificates: {error}", path.display()));
     }
-    match runtime().map(|runtime| runtime.block_on(app::check::check(config))) {
-        Ok(Ok(found)) if tell(path, &found) => {}
-        Ok(Ok(_)) => return ExitCode::from(UNUSABLE),
+    let report = match runtime().map(|runtime| runtime.block_on(app::check::check(config, &secrets))) {
+        Ok(Ok(report)) => report,
         Ok(Err(error)) => return unusable(format_args!("{}: {error}", path.display())),
         Err(error) => return failed(error),
+    };
+    if as_json {
+        println!("{}", report.json());
+    } else {
+        tell(path, &report);
     }
-    println!("{}: the configuration is good", path.display());
-    ExitCode::SUCCESS
+    match report.verdict() {
+        Verdict::Good if as_json => ExitCode::SUCCESS,
+        Verdict::Good => print(format!("{}: the configuration is good\n", path.display()).as_bytes()),
+        Verdict::Unserved => ExitCode::from(FAILED),
+        Verdict::Wrong => ExitCode::from(UNUSABLE),
+    }
 }
 
 /// Asks the running proxy by its admin API, and prints what it says.
@@ -201,14 +249,13 @@ fn explain(path: &Path, key: ExplainedKey) -> ExitCode {
     }
 }
 
-/// Prints the findings, one per line. Returns `false` if something is wrong.
-fn tell(path: &Path, found: &[Finding]) -> bool {
-    for Finding { place, sentence, is_wrong } in found {
+/// Prints the findings, one per line.
+fn tell(path: &Path, report: &Report) {
+    for Finding { place, sentence, is_wrong } in &report.findings {
         let weight = if *is_wrong { "error" } else { "note" };
         let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
         eprintln!("{}: {weight}: {place}{sentence}", path.display());
     }
-    !found.iter().any(|finding| finding.is_wrong)
 }
 
 fn health(path: &Path, page: &str) -> ExitCode {
@@ -256,7 +303,7 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 
 fn run(path: &Path) -> ExitCode {
     let mut watch = Watch::new(path);
-    let Loaded { config, keys, files } = match config::load_with_keys(path, &ProcessEnvironment) {
+    let Loaded { config, keys, files, .. } = match config::load_with_keys(path, &ProcessEnvironment) {
         Ok(loaded) => loaded,
         Err(error) => return unusable(error),
     };

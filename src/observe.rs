@@ -37,6 +37,8 @@ pub struct Config {
     pub format: Format,
     /// Default standard output.
     pub access: AccessLog,
+    /// Whether answers say how long their requests waited for a pod. Default false.
+    pub server_timing: bool,
 }
 
 /// The form of log and access lines.

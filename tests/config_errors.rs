@@ -25,7 +25,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[[route]]\npool = \"main\"", "1:3: route: unknown key; did you mean `routes`?"),
     ("[affinity.cookie]\nhttponly = true", "2:1: [affinity.cookie] httponly: unknown key; did you mean `http_only`?"),
     ("affinity = { cookie = { samesite = \"lax\" } }", "1:25: [affinity.cookie] samesite: unknown key; did you mean `same_site`?"),
-    ("[log]\n\"ü\" = 1", "2:1: [log] \"ü\": unknown key; the keys here are `level`, `format`, `access`"),
+    ("[log]\n\"ü\" = 1", "2:1: [log] \"ü\": unknown key; the keys here are `level`, `format`, `access`, `server_timing`"),
     ("health = [\"1s\"]", "1:10: health: expected a table, found a list"),
     ("health = 3", "1:10: health: expected a table, found a number"),
     ("pools = 1", "1:9: pools: expected a table, found a number"),

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use jellypin::observe::metrics::Metrics;
@@ -58,6 +59,41 @@ fn every_metric_is_on_the_page_for_operators() {
     let told = page.split('`').skip(1).step_by(2).filter_map(|code| code.split(['{', ' ']).next());
     for name in told.filter(|code| code.starts_with("jellypin_")) {
         assert!(names.iter().any(|known| name.starts_with(known.as_str())), "docs/operations.md: there is no {name}");
+    }
+}
+
+/// `jellypin check` reads every configuration that takes another proxy's place. Its files and addresses
+/// are those of another machine, so they are put in place here first.
+#[test]
+fn configurations_that_take_another_proxys_place_are_good() {
+    let page = read("docs/migrate.md");
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 5, "the configurations are found");
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let pair = rcgen::generate_simple_self_signed(["media.example.org".to_owned()]).expect("a certificate");
+    fs::write(at("pair.pem"), pair.cert.pem() + &pair.signing_key.serialize_pem()).expect("a file");
+    for (number, block) in blocks.into_iter().enumerate() {
+        let mut text = block.replace("/var/lib/jellypin", &at("state"));
+        for file in ["fullchain.pem", "privkey.pem", "media.pem"] {
+            let ends = text.find(file).map(|start| start + file.len());
+            let begins = ends.and_then(|end| text[..end].rfind('"'));
+            if let (Some(begin), Some(end)) = (begins, ends) {
+                text.replace_range(begin + 1..end, &at("pair.pem"));
+            }
+        }
+        // Nobody listens at these ports.
+        text = text.replace("10.0.0.11:8096", "127.0.0.1:2").replace("10.0.0.12:8096", "127.0.0.1:3");
+        text = text.replace("127.0.0.1:8096", "127.0.0.1:2");
+        let file = at(&format!("{number}.toml"));
+        fs::write(&file, &text).expect("a file");
+        let checked = Command::new(env!("CARGO_BIN_EXE_jellypin"))
+            .args(["check", "--json", "--config", &file])
+            .env("JELLYPIN_API_KEY", "5f0c7d1e9a3b4c2d8e6f7a1b2c3d4e5f")
+            .output()
+            .expect("jellypin runs");
+        let said = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+        assert!(said.contains("\"verdict\":\"unserved\""), "{text}\n{said}");
     }
 }
 

@@ -336,6 +336,7 @@ async fn an_operator_uses_the_dashboard() {
         level: "error".into(),
         format: observe::Format::Text,
         access: observe::AccessLog::Off,
+        server_timing: false,
     });
     let world = World::with_api_key(Generation::V12, Ids::One).await;
     let admin = world.admin();

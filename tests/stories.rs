@@ -20,6 +20,7 @@ mod stories {
     mod observe;
     mod on_unauthorized;
     mod one_house;
+    mod operators;
     mod overload;
     mod pod_shutdown;
     mod process;

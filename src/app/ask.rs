@@ -1,10 +1,12 @@
 //! Asks the admin API of a jellypin that runs with this configuration, for the command line.
 
+mod status;
+
 use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -27,14 +29,17 @@ pub enum AskError {
     Silent(SocketAddr, io::Error),
     #[error("jellypin answers {0}: {1}")]
     Refused(StatusCode, String),
+    #[error("another version of jellypin answers, in a form that this one cannot read: {0}")]
+    Unread(String),
 }
 
 /// Pause between two looks at a restart of all pods.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The longest time for an answer, and the longest answer in bytes.
+/// The longest time for an answer, and the longest answer in bytes. An overview of 2,000 clients
+/// takes a MiB.
 const LONGEST: Duration = Duration::from_secs(45);
-const MOST: usize = 1 << 20;
+const MOST: usize = 8 << 20;
 
 /// Asks why a client is where it is. `key` is `token`, `device`, `user` or `session`. Neither
 /// command line nor address has the value.
@@ -90,18 +95,27 @@ pub enum Question {
     Difference,
     /// To let a new process take its place.
     HandOver,
+    /// How things stand: what is wrong, the pods, and the latest events, for a terminal.
+    Status,
 }
 
 /// Asks this.
 ///
 /// # Errors
-/// The listener is off, does not answer, finds the configuration unusable, or cannot hand over.
+/// The listener is off, does not answer, finds the configuration unusable, cannot hand over, or is
+/// of another version.
 pub async fn ask(config: &admin::Config, question: Question) -> Result<String, AskError> {
     let request = match question {
         Question::Difference => Request::get("/reload"),
         Question::HandOver => Request::post("/upgrade"),
+        Question::Status => Request::get("/overview"),
     };
-    with_token(config, request, String::new()).await
+    let said = with_token(config, request, String::new()).await?;
+    if question != Question::Status {
+        return Ok(said);
+    }
+    let overview = serde_json::from_str(&said).map_err(|error| AskError::Unread(error.to_string()))?;
+    Ok(status::text(&overview, SystemTime::now()))
 }
 
 /// Asks a page that needs no token, `/live` or `/ready`, whether all is well.

@@ -6,15 +6,17 @@ mod certificates;
 use std::{
     fs::{self, OpenOptions},
     io,
-    path::Path,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::future::join_all;
+use serde_json::{Value, json};
 use tokio::time;
 
-use super::{Config, Error, advice, replicas, server_id_file, shared, state};
+use super::{Config, Error, advice, loops, replicas, server_id_file, shared, state};
 use crate::{
     jellyfin::client::system::{PublicInfo, ServerInfo},
     observe::{self, metrics::Metrics},
@@ -33,27 +35,78 @@ pub struct Finding {
     pub is_wrong: bool,
 }
 
+/// All that the check found.
+pub struct Report {
+    pub findings: Vec<Finding>,
+    /// Whether a pod of every pool answers, as far as the pools have pods.
+    pub is_served: bool,
+}
+
+/// What a report comes down to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Good,
+    /// Nothing is wrong, but a pool has no pod that answers.
+    Unserved,
+    Wrong,
+}
+
+impl Report {
+    pub fn verdict(&self) -> Verdict {
+        match self.findings.iter().any(|finding| finding.is_wrong) {
+            true => Verdict::Wrong,
+            false if self.is_served => Verdict::Good,
+            false => Verdict::Unserved,
+        }
+    }
+
+    /// For programs: `verdict`, and `findings` with `place`, `sentence` and `is_wrong` each.
+    pub fn json(&self) -> Value {
+        let verdict = match self.verdict() {
+            Verdict::Good => "good",
+            Verdict::Unserved => "unserved",
+            Verdict::Wrong => "wrong",
+        };
+        let finding = |Finding { place, sentence, is_wrong }: &Finding| json!({"place": place, "sentence": sentence, "is_wrong": is_wrong});
+        json!({"verdict": verdict, "findings": self.findings.iter().map(finding).collect::<Vec<_>>()})
+    }
+}
+
 /// Longest time for all probes of one pod.
 const ASKING: Duration = Duration::from_secs(2);
+
+/// Clocks that differ by more are named. A `Date` header is up to a second old.
+const CLOCKS_APART: Duration = Duration::from_secs(5);
 
 /// Longest time to compare a pod that stands by with another.
 const COMPARING: Duration = Duration::from_secs(60);
 
-/// Tests everything that the configuration names.
+/// Tests everything that the configuration names. `secrets` are the files that only its owner should
+/// read.
 ///
 /// # Errors
 /// As [`super::start`], except for addresses: a running proxy may already use them.
-pub async fn check(config: Config) -> Result<Vec<Finding>, Error> {
-    let advice = advice::of(&config).into_iter();
+pub async fn check(config: Config, secrets: &[PathBuf]) -> Result<Report, Error> {
+    let advice = advice::of(&config).into_iter().chain(secrets.iter().filter_map(|file| exposed(file)));
     let mut found: Vec<_> =
         advice.map(|sentence| Finding { place: String::new(), sentence, is_wrong: false }).collect();
+    loops::refuse(&config)?;
     found.extend(certificates::check(&config)?);
     check_state(&config)?;
     check_access_log(&config).map_err(Error::AccessLog)?;
     found.extend(check_redis(&config).await?);
     found.extend(check_replicas(&config).await?);
-    found.extend(check_pods(config).await?);
-    Ok(found)
+    let (of_pods, is_served) = check_pods(config).await?;
+    found.extend(of_pods);
+    Ok(Report { findings: found, is_served })
+}
+
+/// What is to be said of a secret that every user of the machine can read.
+fn exposed(file: &Path) -> Option<String> {
+    let mode = fs::metadata(file).ok()?.permissions().mode();
+    let name = file.display();
+    (mode & 0o004 != 0)
+        .then(|| format!("{name} holds a secret, and every user of this machine can read it: chmod o-rwx {name}"))
 }
 
 /// Checks that the state directory can be read and written.
@@ -135,9 +188,12 @@ struct PodReport {
     info: Option<PublicInfo>,
     missing_requirement: Option<MissingRequirement>,
     takes_all_for_local: bool,
+    /// How far the pod's clock is from this machine's. `None` if that is not known.
+    clock_is_off: Option<Duration>,
 }
 
-async fn check_pods(config: Config) -> Result<Vec<Finding>, Error> {
+/// What is to be said of the pods, and whether every pool has one that answers.
+async fn check_pods(config: Config) -> Result<(Vec<Finding>, bool), Error> {
     let config = Config { redis: None, state: None, ..config };
     let keys = state::cookie_keys(&config)?;
     let (metrics, shutdown) = (Metrics::new(), Shutdown::new());
@@ -149,10 +205,32 @@ async fn check_pods(config: Config) -> Result<Vec<Finding>, Error> {
         let pods = shared.pool.pods().to_vec();
         let asked = join_all(pods.into_iter().map(|pod| ask(lifecycle.checks(), pod, &shared.pool))).await;
         let mut found = of_pool(&shared.pool.name, base_path, &asked);
+        found.extend(check_same(lifecycle.checks(), &asked, &shared.pool).await);
         found.extend(check_standby(lifecycle.checks(), &shared.pool).await);
-        found
+        (found, asked.is_empty() || asked.iter().any(|asked| asked.info.is_some()))
     });
-    Ok(join_all(asked).await.into_iter().flatten().collect())
+    let (found, answers): (Vec<_>, Vec<bool>) = join_all(asked).await.into_iter().unzip();
+    Ok((found.into_iter().flatten().collect(), answers.into_iter().all(|answers| answers)))
+}
+
+/// Finds pods that are one and the same process under two addresses.
+async fn check_same(checks: &PodChecks, asked: &[PodReport], pool: &Pool) -> Vec<Finding> {
+    let known: Vec<_> = asked.iter().filter(|asked| matches!(asked.info, Some(PublicInfo::Known(_)))).collect();
+    let mut found = Vec::new();
+    for (index, one) in known.iter().enumerate() {
+        for other in &known[index + 1..] {
+            let same = time::timeout(ASKING, checks.are_one(&one.pod, &other.pod, pool)).await;
+            if same.unwrap_or_default() {
+                let sentence = format!(
+                    "it is the same server as pod {}, under another address; a server is to be named once",
+                    one.pod.name
+                );
+                let place = format!("[pools.{}] pod {}", pool.name, other.pod.name);
+                found.push(Finding { place, sentence, is_wrong: true });
+            }
+        }
+    }
+    found
 }
 
 /// Compares each pod that stands by with the first that does not.
@@ -177,15 +255,26 @@ async fn ask(checks: &PodChecks, pod: Arc<Pod>, pool: &Pool) -> PodReport {
     let asked = async {
         let info = checks.public_info(&pod, pool).await;
         let (mut missing_requirement, mut takes_all_for_local) = (None, false);
+        let clock_is_off = checks.clock(&pod, pool).await.map(|clock| difference(clock, SystemTime::now()));
         if matches!(info, Some(PublicInfo::Known(_))) {
             missing_requirement = checks.missing_requirement(&pod, pool).await;
             takes_all_for_local =
                 missing_requirement != Some(MissingRequirement::ApiKey) && checks.is_taken_for_local(&pod, pool).await;
         }
-        PodReport { pod: pod.clone(), info, missing_requirement, takes_all_for_local }
+        PodReport { pod: pod.clone(), info, missing_requirement, takes_all_for_local, clock_is_off }
     };
-    let silent = |_| PodReport { pod: pod.clone(), info: None, missing_requirement: None, takes_all_for_local: false };
+    let silent = |_| PodReport {
+        pod: pod.clone(),
+        info: None,
+        missing_requirement: None,
+        takes_all_for_local: false,
+        clock_is_off: None,
+    };
     time::timeout(ASKING, asked).await.unwrap_or_else(silent)
+}
+
+fn difference(one: SystemTime, other: SystemTime) -> Duration {
+    one.duration_since(other).unwrap_or_else(|error| error.duration())
 }
 
 fn of_pool(name: &str, base_path: &str, asked: &[PodReport]) -> Vec<Finding> {
@@ -228,6 +317,15 @@ fn of_pool(name: &str, base_path: &str, asked: &[PodReport]) -> Vec<Finding> {
         }
         if asked.takes_all_for_local {
             say(false, ALL_ARE_LOCAL.to_owned());
+        }
+        if let Some(off) = asked.clock_is_off.filter(|off| *off > CLOCKS_APART) {
+            say(
+                false,
+                format!(
+                    "its clock and this machine's are {} s apart, which SyncPlay and the dates of tokens suffer from; set both by NTP",
+                    off.as_secs()
+                ),
+            );
         }
     }
     let infos = asked.iter().filter_map(|asked| match &asked.info {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     App, Config, Error, Listening, Now, RELEASE, answer_apps, autodiscovery,
     background::{find_writers, of_leader, renew_cookies, serve_pods, watch_pods},
-    bind_admin, bind_autodiscovery, certificates, serve_admin, server_id_file, shared_state, state, worker,
+    bind_admin, bind_autodiscovery, certificates, loops, serve_admin, server_id_file, shared_state, state, worker,
 };
 use crate::{
     admin::View,
@@ -56,6 +56,7 @@ impl App {
     }
 
     async fn prepare(&self, now: &Now, config: &Config) -> Result<Prepared, Error> {
+        loops::refuse(config)?;
         let certificates = tls::Certificates::read_others(&config.tls)?;
         config.redis.as_ref().map(redis_store::check).transpose()?;
         // Keys that the process made for itself stay.

@@ -87,6 +87,7 @@ pub(super) async fn shared(
         health: Arc::new(config.health.clone()),
         websocket: config.websocket.clone(),
         keeps_in_step: config.keeps_in_step,
+        server_timing: config.observe.server_timing,
         user_data: Arc::new(UserDataState::default()),
         in_step: Arc::new(InStepState::new(config.keeps_in_step, config.pools.len())),
         placements: Arc::new(AtomicU64::default()),
@@ -147,6 +148,7 @@ pub(super) async fn renewed(
         health: Arc::new(config.health.clone()),
         websocket: config.websocket.clone(),
         keeps_in_step: config.keeps_in_step,
+        server_timing: config.observe.server_timing,
         in_step: Arc::new(in_step),
         ..before.clone()
     })

@@ -300,5 +300,5 @@ fn observe(log: Log, folder: &Path) -> observe::Config {
         observe::AccessLog::File(path) => observe::AccessLog::File(folder.join(path)),
         other => other,
     };
-    observe::Config { level: log.level.0.0, format: log.format.0, access }
+    observe::Config { level: log.level.0.0, format: log.format.0, access, server_timing: log.server_timing }
 }

@@ -13,7 +13,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
-use crate::limits::AddressUse;
+use crate::{hop, limits::AddressUse};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -126,6 +126,9 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
         Some(host) => headers.insert(FORWARDED_HOST, host),
         None => headers.remove(FORWARDED_HOST),
     };
+    if headers.len() < FIELDS {
+        headers.append(header::VIA, hop::mark().clone());
+    }
     if headers.len() > FIELDS {
         join_fields(headers);
     }
@@ -255,6 +258,7 @@ mod tests {
         to_pod(&mut map, &client(is_trusted));
         let mut lines: Vec<_> =
             map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.retain(|line| !line.starts_with("via: 1.1 jellypin-"));
         lines.sort();
         lines
     }

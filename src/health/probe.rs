@@ -184,7 +184,7 @@ impl Prober {
         match outcome {
             Outcome::Healthy | Outcome::Nameless | Outcome::Unhealthy => self.silence.answered(took),
             Outcome::Refused | Outcome::Starting => self.silence.forget(),
-            Outcome::Silent | Outcome::Broken => {}
+            Outcome::Silent | Outcome::Broken | Outcome::Loop => {}
         }
         if outcome.is_answer() {
             self.pod.vitals.record_life();
@@ -308,6 +308,7 @@ impl Prober {
                     (StatusCode::OK, b"Healthy") => Outcome::Healthy,
                     (StatusCode::OK, b"Degraded") => Outcome::Starting,
                     (StatusCode::SERVICE_UNAVAILABLE, _) if is_page => Outcome::Starting,
+                    (StatusCode::LOOP_DETECTED, _) => Outcome::Loop,
                     _ => Outcome::Unhealthy,
                 }
             }

@@ -23,6 +23,8 @@ pub enum Outcome {
     Silent,
     /// The connection broke in the middle.
     Broken,
+    /// The question came back to this process.
+    Loop,
 }
 
 impl Outcome {
@@ -41,6 +43,7 @@ impl Outcome {
             Outcome::Refused => "its health check was refused",
             Outcome::Silent => "it answers nothing at all",
             Outcome::Broken => "its health check broke off",
+            Outcome::Loop => "its address leads back to this jellypin",
         }
     }
 }
@@ -111,7 +114,7 @@ impl Streak {
             Outcome::Healthy | Outcome::Nameless => self.rise(before, config),
             Outcome::Starting => Status { state: State::Starting, accepts: true, ..before },
             // This is certain: no process listens. A threshold would not make it more so.
-            Outcome::Refused => Status { state: State::Down, accepts: false, ..before },
+            Outcome::Refused | Outcome::Loop => Status { state: State::Down, accepts: false, ..before },
             Outcome::Unhealthy if before.is_alive() && !others_are_well => before,
             Outcome::Unhealthy => self.fall(Status { accepts: true, ..before }, config),
             // The silence has lasted for as long as a threshold of probes would take.

@@ -137,7 +137,7 @@ impl Operator {
     async fn try_to_reload(&mut self) -> Result<Vec<config::Change>, String> {
         self.watch.look();
         let loaded = config::load_with_keys(&self.path, &ProcessEnvironment).map_err(|error| error.to_string())?;
-        let Loaded { config, keys, files } = loaded;
+        let Loaded { config, keys, files, .. } = loaded;
         let watches_files = config.watches_files;
         self.app.reload(config).await.map_err(|error| match error {
             app::Error::Bind(error) => config::cannot_bind(&self.path, &error).to_string(),

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     forward::head::{self, Client},
+    hop,
     jellyfin::canonical,
     route::https::ACME,
     websocket::handshake::UpgradeKind,
@@ -39,6 +40,9 @@ pub(super) fn route(
     normalize(head)?;
     if let UpgradeKind::Malformed(why) = asked {
         return Err(Refusal::Malformed(why).into());
+    }
+    if hop::comes_round(&head.headers) {
+        return Err(Refusal::Loop.into());
     }
     if shared.router.answers_acme
         && let Some(token) = head.uri.path().strip_prefix(ACME)

@@ -114,6 +114,8 @@ pub struct SharedState {
     pub hold_kib_permits: Arc<Semaphore>,
     /// Whether the pods are kept in step (`[jellyfin] in_step`).
     pub keeps_in_step: bool,
+    /// Whether an answer whose request waited says so, in `Server-Timing`.
+    pub server_timing: bool,
     /// What of users' data the pods have not heard of.
     pub user_data: Arc<UserDataState>,
     /// What other pods must follow.

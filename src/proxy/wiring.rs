@@ -35,7 +35,7 @@ use crate::{
 impl Proxy {
     /// One worker's request path.
     pub fn new(shared: Arc<SharedState>, access: access::Worker, metrics: Metrics, shutdown: Shutdown) -> Arc<Proxy> {
-        let observer = Arc::new(Observer::new(access, metrics.clone()));
+        let observer = Arc::new(Observer::new(access, metrics.clone(), shared.server_timing));
         let forward = Arc::new(Forward::new(shared.forward.clone()));
         Proxy::wire(shared, (observer, forward), metrics, shutdown)
     }
@@ -45,8 +45,11 @@ impl Proxy {
     pub fn renewed(&self, shared: Arc<SharedState>, access: Option<access::Worker>) -> Arc<Proxy> {
         let metrics = self.metrics.clone();
         let observer = match access {
-            Some(access) => Arc::new(Observer::new(access, metrics.clone())),
-            None => self.observer.clone(),
+            Some(access) => Arc::new(Observer::new(access, metrics.clone(), shared.server_timing)),
+            None => {
+                self.observer.set_tells_waits(shared.server_timing);
+                self.observer.clone()
+            }
         };
         let forward = Arc::new(self.forward.renewed(shared.forward.clone()));
         Proxy::wire(shared, (observer, forward), metrics, self.shutdown.clone())

@@ -237,3 +237,21 @@ async fn a_stopping_proxy_ends_holds() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_answer_says_how_long_its_request_waited_if_it_is_to() {
+    for (tells, plan) in [(true, World::plan(1).server_timing(true)), (false, World::plan(1))] {
+        story(deserted(plan).await, async |world| {
+            let waiting = ask_and_be_held(world).await;
+            world.pods[0].start_again().await.expect("a pod starts again");
+            let answer = waiting.await.expect("an answer");
+            let told = answer.headers.get("server-timing").map(|told| told.to_str().expect("a text"));
+            assert_eq!(told.is_some(), tells, "{told:?}");
+            let is_whole = |told: &str| told.starts_with("held;dur=") && told.contains(";desc=\"");
+            assert!(told.is_none_or(is_whole), "{told:?}");
+            let at_once = world.client().get(OPEN).await;
+            assert!(!at_once.headers.contains_key("server-timing"), "nothing waited");
+        })
+        .await;
+    }
+}

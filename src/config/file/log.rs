@@ -20,6 +20,7 @@ pub(in crate::config) struct Log {
     pub(in crate::config) level: Written<Directives>,
     pub(in crate::config) format: Written<Format>,
     pub(in crate::config) access: Access,
+    pub(in crate::config) server_timing: bool,
 }
 
 impl Default for Log {
@@ -28,6 +29,7 @@ impl Default for Log {
             level: Written(Directives("info".to_owned())),
             format: Written(Format::Json),
             access: Access(AccessLog::Stdout),
+            server_timing: false,
         }
     }
 }

@@ -9,7 +9,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinHandle};
 
-use crate::health::{is_for_want_of_a_name_server, is_out_of_handles};
+use crate::{
+    health::{is_for_want_of_a_name_server, is_out_of_handles},
+    hop,
+};
 
 /// False alarms after which the prober ignores the end of a connection: this pod ends idle ones.
 pub(super) const FALSE_ALARMS: u32 = 3;
@@ -53,6 +56,7 @@ async fn send_probe(
     let request = Request::get(path)
         .header(header::HOST, authority)
         .header(header::USER_AGENT, USER_AGENT)
+        .header(header::VIA, hop::mark())
         .body(Empty::new())
         .map_err(|_| ProbeFailure::Broken)?;
     let (head, body) = connection.requests.send_request(request).await.map_err(|_| ProbeFailure::Broken)?.into_parts();

@@ -38,6 +38,12 @@ pub fn initiate(device: &Device) -> ApiCall<Result<Option<Initiated>, StatusCode
     ApiCall::post("/QuickConnect/Initiate", read).as_device(device, None)
 }
 
+/// Whether this pod has given out the secret. Other pods do not know of it.
+pub fn knows(secret: &str) -> ApiCall<bool> {
+    let read = |response: ApiResponse| Some(response.status == StatusCode::OK);
+    ApiCall::get(format!("/QuickConnect/Connect?secret={secret}"), read)
+}
+
 /// Approves a code for a user. Only an API key or the user may do that.
 pub fn authorize(code: &str, user: &str, key: &str) -> ApiCall<StatusCode> {
     ApiCall::post(format!("/QuickConnect/Authorize?code={code}&userId={user}"), status).with_token(key)

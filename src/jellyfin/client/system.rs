@@ -1,9 +1,9 @@
 //! The server itself: its health, who it is, and what a key may do there.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, header};
 
 use super::{ApiCall, ApiResponse, text};
 
@@ -48,6 +48,11 @@ pub fn public_info() -> ApiCall<PublicInfo> {
             (status, ..) => PublicInfo::Other(status),
         })
     })
+}
+
+/// What the pod's clock says.
+pub fn clock() -> ApiCall<SystemTime> {
+    ApiCall::get(PING, |response| httpdate::parse_http_date(response.headers.get(header::DATE)?.to_str().ok()?).ok())
 }
 
 /// Whether the pod accepts this token or key.

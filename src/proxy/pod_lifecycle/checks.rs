@@ -1,6 +1,6 @@
 //! What jellypin asks of a pod before sessions may migrate to it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -109,19 +109,37 @@ impl PodChecks {
         is_local.is_ok_and(|is_local| is_local)
     }
 
+    /// What the pod's clock says. `None` if it does not tell.
+    pub async fn clock(&self, pod: &Arc<Pod>, pool: &Pool) -> Option<SystemTime> {
+        self.pods.call(pod, &Caller::proxy(pool), system::clock()).await.ok()
+    }
+
+    /// Whether two addresses lead to one process: it alone knows a Quick Connect code that it has
+    /// given out. Nobody approves the code, so it expires.
+    pub async fn are_one(&self, one: &Arc<Pod>, other: &Arc<Pod>, pool: &Pool) -> bool {
+        let proxy = Caller::proxy(pool);
+        let Ok(Ok(Some(begun))) = self.pods.call(one, &proxy, quick_connect::initiate(&itself())).await else {
+            return false;
+        };
+        self.pods.call(other, &proxy, quick_connect::knows(&begun.secret)).await.unwrap_or_default()
+    }
+
     /// Makes the pod compile what a mint needs, as far as that leaves no trace. A code that no user
     /// authorizes expires after ten minutes. The other two calls name a code and a user that do not
     /// exist. What only a real authorization runs stays cold.
     pub(super) async fn warm_up_mint(&self, pod: &Arc<Pod>, pool: &Pool) {
         let Some(key) = self.shared.api_key() else { return };
-        let device =
-            Device { client: "jellypin".into(), name: "jellypin".into(), id: "jellypin".into(), version: "1".into() };
         let proxy = Caller::proxy(pool);
         // Any answer will do, since the code has run.
-        let _ = self.pods.call(pod, &proxy, quick_connect::initiate(&device)).await;
+        let _ = self.pods.call(pod, &proxy, quick_connect::initiate(&itself())).await;
         let _ = self.pods.call(pod, &proxy, quick_connect::authorize("none", NOBODY, key.as_str())).await;
         let _ = self.pods.call(pod, &proxy, quick_connect::authenticate("none")).await;
     }
+}
+
+/// jellypin, as a device of Jellyfin's.
+fn itself() -> Device {
+    Device { client: "jellypin".into(), name: "jellypin".into(), id: "jellypin".into(), version: "1".into() }
 }
 
 /// A user id that no user has.

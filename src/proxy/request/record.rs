@@ -205,6 +205,18 @@ impl RequestRecord {
     }
 }
 
+/// For the field `Server-Timing`: how long the request waited for a pod and why, and how its attempts
+/// ended. `None` for nearly every request, and where this is not to be told.
+pub(in crate::proxy) fn server_timing(record: &RequestRecord) -> Option<HeaderValue> {
+    if (record.held.is_none() && record.tried.is_empty()) || !record.observer.tells_waits() {
+        return None;
+    }
+    let held = record.held.map(|(held, why)| format!("held;dur={:.1};desc=\"{why}\"", held.as_secs_f64() * 1e3));
+    let tried = (!record.tried.is_empty()).then(|| format!("tried;desc=\"{}\"", record.tried));
+    let metrics: Vec<_> = held.into_iter().chain(tried).collect();
+    HeaderValue::try_from(metrics.join(", ")).ok()
+}
+
 impl Drop for RequestRecord {
     fn drop(&mut self) {
         if !self.is_written {
@@ -214,7 +226,7 @@ impl Drop for RequestRecord {
         let pod = self.pod.as_ref().filter(|_| self.first_byte.is_some() || self.load_guard.is_some());
         let bytes_in = self.replay_body.bytes() + self.socket_in;
         let reason = self.reason.map_or("none", Reason::as_str);
-        let Observer { access, metrics, handles } = &*self.observer;
+        let Observer { access, metrics, handles, .. } = &*self.observer;
         handles.request(self.route.as_ref(), pod, self.status, reason);
         metrics.bytes_in.inc_by(bytes_in);
         metrics.bytes_out.inc_by(self.bytes_out);
@@ -272,7 +284,7 @@ fn record_outcome(list: &mut String, pod: &Pod, outcome: &str) {
     // Writing into memory cannot fail.
     let _ = write!(list, "{gap}{}={outcome}", pod.name);
     if list.len() > LONGEST_LIST {
-        list.push_str(" …");
+        list.push_str(" ...");
     }
 }
 

@@ -20,6 +20,8 @@ pub(in crate::proxy) enum Refusal {
     /// Two parsers could read the request differently, and jellypin acts on the difference.
     Ambiguous(Ambiguity),
     Method,
+    /// It was sent by this process: a pod's address leads back here.
+    Loop,
     NoRoute,
     /// No pod accepts connections, or the pool is empty.
     NoPod,
@@ -94,6 +96,7 @@ impl Refusal {
             Refusal::TargetTooLong => "target_too_long",
             Refusal::Ambiguous(ambiguity) => ambiguity.as_str(),
             Refusal::Method => "method",
+            Refusal::Loop => "loop",
             Refusal::NoRoute => "no_route",
             Refusal::NoPod => "no_pod",
             Refusal::Broken => "pod_broke",
@@ -135,6 +138,7 @@ impl Refusal {
                 (StatusCode::BAD_REQUEST, format!("Bad request: {}.\n", ambiguity.describe()))
             }
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "This method is not served here.\n".into()),
+            Refusal::Loop => (StatusCode::LOOP_DETECTED, "This address leads back to the proxy that asks.\n".into()),
             Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
             Refusal::NoPod => {
                 (StatusCode::SERVICE_UNAVAILABLE, "No Jellyfin server can be reached at the moment.\n".into())

@@ -1,12 +1,15 @@
 //! The whole answer for the client. The request's record ends with its body.
 
-use http::{HeaderMap, Response, StatusCode, Version, header, response};
+use http::{HeaderMap, HeaderName, Response, StatusCode, Version, header, response};
 
 use super::body::Body;
 use crate::{
     forward::{PodCloses, head},
     proxy::{
-        request::{record::RequestRecord, refusal::Refusal},
+        request::{
+            record::{RequestRecord, server_timing},
+            refusal::Refusal,
+        },
         unread::{Answerer, Unread},
     },
 };
@@ -20,6 +23,7 @@ pub struct Aborted;
 pub(in crate::proxy) fn answer(record: Box<RequestRecord>, mut head: response::Parts, body: Body) -> Response<Body> {
     // Each connection sets its own version.
     head.version = Version::HTTP_11;
+    tell_waits(&record, &mut head.headers);
     let closes = head.extensions.remove::<PodCloses>().is_some();
     let answered_by = || match body.is_own() {
         true => Answerer::Proxy,
@@ -54,9 +58,16 @@ pub(in crate::proxy) fn refuse(mut record: Box<RequestRecord>, refusal: Refusal)
     if let Some(unread) = Unread::of(&record.replay_body, answered_by) {
         response.extensions_mut().insert(unread);
     }
+    tell_waits(&record, response.headers_mut());
     record.set_status(response.status().as_u16());
     record.bytes_out = http_body::Body::size_hint(response.body()).lower();
     Ok(response)
+}
+
+fn tell_waits(record: &RequestRecord, headers: &mut HeaderMap) {
+    if let Some(timing) = server_timing(record) {
+        headers.append(HeaderName::from_static("server-timing"), timing);
+    }
 }
 
 /// Strips a head whose body it no longer describes.

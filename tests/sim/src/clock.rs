@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use http::HeaderValue;
+
 /// A pod's own clock, which may go wrong.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock {
@@ -31,6 +33,12 @@ impl Clock {
     pub(crate) fn elapsed_since(&self, moment: &str) -> Option<i64> {
         let (then, now) = (ticks_of(&read(moment)?)?, ticks_of(&self.now())?);
         Some(now - then)
+    }
+
+    /// The field `Date`.
+    pub(crate) fn header(&self) -> HeaderValue {
+        // A date in this form is always the value of a field.
+        HeaderValue::try_from(httpdate::fmt_http_date(self.time())).unwrap_or(HeaderValue::from_static(""))
     }
 
     fn time(&self) -> SystemTime {

@@ -252,7 +252,7 @@ impl Pod {
         self.shared.controls.set_database_down(on);
     }
 
-    /// Sets the clock by which the pod answers `GetUtcTime` and stamps what it tells SyncPlay groups before the true time by so
+    /// Sets the clock by which the pod dates its answers, answers `GetUtcTime`, and stamps what it tells SyncPlay groups before the true time by so
     /// many milliseconds, or behind it.
     pub fn set_clock_ahead(&self, milliseconds: i64) {
         self.shared.controls.clock.set_ahead(milliseconds * 1000);

@@ -52,7 +52,9 @@ pub(crate) async fn answer(connection: Connection, request: Request<Incoming>) -
         Outcome::Bare(answer) => finish::bare(answer),
         Outcome::Answered(answer) => head.finish(answer, began),
     };
-    Ok(watch.over(response, &connection))
+    let mut response = watch.over(response, &connection);
+    response.headers_mut().insert(header::DATE, connection.life.shared.controls.clock.header());
+    Ok(response)
 }
 
 /// An answer, and whether the main server's common headers belong on it.

@@ -64,6 +64,7 @@ keys! {
     hsts: &str = "tls.hsts";
     workers: u32 = "listen.workers";
     max_connections: u32 = "listen.max_connections";
+    server_timing: bool = "log.server_timing";
     admin_listen: SocketAddr = "admin.listen";
     admin_hosts: &[&str] = "admin.hosts";
     admin_token: &str = "admin.token";

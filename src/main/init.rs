@@ -1,0 +1,209 @@
+//! `jellypin init`: makes a configuration of a few flags or answers, tries it, and writes it.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, BufRead, IsTerminal, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use toml::Value;
+
+/// What a first configuration needs. Without `--pod` it is asked on the terminal.
+#[derive(Args, Default)]
+pub(crate) struct Wishes {
+    /// A Jellyfin server, such as http://10.0.0.11:8096 or a=http://10.0.0.11:8096; give it once for each server.
+    #[arg(long = "pod", value_name = "[NAME=]URL")]
+    pods: Vec<String>,
+    /// A file with an API key of Jellyfin (Dashboard, API Keys).
+    #[arg(long, value_name = "FILE", conflicts_with = "api_key_env")]
+    api_key_file: Option<String>,
+    /// A variable of the environment with the API key.
+    #[arg(long, value_name = "NAME")]
+    api_key_env: Option<String>,
+    /// The name by which clients come over https; its certificate is ordered from Let's Encrypt.
+    #[arg(long, value_name = "NAME")]
+    domain: Option<String>,
+    /// Where Let's Encrypt writes to.
+    #[arg(long, value_name = "ADDRESS", requires = "domain")]
+    email: Option<String>,
+    /// Where clients connect in clear [default: 0.0.0.0:8096, or 0.0.0.0:80 with --domain].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The folder for what must survive a restart.
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/jellypin")]
+    state: PathBuf,
+    /// The file to write. One that exists is left as it is.
+    #[arg(long, value_name = "FILE", default_value = "jellypin.toml")]
+    pub(crate) output: PathBuf,
+    /// Writes the file even if the pods lack something.
+    #[arg(long)]
+    pub(crate) unchecked: bool,
+}
+
+impl Wishes {
+    /// Asks on the terminal for what the flags do not say.
+    ///
+    /// # Errors
+    /// There is no terminal, or it ends.
+    pub(crate) fn complete(self) -> io::Result<Wishes> {
+        if !self.pods.is_empty() {
+            return Ok(self);
+        }
+        if !io::stdin().is_terminal() {
+            return Err(io::Error::other("name a server: jellypin init --pod http://10.0.0.11:8096"));
+        }
+        self.ask(&mut io::stdin().lock(), &mut io::stderr())
+    }
+
+    fn ask(mut self, answers: &mut impl BufRead, questions: &mut impl Write) -> io::Result<Wishes> {
+        let mut ask = |question: &str| {
+            write!(questions, "{question} ")?;
+            questions.flush()?;
+            let mut answer = String::new();
+            match answers.read_line(&mut answer)? {
+                0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                _ => Ok(Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty())),
+            }
+        };
+        while let Some(pod) = ask(match self.pods.len() {
+            0 => "URL of a Jellyfin server, such as http://10.0.0.11:8096:",
+            _ => "URL of a further server on the same database (empty: no more):",
+        })? {
+            self.pods.push(pod);
+        }
+        if self.pods.is_empty() {
+            return Err(io::Error::other("without a server there is nothing to do"));
+        }
+        if self.api_key_file.is_none() && self.api_key_env.is_none() {
+            self.api_key_file = ask("File with an API key of Jellyfin (empty: none):")?;
+        }
+        if self.domain.is_none() {
+            self.domain = ask("Name for https, such as media.example.org (empty: clear HTTP only):")?;
+            if self.domain.is_some() && self.email.is_none() {
+                self.email = ask("Mail address for Let's Encrypt (empty: none):")?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// The configuration, as text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::from(
+            "# Made by `jellypin init`. All other keys have their defaults: see docs/configuration.md.\n\n[listen]\n",
+        );
+        let port = if self.domain.is_some() { 80 } else { 8096 };
+        let listen = self.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], port)));
+        let mut line = |line: String| text.push_str(&(line + "\n"));
+        line(format!("http = {}", quoted(&listen.to_string())));
+        if let Some(domain) = &self.domain {
+            line(format!("https = {}", quoted(&SocketAddr::new(listen.ip(), 443).to_string())));
+            line("\n# Requests in clear are sent to https.\n[tls]\nredirect = \"on\"".into());
+            line("\n# The certificate. The name has to lead here, at port 80 or 443.\n[tls.acme]".into());
+            line(format!("domains = {}", quoted(domain)));
+            if let Some(email) = &self.email {
+                line(format!("email = {}", quoted(email)));
+            }
+        }
+        line("\n# What must survive a restart.\n[state]".into());
+        line(format!("path = {}", quoted(&self.state.to_string_lossy())));
+        let key = match (&self.api_key_file, &self.api_key_env) {
+            (Some(file), _) => Some(format!("{{ file = {} }}", quoted(&absolute(file)))),
+            (None, Some(name)) => Some(format!("{{ env = {} }}", quoted(name))),
+            (None, None) => None,
+        };
+        if let Some(key) = key {
+            line("\n# With the key, sessions move to another pod when their own is gone.\n[jellyfin]".into());
+            line(format!("api_key = {key}"));
+        }
+        line("\n# The Jellyfin servers. Several of them share one database and one library.\n[pools.main.pods]".into());
+        for (index, pod) in self.pods.iter().enumerate() {
+            let (name, url) = named(pod, index);
+            line(format!("{} = {}", quoted(&name), quoted(url)));
+        }
+        text
+    }
+
+    /// Writes the configuration into a new file.
+    ///
+    /// # Errors
+    /// The file exists already, or cannot be written.
+    pub(crate) fn write(&self, text: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&self.output)?;
+        file.write_all(text.as_bytes())
+    }
+}
+
+/// A pod's name and URL. Without a name it is called by the next letter.
+fn named(pod: &str, index: usize) -> (String, &str) {
+    match pod.split_once('=') {
+        Some((name, url)) if !name.contains(['/', ':']) => (name.to_owned(), url),
+        _ => {
+            let letter = u8::try_from(index).ok().filter(|index| *index < 26).map(|index| char::from(b'a' + index));
+            (letter.map_or_else(|| format!("pod{}", index + 1), String::from), pod)
+        }
+    }
+}
+
+/// A relative path of the command line starts at this folder, one of the file at the file's.
+fn absolute(file: &str) -> String {
+    std::path::absolute(Path::new(file)).map_or_else(|_| file.to_owned(), |path| path.to_string_lossy().into_owned())
+}
+
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn wishes(pods: &[&str]) -> Wishes {
+        Wishes {
+            pods: pods.iter().map(|pod| (*pod).to_owned()).collect(),
+            state: "/var/lib/jellypin".into(),
+            ..Wishes::default()
+        }
+    }
+
+    #[test]
+    fn one_server_in_clear() {
+        assert_eq!(
+            wishes(&["http://jellyfin:8096"]).text(),
+            "# Made by `jellypin init`. All other keys have their defaults: see docs/configuration.md.\n\n\
+             [listen]\nhttp = \"0.0.0.0:8096\"\n\n\
+             # What must survive a restart.\n[state]\npath = \"/var/lib/jellypin\"\n\n\
+             # The Jellyfin servers. Several of them share one database and one library.\n\
+             [pools.main.pods]\n\"a\" = \"http://jellyfin:8096\"\n"
+        );
+    }
+
+    #[test]
+    fn the_questions_lead_to_several_servers_over_https() {
+        let answers = "http://10.0.0.11:8096\nfilms=http://10.0.0.12:8096\n\n/key\nmedia.example.org\nme@example.org\n";
+        let mut questions = Vec::new();
+        let asked = wishes(&[]).ask(&mut Cursor::new(answers), &mut questions).expect("answers");
+        let text = asked.text();
+        for part in [
+            "http = \"0.0.0.0:80\"\nhttps = \"0.0.0.0:443\"\n",
+            "redirect = \"on\"\n",
+            "domains = \"media.example.org\"\nemail = \"me@example.org\"\n",
+            "api_key = { file = \"/key\" }\n",
+            "\"a\" = \"http://10.0.0.11:8096\"\n\"films\" = \"http://10.0.0.12:8096\"\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(String::from_utf8_lossy(&questions).matches(": ").count(), 6);
+        assert!(wishes(&[]).ask(&mut Cursor::new("\n"), &mut Vec::new()).is_err(), "no server");
+        assert!(wishes(&[]).ask(&mut Cursor::new("http://a:1\n"), &mut Vec::new()).is_err(), "the terminal ends");
+    }
+
+    #[test]
+    fn what_is_given_stays_text() {
+        let text = wishes(&["a=http://x\"\n[evil]:1"]).text();
+        assert!(toml::from_str::<toml::Table>(&text).is_ok_and(|table| !table.contains_key("evil")), "{text}");
+    }
+}
