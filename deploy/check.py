@@ -19,7 +19,15 @@ from bans import check_crowdsec, check_fail2ban
 from chart import check_chart, check_chart_copies
 from monitoring import check_dashboard, check_layout, check_rules
 from processes import LeftOut, jellypin_check, program
-from stacks import check_cluster_runs, check_single, check_single_runs, check_specification, with_defaults
+from stacks import (
+    check_cluster_runs,
+    check_single,
+    check_single_runs,
+    check_specification,
+    check_standby_copies,
+    check_standby_runs,
+    with_defaults,
+)
 
 ROOT = pathlib.Path(sys.argv[1])
 COMPOSE = ROOT / "deploy/compose/cluster"

@@ -4,17 +4,20 @@ Simulated pods stand in Jellyfin's place; names of services become loopback addr
 """
 
 import json
+import os
 import pathlib
 import re
 import shutil
+import sqlite3
 import subprocess
 
 import yaml
 from compose_spec import PyCompose
 
-from processes import ROOT, Processes, ask, free_ports, program, wait_until
+from processes import LeftOut, ROOT, Processes, ask, free_ports, program, wait_until
 
 COMPOSE = ROOT / "deploy/compose"
+DEVICE = 'MediaBrowser Client="check", Device="sofa", DeviceId="device", Version="1"'
 
 
 def with_defaults(text):
@@ -30,7 +33,7 @@ def compose_files():
 
 def check_specification(_dockerfile, _stack):
     """every compose.yaml keeps to the compose specification"""
-    assert len(compose_files()) == 2
+    assert len(compose_files()) == 3
     for path in compose_files():
         stack = PyCompose.from_yaml(with_defaults(path.read_text()))
         stack.validate()
@@ -55,6 +58,45 @@ def check_single_runs(dockerfile, stack):
         running = Running(processes, COMPOSE / "single", dockerfile)
         running.start_all()
         running.serves()
+
+
+def check_standby_runs(dockerfile, stack):
+    """the copy serves, signed in, while the first Jellyfin is down"""
+    folder = stack.folder.parent / "standby"
+    shutil.copytree(COMPOSE / "standby", folder, ignore=shutil.ignore_patterns("secrets"), dirs_exist_ok=True)
+    with Processes(folder) as processes:
+        running = Running(processes, folder, dockerfile)
+        running.start_all()
+        client, token = running.serves(), running.token
+        assert {pod["name"]: pod["leads"] for pod in running.pods_page()}["a"]
+        ask(f"{running.pods[0][1]}/kill", {}, method="POST")
+        signed_in = {"Authorization": f'{DEVICE}, Token="{token}"'}
+        wait_until("the copy knows the client", lambda: ask(f"{client}/Users/Me", headers=signed_in)[0] == 200)
+        sessions = json.loads(ask(running.urls["jellypin", "9096"] + "/sessions")[1])
+        assert "b" in json.dumps(sessions), sessions
+
+
+def check_standby_copies(_dockerfile, stack):
+    """the copier copies databases that are open, and files, and takes away what is gone"""
+    if not (shutil.which("rsync") and shutil.which("sqlite3")):
+        raise LeftOut("rsync and sqlite3 are not installed")
+    source, target = stack.folder.parent / "from", stack.folder.parent / "to"
+    (source / "data").mkdir(parents=True)
+    (target / "data").mkdir(parents=True)
+    (source / "data/device.txt").write_text("id")
+    (target / "gone.xml").write_text("old")
+    (target / "data/jellyfin.db-wal").write_text("of the database before")
+    with sqlite3.connect(source / "data/jellyfin.db") as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE users (name)")
+        database.execute("INSERT INTO users VALUES ('alice')")
+        database.commit()
+        copy = COMPOSE / "standby/copy-config"
+        for _ in range(2):
+            subprocess.run(["sh", copy], env=dict(os.environ, FROM=str(source), TO=str(target)), check=True)
+            with sqlite3.connect(target / "data/jellyfin.db") as copied:
+                assert copied.execute("SELECT name FROM users").fetchall() == [("alice",)]
+    assert (target / "data/device.txt").read_text() == "id" and not (target / "gone.xml").exists()
 
 
 def check_cluster_runs(dockerfile, stack):
@@ -84,7 +126,11 @@ class Running:
     def start_all(self):
         """Starts the services in the order of `depends_on`, each when those before it are healthy; pods at last."""
         pods = [name for name in self.services if name.startswith("jellyfin")]
-        _, self.pods = self.processes.pods(len(pods), "--known-proxies")
+        key, self.pods = self.processes.pods(len(pods), "--known-proxies")
+        if "api_key" in self.services["jellypin"].get("secrets", []):
+            file = self.folder / self.yaml["secrets"]["api_key"]["file"]
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(key)
         self.urls |= {(name, "8096"): url for name, (url, _) in zip(pods, self.pods)}
         if "redis" in self.services:
             self.start_redis(self.services["redis"])
@@ -140,18 +186,21 @@ class Running:
         assert name == json.loads(self.dockerfile.last("ENTRYPOINT"))[0]
         return subprocess.run([program("jellypin"), *words, "--config", self.config], capture_output=True).returncode == 0
 
+    def pods_page(self):
+        return json.loads(ask(self.urls["jellypin", "9096"] + "/pods")[1])
+
     def ready_pods(self):
-        known = json.loads(ask(self.urls["jellypin", "9096"] + "/pods")[1])
-        return [pod["name"] for pod in known if pod["state"] == "ready"]
+        return [pod["name"] for pod in self.pods_page() if pod["state"] == "ready"]
 
     def serves(self):
         """A client signs in through the published port; gives the address that it called."""
         base = self.urls["jellypin", "8096"]
-        device = 'MediaBrowser Client="check", Device="sofa", DeviceId="device", Version="1"'
-        wait_until("every pod is ready", lambda: len(self.ready_pods()) == len(self.pods))
-        status, text = ask(f"{base}/Users/AuthenticateByName", {"Username": "alice", "Pw": "alice-pw"}, {"Authorization": device})
+        # A pod that stands by counts as one that drains.
+        up = lambda: [pod for pod in self.pods_page() if pod["state"] in ("ready", "draining")]
+        wait_until("every pod is up", lambda: len(up()) == len(self.pods))
+        status, text = ask(f"{base}/Users/AuthenticateByName", {"Username": "alice", "Pw": "alice-pw"}, {"Authorization": DEVICE})
         assert status == 200, text
-        token = json.loads(text)["AccessToken"]
-        status, text = ask(f"{base}/Users/Me", headers={"Authorization": f'{device}, Token="{token}"'})
+        self.token = json.loads(text)["AccessToken"]
+        status, text = ask(f"{base}/Users/Me", headers={"Authorization": f'{DEVICE}, Token="{self.token}"'})
         assert status == 200 and json.loads(text)["Name"] == "alice", text
         return base
