@@ -75,13 +75,10 @@ fn configurations_that_take_another_proxys_place_are_good() {
     fs::write(at("pair.pem"), pair.cert.pem() + &pair.signing_key.serialize_pem()).expect("a file");
     for (number, block) in blocks.into_iter().enumerate() {
         let mut text = block.replace("/var/lib/jellypin", &at("state"));
-        for file in ["fullchain.pem", "privkey.pem", "media.pem"] {
-            let ends = text.find(file).map(|start| start + file.len());
-            let begins = ends.and_then(|end| text[..end].rfind('"'));
-            if let (Some(begin), Some(end)) = (begins, ends) {
-                text.replace_range(begin + 1..end, &at("pair.pem"));
-            }
+        for file in ["live/media.example.org/fullchain.pem", "live/media.example.org/privkey.pem"] {
+            text = text.replace(&format!("/etc/letsencrypt/{file}"), &at("pair.pem"));
         }
+        text = text.replace("/etc/jellypin/media.pem", &at("pair.pem"));
         // Nobody listens at these ports.
         text = text.replace("10.0.0.11:8096", "127.0.0.1:2").replace("10.0.0.12:8096", "127.0.0.1:3");
         text = text.replace("127.0.0.1:8096", "127.0.0.1:2");

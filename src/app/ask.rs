@@ -29,8 +29,8 @@ pub enum AskError {
     Silent(SocketAddr, io::Error),
     #[error("jellypin answers {0}: {1}")]
     Refused(StatusCode, String),
-    #[error("another version of jellypin answers, in a form that this one cannot read: {0}")]
-    Unread(String),
+    #[error("another version of jellypin answers, in a form that this one cannot read")]
+    Unread,
 }
 
 /// Pause between two looks at a restart of all pods.
@@ -114,8 +114,8 @@ pub async fn ask(config: &admin::Config, question: Question) -> Result<String, A
     if question != Question::Status {
         return Ok(said);
     }
-    let overview = serde_json::from_str(&said).map_err(|error| AskError::Unread(error.to_string()))?;
-    Ok(status::text(&overview, SystemTime::now()))
+    let overview = serde_json::from_str(&said).unwrap_or_default();
+    status::text(&overview, SystemTime::now()).ok_or(AskError::Unread)
 }
 
 /// Asks a page that needs no token, `/live` or `/ready`, whether all is well.

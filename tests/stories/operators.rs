@@ -27,7 +27,7 @@ async fn a_first_configuration_is_made_of_flags_and_serves() {
         assert!(text(&nobody.stderr).contains("--pod http://"), "{}", text(&nobody.stderr));
         let nonsense = init(&["--pod", "ftp://jellyfin"]);
         assert_eq!(nonsense.status.code(), Some(2));
-        assert!(text(&nonsense.stderr).contains("pods.a"), "{}", text(&nonsense.stderr));
+        assert!(text(&nonsense.stderr).contains("[pools.main.pods] a: "), "{}", text(&nonsense.stderr));
         assert!(!fs::exists(&output).expect("a folder"), "nothing is written that would not start");
 
         let made = init(&["--pod", &pods[0], "--pod", &format!("films={}", pods[1])]);
@@ -90,8 +90,8 @@ async fn check_finds_pods_that_are_no_pods_of_their_own() {
         let (code, said) = check(&|_| {});
         assert!(code == Some(0) && !said.contains("same server") && !said.contains("clock"), "{said}");
 
-        let same = world.pod("a").address();
-        let (code, said) = check(&|settings| settings.pod("b", same));
+        let same = format!("\"http://localhost:{}\"", world.pod("a").address().port());
+        let (code, said) = check(&|settings| settings.set("pools.main.pods.b", &same));
         assert!(code == Some(2) && said.contains("pod b: it is the same server as pod a"), "{said}");
 
         world.pod("b").set_clock_ahead(90_000);

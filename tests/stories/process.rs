@@ -41,7 +41,7 @@ fn it_prints_completions_and_manual() {
     assert_eq!(Program::run(&["completions", "tcsh"]).status.code(), Some(2));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn check_tells_a_good_configuration_from_a_bad_one() {
     story(World::plan(1), async |world| {
         let good = Program::file(world.settings(), world.folder());

@@ -5,140 +5,86 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::Deserialize;
-
-/// The part of `GET /overview` that is shown.
-#[derive(Deserialize)]
-pub(super) struct Whole {
-    overview: Overview,
-    clients: Clients,
-    events: Vec<Event>,
-}
-
-#[derive(Deserialize)]
-struct Overview {
-    verdict: Verdict,
-    version: String,
-    pods: Vec<PodRow>,
-    held: usize,
-    redis: Option<bool>,
-    replicas: Vec<Replica>,
-}
-
-#[derive(Deserialize)]
-struct Verdict {
-    sentences: Vec<Sentence>,
-}
-
-#[derive(Deserialize)]
-struct Sentence {
-    text: String,
-    since_ms: Option<u64>,
-    #[serde(default)]
-    more: String,
-}
-
-#[derive(Deserialize)]
-struct PodRow {
-    pool: String,
-    name: String,
-    state: String,
-    since_ms: u64,
-    leads: bool,
-    sessions: usize,
-    sockets: usize,
-    requests: usize,
-    version: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Replica {
-    name: String,
-    is_this_one: bool,
-    disagrees: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Clients {
-    rows: Vec<Client>,
-}
-
-#[derive(Deserialize)]
-struct Client {
-    pool: String,
-    pod: String,
-    is_playing: bool,
-}
-
-#[derive(Deserialize)]
-struct Event {
-    at_ms: u64,
-    level: String,
-    message: String,
-    fields: Vec<(String, String)>,
-}
+use serde_json::Value;
 
 /// How many of the latest events are shown.
 const EVENTS: usize = 8;
 
-pub(super) fn text(whole: &Whole, now: SystemTime) -> String {
-    let Whole { overview, clients, events } = whole;
+/// The text for an answer of `GET /overview`. `None` if that is of another form.
+pub(super) fn text(whole: &Value, now: SystemTime) -> Option<String> {
+    let overview = &whole["overview"];
+    let pods = overview["pods"].as_array()?;
     let mut text = String::new();
-    for Sentence { text: said, since_ms, more } in &overview.verdict.sentences {
-        let since = since_ms.map(|at| format!(" for {}", since(at, now))).unwrap_or_default();
-        let more = if more.is_empty() { String::new() } else { format!("; {more}") };
-        let _ = writeln!(text, "{said}{since}{more}.");
+    for sentence in overview["verdict"]["sentences"].as_array()? {
+        let since = sentence["since_ms"].as_u64().map(|at| format!(" for {}", since(at, now))).unwrap_or_default();
+        let more = sentence["more"].as_str().filter(|more| !more.is_empty());
+        let more = more.map(|more| format!("; {more}")).unwrap_or_default();
+        let _ = writeln!(text, "{}{since}{more}.", said(&sentence["text"]));
     }
-    let _ = writeln!(text, "\njellypin {}, {} held requests{}", overview.version, overview.held, shared(overview));
-    let _ = writeln!(text, "\n{}", table(pod_rows(&overview.pods, &clients.rows, now)));
-    let latest = events.len().saturating_sub(EVENTS);
-    for event in &events[latest..] {
-        let fields: Vec<_> = event.fields.iter().map(|(name, value)| format!(" {name}={value}")).collect();
-        let at = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(event.at_ms));
-        let _ = writeln!(text, "{at} {} {}{}", event.level.to_lowercase(), event.message, fields.concat());
+    let (version, held) = (said(&overview["version"]), said(&overview["held"]));
+    let _ = writeln!(text, "\njellypin {version}, {held} held requests{}", shared(overview));
+    let clients = list(&whole["clients"]["rows"]);
+    let _ = writeln!(text, "\n{}", table(pods.iter().map(|pod| pod_row(pod, clients, now)).collect()));
+    let events = list(&whole["events"]);
+    for event in &events[events.len().saturating_sub(EVENTS)..] {
+        let fields: Vec<_> =
+            list(&event["fields"]).iter().map(|pair| format!(" {}={}", said(&pair[0]), said(&pair[1]))).collect();
+        let at = UNIX_EPOCH + Duration::from_millis(event["at_ms"].as_u64().unwrap_or_default());
+        let at = humantime::format_rfc3339_seconds(at);
+        let (level, message) = (said(&event["level"]).to_lowercase(), said(&event["message"]));
+        let _ = writeln!(text, "{at} {level} {message}{}", fields.concat());
     }
-    text
+    Some(text)
 }
 
-fn shared(overview: &Overview) -> String {
-    let redis = match overview.redis {
+/// What jellypin shares with other replicas.
+fn shared(overview: &Value) -> String {
+    let redis = match overview["redis"].as_bool() {
         None => "",
         Some(true) => ", Redis answers",
         Some(false) => ", Redis does not answer",
     };
-    let name = |replica: &Replica| match &replica.disagrees[..] {
-        [] => replica.name.clone(),
-        parts => format!("{} (configured otherwise: {})", replica.name, parts.join(", ")),
+    let name = |replica: &Value| {
+        let parts: Vec<_> = list(&replica["disagrees"]).iter().map(said).collect();
+        let name = said(&replica["name"]);
+        if parts.is_empty() { name } else { format!("{name} (configured otherwise: {})", parts.join(", ")) }
     };
-    let replicas: Vec<String> = overview.replicas.iter().filter(|replica| !replica.is_this_one).map(name).collect();
-    let others = if replicas.is_empty() { String::new() } else { format!(", other replicas: {}", replicas.join(", ")) };
+    let others = list(&overview["replicas"]).iter().filter(|replica| replica["is_this_one"] != true);
+    let others: Vec<String> = others.map(name).collect();
+    let others = if others.is_empty() { String::new() } else { format!(", other replicas: {}", others.join(", ")) };
     format!("{redis}{others}")
 }
 
 const HEAD: [&str; 9] = ["POOL", "POD", "STATE", "SINCE", "CLIENTS", "PLAYING", "SOCKETS", "REQUESTS", "VERSION"];
 
-fn pod_rows(pods: &[PodRow], clients: &[Client], now: SystemTime) -> Vec<[String; HEAD.len()]> {
-    let playing = |pod: &PodRow| {
-        clients
-            .iter()
-            .filter(|client| client.is_playing && (&client.pool, &client.pod) == (&pod.pool, &pod.name))
-            .count()
-    };
-    let row = |pod: &PodRow| {
-        let leads = if pod.leads { ", leads" } else { "" };
-        [
-            pod.pool.clone(),
-            pod.name.clone(),
-            format!("{}{leads}", pod.state),
-            since(pod.since_ms, now),
-            pod.sessions.to_string(),
-            playing(pod).to_string(),
-            pod.sockets.to_string(),
-            pod.requests.to_string(),
-            pod.version.clone().unwrap_or_else(|| "?".to_owned()),
-        ]
-    };
-    pods.iter().map(row).collect()
+fn pod_row(pod: &Value, clients: &[Value], now: SystemTime) -> [String; HEAD.len()] {
+    let is_here = |client: &&Value| client["pool"] == pod["pool"] && client["pod"] == pod["name"];
+    let playing = clients.iter().filter(is_here).filter(|client| client["is_playing"] == true).count();
+    let leads = if pod["leads"] == true { ", leads" } else { "" };
+    [
+        said(&pod["pool"]),
+        said(&pod["name"]),
+        format!("{}{leads}", said(&pod["state"])),
+        since(pod["since_ms"].as_u64().unwrap_or_default(), now),
+        said(&pod["sessions"]),
+        playing.to_string(),
+        said(&pod["sockets"]),
+        said(&pod["requests"]),
+        said(&pod["version"]),
+    ]
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A value in words; `?` for what is not known.
+fn said(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "?".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Columns as wide as their widest cell.
@@ -197,9 +143,10 @@ mod tests {
             "history": [],
             "events": [{"number": 1, "at_ms": 1000000, "level": "WARN", "message": "a pod is down", "fields": [["pod", "b"]]}]
         }"#;
-        let whole: Whole = serde_json::from_str(page).expect("a page");
+        let whole: Value = serde_json::from_str(page).expect("a page");
+        let text = text(&whole, UNIX_EPOCH + Duration::from_secs(4690)).expect("the form");
         assert_eq!(
-            text(&whole, UNIX_EPOCH + Duration::from_secs(4690)),
+            text,
             "Pod b is down for 1h 1m; 3 sessions moved.\n\
              Redis does not answer.\n\n\
              jellypin 0.1.0, 2 held requests, Redis does not answer, other replicas: other (configured otherwise: pools)\n\n\
