@@ -11,6 +11,7 @@ mod dispatch;
 pub mod drain_policy;
 mod explain;
 mod failover;
+mod group_lists;
 mod groups;
 mod identify;
 mod in_step;
@@ -87,6 +88,7 @@ use failover::{
     resume::{File, ResumableFile},
     socket::{Opening, Sockets},
 };
+use group_lists::GroupLists;
 use identify::{Identifier, Resolved};
 use in_step::{Begun, InStep};
 use leader_routing::LeaderRouter;
@@ -125,6 +127,7 @@ pub struct Proxy {
     remote_controller: RemoteController,
     session_lists: Arc<SessionLists>,
     device_lists: DeviceLists,
+    group_lists: GroupLists,
     live_streams: Arc<LiveStreams>,
     sockets: Arc<Sockets>,
     revoker: Arc<Revoker>,
@@ -326,6 +329,12 @@ impl Proxy {
             }
             Endpoint::DeviceList if ctx.is_to_be_merged() => {
                 return Box::pin(self.device_lists.answer(ctx, head, body, record)).await;
+            }
+            Endpoint::SyncPlay => {
+                let others = self.group_lists.others(ctx, &decision.pod);
+                if !others.is_empty() {
+                    return Box::pin(self.group_lists.answer(ctx, others, (head, record), body)).await;
+                }
             }
             _ => {}
         }

@@ -21,7 +21,7 @@ use std::borrow::Cow;
 
 use http::Method;
 
-pub use leader_call::{LeaderCall, is_ignore_wait, is_join};
+pub use leader_call::{LeaderCall, group_looked_at, is_ignore_wait, is_join};
 pub use live::{
     LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session,
     reports_live_stream,

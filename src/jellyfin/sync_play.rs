@@ -5,6 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use serde_json::Value;
 
 /// A pod's message about a client's group.
@@ -217,6 +218,20 @@ fn property(body: &[u8], name: &str) -> Option<Value> {
     json.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
 }
 
+/// The lists of several pods as one. `None` if the first is none; others that are none are left out.
+pub fn merged_lists(own: &[u8], others: &[Bytes]) -> Option<Bytes> {
+    let mut rows = vec![rows_of(own)?];
+    rows.extend(others.iter().filter_map(|list| rows_of(list)));
+    rows.retain(|rows| !rows.is_empty());
+    Some([b"[".as_slice(), &rows.join(b",".as_slice()), b"]"].concat().into())
+}
+
+/// What stands between the brackets of a list.
+fn rows_of(list: &[u8]) -> Option<&[u8]> {
+    serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(list).ok()?;
+    list.trim_ascii().strip_prefix(b"[")?.strip_suffix(b"]").map(<[u8]>::trim_ascii)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +245,20 @@ mod tests {
         let message = read(&text)?;
         assert_eq!(message.group, ID);
         Some(message.told)
+    }
+
+    #[test]
+    fn lists_of_pods_are_merged_as_they_are_written() {
+        let merged = |own: &str, others: &[&'static str]| {
+            let others: Vec<Bytes> = others.iter().map(|list| Bytes::from_static(list.as_bytes())).collect();
+            merged_lists(own.as_bytes(), &others).map(|list| String::from_utf8_lossy(&list).into_owned())
+        };
+        let one = r#"[{"GroupId":"1","State":"Idle"}]"#;
+        assert_eq!(merged("[]", &[one]).as_deref(), Some(one));
+        assert_eq!(merged(one, &["[ ]", "no list", r#"{"GroupId":"2"}"#]).as_deref(), Some(one));
+        let two = r#"[{"GroupId":"1","State":"Idle"},{"GroupId":"2"},{"GroupId":"3"}]"#;
+        assert_eq!(merged(one, &[" [{\"GroupId\":\"2\"},{\"GroupId\":\"3\"}]\n"]).as_deref(), Some(two));
+        assert_eq!(merged("oops", &[one]), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A user's data of an item: favourite, rating, played, play count, last played, position. A pod
 //! keeps it as one row, and always writes the row whole (`UserDataManager.SaveUserData`).
 
+pub mod done;
+
 use std::fmt;
 
 use bytes::Bytes;

@@ -9,6 +9,7 @@ use super::{
     device_lists::DeviceLists,
     dispatch::Dispatcher,
     failover::{live::LiveStreams, socket::Sockets},
+    group_lists::GroupLists,
     identify::Identifier,
     in_step::InStep,
     leader_routing::LeaderRouter,
@@ -81,6 +82,7 @@ impl Proxy {
         let session_lists =
             Arc::new(SessionLists::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
         let device_lists = DeviceLists::new(shared.clone(), pods.clone(), metrics.clone());
+        let group_lists = GroupLists::new(shared.clone(), (pods.clone(), migrator.clone(), visits.clone()));
         let remote_controller = RemoteController::new(
             shared.clone(),
             (dispatcher.clone(), selector.clone()),
@@ -129,6 +131,7 @@ impl Proxy {
             remote_controller,
             session_lists,
             device_lists,
+            group_lists,
             live_streams,
             sockets,
             revoker,

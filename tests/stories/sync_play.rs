@@ -1,8 +1,8 @@
 //! SyncPlay between clients of different pods: they come to live on the leader, and each hears what its group does.
 
 mod clock;
-mod drain;
-mod outlives;
+pub(super) mod drain;
+pub(super) mod outlives;
 mod replicas;
 mod sockets;
 
@@ -13,8 +13,8 @@ use super::migration::sockets::{next_of, socket_of};
 use super::migration::{client_of, plan};
 use super::world::{Answer, Client, Socket, Visitors, World, story, until};
 
-struct Member {
-    client: Client,
+pub(super) struct Member {
+    pub(super) client: Client,
     socket: Socket,
     home: String,
 }
@@ -26,7 +26,7 @@ impl Member {
         Member { client, socket, home }
     }
 
-    async fn does(&mut self, what: &str, body: Value) -> Answer {
+    pub(super) async fn does(&mut self, what: &str, body: Value) -> Answer {
         self.client.post(&format!("/SyncPlay/{what}"), body).await
     }
 

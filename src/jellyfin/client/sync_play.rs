@@ -28,6 +28,14 @@ pub fn join(member: Member<'_>, group: &str) -> ApiCall<StatusCode> {
     in_name_of(member, ApiCall::post("/SyncPlay/Join", status), json!({"GroupId": dashed(group)}))
 }
 
+/// What a pod shows a client of its groups, as the pod writes it; `None` if it shows nothing.
+/// `group`: one of them; otherwise the list.
+pub fn look(member: Member<'_>, group: Option<&str>) -> ApiCall<Option<Bytes>> {
+    let read = |response: ApiResponse| Some((response.status == StatusCode::OK).then_some(response.body));
+    let path = group.map_or_else(|| "/SyncPlay/List".to_owned(), |group| format!("/SyncPlay/{}", dashed(group)));
+    ApiCall::get(path, read).as_device(member.device, Some(member.token))
+}
+
 /// How many users are in a group.
 pub fn participants(member: Member<'_>, group: &str) -> ApiCall<usize> {
     let read = |response: ApiResponse| {

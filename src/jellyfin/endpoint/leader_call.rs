@@ -79,6 +79,11 @@ pub fn is_join(path: &str) -> bool {
     is_sync_play(path, "Join")
 }
 
+/// The group that a client looks at by this; `None` for the list of all.
+pub fn group_looked_at(path: &str) -> Option<&str> {
+    segments(path).nth(1).filter(|second| !is(second, "List"))
+}
+
 fn is_sync_play(path: &str, name: &str) -> bool {
     let mut segments = segments(path);
     segments.next().is_some_and(|first| is(first, "SyncPlay")) && segments.next().is_some_and(|second| is(second, name))

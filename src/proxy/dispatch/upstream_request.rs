@@ -54,7 +54,7 @@ pub(super) fn upstream_request(
     translate(&mut request, ctx, token);
     name_play_session(&mut request, shared, ctx, replay_body, pod);
     name_group(&mut request, shared, ctx, replay_body);
-    show_own_id(&mut request, ctx, pod);
+    show_own_id(&mut request, shared, ctx, pod);
     if let Some(ask) = ask {
         let ask = parking_lot::Mutex::new(Some(ask));
         hyper::ext::on_informational(&mut request, move |answer| {
@@ -197,9 +197,10 @@ fn replace_body(request: &mut Request<UpstreamBody>, text: String) {
 }
 
 /// Puts in the pod's own id, if it has one, and asks for a readable answer.
-fn show_own_id(request: &mut Request<UpstreamBody>, ctx: &RequestContext<'_>, pod: &Pod) {
+fn show_own_id(request: &mut Request<UpstreamBody>, shared: &SharedState, ctx: &RequestContext<'_>, pod: &Pod) {
     let id_rewriter = ctx.pool.shown_server.id_rewriter(pod);
-    if ctx.contains_address() || ctx.is_to_be_merged() || (id_rewriter.is_some() && may_get_json(ctx)) {
+    let shows_groups = ctx.endpoint == Endpoint::SyncPlay && !shared.groups.is_empty();
+    if shows_groups || ctx.contains_address() || ctx.is_to_be_merged() || (id_rewriter.is_some() && may_get_json(ctx)) {
         request_unencoded(request.headers_mut());
     }
     let Some(id_rewriter) = id_rewriter else { return };

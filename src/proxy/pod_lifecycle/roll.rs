@@ -11,6 +11,7 @@ use tokio::time::{self, Instant};
 
 use super::{checks::PodChecks, drain::Drainer};
 use crate::{
+    health,
     jellyfin::client::system,
     observe::metrics::{self, Metrics},
     pod::{Pod, Pool, State},
@@ -216,7 +217,10 @@ impl Roller {
         let asked = async {
             self.await_empty(pod).await?;
             self.record(pod, Step::Restarts);
-            self.ask(pool, pod, key).await
+            self.ask(pool, pod, key).await?;
+            // It may be back sooner than a probe finds it gone.
+            health::farewell(pod, Some(epoch));
+            Ok(())
         };
         if let Err(why) = asked.await {
             Drainer::undrain(pod);

@@ -1,10 +1,11 @@
 //! Carries users' writes from the pods through which they went to all others.
 //!
 //! One task for each user with pairs on which a pod is behind. It reads the row where it was
-//! written, and makes each other pod take it. While a row is on its way to a pod, the user's own
-//! writes of it wait: else the older row could overwrite them.
+//! written, and makes each other pod take it. Meanwhile the user's own writes of it there wait: else
+//! the older row could overwrite them.
 
 mod redo;
+mod settle;
 
 use std::{
     future::Future,
@@ -28,7 +29,7 @@ use crate::{
     proxy::request::attempt::WriteUnderWay,
     proxy::user_data_state::{
         Ledgers,
-        ledger::{Access, Admission, Ledger, Plan, TellOutcome, TellPermit, Ticket, UserKey},
+        ledger::{Access, Admission, Ledger, Pair, Plan, TellOutcome, TellPermit, Ticket, UserKey},
         round::Round,
     },
     shutdown::Shutdown,
@@ -121,13 +122,14 @@ impl<P: PodCalls> Carrier<P> {
             match carrier.calls.read(pod, user, item).await {
                 Answer::Got(row) => {
                     change.await;
-                    carrier.tell_pod(pod, user, item, &row, Fields::NONE).await;
+                    settle::take_back(&carrier, pod, (user, item), row).await;
                 }
                 // What is not there cannot be overwritten.
                 Answer::Missing => change.await,
                 Answer::Failed => {}
             }
             carrier.end_telling(user, item, pod, None);
+            carrier.carry(user);
         };
         // It fails only with the whole process.
         let _ = tokio::spawn(self.shutdown.track(preserving)).await;
@@ -191,12 +193,21 @@ impl<P: PodCalls> Carrier<P> {
             self.rewrite(user, &round).await;
             return 1;
         }
+        if let Some(settling) = &round.settling {
+            return usize::from(settle::settle(self, user, &round, &settling.pods).await);
+        }
         let read = |pod: PodInstance| async move {
             let _permit = self.calls.permit(pod).await;
             (pod, self.calls.read(pod, user, round.item).await)
         };
+        // A report is being replayed there, and is taken back at once.
+        if !self.with(user, |ledger| ledger.begin_reading(user, Some(round.item), &round.sources)) {
+            return 0;
+        }
+        let answers = join_all(round.sources.iter().map(|pod| read(*pod))).await;
+        self.with(user, |ledger| ledger.end_reading(user, Some(round.item), &round.sources));
         let mut rows = Vec::new();
-        for (pod, answer) in join_all(round.sources.iter().map(|pod| read(*pod))).await {
+        for (pod, answer) in answers {
             match answer {
                 Answer::Got(row) => rows.push((pod, row)),
                 Answer::Missing => {
@@ -205,7 +216,7 @@ impl<P: PodCalls> Carrier<P> {
                     return 1;
                 }
                 Answer::Failed => {
-                    self.with(user, |ledger| ledger.pause(user, round.item, Instant::now()));
+                    pause(self, user, round.item);
                     return 1;
                 }
             }
@@ -217,7 +228,8 @@ impl<P: PodCalls> Carrier<P> {
         let tellings = round.targets.iter().map(|target| async {
             // Before the telling begins: the user's own writes wait for that.
             let permit_to_call = self.calls.permit(*target).await;
-            let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, *target, round.generation));
+            let permit =
+                self.with(user, |ledger| ledger.begin_telling(user, round.item, *target, Some(round.generation)));
             // The next round tells it the newer row.
             let TellPermit::Without(own) = permit else { return 0 };
             let but = newest.but_own(*target, own).with(computed);
@@ -238,10 +250,13 @@ impl<P: PodCalls> Carrier<P> {
         let Some(pod) = round.sources.first().copied() else { return };
         let _permit = self.calls.permit(pod).await;
         let answer = self.calls.write_row(pod, user, round.item, &Row::default()).await;
-        self.with(user, |ledger| match answer {
-            Answer::Failed => ledger.pause(user, round.item, Instant::now()),
-            Answer::Got(_) | Answer::Missing => ledger.rewritten(user, round.item),
-        });
+        match answer {
+            Answer::Failed => pause(self, user, round.item),
+            Answer::Got(_) | Answer::Missing => {
+                let rewritten = |pair: &mut Pair| (pair.is_overwritten, pair.paused) = (false, None);
+                self.with(user, |ledger| ledger.pair(user, round.item).map(rewritten));
+            }
+        }
     }
 
     /// Makes one pod take a row, but for what it wrote last itself.
@@ -255,6 +270,9 @@ impl<P: PodCalls> Carrier<P> {
         };
         // An update leaves what the row lacks; other acts remove it.
         let left_over = newest.left_over(&answer, but);
+        if left_over != Fields::NONE {
+            self.with(user, |ledger| ledger.pair(user, item).map(Pair::unsettle));
+        }
         if left_over.contains(Field::Rating)
             && self.calls.act(pod, user, item, &Act::Likes(None)).await == Answer::Failed
         {
@@ -277,7 +295,7 @@ impl<P: PodCalls> Carrier<P> {
         let mut from = 0;
         while from < MOST_CHILDREN {
             let permit = self.calls.permit(source).await;
-            let children = self.calls.children(source, user, folder, from).await;
+            let children = read_children(self, user, folder, (source, from)).await;
             drop(permit);
             let children = match children {
                 Answer::Got(children) if !children.is_empty() => children,
@@ -305,7 +323,7 @@ impl<P: PodCalls> Carrier<P> {
         let end = Instant::now() + PATIENCE;
         loop {
             let (permit, changes) =
-                self.with(user, |ledger| (ledger.begin_telling_alone(user, item, pod), ledger.changes(user)));
+                self.with(user, |ledger| (ledger.begin_telling(user, item, pod, None), ledger.changes(user)));
             if let TellPermit::Without(own) = permit {
                 return Some(own);
             }
@@ -325,6 +343,31 @@ impl<P: PodCalls> Carrier<P> {
         }
         changed
     }
+}
+
+/// A pod did not answer: it is asked again later.
+fn pause<P: PodCalls>(carrier: &Carrier<P>, user: UserKey, item: Id) {
+    carrier.with(user, |ledger| ledger.pair(user, item).map(|pair| pair.pause(Instant::now())));
+}
+
+/// Reads a part of a folder's children, once no report is replayed to the pod any more.
+async fn read_children<P: PodCalls>(
+    carrier: &Carrier<P>,
+    user: UserKey,
+    folder: Id,
+    (pod, from): (PodInstance, usize),
+) -> Answer<Vec<(Id, Row)>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let begin = |ledger: &mut Ledger| (ledger.begin_reading(user, None, &[pod]), ledger.changes(user));
+        let (false, Some(mut changes)) = carrier.with(user, begin) else { break };
+        if time::timeout_at(end, changes.changed()).await.is_err() {
+            return Answer::Failed;
+        }
+    }
+    let children = carrier.calls.children(pod, user, folder, from).await;
+    carrier.with(user, |ledger| ledger.end_reading(user, None, &[pod]));
+    children
 }
 
 impl<P: PodCalls> WriteUnderWay for OpenWrite<P> {

@@ -18,12 +18,13 @@ use super::round::{Generation, Owner, Round};
 use crate::{
     jellyfin::{
         endpoint::Write,
-        user_data::{Fields, Id},
+        user_data::{Act, Fields, Id, Row},
     },
     pod::PodInstance,
 };
+pub(in crate::proxy) use pair::Pair;
 pub(in crate::proxy) use talk::{Access, Admission, Plan, TellOutcome, TellPermit, Ticket};
-use user::{User, Writing};
+use user::{Reading, User, Writing};
 
 /// A user of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,7 +118,12 @@ impl Ledger {
         let Access::Write(item) = access else { return Admission::Granted(None) };
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        user.writing.push(Writing { ticket, pod, item, is_doubtful: is_told });
+        let may_be_same = |of: Option<Id>| of.is_none() || item.is_none() || of == item;
+        let mut is_met = user.telling.iter().any(|(_, told)| may_be_same(Some(*told)));
+        for other in user.writing.iter_mut().filter(|other| other.pod != pod && may_be_same(other.item)) {
+            (is_met, other.is_met) = (true, true);
+        }
+        user.writing.push(Writing { ticket, pod, item, is_doubtful: is_told, is_met });
         Admission::Granted(Some(ticket))
     }
 
@@ -130,37 +136,26 @@ impl Ledger {
         now: Instant,
         clock: SystemTime,
     ) -> bool {
-        let has_dropped = write.is_some_and(|write| self.record(user, pod, write, now, clock));
-        if let Some(entry) = self.users.get_mut(&user) {
-            let ended = entry.writing.iter().position(|writing| writing.ticket == ticket);
-            let ended = ended.map(|at| entry.writing.swap_remove(at));
-            if ended.is_some_and(|writing| writing.is_doubtful)
-                && let Some(pair) = write.and_then(|write| entry.pairs.get_mut(&write.item))
-            {
+        let entry = self.users.entry(user).or_insert_with(User::new);
+        let before = entry.pairs.len();
+        let is_full = before >= MOST_OF_USER || self.pairs >= MOST;
+        let has_dropped = write.is_some_and(|write| entry.record(pod, write, (now, clock), is_full));
+        // At most one more than before, and never fewer.
+        self.pairs += entry.pairs.len() - before;
+        let ended = entry.writing.iter().position(|writing| writing.ticket == ticket);
+        let ended = ended.map(|at| entry.writing.swap_remove(at));
+        if let (Some(ended), Some(pair)) = (ended, write.and_then(|write| entry.pairs.get_mut(&write.item))) {
+            if ended.is_doubtful {
                 pair.doubtful.push(pod);
             }
-            entry.changes.send_replace(());
-            if entry.is_empty() {
-                self.users.remove(&user);
+            if ended.is_met {
+                pair.unsettle();
             }
         }
-        has_dropped
-    }
-
-    /// Returns whether a pair had to go, or is not kept.
-    fn record(&mut self, user: UserKey, pod: PodInstance, write: &Write, now: Instant, clock: SystemTime) -> bool {
-        let entry = self.users.entry(user).or_insert_with(User::new);
-        let is_known = entry.pairs.contains_key(&write.item);
-        let has_dropped = !is_known && (entry.pairs.len() >= MOST_OF_USER || self.pairs >= MOST);
-        if has_dropped {
-            let oldest = entry.pairs.iter().min_by_key(|(_, pair)| pair.written).map(|(item, _)| *item);
-            let Some(oldest) = oldest else { return true };
-            entry.pairs.remove(&oldest);
-            self.pairs -= 1;
-        }
-        self.pairs += usize::from(!is_known);
-        entry.record(pod, write, now, clock);
         entry.changes.send_replace(());
+        if entry.is_empty() {
+            self.users.remove(&user);
+        }
         has_dropped
     }
 
@@ -185,7 +180,10 @@ impl Ledger {
         let User { pairs, writing, generation, .. } = entry;
         let before = pairs.len();
         pairs.retain(|item, pair| {
-            pair.is_overwritten |= gone.iter().any(|pod| pair.is_behind(*pod));
+            if gone.iter().any(|pod| pair.is_behind(*pod)) {
+                pair.is_overwritten = true;
+                pair.unsettle();
+            }
             pair.forget_gone(pods);
             while let Some(left) = pair.left.iter().position(|(_, moment)| *moment <= now) {
                 *generation += 1;
@@ -199,11 +197,11 @@ impl Ledger {
                 at(now + LOOK);
             }
             if there.is_empty() && (away.is_empty() || now >= pair.written_at + AWAY_FOR) {
-                let alive = pods.iter().find(|pod| pod.is_alive).filter(|_| pair.is_overwritten);
-                if let Some(alive) = alive {
+                let alive: Vec<PodInstance> = pods.iter().filter(|pod| pod.is_alive).map(|pod| pod.instance).collect();
+                if let Some(round) = pair.last_round(*item, alive) {
                     match pair.paused.filter(|(until, _)| *until > now && !flushes) {
                         Some((until, _)) => at(until),
-                        None => work.push(Round::rewriting(*item, pair.written, alive.instance)),
+                        None => work.push(round),
                     }
                     return true;
                 }
@@ -252,31 +250,52 @@ impl Ledger {
         Plan::Wait(next)
     }
 
+    /// Asks whether a row may be read where it was written, on all these pods. If so, nothing but
+    /// the user's own requests changes it there until [`Ledger::end_reading`]. `None`: every row.
+    ///
+    /// What a pod has while a report is replayed to it is taken back, so nobody may be told of it.
+    pub(in crate::proxy) fn begin_reading(&mut self, user: UserKey, item: Option<Id>, pods: &[PodInstance]) -> bool {
+        let Some(user) = self.users.get_mut(&user) else { return true };
+        let is_told = |(pod, told): &(PodInstance, Id)| pods.contains(pod) && item.is_none_or(|item| item == *told);
+        if user.telling.iter().any(is_told) {
+            return false;
+        }
+        user.reading.extend(pods.iter().map(|pod| Reading { pod: *pod, item, is_awaited: false }));
+        true
+    }
+
+    /// The rows were read.
+    pub(in crate::proxy) fn end_reading(&mut self, user: UserKey, item: Option<Id>, pods: &[PodInstance]) {
+        let Some(entry) = self.users.get_mut(&user) else { return };
+        let mut is_awaited = false;
+        for pod in pods {
+            let read = entry.reading.iter().position(|reading| reading.pod == *pod && reading.item == item);
+            is_awaited |= read.is_some_and(|at| entry.reading.swap_remove(at).is_awaited);
+        }
+        // The task that reads hears of changes too, and is not to wake itself.
+        if is_awaited {
+            entry.changes.send_replace(());
+        }
+    }
+
     /// Asks whether a pod may be told of a row that was read for this generation. If so, no client
-    /// may write it there until [`Ledger::end_telling`].
+    /// may write it there until [`Ledger::end_telling`]. `None`: whatever was written since.
     pub(in crate::proxy) fn begin_telling(
         &mut self,
         user: UserKey,
         item: Id,
         pod: PodInstance,
-        generation: Generation,
+        generation: Option<Generation>,
     ) -> TellPermit {
-        let Some(user) = self.users.get_mut(&user) else { return TellPermit::Stale };
-        let is_moved = user.pairs.get(&item).is_none_or(|pair| pair.written != generation);
-        if is_moved || user.is_busy(pod, item) {
+        if generation.is_some() && !self.users.contains_key(&user) {
             return TellPermit::Stale;
         }
-        user.telling.push((pod, item));
-        TellPermit::Without(user.pairs.get(&item).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
-    }
-
-    /// Like [`Ledger::begin_telling`], for an item that needs no pair of its own.
-    pub(in crate::proxy) fn begin_telling_alone(&mut self, user: UserKey, item: Id, pod: PodInstance) -> TellPermit {
         let user = self.users.entry(user).or_insert_with(User::new);
-        if user.is_busy(pod, item) {
+        let is_moved = |generation| user.pairs.get(&item).is_none_or(|pair| pair.written != generation);
+        if generation.is_some_and(is_moved) || user.is_busy(pod, item) {
             return TellPermit::Stale;
         }
-        user.telling.push((pod, item));
+        user.begin_telling(pod, item);
         TellPermit::Without(user.pairs.get(&item).map_or(Fields::NONE, |pair| pair.owners.of(pod)))
     }
 
@@ -320,28 +339,40 @@ impl Ledger {
         pair.owners.replace(is_gone, Owner { pod, generation });
         pair.acts.iter_mut().filter(|act| is_gone(act.pod)).for_each(|act| act.pod = pod);
         pair.doubtful.retain(|pod| !is_gone(*pod));
+        pair.unsettle();
         if pair.children != 0 && pair.children <= round.generation {
             pair.children = generation;
         }
     }
 
-    /// A pod that has everything has written its row once more.
-    pub(in crate::proxy) fn rewritten(&mut self, user: UserKey, item: Id) {
-        let Some(user) = self.users.get_mut(&user) else { return };
-        if let Some(pair) = user.pairs.get_mut(&item) {
-            pair.is_overwritten = false;
-            pair.paused = None;
-        }
+    /// A pair that is kept.
+    pub(in crate::proxy) fn pair(&mut self, user: UserKey, item: Id) -> Option<&mut Pair> {
+        self.users.get_mut(&user)?.pairs.get_mut(&item)
     }
 
-    /// A pod that has the newest values did not give them: it is asked again, or is known to be gone
-    /// by then.
-    pub(in crate::proxy) fn pause(&mut self, user: UserKey, item: Id, now: Instant) {
-        let Some(user) = self.users.get_mut(&user) else { return };
-        if let Some(pair) = user.pairs.get_mut(&item) {
-            pair.pause(now);
+    /// A report was replayed to a pod, and what it changed was taken back: this part of the row. What
+    /// the user has written elsewhere meanwhile is newer.
+    pub(in crate::proxy) fn taken_back(
+        &mut self,
+        (user, item, pod): (UserKey, Id, PodInstance),
+        part: Row,
+        now: Instant,
+        clock: SystemTime,
+    ) {
+        let entry = self.users.entry(user).or_insert_with(User::new);
+        let newer = entry.pairs.get(&item).map_or(Fields::NONE, |pair| pair.owners.written());
+        let part = part.without(newer);
+        if part.fields() != Fields::NONE {
+            let before = entry.pairs.len();
+            let is_full = before >= MOST_OF_USER || self.pairs >= MOST;
+            let write = Write { user: None, item, act: Act::Update(part), is_urgent: true, is_playing: false };
+            entry.record(pod, &write, (now, clock), is_full);
+            self.pairs += entry.pairs.len() - before;
         }
-        user.changes.send_replace(());
+        if let Some(pair) = entry.pairs.get_mut(&item) {
+            pair.unsettle();
+        }
+        entry.changes.send_replace(());
     }
 
     /// The item is gone, or not the user's any more: there is nothing to tell.

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use crate::{
-    jellyfin::user_data::{Act, Field, Fields, Id, Row},
+    jellyfin::user_data::{Act, Field, Fields, Id, Row, done},
     pod::PodInstance,
 };
 
@@ -52,6 +52,16 @@ pub(in crate::proxy) struct Round {
     pub(in crate::proxy) rewrites: bool,
     /// Whether children of a folder are to be told too.
     pub(in crate::proxy) has_children: bool,
+    /// All pods were told, and their rows are compared once more.
+    pub(in crate::proxy) settling: Option<Settling>,
+}
+
+/// What the rows of all pods are compared with.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::proxy) struct Settling {
+    /// What the user has done, the latest last.
+    pub(in crate::proxy) acts: Vec<Act>,
+    pub(in crate::proxy) pods: Vec<PodInstance>,
 }
 
 /// The row that all pods should have.
@@ -114,6 +124,11 @@ impl Owners {
         all.flatten().filter(|owner| is_gone(owner.pod)).for_each(|owner| *owner = by);
     }
 
+    /// The fields that some pod has written.
+    pub(in crate::proxy) fn written(&self) -> Fields {
+        Field::ALL.into_iter().filter(|field| self.fields[*field as usize].is_some()).collect()
+    }
+
     fn all(&self) -> impl Iterator<Item = Owner> {
         self.fields.iter().chain([&self.end]).flatten().copied()
     }
@@ -139,7 +154,18 @@ impl Round {
         let owners = owners.clone();
         let lost_fields = gone.iter().fold(Fields::NONE, |fields, pod| fields.with(owners.of(*pod)));
         let lost = acts.iter().filter(|act| gone.contains(&act.pod)).filter_map(|act| act.only(lost_fields)).collect();
-        Round { item, generation, owners, sources, gone, lost, targets, rewrites: false, has_children: children != 0 }
+        Round {
+            item,
+            generation,
+            owners,
+            sources,
+            gone,
+            lost,
+            targets,
+            rewrites: false,
+            has_children: children != 0,
+            settling: None,
+        }
     }
 
     /// All pods have the newest row, but the database may not.
@@ -154,6 +180,23 @@ impl Round {
             targets: Vec::new(),
             rewrites: true,
             has_children: false,
+            settling: None,
+        }
+    }
+
+    /// All pods were told, but what one wrote meanwhile may have reached another by the database.
+    pub(in crate::proxy) fn settling(item: Id, generation: Generation, owners: &Owners, settling: Settling) -> Round {
+        Round {
+            item,
+            generation,
+            owners: owners.clone(),
+            sources: Vec::new(),
+            gone: Vec::new(),
+            lost: Vec::new(),
+            targets: Vec::new(),
+            rewrites: false,
+            has_children: false,
+            settling: Some(settling),
         }
     }
 
@@ -165,6 +208,24 @@ impl Round {
     /// Whether what was written through some pod has to be done again.
     pub(in crate::proxy) fn has_lost(&self) -> bool {
         !self.gone.is_empty()
+    }
+
+    /// The row that all pods should have, out of those that they have: each field as its owner has
+    /// it, if that one is there, and what the acts have set in any case.
+    pub(in crate::proxy) fn settled(&self, rows: &[(PodInstance, Row)], runtime: Option<i64>) -> Option<Row> {
+        let row_of = |pod: PodInstance| rows.iter().find(|(at, _)| *at == pod).map(|(_, row)| row);
+        let last = self.owners.all().max_by_key(|owner| owner.generation).map(|owner| owner.pod);
+        let mut row = last.and_then(row_of).or_else(|| rows.first().map(|(_, row)| row))?.clone();
+        for field in Field::ALL {
+            let owner = self.owners.fields[field as usize].filter(|owner| Some(owner.pod) != last);
+            if let Some(of_owner) = owner.and_then(|owner| row_of(owner.pod)) {
+                row.take(field, of_owner);
+            }
+        }
+        if self.owners.end.is_some_and(|owner| row_of(owner.pod).is_some_and(Row::has_ended)) {
+            row.set_played();
+        }
+        Some(done::after(row, self.settling.iter().flat_map(|settling| &settling.acts), runtime))
     }
 
     /// The row that all pods should have: each field as its owner has it, the rest as the last

@@ -146,7 +146,6 @@ async fn of_many_writes_none_is_lost_while_pods_are_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a row in a thousand is lost where users are moved off a pod that lives on"]
 async fn of_many_writes_none_is_lost_while_pods_are_killed_and_drained() {
     none_is_lost(true).await;
 }

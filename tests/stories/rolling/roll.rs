@@ -1,7 +1,14 @@
 //! All pods are restarted one after the other by one order, and no client notices.
 
 use super::*;
-use crate::stories::migration::drain::tell;
+use crate::stories::{
+    migration::drain::tell,
+    sync_play::{
+        Member,
+        drain::member_of,
+        outlives::{UNSEEN, hears_until, watch},
+    },
+};
 
 /// How long a roll of three pods may take.
 const LONG: Duration = Duration::from_secs(120);
@@ -26,6 +33,11 @@ async fn until_over(world: &World) -> Value {
 }
 
 async fn roll(world: &World, clients: usize, pace: Pace) {
+    let mut members = Vec::new();
+    for (user, pod) in [("alice", "a"), ("bob", "b"), ("root", "c")] {
+        members.push(member_of(world, user, pod).await);
+    }
+    let (group, _) = watch(&mut members).await;
     let fleet = Fleet::start(clients, Work::Everything, pace, &[world.client()]).await;
     let began = Instant::now();
     let epochs = || ["a", "b", "c"].map(|pod| world.proxy.pod(pod).status().epoch);
@@ -44,8 +56,19 @@ async fn roll(world: &World, clients: usize, pace: Pace) {
     let saw = fleet.stop().await;
     println!("three pods rolled in {:?} under {clients} clients with films and sockets: {saw}", began.elapsed());
     saw.must_be_nothing();
+    are_still_together(&mut members, &group).await;
     let done = [("outcome", "done")];
     assert_eq!(world.proxy.metric("jellypin_rolls_total", &done).await, 1.0);
+}
+
+/// The members of a group have heard of no end of it, and still watch together.
+async fn are_still_together(members: &mut [Member], group: &str) {
+    assert_eq!(members[0].does("Pause", serde_json::json!({})).await.status, 204);
+    for member in members {
+        let (heard, told) = hears_until(member, "Pause").await;
+        assert!(!heard.iter().any(|name| UNSEEN.contains(&name.as_str())), "{heard:?}");
+        assert_eq!(told["GroupId"], group);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,6 +85,20 @@ async fn a_roll_of_three_pods_under_many_clients() {
     let clients = std::env::var("ROLL_CLIENTS").map_or(100, |text| text.parse().expect("a number"));
     story(started(starters(World::plan(3), 0.5).with_api_key()).await, async |world| {
         roll(world, clients, Pace::REAL).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_that_no_probe_sees_is_one_all_the_same() {
+    // The next process listens before the probes have found the last one gone.
+    story(World::plan(2).with_api_key().probe_interval(secs(5)), async |world| {
+        let epochs = || ["a", "b"].map(|pod| world.proxy.pod(pod).status().epoch);
+        let before = epochs();
+        assert_eq!(tell(world, "/roll").await.status, 202);
+        let page = until_over(world).await;
+        assert_eq!(page["state"], "done", "{page}");
+        assert!(before.iter().zip(epochs()).all(|(before, now)| *before != now), "each is a new process");
     })
     .await;
 }

@@ -23,7 +23,7 @@ pub(super) async fn drain(world: &World, pod: &str, when: &str) {
 }
 
 /// A member whose home is this pod.
-pub(super) async fn member_of(world: &World, user: &str, home: &str) -> Member {
+pub(in crate::stories) async fn member_of(world: &World, user: &str, home: &str) -> Member {
     let client = at_home(world, user, home).await;
     let socket = socket_of(world, client.token.as_deref().expect("a token")).await;
     Member { client, socket, home: home.to_owned() }

@@ -16,7 +16,7 @@ use crate::stories::{
 };
 
 /// What a member's clients show for nothing: the group's own messages, by their names.
-const UNSEEN: [&str; 5] = ["GroupLeft", "GroupJoined", "UserJoined", "UserLeft", "NotInGroup"];
+pub(in crate::stories) const UNSEEN: [&str; 5] = ["GroupLeft", "GroupJoined", "UserJoined", "UserLeft", "NotInGroup"];
 
 /// How far apart the group's place and its members' may be afterwards: a player corrects that unseen.
 const DRIFT: f64 = 1.5;
@@ -25,7 +25,7 @@ const DRIFT: f64 = 1.5;
 const SECOND: f64 = 10_000_000.0;
 
 /// All that a member hears of its group until it is told this, by the names of updates and commands.
-async fn hears_until(member: &mut Member, command: &str) -> (Vec<String>, Value) {
+pub(in crate::stories) async fn hears_until(member: &mut Member, command: &str) -> (Vec<String>, Value) {
     let mut heard = Vec::new();
     let hears = async {
         loop {
@@ -53,7 +53,7 @@ async fn hears_until(member: &mut Member, command: &str) -> (Vec<String>, Value)
 }
 
 /// A group of these members plays a film together; gives its id and the command by which they began.
-pub(super) async fn watch(members: &mut [Member]) -> (String, Value) {
+pub(in crate::stories) async fn watch(members: &mut [Member]) -> (String, Value) {
     let id = group(members).await;
     let queue = json!({"PlayingQueue": [jellyfin_sim::FILM], "PlayingItemPosition": 0, "StartPositionTicks": 6_000_000_000_i64});
     assert_eq!(members[0].does("SetNewQueue", queue).await.status, 204);
@@ -240,20 +240,70 @@ async fn who_joins_goes_where_the_group_is() {
     story(following(&redis), async |world| {
         let mut members = vec![member_of(world, "user0", "a").await, member_of(world, "user1", "b").await];
         let (id, _) = watch(&mut members).await;
-        // The pods elect another leader, and the first lives on.
-        let other = world.proxy.pod("c").info.latest().expect("its info").id.clone();
-        redis.command(&["SET", "jellyfin:task-leader", &other]);
-        until("another pod leads", || {
-            world.proxy.shared().pools[0].leader.current().is_some_and(|leader| *leader.name == *"c")
-        })
-        .await;
+        another_leads(world, &redis, "c").await;
         let mut late = member_of(world, "user2", "c").await;
+        // It is shown where it is, beside one that begins at the new leader, and nobody moves for that.
+        let mut other = vec![member_of(world, "user3", "b").await];
+        let begun = group(&mut other).await;
+        let listed = |list: &Answer| -> Vec<String> {
+            let json = list.json();
+            let ids = json.as_array().expect("a list").iter();
+            ids.map(|row| row["GroupId"].as_str().expect("an id").to_owned()).collect()
+        };
+        for looker in [&mut late, &mut other[0], &mut members[0]] {
+            let list = looker.client.get_with("/SyncPlay/List", &[("accept-encoding", "gzip")]).await;
+            let mut ids = listed(&list);
+            ids.sort();
+            let mut both = [id.clone(), begun.clone()];
+            both.sort();
+            assert_eq!(ids, both, "{}", looker.home);
+            let one = looker.client.get(&format!("/SyncPlay/{id}")).await;
+            assert_eq!((one.status, one.json()["GroupId"].as_str()), (200, Some(&*id)), "{}", looker.home);
+        }
+        assert_eq!(world.home(&late.client.get("/Users/Me").await), "c");
         assert_eq!(late.does("Join", json!({"GroupId": id})).await.status, 204);
         assert_eq!(late.hears("GroupJoined").await["GroupId"], id);
         assert_eq!(world.home(&late.client.get("/Users/Me").await), "a");
         drop((members, late));
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_led_before_keeps_its_group_while_it_drains_and_gives_it_to_the_leader_at_last() {
+    let redis = RedisServer::start();
+    story(following(&redis), async |world| {
+        let mut members = vec![member_of(world, "user0", "a").await, member_of(world, "user1", "b").await];
+        let (id, _) = watch(&mut members).await;
+        another_leads(world, &redis, "c").await;
+        drain(world, "a", "idle").await;
+        let mut late = member_of(world, "user2", "b").await;
+        assert_eq!(late.does("Join", json!({"GroupId": id})).await.status, 204);
+        assert_eq!(late.hears("GroupJoined").await["GroupId"], id);
+        assert_eq!(late.does("SetIgnoreWait", json!({"IgnoreWait": true})).await.status, 204);
+        assert_eq!(world.home(&late.client.get("/Users/Me").await), "a");
+        assert_eq!(members[0].hears("UserJoined").await["Data"], "user2");
+        members.push(late);
+        pause_and_go_on(&mut members, &id).await;
+        drain(world, "a", "now").await;
+        for member in &mut members {
+            let (heard, told) = hears_until(member, "Unpause").await;
+            assert!(!heard.iter().any(|name| UNSEEN.contains(&name.as_str())), "{heard:?}");
+            assert_eq!(told["GroupId"], id);
+            assert_eq!(world.home(&member.client.get("/Users/Me").await), "c");
+        }
+        pause_and_go_on(&mut members, &id).await;
+        drop(members);
+    })
+    .await;
+}
+
+/// The pods elect another leader, and the last one lives on.
+async fn another_leads(world: &World, redis: &RedisServer, pod: &str) {
+    let other = world.proxy.pod(pod).info.latest().expect("its info").id.clone();
+    redis.command(&["SET", "jellyfin:task-leader", &other]);
+    let leads = || world.proxy.shared().pools[0].leader.current().is_some_and(|leader| *leader.name == *pod);
+    until("another pod leads", leads).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ impl<P: PodCalls> Carrier<P> {
     pub(super) async fn redo(&self, user: UserKey, round: &Round) -> bool {
         let Some(pod) = round.targets.first().copied() else { return false };
         let _permit = self.calls.permit(pod).await;
-        let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, round.generation));
+        let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, Some(round.generation)));
         let TellPermit::Without(own) = permit else { return false };
         // What the pod wrote last itself is to outlive what is done again.
         let row = match self.calls.read(pod, user, round.item).await {

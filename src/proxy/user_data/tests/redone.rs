@@ -27,7 +27,7 @@ fn what_is_done_again_while_a_client_writes_is_told_once() {
         let pods = [b, c].map(|instance| PodView { instance, is_alive: true });
         let Plan::Work(rounds) = ledger.plan(user(), &pods, now, false) else { panic!("no work") };
         assert!(rounds[0].has_lost() && rounds[0].targets == [b]);
-        assert!(ledger.begin_telling(user(), item, b, rounds[0].generation) != TellPermit::Stale);
+        assert!(ledger.begin_telling(user(), item, b, Some(rounds[0].generation)) != TellPermit::Stale);
         end(&mut ledger, on_c, Act::Likes(Some(true)));
         ledger.redone(user(), &rounds[0], b);
         ledger.end_telling(user(), item, b, None, now);
@@ -35,7 +35,7 @@ fn what_is_done_again_while_a_client_writes_is_told_once() {
         while let Plan::Work(rounds) = ledger.plan(user(), &pods, now, false) {
             for round in rounds {
                 for pod in round.targets {
-                    assert!(ledger.begin_telling(user(), item, pod, round.generation) != TellPermit::Stale);
+                    assert!(ledger.begin_telling(user(), item, pod, Some(round.generation)) != TellPermit::Stale);
                     ledger.end_telling(user(), item, pod, Some((round.generation, TellOutcome::Done)), now);
                     told.push(pod);
                 }

@@ -8,10 +8,10 @@ use super::PodView;
 use crate::{
     jellyfin::{
         endpoint::Write,
-        user_data::{Act, Field, Fields},
+        user_data::{Act, Field, Fields, Id},
     },
     pod::PodInstance,
-    proxy::user_data_state::round::{Generation, OwnedAct, Owner, Owners},
+    proxy::user_data_state::round::{Generation, OwnedAct, Owner, Owners, Round, Settling},
 };
 
 /// How often the other pods hear of progress, while the user is seen on several of them.
@@ -26,12 +26,15 @@ const IDLE_STOP_BY: Duration = Duration::from_secs(11 * 60);
 /// How long it takes until a pod that does not answer is asked again, at first.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How often the pods' rows are compared at most: a pod may write a value in another form.
+const COMPARED: u32 = 8;
+
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 
 /// A pair on which some pod may be behind.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(in crate::proxy) struct Pair {
     pub(super) written: Generation,
     pub(super) written_at: Instant,
     pub(super) owners: Owners,
@@ -41,11 +44,14 @@ pub(super) struct Pair {
     pub(super) due: Option<Instant>,
     pub(super) late: Vec<Late>,
     /// When the pods of the writes are asked again, and how often that has failed.
-    pub(super) paused: Option<(Instant, u32)>,
+    pub(in crate::proxy) paused: Option<(Instant, u32)>,
     /// Pods that may have lost what a client wrote there.
     pub(super) doubtful: Vec<PodInstance>,
     /// A pod that was behind has gone, and may have written its old row into the database before.
-    pub(super) is_overwritten: bool,
+    pub(in crate::proxy) is_overwritten: bool,
+    /// How often the pods' rows are still compared, once all were told: pods wrote the row at the same
+    /// time, or an old one.
+    pub(super) unsettled: u32,
     /// The generation of the newest mark that changed a folder's children too.
     pub(super) children: Generation,
     /// The last reported position, and by which pod.
@@ -79,6 +85,7 @@ impl Pair {
             paused: None,
             doubtful: Vec::new(),
             is_overwritten: false,
+            unsettled: 0,
             children: 0,
             position: None,
             playing_until: None,
@@ -89,6 +96,9 @@ impl Pair {
 
     pub(super) fn record(&mut self, owner: Owner, write: &Write, now: Instant, clock: SystemTime, is_on_several: bool) {
         self.written_at = now;
+        if self.is_behind(owner.pod) {
+            self.unsettle();
+        }
         self.record_player(owner.pod, write, now);
         if let Act::Reached(ticks) = write.act {
             let before = self.position.replace((owner.pod, ticks));
@@ -159,11 +169,28 @@ impl Pair {
         }
         self.told.retain(|(at, _)| *at != pod);
         self.due = Some(now);
+        self.unsettle();
     }
 
     /// Whether another pod has written what this one was not told.
     pub(super) fn is_behind(&self, pod: PodInstance) -> bool {
         self.owners.newest_but(pod) > self.told(pod)
+    }
+
+    /// A pod may have written an old row, or a part of a new one. Another pod that saves any user's row
+    /// of the item then reads it, and keeps it in place of the newest.
+    pub(in crate::proxy) fn unsettle(&mut self) {
+        self.unsettled = COMPARED;
+    }
+
+    /// The rows of all pods were compared, as they were written up to a generation: they are equal, or
+    /// those that differed were told.
+    pub(in crate::proxy) fn compared(&mut self, generation: Generation, are_equal: bool) {
+        if self.written != generation {
+            return;
+        }
+        self.unsettled = if are_equal { 0 } else { self.unsettled.saturating_sub(1) };
+        self.paused = None;
     }
 
     pub(super) fn is_late(&self, pod: PodInstance) -> bool {
@@ -178,10 +205,21 @@ impl Pair {
     }
 
     /// The pods of the writes are asked again later, and later still after each failure.
-    pub(super) fn pause(&mut self, now: Instant) {
+    pub(in crate::proxy) fn pause(&mut self, now: Instant) {
         let failures = self.paused.map_or(0, |(_, failures)| failures);
         let pause = PAUSE.saturating_mul(1 << failures.min(8)).min(RETRY_LAST);
         self.paused = Some((now + pause, failures + 1));
+    }
+
+    /// What is still to be done once all pods were told.
+    pub(super) fn last_round(&self, item: Id, alive: Vec<PodInstance>) -> Option<Round> {
+        let first = *alive.first()?;
+        if self.is_overwritten {
+            return Some(Round::rewriting(item, self.written, first));
+        }
+        let acts = || self.acts.iter().map(|act| act.act.clone()).collect();
+        let settling = || Settling { acts: acts(), pods: alive };
+        (self.unsettled > 0).then(|| Round::settling(item, self.written, &self.owners, settling()))
     }
 
     /// All pods have heard of everything.

@@ -22,12 +22,24 @@ pub(super) struct User {
     pub(super) generation: Generation,
     pub(super) writing: Vec<Writing>,
     pub(super) telling: Vec<(PodInstance, Id)>,
+    /// Rows that are being read where they were written.
+    pub(super) reading: Vec<Reading>,
     /// The pods at the last look.
     pub(super) pods: Vec<PodInstance>,
     /// Pods on which the user was seen since the entry was made.
     pub(super) seen: Vec<(PodInstance, Instant)>,
     pub(super) is_carried: bool,
     pub(super) changes: watch::Sender<()>,
+}
+
+/// A row that is being read to tell other pods of it.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) pod: PodInstance,
+    /// `None`: every row of the user.
+    pub(super) item: Option<Id>,
+    /// Whether something waits for its end.
+    pub(super) is_awaited: bool,
 }
 
 /// A client's write that is under way.
@@ -38,6 +50,8 @@ pub(super) struct Writing {
     pub(super) item: Option<Id>,
     /// Whether a row was on its way to the pod too: which of both the pod took last, nobody knows.
     pub(super) is_doubtful: bool,
+    /// Whether another pod wrote the row meanwhile.
+    pub(super) is_met: bool,
 }
 
 impl User {
@@ -47,6 +61,7 @@ impl User {
             generation: 0,
             writing: Vec::new(),
             telling: Vec::new(),
+            reading: Vec::new(),
             pods: Vec::new(),
             seen: Vec::new(),
             is_carried: false,
@@ -58,9 +73,22 @@ impl User {
         self.pairs.is_empty() && self.writing.is_empty() && self.telling.is_empty() && !self.is_carried
     }
 
-    /// Whether a row of this pod is being written, by a client or by the proxy.
-    pub(super) fn is_busy(&self, pod: PodInstance, item: Id) -> bool {
+    /// Whether a row of this pod is being read, or written by a client or by the proxy. Who asks
+    /// waits for the end.
+    pub(super) fn is_busy(&mut self, pod: PodInstance, item: Id) -> bool {
+        let is_read = |reading: &&mut Reading| reading.pod == pod && reading.item.is_none_or(|of| of == item);
+        if let Some(reading) = self.reading.iter_mut().find(is_read) {
+            reading.is_awaited = true;
+            return true;
+        }
         self.writing.iter().any(|writing| writing.may_be_of(pod, item)) || self.telling.contains(&(pod, item))
+    }
+
+    /// A pod begins to be told of a row that clients may be writing on others.
+    pub(super) fn begin_telling(&mut self, pod: PodInstance, item: Id) {
+        self.telling.push((pod, item));
+        let concerned = self.writing.iter_mut().filter(|writing| writing.item.is_none_or(|of| of == item));
+        concerned.for_each(|writing| writing.is_met = true);
     }
 
     pub(super) fn see(&mut self, pod: PodInstance, now: Instant) {
@@ -68,12 +96,27 @@ impl User {
         self.seen.push((pod, now));
     }
 
-    pub(super) fn record(&mut self, pod: PodInstance, write: &Write, now: Instant, clock: SystemTime) {
+    /// Notes a write. With `is_full`, a new pair takes the oldest one's place. Returns whether a pair
+    /// had to go, or is not kept.
+    pub(super) fn record(
+        &mut self,
+        pod: PodInstance,
+        write: &Write,
+        (now, clock): (Instant, SystemTime),
+        is_full: bool,
+    ) -> bool {
+        let has_dropped = is_full && !self.pairs.contains_key(&write.item);
+        if has_dropped {
+            let oldest = self.pairs.iter().min_by_key(|(_, pair)| pair.written).map(|(item, _)| *item);
+            let Some(oldest) = oldest else { return true };
+            self.pairs.remove(&oldest);
+        }
         self.see(pod, now);
         self.generation += 1;
         let is_on_several = self.seen.len() > 1;
         let pair = self.pairs.entry(write.item).or_insert_with(|| Pair::new(now));
         pair.record(Owner { pod, generation: self.generation }, write, now, clock, is_on_several);
+        has_dropped
     }
 }
 

@@ -1,0 +1,111 @@
+//! Compares the rows of all pods once they were told, where pods wrote at the same time.
+//!
+//! A pod that saves any user's row of an item reads all users' rows of it anew
+//! (`UserDataManager.SaveUserData`). If the database has an old row of this user in that moment, the
+//! pod keeps that in place of the newest, even the one that it wrote itself.
+
+use std::time::SystemTime;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::{Carrier, pause};
+use crate::{
+    jellyfin::user_data::{Fields, Id, Row, done},
+    pod::PodInstance,
+    proxy::{
+        user_data::pod_calls::{Answer, Event, PodCalls},
+        user_data_state::{
+            ledger::{TellPermit, UserKey},
+            round::Round,
+        },
+    },
+};
+
+/// Reads the row on all pods, and tells it to those that have another one. Returns whether it
+/// could.
+pub(super) async fn settle<P: PodCalls>(
+    carrier: &Carrier<P>,
+    user: UserKey,
+    round: &Round,
+    pods: &[PodInstance],
+) -> bool {
+    let item = Some(round.item);
+    if !carrier.with(user, |ledger| ledger.begin_reading(user, item, pods)) {
+        return false;
+    }
+    let read = |pod: PodInstance| async move {
+        let _permit = carrier.calls.permit(pod).await;
+        (pod, carrier.calls.read(pod, user, round.item).await)
+    };
+    let answers = join_all(pods.iter().map(|pod| read(*pod))).await;
+    carrier.with(user, |ledger| ledger.end_reading(user, item, pods));
+    let mut rows = Vec::new();
+    for (pod, answer) in answers {
+        match answer {
+            Answer::Got(row) => rows.push((pod, row)),
+            Answer::Missing => {
+                carrier.calls.observe(Event::Gone(pod));
+                carrier.with(user, |ledger| ledger.forget(user, round.item));
+                return true;
+            }
+            Answer::Failed => {
+                pause(carrier, user, round.item);
+                return true;
+            }
+        }
+    }
+    let Some(mut row) = round.settled(&rows, None) else { return false };
+    let acts = || round.settling.iter().flat_map(|settling| &settling.acts);
+    if acts().any(|act| done::needs_runtime(&row, act)) {
+        let Some((pod, _)) = rows.first() else { return false };
+        let runtime = match carrier.calls.runtime(*pod, user, round.item).await {
+            Answer::Got(runtime) => runtime,
+            Answer::Missing | Answer::Failed => None,
+        };
+        row = round.settled(&rows, runtime).unwrap_or(row);
+    }
+    // The server computes a folder's, each pod for itcarrier.
+    let differs = |other: &Row| !row.is_folder() && done::differing(&row, other) != Fields::NONE;
+    let differing = || rows.iter().filter(|(_, other)| differs(other));
+    for (pod, _) in differing() {
+        let _permit = carrier.calls.permit(*pod).await;
+        let generation = Some(round.generation);
+        let permit = carrier.with(user, |ledger| ledger.begin_telling(user, round.item, *pod, generation));
+        if permit == TellPermit::Stale {
+            return false;
+        }
+        let told = carrier.tell_pod(*pod, user, round.item, &row, Fields::NONE).await;
+        carrier.end_telling(user, round.item, *pod, Some((round.generation, told)));
+        carrier.calls.observe(Event::Told(*pod, told));
+    }
+    let are_equal = differing().next().is_none();
+    carrier.with(user, |ledger| {
+        if let Some(pair) = ledger.pair(user, round.item) {
+            pair.compared(round.generation, are_equal);
+        }
+    });
+    true
+}
+
+/// Gives a row back the fields that a replayed report has changed. Other pods may have read
+/// these meanwhile.
+pub(super) async fn take_back<P: PodCalls>(
+    carrier: &Carrier<P>,
+    pod: PodInstance,
+    (user, item): (UserKey, Id),
+    row: Row,
+) {
+    let changed = match carrier.calls.read(pod, user, item).await {
+        Answer::Got(after) => done::differing(&row, &after),
+        Answer::Missing | Answer::Failed => Fields::PLAY_STATE,
+    };
+    if changed == Fields::NONE {
+        return;
+    }
+    carrier.tell_pod(pod, user, item, &row, Fields::NONE).await;
+    let part = row.without(changed.complement());
+    carrier.with(user, |ledger| {
+        ledger.taken_back((user, item, pod), part, Instant::now(), SystemTime::now());
+    });
+}
