@@ -24,6 +24,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
+            | "http2-settings"
             | "keep-alive"
             | "proxy-authenticate"
             | "proxy-authorization"
@@ -272,6 +273,7 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("te", "trailers, deflate"),
             ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
             ("proxy-authorization", "x"),
             ("content-length", "3"),
             ("user-agent", "Player/1"),

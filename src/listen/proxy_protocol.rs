@@ -73,6 +73,8 @@ fn of_header(header: &v2::Header<'_>) -> Source {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
 
     async fn read(bytes: &[u8]) -> (Option<Source>, usize) {
@@ -111,5 +113,30 @@ mod tests {
         }
         assert_eq!(read(&too_long).await.0, None);
         assert_eq!(read(b"\x16\x03\x01\x00\x2f\x01\x00\x00\x2b\x03\x03\x00\x00").await.0, None);
+    }
+
+    /// Pieces of which headers are made.
+    #[rustfmt::skip]
+    const PIECES: [&[u8]; 24] = [
+        SIGNATURE, b"PROXY ", b"PROXY TCP4 ", b"TCP6 ", b"UNKNOWN", b"192.0.2.7 ", b"2001:db8::7 ", b"::ffff:1.2.3.4 ", b"65535 ", b"65536 ", b" ", b"\r\n",
+        b"\r", b"\n", &[0x21, 0x11, 0, 12], &[0x21, 0x21, 0, 36], &[0x20, 0, 0, 0], &[0x21, 0x31, 0, 216], &[0x21, 0x11, 0xff, 0xff], &[0x21, 0x11, 0, 3],
+        &[192, 0, 2, 7, 10, 0, 0, 1, 0xdc, 4, 1, 187], &[0; 36], &[4, 0, 1, 0], &[0xff; 3],
+    ];
+
+    proptest! {
+        #[test]
+        fn no_header_does_harm_and_each_is_read_to_its_own_end(
+            pieces in vec(select(&PIECES[..]), 0..6),
+            rest in vec(any::<u8>(), 0..30),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let bytes = pieces.concat();
+            let (source, left) = runtime.block_on(read(&bytes));
+            if source.is_some() {
+                let header = &bytes[..bytes.len() - left];
+                let again = runtime.block_on(read(&[header, &rest].concat()));
+                prop_assert_eq!(again, (source, rest.len()));
+            }
+        }
     }
 }

@@ -29,6 +29,10 @@ pub(in crate::proxy) fn normalize(head: &mut request::Parts) -> Result<(), Refus
         // body.
         return Err(Refusal::Framing("Transfer-Encoding is not chunked"));
     }
+    // hyper makes one of equal lines in HTTP/1; HTTP/2 hands all of them on.
+    if head.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Refusal::Framing("more than one Content-Length"));
+    }
     if let Some(authority) = head.uri.authority() {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Malformed("Host is no host"))?;
         head.headers.insert(header::HOST, host);
@@ -101,6 +105,7 @@ mod tests {
             head(Method::GET, "/", Version::HTTP_11, &[]),
             head(Method::GET, "/", Version::HTTP_11, &[host, host]),
             head(Method::GET, "/", Version::HTTP_11, &[("host", "a b")]),
+            head(Method::POST, "/", Version::HTTP_2, &[host, ("content-length", "5"), ("content-length", "5")]),
             head(Method::GET, "/", Version::HTTP_11, &[host, ("transfer-encoding", "gzip, chunked")]),
             head(
                 Method::GET,

@@ -102,7 +102,37 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
     use super::*;
+
+    /// Pieces that take the place of others in a value that Redis or the disk gives back.
+    #[rustfmt::skip]
+    const PIECES: [&str; 20] = [
+        "", "{", "}", "[", "]", ",", ":", "\"", "\\", "null", "-1", "1.5", "18446744073709551616", "\"main\"", "\"t\"", "[]", "{}", "ä", "\\ud800", "[[\"t\",1]]",
+    ];
+
+    proptest! {
+        #[test]
+        fn no_stored_value_does_harm_and_what_is_read_is_written_as_it_was(
+            changes in vec((any::<prop::sample::Index>(), 0_usize..12, select(&PIECES[..])), 0..4),
+        ) {
+            let records = Records::new(vec![Pool::new("main", "")].into(), Common::default());
+            let device = Device { client: "c".into(), name: "n".into(), id: "d".into(), version: "1".into() };
+            let session = Session::new("main".into(), "u".into(), device, Token::new("t"));
+            let mut plain = records.write(&session);
+            for (at, length, piece) in changes {
+                let at = at.index(plain.len() + 1);
+                let end = (at + length).min(plain.len());
+                plain.splice(at..end, piece.bytes());
+            }
+            if let Some(read) = records.read(&plain) {
+                let written = records.write(&read.session);
+                let again = records.read(&written).map(|again| records.write(&again.session));
+                prop_assert_eq!(again, Some(written));
+            }
+        }
+    }
 
     #[test]
     fn what_was_told_is_kept_with_who_told_it_and_what_an_earlier_version_kept_is_read() {

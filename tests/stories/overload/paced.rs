@@ -11,7 +11,7 @@ use super::crowd::{Crowd, as_quick_as, cut, log_outs, times};
 use super::{Standing, warm};
 use crate::stories::migration::storm::{clients_at, shares, socket_of};
 use crate::stories::migration::{minted, plan};
-use crate::stories::world::{elapse, secs, story, until};
+use crate::stories::world::{elapse, how_often, secs, story, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clients_of_a_dead_pod_move_and_the_next_pod_stays_well() {
@@ -53,10 +53,11 @@ async fn the_clients_of_a_dead_pod_move_and_the_next_pod_stays_well() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_that_all_start_cold_serve_those_who_waited_for_them() {
+    let clients = how_often("STORY_CLIENTS", 30);
     story(plan(2), async |world| {
         let mut crowd = Crowd::default();
         for pod in ["a", "b"] {
-            crowd.browse(pod, clients_at(world, pod, 15, || world.client()).await);
+            crowd.browse(pod, clients_at(world, pod, clients / 2, || world.client()).await);
         }
         for pod in &world.pods {
             pod.kill().await;
@@ -73,7 +74,7 @@ async fn pods_that_all_start_cold_serve_those_who_waited_for_them() {
         let (normal_after, mut visits) = crowd.until_normal("a", began, secs(2)).await;
         visits.extend(crowd.stop().await.0);
         println!(
-            "30 clients held while two pods start cold: log-outs {}, cut requests {}; all is normal after {normal_after:.1?}; {}",
+            "{clients} clients held while two pods start cold: log-outs {}, cut requests {}; all is normal after {normal_after:.1?}; {}",
             log_outs(&visits),
             cut(&visits).len(),
             shares(visits.iter().map(|visit| visit.took).collect()),

@@ -2,14 +2,17 @@
 
 use std::time::Instant;
 
-use futures_util::future::join_all;
+use futures_util::{SinkExt, StreamExt, future::join_all};
 use jellyfin_sim::Machine;
+use tokio::task::JoinSet;
+use tokio::time::interval;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::crowd::{Crowd, as_quick_as, cut, log_outs, times};
 use super::{Standing, for_long, warm};
 use crate::stories::migration::plan;
 use crate::stories::migration::storm::{clients_at, shares, socket_of};
-use crate::stories::world::{Client, World, elapse, story};
+use crate::stories::world::{Client, Socket, World, elapse, secs, story};
 
 /// Starves pod `a` for a time in which nothing may change.
 async fn starve(world: &World, what: &str, starved: Machine, crowd: Crowd) {
@@ -52,6 +55,20 @@ async fn starve(world: &World, what: &str, starved: Machine, crowd: Crowd) {
     assert!(normal_after.as_secs() < 20, "{normal_after:?}");
 }
 
+/// Says all the while that these clients are there; pods drop a socket that says nothing for a minute.
+fn keep_alive(sockets: Vec<Socket>) -> JoinSet<()> {
+    let keep = async |mut socket: Socket| {
+        let mut pace = interval(secs(15));
+        loop {
+            tokio::select! {
+                message = socket.next() => assert!(matches!(message, Some(Ok(_))), "a socket has ended: {message:?}"),
+                _ = pace.tick() => drop(socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await),
+            }
+        }
+    };
+    sockets.into_iter().map(keep).collect()
+}
+
 async fn clients(world: &World, pod: &str, count: usize) -> Vec<Client> {
     clients_at(world, pod, count, || world.client()).await
 }
@@ -60,7 +77,7 @@ async fn clients(world: &World, pod: &str, count: usize) -> Vec<Client> {
 async fn a_starved_pod_keeps_its_clients_their_films_and_the_lead() {
     story(plan(2), async |world| {
         let (mut at_a, mut at_b) = (clients(world, "a", 30).await, clients(world, "b", 30).await);
-        let sockets = join_all(at_a.iter_mut().chain(&mut at_b).step_by(2).map(socket_of)).await;
+        let sockets = keep_alive(join_all(at_a.iter_mut().chain(&mut at_b).step_by(2).map(socket_of)).await);
         world.pods.iter().for_each(|pod| pod.run_on(warm()));
         let mut crowd = Crowd::default();
         crowd.watch("a", at_a.drain(..2).collect());
@@ -78,7 +95,7 @@ async fn a_starved_pod_keeps_its_clients_their_films_and_the_lead() {
 async fn a_cold_pod_that_answers_nothing_for_seconds_keeps_them_too() {
     story(plan(2), async |world| {
         let (mut at_a, at_b) = (clients(world, "a", 9).await, clients(world, "b", 6).await);
-        let sockets = join_all(at_a.iter_mut().step_by(2).map(socket_of)).await;
+        let sockets = keep_alive(join_all(at_a.iter_mut().step_by(2).map(socket_of)).await);
         world.pods.iter().for_each(|pod| pod.run_on(warm()));
         let mut crowd = Crowd::default();
         crowd.watch("a", at_a.drain(..3).collect());
