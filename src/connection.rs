@@ -1,21 +1,21 @@
 //! One client connection, from its first byte to its end.
 
 mod frames;
+mod idle_watch;
 mod illegal_target;
 mod lingering;
 
 use std::{
+    future,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
@@ -23,13 +23,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use idle_watch::{IdleWatch, RequestGuard};
 use illegal_target::Explained;
-use lingering::{Clean, Lingering};
-use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    time::{self, Instant},
-};
+use lingering::Lingering;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::{
     forward::head::Client,
@@ -144,7 +141,7 @@ impl Server {
                 let answer: Result<Response<Body>, Aborted> = if proxy.admission.must_finish(&request) {
                     proxy.handle_detached(request, client).await
                 } else {
-                    proxy.handle(request, &client).await
+                    proxy.answer(request, &client).await
                 };
                 let mut answer = answer?;
                 if let Some(hsts) = hsts {
@@ -173,169 +170,64 @@ impl Server {
         let mut connection = pin!(self.http.serve_connection_with_upgrades(stream, service));
         let (mut is_ending, mut is_leaving) = (false, false);
         loop {
-            tokio::select! {
+            // It has a waker of its own: it is looked at when one of its causes has come, and not
+            // each time that the connection goes on.
+            let mut cause = FuturesUnordered::from_iter([self.cause_to_end(&watch, &client, is_ending, is_leaving)]);
+            let cause = tokio::select! {
+                biased;
                 // Clients may close as they like. The access line says how the requests ended.
                 _ = &mut connection => return,
-                () = self.shutdown.stopping(), if !is_ending => {}
+                Some(cause) = cause.next() => cause,
+            };
+            match cause {
+                Cause::Stopping => {}
                 // HTTP/2 has words for it. An HTTP/1.1 client learns it from its next answer: to
                 // close here could meet a request that is on its way.
-                () = self.shutdown.leaving(), if !is_ending && !is_leaving => {
+                Cause::Leaving => {
                     is_leaving = true;
                     if !watch.is_http2.load(Ordering::Relaxed) {
                         continue;
                     }
                 }
-                // A trusted peer carries many clients and has its own time-outs.
-                () = watch.is_stalled(&self.config), if !client.is_trusted => {
+                Cause::Stalled => {
                     self.proxy.load().admission.exceeded(Kind::Stalls, &client);
                     return;
                 }
-                () = watch.is_idle(&self.config), if !is_ending => {
-                    if !watch.has_served() {
-                        return;
-                    }
-                }
+                Cause::Idle if !watch.has_served() => return,
+                Cause::Idle => {}
             }
             is_ending = true;
             connection.as_mut().graceful_shutdown();
         }
     }
+
+    /// Waits for a cause to end a connection that the client keeps.
+    async fn cause_to_end(&self, watch: &IdleWatch, client: &Client, is_ending: bool, is_leaving: bool) -> Cause {
+        tokio::select! {
+            () = self.shutdown.stopping(), if !is_ending => Cause::Stopping,
+            () = self.shutdown.leaving(), if !is_ending && !is_leaving => Cause::Leaving,
+            // A trusted peer carries many clients and has its own time-outs.
+            () = watch.is_stalled(&self.config), if !client.is_trusted => Cause::Stalled,
+            () = watch.is_idle(&self.config), if !is_ending => Cause::Idle,
+            else => future::pending().await,
+        }
+    }
+}
+
+/// Why the proxy ends a connection.
+enum Cause {
+    Stopping,
+    /// Another process has taken this one's place.
+    Leaving,
+    /// The client does not read its answer.
+    Stalled,
+    Idle,
 }
 
 /// Closes a stream that was answered but not fully read, so that the answer arrives.
 pub async fn close_in_stages(stream: impl AsyncRead + AsyncWrite + Unpin) {
     // Clients may close as they like.
     let _ = Lingering::new(stream, Arc::new(IdleWatch::new())).shutdown().await;
-}
-
-/// What is in progress on a connection, and since when it is idle.
-struct IdleWatch {
-    began: Instant,
-    under_way: AtomicUsize,
-    served: AtomicU64,
-    is_http2: AtomicBool,
-    /// Milliseconds after `began`.
-    idle_since: AtomicU64,
-    /// Everything read so far was whole requests.
-    is_clean: AtomicBool,
-    /// The answers in progress. Only this connection's tasks lock it, each time for one entry.
-    answers: Mutex<Answers>,
-}
-
-/// A reusable place for each request in progress.
-#[derive(Default)]
-struct Answers {
-    places: Vec<Turn>,
-    free: Vec<usize>,
-}
-
-/// Who must act for an answer to go on.
-#[derive(Clone, Copy)]
-enum Turn {
-    /// The proxy, or its pod.
-    Ours,
-    /// The client must read what is ready since `since`. `has_taken`: it has read a piece before.
-    Clients { since: Instant, has_taken: bool },
-}
-
-impl Clean for Arc<IdleWatch> {
-    fn flag(&self) -> &AtomicBool {
-        &self.is_clean
-    }
-}
-
-/// One request in progress, until its answer's last byte.
-struct RequestGuard {
-    watch: Arc<IdleWatch>,
-    place: usize,
-}
-
-impl IdleWatch {
-    fn new() -> IdleWatch {
-        IdleWatch {
-            began: Instant::now(),
-            under_way: AtomicUsize::new(0),
-            served: AtomicU64::new(0),
-            is_http2: AtomicBool::new(false),
-            idle_since: AtomicU64::new(0),
-            is_clean: AtomicBool::new(false),
-            answers: Mutex::default(),
-        }
-    }
-
-    fn begin(self: &Arc<Self>) -> RequestGuard {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        self.served.fetch_add(1, Ordering::Relaxed);
-        let mut answers = self.answers.lock();
-        let place = answers.free.pop().unwrap_or(answers.places.len());
-        if place == answers.places.len() {
-            answers.places.push(Turn::Ours);
-        }
-        RequestGuard { watch: self.clone(), place }
-    }
-
-    /// Ends when a client has not read an answer for too long. A client that never took a second
-    /// piece has no window open. It gets only the time of one that never sends a request.
-    async fn is_stalled(&self, config: &Config) {
-        let patience =
-            |has_taken| if has_taken { config.stall_timeout } else { config.header_timeout.min(config.stall_timeout) };
-        loop {
-            let now = Instant::now();
-            // An answer that begins to wait after this look cannot be due before `next`.
-            let mut next = now + patience(false);
-            for turn in &self.answers.lock().places {
-                let Turn::Clients { since, has_taken } = *turn else { continue };
-                let end = since + patience(has_taken);
-                if end <= now {
-                    return;
-                }
-                next = next.min(end);
-            }
-            time::sleep_until(next).await;
-        }
-    }
-
-    fn has_served(&self) -> bool {
-        self.served.load(Ordering::Relaxed) > 0
-    }
-
-    /// Ends when the connection was idle for too long. One timer serves all its requests.
-    async fn is_idle(&self, config: &Config) {
-        loop {
-            let limit = if self.has_served() { config.idle_timeout } else { config.header_timeout };
-            let end = self.began + Duration::from_millis(self.idle_since.load(Ordering::Relaxed)) + limit;
-            let is_busy = self.under_way.load(Ordering::Relaxed) > 0;
-            if !is_busy && end <= Instant::now() {
-                return;
-            }
-            time::sleep_until(if is_busy { Instant::now() + limit } else { end }).await;
-        }
-    }
-}
-
-impl RequestGuard {
-    /// From now on the answer waits for its client, until its pod is slower.
-    fn is_clients_turn(&self, is_first: bool) {
-        let turn = Turn::Clients { since: Instant::now(), has_taken: !is_first };
-        self.watch.answers.lock().places[self.place] = turn;
-    }
-
-    fn is_our_turn(&self) {
-        self.watch.answers.lock().places[self.place] = Turn::Ours;
-    }
-}
-
-impl Drop for RequestGuard {
-    fn drop(&mut self) {
-        let watch = &self.watch;
-        {
-            let mut answers = watch.answers.lock();
-            answers.places[self.place] = Turn::Ours;
-            answers.free.push(self.place);
-        }
-        watch.idle_since.store(watch.began.elapsed().as_millis() as u64, Ordering::Relaxed);
-        watch.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// An answer's body that keeps its request in progress until it is dropped.
@@ -355,6 +247,8 @@ impl http_body::Body for TrackedBody {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Pending => self.until.is_our_turn(),
+            // The last piece ends the request, which is not waited for any more.
+            Poll::Ready(_) if self.body.is_end_stream() => {}
             Poll::Ready(_) => {
                 self.pieces = self.pieces.saturating_add(1);
                 self.until.is_clients_turn(self.pieces == 1);

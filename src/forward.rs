@@ -311,10 +311,14 @@ async fn answer_to(
     // A pod that is down but still gets a request answers as well as it can. It does not count as
     // lost by staying down.
     let was_down = pod.status().state == State::Down;
-    let mut answer = pin!(connection_lease.requests.try_send_request(request));
+    let PooledConnection { requests, timer, .. } = connection_lease;
+    let mut answer = pin!(requests.try_send_request(request));
     let asked = time::Instant::now();
-    if let Ok(sent) = time::timeout(WATCH_AFTER.min(response_timeout.first_byte), &mut answer).await {
-        return Ok(sent);
+    timer.as_mut().reset(asked + WATCH_AFTER.min(response_timeout.first_byte));
+    tokio::select! {
+        biased;
+        sent = &mut answer => return Ok(sent),
+        () = timer.as_mut() => {}
     }
     let mut lost = pin!(lost_for(pod, was_down, response_timeout.after_lost));
     loop {

@@ -291,27 +291,30 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         match over_tls {
             false => self.server.serve(stream, client, permit).await,
-            true => {
-                let Ok(under_way) = self.limits.take(Kind::Handshakes, client.in_use.as_ref()) else { return };
-                let handshake = async {
-                    if clear_http::is_spoken(&stream).await {
-                        self.reject(Rejection::ClearHttp);
-                        clear_http::refuse(stream).await;
-                        return None;
-                    }
-                    TlsAcceptor::from(self.tls.clone()).accept(stream).await.ok()
-                };
-                // A failed or late handshake is no client worth a log entry: scanners make many.
-                let shaken = time::timeout(self.server.handshake_timeout(), handshake).await;
-                drop(under_way);
-                // An authority has seen the answer to its question, and has no request.
-                let is_client = |stream: &TlsStream<TcpStream>| stream.get_ref().1.alpn_protocol() != Some(tls::ACME);
-                if let Ok(Some(stream)) = shaken
-                    && is_client(&stream)
-                {
-                    self.server.serve(stream, client, permit).await;
-                }
+            // Boxed: what TLS needs would make every connection's future larger.
+            true => Box::pin(self.serve_tls(stream, client, permit)).await,
+        }
+    }
+
+    async fn serve_tls(&self, stream: TcpStream, client: Client, permit: ConnectionPermit) {
+        let Ok(under_way) = self.limits.take(Kind::Handshakes, client.in_use.as_ref()) else { return };
+        let handshake = async {
+            if clear_http::is_spoken(&stream).await {
+                self.reject(Rejection::ClearHttp);
+                clear_http::refuse(stream).await;
+                return None;
             }
+            TlsAcceptor::from(self.tls.clone()).accept(stream).await.ok()
+        };
+        // A failed or late handshake is no client worth a log entry: scanners make many.
+        let shaken = time::timeout(self.server.handshake_timeout(), handshake).await;
+        drop(under_way);
+        // An authority has seen the answer to its question, and has no request.
+        let is_client = |stream: &TlsStream<TcpStream>| stream.get_ref().1.alpn_protocol() != Some(tls::ACME);
+        if let Ok(Some(stream)) = shaken
+            && is_client(&stream)
+        {
+            self.server.serve(stream, client, permit).await;
         }
     }
 

@@ -44,7 +44,7 @@ mod visit;
 mod wiring;
 mod writers;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -150,14 +150,14 @@ impl Proxy {
     /// Answers a request in its own task, so that it finishes even if the client leaves.
     ///
     /// # Errors
-    /// As [`Proxy::handle`].
+    /// As [`Proxy::answer`].
     pub async fn handle_detached(
         self: Arc<Self>,
         request: Request<Incoming>,
         client: Arc<Client>,
     ) -> Result<Response<Body>, Aborted> {
         let shutdown = self.shutdown.clone();
-        let handled = shutdown.track(async move { self.handle(request, &client).await });
+        let handled = shutdown.track(async move { self.answer(request, &client).await });
         tokio::spawn(handled).await.unwrap_or(Err(Aborted))
     }
 
@@ -169,7 +169,18 @@ impl Proxy {
     ///
     /// # Cancel safety
     /// The future is dropped when the client leaves; that also ends the request at the pod.
-    pub async fn handle(&self, mut request: Request<Incoming>, client: &Client) -> Result<Response<Body>, Aborted> {
+    pub fn answer<'a>(
+        &'a self,
+        request: Request<Incoming>,
+        client: &'a Client,
+    ) -> Pin<Box<impl Future<Output = Result<Response<Body>, Aborted>> + use<'a>>> {
+        // Room first, then what goes there: `Box::pin` would make the future elsewhere, and then
+        // copy its thousands of bytes, nearly all of which mean nothing yet.
+        Box::into_pin(Box::write(Box::new_uninit(), self.handle(request, client)))
+    }
+
+    /// The nine steps from a request to its answer.
+    async fn handle(&self, mut request: Request<Incoming>, client: &Client) -> Result<Response<Body>, Aborted> {
         let origin = head::origin(request.headers(), client);
         let mut record = RequestRecord::new(self.observer.clone(), &request, origin);
         let asked = handshake::asked(&request);
@@ -182,14 +193,14 @@ impl Proxy {
         }
 
         // 1. Route: which pool is it for?
-        let pool = match routing::route(&self.shared, &mut head, (client, asked), &mut record) {
-            Ok(pool) => pool,
+        let routed = match routing::route(&self.shared, &mut head, (client, asked), &mut record) {
+            Ok(routed) => routed,
             Err(unrouted) => return Box::pin(unrouted.answer(&self.shared, record)).await,
         };
 
         // 2. Identify: who is the client?
-        let cookies = self.shared.pools[pool].cookies.load();
-        let mut ctx = self.identifier.identify(pool, &cookies, &head, (client, origin), opening.is_some());
+        let cookies = self.shared.pools[routed.pool].cookies.load();
+        let mut ctx = self.identifier.identify(routed, &cookies, &head, (client, origin), opening.is_some());
         self.identifier.look_up_session(&mut ctx).await;
         if self.revoker.is_log_out(&ctx) {
             // The session ends even if no pod can be reached.

@@ -71,6 +71,15 @@ pub struct Cookies {
     set: HashMap<PodId, SetCookie, ahash::RandomState>,
 }
 
+/// What a request's cookie says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SentCookie {
+    /// The pod that it names, if it names one.
+    pub claim: Option<CookieClaim>,
+    /// Whether the client sends the cookie, whatever its value.
+    pub is_sent: bool,
+}
+
 /// What a cookie's value says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CookieClaim {
@@ -102,20 +111,20 @@ impl Cookies {
         Cookies { name: config.name.as_str().into(), secure: config.secure, pods: named, set }
     }
 
-    /// The pod that the request's cookie names. If a client sends several, the first that names a
-    /// pod counts; the rest are ignored.
-    pub fn read(&self, headers: &HeaderMap) -> Option<CookieClaim> {
-        let values = headers.get_all(header::COOKIE).into_iter();
-        values.flat_map(|line| pairs(line.as_bytes())).find_map(|pair| {
-            let value = ours(pair, &self.name)?;
-            self.pods.get(value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)).copied()
-        })
-    }
-
-    /// Whether the client sends the cookie, whatever its value.
-    pub fn is_sent(&self, headers: &HeaderMap) -> bool {
-        let lines = headers.get_all(header::COOKIE).into_iter();
-        lines.flat_map(|line| pairs(line.as_bytes())).any(|pair| ours(pair, &self.name).is_some())
+    /// What the request's cookie says. If a client sends several, the first that names a pod counts;
+    /// the rest are ignored.
+    pub fn read(&self, headers: &HeaderMap) -> SentCookie {
+        let mut sent = SentCookie::default();
+        for pair in headers.get_all(header::COOKIE).into_iter().flat_map(|line| pairs(line.as_bytes())) {
+            let Some(value) = ours(pair, &self.name) else { continue };
+            sent.is_sent = true;
+            let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+            if let Some(claim) = self.pods.get(bare) {
+                sent.claim = Some(*claim);
+                break;
+            }
+        }
+        sent
     }
 
     /// The `Set-Cookie` value that binds a client to this pod.
@@ -168,36 +177,28 @@ fn value(key: &Secret, pod: &Pod) -> String {
     URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..16])
 }
 
-/// Removes these cookies from the request's head; all others stay as they are.
+/// Removes these cookies from the request's head; all others stay as they are. HTTP/2 may split
+/// `Cookie` into several fields; pods get one (RFC 9113, 8.2.3).
 pub fn strip(headers: &mut HeaderMap, names: &[&str]) {
-    let is_there = |line: &HeaderValue| pairs(line.as_bytes()).any(|pair| is_one_of(pair, names));
-    let mut lines = headers.get_all(header::COOKIE).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => return,
-        (Some(only), None) => {
-            if is_there(only) {
-                match without(only, names) {
-                    Some(others) => drop(headers.insert(header::COOKIE, others)),
-                    None => drop(headers.remove(header::COOKIE)),
-                }
+    let (mut lines, mut is_there) = (0, false);
+    let mut others: Vec<&[u8]> = Vec::new();
+    for line in headers.get_all(header::COOKIE) {
+        lines += 1;
+        for pair in pairs(line.as_bytes()) {
+            match names.iter().any(|name| ours(pair, name).is_some()) {
+                true => is_there = true,
+                false => others.push(pair),
             }
-            return;
         }
-        _ => {}
     }
-    let lines: Vec<HeaderValue> =
-        headers.get_all(header::COOKIE).iter().filter_map(|line| without(line, names)).collect();
-    headers.remove(header::COOKIE);
-    for line in lines {
-        headers.append(header::COOKIE, line);
+    if !is_there && lines <= 1 {
+        return;
     }
-}
-
-fn without(line: &HeaderValue, names: &[&str]) -> Option<HeaderValue> {
-    let others: Vec<&[u8]> = pairs(line.as_bytes()).filter(|pair| !is_one_of(pair, names)).collect();
-    let text = others.join(&b"; "[..]);
-    // A part of a valid header value is one as well.
-    (!text.is_empty()).then(|| HeaderValue::from_bytes(&text).ok()).flatten()
+    // Parts of valid header values make a valid one.
+    match HeaderValue::from_bytes(&others.join(&b"; "[..])) {
+        Ok(others) if !others.is_empty() => drop(headers.insert(header::COOKIE, others)),
+        _ => drop(headers.remove(header::COOKIE)),
+    }
 }
 
 /// The pairs of a `Cookie` line. Attributes that a client returns by mistake count as pairs.
@@ -205,10 +206,6 @@ fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = memchr::memchr_iter(b';', line).chain([line.len()]);
     let pairs = ends.scan(0, |start, end| line.get(std::mem::replace(start, end + 1)..end));
     pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
-}
-
-fn is_one_of(pair: &[u8], names: &[&str]) -> bool {
-    names.iter().any(|name| ours(pair, name).is_some())
 }
 
 fn ours<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
@@ -260,7 +257,8 @@ mod tests {
             let set = cookies.bind(pod.id, false).expect("a cookie");
             let pair = value_of(&set);
             assert_eq!(set.to_str().unwrap(), format!("{pair}; HttpOnly; SameSite=Strict; Path=/"));
-            assert_eq!(cookies.read(&with_cookie(&pair)), Some(CookieClaim { pod: pod.id, is_current: true }));
+            let claim = cookies.read(&with_cookie(&pair)).claim;
+            assert_eq!(claim, Some(CookieClaim { pod: pod.id, is_current: true }));
             assert!(!pair.contains(&*pod.name));
         }
         assert!(cookies.bind(pods[0].id, true).unwrap().to_str().unwrap().contains("; Secure"));
@@ -272,9 +270,10 @@ mod tests {
         let old = Cookies::new(&config(), &[key("old")], &pods);
         let pair = value_of(&old.bind(pods[1].id, false).unwrap());
         let both = Cookies::new(&config(), &[key("new"), key("old")], &pods);
-        assert_eq!(both.read(&with_cookie(&pair)), Some(CookieClaim { pod: pods[1].id, is_current: false }));
+        let claim = both.read(&with_cookie(&pair)).claim;
+        assert_eq!(claim, Some(CookieClaim { pod: pods[1].id, is_current: false }));
         let forgotten = Cookies::new(&config(), &[key("new")], &pods);
-        assert_eq!(forgotten.read(&with_cookie(&pair)), None);
+        assert_eq!(forgotten.read(&with_cookie(&pair)), SentCookie { claim: None, is_sent: true });
     }
 
     #[test]
@@ -289,10 +288,16 @@ mod tests {
             format!(";;; =; jellyfin_server_id; {pair};"),
             pair.replace('=', "=\"") + "\"",
         ] {
-            assert_eq!(cookies.read(&with_cookie(&line)).map(|named| named.pod), Some(pods[0].id), "{line}");
+            let claim = cookies.read(&with_cookie(&line)).claim;
+            assert_eq!(claim.map(|named| named.pod), Some(pods[0].id), "{line}");
         }
-        for line in ["", "jellyfin_server_id=", "jellyfin_server_id=alpha", "xjellyfin_server_id=1"] {
-            assert_eq!(cookies.read(&with_cookie(line)), None, "{line}");
+        for (line, is_sent) in [
+            ("", false),
+            ("jellyfin_server_id=", true),
+            ("jellyfin_server_id=alpha", true),
+            ("xjellyfin_server_id=1", false),
+        ] {
+            assert_eq!(cookies.read(&with_cookie(line)), SentCookie { claim: None, is_sent }, "{line}");
         }
     }
 
@@ -309,5 +314,19 @@ mod tests {
             strip(&mut headers, &["jellyfin_server_id"]);
             assert_eq!(headers.get(header::COOKIE).map(|value| value.to_str().unwrap()), left, "{line}");
         }
+    }
+
+    #[test]
+    fn a_pod_gets_one_line_whatever_the_client_sent() {
+        let lines = |lines: &[&'static str]| {
+            let line = |line: &&'static str| (header::COOKIE, HeaderValue::from_static(line));
+            let mut headers = HeaderMap::from_iter(lines.iter().map(line));
+            strip(&mut headers, &["jellyfin_server_id"]);
+            let left = headers.get_all(header::COOKIE).iter().map(|line| line.to_str().unwrap().to_owned());
+            left.collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&["a=b", "jellyfin_server_id=x", "c=d"]), ["a=b; c=d"]);
+        assert_eq!(lines(&["a=b", "c=d; e=f"]), ["a=b; c=d; e=f"]);
+        assert!(lines(&["jellyfin_server_id=x", "jellyfin_server_id=y"]).is_empty());
     }
 }

@@ -6,6 +6,10 @@ use super::coding::Coding;
 
 /// Whether an answer is text that a client gets whole, in a form that the proxy may change.
 pub(super) fn is_compressible(asked: &HeaderMap, status: StatusCode, answer: &HeaderMap) -> bool {
+    // The type rules out most answers.
+    if !is_text(answer) {
+        return false;
+    }
     let is_whole = !asked.contains_key(header::RANGE) && !answer.contains_key(header::CONTENT_RANGE);
     let has_body = !status.is_informational()
         && ![
@@ -20,29 +24,29 @@ pub(super) fn is_compressible(asked: &HeaderMap, status: StatusCode, answer: &He
         .get_all(header::CONTENT_ENCODING)
         .iter()
         .all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    has_body && is_whole && is_plain && is_text(answer) && !forbids_change(answer)
+    has_body && is_whole && is_plain && !forbids_change(answer)
 }
 
 /// The types that ASP.NET compresses, and other text. Streams of events are not: each has to leave
 /// at once, and lasts for hours. Playlists are not: they repeat the request's token and query.
 fn is_text(answer: &HeaderMap) -> bool {
     let kind = answer.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    match std::str::from_utf8(&kind) {
-        Ok("text/event-stream") => false,
-        Ok(
-            "application/json"
-            | "application/javascript"
-            | "application/x-javascript"
-            | "application/xml"
-            | "application/wasm",
-        ) => true,
-        Ok(kind) => {
-            let is_structured = kind.starts_with("application/") && (kind.ends_with("+json") || kind.ends_with("+xml"));
-            kind.starts_with("text/") || is_structured
-        }
-        Err(_) => false,
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let after = |start: &str| {
+        let (found, rest) = kind.split_at_checked(start.len())?;
+        found.eq_ignore_ascii_case(start.as_bytes()).then_some(rest)
+    };
+    if let Some(text) = after("text/") {
+        return !text.eq_ignore_ascii_case(b"event-stream");
     }
+    let Some(of_application) = after("application/") else { return false };
+    let is = |name: &str| of_application.eq_ignore_ascii_case(name.as_bytes());
+    let ends = |end: &str| {
+        let from = of_application.len().checked_sub(end.len());
+        from.is_some_and(|from| of_application[from..].eq_ignore_ascii_case(end.as_bytes()))
+    };
+    let is_known = ["json", "javascript", "x-javascript", "xml", "wasm"].into_iter().any(is);
+    is_known || ends("+json") || ends("+xml")
 }
 
 fn forbids_change(answer: &HeaderMap) -> bool {

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http::uri::PathAndQuery;
-use memchr::{memchr, memchr3};
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::lingering::Clean;
@@ -91,7 +91,9 @@ impl<S: AsyncWrite + Unpin, C> Explained<S, C> {
 impl Illegal {
     /// Nearly every line needs no second look.
     fn of(line: &[u8]) -> Option<Illegal> {
-        if memchr3(b'<', b'>', b'`', line).is_none() && memchr(b'"', line).is_none() && line.is_ascii() {
+        let may_be = |byte: u8| matches!(byte, b'<' | b'>' | b'`' | b'"') || !byte.is_ascii();
+        // Without an early end the compiler looks at many bytes at once.
+        if !line.iter().fold(false, |any, byte| any | may_be(*byte)) {
             return None;
         }
         let target = line.split(|byte| *byte == b' ').nth(1)?;

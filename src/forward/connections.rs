@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -9,7 +10,11 @@ use std::{
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, task::AbortHandle, time::Instant};
+use tokio::{
+    net::TcpStream,
+    task::AbortHandle,
+    time::{Instant, Sleep, sleep},
+};
 
 use super::{outbound::UpstreamBody, pod_stream::PodStream};
 use crate::pod::PodId;
@@ -28,6 +33,7 @@ pub(super) struct Connections {
 #[derive(Debug)]
 struct IdleConnection {
     requests: SendRequest<UpstreamBody>,
+    timer: Pin<Box<Sleep>>,
     driver: AbortHandle,
     since: Instant,
 }
@@ -36,6 +42,8 @@ struct IdleConnection {
 #[derive(Debug)]
 pub(super) struct PooledConnection {
     pub(super) requests: SendRequest<UpstreamBody>,
+    /// For the time of an answer: to set a timer again costs a fraction of a new one.
+    pub(super) timer: Pin<Box<Sleep>>,
     pod: PodId,
     home: Arc<Connections>,
     driver: AbortHandle,
@@ -61,9 +69,9 @@ impl Connections {
     pub(super) fn take(self: &Arc<Self>, pod: PodId) -> Option<PooledConnection> {
         let mut kept = self.kept.lock();
         let of_pod = kept.get_mut(&pod)?;
-        while let Some(IdleConnection { requests, driver, since }) = of_pod.pop_back() {
+        while let Some(IdleConnection { requests, timer, driver, since }) = of_pod.pop_back() {
             if requests.is_ready() && since.elapsed() < self.idle {
-                return Some(PooledConnection { requests, pod, home: self.clone(), driver, last: None });
+                return Some(PooledConnection { requests, timer, pod, home: self.clone(), driver, last: None });
             }
         }
         None
@@ -78,7 +86,8 @@ impl Connections {
             // The waiting caller learns how it ends, or `take` finds it closed.
             let _ = connection.with_upgrades().await;
         });
-        Ok(PooledConnection { requests, pod, home: self.clone(), driver: driver.abort_handle(), last: None })
+        let timer = Box::pin(sleep(Duration::ZERO));
+        Ok(PooledConnection { requests, timer, pod, home: self.clone(), driver: driver.abort_handle(), last: None })
     }
 
     /// Closes connections unused for too long, of all pods: no request takes those of removed pods.
@@ -94,7 +103,8 @@ impl Connections {
         kept.requests.is_closed() || now.duration_since(kept.since) >= self.idle
     }
 
-    fn keep(&self, pod: PodId, requests: SendRequest<UpstreamBody>, driver: AbortHandle) {
+    fn keep(&self, lease: PooledConnection) {
+        let PooledConnection { requests, timer, pod, driver, .. } = lease;
         let now = Instant::now();
         let mut kept = self.kept.lock();
         let of_pod = kept.entry(pod).or_default();
@@ -102,7 +112,7 @@ impl Connections {
             of_pod.pop_front();
         }
         if self.most > 0 {
-            of_pod.push_back(IdleConnection { requests, driver, since: now });
+            of_pod.push_back(IdleConnection { requests, timer, driver, since: now });
         }
     }
 }
@@ -119,12 +129,12 @@ impl PooledConnection {
             return;
         }
         if self.requests.is_ready() {
-            self.home.keep(self.pod, self.requests, self.driver);
+            self.home.clone().keep(self);
         } else if !self.requests.is_closed() {
             // The answer came before the request's last byte, which still occupies the connection.
             tokio::spawn(async move {
                 if self.requests.ready().await.is_ok() {
-                    self.home.keep(self.pod, self.requests, self.driver);
+                    self.home.clone().keep(self);
                 }
             });
         }

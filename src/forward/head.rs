@@ -19,24 +19,29 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Hop-by-hop fields besides those that `Connection` names. `TE` is handled separately.
+/// Hop-by-hop fields besides `Connection` and those that it names. `TE` is handled separately.
 fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "transfer-encoding"
-            | "upgrade"
-    )
+    // The length rules out most names.
+    match name.len() {
+        7 => name == "upgrade",
+        10 => name == "keep-alive",
+        14 => name == "http2-settings",
+        16 => name == "proxy-connection",
+        17 => name == "transfer-encoding",
+        18 => name == "proxy-authenticate",
+        19 => name == "proxy-authorization",
+        _ => false,
+    }
 }
 
 /// Further fields by which a client could pose as another.
 fn is_forwarded_field(name: &str) -> bool {
-    matches!(name, "forwarded" | "x-real-ip" | "x-forwarded-port" | "x-forwarded-server" | "x-forwarded-prefix")
+    match name.len() {
+        9 => matches!(name, "forwarded" | "x-real-ip"),
+        16 => name == "x-forwarded-port",
+        18 => matches!(name, "x-forwarded-server" | "x-forwarded-prefix"),
+        _ => false,
+    }
 }
 
 /// Fields that a request may have without being joined. Kestrel takes 100
@@ -103,15 +108,16 @@ pub fn requested_host<'a>(headers: &'a HeaderMap, client: &Client) -> Option<&'a
     claimed.or_else(|| headers.get(header::HOST))?.to_str().ok()?.split(',').next().map(str::trim)
 }
 
-/// Prepares a request's head for the pod. `Host` must be there already.
+/// Prepares a request's head for the pods. `Host` must be there already. A head that is prepared
+/// stays as it is when it is prepared again.
 pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
-    strip_hop_by_hop(headers);
+    remove_connection(headers);
+    remove_all(headers, |name| is_hop_by_hop(name) || is_forwarded_field(name));
     if let Some(te) = headers.remove(header::TE)
         && te.as_bytes().to_ascii_lowercase().starts_with(b"trailers")
     {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    join_cookies(headers);
     let (address, scheme, host) = if client.is_trusted {
         let address = origin(headers, client).to_string();
         let host = requested_host(headers, client).map(HeaderValue::from_str);
@@ -120,14 +126,13 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
     } else {
         (None, scheme(client.over_tls), headers.get(header::HOST).cloned())
     };
-    remove_all(headers, is_forwarded_field);
     headers.insert(FORWARDED_FOR, address.unwrap_or_else(|| client.address_text.clone()));
     headers.insert(FORWARDED_PROTO, scheme);
     match host {
         Some(host) => headers.insert(FORWARDED_HOST, host),
         None => headers.remove(FORWARDED_HOST),
     };
-    if headers.len() < FIELDS {
+    if headers.len() < FIELDS && !hop::comes_round(headers) {
         headers.append(header::VIA, hop::mark().clone());
     }
     if headers.len() > FIELDS {
@@ -145,8 +150,10 @@ fn join_fields(headers: &mut HeaderMap) {
     let names: Vec<HeaderName> = headers.keys().filter(repeated).cloned().collect();
     for name in names {
         let lines: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+        // HTTP/2 may split cookies into fields of their own (RFC 9113, 8.2.3).
+        let between = if name == header::COOKIE { &b"; "[..] } else { &b", "[..] };
         // Parts of valid header values make a valid one.
-        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b", "[..])) {
+        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(between)) {
             headers.insert(name, joined);
         }
     }
@@ -154,24 +161,24 @@ fn join_fields(headers: &mut HeaderMap) {
 
 /// Prepares an answer's head for the client.
 pub fn to_client(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-}
-
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.get(header::CONNECTION) {
-        // The usual values name only fields that are removed anyway.
-        let usual: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
-        if headers.get_all(header::CONNECTION).iter().count() > 1
-            || !usual.iter().any(|v| connection.as_bytes().eq_ignore_ascii_case(v))
-        {
-            remove_named(headers);
-        }
-    }
+    remove_connection(headers);
     remove_all(headers, is_hop_by_hop);
 }
 
+/// Removes `Connection`, and the fields that it names.
+fn remove_connection(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::CONNECTION).iter();
+    let Some(first) = lines.next() else { return };
+    // The usual values name only fields that are removed anyway.
+    let usual: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
+    if lines.next().is_some() || !usual.iter().any(|value| first.as_bytes().eq_ignore_ascii_case(value)) {
+        remove_named(headers);
+    }
+    headers.remove(header::CONNECTION);
+}
+
 /// Removes these fields. Scanning the present names is cheaper than a look-up for each candidate.
-fn remove_all(headers: &mut HeaderMap, is_unwanted: fn(&str) -> bool) {
+fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
     while let Some(name) = headers.keys().find(|name| is_unwanted(name.as_str())).cloned() {
         headers.remove(name);
     }
@@ -187,17 +194,6 @@ fn remove_named(headers: &mut HeaderMap) {
         .collect();
     for name in named {
         headers.remove(name);
-    }
-}
-
-/// HTTP/2 may split `Cookie` into several fields; HTTP/1.1 wants one (RFC 9113, 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
-        let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        // Parts of valid header values make a valid one.
-        if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
-            headers.insert(header::COOKIE, joined);
-        }
     }
 }
 
@@ -257,6 +253,9 @@ mod tests {
     fn sent(pairs: &[(&str, &str)], is_trusted: bool) -> Vec<String> {
         let mut map = headers(pairs);
         to_pod(&mut map, &client(is_trusted));
+        let once = map.clone();
+        to_pod(&mut map, &client(is_trusted));
+        assert_eq!(map, once);
         let mut lines: Vec<_> =
             map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.retain(|line| !line.starts_with("via: 1.1 jellypin-"));
@@ -288,6 +287,25 @@ mod tests {
             "x-forwarded-proto: http",
         ];
         assert_eq!(sent(&request, false), expected);
+    }
+
+    #[test]
+    fn too_many_fields_become_fewer_and_cookies_stay_cookies() {
+        let cookies = [("cookie", "a=b"); 97];
+        let request = [&[("host", "h"), ("accept", "x"), ("accept", "y")][..], &cookies[..]].concat();
+        let expected = [
+            "accept: x, y",
+            &format!("cookie: {}", ["a=b"; 97].join("; ")),
+            "host: h",
+            "x-forwarded-for: 192.0.2.7",
+            "x-forwarded-proto: http",
+        ];
+        let mut map = headers(&request);
+        to_pod(&mut map, &client(false));
+        let mut lines: Vec<_> =
+            map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -76,15 +76,21 @@ impl Ambiguity {
 
 /// Brings the head of a request that jellypin acts upon into its canonical form. Path and query
 /// become what jellypin has read; each token header keeps one line. `base` is the pool's BaseUrl.
+/// Returns what the request asks for.
 ///
 /// # Errors
 /// If the request could be read in two ways.
-pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_upgrade: bool) -> Result<(), Ambiguity> {
+pub fn canonicalize(
+    head: &mut request::Parts,
+    base: &str,
+    legacy: Legacy,
+    is_upgrade: bool,
+) -> Result<Endpoint, Ambiguity> {
     let raw = head.uri.path();
     let decoded = decoded_path(raw).unwrap_or(Cow::Borrowed(raw));
     let endpoint = Endpoint::of(&head.method, controller_path(below_base(base, &decoded), legacy));
     if !endpoint.is_acted_upon() && !is_upgrade {
-        return Ok(());
+        return Ok(endpoint);
     }
     keep_first_token_lines(&mut head.headers);
     if endpoint.is_media() {
@@ -92,7 +98,7 @@ pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_up
         if let Ok(Some(path)) = canonical_path(head.uri.path(), base, legacy) {
             head.uri = with_path(&head.uri, &path);
         }
-        return Ok(());
+        return Ok(endpoint);
     }
     if !head.headers.values().all(is_text) {
         return Err(Ambiguity::Header);
@@ -113,7 +119,7 @@ pub fn canonicalize(head: &mut request::Parts, base: &str, legacy: Legacy, is_up
         let target = format!("{}?{query}", head.uri.path());
         head.uri = target.parse().map_err(|_| Ambiguity::NoText)?;
     }
-    Ok(())
+    Ok(endpoint)
 }
 
 /// The path in canonical form, BaseUrl included; `None` if it already is.
@@ -162,14 +168,16 @@ fn with_path(uri: &Uri, path: &str) -> Uri {
 /// The query with each known key once and written plainly; `None` if it already is.
 fn canonical_query(query: &str, keys: Keys) -> Result<Option<String>, Ambiguity> {
     let mut seen: u32 = 0;
+    // Most queries have nothing to decode, which one look at the whole tells.
+    let is_encoded = !is_unencoded(query);
     let mut is_plain = true;
     let known = |key: &str| {
-        let key = decoded_key(key)?;
+        let key = if is_encoded { decoded_key(key)? } else { Cow::Borrowed(key) };
         let all = KNOWN.iter().chain(keys.single).chain(keys.list);
         all.enumerate().find(|(_, known)| known.eq_ignore_ascii_case(&key)).map(|(at, known)| (at, *known))
     };
     for (key, value) in pairs(query) {
-        is_plain &= is_unencoded(key);
+        is_plain &= !is_encoded || is_unencoded(key);
         let Some((at, name)) = known(key) else { continue };
         let bit = 1 << at;
         if seen & bit != 0 && !keys.list.contains(&name) {

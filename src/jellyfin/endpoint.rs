@@ -365,7 +365,8 @@ pub fn without_secrets(path: &str) -> Cow<'_, str> {
 /// Like [`is`], for a segment whose letters may be written as `%XX`.
 fn is_decoded(segment: &str, name: &str) -> bool {
     is(segment, name)
-        || (segment.contains('%') && is(&percent_encoding::percent_decode_str(segment).decode_utf8_lossy(), name))
+        || (memchr::memchr(b'%', segment.as_bytes()).is_some()
+            && is(&percent_encoding::percent_decode_str(segment).decode_utf8_lossy(), name))
 }
 
 /// The user's id in a path that jellypin acts upon ([`Revocation`], [`Act`]), well-formed or not.

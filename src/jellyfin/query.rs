@@ -30,8 +30,11 @@ pub(super) struct Query<'a> {
 impl<'a> Query<'a> {
     pub(super) fn parse(query: &'a str) -> Query<'a> {
         let mut found = Query::default();
+        // Most queries have nothing to decode, which one look at the whole tells.
+        let is_plain = memchr2(b'%', b'+', query.as_bytes()).is_none();
         for (key, value) in pairs(query) {
-            let Some((place, kind)) = found.place(&url_decoded(key)) else { continue };
+            let key = if is_plain { Cow::Borrowed(key) } else { url_decoded(key) };
+            let Some((place, kind)) = found.place(&key) else { continue };
             *place = match (kind, place.take()) {
                 // The server joins the non-empty values of a token key; no pod knows such a token.
                 (Kind::Token, Some(first)) if !value.is_empty() => {

@@ -4,6 +4,7 @@
 //! So a request pays only for formatting, and a slow reader of the log never delays it.
 //! A reader that does not keep up loses lines, and a metric counts the lost buffers.
 
+mod clock;
 mod line;
 
 use std::{
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 use super::{AccessLog, Format};
+use clock::Clock;
 pub use line::Line;
 
 /// Most buffers that wait for the writer. A buffer beyond that is lost.
@@ -69,7 +71,7 @@ impl Access {
 
     /// One worker's buffer.
     pub fn worker(self: &Arc<Self>) -> Worker {
-        Worker { access: self.clone(), buffer: Mutex::default() }
+        Worker { access: self.clone(), pending: Mutex::default() }
     }
 
     /// Reopens the file before the next line, after a rotation.
@@ -92,7 +94,14 @@ impl Access {
 pub struct Worker {
     access: Arc<Access>,
     /// Locked while a line is formatted. Only this worker takes the lock.
-    buffer: Mutex<Vec<u8>>,
+    pending: Mutex<Pending>,
+}
+
+/// Lines that the writer does not have yet.
+#[derive(Default)]
+struct Pending {
+    buffer: Vec<u8>,
+    clock: Clock,
 }
 
 impl Worker {
@@ -106,21 +115,22 @@ impl Worker {
         if self.access.queue.is_none() {
             return;
         }
-        let mut buffer = self.buffer.lock();
+        let mut pending = self.pending.lock();
+        let Pending { buffer, clock } = &mut *pending;
         match self.access.format {
-            Format::Json => line.write_json(&mut buffer),
-            Format::Text => line.write_text(&mut buffer),
+            Format::Json => line.write_json(buffer, clock),
+            Format::Text => line.write_text(buffer, clock),
         }
         if buffer.len() >= FULL {
-            self.hand_over(&mut buffer);
+            self.hand_over(buffer);
         }
     }
 
     /// Sends the buffered lines to the writer.
     pub fn flush(&self) {
-        let mut buffer = self.buffer.lock();
-        if !buffer.is_empty() {
-            self.hand_over(&mut buffer);
+        let mut pending = self.pending.lock();
+        if !pending.buffer.is_empty() {
+            self.hand_over(&mut pending.buffer);
         }
     }
 
@@ -209,10 +219,11 @@ mod tests {
     #[test]
     fn a_line_is_one_json_object_whatever_the_client_sent() {
         let mut out = Vec::new();
-        line().write_json(&mut out);
+        line().write_json(&mut out, &mut Clock::default());
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(json["http.host"], "media\"\n");
+        assert_eq!(json["client.address"], "192.0.2.1");
         assert_eq!(json["first_byte_ms"], 1.045);
         assert_eq!(json["duration_ms"], 12.3);
         assert_eq!(json["moved.from"], "b");
@@ -225,20 +236,20 @@ mod tests {
         let long = "ü".repeat(5000);
         let line = Line { method: &long, host: &long, path: &long, user_agent: &long, ..line() };
         let mut out = Vec::new();
-        line.write_json(&mut out);
+        line.write_json(&mut out, &mut Clock::default());
         let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         let length = |name: &str| json[name].as_str().expect("a text").len();
         let lengths = ["http.method", "http.host", "http.path", "http.user_agent"].map(length);
         assert_eq!(lengths, [32, 254, 1024, 256], "no character is cut in two");
         out.clear();
-        line.write_text(&mut out);
+        line.write_text(&mut out, &mut Clock::default());
         assert!(out.len() < 2048);
     }
 
     #[test]
     fn a_text_line_is_one_line_and_says_as_much() {
         let mut out = Vec::new();
-        Line { fan_out: "b=204 c=401", resumed: 1, ..line() }.write_text(&mut out);
+        Line { fan_out: "b=204 c=401", resumed: 1, ..line() }.write_text(&mut out, &mut Clock::default());
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         let text = String::from_utf8(out).expect("text");
         let end = "first-byte=1.045ms attempts=2 tried=[b=refused a=200] held=2500.500ms (no_pod) moved-from=b (refused) fan-out=[b=204 c=401] resumed=1\n";

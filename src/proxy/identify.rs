@@ -13,7 +13,7 @@ use tokio::time::{self, Instant};
 
 use super::{
     request::{
-        context::{ClientSession, RequestContext, Target},
+        context::{ClientSession, RequestContext, Routed, Target},
         refusal::Refusal,
         saved::SavedRequest,
         select::Keys,
@@ -23,7 +23,11 @@ use super::{
     user_homes,
 };
 use crate::{
-    affinity::{cookie::Cookies, pins::Kind, placement::Loads},
+    affinity::{
+        cookie::{Cookies, SentCookie},
+        pins::Kind,
+        placement::Loads,
+    },
     forward::{head::Client, outbound::ReplayBody},
     jellyfin::{
         self, canonical,
@@ -62,20 +66,19 @@ impl Identifier {
     /// Collects what the request's head says about its client.
     pub(in crate::proxy) fn identify<'a>(
         &'a self,
-        pool_index: usize,
+        routed: Routed,
         cookies: &Cookies,
         head: &'a request::Parts,
         (client, origin): (&'a Client, IpAddr),
         is_upgrade: bool,
     ) -> RequestContext<'a> {
+        let Routed { pool: pool_index, legacy, endpoint } = routed;
         let pool = &self.shared.pools[pool_index];
-        let legacy = pool.legacy();
         let path = jellyfin::controller_path(canonical::below_base(&pool.pool.base_path, head.uri.path()), legacy);
         let identity = jellyfin::identify(&head.uri, path, &head.headers, legacy);
-        let cookie = cookies.read(&head.headers);
-        let has_cookie = cookie.is_some() || cookies.is_sent(&head.headers);
+        let SentCookie { claim: cookie, is_sent: has_cookie } = cookies.read(&head.headers);
         let keys = Keys { identity, cookie, has_cookie, address: origin, user: None, loads: Loads::new() };
-        let endpoint = match Endpoint::of(&head.method, path) {
+        let endpoint = match endpoint {
             Endpoint::Open if head.method == Method::POST && self.shared.is_log_in(path) => Endpoint::LogIn,
             endpoint => endpoint,
         };
@@ -98,15 +101,28 @@ impl Identifier {
         }
     }
 
+    /// The context that a kept request has if it comes now.
+    pub(in crate::proxy) fn identify_saved<'a>(
+        &'a self,
+        saved: &'a SavedRequest,
+        cookies: &Cookies,
+    ) -> RequestContext<'a> {
+        let SavedRequest { pool, head, client, origin, is_upgrade } = saved;
+        let state = &self.shared.pools[*pool];
+        let legacy = state.legacy();
+        let path = jellyfin::controller_path(canonical::below_base(&state.pool.base_path, head.uri.path()), legacy);
+        let routed = Routed { pool: *pool, legacy, endpoint: Endpoint::of(&head.method, path) };
+        self.identify(routed, cookies, head, (client, *origin), *is_upgrade)
+    }
+
     /// Calls `look` with the context that a kept request would have if it came now.
     pub(in crate::proxy) fn with_context<T>(
         &self,
         saved: &SavedRequest,
         look: impl FnOnce(&RequestContext<'_>) -> T,
     ) -> T {
-        let SavedRequest { pool, head, client, origin, is_upgrade } = saved;
-        let cookies = self.shared.pools[*pool].cookies.load_full();
-        look(&self.identify(*pool, &cookies, head, (client, *origin), *is_upgrade))
+        let cookies = self.shared.pools[saved.pool].cookies.load_full();
+        look(&self.identify_saved(saved, &cookies))
     }
 
     /// Finds the session of the client's token, and its pin. Queries Redis only if this process

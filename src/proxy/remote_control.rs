@@ -197,7 +197,7 @@ impl RemoteController {
         (pod, own_pod): (&Arc<Pod>, &Arc<Pod>),
     ) -> Option<Result<Attempt, Refusal>> {
         let ctx = dispatch.ctx;
-        let decision = Decision { pod: pod.clone(), reason: Reason::Session };
+        let decision = Decision::new(pod.clone(), Reason::Session);
         let attempt = match self.caller_there(ctx, pod, own_pod).await? {
             CallerThere::Own(token) => self.dispatcher.send_only(dispatch, decision, token).await,
             CallerThere::Key { user, key } => {

@@ -133,10 +133,10 @@ impl ReplayableRequest {
     /// Dropping the future ends the request at the pod.
     pub(in crate::proxy) async fn send(&self) -> Result<ReplayedAnswer, Refusal> {
         let Replayer { shared, identifier, dispatcher, learner, observer, .. } = &*self.replayer;
-        let SavedRequest { pool, head, client, origin, is_upgrade } = &self.saved_request;
-        let mut record = RequestRecord::unlogged(observer.clone(), *origin);
-        let cookies = shared.pools[*pool].cookies.load_full();
-        let mut ctx = identifier.identify(*pool, &cookies, head, (client, *origin), *is_upgrade);
+        let saved = &self.saved_request;
+        let mut record = RequestRecord::unlogged(observer.clone(), saved.origin);
+        let cookies = shared.pools[saved.pool].cookies.load_full();
+        let mut ctx = identifier.identify_saved(saved, &cookies);
         ctx.target = self.target.clone();
         identifier.look_up_session(&mut ctx).await;
         let mut dispatch = Dispatch { ctx: &ctx, body: &ReplayBody::empty(), record: &mut record };

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderValue, Response, StatusCode, header, request};
 
 use super::{
-    request::{normalize::normalize, record::RequestRecord, refusal::Refusal},
+    request::{context::Routed, normalize::normalize, record::RequestRecord, refusal::Refusal},
     response::{
         answer::{Aborted, answer, refuse},
         body::Body,
@@ -29,14 +29,14 @@ pub(super) enum Unrouted {
     Challenge(String),
 }
 
-/// Gives the head its one form, and finds the index of its pool. A malformed or ambiguous request
-/// ends here.
+/// Gives the head its one form, that in which pods get it, and finds its pool. A malformed or
+/// ambiguous request ends here.
 pub(super) fn route(
     shared: &SharedState,
     head: &mut request::Parts,
     (client, asked): (&Client, UpgradeKind),
     record: &mut RequestRecord,
-) -> Result<usize, Unrouted> {
+) -> Result<Routed, Unrouted> {
     normalize(head)?;
     if let UpgradeKind::Malformed(why) = asked {
         return Err(Refusal::Malformed(why).into());
@@ -55,11 +55,13 @@ pub(super) fn route(
     let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
     let route = shared.router.find(host, &path).ok_or(Refusal::NoRoute)?;
-    let (index, pool) = (route.pool, &shared.pools[route.pool]);
+    let pool = &shared.pools[route.pool];
     record.set_route(&route.name, &pool.pool);
-    let is_socket = asked == UpgradeKind::Socket;
-    canonical::canonicalize(head, &pool.pool.base_path, pool.legacy(), is_socket).map_err(Refusal::Ambiguous)?;
-    Ok(index)
+    let (is_socket, legacy) = (asked == UpgradeKind::Socket, pool.legacy());
+    let endpoint = canonical::canonicalize(head, &pool.pool.base_path, legacy, is_socket);
+    let endpoint = endpoint.map_err(Refusal::Ambiguous)?;
+    head::to_pod(&mut head.headers, client);
+    Ok(Routed { pool: route.pool, legacy, endpoint })
 }
 
 /// The address over https of a request that came in clear and should not.

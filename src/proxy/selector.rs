@@ -36,7 +36,7 @@ impl Selector {
         }
         if ctx.target == Target::Writer {
             let writer = ctx.pool.writer.current(&ctx.pool.pool).filter(|pod| !tried.contains(&pod.id));
-            return writer.map(|pod| Decision { pod, reason: Reason::Writer });
+            return writer.map(|pod| Decision::new(pod, Reason::Writer));
         }
         match ctx.session() {
             Some(session) => {

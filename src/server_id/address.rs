@@ -19,7 +19,9 @@ pub fn of(public_url: Option<&str>, is_https: bool, host: Option<&str>, base_pat
 /// Whether a text is empty or has only characters of hosts and ports. None of them ends a header, a
 /// URL or a JSON string.
 pub fn is_host(text: &[u8]) -> bool {
-    text.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(byte))
+    text.iter().all(|byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'%' | b'~')
+    })
 }
 
 /// The object with this address in place of its own; `None` if it has none. Every other byte stays.

@@ -8,10 +8,7 @@ use tokio::time;
 use crate::{
     affinity::cookie,
     compression::ask_for_either_tag,
-    forward::{
-        head,
-        outbound::{ReplayBody, UpstreamBody},
-    },
+    forward::outbound::{ReplayBody, UpstreamBody},
     jellyfin::{
         endpoint::{self, Endpoint, StateReport},
         sync_play,
@@ -46,7 +43,6 @@ pub(super) fn upstream_request(
     *request.method_mut() = ctx.head.method.clone();
     *request.uri_mut() = current_target(ctx);
     *request.headers_mut() = ctx.head.headers.clone();
-    head::to_pod(request.headers_mut(), ctx.client);
     if shared.compression.config.is_on {
         ask_for_either_tag(request.headers_mut());
     }

@@ -74,7 +74,7 @@ impl DutyRouter {
         }
         let token = ctx.session().and_then(|session| session.token_at(PodInstance::of(&writer)));
         dispatch.record.record_failover(&failed.decision.pod, FailoverReason::ServerError);
-        let decision = Decision { pod: writer.clone(), reason: Reason::Writer };
+        let decision = Decision::new(writer.clone(), Reason::Writer);
         let asked = self.dispatcher.send_only(dispatch, decision, token).await;
         self.end_visit(ctx, &writer);
         match asked {

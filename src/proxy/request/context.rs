@@ -11,7 +11,7 @@ use super::select::Keys;
 use crate::{
     forward::head::Client,
     jellyfin::{
-        Identity,
+        Identity, Legacy,
         endpoint::{self, Act, Duty, Endpoint},
     },
     pod::Pod,
@@ -40,6 +40,16 @@ pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) target: Target,
     /// Whether a pod may have received the request without answering it.
     pub(in crate::proxy) may_be_executed: AtomicBool,
+}
+
+/// Where a request goes, and what it asks for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::proxy) struct Routed {
+    /// The pool's index in the shared state.
+    pub(in crate::proxy) pool: usize,
+    /// What the pool's pods accept at present.
+    pub(in crate::proxy) legacy: Legacy,
+    pub(in crate::proxy) endpoint: Endpoint,
 }
 
 /// Which pod a request is for.

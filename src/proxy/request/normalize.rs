@@ -18,9 +18,12 @@ pub(in crate::proxy) fn normalize(head: &mut request::Parts) -> Result<(), Refus
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Refusal::Method);
     }
-    if head.headers.get_all(header::HOST).iter().count() > 1 {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
         return Err(Refusal::Malformed("more than one Host"));
     }
+    let (has_host, mut is_host) = (host.is_some(), host.is_some_and(|host| address::is_host(host.as_bytes())));
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
         || codings.next().is_some()
@@ -35,20 +38,22 @@ pub(in crate::proxy) fn normalize(head: &mut request::Parts) -> Result<(), Refus
     }
     if let Some(authority) = head.uri.authority() {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Malformed("Host is no host"))?;
+        is_host = address::is_host(host.as_bytes());
         head.headers.insert(header::HOST, host);
         let target = head.uri.path_and_query().cloned().ok_or(Refusal::Malformed("the target has no path"))?;
         head.uri = Uri::from(target);
-    } else if !head.headers.contains_key(header::HOST) {
+    } else if !has_host {
         if head.version == Version::HTTP_11 {
             return Err(Refusal::Malformed("Host is missing"));
         }
         // HTTP/1.0 needs no `Host`, but HTTP/1.1, which the pod gets, does (RFC 9112, 3.2).
         head.headers.insert(header::HOST, HeaderValue::from_static(""));
+        is_host = true;
     }
     if !head.uri.path().starts_with('/') {
         return Err(Refusal::Malformed("the target is no path"));
     }
-    if !head.headers.get(header::HOST).is_some_and(|host| address::is_host(host.as_bytes())) {
+    if !is_host {
         return Err(Refusal::Malformed("Host is no host"));
     }
     Ok(())

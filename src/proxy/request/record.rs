@@ -245,12 +245,12 @@ impl Drop for RequestRecord {
         if let Some(pod) = pod.filter(|_| self.is_open && !tried.is_empty() && self.first_byte.is_some()) {
             record_outcome(&mut tried, pod, itoa::Buffer::new().format(self.status));
         }
-        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let host = self.host.as_ref().and_then(text_of);
         access.write(&access::Line {
             client: self.client,
             method: self.method.as_str(),
             host: host.or(self.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default(),
-            user_agent: self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
+            user_agent: self.user_agent.as_ref().and_then(text_of).unwrap_or_default(),
             path: &endpoint::without_secrets(self.uri.path()),
             protocol: protocol(self.version),
             status: self.status,
@@ -286,6 +286,11 @@ fn record_outcome(list: &mut String, pod: &Pod, outcome: &str) {
     if list.len() > LONGEST_LIST {
         list.push_str(" ...");
     }
+}
+
+/// A field as the log shows it. The log's formats write every character safely.
+fn text_of(field: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(field.as_bytes()).ok()
 }
 
 fn protocol(version: Version) -> &'static str {

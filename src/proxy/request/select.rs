@@ -34,6 +34,8 @@ pub(in crate::proxy) struct Keys<'a> {
 pub(in crate::proxy) struct Decision {
     pub(in crate::proxy) pod: Arc<Pod>,
     pub(in crate::proxy) reason: Reason,
+    /// A pin of this very process of the pod decided. There is nothing to learn from its answer.
+    pub(in crate::proxy) is_pinned: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,10 @@ impl Reason {
 }
 
 impl Decision {
+    pub(in crate::proxy) fn new(pod: Arc<Pod>, reason: Reason) -> Decision {
+        Decision { pod, reason, is_pinned: false }
+    }
+
     /// Whether another pod than the client's home did a request of this duty for all. Its answer says
     /// nothing of where the client lives.
     pub(in crate::proxy) fn is_duty_call(&self, duty: Duty) -> bool {
@@ -131,7 +137,7 @@ pub(in crate::proxy) fn of_session(
     {
         return Some(running);
     }
-    let at = |place: Option<PodInstance>, reason| Some(Decision { pod: alive(place?.pod)?.clone(), reason });
+    let at = |place: Option<PodInstance>, reason| Some(Decision::new(alive(place?.pod)?.clone(), reason));
     // While no pod is healthy, for instance without the database, no session migrates. A home that
     // still answers stays the home.
     let nobody_is_well = || !pods.iter().any(|pod| pod.status().is_alive());
@@ -140,12 +146,12 @@ pub(in crate::proxy) fn of_session(
         let pod = pods.iter().find(|pod| {
             pod.id == home.pod && pod.status().accepts && !pod.life.is_over() && !tried.contains(&pod.id)
         })?;
-        Some(Decision { pod: pod.clone(), reason: Reason::Token })
+        Some(Decision::new(pod.clone(), Reason::Token))
     };
     at(session.home(), Reason::Token)
         .or_else(ill)
         .or_else(|| at(session.migrations.target(), Reason::Migrated))
-        .or_else(|| Some(Decision { pod: placed()?, reason: Reason::Migrated }))
+        .or_else(|| Some(Decision::new(placed()?, Reason::Migrated)))
 }
 
 /// Chooses for what only a leader can answer: the pod that made the code or secret, then the
@@ -164,7 +170,7 @@ pub(in crate::proxy) fn of_leader(
     // The other pods matter only for a code or secret, which a single pod has made.
     let others = || pods.iter().find(is_open).filter(|_| key.is_some() || tried.is_empty() || leader().is_none());
     let pod = maker.or_else(leader).or_else(others)?;
-    Some(Decision { pod: pod.clone(), reason: Reason::Leader })
+    Some(Decision::new(pod.clone(), Reason::Leader))
 }
 
 /// The key of a live stream's pin. Its id is the same on every pod, and several pods may have it
@@ -179,7 +185,7 @@ fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, session: &Session, pins: &Pins, tri
         let home = pins.home(kind, key?, |_, _| true)?;
         let is_there = |pod: &Pod| PodInstance::of(pod) == home && pod.status().is_alive();
         let pod = pods.iter().find(|pod| is_there(pod) && !tried.contains(&pod.id))?;
-        Some(Decision { pod: pod.clone(), reason })
+        Some(Decision::new(pod.clone(), reason))
     };
     let identity = &keys.identity;
     pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession)
@@ -194,7 +200,7 @@ fn media(pods: &[Arc<Pod>], keys: &Keys<'_>, session: &Session, pins: &Pins, tri
 fn home_of_user(pods: &[Arc<Pod>], user: &NamedUser, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
     let ready = |home: PodInstance| pods.iter().find(|pod| pod.id == home.pod && pod.status().state == State::Ready);
     let home = user.home(pins, |home| ready(home).is_some_and(|pod| !tried.contains(&pod.id)))?;
-    Some(Decision { pod: ready(home)?.clone(), reason: Reason::User })
+    Some(Decision::new(ready(home)?.clone(), Reason::User))
 }
 
 fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Option<Decision> {
@@ -203,13 +209,15 @@ fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Op
         let home = pins.home(kind, key?, |home, ends_with_epoch| {
             alive(home.pod).is_some_and(|pod| !ends_with_epoch || PodInstance::of(pod) == home)
         })?;
-        Some(Decision { pod: alive(home.pod)?.clone(), reason })
+        let pod = alive(home.pod)?.clone();
+        let is_pinned = PodInstance::of(&pod) == home;
+        Some(Decision { pod, reason, is_pinned })
     };
     let identity = &keys.identity;
     // A live playlist's segment is on one pod only, whatever else a browser sends with it.
     pinned(Kind::Playlist, identity.playlist, Reason::Playlist)
         .or_else(|| pinned(Kind::Token, identity.token.as_deref().or(identity.hint.as_deref()), Reason::Token))
-        .or_else(|| Some(Decision { pod: alive(keys.cookie?.pod)?.clone(), reason: Reason::Cookie }))
+        .or_else(|| Some(Decision::new(alive(keys.cookie?.pod)?.clone(), Reason::Cookie)))
         .or_else(|| pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession))
         .or_else(|| {
             pinned(Kind::LiveStream, identity.live_stream.as_deref().or(identity.live_file), Reason::LiveStream)
@@ -223,7 +231,7 @@ pub(in crate::proxy) fn place(pods: &[Arc<Pod>], keys: &Keys<'_>, tried: &[PodId
         Some(key) => (placement::bounded(key, &keys.loads, candidates)?, Reason::Hashed),
         None => (placement::least_loaded(turn, candidates)?, Reason::LeastLoaded),
     };
-    Some(Decision { pod: pod.clone(), reason })
+    Some(Decision::new(pod.clone(), reason))
 }
 
 /// The key that sends parallel requests of one client to the same pod, also through other replicas.

@@ -38,15 +38,19 @@ pub(in crate::proxy) async fn rewrite_for_client(
     body: AnswerBody,
     learning: Option<Box<dyn BodyObserver>>,
 ) -> Result<Body, BrokeOff> {
-    if body.is_end_stream() || !is_readable_json(&answer.headers) {
+    let id_rewriter = ctx.pool.shown_server.id_rewriter(body.pod()).filter(|_| !ctx.endpoint.is_media());
+    let has_address = answer.status == StatusCode::OK && ctx.contains_address();
+    let has_groups = ctx.endpoint == Endpoint::SyncPlay && shared.groups.any_moved();
+    // Where nothing is to be rewritten, what the body is does not matter.
+    let is_rewritten = id_rewriter.is_some() || has_address || has_groups;
+    if !is_rewritten || body.is_end_stream() || !is_readable_json(&answer.headers) {
         return Ok(Body::answer(body, learning, None));
     }
-    let id_rewriter = ctx.pool.shown_server.id_rewriter(body.pod()).filter(|_| !ctx.endpoint.is_media());
-    if answer.status == StatusCode::OK && ctx.contains_address() {
+    if has_address {
         // Boxed: this path is rare, and would make every request's future larger.
         return Box::pin(with_own_address(shared, ctx, answer, body, id_rewriter)).await;
     }
-    if ctx.endpoint == Endpoint::SyncPlay && shared.groups.any_moved() {
+    if has_groups {
         return Box::pin(with_shown_groups(shared, ctx, answer, body, id_rewriter)).await;
     }
     Ok(Body::answer(body, learning, rewriting(id_rewriter)))

@@ -65,7 +65,7 @@ pub(super) async fn settle<P: PodCalls>(
         };
         row = round.settled(&rows, runtime).unwrap_or(row);
     }
-    // The server computes a folder's, each pod for itcarrier.
+    // The server computes a folder's, each pod for itself.
     let differs = |other: &Row| !row.is_folder() && done::differing(&row, other) != Fields::NONE;
     let differing = || rows.iter().filter(|(_, other)| differs(other));
     for (pod, _) in differing() {
