@@ -45,41 +45,47 @@ const TOO_LONG: [&str; 8] = ["9.1.4", "9.1.5", "9.1.6", "9.2.4", "9.2.5", "9.2.6
 async fn the_cases_of_autobahn_hold() {
     let (pod, wrong) = echo_pod().await;
     let program = Program::start(pod, "[limits]\nsockets_per_address = 1000\n").await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(kosoku());
-    command.args(["-m", "fuzzingclient", "-p", "32", "-x", "12.*", "-x", "13.*"]).arg("-o").arg(folder.path());
-    let is_all = env::var_os("PROTOCOL_ALL").is_some();
-    if !is_all {
+    let mut left_out = vec!["-x", "12.*", "-x", "13.*"];
+    if env::var_os("PROTOCOL_ALL").is_none() {
         // They move megabytes.
-        command.args(["-x", "9.*"]);
+        left_out.extend(["-x", "9.*"]);
     }
-    command.arg(format!("ws://{}", program.address)).stdin(Stdio::null());
-    let run = spawn_blocking(move || command.output()).await.expect("no panic");
-    let output = run.expect("kosoku runs; tests/install installs it");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    let cases = results(folder.path()).unwrap_or_else(|| panic!("no report: {said}"));
-    let of = |kind: &str| {
-        cases.iter().filter(|(_, behavior)| *behavior == kind).map(|(name, _)| &**name).collect::<Vec<_>>()
-    };
-    let non_strict = of("NON-STRICT");
-    let failed: Vec<_> = cases
-        .iter()
-        .filter(|(name, behavior)| match &***behavior {
-            "OK" | "INFORMATIONAL" => false,
-            "NON-STRICT" => !NON_STRICT.contains(&&***name),
-            _ => !TOO_LONG.iter().any(|too_long| name.starts_with(too_long)),
-        })
-        .collect();
-    println!(
-        "{} cases of Autobahn: {} not strict {non_strict:?}, {} failed",
-        cases.len(),
-        non_strict.len(),
-        failed.len()
-    );
-    assert!(cases.len() > 200, "{said}");
+    let mut cases = run(program.address, 16, &left_out).await;
+    assert!(cases.len() > 200, "{cases:?}");
+    let late = failed(&cases);
+    if !late.is_empty() {
+        // A case has a second for what it waits for, which a loaded machine may not give: once more, one by one.
+        let again: Vec<&str> = late.iter().flat_map(|name| ["-i", name]).collect();
+        cases.extend(run(program.address, 1, &again).await);
+    }
+    let failed = failed(&cases);
+    let non_strict = cases.values().filter(|behavior| *behavior == "NON-STRICT").count();
+    println!("{} cases of Autobahn: {non_strict} not strict, {failed:?} failed, {late:?} at first", cases.len());
     assert!(failed.is_empty(), "{failed:?}");
     let wrong = wrong.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(wrong.is_empty(), "the pod got wrong frames: {wrong:?}");
+}
+
+/// The cases of Autobahn's that did not hold, but for those that cannot.
+fn failed(cases: &BTreeMap<String, String>) -> Vec<String> {
+    let fails = |(name, behavior): &(&String, &String)| match behavior.as_str() {
+        "OK" | "INFORMATIONAL" => false,
+        "NON-STRICT" => !NON_STRICT.contains(&name.as_str()),
+        _ => !TOO_LONG.iter().any(|too_long| name.starts_with(too_long)),
+    };
+    cases.iter().filter(fails).map(|(name, _)| name.clone()).collect()
+}
+
+/// Runs cases, so many at once, and gives how each ended.
+async fn run(address: SocketAddr, at_once: u32, which: &[&str]) -> BTreeMap<String, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(kosoku());
+    command.args(["-m", "fuzzingclient", "-p", &at_once.to_string()]).args(which).arg("-o").arg(folder.path());
+    command.arg(format!("ws://{address}")).stdin(Stdio::null());
+    let run = spawn_blocking(move || command.output()).await.expect("no panic");
+    let output = run.expect("kosoku runs; tests/install installs it");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    results(folder.path()).unwrap_or_else(|| panic!("no report: {said}"))
 }
 
 /// Where `tests/install` has put the program.
