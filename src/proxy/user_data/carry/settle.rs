@@ -16,7 +16,7 @@ use crate::{
     proxy::{
         user_data::pod_calls::{Answer, Event, PodCalls},
         user_data_state::{
-            ledger::{TellPermit, UserKey},
+            ledger::{TellOutcome, TellPermit, UserKey},
             round::Round,
         },
     },
@@ -65,7 +65,7 @@ pub(super) async fn settle<P: PodCalls>(
         };
         row = round.settled(&rows, runtime).unwrap_or(row);
     }
-    // The server computes a folder's, each pod for itcarrier.
+    // The server computes a folder's, each pod for itself.
     let differs = |other: &Row| !row.is_folder() && done::differing(&row, other) != Fields::NONE;
     let differing = || rows.iter().filter(|(_, other)| differs(other));
     for (pod, _) in differing() {
@@ -78,6 +78,10 @@ pub(super) async fn settle<P: PodCalls>(
         let told = carrier.tell_pod(*pod, user, round.item, &row, Fields::NONE).await;
         carrier.end_telling(user, round.item, *pod, Some((round.generation, told)));
         carrier.calls.observe(Event::Told(*pod, told));
+        if told == TellOutcome::Failed {
+            pause(carrier, user, round.item);
+            return true;
+        }
     }
     let are_equal = differing().next().is_none();
     carrier.with(user, |ledger| {
