@@ -46,7 +46,7 @@ pub fn differing(one: &Row, other: &Row) -> Fields {
         (Some(Value::Number(one)), Some(Value::Number(other))) => one.as_f64() == other.as_f64(),
         (one, other) => one == other,
     };
-    Field::ALL.into_iter().filter(|field| !field.names().iter().all(|name| is_same(name))).collect()
+    Field::ALL.into_iter().filter(|field| !field.names().iter().all(is_same)).collect()
 }
 
 #[cfg(test)]

@@ -199,6 +199,8 @@ impl Ledger {
             if there.is_empty() && (away.is_empty() || now >= pair.written_at + AWAY_FOR) {
                 let alive: Vec<PodInstance> = pods.iter().filter(|pod| pod.is_alive).map(|pod| pod.instance).collect();
                 if let Some(round) = pair.last_round(*item, alive) {
+                    // What is written from now on is due by itself: a report of progress is not.
+                    pair.due = None;
                     match pair.paused.filter(|(until, _)| *until > now && !flushes) {
                         Some((until, _)) => at(until),
                         None => work.push(round),

@@ -16,7 +16,7 @@ use crate::{
     proxy::{
         user_data::pod_calls::{Answer, Event, PodCalls},
         user_data_state::{
-            ledger::{TellPermit, UserKey},
+            ledger::{TellOutcome, TellPermit, UserKey},
             round::Round,
         },
     },
@@ -78,6 +78,10 @@ pub(super) async fn settle<P: PodCalls>(
         let told = carrier.tell_pod(*pod, user, round.item, &row, Fields::NONE).await;
         carrier.end_telling(user, round.item, *pod, Some((round.generation, told)));
         carrier.calls.observe(Event::Told(*pod, told));
+        if told == TellOutcome::Failed {
+            pause(carrier, user, round.item);
+            return true;
+        }
     }
     let are_equal = differing().next().is_none();
     carrier.with(user, |ledger| {

@@ -34,6 +34,9 @@ fn what_is_done_again_while_a_client_writes_is_told_once() {
         let mut told = Vec::new();
         while let Plan::Work(rounds) = ledger.plan(user(), &pods, now, false) {
             for round in rounds {
+                if round.settling.is_some() {
+                    ledger.pair(user(), item).expect("the pair").compared(round.generation, true);
+                }
                 for pod in round.targets {
                     assert!(ledger.begin_telling(user(), item, pod, Some(round.generation)) != TellPermit::Stale);
                     ledger.end_telling(user(), item, pod, Some((round.generation, TellOutcome::Done)), now);
