@@ -65,7 +65,8 @@ async fn until_shown(proxy: &Proxy, state: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_requests_wake_a_pod_once() {
     let mut hooks = Hooks::start().await;
-    let plan = World::plan(1).holds_per_address(2000).requests_per_address(2000).connections_per_address(2000);
+    let plan =
+        World::plan(1).holds_per_address(2000).requests_per_address(2000).connections_per_address(2000).queue(2000);
     story(world(plan, &hooks, millis(800)).await, async |world| {
         let mut alice = world.client().without_cookies().device("sofa");
         alice.log_in("alice").await;
@@ -93,7 +94,8 @@ async fn a_thousand_requests_wake_a_pod_once() {
         };
         let (statuses, me, (called, start, ready)) = tokio::join!(crowd, alice.get("/Users/Me"), machine);
         let answered = began.elapsed();
-        assert!(statuses.iter().all(|status| *status == 200) && me.status == 200);
+        let other: Vec<u16> = statuses.into_iter().filter(|status| *status != 200).collect();
+        assert!(other.is_empty() && me.status == 200, "{other:?} {}", me.status);
         assert!(hooks.acts.try_recv().is_err(), "one hook for all");
         assert_eq!(world.proxy.metric("jellypin_wake_hooks_total", &[("act", "wake"), ("outcome", "done")]).await, 1.0);
         println!(
