@@ -51,7 +51,7 @@ use crate::{
     shutdown::Shutdown,
     store, tls, websocket,
 };
-use background::{count_films, find_writers, of_leader, renew_cookies, serve_pods, watch_pods};
+use background::{count_films, find_writers, keep_triggers, of_leader, renew_cookies, serve_pods, watch_pods};
 use now::{Current, Now};
 #[cfg(test)]
 pub(crate) use reload::applicable;
@@ -84,6 +84,8 @@ pub struct Config {
     pub log_in_paths: Vec<String>,
     /// Whether the pods follow what a client changes on one of them. Default true.
     pub keeps_in_step: bool,
+    /// Whether the leader alone runs tasks by itself. Default false.
+    pub leader_runs_tasks: bool,
     /// Whether changed files are loaded without being asked. Default true.
     pub watches_files: bool,
     pub observe: observe::Config,
@@ -239,6 +241,7 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
     find_writers(&shared, &writers_end);
     let of_pools = shared.pools.iter().map(of_leader).collect();
     leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
+    keep_triggers(&config, &shared, &metrics, &writers_end);
 
     // Then the pins: each belongs to its pod's present epoch, which is known only now.
     shared.pins.restore(&shared.pins.persistence.of_entries(&kept));

@@ -12,6 +12,7 @@ use tokio::{net::lookup_host, sync::watch, time};
 use crate::{
     pod::{Pod, PodConfig, Pool},
     shutdown::Shutdown,
+    wake,
 };
 
 /// One pool: the pods that serve a route.
@@ -24,6 +25,8 @@ pub struct PoolConfig {
     pub pods: Vec<PodConfig>,
     /// The names of those that get clients only while no other pod is ready.
     pub standby: Vec<String>,
+    /// How those are woken that may sleep, by name.
+    pub wake: Vec<(String, Arc<wake::Config>)>,
     /// A name whose every address is a pod.
     pub dns: Option<DnsConfig>,
 }
@@ -44,6 +47,7 @@ const LOOKUP: Duration = Duration::from_secs(2);
 pub async fn pool(config: &PoolConfig) -> Arc<Pool> {
     let pool = Pool::new(&config.name, &config.base_path);
     pool.set_standby(&config.standby);
+    pool.set_wake(&config.wake);
     name(&pool, config.pods.clone());
     refresh(&pool, config).await;
     pool
@@ -66,6 +70,7 @@ pub async fn watch(pool: Arc<Pool>, mut config: watch::Receiver<PoolConfig>, shu
         }
         let now = config.borrow().clone();
         pool.set_standby(&now.standby);
+        pool.set_wake(&now.wake);
         refresh(&pool, &now).await;
     }
 }
@@ -136,6 +141,7 @@ mod tests {
             base_path: String::new(),
             pods: fixed.iter().map(pod).collect(),
             standby: Vec::new(),
+            wake: Vec::new(),
             dns: None,
         }
     }

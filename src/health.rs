@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
-    pod::{Condition, Epoch, Pod, PodId, Pool, State, Status, Suspicion},
+    pod::{Condition, Epoch, Pod, PodId, Pool, Rest, State, Status, Suspicion},
     shutdown::Shutdown,
 };
 
@@ -127,6 +127,14 @@ pub fn farewell(pod: &Pod, of: Option<Epoch>) {
         pod.suspicions.report(Suspicion::Farewell);
         log_change(pod, before, after, "it takes leave");
     }
+}
+
+/// Nobody needs the pod, and its machine sleeps or may sleep: it is down, and is not probed until a
+/// request needs it.
+pub fn falls_asleep(pod: &Pod, why: &str) {
+    pod.sleep.set_rest(Rest::Asleep);
+    pod.life.change(|status| Status { state: State::Down, accepts: false, ..status });
+    tracing::info!(pod.name = &*pod.name, pod.pool = &*pod.pool, why, "a pod sleeps until a request needs it");
 }
 
 /// An answer of the pod broke off or came too late, or no connection was free. That proves nothing,

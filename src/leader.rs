@@ -13,6 +13,8 @@ pub mod naming;
 pub mod pool_view;
 mod probe;
 pub mod rule;
+pub mod task_edits;
+pub mod triggers;
 pub mod writer;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -30,6 +32,7 @@ use crate::{
     shutdown::Shutdown,
     store::{self, redis_store::ledger::Ledger},
 };
+use task_edits::TaskEdits;
 use writer::{Writer, WriterConfig};
 
 /// How the proxy finds the leaders.
@@ -90,6 +93,8 @@ pub struct Leader {
     /// Only [`Leader::await_fit`] and a reload look at it.
     mode: Mutex<Mode>,
     now: ArcSwap<Leadership>,
+    /// What clients set of the tasks there.
+    pub task_edits: TaskEdits,
     changes: watch::Sender<Leadership>,
     metrics: Metrics,
 }
@@ -208,6 +213,7 @@ impl Leader {
             pool: pool.name.clone(),
             mode: Mutex::new(mode),
             now: ArcSwap::default(),
+            task_edits: TaskEdits::default(),
             changes: watch::Sender::new(Leadership::default()),
             metrics,
         })

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod pod;
 pub mod store;
 pub mod tls;
+pub mod wake;
 
 pub mod affinity;
 pub mod discovery;

@@ -11,6 +11,7 @@ mod instance;
 mod life;
 mod load;
 mod pool;
+mod sleep;
 mod status;
 mod suspicions;
 mod vitals;
@@ -31,6 +32,7 @@ pub use instance::PodInstance;
 pub use life::Life;
 pub use load::{Load, LoadGuard};
 pub use pool::{Pool, Pools};
+pub use sleep::{Rest, Sleep, WakeCall};
 pub use status::{Epoch, State, Status};
 pub use suspicions::{Suspicion, Suspicions};
 pub use vitals::{Condition, Moment, Vitals};
@@ -65,6 +67,8 @@ pub struct Pod {
     pub load: Load,
     /// How it does while it serves.
     pub vitals: Vitals,
+    /// Whether its machine sleeps.
+    pub sleep: Sleep,
     /// What live traffic makes the prober look at.
     pub suspicions: Suspicions,
     /// How much it is given to do at once.
@@ -87,6 +91,7 @@ impl Pod {
             info: ReportedInfo::new(),
             load: Load::default(),
             vitals: Vitals::default(),
+            sleep: Sleep::new(),
             suspicions: Suspicions::default(),
             concurrency: Arc::default(),
             extra_calls: ExtraCalls::default(),
@@ -106,6 +111,15 @@ impl Pod {
     /// Whether it serves and is likely to answer.
     pub fn can_answer(&self) -> bool {
         self.status().is_alive() && matches!(self.vitals.condition(), Condition::Well | Condition::Late)
+    }
+
+    /// Its state as operators see it, a label of a closed set.
+    pub fn shown_state(&self) -> &'static str {
+        match (self.sleep.rest(), self.status().state) {
+            (Rest::Asleep, _) => "asleep",
+            (Rest::Waking, State::Down | State::Starting) => "waking",
+            (_, state) => state.as_str(),
+        }
     }
 
     /// Its source no longer names it. Returns whether it continues to serve: then it drains.

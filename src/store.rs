@@ -5,5 +5,6 @@
 
 pub mod clock;
 pub mod disk;
+pub mod kept_document;
 mod outcome;
 pub mod redis_store;

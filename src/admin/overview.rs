@@ -175,13 +175,14 @@ impl Views {
                     sessions: own.len(),
                     moved: clients.iter().flatten().filter(left).count(),
                     is_removed: pod.drain.is_removed(),
+                    rest: pod.sleep.rest(),
                 });
                 let info = pod.info.latest();
                 pods.push(PodRow {
                     pool: pod.pool.to_string(),
                     name: pod.name.to_string(),
                     address: pod.authority.to_string(),
-                    state: status.state.as_str(),
+                    state: pod.shown_state(),
                     since_ms: since,
                     accepts: status.accepts,
                     leads: leads == Some(pod.id),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     observe::metrics::{OfPod, PodCondition, PodState},
-    pod::{Condition, Pod, State},
+    pod::{Condition, Pod, Rest, State},
     sessions::{Session, UnixMillis, registry::replicas},
 };
 
@@ -31,7 +31,9 @@ impl Pages {
         }
         let shared = self.site.shared();
         let mut configured = shared.pools.iter().filter(|shared| shared.is_configured);
-        let without = configured.find(|shared| !shared.pool.pods().iter().any(|pod| pod.can_answer()));
+        // Clients must come, or nothing wakes a pod that sleeps.
+        let serves = |pod: &Arc<Pod>| pod.can_answer() || pod.sleep.rest() != Rest::Awake;
+        let without = configured.find(|shared| !shared.pool.pods().iter().any(serves));
         match without {
             None => text(StatusCode::OK, "ready\n"),
             Some(shared) => {
@@ -79,9 +81,10 @@ impl Pages {
         for pod in self.site.shared().pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
             let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
             let status = pod.status();
-            for state in State::ALL {
-                let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state: state.as_str() };
-                metrics.pod_state.get_or_create(&label).set((status.state == state).into());
+            let shown = pod.shown_state();
+            for state in State::ALL.map(State::as_str).into_iter().chain(["asleep", "waking"]) {
+                let label = PodState { pool: pod.pool.clone(), pod: pod.name.clone(), state };
+                metrics.pod_state.get_or_create(&label).set((shown == state).into());
             }
             for condition in Condition::ALL {
                 let label =
@@ -197,7 +200,7 @@ impl PodPage {
             pool: pod.pool.to_string(),
             name: pod.name.to_string(),
             address: pod.authority.to_string(),
-            state: status.state.as_str(),
+            state: pod.shown_state(),
             accepts_connections: status.accepts,
             condition: pod.vitals.condition().as_str(),
             check_ms: pod.vitals.check_time().as_millis() as u64,

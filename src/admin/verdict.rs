@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::pod::State;
+use crate::pod::{Rest, State};
 
 /// How an operator should take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -53,6 +53,7 @@ pub(super) struct PodFacts {
     pub(super) moved: usize,
     /// Its source no longer names it.
     pub(super) is_removed: bool,
+    pub(super) rest: Rest,
 }
 
 /// What the verdict is made of.
@@ -84,7 +85,8 @@ pub(super) fn of(facts: &Facts) -> Verdict {
     }
     for pool in &pools {
         let pods = || facts.pods.iter().filter(|pod| pod.pool == *pool);
-        if !pods().any(|pod| pod.state == State::Ready || pod.state == State::Draining) {
+        let serves = |pod: &PodFacts| matches!(pod.state, State::Ready | State::Draining) || pod.rest == Rest::Asleep;
+        if !pods().any(serves) {
             let since = pods().map(|pod| pod.since).max();
             let more =
                 if pods().any(|pod| pod.accepts) { "requests go to pods that are not well" } else { "requests wait" };
@@ -95,6 +97,11 @@ pub(super) fn of(facts: &Facts) -> Verdict {
         let who = format!("Pod {}{}", pod.name, of_pool(&pod.pool));
         let sentence = match pod.state {
             State::Ready => continue,
+            _ if pod.rest == Rest::Asleep => {
+                let more = "the next request that needs it wakes it";
+                said(Level::Well, format!("{who} sleeps"), Some(pod.since), more)
+            }
+            _ if pod.rest == Rest::Waking => said(Level::Look, format!("{who} wakes"), Some(pod.since), ""),
             State::Down => {
                 let more = if pod.sessions > 0 {
                     format!("{} not moved yet", sessions(pod.sessions))
@@ -183,7 +190,17 @@ mod tests {
     fn pod(name: &str, state: State, sessions: usize, moved: usize) -> PodFacts {
         let since = SystemTime::UNIX_EPOCH + Duration::from_millis(7);
         let accepts = state != State::Down;
-        PodFacts { pool: "main".into(), name: name.into(), state, accepts, since, sessions, moved, is_removed: false }
+        PodFacts {
+            pool: "main".into(),
+            name: name.into(),
+            state,
+            accepts,
+            since,
+            sessions,
+            moved,
+            is_removed: false,
+            rest: Rest::Awake,
+        }
     }
 
     /// The level, and each sentence as the page puts it together.
@@ -236,6 +253,11 @@ mod tests {
                     "Pod a is starting since 7.",
                     "1 request waits for a pod.",
                 ],
+            ),
+            (
+                of_pods(vec![PodFacts { rest: Rest::Asleep, ..pod("a", State::Down, 3, 0) }]),
+                Level::Well,
+                vec!["Pod a sleeps since 7; the next request that needs it wakes it."],
             ),
             (redis, Level::Look, vec!["Redis does not answer; this replica goes on with what it knows."]),
             (other, Level::Look, vec!["Replica r2 is configured otherwise: cookie, pods."]),

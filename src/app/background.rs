@@ -8,13 +8,15 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{sync::watch, time};
 
-use super::now::Current;
+use super::{Config, now::Current, state};
 use crate::{
     affinity, discovery, health,
     leader::{Leader, writer::Writer},
+    observe::metrics::Metrics,
     pod::Pool,
-    proxy::{PodLifecycle, PoolState, SharedState, Writers},
+    proxy::{PodLifecycle, PoolState, SharedState, TaskTriggers, Writers},
     shutdown::Shutdown,
+    store::kept_document::KeptDocument,
 };
 
 /// Longest time that the start waits for the pods' first answers.
@@ -28,6 +30,17 @@ pub(super) fn find_writers(shared: &Arc<SharedState>, ends: &Shutdown) {
     let writers = Arc::new(Writers::new(shared.clone(), ends.clone()));
     for pool in 0..shared.pools.len() {
         tokio::spawn(writers.clone().watch(pool));
+    }
+}
+
+/// Keeps the triggers of tasks with the leader, or gives back what an earlier configuration took.
+pub(super) fn keep_triggers(config: &Config, shared: &Arc<SharedState>, metrics: &Metrics, ends: &Shutdown) {
+    let keeper = TaskTriggers::new(shared.clone(), config.leader_runs_tasks, metrics.clone(), ends.clone());
+    let keeper = Arc::new(keeper);
+    for (index, pool) in shared.pools.iter().enumerate().filter(|(_, pool)| pool.is_configured) {
+        let redis = state::with_prefix(config, shared.pins.persistence.redis().cloned());
+        let document = KeptDocument::new(config.state.as_deref(), redis, &format!("tasks-{}", pool.pool.name));
+        tokio::spawn(keeper.clone().watch(index, document));
     }
 }
 

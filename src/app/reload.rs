@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     App, Config, Error, Listening, Now, RELEASE, answer_apps, autodiscovery,
-    background::{find_writers, of_leader, renew_cookies, serve_pods, watch_pods},
+    background::{find_writers, keep_triggers, of_leader, renew_cookies, serve_pods, watch_pods},
     bind_admin, bind_autodiscovery, certificates, loops, serve_admin, server_id_file, shared_state, state, worker,
 };
 use crate::{
@@ -126,6 +126,7 @@ impl App {
         renew_cookies(&shared, &self.keys, &self.shutdown);
         std::mem::replace(&mut self.writers_end, self.shutdown.part()).stop();
         find_writers(&shared, &self.writers_end);
+        keep_triggers(&config, &shared, &self.metrics, &self.writers_end);
         let listeners = self.listening.iter();
         let listeners =
             listeners.map(|one| autodiscovery::Listener { address: one.address, over_tls: one.over_tls }).collect();
@@ -145,7 +146,14 @@ impl App {
             let known = config.pools.iter().find(|pool| pool.name == name).cloned();
             // The pods of a pool that is gone drain.
             let base_path = source.borrow().base_path.clone();
-            let gone = || discovery::PoolConfig { name, base_path, pods: Vec::new(), standby: Vec::new(), dns: None };
+            let gone = || discovery::PoolConfig {
+                name,
+                base_path,
+                pods: Vec::new(),
+                standby: Vec::new(),
+                wake: Vec::new(),
+                dns: None,
+            };
             let wanted = known.unwrap_or_else(gone);
             source.send_if_modified(|now| {
                 let is_new = *now != wanted;

@@ -39,7 +39,7 @@ fn parts(config: &Config, pools: &[PoolConfig], shown: &str) -> Vec<(&'static st
         ("cookie", config.affinity.cookie.name.clone()),
         ("pods", pools.join("\n")),
         ("server_id", shown.to_owned()),
-        ("leader", format!("{:?}", config.leader.mode)),
+        ("leader", format!("{:?} {}", config.leader.mode, config.leader_runs_tasks)),
         ("tombstone_keep", format!("{:?}", config.migration.bounds.tombstone_keep)),
     ]
 }

@@ -31,8 +31,15 @@ pub(super) const AT_THE_NEXT_START: [(&str, &str); 12] = [
 const NO_OTHER_STORE: &str = "what is kept stays in its store as long as the process runs";
 
 /// Keys whose values nobody may see.
-pub(super) const SECRETS: [&str; 5] =
-    ["affinity.keys", "redis.url", "redis.sentinels", "admin.token", "jellyfin.api_key"];
+const SECRETS: [&str; 5] = ["affinity.keys", "redis.url", "redis.sentinels", "admin.token", "jellyfin.api_key"];
+
+/// The same of any pod. A URL that wakes one is often all that somebody needs to do so.
+const SECRETS_OF_PODS: [&str; 2] = [".wake.authorization", ".wake.url"];
+
+/// Whether nobody may see the value of a key.
+pub(super) fn is_secret(path: &str) -> bool {
+    SECRETS.contains(&path) || SECRETS_OF_PODS.iter().any(|end| path.starts_with("pools.") && path.ends_with(end))
+}
 
 /// The keys that a configuration sets, with their values. A secret is kept as a hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +66,7 @@ impl Keys {
     pub(super) fn read(text: &str, folder: &Path, environment: &dyn Environment) -> Keys {
         let mut keys = BTreeMap::new();
         collect("", &text.parse::<Table>().unwrap_or_default(), &mut |path, value| {
-            let setting = match SECRETS.contains(&path) {
+            let setting = match is_secret(path) {
                 true => Setting::Secret(hidden(value, folder, environment)),
                 false => Setting::Shown(value.to_string()),
             };
@@ -104,7 +111,7 @@ impl Keys {
 pub(super) fn secret_files(text: &str, folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     collect("", &text.parse::<Table>().unwrap_or_default(), &mut |path, value| {
-        if SECRETS.contains(&path) {
+        if is_secret(path) {
             sources(value, "file", &mut |name| files.push(folder.join(name)));
         }
     });
@@ -148,7 +155,7 @@ pub(super) fn collect(path: &str, table: &Table, found: &mut impl FnMut(&str, &V
     for (name, value) in table {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         match value {
-            Value::Table(inner) if !SECRETS.contains(&path.as_str()) => collect(&path, inner, found),
+            Value::Table(inner) if !is_secret(&path) => collect(&path, inner, found),
             other => found(&path, other),
         }
     }

@@ -8,6 +8,7 @@ mod compression;
 mod log;
 mod pool;
 mod tls;
+mod wake;
 mod web_socket;
 
 use std::{collections::BTreeMap, net::SocketAddr, thread::available_parallelism, time::Duration};
@@ -36,6 +37,7 @@ pub(super) use log::Log;
 pub(super) use pool::PodTable;
 pub(super) use pool::{Dns, Pod, Pool};
 pub(super) use tls::{Acme, Tls};
+pub(super) use wake::Wake;
 pub(super) use web_socket::WebSocket;
 
 #[derive(Default, Deserialize)]
@@ -370,6 +372,7 @@ pub(super) struct Leader {
     pub(super) lease: Written<LeaseLife>,
     pub(super) poll: Spanned<Time>,
     pub(super) paths: Vec<Spanned<Written<LeaderPath>>>,
+    pub(super) tasks: Spanned<bool>,
 }
 
 impl Default for Leader {
@@ -380,6 +383,7 @@ impl Default for Leader {
             lease: Written(LeaseLife(Duration::from_secs(30))),
             poll: Spanned::new(0..0, seconds(1)),
             paths: Vec::new(),
+            tasks: Spanned::new(0..0, false),
         }
     }
 }

@@ -33,15 +33,16 @@ mod leader;
 mod pools;
 mod shared;
 mod tls;
+mod wake;
 
 /// Relative paths start at `folder`. Reads secrets last, when nothing else is wrong.
 pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) -> Result<app::Config, Fault> {
-    let in_the_open = in_the_open(&file);
+    let (in_the_open, leader_runs_tasks) = (in_the_open(&file), leader::runs_tasks(&file)?);
     let (timeouts, limits) = (file.timeouts.inner, file.limits.inner);
     check_listeners(&file.listen, &file.admin.inner, file.tls.inner.acme.is_some())?;
     let listen = file.listen.inner;
     let leader = leader::lower(&file.leader.inner, file.redis.as_ref(), &file.pools)?;
-    let (pools, routes) = pools::lower(file.pools, file.routes)?;
+    let (pools, routes) = pools::lower(file.pools, file.routes, (folder, environment))?;
     let to_https = tls::to_https(&file.tls.inner, &listen)?;
     let hsts = tls::hsts(&file.tls.inner);
     let state = file.state.inner.path.map(|path| folder.join(path.0.0));
@@ -116,6 +117,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         legacy: jellyfin.legacy_authorization.0.0,
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
         keeps_in_step: jellyfin.in_step.0.0,
+        leader_runs_tasks,
         watches_files: file.reload.inner.watch.0.0,
         migration: sessions::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
@@ -135,10 +137,13 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
 fn in_the_open(file: &File) -> Vec<&'static str> {
     let redis = file.redis.as_ref().map(|table| &table.inner);
     let mut urls = redis.into_iter().flat_map(|redis| std::iter::once(&redis.url).chain(&redis.sentinels));
+    let pods = file.pools.values().flat_map(|pool| pool.inner.pods.values());
+    let mut hooks = pods.filter_map(|pod| pod.get_ref().wake.as_ref()?.inner.authorization.as_ref());
     let all = [
         ("an affinity key", file.affinity.inner.keys.iter().any(SecretSource::is_inline)),
         ("the [admin] token", file.admin.inner.token.as_ref().is_some_and(SecretSource::is_inline)),
         ("the API key", file.jellyfin.inner.api_key.as_ref().is_some_and(SecretSource::is_inline)),
+        ("an authorization to wake a pod", hooks.any(SecretSource::is_inline)),
         ("a password of Redis", urls.any(SecretSource::is_inline_password)),
     ];
     all.into_iter().filter_map(|(what, is_open)| is_open.then_some(what)).collect()

@@ -4,11 +4,12 @@
 //! once and not only at the next interval.
 
 mod connection;
+mod identity;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::{
     sync::oneshot,
     time::{self, Instant},
@@ -21,12 +22,9 @@ use super::{
     silence::{self, Silence},
 };
 use crate::{
-    jellyfin::client::{
-        ApiResponse,
-        system::{self, PublicInfo, ServerInfo},
-    },
+    jellyfin::client::system,
     jitter,
-    pod::{Condition, Epoch, Info, Moment, Pod, Pool, Pressure, Suspicion},
+    pod::{Condition, Epoch, Moment, Pod, Pool, Pressure, Rest, Suspicion},
 };
 use connection::{Asked, FALSE_ALARMS, ProbeConnection, ProbeFailure, ask, ended};
 
@@ -103,14 +101,33 @@ impl Prober {
             self.wait().await;
         }
         self.end_first_round();
+        let pod = self.pod.clone();
         loop {
-            let alarm = self.wait().await;
-            match self.round().await {
-                Some(Outcome::Healthy | Outcome::Nameless) if alarm => self.false_alarms += 1,
-                Some(Outcome::Healthy | Outcome::Nameless) | None => {}
-                Some(_) => self.false_alarms = 0,
+            tokio::select! {
+                biased;
+                () = pod.sleep.await_asleep(true) => self.sleep().await,
+                () = self.wait_and_probe() => {}
             }
         }
+    }
+
+    async fn wait_and_probe(&mut self) {
+        let alarm = self.wait().await;
+        match self.round().await {
+            Some(Outcome::Healthy | Outcome::Nameless) if alarm => self.false_alarms += 1,
+            Some(Outcome::Healthy | Outcome::Nameless) | None => {}
+            Some(_) => self.false_alarms = 0,
+        }
+    }
+
+    /// Leaves the pod alone until it is to wake: a question, or a connection that is kept, might
+    /// wake it, or keep it awake.
+    async fn sleep(&mut self) {
+        self.connection = None;
+        self.pod.sleep.await_asleep(false).await;
+        self.streak.slept();
+        self.silence.forget();
+        (self.is_named, self.line_ended, self.given_up, self.ready_since) = (false, false, 0, None);
     }
 
     fn end_first_round(&mut self) {
@@ -331,7 +348,9 @@ impl Prober {
         self.timely = 0;
         // Requests may wait for a pod that does not serve, and its connection may be a dead process's.
         if !self.pod.status().is_alive() {
-            let patience = self.config.timeout * 2 * 2_u32.pow(self.given_up.min(4));
+            let is_waking = self.pod.sleep.rest() == Rest::Waking;
+            let doublings = if is_waking { 0 } else { self.given_up.min(4) };
+            let patience = self.config.timeout * 2 * 2_u32.pow(doublings);
             let is_over = waited >= patience.min(self.config.longest_silence);
             self.given_up += u32::from(is_over);
             return is_over;
@@ -354,33 +373,6 @@ impl Prober {
             self.pool.pods().iter().filter(|pod| pod.id != self.pod.id).for_each(|pod| pod.suspicions.probe_now());
         }
         is_over
-    }
-
-    /// Asks the pod for its identity, and returns whether it reported one.
-    async fn fetch_info(&mut self) -> bool {
-        let call = system::public_info();
-        let path = format!("{}{}", self.pool.base_path, call.target);
-        let question = ask(self.pod.authority.clone(), path, self.connection.take());
-        // A pod that is cold takes longer than one that is warm.
-        let Ok(answered) = time::timeout(self.config.timeout * 2, question).await else { return false };
-        self.line_ended |= answered.line_ended;
-        let Ok((connection, status, _, body)) = answered.result else { return false };
-        self.connection = Some(connection);
-        let response = ApiResponse { status, headers: HeaderMap::new(), body };
-        let Some(PublicInfo::Known(ServerInfo { id, version, name, is_set_up })) = call.read(response) else {
-            return false;
-        };
-        let info = Info { id, version, name, is_set_up };
-        if self.pod.info.latest().as_deref() != Some(&info) {
-            tracing::info!(
-                pod.name = &*self.pod.name,
-                pod.server_id = info.id,
-                pod.version = info.version,
-                "pod says who it is"
-            );
-            self.pod.info.set(info);
-        }
-        true
     }
 }
 

@@ -74,6 +74,11 @@ const LONG_FAREWELL: u32 = 20;
 const SETTLED: u32 = 40;
 
 impl Streak {
+    /// The pod slept, and nobody knows how: it may be another process that wakes.
+    pub fn slept(&mut self) {
+        *self = Streak { process_gone: true, ..Streak::default() };
+    }
+
     /// The status after a probe. `suspicion` is what live traffic met since the last probe. `others_are_well`
     /// says whether another pod that serves was found well after this one was found ill. If none was,
     /// the cause may be all pods' own, such as their database, and moving clients helps nobody.

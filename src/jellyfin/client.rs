@@ -13,6 +13,7 @@ pub mod sessions;
 pub mod settings;
 pub mod sync_play;
 pub mod system;
+pub mod tasks;
 pub mod user_data;
 pub mod users;
 

@@ -14,6 +14,7 @@ mod scope;
 mod sign_on;
 mod state_report;
 mod token_answer;
+mod triggers;
 mod urgency;
 mod user_data_write;
 
@@ -36,6 +37,7 @@ pub use revocation::Revocation;
 pub use scope::{Act, Document, Duty, Keys as DocumentKeys, Scope};
 pub use state_report::StateReport;
 pub use token_answer::may_answer_with_token;
+pub use triggers::triggers_of;
 pub use urgency::Purpose;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 

@@ -19,7 +19,7 @@ use prometheus_client::{
 pub use labels::{
     AcmeOrder, Autodiscovery, Disagreement, Dropped, GroupMove, InStep, LeaderChange, LeaderProblem, Limited,
     Migration, MissingRequirement, Move, OfCertificate, OfKind, OfPod, OfPool, PodCall, PodCondition, PodState,
-    Rejected, Request, Resumption, RolledPool, StoreOutcome, UserDataTold, Waited,
+    Rejected, Request, Resumption, RolledPool, StoreOutcome, TriggersSet, UserDataTold, Waited, WakeHook,
 };
 
 /// Every metric of the proxy. Cheap to clone.
@@ -85,6 +85,8 @@ pub struct Metrics {
     pub leader_lease: Family<OfPool, Gauge>,
     pub leader_changes: Family<LeaderChange, Counter>,
     pub leader_problems: Family<LeaderProblem, Counter>,
+    pub triggers_set: Family<TriggersSet, Counter>,
+    pub wake_hooks: Family<WakeHook, Counter>,
     registry: Arc<Registry>,
 }
 
@@ -154,6 +156,8 @@ impl Metrics {
             leader_lease: Family::default(),
             leader_changes: Family::default(),
             leader_problems: Family::default(),
+            triggers_set: Family::default(),
+            wake_hooks: Family::default(),
             registry: Arc::default(),
         };
         metrics.reload_success.set(1);
@@ -288,6 +292,16 @@ impl Metrics {
             "leader_problems",
             "Times that the pods' key began to name no leader, by cause",
             self.leader_problems.clone(),
+        );
+        all.register(
+            "task_triggers",
+            "Triggers of tasks that the proxy has emptied or given, and attempts that failed",
+            self.triggers_set.clone(),
+        );
+        all.register(
+            "wake_hooks",
+            "Calls of the hooks that wake pods or let them sleep, by outcome",
+            self.wake_hooks.clone(),
         );
         all
     }

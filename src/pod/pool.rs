@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Pod, PodInstance};
+use crate::wake;
 
 /// All pools, as they are now: a reload adds some. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +43,8 @@ pub struct Pool {
     pods: ArcSwap<Vec<Arc<Pod>>>,
     /// The names of the pods that stand by.
     standby: ArcSwap<Vec<String>>,
+    /// How pods are woken, by their names.
+    wake: ArcSwap<Vec<(String, Arc<wake::Config>)>>,
     members: watch::Sender<()>,
     /// Lets only one caller at a time change the set.
     changing: Mutex<()>,
@@ -54,6 +57,7 @@ impl Pool {
             base_path: base_path.into(),
             pods: ArcSwap::default(),
             standby: ArcSwap::default(),
+            wake: ArcSwap::default(),
             members: watch::Sender::new(()),
             changing: Mutex::default(),
         })
@@ -77,6 +81,16 @@ impl Pool {
     /// Whether any pod stands by.
     pub fn has_standby(&self) -> bool {
         !self.standby.load().is_empty()
+    }
+
+    /// Takes how pods are woken that may sleep.
+    pub fn set_wake(&self, wake: &[(String, Arc<wake::Config>)]) {
+        self.wake.store(Arc::new(wake.to_vec()));
+    }
+
+    /// How a pod of this name is woken, if jellypin can wake it.
+    pub fn wake_of(&self, name: &str) -> Option<Arc<wake::Config>> {
+        self.wake.load().iter().find(|(pod, _)| pod == name).map(|(_, wake)| wake.clone())
     }
 
     /// Whether this pod instance is alive.

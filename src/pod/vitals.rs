@@ -52,6 +52,10 @@ impl Moment {
         Moment(FIRST.elapsed().as_millis() as u64 + 1)
     }
 
+    pub(super) fn millis(self) -> u64 {
+        self.0
+    }
+
     /// The moment that was so long ago.
     pub fn before_now(time: Duration) -> Moment {
         Moment(Moment::now().0.saturating_sub(time.as_millis() as u64).max(1))

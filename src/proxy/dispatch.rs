@@ -25,7 +25,7 @@ use super::{
         reason::FailoverReason,
         record::RequestRecord,
         refusal::Refusal,
-        select::Decision,
+        select::{self, Decision},
     },
     selector::Selector,
     shared_state::SharedState,
@@ -43,7 +43,7 @@ use crate::{
         endpoint::{self, Endpoint, LeaderCall},
         verdict::{self, Verdict},
     },
-    pod::{Pod, Urgency},
+    pod::{Pod, Urgency, WakeCall},
     sessions::{Session, Token},
     shutdown::Shutdown,
     websocket::handshake,
@@ -94,6 +94,7 @@ impl Dispatcher {
         // pod.
         let mut hold: Option<Hold> = None;
         let mut permit = None;
+        let mut wake_call = None;
         let mut pause = LOOK;
         let mut breaks = 0;
         loop {
@@ -118,6 +119,7 @@ impl Dispatcher {
             if permit.is_none() {
                 return after_hold(ctx, attempt);
             }
+            wake_call = wake_call.or_else(|| self.selector.sleeper(ctx).as_ref().map(WakeCall::new));
             let why = hold_reason(ctx, &attempt, is_refused);
             let hold = hold.get_or_insert_with(|| Hold::new(self.shared.forward.hold, why));
             let may_be_answered = self.await_pod(ctx, pause, hold).await;
@@ -167,6 +169,7 @@ impl Dispatcher {
         let (ctx, body) = (*ctx, *body);
         let mut tried = self.selector.known_to_refuse(ctx)?;
         tried.extend(self.selector.never_set_up(ctx));
+        tried.extend(select::asleep(&ctx.pool.pool.pods()));
         // The last refusal of the token, and the last other result.
         let (mut refused, mut last) = (None, Err(Refusal::NoPod));
         // The client may live on a pod that is alive but has failed. Refusals by other pods then
@@ -304,6 +307,7 @@ impl Dispatcher {
             handshake::restore(request.headers_mut());
             return self.forward.upgrade(&decision.pod, request, Urgency::Idle).await;
         }
+        decision.pod.sleep.record_use();
         let response_timeout = self.shared.response_timeout(ctx.path, ctx.can_repeat());
         let sent = self.forward.send(&decision.pod, request, response_timeout, urgency(ctx)).await;
         if sent.as_ref().is_err_and(|failure| failure.may_be_received) {

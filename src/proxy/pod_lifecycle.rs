@@ -6,6 +6,7 @@ mod drain;
 mod ghosts;
 mod operations;
 mod roll;
+mod sleep;
 mod standby;
 mod twins;
 mod users;
@@ -37,6 +38,7 @@ use ghosts::GhostEnder;
 pub use operations::{Administrator, Moved};
 use roll::Rolls;
 pub use roll::{NotRolled, Roll, Roller, Step};
+use sleep::SleepKeeper;
 use standby::StandbyKeeper;
 use users::UserGatherer;
 
@@ -124,13 +126,14 @@ impl PodLifecycle {
     }
 
     /// Does what a pool needs all the time, until the shutdown or a reload: brings each user's
-    /// sessions together, ends what clients leave behind, lets pods stand by, and makes SyncPlay
-    /// groups again whose pod is gone.
+    /// sessions together, ends what clients leave behind, lets pods stand by and sleep, and makes
+    /// SyncPlay groups again whose pod is gone.
     pub async fn keep_serving(self: Arc<Self>, pool: Arc<Pool>) {
         let objects = (self.pods.clone(), self.migrator.clone(), self.visits.clone());
         let gatherer = UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone());
         let ender = GhostEnder::new(self.shared.clone(), self.visits.clone(), self.shutdown.clone());
         let keeper = StandbyKeeper::new(self.shared.clone(), self.drainer.clone(), self.shutdown.clone());
+        let sleep_keeper = SleepKeeper::new(self.shared.clone(), self.metrics.clone(), self.shutdown.clone());
         let objects = (self.pods.clone(), self.migrator.clone());
         let regrouper = Regrouper::new(self.shared.clone(), objects, (self.metrics.clone(), self.shutdown.clone()));
         let all = async {
@@ -138,6 +141,7 @@ impl PodLifecycle {
                 gatherer.run(pool.clone()),
                 ender.run(pool.clone()),
                 keeper.run(pool.clone()),
+                sleep_keeper.run(pool.clone()),
                 Arc::new(regrouper).watch(pool)
             )
         };

@@ -108,6 +108,19 @@ impl Selector {
         }
     }
 
+    /// The pod that is to be woken for a request that is held: the client's home, or else one that can
+    /// serve while no other does. One that stands by comes last.
+    pub(in crate::proxy) fn sleeper(&self, ctx: &RequestContext<'_>) -> Option<Arc<Pod>> {
+        let pool = &ctx.pool.pool;
+        let pods = pool.pods();
+        let sleepers = || pods.iter().filter(|pod| pod.sleep.is_wakeable() && !pod.status().is_alive());
+        sleepers().next()?;
+        let home = self.home_pod(ctx);
+        let first = || sleepers().min_by_key(|pod| pool.is_standby(&pod.name));
+        let own = sleepers().find(|pod| Some(pod.id) == home);
+        own.or_else(|| first().filter(|_| !pods.iter().any(|pod| pod.can_answer()))).cloned()
+    }
+
     /// The home by the token's pin.
     pub(in crate::proxy) fn pinned_home(&self, ctx: &RequestContext<'_>) -> Option<PodInstance> {
         self.shared.pins.home(Kind::Token, ctx.keys.identity.token.as_deref()?, |_, _| true)

@@ -150,6 +150,11 @@ impl RedisStore {
         &self.link.clock
     }
 
+    /// The key of this house for something.
+    pub fn key(&self, what: &str) -> String {
+        format!("{}:{what}", self.prefix)
+    }
+
     /// The value of the first of these keys that has one. Waits at most the deadline.
     ///
     /// # Cancel safety

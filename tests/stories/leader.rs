@@ -6,6 +6,7 @@ mod kills;
 mod lease_script;
 mod local;
 mod redis_faults;
+mod tasks;
 
 use jellypin::leader::Mode;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ mod reloads;
 mod removal;
 mod roll;
 mod show;
+mod sleep;
 mod standby;
 
 use std::collections::BTreeMap;

@@ -3,8 +3,9 @@
 mod hls;
 mod lead;
 
+use futures_util::future::join_all;
 use http::{Method, header};
-use jellyfin_sim::{FILM, Generation};
+use jellyfin_sim::{FILM, Generation, Pod};
 use serde_json::{Value, json};
 
 use super::world::{Answer, Client, Plan, World, body_of, millis, secs, story, until, until_so};
@@ -48,47 +49,85 @@ fn overview(world: &World) -> Value {
     world.cluster.item(FILM).expect("the film")["Overview"].clone()
 }
 
+/// A picture of one point.
+const PICTURE: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+/// One act of each kind that a follower cannot do.
+struct Writes {
+    round: &'static str,
+    /// Method, path, kind of body, body. None depends on another.
+    rows: Vec<(Method, String, &'static str, String)>,
+    doomed: String,
+    libraries: usize,
+}
+
+impl Writes {
+    /// Reads and makes what they need.
+    async fn new(world: &World, root: &mut Client, round: &'static str) -> Writes {
+        let json = "application/json";
+        let updates = r#"{"Updates":[{"Path":"/jellyfin/media","UpdateType":"Modified"}]}"#;
+        let document = edited(root, world, round).await.to_string();
+        let doomed = world.cluster.add_film(&format!("Doomed {round}"), secs(60));
+        let subtitle = json!({"Language": round, "Format": "srt", "IsForced": false, "Data": "eA=="}).to_string();
+        let thumb = format!("/Items/{FILM}/Images/Thumb");
+        assert_eq!(send(root, Method::POST, &thumb, "image/png", PICTURE).await.status, 204);
+        let mut system = root.get("/System/Configuration").await.json();
+        system["ServerName"] = format!("Home {round}").into();
+        let post = |path: String, body: String| (Method::POST, path, json, body);
+        let rows = vec![
+            post("/Library/Refresh".into(), String::new()),
+            post("/ScheduledTasks/Running/7738148ffcd07979c7ceb148e06b3aed".into(), String::new()),
+            post(format!("/Items/{FILM}/Refresh"), String::new()),
+            post("/Library/Media/Updated".into(), updates.into()),
+            (Method::POST, format!("/Items/{FILM}/Images/Logo"), "image/png", PICTURE.into()),
+            (Method::DELETE, thumb, json, String::new()),
+            post(format!("/Items/{FILM}"), document),
+            (Method::DELETE, format!("/Items/{doomed}"), json, String::new()),
+            post(format!("/Library/VirtualFolders?name=Shows{round}&paths=/shows"), String::new()),
+            post(format!("/Playlists?name={round}"), String::new()),
+            post(format!("/Collections?name={round}"), String::new()),
+            post(format!("/Videos/{FILM}/Subtitles"), subtitle),
+            post("/System/Configuration".into(), system.to_string()),
+            post("/System/Configuration/branding".into(), json!({"LoginDisclaimer": round}).to_string()),
+        ];
+        Writes { round, rows, doomed, libraries: world.pods[0].libraries().len() }
+    }
+
+    /// What they say stands in the database and in the settings, once.
+    async fn are_done(&self, world: &World) {
+        let film = world.cluster.item(FILM).expect("the film");
+        assert_eq!(film["Overview"], self.round);
+        let subtitles = film["Subtitles"].as_array().cloned().unwrap_or_default();
+        assert_eq!(subtitles.iter().filter(|language| **language == self.round).count(), 1, "once: {subtitles:?}");
+        assert!(world.cluster.item(&self.doomed).is_none());
+        let (now, shows) = (world.pods[0].libraries(), format!("Shows{}", self.round));
+        assert!(now.contains(&shows) && now.len() == self.libraries + 1, "once: {now:?}");
+        let name = format!("Home {}", self.round);
+        let has_settings = |pod: &&Pod| {
+            let (system, branding) = (pod.document("system"), pod.document("branding"));
+            system.is_some_and(|system| system["ServerName"] == name)
+                && branding.is_some_and(|branding| branding["LoginDisclaimer"] == self.round)
+        };
+        let living = || world.pods.iter().filter(|pod| pod.is_running());
+        until("every living pod has the settings", || living().all(|pod| has_settings(&pod))).await;
+    }
+}
+
 /// Asks for each write of the catalogue once, and wants it done by the writer alone.
-async fn write_all(world: &World, root: &mut Client, round: &str) {
-    let json = "application/json";
-    let updates = r#"{"Updates":[{"Path":"/jellyfin/media","UpdateType":"Modified"}]}"#;
-    let document = edited(root, world, round).await.to_string();
-    let doomed = world.cluster.add_film(&format!("Doomed {round}"), secs(60));
-    let picture = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-    let subtitle = json!({"Language": round, "Format": "srt", "IsForced": false, "Data": "eA=="}).to_string();
-    let mut rows = vec![
-        (Method::POST, "/Library/Refresh".to_owned(), json, ""),
-        (Method::POST, "/ScheduledTasks/Running/7738148ffcd07979c7ceb148e06b3aed".to_owned(), json, ""),
-        (Method::POST, format!("/Items/{FILM}/Refresh"), json, ""),
-        (Method::POST, "/Library/Media/Updated".to_owned(), json, updates),
-        (Method::POST, format!("/Items/{FILM}/Images/Logo"), "image/png", picture),
-        (Method::DELETE, format!("/Items/{FILM}/Images/Logo"), json, ""),
-        (Method::POST, format!("/Items/{FILM}"), json, document.as_str()),
-        (Method::DELETE, format!("/Items/{doomed}"), json, ""),
-        (Method::POST, format!("/Library/VirtualFolders?name=Shows{round}&paths=/shows"), json, ""),
-        (Method::POST, format!("/Playlists?name={round}"), json, ""),
-        (Method::POST, format!("/Collections?name={round}"), json, ""),
-        (Method::POST, format!("/Videos/{FILM}/Subtitles"), json, subtitle.as_str()),
-    ];
-    let libraries = world.pods[0].libraries().len();
-    for (method, path, kind, body) in rows.drain(..) {
-        let answer = send(root, method.clone(), &path, kind, body).await;
+async fn write_all(world: &World, root: &mut Client, round: &'static str) {
+    let writes = Writes::new(world, root, round).await;
+    for (method, path, kind, body) in &writes.rows {
+        let answer = send(root, method.clone(), path, kind, body).await;
         assert!((200..300).contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.text());
         assert_eq!(world.saw(&answer), [writer(world)], "{method} {path}");
     }
-    let film = world.cluster.item(FILM).expect("the film");
-    assert_eq!(film["Overview"], round);
-    assert_eq!(film["Subtitles"].as_array().and_then(|all| all.last()), Some(&json!(round)));
-    assert!(world.cluster.item(&doomed).is_none());
-    let now = world.pods[0].libraries();
-    assert!(now.contains(&format!("Shows{round}")) && now.len() == libraries + 1, "once: {now:?}");
-    let name = format!("Home {round}");
-    let mut system = root.get("/System/Configuration").await.json();
-    system["ServerName"] = name.clone().into();
-    let answer = root.post("/System/Configuration", system).await;
+    writes.are_done(world).await;
+    let repositories = json!([{"Name": round, "Url": "http://h/manifest.json", "Enabled": true}]);
+    let answer = root.post("/Repositories", repositories.clone()).await;
     assert_eq!((answer.status, world.saw(&answer)), (204, vec![&*writer(world)]));
-    let has_name = |pod: &jellyfin_sim::Pod| pod.document("system").is_some_and(|system| system["ServerName"] == name);
-    until("every living pod has the setting", || world.pods.iter().filter(|pod| pod.is_running()).all(has_name)).await;
+    let has = |pod: &Pod| pod.document("system").is_some_and(|system| system["PluginRepositories"] == repositories);
+    until("every living pod has them", || world.pods.iter().filter(|pod| pod.is_running()).all(has)).await;
 }
 
 #[tokio::test]
@@ -129,6 +168,29 @@ async fn while_the_writer_is_gone_a_write_waits_for_the_next_one_and_is_done_onc
         world.pod(&old).start_again().await.expect("its own port");
         world.until_state(&old, jellypin::pod::State::Ready).await;
         write_all(world, &mut root, "after").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_write_that_is_asked_for_while_no_pod_writes_is_done_once_by_the_next_writer() {
+    story(build(3).build(|pod| pod.fail_over(millis(1500))), async |world| {
+        let (mut root, _) = of_follower(world, "root").await;
+        let writes = Writes::new(world, &mut root, "gap").await;
+        let old = writer(world);
+        world.pod(&old).kill().await;
+        let asked = writes.rows.iter().map(|(method, path, kind, body)| {
+            let mut twin = root.twin();
+            async move { (format!("{method} {path}"), send(&mut twin, method.clone(), path, kind, body).await) }
+        });
+        let answers = join_all(asked).await;
+        assert_ne!(writer(world), old);
+        for (what, answer) in &answers {
+            assert!((200..300).contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
+            assert_eq!(world.saw(answer), [writer(world)], "{what}");
+        }
+        writes.are_done(world).await;
+        println!("{} kinds of writes while no pod writes: all 2xx, each done once", answers.len());
     })
     .await;
 }

@@ -9,7 +9,7 @@ use super::{OldKey, switched_on};
 use crate::{
     app,
     config::{
-        changes::{SECRETS, collect, why_it_waits},
+        changes::{collect, is_secret, why_it_waits},
         parse,
     },
 };
@@ -94,7 +94,7 @@ fn a_key_that_waits_keeps_its_value_and_every_other_is_passed_on() {
     let before = of(&table).unwrap_or_else(|error| panic!("{error}"));
     let (mut looked_at, mut unlike) = (0, Vec::new());
     collect("", &table, &mut |key, value| {
-        if SECRETS.contains(&key) || NOT_ALONE.contains(&key) {
+        if is_secret(key) || NOT_ALONE.contains(&key) {
             return;
         }
         let path: Vec<&str> = key.split('.').collect();

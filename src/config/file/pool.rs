@@ -7,6 +7,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use super::Wake;
 use crate::config::{
     names::{BasePath, DnsName, InstanceId, LeaderKey, Name, WriterName},
     pod_url::PodUrl,
@@ -44,6 +45,8 @@ pub(in crate::config) struct Pod {
     pub(in crate::config) url: PodUrl,
     pub(in crate::config) instance_id: Option<Spanned<Written<InstanceId>>>,
     pub(in crate::config) standby: bool,
+    pub(in crate::config) wake: Option<Table<Wake>>,
+    pub(in crate::config) idle_after: Option<Spanned<Time>>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +57,8 @@ pub(in crate::config) struct PodTable {
     instance_id: Option<Spanned<Written<InstanceId>>>,
     #[serde(default)]
     standby: bool,
+    wake: Option<Table<Wake>>,
+    idle_after: Option<Spanned<Time>>,
 }
 
 impl<'de> Deserialize<'de> for Pod {
@@ -72,11 +77,13 @@ impl<'de> Visitor<'de> for PodVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<Pod, E> {
-        PodUrl::from_text(url).map(|url| Pod { url, instance_id: None, standby: false }).map_err(E::custom)
+        let plain = |url| Pod { url, instance_id: None, standby: false, wake: None, idle_after: None };
+        PodUrl::from_text(url).map(plain).map_err(E::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pod, A::Error> {
         let table = PodTable::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Pod { url: table.url.0, instance_id: table.instance_id, standby: table.standby })
+        let PodTable { url, instance_id, standby, wake, idle_after } = table;
+        Ok(Pod { url: url.0, instance_id, standby, wake, idle_after })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::{
     config::{
         error::Fault,
-        file::{Leader, Pool, Redis},
+        file::{File, Leader, Pool, Redis},
         names::{LeaderPath, Name, WriterName, listed},
         value::{Table, Written},
     },
@@ -59,6 +59,21 @@ pub(super) fn lower(
         paths.push(text.clone());
     }
     Ok(Config { mode, lease, poll, paths, pools: lowered })
+}
+
+/// Whether the leader alone runs tasks. What is taken from the others must be kept.
+pub(super) fn runs_tasks(file: &File) -> Result<bool, Fault> {
+    let tasks = &file.leader.inner.tasks;
+    let fault = |problem: &str| Err(Fault::new(tasks.span(), problem));
+    match *tasks.get_ref() {
+        true if file.jellyfin.inner.api_key.is_none() => {
+            fault("pods let nobody change their tasks without [jellyfin] `api_key`")
+        }
+        true if file.state.inner.path.is_none() && file.redis.is_none() => {
+            fault("a crash would lose the triggers that were taken; say in [state] or [redis] where they are kept")
+        }
+        is_on => Ok(is_on),
+    }
 }
 
 /// A pod that is named must be one of the pool's, unless they come from DNS.

@@ -1,9 +1,14 @@
 //! Lowers the pools with their pods, and the routes to them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use crate::{
     config::{
+        Environment,
         error::Fault,
         file::{Dns, Pod, Pool, Route},
         names::{Name, did_you_mean, listed},
@@ -12,14 +17,19 @@ use crate::{
     discovery::{DnsConfig, PoolConfig},
     pod::PodConfig,
     route::RouteConfig,
+    wake,
 };
+
+/// Where secrets are read: the folder of the file, and the environment.
+type Secrets<'a> = (&'a Path, &'a dyn Environment);
 
 /// Returns pools in the order of their names, and routes in the order of the file.
 pub(super) fn lower(
     pools: BTreeMap<Written<Name>, Table<Pool>>,
     routes: Vec<Table<Route>>,
+    secrets: Secrets<'_>,
 ) -> Result<(Vec<PoolConfig>, Vec<RouteConfig>), Fault> {
-    let pools = pools.into_iter().map(|(name, table)| pool(name.0.0, table)).collect::<Result<Vec<_>, _>>()?;
+    let pools = pools.into_iter().map(|(name, table)| pool(name.0.0, table, secrets)).collect::<Result<Vec<_>, _>>()?;
     let routes = match pools.as_slice() {
         [] => {
             return Err(Fault::new(0..0, "no pool; name the pods under [pools.main.pods]"));
@@ -34,7 +44,7 @@ pub(super) fn lower(
     Ok((pools, routes))
 }
 
-fn pool(name: String, Table { at, inner: pool }: Table<Pool>) -> Result<PoolConfig, Fault> {
+fn pool(name: String, Table { at, inner: pool }: Table<Pool>, secrets: Secrets<'_>) -> Result<PoolConfig, Fault> {
     if pool.pods.is_empty() && pool.dns.is_none() {
         return Err(Fault::new(at, format!("no pods; name them under [pools.{name}.pods], or give `dns`")));
     }
@@ -43,26 +53,36 @@ fn pool(name: String, Table { at, inner: pool }: Table<Pool>) -> Result<PoolConf
     if standby.len() == pool.pods.len() && pool.dns.is_none() {
         return Err(Fault::new(at, "every pod has `standby = true`; one must serve"));
     }
+    let (pods, wake) = pods(pool.pods, secrets)?;
     Ok(PoolConfig {
         name,
         standby,
+        wake,
         base_path: pool.base_path.map(|path| path.0.0).unwrap_or_default(),
-        pods: pods(pool.pods)?,
+        pods,
         dns: pool.dns.map(|table| dns(table.inner)),
     })
 }
 
-fn pods(written: BTreeMap<Written<Name>, Spanned<Pod>>) -> Result<Vec<PodConfig>, Fault> {
+/// The pods, and how those are woken that may sleep.
+type Pods = (Vec<PodConfig>, Vec<(String, Arc<wake::Config>)>);
+
+fn pods(written: BTreeMap<Written<Name>, Spanned<Pod>>, secrets: Secrets<'_>) -> Result<Pods, Fault> {
     let mut names = HashMap::new();
-    let mut pods = Vec::with_capacity(written.len());
+    let (mut pods, mut sleepers) = (Vec::with_capacity(written.len()), Vec::new());
     for (Written(Name(name)), pod) in written {
-        let (at, authority) = (pod.span(), pod.into_inner().url.0);
+        let at = pod.span();
+        let Pod { url, wake, idle_after, .. } = pod.into_inner();
+        let authority = url.0;
         if let Some(other) = names.insert(authority.clone(), name.clone()) {
             return Err(Fault::new(at, format!("the same address as pod `{other}`: {authority}")));
         }
+        if let Some(wake) = super::wake::lower(wake, idle_after, secrets)? {
+            sleepers.push((name.clone(), Arc::new(wake)));
+        }
         pods.push(PodConfig { name, authority });
     }
-    Ok(pods)
+    Ok((pods, sleepers))
 }
 
 fn dns(dns: Dns) -> DnsConfig {

@@ -86,6 +86,25 @@ pub struct RolledPool {
     pub outcome: &'static str,
 }
 
+/// A set of a task's triggers that the proxy has changed at a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TriggersSet {
+    pub pool: Arc<str>,
+    /// `emptied`, `given`, `failed`.
+    pub act: &'static str,
+}
+
+/// A call of the hook that wakes a pod or lets it sleep.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WakeHook {
+    pub pool: Arc<str>,
+    pub pod: Arc<str>,
+    /// `wake`, `sleep`.
+    pub act: &'static str,
+    /// `done`, `failed`.
+    pub outcome: &'static str,
+}
+
 /// A requirement for session migration that a pod does not meet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MissingRequirement {

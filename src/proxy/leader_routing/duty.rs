@@ -11,7 +11,10 @@ use tokio::time::{self, Instant};
 
 use super::dispatch_to_leader;
 use crate::{
-    jellyfin::{endpoint::Duty, verdict::Verdict},
+    jellyfin::{
+        endpoint::{Duty, triggers_of},
+        verdict::Verdict,
+    },
     pod::{Pod, PodInstance},
     proxy::{
         dispatch::Dispatcher,
@@ -45,7 +48,15 @@ impl DutyRouter {
         let ctx = dispatch.ctx;
         match self.await_writer(dispatch).await? {
             Some(writer) => self.send_to_writer(dispatch, &writer).await,
-            None if ctx.duty == Duty::Leader => self.send_to_leader(dispatch).await,
+            None if ctx.duty == Duty::Leader => {
+                let attempt = self.send_to_leader(dispatch).await;
+                if let (Ok(done), Some(task)) = (&attempt, triggers_of(&ctx.head.method, ctx.path))
+                    && done.answer.status().is_success()
+                {
+                    ctx.pool.leader.task_edits.record(done.decision.pod.id, task);
+                }
+                attempt
+            }
             None => self.dispatcher.dispatch(dispatch).await,
         }
     }

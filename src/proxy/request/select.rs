@@ -10,7 +10,7 @@ use crate::{
         user_homes::NamedUser,
     },
     jellyfin::{Identity, endpoint::Duty},
-    pod::{Pod, PodId, PodInstance, State},
+    pod::{Pod, PodId, PodInstance, Rest, State},
     sessions::Session,
 };
 
@@ -251,6 +251,12 @@ fn placement_key(keys: &Keys<'_>) -> Option<Key> {
         None if keys.has_cookie => Some(Key::of(keys.address.to_string().as_bytes())),
         None => None,
     }
+}
+
+/// The pods whose machines sleep, or do not serve yet: a connection would only be waited for.
+pub(in crate::proxy) fn asleep(pods: &[Arc<Pod>]) -> impl Iterator<Item = PodId> {
+    let rests = |pod: &&Arc<Pod>| pod.sleep.is_wakeable() && pod.sleep.rest() != Rest::Awake;
+    pods.iter().filter(move |pod| rests(pod) && !pod.status().is_alive()).map(|pod| pod.id)
 }
 
 #[cfg(test)]

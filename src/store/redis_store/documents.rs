@@ -29,6 +29,13 @@ impl Documents {
         self.query::<String>(&command).await.is_some()
     }
 
+    /// Removes a document. Returns whether Redis says that it is gone.
+    pub async fn remove(&self, key: &str) -> bool {
+        let mut command = redis::cmd("DEL");
+        command.arg(key);
+        self.query::<u64>(&command).await.is_some()
+    }
+
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
         let mut connection = self.link.connection()?;
         self.link.answer(PATIENCE, command.query_async(&mut connection)).await

@@ -37,6 +37,7 @@ use crate::machine::Machine;
 use crate::mint_times::MintTimes;
 use crate::playback_state;
 use crate::quick_connect::new_code;
+use crate::scheduled_tasks;
 use crate::seen::{Record, Seen};
 use crate::start_up::Phase;
 use crate::user_data::UserData;
@@ -203,6 +204,21 @@ impl Pod {
         if !on && let Some(life) = self.life().as_ref() {
             life.memory().tasks.end_all();
         }
+    }
+
+    /// On: new triggers of tasks are taken only once this is switched off. A caller that leaves meanwhile has set nothing.
+    pub fn hold_triggers(&self, on: bool) {
+        self.shared.controls.set_triggers_held(on);
+    }
+
+    /// The time of every trigger comes. Gives the ids of the tasks that run.
+    pub fn let_triggers_come_due(&self) -> Vec<String> {
+        self.with_life(scheduled_tasks::come_due).unwrap_or_default()
+    }
+
+    /// The triggers of a task, by the task's id.
+    pub fn triggers(&self, task: &str) -> Option<Value> {
+        self.with_life(|life| scheduled_tasks::dto(life, task)["Triggers"].clone())
     }
 
     /// Delays the first byte of every answer but that of `/health`; zero ends it, for those that wait too.

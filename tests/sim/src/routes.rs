@@ -132,6 +132,8 @@ static ROUTES: &[Route] = &[
     route(POST, "/echo", Anonymous, system::echo),
     route(POST, "/system/restart", Anonymous, system::restart),
     route(GET, "/branding/configuration", Anonymous, documents::branding),
+    route(GET, "/repositories", Administrator, documents::repositories),
+    route(POST, "/repositories", Administrator, documents::set_repositories),
     route(POST, "/clientlog/document", Authorized, system::client_log).body_limit(1_000_000),
     route(GET, "/playback/bitratetest", Authorized, system::bitrate_test),
     route(GET, "/quickconnect/enabled", Anonymous, quick_connect::enabled),

@@ -31,6 +31,8 @@ const TASKS: [(&str, &str, &str, &str, &str, u64); 2] = [
 /// What runs in this process, and when each task last ended.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
+    /// The triggers that are not the default ones, by the task's id; read from the disk when the process begins.
+    pub(crate) triggers: BTreeMap<String, Value>,
     running: BTreeSet<String>,
     ended: BTreeMap<String, String>,
     /// Counts beginnings and ends, of which sockets are told at once.
@@ -69,6 +71,18 @@ pub(crate) fn exists(id: &str) -> bool {
     TASKS.iter().any(|task| task.0 == id)
 }
 
+/// The time of every trigger comes: each task that has one runs. Gives their ids.
+pub(crate) fn come_due(life: &Life) -> Vec<String> {
+    let has_trigger = |id: &str| dto(life, id)["Triggers"].as_array().is_some_and(|triggers| !triggers.is_empty());
+    let due: Vec<String> = TASKS.iter().filter(|task| has_trigger(task.0)).map(|task| task.0.to_owned()).collect();
+    let mut memory = life.memory();
+    for id in &due {
+        memory.tasks.begin(id);
+        memory.tasks.end(id);
+    }
+    due
+}
+
 /// All tasks, by name as the message `ScheduledTasksInfo` and the list have them.
 pub(crate) fn shown(life: &Life) -> Value {
     let mut tasks = TASKS;
@@ -82,8 +96,8 @@ pub(crate) fn dto(life: &Life, id: &str) -> Value {
         return Value::Null;
     };
     let by_default = || json!([{"Type": "IntervalTrigger", "IntervalTicks": interval}]);
-    let triggers = life.shared.disk.files().triggers.get(id).cloned().unwrap_or_else(by_default);
     let memory = life.memory();
+    let triggers = memory.tasks.triggers.get(id).cloned().unwrap_or_else(by_default);
     let state = if memory.tasks.running.contains(id) { "Running" } else { "Idle" };
     let ended = memory.tasks.ended.get(id).map_or("2026-11-01T10:00:01.0000000Z", String::as_str);
     json!({

@@ -84,6 +84,9 @@ async fn work_on(connection: &Connection, request: Request<Incoming>) -> Outcome
             _ => Answer::error(StatusCode::INTERNAL_SERVER_ERROR),
         });
     }
+    if request.method() == Method::POST && uri.path().to_ascii_lowercase().ends_with("/triggers") {
+        life.shared.controls.await_triggers().await;
+    }
     let answer = respond(connection, request).await;
     drop(thread);
     if machine::is_transcoded(uri.path()) {

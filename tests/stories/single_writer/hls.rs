@@ -9,6 +9,9 @@ use serde_json::json;
 use super::{build, send};
 use crate::stories::world::{Client, World, secs, story};
 
+/// What a player has ahead, as a rule.
+const BUFFERED: Duration = secs(10);
+
 const PLAY_SESSION: &str = "0123456789abcdef0123456789abcdef";
 
 /// A film, and the longest time that a request of it took.
@@ -86,7 +89,8 @@ async fn plays_on(world: &World, kill: impl AsyncFn(&Pod)) {
     film.play(12..15).await;
     world.pod(&second_name).kill().await;
     film.play(15..20).await;
-    println!("HLS with leases: the longest wait for an answer was {:?}", film.longest);
+    let stall = film.longest.saturating_sub(BUFFERED);
+    println!("HLS with leases: the longest wait was {:?}; stall with 10 s buffered {stall:?}, 5xx 0", film.longest);
     assert!(film.longest < secs(8), "the lease of 30 s was not waited for: {:?}", film.longest);
 }
 

@@ -119,6 +119,7 @@ keys! {
     leader_poll: Duration = "leader.poll";
     leader_lease: Duration = "leader.lease";
     leader_paths: &[&str] = "leader.paths";
+    leader_tasks: bool = "leader.tasks";
     keys: &[&str] = "affinity.keys";
     cookie_name: &str = "affinity.cookie.name";
     cookie_path: &str = "affinity.cookie.path";
@@ -184,6 +185,13 @@ impl Settings {
     /// Lets a pod of the pool `main` stand by.
     pub(crate) fn pod_stands_by(&mut self, name: &str, address: SocketAddr) {
         self.set(&format!("pools.main.pods.{name}"), &format!("{{ url = \"http://{address}\", standby = true }}"));
+    }
+
+    /// Lets a pod of the pool `main` sleep when it is not used for so long. This URL is its hook.
+    pub(crate) fn pod_sleeps(&mut self, name: &str, address: SocketAddr, url: &str, idle_after: Duration) {
+        let (idle_after, wake) = (idle_after.toml(), format!("{{ url = {url:?} }}"));
+        let pod = format!("{{ url = \"http://{address}\", idle_after = {idle_after}, wake = {wake} }}");
+        self.set(&format!("pools.main.pods.{name}"), &pod);
     }
 
     /// Names a pod of the pool `main` no more.

@@ -33,6 +33,26 @@ pub(crate) fn branding(call: &Call) -> Answer {
     read(call, "branding")
 }
 
+/// `GET /Repositories`: a part of the server's own document.
+pub(crate) fn repositories(call: &Call) -> Answer {
+    let documents = call.life().shared.documents();
+    Answer::json(documents.get(SYSTEM).and_then(|system| system.get("PluginRepositories")).unwrap_or(&Value::Null))
+}
+
+/// `POST /Repositories` with all of them.
+pub(crate) fn set_repositories(call: &Call) -> Answer {
+    let (shared, given) = (&call.life().shared, call.json());
+    let mut documents = shared.documents();
+    let (true, Some(mut system)) = (given.is_array(), documents.get(SYSTEM).cloned()) else {
+        return Answer::problem(StatusCode::BAD_REQUEST);
+    };
+    system["PluginRepositories"] = given;
+    match documents.replace(&shared.disk, call.settings(), SYSTEM, &system) {
+        Ok(()) => Answer::no_content(),
+        Err(_) => Answer::error(StatusCode::NOT_FOUND),
+    }
+}
+
 /// `GET /Plugins`.
 pub(crate) fn plugins(_: &Call) -> Answer {
     Answer::json(&json!([{

@@ -29,7 +29,8 @@ pub(crate) fn set_triggers(call: &Call) -> Answer {
     if !triggers.is_array() {
         return Answer::problem(StatusCode::BAD_REQUEST);
     }
-    call.life().shared.disk.files().triggers.insert(id.to_owned(), triggers);
+    call.life().shared.disk.files().triggers.insert(id.to_owned(), triggers.clone());
+    call.life().memory().tasks.triggers.insert(id.to_owned(), triggers);
     Answer::no_content()
 }
 

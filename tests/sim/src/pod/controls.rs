@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 use crate::machine::Machine;
@@ -17,6 +17,7 @@ pub(crate) struct Controls {
     database_down: AtomicBool,
     sockets_refused: AtomicBool,
     tasks_held: AtomicBool,
+    triggers_held: watch::Sender<bool>,
     first_byte_delay_us: AtomicU64,
     delay_is_over: Notify,
     cut_bodies_after: AtomicU64,
@@ -40,6 +41,7 @@ impl Controls {
             database_down: AtomicBool::new(false),
             sockets_refused: AtomicBool::new(false),
             tasks_held: AtomicBool::new(false),
+            triggers_held: watch::Sender::new(false),
             first_byte_delay_us: AtomicU64::new(0),
             delay_is_over: Notify::new(),
             cut_bodies_after: AtomicU64::new(NOT_CUT),
@@ -81,6 +83,16 @@ impl Controls {
 
     pub(crate) fn tasks_held(&self) -> bool {
         self.tasks_held.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_triggers_held(&self, on: bool) {
+        self.triggers_held.send_replace(on);
+    }
+
+    /// Waits as long as new triggers are held.
+    pub(crate) async fn await_triggers(&self) {
+        // The sender is this object's own.
+        let _ = self.triggers_held.subscribe().wait_for(|held| !held).await;
     }
 
     pub(crate) fn set_first_byte_delay(&self, delay: Duration) {

@@ -227,11 +227,13 @@ impl Life {
         let disk = &self.shared.disk;
         *self.shared.documents() = Documents::read(disk, &self.shared.settings);
         let libraries = disk.files().libraries.clone();
+        let triggers = disk.files().triggers.clone();
         let mut memory = self.memory();
         memory.devices.load(rows);
         memory.device_names = names;
         memory.libraries = libraries;
         memory.users_at_start = users;
+        memory.tasks.triggers = triggers;
         drop(memory);
         let settings = &self.shared.settings;
         if settings.single_writer {

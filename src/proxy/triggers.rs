@@ -1,0 +1,226 @@
+//! Lets the leader of a pool alone run tasks by itself (`[leader] tasks`): the other pods' triggers are
+//! kept and emptied, and given back when that ends.
+//!
+//! `leader/triggers` decides each step, and says why no crash loses one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::time;
+
+use super::{
+    pod_client::{Caller, PodClient},
+    pool_state::PoolState,
+    shared_state::SharedState,
+};
+use crate::{
+    forward::Forward,
+    jellyfin::client::tasks,
+    leader::{
+        pool_view,
+        triggers::{self, Kept, Step, Triggers, View},
+        writer::Kind,
+    },
+    observe::metrics::{Metrics, TriggersSet},
+    pod::{Epoch, Pod, PodId},
+    sessions::Token,
+    shutdown::Shutdown,
+    store::kept_document::KeptDocument,
+};
+
+/// Time between two looks at what the pods have.
+const SOMETIMES: Duration = Duration::from_secs(30);
+
+/// Time to the next attempt after one that failed.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Keeps the triggers of all pools where they belong.
+pub struct TaskTriggers {
+    shared: Arc<SharedState>,
+    pods: Arc<PodClient>,
+    /// Whether the leader alone runs tasks. Otherwise all that was taken is given back.
+    is_on: bool,
+    metrics: Metrics,
+    shutdown: Shutdown,
+}
+
+/// How a look ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    /// All is as it is to be, as far as pods answer.
+    Done,
+    /// Nothing was taken, and nothing is to be.
+    Idle,
+    /// A pod or the store did not answer, or another replica is at work.
+    Failed,
+}
+
+/// The pods that were looked at, each in the life that it had.
+type Known = HashMap<PodId, Epoch>;
+
+impl TaskTriggers {
+    pub fn new(shared: Arc<SharedState>, is_on: bool, metrics: Metrics, shutdown: Shutdown) -> TaskTriggers {
+        let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
+        TaskTriggers { shared, pods, is_on, metrics, shutdown }
+    }
+
+    /// Keeps the triggers of a pool where they belong, until the shutdown. `document` says what was
+    /// taken from which pod.
+    pub async fn watch(self: Arc<Self>, pool_index: usize, document: KeptDocument) {
+        let shared = &self.shared.pools[pool_index];
+        for act in ["emptied", "given", "failed"] {
+            self.count(shared, act, 0);
+        }
+        let Some(key) = self.shared.api_key().filter(|_| document.is_kept()) else { return };
+        let (mut known, mut leads, mut writer) = (Known::new(), shared.leader.changes(), shared.writer.changes());
+        loop {
+            let (_, mut change) = pool_view::look(&shared.pool);
+            leads.mark_unchanged();
+            writer.mark_unchanged();
+            let looked = tokio::select! {
+                looked = self.look(shared, key, &document, &mut known) => looked,
+                // Whatever was begun goes on at the next start.
+                () = self.shutdown.stopping() => return document.end_turn().await,
+            };
+            let pause = match looked {
+                Looked::Idle if !self.is_on => return,
+                Looked::Failed => SOON,
+                Looked::Done | Looked::Idle => SOMETIMES,
+            };
+            tokio::select! {
+                () = time::sleep(pause) => {}
+                () = change.happens() => {}
+                _ = leads.changed() => {}
+                _ = writer.changed() => {}
+                () = shared.leader.task_edits.news() => {}
+                () = self.shutdown.stopping() => return,
+            }
+        }
+    }
+
+    async fn look(&self, shared: &PoolState, key: &Token, document: &KeptDocument, known: &mut Known) -> Looked {
+        let empties = match shared.writer.kind() {
+            Kind::EveryPod => self.is_on,
+            // There the followers' tasks do nothing anyway.
+            Kind::OnePod => false,
+            Kind::Unknown if self.is_on => return Looked::Idle,
+            Kind::Unknown => false,
+        };
+        if !empties && document.read().await == Ok(None) {
+            return Looked::Idle;
+        }
+        if !document.take_turn().await {
+            return Looked::Failed;
+        }
+        let looked = self.look_in_turn(shared, key, (document, empties), known).await;
+        document.end_turn().await;
+        looked
+    }
+
+    async fn look_in_turn(
+        &self,
+        shared: &PoolState,
+        key: &Token,
+        (document, empties): (&KeptDocument, bool),
+        known: &mut Known,
+    ) -> Looked {
+        let Ok(document_now) = document.read().await else { return Looked::Failed };
+        let mut kept = document_now.and_then(|bytes| Kept::read(&bytes)).unwrap_or_default();
+        let alive: Vec<Arc<Pod>> = shared.pool.pods().iter().filter(|pod| pod.status().is_alive()).cloned().collect();
+        let epochs: Known = alive.iter().map(|pod| (pod.id, pod.status().epoch)).collect();
+        let mut pods = self.triggers_of(shared, &alive, key).await;
+        let answers = pods.len() == alive.len();
+        let known_names: BTreeSet<String> = alive
+            .iter()
+            .filter(|pod| known.get(&pod.id) == epochs.get(&pod.id))
+            .map(|pod| pod.name.to_string())
+            .collect();
+        let mut set: BTreeMap<(String, bool), usize> = BTreeMap::new();
+        let is_done = loop {
+            let leader = shared.leader.current();
+            let edited = leader.as_ref().map(|leader| shared.leader.task_edits.at(leader.id)).unwrap_or_default();
+            let step = if empties {
+                let leader = leader.as_ref().map(|leader| &*leader.name);
+                triggers::next(&kept, View { leader, pods: &pods, known: &known_names, edited: &edited })
+            } else {
+                triggers::next_to_give_back(&kept, &pods)
+            };
+            document.keep_turn().await;
+            match step {
+                None => {
+                    if let Some(leader) = &leader {
+                        shared.leader.task_edits.forget(&edited, leader.id);
+                    }
+                    break true;
+                }
+                Some(Step::Forget) => break document.remove().await,
+                Some(Step::Keep(next)) if document.write(&next.to_bytes()).await => kept = next,
+                Some(Step::Keep(_)) => break false,
+                Some(Step::Set { pod, task, triggers }) => {
+                    if !self.set(shared, (&pod, &task), &triggers, key).await {
+                        break false;
+                    }
+                    *set.entry((pod.clone(), triggers.as_array().is_some_and(Vec::is_empty))).or_default() += 1;
+                    pods.entry(pod).or_default().insert(task, triggers);
+                }
+            }
+        };
+        self.tell(shared, &set);
+        if !is_done {
+            self.count(shared, "failed", 1);
+            tracing::warn!(pod.pool = &*shared.pool.name, "triggers of tasks are not where they belong yet");
+        }
+        if is_done && answers {
+            *known = epochs;
+        }
+        if is_done && answers { Looked::Done } else { Looked::Failed }
+    }
+
+    /// What the pods have; without those that do not answer.
+    async fn triggers_of(&self, shared: &PoolState, pods: &[Arc<Pod>], key: &Token) -> BTreeMap<String, Triggers> {
+        let caller = Caller::proxy(&shared.pool);
+        let ask = |pod: Arc<Pod>| {
+            let caller = &caller;
+            async move {
+                let list = self.pods.call(&pod, caller, tasks::triggers(key.as_str())).await.ok()?;
+                Some((pod.name.to_string(), list.into_iter().collect::<Triggers>()))
+            }
+        };
+        join_all(pods.iter().cloned().map(ask)).await.into_iter().flatten().collect()
+    }
+
+    async fn set(
+        &self,
+        shared: &PoolState,
+        (pod, task): (&str, &str),
+        triggers: &serde_json::Value,
+        key: &Token,
+    ) -> bool {
+        let pods = shared.pool.pods().to_vec();
+        let Some(pod) = pods.iter().find(|known| *known.name == *pod && known.status().is_alive()) else {
+            return false;
+        };
+        let call = tasks::set_triggers(task, triggers, key.as_str());
+        self.pods.call(pod, &Caller::proxy(&shared.pool), call).await.is_ok_and(|status| status.is_success())
+    }
+
+    fn tell(&self, shared: &PoolState, set: &BTreeMap<(String, bool), usize>) {
+        for ((pod, is_emptied), tasks) in set {
+            self.count(shared, if *is_emptied { "emptied" } else { "given" }, *tasks as u64);
+            let (pod, pool) = (pod.as_str(), &*shared.pool.name);
+            if *is_emptied {
+                tracing::info!(pod.name = pod, pod.pool = pool, tasks, "a pod's tasks have no triggers any more");
+            } else {
+                tracing::info!(pod.name = pod, pod.pool = pool, tasks, "a pod's tasks have got their triggers");
+            }
+        }
+    }
+
+    fn count(&self, shared: &PoolState, act: &'static str, by: u64) {
+        self.metrics.triggers_set.get_or_create(&TriggersSet { pool: shared.pool.name.clone(), act }).inc_by(by);
+    }
+}

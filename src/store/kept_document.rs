@@ -1,0 +1,141 @@
+//! A short document that is safe before something is done that only it can undo.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::redis_store::RedisStore;
+
+/// How long a document stays in Redis after it was last written.
+const KEPT: Duration = Duration::from_secs(400 * 86_400);
+
+/// How long one replica keeps the others from changing it, unless it says that it goes on.
+const TURN: Duration = Duration::from_secs(15);
+
+/// Where a document is kept: in Redis for all replicas, and in a file.
+pub struct KeptDocument {
+    file: Option<PathBuf>,
+    /// With its key.
+    redis: Option<(Arc<RedisStore>, String)>,
+}
+
+/// Nobody knows what the document says: Redis does not answer, or the file cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+impl KeptDocument {
+    /// `redis` comes with what its keys begin with.
+    pub fn new(folder: Option<&Path>, redis: Option<(Arc<RedisStore>, String)>, name: &str) -> KeptDocument {
+        KeptDocument {
+            file: folder.map(|folder| folder.join(format!("{name}.json"))),
+            redis: redis.map(|(redis, prefix)| (redis, format!("{prefix}:{name}"))),
+        }
+    }
+
+    /// Whether it outlives this process.
+    pub fn is_kept(&self) -> bool {
+        self.file.is_some() || self.redis.is_some()
+    }
+
+    /// The document: the replicas' common one, else that of the file.
+    pub async fn read(&self) -> Result<Option<Vec<u8>>, Unreadable> {
+        if let Some((redis, key)) = &self.redis
+            && let Some(document) = redis.documents.get(key).await.ok_or(Unreadable)?
+        {
+            return Ok(Some(document));
+        }
+        let Some(file) = &self.file else { return Ok(None) };
+        match fs::read(file) {
+            Ok(document) => Ok(Some(document)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                tracing::error!(path = %file.display(), %error, "a kept document cannot be read");
+                Err(Unreadable)
+            }
+        }
+    }
+
+    /// Keeps it. Returns whether it is safe wherever it is kept.
+    pub async fn write(&self, document: &[u8]) -> bool {
+        if let Some(file) = &self.file
+            && let Err(error) = write_whole(file, document)
+        {
+            tracing::error!(path = %file.display(), %error, "a document cannot be kept");
+            return false;
+        }
+        match &self.redis {
+            Some((redis, key)) => redis.documents.set(key, document, KEPT).await,
+            None => true,
+        }
+    }
+
+    /// Keeps it no more. Returns whether it is gone.
+    pub async fn remove(&self) -> bool {
+        if let Some((redis, key)) = &self.redis
+            && !redis.documents.remove(key).await
+        {
+            return false;
+        }
+        let removed = self.file.as_ref().map_or(Ok(()), fs::remove_file);
+        removed.is_ok() || removed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether this replica alone may change it for a while, and do what it says.
+    pub async fn take_turn(&self) -> bool {
+        let Some((redis, key)) = &self.redis else { return true };
+        redis.acquire_lock(&turn(key), TURN).await == Some(true)
+    }
+
+    /// The turn lasts its full time from now on.
+    pub async fn keep_turn(&self) {
+        if let Some((redis, key)) = &self.redis {
+            redis.extend_lock(&turn(key), TURN).await;
+        }
+    }
+
+    pub async fn end_turn(&self) {
+        if let Some((redis, key)) = &self.redis {
+            // It ends by itself, if a little later.
+            redis.documents.remove(&turn(key)).await;
+        }
+    }
+}
+
+fn turn(key: &str) -> String {
+    format!("{key}:turn")
+}
+
+/// Writes a file whole or not at all, and waits until it is on disk.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    match path.parent() {
+        Some(folder) => fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_keeps_it_over_the_end_of_the_process() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || KeptDocument::new(Some(folder.path()), None, "tasks-main");
+        assert!(open().is_kept() && open().read().await == Ok(None) && open().remove().await);
+        assert!(open().write(b"one").await && open().write(b"two").await);
+        assert_eq!(open().read().await, Ok(Some(b"two".to_vec())));
+        assert!(open().take_turn().await && open().remove().await);
+        assert_eq!(open().read().await, Ok(None));
+        assert!(!KeptDocument::new(None, None, "tasks-main").is_kept());
+    }
+}

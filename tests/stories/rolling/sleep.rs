@@ -1,0 +1,160 @@
+//! A pod sleeps when nobody uses it, and the first request that needs it wakes it.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+};
+
+use super::*;
+use crate::stories::world::{DEADLINE, Proxy, elapse};
+
+/// What hears the hooks in a story: an HTTP server that says yes.
+struct Hooks {
+    url: String,
+    acts: UnboundedReceiver<String>,
+}
+
+impl Hooks {
+    async fn start() -> Hooks {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+        let (told, acts) = unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut got = Vec::new();
+                while !got.ends_with(b"}") && stream.read_buf(&mut got).await.expect("bytes") > 0 {}
+                let body = got.split(|byte| *byte == b'\n').next_back().expect("a body");
+                let said: Value = serde_json::from_slice(body).expect("JSON");
+                assert_eq!((&said["pod"], &said["pool"]), (&"a".into(), &"main".into()));
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("written");
+                if told.send(said["act"].as_str().expect("an act").to_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        Hooks { url, acts }
+    }
+
+    async fn next(&mut self) -> String {
+        let act = tokio::time::timeout(DEADLINE, self.acts.recv()).await;
+        act.ok().flatten().expect("a hook is called")
+    }
+}
+
+/// A world of one pod that may sleep after this time.
+async fn world(plan: Plan, hooks: &Hooks, idle_after: Duration) -> World {
+    let phases = PhaseLengths::RECORDED.scaled(0.2);
+    let plan = plan.build(move |pod| pod.start_up(StartUp::Phased(phases))).probe_interval(millis(200));
+    let mut world = started(plan.with_api_key()).await;
+    let (address, url) = (world.pod("a").address(), hooks.url.clone());
+    world.restart(|settings: &mut Settings| settings.pod_sleeps("a", address, &url, idle_after)).await;
+    world.until_state("a", State::Ready).await;
+    world
+}
+
+async fn until_shown(proxy: &Proxy, state: &str) {
+    until_so(&format!("the pod is shown as {state}"), async || {
+        let shown = proxy.ask_admin("/pods").await.json()[0]["state"] == state;
+        shown && proxy.metric("jellypin_pod_state", &[("state", state)]).await == 1.0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_requests_wake_a_pod_once() {
+    let mut hooks = Hooks::start().await;
+    let plan =
+        World::plan(1).holds_per_address(2000).requests_per_address(2000).connections_per_address(2000).queue(2000);
+    story(world(plan, &hooks, millis(800)).await, async |world| {
+        let mut alice = world.client().without_cookies().device("sofa");
+        alice.log_in("alice").await;
+        assert_eq!(hooks.next().await, "sleep");
+        until_shown(&world.proxy, "asleep").await;
+        assert_eq!(world.proxy.ask_admin("/ready").await.status, 200, "clients must come, to wake it");
+        // Nothing that jellypin does keeps the machine awake.
+        let pod = world.pod("a");
+        pod.clear_seen();
+        elapse(secs(1)).await;
+        assert!(pod.seen().is_empty(), "{:?}", pod.seen());
+        pod.kill().await;
+
+        let mut clients: Vec<_> = (0..1000).map(|_| world.client().without_cookies()).collect();
+        let began = Instant::now();
+        let crowd = join_all(clients.iter_mut().map(async |client| client.get("/Branding/Configuration").await.status));
+        let machine = async {
+            assert_eq!(hooks.next().await, "wake");
+            let (called, starts) = (began.elapsed(), Instant::now());
+            until("all wait", || world.proxy.shared().held() >= 900).await;
+            assert_eq!(world.proxy.ask_admin("/pods").await.json()[0]["state"], "waking");
+            pod.start_again().await.expect("its own port");
+            pod.until(jellyfin_sim::Pod::is_ready).await;
+            (called, starts.elapsed(), began.elapsed())
+        };
+        let (statuses, me, (called, start, ready)) = tokio::join!(crowd, alice.get("/Users/Me"), machine);
+        let answered = began.elapsed();
+        let other: Vec<u16> = statuses.into_iter().filter(|status| *status != 200).collect();
+        assert!(other.is_empty() && me.status == 200, "{other:?} {}", me.status);
+        assert!(hooks.acts.try_recv().is_err(), "one hook for all");
+        assert_eq!(world.proxy.metric("jellypin_wake_hooks_total", &[("act", "wake"), ("outcome", "done")]).await, 1.0);
+        println!(
+            "a sleeping pod and 1001 requests: hook after {called:?}, hooks 1, the pod took {start:?} to start; the last \
+             answer {answered:?} after the first request, {:?} after the pod was ready",
+            answered.saturating_sub(ready)
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_used_stays_awake() {
+    let mut hooks = Hooks::start().await;
+    story(world(World::plan(1), &hooks, millis(600)).await, async |world| {
+        let mut alice = world.client().without_cookies().device("sofa");
+        alice.log_in("alice").await;
+        let socket = alice.socket("/socket").await.expect("a socket");
+        elapse(secs(2)).await;
+        assert!(hooks.acts.try_recv().is_err(), "a socket is open");
+        drop(socket);
+        assert_eq!(hooks.next().await, "sleep");
+        // It did not sleep after all: the hook may decide so.
+        until_shown(&world.proxy, "asleep").await;
+        assert_eq!(alice.get("/Users/Me").await.status, 200);
+        assert_eq!(hooks.next().await, "wake");
+        until_shown(&world.proxy, "ready").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_call_one_hook_and_one_keeps_awake_what_another_does_not_use() {
+    let redis = RedisServer::start();
+    let mut hooks = Hooks::start().await;
+    story(world(replicas::plan(1, &redis), &hooks, secs(2)).await, async |world| {
+        let other = replicas::known_replica(world, |_| {}).await;
+        // Only one of them has a client.
+        let mut alice = other.client().without_cookies().device("sofa");
+        alice.log_in("alice").await;
+        let used = Instant::now();
+        while used.elapsed() < secs(5) {
+            assert_eq!(alice.get("/Users/Me").await.status, 200);
+            elapse(millis(200)).await;
+        }
+        assert!(hooks.acts.try_recv().is_err(), "a replica uses it");
+        assert_eq!(hooks.next().await, "sleep");
+        world.pod("a").kill().await;
+        for proxy in [&world.proxy, &other] {
+            proxy.until_state("a", State::Down).await;
+        }
+        let mut bob = world.client().without_cookies().device("desk");
+        let machine = async {
+            assert_eq!(hooks.next().await, "wake");
+            world.pod("a").start_again().await.expect("its own port");
+        };
+        let (one, two, ()) = tokio::join!(alice.get("/Users/Me"), bob.get("/Branding/Configuration"), machine);
+        assert_eq!((one.status, two.status), (200, 200));
+        assert!(hooks.acts.try_recv().is_err(), "one hook for both");
+    })
+    .await;
+}
