@@ -84,18 +84,29 @@ def check_standby_copies(_dockerfile, stack):
     (source / "data").mkdir(parents=True)
     (target / "data").mkdir(parents=True)
     (source / "data/device.txt").write_text("id")
+    (source / "data/Thumbs.db").write_text("no database")
     (target / "gone.xml").write_text("old")
-    (target / "data/jellyfin.db-wal").write_text("of the database before")
-    with sqlite3.connect(source / "data/jellyfin.db") as database:
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("CREATE TABLE users (name)")
-        database.execute("INSERT INTO users VALUES ('alice')")
-        database.commit()
-        copy = COMPOSE / "standby/copy-config"
-        for _ in range(2):
-            subprocess.run(["sh", copy], env=dict(os.environ, FROM=str(source), TO=str(target)), check=True)
-            with sqlite3.connect(target / "data/jellyfin.db") as copied:
-                assert copied.execute("SELECT name FROM users").fetchall() == [("alice",)]
+    copied = target / "data/jellyfin.db"
+    for ending in ("wal", "journal"):
+        (target / f"data/jellyfin.db-{ending}").write_text("of the database before")
+    database = sqlite3.connect(source / "data/jellyfin.db")
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("CREATE TABLE users (name)")
+    # While it is open, while it is closed, and with a copy that is there.
+    for number in range(3):
+        if number < 2:
+            database.execute("INSERT INTO users VALUES ('alice')")
+            database.commit()
+        if number == 1:
+            database.close()
+        environment = dict(os.environ, FROM=str(source), TO=str(target))
+        subprocess.run(["sh", COMPOSE / "standby/copy-config"], env=environment, check=True)
+        assert not copied.with_name("jellyfin.db-journal").exists()
+        with sqlite3.connect(copied) as reader:
+            count = reader.execute("SELECT count(*) FROM users").fetchone()[0]
+        assert count == min(number + 1, 2), count
+    assert copied.stat().st_mode == (source / "data/jellyfin.db").stat().st_mode
+    assert (target / "data/Thumbs.db").read_text() == "no database"
     assert (target / "data/device.txt").read_text() == "id" and not (target / "gone.xml").exists()
 
 

@@ -172,7 +172,7 @@ fn init(wishes: Wishes) -> ExitCode {
         Ok(config) => config,
         Err(error) => return unusable(error),
     };
-    let report = match runtime().map(|runtime| runtime.block_on(app::check::check(config, &[]))) {
+    let report = match runtime().map(|runtime| runtime.block_on(app::check::check(config, &wishes.secrets()))) {
         Ok(Ok(report)) => report,
         Ok(Err(error)) => return unusable(error),
         Err(error) => return failed(error),

@@ -124,6 +124,12 @@ impl Pins {
         self.persistence.find(kind, key, self.shelves.hash(kind, key)).await.map(|stored| stored.home)
     }
 
+    /// Whether a pin that was found may be known under an older secret than the newest, so that it is
+    /// to be learnt again.
+    pub fn has_older_secrets(&self) -> bool {
+        self.shelves.has_older_secrets()
+    }
+
     /// Forgets a key.
     pub fn forget(&self, kind: Kind, key: &str) {
         for hash in self.shelves.forget(kind, key) {

@@ -1,7 +1,7 @@
 //! Finds pods whose address is a listener of this proxy itself: each request would go round for ever.
 //! Names are not looked up here; what comes round through them is found by its mark (`hop`).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::{Config, Error};
 
@@ -34,9 +34,15 @@ fn leads_to(address: SocketAddr, listener: SocketAddr) -> bool {
     address.port() == listener.port() && is_heard && is_of_this_machine(to)
 }
 
-/// The system lets a socket have only addresses of this machine.
+/// What is sent to an address of this machine leaves from that address. Nothing is sent here.
 fn is_of_this_machine(ip: IpAddr) -> bool {
-    ip.is_loopback() || ip.is_unspecified() || UdpSocket::bind((ip, 0)).is_ok()
+    let own = || {
+        let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((ip, 9)).ok()?;
+        socket.local_addr().ok()
+    };
+    ip.is_loopback() || ip.is_unspecified() || own().is_some_and(|own| own.ip() == ip)
 }
 
 #[cfg(test)]

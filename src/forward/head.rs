@@ -132,11 +132,14 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
         Some(host) => headers.insert(FORWARDED_HOST, host),
         None => headers.remove(FORWARDED_HOST),
     };
-    if headers.len() < FIELDS && !hop::comes_round(headers) {
+    if !hop::comes_round(headers) {
         headers.append(header::VIA, hop::mark().clone());
     }
     if headers.len() > FIELDS {
         join_fields(headers);
+    }
+    if headers.len() > FIELDS {
+        headers.remove(header::VIA);
     }
 }
 
@@ -184,17 +187,24 @@ fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Removes the fields that `Connection` names, except those that the message itself depends on.
+/// Removes the fields that `Connection` names.
 fn remove_named(headers: &mut HeaderMap) {
     let lines = headers.get_all(header::CONNECTION).iter();
     let named: Vec<HeaderName> = lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH && *name != header::TE)
+        .filter(|name| !is_kept(name))
         .collect();
     for name in named {
         headers.remove(name);
     }
+}
+
+/// What the message itself depends on, and what a trusted peer says of the client: the client may have
+/// written the `Connection` that the peer passed on.
+fn is_kept(name: &HeaderName) -> bool {
+    [&header::HOST, &header::CONTENT_LENGTH, &header::TE, &FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST]
+        .contains(&name)
 }
 
 fn scheme(over_tls: bool) -> HeaderValue {
@@ -250,17 +260,22 @@ mod tests {
         assert_eq!(origin(&headers(&[("x-forwarded-for", "198.51.100.1")]), &stranger), IpAddr::from([192, 0, 2, 7]));
     }
 
+    /// The fields in order, but for the mark of this process.
+    fn lines(map: &HeaderMap) -> Vec<String> {
+        let line = |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+        let mut lines: Vec<_> = map.iter().map(line).collect();
+        lines.retain(|line| !line.starts_with("via: 1.1 jellypin-"));
+        lines.sort();
+        lines
+    }
+
     fn sent(pairs: &[(&str, &str)], is_trusted: bool) -> Vec<String> {
         let mut map = headers(pairs);
         to_pod(&mut map, &client(is_trusted));
         let once = map.clone();
         to_pod(&mut map, &client(is_trusted));
         assert_eq!(map, once);
-        let mut lines: Vec<_> =
-            map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-        lines.retain(|line| !line.starts_with("via: 1.1 jellypin-"));
-        lines.sort();
-        lines
+        lines(&map)
     }
 
     #[test]
@@ -302,10 +317,8 @@ mod tests {
         ];
         let mut map = headers(&request);
         to_pod(&mut map, &client(false));
-        let mut lines: Vec<_> =
-            map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-        lines.sort();
-        assert_eq!(lines, expected);
+        assert_eq!(lines(&map), expected);
+        assert!(map.len() <= FIELDS, "with the mark");
     }
 
     #[test]
@@ -343,6 +356,18 @@ mod tests {
         ];
         assert_eq!(sent(&request, true), expected);
         assert!(is_https(&headers(&request), &client(true)));
+    }
+
+    #[test]
+    fn a_client_cannot_take_away_what_a_trusted_peer_says() {
+        let request = [
+            ("host", "h"),
+            ("connection", "close, X-Forwarded-For, x-forwarded-proto"),
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let expected = ["host: h", "x-forwarded-for: 198.51.100.1", "x-forwarded-host: h", "x-forwarded-proto: https"];
+        assert_eq!(sent(&request, true), expected);
     }
 
     #[test]

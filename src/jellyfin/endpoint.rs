@@ -41,10 +41,7 @@ pub use triggers::triggers_of;
 pub use urgency::Purpose;
 pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
 
-use super::{
-    path::decoded_path,
-    syntax::{is_id, pieces},
-};
+use super::syntax::{is_id, pieces};
 
 /// What an endpoint demands of its caller, as far as the proxy needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,14 +91,13 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Reads the endpoint from a method and a path below the BaseUrl.
+    /// Reads the endpoint from a method and a path below the BaseUrl, decoded as Kestrel does.
     pub fn of(method: &Method, path: &str) -> Endpoint {
         if method == Method::OPTIONS {
             // The pod answers without a look at the caller.
             return Endpoint::Open;
         }
-        let decoded = decoded_path(path).unwrap_or(Cow::Borrowed(path));
-        let mut segments = segments(&decoded);
+        let mut segments = segments(path);
         let Some(first) = segments.next() else { return Endpoint::Open };
         let rest = Rest { segments: segments.clone() };
         let endpoint = match first.len() {
@@ -135,7 +131,7 @@ impl Endpoint {
             _ => Endpoint::Open,
         };
         // What all may read, like pictures, demands a log-in to be written.
-        let is_written = || Scope::of(method, &decoded).is_some_and(|scope| scope.act().is_some());
+        let is_written = || Scope::of(method, path).is_some_and(|scope| scope.act().is_some());
         if endpoint == Endpoint::Open && is_written() { Endpoint::Authenticated } else { endpoint }
     }
 

@@ -107,7 +107,7 @@ impl Wishes {
             }
         }
         line("\n# What must survive a restart.\n[state]".into());
-        line(format!("path = {}", quoted(&self.state.to_string_lossy())));
+        line(format!("path = {}", quoted(&absolute(&self.state.to_string_lossy()))));
         let key = match (&self.api_key_file, &self.api_key_env) {
             (Some(file), _) => Some(format!("{{ file = {} }}", quoted(&absolute(file)))),
             (None, Some(name)) => Some(format!("{{ env = {} }}", quoted(name))),
@@ -118,11 +118,15 @@ impl Wishes {
             line(format!("api_key = {key}"));
         }
         line("\n# The Jellyfin servers. Several of them share one database and one library.\n[pools.main.pods]".into());
-        for (index, pod) in self.pods.iter().enumerate() {
-            let (name, url) = named(pod, index);
+        for (name, url) in named(&self.pods) {
             line(format!("{} = {}", quoted(&name), quoted(url)));
         }
         text
+    }
+
+    /// The files of secrets that it names.
+    pub(crate) fn secrets(&self) -> Vec<PathBuf> {
+        self.api_key_file.iter().map(|file| absolute(file).into()).collect()
     }
 
     /// Writes the configuration into a new file.
@@ -135,15 +139,19 @@ impl Wishes {
     }
 }
 
-/// A pod's name and URL. Without a name it is called by the next letter.
-fn named(pod: &str, index: usize) -> (String, &str) {
-    match pod.split_once('=') {
-        Some((name, url)) if !name.contains(['/', ':']) => (name.to_owned(), url),
-        _ => {
-            let letter = u8::try_from(index).ok().filter(|index| *index < 26).map(|index| char::from(b'a' + index));
-            (letter.map_or_else(|| format!("pod{}", index + 1), String::from), pod)
+/// The pods' names and URLs. Those without a name are called by the letters that are free.
+fn named(pods: &[String]) -> Vec<(String, &str)> {
+    fn split(pod: &str) -> (Option<&str>, &str) {
+        match pod.split_once('=') {
+            Some((name, url)) if !name.contains(['/', ':']) => (Some(name), url),
+            _ => (None, pod),
         }
     }
+    let given: Vec<(Option<&str>, &str)> = pods.iter().map(|pod| split(pod)).collect();
+    let letters = ('a'..='z').map(String::from).chain((1..).map(|number| format!("pod{number}")));
+    let mut free = letters.filter(|letter| given.iter().all(|(name, _)| *name != Some(letter)));
+    let mut name = |given: Option<&str>| given.map(str::to_owned).or_else(|| free.next()).unwrap_or_default();
+    given.iter().map(|(given, url)| (name(*given), *url)).collect()
 }
 
 /// A relative path of the command line starts at this folder, one of the file at the file's.
@@ -196,9 +204,17 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert_eq!(String::from_utf8_lossy(&questions).matches(": ").count(), 6);
+        let asked = String::from_utf8_lossy(&questions).into_owned();
+        assert_eq!((asked.matches("URL of").count(), asked.matches("empty: ").count()), (3, 5), "{asked}");
         assert!(wishes(&[]).ask(&mut Cursor::new("\n"), &mut Vec::new()).is_err(), "no server");
         assert!(wishes(&[]).ask(&mut Cursor::new("http://a:1\n"), &mut Vec::new()).is_err(), "the terminal ends");
+    }
+
+    #[test]
+    fn each_pod_has_a_name_of_its_own() {
+        let pods = ["b=http://x", "http://y?a=b", "http://z"].map(str::to_owned);
+        let names: Vec<_> = named(&pods).into_iter().map(|(name, url)| format!("{name} {url}")).collect();
+        assert_eq!(names, ["b http://x", "a http://y?a=b", "c http://z"]);
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Explainer<'_> {
         let from = moved.from.filter(|from| session.home().is_none_or(|home| home.pod != from.pod));
         let from = from.map(|from| format!(", from {}", self.named(from))).unwrap_or_default();
         let says = format!(
-            "session of user {} on device {:?} ({}) lives on {home}: {}{from}; sockets: {}; plays: {}",
+            "session of user {} on device {:?} ({:?}) lives on {home}: {}{from}; sockets: {}; plays: {}",
             session.user,
             session.device.name,
             session.device.client,

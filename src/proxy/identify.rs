@@ -3,6 +3,7 @@
 //! Another replica, or an earlier run of this one, may know a client that this process does not.
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -110,7 +111,8 @@ impl Identifier {
         let SavedRequest { pool, head, client, origin, is_upgrade } = saved;
         let state = &self.shared.pools[*pool];
         let legacy = state.legacy();
-        let path = jellyfin::controller_path(canonical::below_base(&state.pool.base_path, head.uri.path()), legacy);
+        let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
+        let path = jellyfin::controller_path(canonical::below_base(&state.pool.base_path, &path), legacy);
         let routed = Routed { pool: *pool, legacy, endpoint: Endpoint::of(&head.method, path) };
         self.identify(routed, cookies, head, (client, *origin), *is_upgrade)
     }

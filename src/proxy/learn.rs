@@ -78,8 +78,9 @@ impl Learner {
             match ctx.session() {
                 Some(session) => self.confirm_home(ctx, session, &decision.pod, token.map_or(own, Token::as_str)),
                 None => {
-                    let is_known = decision.reason == Reason::Token && decision.is_pinned;
-                    if !is_known && self.shared.pins.learn(Kind::Token, own, decision.home(), ctx.origin) {
+                    let pins = &self.shared.pins;
+                    let is_known = decision.reason == Reason::Token && decision.is_pinned && !pins.has_older_secrets();
+                    if !is_known && pins.learn(Kind::Token, own, decision.home(), ctx.origin) {
                         self.replay_state(ctx, own, &decision.pod);
                     }
                     self.identify_session(ctx, &decision.pod);

@@ -81,6 +81,10 @@ impl Shelves {
         self.secrets.extend_from_slice(older);
     }
 
+    pub(super) fn has_older_secrets(&self) -> bool {
+        self.secrets.len() > 1
+    }
+
     /// Loads the pins of an earlier process, the latest first, as far as there is room.
     pub(super) fn restore(&self, kept: &[StoredPin]) {
         for kept in kept {

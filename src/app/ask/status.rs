@@ -78,10 +78,10 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// A value in words; `?` for what is not known.
+/// A value in words; `?` for what is not known. A client's words must not control the terminal.
 fn said(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect(),
         Value::Null => "?".to_owned(),
         other => other.to_string(),
     }
@@ -141,7 +141,7 @@ mod tests {
                 {"pool": "main", "pod": "a", "is_playing": false}
             ], "hidden": 0},
             "history": [],
-            "events": [{"number": 1, "at_ms": 1000000, "level": "WARN", "message": "a pod is down", "fields": [["pod", "b"]]}]
+            "events": [{"number": 1, "at_ms": 1000000, "level": "WARN", "message": "a pod is down", "fields": [["pod", "b\u001b]0;x"]]}]
         }"#;
         let whole: Value = serde_json::from_str(page).expect("a page");
         let text = text(&whole, UNIX_EPOCH + Duration::from_secs(4690)).expect("the form");
@@ -150,10 +150,10 @@ mod tests {
             "Pod b is down for 1h 1m; 3 sessions moved.\n\
              Redis does not answer.\n\n\
              jellypin 0.1.0, 2 held requests, Redis does not answer, other replicas: other (configured otherwise: pools)\n\n\
-             POOL  POD  STATE         SINCE    CLIENTS  PLAYING  SOCKETS  REQUESTS  VERSION\n\
-             main  a    ready, leads  1h 18m   3        1        4        5         12.0.0\n\
-             main  b    down          1h 1m    0        0        0        0         ?\n\n\
-             1970-01-01T00:16:40Z warn a pod is down pod=b\n"
+             POOL  POD  STATE         SINCE   CLIENTS  PLAYING  SOCKETS  REQUESTS  VERSION\n\
+             main  a    ready, leads  1h 18m  3        1        4        5         12.0.0\n\
+             main  b    down          1h 1m   0        0        0        0         ?\n\n\
+             1970-01-01T00:16:40Z warn a pod is down pod=b ]0;x\n"
         );
     }
 }

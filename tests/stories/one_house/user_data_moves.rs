@@ -105,7 +105,7 @@ async fn a_favourite_costs_one_read_and_one_call_for_each_other_pod_and_a_film_n
 
         let report = |minute: i64| json!({"ItemId": film, "PositionTicks": minute * HOUR_IN_TICKS / 60});
         assert_done(&device.post("/Sessions/Playing", report(0)).await);
-        until("the play is counted everywhere", || world.pods_but(&home).all(|pod| calls(pod).len() == 1)).await;
+        until("the play is counted everywhere", || world.pods_but(&home).all(|pod| !calls(pod).is_empty())).await;
         for minute in 10..40 {
             assert_done(&device.post("/Sessions/Playing/Progress", report(minute)).await);
         }
