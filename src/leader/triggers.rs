@@ -111,12 +111,13 @@ fn empty(kept: &Kept, view: View<'_>, leader: &str) -> Option<Step> {
 }
 
 /// Gives the leader the house's triggers, or its own for a task that the house does not know. What
-/// a client has set there since it leads stays.
+/// a client has set there since it leads stays. That it wants none is not told from a pod that was
+/// emptied, so an empty list does not.
 fn give(kept: &Kept, view: View<'_>, leader: &str, own: &Triggers) -> Step {
     let taken = kept.taken.get(leader);
     let wanted = |task: &String, triggers: &Value| {
         let before = || taken.and_then(|taken| taken.get(task)).filter(|_| is_none(triggers));
-        let given = kept.house.get(task).or_else(before).filter(|_| !view.edited.contains(task));
+        let given = kept.house.get(task).or_else(before).filter(|_| is_none(triggers) || !view.edited.contains(task));
         given.unwrap_or(triggers).clone()
     };
     for (task, triggers) in own {
@@ -126,7 +127,9 @@ fn give(kept: &Kept, view: View<'_>, leader: &str, own: &Triggers) -> Step {
         }
     }
     let mut kept = Kept { holder: Some(leader.to_owned()), ..kept.clone() };
-    kept.house.extend(own.clone());
+    // What a client sets is kept by the next step, from what the pod has then.
+    let settled = own.iter().filter(|(task, _)| !view.edited.contains(*task));
+    kept.house.extend(settled.map(|(task, triggers)| (task.clone(), triggers.clone())));
     kept.taken.remove(leader);
     Step::Keep(kept)
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    slice,
     sync::Arc,
     time::Duration,
 };
@@ -22,6 +23,7 @@ use crate::{
     jellyfin::client::tasks,
     leader::{
         pool_view,
+        task_edits::Edits,
         triggers::{self, Kept, Step, Triggers, View},
         writer::Kind,
     },
@@ -76,6 +78,9 @@ impl TaskTriggers {
             self.count(shared, act, 0);
         }
         let Some(key) = self.shared.api_key().filter(|_| document.is_kept()) else { return };
+        if self.is_on {
+            shared.leader.task_edits.want();
+        }
         let (mut known, mut leads, mut writer) = (Known::new(), shared.leader.changes(), shared.writer.changes());
         loop {
             let (_, mut change) = pool_view::look(&shared.pool);
@@ -110,6 +115,9 @@ impl TaskTriggers {
             Kind::Unknown if self.is_on => return Looked::Idle,
             Kind::Unknown => false,
         };
+        // Even if nothing more comes of this look.
+        let leader = shared.leader.current().filter(|_| empties);
+        shared.leader.task_edits.at_leader(leader.map(|leader| leader.id));
         if !empties && document.read().await == Ok(None) {
             return Looked::Idle;
         }
@@ -129,7 +137,11 @@ impl TaskTriggers {
         known: &mut Known,
     ) -> Looked {
         let Ok(document_now) = document.read().await else { return Looked::Failed };
-        let mut kept = document_now.and_then(|bytes| Kept::read(&bytes)).unwrap_or_default();
+        let Some(mut kept) = document_now.map_or(Some(Kept::default()), |bytes| Kept::read(&bytes)) else {
+            tracing::error!(pod.pool = &*shared.pool.name, "a kept document cannot be read");
+            return Looked::Failed;
+        };
+        let mut seen = edits_at_leader(shared);
         let alive: Vec<Arc<Pod>> = shared.pool.pods().iter().filter(|pod| pod.status().is_alive()).cloned().collect();
         let epochs: Known = alive.iter().map(|pod| (pod.id, pod.status().epoch)).collect();
         let mut pods = self.triggers_of(shared, &alive, key).await;
@@ -142,7 +154,19 @@ impl TaskTriggers {
         let mut set: BTreeMap<(String, bool), usize> = BTreeMap::new();
         let is_done = loop {
             let leader = shared.leader.current();
-            let edited = leader.as_ref().map(|leader| shared.leader.task_edits.at(leader.id)).unwrap_or_default();
+            let edits = shared.leader.task_edits.at_leader(leader.as_ref().map(|leader| leader.id));
+            if let Some(leader) =
+                leader.as_ref().filter(|_| edits.iter().any(|(task, now)| seen.get(task) != Some(now)))
+            {
+                // What a client has set since then must not be taken for what the pod had before.
+                let again = self.triggers_of(shared, slice::from_ref(leader), key).await;
+                if again.is_empty() {
+                    break false;
+                }
+                pods.extend(again);
+                seen.clone_from(&edits);
+            }
+            let edited: BTreeSet<String> = edits.keys().cloned().collect();
             let step = if empties {
                 let leader = leader.as_ref().map(|leader| &*leader.name);
                 triggers::next(&kept, View { leader, pods: &pods, known: &known_names, edited: &edited })
@@ -152,8 +176,8 @@ impl TaskTriggers {
             document.keep_turn().await;
             match step {
                 None => {
-                    if let Some(leader) = &leader {
-                        shared.leader.task_edits.forget(&edited, leader.id);
+                    if let Some(leader) = leader.filter(|leader| pods.contains_key(&*leader.name)) {
+                        shared.leader.task_edits.forget(&edits, leader.id);
                     }
                     break true;
                 }
@@ -223,4 +247,8 @@ impl TaskTriggers {
     fn count(&self, shared: &PoolState, act: &'static str, by: u64) {
         self.metrics.triggers_set.get_or_create(&TriggersSet { pool: shared.pool.name.clone(), act }).inc_by(by);
     }
+}
+
+fn edits_at_leader(shared: &PoolState) -> Edits {
+    shared.leader.task_edits.at_leader(shared.leader.current().map(|leader| leader.id))
 }

@@ -18,7 +18,8 @@ struct House {
     /// What survives the proxy.
     kept: Kept,
     known: BTreeSet<String>,
-    edited: BTreeSet<String>,
+    /// Pods, and tasks that were set there.
+    edited: BTreeSet<(String, String)>,
     numbers: u64,
 }
 
@@ -58,7 +59,9 @@ impl House {
     fn run(&mut self, most: usize) -> bool {
         for _ in 0..most {
             let answering = self.answering();
-            let view = View { leader: Some(&self.leader), pods: &answering, known: &self.known, edited: &self.edited };
+            self.edited.retain(|(pod, _)| *pod == self.leader);
+            let edited = self.edited.iter().map(|(_, task)| task.clone()).collect();
+            let view = View { leader: Some(&self.leader), pods: &answering, known: &self.known, edited: &edited };
             let Some(step) = next(&self.kept, view) else {
                 let is_done = self.kept.holder.as_ref() == Some(&self.leader);
                 if is_done {
@@ -104,6 +107,8 @@ enum Event {
     Edit(usize),
     /// The proxy goes so many steps, and is killed.
     KilledAfter(usize),
+    /// Its look fails after so many steps.
+    FailsAfter(usize),
     Run,
 }
 
@@ -114,6 +119,7 @@ fn event() -> impl Strategy<Value = Event> {
         (0..3_usize).prop_map(Event::Up),
         (0..TASKS.len()).prop_map(Event::Edit),
         (0..12_usize).prop_map(Event::KilledAfter),
+        (0..12_usize).prop_map(Event::FailsAfter),
         Just(Event::Run),
     ]
 }
@@ -128,9 +134,6 @@ proptest! {
         for event in events {
             match event {
                 Event::Lead(pod) if house.up.contains(&names[pod]) => {
-                    if house.leader != names[pod] {
-                        house.edited.clear();
-                    }
                     house.leader.clone_from(&names[pod]);
                 }
                 Event::Down(pod) if house.up.len() > 1 => {
@@ -138,7 +141,6 @@ proptest! {
                     house.known.remove(&names[pod]);
                     if house.leader == names[pod] {
                         house.leader = house.up.first().expect("another pod").clone();
-                        house.edited.clear();
                     }
                 }
                 Event::Up(pod) => drop(house.up.insert(names[pod].clone())),
@@ -146,7 +148,7 @@ proptest! {
                     house.numbers += 1;
                     let (task, edit) = (TASKS[task].to_owned(), trigger(house.numbers));
                     house.pods.get_mut(&house.leader).expect("a pod").insert(task.clone(), edit.clone());
-                    house.edited.insert(task.clone());
+                    house.edited.insert((house.leader.clone(), task.clone()));
                     if house.run(ENOUGH) {
                         edits.insert(task, edit);
                     }
@@ -155,6 +157,7 @@ proptest! {
                     house.run(steps);
                     (house.known, house.edited) = Default::default();
                 }
+                Event::FailsAfter(steps) => drop(house.run(steps)),
                 Event::Run => {
                     prop_assert!(house.run(ENOUGH));
                     for task in TASKS {
@@ -218,10 +221,31 @@ fn what_a_client_sets_at_a_new_leader_is_not_replaced_by_an_older_trigger() {
     assert!(house.run(ENOUGH));
     house.leader = "b".to_owned();
     house.pods.get_mut("b").expect("a pod").insert("scan".to_owned(), trigger(7));
-    house.edited.insert("scan".to_owned());
+    house.edited.insert(("b".to_owned(), "scan".to_owned()));
     assert!(house.run(ENOUGH));
     assert_eq!(house.pods["b"]["scan"], trigger(7));
     assert_eq!(house.pods["b"]["clean"], trigger(1));
+}
+
+#[test]
+fn an_edit_that_the_pods_lists_do_not_show_yet_empties_nothing_in_the_house() {
+    let mut house = House::new();
+    assert!(house.run(ENOUGH));
+    house.leader = "b".to_owned();
+    house.run(4);
+    let (pods, edited) = (house.answering(), BTreeSet::from(["scan".to_owned()]));
+    let view = View { leader: Some("b"), pods: &pods, known: &house.known, edited: &edited };
+    let mut kept = Kept { holder: None, ..house.kept.clone() };
+    let mut has = pods["b"].clone();
+    while kept.holder.is_none() {
+        let pods = BTreeMap::from([("b".to_owned(), has.clone())]);
+        match next(&kept, View { pods: &pods, ..view }).expect("a step") {
+            Step::Keep(next) => kept = next,
+            Step::Set { task, triggers, .. } => drop(has.insert(task, triggers)),
+            Step::Forget => panic!("nothing is given back"),
+        }
+    }
+    assert_eq!(kept.house, house.kept.house);
 }
 
 #[test]
