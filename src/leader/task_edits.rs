@@ -32,9 +32,9 @@ struct Made {
 }
 
 impl TaskEdits {
-    /// Edits are kept from now on.
-    pub fn want(&self) {
-        self.are_wanted.store(true, Ordering::Relaxed);
+    /// Says whether edits are kept from now on.
+    pub fn want(&self, are_wanted: bool) {
+        self.are_wanted.store(are_wanted, Ordering::Relaxed);
     }
 
     /// The pod that leads has taken a client's triggers for a task.
@@ -89,7 +89,7 @@ mod tests {
         let (edits, a, b) = (TaskEdits::default(), pod("a"), pod("b"));
         edits.record(a, "scan");
         assert!(edits.at_leader(Some(a)).is_empty(), "nobody wants to know");
-        edits.want();
+        edits.want(true);
         edits.record(a, "Scan");
         assert_eq!(tasks(&edits.at_leader(Some(a))), ["scan"]);
         assert!(edits.at_leader(Some(b)).is_empty());
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_second_edit_during_a_look_outlives_it() {
         let (edits, a) = (TaskEdits::default(), pod("a"));
-        edits.want();
+        edits.want(true);
         edits.record(a, "scan");
         edits.record(a, "clean");
         let seen = edits.at_leader(Some(a));

@@ -78,9 +78,7 @@ impl TaskTriggers {
             self.count(shared, act, 0);
         }
         let Some(key) = self.shared.api_key().filter(|_| document.is_kept()) else { return };
-        if self.is_on {
-            shared.leader.task_edits.want();
-        }
+        shared.leader.task_edits.want(self.is_on);
         let (mut known, mut leads, mut writer) = (Known::new(), shared.leader.changes(), shared.writer.changes());
         loop {
             let (_, mut change) = pool_view::look(&shared.pool);
@@ -92,7 +90,6 @@ impl TaskTriggers {
                 () = self.shutdown.stopping() => return document.end_turn().await,
             };
             let pause = match looked {
-                Looked::Idle if !self.is_on => return,
                 Looked::Failed => SOON,
                 Looked::Done | Looked::Idle => SOMETIMES,
             };
