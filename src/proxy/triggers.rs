@@ -170,7 +170,9 @@ impl TaskTriggers {
             } else {
                 triggers::next_to_give_back(&kept, &pods)
             };
-            document.keep_turn().await;
+            if !document.keep_turn().await {
+                break false;
+            }
             match step {
                 None => {
                     if let Some(leader) = leader.filter(|leader| pods.contains_key(&*leader.name)) {

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
+
 use super::redis_store::RedisStore;
+use crate::jitter;
 
 /// How long a document stays in Redis after it was last written.
 const KEPT: Duration = Duration::from_secs(400 * 86_400);
@@ -22,6 +25,8 @@ pub struct KeptDocument {
     file: Option<PathBuf>,
     /// With its key.
     redis: Option<(Arc<RedisStore>, String)>,
+    /// The name of the turn that this replica has, or may have.
+    turn: Mutex<Option<String>>,
 }
 
 /// Nobody knows what the document says: Redis does not answer, or the file cannot be read.
@@ -34,6 +39,7 @@ impl KeptDocument {
         KeptDocument {
             file: folder.map(|folder| folder.join(format!("{name}.json"))),
             redis: redis.map(|(redis, prefix)| (redis, format!("{prefix}:{name}"))),
+            turn: Mutex::default(),
         }
     }
 
@@ -88,20 +94,33 @@ impl KeptDocument {
     /// Whether this replica alone may change it for a while, and do what it says.
     pub async fn take_turn(&self) -> bool {
         let Some((redis, key)) = &self.redis else { return true };
-        redis.acquire_lock(&turn(key), TURN).await == Some(true)
-    }
-
-    /// The turn lasts its full time from now on.
-    pub async fn keep_turn(&self) {
-        if let Some((redis, key)) = &self.redis {
-            redis.extend_lock(&turn(key), TURN).await;
+        let holder = format!("{:032x}", jitter::number());
+        *self.turn.lock() = Some(holder.clone());
+        match redis.documents.take_turn(&turn(key), &holder, TURN).await {
+            Some(true) => true,
+            Some(false) => {
+                *self.turn.lock() = None;
+                false
+            }
+            None => {
+                self.end_turn().await;
+                false
+            }
         }
     }
 
+    /// The turn lasts its full time from now on. Returns whether this replica still has it.
+    pub async fn keep_turn(&self) -> bool {
+        let Some((redis, key)) = &self.redis else { return true };
+        let Some(holder) = self.turn.lock().clone() else { return false };
+        redis.documents.keep_turn(&turn(key), &holder, TURN).await
+    }
+
+    /// Lets another replica have the turn, if this one has it.
     pub async fn end_turn(&self) {
-        if let Some((redis, key)) = &self.redis {
-            // It ends by itself, if a little later.
-            redis.documents.remove(&turn(key)).await;
+        let holder = self.turn.lock().take();
+        if let (Some((redis, key)), Some(holder)) = (&self.redis, holder) {
+            redis.documents.end_turn(&turn(key), &holder).await;
         }
     }
 }
