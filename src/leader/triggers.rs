@@ -22,6 +22,15 @@ pub struct Kept {
     pub house: Triggers,
     /// What was taken from other pods.
     pub taken: BTreeMap<String, Triggers>,
+    /// Grows with each document, also over one that is forgotten. Of two documents the later holds.
+    pub generation: u64,
+}
+
+/// The document that holds, and whether only this replica's file had it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latest {
+    pub kept: Kept,
+    pub is_from_file: bool,
 }
 
 /// What is known of the pods now.
@@ -84,7 +93,8 @@ pub fn next_to_give_back(kept: &Kept, pods: &BTreeMap<String, Triggers>) -> Opti
 fn released(kept: &Kept, view: View<'_>, holder: &str) -> Kept {
     let mut kept = Kept { holder: None, ..kept.clone() };
     for (task, triggers) in view.pods.get(holder).into_iter().flatten() {
-        if !is_none(triggers) || view.known.contains(holder) {
+        // A document may be older than it seems, and its holder be emptied by now.
+        if !is_none(triggers) || !kept.house.contains_key(task) {
             kept.house.insert(task.clone(), triggers.clone());
         }
     }
@@ -157,7 +167,34 @@ fn is_none(triggers: &Value) -> bool {
 impl Kept {
     /// The document that is kept.
     pub fn to_bytes(&self) -> Vec<u8> {
-        json!({"holder": self.holder, "house": self.house, "taken": self.taken}).to_string().into_bytes()
+        let document = json!({
+            "generation": self.generation,
+            "holder": self.holder,
+            "house": self.house,
+            "taken": self.taken,
+        });
+        document.to_string().into_bytes()
+    }
+
+    /// The next document. The time lets it be later than any that was forgotten.
+    #[must_use]
+    pub fn after(self, kept: &Kept, unix_ms: u64) -> Kept {
+        Kept { generation: kept.generation.saturating_add(1).max(unix_ms), ..self }
+    }
+
+    /// The one that holds, of the replicas' common document and the one in this replica's file. `None`:
+    /// what holds cannot be read.
+    pub fn latest(common: Option<&[u8]>, own: Option<&[u8]>) -> Option<Latest> {
+        let own = own.map(Kept::read);
+        let Some(common) = common else {
+            let is_from_file = own.is_some();
+            return Some(Latest { kept: own.unwrap_or_else(|| Some(Kept::default()))?, is_from_file });
+        };
+        let common = Kept::read(common)?;
+        Some(match own.flatten() {
+            Some(own) if own.generation > common.generation => Latest { kept: own, is_from_file: true },
+            _ => Latest { kept: common, is_from_file: false },
+        })
     }
 
     /// Reads it again; `None` if it is none.
@@ -167,9 +204,10 @@ impl Kept {
             Some(value.as_object()?.iter().map(|(task, triggers)| (task.clone(), triggers.clone())).collect())
         };
         let holder = document.get("holder")?.as_str().map(str::to_owned);
+        let generation = document.get("generation").and_then(Value::as_u64).unwrap_or_default();
         let taken = document.get("taken")?.as_object()?;
         let taken = taken.iter().map(|(pod, has)| Some((pod.clone(), triggers(has)?))).collect::<Option<_>>()?;
-        Some(Kept { holder, house: triggers(document.get("house")?)?, taken })
+        Some(Kept { holder, house: triggers(document.get("house")?)?, taken, generation })
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     slice,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::future::join_all;
@@ -24,14 +24,14 @@ use crate::{
     leader::{
         pool_view,
         task_edits::Edits,
-        triggers::{self, Kept, Step, Triggers, View},
+        triggers::{self, Kept, Latest, Step, Triggers, View},
         writer::Kind,
     },
     observe::metrics::{Metrics, TriggersSet},
     pod::{Epoch, Pod, PodId},
     sessions::Token,
     shutdown::Shutdown,
-    store::kept_document::KeptDocument,
+    store::kept_document::{Copies, KeptDocument},
 };
 
 /// Time between two looks at what the pods have.
@@ -115,7 +115,7 @@ impl TaskTriggers {
         // Even if nothing more comes of this look.
         let leader = shared.leader.current().filter(|_| empties);
         shared.leader.task_edits.at_leader(leader.map(|leader| leader.id));
-        if !empties && document.read().await == Ok(None) {
+        if !empties && document.read().await == Ok(Copies::default()) {
             return Looked::Idle;
         }
         if !document.take_turn().await {
@@ -133,11 +133,13 @@ impl TaskTriggers {
         (document, empties): (&KeptDocument, bool),
         known: &mut Known,
     ) -> Looked {
-        let Ok(document_now) = document.read().await else { return Looked::Failed };
-        let Some(mut kept) = document_now.map_or(Some(Kept::default()), |bytes| Kept::read(&bytes)) else {
-            tracing::error!(pod.pool = &*shared.pool.name, "a kept document cannot be read");
+        let Some(Latest { mut kept, is_from_file }) = self.read(shared, document).await else {
             return Looked::Failed;
         };
+        if is_from_file && document.is_shared() {
+            // What this process knows of the pods may be later than the document.
+            known.clear();
+        }
         let mut seen = edits_at_leader(shared);
         let alive: Vec<Arc<Pod>> = shared.pool.pods().iter().filter(|pod| pod.status().is_alive()).cloned().collect();
         let epochs: Known = alive.iter().map(|pod| (pod.id, pod.status().epoch)).collect();
@@ -181,8 +183,13 @@ impl TaskTriggers {
                     break true;
                 }
                 Some(Step::Forget) => break document.remove().await,
-                Some(Step::Keep(next)) if document.write(&next.to_bytes()).await => kept = next,
-                Some(Step::Keep(_)) => break false,
+                Some(Step::Keep(next)) => {
+                    let next = next.after(&kept, now());
+                    if !document.write(&next.to_bytes()).await {
+                        break false;
+                    }
+                    kept = next;
+                }
                 Some(Step::Set { pod, task, triggers }) => {
                     if !self.set(shared, (&pod, &task), &triggers, key).await {
                         break false;
@@ -201,6 +208,20 @@ impl TaskTriggers {
             *known = epochs;
         }
         if is_done && answers { Looked::Done } else { Looked::Failed }
+    }
+
+    /// What is kept, once each place has it. `None` if nobody knows what is kept.
+    async fn read(&self, shared: &PoolState, document: &KeptDocument) -> Option<Latest> {
+        let copies = document.read().await.ok()?;
+        let Some(latest) = Kept::latest(copies.common.as_deref(), copies.own.as_deref()) else {
+            self.count(shared, "failed", 1);
+            tracing::error!(pod.pool = &*shared.pool.name, "a kept document cannot be read");
+            return None;
+        };
+        let bytes = latest.kept.to_bytes();
+        let is_safe =
+            copies == Copies::default() || document.is_everywhere(&bytes, &copies) || document.write(&bytes).await;
+        is_safe.then_some(latest)
     }
 
     /// What the pods have; without those that do not answer.
@@ -250,4 +271,9 @@ impl TaskTriggers {
 
 fn edits_at_leader(shared: &PoolState) -> Edits {
     shared.leader.task_edits.at_leader(shared.leader.current().map(|leader| leader.id))
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default()
 }

@@ -49,7 +49,11 @@ impl House {
 
     fn do_step(&mut self, step: Step) {
         match step {
-            Step::Keep(kept) => self.kept = Kept::read(&kept.to_bytes()).expect("a document"),
+            Step::Keep(kept) => {
+                let kept = kept.after(&self.kept, 0);
+                assert!(kept.generation > self.kept.generation);
+                self.kept = Kept::read(&kept.to_bytes()).expect("a document");
+            }
             Step::Forget => self.kept = Kept::default(),
             Step::Set { pod, task, triggers } => drop(self.pods.get_mut(&pod).expect("a pod").insert(task, triggers)),
         }
@@ -195,6 +199,49 @@ proptest! {
         prop_assert!(house.run(ENOUGH));
         prop_assert!(TASKS.iter().all(|task| house.pods[&house.leader][*task] == trigger(1)), "{:?}", house.pods);
     }
+}
+
+proptest! {
+    #[test]
+    fn an_older_document_makes_no_task_lose_its_triggers(
+        leads in prop::collection::vec((0..3_usize, 0..10_usize, any::<prop::sample::Index>(), any::<bool>()), 1..12),
+    ) {
+        let mut house = House::new();
+        prop_assert!(house.run(ENOUGH));
+        let names: Vec<String> = house.pods.keys().cloned().collect();
+        let mut kept = vec![house.kept.clone()];
+        for (pod, steps, older, is_lost) in leads {
+            house.leader.clone_from(&names[pod]);
+            for _ in 0..steps {
+                house.run(1);
+                kept.push(house.kept.clone());
+            }
+            if is_lost {
+                house.kept = older.get(&kept).clone();
+                house.known.clear();
+            }
+        }
+        prop_assert!(house.run(ENOUGH));
+        for task in TASKS {
+            prop_assert_eq!(house.with_trigger(task), vec![house.leader.clone()]);
+        }
+    }
+}
+
+#[test]
+fn the_later_document_holds_and_one_that_cannot_be_read_is_not_taken_for_none() {
+    let of = |generation| Kept { generation, ..Kept::default() }.to_bytes();
+    let latest = |common: Option<&[u8]>, own: Option<&[u8]>| {
+        Kept::latest(common, own).map(|latest| (latest.kept.generation, latest.is_from_file))
+    };
+    assert_eq!(latest(None, None), Some((0, false)));
+    assert_eq!(latest(None, Some(&of(4))), Some((4, true)), "Redis has lost it");
+    assert_eq!(latest(Some(&of(5)), Some(&of(4))), Some((5, false)));
+    assert_eq!(latest(Some(&of(4)), Some(&of(5))), Some((5, true)), "a replica with an older file was first");
+    assert_eq!(latest(Some(&of(4)), Some(b"?")), Some((4, false)));
+    assert_eq!(latest(Some(b"?"), Some(&of(4))), None);
+    assert_eq!(latest(None, Some(b"?")), None);
+    assert_eq!(Kept::default().after(&Kept::default(), 9).generation, 9, "later than one that was forgotten");
 }
 
 #[test]
