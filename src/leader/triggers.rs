@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 /// The triggers of tasks, as a pod writes them, by the tasks' ids.
 pub type Triggers = BTreeMap<String, Value>;
 
+/// So many pods that are gone are remembered. One of them may be away for a while only.
+const MOST_GONE: usize = 64;
+
 /// What is kept beyond this process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Kept {
@@ -180,6 +183,16 @@ impl Kept {
     #[must_use]
     pub fn after(self, kept: &Kept, unix_ms: u64) -> Kept {
         Kept { generation: kept.generation.saturating_add(1).max(unix_ms), ..self }
+    }
+
+    /// Forgets what was taken from pods that are gone, if they are many: a pod of a DNS name is named by
+    /// its address, and may come back under another for ever.
+    #[must_use]
+    pub fn without_many_gone(mut self, pods: &BTreeSet<String>) -> Kept {
+        let gone = self.taken.keys().filter(|pod| !pods.contains(*pod));
+        let too_many: Vec<String> = gone.skip(MOST_GONE).cloned().collect();
+        self.taken.retain(|pod, _| !too_many.contains(pod));
+        self
     }
 
     /// The one that holds, of the replicas' common document and the one in this replica's file. `None`:

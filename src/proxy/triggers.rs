@@ -141,7 +141,9 @@ impl TaskTriggers {
             known.clear();
         }
         let mut seen = edits_at_leader(shared);
-        let alive: Vec<Arc<Pod>> = shared.pool.pods().iter().filter(|pod| pod.status().is_alive()).cloned().collect();
+        let all = shared.pool.pods().to_vec();
+        let in_pool: BTreeSet<String> = all.iter().map(|pod| pod.name.to_string()).collect();
+        let alive: Vec<Arc<Pod>> = all.into_iter().filter(|pod| pod.status().is_alive()).collect();
         let epochs: Known = alive.iter().map(|pod| (pod.id, pod.status().epoch)).collect();
         let mut pods = self.triggers_of(shared, &alive, key).await;
         let answers = pods.len() == alive.len();
@@ -184,7 +186,7 @@ impl TaskTriggers {
                 }
                 Some(Step::Forget) => break document.remove().await,
                 Some(Step::Keep(next)) => {
-                    let next = next.after(&kept, now());
+                    let next = next.without_many_gone(&in_pool).after(&kept, now());
                     if !document.write(&next.to_bytes()).await {
                         break false;
                     }

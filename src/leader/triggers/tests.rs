@@ -296,6 +296,19 @@ fn an_edit_that_the_pods_lists_do_not_show_yet_empties_nothing_in_the_house() {
 }
 
 #[test]
+fn of_many_pods_that_are_gone_some_are_forgotten_and_none_that_the_pool_has() {
+    let names: BTreeSet<String> = (0..200).map(|number| format!("10.0.0.{number}")).collect();
+    let taken = names.iter().map(|pod| (pod.clone(), Triggers::new())).collect();
+    let kept = Kept { taken, ..Kept::default() };
+    let has: BTreeSet<String> = names.iter().skip(50).cloned().collect();
+    assert_eq!(kept.clone().without_many_gone(&has), kept);
+    let has: BTreeSet<String> = names.iter().skip(190).cloned().collect();
+    let kept = kept.without_many_gone(&has);
+    assert_eq!(kept.taken.len(), MOST_GONE + has.len());
+    assert!(has.iter().all(|pod| kept.taken.contains_key(pod)));
+}
+
+#[test]
 fn a_document_that_is_none_is_not_read() {
     assert_eq!(Kept::read(b"{}"), None);
     assert_eq!(Kept::read(b"no JSON"), None);
