@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 /// The triggers of tasks, as a pod writes them, by the tasks' ids.
 pub type Triggers = BTreeMap<String, Value>;
 
+/// So many pods that are gone are remembered. One of them may be away for a while only.
+const MOST_GONE: usize = 64;
+
 /// What is kept beyond this process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Kept {
@@ -22,6 +25,15 @@ pub struct Kept {
     pub house: Triggers,
     /// What was taken from other pods.
     pub taken: BTreeMap<String, Triggers>,
+    /// Grows with each document, also over one that is forgotten. Of two documents the later holds.
+    pub generation: u64,
+}
+
+/// The document that holds, and whether only this replica's file had it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latest {
+    pub kept: Kept,
+    pub is_from_file: bool,
 }
 
 /// What is known of the pods now.
@@ -84,7 +96,8 @@ pub fn next_to_give_back(kept: &Kept, pods: &BTreeMap<String, Triggers>) -> Opti
 fn released(kept: &Kept, view: View<'_>, holder: &str) -> Kept {
     let mut kept = Kept { holder: None, ..kept.clone() };
     for (task, triggers) in view.pods.get(holder).into_iter().flatten() {
-        if !is_none(triggers) || view.known.contains(holder) {
+        // A document may be older than it seems, and its holder be emptied by now.
+        if !is_none(triggers) || !kept.house.contains_key(task) {
             kept.house.insert(task.clone(), triggers.clone());
         }
     }
@@ -111,12 +124,13 @@ fn empty(kept: &Kept, view: View<'_>, leader: &str) -> Option<Step> {
 }
 
 /// Gives the leader the house's triggers, or its own for a task that the house does not know. What
-/// a client has set there since it leads stays.
+/// a client has set there since it leads stays. That it wants none is not told from a pod that was
+/// emptied, so an empty list does not.
 fn give(kept: &Kept, view: View<'_>, leader: &str, own: &Triggers) -> Step {
     let taken = kept.taken.get(leader);
     let wanted = |task: &String, triggers: &Value| {
         let before = || taken.and_then(|taken| taken.get(task)).filter(|_| is_none(triggers));
-        let given = kept.house.get(task).or_else(before).filter(|_| !view.edited.contains(task));
+        let given = kept.house.get(task).or_else(before).filter(|_| is_none(triggers) || !view.edited.contains(task));
         given.unwrap_or(triggers).clone()
     };
     for (task, triggers) in own {
@@ -126,7 +140,9 @@ fn give(kept: &Kept, view: View<'_>, leader: &str, own: &Triggers) -> Step {
         }
     }
     let mut kept = Kept { holder: Some(leader.to_owned()), ..kept.clone() };
-    kept.house.extend(own.clone());
+    // What a client sets is kept by the next step, from what the pod has then.
+    let settled = own.iter().filter(|(task, _)| !view.edited.contains(*task));
+    kept.house.extend(settled.map(|(task, triggers)| (task.clone(), triggers.clone())));
     kept.taken.remove(leader);
     Step::Keep(kept)
 }
@@ -154,7 +170,44 @@ fn is_none(triggers: &Value) -> bool {
 impl Kept {
     /// The document that is kept.
     pub fn to_bytes(&self) -> Vec<u8> {
-        json!({"holder": self.holder, "house": self.house, "taken": self.taken}).to_string().into_bytes()
+        let document = json!({
+            "generation": self.generation,
+            "holder": self.holder,
+            "house": self.house,
+            "taken": self.taken,
+        });
+        document.to_string().into_bytes()
+    }
+
+    /// The next document. The time lets it be later than any that was forgotten.
+    #[must_use]
+    pub fn after(self, kept: &Kept, unix_ms: u64) -> Kept {
+        Kept { generation: kept.generation.saturating_add(1).max(unix_ms), ..self }
+    }
+
+    /// Forgets what was taken from pods that are gone, if they are many: a pod of a DNS name is named by
+    /// its address, and may come back under another for ever.
+    #[must_use]
+    pub fn without_many_gone(mut self, pods: &BTreeSet<String>) -> Kept {
+        let gone = self.taken.keys().filter(|pod| !pods.contains(*pod));
+        let too_many: Vec<String> = gone.skip(MOST_GONE).cloned().collect();
+        self.taken.retain(|pod, _| !too_many.contains(pod));
+        self
+    }
+
+    /// The one that holds, of the replicas' common document and the one in this replica's file. `None`:
+    /// what holds cannot be read.
+    pub fn latest(common: Option<&[u8]>, own: Option<&[u8]>) -> Option<Latest> {
+        let own = own.map(Kept::read);
+        let Some(common) = common else {
+            let is_from_file = own.is_some();
+            return Some(Latest { kept: own.unwrap_or_else(|| Some(Kept::default()))?, is_from_file });
+        };
+        let common = Kept::read(common)?;
+        Some(match own.flatten() {
+            Some(own) if own.generation > common.generation => Latest { kept: own, is_from_file: true },
+            _ => Latest { kept: common, is_from_file: false },
+        })
     }
 
     /// Reads it again; `None` if it is none.
@@ -164,9 +217,10 @@ impl Kept {
             Some(value.as_object()?.iter().map(|(task, triggers)| (task.clone(), triggers.clone())).collect())
         };
         let holder = document.get("holder")?.as_str().map(str::to_owned);
+        let generation = document.get("generation").and_then(Value::as_u64).unwrap_or_default();
         let taken = document.get("taken")?.as_object()?;
         let taken = taken.iter().map(|(pod, has)| Some((pod.clone(), triggers(has)?))).collect::<Option<_>>()?;
-        Some(Kept { holder, house: triggers(document.get("house")?)?, taken })
+        Some(Kept { holder, house: triggers(document.get("house")?)?, taken, generation })
     }
 }
 

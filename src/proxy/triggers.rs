@@ -5,8 +5,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    slice,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::future::join_all;
@@ -22,14 +23,15 @@ use crate::{
     jellyfin::client::tasks,
     leader::{
         pool_view,
-        triggers::{self, Kept, Step, Triggers, View},
+        task_edits::Edits,
+        triggers::{self, Kept, Latest, Step, Triggers, View},
         writer::Kind,
     },
     observe::metrics::{Metrics, TriggersSet},
     pod::{Epoch, Pod, PodId},
     sessions::Token,
     shutdown::Shutdown,
-    store::kept_document::KeptDocument,
+    store::kept_document::{Copies, KeptDocument},
 };
 
 /// Time between two looks at what the pods have.
@@ -76,6 +78,7 @@ impl TaskTriggers {
             self.count(shared, act, 0);
         }
         let Some(key) = self.shared.api_key().filter(|_| document.is_kept()) else { return };
+        shared.leader.task_edits.want(self.is_on);
         let (mut known, mut leads, mut writer) = (Known::new(), shared.leader.changes(), shared.writer.changes());
         loop {
             let (_, mut change) = pool_view::look(&shared.pool);
@@ -87,7 +90,6 @@ impl TaskTriggers {
                 () = self.shutdown.stopping() => return document.end_turn().await,
             };
             let pause = match looked {
-                Looked::Idle if !self.is_on => return,
                 Looked::Failed => SOON,
                 Looked::Done | Looked::Idle => SOMETIMES,
             };
@@ -110,7 +112,10 @@ impl TaskTriggers {
             Kind::Unknown if self.is_on => return Looked::Idle,
             Kind::Unknown => false,
         };
-        if !empties && document.read().await == Ok(None) {
+        // Even if nothing more comes of this look.
+        let leader = shared.leader.current().filter(|_| empties);
+        shared.leader.task_edits.at_leader(leader.map(|leader| leader.id));
+        if !empties && document.read().await == Ok(Copies::default()) {
             return Looked::Idle;
         }
         if !document.take_turn().await {
@@ -128,9 +133,17 @@ impl TaskTriggers {
         (document, empties): (&KeptDocument, bool),
         known: &mut Known,
     ) -> Looked {
-        let Ok(document_now) = document.read().await else { return Looked::Failed };
-        let mut kept = document_now.and_then(|bytes| Kept::read(&bytes)).unwrap_or_default();
-        let alive: Vec<Arc<Pod>> = shared.pool.pods().iter().filter(|pod| pod.status().is_alive()).cloned().collect();
+        let Some(Latest { mut kept, is_from_file }) = self.read(shared, document).await else {
+            return Looked::Failed;
+        };
+        if is_from_file && document.is_shared() {
+            // What this process knows of the pods may be later than the document.
+            known.clear();
+        }
+        let mut seen = edits_at_leader(shared);
+        let all = shared.pool.pods().to_vec();
+        let in_pool: BTreeSet<String> = all.iter().map(|pod| pod.name.to_string()).collect();
+        let alive: Vec<Arc<Pod>> = all.into_iter().filter(|pod| pod.status().is_alive()).collect();
         let epochs: Known = alive.iter().map(|pod| (pod.id, pod.status().epoch)).collect();
         let mut pods = self.triggers_of(shared, &alive, key).await;
         let answers = pods.len() == alive.len();
@@ -142,24 +155,43 @@ impl TaskTriggers {
         let mut set: BTreeMap<(String, bool), usize> = BTreeMap::new();
         let is_done = loop {
             let leader = shared.leader.current();
-            let edited = leader.as_ref().map(|leader| shared.leader.task_edits.at(leader.id)).unwrap_or_default();
+            let edits = shared.leader.task_edits.at_leader(leader.as_ref().map(|leader| leader.id));
+            if let Some(leader) =
+                leader.as_ref().filter(|_| edits.iter().any(|(task, now)| seen.get(task) != Some(now)))
+            {
+                // What a client has set since then must not be taken for what the pod had before.
+                let again = self.triggers_of(shared, slice::from_ref(leader), key).await;
+                if again.is_empty() {
+                    break false;
+                }
+                pods.extend(again);
+                seen.clone_from(&edits);
+            }
+            let edited: BTreeSet<String> = edits.keys().cloned().collect();
             let step = if empties {
                 let leader = leader.as_ref().map(|leader| &*leader.name);
                 triggers::next(&kept, View { leader, pods: &pods, known: &known_names, edited: &edited })
             } else {
                 triggers::next_to_give_back(&kept, &pods)
             };
-            document.keep_turn().await;
+            if !document.keep_turn().await {
+                break false;
+            }
             match step {
                 None => {
-                    if let Some(leader) = &leader {
-                        shared.leader.task_edits.forget(&edited, leader.id);
+                    if let Some(leader) = leader.filter(|leader| pods.contains_key(&*leader.name)) {
+                        shared.leader.task_edits.forget(&edits, leader.id);
                     }
                     break true;
                 }
                 Some(Step::Forget) => break document.remove().await,
-                Some(Step::Keep(next)) if document.write(&next.to_bytes()).await => kept = next,
-                Some(Step::Keep(_)) => break false,
+                Some(Step::Keep(next)) => {
+                    let next = next.without_many_gone(&in_pool).after(&kept, now());
+                    if !document.write(&next.to_bytes()).await {
+                        break false;
+                    }
+                    kept = next;
+                }
                 Some(Step::Set { pod, task, triggers }) => {
                     if !self.set(shared, (&pod, &task), &triggers, key).await {
                         break false;
@@ -178,6 +210,20 @@ impl TaskTriggers {
             *known = epochs;
         }
         if is_done && answers { Looked::Done } else { Looked::Failed }
+    }
+
+    /// What is kept, once each place has it. `None` if nobody knows what is kept.
+    async fn read(&self, shared: &PoolState, document: &KeptDocument) -> Option<Latest> {
+        let copies = document.read().await.ok()?;
+        let Some(latest) = Kept::latest(copies.common.as_deref(), copies.own.as_deref()) else {
+            self.count(shared, "failed", 1);
+            tracing::error!(pod.pool = &*shared.pool.name, "a kept document cannot be read");
+            return None;
+        };
+        let bytes = latest.kept.to_bytes();
+        let is_safe =
+            copies == Copies::default() || document.is_everywhere(&bytes, &copies) || document.write(&bytes).await;
+        is_safe.then_some(latest)
     }
 
     /// What the pods have; without those that do not answer.
@@ -223,4 +269,13 @@ impl TaskTriggers {
     fn count(&self, shared: &PoolState, act: &'static str, by: u64) {
         self.metrics.triggers_set.get_or_create(&TriggersSet { pool: shared.pool.name.clone(), act }).inc_by(by);
     }
+}
+
+fn edits_at_leader(shared: &PoolState) -> Edits {
+    shared.leader.task_edits.at_leader(shared.leader.current().map(|leader| leader.id))
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default()
 }

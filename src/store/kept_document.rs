@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
+
 use super::redis_store::RedisStore;
+use crate::jitter;
 
 /// How long a document stays in Redis after it was last written.
 const KEPT: Duration = Duration::from_secs(400 * 86_400);
@@ -22,6 +25,18 @@ pub struct KeptDocument {
     file: Option<PathBuf>,
     /// With its key.
     redis: Option<(Arc<RedisStore>, String)>,
+    /// The name of the turn that this replica has, or may have.
+    turn: Mutex<Option<String>>,
+}
+
+/// A document as it was found. Redis may have lost its data, or another replica may have written since
+/// this one wrote its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// The replicas' common one.
+    pub common: Option<Vec<u8>>,
+    /// That of this replica's file.
+    pub own: Option<Vec<u8>>,
 }
 
 /// Nobody knows what the document says: Redis does not answer, or the file cannot be read.
@@ -34,6 +49,7 @@ impl KeptDocument {
         KeptDocument {
             file: folder.map(|folder| folder.join(format!("{name}.json"))),
             redis: redis.map(|(redis, prefix)| (redis, format!("{prefix}:{name}"))),
+            turn: Mutex::default(),
         }
     }
 
@@ -42,13 +58,27 @@ impl KeptDocument {
         self.file.is_some() || self.redis.is_some()
     }
 
-    /// The document: the replicas' common one, else that of the file.
-    pub async fn read(&self) -> Result<Option<Vec<u8>>, Unreadable> {
-        if let Some((redis, key)) = &self.redis
-            && let Some(document) = redis.documents.get(key).await.ok_or(Unreadable)?
-        {
-            return Ok(Some(document));
-        }
+    /// Whether replicas share it.
+    pub fn is_shared(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// The document, wherever it is kept.
+    pub async fn read(&self) -> Result<Copies, Unreadable> {
+        let common = match &self.redis {
+            Some((redis, key)) => redis.documents.get(key).await.ok_or(Unreadable)?,
+            None => None,
+        };
+        Ok(Copies { common, own: self.read_file()? })
+    }
+
+    /// Whether all places have this document.
+    pub fn is_everywhere(&self, document: &[u8], copies: &Copies) -> bool {
+        let has = |copy: &Option<Vec<u8>>| copy.as_deref() == Some(document);
+        (self.redis.is_none() || has(&copies.common)) && (self.file.is_none() || has(&copies.own))
+    }
+
+    fn read_file(&self) -> Result<Option<Vec<u8>>, Unreadable> {
         let Some(file) = &self.file else { return Ok(None) };
         match fs::read(file) {
             Ok(document) => Ok(Some(document)),
@@ -60,18 +90,21 @@ impl KeptDocument {
         }
     }
 
-    /// Keeps it. Returns whether it is safe wherever it is kept.
+    /// Keeps it. Returns whether it is safe wherever it is kept. The file never has one that Redis never
+    /// had: no other replica would know of it.
     pub async fn write(&self, document: &[u8]) -> bool {
+        if let Some((redis, key)) = &self.redis
+            && !redis.documents.set(key, document, KEPT).await
+        {
+            return false;
+        }
         if let Some(file) = &self.file
             && let Err(error) = write_whole(file, document)
         {
             tracing::error!(path = %file.display(), %error, "a document cannot be kept");
             return false;
         }
-        match &self.redis {
-            Some((redis, key)) => redis.documents.set(key, document, KEPT).await,
-            None => true,
-        }
+        true
     }
 
     /// Keeps it no more. Returns whether it is gone.
@@ -88,20 +121,33 @@ impl KeptDocument {
     /// Whether this replica alone may change it for a while, and do what it says.
     pub async fn take_turn(&self) -> bool {
         let Some((redis, key)) = &self.redis else { return true };
-        redis.acquire_lock(&turn(key), TURN).await == Some(true)
-    }
-
-    /// The turn lasts its full time from now on.
-    pub async fn keep_turn(&self) {
-        if let Some((redis, key)) = &self.redis {
-            redis.extend_lock(&turn(key), TURN).await;
+        let holder = format!("{:032x}", jitter::number());
+        *self.turn.lock() = Some(holder.clone());
+        match redis.documents.take_turn(&turn(key), &holder, TURN).await {
+            Some(true) => true,
+            Some(false) => {
+                *self.turn.lock() = None;
+                false
+            }
+            None => {
+                self.end_turn().await;
+                false
+            }
         }
     }
 
+    /// The turn lasts its full time from now on. Returns whether this replica still has it.
+    pub async fn keep_turn(&self) -> bool {
+        let Some((redis, key)) = &self.redis else { return true };
+        let Some(holder) = self.turn.lock().clone() else { return false };
+        redis.documents.keep_turn(&turn(key), &holder, TURN).await
+    }
+
+    /// Lets another replica have the turn, if this one has it.
     pub async fn end_turn(&self) {
-        if let Some((redis, key)) = &self.redis {
-            // It ends by itself, if a little later.
-            redis.documents.remove(&turn(key)).await;
+        let holder = self.turn.lock().take();
+        if let (Some((redis, key)), Some(holder)) = (&self.redis, holder) {
+            redis.documents.end_turn(&turn(key), &holder).await;
         }
     }
 }
@@ -131,11 +177,13 @@ mod tests {
     async fn a_file_keeps_it_over_the_end_of_the_process() {
         let folder = tempfile::tempdir().expect("a folder");
         let open = || KeptDocument::new(Some(folder.path()), None, "tasks-main");
-        assert!(open().is_kept() && open().read().await == Ok(None) && open().remove().await);
+        assert!(open().is_kept() && open().read().await == Ok(Copies::default()) && open().remove().await);
         assert!(open().write(b"one").await && open().write(b"two").await);
-        assert_eq!(open().read().await, Ok(Some(b"two".to_vec())));
+        let copies = open().read().await.expect("a document");
+        assert_eq!(copies, Copies { common: None, own: Some(b"two".to_vec()) });
+        assert!(open().is_everywhere(b"two", &copies) && !open().is_everywhere(b"one", &copies));
         assert!(open().take_turn().await && open().remove().await);
-        assert_eq!(open().read().await, Ok(None));
+        assert_eq!(open().read().await, Ok(Copies::default()));
         assert!(!KeptDocument::new(None, None, "tasks-main").is_kept());
     }
 }

@@ -18,7 +18,8 @@ struct House {
     /// What survives the proxy.
     kept: Kept,
     known: BTreeSet<String>,
-    edited: BTreeSet<String>,
+    /// Pods, and tasks that were set there.
+    edited: BTreeSet<(String, String)>,
     numbers: u64,
 }
 
@@ -48,7 +49,11 @@ impl House {
 
     fn do_step(&mut self, step: Step) {
         match step {
-            Step::Keep(kept) => self.kept = Kept::read(&kept.to_bytes()).expect("a document"),
+            Step::Keep(kept) => {
+                let kept = kept.after(&self.kept, 0);
+                assert!(kept.generation > self.kept.generation);
+                self.kept = Kept::read(&kept.to_bytes()).expect("a document");
+            }
             Step::Forget => self.kept = Kept::default(),
             Step::Set { pod, task, triggers } => drop(self.pods.get_mut(&pod).expect("a pod").insert(task, triggers)),
         }
@@ -58,7 +63,9 @@ impl House {
     fn run(&mut self, most: usize) -> bool {
         for _ in 0..most {
             let answering = self.answering();
-            let view = View { leader: Some(&self.leader), pods: &answering, known: &self.known, edited: &self.edited };
+            self.edited.retain(|(pod, _)| *pod == self.leader);
+            let edited = self.edited.iter().map(|(_, task)| task.clone()).collect();
+            let view = View { leader: Some(&self.leader), pods: &answering, known: &self.known, edited: &edited };
             let Some(step) = next(&self.kept, view) else {
                 let is_done = self.kept.holder.as_ref() == Some(&self.leader);
                 if is_done {
@@ -104,6 +111,8 @@ enum Event {
     Edit(usize),
     /// The proxy goes so many steps, and is killed.
     KilledAfter(usize),
+    /// Its look fails after so many steps.
+    FailsAfter(usize),
     Run,
 }
 
@@ -114,6 +123,7 @@ fn event() -> impl Strategy<Value = Event> {
         (0..3_usize).prop_map(Event::Up),
         (0..TASKS.len()).prop_map(Event::Edit),
         (0..12_usize).prop_map(Event::KilledAfter),
+        (0..12_usize).prop_map(Event::FailsAfter),
         Just(Event::Run),
     ]
 }
@@ -128,9 +138,6 @@ proptest! {
         for event in events {
             match event {
                 Event::Lead(pod) if house.up.contains(&names[pod]) => {
-                    if house.leader != names[pod] {
-                        house.edited.clear();
-                    }
                     house.leader.clone_from(&names[pod]);
                 }
                 Event::Down(pod) if house.up.len() > 1 => {
@@ -138,7 +145,6 @@ proptest! {
                     house.known.remove(&names[pod]);
                     if house.leader == names[pod] {
                         house.leader = house.up.first().expect("another pod").clone();
-                        house.edited.clear();
                     }
                 }
                 Event::Up(pod) => drop(house.up.insert(names[pod].clone())),
@@ -146,7 +152,7 @@ proptest! {
                     house.numbers += 1;
                     let (task, edit) = (TASKS[task].to_owned(), trigger(house.numbers));
                     house.pods.get_mut(&house.leader).expect("a pod").insert(task.clone(), edit.clone());
-                    house.edited.insert(task.clone());
+                    house.edited.insert((house.leader.clone(), task.clone()));
                     if house.run(ENOUGH) {
                         edits.insert(task, edit);
                     }
@@ -155,6 +161,7 @@ proptest! {
                     house.run(steps);
                     (house.known, house.edited) = Default::default();
                 }
+                Event::FailsAfter(steps) => drop(house.run(steps)),
                 Event::Run => {
                     prop_assert!(house.run(ENOUGH));
                     for task in TASKS {
@@ -194,6 +201,49 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn an_older_document_makes_no_task_lose_its_triggers(
+        leads in prop::collection::vec((0..3_usize, 0..10_usize, any::<prop::sample::Index>(), any::<bool>()), 1..12),
+    ) {
+        let mut house = House::new();
+        prop_assert!(house.run(ENOUGH));
+        let names: Vec<String> = house.pods.keys().cloned().collect();
+        let mut kept = vec![house.kept.clone()];
+        for (pod, steps, older, is_lost) in leads {
+            house.leader.clone_from(&names[pod]);
+            for _ in 0..steps {
+                house.run(1);
+                kept.push(house.kept.clone());
+            }
+            if is_lost {
+                house.kept = older.get(&kept).clone();
+                house.known.clear();
+            }
+        }
+        prop_assert!(house.run(ENOUGH));
+        for task in TASKS {
+            prop_assert_eq!(house.with_trigger(task), vec![house.leader.clone()]);
+        }
+    }
+}
+
+#[test]
+fn the_later_document_holds_and_one_that_cannot_be_read_is_not_taken_for_none() {
+    let of = |generation| Kept { generation, ..Kept::default() }.to_bytes();
+    let latest = |common: Option<&[u8]>, own: Option<&[u8]>| {
+        Kept::latest(common, own).map(|latest| (latest.kept.generation, latest.is_from_file))
+    };
+    assert_eq!(latest(None, None), Some((0, false)));
+    assert_eq!(latest(None, Some(&of(4))), Some((4, true)), "Redis has lost it");
+    assert_eq!(latest(Some(&of(5)), Some(&of(4))), Some((5, false)));
+    assert_eq!(latest(Some(&of(4)), Some(&of(5))), Some((5, true)), "a replica with an older file was first");
+    assert_eq!(latest(Some(&of(4)), Some(b"?")), Some((4, false)));
+    assert_eq!(latest(Some(b"?"), Some(&of(4))), None);
+    assert_eq!(latest(None, Some(b"?")), None);
+    assert_eq!(Kept::default().after(&Kept::default(), 9).generation, 9, "later than one that was forgotten");
+}
+
 #[test]
 fn a_leader_that_has_read_an_emptied_folder_gets_its_triggers_again_and_an_administrators_wish_holds() {
     let mut house = House::new();
@@ -218,10 +268,44 @@ fn what_a_client_sets_at_a_new_leader_is_not_replaced_by_an_older_trigger() {
     assert!(house.run(ENOUGH));
     house.leader = "b".to_owned();
     house.pods.get_mut("b").expect("a pod").insert("scan".to_owned(), trigger(7));
-    house.edited.insert("scan".to_owned());
+    house.edited.insert(("b".to_owned(), "scan".to_owned()));
     assert!(house.run(ENOUGH));
     assert_eq!(house.pods["b"]["scan"], trigger(7));
     assert_eq!(house.pods["b"]["clean"], trigger(1));
+}
+
+#[test]
+fn an_edit_that_the_pods_lists_do_not_show_yet_empties_nothing_in_the_house() {
+    let mut house = House::new();
+    assert!(house.run(ENOUGH));
+    house.leader = "b".to_owned();
+    house.run(4);
+    let (pods, edited) = (house.answering(), BTreeSet::from(["scan".to_owned()]));
+    let view = View { leader: Some("b"), pods: &pods, known: &house.known, edited: &edited };
+    let mut kept = Kept { holder: None, ..house.kept.clone() };
+    let mut has = pods["b"].clone();
+    while kept.holder.is_none() {
+        let pods = BTreeMap::from([("b".to_owned(), has.clone())]);
+        match next(&kept, View { pods: &pods, ..view }).expect("a step") {
+            Step::Keep(next) => kept = next,
+            Step::Set { task, triggers, .. } => drop(has.insert(task, triggers)),
+            Step::Forget => panic!("nothing is given back"),
+        }
+    }
+    assert_eq!(kept.house, house.kept.house);
+}
+
+#[test]
+fn of_many_pods_that_are_gone_some_are_forgotten_and_none_that_the_pool_has() {
+    let names: BTreeSet<String> = (0..200).map(|number| format!("10.0.0.{number}")).collect();
+    let taken = names.iter().map(|pod| (pod.clone(), Triggers::new())).collect();
+    let kept = Kept { taken, ..Kept::default() };
+    let has: BTreeSet<String> = names.iter().skip(50).cloned().collect();
+    assert_eq!(kept.clone().without_many_gone(&has), kept);
+    let has: BTreeSet<String> = names.iter().skip(190).cloned().collect();
+    let kept = kept.without_many_gone(&has);
+    assert_eq!(kept.taken.len(), MOST_GONE + has.len());
+    assert!(has.iter().all(|pod| kept.taken.contains_key(pod)));
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl DutyRouter {
                 let attempt = self.send_to_leader(dispatch).await;
                 if let (Ok(done), Some(task)) = (&attempt, triggers_of(&ctx.head.method, ctx.path))
                     && done.answer.status().is_success()
+                    && ctx.pool.leader.current().is_some_and(|leader| leader.id == done.decision.pod.id)
                 {
                     ctx.pool.leader.task_edits.record(done.decision.pod.id, task);
                 }

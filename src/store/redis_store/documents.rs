@@ -36,7 +36,7 @@ impl Documents {
         self.query::<u64>(&command).await.is_some()
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
+    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
         let mut connection = self.link.connection()?;
         self.link.answer(PATIENCE, command.query_async(&mut connection)).await
     }
