@@ -1,6 +1,7 @@
 //! Users' data on three pods that behave as Jellyfin does: each has rows in memory, writes them
 //! whole, and does not see what others write. Calls and writes meet in every order.
 
+mod asleep;
 mod at_once;
 mod model;
 mod redone;
