@@ -231,6 +231,20 @@ fn what_a_client_writes_while_a_row_takes_long_to_arrive_is_not_lost() {
 }
 
 #[test]
+fn a_difference_that_always_comes_back_is_told_a_few_times_only() {
+    run(async {
+        let model = Model::new(7, 3);
+        let pods = Pods(model.clone());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+        model.lock().stubborn = Some(1);
+        write(&carrier, &pods, 0, id(0), Act::Favorite(true)).await;
+        until_in_step(&carrier).await;
+        let told = model.lock().told;
+        assert!((3..=10).contains(&told), "{told}");
+    });
+}
+
+#[test]
 fn a_replayed_report_changes_no_row() {
     run(async {
         let model = Model::new(11, 3);

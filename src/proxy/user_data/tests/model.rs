@@ -32,6 +32,8 @@ pub(super) struct Model {
     pub(super) redone: usize,
     pub(super) timed_out: usize,
     pub(super) seed: u64,
+    /// A pod that writes something of its own into every row.
+    pub(super) stubborn: Option<usize>,
     /// A pod that takes its next row late.
     pub(super) delay: Option<(usize, Duration)>,
 }
@@ -92,8 +94,12 @@ impl Model {
     }
 
     pub(super) fn write(&mut self, pod: usize, item: Id, change: impl FnOnce(&mut Columns)) -> Columns {
+        let stubborn = self.stubborn == Some(pod);
         let row = self.row(pod, item);
         change(row);
+        if stubborn {
+            row.insert("Rating".to_owned(), json!(7.0));
+        }
         let row = row.clone();
         self.database.insert(item, row.clone());
         row
