@@ -107,6 +107,11 @@ impl Life {
         self.answers_probes.store(answers, Ordering::Relaxed);
     }
 
+    /// Whether the pod answered its last probe, or says that it starts.
+    pub fn answers(&self) -> bool {
+        self.status().state == State::Starting || self.answers_probes.load(Ordering::Relaxed)
+    }
+
     /// Whether the pod's present process announced its end: it takes no new request and no new
     /// socket. This holds until the prober sees that the process has ended.
     pub fn is_over(&self) -> bool {

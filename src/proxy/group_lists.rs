@@ -145,24 +145,28 @@ impl GroupLists {
         lists
     }
 
+    /// What the pod shows the client. It is asked to the end, also when nobody waits for it any more.
     async fn of_pod(&self, ctx: &RequestContext<'_>, pod: &Arc<Pod>, group: Option<&str>) -> Option<Bytes> {
         let session = ctx.session()?;
-        let place = PodInstance::of(pod);
-        if session.token_at(place).is_none() {
-            let request = MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };
-            if self.migrator.migrate(session, pod, request).await != MigrationOutcome::Done {
-                return None;
-            }
-        }
-        let token = session.token_at(place)?;
+        let request = MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };
         let mut caller = Caller::of(ctx);
         // The pods then write their fields in the same case.
         if let Some(accept) = ctx.head.headers.get(header::ACCEPT) {
             caller.headers_mut().insert(header::ACCEPT, accept.clone());
         }
-        let call = calls::look(Member { device: &session.device, token: token.as_str() }, group);
-        let shown = self.pods.call(pod, &caller, call).await.ok().flatten();
-        self.visits.end(ctx, session, pod);
-        shown
+        let (pods, migrator, group) = (self.pods.clone(), self.migrator.clone(), group.map(str::to_owned));
+        let (visitor, visited) = (session.clone(), pod.clone());
+        let look = async move {
+            let place = PodInstance::of(&visited);
+            if visitor.token_at(place).is_none()
+                && migrator.migrate(&visitor, &visited, request).await != MigrationOutcome::Done
+            {
+                return None;
+            }
+            let token = visitor.token_at(place)?;
+            let call = calls::look(Member { device: &visitor.device, token: token.as_str() }, group.as_deref());
+            pods.call(&visited, &caller, call).await.ok().flatten()
+        };
+        self.visits.during(ctx, (session, pod), look).await
     }
 }

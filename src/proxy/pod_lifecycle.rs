@@ -133,7 +133,8 @@ impl PodLifecycle {
         let gatherer = UserGatherer::new(self.shared.clone(), objects, self.shutdown.clone());
         let ender = GhostEnder::new(self.shared.clone(), self.visits.clone(), self.shutdown.clone());
         let keeper = StandbyKeeper::new(self.shared.clone(), self.drainer.clone(), self.shutdown.clone());
-        let sleep_keeper = SleepKeeper::new(self.shared.clone(), self.metrics.clone(), self.shutdown.clone());
+        let observers = (self.metrics.clone(), self.shutdown.clone());
+        let sleep_keeper = SleepKeeper::new(self.shared.clone(), self.roller.rolls.clone(), observers);
         let objects = (self.pods.clone(), self.migrator.clone());
         let regrouper = Regrouper::new(self.shared.clone(), objects, (self.metrics.clone(), self.shutdown.clone()));
         let all = async {

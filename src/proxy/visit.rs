@@ -42,6 +42,24 @@ impl Visits {
         self.end_as(vec![ctx.reported_by(session)], Caller::of(ctx), session, pod);
     }
 
+    /// Does what makes such a session, and then ends it, also when nobody waits for it any more.
+    pub(super) async fn during<T: Send + 'static>(
+        self: &Arc<Self>,
+        ctx: &RequestContext<'_>,
+        (session, pod): (&Arc<Session>, &Arc<Pod>),
+        visit: impl Future<Output = Option<T>> + Send + 'static,
+    ) -> Option<T> {
+        let (devices, caller) = (vec![ctx.reported_by(session)], Caller::of(ctx));
+        let (visits, session, pod) = (self.clone(), session.clone(), pod.clone());
+        let visiting = async move {
+            let done = visit.await;
+            visits.end_as(devices, caller, &session, &pod);
+            done
+        };
+        // It fails only with the whole process.
+        tokio::spawn(self.shutdown.track(visiting)).await.ok().flatten()
+    }
+
     /// Ends the session that a living pod keeps of a client that has moved to another pod. Says
     /// whether it begins to.
     ///

@@ -4,6 +4,8 @@
 //! a restart; however many they are, its hook is called once, and again with growing pauses as long
 //! as some wait. How it was put to sleep is not known, so it begins a new epoch.
 
+mod others;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{
@@ -11,13 +13,14 @@ use tokio::{
     time::{self, Instant},
 };
 
+use self::others::Others;
+use super::roll::Rolls;
 use crate::{
     health,
     observe::metrics::{Metrics, WakeHook},
-    pod::{Pod, PodId, Pool, Rest},
+    pod::{Condition, Moment, Pod, PodId, Pool, Rest},
     proxy::shared_state::SharedState,
     shutdown::Shutdown,
-    store::redis_store::RedisStore,
     wake::{self, Act as Hook, Machine},
 };
 
@@ -27,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Pause between two looks whether the configuration names such a pod.
 const LOOK_FOR_ONE: Duration = Duration::from_secs(1);
 
-/// A pod that has been down for so long by itself counts as asleep. One that restarts is back sooner.
+/// A pod that is down by itself, and has answered nothing for so long, counts as asleep.
 const DOZES_AFTER: Duration = Duration::from_secs(60);
 
 /// A pod that nobody waits for any more and that has not woken so long after its hook sleeps on.
@@ -37,11 +40,11 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// A machine may go to sleep so long after its hook has said that it has slept.
+const FALLS_ASLEEP: Duration = Duration::from_secs(60);
+
 /// A request that is at a pod for so long is a client's. Calls of jellypin's own are shorter.
 const LONG: Duration = Duration::from_secs(30);
-
-/// Longest time between two notes in Redis that a pod is in use.
-const NOTE: Duration = Duration::from_secs(5);
 
 /// Time between two questions whether another replica uses a pod.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -54,6 +57,8 @@ enum Act {
     Rise,
     /// Its hook is to wake it.
     Wake,
+    /// It was woken too early: its machine went to sleep only after that.
+    WakeAgain,
     /// It counts as asleep.
     Doze,
     /// Nobody has used it: its hook lets it sleep.
@@ -69,8 +74,14 @@ struct Seen {
     waiting: usize,
     /// Nobody has used it for `idle_after`.
     is_idle: bool,
-    /// How long it is down.
+    /// How long it is down and answers nothing.
     down: Duration,
+    /// Whether it answered its last probe, or says that it starts.
+    answers: bool,
+    /// Whether it may have gone to sleep after it was woken.
+    falls_asleep: bool,
+    /// Whether a request waits for it or is under way there.
+    is_wanted: bool,
     /// Since its last hook, and the pause that is to pass after it; `None` before the first.
     since_hook: Option<(Duration, Duration)>,
 }
@@ -81,23 +92,47 @@ struct Sleeper {
     down_since: Option<Instant>,
     busy_since: Option<Instant>,
     hook: Option<(Instant, Duration)>,
+    /// When its hook was told last that it may sleep, or was still at it.
+    slept: Option<Instant>,
+    /// When its hook was to wake it last, since then.
+    woken: Option<Moment>,
+    /// When that was found to have been too early.
+    woken_again: Option<Instant>,
     noted: Option<Instant>,
     /// When the other replicas were asked last whether they use it.
     asked: Option<Instant>,
     running: Option<JoinHandle<()>>,
 }
 
+impl Sleeper {
+    /// Whether the pod may have gone to sleep after it was woken: hooks return before machines sleep.
+    fn falls_asleep(&self, pod: &Pod) -> bool {
+        let status = pod.status();
+        let is_late = match status.is_alive() {
+            true => matches!(pod.vitals.condition(), Condition::Late | Condition::Silent),
+            // One that refuses is on its way up.
+            false => status.accepts && !pod.life.answers(),
+        };
+        // One that has not answered since was woken asleep.
+        let is_first = || self.woken.is_none_or(|at| pod.vitals.was_heard_since(at));
+        is_late
+            && self.slept.is_some_and(|at| at.elapsed() < FALLS_ASLEEP)
+            && self.woken_again.map_or_else(is_first, |at| at.elapsed() >= FIRST_PAUSE)
+    }
+}
+
 /// Wakes pods, and lets them sleep.
 pub(super) struct SleepKeeper {
     shared: Arc<SharedState>,
+    rolls: Rolls,
     metrics: Metrics,
     shutdown: Shutdown,
     sleepers: HashMap<PodId, Sleeper>,
 }
 
 impl SleepKeeper {
-    pub(super) fn new(shared: Arc<SharedState>, metrics: Metrics, shutdown: Shutdown) -> SleepKeeper {
-        SleepKeeper { shared, metrics, shutdown, sleepers: HashMap::new() }
+    pub(super) fn new(shared: Arc<SharedState>, rolls: Rolls, (metrics, shutdown): (Metrics, Shutdown)) -> SleepKeeper {
+        SleepKeeper { shared, rolls, metrics, shutdown, sleepers: HashMap::new() }
     }
 
     /// Looks after a pool until the shutdown.
@@ -139,22 +174,30 @@ impl SleepKeeper {
     async fn look_at(&self, pod: &Arc<Pod>, config: &Arc<wake::Config>, sleeper: &mut Sleeper) {
         let now = Instant::now();
         let status = pod.status();
-        sleeper.down_since = if status.is_alive() { None } else { sleeper.down_since.or(Some(now)) };
+        let answers = status.is_alive() || pod.life.answers();
+        // A roll waits for its pods, and goes on while all others serve.
+        let is_rolled = self.rolls.lock().get(&pod.pool).is_some_and(|roll| !roll.is_over);
+        sleeper.down_since = if answers || is_rolled { None } else { sleeper.down_since.or(Some(now)) };
         sleeper.busy_since = if pod.load.requests() == 0 { None } else { sleeper.busy_since.or(Some(now)) };
         let is_busy = sleeper.busy_since.is_some_and(|since| since.elapsed() >= LONG);
         if is_busy || pod.load.sockets() > 0 || self.plays(pod) {
             pod.sleep.record_use();
         }
         if sleeper.running.as_ref().is_some_and(|hook| !hook.is_finished()) {
+            if pod.sleep.rest() == Rest::Asleep {
+                sleeper.slept = Some(now);
+            }
             return;
         }
         let unused = pod.sleep.unused_for();
-        let is_idle = config.idle_after.is_some_and(|after| unused >= after) && pod.load.total() == 0;
         let seen = Seen {
             rest: pod.sleep.rest(),
             is_alive: status.is_alive(),
             waiting: pod.sleep.waiting(),
-            is_idle,
+            is_idle: !is_rolled && is_idle(pod, config),
+            answers: answers || is_rolled,
+            falls_asleep: sleeper.falls_asleep(pod),
+            is_wanted: pod.sleep.waiting() > 0 || pod.load.total() > 0,
             down: sleeper.down_since.map(|since| since.elapsed()).unwrap_or_default(),
             since_hook: sleeper.hook.map(|(at, pause)| (at.elapsed(), pause)),
         };
@@ -177,18 +220,27 @@ impl SleepKeeper {
             Act::Wake => {
                 let pause = sleeper.hook.map_or(FIRST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
                 sleeper.hook = Some((now, pause));
+                sleeper.woken = Some(Moment::now());
                 pod.sleep.set_rest(Rest::Waking);
                 if others.take_turn(Hook::Wake, pause).await {
                     sleeper.running = Some(self.start(pod, config, Hook::Wake));
                 }
             }
+            // Its own turn was before.
+            Act::WakeAgain => {
+                sleeper.hook = Some((now, FIRST_PAUSE));
+                sleeper.woken_again = Some(now);
+                sleeper.running = Some(self.start(pod, config, Hook::Wake));
+            }
             Act::Sleep if sleeper.asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) => {}
             Act::Sleep => {
                 sleeper.asked = Some(now);
-                if others.use_it().await {
+                // A client may have come while that was asked.
+                if others.use_it().await || !is_idle(pod, config) {
                     return;
                 }
                 sleeper.hook = None;
+                (sleeper.slept, sleeper.woken, sleeper.woken_again) = (Some(now), None, None);
                 health::falls_asleep(pod, "nobody has used it");
                 if others.take_turn(Hook::Sleep, FIRST_PAUSE).await {
                     sleeper.running = Some(self.start(pod, config, Hook::Sleep));
@@ -228,20 +280,30 @@ impl SleepKeeper {
     }
 }
 
+/// Whether nobody has used the pod for `idle_after`, and nobody waits for it.
+fn is_idle(pod: &Pod, config: &wake::Config) -> bool {
+    let is_unused = config.idle_after.is_some_and(|after| pod.sleep.unused_for() >= after);
+    is_unused && pod.load.total() == 0 && pod.sleep.waiting() == 0
+}
+
 fn act(seen: Seen) -> Act {
+    let may_rise = seen.is_alive && seen.rest == Rest::Waking;
+    if seen.falls_asleep && seen.is_wanted && seen.rest != Rest::Asleep && !may_rise {
+        return Act::WakeAgain;
+    }
     if seen.is_alive {
         return match seen.rest {
             // The hook that lets it sleep may take a while; a check that is under way says nothing.
             Rest::Asleep => Act::Nothing,
             Rest::Waking => Act::Rise,
-            Rest::Awake if seen.is_idle && seen.waiting == 0 => Act::Sleep,
+            Rest::Awake if seen.is_idle => Act::Sleep,
             Rest::Awake => Act::Nothing,
         };
     }
     match (seen.rest, seen.since_hook) {
         (Rest::Waking, Some((since, pause))) if seen.waiting > 0 && since < pause => Act::Nothing,
         _ if seen.waiting > 0 => Act::Wake,
-        (Rest::Waking, Some((since, _))) if since < GIVEN_UP_AFTER => Act::Nothing,
+        (Rest::Waking, Some((since, _))) if since < GIVEN_UP_AFTER || seen.answers => Act::Nothing,
         (Rest::Waking, _) => Act::Doze,
         (Rest::Awake, _) if seen.down >= DOZES_AFTER => Act::Doze,
         (Rest::Awake | Rest::Asleep, _) => Act::Nothing,
@@ -253,79 +315,5 @@ fn count(metrics: &Metrics, pod: &Pod, act: Hook, outcome: &'static str, by: u64
     metrics.wake_hooks.get_or_create(&labels).inc_by(by);
 }
 
-/// The other replicas, which use a pod and call its hook too.
-struct Others<'a> {
-    shared: &'a SharedState,
-    pod: &'a Pod,
-}
-
-impl Others<'_> {
-    fn redis(&self) -> Option<&Arc<RedisStore>> {
-        self.shared.pins.persistence.redis()
-    }
-
-    fn key(&self, redis: &RedisStore, what: &str) -> String {
-        redis.key(&format!("sleep:{}:{}:{what}", self.pod.pool, self.pod.name))
-    }
-
-    /// Tells the others that the pod is in use here.
-    async fn note_use(&self, noted: &mut Option<Instant>, unused: Duration, after: Duration) {
-        let Some(redis) = self.redis() else { return };
-        let often = NOTE.min(after / 2);
-        if unused < often && noted.is_none_or(|at| at.elapsed() >= often) {
-            *noted = Some(Instant::now());
-            // Without it another replica may let the pod sleep; the next request wakes it.
-            redis.documents.set(&self.key(redis, "used"), b"1", after + often).await;
-        }
-    }
-
-    /// Whether another replica uses the pod, or may.
-    async fn use_it(&self) -> bool {
-        let Some(redis) = self.redis() else { return false };
-        !matches!(redis.documents.get(&self.key(redis, "used")).await, Some(None))
-    }
-
-    /// Whether this replica is the one that calls the hook.
-    async fn take_turn(&self, act: Hook, lasts: Duration) -> bool {
-        let Some(redis) = self.redis() else { return true };
-        // A second call does less harm than none.
-        redis.acquire_lock(&self.key(redis, act.as_str()), lasts / 2).await.unwrap_or(true)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_hook_wakes_for_all_and_again_only_while_somebody_waits() {
-        use Rest::{Asleep, Awake, Waking};
-        let secs = Duration::from_secs;
-        let seen = |rest, is_alive, waiting, is_idle, down, since_hook: Option<u64>| Seen {
-            rest,
-            is_alive,
-            waiting,
-            is_idle,
-            down: secs(down),
-            since_hook: since_hook.map(|since| (secs(since), secs(10))),
-        };
-        for (seen, expected) in [
-            (seen(Awake, true, 0, false, 0, None), Act::Nothing),
-            (seen(Awake, true, 0, true, 0, None), Act::Sleep),
-            (seen(Awake, true, 1, true, 0, None), Act::Nothing),
-            (seen(Asleep, true, 0, true, 0, None), Act::Nothing),
-            (seen(Asleep, false, 0, true, 900, None), Act::Nothing),
-            (seen(Asleep, false, 1000, true, 900, None), Act::Wake),
-            (seen(Waking, false, 1000, true, 900, Some(3)), Act::Nothing),
-            (seen(Waking, false, 1, true, 900, Some(10)), Act::Wake),
-            (seen(Waking, false, 0, true, 900, Some(30)), Act::Nothing),
-            (seen(Waking, false, 0, true, 900, Some(120)), Act::Doze),
-            (seen(Waking, true, 9, true, 0, Some(7)), Act::Rise),
-            (seen(Awake, false, 0, false, 7, None), Act::Nothing),
-            (seen(Awake, false, 0, false, 60, None), Act::Doze),
-            (seen(Awake, false, 1, false, 1, None), Act::Wake),
-        ] {
-            assert_eq!(act(seen), expected, "{seen:?}");
-        }
-    }
-}
+mod tests;

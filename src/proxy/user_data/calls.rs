@@ -17,7 +17,7 @@ use crate::{
         user_data::{Act, Id, Row},
     },
     observe::metrics::{self, Metrics},
-    pod::{Pod, PodInstance, State},
+    pod::{Pod, PodInstance, Rest, State},
     proxy::{
         pod_client::{Caller, PodClient},
         shared_state::SharedState,
@@ -116,17 +116,21 @@ impl Calls {
     }
 }
 
+/// `None` where no process has rows in memory.
+fn view(pod: &Pod) -> Option<PodView> {
+    let status = pod.status();
+    let is_alive = status.is_alive();
+    // Where nothing listens there is none, unless the machine is suspended with it.
+    let sleeps = !is_alive && pod.sleep.rest() != Rest::Awake;
+    let may_return = status.accepts || status.state != State::Down || sleeps;
+    may_return.then(|| PodView { instance: PodInstance::of(pod), is_alive, sleeps })
+}
+
 impl PodCalls for Calls {
     fn pods(&self, pool: usize) -> Vec<PodView> {
         let Some(shared) = self.shared.pools.get(pool) else { return Vec::new() };
         let pods = shared.pool.pods();
-        // Where nothing listens, no process has rows in memory.
-        let may_return = |pod: &&Arc<Pod>| {
-            let status = pod.status();
-            status.accepts || status.state != State::Down
-        };
-        let view = |pod: &Arc<Pod>| PodView { instance: PodInstance::of(pod), is_alive: pod.status().is_alive() };
-        pods.iter().filter(may_return).map(view).collect()
+        pods.iter().filter_map(|pod| view(pod)).collect()
     }
 
     // Nobody closes the semaphores, so there is always a permit.
@@ -184,5 +188,33 @@ impl PodCalls for Calls {
             Event::Dropped => self.drop_write("full"),
             Event::TooManyChildren => self.drop_write("children"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        health,
+        pod::{PodConfig, Status},
+    };
+
+    #[test]
+    fn a_pod_that_sleeps_may_have_rows_in_memory_and_one_that_is_down_has_none() {
+        let pod = Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into() });
+        let ready = || pod.life.change(|status| Status { state: State::Ready, accepts: true, ..status });
+        let seen = || view(&pod).map(|view| (view.is_alive, view.sleeps));
+        ready();
+        assert_eq!(seen(), Some((true, false)));
+        health::refused(&pod);
+        assert_eq!(seen(), None, "its process is gone");
+        ready();
+        pod.sleep.set_wakeable(true);
+        health::falls_asleep(&pod, "nobody has used it");
+        assert_eq!(seen(), Some((false, true)));
+        pod.sleep.set_rest(Rest::Waking);
+        assert_eq!(seen(), Some((false, true)));
+        ready();
+        assert_eq!(seen(), Some((true, false)), "it is told at once");
     }
 }

@@ -4,6 +4,7 @@
 //! written, and makes each other pod take it. Meanwhile the user's own writes of it there wait: else
 //! the older row could overwrite them.
 
+mod children;
 mod redo;
 mod settle;
 
@@ -40,9 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a task waits for a write that is under way.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// Children of a marked folder that are told.
-const MOST_CHILDREN: usize = 5_000;
 
 /// One worker's part in carrying. A user's task runs on the worker that began it.
 pub(super) struct Carrier<P> {
@@ -233,7 +231,10 @@ impl<P: PodCalls> Carrier<P> {
             // The next round tells it the newer row.
             let TellPermit::Without(own) = permit else { return 0 };
             let but = newest.but_own(*target, own).with(computed);
-            let mut told = self.tell_pod(*target, user, round.item, &newest.row, but).await;
+            let (mut told, is_left_over) = self.tell_pod(*target, user, round.item, &newest.row, but).await;
+            if is_left_over {
+                self.with(user, |ledger| ledger.pair(user, round.item).map(Pair::unsettle));
+            }
             drop(permit_to_call);
             if let (TellOutcome::Done, Some(source)) = (told, folder) {
                 told = self.tell_children(user, round.item, *source, *target).await;
@@ -259,24 +260,30 @@ impl<P: PodCalls> Carrier<P> {
         }
     }
 
-    /// Makes one pod take a row, but for what it wrote last itself.
-    async fn tell_pod(&self, pod: PodInstance, user: UserKey, item: Id, newest: &Row, but: Fields) -> TellOutcome {
+    /// Makes one pod take a row, but for what it wrote last itself. Also says whether the pod's row
+    /// had something that an update leaves.
+    async fn tell_pod(
+        &self,
+        pod: PodInstance,
+        user: UserKey,
+        item: Id,
+        newest: &Row,
+        but: Fields,
+    ) -> (TellOutcome, bool) {
         let part = newest.clone().without(but);
         let answer = match self.calls.write_row(pod, user, item, &part).await {
             Answer::Got(answer) => answer,
             // It cannot overwrite what it does not have.
-            Answer::Missing => return TellOutcome::Done,
-            Answer::Failed => return TellOutcome::Failed,
+            Answer::Missing => return (TellOutcome::Done, false),
+            Answer::Failed => return (TellOutcome::Failed, false),
         };
         // An update leaves what the row lacks; other acts remove it.
         let left_over = newest.left_over(&answer, but);
-        if left_over != Fields::NONE {
-            self.with(user, |ledger| ledger.pair(user, item).map(Pair::unsettle));
-        }
+        let is_left_over = left_over != Fields::NONE;
         if left_over.contains(Field::Rating)
             && self.calls.act(pod, user, item, &Act::Likes(None)).await == Answer::Failed
         {
-            return TellOutcome::Failed;
+            return (TellOutcome::Failed, is_left_over);
         }
         if left_over.contains(Field::LastPlayed) {
             let mut whole = newest.clone();
@@ -284,37 +291,10 @@ impl<P: PodCalls> Carrier<P> {
             if self.calls.act(pod, user, item, &Act::Unplayed).await == Answer::Failed
                 || self.calls.write_row(pod, user, item, &whole).await == Answer::Failed
             {
-                return TellOutcome::Failed;
+                return (TellOutcome::Failed, is_left_over);
             }
         }
-        TellOutcome::Done
-    }
-
-    /// Tells a pod the rows of a marked folder's children.
-    async fn tell_children(&self, user: UserKey, folder: Id, source: PodInstance, pod: PodInstance) -> TellOutcome {
-        let mut from = 0;
-        while from < MOST_CHILDREN {
-            let permit = self.calls.permit(source).await;
-            let children = read_children(self, user, folder, (source, from)).await;
-            drop(permit);
-            let children = match children {
-                Answer::Got(children) if !children.is_empty() => children,
-                Answer::Got(_) | Answer::Missing => return TellOutcome::Done,
-                Answer::Failed => return TellOutcome::Failed,
-            };
-            from += children.len();
-            for (child, row) in children {
-                let _permit = self.calls.permit(pod).await;
-                let Some(own) = self.begin_telling_alone(user, child, pod).await else { return TellOutcome::Failed };
-                let told = self.tell_pod(pod, user, child, &row, own).await;
-                self.end_telling(user, child, pod, None);
-                if told == TellOutcome::Failed {
-                    return told;
-                }
-            }
-        }
-        self.calls.observe(Event::TooManyChildren);
-        TellOutcome::Done
+        (TellOutcome::Done, is_left_over)
     }
 
     /// Waits until nothing writes this row of the pod, at most two seconds. Returns the fields that
@@ -348,26 +328,6 @@ impl<P: PodCalls> Carrier<P> {
 /// A pod did not answer: it is asked again later.
 fn pause<P: PodCalls>(carrier: &Carrier<P>, user: UserKey, item: Id) {
     carrier.with(user, |ledger| ledger.pair(user, item).map(|pair| pair.pause(Instant::now())));
-}
-
-/// Reads a part of a folder's children, once no report is replayed to the pod any more.
-async fn read_children<P: PodCalls>(
-    carrier: &Carrier<P>,
-    user: UserKey,
-    folder: Id,
-    (pod, from): (PodInstance, usize),
-) -> Answer<Vec<(Id, Row)>> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let begin = |ledger: &mut Ledger| (ledger.begin_reading(user, None, &[pod]), ledger.changes(user));
-        let (false, Some(mut changes)) = carrier.with(user, begin) else { break };
-        if time::timeout_at(end, changes.changed()).await.is_err() {
-            return Answer::Failed;
-        }
-    }
-    let children = carrier.calls.children(pod, user, folder, from).await;
-    carrier.with(user, |ledger| ledger.end_reading(user, None, &[pod]));
-    children
 }
 
 impl<P: PodCalls> WriteUnderWay for OpenWrite<P> {

@@ -1,6 +1,7 @@
 //! Users' data on three pods that behave as Jellyfin does: each has rows in memory, writes them
 //! whole, and does not see what others write. Calls and writes meet in every order.
 
+mod asleep;
 mod at_once;
 mod model;
 mod redone;
@@ -226,6 +227,20 @@ fn what_a_client_writes_while_a_row_takes_long_to_arrive_is_not_lost() {
         until_in_step(&carrier).await;
         assert_in_step(&model.lock(), 1);
         assert_eq!(model.lock().database[&id(0)]["Played"], json!(false));
+    });
+}
+
+#[test]
+fn a_difference_that_always_comes_back_is_told_a_few_times_only() {
+    run(async {
+        let model = Model::new(7, 3);
+        let pods = Pods(model.clone());
+        let carrier = Carrier::new(Arc::default(), pods.clone(), Shutdown::new());
+        model.lock().stubborn = Some(1);
+        write(&carrier, &pods, 0, id(0), Act::Favorite(true)).await;
+        until_in_step(&carrier).await;
+        let told = model.lock().told;
+        assert!((3..=10).contains(&told), "{told}");
     });
 }
 

@@ -23,8 +23,8 @@ use crate::{
     pod::PodInstance,
 };
 pub(in crate::proxy) use pair::Pair;
-pub(in crate::proxy) use talk::{Access, Admission, Plan, TellOutcome, TellPermit, Ticket};
-use user::{Reading, User, Writing};
+pub(in crate::proxy) use talk::{Access, Admission, Plan, PodView, TellOutcome, TellPermit, Ticket};
+use user::{Reading, User, Writing, make_room};
 
 /// A user of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,14 +32,6 @@ pub(in crate::proxy) struct UserKey {
     /// The pool's index in the shared state.
     pub(in crate::proxy) pool: usize,
     pub(in crate::proxy) id: Id,
-}
-
-/// A pod whose memory may hold rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) struct PodView {
-    pub(in crate::proxy) instance: PodInstance,
-    /// Whether it can be asked now. If not, its process may still come back with its memory.
-    pub(in crate::proxy) is_alive: bool,
 }
 
 /// Pairs kept for one user.
@@ -51,7 +43,7 @@ const MOST: usize = 4096;
 /// How often to look whether a pod that is away has come back.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How long a pod that is away is waited for: then its pairs are dropped.
+/// How long a pod that is away, and does not sleep, is waited for: then its pairs are dropped.
 const AWAY_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// The users with pairs on which some pod is behind.
@@ -136,10 +128,12 @@ impl Ledger {
         now: Instant,
         clock: SystemTime,
     ) -> bool {
+        let made_room = self.pairs >= MOST && write.is_some_and(|write| make_room(&mut self.users, user, write.item));
+        self.pairs -= usize::from(made_room);
         let entry = self.users.entry(user).or_insert_with(User::new);
         let before = entry.pairs.len();
         let is_full = before >= MOST_OF_USER || self.pairs >= MOST;
-        let has_dropped = write.is_some_and(|write| entry.record(pod, write, (now, clock), is_full));
+        let has_dropped = write.is_some_and(|write| entry.record(pod, write, (now, clock), is_full)) || made_room;
         // At most one more than before, and never fewer.
         self.pairs += entry.pairs.len() - before;
         let ended = entry.writing.iter().position(|writing| writing.ticket == ticket);
@@ -192,11 +186,13 @@ impl Ledger {
             }
             pair.left.iter().for_each(|(_, moment)| at(*moment));
             let behind = pods.iter().filter(|pod| pair.is_behind(pod.instance));
-            let (there, away): (Vec<&PodView>, Vec<&PodView>) = behind.partition(|pod| pod.is_alive);
-            if !away.is_empty() && now < pair.written_at + AWAY_FOR {
+            let (there, mut away): (Vec<&PodView>, Vec<&PodView>) = behind.partition(|pod| pod.is_alive);
+            away.retain(|pod| pod.sleeps || now < pair.written_at + AWAY_FOR);
+            if !away.is_empty() {
                 at(now + LOOK);
             }
-            if there.is_empty() && (away.is_empty() || now >= pair.written_at + AWAY_FOR) {
+            // A pod that sleeps writes nothing, so the others need not wait for it.
+            if there.is_empty() && away.iter().all(|pod| pod.sleeps) {
                 let alive: Vec<PodInstance> = pods.iter().filter(|pod| pod.is_alive).map(|pod| pod.instance).collect();
                 if let Some(round) = pair.last_round(*item, alive) {
                     // What is written from now on is due by itself: a report of progress is not.
@@ -210,6 +206,9 @@ impl Ledger {
                 pair.playing_until = pair.playing_until.filter(|until| *until > now);
                 if let Some(until) = pair.playing_until {
                     at(until);
+                }
+                if !away.is_empty() {
+                    return true;
                 }
                 pair.forget_acts();
                 return pair.playing_until.is_some() || !pair.left.is_empty();

@@ -75,7 +75,8 @@ pub(super) async fn settle<P: PodCalls>(
         if permit == TellPermit::Stale {
             return false;
         }
-        let told = carrier.tell_pod(*pod, user, round.item, &row, Fields::NONE).await;
+        // What is left over is compared again, as often as is left for the pair.
+        let (told, _) = carrier.tell_pod(*pod, user, round.item, &row, Fields::NONE).await;
         carrier.end_telling(user, round.item, *pod, Some((round.generation, told)));
         carrier.calls.observe(Event::Told(*pod, told));
         if told == TellOutcome::Failed {

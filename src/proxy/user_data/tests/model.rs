@@ -32,6 +32,8 @@ pub(super) struct Model {
     pub(super) redone: usize,
     pub(super) timed_out: usize,
     pub(super) seed: u64,
+    /// A pod that writes something of its own into every row.
+    pub(super) stubborn: Option<usize>,
     /// A pod that takes its next row late.
     pub(super) delay: Option<(usize, Duration)>,
 }
@@ -40,6 +42,8 @@ pub(super) struct ModelPod {
     pub(super) id: PodId,
     pub(super) epoch: u32,
     pub(super) is_alive: bool,
+    /// Its machine is suspended while it is not alive, and it keeps its memory.
+    pub(super) sleeps: bool,
     pub(super) hangs: bool,
     pub(super) memory: HashMap<Id, Columns>,
 }
@@ -60,7 +64,7 @@ impl Model {
         let pod = |number: usize| {
             let config = PodConfig { name: format!("{number}"), authority: "h:1".into() };
             let id = Pod::new(&"pool".into(), &config).id;
-            ModelPod { id, epoch: 1, is_alive: true, hangs: false, memory: HashMap::new() }
+            ModelPod { id, epoch: 1, is_alive: true, sleeps: false, hangs: false, memory: HashMap::new() }
         };
         let pods = (0..pods).map(pod).collect();
         Arc::new(Mutex::new(Model { pods, seed: seed | 1, ..Model::default() }))
@@ -90,8 +94,12 @@ impl Model {
     }
 
     pub(super) fn write(&mut self, pod: usize, item: Id, change: impl FnOnce(&mut Columns)) -> Columns {
+        let stubborn = self.stubborn == Some(pod);
         let row = self.row(pod, item);
         change(row);
+        if stubborn {
+            row.insert("Rating".to_owned(), json!(7.0));
+        }
         let row = row.clone();
         self.database.insert(item, row.clone());
         row
@@ -207,8 +215,12 @@ impl Pods {
 impl PodCalls for Pods {
     fn pods(&self, _pool: usize) -> Vec<PodView> {
         let model = self.0.lock();
-        let pods = (0..model.pods.len()).filter(|pod| model.pods[*pod].is_alive);
-        pods.map(|pod| PodView { instance: model.instance(pod), is_alive: true }).collect()
+        let view = |(number, pod): (usize, &ModelPod)| PodView {
+            instance: model.instance(number),
+            is_alive: pod.is_alive,
+            sleeps: pod.sleeps,
+        };
+        model.pods.iter().enumerate().filter(|(_, pod)| pod.is_alive || pod.sleeps).map(view).collect()
     }
 
     type Permit = ();

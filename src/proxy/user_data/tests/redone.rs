@@ -24,7 +24,7 @@ fn what_is_done_again_while_a_client_writes_is_told_once() {
         let (on_c, on_a) = (begin(&mut ledger, c), begin(&mut ledger, a));
         end(&mut ledger, on_a, Act::Favorite(true));
         // Its pod is gone, so it is done again on the second one. Meanwhile the third one answers.
-        let pods = [b, c].map(|instance| PodView { instance, is_alive: true });
+        let pods = [b, c].map(|instance| PodView { instance, is_alive: true, sleeps: false });
         let Plan::Work(rounds) = ledger.plan(user(), &pods, now, false) else { panic!("no work") };
         assert!(rounds[0].has_lost() && rounds[0].targets == [b]);
         assert!(ledger.begin_telling(user(), item, b, Some(rounds[0].generation)) != TellPermit::Stale);

@@ -4,8 +4,19 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     jellyfin::user_data::{Fields, Id},
+    pod::PodInstance,
     proxy::user_data_state::round::Round,
 };
+
+/// A pod whose memory may hold rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) struct PodView {
+    pub(in crate::proxy) instance: PodInstance,
+    /// Whether it can be asked now. If not, its process may still come back with its memory.
+    pub(in crate::proxy) is_alive: bool,
+    /// Whether its machine sleeps, however long, and so may its process.
+    pub(in crate::proxy) sleeps: bool,
+}
 
 /// What a request is about to do on a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use ahash::HashMap;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Ticket, pair::Pair};
+use super::{Ticket, UserKey, pair::Pair};
 use crate::{
     jellyfin::{endpoint::Write, user_data::Id},
     pod::PodInstance,
@@ -118,6 +118,17 @@ impl User {
         pair.record(Owner { pod, generation: self.generation }, write, now, clock, is_on_several);
         has_dropped
     }
+}
+
+/// Drops the pair that was written longest ago, of whichever user, unless the user has one of this
+/// item. Returns whether one had to go.
+pub(super) fn make_room(users: &mut HashMap<UserKey, User>, user: UserKey, item: Id) -> bool {
+    if users.get(&user).is_some_and(|user| user.pairs.contains_key(&item)) {
+        return false;
+    }
+    let pairs = users.iter().flat_map(|(key, user)| user.pairs.iter().map(|(item, pair)| (*key, *item, pair)));
+    let Some((key, item, _)) = pairs.min_by_key(|(_, _, pair)| pair.written_at) else { return false };
+    users.get_mut(&key).is_some_and(|user| user.pairs.remove(&item).is_some())
 }
 
 impl Writing {
