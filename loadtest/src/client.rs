@@ -114,7 +114,7 @@ impl Identity {
              Sec-Fetch-Mode: cors\r\n\
              Sec-Fetch-Dest: empty\r\n\
              Referer: http://{address}/web/\r\n\
-             Accept-Encoding: gzip, deflate, br, zstd\r\n\
+             Accept-Encoding: identity\r\n\
              Accept-Language: en-US,en;q=0.9\r\n\
              {cookie_line}\r\n",
             authorization = self.authorization(),
