@@ -11,7 +11,8 @@ pub fn mark() -> &'static HeaderValue {
     MARK.get_or_init(|| {
         // Without random numbers, all processes are one: a chain of proxies is then taken for a loop.
         let number = getrandom::u64().unwrap_or_default();
-        HeaderValue::try_from(format!("1.1 jellypin-{number:016x}")).unwrap_or(HeaderValue::from_static("1.1 jellypin"))
+        // Made once: each request's copy of a static value counts no references.
+        HeaderValue::from_static(format!("1.1 jellypin-{number:016x}").leak())
     })
 }
 

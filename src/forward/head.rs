@@ -112,8 +112,15 @@ pub fn requested_host<'a>(headers: &'a HeaderMap, client: &Client) -> Option<&'a
 /// stays as it is when it is prepared again.
 pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
     remove_connection(headers);
-    remove_all(headers, |name| is_hop_by_hop(name) || is_forwarded_field(name));
-    if let Some(te) = headers.remove(header::TE)
+    let mut has_te = false;
+    let mut has_via = false;
+    remove_all(headers, |name| {
+        has_te |= name == "te";
+        has_via |= name == "via";
+        is_hop_by_hop(name) || is_forwarded_field(name)
+    });
+    if has_te
+        && let Some(te) = headers.remove(header::TE)
         && te.as_bytes().to_ascii_lowercase().starts_with(b"trailers")
     {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -132,7 +139,9 @@ pub fn to_pod(headers: &mut HeaderMap, client: &Client) {
         Some(host) => headers.insert(FORWARDED_HOST, host),
         None => headers.remove(FORWARDED_HOST),
     };
-    if !hop::comes_round(headers) {
+    if !has_via {
+        headers.insert(header::VIA, hop::mark().clone());
+    } else if !hop::comes_round(headers) {
         headers.append(header::VIA, hop::mark().clone());
     }
     if headers.len() > FIELDS {
@@ -181,7 +190,7 @@ fn remove_connection(headers: &mut HeaderMap) {
 }
 
 /// Removes these fields. Scanning the present names is cheaper than a look-up for each candidate.
-fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+fn remove_all(headers: &mut HeaderMap, mut is_unwanted: impl FnMut(&str) -> bool) {
     while let Some(name) = headers.keys().find(|name| is_unwanted(name.as_str())).cloned() {
         headers.remove(name);
     }
