@@ -106,8 +106,10 @@ pub enum Cause {
     ConnectTimedOut,
     /// The connection ended before the answer's head.
     Broken,
-    /// The answer is not HTTP.
+    /// The answer is not HTTP, or none to what was asked.
     Malformed,
+    /// The pod answered that it failed, as it does while its database is away. It lives.
+    ServerError,
     /// No answer's head in time.
     TimedOut,
     /// The pod went down while the request waited for its answer.
@@ -130,6 +132,7 @@ impl Cause {
             Cause::ConnectTimedOut => "connect_timed_out",
             Cause::Broken => "broken",
             Cause::Malformed => "malformed",
+            Cause::ServerError => "server_error",
             Cause::TimedOut => "timed_out",
             Cause::Lost => "lost",
             Cause::ClientGone => "client_gone",

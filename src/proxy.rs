@@ -204,7 +204,7 @@ impl Proxy {
         let cookies = self.shared.pools[routed.pool].cookies.load();
         let mut ctx = self.identifier.identify(routed, &cookies, &head, (client, origin), opening.is_some());
         self.identifier.look_up_session(&mut ctx).await;
-        if self.revoker.is_log_out(&ctx) {
+        if self.revoker.is_log_out(&ctx) && !Box::pin(self.revoker.is_by_key(&ctx)).await {
             // The session ends even if no pod can be reached.
             return Ok(Box::pin(self.revoker.log_out(&ctx, record)).await);
         }
@@ -245,7 +245,7 @@ impl Proxy {
         }
         self.learner.learn_from_head(&ctx, &decision, verdict, token.as_ref(), head.status);
         self.learner.record_client_state(&ctx, &body, &decision.pod, head.status);
-        self.user_data.record(&ctx, &body, user_data_write, head.status);
+        self.user_data.record(&ctx, (&decision.pod, &body), user_data_write, head.status);
         let learning = self.learner.scan_body(&ctx, &decision, &head);
 
         // 8. Bind the client to its pod, and show one server.

@@ -87,15 +87,17 @@ pub fn canonicalize(
     is_upgrade: bool,
 ) -> Result<Endpoint, Ambiguity> {
     let raw = head.uri.path();
-    let decoded = decoded_path(raw).unwrap_or(Cow::Borrowed(raw));
-    let endpoint = Endpoint::of(&head.method, controller_path(below_base(base, &decoded), legacy));
+    let decoded = decoded_path(raw);
+    let path = controller_path(below_base(base, decoded.as_deref().unwrap_or(raw)), legacy);
+    let endpoint = Endpoint::of(&head.method, path);
     if !endpoint.is_acted_upon() && !is_upgrade {
         return Ok(endpoint);
     }
+    let canonical = canonical_path(decoded.as_ref(), path, base);
     keep_first_token_lines(&mut head.headers);
     if endpoint.is_media() {
         // The pod reads its keys as jellypin does, and an error from the proxy would end the film.
-        if let Ok(Some(path)) = canonical_path(head.uri.path(), base, legacy) {
+        if let Ok(Some(path)) = canonical {
             head.uri = with_path(&head.uri, &path);
         }
         return Ok(endpoint);
@@ -106,7 +108,7 @@ pub fn canonicalize(
     if hides_token(&head.headers) {
         return Err(Ambiguity::HiddenToken);
     }
-    if !is_upgrade && let Some(path) = canonical_path(head.uri.path(), base, legacy)? {
+    if !is_upgrade && let Some(path) = canonical? {
         head.uri = with_path(&head.uri, &path);
     }
     let path = controller_path(below_base(base, head.uri.path()), legacy);
@@ -122,11 +124,10 @@ pub fn canonicalize(
     Ok(endpoint)
 }
 
-/// The path in canonical form, BaseUrl included; `None` if it already is.
-fn canonical_path(raw: &str, base: &str, legacy: Legacy) -> Result<Option<String>, Ambiguity> {
-    let decoded = decoded_path(raw).ok_or(Ambiguity::NoText)?;
-    let below = below_base(base, &decoded);
-    let path = controller_path(below, legacy);
+/// The decoded path in canonical form, BaseUrl included; `None` if it is that already. `path` is what
+/// controllers see of it.
+fn canonical_path(decoded: Option<&Cow<'_, str>>, path: &str, base: &str) -> Result<Option<String>, Ambiguity> {
+    let decoded = decoded.ok_or(Ambiguity::NoText)?;
     let inner = path.strip_suffix('/').unwrap_or(path);
     if pieces(inner, b'/').skip(1).any(str::is_empty) {
         return Err(Ambiguity::EmptySegment);
@@ -134,6 +135,7 @@ fn canonical_path(raw: &str, base: &str, legacy: Legacy) -> Result<Option<String
     if path.contains('%') {
         return Err(Ambiguity::EncodedSlash);
     }
+    let below = below_base(base, decoded);
     if matches!(decoded, Cow::Borrowed(_)) && path.len() == below.len() {
         return Ok(None);
     }
@@ -228,7 +230,7 @@ fn text_of(raw: &str) -> Result<Cow<'_, str>, Ambiguity> {
 }
 
 /// The headers that can carry a token.
-const CARRIERS: [HeaderName; 4] = [header::AUTHORIZATION, EMBY_AUTHORIZATION, EMBY_TOKEN, MEDIABROWSER_TOKEN];
+static CARRIERS: [HeaderName; 4] = [header::AUTHORIZATION, EMBY_AUTHORIZATION, EMBY_TOKEN, MEDIABROWSER_TOKEN];
 
 /// The server and jellypin read only the first line of each, so later lines go no further.
 fn keep_first_token_lines(headers: &mut HeaderMap) {
@@ -236,9 +238,9 @@ fn keep_first_token_lines(headers: &mut HeaderMap) {
     if headers.len() == headers.keys_len() {
         return;
     }
-    for name in CARRIERS {
-        if headers.get_all(&name).iter().nth(1).is_some()
-            && let Some(first) = headers.get(&name).cloned()
+    for name in &CARRIERS {
+        if headers.get_all(name).iter().nth(1).is_some()
+            && let Some(first) = headers.get(name).cloned()
         {
             headers.insert(name, first);
         }

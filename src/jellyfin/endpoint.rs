@@ -39,7 +39,7 @@ pub use state_report::StateReport;
 pub use token_answer::may_answer_with_token;
 pub use triggers::triggers_of;
 pub use urgency::Purpose;
-pub use user_data_write::{UserDataWrite, Write, item_read, reported_item};
+pub use user_data_write::{UserDataWrite, Versions, Write, item_read, reported_item};
 
 use super::syntax::{is_id, pieces};
 

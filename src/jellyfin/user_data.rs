@@ -2,11 +2,14 @@
 //! keeps it as one row, and always writes the row whole (`UserDataManager.SaveUserData`).
 
 pub mod done;
+pub mod position;
 
 use std::fmt;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
+
+use position::PlayedItem;
 
 /// The id of a user or an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,14 +56,6 @@ pub enum Act {
     /// end.
     Ended,
 }
-
-/// The server's default `MinResumePct` and `MaxResumePct`.
-const RESUME_PERCENT: std::ops::RangeInclusive<i64> = 5..=90;
-
-/// The server's default `MinResumeDurationSeconds`.
-const SHORTEST_RESUMED: i64 = 300 * SECOND;
-
-const SECOND: i64 = 10_000_000;
 
 impl Id {
     /// Reads an id as ASP.NET does: in any case, with or without dashes, in braces or parentheses.
@@ -241,30 +236,14 @@ impl Row {
 
     /// What playback that began at this time makes of the row, unless it was played since
     /// `counted_since` already.
-    pub fn after_start(&self, at: &str, counted_since: &str) -> Row {
+    pub fn after_start(&self, at: &str, counted_since: &str, item: PlayedItem) -> Row {
         let counted = self.0.get("LastPlayedDate").and_then(Value::as_str).is_some_and(|last| last >= counted_since);
         let count = self.0.get("PlayCount").and_then(Value::as_i64).unwrap_or_default();
-        if counted {
-            return Row::of(&[("Played", json!(false))]);
+        let mut row = item.started();
+        if !counted {
+            row.0.extend(Row::of(&[("PlayCount", json!(count + 1)), ("LastPlayedDate", json!(at))]).0);
         }
-        Row::of(&[("PlayCount", json!(count + 1)), ("LastPlayedDate", json!(at)), ("Played", json!(false))])
-    }
-
-    /// What the server makes of a position (`UserDataManager.UpdatePlayState`, for a video): the
-    /// beginning is none, and the end counts as played.
-    pub fn at_position(ticks: i64, runtime: Option<i64>) -> Row {
-        let Some(runtime) = runtime.filter(|runtime| *runtime > 0) else {
-            return Row::of(&[("PlaybackPositionTicks", json!(ticks))]);
-        };
-        let (percent, is_last_second) = (|of: i64| runtime.saturating_mul(of) / 100, ticks >= runtime - SECOND);
-        let zero = ("PlaybackPositionTicks", json!(0));
-        if ticks < percent(*RESUME_PERCENT.start()) {
-            Row::of(&[zero])
-        } else if ticks > percent(*RESUME_PERCENT.end()) || is_last_second || runtime < SHORTEST_RESUMED {
-            Row::of(&[zero, ("Played", json!(true))])
-        } else {
-            Row::of(&[("PlaybackPositionTicks", json!(ticks))])
-        }
+        row
     }
 
     /// What an end without a position makes of the row.
@@ -355,31 +334,17 @@ mod tests {
     }
 
     #[test]
-    fn a_position_counts_as_the_server_counts_it() {
-        let hour = Some(3600 * SECOND);
-        for (seconds, runtime, body) in [
-            (100, hour, r#"{"PlaybackPositionTicks":0}"#),
-            (1800, hour, r#"{"PlaybackPositionTicks":18000000000}"#),
-            (3300, hour, r#"{"PlaybackPositionTicks":0,"Played":true}"#),
-            (30, Some(60 * SECOND), r#"{"PlaybackPositionTicks":0,"Played":true}"#),
-            (30, None, r#"{"PlaybackPositionTicks":300000000}"#),
-        ] {
-            let row = Row::at_position(seconds * SECOND, runtime);
-            assert_eq!(std::str::from_utf8(&row.to_body()), Ok(body), "{seconds} of {runtime:?}");
-        }
-    }
-
-    #[test]
     fn a_start_counts_once() {
         let before =
             row(json!({"IsFavorite": false, "PlayCount": 2, "LastPlayedDate": "2026-01-01T00:00:00.0000000Z"}));
-        let after = before.after_start("2026-02-01T00:00:00.0000000Z", "2026-01-31T23:59:00.0000000Z");
+        let after =
+            before.after_start("2026-02-01T00:00:00.0000000Z", "2026-01-31T23:59:00.0000000Z", PlayedItem::default());
         assert_eq!(
             &after.to_body()[..],
             br#"{"LastPlayedDate":"2026-02-01T00:00:00.0000000Z","PlayCount":3,"Played":false}"#
         );
         assert_eq!(
-            before.after_start("2026-01-01T00:00:30.0000000Z", "2025-12-31T23:59:30.0000000Z"),
+            before.after_start("2026-01-01T00:00:30.0000000Z", "2025-12-31T23:59:30.0000000Z", PlayedItem::default()),
             Row::of(&[("Played", json!(false))]),
             "it is counted already"
         );

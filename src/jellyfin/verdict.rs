@@ -5,7 +5,7 @@
 //! Source: `CustomAuthenticationHandler.cs`, `WebSocketManager.cs`, `SyncPlayAccessHandler.cs`,
 //! `ExceptionMiddleware.cs`.
 
-use http::{HeaderMap, StatusCode, header, response};
+use http::{HeaderMap, Method, StatusCode, header, response};
 
 use super::endpoint::Endpoint;
 
@@ -22,9 +22,19 @@ pub enum Verdict {
     Other,
 }
 
-/// Judges the head of an answer to a request that carried a token. `may_repeat`: sending the
-/// request twice does no harm.
-pub fn judge(endpoint: Endpoint, may_repeat: bool, is_upgrade: bool, answer: &response::Parts) -> Verdict {
+/// What was asked with a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub method: &'a Method,
+    pub endpoint: Endpoint,
+    /// Sending the request twice does no harm.
+    pub may_repeat: bool,
+    pub is_upgrade: bool,
+}
+
+/// Judges the head of an answer to a request that carried a token.
+pub fn judge(question: Question<'_>, answer: &response::Parts) -> Verdict {
+    let Question { method, endpoint, may_repeat, is_upgrade } = question;
     let status = answer.status;
     if matches!(endpoint, Endpoint::LogIn | Endpoint::QuickConnect) {
         return Verdict::Other;
@@ -40,7 +50,7 @@ pub fn judge(endpoint: Endpoint, may_repeat: bool, is_upgrade: bool, answer: &re
         Endpoint::SyncPlay => status == StatusCode::BAD_REQUEST && is_error_text(&answer.headers),
         _ => false,
     };
-    if is_unknown || (status == StatusCode::UNAUTHORIZED && is_challenge(&answer.headers)) {
+    if is_unknown || (status == StatusCode::UNAUTHORIZED && is_challenge(method, &answer.headers)) {
         Verdict::UnknownToken
     } else if status == StatusCode::INTERNAL_SERVER_ERROR && may_repeat && is_error_text(&answer.headers) {
         Verdict::StaleRow
@@ -60,9 +70,10 @@ pub fn is_leased_elsewhere(status: StatusCode, headers: &HeaderMap) -> bool {
         && kind.starts_with(b"application/")
 }
 
-/// The answer of the authentication handler: empty, and without `WWW-Authenticate`.
-fn is_challenge(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
+/// The answer of the authentication handler: empty, and without `WWW-Authenticate`. Kestrel gives
+/// such an answer a length, unless the request was `HEAD`.
+fn is_challenge(method: &Method, headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_LENGTH).map_or(method == Method::HEAD, |length| length == "0")
         && !headers.contains_key(header::CONTENT_TYPE)
         && !headers.contains_key(header::WWW_AUTHENTICATE)
 }
@@ -114,12 +125,19 @@ mod tests {
             ("open to all", Open, 200, json, Verdict::Other),
             ("not found", Authenticated, 404, json, Verdict::Other),
         ];
+        let get = |endpoint| Question { method: &Method::GET, endpoint, may_repeat: true, is_upgrade: false };
         for (what, endpoint, status, headers, verdict) in rows {
-            assert_eq!(judge(endpoint, true, false, &answer(status, headers)), verdict, "{what}");
+            assert_eq!(judge(get(endpoint), &answer(status, headers)), verdict, "{what}");
         }
-        assert_eq!(judge(Authenticated, false, false, &answer(500, text)), Verdict::Other, "a POST may have run");
-        assert_eq!(judge(Open, true, true, &answer(403, text)), Verdict::UnknownToken);
-        assert_eq!(judge(Open, true, true, &answer(101, &[])), Verdict::Accepted);
-        assert_eq!(judge(Open, true, true, &answer(503, text)), Verdict::Other);
+        let post = Question { method: &Method::POST, may_repeat: false, ..get(Authenticated) };
+        assert_eq!(judge(post, &answer(500, text)), Verdict::Other, "a POST may have run");
+        let head = Question { method: &Method::HEAD, ..get(Authenticated) };
+        assert_eq!(judge(head, &answer(401, &[])), Verdict::UnknownToken, "Kestrel sends no length");
+        assert_eq!(judge(head, &answer(401, json)), Verdict::Other);
+        assert_eq!(judge(get(Authenticated), &answer(401, &[])), Verdict::Other);
+        let upgrade = Question { is_upgrade: true, ..get(Open) };
+        assert_eq!(judge(upgrade, &answer(403, text)), Verdict::UnknownToken);
+        assert_eq!(judge(upgrade, &answer(101, &[])), Verdict::Accepted);
+        assert_eq!(judge(upgrade, &answer(503, text)), Verdict::Other);
     }
 }

@@ -41,7 +41,7 @@ use crate::{
     health,
     jellyfin::{
         endpoint::{self, Endpoint, LeaderCall},
-        verdict::{self, Verdict},
+        verdict::{self, Question, Verdict},
     },
     pod::{Pod, Urgency, WakeCall},
     sessions::{Session, Token},
@@ -268,7 +268,9 @@ impl Dispatcher {
                     self.shared.report_status(&decision.pod, head.status);
                     let has_token = ctx.keys.identity.token.is_some();
                     let verdict = if has_token {
-                        verdict::judge(ctx.endpoint, may_retry_on_pod(ctx), ctx.is_upgrade, &head)
+                        let (method, endpoint) = (&ctx.head.method, ctx.endpoint);
+                        let may_repeat = may_retry_on_pod(ctx);
+                        verdict::judge(Question { method, endpoint, may_repeat, is_upgrade: ctx.is_upgrade }, &head)
                     } else {
                         Verdict::Other
                     };

@@ -48,7 +48,11 @@ impl PodClient {
                 repeats -= 1;
                 continue;
             }
-            return call.read(response).ok_or(failure(Cause::Malformed));
+            let cause = match response.status {
+                StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE => Cause::ServerError,
+                _ => Cause::Malformed,
+            };
+            return call.read(response).ok_or(failure(cause));
         }
     }
 

@@ -131,6 +131,9 @@ impl Revoker {
         let pool = &ctx.pool.pool;
         let mut ended = Vec::new();
         let calls = match ends {
+            Revocation::Token if ctx.session().is_none() && self.is_api_key(ctx, caller.pod, caller.token).await => {
+                return None;
+            }
             Revocation::Token => {
                 let own = Token::new(ctx.keys.identity.token.as_deref()?);
                 self.end_tokens(ctx.session(), &own, ctx.origin, pool)
@@ -139,6 +142,9 @@ impl Revoker {
                 ended.extend(named.iter().flat_map(|device| self.shared.sessions.ends.end_device(&pool.name, device)));
                 // One call for each device: a pod that does not know all of several ends none.
                 named.iter().flat_map(|device| self.calls_by_key(devices::remove(device), &[])).collect()
+            }
+            Revocation::OtherSessionsOf(_) if body.replayable().is_some_and(|body| users::resets_password(&body)) => {
+                return None;
             }
             Revocation::OtherSessionsOf(user) => {
                 let callers = match ctx.session() {

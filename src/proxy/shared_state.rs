@@ -237,6 +237,7 @@ impl SharedState {
                 }
             }
             Cause::Malformed => health::gateway_failure(pod, &self.health),
+            Cause::ServerError => {}
             Cause::Lost | Cause::ClientGone | Cause::ClientSilent | Cause::Exhausted | Cause::Overloaded => {}
         }
     }

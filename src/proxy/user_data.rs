@@ -25,7 +25,7 @@ use super::{
 use crate::{
     forward::outbound::ReplayBody,
     jellyfin::{
-        endpoint::{self, UserDataWrite, Write},
+        endpoint::{self, UserDataWrite, Versions, Write},
         user_data::Id,
     },
     observe::metrics::Metrics,
@@ -67,7 +67,7 @@ impl UserData {
         }
         let query = ctx.head.uri.query().unwrap_or_default();
         let (named, access) = match write {
-            Some(write) => (write.user(query), Access::Write(write.item())),
+            Some(write) => (write.user(query), Access::Write(write.item(query, versions_of(pod)))),
             None => (None, endpoint::item_read(ctx.path).map_or(Access::Other, Access::Item)),
         };
         let id = named.or_else(|| Id::read(&ctx.session()?.user))?;
@@ -96,7 +96,7 @@ impl UserData {
     ) {
         let pool = self.shared.pools.iter().position(|shared| shared.pool.name == session.pool);
         let user = pool.filter(|pool| self.shared.keeps_user_data(*pool)).zip(Id::read(&session.user));
-        match user.zip(endpoint::reported_item(report)) {
+        match user.zip(endpoint::reported_item(report, versions_of(pod))) {
             Some(((pool, id), item)) => {
                 self.carrier.preserve(UserKey { pool, id }, PodInstance::of(pod), item, replay).await;
             }
@@ -108,7 +108,7 @@ impl UserData {
     pub(super) fn record(
         &self,
         ctx: &RequestContext<'_>,
-        body: &ReplayBody,
+        (pod, body): (&Pod, &ReplayBody),
         open: Option<Box<dyn WriteUnderWay>>,
         status: StatusCode,
     ) {
@@ -119,17 +119,17 @@ impl UserData {
             }
             return;
         };
-        open.end(status.is_success().then(|| self.read(ctx, body)).flatten().as_ref());
+        open.end(status.is_success().then(|| self.read(ctx, (pod, body))).flatten().as_ref());
     }
 
     /// What the request has written, out of its head and its body.
-    fn read(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Option<Write> {
+    fn read(&self, ctx: &RequestContext<'_>, (pod, body): (&Pod, &ReplayBody)) -> Option<Write> {
         let write = UserDataWrite::of(&ctx.head.method, ctx.path)?;
         let Some(body) = body.replayable() else {
             self.carrier.calls.unread(Unread::Body);
             return None;
         };
-        write.read(ctx.head.uri.query().unwrap_or_default(), &body)
+        write.read(ctx.head.uri.query().unwrap_or_default(), &body, versions_of(pod))
     }
 }
 
@@ -140,6 +140,11 @@ impl SharedState {
             && self.api_key().is_some()
             && self.pools.get(pool).is_some_and(|shared| shared.pool.pods().len() > 1)
     }
+}
+
+/// Which row this pod writes for a version of an item.
+fn versions_of(pod: &Pod) -> Versions {
+    if pod.info.may_be_legacy() { Versions::Together } else { Versions::Each }
 }
 
 /// Whether the answer may show user data: it depends on the caller, and is no media.

@@ -34,6 +34,10 @@ const LATER: Duration = Duration::from_secs(5);
 /// Time between two rounds while a pod writes: a restart of the database may make another one write.
 const SOMETIMES: Duration = Duration::from_secs(10);
 
+/// When pods that all said that they write are asked once more. A pod that has just lost the lock
+/// says so for up to two seconds.
+const CONFIRM: Duration = Duration::from_secs(3);
+
 /// How often a request that waits for a writer looks by itself.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
@@ -71,32 +75,30 @@ impl Writers {
         if shared.writer.config != WriterConfig::Auto || self.shared.api_key().is_none() {
             return;
         }
-        // The pods that have said in their present life that they write.
+        // The pods that have answered in their present life.
         let mut heard: HashMap<PodId, Epoch> = HashMap::new();
+        let mut is_to_confirm = false;
         loop {
             let (_, mut change) = pool_view::look(&shared.pool);
             let pods = alive(shared);
             let is_new = |pod: &Arc<Pod>| heard.get(&pod.id) != Some(&pod.status().epoch);
-            let asked: Vec<Arc<Pod>> =
-                pods.iter().filter(|pod| shared.writer.is_one() || is_new(pod)).cloned().collect();
-            if shared.pool.pods().len() > 1 && !asked.is_empty() {
-                let said = self.ask_pods(shared, &asked).await;
+            let has_new = pods.iter().any(is_new);
+            if shared.pool.pods().len() > 1 && (has_new || is_to_confirm || shared.writer.is_one()) {
+                // Only what all say at one time can be held against each other.
+                let said = self.ask_pods(shared, &pods).await;
                 heard.extend(said.iter().filter(|(_, said)| *said != WriterAnswer::Nothing).map(|(pod, _)| {
                     let PodInstance { pod, epoch } = PodInstance::of(pod);
                     (pod, epoch)
                 }));
-                // What all have said counts together.
-                let known = pods.iter().filter(|pod| heard.get(&pod.id) == Some(&pod.status().epoch));
-                let earlier = known.filter(|pod| !asked.iter().any(|asked| asked.id == pod.id));
-                let all: Vec<_> =
-                    said.into_iter().chain(earlier.map(|pod| (pod.clone(), WriterAnswer::Writes))).collect();
-                shared.writer.record(&all);
+                shared.writer.record(&said);
+                is_to_confirm = has_new;
             }
             heard.retain(|id, _| shared.pool.pods().iter().any(|pod| pod.id == *id));
             let is_unheard = |pod: &Arc<Pod>| !heard.contains_key(&pod.id);
             let pause = match shared.writer.kind() {
                 Kind::OnePod if shared.writer.current(&shared.pool).is_none() => Some(SOON),
                 Kind::OnePod => Some(SOMETIMES),
+                Kind::EveryPod if is_to_confirm => Some(CONFIRM),
                 Kind::Unknown | Kind::EveryPod => pods.iter().any(is_unheard).then_some(LATER),
             };
             let due = async {

@@ -4,7 +4,10 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{ApiCall, ApiResponse, encoded};
-use crate::jellyfin::user_data::{Act, Id, Row};
+use crate::jellyfin::user_data::{
+    Act, Id, Row,
+    position::{PlayedItem, ResumeLimits},
+};
 
 /// Children of a folder that one call asks for.
 const PAGE: usize = 100;
@@ -46,12 +49,16 @@ pub fn act(user: Id, item: Id, act: &Act) -> Option<ApiCall<Answer<()>>> {
     })
 }
 
-/// The item's length in ticks, if it has one.
-pub fn runtime(user: Id, item: Id) -> ApiCall<Answer<Option<i64>>> {
+/// What kind of item it is, and how long.
+pub fn played_item(user: Id, item: Id) -> ApiCall<Answer<PlayedItem>> {
     ApiCall::get(format!("/Items?ids={item}&userId={user}"), |response| {
-        let runtime = |item: &Value| item.get("RunTimeTicks").and_then(Value::as_i64);
-        Some(answered(&response, |json| json.get("Items")?.get(0).map(runtime)))
+        Some(answered(&response, |json| json.get("Items")?.get(0).map(PlayedItem::of)))
     })
+}
+
+/// From where to where the server resumes what was played.
+pub fn resume_limits() -> ApiCall<Answer<ResumeLimits>> {
+    ApiCall::get("/System/Configuration", |response| Some(answered(&response, |json| Some(ResumeLimits::of(json)))))
 }
 
 /// Some of the items below a folder with their rows, from the given place on; none at the end.

@@ -156,6 +156,13 @@ pub fn repeated_password_change(body: &[u8]) -> Option<Bytes> {
     Some(Bytes::from(json!({"CurrentPw": new, "NewPw": new, "ResetPassword": reset == true}).to_string()))
 }
 
+/// Whether the request resets a password, in the only reading of it. The server ends no session
+/// then (`UserController.UpdateUserPassword`).
+pub fn resets_password(body: &[u8]) -> bool {
+    let json = serde_json::from_slice::<Value>(body).ok();
+    json.as_ref().and_then(|json| only(json, "ResetPassword")).is_some_and(|reset| *reset == true)
+}
+
 /// A field by its name in any case: null if it is missing, `None` if it occurs twice.
 fn only<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
     let mut named = json.as_object()?.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);

@@ -100,19 +100,19 @@ impl<'a> UserDataWrite<'a> {
         named.as_deref().or(self.user).and_then(Id::read)
     }
 
-    /// The item that the path names. `None` if only the body does.
-    pub fn item(&self) -> Option<Id> {
-        self.item.and_then(Id::read)
+    /// The item that path and query name. `None` if only the body does.
+    pub fn item(&self, query: &str, of_versions: Versions) -> Option<Id> {
+        let item = self.item.and_then(Id::read)?;
+        let version = self.kind.is_report().then(|| Report::read(true, query, b"").version).flatten();
+        Some(of_versions.item(item, version))
     }
 
     /// What it writes. `None` if the server writes nothing for it, or if body and query do not tell.
-    pub fn read(&self, query: &str, body: &[u8]) -> Option<Write> {
+    pub fn read(&self, query: &str, body: &[u8], of_versions: Versions) -> Option<Write> {
         let report = self.kind.is_report().then(|| Report::read(self.item.is_some(), query, body));
-        let item = match (self.item, &report) {
-            (Some(item), _) => Id::read(item),
-            (None, Some(report)) => report.item,
-            (None, None) => None,
-        };
+        let item = self.item.and_then(Id::read).or_else(|| report.as_ref().and_then(|report| report.item));
+        let version = report.as_ref().and_then(|report| report.version);
+        let item = item.map(|item| of_versions.item(item, version));
         let ticks = report.as_ref().and_then(|report| report.ticks);
         let act = match self.kind {
             Kind::Favorite(is_favorite) => Act::Favorite(is_favorite),
@@ -133,6 +133,24 @@ impl<'a> UserDataWrite<'a> {
         let is_paused = report.is_some_and(|report| report.is_paused);
         let is_playing = is_progress || self.kind == Kind::Start;
         Some(Write { user: self.user(query), item: item?, act, is_urgent: !is_progress || is_paused, is_playing })
+    }
+}
+
+/// Whose row a report of playback writes, where an item has several versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// Of the version that plays, since 12.0 (`SessionManager.GetProgressItem`).
+    Each,
+    /// Of the item, as in 10.11.
+    Together,
+}
+
+impl Versions {
+    fn item(self, item: Id, version: Option<Id>) -> Id {
+        match self {
+            Versions::Each => version.unwrap_or(item),
+            Versions::Together => item,
+        }
     }
 }
 
@@ -168,6 +186,9 @@ fn of_list(is_post: bool, list: &str, last: Option<&str>) -> Option<Kind> {
 #[derive(Debug, Default)]
 struct Report {
     item: Option<Id>,
+    /// The media source that plays, if it may be a version of the item. Live television names its
+    /// stream so.
+    version: Option<Id>,
     ticks: Option<i64>,
     is_paused: bool,
     is_failed: bool,
@@ -179,6 +200,10 @@ impl Report {
             let value = |key| query::all(query, key).into_iter().next();
             return Report {
                 item: None,
+                version: value("mediaSourceId")
+                    .as_deref()
+                    .and_then(Id::read)
+                    .filter(|_| value("liveStreamId").is_none()),
                 ticks: value("positionTicks").and_then(|ticks| ticks.parse().ok()),
                 is_paused: value("isPaused").is_some_and(|paused| paused.eq_ignore_ascii_case("true")),
                 is_failed: false,
@@ -186,8 +211,10 @@ impl Report {
         }
         let Ok(Value::Object(report)) = serde_json::from_slice(body) else { return Report::default() };
         let value = |key| report.iter().find(|(name, _)| is(name, key)).map(|(_, value)| value);
+        let id = |key| value(key).and_then(Value::as_str).and_then(Id::read);
         Report {
-            item: value("ItemId").and_then(Value::as_str).and_then(Id::read),
+            item: id("ItemId"),
+            version: id("MediaSourceId").filter(|_| value("LiveStreamId").is_none_or(Value::is_null)),
             ticks: value("PositionTicks").and_then(Value::as_i64),
             is_paused: value("IsPaused").is_some_and(|paused| paused == true),
             is_failed: value("Failed").is_some_and(|failed| failed == true),
@@ -195,9 +222,10 @@ impl Report {
     }
 }
 
-/// The item of a report of playback, which only the body names.
-pub fn reported_item(report: &[u8]) -> Option<Id> {
-    Report::read(false, "", report).item
+/// The item whose row a report of playback writes, which only the body names.
+pub fn reported_item(report: &[u8], of_versions: Versions) -> Option<Id> {
+    let Report { item, version, .. } = Report::read(false, "", report);
+    item.map(|item| of_versions.item(item, version))
 }
 
 /// The item that a request is about, if its path names one: what it reads may be old on its pod.
@@ -235,7 +263,7 @@ mod tests {
         let method = method.parse().expect("a method");
         let target = target.replace("{i}", ITEM).replace("{bob}", BOB);
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        let write = UserDataWrite::of(&method, path)?.read(query, body)?;
+        let write = UserDataWrite::of(&method, path)?.read(query, body, Versions::Each)?;
         assert_eq!(write.item, Id::read(ITEM).expect("an id"), "{target}");
         Some((write.user.map(|user| user.to_string()), write.act, write.is_urgent, write.is_playing))
     }
@@ -282,6 +310,23 @@ mod tests {
         ] {
             assert_eq!(read("POST", target, body.as_bytes()), Some((None, act, is_urgent, true)), "{target}");
         }
+    }
+
+    #[test]
+    fn a_report_writes_the_row_of_the_version_that_plays() {
+        let (item, version) = (Id::read(ITEM), Id::read(BOB));
+        let report = |more: &str| format!(r#"{{"ItemId":"{ITEM}","mediaSourceId":"{BOB}","PositionTicks":7{more}}}"#);
+        let played = |more: &str, of_versions| reported_item(report(more).as_bytes(), of_versions);
+        assert_eq!(played("", Versions::Each), version);
+        assert_eq!(played("", Versions::Together), item, "10.11");
+        assert_eq!(played(r#","LiveStreamId":"x""#, Versions::Each), item, "live television");
+        assert_eq!(played(r#","LiveStreamId":null"#, Versions::Each), version);
+        let path = format!("/PlayingItems/{ITEM}/Progress");
+        let write = UserDataWrite::of(&Method::POST, &path).expect("a write");
+        let query = format!("positionTicks=7&mediaSourceId={BOB}");
+        assert_eq!(write.item(&query, Versions::Each), version);
+        assert_eq!(write.read(&query, b"", Versions::Each).map(|write| write.item), version);
+        assert_eq!(write.read(&query, b"", Versions::Together).map(|write| write.item), item);
     }
 
     #[test]

@@ -2,24 +2,23 @@
 
 use serde_json::{Value, json};
 
-use super::{Act, Field, Fields, Row};
+use super::{Act, Field, Fields, Row, position::PlayedItem};
 
 /// A row with what these acts have set, the latest last. Counts and dates stay as they are: only pods
-/// know them. So does a position, if the item's runtime is not known.
-pub fn after<'a>(mut row: Row, acts: impl IntoIterator<Item = &'a Act>, runtime: Option<i64>) -> Row {
+/// know them. So does what playback sets, if the item is not known.
+pub fn after<'a>(mut row: Row, acts: impl IntoIterator<Item = &'a Act>, item: Option<PlayedItem>) -> Row {
     for act in acts {
         match act {
             Act::Likes(None) => row = row.without(Fields::of(&[Field::Rating])),
             // The user may have given a number.
             Act::Likes(Some(likes)) if row.0.get("Likes") == Some(&json!(likes)) => {}
-            Act::Reached(_) if runtime.is_none_or(|runtime| runtime <= 0) => {}
-            act => row.0.extend(set_by(act, runtime).0),
+            act => row.0.extend(set_by(act, item).0),
         }
     }
     row
 }
 
-fn set_by(act: &Act, runtime: Option<i64>) -> Row {
+fn set_by(act: &Act, item: Option<PlayedItem>) -> Row {
     match act {
         Act::Favorite(is) => Row::of(&[("IsFavorite", json!(is))]),
         Act::Likes(likes) => {
@@ -29,14 +28,18 @@ fn set_by(act: &Act, runtime: Option<i64>) -> Row {
         Act::Played(_) | Act::Ended => Row::at_end(),
         Act::Unplayed => Row::of(&[("Played", json!(false)), ("PlaybackPositionTicks", json!(0))]),
         Act::Update(part) => part.clone(),
-        Act::Started => Row::of(&[("Played", json!(false))]),
-        Act::Reached(ticks) => Row::at_position(*ticks, runtime),
+        Act::Started => item.map(PlayedItem::started).unwrap_or_default(),
+        Act::Reached(ticks) => item.map(|item| item.at(*ticks)).unwrap_or_default(),
     }
 }
 
-/// Whether the item's runtime is needed to know whether the row has what this act has set.
-pub fn needs_runtime(row: &Row, act: &Act) -> bool {
-    matches!(act, Act::Reached(ticks) if row.0.get("PlaybackPositionTicks") != Some(&json!(ticks)))
+/// Whether the item must be known to tell whether the row has what this act has set.
+pub fn needs_item(row: &Row, act: &Act) -> bool {
+    match act {
+        Act::Started => true,
+        Act::Reached(ticks) => row.0.get("PlaybackPositionTicks") != Some(&json!(ticks)),
+        _ => false,
+    }
 }
 
 /// The fields in which rows differ.
@@ -64,7 +67,8 @@ mod tests {
         let before = || {
             row(json!({"IsFavorite": false, "PlayCount": 2, "Played": false, "PlaybackPositionTicks": 7, "Rating": 4}))
         };
-        let after = |acts: &[Act]| after(before(), acts, Some(HOUR));
+        let film = PlayedItem { runtime: Some(HOUR), ..PlayedItem::default() };
+        let after = |acts: &[Act]| after(before(), acts, Some(film));
         let differ = |acts: &[Act]| differing(&before(), &after(acts));
         assert_eq!(differ(&[]), Fields::NONE);
         assert_eq!(differ(&[Act::Favorite(true)]), Fields::of(&[Field::Favorite]));
@@ -74,7 +78,7 @@ mod tests {
         assert_eq!(differ(&[Act::Played(None)]), Fields::of(&[Field::Played, Field::Position]));
         assert_eq!(after(&[Act::Ended, Act::Reached(HOUR / 2)]).0["PlaybackPositionTicks"], json!(HOUR / 2));
         assert_eq!(super::after(before(), &[Act::Reached(HOUR / 2)], None), before());
-        assert!(needs_runtime(&before(), &Act::Reached(8)) && !needs_runtime(&before(), &Act::Reached(7)));
+        assert!(needs_item(&before(), &Act::Reached(8)) && !needs_item(&before(), &Act::Reached(7)));
     }
 
     #[test]

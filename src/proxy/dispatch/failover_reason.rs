@@ -48,7 +48,7 @@ pub(super) fn may_be_other_pods_job(shared: &SharedState, ctx: &RequestContext<'
 /// Whether the same pod may get the request again after its own error.
 pub(super) fn may_retry_on_pod(ctx: &RequestContext<'_>) -> bool {
     let method = &ctx.head.method;
-    method == Method::GET || endpoint::is_safe_to_repeat(method, ctx.path)
+    matches!(*method, Method::GET | Method::HEAD) || endpoint::is_safe_to_repeat(method, ctx.path)
 }
 
 /// Whether another pod may know the code or secret. A pod that does not know it says so and does

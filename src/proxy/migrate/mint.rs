@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::{Migrator, ending::MintRefusal};
 use crate::{
     affinity::pins::Kind,
-    forward::Failure,
+    forward::{Cause, Failure},
     jellyfin::client::{
         self, ApiCall,
         quick_connect::{self, Initiated},
@@ -39,7 +39,14 @@ impl Mint<'_> {
             }
             last = self.try_to_mint(api_key).await;
         }
-        last
+        match last {
+            // No code is taken so often: the pod cannot say who has which right, for want of its database.
+            Err(MintError::CodeCollision(MintRefusal::Authorize)) => {
+                let cause = Cause::ServerError;
+                Err(MintError::Failed(Failure { cause, may_be_received: true, on_reused_connection: false }))
+            }
+            last => last,
+        }
     }
 
     /// Makes the three calls. The first must not carry the API key, or the session would get the

@@ -78,7 +78,7 @@ impl Refusal {
             Cause::TimedOut if endpoint.is_media() => Refusal::MediaTimedOut,
             _ if endpoint.is_media() => Refusal::Media,
             Cause::Refused | Cause::ConnectTimedOut => Refusal::NoPod,
-            Cause::Broken | Cause::Malformed | Cause::Lost => Refusal::Broken,
+            Cause::Broken | Cause::Malformed | Cause::ServerError | Cause::Lost => Refusal::Broken,
             Cause::TimedOut => Refusal::TimedOut,
             Cause::Overloaded => Refusal::Overloaded,
         }

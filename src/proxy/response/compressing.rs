@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, future::poll_fn, pin::Pin, time::Duration};
 
-use http::{Method, StatusCode, response};
+use http::{Method, StatusCode, Version, response};
 use http_body::Body as _;
 use tokio::time;
 
@@ -23,7 +23,8 @@ pub(in crate::proxy) fn coding(
     head: &mut response::Parts,
 ) -> Option<Coding> {
     let compression = &shared.compression;
-    if ctx.head.method != Method::GET || !compression.config.is_on {
+    // To a client of HTTP/1.0 only the length tells a broken answer from a whole one.
+    if ctx.head.method != Method::GET || ctx.head.version < Version::HTTP_11 || !compression.config.is_on {
         return None;
     }
     if head.status == StatusCode::NOT_MODIFIED {

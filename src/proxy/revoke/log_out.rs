@@ -4,10 +4,10 @@
 //! `.then(done, done)`). A log-out lost with its pod would leave a working token for anyone with a
 //! copy. So the proxy ends the session, then calls the pods; no client waits for an absent pod.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Response, StatusCode, header};
-use tokio::join;
+use tokio::{join, time};
 
 use super::{
     Revoker,
@@ -15,8 +15,12 @@ use super::{
 };
 use crate::{
     affinity::pins::Kind,
-    jellyfin::endpoint::{Endpoint, Revocation},
-    pod::{PodInstance, Pool},
+    jellyfin::{
+        client::users,
+        endpoint::{Endpoint, Revocation},
+        session_list::Viewer,
+    },
+    pod::{Pod, PodInstance, Pool},
     proxy::{
         pod_client::Caller,
         request::{
@@ -30,6 +34,9 @@ use crate::{
     },
     sessions::{Owner, Session, Token},
 };
+
+/// How long a log-out waits to hear whether its token is an API key.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 impl Revoker {
     /// Whether this is a log-out by a session's token, or by one that a pod of the pool has
@@ -45,6 +52,23 @@ impl Revoker {
                 }
                 ClientSession::Ended => false,
             }
+    }
+
+    /// Whether the token of a log-out is an API key, which no log-out ends (`SessionManager.Logout`
+    /// looks for devices only). Nobody's session is known by a key, so only its home can tell.
+    pub(in crate::proxy) async fn is_by_key(&self, ctx: &RequestContext<'_>) -> bool {
+        let pod = self.selector.select(ctx, &[]).map(|decision| decision.pod).filter(|pod| pod.status().is_alive());
+        match (pod, &ctx.keys.identity.token) {
+            (Some(pod), Some(token)) if ctx.session().is_none() => self.is_api_key(ctx, &pod, token).await,
+            _ => false,
+        }
+    }
+
+    /// Whether a pod says that this token is an API key.
+    pub(super) async fn is_api_key(&self, ctx: &RequestContext<'_>, pod: &Arc<Pod>, token: &str) -> bool {
+        let caller = Caller::of(ctx);
+        let asked = self.pods.call(pod, &caller, users::viewer(token));
+        matches!(time::timeout(LONGEST_LOOK, asked).await, Ok(Ok(Viewer::Key)))
     }
 
     /// Ends the token's session, here and on the pods. This goes on when the client leaves.

@@ -14,7 +14,7 @@ use crate::{
             ApiCall,
             user_data::{self, Answer as PodAnswer},
         },
-        user_data::{Act, Id, Row},
+        user_data::{Act, Id, Row, position::PlayedItem},
     },
     observe::metrics::{self, Metrics},
     pod::{Pod, PodInstance, Rest, State},
@@ -155,8 +155,13 @@ impl PodCalls for Calls {
         }
     }
 
-    async fn runtime(&self, at: PodInstance, user: UserKey, item: Id) -> Answer<Option<i64>> {
-        self.call(at, user, user_data::runtime(user.id, item)).await
+    async fn played_item(&self, at: PodInstance, user: UserKey, item: Id) -> Answer<PlayedItem> {
+        let item = self.call(at, user, user_data::played_item(user.id, item));
+        match tokio::join!(item, self.call(at, user, user_data::resume_limits())) {
+            (Answer::Got(item), Answer::Got(limits)) => Answer::Got(PlayedItem { limits, ..item }),
+            (Answer::Got(_), _) => Answer::Failed,
+            (unknown, _) => unknown,
+        }
     }
 
     fn children(

@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use crate::{
-    jellyfin::user_data::{Act, Id, Row},
+    jellyfin::user_data::{Act, Id, Row, position::PlayedItem},
     pod::PodInstance,
     proxy::user_data_state::ledger::{PodView, TellOutcome, UserKey},
 };
@@ -28,7 +28,7 @@ pub(super) trait PodCalls: Send + Sync + 'static {
     /// Does a user's act: favourite, rating, played or unplayed.
     fn act(&self, at: PodInstance, user: UserKey, item: Id, act: &Act) -> impl Future<Output = Answer<()>> + Send;
     /// The item's length in ticks, if it has one.
-    fn runtime(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<Option<i64>>> + Send;
+    fn played_item(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<PlayedItem>> + Send;
     /// Some of the items below a folder, from the given place on; none at the end.
     fn children(
         &self,

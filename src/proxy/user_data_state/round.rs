@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use crate::{
-    jellyfin::user_data::{Act, Field, Fields, Id, Row, done},
+    jellyfin::user_data::{Act, Field, Fields, Id, Row, done, position::PlayedItem},
     pod::PodInstance,
 };
 
@@ -212,7 +212,7 @@ impl Round {
 
     /// The row that all pods should have, out of those that they have: each field as its owner has
     /// it, if that one is there, and what the acts have set in any case.
-    pub(in crate::proxy) fn settled(&self, rows: &[(PodInstance, Row)], runtime: Option<i64>) -> Option<Row> {
+    pub(in crate::proxy) fn settled(&self, rows: &[(PodInstance, Row)], item: Option<PlayedItem>) -> Option<Row> {
         let row_of = |pod: PodInstance| rows.iter().find(|(at, _)| *at == pod).map(|(_, row)| row);
         let last = self.owners.all().max_by_key(|owner| owner.generation).map(|owner| owner.pod);
         let mut row = last.and_then(row_of).or_else(|| rows.first().map(|(_, row)| row))?.clone();
@@ -225,7 +225,7 @@ impl Round {
         if self.owners.end.is_some_and(|owner| row_of(owner.pod).is_some_and(Row::has_ended)) {
             row.set_played();
         }
-        Some(done::after(row, self.settling.iter().flat_map(|settling| &settling.acts), runtime))
+        Some(done::after(row, self.settling.iter().flat_map(|settling| &settling.acts), item))
     }
 
     /// The row that all pods should have: each field as its owner has it, the rest as the last

@@ -65,12 +65,16 @@ impl<P: PodCalls> Carrier<P> {
             }
             Act::Update(part) => part.clone(),
             Act::Started => match self.calls.read(pod, user, item).await {
-                Answer::Got(row) => row.after_start(&written(lost.at), &written(lost.at - CLOCKS)),
+                Answer::Got(row) => match self.calls.played_item(pod, user, item).await {
+                    Answer::Got(item) => row.after_start(&written(lost.at), &written(lost.at - CLOCKS), item),
+                    Answer::Missing => return TellOutcome::Done,
+                    Answer::Failed => return TellOutcome::Failed,
+                },
                 Answer::Missing => return TellOutcome::Done,
                 Answer::Failed => return TellOutcome::Failed,
             },
-            Act::Reached(ticks) => match self.calls.runtime(pod, user, item).await {
-                Answer::Got(runtime) => Row::at_position(*ticks, runtime),
+            Act::Reached(ticks) => match self.calls.played_item(pod, user, item).await {
+                Answer::Got(played) => played.at(*ticks),
                 Answer::Missing => return TellOutcome::Done,
                 Answer::Failed => return TellOutcome::Failed,
             },

@@ -57,13 +57,13 @@ pub(super) async fn settle<P: PodCalls>(
     }
     let Some(mut row) = round.settled(&rows, None) else { return false };
     let acts = || round.settling.iter().flat_map(|settling| &settling.acts);
-    if acts().any(|act| done::needs_runtime(&row, act)) {
+    if acts().any(|act| done::needs_item(&row, act)) {
         let Some((pod, _)) = rows.first() else { return false };
-        let runtime = match carrier.calls.runtime(*pod, user, round.item).await {
-            Answer::Got(runtime) => runtime,
+        let item = match carrier.calls.played_item(*pod, user, round.item).await {
+            Answer::Got(item) => Some(item),
             Answer::Missing | Answer::Failed => None,
         };
-        row = round.settled(&rows, runtime).unwrap_or(row);
+        row = round.settled(&rows, item).unwrap_or(row);
     }
     // The server computes a folder's, each pod for itself.
     let differs = |other: &Row| !row.is_folder() && done::differing(&row, other) != Fields::NONE;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::{task, time};
 
 use crate::{
-    jellyfin::user_data::{Act, Id, Row},
+    jellyfin::user_data::{Act, Id, Row, position::PlayedItem},
     pod::{Epoch, Pod, PodConfig, PodId, PodInstance},
     proxy::{
         user_data::pod_calls::{Answer, Event, PodCalls, WaitOutcome},
@@ -17,6 +17,11 @@ use crate::{
 };
 
 pub(super) const RUNTIME: i64 = 36_000_000_000;
+
+/// What is played in the model.
+fn film() -> PlayedItem {
+    PlayedItem { runtime: Some(RUNTIME), ..PlayedItem::default() }
+}
 
 /// A row of the model.
 pub(super) type Columns = Map<String, Value>;
@@ -165,7 +170,7 @@ pub(super) fn apply(row: &mut Columns, act: &Act, tick: u64) {
             row.insert("LastPlayedDate".to_owned(), json!(format!("{tick:08}")));
         }
         Act::Reached(ticks) => {
-            part_of(&Row::at_position(*ticks, Some(RUNTIME))).into_iter().for_each(|(name, value)| set(&name, value));
+            part_of(&film().at(*ticks)).into_iter().for_each(|(name, value)| set(&name, value));
         }
         Act::Ended => {
             set("Played", json!(true));
@@ -271,8 +276,8 @@ impl PodCalls for Pods {
         self.reach(at, |model, pod| model.act(pod, item, act)).await
     }
 
-    async fn runtime(&self, at: PodInstance, _user: UserKey, _item: Id) -> Answer<Option<i64>> {
-        self.reach(at, |_, _| Some(RUNTIME)).await
+    async fn played_item(&self, at: PodInstance, _user: UserKey, _item: Id) -> Answer<PlayedItem> {
+        self.reach(at, |_, _| film()).await
     }
 
     async fn children(&self, at: PodInstance, _user: UserKey, folder: Id, from: usize) -> Answer<Vec<(Id, Row)>> {

@@ -154,3 +154,18 @@ async fn a_logout_answers_cross_origin_pages() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_key_is_not_logged_out() {
+    for plan in [plan(2), World::plan(2)] {
+        story(plan, async |world| {
+            let key = world.cluster.api_key();
+            let mut tool = world.client().without_cookies();
+            tool.token = Some(key);
+            assert_eq!(tool.get("/System/Info").await.status, 200);
+            assert_eq!(tool.post(LOG_OUT, json!({})).await.status, 204);
+            assert_eq!(tool.get("/System/Info").await.status, 200, "a key lives on");
+        })
+        .await;
+    }
+}
