@@ -12,7 +12,13 @@ mod side;
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, future, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{
     StreamExt,
@@ -28,7 +34,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, Utf8Bytes},
 };
 
-use super::{Config, OwnMessages, PodSide, PodSides};
+use super::{Config, OwnMessages, PodSide, PodSides, pod_side::Marks};
 use crate::shutdown::Shutdown;
 use arriving::{Arriving, Boundary, Heard};
 pub use ending::End;
@@ -92,6 +98,20 @@ enum Turn<S> {
     Stopping,
 }
 
+/// What one pod's side after the other shares.
+struct PodSideState<'a, O> {
+    to_client: &'a mpsc::Sender<Message>,
+    to_pod: &'a mpsc::Sender<Message>,
+    for_pod: mpsc::Receiver<Message>,
+    from_pod: Count,
+    pending: PendingMessages,
+    /// What the client is to hear of the present side, before that side's messages.
+    notice: Option<String>,
+    own: O,
+    /// Of jellypin's own messages, the one for which the client has no room yet.
+    unsent: Option<Utf8Bytes>,
+}
+
 pub(super) async fn run<S: Stream, P: PodSides<S>>(
     client: WebSocketStream<S>,
     pod: PodSide<S>,
@@ -101,12 +121,20 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
 ) -> Relayed {
     let (mut client_out, client_in) = client.split();
     let (to_client, mut for_client) = mpsc::channel(WAITING);
-    let (to_pod, mut for_pod) = mpsc::channel(WAITING);
-    let (mut from_client, mut from_pod) = (Count::default(), Count::default());
+    let (to_pod, for_pod) = mpsc::channel(WAITING);
+    let mut from_client = Count::default();
     let (mut attached, mut short) = (0, 0);
-    let (mut pending, mut notice) = (PendingMessages::default(), None);
-    let (mut own, mut unsent) = (pods.own_messages(), None);
     let of_client = Boundary::default();
+    let mut state = PodSideState {
+        to_client: &to_client,
+        to_pod: &to_pod,
+        for_pod,
+        from_pod: Count::default(),
+        pending: PendingMessages::default(),
+        notice: None,
+        own: pods.own_messages(),
+        unsent: None,
+    };
     let (end, farewell, last) = {
         let client_side = async {
             tokio::select! {
@@ -119,57 +147,9 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
         let (mut side, mut marks) = pod.split();
         loop {
             let began = Instant::now();
-            let rewriter = pods.rewriter();
             let boundary = Boundary::default();
-            let turn = {
-                let (pod_out, pod_in) = &mut side;
-                let mut arriving = Arriving::new(marks.clone());
-                let for_client = |message| arriving.hear(message, &rewriter, &boundary);
-                let pod_side = async {
-                    let reading = async {
-                        send_notice(&mut notice, &to_client).await;
-                        read(pod_in, &to_client, &to_pod, config, &mut from_pod, for_client, &boundary).await
-                    };
-                    let mut reading = pin!(reading);
-                    tokio::select! {
-                        stopped = &mut reading => stopped,
-                        never = ping_when_called(&rewriter, &to_pod) => match never {},
-                        // A pod that takes no more messages may have sent some before: read those.
-                        () = write_pending(pod_out, &mut for_pod, &mut pending, &rewriter) => {
-                            time::timeout(LAST_WORDS, reading).await.unwrap_or(Stopped::Gone)
-                        }
-                    }
-                };
-                let mut pod_side = pin!(pod_side);
-                let mut speaking = pin!(speak(&mut own, &mut unsent, &to_client, &boundary));
-                // The side that replaces this one, once the client has the rest of a message.
-                let mut replacing = None;
-                let mut last_words = pin!(time::sleep(Duration::ZERO));
-                loop {
-                    tokio::select! {
-                        stopped = &mut client_side => break Turn::Client(stopped),
-                        stopped = &mut pod_side => match (stopped, replacing) {
-                            (Stopped::Between, Some(next)) => break Turn::Replaced(next),
-                            (stopped, _) => break Turn::Pod(stopped),
-                        },
-                        () = &mut stopping => break Turn::Stopping,
-                        never = &mut speaking => match never {},
-                        () = &mut last_words, if replacing.is_some() => break Turn::Pod(Stopped::Gone),
-                        next = attach_after_move(pods), if replacing.is_none() => match next {
-                            Some(next) if boundary.is_within() => {
-                                boundary.stop();
-                                replacing = Some(Box::new(next));
-                                last_words.as_mut().reset(Instant::now() + REST);
-                            }
-                            Some(next) => break Turn::Replaced(Box::new(next)),
-                            None if pods.is_signed_out() => break Turn::Pod(Stopped::Gone),
-                            // No other pod takes the socket: it stays where it is.
-                            None => {}
-                        },
-                    }
-                }
-            };
-            let stopped = match turn {
+            let others = (client_side.as_mut(), stopping.as_mut());
+            let stopped = match state.relay((&mut side, marks), pods, others, config, &boundary).await {
                 Turn::Client(stopped) => break (End::of_client(&stopped), stopped.farewell(), Some(side)),
                 Turn::Stopping => break (End::Stopping, None, Some(side)),
                 Turn::Replaced(next) => {
@@ -178,8 +158,7 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
                     let linger = std::mem::replace(&mut side, next);
                     marks = next_marks;
                     tokio::spawn(close_pod_after(linger, pods.linger()));
-                    pending.replay_subscriptions();
-                    notice = pods.notice().or(notice);
+                    state.begin_side(pods.notice());
                     continue;
                 }
                 Turn::Pod(stopped) => stopped,
@@ -207,7 +186,7 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
             let next = tokio::select! {
                 stopped = &mut client_side => break (End::of_client(&stopped), stopped.farewell(), None),
                 () = &mut stopping => break (End::Stopping, None, None),
-                () = buffer_messages(&mut for_pod, &mut pending) => None,
+                () = buffer_messages(&mut state.for_pod, &mut state.pending) => None,
                 next = reattach(pods, short) => next,
             };
             let Some(next) = next else { break (end, None, None) };
@@ -215,17 +194,83 @@ pub(super) async fn run<S: Stream, P: PodSides<S>>(
             if pods.is_new_instance() {
                 short = 0;
             }
-            pending.replay_subscriptions();
-            notice = pods.notice().or(notice);
+            state.begin_side(pods.notice());
             (side, marks) = next.split();
         }
     };
+    let PodSideState { for_pod, pending, from_pod, .. } = state;
     // What was read before the end still reaches the other side.
     drop((to_client, to_pod));
     let said = (for_pod, pending, pods.rewriter());
     let ending = finish(end, farewell, config, (client_out, for_client), last, said);
     let _ = time::timeout(CLOSING, ending).await;
     Relayed { end, from_client, from_pod, attached }
+}
+
+impl<O: OwnMessages> PodSideState<'_, O> {
+    /// Relays over this side until it ends, is replaced, or the whole socket ends.
+    async fn relay<S: Stream, P: PodSides<S>, T: Stream>(
+        &mut self,
+        ((pod_out, pod_in), marks): (&mut (Out<T>, In<T>), Arc<Marks>),
+        pods: &mut P,
+        (mut client_side, mut stopping): (Pin<&mut impl Future<Output = Stopped>>, Pin<&mut impl Future<Output = ()>>),
+        config: &Config,
+        boundary: &Boundary,
+    ) -> Turn<S> {
+        let PodSideState { to_client, to_pod, for_pod, from_pod, pending, notice, own, unsent } = self;
+        let rewriter = pods.rewriter();
+        let mut arriving = Arriving::new(marks);
+        let for_client = |message| arriving.hear(message, &rewriter, boundary);
+        let pod_side = async {
+            let reading = async {
+                send_notice(notice, to_client).await;
+                read(pod_in, to_client, to_pod, config, from_pod, for_client, boundary).await
+            };
+            let mut reading = pin!(reading);
+            tokio::select! {
+                stopped = &mut reading => stopped,
+                never = ping_when_called(&rewriter, to_pod) => match never {},
+                // A pod that takes no more messages may have sent some before: read those.
+                () = write_pending(pod_out, for_pod, pending, &rewriter) => {
+                    time::timeout(LAST_WORDS, reading).await.unwrap_or(Stopped::Gone)
+                }
+            }
+        };
+        let mut pod_side = pin!(pod_side);
+        let mut speaking = pin!(speak(own, unsent, to_client, boundary));
+        // The side that replaces this one, once the client has the rest of a message.
+        let mut replacing = None;
+        let mut last_words = pin!(time::sleep(Duration::ZERO));
+        loop {
+            tokio::select! {
+                stopped = &mut client_side => return Turn::Client(stopped),
+                stopped = &mut pod_side => return match (stopped, replacing) {
+                    (Stopped::Between, Some(next)) => Turn::Replaced(next),
+                    (stopped, _) => Turn::Pod(stopped),
+                },
+                () = &mut stopping => return Turn::Stopping,
+                never = &mut speaking => match never {},
+                () = &mut last_words, if replacing.is_some() => return Turn::Pod(Stopped::Gone),
+                next = attach_after_move(pods), if replacing.is_none() => match next {
+                    Some(next) if boundary.is_within() => {
+                        boundary.stop();
+                        replacing = Some(Box::new(next));
+                        last_words.as_mut().reset(Instant::now() + REST);
+                    }
+                    Some(next) => return Turn::Replaced(Box::new(next)),
+                    None if pods.is_signed_out() => return Turn::Pod(Stopped::Gone),
+                    // No other pod takes the socket: it stays where it is.
+                    None => {}
+                },
+            }
+        }
+    }
+
+    /// The next side hears the client's subscriptions first, and the client what there is to say of it.
+    fn begin_side(&mut self, notice: Option<String>) {
+        self.pending.replay_subscriptions();
+        self.notice = notice.or(self.notice.take());
+    }
 }
 
 /// Passes a client's message unchanged.
