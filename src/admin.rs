@@ -33,7 +33,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time,
 };
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,9 @@ pub struct Config {
     /// Whether Jellyfin's administrators may sign in where there is a token. Default true.
     pub administrators: bool,
 }
+
+/// Connections of operators at once. Where there is no token, anybody who reaches the listener is one.
+const MOST_CONNECTIONS: usize = 256;
 
 /// Pause after a failed accept: the machine lacks file handles and may soon have some.
 const OUT_OF_HANDLES: Duration = Duration::from_millis(50);
@@ -116,6 +119,7 @@ pub struct Admin {
     live: Arc<Live>,
     sign_in: SignIn,
     takes_samples: AtomicBool,
+    connections: Arc<Semaphore>,
 }
 
 impl Site {
@@ -138,7 +142,17 @@ impl Admin {
         let sign_in = SignIn { site: site.clone(), sign_ins: SignIns::default() };
         let (acts, live) = (Acts { site: site.clone() }, Live::new(views.clone()));
         let reloads = Reloads { wishes };
-        Arc::new(Admin { site, pages, acts, reloads, views, live, sign_in, takes_samples: AtomicBool::new(false) })
+        Arc::new(Admin {
+            site,
+            pages,
+            acts,
+            reloads,
+            views,
+            live,
+            sign_in,
+            takes_samples: AtomicBool::new(false),
+            connections: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+        })
     }
 
     /// Answers operators until the listener moves or the runtime ends. An orchestrator still probes
@@ -178,6 +192,8 @@ impl Admin {
     }
 
     fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        // Dropping the stream closes it.
+        let Ok(permit) = self.connections.clone().try_acquire_owned() else { return };
         // Without a known local address, only loopback and the configured hosts match.
         let called_at = stream.local_addr().ok().map(|address| address.ip().to_canonical());
         let from = from.ip().to_canonical();
@@ -194,6 +210,7 @@ impl Admin {
             }
         });
         tokio::spawn(async move {
+            let _permit = permit;
             // How an operator's connection ends does not matter.
             let _ =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
@@ -212,6 +229,11 @@ impl Admin {
         };
         let method = request.method();
         if *method == Method::POST {
+            if matches!(who, Operator::SignedIn(_))
+                && let Err(refusal) = self.sign_in.may_act(&request).await
+            {
+                return refusal.response();
+            }
             return self.post(request, &who, from).await;
         }
         if *method != Method::GET && *method != Method::HEAD {

@@ -7,15 +7,16 @@
 mod coding;
 mod encoder;
 mod head;
+mod permits;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, StatusCode};
-use tokio::sync::Semaphore;
 
 pub use coding::Coding;
 pub use encoder::Encoder;
 pub use head::{ask_for_either_tag, weaken_confirmed_tag};
+use permits::Permits;
 
 /// What is compressed.
 #[derive(Clone, Debug)]
@@ -35,12 +36,12 @@ pub struct Config {
 pub struct Compression {
     pub config: Config,
     /// Each encoder holds up to some 2 MiB.
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
 }
 
 impl Compression {
     pub fn new(config: Config) -> Compression {
-        let permits = Arc::new(Semaphore::new(config.most));
+        let permits = Permits::new(config.most);
         Compression { config, permits }
     }
 
@@ -60,9 +61,10 @@ impl Compression {
     }
 
     /// What compresses the body of an answer whose head then says so. `None` if too many are
-    /// compressed now, or no encoder can be made.
-    pub fn begin(&self, coding: Coding, answer: &mut HeaderMap) -> Option<Encoder> {
-        let permit = self.permits.clone().try_acquire_owned().ok()?;
+    /// compressed now, in all or for this address, or no encoder can be made. `address` is `None` for
+    /// one who stands for many clients.
+    pub fn begin(&self, coding: Coding, address: Option<IpAddr>, answer: &mut HeaderMap) -> Option<Encoder> {
+        let permit = self.permits.take(address)?;
         let encoder = Encoder::new(coding, permit)?;
         head::show(answer, coding);
         Some(encoder)

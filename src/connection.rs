@@ -16,7 +16,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -138,12 +138,12 @@ impl Server {
             let is_asked_for = request.headers().contains_key(header::EXPECT);
             async move {
                 // Branch here: each wrapping future would move the request's state once more.
-                let answer: Result<Response<Body>, Aborted> = if proxy.admission.must_finish(&request) {
-                    proxy.handle_detached(request, client).await
+                let (mut answer, permit) = if proxy.admission.must_finish(&request) {
+                    // A client that leaves drops this future. The request goes on, and still counts.
+                    proxy.handle_detached(request, client, permit).await?
                 } else {
-                    proxy.answer(request, &client).await
+                    (proxy.answer(request, &client).await?, permit)
                 };
-                let mut answer = answer?;
                 if let Some(hsts) = hsts {
                     answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
                 }

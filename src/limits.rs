@@ -304,6 +304,22 @@ impl Counts {
     }
 }
 
+impl Permit {
+    /// Counts it for an address too.
+    ///
+    /// # Errors
+    /// As [`Limits::take`].
+    pub fn charge(mut self, address: Option<&Arc<AddressUse>>) -> Result<Permit, Exceeded> {
+        if let Some(of) = address {
+            if !of.counts.take(self.kind, self.limits.most(self.kind).per_address) {
+                return Err(self.limits.exceeded(self.kind, Scope::Address, Some(of.network)));
+            }
+            self.address = Some(of.clone());
+        }
+        Ok(self)
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.limits.in_all.give_back(self.kind);

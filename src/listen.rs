@@ -242,17 +242,31 @@ pub async fn accept(listener: TcpListener, current: CurrentAcceptor, over_tls: b
 fn take(current: &CurrentAcceptor, stream: TcpStream, peer: SocketAddr, over_tls: bool) {
     let acceptor = current.load_full();
     if acceptor.proxy_protocol.is_empty() || !is_in(&acceptor.proxy_protocol, peer) {
-        serve(acceptor, stream, peer, over_tls);
+        serve(acceptor, stream, peer, over_tls, None);
     } else {
+        // It counts while it says nothing. Whose it is, and so for which address, comes later.
+        let Ok(counted) = acceptor.limits.take(Kind::Connections, None) else {
+            return acceptor.reject(Rejection::Connections);
+        };
         let shutdown = acceptor.shutdown.clone();
-        drop(tokio::spawn(shutdown.track(ask_balancer(acceptor, stream, peer, over_tls))));
+        drop(tokio::spawn(shutdown.track(ask_balancer(acceptor, stream, peer, over_tls, counted))));
     }
 }
 
-/// Serves a connection if the limits allow it.
-fn serve(acceptor: Arc<Acceptor>, stream: TcpStream, peer: SocketAddr, over_tls: bool) {
+/// Serves a connection if the limits allow it. `counted`: it counts already, but for no address.
+fn serve(
+    acceptor: Arc<Acceptor>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    over_tls: bool,
+    counted: Option<limits::Permit>,
+) {
     let client = acceptor.client(peer, over_tls);
-    match acceptor.limits.take(Kind::Connections, client.in_use.as_ref()) {
+    let permit = match counted {
+        Some(counted) => counted.charge(client.in_use.as_ref()),
+        None => acceptor.limits.take(Kind::Connections, client.in_use.as_ref()),
+    };
+    match permit {
         Ok(permit) => {
             let shutdown = acceptor.shutdown.clone();
             drop(tokio::spawn(shutdown.track(acceptor.admit(stream, client, permit, over_tls))));
@@ -262,14 +276,20 @@ fn serve(acceptor: Arc<Acceptor>, stream: TcpStream, peer: SocketAddr, over_tls:
     }
 }
 
-async fn ask_balancer(acceptor: Arc<Acceptor>, mut stream: TcpStream, peer: SocketAddr, over_tls: bool) {
+async fn ask_balancer(
+    acceptor: Arc<Acceptor>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    over_tls: bool,
+    counted: limits::Permit,
+) {
     let source = tokio::select! {
         source = time::timeout(acceptor.server.handshake_timeout(), proxy_protocol::source(&mut stream)) => source,
         () = acceptor.shutdown.stopping() => return,
     };
     match source {
-        Ok(Some(Source::Client(client))) => serve(acceptor, stream, client, over_tls),
-        Ok(Some(Source::Peer)) => serve(acceptor, stream, peer, over_tls),
+        Ok(Some(Source::Client(client))) => serve(acceptor, stream, client, over_tls, Some(counted)),
+        Ok(Some(Source::Peer)) => serve(acceptor, stream, peer, over_tls, Some(counted)),
         Ok(None) | Err(_) => acceptor.reject(Rejection::ProxyProtocol),
     }
 }

@@ -149,17 +149,19 @@ impl Proxy {
         self.observer.access.flush();
     }
 
-    /// Answers a request in its own task, so that it finishes even if the client leaves.
+    /// Answers a request in its own task, so that it finishes even if the client leaves. `counted`
+    /// counts the request until then. It comes back with the answer.
     ///
     /// # Errors
     /// As [`Proxy::answer`].
-    pub async fn handle_detached(
+    pub async fn handle_detached<P: Send + 'static>(
         self: Arc<Self>,
         request: Request<Incoming>,
         client: Arc<Client>,
-    ) -> Result<Response<Body>, Aborted> {
+        counted: P,
+    ) -> Result<(Response<Body>, P), Aborted> {
         let shutdown = self.shutdown.clone();
-        let handled = shutdown.track(async move { self.answer(request, &client).await });
+        let handled = shutdown.track(async move { Ok((self.answer(request, &client).await?, counted)) });
         tokio::spawn(handled).await.unwrap_or(Err(Aborted))
     }
 
@@ -259,7 +261,7 @@ impl Proxy {
             return Err(Aborted);
         };
         if let Some(coding) = coding(&self.shared, &ctx, &mut head) {
-            shown = Box::pin(compress(&self.shared, coding, &mut head, shown)).await;
+            shown = Box::pin(compress(&self.shared, &ctx, coding, &mut head, shown)).await;
         }
 
         // 9. Observe: the record travels with the body and is written when the body ends.

@@ -13,7 +13,6 @@ pub mod mint_codes;
 pub mod mint_limiter;
 mod pod_session_id;
 pub mod registry;
-pub mod seal;
 pub mod session;
 pub mod session_board;
 pub mod session_store;

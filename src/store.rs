@@ -8,3 +8,5 @@ pub mod disk;
 pub mod kept_document;
 mod outcome;
 pub mod redis_store;
+pub mod seal;
+pub mod sealed_documents;

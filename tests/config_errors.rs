@@ -217,6 +217,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[pools.main.pods]\np = { url = \"http://h\", wake = { mac = \"02:00:5e:10:00:07\" }, idle_after = \"1h\" }", "2:76: [pools.main.pods.p] idle_after: nothing lets the pod sleep; give its `wake` a `command` or a `url`"),
     ("[leader]\ntasks = true", "2:9: [leader] tasks: pods let nobody change their tasks without [jellyfin] `api_key`"),
     ("[leader]\ntasks = true\n[jellyfin]\napi_key = \"0123456789abcdef0123456789abcdef\"", "2:9: [leader] tasks: a crash would lose the triggers that were taken; say in [state] or [redis] where they are kept"),
+    ("[leader]\ntasks = true\n[redis]\nurl = \"redis://h\"\n[jellyfin]\napi_key = \"0123456789abcdef0123456789abcdef\"", "2:9: [leader] tasks: a restart makes a new key, which does not open what [redis] keeps; set [affinity] `keys` or [state] `path`"),
     ("[leader]\nmod = \"local\"", "2:1: [leader] mod: unknown key; did you mean `mode`?"),
     ("[leader]\nkey = \"\"", "2:7: [leader] key: is empty"),
     ("[leader]\nkey = \"a b\"", "2:7: [leader] key: a key is made of letters of ASCII, digits and signs, without spaces"),

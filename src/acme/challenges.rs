@@ -1,24 +1,25 @@
 //! The answers to an authority's questions, while an order is under way.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt};
 
 use parking_lot::RwLock;
 
 use super::renewal::ORDER;
-use crate::store::redis_store::RedisStore;
+use crate::store::sealed_documents::SealedDocuments;
 
 /// What an authority may ask for over clear HTTP. All workers share it.
 #[derive(Default)]
 pub struct Challenges {
     answers: RwLock<HashMap<String, String>>,
     /// Another replica may have been asked than the one that orders.
-    shared: Option<(Arc<RedisStore>, String)>,
+    shared: Option<SealedDocuments>,
 }
 
 impl Challenges {
-    /// `redis` comes with what keys begin with.
-    pub fn new(redis: Option<(Arc<RedisStore>, String)>) -> Challenges {
-        Challenges { answers: RwLock::default(), shared: redis }
+    /// `shared` has the answers of all replicas. They are no secret, but nobody else may write one:
+    /// whoever can has a certificate for this host.
+    pub fn new(shared: Option<SealedDocuments>) -> Challenges {
+        Challenges { answers: RwLock::default(), shared }
     }
 
     /// The answer for a token: `token.thumbprint`, which is no secret.
@@ -27,16 +28,15 @@ impl Challenges {
         if own.is_some() || !is_token(token) {
             return own;
         }
-        let (redis, prefix) = self.shared.as_ref()?;
-        let kept = redis.documents.get(&key(prefix, token)).await??;
+        let kept = self.shared.as_ref()?.get(&name(token), &purpose(token)).await?.document()?;
         String::from_utf8(kept).ok()
     }
 
     /// Answers from now on.
     pub(super) async fn put(&self, token: &str, answer: &str) {
         self.answers.write().insert(token.to_owned(), answer.to_owned());
-        if let Some((redis, prefix)) = &self.shared {
-            redis.documents.set(&key(prefix, token), answer.as_bytes(), ORDER).await;
+        if let Some(shared) = &self.shared {
+            shared.set(&name(token), &purpose(token), answer.as_bytes(), ORDER).await;
         }
     }
 
@@ -46,8 +46,13 @@ impl Challenges {
     }
 }
 
-fn key(prefix: &str, token: &str) -> String {
-    format!("{prefix}:acme:http:{token}")
+fn name(token: &str) -> String {
+    format!("acme:http:{token}")
+}
+
+/// What the seal is for.
+fn purpose(token: &str) -> String {
+    format!("acme http {token}")
 }
 
 /// Whether it has the form of a token (RFC 8555, 8.3), so that strangers do not read other keys.

@@ -6,11 +6,10 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use crate::{sessions::seal::Ring, store::redis_store::RedisStore};
+use crate::store::sealed_documents::{Found, SealedDocuments};
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +21,8 @@ pub(super) enum Document {
 /// Where it is kept.
 pub struct Storage {
     folder: Option<PathBuf>,
-    shared: Option<Shared>,
-}
-
-/// The part that replicas share.
-struct Shared {
-    redis: Arc<RedisStore>,
-    prefix: String,
-    ring: Ring,
+    /// The part that replicas share.
+    shared: Option<SealedDocuments>,
 }
 
 /// What Redis said of the right to order.
@@ -44,14 +37,15 @@ pub(super) enum Turn {
 /// How long a document stays in Redis after it was last written.
 const KEPT: Duration = Duration::from_secs(400 * 86_400);
 
+/// The right to order.
+const ORDERING: &str = "acme:ordering";
+
+/// What to answer by TLS-ALPN-01, and what its seal is for.
+const PROOFS: &str = "acme:tls";
+const PROOFS_PURPOSE: &str = "acme tls";
+
 impl Storage {
-    /// `redis` comes with what its keys begin with, and the keys that seal.
-    pub fn new<'a>(
-        folder: Option<PathBuf>,
-        redis: Option<(Arc<RedisStore>, String)>,
-        keys: impl Iterator<Item = &'a [u8]>,
-    ) -> Storage {
-        let shared = redis.map(|(redis, prefix)| Shared { redis, prefix, ring: Ring::new(keys) });
+    pub fn new(folder: Option<PathBuf>, shared: Option<SealedDocuments>) -> Storage {
         Storage { folder, shared }
     }
 
@@ -61,16 +55,15 @@ impl Storage {
 
     /// What was kept: the replicas' common document, else that of the file.
     pub(super) async fn read(&self, document: Document) -> Option<Vec<u8>> {
-        if let Some(shared) = &self.shared
-            && let Some(Some(sealed)) = shared.redis.documents.get(&shared.key(document)).await
-        {
-            let opened = shared.ring.open(document.purpose(), &sealed);
-            if opened.is_none() {
+        let Some(shared) = &self.shared else { return self.read_file(document) };
+        match shared.get(&document.shared_name(), document.purpose()).await {
+            Some(Found::Document(bytes)) => Some(bytes),
+            Some(Found::Foreign) => {
                 tracing::error!(document = document.name(), "what Redis keeps for ACME is sealed under another key");
+                None
             }
-            return opened;
+            Some(Found::Nothing) | None => self.read_file(document),
         }
-        self.read_file(document)
     }
 
     /// What the file holds, for the start, which does not wait for Redis.
@@ -89,8 +82,7 @@ impl Storage {
     pub(super) async fn write(&self, document: Document, bytes: &[u8]) {
         self.write_file(document, bytes);
         if let Some(shared) = &self.shared
-            && let Some(sealed) = shared.ring.seal(document.purpose(), bytes)
-            && !shared.redis.documents.set(&shared.key(document), &sealed, KEPT).await
+            && !shared.set(&document.shared_name(), document.purpose(), bytes, KEPT).await
         {
             tracing::warn!(
                 document = document.name(),
@@ -110,7 +102,7 @@ impl Storage {
     /// Whether this replica may order. The right lasts for `lasts`.
     pub(super) async fn take_turn(&self, lasts: Duration) -> Turn {
         let Some(shared) = &self.shared else { return Turn::Ours };
-        match shared.redis.acquire_lock(&shared.named("ordering"), lasts).await {
+        match shared.acquire_lock(ORDERING, lasts).await {
             Some(true) => Turn::Ours,
             Some(false) => Turn::AnotherReplicas,
             None => Turn::Unknown,
@@ -120,7 +112,7 @@ impl Storage {
     /// Keeps the other replicas from ordering for so long.
     pub(super) async fn keep_turn(&self, lasts: Duration) {
         if let Some(shared) = &self.shared {
-            shared.redis.extend_lock(&shared.named("ordering"), lasts).await;
+            shared.extend_lock(ORDERING, lasts).await;
         }
     }
 
@@ -132,13 +124,14 @@ impl Storage {
             format!("{name} {hex}\n")
         };
         let text: String = proofs.iter().map(line).collect();
-        shared.redis.documents.set(&shared.named("tls"), text.as_bytes(), lasts).await;
+        shared.set(PROOFS, PROOFS_PURPOSE, text.as_bytes(), lasts).await;
     }
 
-    /// What another replica has to answer.
+    /// What another replica has to answer. Whoever else could write it had a certificate for these
+    /// names.
     pub(super) async fn shared_proofs(&self) -> Vec<(String, Vec<u8>)> {
         let Some(shared) = &self.shared else { return Vec::new() };
-        let text = shared.redis.documents.get(&shared.named("tls")).await.flatten().unwrap_or_default();
+        let text = shared.get(PROOFS, PROOFS_PURPOSE).await.and_then(Found::document).unwrap_or_default();
         let line = |line: &str| {
             let (name, hex) = line.split_once(' ')?;
             let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
@@ -148,22 +141,17 @@ impl Storage {
     }
 }
 
-impl Shared {
-    fn key(&self, document: Document) -> String {
-        self.named(document.name())
-    }
-
-    fn named(&self, name: &str) -> String {
-        format!("{}:acme:{name}", self.prefix)
-    }
-}
-
 impl Document {
     fn name(self) -> &'static str {
         match self {
             Document::Account => "account.json",
             Document::Certificate => "certificate.pem",
         }
+    }
+
+    /// The name under which replicas share it.
+    fn shared_name(self) -> String {
+        format!("acme:{}", self.name())
     }
 
     /// What the seal is for, in place of a token.
@@ -200,7 +188,7 @@ mod tests {
     async fn what_is_kept_is_for_its_owner_alone() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().join("acme");
-        let storage = Storage::new(Some(place.clone()), None, std::iter::empty());
+        let storage = Storage::new(Some(place.clone()), None);
         assert_eq!(storage.read(Document::Certificate).await, None);
         for text in [b"one".as_slice(), b"two"] {
             fs::write(folder.path().join("x"), b"").expect("written");

@@ -16,7 +16,10 @@ use super::{
     Site,
     answer::{Answer, json, text},
 };
-use crate::proxy::{self, Choice, Explained, Question};
+use crate::{
+    proxy::{self, Choice, Explained, Question},
+    sessions::UnixMillis,
+};
 
 /// The longest form in bytes, and the longest time that it may take.
 const LONGEST: usize = 4096;
@@ -68,7 +71,10 @@ pub(super) async fn explain(site: &Site, headers: &HeaderMap, query: &str) -> An
         "user" => ("user", Question::User(&value)),
         _ => ("session", Question::Session(&value)),
     };
-    let pools = proxy::explain(&site.shared(), question).await.into_iter().map(PoolRow::of).collect();
+    let shared = site.shared();
+    let explained = proxy::explain(&shared, question).await;
+    let now = shared.sessions.backend.clock.now();
+    let pools = explained.into_iter().map(|of_pool| PoolRow::of(of_pool, now)).collect();
     let page = Page { asked, pools };
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accept.contains("text/plain") { text(StatusCode::OK, page.in_words()) } else { json(&page) }
@@ -94,13 +100,13 @@ fn key(query: &str) -> Option<(&'static str, String)> {
 }
 
 impl PoolRow {
-    fn of(explained: Explained) -> PoolRow {
+    fn of(explained: Explained, now: UnixMillis) -> PoolRow {
+        // Another replica's clock may be ahead.
+        let moment = |at: UnixMillis| UNIX_EPOCH + Duration::from_millis(at.min(now));
         let fact = |fact: proxy::Fact| FactRow {
             source: fact.source,
             says: fact.says,
-            since: fact
-                .since
-                .map(|at| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(at)).to_string()),
+            since: fact.since.map(|at| humantime::format_rfc3339_seconds(moment(at)).to_string()),
         };
         PoolRow {
             pool: explained.pool.to_string(),

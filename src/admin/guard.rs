@@ -40,6 +40,8 @@ pub(super) enum Refusal {
     ForeignOrigin,
     /// It has no token, or a wrong one.
     NoToken,
+    /// No pod says whether who signed in is still an administrator.
+    NoPod,
 }
 
 /// Judges a request. `called_at`: the address at which its connection came in. `signed_in`: whose
@@ -124,6 +126,10 @@ impl Refusal {
                 answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 answer
             }
+            Refusal::NoPod => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "No Jellyfin server says at the moment whether you are still an administrator. The token works.\n",
+            ),
         }
     }
 }

@@ -1,14 +1,21 @@
 //! Sign-in to the dashboard: the token of `[admin]`, or a Jellyfin administrator's name and password.
 //!
 //! A browser gets a random cookie, of which only a hash is kept, in memory alone. A password goes to
-//! a pod and nowhere else. Attempts are few for each address, whether they succeed or not.
+//! a pod and nowhere else. Attempts are few for each address, whether they succeed or not, and the
+//! brake on clients' log-ins counts them too. Before each act jellypin looks whether the user is still
+//! an administrator, since only that gave the right.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use cookie::Cookie;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Request, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -21,11 +28,14 @@ use super::{
     Site,
     answer::{Answer, see_other},
     dashboard,
+    guard::Refusal,
 };
 use crate::{
     affinity::{budget::Budget, cookie::OF_ADMIN},
+    limits::Kind,
     pod::Pool,
-    proxy::Administrator,
+    proxy::{Administrator, SharedState},
+    sessions::UnixMillis,
 };
 
 /// How long a sign-in lasts.
@@ -49,8 +59,24 @@ pub(super) struct SignIns {
 }
 
 struct SignedIn {
-    name: String,
+    who: Who,
     until: Instant,
+}
+
+/// Who has signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Who {
+    name: String,
+    /// `None`: by the token.
+    user: Option<User>,
+}
+
+/// A user of the server, and how things stood just before the sign-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct User {
+    id: String,
+    since: UnixMillis,
+    rights_changed: u64,
 }
 
 /// What a sign-in form has.
@@ -70,14 +96,18 @@ impl Default for SignIns {
 impl SignIns {
     /// The name of the operator who has this request's cookie.
     pub(super) fn name_of(&self, headers: &HeaderMap) -> Option<String> {
+        self.find(headers).map(|who| who.name)
+    }
+
+    fn find(&self, headers: &HeaderMap) -> Option<Who> {
         let now = Instant::now();
         let table = self.by_cookie.lock();
         let live = |value: &str| table.get(&hash(value)).filter(|signed_in| signed_in.until > now);
-        cookies(headers).find_map(|value| live(value).map(|signed_in| signed_in.name.clone()))
+        cookies(headers).find_map(|value| live(value).map(|signed_in| signed_in.who.clone()))
     }
 
     /// Signs somebody in. Gives the cookie; `None` if the machine has no random numbers.
-    fn begin(&self, name: String) -> Option<HeaderValue> {
+    fn begin(&self, who: Who) -> Option<HeaderValue> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).ok()?;
         let value = BASE64_URL_SAFE_NO_PAD.encode(bytes);
@@ -89,7 +119,7 @@ impl SignIns {
         {
             table.remove(&oldest);
         }
-        table.insert(hash(&value), SignedIn { name, until: now + LASTS });
+        table.insert(hash(&value), SignedIn { who, until: now + LASTS });
         let attributes = format!("; Path=/; HttpOnly; SameSite=Strict; Max-Age={}", LASTS.as_secs());
         HeaderValue::from_str(&format!("{OF_ADMIN}={value}{attributes}")).ok()
     }
@@ -121,7 +151,7 @@ impl SignIn {
             Some("failed=password") => "The Jellyfin server refuses this name or password.",
             Some("failed=rights") => "Only administrators of the Jellyfin server may sign in here.",
             Some("failed=pod") => "No Jellyfin server can check the password at the moment. The token works.",
-            Some("failed=brake") => "Too many attempts. Wait half a minute.",
+            Some("failed=brake") => "Too many attempts. Wait a minute.",
             Some("failed=form") => "The form was not complete.",
             Some("out") => "You have signed out.",
             _ => "",
@@ -142,7 +172,11 @@ impl SignIn {
         let form = Form::read(&body.to_bytes());
         let who = if !form.token.is_empty() {
             let is_it = bool::from(form.token.as_bytes().ct_eq(token.bytes()));
-            if is_it { Ok("token".to_owned()) } else { Err(("token", "/sign-in?failed=token")) }
+            if is_it {
+                Ok(Who { name: "token".to_owned(), user: None })
+            } else {
+                Err(("token", "/sign-in?failed=token"))
+            }
         } else if form.name.is_empty() || !self.asks_pods() {
             Err(("form", "/sign-in?failed=form"))
         } else {
@@ -151,8 +185,9 @@ impl SignIn {
         match who {
             // A reload may have changed the way to sign in, and ended the sign-ins of before.
             Ok(_) if !Arc::ptr_eq(&view, &self.site.view.load_full()) => see_other("/sign-in"),
-            Ok(name) => {
-                let Some(cookie) = self.sign_ins.begin(name.clone()) else { return see_other("/sign-in") };
+            Ok(who) => {
+                let name = who.name.clone();
+                let Some(cookie) = self.sign_ins.begin(who) else { return see_other("/sign-in") };
                 tracing::info!(by = name, client.address = %from, "an operator signed in");
                 let mut answer = see_other("/");
                 answer.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -176,6 +211,43 @@ impl SignIn {
         answer
     }
 
+    /// Whether who has signed in may still act. A sign-in whose user may not is over.
+    pub(super) async fn may_act<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        if matches!(request.uri().path(), "/sign-in" | "/sign-out") {
+            return Ok(());
+        }
+        let Who { name, user } = self.sign_ins.find(request.headers()).ok_or(Refusal::NoToken)?;
+        let Some(user) = user else { return Ok(()) };
+        match self.is_administrator(&user).await {
+            Some(true) => Ok(()),
+            Some(false) => {
+                self.sign_ins.end(request.headers());
+                tracing::warn!(
+                    by = name,
+                    "a sign-in to the admin API has ended: its user is no administrator any more"
+                );
+                Err(Refusal::NoToken)
+            }
+            None => Err(Refusal::NoPod),
+        }
+    }
+
+    /// Whether a user who has signed in still is an administrator, with the same password. `None` if no
+    /// pod says so.
+    async fn is_administrator(&self, user: &User) -> Option<bool> {
+        let Some(pool) = self.only_pool() else { return Some(false) };
+        let shared = self.site.shared();
+        // A new password, a disabled user or a deleted one, at any replica.
+        if shared.sessions.ends.user_ended_at(&pool.name, &user.id).await >= user.since {
+            return Some(false);
+        }
+        match &shared.migration.api_key {
+            Some(key) => self.site.lifecycle()?.checks().is_administrator(&pool, key, &user.id).await,
+            // Nobody can be asked, so any such act ends all sign-ins.
+            None => Some(shared.rights_changed.load(Ordering::Relaxed) == user.rights_changed),
+        }
+    }
+
     /// Whether Jellyfin's administrators may sign in. Another pool's could be anybody.
     fn asks_pods(&self) -> bool {
         self.site.view.load().config.administrators && self.only_pool().is_some()
@@ -188,13 +260,30 @@ impl SignIn {
         second.is_none().then(|| first.pool.clone())
     }
 
-    async fn ask_pod(&self, form: &Form, from: IpAddr) -> Result<String, (&'static str, &'static str)> {
+    /// Asks a pod, if the brake on log-ins allows it.
+    async fn ask_pod(&self, form: &Form, from: IpAddr) -> Result<Who, (&'static str, &'static str)> {
         let no_pod = ("no_pod", "/sign-in?failed=pod");
         let (Some(lifecycle), Some(pool)) = (self.site.lifecycle(), self.only_pool()) else {
             return Err(no_pod);
         };
-        match lifecycle.administrator(&pool, &form.name, &form.password, from).await {
-            Administrator::Yes(name) => Ok(name),
+        let shared = self.site.shared();
+        let (brake, name) = (&shared.limits.log_in, form.name.trim().to_lowercase());
+        let attempt = match brake.holds_for(from).then(|| brake.begin(from, &name, Instant::now())) {
+            None => None,
+            Some(Ok(attempt)) => Some(attempt),
+            Some(Err(braked)) => {
+                shared.limits.count(Kind::LogIns, braked.scope);
+                return Err(("brake", "/sign-in?failed=brake"));
+            }
+        };
+        let (since, rights_changed) = now(&shared);
+        let answered = lifecycle.administrator(&pool, &form.name, &form.password, from).await;
+        if let Some(attempt) = attempt.filter(|_| answered != Administrator::Refused) {
+            let is_right = answered != Administrator::Unknown;
+            brake.did_not_fail(&attempt, is_right, Instant::now());
+        }
+        match answered {
+            Administrator::Yes { id, name } => Ok(Who { name, user: Some(User { id, since, rights_changed }) }),
             Administrator::No => Err(("rights", "/sign-in?failed=rights")),
             Administrator::Refused => Err(("password", "/sign-in?failed=password")),
             Administrator::Unknown => Err(no_pod),
@@ -220,6 +309,11 @@ impl Form {
     }
 }
 
+/// The present moment, and the number of acts so far that may have taken rights.
+fn now(shared: &SharedState) -> (UnixMillis, u64) {
+    (shared.sessions.backend.clock.now(), shared.rights_changed.load(Ordering::Relaxed))
+}
+
 /// The values of all cookies of this name.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
@@ -235,6 +329,10 @@ fn hash(value: &str) -> [u8; 32] {
 mod tests {
     use super::*;
 
+    fn who(name: &str) -> Who {
+        Who { name: name.to_owned(), user: None }
+    }
+
     fn shown(cookie: &HeaderValue) -> HeaderMap {
         let pair = cookie.to_str().expect("text").split(';').next().expect("a pair");
         let mut headers = HeaderMap::new();
@@ -245,7 +343,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sign_in_lasts_half_a_day_unless_it_is_ended() {
         let sign_ins = SignIns::default();
-        let (one, other) = (sign_ins.begin("alice".into()), sign_ins.begin("bob".into()));
+        let (one, other) = (sign_ins.begin(who("alice")), sign_ins.begin(who("bob")));
         let (one, other) = (shown(&one.expect("a cookie")), shown(&other.expect("a cookie")));
         assert_eq!(sign_ins.name_of(&one).as_deref(), Some("alice"));
         sign_ins.end(&one);
@@ -258,11 +356,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_sign_in_makes_room() {
         let sign_ins = SignIns::default();
-        let first = shown(&sign_ins.begin("first".into()).expect("a cookie"));
+        let first = shown(&sign_ins.begin(who("first")).expect("a cookie"));
         time::advance(Duration::from_secs(1)).await;
-        let second = shown(&sign_ins.begin("second".into()).expect("a cookie"));
+        let second = shown(&sign_ins.begin(who("second")).expect("a cookie"));
         for _ in 1..MOST {
-            assert!(sign_ins.begin("more".into()).is_some());
+            assert!(sign_ins.begin(who("more")).is_some());
         }
         assert_eq!(sign_ins.name_of(&first), None);
         assert!(sign_ins.name_of(&second).is_some() && sign_ins.by_cookie.lock().len() == MOST);

@@ -34,12 +34,18 @@ pub(super) fn find_writers(shared: &Arc<SharedState>, ends: &Shutdown) {
 }
 
 /// Keeps the triggers of tasks with the leader, or gives back what an earlier configuration took.
-pub(super) fn keep_triggers(config: &Config, shared: &Arc<SharedState>, metrics: &Metrics, ends: &Shutdown) {
+pub(super) fn keep_triggers(
+    config: &Config,
+    (shared, keys): (&Arc<SharedState>, &[affinity::Secret]),
+    metrics: &Metrics,
+    ends: &Shutdown,
+) {
     let keeper = TaskTriggers::new(shared.clone(), config.leader_runs_tasks, metrics.clone(), ends.clone());
     let keeper = Arc::new(keeper);
     for (index, pool) in shared.pools.iter().enumerate().filter(|(_, pool)| pool.is_configured) {
-        let redis = state::with_prefix(config, shared.pins.persistence.redis().cloned());
-        let document = KeptDocument::new(config.state.as_deref(), redis, &format!("tasks-{}", pool.pool.name));
+        let redis = shared.pins.persistence.redis().cloned();
+        let sealed = state::sealed_documents(config, keys, redis);
+        let document = KeptDocument::new(config.state.as_deref(), sealed, &format!("tasks-{}", pool.pool.name));
         tokio::spawn(keeper.clone().watch(index, document));
     }
 }

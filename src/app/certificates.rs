@@ -34,11 +34,11 @@ pub(super) fn keep(
     shutdown: &Shutdown,
 ) {
     let Some(acme) = &config.acme else { return certificates.forget_issued() };
-    let redis = state::with_prefix(config, shared.pins.persistence.redis().cloned());
+    let redis = shared.pins.persistence.redis().cloned();
     let keeper = Keeper::new(
         acme.clone(),
         Parts {
-            storage: Storage::new(acme.folder.clone(), redis, keys.iter().map(affinity::Secret::bytes)),
+            storage: Storage::new(acme.folder.clone(), state::sealed_documents(config, keys, redis)),
             challenges: shared.challenges.clone(),
             certificates: certificates.clone(),
             metrics: metrics.clone(),

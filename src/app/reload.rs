@@ -126,7 +126,7 @@ impl App {
         renew_cookies(&shared, &self.keys, &self.shutdown);
         std::mem::replace(&mut self.writers_end, self.shutdown.part()).stop();
         find_writers(&shared, &self.writers_end);
-        keep_triggers(&config, &shared, &self.metrics, &self.writers_end);
+        keep_triggers(&config, (&shared, &self.keys), &self.metrics, &self.writers_end);
         let listeners = self.listening.iter();
         let listeners =
             listeners.map(|one| autodiscovery::Listener { address: one.address, over_tls: one.over_tls }).collect();

@@ -50,7 +50,7 @@ pub(super) async fn shared(
     let (persistence, kept) = state::persistence(config, keys, redis.clone(), members.clone(), metrics);
     let seeds = state::hash_secrets(keys);
     let seed = seeds.first().copied().unwrap_or_default();
-    let challenges = Challenges::new(state::with_prefix(config, redis.clone()));
+    let challenges = Challenges::new(state::sealed_documents(config, keys, redis.clone()));
     let session_store = state::session_store(config, keys, redis, metrics);
     let pins = Pins::new(config.affinity.max_pins, seed)
         .with_share_of_address(config.affinity.max_pins_of_address)
@@ -90,6 +90,7 @@ pub(super) async fn shared(
         server_timing: config.observe.server_timing,
         user_data: Arc::new(UserDataState::default()),
         in_step: Arc::new(InStepState::new(config.keeps_in_step, config.pools.len())),
+        rights_changed: Arc::default(),
         placements: Arc::new(AtomicU64::default()),
     };
     Ok((shared, kept, members))

@@ -22,6 +22,7 @@ use crate::{
     store::{
         disk::{self, Disk, Entry},
         redis_store::RedisStore,
+        sealed_documents::SealedDocuments,
     },
 };
 
@@ -82,9 +83,14 @@ pub(super) fn redis_store(
     Ok(Some(Arc::new(RedisStore::start(redis, metrics.clone(), shutdown)?)))
 }
 
-/// Redis, and what the keys of this house begin with there.
-pub(super) fn with_prefix(config: &Config, redis: Option<Arc<RedisStore>>) -> Option<(Arc<RedisStore>, String)> {
-    Some((redis?, config.redis.as_ref()?.prefix.clone()))
+/// The documents of this house in Redis, sealed by the key ring.
+pub(super) fn sealed_documents(
+    config: &Config,
+    keys: &[Secret],
+    redis: Option<Arc<RedisStore>>,
+) -> Option<SealedDocuments> {
+    let with_prefix = redis.zip(config.redis.as_ref().map(|redis| redis.prefix.clone()));
+    SealedDocuments::new(with_prefix, keys.iter().map(Secret::bytes))
 }
 
 /// Where pins outlive this process, with the entries of an earlier run.

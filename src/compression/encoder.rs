@@ -9,9 +9,8 @@ use brotli::{CompressorWriter, enc::BrotliEncoderParams};
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http_body::Frame;
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::coding::Coding;
+use super::{coding::Coding, permits::Permit};
 
 /// Bytes compressed in one go: a worker has other connections, too.
 const STEP: usize = 32 * 1024;
@@ -39,7 +38,7 @@ pub struct Encoder {
     /// Bytes that went in since the last piece came out.
     unsent: usize,
     trailers: Option<Frame<Bytes>>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 enum Coder {
@@ -49,7 +48,7 @@ enum Coder {
 }
 
 impl Encoder {
-    pub(super) fn new(coding: Coding, permit: OwnedSemaphorePermit) -> Option<Encoder> {
+    pub(super) fn new(coding: Coding, permit: Permit) -> Option<Encoder> {
         let coder = Coder::new(coding).ok()?;
         Some(Encoder { coder: Some(coder), rest: Bytes::new(), unsent: 0, trailers: None, _permit: permit })
     }
@@ -175,17 +174,17 @@ impl Coder {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, convert::Infallible, io::Read, sync::Arc};
+    use std::{collections::VecDeque, convert::Infallible, io::Read};
 
     use http::HeaderMap;
-    use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::compression::permits::Permits;
 
     const ALL: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
     fn encoder(coding: Coding) -> Encoder {
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
+        let permit = Permits::new(1).take(None).expect("a permit");
         Encoder::new(coding, permit).expect("an encoder")
     }
 

@@ -30,3 +30,27 @@ fn who_cannot_be_looked_up_has_refused_nothing_but_who_is_nobody_has() {
     assert_eq!(of_system(111), Cause::Refused);
     assert_eq!((of_system(23), of_system(24)), (Cause::Exhausted, Cause::Exhausted));
 }
+
+#[test]
+fn the_mark_of_a_loop_is_the_last_field_that_goes() {
+    let client = head::Client {
+        address: [192, 0, 2, 7].into(),
+        address_text: HeaderValue::from_static("192.0.2.7"),
+        over_tls: false,
+        trusted: Arc::from(["192.0.2.0/24".parse().expect("a network")]),
+        is_trusted: true,
+        in_use: None,
+    };
+    for (own, has_host, has_mark) in [(90, true, true), (94, false, true), (95, false, false)] {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("inner"));
+        headers.insert("x-forwarded-host", HeaderValue::from_static("media.example.org"));
+        for number in 1..own {
+            let name = http::HeaderName::from_bytes(format!("x-{number}").as_bytes()).expect("a name");
+            headers.insert(name, HeaderValue::from_static("1"));
+        }
+        head::to_pod(&mut headers, &client);
+        let has = |name: &str| headers.contains_key(name);
+        assert_eq!((has("x-forwarded-host"), has("via")), (has_host, has_mark), "{own} fields");
+    }
+}

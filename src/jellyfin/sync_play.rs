@@ -3,10 +3,15 @@
 //! A group is made again on another pod under another id. Clients keep the id that they know, so
 //! that both ids are replaced by one another in what passes.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt::Write,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use serde_json::Value;
+
+use super::syntax::is_id;
 
 /// A pod's message about a client's group.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,7 +101,7 @@ pub fn read(text: &str) -> Option<GroupMessage> {
     }
     let message: Value = serde_json::from_str(text).ok()?;
     let data = &message["Data"];
-    let group = plain(data["GroupId"].as_str()?);
+    let group = group_id(data["GroupId"].as_str()?)?;
     let told = match message["MessageType"].as_str()? {
         "SyncPlayCommand" => Told::Command(command(data)?),
         _ => update(data["Type"].as_str()?, &data["Data"]),
@@ -167,6 +172,19 @@ fn strings(values: &Value) -> Vec<String> {
 /// A moment as a pod writes it.
 pub fn moment(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
+}
+
+/// A moment as a pod reads it. `None` if no pod can write it.
+pub fn written(moment: SystemTime) -> Option<String> {
+    let mut text = String::new();
+    write!(text, "{}", humantime::format_rfc3339_micros(moment)).ok()?;
+    Some(text)
+}
+
+/// The id of a group as a pod or Redis gives it, in the form that jellypin keeps. `None` if it is
+/// none: such a text could lead anywhere in a path, and stand anywhere in a message.
+pub fn group_id(id: &str) -> Option<String> {
+    is_id(id).then(|| plain(id))
 }
 
 /// A group's id in the form that jellypin keeps: 32 small digits.
@@ -245,6 +263,20 @@ mod tests {
         let message = read(&text)?;
         assert_eq!(message.group, ID);
         Some(message.told)
+    }
+
+    #[test]
+    fn only_an_id_names_a_group_and_only_a_moment_that_pods_write_is_written() {
+        let dashed = "822FE8D1-8540-41A9-BBB5-4C051F96824D";
+        assert_eq!((group_id(dashed).as_deref(), group_id(ID).as_deref()), (Some(ID), Some(ID)));
+        for wrong in ["", "a", "../../Users", &ID[1..], &format!("{ID}0"), "822fe8d1-8540-41a9bbb5-4c051f96824d/"] {
+            assert_eq!(group_id(wrong), None, "{wrong}");
+            let told = format!(r#"{{"Data":{{"GroupId":"{wrong}","Data":"","Type":"GroupLeft"}},{}"#, &UPDATE);
+            assert_eq!(read(&told), None, "{wrong}");
+        }
+        let last = moment("9999-12-31T23:59:59.9Z").expect("a moment");
+        assert_eq!(written(last).as_deref(), Some("9999-12-31T23:59:59.900000Z"));
+        assert_eq!(written(last + Duration::from_secs(1)), None);
     }
 
     #[test]

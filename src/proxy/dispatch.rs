@@ -257,7 +257,7 @@ impl Dispatcher {
         if let Some(session) = ctx.session().filter(|_| ctx.endpoint == Endpoint::SyncPlay) {
             Box::pin(self.await_sockets(ctx, session, &decision.pod)).await;
         }
-        let mut user_data_write = self.user_data.admit(ctx, &decision.pod).await;
+        let mut user_data_write = self.user_data.admit(ctx, &decision.pod, token.as_ref()).await;
         upstream_request::await_report(&self.shared, ctx, replay_body).await;
         let mut may_rename = ctx.pool.writer.is_one() && endpoint::is_leased(ctx.path);
         let mut again = true;

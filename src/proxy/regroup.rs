@@ -34,6 +34,16 @@ pub(super) struct Regrouper {
     shutdown: Shutdown,
 }
 
+/// A move of a group that has begun. Dropping it ends the move, whatever became of it: the members'
+/// requests wait for that.
+struct Move<'a>(&'a Group);
+
+impl Drop for Move<'_> {
+    fn drop(&mut self) {
+        self.0.moving.end();
+    }
+}
+
 impl Regrouper {
     pub(super) fn new(
         shared: Arc<SharedState>,
@@ -76,6 +86,7 @@ impl Regrouper {
 
     /// Makes a group again, or ends it.
     async fn regroup(&self, index: usize, group: &Arc<Group>) {
+        let _move = Move(group);
         let (began, of) = (Instant::now(), &self.shared.pools[index]);
         let before = group.roster.members().len();
         let remade = async {
@@ -100,7 +111,6 @@ impl Regrouper {
             self.shared.groups.forget(group);
             tracing::warn!(pool, before, duration_ms, "a SyncPlay group has ended with its pod");
         }
-        group.moving.end();
     }
 
     /// The pod on which the group goes on.

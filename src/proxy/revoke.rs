@@ -10,7 +10,7 @@ mod broadcast;
 mod log_out;
 mod rights;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use http::{Method, StatusCode};
 
@@ -99,6 +99,9 @@ impl Revoker {
         let caller = AnsweringPod { pods: &self.pods, ctx, pod, token: used };
         if !status.is_success() && !caller.is_right(&ends, status, body).await {
             return None;
+        }
+        if matches!(ends, Revocation::OtherSessionsOf(_) | Revocation::UserIfDisabled(_) | Revocation::User(_)) {
+            self.shared.rights_changed.fetch_add(1, Ordering::Relaxed);
         }
         let has_failed = status == StatusCode::INTERNAL_SERVER_ERROR;
         // Another replica may know tokens that were minted since.

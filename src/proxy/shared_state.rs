@@ -120,6 +120,8 @@ pub struct SharedState {
     pub user_data: Arc<UserDataState>,
     /// What other pods must follow.
     pub in_step: Arc<InStepState>,
+    /// Counts acts that may have taken a user's rights.
+    pub rights_changed: Arc<AtomicU64>,
     /// Counts placements, to break ties.
     pub placements: Arc<AtomicU64>,
 }

@@ -8,6 +8,7 @@
 
 mod calls;
 mod carry;
+mod named;
 mod pod_calls;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use crate::{
     },
     observe::metrics::Metrics,
     pod::{Pod, PodInstance},
-    sessions::Session,
+    sessions::{Session, Token},
     shutdown::Shutdown,
 };
 use calls::{Calls, Unread};
@@ -39,6 +40,7 @@ use carry::Carrier;
 /// One worker's part in keeping users' data in step.
 pub(super) struct UserData {
     shared: Arc<SharedState>,
+    pods: Arc<PodClient>,
     carrier: Arc<Carrier<Calls>>,
 }
 
@@ -49,14 +51,20 @@ impl UserData {
         metrics: Metrics,
         shutdown: Shutdown,
     ) -> UserData {
-        let calls = Calls::new(shared.clone(), pods, metrics);
+        let calls = Calls::new(shared.clone(), pods.clone(), metrics);
         let carrier = Carrier::new(shared.user_data.ledgers.clone(), calls, shutdown);
-        UserData { shared, carrier }
+        UserData { shared, pods, carrier }
     }
 
     /// Waits until the pod was told what the request reads or writes, at most two seconds. What
-    /// this returns is the client's write, until the pod has answered it.
-    pub(super) async fn admit(&self, ctx: &RequestContext<'_>, pod: &Pod) -> Option<Box<dyn WriteUnderWay>> {
+    /// this returns is the client's write, until the pod has answered it. `token` is the caller's at
+    /// the pod.
+    pub(super) async fn admit(
+        &self,
+        ctx: &RequestContext<'_>,
+        pod: &Arc<Pod>,
+        token: Option<&Token>,
+    ) -> Option<Box<dyn WriteUnderWay>> {
         let write = UserDataWrite::of(&ctx.head.method, ctx.path);
         // The usual case costs only these looks.
         if write.is_none() && (self.carrier.is_empty() || !is_about_items(ctx)) {
@@ -70,7 +78,7 @@ impl UserData {
             Some(write) => (write.user(query), Access::Write(write.item(query, versions_of(pod)))),
             None => (None, endpoint::item_read(ctx.path).map_or(Access::Other, Access::Item)),
         };
-        let id = named.or_else(|| Id::read(&ctx.session()?.user))?;
+        let id = named::user_of(&self.pods, ctx, (pod, token), named).await?;
         // Boxed: this path is rare, and would make every request's future larger.
         let admitted = Box::pin(self.carrier.admit(UserKey { pool: ctx.pool_index, id }, PodInstance::of(pod), access));
         admitted.await.map(|open| Box::new(open) as Box<dyn WriteUnderWay>)

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use super::seal::Ring;
+use crate::store::seal::Ring;
 
 /// The label of a disagreement about the ring of keys.
 pub const RING: &str = "key_ring";

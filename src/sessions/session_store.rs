@@ -21,7 +21,7 @@ use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::{Bounds, Token, fingerprint::Fingerprint};
+use super::{Bounds, Token, UnixMillis, fingerprint::Fingerprint};
 use crate::store::{
     disk::{self, Disk, Entry},
     redis_store::RedisStore,
@@ -83,13 +83,17 @@ impl SessionStore {
     #[must_use]
     pub fn on_disk(mut self, disk: Disk, entries: Vec<Entry>, most: usize) -> SessionStore {
         let mut known = Entries::bounded(most);
+        // Nobody has said what time it is: `StoredEnds::mend` looks whether one is in the future.
+        let now = UnixMillis::MAX;
         let mut pending_logouts = Vec::new();
         for Entry { key, value, .. } in entries.into_iter().rev() {
             match DiskEntry::of(&key) {
                 // An earlier version kept tombstones like this.
-                Some(DiskEntry::Session(name)) if value.len() < SHORTEST => drop(self.tombstones.learn(name, &value)),
+                Some(DiskEntry::Session(name)) if value.len() < SHORTEST => {
+                    drop(self.tombstones.learn(name, &value, now))
+                }
                 Some(DiskEntry::Session(name)) => known.put(name, value),
-                Some(DiskEntry::End(name)) => drop(self.tombstones.learn(name, &value)),
+                Some(DiskEntry::End(name)) => drop(self.tombstones.learn(name, &value, now)),
                 Some(DiskEntry::PendingLogout) => pending_logouts.push(value),
                 None => {}
             }

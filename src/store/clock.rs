@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -26,6 +26,8 @@ struct Reading {
     ahead: AtomicI64,
     /// The latest moment returned: a small correction must not turn the clock back.
     latest: AtomicU64,
+    /// Redis has given its time.
+    is_measured: AtomicBool,
     /// An error added to this machine's clock, for tests.
     wrong: AtomicI64,
 }
@@ -48,9 +50,15 @@ impl Clock {
     pub fn set(&self, redis: u64, asked: i64, heard: i64) {
         let ahead = redis as i64 - (asked + (heard - asked) / 2);
         let before = self.0.ahead.swap(ahead, Ordering::Relaxed);
+        self.0.is_measured.store(true, Ordering::Relaxed);
         if (ahead - before).abs() > JUMP {
             self.0.latest.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Whether Redis has given its time. Before that it is this machine's alone.
+    pub fn is_measured(&self) -> bool {
+        self.0.is_measured.load(Ordering::Relaxed)
     }
 
     /// How far this machine's clock is ahead of the common one, in milliseconds.

@@ -5,13 +5,12 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 
-use super::redis_store::RedisStore;
+use super::sealed_documents::{Found, SealedDocuments};
 use crate::jitter;
 
 /// How long a document stays in Redis after it was last written.
@@ -23,8 +22,8 @@ const TURN: Duration = Duration::from_secs(15);
 /// Where a document is kept: in Redis for all replicas, and in a file.
 pub struct KeptDocument {
     file: Option<PathBuf>,
-    /// With its key.
-    redis: Option<(Arc<RedisStore>, String)>,
+    /// With its name there.
+    redis: Option<(SealedDocuments, String)>,
     /// The name of the turn that this replica has, or may have.
     turn: Mutex<Option<String>>,
 }
@@ -39,16 +38,16 @@ pub struct Copies {
     pub own: Option<Vec<u8>>,
 }
 
-/// Nobody knows what the document says: Redis does not answer, or the file cannot be read.
+/// Nobody knows what the document says: Redis does not answer, the file cannot be read, or what Redis
+/// has is not sealed by a key of this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
 impl KeptDocument {
-    /// `redis` comes with what its keys begin with.
-    pub fn new(folder: Option<&Path>, redis: Option<(Arc<RedisStore>, String)>, name: &str) -> KeptDocument {
+    pub fn new(folder: Option<&Path>, redis: Option<SealedDocuments>, name: &str) -> KeptDocument {
         KeptDocument {
             file: folder.map(|folder| folder.join(format!("{name}.json"))),
-            redis: redis.map(|(redis, prefix)| (redis, format!("{prefix}:{name}"))),
+            redis: redis.map(|redis| (redis, name.to_owned())),
             turn: Mutex::default(),
         }
     }
@@ -66,7 +65,14 @@ impl KeptDocument {
     /// The document, wherever it is kept.
     pub async fn read(&self) -> Result<Copies, Unreadable> {
         let common = match &self.redis {
-            Some((redis, key)) => redis.documents.get(key).await.ok_or(Unreadable)?,
+            Some((redis, name)) => match redis.get(name, &purpose(name)).await.ok_or(Unreadable)? {
+                Found::Document(document) => Some(document),
+                Found::Nothing => None,
+                Found::Foreign => {
+                    tracing::error!(document = name, "what Redis keeps is not sealed by a key of this replica");
+                    return Err(Unreadable);
+                }
+            },
             None => None,
         };
         Ok(Copies { common, own: self.read_file()? })
@@ -93,8 +99,8 @@ impl KeptDocument {
     /// Keeps it. Returns whether it is safe wherever it is kept. The file never has one that Redis never
     /// had: no other replica would know of it.
     pub async fn write(&self, document: &[u8]) -> bool {
-        if let Some((redis, key)) = &self.redis
-            && !redis.documents.set(key, document, KEPT).await
+        if let Some((redis, name)) = &self.redis
+            && !redis.set(name, &purpose(name), document, KEPT).await
         {
             return false;
         }
@@ -109,8 +115,8 @@ impl KeptDocument {
 
     /// Keeps it no more. Returns whether it is gone.
     pub async fn remove(&self) -> bool {
-        if let Some((redis, key)) = &self.redis
-            && !redis.documents.remove(key).await
+        if let Some((redis, name)) = &self.redis
+            && !redis.remove(name).await
         {
             return false;
         }
@@ -120,10 +126,10 @@ impl KeptDocument {
 
     /// Whether this replica alone may change it for a while, and do what it says.
     pub async fn take_turn(&self) -> bool {
-        let Some((redis, key)) = &self.redis else { return true };
+        let Some((sealed, name)) = &self.redis else { return true };
         let holder = format!("{:032x}", jitter::number());
         *self.turn.lock() = Some(holder.clone());
-        match redis.documents.take_turn(&turn(key), &holder, TURN).await {
+        match sealed.redis.documents.take_turn(&turn(sealed, name), &holder, TURN).await {
             Some(true) => true,
             Some(false) => {
                 *self.turn.lock() = None;
@@ -138,22 +144,27 @@ impl KeptDocument {
 
     /// The turn lasts its full time from now on. Returns whether this replica still has it.
     pub async fn keep_turn(&self) -> bool {
-        let Some((redis, key)) = &self.redis else { return true };
+        let Some((sealed, name)) = &self.redis else { return true };
         let Some(holder) = self.turn.lock().clone() else { return false };
-        redis.documents.keep_turn(&turn(key), &holder, TURN).await
+        sealed.redis.documents.keep_turn(&turn(sealed, name), &holder, TURN).await
     }
 
     /// Lets another replica have the turn, if this one has it.
     pub async fn end_turn(&self) {
         let holder = self.turn.lock().take();
-        if let (Some((redis, key)), Some(holder)) = (&self.redis, holder) {
-            redis.documents.end_turn(&turn(key), &holder).await;
+        if let (Some((sealed, name)), Some(holder)) = (&self.redis, holder) {
+            sealed.redis.documents.end_turn(&turn(sealed, name), &holder).await;
         }
     }
 }
 
-fn turn(key: &str) -> String {
-    format!("{key}:turn")
+fn turn(sealed: &SealedDocuments, name: &str) -> String {
+    format!("{}:turn", sealed.key(name))
+}
+
+/// What the seal is for, in place of a token.
+fn purpose(name: &str) -> String {
+    format!("kept {name}")
 }
 
 /// Writes a file whole or not at all, and waits until it is on disk.

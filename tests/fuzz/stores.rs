@@ -4,8 +4,11 @@ use std::{fs, path::Path, time::Duration};
 
 use jellypin::{
     observe::metrics::Metrics,
-    sessions::{fingerprint::Fingerprint, seal::Ring},
-    store::disk::{Bounds, Disk, Entry},
+    sessions::fingerprint::Fingerprint,
+    store::{
+        disk::{Bounds, Disk, Entry},
+        seal::Ring,
+    },
 };
 use proptest::{collection::vec, prelude::*};
 

@@ -94,12 +94,18 @@ impl ServerCertVerifier for Anything {
 
 /// The certificate that a client of this name is shown; `None` if there is none.
 async fn shown(address: std::net::SocketAddr, name: &str) -> Option<CertificateDer<'static>> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    shown_to(address, name, &[]).await
+}
+
+/// The same for one that speaks these protocols.
+async fn shown_to(address: std::net::SocketAddr, name: &str, protocols: &[&[u8]]) -> Option<CertificateDer<'static>> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anything(ring::default_provider())))
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let stream = TcpStream::connect(address).await.ok()?;
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
@@ -265,6 +271,33 @@ async fn of_two_replicas_one_orders_for_both() {
         let both = async || ended(&world.proxy, "issued").await + ended(&other, "issued").await;
         until_so("one of them has ordered", async || both().await == 1.0).await;
         drop(other);
+    })
+    .await;
+    drop(redis);
+}
+
+#[tokio::test]
+async fn what_others_write_into_redis_answers_no_authority() {
+    let (redis, authority) = (RedisServer::start(), Authority::absent());
+    let token = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+    redis.command(&["SET", &format!("jellypin:acme:http:{token}"), &format!("{token}.thumbprint")]);
+    redis.command(&["SET", "jellypin:acme:tls", &format!("{} {}", NAMES[0], "ab".repeat(32))]);
+    let plan = replicas::plan(1, &redis).uncounted().http(authority.http);
+    let plan = plan.changed(|settings| orders(settings, &authority));
+    story(plan, async |world| {
+        replicas::until_up(&world.proxy).await;
+        let asked = world.client().get(&format!("/.well-known/acme-challenge/{token}")).await;
+        assert_eq!((asked.status, asked.text().contains("thumbprint")), (404, false));
+        // After the first attempt another look at what replicas have to answer.
+        until_so("the authority is away", async || ended(&world.proxy, "away").await >= 1.0).await;
+        let reads = || {
+            let all = redis.text(&["INFO", "commandstats"]);
+            let of_get = all.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls="));
+            of_get.and_then(|rest| rest.split(',').next()?.parse::<usize>().ok()).unwrap_or_default()
+        };
+        let before = reads();
+        until_so("it has looked again", async || reads() >= before + 2).await;
+        assert_eq!(shown_to(authority.https, NAMES[0], &[b"acme-tls/1"]).await, None);
     })
     .await;
     drop(redis);

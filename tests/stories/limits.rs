@@ -7,7 +7,7 @@ mod stored;
 use std::time::Duration;
 
 use http::Method;
-use jellypin::pod::State;
+use jellypin::{limits::Kind, pod::State};
 use serde_json::json;
 
 use super::{
@@ -115,6 +115,41 @@ async fn requests_are_counted_by_the_forwarded_address() {
         let of = |outcome: &str| lines.iter().filter(|line| line["outcome"] == outcome).count();
         assert_eq!((of("limit_of_address"), of("limit_of_all"), of("complete")), (1, 1, 5));
         drop((third, fifth, under_way, call));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_goes_on_without_its_client_counts() {
+    let mut pod = HandPod::start().await;
+    // It may end sessions, so it goes on whatever becomes of its client.
+    let asks = "POST /Users/Password HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
+    let answer = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+    story(wire::before(&pod).requests_per_address(2), async |world| {
+        let mut under_way = Vec::new();
+        for _ in 0..2 {
+            let mut end = wire::client(world).await;
+            end.send(asks).await;
+            under_way.push(pod.call().await);
+            end.reset();
+            until_so("the client is gone", async || {
+                world.proxy.metric("jellypin_client_connections", &[]).await == 0.0
+            })
+            .await;
+        }
+        let mut third = wire::client(world).await;
+        third.send(asks).await;
+        assert_eq!(third.answer().await.status, 429);
+        assert!(pod.is_idle(), "the pod has no more of them than the limit allows");
+        for call in &mut under_way {
+            call.wire.send(answer).await;
+        }
+        until("they are over", || world.proxy.shared().limits.in_progress(Kind::Requests) == 0).await;
+        third.send(asks).await;
+        let mut call = pod.call().await;
+        call.wire.send(answer).await;
+        assert_eq!(third.answer().await.status, 204);
+        drop((third, under_way, call));
     })
     .await;
 }

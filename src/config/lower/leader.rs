@@ -72,6 +72,9 @@ pub(super) fn runs_tasks(file: &File) -> Result<bool, Fault> {
         true if file.state.inner.path.is_none() && file.redis.is_none() => {
             fault("a crash would lose the triggers that were taken; say in [state] or [redis] where they are kept")
         }
+        true if file.state.inner.path.is_none() && file.affinity.inner.keys.is_empty() => fault(
+            "a restart makes a new key, which does not open what [redis] keeps; set [affinity] `keys` or [state] `path`",
+        ),
         is_on => Ok(is_on),
     }
 }

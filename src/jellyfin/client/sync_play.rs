@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{ApiCall, ApiResponse, field, status, text};
 use crate::jellyfin::{
     authorization::Device,
-    sync_play::{Queue, dashed},
+    sync_play::{Queue, dashed, group_id},
 };
 
 /// A member of a group: its device, and the token by which the pod knows it.
@@ -17,9 +17,12 @@ pub struct Member<'a> {
     pub token: &'a str,
 }
 
-/// Makes a group, and gives its id.
+/// Makes a group, and gives its id in the form that jellypin keeps.
 pub fn new(member: Member<'_>, name: &str) -> ApiCall<Option<String>> {
-    let read = |response: ApiResponse| Some(response.success().ok().and_then(|group| text(&group, "GroupId")));
+    let read = |response: ApiResponse| {
+        let id = response.success().ok().and_then(|group| text(&group, "GroupId"));
+        Some(id.and_then(|id| group_id(&id)))
+    };
     in_name_of(member, ApiCall::post("/SyncPlay/New", read), json!({"GroupName": name}))
 }
 

@@ -191,13 +191,13 @@ fn a_row_of_the_list_says_who_plays_what() {
 #[test]
 fn a_password_is_right_or_refused_or_the_pod_does_not_say() {
     let read = |status, body| users::check_password("a", "p").read(answer(status, body));
-    let right = r#"{"User":{"Name":"Alice","Policy":{"IsAdministrator":true}},"AccessToken":"t"}"#;
+    let right = r#"{"User":{"Id":"u","Name":"Alice","Policy":{"IsAdministrator":true}},"AccessToken":"t"}"#;
     let is_right = |check: Option<users::PasswordCheck>, administrator: bool| {
-        matches!(check, Some(users::PasswordCheck::Right { name, is_administrator, token })
-            if name == "Alice" && is_administrator == administrator && token == "t")
+        matches!(check, Some(users::PasswordCheck::Right { id, name, is_administrator, token })
+            if id == "u" && name == "Alice" && is_administrator == administrator && token == "t")
     };
     assert!(is_right(read(200, right), true));
-    assert!(is_right(read(200, r#"{"User":{"Name":"Alice","Policy":{}},"AccessToken":"t"}"#), false));
+    assert!(is_right(read(200, r#"{"User":{"Id":"u","Name":"Alice","Policy":{}},"AccessToken":"t"}"#), false));
     for refused in [400, 401, 403] {
         assert!(matches!(read(refused, ""), Some(users::PasswordCheck::Refused)), "{refused}");
     }

@@ -61,12 +61,14 @@ fn token_status(response: ApiResponse) -> Option<TokenStatus> {
 pub struct ListedUser {
     pub id: String,
     pub is_administrator: bool,
+    pub is_disabled: bool,
 }
 
 impl ListedUser {
     fn read(json: &Value) -> Option<ListedUser> {
-        let is_administrator = field(json, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
-        Some(ListedUser { id: text(json, "Id")?, is_administrator: is_administrator == Some(&true.into()) })
+        let has = |right: &str| field(json, "Policy").and_then(|policy| field(policy, right)) == Some(&true.into());
+        let (is_administrator, is_disabled) = (has("IsAdministrator"), has("IsDisabled"));
+        Some(ListedUser { id: text(json, "Id")?, is_administrator, is_disabled })
     }
 }
 
@@ -104,6 +106,7 @@ pub fn names(key: &str) -> ApiCall<Vec<(String, String)>> {
 pub enum PasswordCheck {
     /// Both are right. The pod has made a session, which is to be ended by its token.
     Right {
+        id: String,
         name: String,
         is_administrator: bool,
         token: String,
@@ -119,6 +122,7 @@ pub fn check_password(name: &str, password: &str) -> ApiCall<PasswordCheck> {
             let user = field(&answer, "User")?;
             let is_administrator = field(user, "Policy").and_then(|policy| field(policy, "IsAdministrator"));
             Some(PasswordCheck::Right {
+                id: text(user, "Id")?,
                 name: text(user, "Name")?,
                 is_administrator: is_administrator == Some(&true.into()),
                 token: text(&answer, "AccessToken")?,

@@ -10,9 +10,10 @@ use crate::{
         client::{
             quick_connect,
             system::{self, PublicInfo},
+            users,
         },
     },
-    pod::{Pod, Pool},
+    pod::{Pod, Pool, State},
     proxy::{
         pod_client::{Caller, PodClient},
         shared_state::SharedState,
@@ -112,6 +113,14 @@ impl PodChecks {
     /// What the pod's clock says. `None` if it does not tell.
     pub async fn clock(&self, pod: &Arc<Pod>, pool: &Pool) -> Option<SystemTime> {
         self.pods.call(pod, &Caller::proxy(pool), system::clock()).await.ok()
+    }
+
+    /// Whether this is still a user who may administer the server. `None` if no pod says so.
+    pub async fn is_administrator(&self, pool: &Pool, key: &Token, user: &str) -> Option<bool> {
+        let pods = pool.pods().to_vec();
+        let pod = pods.iter().find(|pod| pod.status().state == State::Ready)?;
+        let user = self.pods.call(pod, &Caller::proxy(pool), users::one(user, key.as_str())).await.ok()?;
+        Some(user.is_some_and(|user| user.is_administrator && !user.is_disabled))
     }
 
     /// Whether two addresses lead to one process: it alone knows a Quick Connect code that it has

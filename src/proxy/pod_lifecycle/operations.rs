@@ -50,8 +50,8 @@ pub enum Moved {
 /// A pod's word on a name and a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Administrator {
-    /// An administrator, with the name that the pod has.
-    Yes(String),
+    /// An administrator, with the id and the name that the pod has.
+    Yes { id: String, name: String },
     /// The password is right, and the user is no administrator.
     No,
     /// The pod refuses name or password.
@@ -144,13 +144,13 @@ impl PodLifecycle {
         let call = users::check_password(name, password);
         let checked = time::timeout(LONGEST_CHECK, self.pods.call(pod, &caller, call)).await;
         match checked {
-            Ok(Ok(PasswordCheck::Right { name, is_administrator, token })) => {
+            Ok(Ok(PasswordCheck::Right { id, name, is_administrator, token })) => {
                 // The answer to the operator does not depend on it.
                 let ended = time::timeout(LONGEST_CHECK, self.pods.call(pod, &caller, sessions::log_out(&token))).await;
                 if !matches!(ended, Ok(Ok(answer)) if answer.status.is_success()) {
                     tracing::warn!(pod.name = &*pod.name, "the session of a sign-in's check was not ended on its pod");
                 }
-                if is_administrator { Administrator::Yes(name) } else { Administrator::No }
+                if is_administrator { Administrator::Yes { id, name } } else { Administrator::No }
             }
             Ok(Ok(PasswordCheck::Refused)) => Administrator::Refused,
             Ok(Err(_)) | Err(_) => Administrator::Unknown,

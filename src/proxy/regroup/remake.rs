@@ -1,9 +1,6 @@
 //! One group made again: its members are brought to the new pod, then they get their queue.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
@@ -115,7 +112,7 @@ impl Regrouper {
         for (at, maker) in arrived.iter().enumerate() {
             let call = sync_play::new(maker.as_member(), &group.name);
             if let Ok(Some(id)) = self.pods.call(leader, &maker.caller, call).await {
-                return Some((messages::plain(&id), at));
+                return Some((id, at));
             }
         }
         None
@@ -215,8 +212,7 @@ impl Regrouper {
         let Some((queue, heard)) = course.queue().zip(course.queue_heard_at()) else { return };
         let (Some(entry), Some(updated)) = (&queue.entry, messages::moment(&queue.updated)) else { return };
         // The pod compares the moment with its own clock.
-        let now: SystemTime = updated + heard.elapsed();
-        let when = humantime::format_rfc3339_micros(now).to_string();
+        let Some(when) = updated.checked_add(heard.elapsed()).and_then(messages::written) else { return };
         let ready = arrived.iter().map(|one| {
             let call = sync_play::ready(one.as_member(), entry, (&when, queue.position, resumes));
             self.pods.call(leader, &one.caller, call)

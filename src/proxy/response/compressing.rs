@@ -9,6 +9,7 @@ use tokio::time;
 use crate::{
     compression::{Coding, weaken_confirmed_tag},
     jellyfin::endpoint::may_answer_with_token,
+    limits::network,
     proxy::{request::context::RequestContext, response::body::Body, shared_state::SharedState},
 };
 
@@ -38,6 +39,7 @@ pub(in crate::proxy) fn coding(
 /// The compressed answer. One that turns out to be short stays as it is.
 pub(in crate::proxy) async fn compress(
     shared: &SharedState,
+    ctx: &RequestContext<'_>,
     coding: Coding,
     head: &mut response::Parts,
     mut body: Body,
@@ -61,7 +63,8 @@ pub(in crate::proxy) async fn compress(
             return body;
         }
     }
-    match shared.compression.begin(coding, &mut head.headers) {
+    let address = (!ctx.client.trusts(ctx.origin)).then(|| network(ctx.origin));
+    match shared.compression.begin(coding, address, &mut head.headers) {
         Some(encoder) => body.encoded(encoder),
         None => body,
     }

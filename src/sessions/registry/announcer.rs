@@ -13,9 +13,9 @@ use crate::{
     observe::metrics::{Disagreement, Metrics},
     sessions::{
         fingerprint::{Fingerprint, RING},
-        seal::Ring,
         session_store::{ReplicaBus, StoredEnds},
     },
+    store::seal::Ring,
 };
 
 /// Time from one announcement to the next.

@@ -62,6 +62,11 @@ impl Ends {
         ended
     }
 
+    /// When all sessions of a pool's user were last ended, here or at another replica.
+    pub async fn user_ended_at(&self, pool: &str, user: &str) -> UnixMillis {
+        self.stored.user_ended_at(pool, &plain_id(user)).await
+    }
+
     /// Tombstones that this replica knows.
     pub fn count(&self) -> usize {
         self.stored.count()

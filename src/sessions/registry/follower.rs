@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     pod::PodId,
-    sessions::{Session, seal::Ring, session_store::StoredSessions},
-    store::redis_store::notices::ChannelEvent,
+    sessions::{Session, session_store::StoredSessions},
+    store::{redis_store::notices::ChannelEvent, seal::Ring},
 };
 
 /// Handles messages of other replicas.

@@ -6,6 +6,7 @@ use dashmap::DashMap;
 use tokio::time::Instant;
 
 use crate::{
+    jellyfin::sync_play,
     pod::{Pod, PodInstance},
     sessions::session_store::ReplicaBus,
 };
@@ -56,7 +57,8 @@ impl GroupLeaders {
 
     /// The id under which a replica has made it again.
     pub async fn remade_as(&self, group: &str) -> Option<String> {
-        self.bus.told("regrouped", group).await
+        // Others may write into Redis too.
+        self.bus.told("regrouped", group).await.and_then(|id| sync_play::group_id(&id))
     }
 
     /// Whether the leader may have groups, as far as this replica or another has seen.

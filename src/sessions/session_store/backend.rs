@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::on_disk::OnDisk;
 use crate::{
-    sessions::{UnixMillis, seal::Ring},
-    store::{clock::Clock, redis_store::RedisStore},
+    sessions::UnixMillis,
+    store::{clock::Clock, redis_store::RedisStore, seal::Ring},
 };
 
 /// The longest time that a flush waits until a change is safe.
@@ -45,6 +45,12 @@ impl Backend {
     /// Whether other replicas change the store as well.
     pub(in crate::sessions) fn is_shared(&self) -> bool {
         self.redis.is_some()
+    }
+
+    /// The present moment, by the clock of all moments that are kept here. `None` before Redis has
+    /// given its time.
+    pub(super) fn known_now(&self) -> Option<UnixMillis> {
+        (self.redis.is_none() || self.clock.is_measured()).then(|| self.clock.now())
     }
 
     /// What Redis has under these names, within the store's deadline. Each list is of one kind.

@@ -4,7 +4,8 @@
 use super::{backend::Names, tombstones};
 use crate::{
     limits::network,
-    sessions::{Owner, Session, plain_id, seal::Ring},
+    sessions::{Owner, Session, plain_id},
+    store::seal::Ring,
 };
 
 /// What ends as a whole in one pool: all of a user, or all of a device.

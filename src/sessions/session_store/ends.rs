@@ -8,7 +8,7 @@ use super::{
     backend::{Backend, Names, StoreUnavailable},
     end_names::{self, EndScope},
     on_disk::ENDED,
-    tombstones::{Tombstone, Tombstones},
+    tombstones::{Learned, Tombstone, Tombstones},
 };
 use crate::sessions::{Session, UnixMillis};
 
@@ -46,6 +46,15 @@ impl StoredEnds {
         Ok(self.latest_end(&names))
     }
 
+    /// When all of this user was last ended; only what this replica knows if Redis does not answer.
+    pub(in crate::sessions) async fn user_ended_at(&self, pool: &str, user: &str) -> UnixMillis {
+        let (names, _) = EndScope::User.names(&self.backend.ring, pool, user);
+        if let Ok(values) = self.backend.values(&[("ended", &names)]).await {
+            self.remember_all(&names, &values);
+        }
+        self.latest_end(&names)
+    }
+
     /// How many ends this replica knows.
     pub(in crate::sessions) fn count(&self) -> usize {
         self.tombstones.lock().len()
@@ -64,7 +73,10 @@ impl StoredEnds {
 
     /// Writes again the ends that Redis has lost, and drops those too old. Gives how many it wrote.
     pub(in crate::sessions) async fn mend(&self) -> usize {
-        let oldest = self.backend.clock.now().saturating_sub(self.keep.as_millis() as u64);
+        let now = self.backend.clock.now();
+        let corrected = self.backend.known_now().map(|now| self.tombstones.lock().correct_all(now));
+        corrected.into_iter().flatten().for_each(|(name, tombstone)| self.write(name, tombstone));
+        let oldest = now.saturating_sub(self.keep.as_millis() as u64);
         let old = self.tombstones.lock().expire(oldest);
         old.into_iter().for_each(|name| self.unearth(name));
         let Some(redis) = &self.backend.redis else { return 0 };
@@ -91,10 +103,7 @@ impl StoredEnds {
         for name in names {
             let gone = self.tombstones.lock().put(*name, tombstone);
             gone.into_iter().for_each(|name| self.unearth(name));
-            if let Some(kept) = &self.backend.disk {
-                kept.disk.put([ENDED, name].concat(), tombstone.write());
-            }
-            self.write_to_redis(*name, tombstone);
+            self.write(*name, tombstone);
         }
     }
 
@@ -115,6 +124,9 @@ impl StoredEnds {
 
     /// When one of these was last ended, as far as this replica knows.
     pub(super) fn latest_end(&self, names: &Names) -> UnixMillis {
+        // The clock may just have been corrected.
+        let corrected = self.backend.known_now().map(|now| self.tombstones.lock().correct(names, now));
+        corrected.into_iter().flatten().for_each(|(name, tombstone)| self.write(name, tombstone));
         let ended = self.tombstones.lock();
         names.iter().filter_map(|name| Some(ended.get(name)?.at)).max().unwrap_or(0)
     }
@@ -130,11 +142,23 @@ impl StoredEnds {
 
     /// Remembers a tombstone, in memory and on this disk.
     fn remember(&self, name: [u8; 16], value: &[u8]) {
-        let Some((tombstone, gone)) = self.tombstones.lock().learn(name, value) else { return };
+        let learned = self.tombstones.lock().learn(name, value, self.backend.known_now().unwrap_or(UnixMillis::MAX));
+        let Some(Learned { tombstone, is_corrected, gone }) = learned else { return };
+        if is_corrected {
+            // The other replicas would take the wrong moment for later ones.
+            self.write_to_redis(name, tombstone);
+        }
         if let Some(kept) = &self.backend.disk {
             gone.into_iter().for_each(|name| kept.disk.remove([ENDED, &name].concat()));
             kept.disk.put([ENDED, &name].concat(), tombstone.write());
         }
+    }
+
+    fn write(&self, name: [u8; 16], tombstone: Tombstone) {
+        if let Some(kept) = &self.backend.disk {
+            kept.disk.put([ENDED, &name].concat(), tombstone.write());
+        }
+        self.write_to_redis(name, tombstone);
     }
 
     fn write_to_redis(&self, name: [u8; 16], tombstone: Tombstone) {
@@ -150,6 +174,37 @@ impl StoredEnds {
         }
         if let Some(redis) = &self.backend.redis {
             redis.store.queue.remove(redis.key("ended", name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::{Bounds, session_store::SessionStore};
+
+    #[tokio::test]
+    async fn a_user_who_seems_to_have_ended_in_a_year_signs_in_again_now() {
+        let store = || SessionStore::new([b"key".as_slice()].into_iter(), None, Bounds::default()).into_parts();
+        let (known, unknown) = (store(), store());
+        let names = known.ends.end_scope(EndScope::User, "main", "alice", known.backend.clock.now());
+        let in_a_year = known.backend.clock.now() + 365 * 86_400_000;
+        for store in [known, unknown] {
+            let look = || {
+                names.iter().for_each(|name| store.ends.remember(*name, in_a_year.to_string().as_bytes()));
+                store.ends.latest_end(&names)
+            };
+            let ended = look();
+            assert!(ended > 0 && ended <= store.backend.clock.now());
+            let born = ended + 1;
+            until_after(&store.backend, born);
+            assert!(look() < born, "a session that began since lives");
+        }
+    }
+
+    fn until_after(backend: &Backend, moment: UnixMillis) {
+        while backend.clock.now() <= moment {
+            std::thread::yield_now();
         }
     }
 }

@@ -21,6 +21,23 @@ pub(super) struct Tombstone {
     pub(super) owner: Owner,
 }
 
+/// A stored tombstone that was not known.
+#[derive(Debug)]
+pub(super) struct Learned {
+    pub(super) tombstone: Tombstone,
+    /// It is stored with another moment.
+    pub(super) is_corrected: bool,
+    /// The names that had to go for it.
+    pub(super) gone: Vec<[u8; 16]>,
+}
+
+/// How far the clocks of two replicas may be apart, in milliseconds.
+const APART: UnixMillis = 60_000;
+
+fn is_in_future(at: UnixMillis, now: UnixMillis) -> bool {
+    at > now.saturating_add(APART)
+}
+
 #[derive(Debug)]
 pub(super) struct Tombstones {
     by_name: HashMap<[u8; 16], Tombstone, ahash::RandomState>,
@@ -67,12 +84,29 @@ impl Tombstones {
     }
 
     /// Inserts a stored one, unless it is known. Gives it, and the names that had to go for it.
-    pub(super) fn learn(&mut self, name: [u8; 16], value: &[u8]) -> Option<(Tombstone, Vec<[u8; 16]>)> {
-        let tombstone = Tombstone::read(value)?;
-        if self.get(&name).is_some_and(|known| known.at >= tombstone.at) {
+    ///
+    /// Nothing ends in the future. Such a moment is a wrong clock's or a forgery, and would end all that
+    /// begins until then. So it counts as now, once: what is known of the name already stays.
+    pub(super) fn learn(&mut self, name: [u8; 16], value: &[u8], now: UnixMillis) -> Option<Learned> {
+        let stored = Tombstone::read(value)?;
+        let is_wrong = is_in_future(stored.at, now);
+        let known = self.get(&name);
+        if known.is_some_and(|known| is_wrong || known.at >= stored.at.min(now)) {
             return None;
         }
-        Some((tombstone, self.put(name, tombstone)))
+        let tombstone = Tombstone { at: stored.at.min(now), ..stored };
+        Some(Learned { tombstone, is_corrected: is_wrong, gone: self.put(name, tombstone) })
+    }
+
+    /// Moves to now what ended in the future, as it seems once a clock is corrected. Gives those.
+    pub(super) fn correct_all(&mut self, now: UnixMillis) -> Vec<([u8; 16], Tombstone)> {
+        self.by_name.iter_mut().filter_map(|(name, stone)| Some((*name, stone.corrected(now)?))).collect()
+    }
+
+    /// The same for these names alone.
+    pub(super) fn correct(&mut self, names: &[[u8; 16]], now: UnixMillis) -> Vec<([u8; 16], Tombstone)> {
+        let corrected = |name: &[u8; 16]| Some((*name, self.by_name.get_mut(name)?.corrected(now)?));
+        names.iter().filter_map(corrected).collect()
     }
 
     /// Removes those that are older than this. Gives their names.
@@ -109,6 +143,13 @@ impl Tombstones {
 }
 
 impl Tombstone {
+    fn corrected(&mut self, now: UnixMillis) -> Option<Tombstone> {
+        is_in_future(self.at, now).then(|| {
+            self.at = now;
+            *self
+        })
+    }
+
     /// The stored form: the moment, and the owner if known.
     pub(super) fn write(self) -> Vec<u8> {
         let Tombstone { at, owner } = self;
@@ -146,6 +187,29 @@ mod tests {
         assert_eq!(stones.len(), 400, "what nobody is known for has a quarter");
         (0..100_000_u32).for_each(|number| drop(put(&mut stones, 10_000 + number, 100 + u64::from(number / 90))));
         assert!(stones.len() <= 1000 && stones.by_owner.values().map(VecDeque::len).sum::<usize>() == stones.len());
+    }
+
+    #[test]
+    fn nothing_ends_in_the_future_and_a_wrong_moment_counts_once() {
+        const NOW: UnixMillis = 1_000_000_000;
+        const YEAR: UnixMillis = 365 * 86_400_000;
+        let text = |at: UnixMillis| Tombstone { at, owner: 3 }.write();
+        let at = |stones: &Tombstones| stones.get(&name(1)).map(|stone| stone.at);
+        let mut stones = Tombstones::new(100, 100);
+        let learned = stones.learn(name(1), &text(NOW + YEAR), NOW).expect("news");
+        assert_eq!((learned.tombstone.at, learned.is_corrected, at(&stones)), (NOW, true, Some(NOW)));
+        assert!(stones.learn(name(1), &text(NOW + YEAR), NOW + 9_000).is_none());
+        assert_eq!(at(&stones), Some(NOW), "what begins after the first look lives");
+        let learned = stones.learn(name(1), &text(NOW + 10_000), NOW + 9_000).expect("news");
+        assert_eq!((learned.is_corrected, at(&stones)), (false, Some(NOW + 9_000)), "another's clock is a bit ahead");
+        assert!(stones.learn(name(1), &text(NOW + 5_000), NOW + 20_000).is_none(), "the later stands");
+
+        // The clock was a day ahead when the user ended, and is corrected.
+        stones.put(name(2), Tombstone { at: NOW + YEAR, owner: 3 });
+        let corrected = stones.correct(&[name(1), name(2), name(3)], NOW);
+        assert_eq!(corrected, [(name(2), Tombstone { at: NOW, owner: 3 })]);
+        assert_eq!(stones.get(&name(2)).map(|stone| stone.at), Some(NOW));
+        assert!(stones.correct_all(NOW + 1).is_empty());
     }
 
     #[test]

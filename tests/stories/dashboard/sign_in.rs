@@ -2,6 +2,7 @@
 
 use http::Method;
 use http_body_util::BodyExt;
+use serde_json::json;
 
 use super::HTML;
 use crate::stories::world::{Answer, Client, World, body_of, story};
@@ -124,6 +125,53 @@ async fn whoever_guesses_must_wait() {
         assert_eq!(place(&answer), "/sign-in?failed=brake");
         let bearer = format!("Bearer {TOKEN}");
         assert_eq!(operator.get_with("/overview", &[("authorization", &bearer)]).await.status, 200, "programs go on");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sign_in_ends_with_the_right_that_it_came_from() {
+    for plan in [World::plan(1), World::plan(1).with_api_key()] {
+        story(plan.admin_token(TOKEN), async |world| {
+            let policy = format!("/Users/{}/Policy", world.cluster.user_id("alice").expect("alice"));
+            let mut root = world.client().device("desk");
+            root.log_in("root").await;
+            let mut alice = world.client().device("sofa");
+            alice.log_in("alice").await;
+            let new_password = json!({"CurrentPw": "alice-pw", "NewPw": "alice-new"});
+            for (by_root, path, body) in
+                [(true, &*policy, json!({"IsAdministrator": false})), (false, "/Users/Password", new_password)]
+            {
+                assert_eq!(root.post(&policy, json!({"IsAdministrator": true})).await.status, 204);
+                let mut operator = world.proxy.operators();
+                assert_eq!(place(&send(&mut operator, "/sign-in", "name=alice&password=alice-pw").await), "/");
+                let act = "/pods/main/a/undrain";
+                assert_eq!(send(&mut operator, act, "").await.status, 200);
+                let client = if by_root { &mut root } else { &mut alice };
+                assert_eq!(client.post(path, body).await.status, 204, "{path}");
+                assert_eq!(send(&mut operator, act, "").await.status, 401, "{path}");
+                assert_eq!(operator.get("/overview").await.status, 401, "the sign-in is over");
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_guessed_no_faster_here_than_as_a_client() {
+    let plan = World::plan(1).admin_token(TOKEN).brakes_log_ins(true);
+    let plan = plan.log_ins_of_private_addresses(true).log_ins_per_user_at_address(2);
+    story(plan, async |world| {
+        let mut operator = world.proxy.operators();
+        for _ in 0..2 {
+            let answer = send(&mut operator, "/sign-in", "name=Root&password=wrong").await;
+            assert_eq!(place(&answer), "/sign-in?failed=password");
+        }
+        let answer = send(&mut operator, "/sign-in", "name=root&password=root-pw").await;
+        assert_eq!(place(&answer), "/sign-in?failed=brake");
+        let as_client = json!({"Username": "root", "Pw": "root-pw"});
+        assert_eq!(world.client().post("/Users/AuthenticateByName", as_client).await.status, 429);
+        assert_eq!(place(&send(&mut operator, "/sign-in", &format!("token={TOKEN}")).await), "/");
     })
     .await;
 }

@@ -156,6 +156,8 @@ async fn replicas_take_and_give_each_trigger_once() {
         let _other = replicas::known_replica(world, |_| {}).await;
         until_alone(world, "a").await;
         assert_eq!((set(world.pod("a")), set(world.pod("b")), set(world.pod("c"))), (0, 2, 2));
+        let kept = redis.bytes().into_iter().find(|(key, _)| key.ends_with(":tasks-main")).expect("a document");
+        replicas::assert_no_secret(&kept.1, &[SCAN, "Trigger"]);
         world.pod("a").kill().await;
         until_alone(world, "b").await;
         assert_eq!((set(world.pod("b")), set(world.pod("c"))), (4, 2));

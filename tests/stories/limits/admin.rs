@@ -3,7 +3,10 @@
 use http::Method;
 
 use super::ask_admin;
-use crate::stories::world::{Program, World, story, until};
+use crate::stories::{
+    wire::{End, within},
+    world::{DEADLINE, Program, World, story, until, until_so},
+};
 
 const TOKEN: &str = "a-token-of-some-length";
 
@@ -87,6 +90,26 @@ async fn the_start_warns_of_a_public_admin_listener() {
         let program = Program::start(&settings, world.folder()).await;
         assert!(!program.log().contains(told) && !program.log().contains(TOKEN), "{}", program.log());
         drop(program);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_listener_takes_only_so_many_connections() {
+    story(World::plan(1), async |world| {
+        let mut flood = Vec::new();
+        for _ in 0..256 {
+            flood.push(End::connect(world.proxy.admin).await);
+        }
+        let mut one_more = End::connect(world.proxy.admin).await;
+        assert_eq!(within(DEADLINE, "the end", one_more.try_bytes(1)).await, None);
+        drop(flood);
+        until_so("there is room again", async || {
+            let mut end = End::connect(world.proxy.admin).await;
+            let asked = end.try_send("GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            asked.is_ok() && end.try_answer().await.is_some_and(|answer| answer.status == 200)
+        })
+        .await;
     })
     .await;
 }

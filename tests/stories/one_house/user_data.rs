@@ -6,8 +6,11 @@ use http::Method;
 use jellyfin_sim::Pod;
 use serde_json::json;
 
-use super::{act, assert_done, devices_of, house, property, seen_by};
-use crate::stories::world::{Client, story, until};
+use super::{act, assert_done, devices_of, house, one_device_on_each, property, seen_by};
+use crate::stories::{
+    wire,
+    world::{Client, story, until, until_within},
+};
 
 const DEVICES: usize = 8;
 const TWO_HOURS: Duration = Duration::from_secs(7200);
@@ -91,6 +94,30 @@ async fn a_pods_own_stop_of_an_idle_player_loses_nothing() {
             pod.stop_idle_players();
         }
         assert!(world.cluster.user_data("alice", &film).is_some_and(|row| row.favorite));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_names_another_user_keeps_no_pod_from_hearing_of_that_users_writes() {
+    story(house().spread_users(&["alice"]).uncounted(), async |world| {
+        let film = world.cluster.add_film("Long", TWO_HOURS);
+        let mut devices = one_device_on_each(world, "alice").await;
+        let mut bob = world.client().device("tv");
+        let logged_in = bob.log_in("bob").await;
+        let home = world.pod(world.home(&logged_in));
+        let (alice, token) = (world.cluster.user_id("alice").expect("alice"), bob.token.clone().expect("a token"));
+        // No item is named, so it might be about any of hers; and its body does not end.
+        let mut open = wire::client(world).await;
+        let target = format!("/UserItems/zzz/UserData?userId={alice}");
+        let fields = format!("Authorization: MediaBrowser Token=\"{token}\"\r\nContent-Type: application/json\r\n");
+        open.send(format!("POST {target} HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: 1000\r\n\r\n ")).await;
+        home.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/UserItems/zzz/UserData")).await;
+        let elsewhere = world.pods.iter().position(|pod| pod.name() != home.name()).expect("another pod");
+        assert_done(&act(&mut devices[elsewhere], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
+        let is_told = || home.cached_user_data("alice", &film).is_some_and(|row| row.favorite);
+        until_within(Duration::from_secs(2), "bob's pod knows it", is_told).await;
+        drop(open);
     })
     .await;
 }

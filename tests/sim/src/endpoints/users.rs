@@ -181,8 +181,8 @@ pub(crate) fn change_password(call: &Call) -> Answer {
     }
 }
 
-/// `POST /Users/{id}/Policy`: a user who is newly disabled loses the tokens that this pod knows. What else counts of it is
-/// whether the user sees the library.
+/// `POST /Users/{id}/Policy`: a user who is newly disabled loses the tokens that this pod knows. One who is no administrator
+/// any more keeps them; the last administrator stays one. Of the rest only some switches count.
 pub(crate) fn change_policy(call: &Call) -> Answer {
     let (id, policy) = (call.guid(0), call.json());
     let disable = property(&policy, "IsDisabled").is_some_and(|value| value == true);
@@ -191,18 +191,27 @@ pub(crate) fn change_policy(call: &Call) -> Answer {
     let devices = property(&policy, "EnabledDevices").and_then(Value::as_array).cloned().unwrap_or_default();
     let devices: Vec<String> = devices.iter().filter_map(|id| id.as_str().map(str::to_owned)).collect();
     let newly = call.life().shared.cluster.change(|database| {
+        let administrators = database.users.iter().filter(|user| user.administrator).count();
         let user = database.user_mut(&id)?;
+        if user.administrator && switch("IsAdministrator") == Some(false) && administrators == 1 {
+            return Some(None);
+        }
+        user.administrator = switch("IsAdministrator").unwrap_or(user.administrator);
         user.all_folders = all_folders;
         user.controls_others = switch("EnableRemoteControlOfOtherUsers").unwrap_or(user.controls_others);
         user.controls_shared = switch("EnableSharedDeviceControl").unwrap_or(user.controls_shared);
         user.deletes_content = switch("EnableContentDeletion").unwrap_or(user.deletes_content);
         user.only_devices = (switch("EnableAllDevices") == Some(false)).then_some(devices);
-        Some(disable && !std::mem::replace(&mut user.disabled, disable))
+        Some(Some(disable && !std::mem::replace(&mut user.disabled, disable)))
     });
     match newly {
         None => Answer::problem(StatusCode::NOT_FOUND),
-        Some(false) => Answer::no_content(),
-        Some(true) => answer_of(end_tokens(call, &id, None)),
+        Some(None) => {
+            let words = "There must be at least one user in the system with administrative access.";
+            Answer::json_with(StatusCode::FORBIDDEN, &json!(words))
+        }
+        Some(Some(false)) => Answer::no_content(),
+        Some(Some(true)) => answer_of(end_tokens(call, &id, None)),
     }
 }
 
