@@ -63,8 +63,9 @@ impl Visits {
     /// Ends the session that a living pod keeps of a client that has moved to another pod. Says
     /// whether it begins to.
     ///
-    /// Sockets of the client end it by themselves as they move. A transcode outlives its session; a
-    /// live channel does not, so it may be in use.
+    /// Sockets of the client that were there end it by themselves as they move. A transcode outlives
+    /// its session; a live channel does not, so it may be in use. The pod counts as left until the
+    /// session is ended there.
     pub(super) fn end_left(self: &Arc<Self>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) -> bool {
         let place = PodInstance::of(pod);
         let plays_live = session.calls.playing().iter().any(|call| endpoint::reports_live_stream(&call.body))
@@ -72,15 +73,36 @@ impl Visits {
         if plays_live {
             return false;
         }
-        session.residence.left.forget(place);
-        let is_begun = !session.sockets.is_any();
-        if is_begun {
-            self.end_as(Vec::new(), caller, session, pod);
+        if session.sockets.know(pod.id) {
+            session.residence.left.forget(place);
+            return false;
         }
-        is_begun
+        // Where a socket is on its way to is known later.
+        if session.sockets.are_moving() || !session.residence.left.begin_visit(place) {
+            return false;
+        }
+        let (visits, session, pod) = (self.clone(), session.clone(), pod.clone());
+        tokio::spawn(self.shutdown.track(async move {
+            let is_ended = visits.end_there(Vec::new(), &caller, &session, &pod).await;
+            session.residence.left.finish_visit(place, is_ended);
+        }));
+        true
     }
 
-    fn end_as(self: &Arc<Self>, mut devices: Vec<Device>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) {
+    fn end_as(self: &Arc<Self>, devices: Vec<Device>, caller: Caller, session: &Arc<Session>, pod: &Arc<Pod>) {
+        let (visits, session, pod) = (self.clone(), session.clone(), pod.clone());
+        tokio::spawn(self.shutdown.track(async move { visits.end_there(devices, &caller, &session, &pod).await }));
+    }
+
+    /// Ends the sessions of these devices, and of all others that the client has reported by. Says
+    /// whether all are ended.
+    async fn end_there(
+        &self,
+        mut devices: Vec<Device>,
+        caller: &Caller,
+        session: &Arc<Session>,
+        pod: &Arc<Pod>,
+    ) -> bool {
         // The pod may have sessions of these devices too: capabilities were reported by them.
         let others =
             session.calls.capabilities().into_iter().map(|call| call.reported_by).chain([session.device.clone()]);
@@ -89,20 +111,21 @@ impl Visits {
                 devices.push(other);
             }
         }
-        let (visits, session, pod) = (self.clone(), session.clone(), pod.clone());
-        let ending = async move {
+        let ending = async {
+            let mut are_ended = true;
             for device in devices {
-                if !is_visitor(&session, &pod) {
-                    return;
+                if !is_visitor(session, pod) {
+                    return false;
                 }
-                visits.open_and_close(&session, &pod, &caller, &device).await;
+                are_ended &= self.open_and_close(session, pod, caller, &device).await.is_some();
             }
+            are_ended
         };
-        tokio::spawn(self.shutdown.track(async move {
-            if time::timeout(LONGEST, ending).await.is_err() {
-                tracing::debug!("a pod keeps the session of a client that lives elsewhere");
-            }
-        }));
+        let is_ended = time::timeout(LONGEST, ending).await.unwrap_or(false);
+        if !is_ended {
+            tracing::debug!("a pod keeps the session of a client that lives elsewhere");
+        }
+        is_ended
     }
 
     async fn open_and_close(&self, session: &Session, pod: &Arc<Pod>, caller: &Caller, device: &Device) -> Option<()> {

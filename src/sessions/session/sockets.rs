@@ -20,6 +20,8 @@ pub struct Sockets {
     places: watch::Sender<Places>,
     /// The devices of the sockets, with the sockets' numbers.
     dialled: Mutex<Vec<(u64, Device)>>,
+    /// The pod that each socket has left last, with the socket's number.
+    left: Mutex<Vec<(u64, PodId)>>,
     /// Remote controls that have come over them.
     remote_controls: AtomicU32,
 }
@@ -65,6 +67,17 @@ impl Sockets {
 
     pub fn is_any(&self) -> bool {
         !self.places.borrow().is_empty()
+    }
+
+    /// Whether one of them is at this pod, or was there last. With its end the pod ends the session.
+    pub fn know(&self, pod: PodId) -> bool {
+        self.places.borrow().iter().any(|(_, at)| *at == Some(pod))
+            || self.left.lock().iter().any(|(_, left)| *left == pod)
+    }
+
+    /// Whether one of them is on its way to a pod.
+    pub fn are_moving(&self) -> bool {
+        self.places.borrow().iter().any(|(_, at)| at.is_none())
     }
 
     /// Counts a remote control that a pod has sent to the client.
@@ -118,17 +131,25 @@ impl Socket {
     }
 
     fn set_pod(&self, pod: Option<PodId>) {
+        let mut before = None;
         self.session.sockets.places.send_modify(|sockets| {
+            before = sockets.iter().find(|(other, _)| *other == self.number).and_then(|(_, at)| *at);
             sockets.retain(|(other, _)| *other != self.number);
             sockets.push((self.number, pod));
         });
+        if let Some(left) = before.filter(|before| Some(*before) != pod) {
+            let mut all = self.session.sockets.left.lock();
+            all.retain(|(other, _)| *other != self.number);
+            all.push((self.number, left));
+        }
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let Sockets { places, dialled, .. } = &self.session.sockets;
+        let Sockets { places, dialled, left, .. } = &self.session.sockets;
         dialled.lock().retain(|(other, _)| *other != self.number);
+        left.lock().retain(|(other, _)| *other != self.number);
         places.send_modify(|sockets| sockets.retain(|(other, _)| *other != self.number));
         if !self.session.sockets.is_any() {
             self.session.group.clear();
@@ -141,7 +162,26 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::sessions::session::{ReplayedCall, tests::session};
+    use crate::sessions::session::{
+        ReplayedCall,
+        tests::{place, session},
+    };
+
+    #[test]
+    fn a_socket_knows_the_pod_that_it_is_at_and_the_one_that_it_left_last() {
+        let (session, a, b, c) = (Arc::new(session("own")), place("a").pod, place("b").pod, place("c").pod);
+        let knows = || [a, b, c].map(|pod| session.sockets.know(pod));
+        let socket = session.register_socket();
+        assert!(session.sockets.are_moving() && knows() == [false; 3], "no pod has greeted it");
+        socket.record_greeting(b);
+        assert!(!session.sockets.are_moving() && knows() == [false, true, false]);
+        socket.mark_detached();
+        assert!(session.sockets.are_moving() && knows() == [false, true, false]);
+        socket.record_greeting(c);
+        assert_eq!(knows(), [false, true, true]);
+        drop(socket);
+        assert_eq!(knows(), [false; 3]);
+    }
 
     #[test]
     fn what_a_device_plays_ends_with_its_last_socket_unless_only_the_pod_has_gone() {

@@ -103,3 +103,23 @@ async fn a_live_channel_keeps_its_session_until_it_is_stopped() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_never_was_on_the_old_pod_keeps_no_ghost_there() {
+    story(house(), async |world| {
+        let film = world.cluster.add_film("Long", TWO_HOURS);
+        let mut radio = at_home(world, "alice", "a").await;
+        let device = radio.device.clone().expect("a device");
+        // Its channel keeps the session on the old pod, and so it has a socket before that ends.
+        let report = json!({"ItemId": film, "PositionTicks": 0, "LiveStreamId": "tuner_1"});
+        assert_eq!(radio.post("/Sessions/Playing", report.clone()).await.status, 204);
+        assert_eq!(tell(world, "/pods/main/a/drain").await.status, 202);
+        until_so("it lives elsewhere", async || world.home(&radio.get("/Users/Me").await) != "a").await;
+        let mut socket = radio.socket("/socket").await.expect("a socket");
+        assert!(world.pod("a").session_devices().contains(&device), "its channel would end");
+        assert_eq!(radio.post("/Sessions/Playing/Stopped", report).await.status, 204);
+        until_gone_from(world, "a", &device).await;
+        socket.close(None).await.expect("an open socket");
+    })
+    .await;
+}
