@@ -72,6 +72,9 @@ pub(super) fn runs_tasks(file: &File) -> Result<bool, Fault> {
         true if file.state.inner.path.is_none() && file.redis.is_none() => {
             fault("a crash would lose the triggers that were taken; say in [state] or [redis] where they are kept")
         }
+        true if file.pools.values().any(|pool| pool.inner.is_separate()) => {
+            fault("pods with databases of their own each need their own tasks; see `database` of the pool")
+        }
         is_on => Ok(is_on),
     }
 }
