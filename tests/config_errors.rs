@@ -131,7 +131,7 @@ const BROKEN: &[(&str, &str)] = &[
     ("[pools.main]\ndatabase = \"separate\"\n[pools.main.pods]\na = \"http://h:1\"", "2:12: [pools.main] database: users are found on the other pods by [jellyfin] `api_key`, which is missing"),
     ("[pools.main]\ndatabase = \"separate\"\n[pools.main.dns]\nname = \"h\"\nport = 1", "2:12: [pools.main] database: pods of `dns` share a database; name each pod that has its own under `pods`"),
     ("[pools.main]\ndatabase = \"separate\"\nwriter = \"a\"\n[pools.main.pods]\na = \"http://h:1\"\n[jellyfin]\napi_key = \"0123456789abcdef0123456789abcdef\"", "2:12: [pools.main] database: each pod writes a catalogue of its own; `writer` is for pods with one database"),
-    ("[pools.main.pods]\na = { url = \"http://h:1\", api_key = \"a b\" }", "2:36: [pools.main.pods.a] api_key: not an API key; Jellyfin's are made of 32 letters and digits"),
+    ("[pools.main.pods]\na = { url = \"http://h:1\", api_key = \"a b\" }", "2:37: [pools.main.pods.a] api_key: not an API key; Jellyfin's are made of 32 letters and digits"),
     ("[pools.main.pods]\na = \"http://h:1\"\na = \"http://h:2\"", "3:1: [pools.main.pods] a: given twice"),
     ("[pools.main.pods]\na = \"http://h:80\"\nb = { url = \"http://H/\" }", "3:5: [pools.main.pods.b]: the same address as pod `a`: h:80"),
     ("[pools.main.pods]\na = \"10.0.0.11:8096\"", "2:5: [pools.main.pods] a: a pod's URL begins with `http://`; write `http://10.0.0.11:8096`"),
