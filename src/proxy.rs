@@ -21,6 +21,7 @@ mod learn;
 mod log_in;
 mod migrate;
 mod observer;
+mod own_users;
 mod play_sessions;
 mod pod_client;
 mod pod_lifecycle;
@@ -55,6 +56,7 @@ pub use explain::{Choice, Explained, Fact, Question, explain};
 pub use failover::socket::ConnectionPermit;
 pub use groups::Groups;
 pub use in_step_state::InStepState;
+pub use own_users::OwnUsers;
 pub use play_sessions::PlaySessions;
 pub use pod_lifecycle::{
     ALL_ARE_LOCAL, Administrator, MissingRequirement, Moved, NotRolled, PodChecks, PodLifecycle, Roll, Roller, Step,

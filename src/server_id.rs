@@ -5,13 +5,15 @@
 //! object and message. Its web client takes a server with a changed id for another server. So
 //! jellypin replaces the pod's own id by the shown one for the client, and the reverse for the pod.
 //! Both have the same length, so it can do this while a body streams by. If a pod's own id is the
-//! shown one, jellypin changes nothing.
+//! shown one, jellypin changes nothing. Where each pod has a database of its own, users' ids are
+//! replaced with it (`users`).
 
 pub mod address;
 mod body_rewriter;
 mod id;
 mod id_rewriter;
 mod replacer;
+pub mod users;
 
 use std::sync::Arc;
 
@@ -24,7 +26,8 @@ pub use id::ServerId;
 pub use id_rewriter::{IdRewriter, is_readable_json};
 pub use replacer::Replacer;
 
-use crate::pod::{Pod, Pool};
+use crate::pod::{Pod, PodId, Pool};
+use users::{Names, UserDirectory};
 
 /// What clients see of the server.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +37,8 @@ pub struct Config {
     /// The server's address for clients, without a trailing slash. Default: the scheme and host
     /// that each client calls.
     pub public_url: Option<String>,
+    /// The names of the pools whose pods have users of their own. Default none.
+    pub with_own_users: Vec<String>,
 }
 
 /// The one server that clients see in place of a pool.
@@ -43,6 +48,10 @@ pub struct ShownServer {
     id: ArcSwapOption<ServerId>,
     /// Keyed by the pod's own id.
     id_rewriters: DashMap<ServerId, IdRewriter, ahash::RandomState>,
+    /// Whose ids are whose; `None` where the pods share a database.
+    pub users: Option<UserDirectory>,
+    /// Of pods with users of their own, with the names that they were made for.
+    with_users: DashMap<PodId, (Arc<Names>, IdRewriter), ahash::RandomState>,
 }
 
 /// The most rewriters kept at once. If there are more, most belong to ids that no pod has any more.
@@ -51,8 +60,9 @@ const MOST_ID_REWRITERS: usize = 64;
 impl ShownServer {
     /// `shown` is the id that clients see. Without it, the first known pod's id becomes the shown
     /// one on first use.
-    pub fn new(pool: Arc<Pool>, shown: Option<ServerId>) -> ShownServer {
-        ShownServer { pool, id: ArcSwapOption::new(shown.map(Arc::new)), id_rewriters: DashMap::default() }
+    pub fn new(pool: Arc<Pool>, shown: Option<ServerId>, users: Option<UserDirectory>) -> ShownServer {
+        let id = ArcSwapOption::new(shown.map(Arc::new));
+        ShownServer { pool, id, id_rewriters: DashMap::default(), users, with_users: DashMap::default() }
     }
 
     /// The id that clients see; `None` while no pod is known.
@@ -74,9 +84,12 @@ impl ShownServer {
 
     /// The rewriter between this pod and clients; `None` if its id is the shown one, or unknown.
     pub fn id_rewriter(&self, pod: &Pod) -> Option<IdRewriter> {
-        let shown = self.id()?;
-        let own = pod.info.with(|info| if shown == *info.id { None } else { ServerId::parse(&info.id) })??;
-        if let Some(id_rewriter) = self.id_rewriters.get(&own).filter(|id_rewriter| id_rewriter.is_for(shown)) {
+        if let Some(names) = self.users.as_ref().and_then(|users| users.of_pod(pod)) {
+            return self.rewriter_with_users(pod, names);
+        }
+        let (own, shown) = self.server(pod)?;
+        let server = Some((own, shown));
+        if let Some(id_rewriter) = self.id_rewriters.get(&own).filter(|id_rewriter| id_rewriter.is_for(server)) {
             return Some(id_rewriter.clone());
         }
         if self.id_rewriters.len() >= MOST_ID_REWRITERS {
@@ -84,6 +97,26 @@ impl ShownServer {
         }
         let id_rewriter = IdRewriter::new(own, shown);
         self.id_rewriters.insert(own, id_rewriter.clone());
+        Some(id_rewriter)
+    }
+
+    /// The pod's own id and the shown one; `None` if they are one, or unknown.
+    fn server(&self, pod: &Pod) -> Option<(ServerId, ServerId)> {
+        let shown = self.id()?;
+        let own = pod.info.with(|info| if shown == *info.id { None } else { ServerId::parse(&info.id) })??;
+        Some((own, shown))
+    }
+
+    fn rewriter_with_users(&self, pod: &Pod, names: Arc<Names>) -> Option<IdRewriter> {
+        let server = self.server(pod);
+        if let Some(kept) = self.with_users.get(&pod.id)
+            && Arc::ptr_eq(&kept.0, &names)
+            && kept.1.is_for(server)
+        {
+            return Some(kept.1.clone());
+        }
+        let id_rewriter = IdRewriter::with_users(server, &names.to_client, &names.to_pod);
+        self.with_users.insert(pod.id, (names, id_rewriter.clone()));
         Some(id_rewriter)
     }
 
@@ -128,7 +161,7 @@ mod tests {
     #[test]
     fn the_first_pod_that_is_known_gives_the_id_and_keeps_it() {
         let pool = pool();
-        let shown_server = ShownServer::new(pool.clone(), None);
+        let shown_server = ShownServer::new(pool.clone(), None, None);
         let (a, b) = (pool.pods()[0].clone(), pool.pods()[1].clone());
         assert_eq!((shown_server.id(), shown_server.id_rewriter(&a).is_none()), (None, true), "nobody is known");
         tell(&b, "not an id");
@@ -150,7 +183,7 @@ mod tests {
     #[test]
     fn an_id_that_is_given_is_shown_whatever_the_pods_say() {
         let pool = pool();
-        let shown_server = ShownServer::new(pool.clone(), ServerId::parse(B));
+        let shown_server = ShownServer::new(pool.clone(), ServerId::parse(B), None);
         let a = pool.pods()[0].clone();
         assert_eq!((shown_server.id(), shown_server.id_rewriter(&a).is_none()), (ServerId::parse(B), true));
         tell(&a, A);

@@ -29,8 +29,18 @@ pub struct Config {
     /// An API key of the pods. Without one jellypin mints nothing and keeps no session. Default
     /// none.
     pub api_key: Option<Token>,
+    /// Those of pods that have databases of their own. Default none.
+    pub keys_of_pods: Vec<PodKey>,
     /// Bounds on what is kept.
     pub bounds: Bounds,
+}
+
+/// The API key of one pod, which has a database of its own.
+#[derive(Clone, Debug)]
+pub struct PodKey {
+    pub pool: String,
+    pub pod: String,
+    pub key: Token,
 }
 
 /// Bounds on what is kept of sessions.

@@ -51,7 +51,7 @@ impl Acts {
                 };
                 self.move_session(&pool, &session, &to, who, from).await
             }
-            ["roll"] => self.roll(query, who, from),
+            ["roll"] => self.roll(query, who, from).await,
             _ => text(
                 StatusCode::NOT_FOUND,
                 "There are /pods/{pool}/{pod}/drain and /undrain, /sessions/{pool}/{user}/{device}/move?to={pod}, and /roll.\n",
@@ -101,7 +101,7 @@ impl Acts {
     }
 
     /// Without a name the only pool is meant.
-    fn roll(&self, query: Option<&str>, who: &Operator, from: IpAddr) -> Answer {
+    async fn roll(&self, query: Option<&str>, who: &Operator, from: IpAddr) -> Answer {
         let name = query.and_then(|query| query.strip_prefix("pool=")).map(decoded);
         let site = self.site.shared();
         let pools = &site.pools;
@@ -111,7 +111,7 @@ impl Acts {
         };
         let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
         let pool = &*of.pool.name;
-        match lifecycle.roller.begin(&of.pool) {
+        match lifecycle.roller.begin(&of.pool).await {
             Ok(count) => {
                 tracing::info!(pod.pool = pool, by = %who, client.address = %from, "an operator restarts all pods");
                 let words = format!("{count} pods are restarted one after the other; GET /roll shows how far\n");

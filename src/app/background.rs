@@ -14,7 +14,7 @@ use crate::{
     leader::{Leader, writer::Writer},
     observe::metrics::Metrics,
     pod::Pool,
-    proxy::{PodLifecycle, PoolState, SharedState, TaskTriggers, Writers},
+    proxy::{OwnUsers, PodLifecycle, PoolState, SharedState, TaskTriggers, Writers},
     shutdown::Shutdown,
     store::kept_document::KeptDocument,
 };
@@ -47,6 +47,24 @@ pub(super) fn keep_triggers(
         let sealed = state::sealed_documents(config, keys, redis);
         let document = KeptDocument::new(config.state.as_deref(), sealed, &format!("tasks-{}", pool.pool.name));
         tokio::spawn(keeper.clone().watch(index, document));
+    }
+}
+
+/// Keeps known which users each pod has, where pods have databases of their own. Waits for what clients
+/// were shown before.
+pub(super) async fn know_users(config: &Config, shared: &Arc<SharedState>, ends: &Shutdown) {
+    for (index, pool) in shared.pools.iter().enumerate().filter(|(_, pool)| pool.is_configured) {
+        if pool.shown_server.users.is_none() {
+            continue;
+        }
+        let redis = state::with_prefix(config, shared.pins.persistence.redis().cloned());
+        let document = KeptDocument::new(config.state.as_deref(), redis, &format!("users-{}", pool.pool.name));
+        let users = OwnUsers::of(shared.clone());
+        if !users.remember(index, &document).await {
+            tracing::warn!(pod.pool = &*pool.pool.name, "it is not known by which ids clients know the users");
+        }
+        users.look_first(index).await;
+        tokio::spawn(users.watch(index, document, ends.clone()));
     }
 }
 

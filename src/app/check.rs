@@ -204,9 +204,13 @@ async fn check_pods(config: Config) -> Result<(Vec<Finding>, bool), Error> {
         let base_path = &*shared.pool.base_path;
         let pods = shared.pool.pods().to_vec();
         let asked = join_all(pods.into_iter().map(|pod| ask(lifecycle.checks(), pod, &shared.pool))).await;
-        let mut found = of_pool(&shared.pool.name, base_path, &asked);
+        let shares = shared.shown_server.users.is_none();
+        let mut found = of_pool(&shared.pool.name, (base_path, shares), &asked);
         found.extend(check_same(lifecycle.checks(), &asked, &shared.pool).await);
-        found.extend(check_standby(lifecycle.checks(), &shared.pool).await);
+        found.extend(match shared.shown_server.users.is_some() {
+            true => check_twins(lifecycle.checks(), &shared.pool).await,
+            false => check_standby(lifecycle.checks(), &shared.pool).await,
+        });
         (found, asked.is_empty() || asked.iter().any(|asked| asked.info.is_some()))
     });
     let (found, answers): (Vec<_>, Vec<bool>) = join_all(asked).await.into_iter().unzip();
@@ -251,6 +255,20 @@ async fn check_standby(checks: &PodChecks, pool: &Pool) -> Vec<Finding> {
     found
 }
 
+/// Compares each pod with the first, where each has a database of its own.
+async fn check_twins(checks: &PodChecks, pool: &Pool) -> Vec<Finding> {
+    let pods = pool.pods().to_vec();
+    let Some((first, others)) = pods.split_first() else { return Vec::new() };
+    let mut found = Vec::new();
+    for pod in others {
+        let differences = time::timeout(COMPARING, checks.differences_of_twins(pod, first, pool)).await;
+        let place = format!("[pools.{}] pod {}", pool.name, pod.name);
+        let finding = |sentence| Finding { place: place.clone(), sentence, is_wrong: false };
+        found.extend(differences.unwrap_or_default().into_iter().map(finding));
+    }
+    found
+}
+
 async fn ask(checks: &PodChecks, pod: Arc<Pod>, pool: &Pool) -> PodReport {
     let asked = async {
         let info = checks.public_info(&pod, pool).await;
@@ -277,7 +295,7 @@ fn difference(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).unwrap_or_else(|error| error.duration())
 }
 
-fn of_pool(name: &str, base_path: &str, asked: &[PodReport]) -> Vec<Finding> {
+fn of_pool(name: &str, (base_path, shares_database): (&str, bool), asked: &[PodReport]) -> Vec<Finding> {
     let place = format!("[pools.{name}]");
     if asked.is_empty() {
         let sentence = "its DNS name has no address at this moment".to_owned();
@@ -304,10 +322,15 @@ fn of_pool(name: &str, base_path: &str, asked: &[PodReport]) -> Vec<Finding> {
             Some(PublicInfo::Known(_)) => {}
         }
         match (asked.missing_requirement, knower) {
+            (Some(MissingRequirement::ApiKey), _) if !shares_database => say(
+                true,
+                "it refuses its API key; make one in its Dashboard under API Keys, and give it to the pod as `api_key`"
+                    .to_owned(),
+            ),
             (Some(MissingRequirement::ApiKey), Some(knower)) => say(
                 true,
                 format!(
-                    "it refuses the API key that pod {knower} takes, so that it has another database; the pods of a pool share one"
+                    "it refuses the API key that pod {knower} takes, so that it has another database; the pods of a pool share one, unless it says `database = \"separate\"`"
                 ),
             ),
             (Some(missing_requirement), _) => {

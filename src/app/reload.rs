@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     App, Config, Error, Listening, Now, RELEASE, answer_apps, autodiscovery,
-    background::{find_writers, keep_triggers, of_leader, renew_cookies, serve_pods, watch_pods},
+    background::{find_writers, keep_triggers, know_users, of_leader, renew_cookies, serve_pods, watch_pods},
     bind_admin, bind_autodiscovery, certificates, loops, serve_admin, server_id_file, shared_state, state, worker,
 };
 use crate::{
@@ -127,6 +127,7 @@ impl App {
         std::mem::replace(&mut self.writers_end, self.shutdown.part()).stop();
         find_writers(&shared, &self.writers_end);
         keep_triggers(&config, (&shared, &self.keys), &self.metrics, &self.writers_end);
+        know_users(&config, &shared, &self.writers_end).await;
         let listeners = self.listening.iter();
         let listeners =
             listeners.map(|one| autodiscovery::Listener { address: one.address, over_tls: one.over_tls }).collect();
@@ -261,6 +262,9 @@ pub(crate) fn applicable(old: &Config, mut new: Config) -> Config {
     new.affinity.max_pins = old.affinity.max_pins;
     new.affinity.max_pins_of_address = old.affinity.max_pins_of_address;
     new.migration.bounds = old.migration.bounds;
+    let is_known = |name: &String| old.pools.iter().any(|known| known.name == *name);
+    new.shown_server.with_own_users.retain(|name| !is_known(name));
+    new.shown_server.with_own_users.extend(old.shown_server.with_own_users.iter().cloned());
     for pool in &mut new.pools {
         if let Some(known) = old.pools.iter().find(|known| known.name == pool.name) {
             pool.base_path.clone_from(&known.base_path);

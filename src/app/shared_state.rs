@@ -23,7 +23,7 @@ use crate::{
     pod::Pools,
     proxy::{HELD_KIB, InStepState, PlaySessions, PoolState, SharedState, Streams, UserDataState},
     route::{self, Router},
-    server_id::ShownServer,
+    server_id::{ShownServer, users::UserDirectory},
     sessions::{Sessions, mint_codes::MintCodes, mint_limiter::MintLimiter},
     shutdown::Shutdown,
     store::disk::Entry,
@@ -167,7 +167,8 @@ async fn pool(
     let pool = discovery::pool(of_pool).await;
     let writer = Writer::new(writer_of(&config.leader, &pool.name));
     let leader = Leader::new(&pool, config.leader.mode, metrics.clone());
-    let shown_server = ShownServer::new(pool.clone(), shown);
+    let has_own_users = config.shown_server.with_own_users.contains(&of_pool.name);
+    let shown_server = ShownServer::new(pool.clone(), shown, has_own_users.then(UserDirectory::default));
     Ok(PoolState::new(pool, (leader, writer), shown_server, cookie, keys, config.legacy))
 }
 

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::Environment;
 
 /// Keys that a running process does not take, and why. The reference has these sentences.
-pub(super) const AT_THE_NEXT_START: [(&str, &str); 12] = [
+pub(super) const AT_THE_NEXT_START: [(&str, &str); 13] = [
     ("listen.workers", "each worker is a thread with sockets of its own"),
     ("state.path", "the files there are open as long as the process runs"),
     ("redis.prefix", "all that is kept in Redis has it in its name"),
@@ -25,6 +25,7 @@ pub(super) const AT_THE_NEXT_START: [(&str, &str); 12] = [
     ("limits.tombstones", "the tables in memory are made for it"),
     ("limits.tombstone_keep", "the tables in memory are made for it"),
     ("pools.<pool>.base_path", "the pods' probes and their clients' sessions stand on it"),
+    ("pools.<pool>.database", "clients' sessions and users' ids stand on it"),
 ];
 
 /// Why a whole `[redis]` that comes or goes waits.
@@ -34,7 +35,7 @@ const NO_OTHER_STORE: &str = "what is kept stays in its store as long as the pro
 const SECRETS: [&str; 5] = ["affinity.keys", "redis.url", "redis.sentinels", "admin.token", "jellyfin.api_key"];
 
 /// The same of any pod. A URL that wakes one is often all that somebody needs to do so.
-const SECRETS_OF_PODS: [&str; 2] = [".wake.authorization", ".wake.url"];
+const SECRETS_OF_PODS: [&str; 3] = [".api_key", ".wake.authorization", ".wake.url"];
 
 /// Whether nobody may see the value of a key.
 pub(super) fn is_secret(path: &str) -> bool {

@@ -42,7 +42,9 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     check_listeners(&file.listen, &file.admin.inner, file.tls.inner.acme.is_some())?;
     let listen = file.listen.inner;
     let leader = leader::lower(&file.leader.inner, file.redis.as_ref(), &file.pools)?;
-    let (pools, routes) = pools::lower(file.pools, file.routes, (folder, environment))?;
+    let has_key = file.jellyfin.inner.api_key.is_some();
+    let pools::Lowered { pools, routes, separate, keys: keys_of_pods } =
+        pools::lower(file.pools, file.routes, has_key, (folder, environment))?;
     let to_https = tls::to_https(&file.tls.inner, &listen)?;
     let hsts = tls::hsts(&file.tls.inner);
     let state = file.state.inner.path.map(|path| folder.join(path.0.0));
@@ -77,7 +79,11 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         route: route::Config { routes, to_https, answers_acme: acme.is_some() },
         acme,
         pools,
-        shown_server: server_id::Config { server_id, public_url: listen.public_url.map(|url| url.0.0) },
+        shown_server: server_id::Config {
+            server_id,
+            public_url: listen.public_url.map(|url| url.0.0),
+            with_own_users: separate,
+        },
         health: health(file.health.inner),
         drain: drain_policy::Config {
             removed: file.drain.inner.removed.0,
@@ -121,6 +127,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         watches_files: file.reload.inner.watch.0.0,
         migration: sessions::Config {
             api_key: jellyfin.api_key.map(|key| key.fetch_api_key(folder, environment)).transpose()?,
+            keys_of_pods,
             bounds: sessions::Bounds {
                 of_one_user: limits.sessions_per_user.0 as usize,
                 notes: limits.notes.0.0,
@@ -138,11 +145,13 @@ fn in_the_open(file: &File) -> Vec<&'static str> {
     let redis = file.redis.as_ref().map(|table| &table.inner);
     let mut urls = redis.into_iter().flat_map(|redis| std::iter::once(&redis.url).chain(&redis.sentinels));
     let pods = file.pools.values().flat_map(|pool| pool.inner.pods.values());
+    let mut keys = pods.clone().filter_map(|pod| pod.get_ref().api_key.as_ref());
     let mut hooks = pods.filter_map(|pod| pod.get_ref().wake.as_ref()?.inner.authorization.as_ref());
     let all = [
         ("an affinity key", file.affinity.inner.keys.iter().any(SecretSource::is_inline)),
         ("the [admin] token", file.admin.inner.token.as_ref().is_some_and(SecretSource::is_inline)),
         ("the API key", file.jellyfin.inner.api_key.as_ref().is_some_and(SecretSource::is_inline)),
+        ("the API key of a pod", keys.any(SecretSource::is_inline)),
         ("an authorization to wake a pod", hooks.any(SecretSource::is_inline)),
         ("a password of Redis", urls.any(SecretSource::is_inline_password)),
     ];

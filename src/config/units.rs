@@ -308,6 +308,21 @@ impl FromText for Switch {
     }
 }
 
+/// Whether each pod of a pool has a database of its own; by default they share one.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Database {
+    pub(super) is_separate: bool,
+}
+
+impl FromText for Database {
+    const EXPECTED: &'static str = "`shared` or `separate`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let is_separate = choice(text, &[("shared", false), ("separate", true)])?;
+        Ok(Database { is_separate })
+    }
+}
+
 impl FromText for SameSite {
     const EXPECTED: &'static str = "`strict`, `lax` or `none`";
 

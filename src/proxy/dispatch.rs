@@ -17,6 +17,7 @@ use tokio::time::{self, Instant};
 
 use super::{
     migrate::Migrator,
+    own_users::OwnUsers,
     pod_client::PodClient,
     request::{
         attempt::{Attempt, is_refused},
@@ -43,7 +44,7 @@ use crate::{
         endpoint::{self, Endpoint, LeaderCall},
         verdict::{self, Question, Verdict},
     },
-    pod::{Pod, Urgency, WakeCall},
+    pod::{Pod, PodId, Urgency, WakeCall},
     sessions::{Session, Token},
     shutdown::Shutdown,
     websocket::handshake,
@@ -68,6 +69,7 @@ pub(super) struct Dispatcher {
     selector: Arc<Selector>,
     migrator: Arc<Migrator>,
     user_data: Arc<UserData>,
+    own_users: OwnUsers,
     judge: TokenJudge,
     hold_log: HoldLog,
     shutdown: Shutdown,
@@ -81,8 +83,9 @@ impl Dispatcher {
         (migrator, user_data): (Arc<Migrator>, Arc<UserData>),
         shutdown: Shutdown,
     ) -> Dispatcher {
-        let judge = TokenJudge::new(shared.clone(), selector.clone(), pods);
-        Dispatcher { shared, forward, selector, migrator, user_data, judge, hold_log: HoldLog::default(), shutdown }
+        let own_users = OwnUsers::new(shared.clone(), pods.clone());
+        let (judge, hold_log) = (TokenJudge::new(shared.clone(), selector.clone(), pods), HoldLog::default());
+        Dispatcher { shared, forward, selector, migrator, user_data, own_users, judge, hold_log, shutdown }
     }
 
     /// Tries the pods. If none can answer, holds the request and tries again when a pod may answer,
@@ -100,7 +103,7 @@ impl Dispatcher {
         loop {
             let attempt = self.try_pods(dispatch).await;
             breaks += u32::from(
-                matches!(attempt, Err(refusal) if !matches!(refusal, Refusal::NoPod | Refusal::StoreUnavailable)),
+                matches!(attempt, Err(refusal) if !matches!(refusal, Refusal::NoPod | Refusal::UserNotThere | Refusal::StoreUnavailable)),
             );
             let is_refused = is_refused(&attempt);
             let is_worth_holding = match &attempt {
@@ -163,11 +166,28 @@ impl Dispatcher {
         }
     }
 
-    /// One round: tries each pod at most once, except after a stale connection or a stale row.
+    /// One round, at the pods that have the user.
     async fn try_pods(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
+        if dispatch.ctx.pool.shown_server.users.is_none() {
+            return self.try_others(dispatch, Vec::new()).await;
+        }
+        // Boxed: this path is rare, and would make every request's future larger.
+        let without = Box::pin(self.own_users.pods_without(dispatch.ctx, dispatch.body)).await;
+        let is_kept_away = !without.is_empty() && dispatch.ctx.session().is_some();
+        match Box::pin(self.try_others(dispatch, without)).await {
+            Err(Refusal::NoPod) if is_kept_away => {
+                self.own_users.warn(dispatch.ctx);
+                Err(Refusal::UserNotThere)
+            }
+            attempt => attempt,
+        }
+    }
+
+    /// One round: tries each other pod at most once, except after a stale connection or a stale row.
+    async fn try_others(&self, dispatch: &mut Dispatch<'_>, mut tried: Vec<PodId>) -> Result<Attempt, Refusal> {
         let Dispatch { ctx, body, record } = dispatch;
         let (ctx, body) = (*ctx, *body);
-        let mut tried = self.selector.known_to_refuse(ctx)?;
+        tried.extend(self.selector.known_to_refuse(ctx)?);
         tried.extend(self.selector.never_set_up(ctx));
         tried.extend(select::asleep(&ctx.pool.pool.pods()));
         // The last refusal of the token, and the last other result.
@@ -250,6 +270,9 @@ impl Dispatcher {
         replay_body: &ReplayBody,
         decision: Decision,
     ) -> Result<Attempt, Failure> {
+        if ctx.pool.shown_server.users.is_some() {
+            Box::pin(self.own_users.know(ctx.pool, &decision.pod)).await;
+        }
         let token = match ctx.session() {
             Some(_) => Box::pin(self.migrator.upstream_token(ctx, &decision.pod)).await?,
             None => None,

@@ -115,6 +115,8 @@ impl InStep {
     pub(super) fn concerns(&self, ctx: &RequestContext<'_>) -> bool {
         !matches!(ctx.act, None | Some(Act::UserData | Act::Revocation))
             && !is_done_by_writer(ctx)
+            // There each server has libraries, settings and users of its own.
+            && ctx.pool.shown_server.users.is_none()
             && self.peers.key().is_some()
             && ctx.keys.identity.token.is_some()
             && ctx.pool.pool.pods().len() > 1

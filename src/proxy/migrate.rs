@@ -17,6 +17,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
+    own_users::OwnUsers,
     pod_client::{Caller, PodClient},
     request::context::RequestContext,
     shared_state::SharedState,
@@ -85,6 +86,7 @@ pub(super) struct Migrator {
     shared: Arc<SharedState>,
     pods: Arc<PodClient>,
     user_data: Arc<UserData>,
+    own_users: OwnUsers,
     metrics: Metrics,
 }
 
@@ -95,7 +97,8 @@ impl Migrator {
         user_data: Arc<UserData>,
         metrics: Metrics,
     ) -> Migrator {
-        Migrator { shared, pods, user_data, metrics }
+        let own_users = OwnUsers::new(shared.clone(), pods.clone());
+        Migrator { shared, pods, user_data, own_users, metrics }
     }
 
     /// The token by which the pod knows the client. Migrates the session if its home is gone and

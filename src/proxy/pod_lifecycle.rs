@@ -208,7 +208,7 @@ fn wire(
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> Arc<PodLifecycle> {
-    let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
+    let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone())), shared.own_databases()));
     let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
     let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
     let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());

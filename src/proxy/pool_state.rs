@@ -1,9 +1,11 @@
 //! One pool as all workers share it.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     affinity::{
@@ -15,7 +17,7 @@ use crate::{
         Leader,
         writer::{Writer, WriterConfig},
     },
-    pod::Pool,
+    pod::{PodId, Pool},
     server_id::ShownServer,
     sessions::{board::Board, session_board::SessionBoard},
 };
@@ -38,10 +40,53 @@ pub struct PoolState {
     /// The newest entry of the activity log, and the leader's tasks, for dashboards that listen.
     pub(super) activity_board: Arc<Board<Bytes>>,
     pub(super) task_board: Arc<Board<Bytes>>,
+    pub(super) user_looks: Arc<UserLooks>,
     /// As configured. `None`: the pods' versions decide.
     legacy: Option<Legacy>,
     /// False once a reload has taken the pool out of the configuration.
     pub is_configured: bool,
+}
+
+/// Looks at which users pods have, where they have databases of their own.
+pub(super) struct UserLooks {
+    /// One look at a time: a crowd of clients needs no more.
+    pub(super) turn: Semaphore,
+    /// Which pods did not answer, and when.
+    failed: Mutex<HashMap<PodId, Instant>>,
+    /// When something was warned of last.
+    warned: Mutex<Option<Instant>>,
+}
+
+/// How long a pod that did not give its list is not asked for a request.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Time between two warnings.
+const WARNED_EVERY: Duration = Duration::from_secs(60);
+
+impl Default for UserLooks {
+    fn default() -> UserLooks {
+        UserLooks { turn: Semaphore::new(1), failed: Mutex::default(), warned: Mutex::default() }
+    }
+}
+
+impl UserLooks {
+    pub(super) fn set_failed(&self, pod: PodId) {
+        self.failed.lock().insert(pod, Instant::now());
+    }
+
+    /// Whether the pod has failed just now.
+    pub(super) fn has_failed(&self, pod: PodId) -> bool {
+        self.failed.lock().get(&pod).is_some_and(|at| at.elapsed() < PAUSE)
+    }
+
+    pub(super) fn may_warn(&self) -> bool {
+        let mut warned = self.warned.lock();
+        let may = warned.is_none_or(|at| at.elapsed() >= WARNED_EVERY);
+        if may {
+            *warned = Some(Instant::now());
+        }
+        may
+    }
 }
 
 impl PoolState {
@@ -64,6 +109,7 @@ impl PoolState {
             session_board: Arc::default(),
             activity_board: Arc::default(),
             task_board: Arc::default(),
+            user_looks: Arc::default(),
             legacy,
             is_configured: true,
         }

@@ -114,7 +114,9 @@ impl Revoker {
         }
         let log_outs = if ends == Revocation::Token { calls.clone() } else { log_out_calls(&ended) };
         // For a single token, its pod's own answer is complete and is already in the access line.
-        let but = (ends == Revocation::Token).then_some(pod.id);
+        // By the key alone, it would end the caller's own token too.
+        let is_by_key = ctx.pool.shown_server.users.is_some() && matches!(ends, Revocation::OtherSessionsOf(_));
+        let but = (ends == Revocation::Token || is_by_key).then_some(pod.id);
         let outcomes = self.broadcast.call_all_pods(&ctx.pool.pool, Caller::of(ctx), calls, log_outs, but).await;
         outcomes.iter().for_each(|outcome| dispatch.record.record_fan_out(&outcome.pod, outcome.as_str()));
         let did_one = outcomes.iter().any(|outcome| outcome.as_str() == "204");
@@ -161,8 +163,13 @@ impl Revoker {
                 // first, led by the one that its home has spared.
                 let mut callers_own = Vec::new();
                 if let Some(session) = ctx.session().filter(|_| is_own) {
-                    callers_own.push(used.to_owned());
-                    callers_own.extend(session.tokens.all().into_iter().map(|minted| minted.token.as_str().to_owned()));
+                    // A pod with a database of its own has the old password still, which only the key
+                    // may replace.
+                    if ctx.pool.shown_server.users.is_none() {
+                        callers_own.push(used.to_owned());
+                        let own = session.tokens.all().into_iter();
+                        callers_own.extend(own.map(|minted| minted.token.as_str().to_owned()));
+                    }
                     session.residence.reset_instances(session.home());
                 }
                 match body.replayable().and_then(|body| users::repeated_password_change(&body)) {
@@ -176,13 +183,13 @@ impl Revoker {
                 if !users::disables(&body.replayable()?) {
                     return None;
                 }
-                self.shared.sessions.ends.end_user(&pool.name, user, None);
+                ended = self.shared.sessions.ends.end_user(&pool.name, user, None);
                 // Pods read in the database that the user is disabled, and refuse the user.
-                Vec::new()
+                log_outs_where_users_are_own(ctx, &ended)
             }
             Revocation::User(user) => {
-                self.shared.sessions.ends.end_user(&pool.name, user, None);
-                Vec::new()
+                ended = self.shared.sessions.ends.end_user(&pool.name, user, None);
+                log_outs_where_users_are_own(ctx, &ended)
             }
         };
         Some((calls, ended))
@@ -195,6 +202,11 @@ impl Revoker {
         let tokens = tokens.iter().map(String::as_str).chain([key.as_str()]);
         vec![RevocationCall::new(call, tokens.map(authorization::token_only).collect())]
     }
+}
+
+/// A pod with a database of its own does not read there what another pod did to a user.
+fn log_outs_where_users_are_own(ctx: &RequestContext<'_>, ended: &[Arc<Session>]) -> Vec<RevocationCall> {
+    if ctx.pool.shown_server.users.is_some() { log_out_calls(ended) } else { Vec::new() }
 }
 
 /// The log-outs of these sessions, for pods that do not answer.

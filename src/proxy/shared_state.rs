@@ -21,6 +21,7 @@ use super::{
     groups::Groups,
     in_step_state::InStepState,
     play_sessions::PlaySessions,
+    pod_client::OwnDatabases,
     pool_state::PoolState,
     request::context::RequestContext,
     streams::{KIB, Streams},
@@ -35,7 +36,7 @@ use crate::{
     compression::Compression,
     forward::{self, Cause, Failure, ResponseTimeout, head::Client, outbound::ReplayBody},
     health,
-    jellyfin::canonical,
+    jellyfin::{authorization, canonical},
     limits::{self, AddressUse, Kind, Limits},
     pod::{Moment, Pod},
     route::Router,
@@ -138,6 +139,19 @@ impl SharedState {
     /// The key that lets jellypin migrate sessions. Without one no session can migrate.
     pub(super) fn api_key(&self) -> Option<&Token> {
         self.migration.api_key.as_ref()
+    }
+
+    /// What jellypin's own calls need where pods have databases of their own.
+    pub(super) fn own_databases(&self) -> Arc<OwnDatabases> {
+        let own = self.pools.iter().filter(|pool| pool.shown_server.users.is_some());
+        let keys = self.migration.keys_of_pods.iter();
+        Arc::new(OwnDatabases {
+            pools: own.map(|pool| (pool.pool.name.clone(), pool.shown_server.clone())).collect(),
+            key: self.api_key().map(|key| authorization::token_only(key.as_str())),
+            keys: keys
+                .map(|of| (of.pool.clone(), of.pod.clone(), authorization::token_only(of.key.as_str())))
+                .collect(),
+        })
     }
 
     /// Reserves room for a request and for the kept part of its body; `None` if there is none.

@@ -66,7 +66,7 @@ type Known = HashMap<PodId, Epoch>;
 
 impl TaskTriggers {
     pub fn new(shared: Arc<SharedState>, is_on: bool, metrics: Metrics, shutdown: Shutdown) -> TaskTriggers {
-        let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
+        let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone())), shared.own_databases()));
         TaskTriggers { shared, pods, is_on, metrics, shutdown }
     }
 

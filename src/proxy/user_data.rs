@@ -80,7 +80,8 @@ impl UserData {
         };
         let id = named::user_of(&self.pods, ctx, (pod, token), named).await?;
         // Boxed: this path is rare, and would make every request's future larger.
-        let admitted = Box::pin(self.carrier.admit(UserKey { pool: ctx.pool_index, id }, PodInstance::of(pod), access));
+        let admitted =
+            Box::pin(self.carrier.admit(UserKey { pool: ctx.pool_index, id }, self.place(ctx.pool_index, pod), access));
         admitted.await.map(|open| Box::new(open) as Box<dyn WriteUnderWay>)
     }
 
@@ -89,7 +90,7 @@ impl UserData {
         let pool = self.shared.pools.iter().position(|shared| shared.pool.name == session.pool);
         let (Some(pool), Some(id)) = (pool, Id::read(&session.user)) else { return };
         if self.shared.keeps_user_data(pool) {
-            self.carrier.admit(UserKey { pool, id }, PodInstance::of(pod), Access::All).await;
+            self.carrier.admit(UserKey { pool, id }, self.place(pool, pod), Access::All).await;
         }
     }
 
@@ -106,7 +107,7 @@ impl UserData {
         let user = pool.filter(|pool| self.shared.keeps_user_data(*pool)).zip(Id::read(&session.user));
         match user.zip(endpoint::reported_item(report, versions_of(pod))) {
             Some(((pool, id), item)) => {
-                self.carrier.preserve(UserKey { pool, id }, PodInstance::of(pod), item, replay).await;
+                self.carrier.preserve(UserKey { pool, id }, self.place(pool, pod), item, replay).await;
             }
             None => replay.await,
         }
@@ -128,6 +129,12 @@ impl UserData {
             return;
         };
         open.end(status.is_success().then(|| self.read(ctx, (pod, body))).flatten().as_ref());
+    }
+
+    /// Where a pod has rows: in the memory of its process, or in a database of its own.
+    fn place(&self, pool: usize, pod: &Pod) -> PodInstance {
+        let has_own = self.shared.pools.get(pool).is_some_and(|shared| shared.shown_server.users.is_some());
+        if has_own { PodInstance::of_database(pod) } else { PodInstance::of(pod) }
     }
 
     /// What the request has written, out of its head and its body.

@@ -63,7 +63,7 @@ impl Proxy {
         metrics: Metrics,
         shutdown: Shutdown,
     ) -> Arc<Proxy> {
-        let pods = Arc::new(PodClient::new(forward.clone()));
+        let pods = Arc::new(PodClient::new(forward.clone(), shared.own_databases()));
         let selector = Arc::new(Selector::new(shared.clone()));
         let identifier = Arc::new(Identifier::new(shared.clone(), selector.clone(), shutdown.clone()));
         let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));

@@ -60,7 +60,7 @@ pub(super) enum Found {
 
 impl Writers {
     pub fn new(shared: Arc<SharedState>, shutdown: Shutdown) -> Writers {
-        let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone()))));
+        let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone())), shared.own_databases()));
         Writers::with(shared, pods, shutdown)
     }
 

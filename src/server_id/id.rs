@@ -17,6 +17,17 @@ impl ServerId {
         digits.iter().all(u8::is_ascii_hexdigit).then_some(ServerId(digits))
     }
 
+    /// The same digits with dashes, as most languages write a GUID.
+    pub fn dashed(&self) -> [u8; ServerId::LENGTH + 4] {
+        let mut dashed = [b'-'; ServerId::LENGTH + 4];
+        let mut from = 0;
+        for (at, length) in [(0, 8), (9, 4), (14, 4), (19, 4), (24, 12)] {
+            dashed[at..at + length].copy_from_slice(&self.0[from..from + length]);
+            from += length;
+        }
+        dashed
+    }
+
     pub fn bytes(&self) -> &[u8; ServerId::LENGTH] {
         &self.0
     }

@@ -7,10 +7,11 @@ use http::{HeaderMap, Uri, header, uri::PathAndQuery};
 
 use super::{BodyRewriter, Replacer, ServerId, replacer::Replacement};
 
-/// A pod's own id and the one that clients see, in both directions. Cheap to clone.
+/// A pod's own ids and those that clients see, in both directions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct IdRewriter {
-    shown: ServerId,
+    /// The server's own id and the shown one, where they differ.
+    server: Option<(ServerId, ServerId)>,
     to_client: Arc<Replacement>,
     to_pod: Arc<Replacement>,
 }
@@ -18,11 +19,28 @@ pub struct IdRewriter {
 impl IdRewriter {
     pub(super) fn new(own: ServerId, shown: ServerId) -> IdRewriter {
         let replacement = |id, by| Arc::new(Replacement::new(id, by));
-        IdRewriter { shown, to_client: replacement(own, shown), to_pod: replacement(shown, own) }
+        let (to_client, to_pod) = (replacement(own, shown), replacement(shown, own));
+        IdRewriter { server: Some((own, shown)), to_client, to_pod }
     }
 
-    pub(super) fn is_for(&self, id: ServerId) -> bool {
-        self.shown == id
+    /// For the users' ids of a pod too: what each becomes for the client, and what becomes each for
+    /// the pod.
+    pub(super) fn with_users(
+        server: Option<(ServerId, ServerId)>,
+        to_client: &[(ServerId, ServerId)],
+        to_pod: &[(ServerId, ServerId)],
+    ) -> IdRewriter {
+        let back = server.map(|(own, shown)| (shown, own));
+        IdRewriter {
+            server,
+            to_client: Arc::new(Replacement::of_many(server.as_slice(), to_client)),
+            to_pod: Arc::new(Replacement::of_many(back.as_slice(), to_pod)),
+        }
+    }
+
+    /// Whether it replaces the server's id in this way.
+    pub(super) fn is_for(&self, server: Option<(ServerId, ServerId)>) -> bool {
+        self.server == server
     }
 
     /// Rewrites a body for the client.
@@ -32,9 +50,12 @@ impl IdRewriter {
 
     /// Rewrites a complete body for the client.
     pub fn whole_to_client(&self, body: Bytes) -> Bytes {
-        let mut replacer = Replacer::new(self.to_client.clone());
-        let (most, rest) = (replacer.push(body), replacer.finish());
-        if rest.is_empty() { most } else { [most, rest].concat().into() }
+        whole(&self.to_client, body)
+    }
+
+    /// Rewrites a complete body for the pod.
+    pub fn whole_to_pod(&self, body: Bytes) -> Bytes {
+        whole(&self.to_pod, body)
     }
 
     /// Rewrites a body for the pod.
@@ -61,6 +82,12 @@ impl IdRewriter {
     pub(super) fn text_to_pod(&self, text: &str) -> Option<String> {
         self.to_pod.of_text(text)
     }
+}
+
+fn whole(by: &Arc<Replacement>, body: Bytes) -> Bytes {
+    let mut replacer = Replacer::new(by.clone());
+    let (most, rest) = (replacer.push(body), replacer.finish());
+    if rest.is_empty() { most } else { [most, rest].concat().into() }
 }
 
 /// Whether a body is JSON, and not compressed.

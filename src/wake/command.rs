@@ -1,6 +1,7 @@
 //! A program that wakes a machine, or puts it to sleep.
 
 use std::{
+    env,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -14,13 +15,16 @@ use super::{Act, Machine};
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs the program without a shell: the act is its last argument, and stands in its environment
-/// with the names of pod and pool.
+/// with the names of pod and pool. The proxy's own environment may hold secrets; of that the program
+/// gets `PATH` alone.
 pub(super) async fn run(words: &[String], act: Act, machine: &Machine, longest: Duration) -> Result<(), String> {
     let [program, arguments @ ..] = words else { return Ok(()) };
     let mut command = Command::new(program);
     command
         .args(arguments)
         .arg(act.as_str())
+        .env_clear()
+        .envs(env::var_os("PATH").map(|path| ("PATH", path)))
         .env("JELLYPIN_ACT", act.as_str())
         .env("JELLYPIN_POD", &machine.pod)
         .env("JELLYPIN_POOL", &machine.pool)

@@ -8,6 +8,7 @@ mod roll;
 mod show;
 mod sleep;
 mod standby;
+mod twins;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -67,6 +67,8 @@ impl Begin for World {
 /// A cluster of pods behind a proxy.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
+    /// The cluster of the pod `b`, if that is a twin of `a`.
+    twin: Option<Cluster>,
     pub(crate) pods: Vec<Pod>,
     pub(crate) proxy: Proxy,
     settings: Settings,
@@ -79,6 +81,8 @@ pub(crate) struct World {
 pub(crate) struct Plan {
     pods: usize,
     has_key: bool,
+    /// Whether `b` has a database of its own.
+    has_twin: bool,
     /// Whether all requests come from clients of this world.
     is_counted: bool,
     builds: Vec<(Option<&'static str>, Build)>,
@@ -90,13 +94,26 @@ type Build = Box<dyn Fn(PodBuilder) -> PodBuilder>;
 impl World {
     /// The plan of a world of so many pods, named `a`, `b`, `c` and so on.
     pub(crate) fn plan(pods: usize) -> Plan {
-        Plan { pods, has_key: false, is_counted: true, builds: Vec::new(), settings: Settings::default() }
+        Plan {
+            pods,
+            has_key: false,
+            has_twin: false,
+            is_counted: true,
+            builds: Vec::new(),
+            settings: Settings::default(),
+        }
     }
 
     /// A pod by its name.
     #[track_caller]
     pub(crate) fn pod(&self, name: &str) -> &Pod {
         self.pods.iter().find(|pod| pod.name() == name).unwrap_or_else(|| panic!("no pod is named {name}"))
+    }
+
+    /// The cluster of the twin, the pod `b`.
+    #[track_caller]
+    pub(crate) fn twin(&self) -> &Cluster {
+        self.twin.as_ref().expect("a world of twins")
     }
 
     /// All pods but one.
@@ -195,6 +212,12 @@ impl Plan {
         self
     }
 
+    /// Gives the pod `b` a database of its own, before the same media. Each pod has an API key of its own.
+    pub(crate) fn twins(mut self) -> Plan {
+        self.has_twin = true;
+        self.with_api_key().database("separate")
+    }
+
     /// Changes every pod before it starts.
     pub(crate) fn build(mut self, build: impl Fn(PodBuilder) -> PodBuilder + 'static) -> Plan {
         self.builds.push((None, Box::new(build)));
@@ -213,12 +236,18 @@ impl Plan {
         if self.has_key {
             self.settings.api_key(&cluster.api_key());
         }
+        let twin = self.has_twin.then(Cluster::twin);
         let mut pods = Vec::new();
         for name in ('a'..='z').take(self.pods).map(String::from) {
             let builds = self.builds.iter().filter(|(only, _)| only.is_none_or(|only| only == name));
-            let pod = builds.fold(Pod::builder(&cluster).name(&name), |pod, (_, build)| build(pod));
+            let own = twin.as_ref().filter(|_| name == "b");
+            let builder = Pod::builder(own.unwrap_or(&cluster)).name(&name);
+            let pod = builds.fold(builder, |pod, (_, build)| build(pod));
             let pod = pod.start().await.expect("a pod starts");
-            self.settings.pod(&name, pod.address());
+            match own {
+                Some(own) => self.settings.pod_with_key(&name, pod.address(), &own.api_key()),
+                None => self.settings.pod(&name, pod.address()),
+            }
             pods.push(pod);
         }
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
@@ -226,7 +255,16 @@ impl Plan {
         if !self.is_counted {
             proxy.has_uncounted_requests();
         }
-        World { cluster, pods, proxy, settings: self.settings, replicas: Mutex::default(), folder, is_stopped: false }
+        World {
+            cluster,
+            twin,
+            pods,
+            proxy,
+            settings: self.settings,
+            replicas: Mutex::default(),
+            folder,
+            is_stopped: false,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Keys whose other values need more than one key to change.
-const NOT_ALONE: [&str; 3] = ["affinity.cookie.partitioned", "leader.key", "tls.redirect_port"];
+const NOT_ALONE: [&str; 4] = ["affinity.cookie.partitioned", "leader.key", "pools.main.database", "tls.redirect_port"];
 
 /// Words that are the value of some key.
 const WORDS: [&str; 19] = [

@@ -11,7 +11,8 @@ use super::Wake;
 use crate::config::{
     names::{BasePath, DnsName, InstanceId, LeaderKey, Name, WriterName},
     pod_url::PodUrl,
-    units::{Time, seconds},
+    secret::SecretSource,
+    units::{Database, Time, seconds},
     value::{FromText, Spanned, Table, Whole, Written},
 };
 
@@ -23,6 +24,7 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) dns: Option<Table<Dns>>,
     pub(in crate::config) leader_key: Option<Spanned<Written<LeaderKey>>>,
     pub(in crate::config) writer: Option<Spanned<Written<WriterName>>>,
+    pub(in crate::config) database: Option<Spanned<Written<Database>>>,
     pub(in crate::config) pods: BTreeMap<Written<Name>, Spanned<Pod>>,
 }
 
@@ -44,6 +46,7 @@ fn five_seconds() -> Time {
 pub(in crate::config) struct Pod {
     pub(in crate::config) url: PodUrl,
     pub(in crate::config) instance_id: Option<Spanned<Written<InstanceId>>>,
+    pub(in crate::config) api_key: Option<SecretSource>,
     pub(in crate::config) standby: bool,
     pub(in crate::config) wake: Option<Table<Wake>>,
     pub(in crate::config) idle_after: Option<Spanned<Time>>,
@@ -55,10 +58,18 @@ pub(in crate::config) struct Pod {
 pub(in crate::config) struct PodTable {
     url: Written<PodUrl>,
     instance_id: Option<Spanned<Written<InstanceId>>>,
+    api_key: Option<SecretSource>,
     #[serde(default)]
     standby: bool,
     wake: Option<Table<Wake>>,
     idle_after: Option<Spanned<Time>>,
+}
+
+impl Pool {
+    /// Whether each pod has a database of its own.
+    pub(in crate::config) fn is_separate(&self) -> bool {
+        self.database.as_ref().is_some_and(|database| database.get_ref().0.is_separate)
+    }
 }
 
 impl<'de> Deserialize<'de> for Pod {
@@ -77,13 +88,13 @@ impl<'de> Visitor<'de> for PodVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<Pod, E> {
-        let plain = |url| Pod { url, instance_id: None, standby: false, wake: None, idle_after: None };
+        let plain = |url| Pod { url, instance_id: None, api_key: None, standby: false, wake: None, idle_after: None };
         PodUrl::from_text(url).map(plain).map_err(E::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pod, A::Error> {
         let table = PodTable::deserialize(MapAccessDeserializer::new(map))?;
-        let PodTable { url, instance_id, standby, wake, idle_after } = table;
-        Ok(Pod { url: url.0, instance_id, standby, wake, idle_after })
+        let PodTable { url, instance_id, api_key, standby, wake, idle_after } = table;
+        Ok(Pod { url: url.0, instance_id, api_key, standby, wake, idle_after })
     }
 }

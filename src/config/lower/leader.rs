@@ -75,6 +75,9 @@ pub(super) fn runs_tasks(file: &File) -> Result<bool, Fault> {
         true if file.state.inner.path.is_none() && file.affinity.inner.keys.is_empty() => fault(
             "a restart makes a new key, which does not open what [redis] keeps; set [affinity] `keys` or [state] `path`",
         ),
+        true if file.pools.values().any(|pool| pool.inner.is_separate()) => {
+            fault("pods with databases of their own each need their own tasks; see `database` of the pool")
+        }
         is_on => Ok(is_on),
     }
 }

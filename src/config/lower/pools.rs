@@ -17,19 +17,45 @@ use crate::{
     discovery::{DnsConfig, PoolConfig},
     pod::PodConfig,
     route::RouteConfig,
+    sessions::PodKey,
     wake,
 };
 
 /// Where secrets are read: the folder of the file, and the environment.
 type Secrets<'a> = (&'a Path, &'a dyn Environment);
 
-/// Returns pools in the order of their names, and routes in the order of the file.
+/// The pools in the order of their names, the routes in the order of the file, and what pods with
+/// databases of their own need.
+pub(super) struct Lowered {
+    pub(super) pools: Vec<PoolConfig>,
+    pub(super) routes: Vec<RouteConfig>,
+    /// The names of the pools whose pods have databases of their own.
+    pub(super) separate: Vec<String>,
+    pub(super) keys: Vec<PodKey>,
+}
+
 pub(super) fn lower(
     pools: BTreeMap<Written<Name>, Table<Pool>>,
     routes: Vec<Table<Route>>,
+    has_key: bool,
     secrets: Secrets<'_>,
-) -> Result<(Vec<PoolConfig>, Vec<RouteConfig>), Fault> {
-    let pools = pools.into_iter().map(|(name, table)| pool(name.0.0, table, secrets)).collect::<Result<Vec<_>, _>>()?;
+) -> Result<Lowered, Fault> {
+    let separate = pools.iter().filter(|(_, pool)| pool.inner.is_separate()).map(|(name, _)| name.0.0.clone());
+    let separate: Vec<String> = separate.collect();
+    let mut keys = Vec::new();
+    let lowered = pools.into_iter().map(|(Written(Name(name)), mut table)| {
+        check_database(&table.inner, has_key)?;
+        for (Written(Name(pod)), spanned) in std::mem::take(&mut table.inner.pods) {
+            let (at, mut written) = (spanned.span(), spanned.into_inner());
+            if let Some(key) = written.api_key.take() {
+                let key = key.fetch_api_key(secrets.0, secrets.1)?;
+                keys.push(PodKey { pool: name.clone(), pod: pod.clone(), key });
+            }
+            table.inner.pods.insert(Written(Name(pod)), Spanned::new(at, written));
+        }
+        pool(name, table, secrets)
+    });
+    let pools = lowered.collect::<Result<Vec<_>, _>>()?;
     let routes = match pools.as_slice() {
         [] => {
             return Err(Fault::new(0..0, "no pool; name the pods under [pools.main.pods]"));
@@ -41,7 +67,23 @@ pub(super) fn lower(
         }
         some => routes_to(some, routes)?,
     };
-    Ok((pools, routes))
+    Ok(Lowered { pools, routes, separate, keys })
+}
+
+/// What pods with databases of their own need, and what they cannot have.
+fn check_database(pool: &Pool, has_key: bool) -> Result<(), Fault> {
+    let Some(database) = pool.database.as_ref().filter(|_| pool.is_separate()) else { return Ok(()) };
+    let fault = |problem: &str| Err(Fault::new(database.span(), problem));
+    if pool.dns.is_some() {
+        return fault("pods of `dns` share a database; name each pod that has its own under `pods`");
+    }
+    if !has_key {
+        return fault("users are found on the other pods by [jellyfin] `api_key`, which is missing");
+    }
+    if pool.writer.is_some() {
+        return fault("each pod writes a catalogue of its own; `writer` is for pods with one database");
+    }
+    Ok(())
 }
 
 fn pool(name: String, Table { at, inner: pool }: Table<Pool>, secrets: Secrets<'_>) -> Result<PoolConfig, Fault> {

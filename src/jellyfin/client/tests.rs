@@ -80,6 +80,16 @@ fn a_code_and_its_log_in_are_read() {
 }
 
 #[test]
+fn the_users_of_a_pod_are_read_with_who_is_disabled() {
+    assert_eq!(sent(&users::standings("k")), "GET /Users");
+    let users = r#"[{"Name":"a","Id":"1","Policy":{"IsDisabled":true}},{"Name":"b","Id":"2"},{"Name":"c"}]"#;
+    let read = users::standings("k").read(answer(200, users)).expect("users");
+    let read: Vec<_> = read.iter().map(|user| (&*user.name, &*user.id, user.is_disabled)).collect();
+    assert_eq!(read, [("a", "1", true), ("b", "2", false)]);
+    assert_eq!(users::standings("k").read(answer(401, "")), None);
+}
+
+#[test]
 fn a_password_is_repeated_as_it_was_read_and_not_at_all_if_that_is_doubtful() {
     let read = |body: &str| {
         users::repeated_password_change(body.as_bytes()).map(|body| String::from_utf8_lossy(&body).into_owned())

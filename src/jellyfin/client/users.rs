@@ -101,6 +101,28 @@ pub fn names(key: &str) -> ApiCall<Vec<(String, String)>> {
     ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
 }
 
+/// A user, as a pod that has users of its own has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedUser {
+    pub name: String,
+    pub id: String,
+    pub is_disabled: bool,
+}
+
+/// The names and ids of all users, and who is disabled.
+pub fn standings(key: &str) -> ApiCall<Vec<NamedUser>> {
+    let read = |response: ApiResponse| {
+        let users = response.success().ok()?;
+        let named = |user: &Value| {
+            let is_disabled = field(user, "Policy").and_then(|policy| field(policy, "IsDisabled"));
+            let is_disabled = is_disabled == Some(&true.into());
+            Some(NamedUser { name: text(user, "Name")?, id: text(user, "Id")?, is_disabled })
+        };
+        Some(users.as_array()?.iter().filter_map(named).collect())
+    };
+    ApiCall::get("/Users", read).with_token(key).up_to(LONGEST_LIST)
+}
+
 /// A pod's answer to a name and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum PasswordCheck {

@@ -119,7 +119,8 @@ pub(super) fn waits_after_rejection(ctx: &RequestContext<'_>, refusal: Refusal, 
     // server for gone.
     let may_ask_again =
         ctx.endpoint.is_failure_costly() || ctx.contains_address() || (refusal == Refusal::Broken && breaks <= 1);
-    matches!(refusal, Refusal::NoPod | Refusal::StoreUnavailable) || (ctx.can_repeat() && may_ask_again)
+    let is_unsent = matches!(refusal, Refusal::NoPod | Refusal::UserNotThere | Refusal::StoreUnavailable);
+    is_unsent || (ctx.can_repeat() && may_ask_again)
 }
 
 /// The final result for a request that was held in vain, or for which there was no room.

@@ -58,6 +58,9 @@ impl Returns {
         let pools = &self.peers.shared.pools;
         let Some(pool_index) = pools.iter().position(|shared| Arc::ptr_eq(&shared.pool, pool)) else { return };
         let shared = &pools[pool_index];
+        if shared.shown_server.users.is_some() {
+            return;
+        }
         let memory = self.peers.memory(pool_index).of(pod);
         let is_other_and_alive = |leader: &Arc<Pod>| leader.id != pod.id && leader.status().is_alive();
         let Some(leader) = shared.leader.current().filter(is_other_and_alive) else { return };

@@ -19,6 +19,8 @@ pub(super) enum Ending {
     Stopping,
     LivesElsewhere,
     StoreUnavailable,
+    /// The pod has users of its own, and did not say which.
+    UsersUnknown,
     PodGone,
     /// The pod gave no answer.
     Failure(Cause),
@@ -34,6 +36,8 @@ pub(super) enum MintRefusal {
     ApiKey,
     UserMayNotSignIn,
     UserIsGone,
+    UserNotThere,
+    UserDisabled,
     Authorize,
     LogIn,
     NoToken,
@@ -44,13 +48,13 @@ impl Ending {
     pub(super) fn outcome(self) -> MigrationOutcome {
         use Ending::{
             EndedMeanwhile, Failure, HomeForgotIt, Known, LivesElsewhere, Mint, Minted, NoApiKey, NoToken, PodGone,
-            SessionsUnreadable, Stopping, StoreUnavailable,
+            SessionsUnreadable, Stopping, StoreUnavailable, UsersUnknown,
         };
         match self {
             Known | Minted => MigrationOutcome::Done,
             EndedMeanwhile | HomeForgotIt | NoToken => MigrationOutcome::Ended,
             NoApiKey | Mint(_) => MigrationOutcome::Refused,
-            SessionsUnreadable | Stopping | LivesElsewhere | StoreUnavailable | PodGone | Failure(_) => {
+            SessionsUnreadable | Stopping | LivesElsewhere | StoreUnavailable | UsersUnknown | PodGone | Failure(_) => {
                 MigrationOutcome::Failed
             }
         }
@@ -80,6 +84,7 @@ impl Ending {
             Ending::Stopping => "stopping",
             Ending::LivesElsewhere => "it lives elsewhere by now",
             Ending::StoreUnavailable => "Redis does not say whether it was ended",
+            Ending::UsersUnknown => "the pod does not say which users it has",
             Ending::PodGone => "the pod is gone",
             Ending::Failure(cause) => cause.as_str(),
         }
@@ -96,6 +101,8 @@ impl MintRefusal {
             MintRefusal::ApiKey => "the API key is not valid",
             MintRefusal::UserMayNotSignIn => "the user may not sign in there",
             MintRefusal::UserIsGone => "the user is gone",
+            MintRefusal::UserNotThere => "no user of this name is there",
+            MintRefusal::UserDisabled => "the user is disabled there",
             MintRefusal::Authorize => "Authorize was refused",
             MintRefusal::LogIn => "the log-in was refused",
             MintRefusal::NoToken => "the log-in gave no token",

@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use tokio::{sync::watch, time};
 
 use super::{
-    ending::Ending,
+    ending::{Ending, MintRefusal},
     migration::Migration,
     mint::{Mint, MintError},
     state_replay::StateReplay,
@@ -15,6 +15,7 @@ use crate::{
     observe::metrics,
     pod::PodInstance,
     proxy::{shared_state::SharedState, user_homes},
+    server_id::users::Standing,
     sessions::{
         Owner, Token,
         mint_limiter::{MintPermit, Priority},
@@ -47,6 +48,9 @@ impl Migration {
     async fn migrate(&self) -> Ending {
         // Must precede the tokens: a home that another replica sets comes with its token there.
         let at_home = self.is_at_home();
+        if let Some(ending) = self.missing_user(at_home).await {
+            return ending;
+        }
         if let Some(ending) = self.try_known_tokens().await {
             return ending;
         }
@@ -117,6 +121,19 @@ impl Migration {
             permit = mint_limiter.acquire(&self.pod, Priority::Idle) => return permit,
         }
         mint_limiter.acquire(&self.pod, Priority::Waiting).await
+    }
+
+    /// Why the user cannot be on a pod with users of its own. What the home says of a user is final.
+    async fn missing_user(&self, at_home: bool) -> Option<Ending> {
+        let pool = self.shared().pools.iter().find(|of| of.pool.name == self.session.pool)?;
+        let users = pool.shown_server.users.as_ref()?;
+        self.migrator.own_users.know(pool, &self.pod).await;
+        match users.standing(&self.pod, &self.session.user) {
+            Standing::Missing if !at_home => Some(Ending::Mint(MintRefusal::UserNotThere)),
+            Standing::Disabled if !at_home => Some(Ending::Mint(MintRefusal::UserDisabled)),
+            Standing::Unknown => Some(Ending::UsersUnknown),
+            Standing::Here | Standing::Missing | Standing::Disabled => None,
+        }
     }
 
     fn is_at_home(&self) -> bool {

@@ -36,6 +36,9 @@ const RESTART: Duration = Duration::from_secs(600);
 /// Longest time for all of jellypin's first requests. A pod that is slower serves all the same.
 const WARM: Duration = Duration::from_secs(60);
 
+/// Time from one renewal of the lock among replicas to the next, a third of its life.
+const RENEW: Duration = Duration::from_secs(1);
+
 /// Pause between two looks at a pod.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -76,6 +79,8 @@ pub struct Roll {
 pub enum NotRolled {
     NoKey,
     UnderWay,
+    /// Another replica restarts the pods of the pool.
+    ByOtherReplica,
     /// Nobody could serve meanwhile.
     OnlyOne,
     /// This pod is not ready.
@@ -88,6 +93,9 @@ impl NotRolled {
         match self {
             NotRolled::NoKey => "pods can be restarted by [jellyfin] api_key only".to_owned(),
             NotRolled::UnderWay => "the pods are being restarted already; GET /roll shows how far".to_owned(),
+            NotRolled::ByOtherReplica => {
+                "another replica restarts them already; its GET /roll shows how far".to_owned()
+            }
             NotRolled::OnlyOne => "another pod must serve meanwhile, and there is none".to_owned(),
             NotRolled::NotReady(pod) => format!("{pod} is not ready; all pods must be"),
         }
@@ -123,7 +131,7 @@ impl Roller {
     ///
     /// # Errors
     /// It cannot begin now.
-    pub fn begin(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<usize, NotRolled> {
+    pub async fn begin(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<usize, NotRolled> {
         let key = self.shared.api_key().cloned().ok_or(NotRolled::NoKey)?;
         let pods = self.in_order(pool);
         if let Some(pod) = pods.iter().find(|pod| !is_fit(pool, pod)) {
@@ -137,15 +145,36 @@ impl Roller {
             trouble: None,
             is_over: false,
         };
-        {
+        let last = {
             let mut rolls = self.rolls.lock();
             if rolls.get(&pool.name).is_some_and(|roll| !roll.is_over) {
                 return Err(NotRolled::UnderWay);
             }
-            rolls.insert(pool.name.clone(), roll);
+            rolls.insert(pool.name.clone(), roll)
+        };
+        if !self.shared.sessions.locks.acquire(&lock_of(pool)).await {
+            let mut rolls = self.rolls.lock();
+            match last {
+                Some(last) => drop(rolls.insert(pool.name.clone(), last)),
+                None => drop(rolls.remove(&pool.name)),
+            }
+            return Err(NotRolled::ByOtherReplica);
         }
         let (roller, pool, count) = (self.clone(), pool.clone(), pods.len());
-        tokio::spawn(self.shutdown.track(async move { roller.run(&pool, pods, &key).await }));
+        let rolling = async move {
+            let (locks, lock) = (&roller.shared.sessions.locks, lock_of(&pool));
+            let renewing = async {
+                loop {
+                    time::sleep(RENEW).await;
+                    locks.renew(&lock).await;
+                }
+            };
+            tokio::select! {
+                () = roller.run(&pool, pods, &key) => locks.release(&lock),
+                () = renewing => {}
+            }
+        };
+        tokio::spawn(self.shutdown.track(rolling));
         Ok(count)
     }
 
@@ -289,6 +318,11 @@ impl Roller {
             *of_pod = step;
         }
     }
+}
+
+/// What keeps other replicas from restarting a pool's pods meanwhile. No token looks like this.
+fn lock_of(pool: &Pool) -> Token {
+    Token::new(format!("roll of {}", pool.name))
 }
 
 /// Whether a pod is as it is to be between two restarts. One that stands by drains.

@@ -25,6 +25,9 @@ pub(in crate::proxy) enum Refusal {
     NoRoute,
     /// No pod accepts connections, or the pool is empty.
     NoPod,
+    /// The home of the client's user is away, and the other pods, whose users are their own, do not have
+    /// the user.
+    UserNotThere,
     /// The pod broke off before an answer, and the request cannot be sent again.
     Broken,
     /// The pod gave no answer in time.
@@ -99,6 +102,7 @@ impl Refusal {
             Refusal::Loop => "loop",
             Refusal::NoRoute => "no_route",
             Refusal::NoPod => "no_pod",
+            Refusal::UserNotThere => "user_not_there",
             Refusal::Broken => "pod_broke",
             Refusal::TimedOut => "pod_timed_out",
             Refusal::Exhausted => "exhausted",
@@ -119,6 +123,7 @@ impl Refusal {
         matches!(
             self,
             Refusal::NoPod
+                | Refusal::UserNotThere
                 | Refusal::StoreUnavailable
                 | Refusal::Broken
                 | Refusal::TimedOut
@@ -143,6 +148,11 @@ impl Refusal {
             Refusal::NoPod => {
                 (StatusCode::SERVICE_UNAVAILABLE, "No Jellyfin server can be reached at the moment.\n".into())
             }
+            Refusal::UserNotThere => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Your Jellyfin server cannot be reached at the moment, and your account is not on the other one.\n"
+                    .into(),
+            ),
             Refusal::StoreUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "It cannot be told at the moment whether this session was ended.\n".into(),

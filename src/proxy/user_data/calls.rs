@@ -23,6 +23,7 @@ use crate::{
         shared_state::SharedState,
         user_data_state::ledger::{PodView, TellOutcome, UserKey},
     },
+    server_id::users::Standing,
 };
 
 /// One worker's calls.
@@ -87,7 +88,8 @@ impl Calls {
     /// The pod, if it is still in this life.
     fn pod(&self, at: PodInstance) -> Option<Arc<Pod>> {
         let pods = self.shared.pools.iter().flat_map(|shared| shared.pool.pods().to_vec());
-        pods.into_iter().find(|pod| PodInstance::of(pod) == at)
+        let is_it = |pod: &Arc<Pod>| PodInstance::of(pod) == at || PodInstance::of_database(pod) == at;
+        pods.into_iter().find(is_it)
     }
 
     fn drop_write(&self, why: &'static str) {
@@ -126,11 +128,25 @@ fn view(pod: &Pod) -> Option<PodView> {
     may_return.then(|| PodView { instance: PodInstance::of(pod), is_alive, sleeps })
 }
 
+/// A database of a pod's own waits until its pod is back, as a sleeping machine's memory does. `None`
+/// where it has no such user.
+fn view_of_database(pod: &Pod, standing: Standing) -> Option<PodView> {
+    let is_alive = pod.status().is_alive() && standing != Standing::Unknown;
+    let view = PodView { instance: PodInstance::of_database(pod), is_alive, sleeps: !is_alive };
+    (standing != Standing::Missing).then_some(view)
+}
+
 impl PodCalls for Calls {
-    fn pods(&self, pool: usize) -> Vec<PodView> {
-        let Some(shared) = self.shared.pools.get(pool) else { return Vec::new() };
+    fn pods(&self, user: UserKey) -> Vec<PodView> {
+        let Some(shared) = self.shared.pools.get(user.pool) else { return Vec::new() };
         let pods = shared.pool.pods();
-        pods.iter().filter_map(|pod| view(pod)).collect()
+        match &shared.shown_server.users {
+            Some(users) => {
+                let id = user.id.to_string();
+                pods.iter().filter_map(|pod| view_of_database(pod, users.standing(pod, &id))).collect()
+            }
+            None => pods.iter().filter_map(|pod| view(pod)).collect(),
+        }
     }
 
     // Nobody closes the semaphores, so there is always a permit.

@@ -147,7 +147,7 @@ impl<P: PodCalls> Carrier<P> {
         loop {
             changes.mark_unchanged();
             let flushes = self.shutdown.is_stopping();
-            let pods = self.calls.pods(user.pool);
+            let pods = self.calls.pods(user);
             match self.with(user, |ledger| ledger.plan(user, &pods, Instant::now(), flushes)) {
                 Plan::Done => return,
                 Plan::Work(rounds) => {

@@ -10,8 +10,8 @@ use crate::{
 
 /// Calls to pods.
 pub(super) trait PodCalls: Send + Sync + 'static {
-    /// The pods of a pool whose processes may have rows in memory.
-    fn pods(&self, pool: usize) -> Vec<PodView>;
+    /// The pods of a user's pool whose processes, or databases of their own, may have rows.
+    fn pods(&self, user: UserKey) -> Vec<PodView>;
     /// Holds what this returns while it calls the pod.
     type Permit: Send;
     fn permit(&self, at: PodInstance) -> impl Future<Output = Self::Permit> + Send;

@@ -68,6 +68,8 @@ pub(in crate::proxy) struct Settling {
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::proxy) struct Newest {
     pub(in crate::proxy) row: Row,
+    /// The fields that some pod has written.
+    written: Fields,
     /// The pod on which a position near the end set `Played`.
     ended_on: Option<PodInstance>,
 }
@@ -76,8 +78,14 @@ impl Newest {
     /// The fields that a pod is not told, out of those that it wrote last itself.
     pub(in crate::proxy) fn but_own(&self, pod: PodInstance, own: Fields) -> Fields {
         let is_played_elsewhere = self.ended_on.is_some_and(|ended_on| ended_on != pod);
-        if is_played_elsewhere { own.without(Fields::of(&[Field::Played])) } else { own }
+        let own = if is_played_elsewhere { own.without(Fields::of(&[Field::Played])) } else { own };
+        own.with(untold(pod, self.written))
     }
+}
+
+/// What a pod is not told. One with a database of its own has values there that no pod was told of.
+fn untold(pod: PodInstance, written: Fields) -> Fields {
+    if pod.is_database() { written.complement() } else { Fields::NONE }
 }
 
 impl OwnedAct {
@@ -126,7 +134,8 @@ impl Owners {
 
     /// The fields that some pod has written.
     pub(in crate::proxy) fn written(&self) -> Fields {
-        Field::ALL.into_iter().filter(|field| self.fields[*field as usize].is_some()).collect()
+        let written: Fields = Field::ALL.into_iter().filter(|field| self.fields[*field as usize].is_some()).collect();
+        if self.end.is_some() { written.with(Fields::of(&[Field::Played])) } else { written }
     }
 
     fn all(&self) -> impl Iterator<Item = Owner> {
@@ -200,6 +209,11 @@ impl Round {
         }
     }
 
+    /// The fields that a pod is not told when the rows are compared.
+    pub(in crate::proxy) fn untold(&self, pod: PodInstance) -> Fields {
+        untold(pod, self.owners.written())
+    }
+
     /// Whether this owner cannot be asked.
     pub(in crate::proxy) fn is_gone(&self, pod: PodInstance) -> bool {
         self.gone.contains(&pod)
@@ -244,6 +258,6 @@ impl Round {
         if ended_on.is_some() {
             newest.set_played();
         }
-        Some(Newest { row: newest, ended_on })
+        Some(Newest { row: newest, written: self.owners.written(), ended_on })
     }
 }

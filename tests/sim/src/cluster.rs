@@ -55,6 +55,12 @@ impl Cluster {
         Cluster { shared: Shared::new(Database::fresh(), None) }
     }
 
+    /// The database of another server before the same media: the items have the same ids, since these are made of their paths.
+    /// Users, API keys and token rows are its own. It has alice, bob, root and user0 to user49, each with another id.
+    pub fn twin() -> Cluster {
+        Cluster { shared: Shared::new(Database::of_twin(), None) }
+    }
+
     /// The database kept in `dir`, made there if it is missing; processes that open the same directory share it.
     ///
     /// # Errors
@@ -89,6 +95,23 @@ impl Cluster {
     /// Gives a user another password; no token ends.
     pub fn set_password(&self, user_id: &str, password: &str) {
         self.change(|database| database.user_mut(user_id).map(|user| password.clone_into(&mut user.password)));
+    }
+
+    /// Makes a user, whose password is the name with `-pw`.
+    pub fn add_user(&self, name: &str) {
+        self.change(|database| database.users.push(User::new(name, &format!("{name}-pw"), false)));
+    }
+
+    /// Deletes a user as another process does: no pod's memory hears of it.
+    pub fn remove_user(&self, name: &str) {
+        let Some(id) = self.user_id(name) else { return };
+        self.change(|database| database.delete_user(&id));
+    }
+
+    /// Disables a user, or takes that back.
+    pub fn disable_user(&self, name: &str, is_disabled: bool) {
+        let Some(id) = self.user_id(name) else { return };
+        self.change(|database| database.user_mut(&id).map(|user| user.disabled = is_disabled));
     }
 
     /// On: the database takes questions and answers none, for all pods.

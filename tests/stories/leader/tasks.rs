@@ -166,3 +166,31 @@ async fn replicas_take_and_give_each_trigger_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_redis_that_loses_its_data_loses_no_trigger() {
+    let redis = RedisServer::start();
+    let plan = replicas::plan(3, &redis).with_api_key().state_path("state").leader_tasks(true);
+    story(plan.leader_mode(jellypin::leader::Mode::Elect), async |world| {
+        let own = ["a", "b", "c"].map(|pod| world.pod(pod).triggers(SCAN).expect("a trigger"));
+        until_alone(world, "a").await;
+        // What was taken from the others stands in the file alone.
+        redis.flush();
+        world.pod("a").kill().await;
+        until_alone(world, "b").await;
+        assert_eq!(world.pod("b").triggers(SCAN).as_ref(), Some(&own[0]), "the house's");
+        world.pod("a").start_again().await.expect("its own port");
+        until_alone(world, "b").await;
+        // Before all is given back, and once more meanwhile.
+        redis.flush();
+        world.pods.iter().for_each(|pod| pod.hold_triggers(true));
+        world.restart(|settings| settings.leader_tasks(false)).await;
+        redis.flush();
+        world.pods.iter().for_each(|pod| pod.hold_triggers(false));
+        until("each pod has triggers", || world.pods.iter().all(has_triggers)).await;
+        let now = ["a", "b", "c"].map(|pod| world.pod(pod).triggers(SCAN).expect("a trigger"));
+        assert_eq!(now, [own[0].clone(), own[0].clone(), own[2].clone()]);
+        until("nothing is kept", || !world.folder().join("state/tasks-main.json").exists()).await;
+    })
+    .await;
+}

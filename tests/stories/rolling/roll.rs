@@ -128,3 +128,26 @@ async fn a_roll_stops_at_the_first_trouble() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_do_not_roll_at_once() {
+    let redis = RedisServer::start();
+    let plan = quick_starters(replicas::plan(2, &redis)).with_api_key();
+    story(started(plan).await, async |world| {
+        let other = replicas::known_replica(world, |_| {}).await;
+        let order = async || {
+            let mut operator = other.operators();
+            let request = operator.request(http::Method::POST, "/roll");
+            operator.send(request, crate::stories::world::body_of("")).await.expect("an answer")
+        };
+        assert_eq!(tell(world, "/roll").await.status, 202);
+        let refused = order().await;
+        let words = "not restarted: another replica restarts them already; its GET /roll shows how far\n";
+        assert_eq!((refused.status, refused.text()), (409, words));
+        assert_eq!(other.ask_admin("/roll").await.json(), serde_json::json!([]), "it has not begun");
+        assert_eq!(until_over(world).await["state"], "done");
+        let is_locked = || redis.keys().iter().any(|key| key.contains("migration_lock"));
+        until("the other may", || !is_locked()).await;
+    })
+    .await;
+}

@@ -158,3 +158,54 @@ async fn replicas_call_one_hook_and_one_keeps_awake_what_another_does_not_use() 
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_and_a_program_wake_a_pod_and_the_program_sees_nothing_of_the_proxys_environment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (script, said) = (folder.path().join("hook"), folder.path().join("said"));
+    // What it writes appears whole.
+    std::fs::write(&script, "env > \"$1.new\"; mv \"$1.new\" \"$1.$2\"").expect("written");
+    let network = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let phases = PhaseLengths::RECORDED.scaled(0.1);
+    let plan = World::plan(1).build(move |pod| pod.start_up(StartUp::Phased(phases))).probe_interval(millis(200));
+    let mut prepared = started(plan.with_api_key()).await;
+    let (address, to) = (prepared.pod("a").address(), network.local_addr().expect("an address"));
+    let wake = format!(
+        "{{ mac = \"02:00:5e:10:00:07\", broadcast = \"{to}\", command = [\"/bin/sh\", {script:?}, {said:?}] }}"
+    );
+    let pod = format!("{{ url = \"http://{address}\", idle_after = \"800ms\", wake = {wake} }}");
+    prepared.restart(|settings: &mut Settings| settings.set("pools.main.pods.a", &pod)).await;
+    prepared.until_state("a", State::Ready).await;
+    story(prepared, async |world| {
+        let mut alice = world.client().without_cookies().device("sofa");
+        alice.log_in("alice").await;
+        let read = |act: &str| std::fs::read_to_string(folder.path().join(format!("said.{act}"))).ok();
+        until("the program lets it sleep", || read("sleep").is_some()).await;
+        until_shown(&world.proxy, "asleep").await;
+        let mut packet = [0; 128];
+        assert!(network.try_recv(&mut packet).is_err(), "a packet wakes alone");
+        world.pod("a").kill().await;
+        let machine = async {
+            let length =
+                tokio::time::timeout(DEADLINE, network.recv(&mut packet)).await.expect("in time").expect("a packet");
+            let mac = [0x02, 0x00, 0x5e, 0x10, 0x00, 0x07];
+            assert_eq!(packet[..length], [[0xff; 6].as_slice(), &mac.repeat(16)].concat());
+            until("the program was called", || read("wake").is_some()).await;
+            world.pod("a").start_again().await.expect("its own port");
+        };
+        let (answer, ()) = tokio::join!(alice.get("/Users/Me"), machine);
+        assert_eq!(answer.status, 200);
+        for act in ["sleep", "wake"] {
+            let environment = read(act).expect("it was called");
+            for told in [format!("JELLYPIN_ACT={act}"), "JELLYPIN_POD=a".to_owned(), "JELLYPIN_POOL=main".to_owned()] {
+                assert!(environment.lines().any(|line| line == told), "{environment}");
+            }
+            // The last are the shell's own.
+            let known = ["JELLYPIN_ACT", "JELLYPIN_POD", "JELLYPIN_POOL", "PATH", "PWD", "OLDPWD", "SHLVL", "_"];
+            let names = environment.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
+            let unknown: Vec<&str> = names.filter(|name| !known.contains(name)).collect();
+            assert!(unknown.is_empty(), "{unknown:?}");
+        }
+    })
+    .await;
+}

@@ -329,3 +329,34 @@ async fn members_of_two_replicas_stay_together() {
     })
     .await;
 }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_leader_keeps_its_group_while_it_drains_and_gives_it_to_the_leader_at_last() {
+    let redis = RedisServer::start();
+    story(following(&redis), async |world| {
+        let mut members = vec![member_of(world, "user0", "a").await, member_of(world, "user1", "b").await];
+        let (id, _) = watch(&mut members).await;
+        another_leads(world, &redis, "c").await;
+        drain(world, "a", "idle").await;
+        let mut late = member_of(world, "user2", "b").await;
+        assert_eq!(late.does("Join", json!({"GroupId": id})).await.status, 204);
+        assert_eq!(late.hears("GroupJoined").await["GroupId"], id);
+        assert_eq!(late.does("SetIgnoreWait", json!({"IgnoreWait": true})).await.status, 204);
+        assert_eq!(world.home(&late.client.get("/Users/Me").await), "a");
+        assert_eq!(members[0].hears("UserJoined").await["Data"], "user2");
+        members.push(late);
+        pause_and_go_on(&mut members, &id).await;
+        drain(world, "a", "now").await;
+        for member in &mut members {
+            // The queue comes first: the group is at another pod.
+            let (mut heard, _) = hears_until(member, "PlayQueue").await;
+            let (rest, told) = hears_until(member, "Unpause").await;
+            heard.extend(rest);
+            assert!(!heard.iter().any(|name| UNSEEN.contains(&name.as_str())), "{heard:?}");
+            assert_eq!(told["GroupId"], id);
+            assert_eq!(world.home(&member.client.get("/Users/Me").await), "c", "{heard:?}");
+        }
+        pause_and_go_on(&mut members, &id).await;
+        drop(members);
+    })
+    .await;
+}

@@ -81,6 +81,7 @@ keys! {
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
     in_step: &str = "jellyfin.in_step";
     writer: &str = "pools.main.writer";
+    database: &str = "pools.main.database";
     base_path: &str = "pools.main.base_path";
     hold: Duration = "timeouts.hold";
     pod_idle: Duration = "timeouts.pod_idle";
@@ -180,6 +181,11 @@ impl Settings {
             &format!("pools.main.pods.{name}"),
             &format!("{{ url = \"http://{address}\", instance_id = {id:?} }}"),
         );
+    }
+
+    /// Names a pod of the pool `main` that has an API key of its own.
+    pub(crate) fn pod_with_key(&mut self, name: &str, address: SocketAddr, key: &str) {
+        self.set(&format!("pools.main.pods.{name}"), &format!("{{ url = \"http://{address}\", api_key = {key:?} }}"));
     }
 
     /// Lets a pod of the pool `main` stand by.

@@ -66,8 +66,10 @@ pub(super) async fn settle<P: PodCalls>(
         row = round.settled(&rows, item).unwrap_or(row);
     }
     // The server computes a folder's, each pod for itself.
-    let differs = |other: &Row| !row.is_folder() && done::differing(&row, other) != Fields::NONE;
-    let differing = || rows.iter().filter(|(_, other)| differs(other));
+    let differs = |pod: PodInstance, other: &Row| {
+        !row.is_folder() && done::differing(&row, other).without(round.untold(pod)) != Fields::NONE
+    };
+    let differing = || rows.iter().filter(|(pod, other)| differs(*pod, other));
     for (pod, _) in differing() {
         let _permit = carrier.calls.permit(*pod).await;
         let generation = Some(round.generation);
@@ -76,7 +78,7 @@ pub(super) async fn settle<P: PodCalls>(
             return false;
         }
         // What is left over is compared again, as often as is left for the pair.
-        let (told, _) = carrier.tell_pod(*pod, user, round.item, &row, Fields::NONE).await;
+        let (told, _) = carrier.tell_pod(*pod, user, round.item, &row, round.untold(*pod)).await;
         carrier.end_telling(user, round.item, *pod, Some((round.generation, told)));
         carrier.calls.observe(Event::Told(*pod, told));
         if told == TellOutcome::Failed {

@@ -218,7 +218,7 @@ impl Pods {
 }
 
 impl PodCalls for Pods {
-    fn pods(&self, _pool: usize) -> Vec<PodView> {
+    fn pods(&self, _user: UserKey) -> Vec<PodView> {
         let model = self.0.lock();
         let view = |(number, pod): (usize, &ModelPod)| PodView {
             instance: model.instance(number),

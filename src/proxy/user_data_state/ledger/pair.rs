@@ -164,7 +164,8 @@ impl Pair {
         let Some(other) = pods.iter().find(|view| view.is_alive && view.instance != pod) else { return };
         if self.owners == Owners::default() {
             self.written = generation;
-            self.owners.set(Field::ALL.into_iter().collect(), Owner { pod: other.instance, generation });
+            let may_be_old = if pod.is_database() { Fields::PLAY_STATE } else { Field::ALL.into_iter().collect() };
+            self.owners.set(may_be_old, Owner { pod: other.instance, generation });
             pods.iter().for_each(|view| self.set_told(view.instance, generation));
         }
         self.told.retain(|(at, _)| *at != pod);

@@ -80,11 +80,24 @@ pub(crate) enum Stored {
 impl Database {
     /// The tables of a new cluster.
     pub(super) fn fresh() -> Database {
+        Database::with_users(1000)
+    }
+
+    /// The tables of another server before the same media.
+    pub(super) fn of_twin() -> Database {
+        let mut database = Database::with_users(50);
+        for user in &mut database.users {
+            user.id = id_of_name("user of the twin", &user.name);
+        }
+        database
+    }
+
+    fn with_users(numbered: usize) -> Database {
         let mut database = Database { next_row: 1, items: ItemRow::first(), ..Database::default() };
         for (name, administrator) in [("alice", false), ("bob", false), ("root", true)] {
             database.users.push(User::new(name, &format!("{name}-pw"), administrator));
         }
-        for number in 0..1000 {
+        for number in 0..numbered {
             database.users.push(User::new(&format!("user{number}"), "pw", false));
         }
         database.api_keys.push(ApiKey { token: random_guid(), app: "jellyfin-sim".to_owned() });
