@@ -84,10 +84,7 @@ impl Person {
 
     fn authorization(&self) -> String {
         let token = self.token().map_or_else(String::new, |token| format!(", Token=\"{token}\""));
-        format!(
-            "MediaBrowser Client=\"Faults\", Device=\"Test\", DeviceId=\"{}\", Version=\"1.0\"{token}",
-            self.device
-        )
+        format!("MediaBrowser Client=\"Faults\", Device=\"Test\", DeviceId=\"{}\", Version=\"1.0\"{token}", self.device)
     }
 }
 

@@ -41,8 +41,15 @@ pub struct Arguments {
 
 const KINDS: [Kind; 6] = [Kind::Jellypin, Kind::Haproxy, Kind::Nginx, Kind::Traefik, Kind::Envoy, Kind::Caddy];
 
-const FAULTS: [Fault; 6] =
-    [Fault::PodKilled, Fault::PodHung, Fault::PodSlow, Fault::PodTerminated, Fault::AllRestarted, Fault::Overload];
+const FAULTS: [Fault; 7] = [
+    Fault::PodKilled,
+    Fault::PodHung,
+    Fault::PodSlow,
+    Fault::PodTerminated,
+    Fault::AllRestarted,
+    Fault::Overload,
+    Fault::LeaderKilled,
+];
 
 /// The lines between which the page has the table.
 const BEGIN: &str = "<!-- table: begin -->\n";
@@ -120,8 +127,8 @@ fn page(arguments: &Arguments, versions: &[(Kind, String)], cells: &[Cell]) -> S
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n### {}\n\n| proxy | failed requests | log-outs | sockets closed or refused | films broken | longest stall | normal after |\n\
-             |---|---|---|---|---|---|---|\n",
+            "\n### {}\n\n| proxy | failed requests | log-outs | sockets closed or refused | films broken | longest stall | \
+             normal after | |\n|---|---|---|---|---|---|---|---|\n",
             fault.name()
         );
         for Cell { kind, figures } in cells.iter().filter(|cell| cell.figures.fault == fault) {
@@ -132,7 +139,7 @@ fn page(arguments: &Arguments, versions: &[(Kind, String)], cells: &[Cell]) -> S
             };
             let _ = writeln!(
                 text,
-                "| {} | {} of {} | {} | {} | {} | {:.1} s | {normal} |",
+                "| {} | {} of {} | {} | {} | {} | {:.1} s | {normal} | {} |",
                 kind.name(),
                 saw.failed + saw.failed_posts,
                 saw.good + saw.failed + saw.failed_posts + saw.log_outs,
@@ -140,6 +147,7 @@ fn page(arguments: &Arguments, versions: &[(Kind, String)], cells: &[Cell]) -> S
                 saw.closed_sockets + saw.refused_sockets,
                 saw.broken_films,
                 saw.longest_stall.as_secs_f64(),
+                figures.note,
             );
         }
     }

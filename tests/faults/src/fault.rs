@@ -1,6 +1,7 @@
 //! The faults: what breaks, for how long, and what clients may notice of it.
 
 mod disk;
+mod leader;
 mod mid_write;
 mod network;
 mod pods;
@@ -20,6 +21,7 @@ use crate::table::Figures;
 pub enum Fault {
     PodKilled,
     PodTerminated,
+    LeaderKilled,
     PodHung,
     PodSlow,
     AllRestarted,
@@ -69,6 +71,7 @@ impl Fault {
         match self {
             Fault::PodKilled => "pod: kill -9, then started again",
             Fault::PodTerminated => "pod: SIGTERM, then started again",
+            Fault::LeaderKilled => "pod: the leader killed -9, then started again",
             Fault::PodHung => "pod: SIGSTOP, then SIGCONT",
             Fault::PodSlow => "pod: each answer 3 s late",
             Fault::AllRestarted => "pods: all restarted in turn",
@@ -103,7 +106,7 @@ impl Fault {
     pub fn allowed(self) -> Allowed {
         let none = Allowed::default();
         match self {
-            Fault::PodKilled | Fault::PodTerminated | Fault::PodHung | Fault::AllRestarted => {
+            Fault::PodKilled | Fault::LeaderKilled | Fault::PodTerminated | Fault::PodHung | Fault::AllRestarted => {
                 Allowed { failed_posts: true, why: "a report that may have arrived is not sent twice", ..none }
             }
             Fault::PodDiskFull => Allowed {
@@ -114,7 +117,13 @@ impl Fault {
                 ..none
             },
             Fault::DatabaseHung => Allowed { stalls: true, why: "no pod can answer meanwhile", ..none },
-            Fault::CutOff | Fault::HalfOpen | Fault::ResetInHead | Fault::OtherServer => {
+            Fault::HalfOpen => Allowed {
+                failed_posts: true,
+                stalls: true,
+                why: "what is sent is unacknowledged for 15 s until that shows",
+                ..none
+            },
+            Fault::CutOff | Fault::ResetInHead | Fault::OtherServer => {
                 Allowed { failed_posts: true, why: "a report that may have arrived is not sent twice", ..none }
             }
             Fault::ResetInBody => Allowed {
@@ -133,6 +142,7 @@ impl Fault {
         match self {
             Fault::PodKilled => pods::kill(stage).await,
             Fault::PodTerminated => pods::terminate(stage).await,
+            Fault::LeaderKilled => leader::kill(stage).await,
             Fault::PodHung => pods::hang(stage).await,
             Fault::PodSlow => pods::slow(stage).await,
             Fault::AllRestarted => pods::restart_all(stage).await,
@@ -225,9 +235,6 @@ impl Fault {
 
     /// Whether the proxy itself is away meanwhile.
     fn is_of_proxy(self) -> bool {
-        matches!(
-            self,
-            Fault::ReplicaKilled | Fault::DiskTakesNothing | Fault::StoreCorrupt | Fault::KilledInMidWrite
-        )
+        matches!(self, Fault::ReplicaKilled | Fault::DiskTakesNothing | Fault::StoreCorrupt | Fault::KilledInMidWrite)
     }
 }

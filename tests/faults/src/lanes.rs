@@ -26,7 +26,14 @@ pub const LANES: [Lane; 4] = [
         has_links: false,
         has_redis: false,
         gate: &[Fault::PodKilled, Fault::PodHung, Fault::DatabaseStopped, Fault::DatabaseHung, Fault::PodDiskFull],
-        more: &[Fault::PodTerminated, Fault::DatabaseSlow, Fault::PodSlow, Fault::AllRestarted, Fault::Overload],
+        more: &[
+            Fault::PodTerminated,
+            Fault::LeaderKilled,
+            Fault::DatabaseSlow,
+            Fault::PodSlow,
+            Fault::AllRestarted,
+            Fault::Overload,
+        ],
     },
     Lane {
         name: "the network before a pod",
@@ -77,8 +84,7 @@ impl Lane {
             return Vec::new();
         }
         let Lane { replicas, has_links, has_redis, .. } = self;
-        let plan =
-            Plan { kind: Kind::Jellypin, clients, replicas, has_links, has_redis, is_full, pace: Pace::CALM };
+        let plan = Plan { kind: Kind::Jellypin, clients, replicas, has_links, has_redis, is_full, pace: Pace::CALM };
         let mut stage = Stage::set(plan, programs, pod_program).await;
         let mut rows = Vec::new();
         for fault in faults {

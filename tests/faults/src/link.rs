@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use socket2::{SockFilter, SockRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -124,7 +125,12 @@ async fn pass(
             read = from.read(&mut buffer) => read,
             are_ended = outdated => match are_ended {
                 true => Err(std::io::ErrorKind::ConnectionReset.into()),
-                false => std::future::pending().await,
+                false => {
+                    if is_answer {
+                        take_nothing(&to);
+                    }
+                    std::future::pending().await
+                }
             },
         };
         let count = match read {
@@ -172,4 +178,12 @@ fn reset(half: &OwnedWriteHalf) {
     let stream: &TcpStream = half.as_ref();
     // One that is gone needs no reset.
     let _ = stream.set_zero_linger();
+}
+
+/// From now on the kernel overlooks what comes over this connection, and acknowledges nothing, as if the machine were gone.
+fn take_nothing(half: &OwnedWriteHalf) {
+    /// `BPF_RET | BPF_K`: of each packet this many bytes are kept.
+    const RETURN: u16 = 0x06;
+    let stream: &TcpStream = half.as_ref();
+    SockRef::from(stream).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).expect("a filter");
 }

@@ -89,8 +89,7 @@ impl Proxy {
         };
         fs::write(&configuration, text).expect("a file");
         let program = programs.of(kind);
-        let mut proxy =
-            Proxy { kind, address, admin, program, name, configuration, surroundings, process: None };
+        let mut proxy = Proxy { kind, address, admin, program, name, configuration, surroundings, process: None };
         proxy.start_again().await;
         proxy
     }
@@ -125,13 +124,6 @@ impl Proxy {
 
     pub fn kill(&mut self) {
         self.process().kill();
-    }
-
-    /// SIGTERM, then its end.
-    pub async fn stop(&mut self) {
-        self.process().signal(rustix::process::Signal::TERM);
-        let process = self.process();
-        until("the proxy ends", 60.0, async || process.has_ended()).await;
     }
 
     async fn until_ready(&mut self) {

@@ -48,7 +48,18 @@ impl Figures {
 pub fn text(rows: &[Figures]) -> String {
     let mut text = format!(
         "{:<52}{:>6}{:>6}{:>6}{:>8}{:>8}{:>7}{:>8}{:>8}{:>8}{:>8}{:>7}  note\n",
-        "fault", "good", "GETs", "POSTs", "log-outs", "sockets", "films", "stalls", "wait s", "normal", "revived", "tokens"
+        "fault",
+        "good",
+        "GETs",
+        "POSTs",
+        "log-outs",
+        "sockets",
+        "films",
+        "stalls",
+        "wait s",
+        "normal",
+        "revived",
+        "tokens"
     );
     for row in rows {
         let saw = &row.saw;

@@ -46,7 +46,14 @@ struct Shared {
 impl Shared {
     fn new(database: Database, file: Option<DatabaseFile>) -> Arc<Shared> {
         let (database, hangs) = (Mutex::new(database), watch::Sender::new(false));
-        Arc::new(Shared { database, file, disk: Disk::new(), hangs, takes_us: AtomicU64::new(0), seat: Mutex::default() })
+        Arc::new(Shared {
+            database,
+            file,
+            disk: Disk::new(),
+            hangs,
+            takes_us: AtomicU64::new(0),
+            seat: Mutex::default(),
+        })
     }
 }
 

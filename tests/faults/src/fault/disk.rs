@@ -55,7 +55,7 @@ pub(super) async fn start_without(stage: &mut Stage) -> String {
 pub(super) async fn corrupt(stage: &mut Stage) -> String {
     let (fleet, proxy) = (&stage.fleet, &mut stage.proxies[0]);
     fleet.dies(proxy.address);
-    proxy.stop().await;
+    proxy.kill();
     let mut broken = 0;
     for entry in fs::read_dir(proxy.state_folder()).expect("the state folder").flatten() {
         if entry.path().extension().is_some_and(|end| end == "redb") {

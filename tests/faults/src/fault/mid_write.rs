@@ -1,5 +1,7 @@
 //! jellypin is killed while it writes: no log-in that it has acknowledged may be lost.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -7,7 +9,7 @@ use http::Method;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use crate::client::Client;
+use crate::client::{Client, until};
 use crate::stage::Stage;
 
 /// Clients that log in one after the other.
@@ -22,12 +24,17 @@ pub(super) async fn kill_again_and_again(stage: &mut Stage) -> String {
     for round in 0..rounds {
         let visitors: Vec<Vec<Client>> =
             (0..AT_ONCE).map(|_| (0..3).map(|_| stage.next_visitor(stage.proxies[0].address)).collect()).collect();
+        let answered = Arc::new(AtomicUsize::new(0));
         let log_ins = visitors.into_iter().map(|visitors| {
+            let answered = answered.clone();
             tokio::spawn(async move {
                 let mut done = Vec::new();
                 for mut client in visitors {
                     match client.log_in().await {
-                        Ok(_) => done.push(client),
+                        Ok(_) => {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                            done.push(client);
+                        }
                         Err(_) => break,
                     }
                 }
@@ -36,7 +43,9 @@ pub(super) async fn kill_again_and_again(stage: &mut Stage) -> String {
         });
         let log_ins: Vec<_> = log_ins.collect();
         // Each time at another moment of the writing.
-        sleep(Duration::from_millis(5 + (round * 37) % 150)).await;
+        let first = 1 + round as usize % 4;
+        until("log-ins are answered", 30.0, async || answered.load(Ordering::Relaxed) >= first).await;
+        sleep(Duration::from_millis((round * 7) % 40)).await;
         {
             let (fleet, proxy) = (&stage.fleet, &mut stage.proxies[0]);
             fleet.dies(proxy.address);

@@ -30,7 +30,8 @@ pub(super) async fn accept_slowly(stage: &mut Stage) -> String {
 pub(super) async fn half_open(stage: &mut Stage) -> String {
     let victim = stage.victim().await;
     stage.links[victim].forget_connections();
-    sleep(stage.lasts(2.0, 15.0)).await;
+    // Nobody notices before jellypin's own bound of 15 s.
+    sleep(stage.lasts(16.0, 30.0)).await;
     String::new()
 }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
+use crate::proxy::Kind;
 use crate::stage::Stage;
 
-fn found(pod: &str, after: Duration) -> String {
-    format!("{pod} found out after {} ms", after.as_millis())
+/// jellypin alone says when.
+fn found(stage: &Stage, after: Duration) -> String {
+    if stage.plan.kind == Kind::Jellypin { format!("found out after {} ms", after.as_millis()) } else { String::new() }
 }
 
 pub(super) async fn kill(stage: &mut Stage) -> String {
@@ -17,7 +19,7 @@ pub(super) async fn kill(stage: &mut Stage) -> String {
     let after = stage.until_state(victim, |state| state == "down").await;
     sleep(stage.lasts(1.0, 10.0)).await;
     start_again(stage, victim).await;
-    found("killed pod", after)
+    found(stage, after)
 }
 
 async fn start_again(stage: &mut Stage, pod: usize) {
@@ -51,7 +53,7 @@ pub(super) async fn hang(stage: &mut Stage) -> String {
     sleep(stage.lasts(0.5, 15.0).saturating_sub(after)).await;
     stage.pods[victim].signal(Signal::CONT);
     stage.until_state(victim, |state| state == "ready").await;
-    found("stopped pod", after)
+    found(stage, after)
 }
 
 async fn control_for(stage: &mut Stage, on: &str, off: &str, time: Duration) -> String {
