@@ -120,10 +120,8 @@ pub enum Error {
     Leader(#[from] leader::Error),
     #[error("[log] access: cannot write the access log: {0}")]
     AccessLog(io::Error),
-    #[error(
-        "[pools.{pool}.pods] {pod}: http://{authority} is an address of this jellypin itself; give the address of Jellyfin"
-    )]
-    Loop { pool: String, pod: String, authority: String },
+    #[error("[pools.{pool}.pods] {pod}: {url} is an address of this jellypin itself; give the address of Jellyfin")]
+    Loop { pool: String, pod: String, url: String },
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
 }

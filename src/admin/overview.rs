@@ -176,6 +176,7 @@ impl Views {
                     moved: clients.iter().flatten().filter(left).count(),
                     is_removed: pod.drain.is_removed(),
                     rest: pod.sleep.rest(),
+                    trouble: pod.transport.trouble().map(|trouble| trouble.to_string()),
                 });
                 let info = pod.info.latest();
                 pods.push(PodRow {

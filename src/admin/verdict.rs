@@ -54,6 +54,8 @@ pub(super) struct PodFacts {
     /// Its source no longer names it.
     pub(super) is_removed: bool,
     pub(super) rest: Rest,
+    /// Why it is not trusted over TLS, in words.
+    pub(super) trouble: Option<String>,
 }
 
 /// What the verdict is made of.
@@ -108,6 +110,8 @@ pub(super) fn of(facts: &Facts) -> Verdict {
                 } else {
                     moved(pod.moved)
                 };
+                let trouble = pod.trouble.iter().cloned();
+                let more = trouble.chain(Some(more).filter(|more| !more.is_empty())).collect::<Vec<_>>().join("; ");
                 said(Level::Look, format!("{who} is down"), Some(pod.since), &more)
             }
             State::Starting => said(Level::Look, format!("{who} is starting"), Some(pod.since), ""),
@@ -200,6 +204,7 @@ mod tests {
             moved,
             is_removed: false,
             rest: Rest::Awake,
+            trouble: None,
         }
     }
 
@@ -225,6 +230,11 @@ mod tests {
         for (facts, level, sentences) in [
             (of_pods(vec![ready()]), Level::Well, vec!["All well."]),
             (Facts { redis: Some(true), ..of_pods(vec![ready()]) }, Level::Well, vec!["All well."]),
+            (
+                of_pods(vec![ready(), PodFacts { trouble: Some("x".into()), ..pod("b", State::Down, 0, 1) }]),
+                Level::Look,
+                vec!["Pod b is down since 7; x; 1 session moved."],
+            ),
             (
                 of_pods(vec![ready(), pod("b", State::Down, 0, 14)]),
                 Level::Look,

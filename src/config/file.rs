@@ -8,6 +8,7 @@ mod compression;
 mod log;
 mod pool;
 mod tls;
+mod transport;
 mod wake;
 mod web_socket;
 
@@ -37,6 +38,7 @@ pub(super) use log::Log;
 pub(super) use pool::PodTable;
 pub(super) use pool::{Dns, Pod, Pool};
 pub(super) use tls::{Acme, Tls};
+pub(super) use transport::{PodHost, PodTls, Scheme};
 pub(super) use wake::Wake;
 pub(super) use web_socket::WebSocket;
 

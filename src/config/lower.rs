@@ -33,6 +33,7 @@ mod leader;
 mod pools;
 mod shared;
 mod tls;
+mod transport;
 mod wake;
 
 /// Relative paths start at `folder`. Reads secrets last, when nothing else is wrong.

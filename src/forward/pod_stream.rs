@@ -10,19 +10,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::pod::TransportStream;
 
 #[derive(Debug)]
 pub(super) struct PodStream {
-    stream: TcpStream,
+    stream: TransportStream,
     takes_no_more: bool,
 }
 
 impl PodStream {
-    pub(super) fn new(stream: TcpStream) -> PodStream {
+    pub(super) fn new(stream: TransportStream) -> PodStream {
         PodStream { stream, takes_no_more: false }
     }
 

@@ -226,6 +226,7 @@ impl SharedState {
     pub(super) fn report_failure(&self, pod: &Pod, failure: Failure, no_body: bool) {
         match failure.cause {
             Cause::Refused => health::refused(pod),
+            Cause::Untrusted => health::untrusted(pod),
             Cause::Broken if no_body && !failure.on_reused_connection => health::broken(pod),
             // One slow request does not mean that the pod is unwell, so the health checks decide.
             Cause::Broken | Cause::TimedOut => health::report_suspect(pod),

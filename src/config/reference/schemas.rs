@@ -90,8 +90,10 @@ impl JsonSchema for Pod {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let (url, table) = (text(PodUrl::EXPECTED), PodTable::json_schema(generator));
-        let title =
-            format!("{}, or a table of `url`, `instance_id`, `standby`, `wake` and `idle_after`", PodUrl::EXPECTED);
+        let title = format!(
+            "{}, or a table of `url`, `instance_id`, `standby`, `wake`, `idle_after`, `tls` and `host`",
+            PodUrl::EXPECTED
+        );
         titled(title, json_schema!({ "anyOf": [url, table] }))
     }
 }

@@ -77,7 +77,7 @@ impl Refusal {
             Cause::Exhausted => Refusal::Exhausted,
             Cause::TimedOut if endpoint.is_media() => Refusal::MediaTimedOut,
             _ if endpoint.is_media() => Refusal::Media,
-            Cause::Refused | Cause::ConnectTimedOut => Refusal::NoPod,
+            Cause::Refused | Cause::ConnectTimedOut | Cause::Untrusted => Refusal::NoPod,
             Cause::Broken | Cause::Malformed | Cause::Lost => Refusal::Broken,
             Cause::TimedOut => Refusal::TimedOut,
             Cause::Overloaded => Refusal::Overloaded,
