@@ -75,6 +75,8 @@ pub(super) struct Facts {
     pub(super) is_stopping: bool,
     /// The latest configuration was refused.
     pub(super) is_refused: bool,
+    /// Certificates that end soon, each with the days until then.
+    pub(super) ending: Vec<(String, i64)>,
 }
 
 pub(super) fn of(facts: &Facts) -> Verdict {
@@ -130,6 +132,15 @@ pub(super) fn of(facts: &Facts) -> Verdict {
     if facts.is_refused {
         let more = "the one before stays in use; the log says what is wrong";
         sentences.push(said(Level::Look, "The latest configuration was refused".into(), None, more));
+    }
+    for (name, days) in &facts.ending {
+        let who = format!("The certificate for {name}");
+        sentences.push(match days {
+            i64::MIN..0 => said(Level::Wrong, format!("{who} has ended"), None, "clients are warned of it"),
+            0 => said(Level::Look, format!("{who} ends within a day"), None, ""),
+            1 => said(Level::Look, format!("{who} ends in 1 day"), None, ""),
+            days => said(Level::Look, format!("{who} ends in {days} days"), None, ""),
+        });
     }
     if facts.redis == Some(false) {
         sentences.push(said(
@@ -234,6 +245,14 @@ mod tests {
                 of_pods(vec![ready(), PodFacts { trouble: Some("x".into()), ..pod("b", State::Down, 0, 1) }]),
                 Level::Look,
                 vec!["Pod b is down since 7; x; 1 session moved."],
+            ),
+            (
+                Facts { ending: vec![("h".into(), 20), ("i".into(), -1)], ..of_pods(vec![ready()]) },
+                Level::Wrong,
+                vec![
+                    "The certificate for i has ended; clients are warned of it.",
+                    "The certificate for h ends in 20 days.",
+                ],
             ),
             (
                 of_pods(vec![ready(), pod("b", State::Down, 0, 14)]),

@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
+use ipnet::IpNet;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
@@ -76,6 +77,8 @@ pub struct SharedState {
     pub latest_api_key: Arc<ArcSwapOption<Token>>,
     /// Configured paths below which a POST signs a user in, besides the built-in ones.
     pub log_in_paths: Box<[String]>,
+    /// From where the server may be set up, restarted and shut down. Empty: from everywhere.
+    pub operate_from: Box<[IpNet]>,
     /// The live playlists that clients play now.
     pub streams: Arc<Streams>,
     /// Play sessions that a pod knows by another id.

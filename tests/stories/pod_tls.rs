@@ -190,7 +190,7 @@ async fn a_pod_that_is_not_trusted_is_down_and_it_is_said_why() {
             }
             proxy.stop().await;
             let (code, said) = Program::check(&settings, &folder);
-            assert!(code == Some(1) && said.contains(&words), "{code:?} {said}");
+            assert!(code == Some(2) && said.contains(&words), "{code:?} {said}");
         }
         for tls in [
             format!("pin = [{wrong:?}, {:?}]", other.fingerprint()),
@@ -257,6 +257,27 @@ async fn a_pod_is_told_the_host_of_its_own() {
         call.reply("200 OK", "").await;
         assert_eq!(end.answer().await.status, 200);
         drop((end, call));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_of_a_name_are_spoken_to_over_tls() {
+    story(World::plan(1).uncounted(), async |world| {
+        let own = Identity::new(world.folder(), &["localhost"]);
+        let terminator = Terminator::before(world.pod("a").address(), &own).await;
+        let port = terminator.address.port();
+        let proxy = world
+            .replica(|settings| {
+                settings.remove_pod("a");
+                let dns = format!("{{ name = \"localhost\", port = {port}, scheme = \"https\" }}");
+                settings.set("pools.main.dns", &dns);
+                settings.set("pools.main.tls", &format!("{{ ca = {:?} }}", own.file));
+            })
+            .await;
+        proxy.until_state("127.0.0.1", State::Ready).await;
+        assert_eq!(proxy.client().get("/System/Info/Public").await.status, 200);
+        proxy.stop().await;
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! Lowers the pools with their pods, and the routes to them.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::Arc,
 };
@@ -11,16 +11,16 @@ use crate::{
         Environment,
         error::Fault,
         file::{Dns, Pod, Pool, Route, Scheme},
-        names::{Name, did_you_mean, listed},
+        names::Name,
         value::{Spanned, Table, Written},
     },
     discovery::{DnsConfig, PoolConfig},
     pod::PodConfig,
-    route::RouteConfig,
+    route::{RouteConfig, Target, rules::Rules},
     wake,
 };
 
-use super::transport::OfPool;
+use super::{routes, transport::OfPool};
 
 /// Where secrets are read: the folder of the file, and the environment.
 type Secrets<'a> = (&'a Path, &'a dyn Environment);
@@ -36,12 +36,17 @@ pub(super) fn lower(
         [] => {
             return Err(Fault::new(0..0, "no pool; name the pods under [pools.main.pods]"));
         }
-        [only] if routes.is_empty() => vec![RouteConfig { host: None, path: "/".to_owned(), pool: only.name.clone() }],
+        [only] if routes.is_empty() => vec![RouteConfig {
+            host: None,
+            path: "/".to_owned(),
+            target: Target::Pool(only.name.clone()),
+            rules: Rules::default(),
+        }],
         [_, _, ..] if routes.is_empty() => {
             let problem = "several pools and no route; say under [[routes]] which requests go to which pool";
             return Err(Fault::new(0..0, problem));
         }
-        some => routes_to(some, routes)?,
+        some => routes::lower(some, routes)?,
     };
     Ok((pools, routes))
 }
@@ -100,25 +105,4 @@ fn dns(Table { at, inner: dns }: Table<Dns>, of_pool: &OfPool<'_>) -> Result<Dns
     let name = dns.name.0.0;
     let transport = of_pool.lower((dns.scheme.0 == Scheme::Https).then_some(&name), (None, None), &at)?;
     Ok(DnsConfig { name, port: dns.port.0 as u16, transport, every: dns.every.0 })
-}
-
-fn routes_to(pools: &[PoolConfig], routes: Vec<Table<Route>>) -> Result<Vec<RouteConfig>, Fault> {
-    let mut seen = HashSet::new();
-    let mut lowered = Vec::with_capacity(routes.len());
-    for Table { at, inner: route } in routes {
-        let names = || pools.iter().map(|pool| pool.name.as_str());
-        let pool = route.pool.get_ref();
-        if !names().any(|name| name == pool) {
-            let hint = did_you_mean(pool, names()).unwrap_or_else(|| format!("the pools are {}", listed(names())));
-            return Err(Fault::new(route.pool.span(), format!("no pool is named {pool:?}; {hint}")));
-        }
-        let host = route.host.map(|host| host.0.0);
-        let path = route.path.map_or("/".to_owned(), |path| path.0.0);
-        if !seen.insert((host.clone(), path.clone())) {
-            let host = host.as_deref().unwrap_or("every host");
-            return Err(Fault::new(at, format!("an earlier route takes {host} with path {path:?} already")));
-        }
-        lowered.push(RouteConfig { host, path, pool: route.pool.into_inner() });
-    }
-    Ok(lowered)
 }

@@ -23,6 +23,8 @@ pub(in crate::proxy) enum Refusal {
     /// It was sent by this process: a pod's address leads back here.
     Loop,
     NoRoute,
+    /// The operator lets this address not do that.
+    NotAllowed,
     /// No pod accepts connections, or the pool is empty.
     NoPod,
     /// The pod broke off before an answer, and the request cannot be sent again.
@@ -98,6 +100,7 @@ impl Refusal {
             Refusal::Method => "method",
             Refusal::Loop => "loop",
             Refusal::NoRoute => "no_route",
+            Refusal::NotAllowed => "not_allowed",
             Refusal::NoPod => "no_pod",
             Refusal::Broken => "pod_broke",
             Refusal::TimedOut => "pod_timed_out",
@@ -140,6 +143,7 @@ impl Refusal {
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "This method is not served here.\n".into()),
             Refusal::Loop => (StatusCode::LOOP_DETECTED, "This address leads back to the proxy that asks.\n".into()),
             Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
+            Refusal::NotAllowed => (StatusCode::FORBIDDEN, "This is not allowed from your address.\n".into()),
             Refusal::NoPod => {
                 (StatusCode::SERVICE_UNAVAILABLE, "No Jellyfin server can be reached at the moment.\n".into())
             }
