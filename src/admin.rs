@@ -5,6 +5,7 @@
 
 mod acts;
 mod answer;
+mod certificates;
 mod dashboard;
 mod explain;
 mod guard;
@@ -43,6 +44,7 @@ use crate::{
     observe::{history::History, metrics::Metrics},
     proxy::{PodLifecycle, SharedState},
     shutdown::Shutdown,
+    tls::Certificates,
 };
 use acts::Acts;
 use answer::{Answer, json, protect, see_other, text};
@@ -98,6 +100,8 @@ POST /upgrade    a new process takes this one's place
 pub struct View {
     pub config: Config,
     pub shared: Arc<SharedState>,
+    /// What clients are shown over TLS.
+    pub certificates: Arc<Certificates>,
     /// Drains pods. It is gone once the proxy stops; this listener runs longer.
     pub lifecycle: Weak<PodLifecycle>,
 }
@@ -125,6 +129,10 @@ pub struct Admin {
 impl Site {
     fn shared(&self) -> Arc<SharedState> {
         self.view.load().shared.clone()
+    }
+
+    fn certificates(&self) -> Arc<Certificates> {
+        self.view.load().certificates.clone()
     }
 
     fn lifecycle(&self) -> Option<Arc<PodLifecycle>> {

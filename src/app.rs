@@ -84,6 +84,8 @@ pub struct Config {
     pub legacy: Option<Legacy>,
     /// Extra paths below which a POST signs a user in. Default none.
     pub log_in_paths: Vec<String>,
+    /// From where the server may be set up, restarted and shut down. Default: from everywhere.
+    pub operate_from: Vec<ipnet::IpNet>,
     /// Whether the pods follow what a client changes on one of them. Default true.
     pub keeps_in_step: bool,
     /// Whether the leader alone runs tasks by itself. Default false.
@@ -122,10 +124,8 @@ pub enum Error {
     Leader(#[from] leader::Error),
     #[error("[log] access: cannot write the access log: {0}")]
     AccessLog(io::Error),
-    #[error(
-        "[pools.{pool}.pods] {pod}: http://{authority} is an address of this jellypin itself; give the address of Jellyfin"
-    )]
-    Loop { pool: String, pod: String, authority: String },
+    #[error("[pools.{pool}.pods] {pod}: {url} is an address of this jellypin itself; give the address of Jellyfin")]
+    Loop { pool: String, pod: String, url: String },
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
 }
@@ -269,7 +269,12 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
         answer_apps(socket, &current, &metrics, &autodiscovery_ends);
     }
     let (wish, wishes) = mpsc::channel(WISHES);
-    let view = View { config: config.admin.clone(), shared: shared.clone(), lifecycle: Arc::downgrade(&lifecycle) };
+    let view = View {
+        config: config.admin.clone(),
+        shared: shared.clone(),
+        certificates: certificates.clone(),
+        lifecycle: Arc::downgrade(&lifecycle),
+    };
     let pages = Admin::new(view, metrics.clone(), shutdown.clone(), wish);
     let admin_ends = CancellationToken::new();
     let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());

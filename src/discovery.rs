@@ -5,12 +5,12 @@
 //! ([`Pool::set_pods`]) and `proxy` handle pods that are found no more: Kubernetes takes a pod out
 //! of DNS while it still serves.
 
-use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{net::lookup_host, sync::watch, time};
 
 use crate::{
-    pod::{Pod, PodConfig, Pool},
+    pod::{Pod, PodConfig, Pool, TransportConfig, Trust},
     shutdown::Shutdown,
     wake,
 };
@@ -31,11 +31,24 @@ pub struct PoolConfig {
     pub dns: Option<DnsConfig>,
 }
 
+impl PoolConfig {
+    /// The files of the authorities that pods' certificates are checked against.
+    pub fn authorities(&self) -> Vec<PathBuf> {
+        let transports = self.pods.iter().map(|pod| &pod.transport).chain(self.dns.iter().map(|dns| &dns.transport));
+        let file = |transport: &TransportConfig| match &transport.tls.as_ref()?.config().trust {
+            Trust::Authorities { path, .. } => Some(path.clone()),
+            Trust::System | Trust::Pins(_) => None,
+        };
+        transports.filter_map(file).collect()
+    }
+}
+
 /// A DNS name that stands for a changing set of pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsConfig {
     pub name: String,
     pub port: u16,
+    pub transport: TransportConfig,
     /// Time between two look-ups. Default 5 s.
     pub every: Duration,
 }
@@ -101,6 +114,11 @@ async fn look_up(dns: &DnsConfig) -> Result<Vec<SocketAddr>, String> {
 fn name(pool: &Pool, wanted: Vec<PodConfig>) {
     let now = pool.pods().to_vec();
     let known = |config: &PodConfig| now.iter().find(|pod| pod.matches(config));
+    for config in &wanted {
+        if let Some(pod) = known(config) {
+            pod.change_transport(&config.transport);
+        }
+    }
     let is_as_before = now.iter().filter(|pod| !pod.drain.is_removed()).count() == wanted.len()
         && wanted.iter().all(|config| known(config).is_some_and(|pod| !pod.drain.is_removed()));
     if is_as_before {
@@ -119,8 +137,12 @@ fn name(pool: &Pool, wanted: Vec<PodConfig>) {
 fn wanted(config: &PoolConfig, mut found: Vec<SocketAddr>) -> Vec<PodConfig> {
     found.sort();
     found.dedup();
-    let found =
-        found.into_iter().map(|address| PodConfig { name: address.ip().to_string(), authority: address.to_string() });
+    let transport = || config.dns.as_ref().map(|dns| dns.transport.clone()).unwrap_or_default();
+    let found = found.into_iter().map(|address| PodConfig {
+        name: address.ip().to_string(),
+        authority: address.to_string(),
+        transport: transport(),
+    });
     let mut pods = config.pods.clone();
     for pod in found {
         if !pods.iter().any(|known| known.authority == pod.authority) {
@@ -135,7 +157,11 @@ mod tests {
     use super::*;
 
     fn config(fixed: &[&str]) -> PoolConfig {
-        let pod = |authority: &&str| PodConfig { name: format!("fixed-{authority}"), authority: (*authority).into() };
+        let pod = |authority: &&str| PodConfig {
+            name: format!("fixed-{authority}"),
+            authority: (*authority).into(),
+            ..Default::default()
+        };
         PoolConfig {
             name: "pool".into(),
             base_path: String::new(),
@@ -158,7 +184,12 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_cannot_be_resolved_leaves_the_pods_as_they_are() {
         let mut config = config(&["127.0.0.1:1"]);
-        config.dns = Some(DnsConfig { name: "nobody.invalid".into(), port: 1, every: Duration::from_secs(1) });
+        config.dns = Some(DnsConfig {
+            name: "nobody.invalid".into(),
+            port: 1,
+            transport: TransportConfig::default(),
+            every: Duration::from_secs(1),
+        });
         let pool = pool(&config).await;
         assert_eq!(pool.pods().len(), 1);
     }
@@ -166,7 +197,12 @@ mod tests {
     #[tokio::test]
     async fn pods_that_stay_keep_their_state() {
         let mut config = config(&[]);
-        config.dns = Some(DnsConfig { name: "localhost".into(), port: 1, every: Duration::from_secs(1) });
+        config.dns = Some(DnsConfig {
+            name: "localhost".into(),
+            port: 1,
+            transport: TransportConfig::default(),
+            every: Duration::from_secs(1),
+        });
         let pool = pool(&config).await;
         let before = pool.pods().iter().map(|pod| pod.id).collect::<Vec<_>>();
         assert!(!before.is_empty());

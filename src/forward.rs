@@ -5,6 +5,7 @@
 
 pub mod answer;
 mod connections;
+mod first_byte;
 pub mod head;
 pub mod outbound;
 mod pod_stream;
@@ -14,6 +15,7 @@ use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use answer::AnswerBody;
 use connections::{Connections, PooledConnection};
+pub use first_byte::FirstByte;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use ipnet::IpNet;
@@ -22,7 +24,7 @@ use tokio::{net::TcpStream, time};
 
 use crate::{
     health,
-    pod::{Admitted, Pod, Slot, State, Urgency},
+    pod::{self, Admitted, HandshakeError, Pod, Slot, State, Urgency},
 };
 
 /// How jellypin talks to pods.
@@ -52,36 +54,6 @@ pub struct Config {
     pub trusted: Vec<IpNet>,
 }
 
-/// How long a living pod may work on a request before the first byte of its answer.
-#[derive(Clone, Debug)]
-pub struct FirstByte {
-    /// Default 10 min.
-    any: Duration,
-    /// Path prefixes without a slash at their end, the longest first. Default none.
-    by_path: Vec<(String, Duration)>,
-}
-
-impl FirstByte {
-    pub fn new(any: Duration, by_path: Vec<(String, Duration)>) -> FirstByte {
-        let mut by_path = by_path;
-        for (prefix, _) in &mut by_path {
-            prefix.truncate(prefix.trim_end_matches('/').len());
-        }
-        by_path.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        FirstByte { any, by_path }
-    }
-
-    /// The time for a path below the BaseUrl. Prefixes end at a slash, and case does not matter.
-    pub fn of(&self, path: &str) -> Duration {
-        let is_below = |prefix: &str| {
-            path.split_at_checked(prefix.len()).is_some_and(|(start, rest)| {
-                start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))
-            })
-        };
-        self.by_path.iter().find(|(prefix, _)| is_below(prefix)).map_or(self.any, |(_, time)| *time)
-    }
-}
-
 /// Why a pod gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -103,6 +75,8 @@ pub enum Cause {
     Refused,
     /// No connection in time, or no name server that says where the pod is.
     ConnectTimedOut,
+    /// It does not speak TLS, or not as the pod that is meant.
+    Untrusted,
     /// The connection ended before the answer's head.
     Broken,
     /// The answer is not HTTP, or none to what was asked.
@@ -131,6 +105,7 @@ impl Cause {
         match self {
             Cause::Refused => "refused",
             Cause::ConnectTimedOut => "connect_timed_out",
+            Cause::Untrusted => "untrusted",
             Cause::Broken => "broken",
             Cause::Malformed => "malformed",
             Cause::ServerError => "server_error",
@@ -152,6 +127,9 @@ pub struct ResponseTimeout {
     /// The wait ends this long after the pod was lost, unless the pod comes back before.
     pub after_lost: Duration,
 }
+
+/// Longest time for a TLS handshake: a slow pod takes its time for it, as for any request.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Longest time for the answer to an upgrade, which takes a pod no work.
 const UPGRADE: Duration = Duration::from_secs(30);
@@ -196,8 +174,9 @@ impl Forward {
         urgency: Urgency,
     ) -> Result<Response<AnswerBody>, Failure> {
         let _slot = self.admit(pod, urgency).await?;
+        name_host(pod, &mut request);
         loop {
-            let kept = self.connections.take(pod.id);
+            let kept = self.connections.take(pod);
             let on_reused_connection = kept.is_some();
             let mut connection_lease = match kept {
                 Some(connection_lease) => connection_lease,
@@ -252,10 +231,11 @@ impl Forward {
     pub async fn upgrade(
         &self,
         pod: &Arc<Pod>,
-        request: Request<UpstreamBody>,
+        mut request: Request<UpstreamBody>,
         urgency: Urgency,
     ) -> Result<Response<AnswerBody>, Failure> {
         let _slot = self.admit(pod, urgency).await?;
+        name_host(pod, &mut request);
         let mut connection_lease = self.dial(pod).await?;
         let response_timeout = ResponseTimeout { first_byte: UPGRADE, after_lost: Duration::ZERO };
         let body = request.body().progress();
@@ -290,12 +270,27 @@ impl Forward {
 
     async fn dial(&self, pod: &Pod) -> Result<PooledConnection, Failure> {
         let failure = |cause| Failure { cause, may_be_received: false, on_reused_connection: false };
+        let transport = pod.transport.number();
         let stream = time::timeout(self.config.connect_timeout, TcpStream::connect(&*pod.authority))
             .await
             .map_err(|_| failure(Cause::ConnectTimedOut))?
             .map_err(|error| failure(refusal(&error)))?;
         connections::set_up(&stream, self.config.receive_buffer);
-        self.connections.open(pod.id, stream).await.map_err(|_| failure(Cause::Broken))
+        let stream = pod::secure(pod, stream, HANDSHAKE).await.map_err(|error| {
+            failure(match error {
+                HandshakeError::TimedOut => Cause::ConnectTimedOut,
+                HandshakeError::Broken => Cause::Broken,
+                HandshakeError::Untrusted => Cause::Untrusted,
+            })
+        })?;
+        self.connections.open((pod.id, transport), stream).await.map_err(|_| failure(Cause::Broken))
+    }
+}
+
+/// Puts in the host that the operator gives the pod, if any. The client's own stays in `X-Forwarded-Host`.
+fn name_host(pod: &Pod, request: &mut Request<UpstreamBody>) {
+    if let Some(host) = pod.transport.host() {
+        request.headers_mut().insert(header::HOST, host);
     }
 }
 

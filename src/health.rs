@@ -112,6 +112,13 @@ pub fn refused(pod: &Pod) {
     log_change(pod, before, after, "it refused a connection");
 }
 
+/// What answers in the pod's place is not trusted: it is down at once, until a probe finds it trusted.
+pub fn untrusted(pod: &Pod) {
+    let (before, after) = pod.life.change(|status| Status { state: State::Down, accepts: false, ..status });
+    pod.suspicions.report(Suspicion::Broken);
+    log_change(pod, before, after, "it is not trusted over TLS");
+}
+
 /// A fresh connection to the pod broke before it answered: it is down at once, and the prober
 /// probes it at once.
 pub fn broken(pod: &Pod) {

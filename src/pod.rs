@@ -14,6 +14,7 @@ mod pool;
 mod sleep;
 mod status;
 mod suspicions;
+mod transport;
 mod vitals;
 
 use std::{
@@ -35,15 +36,19 @@ pub use pool::{Pool, Pools};
 pub use sleep::{Rest, Sleep, WakeCall};
 pub use status::{Epoch, State, Status};
 pub use suspicions::{Suspicion, Suspicions};
+pub use transport::{
+    Fingerprint, HandshakeError, Tls, TlsConfig, Transport, TransportConfig, TransportStream, Trust, secure,
+};
 pub use vitals::{Condition, Moment, Vitals};
 
 /// One pod as the operator names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodConfig {
     /// The name in logs, metrics and pages; unique within its pool.
     pub name: String,
     /// `host:port`; the host is a name or an address (IPv6 in brackets).
     pub authority: String,
+    pub transport: TransportConfig,
 }
 
 /// A number that no other pod of this process has or ever had.
@@ -57,6 +62,8 @@ pub struct Pod {
     pub pool: Arc<str>,
     /// `host:port`.
     pub authority: Arc<str>,
+    /// How connections to it are made.
+    pub transport: Transport,
     /// Its status, and its announced end.
     pub life: Life,
     /// What it reports about itself.
@@ -86,6 +93,7 @@ impl Pod {
             name: config.name.as_str().into(),
             pool: pool.clone(),
             authority: config.authority.as_str().into(),
+            transport: Transport::new(&config.transport),
             drain: DrainOrder::new(life.reporter()),
             life,
             info: ReportedInfo::new(),
@@ -101,6 +109,13 @@ impl Pod {
     /// Whether it is the pod that this configuration names.
     pub fn matches(&self, config: &PodConfig) -> bool {
         *self.name == *config.name && *self.authority == *config.authority
+    }
+
+    /// Connections to it are made in this way from now on. It stays the same pod.
+    pub fn change_transport(&self, config: &TransportConfig) {
+        if self.transport.change(config) {
+            self.suspicions.probe_now();
+        }
     }
 
     /// The part that a decision reads: one load of one word.
@@ -163,7 +178,7 @@ mod tests {
     use super::*;
 
     pub(super) fn pod(name: &str) -> Arc<Pod> {
-        let config = PodConfig { name: name.into(), authority: "127.0.0.1:1".into() };
+        let config = PodConfig { name: name.into(), authority: "127.0.0.1:1".into(), ..Default::default() };
         Pod::new(&"pool".into(), &config)
     }
 }

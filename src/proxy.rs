@@ -199,7 +199,7 @@ impl Proxy {
         }
 
         // 1. Route: which pool is it for?
-        let routed = match routing::route(&self.shared, &mut head, (client, asked), &mut record) {
+        let routed = match routing::route(&self.shared, &mut head, (client, origin, asked), &mut record) {
             Ok(routed) => routed,
             Err(unrouted) => return Box::pin(unrouted.answer(&self.shared, record)).await,
         };

@@ -1,12 +1,14 @@
 //! Finds the pool for a host and a path.
 
 pub mod https;
+pub mod rules;
 
 use std::sync::Arc;
 
 use memchr::memrchr;
 
 use https::ToHttps;
+use rules::Rules;
 
 /// The routes, in the order of the file.
 #[derive(Clone, Debug)]
@@ -18,15 +20,24 @@ pub struct Config {
     pub answers_acme: bool,
 }
 
-/// One rule: requests for this host under this path go to this pool.
+/// One rule: requests for this host under this path go there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
     /// `None` for every host; otherwise lower case, exact or `*.example.org`.
     pub host: Option<String>,
     /// A path prefix that begins with `/`; `/` takes every path.
     pub path: String,
-    /// The pool's name.
-    pub pool: String,
+    pub target: Target<String>,
+    pub rules: Rules,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target<P> {
+    /// To the pods of a pool.
+    Pool(P),
+    /// To another address: a URL, or a path of the same host, without a slash at its end.
+    Redirect(String),
 }
 
 /// The routes in the order of comparison: the exact host before the wildcard, the longer path
@@ -43,11 +54,13 @@ pub struct Router {
 pub struct Route {
     /// The route as logs and metrics show it: host and path.
     pub name: Arc<str>,
-    /// The pool's index in the list that the router was built with.
-    pub pool: usize,
+    /// A pool's index in the list that the router was built with, or another address.
+    pub target: Target<usize>,
+    /// `None` for a route without any.
+    pub rules: Option<Arc<Rules>>,
     host: Option<String>,
     /// Without a trailing slash; empty for `/`.
-    prefix: String,
+    pub prefix: String,
 }
 
 impl Router {
@@ -57,7 +70,11 @@ impl Router {
         let route = |route: &RouteConfig| {
             Some(Route {
                 name: format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path).into(),
-                pool: pools.iter().position(|name| **name == *route.pool)?,
+                target: match &route.target {
+                    Target::Pool(pool) => Target::Pool(pools.iter().position(|name| **name == **pool)?),
+                    Target::Redirect(to) => Target::Redirect(to.clone()),
+                },
+                rules: (!route.rules.is_empty()).then(|| Arc::new(route.rules.clone())),
                 host: route.host.clone(),
                 prefix: route.path.trim_end_matches('/').to_owned(),
             })
@@ -78,7 +95,22 @@ impl Router {
     }
 }
 
+impl RouteConfig {
+    /// Whether it leads to the pool of this name.
+    pub fn leads_to(&self, pool: &str) -> bool {
+        matches!(&self.target, Target::Pool(name) if name == pool)
+    }
+}
+
 impl Route {
+    /// The index of the pool that it leads to.
+    pub fn pool(&self) -> Option<usize> {
+        match self.target {
+            Target::Pool(pool) => Some(pool),
+            Target::Redirect(_) => None,
+        }
+    }
+
     fn takes_host(&self, host: &str) -> bool {
         match self.host.as_deref() {
             None => true,
@@ -124,7 +156,8 @@ mod tests {
         let routes = rules.iter().map(|(host, path, pool)| RouteConfig {
             host: host.map(str::to_owned),
             path: (*path).into(),
-            pool: (*pool).into(),
+            target: Target::Pool((*pool).into()),
+            rules: Rules::default(),
         });
         Router::new(
             &Config { routes: routes.collect(), to_https: None, answers_acme: false },
@@ -140,7 +173,7 @@ mod tests {
             (Some("media.example.org"), "/", "c"),
             (None, "/jellyfin", "b"),
         ]);
-        let pool = |host, path| router.find(host, path).map(|route| route.pool);
+        let pool = |host, path| router.find(host, path).and_then(Route::pool);
         assert_eq!(pool("media.example.org:8920", "/x"), Some(2));
         assert_eq!(pool("MEDIA.Example.org.", "/"), Some(2));
         assert_eq!(pool("other.example.org", "/"), Some(1));

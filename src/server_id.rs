@@ -149,7 +149,9 @@ mod tests {
 
     fn pool() -> Arc<Pool> {
         let pool = Pool::new("main", "");
-        let pod = |name: &&str| Pod::new(&pool.name, &PodConfig { name: (*name).into(), authority: "h:1".into() });
+        let pod = |name: &&str| {
+            Pod::new(&pool.name, &PodConfig { name: (*name).into(), authority: "h:1".into(), ..Default::default() })
+        };
         pool.set_pods(["a", "b"].iter().map(pod).collect());
         pool
     }

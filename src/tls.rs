@@ -62,6 +62,8 @@ pub struct Unshown(Vec<Named>);
 
 struct Named {
     facts: Facts,
+    /// Where it was read. `None` for one that was issued by ACME.
+    file: Option<PathBuf>,
     certified: Arc<CertifiedKey>,
 }
 
@@ -118,8 +120,14 @@ impl Certificates {
 
     /// All certificates that clients may be shown.
     pub fn all(&self) -> Vec<Facts> {
+        self.all_with_files().into_iter().map(|(facts, _)| facts).collect()
+    }
+
+    /// The same, each with its file. One without a file was issued by ACME.
+    pub fn all_with_files(&self) -> Vec<(Facts, Option<PathBuf>)> {
         let issued = self.issued.load();
-        self.shown.load().iter().chain(issued.as_deref()).map(|named| named.facts.clone()).collect()
+        let all = self.shown.load();
+        all.iter().chain(issued.as_deref()).map(|named| (named.facts.clone(), named.file.clone())).collect()
     }
 
     /// What the TLS listeners speak: TLS 1.2 and 1.3, ALPN `h2`, `http/1.1` and `http/1.0`.
@@ -161,7 +169,8 @@ fn read_all(config: &Config) -> Result<Vec<Named>, Error> {
 
 fn read(certificate: &Certificate) -> Result<Named, Error> {
     let read = |path: &Path| fs::read(path).map_err(|error| unreadable(path, error.to_string()));
-    named((&read(&certificate.chain)?, &certificate.chain), (&read(&certificate.key)?, &certificate.key))
+    let named = named((&read(&certificate.chain)?, &certificate.chain), (&read(&certificate.key)?, &certificate.key))?;
+    Ok(Named { file: Some(certificate.chain.clone()), ..named })
 }
 
 /// A certificate by ACME, with its key in the same PEM.
@@ -176,7 +185,7 @@ fn proof(pem: &[u8]) -> Option<Named> {
     let facts = facts(pem).ok()?;
     let key = ring::sign::any_supported_type(&PrivateKeyDer::from_pem_slice(pem).ok()?).ok()?;
     let certified = CertifiedKey::new(vec![facts.leaf.clone()], key);
-    Some(Named { facts, certified: Arc::new(certified) })
+    Some(Named { facts, file: None, certified: Arc::new(certified) })
 }
 
 fn unreadable(path: &Path, why: String) -> Error {
@@ -200,7 +209,7 @@ fn named((chain, chain_path): (&[u8], &Path), (key, key_path): (&[u8], &Path)) -
         key: key_path.to_owned(),
         why: error.to_string(),
     })?;
-    Ok(Named { facts, certified: Arc::new(certified) })
+    Ok(Named { facts, file: None, certified: Arc::new(certified) })
 }
 
 #[cfg(test)]

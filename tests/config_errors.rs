@@ -134,9 +134,14 @@ const BROKEN: &[(&str, &str)] = &[
     ("[pools.main.pods]\na = { url = \"http://h:1\", api_key = \"a b\" }", "2:37: [pools.main.pods.a] api_key: not an API key; Jellyfin's are made of 32 letters and digits"),
     ("[pools.main.pods]\na = \"http://h:1\"\na = \"http://h:2\"", "3:1: [pools.main.pods] a: given twice"),
     ("[pools.main.pods]\na = \"http://h:80\"\nb = { url = \"http://H/\" }", "3:5: [pools.main.pods.b]: the same address as pod `a`: h:80"),
-    ("[pools.main.pods]\na = \"10.0.0.11:8096\"", "2:5: [pools.main.pods] a: a pod's URL begins with `http://`; write `http://10.0.0.11:8096`"),
-    ("[pools.main.pods]\na = \"https://h:8920\"", "2:5: [pools.main.pods] a: pods are spoken to in plain HTTP/1.1; write `http://h:8920`"),
-    ("[pools.main.pods]\na = \"ws://h\"", "2:5: [pools.main.pods] a: `ws://` is not spoken to pods; a pod's URL begins with `http://`"),
+    ("[pools.main.pods]\na = \"10.0.0.11:8096\"", "2:5: [pools.main.pods] a: a pod's URL begins with `http://` or `https://`; write `http://10.0.0.11:8096`"),
+    ("[pools.main.pods]\na = { url = \"http://h\", tls = {} }", "2:31: [pools.main.pods.a.tls]: `tls` is for a URL that begins with `https://`"),
+    ("[pools.main.pods]\na = { url = \"https://h\", tls = { ca = \"no.pem\" } }", "2:39: [pools.main.pods.a.tls] ca: /etc/jellypin/no.pem: No such file or directory (os error 2)"),
+    ("[pools.main.pods]\na = { url = \"https://h\", tls = { pin = \"ab\" } }", "2:40: [pools.main.pods.a.tls] pin: not a fingerprint of 64 hex digits; `openssl x509 -noout -fingerprint -sha256 -in cert.pem` shows one"),
+    ("[pools.main.pods]\na = { url = \"https://h\", host = \"a/b\" }", "2:33: [pools.main.pods.a] host: \"a/b\" is not a host name"),
+    ("[pools.main]\ntls = { server_name = \"h\" }\npods.a = \"http://h\"", "2:7: [pools.main.tls]: no pod of this pool has a URL that begins with `https://`"),
+    ("[pools.main]\ndns = { name = \"pods\", port = 1, scheme = \"ftp\" }", "2:43: [pools.main.dns] scheme: \"ftp\" is none of `http`, `https`"),
+    ("[pools.main.pods]\na = \"ws://h\"", "2:5: [pools.main.pods] a: `ws://` is not spoken to pods; a pod's URL begins with `http://` or `https://`"),
     ("[pools.main.pods]\na = \"http://h:8096/base/\"", "2:5: [pools.main.pods] a: a path has no place in a pod's URL; write `base_path = \"/base\"` in its pool"),
     ("[pools.main.pods]\na = \"http://h:8096/?x=1\"", "2:5: [pools.main.pods] a: a query or fragment has no place in a pod's URL"),
     ("[pools.main.pods]\na = \"http://me:pw@h\"", "2:5: [pools.main.pods] a: a user name and password have no place in a pod's URL"),
@@ -160,10 +165,14 @@ const BROKEN: &[(&str, &str)] = &[
     // Routes.
     ("[[routes]]\npool = \"mian\"", "2:8: [[routes]] pool: no pool is named \"mian\"; did you mean `main`?"),
     ("[[routes]]\npool = \"films\"", "2:8: [[routes]] pool: no pool is named \"films\"; the pools are `main`"),
-    ("[[routes]]\npath = \"/\"", "1:1: [[routes]]: missing key `pool`"),
+    ("[[routes]]\npath = \"/\"", "1:1: [[routes]]: leads nowhere; give it a `pool` or a `redirect`"),
     ("[pools.a.pods]\np = \"http://h\"\n[pools.b.pods]\np = \"http://h\"", "1:1: several pools and no route; say under [[routes]] which requests go to which pool"),
     ("[[routes]]\nhost = \"A.org\"\npath = \"/x/\"\npool = \"main\"\n[[routes]]\nhost = \"a.org\"\npath = \"/x\"\npool = \"main\"", "5:1: [[routes]]: an earlier route takes a.org with path \"/x\" already"),
     ("routes = [{ pool = \"main\" }, { path = \"/\", pool = \"main\" }]", "1:30: [[routes]]: an earlier route takes every host with path \"/\" already"),
+    ("[[routes]]\npath = \"/x\"\nredirect = \"/x/\"", "1:1: [[routes]]: leads to itself"),
+    ("[[routes]]\nredirect = \"//evil.org\"", "2:12: [[routes]] redirect: write a URL with a host, or a path below `/`; query and path of the request follow by themselves"),
+    ("[[routes]]\npool = \"main\"\nallow = \"10.0.0.0/33\"", "3:9: [[routes]] allow: \"10.0.0.0/33\" is not a network; write one such as \"10.0.0.0/8\" or \"192.0.2.1\""),
+    ("[[routes]]\npool = \"main\"\nrequest_headers = { Host = \"h\" }", "3:21: [routes.request_headers] Host: `host` is not to be changed: messages or log-ins would break"),
     ("[[routes]]\nhost = \"a.org:443\"\npool = \"main\"", "2:8: [[routes]] host: \"a.org:443\" has a port; a route takes every port, write \"a.org\""),
     ("[[routes]]\nhost = \"https://a.org/\"\npool = \"main\"", "2:8: [[routes]] host: a URL; write the host alone: \"a.org\""),
     ("[[routes]]\nhost = \"a.org/x\"\npool = \"main\"", "2:8: [[routes]] host: \"a.org/x\" has a path; it belongs in the route's `path`"),
@@ -439,6 +448,6 @@ fn each_key_reaches_its_room() {
     assert_eq!(pods, [("one", "pod_1:8096"), ("two", "[::1]:80")]);
     assert_eq!((config.pools[1].name.as_str(), config.pools[1].base_path.as_str()), ("b", "/jf"));
     assert_eq!(config.pools[1].dns.as_ref().map(|dns| dns.name.as_str()), Some("pods.example"));
-    let routes: Vec<_> = config.route.routes.iter().map(|r| (r.host.as_deref(), &*r.path, &*r.pool)).collect();
-    assert_eq!(routes, [(Some("*.example.org"), "/", "b"), (None, "/x", "a")]);
+    let routes: Vec<_> = config.route.routes.iter().map(|r| (r.host.as_deref(), &*r.path, r.leads_to("a"))).collect();
+    assert_eq!(routes, [(Some("*.example.org"), "/", false), (None, "/x", true)]);
 }

@@ -79,6 +79,7 @@ fn configurations_that_take_another_proxys_place_are_good() {
             text = text.replace(&format!("/etc/letsencrypt/{file}"), &at("pair.pem"));
         }
         text = text.replace("/etc/jellypin/media.pem", &at("pair.pem"));
+        text = text.replace("/etc/jellypin/pods.pem", &at("pair.pem")).replace("10.0.0.12:8920", "127.0.0.1:3");
         // Nobody listens at these ports.
         text = text.replace("10.0.0.11:8096", "127.0.0.1:2").replace("10.0.0.12:8096", "127.0.0.1:3");
         text = text.replace("127.0.0.1:8096", "127.0.0.1:2");

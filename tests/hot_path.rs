@@ -28,7 +28,7 @@ fn bytes_each(region: &Region<'_, System>, count: usize) -> usize {
 #[test]
 fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     let pool: Arc<str> = "main".into();
-    let pod = Pod::new(&pool, &PodConfig { name: "a".into(), authority: "h:1".into() });
+    let pod = Pod::new(&pool, &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() });
     let home = PodInstance { pod: pod.id, epoch: Epoch(1) };
 
     let region = Region::new(ALLOCATOR);

@@ -140,7 +140,7 @@ fn device_on(wanted: &str, kind: &str) -> String {
     let pool: Arc<str> = "main".into();
     let pod = |name: &&str| {
         let (name, authority) = ((*name).to_owned(), "h:1".to_owned());
-        pod::Pod::new(&pool, &PodConfig { name, authority })
+        pod::Pod::new(&pool, &PodConfig { name, authority, ..Default::default() })
     };
     let pods: Vec<_> = ["a", "b", "c"].iter().map(pod).collect();
     let names = (0..).map(|number| format!("{kind}-{number}"));

@@ -23,6 +23,7 @@ mod stories {
     mod operators;
     mod overload;
     mod pod_shutdown;
+    mod pod_tls;
     mod process;
     mod quick_connect;
     mod recorded_web;

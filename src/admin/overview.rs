@@ -7,6 +7,7 @@ use tokio::time;
 
 use super::{
     Site,
+    certificates::{self, CertificateRow},
     listed::Listed,
     pages::{Pages, ReplicaPage},
     verdict::{self, Facts, PodFacts, Verdict, millis},
@@ -46,6 +47,8 @@ pub(super) struct Overview {
     /// Whether Redis answers; null without one.
     redis: Option<bool>,
     replicas: Vec<ReplicaPage>,
+    /// What clients are shown over TLS.
+    certificates: Vec<CertificateRow>,
     /// There is an API key, so sessions are known and can move.
     has_key: bool,
     /// An operator can move sessions.
@@ -176,6 +179,7 @@ impl Views {
                     moved: clients.iter().flatten().filter(left).count(),
                     is_removed: pod.drain.is_removed(),
                     rest: pod.sleep.rest(),
+                    trouble: pod.transport.trouble().map(|trouble| trouble.to_string()),
                 });
                 let info = pod.info.latest();
                 pods.push(PodRow {
@@ -204,6 +208,8 @@ impl Views {
         facts.is_refused = self.site.metrics.reload_success.get() == 0;
         let disagreeing = replicas.iter().filter(|replica| !replica.disagrees.is_empty());
         facts.disagreeing = disagreeing.map(|replica| (replica.name.clone(), replica.disagrees.clone())).collect();
+        let certificates = certificates::rows(&self.site.certificates(), millis(SystemTime::now()) / 1000);
+        facts.ending = certificates.iter().filter(|row| row.ends_soon).map(CertificateRow::end).collect();
         let has_key = self.site.shared().migration.api_key.is_some();
         let is_alone = !self.site.shared().sessions.replicas.has_others() || !self.site.shared().user_homes.are_kept();
         Overview {
@@ -213,6 +219,7 @@ impl Views {
             sessions: self.site.shared().sessions.known.count(),
             redis: facts.redis,
             replicas,
+            certificates,
             has_key,
             can_move: has_key && is_alone && facts.pods.iter().filter(|pod| pod.state == State::Ready).count() > 1,
             pods,

@@ -189,6 +189,8 @@ struct PodPage {
     epoch: u32,
     requests: usize,
     sockets: usize,
+    /// Why it is not trusted over TLS, in words.
+    trouble: Option<String>,
     server_id: Option<String>,
     version: Option<String>,
 }
@@ -213,6 +215,7 @@ impl PodPage {
             epoch: status.epoch.0,
             requests: pod.load.requests(),
             sockets: pod.load.sockets(),
+            trouble: pod.transport.trouble().map(|trouble| trouble.to_string()),
             server_id: info.as_ref().map(|info| info.id.clone()),
             version: info.as_ref().map(|info| info.version.clone()),
         }

@@ -54,6 +54,8 @@ pub(super) struct PodFacts {
     /// Its source no longer names it.
     pub(super) is_removed: bool,
     pub(super) rest: Rest,
+    /// Why it is not trusted over TLS, in words.
+    pub(super) trouble: Option<String>,
 }
 
 /// What the verdict is made of.
@@ -73,6 +75,8 @@ pub(super) struct Facts {
     pub(super) is_stopping: bool,
     /// The latest configuration was refused.
     pub(super) is_refused: bool,
+    /// Certificates that end soon, each with the days until then.
+    pub(super) ending: Vec<(String, i64)>,
 }
 
 pub(super) fn of(facts: &Facts) -> Verdict {
@@ -108,6 +112,8 @@ pub(super) fn of(facts: &Facts) -> Verdict {
                 } else {
                     moved(pod.moved)
                 };
+                let trouble = pod.trouble.iter().cloned();
+                let more = trouble.chain(Some(more).filter(|more| !more.is_empty())).collect::<Vec<_>>().join("; ");
                 said(Level::Look, format!("{who} is down"), Some(pod.since), &more)
             }
             State::Starting => said(Level::Look, format!("{who} is starting"), Some(pod.since), ""),
@@ -126,6 +132,15 @@ pub(super) fn of(facts: &Facts) -> Verdict {
     if facts.is_refused {
         let more = "the one before stays in use; the log says what is wrong";
         sentences.push(said(Level::Look, "The latest configuration was refused".into(), None, more));
+    }
+    for (name, days) in &facts.ending {
+        let who = format!("The certificate for {name}");
+        sentences.push(match days {
+            i64::MIN..0 => said(Level::Wrong, format!("{who} has ended"), None, "clients are warned of it"),
+            0 => said(Level::Look, format!("{who} ends within a day"), None, ""),
+            1 => said(Level::Look, format!("{who} ends in 1 day"), None, ""),
+            days => said(Level::Look, format!("{who} ends in {days} days"), None, ""),
+        });
     }
     if facts.redis == Some(false) {
         sentences.push(said(
@@ -200,6 +215,7 @@ mod tests {
             moved,
             is_removed: false,
             rest: Rest::Awake,
+            trouble: None,
         }
     }
 
@@ -225,6 +241,19 @@ mod tests {
         for (facts, level, sentences) in [
             (of_pods(vec![ready()]), Level::Well, vec!["All well."]),
             (Facts { redis: Some(true), ..of_pods(vec![ready()]) }, Level::Well, vec!["All well."]),
+            (
+                of_pods(vec![ready(), PodFacts { trouble: Some("x".into()), ..pod("b", State::Down, 0, 1) }]),
+                Level::Look,
+                vec!["Pod b is down since 7; x; 1 session moved."],
+            ),
+            (
+                Facts { ending: vec![("h".into(), 20), ("i".into(), -1)], ..of_pods(vec![ready()]) },
+                Level::Wrong,
+                vec![
+                    "The certificate for i has ended; clients are warned of it.",
+                    "The certificate for h ends in 20 days.",
+                ],
+            ),
             (
                 of_pods(vec![ready(), pod("b", State::Down, 0, 14)]),
                 Level::Look,

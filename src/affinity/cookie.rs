@@ -232,7 +232,9 @@ mod tests {
 
     fn pods() -> Vec<Arc<Pod>> {
         let pool: Arc<str> = "pool".into();
-        let pod = |name: &str| Pod::new(&pool, &PodConfig { name: name.into(), authority: format!("{name}:80") });
+        let pod = |name: &str| {
+            Pod::new(&pool, &PodConfig { name: name.into(), authority: format!("{name}:80"), ..Default::default() })
+        };
         vec![pod("alpha"), pod("beta")]
     }
 

@@ -94,7 +94,10 @@ mod tests {
     use crate::pod::{Epoch, PodConfig, State, Status};
 
     fn pod(name: &str) -> Arc<Pod> {
-        let pod = Pod::new(&Arc::from("pool"), &PodConfig { name: name.into(), authority: "h:1".into() });
+        let pod = Pod::new(
+            &Arc::from("pool"),
+            &PodConfig { name: name.into(), authority: "h:1".into(), ..Default::default() },
+        );
         pod.life.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
         pod
     }

@@ -301,7 +301,9 @@ mod tests {
 
     fn pool(pods: &[&str]) -> Arc<Pool> {
         let pool = Pool::new("main", "");
-        let pod = |name: &&str| Pod::new(&pool.name, &PodConfig { name: (*name).into(), authority: "h:1".into() });
+        let pod = |name: &&str| {
+            Pod::new(&pool.name, &PodConfig { name: (*name).into(), authority: "h:1".into(), ..Default::default() })
+        };
         pool.set_pods(pods.iter().map(pod).collect());
         pool
     }

@@ -196,7 +196,10 @@ mod tests {
     const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn home() -> PodInstance {
-        let pod = Pod::new(&Arc::from("pool"), &PodConfig { name: "a".into(), authority: "h:1".into() });
+        let pod = Pod::new(
+            &Arc::from("pool"),
+            &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() },
+        );
         PodInstance { pod: pod.id, epoch: Epoch(1) }
     }
 
@@ -217,7 +220,10 @@ mod tests {
     async fn a_pin_in_use_is_told_once_an_hour_and_one_of_a_pods_memory_never() {
         let folder = tempfile::tempdir().expect("a folder");
         let pool = Pool::new("pool", "");
-        pool.set_pods(vec![Pod::new(&pool.name, &PodConfig { name: "a".into(), authority: "h:1".into() })]);
+        pool.set_pods(vec![Pod::new(
+            &pool.name,
+            &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() },
+        )]);
         let home = PodInstance { pod: pool.pods()[0].id, epoch: Epoch(1) };
         let metrics = Metrics::new();
         let (disk, _) =
@@ -309,7 +315,10 @@ mod tests {
     async fn an_address_stores_as_many_pins_as_its_share_a_day() {
         let folder = tempfile::tempdir().expect("a folder");
         let pool = Pool::new("pool", "");
-        pool.set_pods(vec![Pod::new(&pool.name, &PodConfig { name: "a".into(), authority: "h:1".into() })]);
+        pool.set_pods(vec![Pod::new(
+            &pool.name,
+            &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() },
+        )]);
         let home = PodInstance { pod: pool.pods()[0].id, epoch: Epoch(1) };
         let metrics = Metrics::new();
         let path = folder.path().join("pins.redb");

@@ -101,8 +101,9 @@ mod tests {
 
     fn pods(names: &[&str]) -> Vec<Arc<Pod>> {
         let pool: Arc<str> = "pool".into();
-        let pods =
-            names.iter().map(|name| Pod::new(&pool, &PodConfig { name: (*name).into(), authority: "h:1".into() }));
+        let pods = names.iter().map(|name| {
+            Pod::new(&pool, &PodConfig { name: (*name).into(), authority: "h:1".into(), ..Default::default() })
+        });
         pods.inspect(|pod| turn(pod, State::Ready, true)).collect()
     }
 

@@ -261,7 +261,8 @@ mod tests {
     use crate::pod::{Epoch, Pod, PodConfig};
 
     fn instance(name: &str) -> PodInstance {
-        let pod = Pod::new(&"main".into(), &PodConfig { name: name.into(), authority: "h:1".into() });
+        let pod =
+            Pod::new(&"main".into(), &PodConfig { name: name.into(), authority: "h:1".into(), ..Default::default() });
         PodInstance { pod: pod.id, epoch: Epoch(1) }
     }
 

@@ -29,7 +29,7 @@ pub(super) fn server(shared: &Arc<SharedState>, listeners: &[Listener], app: IpA
     let mut configured = (0..shared.pools.len()).filter(|index| shared.pools[*index].is_configured);
     let (first, second) = (configured.next(), configured.next());
     let only = || first.filter(|_| second.is_none());
-    let index = shared.router.find(host, path).map(|route| route.pool).or_else(only)?;
+    let index = shared.router.find(host, path).and_then(|route| route.pool()).or_else(only)?;
     let pool = &shared.pools[index];
     let address = if public_url.is_some() { url } else { format!("{url}{}", pool.pool.base_path) };
     let name = pool.pool.pods().iter().find_map(|pod| pod.info.with(|info| info.name.clone()))?;

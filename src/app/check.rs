@@ -311,7 +311,10 @@ fn of_pool(name: &str, (base_path, shares_database): (&str, bool), asked: &[PodR
         let place = format!("{place} pod {}", asked.pod.name);
         let mut say = |is_wrong, sentence| found.push(Finding { place: place.clone(), sentence, is_wrong });
         match &asked.info {
-            None => say(false, format!("it does not answer at {}", asked.pod.authority)),
+            None => match asked.pod.transport.trouble() {
+                Some(trouble) => say(true, format!("it is not trusted at {}: {trouble}", asked.pod.authority)),
+                None => say(false, format!("it does not answer at {}", asked.pod.authority)),
+            },
             Some(PublicInfo::Starting) => say(false, "it is starting, or has no database".to_owned()),
             Some(PublicInfo::Other(status)) => say(
                 true,

@@ -13,8 +13,9 @@ pub(super) fn refuse(config: &Config) -> Result<(), Error> {
             let is_own = address(&pod.authority)
                 .is_some_and(|address| config.listen.all().any(|(listener, _)| leads_to(address, listener)));
             if is_own {
-                let (pool, pod, authority) = (pool.name.clone(), pod.name.clone(), pod.authority.clone());
-                return Err(Error::Loop { pool, pod, authority });
+                let scheme = if pod.transport.tls.is_some() { "https" } else { "http" };
+                let (pool, url) = (pool.name.clone(), format!("{scheme}://{}", pod.authority));
+                return Err(Error::Loop { pool, pod: pod.name.clone(), url });
             }
         }
     }

@@ -121,7 +121,8 @@ impl App {
             let lifecycle = lifecycle.renewed(shared.clone());
             serve_pods(&lifecycle, &shared);
             let (config, lifecycle) = (config.admin.clone(), Arc::downgrade(&lifecycle));
-            self.pages.show(View { config, shared: shared.clone(), lifecycle });
+            let certificates = self.certificates.clone();
+            self.pages.show(View { config, shared: shared.clone(), certificates, lifecycle });
         }
         renew_cookies(&shared, &self.keys, &self.shutdown);
         std::mem::replace(&mut self.writers_end, self.shutdown.part()).stop();

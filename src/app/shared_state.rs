@@ -68,6 +68,7 @@ pub(super) async fn shared(
         migration: config.migration.clone(),
         latest_api_key: Arc::new(ArcSwapOption::from_pointee(config.migration.api_key.clone())),
         log_in_paths: config.log_in_paths.clone().into(),
+        operate_from: config.operate_from.clone().into(),
         streams: Arc::new(Streams::new(seed)),
         play_sessions: Arc::new(PlaySessions::default()),
         groups: Arc::default(),
@@ -139,6 +140,7 @@ pub(super) async fn renewed(
         },
         migration: config.migration.clone(),
         log_in_paths: config.log_in_paths.clone().into(),
+        operate_from: config.operate_from.clone().into(),
         limits: before.limits.renewed(config.limits.clone()),
         compression: Arc::new(Compression::new(config.compression.clone())),
         cookie: config.affinity.cookie.clone(),
@@ -181,7 +183,7 @@ fn writer_of(config: &leader::Config, pool: &str) -> WriterConfig {
 /// So a pool with a single path gets its cookie for that path.
 /// The operator's own path wins, and a `__Host-` name allows no path but `/`.
 fn cookie_of(cookie: &CookieConfig, routes: &route::Config, pool: &str) -> CookieConfig {
-    let mut paths = routes.routes.iter().filter(|route| route.pool == pool).map(|route| route.path.as_str());
+    let mut paths = routes.routes.iter().filter(|route| route.leads_to(pool)).map(|route| route.path.as_str());
     let path = match (paths.next(), paths.next()) {
         (Some(path), None) if cookie.path == "/" && !cookie.name.starts_with("__Host-") => path,
         _ => &cookie.path,

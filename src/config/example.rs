@@ -41,6 +41,16 @@ fn switched_on() -> String {
     COMPLETE.lines().map(on).collect::<Vec<_>>().join("\n")
 }
 
+/// The same, with files that are there in the place of those that the example names.
+fn with_files(folder: &Path) -> String {
+    let (key, ca) = (folder.join("key"), folder.join("pods.pem"));
+    std::fs::write(&key, "a key of more than sixteen bytes\n").expect("the key's file");
+    let made = rcgen::generate_simple_self_signed(["pods".to_owned()]).expect("a certificate");
+    std::fs::write(&ca, made.cert.pem()).expect("the authority's file");
+    let text = switched_on().replace("/run/secrets/jellypin_key", &key.to_string_lossy());
+    text.replace("/etc/jellypin/pods.pem", &ca.to_string_lossy())
+}
+
 #[test]
 fn the_minimal_example_is_a_listener_and_two_pods() {
     let config = loaded(MINIMAL);
@@ -56,10 +66,7 @@ fn what_the_complete_example_shows_uncommented_is_the_default() {
 #[test]
 fn the_complete_example_is_valid_with_every_key_switched_on() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let key = folder.path().join("key");
-    std::fs::write(&key, "a key of more than sixteen bytes\n").expect("the key's file");
-    let text = switched_on().replace("/run/secrets/jellypin_key", &key.to_string_lossy());
-    let config = loaded(&text);
+    let config = loaded(&with_files(folder.path()));
     let keys: Vec<_> = config.affinity.keys.iter().map(|key| key.bytes()).collect();
     assert_eq!(keys, [b"a key of more than sixteen bytes".as_slice(), b"an old key that is long enough"]);
     assert_eq!(config.tls.certificates.len(), 1);
@@ -84,6 +91,8 @@ fn the_complete_example_has_every_key() {
         ("jellyfin", keys_of::<file::Jellyfin>()),
         ("pools.main", keys_of::<file::Pool>()),
         ("pools.main.dns", keys_of::<file::Dns>()),
+        ("pools.main.tls", &["ca", "server_name"]),
+        ("pools.main.pods.f.tls", &["pin"]),
         ("pools.main.pods", keys_of::<file::PodTable>()),
         ("pools.main.pods.e.wake", keys_of::<file::Wake>()),
         ("routes", keys_of::<file::Route>()),

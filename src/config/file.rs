@@ -7,7 +7,9 @@ mod affinity;
 mod compression;
 mod log;
 mod pool;
+mod route;
 mod tls;
+mod transport;
 mod wake;
 mod web_socket;
 
@@ -17,7 +19,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{
-    names::{KeyPrefix, LeaderKey, LeaderPath, Name, RouteHost, RoutePath},
+    names::{KeyPrefix, LeaderKey, LeaderPath, Name, RoutePath},
     public_url::PublicUrl,
     secret::SecretSource,
     units::{
@@ -36,7 +38,9 @@ pub(super) use log::Log;
 #[cfg(test)]
 pub(super) use pool::PodTable;
 pub(super) use pool::{Dns, Pod, Pool};
+pub(super) use route::{FieldName, FieldValue, Route};
 pub(super) use tls::{Acme, Tls};
+pub(super) use transport::{PodHost, PodTls, Scheme};
 pub(super) use wake::Wake;
 pub(super) use web_socket::WebSocket;
 
@@ -169,6 +173,7 @@ pub(super) struct Jellyfin {
     pub(super) api_key: Option<SecretSource>,
     pub(super) legacy_authorization: Written<LegacyCarriers>,
     pub(super) log_in_paths: Vec<Written<RoutePath>>,
+    pub(super) operate_from: OneOrMany<Written<IpNet>>,
     pub(super) in_step: Written<Switch>,
 }
 
@@ -178,15 +183,6 @@ fn redis_keys() -> Whole<1000, 100_000_000> {
 
 fn redis_bytes() -> Written<Size<{ MIB }, { 1024 * MIB }>> {
     kibibytes(48 << 10)
-}
-
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(super) struct Route {
-    pub(super) host: Option<Written<RouteHost>>,
-    pub(super) path: Option<Written<RoutePath>>,
-    pub(super) pool: Spanned<String>,
 }
 
 #[derive(Deserialize)]

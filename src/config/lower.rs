@@ -31,8 +31,10 @@ use crate::{
 mod cookie;
 mod leader;
 mod pools;
+mod routes;
 mod shared;
 mod tls;
+mod transport;
 mod wake;
 
 /// Relative paths start at `folder`. Reads secrets last, when nothing else is wrong.
@@ -122,6 +124,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         },
         legacy: jellyfin.legacy_authorization.0.0,
         log_in_paths: jellyfin.log_in_paths.into_iter().map(|path| path.0.0).collect(),
+        operate_from: networks(jellyfin.operate_from),
         keeps_in_step: jellyfin.in_step.0.0,
         leader_runs_tasks,
         watches_files: file.reload.inner.watch.0.0,

@@ -1,9 +1,20 @@
-//! The URL of a pod. It may contain only a host and a port.
+//! The URL of a pod. It may contain only a scheme, a host and a port.
 
 use super::{names, value::FromText};
 
-/// `host:port`, in lower case.
-pub(super) struct PodUrl(pub(super) String);
+pub(super) struct PodUrl {
+    /// `host:port`, in lower case.
+    pub(super) authority: String,
+    /// Whether the pod is spoken to over TLS.
+    pub(super) is_https: bool,
+}
+
+impl PodUrl {
+    /// The host alone.
+    pub(super) fn host(&self) -> &str {
+        self.authority.rsplit_once(':').map_or(&self.authority, |(host, _)| host)
+    }
+}
 
 impl FromText for PodUrl {
     const EXPECTED: &'static str = "a URL such as \"http://10.0.0.11:8096\"";
@@ -16,18 +27,18 @@ impl FromText for PodUrl {
         if rest.contains('@') {
             return Err("a user name and password have no place in a pod's URL".to_owned());
         }
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
+        let is_https = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
             "" => {
-                return Err(format!("a pod's URL begins with `http://`; write `http://{authority}`"));
-            }
-            "https" => {
-                return Err(format!("pods are spoken to in plain HTTP/1.1; write `http://{authority}`"));
+                return Err(format!("a pod's URL begins with `http://` or `https://`; write `http://{authority}`"));
             }
             other => {
-                return Err(format!("`{other}://` is not spoken to pods; a pod's URL begins with `http://`"));
+                return Err(format!(
+                    "`{other}://` is not spoken to pods; a pod's URL begins with `http://` or `https://`"
+                ));
             }
-        }
+        };
         if tail.contains(['?', '#']) {
             return Err("a query or fragment has no place in a pod's URL".to_owned());
         }
@@ -35,18 +46,20 @@ impl FromText for PodUrl {
             let path = tail.trim_end_matches('/');
             return Err(format!("a path has no place in a pod's URL; write `base_path = {path:?}` in its pool"));
         }
-        host_and_port(authority).map(|(host, port)| PodUrl(format!("{host}:{port}")))
+        let (host, port) = host_and_port(authority, if is_https { "443" } else { "80" })?;
+        Ok(PodUrl { authority: format!("{host}:{port}"), is_https })
     }
 }
 
-fn host_and_port(authority: &str) -> Result<(String, u16), String> {
+/// A host, and a port, which is this one if none is written.
+pub(super) fn host_and_port(authority: &str, default: &str) -> Result<(String, u16), String> {
     let (host, port) = match authority.rsplit_once(':') {
-        _ if authority.ends_with(']') => (authority, "80"),
+        _ if authority.ends_with(']') => (authority, default),
         Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
             return Err("an IPv6 address stands in brackets, as in \"http://[::1]:8096\"".to_owned());
         }
         Some(parts) => parts,
-        None => (authority, "80"),
+        None => (authority, default),
     };
     match port.parse::<u16>() {
         Ok(number) if number > 0 => Ok((names::host(host)?, number)),

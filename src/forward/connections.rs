@@ -12,13 +12,12 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::TcpStream,
     task::AbortHandle,
     time::{Instant, Sleep, sleep},
 };
 
 use super::{outbound::UpstreamBody, pod_stream::PodStream};
-use crate::pod::PodId;
+use crate::pod::{Pod, PodId, TransportStream};
 
 /// How long what was sent to a pod may stay unacknowledged, or a quiet connection unanswered, before
 /// the connection counts as lost. Kernels acknowledge for programs that are slow, or hang.
@@ -58,6 +57,7 @@ struct IdleConnection {
     timer: Pin<Box<Sleep>>,
     driver: AbortHandle,
     since: Instant,
+    transport: u32,
 }
 
 /// A connection for one request. It closes, unless [`PooledConnection::return_to_pool`] keeps it.
@@ -67,6 +67,8 @@ pub(super) struct PooledConnection {
     /// For the time of an answer: to set a timer again costs a fraction of a new one.
     pub(super) timer: Pin<Box<Sleep>>,
     pod: PodId,
+    /// The number of the way in which it was made.
+    transport: u32,
     home: Arc<Connections>,
     driver: AbortHandle,
     last: Option<Last>,
@@ -88,19 +90,24 @@ impl Connections {
     }
 
     /// The kept connection that was used last, if one is still open.
-    pub(super) fn take(self: &Arc<Self>, pod: PodId) -> Option<PooledConnection> {
+    pub(super) fn take(self: &Arc<Self>, pod: &Pod) -> Option<PooledConnection> {
         let mut kept = self.kept.lock();
-        let of_pod = kept.get_mut(&pod)?;
-        while let Some(IdleConnection { requests, timer, driver, since }) = of_pod.pop_back() {
-            if requests.is_ready() && since.elapsed() < self.idle {
-                return Some(PooledConnection { requests, timer, pod, home: self.clone(), driver, last: None });
+        let of_pod = kept.get_mut(&pod.id)?;
+        while let Some(IdleConnection { requests, timer, driver, since, transport }) = of_pod.pop_back() {
+            if requests.is_ready() && since.elapsed() < self.idle && transport == pod.transport.number() {
+                let home = self.clone();
+                return Some(PooledConnection { requests, timer, pod: pod.id, transport, home, driver, last: None });
             }
         }
         None
     }
 
     /// Makes a connection from a fresh stream.
-    pub(super) async fn open(self: &Arc<Self>, pod: PodId, stream: TcpStream) -> hyper::Result<PooledConnection> {
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        (pod, transport): (PodId, u32),
+        stream: TransportStream,
+    ) -> hyper::Result<PooledConnection> {
         self.close_idle();
         let (requests, connection) =
             http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(PodStream::new(stream))).await?;
@@ -109,7 +116,8 @@ impl Connections {
             let _ = connection.with_upgrades().await;
         });
         let timer = Box::pin(sleep(Duration::ZERO));
-        Ok(PooledConnection { requests, timer, pod, home: self.clone(), driver: driver.abort_handle(), last: None })
+        let (home, driver) = (self.clone(), driver.abort_handle());
+        Ok(PooledConnection { requests, timer, pod, transport, home, driver, last: None })
     }
 
     /// Closes connections unused for too long, of all pods: no request takes those of removed pods.
@@ -126,7 +134,7 @@ impl Connections {
     }
 
     fn keep(&self, lease: PooledConnection) {
-        let PooledConnection { requests, timer, pod, driver, .. } = lease;
+        let PooledConnection { requests, timer, pod, transport, driver, .. } = lease;
         let now = Instant::now();
         let mut kept = self.kept.lock();
         let of_pod = kept.entry(pod).or_default();
@@ -134,7 +142,7 @@ impl Connections {
             of_pod.pop_front();
         }
         if self.most > 0 {
-            of_pod.push_back(IdleConnection { requests, timer, driver, since: now });
+            of_pod.push_back(IdleConnection { requests, timer, driver, since: now, transport });
         }
     }
 }
@@ -165,21 +173,29 @@ impl PooledConnection {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
-    use crate::pod::{Pod, PodConfig};
+    use crate::pod::PodConfig;
 
     #[tokio::test]
     async fn a_connection_to_a_pod_that_nobody_asks_any_more_is_not_kept_for_ever() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let pod =
-            |name: &str| Pod::new(&"pool".into(), &PodConfig { name: name.into(), authority: address.to_string() }).id;
+        let pod = |name: &str| {
+            Pod::new(
+                &"pool".into(),
+                &PodConfig { name: name.into(), authority: address.to_string(), ..Default::default() },
+            )
+            .id
+        };
         let connections = Arc::new(Connections::new(4, Duration::from_millis(1)));
         let open = async |pod| {
             let stream = TcpStream::connect(address).await.expect("a connection");
-            connections.open(pod, stream).await.expect("a connection")
+            connections.open((pod, 0), TransportStream::Clear(stream)).await.expect("a connection")
         };
         let mut connection_lease = open(pod("gone")).await;
         connection_lease.requests.ready().await.expect("it is open");

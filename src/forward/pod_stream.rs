@@ -10,19 +10,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::pod::TransportStream;
 
 #[derive(Debug)]
 pub(super) struct PodStream {
-    stream: TcpStream,
+    stream: TransportStream,
     takes_no_more: bool,
 }
 
 impl PodStream {
-    pub(super) fn new(stream: TcpStream) -> PodStream {
+    pub(super) fn new(stream: TransportStream) -> PodStream {
         PodStream { stream, takes_no_more: false }
     }
 
@@ -71,7 +70,13 @@ impl AsyncWrite for PodStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.takes_no_more {
+            return Poll::Ready(Ok(()));
+        }
+        // Over TLS a flush writes, and may fail like a write.
+        let done = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        self.takes_no_more = done.is_err();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

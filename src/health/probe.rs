@@ -202,7 +202,7 @@ impl Prober {
         match outcome {
             Outcome::Healthy | Outcome::Nameless | Outcome::Unhealthy => self.silence.answered(took),
             Outcome::Refused | Outcome::Starting => self.silence.forget(),
-            Outcome::Silent | Outcome::Broken | Outcome::Loop => {}
+            Outcome::Silent | Outcome::Broken | Outcome::Loop | Outcome::Untrusted => {}
         }
         if outcome.is_answer() {
             self.pod.vitals.record_life();
@@ -267,9 +267,9 @@ impl Prober {
     /// Gives what came of it, and how long that took. What this process itself was late with does
     /// not count.
     async fn probe(&mut self) -> Option<(Outcome, Duration)> {
-        let (authority, path) = (self.pod.authority.clone(), format!("{}{}", self.pool.base_path, system::HEALTH));
+        let (pod, path) = (self.pod.clone(), format!("{}{}", self.pool.base_path, system::HEALTH));
         let ping_path = format!("{}{}", self.pool.base_path, system::PING);
-        let mut question = Box::pin(ask(authority.clone(), path.clone(), self.connection.take()));
+        let mut question = Box::pin(ask(pod.clone(), path.clone(), self.connection.take()));
         let (mut ping, mut looks, mut pings, mut asks_anew) = (None, 0_u32, false, false);
         let (mut waited, mut last, mut asked) = (Duration::ZERO, Instant::now(), Instant::now());
         let answered = loop {
@@ -285,7 +285,7 @@ impl Prober {
                 () = self.pod.suspicions.await_next() => {
                     // Only a fresh connection tells whether anybody listens there.
                     if self.pod.suspicions.has_refusal() && !std::mem::replace(&mut asks_anew, true) {
-                        question = Box::pin(ask(authority.clone(), path.clone(), None));
+                        question = Box::pin(ask(pod.clone(), path.clone(), None));
                     }
                 }
                 () = time::sleep(LOOK) => {
@@ -298,14 +298,14 @@ impl Prober {
                         return Some((Outcome::Silent, waited));
                     }
                     if pings && asked.elapsed() > LOST {
-                        (question, asked) = (Box::pin(ask(authority.clone(), path.clone(), None)), Instant::now());
+                        (question, asked) = (Box::pin(ask(pod.clone(), path.clone(), None)), Instant::now());
                     }
                     let is_late = waited > self.config.timeout;
                     if is_late && looks.is_multiple_of(LOOKS_TO_PING) {
                         self.pod.load.call_sockets();
                     }
                     if is_late && looks.is_multiple_of(LOOKS_TO_PING) && ping.is_none() {
-                        let question = ask(authority.clone(), ping_path.clone(), None);
+                        let question = ask(pod.clone(), ping_path.clone(), None);
                         ping = Some((Box::pin(question), Instant::now() + self.config.timeout));
                     }
                 }
@@ -320,6 +320,7 @@ impl Prober {
             Err(ProbeFailure::Unasked) => return None,
             Err(ProbeFailure::Refused) => Outcome::Refused,
             Err(ProbeFailure::Broken) => Outcome::Broken,
+            Err(ProbeFailure::Untrusted) => Outcome::Untrusted,
             Ok((connection, status, is_page, body)) => {
                 self.connection = Some(connection);
                 match (status, body.trim_ascii()) {

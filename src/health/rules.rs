@@ -25,12 +25,14 @@ pub enum Outcome {
     Broken,
     /// The question came back to this process.
     Loop,
+    /// It does not speak TLS, or not as the pod that is meant.
+    Untrusted,
 }
 
 impl Outcome {
     /// Whether the pod answered at all.
     pub fn is_answer(self) -> bool {
-        !matches!(self, Outcome::Refused | Outcome::Silent | Outcome::Broken)
+        !matches!(self, Outcome::Refused | Outcome::Silent | Outcome::Broken | Outcome::Untrusted)
     }
 
     /// The reason of a change as the log shows it.
@@ -44,6 +46,7 @@ impl Outcome {
             Outcome::Silent => "it answers nothing at all",
             Outcome::Broken => "its health check broke off",
             Outcome::Loop => "its address leads back to this jellypin",
+            Outcome::Untrusted => "it is not trusted over TLS",
         }
     }
 }
@@ -119,7 +122,9 @@ impl Streak {
             Outcome::Healthy | Outcome::Nameless => self.rise(before, config),
             Outcome::Starting => Status { state: State::Starting, accepts: true, ..before },
             // This is certain: no process listens. A threshold would not make it more so.
-            Outcome::Refused | Outcome::Loop => Status { state: State::Down, accepts: false, ..before },
+            Outcome::Refused | Outcome::Loop | Outcome::Untrusted => {
+                Status { state: State::Down, accepts: false, ..before }
+            }
             Outcome::Unhealthy if before.is_alive() && !others_are_well => before,
             Outcome::Unhealthy => self.fall(Status { accepts: true, ..before }, config),
             // The silence has lasted for as long as a threshold of probes would take.

@@ -77,7 +77,11 @@ mod tests {
     use crate::pod::{Pod, PodConfig};
 
     fn pod(name: &str) -> PodId {
-        Pod::new(&"main".into(), &PodConfig { name: name.to_owned(), authority: "10.0.0.1:8096".to_owned() }).id
+        Pod::new(
+            &"main".into(),
+            &PodConfig { name: name.to_owned(), authority: "10.0.0.1:8096".to_owned(), ..Default::default() },
+        )
+        .id
     }
 
     fn tasks(edits: &Edits) -> Vec<&str> {

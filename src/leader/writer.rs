@@ -172,7 +172,9 @@ mod tests {
     #[test]
     fn what_pods_say_tells_the_kind_and_the_writer() {
         let pool: Arc<str> = "pool".into();
-        let pod = |name: &str| Pod::new(&pool, &PodConfig { name: name.into(), authority: "h:1".into() });
+        let pod = |name: &str| {
+            Pod::new(&pool, &PodConfig { name: name.into(), authority: "h:1".into(), ..Default::default() })
+        };
         let pods = [pod("a"), pod("b"), pod("c")];
         let said = |letters: &str| -> Vec<(PodId, WriterAnswer)> {
             let each = pods.iter().zip(letters.chars()).filter(|(_, letter)| *letter != '.');

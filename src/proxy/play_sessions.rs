@@ -79,7 +79,9 @@ mod tests {
     #[test]
     fn a_play_session_has_one_id_at_each_pod_and_another_if_that_is_refused() {
         let pool: Arc<str> = "pool".into();
-        let pod = |name: &str| Pod::new(&pool, &PodConfig { name: name.into(), authority: "h:1".into() });
+        let pod = |name: &str| {
+            Pod::new(&pool, &PodConfig { name: name.into(), authority: "h:1".into(), ..Default::default() })
+        };
         let (a, b, sessions) = (pod("a"), pod("b"), PlaySessions::default());
         assert!(sessions.is_empty() && sessions.at("p", &a).is_none());
         let first = sessions.rename("p", "p", &a).expect("an id");

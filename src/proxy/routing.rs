@@ -1,6 +1,6 @@
 //! Step 1, route: which pool a request is for.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use http::{HeaderValue, Response, StatusCode, header, request};
 
@@ -15,8 +15,8 @@ use super::{
 use crate::{
     forward::head::{self, Client},
     hop,
-    jellyfin::canonical,
-    route::https::ACME,
+    jellyfin::{Legacy, canonical, controller_path, endpoint},
+    route::{Target, https::ACME, rules},
     websocket::handshake::UpgradeKind,
 };
 
@@ -25,6 +25,8 @@ pub(super) enum Unrouted {
     Refused(Refusal),
     /// It is to come again over https, at this address.
     Moved(HeaderValue),
+    /// The operator leads it to another address, for now.
+    Redirected(HeaderValue),
     /// An authority asks for the answer to this token.
     Challenge(String),
 }
@@ -34,7 +36,7 @@ pub(super) enum Unrouted {
 pub(super) fn route(
     shared: &SharedState,
     head: &mut request::Parts,
-    (client, asked): (&Client, UpgradeKind),
+    (client, origin, asked): (&Client, IpAddr, UpgradeKind),
     record: &mut RequestRecord,
 ) -> Result<Routed, Unrouted> {
     normalize(head)?;
@@ -55,13 +57,39 @@ pub(super) fn route(
     let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
     let route = shared.router.find(host, &path).ok_or(Refusal::NoRoute)?;
-    let pool = &shared.pools[route.pool];
-    record.set_route(&route.name, &pool.pool);
+    record.set_route(&route.name, route.rules.as_ref());
+    if route.rules.as_ref().is_some_and(|rules| !rules.admits(origin)) {
+        return Err(Refusal::NotAllowed.into());
+    }
+    let index = match &route.target {
+        Target::Pool(index) => *index,
+        Target::Redirect(to) => {
+            let location = HeaderValue::try_from(rules::redirected(to, &route.prefix, &head.uri));
+            return Err(location.map_or(Unrouted::Refused(Refusal::NoRoute), Unrouted::Redirected));
+        }
+    };
+    let pool = &shared.pools[index];
+    record.set_pool(&pool.pool);
     let (is_socket, legacy) = (asked == UpgradeKind::Socket, pool.legacy());
     let endpoint = canonical::canonicalize(head, &pool.pool.base_path, legacy, is_socket);
     let endpoint = endpoint.map_err(Refusal::Ambiguous)?;
+    if !shared.operate_from.is_empty()
+        && operates_server(head, &pool.pool.base_path, legacy)
+        && !rules::is_in(&shared.operate_from, origin)
+    {
+        return Err(Refusal::NotAllowed.into());
+    }
     head::to_pod(&mut head.headers, client);
-    Ok(Routed { pool: route.pool, legacy, endpoint })
+    if let Some(rules) = &route.rules {
+        rules.request.apply(&mut head.headers);
+    }
+    Ok(Routed { pool: index, legacy, endpoint })
+}
+
+/// Whether it sets the server up, restarts it or shuts it down, however its path is written.
+fn operates_server(head: &request::Parts, base: &str, legacy: Legacy) -> bool {
+    let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
+    endpoint::operates_server(controller_path(canonical::below_base(base, &path), legacy))
 }
 
 /// The address over https of a request that came in clear and should not.
@@ -86,6 +114,11 @@ impl Unrouted {
             Unrouted::Refused(refusal) => return refuse(record, refusal),
             Unrouted::Moved(location) => {
                 head.status = StatusCode::PERMANENT_REDIRECT;
+                head.headers.insert(header::LOCATION, location);
+                Body::empty()
+            }
+            Unrouted::Redirected(location) => {
+                head.status = StatusCode::TEMPORARY_REDIRECT;
                 head.headers.insert(header::LOCATION, location);
                 Body::empty()
             }

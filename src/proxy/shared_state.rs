@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
+use ipnet::IpNet;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
@@ -77,6 +78,8 @@ pub struct SharedState {
     pub latest_api_key: Arc<ArcSwapOption<Token>>,
     /// Configured paths below which a POST signs a user in, besides the built-in ones.
     pub log_in_paths: Box<[String]>,
+    /// From where the server may be set up, restarted and shut down. Empty: from everywhere.
+    pub operate_from: Box<[IpNet]>,
     /// The live playlists that clients play now.
     pub streams: Arc<Streams>,
     /// Play sessions that a pod knows by another id.
@@ -242,6 +245,7 @@ impl SharedState {
     pub(super) fn report_failure(&self, pod: &Pod, failure: Failure, no_body: bool) {
         match failure.cause {
             Cause::Refused => health::refused(pod),
+            Cause::Untrusted => health::untrusted(pod),
             Cause::Broken if no_body && !failure.on_reused_connection => health::broken(pod),
             // One slow request does not mean that the pod is unwell, so the health checks decide.
             Cause::Broken | Cause::TimedOut => health::report_suspect(pod),

@@ -53,7 +53,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_code_is_taken_on_its_pod_for_a_minute() {
-        let pod = |name: &str| Pod::new(&"pool".into(), &PodConfig { name: name.into(), authority: "h:1".into() }).id;
+        let pod = |name: &str| {
+            Pod::new(&"pool".into(), &PodConfig { name: name.into(), authority: "h:1".into(), ..Default::default() }).id
+        };
         let (codes, a, b) = (MintCodes::default(), pod("a"), pod("b"));
         codes.take(a, "123456");
         assert!(codes.is_taken(a, "123456") && !codes.is_taken(b, "123456") && !codes.is_taken(a, "654321"));

@@ -77,7 +77,7 @@ mod tests {
     async fn idle_sockets_leave_room_for_requests() {
         let (mints, pod) = (
             MintLimiter::default(),
-            Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into() }),
+            Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() }),
         );
         let soon = Duration::from_millis(1);
         let mut turns = Vec::new();

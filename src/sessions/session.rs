@@ -185,6 +185,9 @@ mod tests {
     }
 
     pub(super) fn place(name: &str) -> PodInstance {
-        PodInstance::of(&Pod::new(&"main".into(), &PodConfig { name: name.into(), authority: "h:1".into() }))
+        PodInstance::of(&Pod::new(
+            &"main".into(),
+            &PodConfig { name: name.into(), authority: "h:1".into(), ..Default::default() },
+        ))
     }
 }

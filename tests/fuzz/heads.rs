@@ -142,7 +142,7 @@ fn a_cookie_is_read_among_others_and_taken_out_without_touching_them() {
         partitioned: false,
     };
     let pool: Arc<str> = "main".into();
-    let pod = Arc::new(Pod::new(&pool, &PodConfig { name: "a".into(), authority: "h:1".into() }));
+    let pod = Arc::new(Pod::new(&pool, &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() }));
     let cookies = Cookies::new(&config, &[Secret::new(*b"key")], std::slice::from_ref(&pod));
     let set = cookies.bind(pod.id, false).expect("a cookie");
     let own = set.to_str().expect("text").split(';').next().expect("a pair").to_owned();

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::Method;
 use jellyfin_sim::BULK;
+use rcgen::{CertifiedKey, KeyPair};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::world::{ANY_PORT, Certificate, Program, Settings, World, body_of, story, until};
+use super::world::{ANY_PORT, Certificate, Client, Program, Settings, World, body_of, story, until};
 
 const PUBLIC: &str = "/System/Info/Public";
 
@@ -270,16 +272,29 @@ async fn a_second_signal_stops_it_at_once() {
 
 /// Writes a fresh certificate for `localhost` and its key, and gives the certificate.
 fn write_certificate(folder: &Path) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let made = new_certificate();
+    put_certificate(folder, &made);
+    made.cert.der().clone()
+}
+
+fn new_certificate() -> CertifiedKey<KeyPair> {
+    rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate")
+}
+
+fn put_certificate(folder: &Path, made: &CertifiedKey<KeyPair>) {
     std::fs::write(folder.join("chain.pem"), made.cert.pem()).expect("a file");
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("a file");
-    made.cert.der().clone()
 }
 
 /// Whether a TLS client that trusts this certificate alone gets a connection.
 async fn is_shown(program: &Program, certificate: &CertificateDer<'static>) -> bool {
+    handshake(program, std::slice::from_ref(certificate)).await
+}
+
+/// Whether a TLS client that trusts these certificates gets a connection.
+async fn handshake(program: &Program, trusted: &[CertificateDer<'static>]) -> bool {
     let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone()).expect("a certificate");
+    trusted.iter().for_each(|certificate| roots.add(certificate.clone()).expect("a certificate"));
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the versions")
@@ -313,6 +328,54 @@ async fn a_hangup_reloads_good_certificates_only() {
         assert!(is_shown(&program, &new).await && !is_shown(&program, &old).await);
         program.signal("TERM");
         assert_eq!(program.ended().await.code(), Some(0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_swapped_under_handshakes_and_none_fails() {
+    story(World::plan(1), async |world| {
+        let made: Vec<_> = (0..6).map(|_| new_certificate()).collect();
+        put_certificate(world.folder(), &made[0]);
+        let mut settings = world.settings().clone();
+        settings.https(ANY_PORT);
+        settings.certificates(&[Certificate { chain: "chain.pem".into(), key: "key.pem".into() }]);
+        settings.set("reload.watch", "\"off\"");
+        let program = Arc::new(Program::start(&settings, world.folder()).await);
+        let trusted: Arc<[_]> = made.iter().map(|made| made.cert.der().clone()).collect();
+        let (done, failed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let ends = Arc::<AtomicBool>::default();
+        let dials = (0..4).map(|_| {
+            let (program, trusted) = (program.clone(), trusted.clone());
+            let (done, failed, ends) = (done.clone(), failed.clone(), ends.clone());
+            tokio::spawn(async move {
+                while !ends.load(Ordering::Relaxed) {
+                    let is_good = handshake(&program, &trusted).await;
+                    done.fetch_add(1, Ordering::Relaxed);
+                    failed.fetch_add(usize::from(!is_good), Ordering::Relaxed);
+                }
+            })
+        });
+        let dials: Vec<_> = dials.collect();
+        for new in &made[1..] {
+            let before = done.load(Ordering::Relaxed);
+            put_certificate(world.folder(), new);
+            let answer = Client::at_address(program.admin()).post("/reload", serde_json::Value::Null).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert!(is_shown(&program, new.cert.der()).await, "from the reload on");
+            until("handshakes went on", || done.load(Ordering::Relaxed) > before + 20).await;
+        }
+        ends.store(true, Ordering::Relaxed);
+        for dial in dials {
+            dial.await.expect("it ends");
+        }
+        println!("{} handshakes under 5 swaps", done.load(Ordering::Relaxed));
+        assert_eq!(failed.load(Ordering::Relaxed), 0);
+        let overview = Client::at_address(program.admin()).get("/overview").await.json();
+        let row = &overview["overview"]["certificates"][0];
+        assert_eq!(row["names"][0], "localhost");
+        assert!(row["days"].as_i64().is_some_and(|days| days > 21), "{row}");
+        assert!(row["from"].as_str().is_some_and(|from| from.ends_with("chain.pem")), "{row}");
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::world::{Client, Settings, World, story};
+use super::world::{Client, Settings, World, body_of, story};
 
 const PUBLIC: &str = "/System/Info/Public";
 
@@ -121,5 +121,99 @@ async fn two_pools_of_one_host_keep_their_cookies() {
             }
         },
     )
+    .await;
+}
+
+#[tokio::test]
+async fn a_route_lets_in_whom_it_names_by_the_address_that_trusted_proxies_tell() {
+    let plan = World::plan(1).trusted_proxies(&["127.0.0.1"]).changed(|settings| {
+        settings.route("pool = \"main\"\nallow = [\"10.0.0.0/8\"]");
+        settings.route("path = \"/web\"\npool = \"main\"");
+    });
+    story(plan, async |world| {
+        let rows = [
+            ("10.1.2.3", PUBLIC, 200),
+            ("192.0.2.1", PUBLIC, 403),
+            // What the client itself says is not believed.
+            ("10.1.2.3, 192.0.2.1", PUBLIC, 403),
+            ("192.0.2.1, 10.1.2.3", PUBLIC, 200),
+        ];
+        for (from, path, status) in rows {
+            let answer = world.client().get_with(path, &[("x-forwarded-for", from)]).await;
+            assert_eq!(answer.status, status, "{from}");
+            assert_eq!(world.saw(&answer).len(), usize::from(status == 200), "{from}");
+        }
+        let elsewhere = world.client().get_with("/web/index.html", &[("x-forwarded-for", "192.0.2.1")]).await;
+        assert_ne!(elsewhere.status, 403, "another route");
+        assert!(world.client().get(PUBLIC).await.status == 403, "the proxy in front is no client of that network");
+        assert_eq!(world.proxy.metric("jellypin_rejected_total", &[("why", "not_allowed")]).await, 3.0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_route_sets_and_takes_away_headers_both_ways() {
+    let plan = World::plan(1).changed(|settings| {
+        settings.route(
+            "pool = \"main\"\nrequest_headers = { X-House = \"green\", X-Secret = \"\" }\n\
+             response_headers = { X-Frame-Options = \"DENY\", Server = \"\" }",
+        );
+    });
+    story(plan, async |world| {
+        let answer = world.client().get_with(PUBLIC, &[("x-secret", "1"), ("x-house", "red")]).await;
+        assert_eq!((answer.status, answer.header("x-frame-options")), (200, "DENY"));
+        assert!(!answer.headers.contains_key("server"));
+        let pod = world.pod("a");
+        let seen = pod.seen().into_iter().rfind(|seen| seen.path() == PUBLIC && seen.headers.contains_key("x-house"));
+        let seen = seen.expect("the request");
+        assert_eq!(seen.headers.get_all("x-house").iter().collect::<Vec<_>>(), ["green"]);
+        assert!(!seen.headers.contains_key("x-secret"));
+        let refused = world.client().get("/Items//x").await;
+        assert_eq!((refused.status, refused.header("x-frame-options")), (400, "DENY"), "jellypin's own answer");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_route_leads_to_another_address() {
+    let plan = World::plan(1).changed(|settings| {
+        settings.route_rest("main");
+        settings.route("host = \"old.example.org\"\nredirect = \"https://media.example.org/\"");
+        settings.route("path = \"/old\"\nredirect = \"/new\"");
+    });
+    story(plan, async |world| {
+        let rows = [
+            ("old.example.org", "/web/?a=b", "https://media.example.org/web/?a=b"),
+            ("h", "/old", "/new"),
+            ("h", "/OLD/x?y", "/new/x?y"),
+        ];
+        for (host, path, location) in rows {
+            let answer = at(world, host).get(path).await;
+            assert_eq!((answer.status, answer.header("location")), (307, location), "{path}");
+            assert!(world.saw(&answer).is_empty());
+        }
+        assert_eq!(world.client().get(PUBLIC).await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_server_is_operated_from_named_networks_alone() {
+    let plan = World::plan(1).trusted_proxies(&["127.0.0.1"]).operate_from(&["10.0.0.0/8"]);
+    story(plan, async |world| {
+        let mut root = world.client().device("desk");
+        assert_eq!(root.log_in("root").await.status, 200);
+        for path in
+            ["/System/Restart", "/system/shutdown/", "/System/%52estart", "/x/../System/Restart", "/Startup/User"]
+        {
+            let request = root.request(http::Method::POST, path).header("x-forwarded-for", "192.0.2.1");
+            let answer = root.send(request, body_of("")).await.expect("an answer");
+            assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
+        }
+        assert!(world.pod("a").is_running());
+        let request = root.request(http::Method::POST, "/System/Restart").header("x-forwarded-for", "10.1.2.3");
+        let answer = root.send(request, body_of("")).await.expect("an answer");
+        assert_eq!((answer.status, world.saw(&answer).len()), (204, 1));
+    })
     .await;
 }

@@ -134,13 +134,15 @@ function showPods(pods) {
   }
 }
 
-function showSystem({ version, held, sessions, has_key, redis, replicas }) {
+function showSystem({ version, held, sessions, has_key, redis, replicas, certificates }) {
   const own = replicas.find(replica => replica.is_this_one);
   const others = replicas.filter(replica => !replica.is_this_one);
   facts(byId('system'), [
     ['Version', version], ['Requests that wait', held], ['Sessions known', has_key ? sessions : 'none, there is no API key'],
     ['Redis', redis === null ? 'none' : redis ? 'answers' : 'does not answer'],
     ['Clock', redis && own?.clock_ahead_ms ? `${own.clock_ahead_ms} ms ahead of Redis` : null],
+    ['Certificates', certificates.length ? certificates.map(({ names, days, from }) =>
+      `${names[0] ?? 'no name'}: ${days < 0 ? 'ended' : days === 1 ? '1 day' : `${days} days`}, from ${from}`).join('; ') : null],
     ['Other replicas', others.length ? others.map(({ name, disagrees }) =>
       name + (disagrees.length ? ` (differs: ${disagrees.join(', ')})` : '')).join(', ') : 'none']
   ]);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{OldKey, switched_on};
+use super::{OldKey, with_files};
 use crate::{
     app,
     config::{
@@ -14,11 +14,17 @@ use crate::{
     },
 };
 
-/// Keys whose other values need more than one key to change.
-const NOT_ALONE: [&str; 4] = ["affinity.cookie.partitioned", "leader.key", "pools.main.database", "tls.redirect_port"];
+/// Keys whose other values need more than one key, or a file, to change.
+const NOT_ALONE: [&str; 5] = [
+    "affinity.cookie.partitioned",
+    "leader.key",
+    "pools.main.database",
+    "pools.main.tls.ca",
+    "tls.redirect_port",
+];
 
 /// Words that are the value of some key.
-const WORDS: [&str; 19] = [
+const WORDS: [&str; 20] = [
     "on",
     "off",
     "auto",
@@ -35,6 +41,7 @@ const WORDS: [&str; 19] = [
     "idle",
     "lax",
     "none",
+    "https",
     "other",
     "1h",
     "[::1]:7359",
@@ -86,9 +93,7 @@ fn replaced(table: &Table, path: &[&str], value: &Value) -> Table {
 #[test]
 fn a_key_that_waits_keeps_its_value_and_every_other_is_passed_on() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let key = folder.path().join("key");
-    std::fs::write(&key, "a key of more than sixteen bytes\n").expect("the key's file");
-    let text = switched_on().replace("/run/secrets/jellypin_key", &key.to_string_lossy());
+    let text = with_files(folder.path());
     let table: Table = text.parse().expect("the example is TOML");
     let of = |table: &Table| parse(&table.to_string(), Path::new("jellypin.toml"), &OldKey);
     let before = of(&table).unwrap_or_else(|error| panic!("{error}"));

@@ -7,7 +7,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::Wake;
+use super::{PodHost, PodTls, Scheme, Wake};
 use crate::config::{
     names::{BasePath, DnsName, InstanceId, LeaderKey, Name, WriterName},
     pod_url::PodUrl,
@@ -25,6 +25,8 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) leader_key: Option<Spanned<Written<LeaderKey>>>,
     pub(in crate::config) writer: Option<Spanned<Written<WriterName>>>,
     pub(in crate::config) database: Option<Spanned<Written<Database>>>,
+    pub(in crate::config) tls: Option<Table<PodTls>>,
+    pub(in crate::config) host: Option<Written<PodHost>>,
     pub(in crate::config) pods: BTreeMap<Written<Name>, Spanned<Pod>>,
 }
 
@@ -36,6 +38,8 @@ pub(in crate::config) struct Dns {
     pub(in crate::config) port: Whole<1, 65_535>,
     #[serde(default = "five_seconds")]
     pub(in crate::config) every: Time,
+    #[serde(default)]
+    pub(in crate::config) scheme: Written<Scheme>,
 }
 
 fn five_seconds() -> Time {
@@ -50,6 +54,8 @@ pub(in crate::config) struct Pod {
     pub(in crate::config) standby: bool,
     pub(in crate::config) wake: Option<Table<Wake>>,
     pub(in crate::config) idle_after: Option<Spanned<Time>>,
+    pub(in crate::config) tls: Option<Table<PodTls>>,
+    pub(in crate::config) host: Option<Written<PodHost>>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +69,8 @@ pub(in crate::config) struct PodTable {
     standby: bool,
     wake: Option<Table<Wake>>,
     idle_after: Option<Spanned<Time>>,
+    tls: Option<Table<PodTls>>,
+    host: Option<Written<PodHost>>,
 }
 
 impl Pool {
@@ -88,13 +96,22 @@ impl<'de> Visitor<'de> for PodVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, url: &str) -> Result<Pod, E> {
-        let plain = |url| Pod { url, instance_id: None, api_key: None, standby: false, wake: None, idle_after: None };
+        let plain = |url| Pod {
+            url,
+            instance_id: None,
+            api_key: None,
+            standby: false,
+            wake: None,
+            idle_after: None,
+            tls: None,
+            host: None,
+        };
         PodUrl::from_text(url).map(plain).map_err(E::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pod, A::Error> {
         let table = PodTable::deserialize(MapAccessDeserializer::new(map))?;
-        let PodTable { url, instance_id, api_key, standby, wake, idle_after } = table;
-        Ok(Pod { url: url.0, instance_id, api_key, standby, wake, idle_after })
+        let PodTable { url, instance_id, api_key, standby, wake, idle_after, tls, host } = table;
+        Ok(Pod { url: url.0, instance_id, api_key, standby, wake, idle_after, tls, host })
     }
 }

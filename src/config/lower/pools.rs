@@ -1,7 +1,7 @@
 //! Lowers the pools with their pods, and the routes to them.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::Arc,
 };
@@ -10,16 +10,18 @@ use crate::{
     config::{
         Environment,
         error::Fault,
-        file::{Dns, Pod, Pool, Route},
-        names::{Name, did_you_mean, listed},
+        file::{Dns, Pod, Pool, Route, Scheme},
+        names::Name,
         value::{Spanned, Table, Written},
     },
     discovery::{DnsConfig, PoolConfig},
     pod::PodConfig,
-    route::RouteConfig,
+    route::{RouteConfig, Target, rules::Rules},
     sessions::PodKey,
     wake,
 };
+
+use super::{routes, transport::OfPool};
 
 /// Where secrets are read: the folder of the file, and the environment.
 type Secrets<'a> = (&'a Path, &'a dyn Environment);
@@ -60,12 +62,17 @@ pub(super) fn lower(
         [] => {
             return Err(Fault::new(0..0, "no pool; name the pods under [pools.main.pods]"));
         }
-        [only] if routes.is_empty() => vec![RouteConfig { host: None, path: "/".to_owned(), pool: only.name.clone() }],
+        [only] if routes.is_empty() => vec![RouteConfig {
+            host: None,
+            path: "/".to_owned(),
+            target: Target::Pool(only.name.clone()),
+            rules: Rules::default(),
+        }],
         [_, _, ..] if routes.is_empty() => {
             let problem = "several pools and no route; say under [[routes]] which requests go to which pool";
             return Err(Fault::new(0..0, problem));
         }
-        some => routes_to(some, routes)?,
+        some => routes::lower(some, routes)?,
     };
     Ok(Lowered { pools, routes, separate, keys })
 }
@@ -95,59 +102,49 @@ fn pool(name: String, Table { at, inner: pool }: Table<Pool>, secrets: Secrets<'
     if standby.len() == pool.pods.len() && pool.dns.is_none() {
         return Err(Fault::new(at, "every pod has `standby = true`; one must serve"));
     }
-    let (pods, wake) = pods(pool.pods, secrets)?;
+    let is_https = |dns: &Table<Dns>| dns.inner.scheme.0 == Scheme::Https;
+    let any_https = pool.pods.values().any(|pod| pod.get_ref().url.is_https) || pool.dns.as_ref().is_some_and(is_https);
+    let of_pool = OfPool::new((pool.tls, pool.host), any_https, secrets.0)?;
+    let (pods, wake) = pods(pool.pods, &of_pool, secrets)?;
     Ok(PoolConfig {
         name,
         standby,
         wake,
         base_path: pool.base_path.map(|path| path.0.0).unwrap_or_default(),
         pods,
-        dns: pool.dns.map(|table| dns(table.inner)),
+        dns: pool.dns.map(|table| dns(table, &of_pool)).transpose()?,
     })
 }
 
 /// The pods, and how those are woken that may sleep.
 type Pods = (Vec<PodConfig>, Vec<(String, Arc<wake::Config>)>);
 
-fn pods(written: BTreeMap<Written<Name>, Spanned<Pod>>, secrets: Secrets<'_>) -> Result<Pods, Fault> {
+fn pods(
+    written: BTreeMap<Written<Name>, Spanned<Pod>>,
+    of_pool: &OfPool<'_>,
+    secrets: Secrets<'_>,
+) -> Result<Pods, Fault> {
     let mut names = HashMap::new();
     let (mut pods, mut sleepers) = (Vec::with_capacity(written.len()), Vec::new());
     for (Written(Name(name)), pod) in written {
         let at = pod.span();
-        let Pod { url, wake, idle_after, .. } = pod.into_inner();
-        let authority = url.0;
+        let Pod { url, wake, idle_after, tls, host, .. } = pod.into_inner();
+        let own_name = url.is_https.then(|| url.host());
+        let transport = of_pool.lower(own_name, (tls.as_ref(), host.as_ref()), &at)?;
+        let authority = url.authority;
         if let Some(other) = names.insert(authority.clone(), name.clone()) {
             return Err(Fault::new(at, format!("the same address as pod `{other}`: {authority}")));
         }
         if let Some(wake) = super::wake::lower(wake, idle_after, secrets)? {
             sleepers.push((name.clone(), Arc::new(wake)));
         }
-        pods.push(PodConfig { name, authority });
+        pods.push(PodConfig { name, authority, transport });
     }
     Ok((pods, sleepers))
 }
 
-fn dns(dns: Dns) -> DnsConfig {
-    DnsConfig { name: dns.name.0.0, port: dns.port.0 as u16, every: dns.every.0 }
-}
-
-fn routes_to(pools: &[PoolConfig], routes: Vec<Table<Route>>) -> Result<Vec<RouteConfig>, Fault> {
-    let mut seen = HashSet::new();
-    let mut lowered = Vec::with_capacity(routes.len());
-    for Table { at, inner: route } in routes {
-        let names = || pools.iter().map(|pool| pool.name.as_str());
-        let pool = route.pool.get_ref();
-        if !names().any(|name| name == pool) {
-            let hint = did_you_mean(pool, names()).unwrap_or_else(|| format!("the pools are {}", listed(names())));
-            return Err(Fault::new(route.pool.span(), format!("no pool is named {pool:?}; {hint}")));
-        }
-        let host = route.host.map(|host| host.0.0);
-        let path = route.path.map_or("/".to_owned(), |path| path.0.0);
-        if !seen.insert((host.clone(), path.clone())) {
-            let host = host.as_deref().unwrap_or("every host");
-            return Err(Fault::new(at, format!("an earlier route takes {host} with path {path:?} already")));
-        }
-        lowered.push(RouteConfig { host, path, pool: route.pool.into_inner() });
-    }
-    Ok(lowered)
+fn dns(Table { at, inner: dns }: Table<Dns>, of_pool: &OfPool<'_>) -> Result<DnsConfig, Fault> {
+    let name = dns.name.0.0;
+    let transport = of_pool.lower((dns.scheme.0 == Scheme::Https).then_some(&name), (None, None), &at)?;
+    Ok(DnsConfig { name, port: dns.port.0 as u16, transport, every: dns.every.0 })
 }

@@ -91,7 +91,7 @@ impl JsonSchema for Pod {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let (url, table) = (text(PodUrl::EXPECTED), PodTable::json_schema(generator));
         let title = format!(
-            "{}, or a table of `url`, `instance_id`, `api_key`, `standby`, `wake` and `idle_after`",
+            "{}, or a table of `url`, `instance_id`, `api_key`, `standby`, `wake`, `idle_after`, `tls` and `host`",
             PodUrl::EXPECTED
         );
         titled(title, json_schema!({ "anyOf": [url, table] }))

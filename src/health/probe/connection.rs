@@ -1,9 +1,9 @@
 //! The connection over which a prober asks, and one question over it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -12,6 +12,7 @@ use tokio::{net::TcpStream, task::JoinHandle};
 use crate::{
     health::{is_for_want_of_a_name_server, is_out_of_handles},
     hop,
+    pod::{self, HandshakeError, Pod},
 };
 
 /// False alarms after which the prober ignores the end of a connection: this pod ends idle ones.
@@ -22,6 +23,9 @@ const USER_AGENT: &str = concat!("jellypin/", env!("CARGO_PKG_VERSION"));
 /// The longest answer to a probe that the prober reads.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
+/// Longest time for a TLS handshake. Silence ends a probe long before.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+
 /// What came of a question.
 pub(super) struct Asked {
     pub(super) result: Result<(ProbeConnection, StatusCode, bool, Bytes), ProbeFailure>,
@@ -30,19 +34,20 @@ pub(super) struct Asked {
 }
 
 /// Asks over the kept connection, or over a fresh one.
-pub(super) async fn ask(authority: Arc<str>, path: String, kept: Option<ProbeConnection>) -> Asked {
+pub(super) async fn ask(pod: Arc<Pod>, path: String, kept: Option<ProbeConnection>) -> Asked {
     let mut line_ended = false;
-    if let Some(connection) = kept {
+    // One that was made in another way says nothing of the present one.
+    if let Some(connection) = kept.filter(|kept| kept.transport == pod.transport.number()) {
         // The pod may have just ended the kept connection: only a fresh one tells more.
         if !connection.requests.is_closed()
-            && let Ok(answer) = send_probe(connection, &authority, &path).await
+            && let Ok(answer) = send_probe(connection, &pod, &path).await
         {
             return Asked { result: Ok(answer), line_ended };
         }
         line_ended = true;
     }
-    let result = match connect(&authority).await {
-        Ok(connection) => send_probe(connection, &authority, &path).await,
+    let result = match connect(&pod).await {
+        Ok(connection) => send_probe(connection, &pod, &path).await,
         Err(failure) => Err(failure),
     };
     Asked { result, line_ended }
@@ -50,11 +55,12 @@ pub(super) async fn ask(authority: Arc<str>, path: String, kept: Option<ProbeCon
 
 async fn send_probe(
     mut connection: ProbeConnection,
-    authority: &str,
+    pod: &Pod,
     path: &str,
 ) -> Result<(ProbeConnection, StatusCode, bool, Bytes), ProbeFailure> {
+    let host = pod.transport.host().map_or_else(|| HeaderValue::from_str(&pod.authority), Ok);
     let request = Request::get(path)
-        .header(header::HOST, authority)
+        .header(header::HOST, host.map_err(|_| ProbeFailure::Broken)?)
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::VIA, hop::mark())
         .body(Empty::new())
@@ -69,6 +75,8 @@ async fn send_probe(
 pub(super) struct ProbeConnection {
     requests: SendRequest<Empty<Bytes>>,
     driver: JoinHandle<()>,
+    /// The number of the way in which it was made.
+    transport: u32,
 }
 
 impl Drop for ProbeConnection {
@@ -82,20 +90,27 @@ pub(super) enum ProbeFailure {
     Unasked,
     Refused,
     Broken,
+    /// [`crate::pod::Transport::trouble`] says why.
+    Untrusted,
 }
 
-async fn connect(authority: &str) -> Result<ProbeConnection, ProbeFailure> {
-    let stream = TcpStream::connect(authority).await.map_err(|error| match error {
+async fn connect(pod: &Pod) -> Result<ProbeConnection, ProbeFailure> {
+    let transport = pod.transport.number();
+    let stream = TcpStream::connect(&*pod.authority).await.map_err(|error| match error {
         _ if is_out_of_handles(&error) => ProbeFailure::Unasked,
         _ if is_for_want_of_a_name_server(&error) => ProbeFailure::Broken,
         _ => ProbeFailure::Refused,
+    })?;
+    let stream = pod::secure(pod, stream, HANDSHAKE).await.map_err(|error| match error {
+        HandshakeError::Untrusted => ProbeFailure::Untrusted,
+        HandshakeError::TimedOut | HandshakeError::Broken => ProbeFailure::Broken,
     })?;
     let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| ProbeFailure::Broken)?;
     let driver = tokio::spawn(async move {
         // The sender's side gets the error of the connection.
         let _ = connection.await;
     });
-    Ok(ProbeConnection { requests, driver })
+    Ok(ProbeConnection { requests, driver, transport })
 }
 
 /// Ends when the kept connection ends; never if there is none.

@@ -17,6 +17,7 @@ use crate::{
     observe::{access, metrics},
     pod::{LoadGuard, Pod, Pool},
     proxy::observer::Observer,
+    route::rules::Rules,
     websocket::End,
 };
 
@@ -48,6 +49,8 @@ pub(in crate::proxy) struct RequestRecord {
     version: Version,
     began: Instant,
     route: Option<Arc<str>>,
+    /// What the route changes of the answer.
+    pub(in crate::proxy) rules: Option<Arc<Rules>>,
     pool: Option<Arc<Pool>>,
     /// The pod of the last attempt.
     pod: Option<Arc<Pod>>,
@@ -93,6 +96,7 @@ impl RequestRecord {
             version: request.version(),
             began: Instant::now(),
             route: None,
+            rules: None,
             pool: None,
             pod: None,
             load_guard: None,
@@ -121,8 +125,12 @@ impl RequestRecord {
         record
     }
 
-    pub(in crate::proxy) fn set_route(&mut self, route: &Arc<str>, pool: &Arc<Pool>) {
+    pub(in crate::proxy) fn set_route(&mut self, route: &Arc<str>, rules: Option<&Arc<Rules>>) {
         self.route = Some(route.clone());
+        self.rules = rules.cloned();
+    }
+
+    pub(in crate::proxy) fn set_pool(&mut self, pool: &Arc<Pool>) {
         self.pool = Some(pool.clone());
     }
 

@@ -23,6 +23,8 @@ pub(in crate::proxy) enum Refusal {
     /// It was sent by this process: a pod's address leads back here.
     Loop,
     NoRoute,
+    /// The operator lets this address not do that.
+    NotAllowed,
     /// No pod accepts connections, or the pool is empty.
     NoPod,
     /// The home of the client's user is away, and the other pods, whose users are their own, do not have
@@ -84,7 +86,7 @@ impl Refusal {
             Cause::Exhausted => Refusal::Exhausted,
             Cause::TimedOut if endpoint.is_media() => Refusal::MediaTimedOut,
             _ if endpoint.is_media() => Refusal::Media,
-            Cause::Refused | Cause::ConnectTimedOut => Refusal::NoPod,
+            Cause::Refused | Cause::ConnectTimedOut | Cause::Untrusted => Refusal::NoPod,
             Cause::Broken | Cause::Malformed | Cause::ServerError | Cause::Lost => Refusal::Broken,
             Cause::TimedOut => Refusal::TimedOut,
             Cause::Overloaded => Refusal::Overloaded,
@@ -105,6 +107,7 @@ impl Refusal {
             Refusal::Method => "method",
             Refusal::Loop => "loop",
             Refusal::NoRoute => "no_route",
+            Refusal::NotAllowed => "not_allowed",
             Refusal::NoPod => "no_pod",
             Refusal::UserNotThere => "user_not_there",
             Refusal::Broken => "pod_broke",
@@ -149,6 +152,7 @@ impl Refusal {
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "This method is not served here.\n".into()),
             Refusal::Loop => (StatusCode::LOOP_DETECTED, "This address leads back to the proxy that asks.\n".into()),
             Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
+            Refusal::NotAllowed => (StatusCode::FORBIDDEN, "This is not allowed from your address.\n".into()),
             Refusal::NoPod => {
                 (StatusCode::SERVICE_UNAVAILABLE, "No Jellyfin server can be reached at the moment.\n".into())
             }

@@ -24,6 +24,7 @@ pub(in crate::proxy) fn answer(record: Box<RequestRecord>, mut head: response::P
     // Each connection sets its own version.
     head.version = Version::HTTP_11;
     tell_waits(&record, &mut head.headers);
+    change_by_route(&record, &mut head.headers);
     let closes = head.extensions.remove::<PodCloses>().is_some();
     let answered_by = || match body.is_own() {
         true => Answerer::Proxy,
@@ -59,6 +60,7 @@ pub(in crate::proxy) fn refuse(mut record: Box<RequestRecord>, refusal: Refusal)
         response.extensions_mut().insert(unread);
     }
     tell_waits(&record, response.headers_mut());
+    change_by_route(&record, response.headers_mut());
     record.set_status(response.status().as_u16());
     record.bytes_out = http_body::Body::size_hint(response.body()).lower();
     Ok(response)
@@ -67,6 +69,13 @@ pub(in crate::proxy) fn refuse(mut record: Box<RequestRecord>, refusal: Refusal)
 fn tell_waits(record: &RequestRecord, headers: &mut HeaderMap) {
     if let Some(timing) = server_timing(record) {
         headers.append(HeaderName::from_static("server-timing"), timing);
+    }
+}
+
+/// Changes what the operator wants changed in answers of the request's route.
+fn change_by_route(record: &RequestRecord, headers: &mut HeaderMap) {
+    if let Some(rules) = &record.rules {
+        rules.response.apply(headers);
     }
 }
 

@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_pod_that_sleeps_may_have_rows_in_memory_and_one_that_is_down_has_none() {
-        let pod = Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into() });
+        let pod =
+            Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() });
         let ready = || pod.life.change(|status| Status { state: State::Ready, accepts: true, ..status });
         let seen = || view(&pod).map(|view| (view.is_alive, view.sleeps));
         ready();

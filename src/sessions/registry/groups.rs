@@ -80,7 +80,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_may_have_groups_while_members_call_it() {
-        let leader = Pod::new(&"main".into(), &PodConfig { name: "a".into(), authority: "h:1".into() });
+        let leader =
+            Pod::new(&"main".into(), &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() });
         let groups = GroupLeaders::new(SessionStore::in_memory().into_parts().bus);
         assert!(!groups.may_be_at(&leader).await);
         for _ in 0..3 {

@@ -215,7 +215,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_user_displaces_only_his_own_sessions_and_first_those_that_nobody_uses() {
-        let pod = Pod::new(&"main".into(), &PodConfig { name: "a".into(), authority: "h:1".into() });
+        let pod =
+            Pod::new(&"main".into(), &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() });
         let uptime = Uptime::start();
         let known = KnownSessions::new(100_000, 100, KeyedHash::new(&[(1, 2)]), uptime);
         let common = Common { uptime, ..Common::default() };

@@ -79,6 +79,7 @@ keys! {
     api_key: &str = "jellyfin.api_key";
     server_id: &str = "jellyfin.server_id";
     log_in_paths: &[&str] = "jellyfin.log_in_paths";
+    operate_from: &[&str] = "jellyfin.operate_from";
     in_step: &str = "jellyfin.in_step";
     writer: &str = "pools.main.writer";
     database: &str = "pools.main.database";
@@ -224,6 +225,11 @@ impl Settings {
     /// Sends the requests of a host to a pool.
     pub(crate) fn route_host(&mut self, host: &str, pool: &str) {
         self.routes += &format!("[[routes]]\nhost = {host:?}\npool = {pool:?}\n");
+    }
+
+    /// A route with these keys, in TOML.
+    pub(crate) fn route(&mut self, keys: &str) {
+        self.routes += &format!("[[routes]]\n{keys}\n");
     }
 
     /// Sends all other requests to a pool.

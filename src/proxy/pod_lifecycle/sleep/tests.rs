@@ -50,7 +50,7 @@ fn one_hook_wakes_for_all_and_again_only_while_somebody_waits() {
 }
 #[test]
 fn a_pod_that_answered_after_its_hook_and_is_late_may_have_fallen_asleep() {
-    let pod = Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into() });
+    let pod = Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() });
     pod.life.change(|status| Status { state: State::Ready, accepts: true, ..status });
     let slept = Sleeper { slept: Some(Instant::now()), woken: Some(Moment::now()), ..Sleeper::default() };
     pod.vitals.record_life();
@@ -69,7 +69,10 @@ fn a_pod_that_answered_after_its_hook_and_is_late_may_have_fallen_asleep() {
 
 #[test]
 fn a_pod_that_a_client_uses_or_waits_for_is_not_idle() {
-    let pod = Arc::new(Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into() }));
+    let pod = Arc::new(Pod::new(
+        &"pool".into(),
+        &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() },
+    ));
     let after = |idle_after| wake::Config { idle_after, ..wake::Config::default() };
     let at_once = after(Some(Duration::ZERO));
     assert!(is_idle(&pod, &at_once) && !is_idle(&pod, &after(None)));

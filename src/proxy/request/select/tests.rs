@@ -12,7 +12,7 @@ use crate::{
 fn pods() -> Vec<Arc<Pod>> {
     let pool: Arc<str> = "pool".into();
     let pod = |name: &&str| {
-        let pod = Pod::new(&pool, &PodConfig { name: (*name).into(), authority: "h:1".into() });
+        let pod = Pod::new(&pool, &PodConfig { name: (*name).into(), authority: "h:1".into(), ..Default::default() });
         pod.life.change(|_| Status { state: State::Ready, accepts: true, epoch: Epoch(1) });
         pod
     };

@@ -67,7 +67,7 @@ pub(super) struct Pods(pub(super) Arc<Mutex<Model>>);
 impl Model {
     pub(super) fn new(seed: u64, pods: usize) -> Arc<Mutex<Model>> {
         let pod = |number: usize| {
-            let config = PodConfig { name: format!("{number}"), authority: "h:1".into() };
+            let config = PodConfig { name: format!("{number}"), authority: "h:1".into(), ..Default::default() };
             let id = Pod::new(&"pool".into(), &config).id;
             ModelPod { id, epoch: 1, is_alive: true, sleeps: false, hangs: false, memory: HashMap::new() }
         };
