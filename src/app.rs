@@ -244,7 +244,7 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
     let of_pools = shared.pools.iter().map(of_leader).collect();
     leader::start(&config.leader, config.redis.as_ref(), of_pools, &leaders).await?;
     keep_triggers(&config, (&shared, &keys), &metrics, &writers_end);
-    know_users(&config, &shared, &writers_end).await;
+    know_users(&config, (&shared, &keys), &writers_end).await;
 
     // Then the pins: each belongs to its pod's present epoch, which is known only now.
     shared.pins.restore(&shared.pins.persistence.of_entries(&kept));

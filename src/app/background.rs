@@ -52,13 +52,13 @@ pub(super) fn keep_triggers(
 
 /// Keeps known which users each pod has, where pods have databases of their own. Waits for what clients
 /// were shown before.
-pub(super) async fn know_users(config: &Config, shared: &Arc<SharedState>, ends: &Shutdown) {
+pub(super) async fn know_users(config: &Config, (shared, keys): (&Arc<SharedState>, &[affinity::Secret]), ends: &Shutdown) {
     for (index, pool) in shared.pools.iter().enumerate().filter(|(_, pool)| pool.is_configured) {
         if pool.shown_server.users.is_none() {
             continue;
         }
-        let redis = state::with_prefix(config, shared.pins.persistence.redis().cloned());
-        let document = KeptDocument::new(config.state.as_deref(), redis, &format!("users-{}", pool.pool.name));
+        let sealed = state::sealed_documents(config, keys, shared.pins.persistence.redis().cloned());
+        let document = KeptDocument::new(config.state.as_deref(), sealed, &format!("users-{}", pool.pool.name));
         let users = OwnUsers::of(shared.clone());
         if !users.remember(index, &document).await {
             tracing::warn!(pod.pool = &*pool.pool.name, "it is not known by which ids clients know the users");

@@ -128,7 +128,7 @@ impl App {
         std::mem::replace(&mut self.writers_end, self.shutdown.part()).stop();
         find_writers(&shared, &self.writers_end);
         keep_triggers(&config, (&shared, &self.keys), &self.metrics, &self.writers_end);
-        know_users(&config, &shared, &self.writers_end).await;
+        know_users(&config, (&shared, &self.keys), &self.writers_end).await;
         let listeners = self.listening.iter();
         let listeners =
             listeners.map(|one| autodiscovery::Listener { address: one.address, over_tls: one.over_tls }).collect();

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
+    net::TcpStream,
     task::AbortHandle,
     time::{Instant, Sleep, sleep},
 };

@@ -204,7 +204,7 @@ mod tests {
     use crate::pod::PodConfig;
 
     fn pod(name: &str) -> Arc<Pod> {
-        Pod::new(&"main".into(), &PodConfig { name: name.into(), authority: "h:1".into() })
+        Pod::new(&"main".into(), &PodConfig { name: name.into(), authority: "h:1".into(), ..Default::default() })
     }
 
     fn id(digit: &str) -> ServerId {
