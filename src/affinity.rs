@@ -7,6 +7,7 @@ pub mod negative_cache;
 pub mod persistence;
 pub mod pins;
 pub mod placement;
+pub mod recent_loads;
 mod recent_misses;
 pub mod reject_pacer;
 pub mod user_homes;

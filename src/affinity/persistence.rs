@@ -82,6 +82,24 @@ pub(super) struct StoredHome {
     pub(super) is_current: bool,
 }
 
+/// What the store says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    Home(StoredHome),
+    /// No home, or a pod that is not there.
+    Nothing,
+    /// It was not asked, or did not answer in time.
+    Unknown,
+}
+
+/// How new the store's word must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// A key that was unknown just now counts as unknown, so that made-up keys cost little.
+    OfSomeSeconds,
+    OfNow,
+}
+
 /// The longest time that the start waits for the first attempt to reach Redis.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -158,28 +176,23 @@ impl Persistence {
         }
     }
 
-    /// What another replica has learnt of a key that is unknown here, or whose home is gone. Asks
-    /// only once in a while for each key, and waits no longer than the store's deadline.
-    pub(super) async fn find(&self, kind: Kind, key: &str, hash: u128) -> Option<StoredHome> {
-        let Store::RedisPins(replicas) = &self.store else { return None };
-        if replicas.recent_misses.contains(hash) {
-            return None;
+    /// What another replica has learnt of a key. Waits no longer than the store's deadline.
+    pub(super) async fn find(&self, kind: Kind, key: &str, hash: u128, freshness: Freshness) -> Stored {
+        let Store::RedisPins(replicas) = &self.store else { return Stored::Unknown };
+        if freshness == Freshness::OfSomeSeconds && replicas.recent_misses.contains(hash) {
+            return Stored::Unknown;
         }
         let keys: Vec<String> = replicas.keys(kind, key).collect();
-        match replicas.shared.find(&keys).await {
-            Found::Value { nth, bytes } => {
-                let home = self.names.read(&bytes);
-                if home.is_none() {
-                    replicas.recent_misses.insert(hash);
-                }
-                Some(StoredHome { home: home?, is_current: nth == replicas.current.load(Ordering::Relaxed) })
-            }
-            Found::Nothing => {
-                replicas.recent_misses.insert(hash);
-                None
-            }
-            Found::Unknown => None,
-        }
+        let (nth, home) = match replicas.shared.find(&keys).await {
+            Found::Value { nth, bytes } => (nth, self.names.read(&bytes)),
+            Found::Nothing => (0, None),
+            Found::Unknown => return Stored::Unknown,
+        };
+        let Some(home) = home else {
+            replicas.recent_misses.insert(hash);
+            return Stored::Nothing;
+        };
+        Stored::Home(StoredHome { home, is_current: nth == replicas.current.load(Ordering::Relaxed) })
     }
 
     /// Remembers that the stored home does not help, so that Redis is not asked again at once.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 pub use super::kind::Kind;
 use super::{
     budget::Budget,
-    persistence::{Persistence, StoredPin},
+    persistence::{Freshness, Persistence, Stored, StoredPin},
 };
 use crate::pod::PodInstance;
 use shelf::NOBODY;
@@ -106,7 +106,8 @@ impl Pins {
             return;
         }
         let hash = self.shelves.hash(kind, key);
-        let Some(recalled) = self.persistence.find(kind, key, hash).await else { return };
+        let found = self.persistence.find(kind, key, hash, Freshness::OfSomeSeconds).await;
+        let Stored::Home(recalled) = found else { return };
         if !alive(recalled.home) {
             return self.persistence.record_useless(hash);
         }
@@ -116,12 +117,39 @@ impl Pins {
         }
     }
 
+    /// Agrees with the other replicas on the home of this key, whatever is known here. The stored
+    /// one counts if it is alive. Otherwise a living one that is known here is stored.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn agree(&self, kind: Kind, key: &str, alive: impl Fn(PodInstance) -> bool) {
+        if self.persistence.redis().is_none() {
+            return;
+        }
+        let hash = self.shelves.hash(kind, key);
+        let (home, is_current) = match self.persistence.find(kind, key, hash, Freshness::OfNow).await {
+            Stored::Home(stored) if alive(stored.home) => (stored.home, stored.is_current),
+            Stored::Home(_) | Stored::Nothing => match self.home(kind, key, |home, _| alive(home)) {
+                Some(own) => (own, false),
+                None => return,
+            },
+            Stored::Unknown => return,
+        };
+        self.shelves.remember(kind, key, home, NOBODY);
+        if !is_current {
+            self.persistence.put(kind, key, hash, home);
+        }
+    }
+
     /// What the other replicas store of this key, for operators who ask. This store learns nothing.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn stored_home(&self, kind: Kind, key: &str) -> Option<PodInstance> {
-        self.persistence.find(kind, key, self.shelves.hash(kind, key)).await.map(|stored| stored.home)
+        match self.persistence.find(kind, key, self.shelves.hash(kind, key), Freshness::OfNow).await {
+            Stored::Home(stored) => Some(stored.home),
+            Stored::Nothing | Stored::Unknown => None,
+        }
     }
 
     /// Whether a pin that was found may be known under an older secret than the newest, so that it is

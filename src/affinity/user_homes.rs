@@ -5,13 +5,17 @@
 //! them does the others see. A user's home is a pin like any other. It changes only when its pod
 //! can take no new client: when the pod is gone, or drains.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use quick_cache::sync::Cache;
 
 use super::{
     pins::{Kind, Pins},
     placement::Key,
+    recent_loads::RecentLoads,
 };
 use crate::pod::PodInstance;
 
@@ -26,6 +30,19 @@ pub struct UserHomes {
     names: Cache<String, String>,
     /// Ids of users that are spread, by pool and id. Their names are configured.
     spread_ids: dashmap::DashSet<String, ahash::RandomState>,
+    /// How often users' names have changed, as far as this replica has seen.
+    changes: AtomicU32,
+    /// What the pods' users do.
+    pub loads: RecentLoads,
+}
+
+/// Whether the other replicas are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Unless this one knows a home that is fit.
+    IfUnknown,
+    /// In any case: theirs counts.
+    Always,
 }
 
 /// Users whose devices are placed one by one, as if each were a user: an account that a whole house
@@ -52,7 +69,13 @@ pub struct NamedUser {
 
 impl UserHomes {
     pub fn new(spread: SpreadUsers) -> UserHomes {
-        UserHomes { spread, names: Cache::new(NAMES), spread_ids: dashmap::DashSet::default() }
+        UserHomes {
+            spread,
+            names: Cache::new(NAMES),
+            spread_ids: dashmap::DashSet::default(),
+            changes: AtomicU32::new(0),
+            loads: RecentLoads::default(),
+        }
     }
 
     /// Whether any user's sessions belong together.
@@ -80,7 +103,10 @@ impl UserHomes {
             return None;
         }
         let name = key(pool, &name);
-        Some(NamedUser { id: self.names.get(&name), name })
+        let id = self.names.get(&name);
+        // It may be another name of a user that is spread, as the pods' directory has them.
+        let is_spread = id.as_ref().is_some_and(|id| self.spread_ids.contains(id));
+        (!is_spread).then_some(NamedUser { id, name })
     }
 
     /// The user that a log-in names by id.
@@ -97,6 +123,34 @@ impl UserHomes {
         if self.are_kept() {
             self.names.insert(key(pool, &name), key(pool, user));
         }
+    }
+
+    /// Records that a log-in by this name was this user's, whose own name may be another.
+    pub fn record_log_in(&self, named: &NamedUser, pool: &str, user: &str) {
+        if self.are_kept() {
+            self.names.insert(named.name.clone(), key(pool, user));
+        }
+    }
+
+    /// Records the names and ids of all users of a pool.
+    pub fn record_names(&self, pool: &str, users: &[(String, String)]) {
+        if let Some(names) = self.spread_names() {
+            let is_spread = |(name, _): &&(String, String)| names.contains(&name.to_lowercase());
+            let spread: HashSet<String> = users.iter().filter(is_spread).map(|(_, id)| key(pool, id)).collect();
+            let of_pool = key(pool, "");
+            self.spread_ids.retain(|id| !id.starts_with(&of_pool) || spread.contains(id));
+        }
+        users.iter().for_each(|(name, id)| self.record_name(pool, name, id));
+    }
+
+    /// A request has changed the name of a user, or made a user.
+    pub fn record_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of those requests.
+    pub fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// The id of the user with this name, if that is known here.
@@ -133,16 +187,23 @@ impl UserHomes {
     pub fn record(&self, pins: &Pins, pool: &str, user: &str, at: PodInstance, is_fit: impl Fn(PodInstance) -> bool) {
         if self.lives_together(pool, user) && self.home(pins, pool, user, is_fit).is_none() {
             pins.learn_confirmed(Kind::User, &key(pool, user), at);
+            self.loads.add(pool, at.pod);
         }
     }
 
-    /// Asks the other replicas where a user lives, unless this one knows a home that is fit.
+    /// Asks the other replicas where a user lives.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub async fn look_up(&self, pins: &Pins, pool: &str, user: &str, is_fit: impl Fn(PodInstance) -> bool) {
+    pub async fn look_up(
+        &self,
+        pins: &Pins,
+        (pool, user): (&str, &str),
+        asked: Asked,
+        is_fit: impl Fn(PodInstance) -> bool,
+    ) {
         if self.lives_together(pool, user) {
-            pins.look_up_stored(Kind::User, &key(pool, user), is_fit).await;
+            look_up(pins, (Kind::User, &key(pool, user)), asked, is_fit).await;
         }
     }
 }
@@ -159,7 +220,7 @@ impl NamedUser {
         Key::of(self.id.as_ref().unwrap_or(&self.name).as_bytes())
     }
 
-    /// Records where the log-in succeeded.
+    /// Records where the user lives after the log-in.
     pub fn record(&self, pins: &Pins, at: PodInstance) {
         pins.learn_confirmed(Kind::UserName, &self.name, at);
     }
@@ -168,11 +229,19 @@ impl NamedUser {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub async fn look_up(&self, pins: &Pins, is_fit: impl Fn(PodInstance) -> bool) {
-        match &self.id {
-            Some(id) => pins.look_up_stored(Kind::User, id, is_fit).await,
-            None => pins.look_up_stored(Kind::UserName, &self.name, is_fit).await,
-        }
+    pub async fn look_up(&self, pins: &Pins, asked: Asked, is_fit: impl Fn(PodInstance) -> bool) {
+        let pin = match &self.id {
+            Some(id) => (Kind::User, id.as_str()),
+            None => (Kind::UserName, self.name.as_str()),
+        };
+        look_up(pins, pin, asked, is_fit).await;
+    }
+}
+
+async fn look_up(pins: &Pins, (kind, key): (Kind, &str), asked: Asked, is_fit: impl Fn(PodInstance) -> bool) {
+    match asked {
+        Asked::IfUnknown => pins.look_up_stored(kind, key, is_fit).await,
+        Asked::Always => pins.agree(kind, key, is_fit).await,
     }
 }
 
@@ -225,6 +294,22 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_all_users_says_who_is_spread_now() {
+        let spread = SpreadUsers::Named(HashSet::from(["house".to_owned()]));
+        let homes = UserHomes::new(spread);
+        let users = |names: [&str; 2]| [(names[0].to_owned(), "u1".to_owned()), (names[1].to_owned(), "u2".to_owned())];
+        let together = |pool: &str| ["u1", "u2"].map(|user| homes.lives_together(pool, user));
+        homes.record_names("main", &users(["House", "alice"]));
+        homes.record_names("other", &users(["House", "alice"]));
+        assert_eq!((together("main"), homes.id_of("main", "ALICE").as_deref()), ([false, true], Some("u2")));
+        homes.record_names("main", &users(["family", "house"]));
+        assert_eq!((together("main"), together("other")), ([true, false], [false, true]), "the pool's names changed");
+        assert_eq!(homes.changes(), 0);
+        homes.record_change();
+        assert_eq!(homes.changes(), 1);
+    }
+
+    #[test]
     fn spread_users_have_no_home() {
         let spread = SpreadUsers::Named(HashSet::from(["house".to_owned()]));
         let (pins, homes) = (Pins::new(100, (1, 2)), UserHomes::new(spread));
@@ -233,6 +318,9 @@ mod tests {
         homes.record(&pins, "main", "u1", instance("a"), |_| true);
         assert_eq!(homes.home(&pins, "main", "u1", |_| true), None);
         assert!(homes.named("main", "alice").is_some());
+        let by_directory = homes.named("main", "House (directory)").expect("a user");
+        homes.record_log_in(&by_directory, "main", "u1");
+        assert_eq!(homes.named("main", "house (DIRECTORY)"), None, "another name of a spread user");
         let nobody = UserHomes::new(SpreadUsers::Everybody);
         assert!(!nobody.are_kept() && nobody.named("main", "alice").is_none());
     }

@@ -28,7 +28,7 @@ pub use live::{
     reports_live_stream,
 };
 pub(in crate::jellyfin) use live::{opens_playback, path_ids};
-pub use log_in::{LogInBy, log_in_by_password};
+pub use log_in::{LogInBy, changes_names, log_in_by_password};
 pub(in crate::jellyfin) use query_keys::{Keys, keys_of};
 pub use query_keys::{ids_in_query, query_replaced, query_value, query_with, query_without_tokens};
 pub use remote_control::{Control, RemoteControl};

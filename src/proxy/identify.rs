@@ -147,7 +147,7 @@ impl Identifier {
             if let ClientSession::Known(session) = &ctx.client_session {
                 session.usage.record_heard();
                 if user_homes::is_homeless(&ctx.pool.pool, session) {
-                    Box::pin(user_homes::look_up(&self.shared, &ctx.pool.pool, session)).await;
+                    Box::pin(user_homes::look_up(&self.shared, &ctx.pool.pool, &session.user)).await;
                 }
             }
             if matches!(ctx.client_session, ClientSession::Known(_) | ClientSession::Ended) {

@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-use body_learner::BodyLearner;
+use body_learner::{BodyLearner, LogIn};
 
 /// Learns where clients live, and what their pods know of them.
 pub(super) struct Learner {
@@ -59,6 +59,9 @@ impl Learner {
     ) {
         if status.is_success() && ctx.endpoint == Endpoint::Guarded && endpoint::completes_set_up(ctx.path) {
             decision.pod.info.record_set_up();
+        }
+        if status.is_success() && endpoint::changes_names(&ctx.head.method, ctx.path) {
+            self.shared.user_homes.record_change();
         }
         let identity = &ctx.keys.identity;
         let is_log_in = ctx.endpoint == Endpoint::LogIn && status.is_success();
@@ -103,7 +106,7 @@ impl Learner {
 
     /// The pod accepted the session. It lives there now, unless only its media runs there and its
     /// home is alive.
-    fn confirm_home(&self, ctx: &RequestContext<'_>, session: &Session, pod: &Pod, token: &str) {
+    fn confirm_home(&self, ctx: &RequestContext<'_>, session: &Arc<Session>, pod: &Pod, token: &str) {
         if session.calls.has_no_client_headers() {
             session.calls.record_client_headers(client_headers(ctx));
         }
@@ -194,7 +197,11 @@ impl Learner {
     ) -> Option<Box<dyn BodyObserver>> {
         let scanner = BodyScanner::of(ctx.endpoint, &ctx.head.method, ctx.path, answer)?;
         let (pod, viewer) = (decision.pod.clone(), ctx.session().cloned());
-        let log_in = (ctx.endpoint == Endpoint::LogIn).then(|| (Caller::of(ctx), ctx.keys.user.clone()));
+        let log_in = (ctx.endpoint == Endpoint::LogIn).then(|| LogIn {
+            caller: Caller::of(ctx),
+            named: ctx.keys.user.clone(),
+            is_leaders: decision.reason == Reason::Leader,
+        });
         let learner = self.clone();
         let from = ctx.origin;
         Some(Box::new(BodyLearner { scanner, pod, learned: Learned::default(), viewer, from, log_in, learner }))

@@ -38,7 +38,8 @@ impl Selector {
             let writer = ctx.pool.writer.current(&ctx.pool.pool).filter(|pod| !tried.contains(&pod.id));
             return writer.map(|pod| Decision::new(pod, Reason::Writer));
         }
-        match ctx.session() {
+        // A log-in that names its user goes where that user lives, whosever token comes with it.
+        match ctx.session().filter(|_| ctx.keys.user.is_none()) {
             Some(session) => {
                 let goes_with_media = ctx.endpoint.goes_with_media() && ctx.target != Target::NewHome;
                 let placed = || {

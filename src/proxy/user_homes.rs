@@ -8,7 +8,7 @@ use super::{request::context::RequestContext, shared_state::SharedState};
 use crate::{
     affinity::{
         placement::{self, Key, Loads},
-        user_homes,
+        user_homes::{self, Asked, NamedUser},
     },
     forward::outbound::ReplayBody,
     jellyfin::{
@@ -36,16 +36,33 @@ pub(super) async fn name_user(shared: &SharedState, ctx: &mut RequestContext<'_>
             // A body that does not come is the client's fault, and the dispatch says so.
             let body = time::timeout(shared.forward.client_body, body.read_ahead()).await;
             let Ok(Some(body)) = body else { return };
-            log_in_name::user_name(&body).ok().and_then(|name| shared.user_homes.named(&pool.name, &name))
+            let Ok(name) = log_in_name::user_name(&body) else { return };
+            shared.user_homes.named(&pool.name, &name)
         }
         None => return,
     };
-    let Some(user) = user else { return };
-    user.look_up(&shared.pins, |home| is_ready(pool, home)).await;
+    let Some(user) = user else {
+        // A device of its own, which counts as a user.
+        ctx.keys.loads = loads(shared, pool);
+        return;
+    };
+    user.look_up(&shared.pins, asked(shared), |home| is_ready(pool, home)).await;
     if user.home(&shared.pins, |home| is_ready(pool, home)).is_none() {
-        ctx.keys.loads = loads(shared, &pool.pods());
+        ctx.keys.loads = loads(shared, pool);
     }
     ctx.keys.user = Some(user);
+}
+
+/// Records where a user has signed in by name: the user lives there, unless the user's home is
+/// another pod. The name leads there from now on.
+pub(super) async fn record_log_in(shared: &SharedState, pod: &Pod, user: &str, named: &NamedUser) {
+    let homes = &shared.user_homes;
+    homes.record_log_in(named, &pod.pool, user);
+    let Some(pool) = pool_named(shared, &pod.pool).filter(|_| homes.lives_together(&pod.pool, user)) else { return };
+    look_up(shared, pool, user).await;
+    record_at(shared, &pool.name, user, PodInstance::of(pod));
+    let home = homes.home(&shared.pins, &pool.name, user, |home| is_ready(pool, home));
+    named.record(&shared.pins, home.unwrap_or(PodInstance::of(pod)));
 }
 
 /// Gives a home to a user who has signed in on the one pod that could answer, by Quick Connect or
@@ -53,13 +70,14 @@ pub(super) async fn name_user(shared: &SharedState, ctx: &mut RequestContext<'_>
 /// joins the user once it is idle.
 pub(super) async fn record_anywhere(shared: &SharedState, pod: &Arc<Pod>, user: &str) {
     let at = PodInstance::of(pod);
-    let pool = shared.pools.iter().find(|of| *of.pool.name == *pod.pool).map(|of| &of.pool);
-    let Some(pool) = pool.filter(|_| shared.api_key().is_some()) else {
+    if !shared.user_homes.lives_together(&pod.pool, user) {
+        return;
+    }
+    let Some(pool) = pool_named(shared, &pod.pool).filter(|_| shared.api_key().is_some()) else {
         return record_at(shared, &pod.pool, user, at);
     };
-    shared.user_homes.look_up(&shared.pins, &pool.name, user, |home| is_ready(pool, home)).await;
-    let pods = pool.pods();
-    let loads = loads(shared, &pods);
+    look_up(shared, pool, user).await;
+    let (pods, loads) = (pool.pods(), loads(shared, pool));
     let candidates = || placement::candidates(&pods, |_: &Pod| false);
     let place = || {
         let is_full = placement::is_full(pod, &loads, candidates());
@@ -69,19 +87,47 @@ pub(super) async fn record_anywhere(shared: &SharedState, pod: &Arc<Pod>, user: 
     record_at(shared, &pool.name, user, place());
 }
 
-/// What users do on each pod: those whose clients are active, and more for those who play.
-fn loads(shared: &SharedState, pods: &[Arc<Pod>]) -> Loads {
+/// Gives a device its place that has signed in on the one pod that could answer, if its user's
+/// devices are placed one by one. It goes there once it is idle.
+pub(super) fn place_device(shared: &SharedState, pod: &Pod, session: &Session) {
+    let homes = &shared.user_homes;
+    let Some(pool) = pool_named(shared, &session.pool).filter(|_| homes.are_kept()) else { return };
+    if homes.lives_together(&pool.name, &session.user) {
+        return;
+    }
+    let pods = pool.pods();
+    let candidates = placement::candidates(&pods, |_: &Pod| false);
+    let placed = placement::bounded(key(shared, session), &loads(shared, pool), candidates);
+    let to = placed.map_or(PodInstance::of(pod), |to| PodInstance::of(to));
+    session.destination.set(PodInstance::of(pod), to);
+    homes.loads.add(&pool.name, to.pod);
+}
+
+/// What users do on each pod, as lately counted.
+fn loads(shared: &SharedState, pool: &Pool) -> Loads {
+    shared.user_homes.loads.get(&pool.name, || count_loads(shared, &pool.pods()))
+}
+
+/// Counts those whose clients are active, and more for those who play. A device counts as a user if
+/// its user's devices are placed one by one.
+fn count_loads(shared: &SharedState, pods: &[Arc<Pod>]) -> Loads {
     /// A film may be transcoded, and is read without a pause.
     const PLAYING: u64 = 4;
-    let of_pod = |pod: &Arc<Pod>| {
-        let sessions = shared.clients_of(pod);
-        let mut users: HashMap<&str, bool> = HashMap::new();
-        for session in &sessions {
-            *users.entry(&session.user).or_default() |= session.calls.is_playing();
-        }
-        (pod.id, users.values().map(|plays| if *plays { PLAYING } else { 1 }).sum())
-    };
-    pods.iter().map(of_pod).collect()
+    let home_of = |session: &Session| session.home().filter(|home| pods.iter().any(|pod| pod.id == home.pod));
+    let is_meant = |session: &Arc<Session>| home_of(session).is_some() && session.is_there(shared.drain.absent);
+    let sessions = shared.sessions.known.all_that(is_meant);
+    let mut users: HashMap<(PodId, &str, &str), bool> = HashMap::new();
+    for session in &sessions {
+        let Some(home) = home_of(session) else { continue };
+        let is_one = shared.user_homes.lives_together(&session.pool, &session.user);
+        let device = if is_one { "" } else { session.device.id.as_str() };
+        *users.entry((home.pod, &session.user, device)).or_default() |= session.calls.is_playing();
+    }
+    let mut loads = Loads::new();
+    for ((pod, ..), plays) in users {
+        *loads.entry(pod).or_default() += if plays { PLAYING } else { 1 };
+    }
+    loads
 }
 
 /// Whether a session's home is gone.
@@ -90,9 +136,10 @@ pub(super) fn is_homeless(pool: &Pool, session: &Session) -> bool {
     !session.home().is_some_and(is_alive)
 }
 
-/// Asks the other replicas where a session's user lives. Waits no longer than the store's deadline.
-pub(super) async fn look_up(shared: &SharedState, pool: &Pool, session: &Session) {
-    shared.user_homes.look_up(&shared.pins, &pool.name, &session.user, |home| is_ready(pool, home)).await;
+/// Asks the other replicas where a user lives. Waits no longer than the store's deadline.
+pub(super) async fn look_up(shared: &SharedState, pool: &Pool, user: &str) {
+    let is_fit = |home| is_ready(pool, home);
+    shared.user_homes.look_up(&shared.pins, (&pool.name, user), asked(shared), is_fit).await;
 }
 
 /// The pod for a session whose home is gone, drains, or is not the user's: the user's home, or else
@@ -104,29 +151,48 @@ pub(super) fn place(shared: &SharedState, pods: &[Arc<Pod>], session: &Session, 
     })
 }
 
-/// The pod that a session's user lives on, if it takes new clients.
+/// The pod that a session's user lives on, or that the session is on its way to, if that takes new
+/// clients.
 pub(super) fn home(shared: &SharedState, pods: &[Arc<Pod>], session: &Session, tried: &[PodId]) -> Option<Arc<Pod>> {
     let ready = |home: PodInstance| pods.iter().find(|pod| pod.id == home.pod && pod.status().state == State::Ready);
     let is_fit = |home: PodInstance| ready(home).is_some() && !tried.contains(&home.pod);
-    let home = shared.user_homes.home(&shared.pins, &session.pool, &session.user, is_fit)?;
+    let home = match shared.user_homes.lives_together(&session.pool, &session.user) {
+        true => shared.user_homes.home(&shared.pins, &session.pool, &session.user, is_fit)?,
+        false => session.destination.of(session.home()?).filter(|home| is_fit(*home))?,
+    };
     ready(home).cloned()
 }
 
 /// Records where a session lives. Its user lives there too, unless the user's home is another pod
 /// that takes new clients.
-pub(super) fn record(shared: &SharedState, session: &Session) {
+///
+/// If no such home is known here, another replica may know it. So it is asked behind the request.
+pub(super) fn record(shared: &Arc<SharedState>, session: &Arc<Session>) {
     // A member of a SyncPlay group is a guest.
     if session.residence.last_move().why == MoveReason::Group {
         return;
     }
+    let Some(pool) = pool_named(shared, &session.pool) else { return };
+    let is_known = || shared.user_homes.home(&shared.pins, &pool.name, &session.user, |home| is_ready(pool, home));
+    if shared.pins.persistence.redis().is_none() || is_known().is_some() {
+        return record_here(shared, session);
+    }
+    let (shared, pool, session) = (shared.clone(), pool.clone(), session.clone());
+    tokio::spawn(async move {
+        look_up(&shared, &pool, &session.user).await;
+        record_here(&shared, &session);
+    });
+}
+
+/// Records that a session's user lives where the session does, unless another home is known.
+pub(super) fn record_here(shared: &SharedState, session: &Session) {
     if let Some(home) = session.home() {
         record_at(shared, &session.pool, &session.user, home);
     }
 }
 
-/// The same for a user of whom no session is known.
-pub(super) fn record_at(shared: &SharedState, pool: &str, user: &str, at: PodInstance) {
-    let is_fit = |home| shared.pools.iter().any(|of| *of.pool.name == *pool && is_ready(&of.pool, home));
+fn record_at(shared: &SharedState, pool: &str, user: &str, at: PodInstance) {
+    let is_fit = |home| pool_named(shared, pool).is_some_and(|pool| is_ready(pool, home));
     shared.user_homes.record(&shared.pins, pool, user, at, is_fit);
 }
 
@@ -142,6 +208,15 @@ pub(super) fn key(shared: &SharedState, session: &Session) -> Key {
     } else {
         Key::of(session.device.id.as_bytes())
     }
+}
+
+/// While there are other replicas, each may have moved a user.
+fn asked(shared: &SharedState) -> Asked {
+    if shared.sessions.replicas.has_others() { Asked::Always } else { Asked::IfUnknown }
+}
+
+fn pool_named<'a>(shared: &'a SharedState, name: &str) -> Option<&'a Arc<Pool>> {
+    shared.pools.iter().map(|of| &of.pool).find(|pool| *pool.name == *name)
 }
 
 fn is_ready(pool: &Pool, home: PodInstance) -> bool {

@@ -4,6 +4,7 @@
 //! good. It leaves a tombstone under every token, or the moment at which all of a user or device
 //! ended. Each part below owns one matter; a caller takes the part that it needs.
 
+pub mod activity;
 pub mod announcer;
 pub mod await_sockets;
 pub mod capabilities;
@@ -35,6 +36,7 @@ use super::{
     session_store::{Backend, MigrationLocks, ReplicaBus, SessionStore},
 };
 use crate::pod::Pools;
+use activity::Activity;
 use announcer::Announcer;
 use await_sockets::SocketWait;
 use capabilities::Capabilities;
@@ -82,6 +84,8 @@ pub struct Sessions {
     pub groups: GroupLeaders,
     /// Keep two replicas from migrating one session.
     pub locks: MigrationLocks,
+    /// What clients are at, here and at the other replicas.
+    pub activity: Activity,
     /// Waits for a session's sockets, here and at the other replicas.
     pub socket_wait: SocketWait,
     /// The other replicas that are present.
@@ -185,6 +189,7 @@ impl Sessions {
                 common,
             },
             groups: GroupLeaders::new(store.bus.clone()),
+            activity: Activity { channel: channel.clone(), hash: hash.clone(), replicas: replicas.clone() },
             socket_wait: SocketWait { channel: channel.clone(), hash: hash.clone(), backend: backend.clone() },
             announcer: Announcer {
                 replicas: replicas.clone(),

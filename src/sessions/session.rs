@@ -1,5 +1,6 @@
 //! One session: a user on a device, the tokens that stand for it, and the pod that it lives on.
 
+mod destination;
 mod group;
 mod left_pods;
 mod migration;
@@ -22,6 +23,7 @@ use crate::{
 use usage::Moment;
 
 pub use crate::jellyfin::authorization::Device;
+pub use destination::Destination;
 pub use group::Group;
 pub use left_pods::LeftPods;
 pub use migration::{Lead, MigrationOutcome, MigrationRole, Migrations};
@@ -50,6 +52,8 @@ pub struct Session {
     pub tokens: Tokens,
     /// Where it lives, and where it is valid.
     pub residence: Residence,
+    /// Where it goes once its client is idle.
+    pub destination: Destination,
     /// What its client sent to one pod, and the next pod must hear.
     pub calls: ReplayedCalls,
     /// Its migrations.
@@ -102,6 +106,7 @@ impl Session {
             list_id: PodSessionId::of(&device.client, &device.id),
             tokens,
             residence: Residence::new(common.clock),
+            destination: Destination::default(),
             calls: ReplayedCalls::new(common.room.share(&user), capabilities),
             migrations: Migrations::default(),
             group: Group::default(),

@@ -6,6 +6,7 @@ mod costs;
 mod dashboards;
 mod ghosts;
 mod home;
+mod home_replicas;
 mod in_step;
 mod leaders_own;
 mod remote_control;

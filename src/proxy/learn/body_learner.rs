@@ -18,7 +18,7 @@ use crate::{
         shared_state::SharedState,
         user_homes,
     },
-    sessions::{Device, Session},
+    sessions::{Device, Session, SessionLookup},
 };
 
 /// Longest wait for a log-in's confirmation. A pod's first answers after its start take a second.
@@ -33,10 +33,18 @@ pub(super) struct BodyLearner {
     pub(super) viewer: Option<Arc<Session>>,
     /// The client's address.
     pub(super) from: IpAddr,
-    /// For a log-in: the caller of the call that asks whose token it is, and the user that it
-    /// named.
-    pub(super) log_in: Option<(Caller, Option<NamedUser>)>,
+    pub(super) log_in: Option<LogIn>,
     pub(super) learner: Arc<Learner>,
+}
+
+/// What is known of a log-in before its answer.
+pub(super) struct LogIn {
+    /// Who asks whose token it makes.
+    pub(super) caller: Caller,
+    /// The user that it named.
+    pub(super) named: Option<NamedUser>,
+    /// Only the leader could answer it.
+    pub(super) is_leaders: bool,
 }
 
 impl BodyObserver for BodyLearner {
@@ -75,9 +83,8 @@ impl BodyLearner {
         if !brings_token {
             return None;
         }
-        let (caller, named) = self.log_in.take()?;
-        let log_in = (caller, named, from);
-        let confirmed = confirm(self.learner.clone(), self.pod.clone(), log_in, self.learned.clone());
+        let log_in = self.log_in.take()?;
+        let confirmed = confirm(self.learner.clone(), self.pod.clone(), (log_in, from), self.learned.clone());
         Some(Box::pin(async {
             if time::timeout(CONFIRMED_WITHIN, confirmed).await.is_err() {
                 tracing::debug!("a pod did not say in time whose token a log-in has made");
@@ -87,27 +94,22 @@ impl BodyLearner {
 }
 
 /// Keeps a log-in's token only if its pod confirms whose it is. A plug-in may answer anything.
-async fn confirm(
-    learner: Arc<Learner>,
-    pod: Arc<Pod>,
-    (caller, named, from): (Caller, Option<NamedUser>, IpAddr),
-    log_in: Learned,
-) {
+async fn confirm(learner: Arc<Learner>, pod: Arc<Pod>, (log_in, from): (LogIn, IpAddr), learned: Learned) {
     let Learner { shared, pods } = &*learner;
-    let Some(token) = log_in.token else { return };
-    let whose = pods.call(&pod, &caller, users::who_am_i(&token)).await;
+    let Some(token) = learned.token else { return };
+    let whose = pods.call(&pod, &log_in.caller, users::who_am_i(&token)).await;
     let Ok(TokenStatus::Known { user: Some(user), name, .. }) = whose else {
         tracing::warn!(pod.name = &*pod.name, "a log-in's token is not known to the pod that gave it; it is not kept");
         return;
     };
     let home = PodInstance::of(&pod);
     shared.pins.learn(Kind::Token, &token, home, from);
-    record_user(shared, &pod, (&user, name.as_deref()), named.as_ref()).await;
-    if let Some(device) = &log_in.device {
+    record_user(shared, &pod, (&user, name.as_deref()), log_in.named.as_ref()).await;
+    if let Some(device) = &learned.device {
         shared.pins.learn(Kind::Device, device, home, from);
     }
     let (Some(client), Some(name), Some(id), Some(version)) =
-        (log_in.client, log_in.device_name, log_in.device, log_in.version)
+        (learned.client, learned.device_name, learned.device, learned.version)
     else {
         return;
     };
@@ -115,6 +117,11 @@ async fn confirm(
         let gone = shared.sessions.log_ins.record(&pod, &user, Device { client, name, id, version }, &token);
         // Each user's share of the pins is limited too, so the pins of dropped tokens go.
         gone.iter().for_each(|token| shared.pins.forget(Kind::Token, token.as_str()));
+        if log_in.is_leaders
+            && let SessionLookup::Active(session) = shared.sessions.known.find(&token)
+        {
+            user_homes::place_device(shared, &pod, &session);
+        }
     }
 }
 
@@ -129,10 +136,7 @@ async fn record_user(
         shared.user_homes.record_name(&pod.pool, name, user);
     }
     match named {
-        Some(named) => {
-            named.record(&shared.pins, PodInstance::of(pod));
-            user_homes::record_at(shared, &pod.pool, user, PodInstance::of(pod));
-        }
+        Some(named) => user_homes::record_log_in(shared, pod, user, named).await,
         None => user_homes::record_anywhere(shared, pod, user).await,
     }
 }

@@ -180,7 +180,7 @@ impl Migration {
         if self.migration_request.kind.moves_home(&self.session) {
             let why = || self.migrator.move_reason(&self.session, &self.pod, self.migration_request.kind);
             self.session.residence.record_home(place, token, why);
-            user_homes::record(self.shared(), &self.session);
+            user_homes::record(&self.migrator.shared, &self.session);
         } else {
             self.session.residence.record_valid(place, token);
         }

@@ -81,7 +81,9 @@ impl Drainer {
         };
         let sessions = self.shared.clients_of(pod);
         self.shared.groups.record_drain(pod, when == When::Now);
-        pod.drain.set_gives_up_lead(yields(pod, when, &sessions));
+        // Another replica may know of a group there: `empty_pod` asks.
+        let asks = when == When::Idle && self.shared.sessions.replicas.has_others();
+        pod.drain.set_gives_up_lead(!asks && yields(pod, when, &sessions));
         if pod.life.change(drains).1.state != State::Draining {
             return false;
         }
@@ -115,14 +117,23 @@ impl Drainer {
                 is_told = true;
                 tracing::info!(pod.name = &*pod.name, pod.pool = &*pod.pool, "the draining pod has no sessions left");
             }
-            pod.drain.set_gives_up_lead(yields(&pod, when, &sessions));
+            let activity = &self.shared.sessions.activity;
+            let gives_up =
+                yields(&pod, when, &sessions) && (when == When::Now || activity.is_without_groups(&pod).await);
+            if pod.drain.round() != round {
+                return;
+            }
+            pod.drain.set_gives_up_lead(gives_up);
             let (place, leads) = (PodInstance::of(&pod), self.is_leader(&pool, &pod));
             let stays = |session: &Session| match when {
                 When::Now => leads && session.group.is_at(place) && session.group.moved_since(place, began),
                 When::Idle => session.group.is_at(place) || session.calls.is_playing(),
             };
-            let leaving = sessions.iter().filter(|session| !stays(session));
-            let sent_away = stream::iter(leaving).for_each_concurrent(AT_ONCE, async |session| {
+            let mut leaving: Vec<_> = sessions.iter().filter(|session| !stays(session)).cloned().collect();
+            if when == When::Idle {
+                leaving = activity.idle(leaving).await;
+            }
+            let sent_away = stream::iter(&leaving).for_each_concurrent(AT_ONCE, async |session| {
                 if pod.status().state == State::Draining {
                     self.migrate_away(&pool, place, session).await;
                 }

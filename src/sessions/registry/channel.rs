@@ -31,6 +31,10 @@ pub(super) enum Query {
     Where,
     /// Whose a token is.
     Whose,
+    /// Whether a session's client is at nothing, as far as they know.
+    Idle,
+    /// Whether a pod has no SyncPlay groups, as far as they know.
+    Groups,
 }
 
 /// A message of another replica, and the names in it.
@@ -121,7 +125,8 @@ impl ReplicaChannel {
         let mut words = said.split(' ');
         let (from, kind) = (words.next()?, words.next()?);
         let names: Vec<u128> = words.filter_map(|word| u128::from_str_radix(word, 16).ok()).collect();
-        let query = [Query::Where, Query::Whose].into_iter().find(|query| query.as_str() == kind);
+        let all = [Query::Where, Query::Whose, Query::Idle, Query::Groups];
+        let query = all.into_iter().find(|query| query.as_str() == kind);
         if from == self.name {
             // The count of listeners includes this replica, so it counts its own answer here.
             return query.and(names.first()).map(|number| Message::Answer(*number));
@@ -142,6 +147,8 @@ impl Query {
         match self {
             Query::Where => "where",
             Query::Whose => "whose",
+            Query::Idle => "idle",
+            Query::Groups => "groups",
         }
     }
 }
@@ -190,6 +197,8 @@ mod tests {
             ("other device 1", Some(Message::Ended(EndScope::Device, vec![1]))),
             ("other where 7 8 9", Some(Message::Query(Query::Where, vec![7, 8, 9]))),
             ("other whose 7", Some(Message::Query(Query::Whose, vec![7]))),
+            ("other idle 7 8", Some(Message::Query(Query::Idle, vec![7, 8]))),
+            ("other groups 7 8", Some(Message::Query(Query::Groups, vec![7, 8]))),
             ("other there 7", Some(Message::Answer(7))),
             ("other dances 7", None),
             ("other", None),

@@ -6,6 +6,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time;
 
 use super::{
+    activity::is_busy,
     await_sockets::{THERE, attached, pod_hash},
     channel::{Message, Query, ReplicaChannel},
     comparer::Comparer,
@@ -15,7 +16,7 @@ use super::{
     record::Records,
 };
 use crate::{
-    pod::PodId,
+    pod::{PodId, PodInstance},
     sessions::{Session, seal::Ring, session_store::StoredSessions},
     store::redis_store::notices::ChannelEvent,
 };
@@ -67,6 +68,14 @@ impl Follower {
                 self.say_whose(&names);
                 return None;
             }
+            Message::Query(Query::Idle, names) => {
+                self.say_if_idle(&names);
+                return None;
+            }
+            Message::Query(Query::Groups, names) => {
+                self.say_if_without_groups(&names);
+                return None;
+            }
             Message::Answer(number) => {
                 self.channel.count_answer(number);
                 return None;
@@ -94,6 +103,30 @@ impl Follower {
             self.entries.restore(&names);
         }
         self.channel.answer(*number);
+    }
+
+    /// Answers if the client of the session with one of these names is at nothing that is known here.
+    fn say_if_idle(&self, names: &[u128]) {
+        let Some((number, names)) = names.split_first() else { return };
+        let session = names.iter().find_map(|name| self.known.of_hash(*name));
+        if session.is_none_or(|session| !is_busy(&session)) {
+            self.channel.answer(*number);
+        }
+    }
+
+    /// Answers if the pod with one of these names has no group of a client that is known here.
+    fn say_if_without_groups(&self, names: &[u128]) {
+        let Some((number, names)) = names.split_first() else { return };
+        let pools = self.records.pools.load();
+        let pods = pools.iter().flat_map(|pool| pool.pods().to_vec());
+        let mut named = pods.filter(|pod| names.contains(&pod_hash(&self.hash, pod)));
+        let has_group = named.any(|pod| {
+            let place = PodInstance::of(&pod);
+            self.known.of_pod(&pod).iter().any(|session| session.group.is_at(place))
+        });
+        if !has_group {
+            self.channel.answer(*number);
+        }
     }
 
     /// Reads a query: its number, the token and the pod.

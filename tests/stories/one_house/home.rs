@@ -19,7 +19,7 @@ fn plan() -> Plan {
 }
 
 /// The pod that serves this client now.
-async fn home_of(world: &World, client: &mut Client) -> String {
+pub(super) async fn home_of(world: &World, client: &mut Client) -> String {
     let answer = client.get("/Users/Me").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     world.home(&answer).to_owned()
@@ -34,7 +34,7 @@ async fn homes_of(world: &World, clients: &mut [Client]) -> BTreeSet<String> {
     homes
 }
 
-async fn until_at_home(world: &World, client: &mut Client, home: &str) {
+pub(super) async fn until_at_home(world: &World, client: &mut Client, home: &str) {
     let client = tokio::sync::Mutex::new(client);
     until_so("the client lives on its user's home", async || home_of(world, &mut **client.lock().await).await == home)
         .await;
@@ -42,7 +42,10 @@ async fn until_at_home(world: &World, client: &mut Client, home: &str) {
 
 /// A new device that an older one lets in by Quick Connect.
 async fn let_in(world: &World, by: &mut Client, device: &str) -> Client {
-    let mut new = world.client().without_cookies().device(device);
+    let_in_new(world.client().without_cookies().device(device), by).await
+}
+
+pub(super) async fn let_in_new(mut new: Client, by: &mut Client) -> Client {
     let begun = new.post("/QuickConnect/Initiate", json!({})).await.json();
     let text = |name: &str| begun[name].as_str().expect("a text").to_owned();
     let (code, secret) = (text("Code"), text("Secret"));
@@ -54,7 +57,7 @@ async fn let_in(world: &World, by: &mut Client, device: &str) -> Client {
 }
 
 /// The devices of a user who does not live on the leader.
-async fn elsewhere(world: &World, leader: &str) -> (String, Vec<Client>) {
+pub(super) async fn elsewhere(world: &World, leader: &str) -> (String, Vec<Client>) {
     for number in 0..50 {
         let user = format!("user{number}");
         let mut devices = devices_of(world, &user, 1).await;
@@ -251,6 +254,60 @@ async fn users_who_sign_in_by_quick_connect_alone_do_not_all_live_on_the_leader(
             homes.len() > 1
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn devices_of_a_spread_user_that_sign_in_by_quick_connect_leave_the_leader() {
+    story(plan().spread_users(&["user7"]), async |world| {
+        let leader = world.leader().await;
+        let mut phone = world.client().without_cookies().device("phone").at(world.pod(&leader));
+        phone.log_in("user7").await;
+        let mut televisions = Vec::new();
+        for number in 0..6 {
+            televisions.push(let_in(world, &mut phone, &format!("television {number}")).await);
+        }
+        until_so("they are placed one by one", async || homes_of(world, &mut televisions).await.len() > 1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_in_goes_to_its_own_user_whosever_token_comes_with_it() {
+    story(plan(), async |world| {
+        let mut alice = devices_of(world, "alice", 1).await.remove(0);
+        let of_alice = home_of(world, &mut alice).await;
+        let (user, mut devices) = elsewhere(world, &of_alice).await;
+        let home = home_of(world, &mut devices[0]).await;
+        // The television was alice's until now, and its app says so.
+        let mut television = world.client().without_cookies().device("television");
+        television.token = alice.token.clone();
+        let answer = television.post("/Users/AuthenticateByName", json!({"Username": user, "Pw": "pw"})).await;
+        assert_eq!((answer.status, world.home(&answer)), (200, home.as_str()));
+        assert_eq!(home_of(world, &mut alice).await, of_alice, "she stays where she is");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_restart_a_log_in_goes_to_the_user_and_not_where_the_name_was_last() {
+    story(plan(), async |world| {
+        let mut device = devices_of(world, "alice", 1).await.remove(0);
+        let first = home_of(world, &mut device).await;
+        world.pod(&first).kill().await;
+        world.until_state(&first, State::Down).await;
+        let home = home_of(world, &mut device).await;
+        world.pod(&first).start_again().await.expect("it starts");
+        world.restart(|_| {}).await;
+        for pod in ["a", "b", "c"] {
+            world.until_state(pod, State::Ready).await;
+        }
+        let homes = world.proxy.shared().user_homes.clone();
+        until("the proxy knows whose name it is", || homes.id_of("main", "alice").is_some()).await;
+        let mut new = world.client().without_cookies().device("new");
+        let answer = new.log_in("alice").await;
+        assert_eq!(world.home(&answer), home);
     })
     .await;
 }

@@ -5,7 +5,7 @@ use crate::stories::migration::client_of;
 
 /// A world of two pods, of which `b` stands by.
 async fn world(plan: Plan) -> World {
-    // No account is spread, so nobody asks for the long list of all users meanwhile.
+    // Users live on one pod, as they do by default.
     let mut world = started(plan.with_api_key().spread_users(&[])).await;
     let address = world.pod("b").address();
     world.restart(|settings| settings.pod_stands_by("b", address)).await;
