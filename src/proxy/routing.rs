@@ -69,7 +69,7 @@ pub(super) fn route(
         }
     };
     let pool = &shared.pools[index];
-    record.set_pool(&pool.pool);
+    record.pool = Some(pool.pool.clone());
     let (is_socket, legacy) = (asked == UpgradeKind::Socket, pool.legacy());
     let endpoint = canonical::canonicalize(head, &pool.pool.base_path, legacy, is_socket);
     let endpoint = endpoint.map_err(Refusal::Ambiguous)?;

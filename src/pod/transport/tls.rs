@@ -197,7 +197,8 @@ pub(super) fn words(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     Some(match error {
         Error::InvalidCertificate(of_certificate) => match of_certificate {
-            CertificateError::UnknownIssuer => {
+            // An authority of the same name, with another key, makes a bad signature.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "its certificate is of no trusted authority; name its authority in `ca`, or pin it".to_owned()
             }
             CertificateError::NotValidForNameContext { expected, presented } => {

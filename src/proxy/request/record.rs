@@ -51,7 +51,7 @@ pub(in crate::proxy) struct RequestRecord {
     route: Option<Arc<str>>,
     /// What the route changes of the answer.
     pub(in crate::proxy) rules: Option<Arc<Rules>>,
-    pool: Option<Arc<Pool>>,
+    pub(in crate::proxy) pool: Option<Arc<Pool>>,
     /// The pod of the last attempt.
     pod: Option<Arc<Pod>>,
     load_guard: Option<LoadGuard>,
@@ -128,10 +128,6 @@ impl RequestRecord {
     pub(in crate::proxy) fn set_route(&mut self, route: &Arc<str>, rules: Option<&Arc<Rules>>) {
         self.route = Some(route.clone());
         self.rules = rules.cloned();
-    }
-
-    pub(in crate::proxy) fn set_pool(&mut self, pool: &Arc<Pool>) {
-        self.pool = Some(pool.clone());
     }
 
     /// Counts an attempt at one more pod.
