@@ -172,10 +172,9 @@ impl Dispatcher {
             return self.try_others(dispatch, Vec::new()).await;
         }
         // Boxed: this path is rare, and would make every request's future larger.
-        let without = Box::pin(self.own_users.pods_without(dispatch.ctx, dispatch.body)).await;
-        let is_kept_away = !without.is_empty() && dispatch.ctx.session().is_some();
-        match Box::pin(self.try_others(dispatch, without)).await {
-            Err(Refusal::NoPod) if is_kept_away => {
+        let unfit = Box::pin(self.own_users.unfit(dispatch.ctx, dispatch.body)).await;
+        match Box::pin(self.try_others(dispatch, unfit.pods)).await {
+            Err(Refusal::NoPod) if unfit.lacks_user => {
                 self.own_users.warn(dispatch.ctx);
                 Err(Refusal::UserNotThere)
             }
@@ -270,9 +269,6 @@ impl Dispatcher {
         replay_body: &ReplayBody,
         decision: Decision,
     ) -> Result<Attempt, Failure> {
-        if ctx.pool.shown_server.users.is_some() {
-            Box::pin(self.own_users.know(ctx.pool, &decision.pod)).await;
-        }
         let token = match ctx.session() {
             Some(_) => Box::pin(self.migrator.upstream_token(ctx, &decision.pod)).await?,
             None => None,

@@ -25,11 +25,12 @@ use crate::{
         ServerId,
         users::{OwnUser, Standing, UserDirectory},
     },
+    sessions::Session,
     shutdown::Shutdown,
     store::kept_document::KeptDocument,
 };
 
-/// Longest time that a request waits for its pod's list of users.
+/// Longest time that a migration, or the start, waits for a pod's list of users.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Time between two lists of a pod: it may have other users since.
@@ -42,6 +43,14 @@ const LOOK: Duration = Duration::from_millis(250);
 pub struct OwnUsers {
     shared: Arc<SharedState>,
     pods: Arc<PodClient>,
+}
+
+/// The pods that must not get a request.
+#[derive(Default)]
+pub(super) struct Unfit {
+    pub(super) pods: Vec<PodId>,
+    /// Some of them do not have the session's user.
+    pub(super) lacks_user: bool,
 }
 
 impl OwnUsers {
@@ -64,34 +73,26 @@ impl OwnUsers {
                 self.look(pool, users, pod).await;
             }
         };
-        // If it takes longer, the pod is asked for the next request again.
+        // If it takes longer, the next look follows.
         let _ = time::timeout(PATIENCE, known).await;
     }
 
-    /// The pods on which the request's user cannot be: those that have no such user, or where the user
-    /// is disabled.
-    pub(super) async fn pods_without(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Vec<PodId> {
-        let Some(users) = &ctx.pool.shown_server.users else { return Vec::new() };
+    /// The pods that must not get the request. Those whose users are not known yet: clients would learn
+    /// their ids. And those that have no such user, or where the user is disabled.
+    pub(super) async fn unfit(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Unfit {
+        let Some(users) = &ctx.pool.shown_server.users else { return Unfit::default() };
         let pods = ctx.pool.pool.pods().to_vec();
-        let Some(session) = ctx.session() else {
-            let Some(name) = named(ctx, body, self.shared.forward.client_body).await else { return Vec::new() };
-            let lacks = pods.iter().filter(|pod| is_not_there(users.standing_of_name(pod, &name)));
-            let lack: Vec<PodId> = lacks.map(|pod| pod.id).collect();
-            // One of them says that there is no such user.
-            return if lack.len() < pods.len() { lack } else { Vec::new() };
+        let mut unfit: Vec<PodId> = pods.iter().filter(|pod| !users.is_known(pod)).map(|pod| pod.id).collect();
+        let lacking = match ctx.session() {
+            Some(session) => lacking_user_of(users, ctx, session, &pods),
+            None => match named(ctx, body, self.shared.forward.client_body).await {
+                Some(name) => lacking_name(users, &name, &pods),
+                None => Vec::new(),
+            },
         };
-        if !ctx.depends_on_token() {
-            return Vec::new();
-        }
-        // What the home says of its own user is final, and the client goes there as long as it lives.
-        let home = session.home().map(|home| home.pod);
-        let is_home_alive = || pods.iter().any(|pod| Some(pod.id) == home && pod.status().is_alive());
-        if ctx.target == Target::Home && is_home_alive() {
-            return Vec::new();
-        }
-        let others = pods.iter().filter(|pod| Some(pod.id) != home);
-        let lacks = others.filter(|pod| is_not_there(users.standing(pod, &session.user)));
-        lacks.map(|pod| pod.id).collect()
+        let lacks_user = ctx.session().is_some() && !lacking.is_empty();
+        unfit.extend(lacking);
+        Unfit { pods: unfit, lacks_user }
     }
 
     /// Says in the log that a session goes on nowhere, since its home is away.
@@ -146,7 +147,8 @@ impl OwnUsers {
                     let life = (pod.id, pod.status().epoch);
                     let is_fresh =
                         |(id, epoch, at): &(PodId, Epoch, Instant)| (*id, *epoch) == life && at.elapsed() < EVERY;
-                    if users.is_known(pod) && seen.iter().any(is_fresh) {
+                    let is_read = users.is_known(pod) && seen.iter().any(is_fresh);
+                    if is_read || shared.user_looks.has_failed(pod.id) {
                         continue;
                     }
                     seen.retain(|(id, ..)| *id != pod.id);
@@ -185,6 +187,30 @@ impl OwnUsers {
         users.set(pod, own.collect());
         true
     }
+}
+
+/// The pods that a session cannot go on at. What the home says of its own user is final, and the client
+/// goes there as long as it lives.
+fn lacking_user_of(
+    users: &UserDirectory,
+    ctx: &RequestContext<'_>,
+    session: &Session,
+    pods: &[Arc<Pod>],
+) -> Vec<PodId> {
+    let home = session.home().map(|home| home.pod);
+    let is_home_alive = || pods.iter().any(|pod| Some(pod.id) == home && pod.status().is_alive());
+    if !ctx.depends_on_token() || (ctx.target == Target::Home && is_home_alive()) {
+        return Vec::new();
+    }
+    let others = pods.iter().filter(|pod| Some(pod.id) != home);
+    others.filter(|pod| is_not_there(users.standing(pod, &session.user))).map(|pod| pod.id).collect()
+}
+
+/// The pods at which nobody of this name can sign in. If that is all, one of them says so.
+fn lacking_name(users: &UserDirectory, name: &str, pods: &[Arc<Pod>]) -> Vec<PodId> {
+    let lacking = pods.iter().filter(|pod| is_not_there(users.standing_of_name(pod, name)));
+    let lacking: Vec<PodId> = lacking.map(|pod| pod.id).collect();
+    if lacking.len() < pods.len() { lacking } else { Vec::new() }
 }
 
 fn is_not_there(standing: Standing) -> bool {

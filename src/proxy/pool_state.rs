@@ -57,8 +57,8 @@ pub(super) struct UserLooks {
     warned: Mutex<Option<Instant>>,
 }
 
-/// How long a pod that did not give its list is not asked for a request.
-const PAUSE: Duration = Duration::from_secs(5);
+/// How long a pod that did not give its list is not asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Time between two warnings.
 const WARNED_EVERY: Duration = Duration::from_secs(60);

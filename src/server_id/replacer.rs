@@ -13,9 +13,11 @@ use super::ServerId;
 #[derive(Clone)]
 pub struct Replacement {
     search: Search,
-    /// Texts, and what takes their place: each pair has one length.
-    pairs: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pairs: Vec<Pair>,
 }
+
+/// A text, and what takes its place: both have one length.
+type Pair = (Box<[u8]>, Box<[u8]>);
 
 #[derive(Clone)]
 enum Search {
@@ -35,8 +37,7 @@ impl Replacement {
     pub fn of_many(ids: &[(ServerId, ServerId)], dashed: &[(ServerId, ServerId)]) -> Replacement {
         let plain = |(id, by): &(ServerId, ServerId)| (Box::from(*id.bytes()), Box::from(*by.bytes()));
         let with_dashes = |(id, by): &(ServerId, ServerId)| (Box::from(id.dashed()), Box::from(by.dashed()));
-        let pairs: Vec<(Box<[u8]>, Box<[u8]>)> =
-            ids.iter().chain(dashed).map(plain).chain(dashed.iter().map(with_dashes)).collect();
+        let pairs: Vec<Pair> = ids.iter().chain(dashed).map(plain).chain(dashed.iter().map(with_dashes)).collect();
         let mut builder = AhoCorasick::builder();
         let built = builder.match_kind(MatchKind::LeftmostFirst).build(pairs.iter().map(|(id, _)| id));
         // It fails only for more bytes of ids than memory has.

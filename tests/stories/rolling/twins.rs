@@ -6,13 +6,35 @@ use serde_json::json;
 
 use super::*;
 use crate::stories::migration::{client_of, kill, start_again};
-use crate::stories::world::body_of;
+use crate::stories::world::{body_of, until_within};
 
 const TWO_HOURS: Duration = Duration::from_secs(7200);
 const MINUTE: i64 = 600_000_000;
 
 fn plan() -> Plan {
     quick_starters(World::plan(2)).twins().spread_users(&[])
+}
+
+/// Waits until both servers have said which users they have.
+async fn until_known(world: &World) {
+    let is_known = |pod: &str| {
+        let shared = world.proxy.shared();
+        shared.pools[0].shown_server.users.as_ref().is_some_and(|users| users.is_known(&world.proxy.pod(pod)))
+    };
+    until_within(secs(30), "all users are known", || is_known("a") && is_known("b")).await;
+}
+
+/// A world whose two servers are known.
+async fn known(plan: Plan) -> World {
+    let world = started(plan).await;
+    until_known(&world).await;
+    world
+}
+
+/// The proxy begins anew, and reads who is there now.
+async fn restarted(world: &mut World) {
+    world.restart(|_| {}).await;
+    until_known(world).await;
 }
 
 /// The database of a pod.
@@ -37,7 +59,7 @@ async fn me(client: &mut Client) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_film_goes_on_at_the_twin_and_back_home_again() {
-    story(started(plan()).await, async |world| {
+    story(known(plan()).await, async |world| {
         let film = world.cluster.add_film("Long", TWO_HOURS);
         assert_eq!(world.twin().add_film("Long", TWO_HOURS), film);
         let fleet = Fleet::start(6, Work::Everything, Pace::BRISK, &[world.client()]).await;
@@ -87,7 +109,7 @@ async fn a_film_goes_on_at_the_twin_and_back_home_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_has_one_id_in_all_that_clients_see() {
-    story(started(plan().server_id("0123456789abcdef0123456789abcdef")).await, async |world| {
+    story(known(plan().server_id("0123456789abcdef0123456789abcdef")).await, async |world| {
         let (mut sofa, home) = client_of(world, "alice", "sofa").await;
         let shown = me(&mut sofa).await;
         kill(world, &home).await;
@@ -148,9 +170,9 @@ async fn bob_stays(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_that_the_twin_lacks_is_told_so_and_stays_signed_in() {
-    story(started(plan().hold(millis(300))).await, async |world| {
+    story(known(plan().hold(millis(300))).await, async |world| {
         world.twin().remove_user("bob");
-        world.restart(|_| {}).await;
+        restarted(world).await;
         bob_stays(world).await;
     })
     .await;
@@ -158,9 +180,9 @@ async fn a_user_that_the_twin_lacks_is_told_so_and_stays_signed_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_is_disabled_at_the_twin_is_told_so_and_stays_signed_in() {
-    story(started(plan().hold(millis(300))).await, async |world| {
+    story(known(plan().hold(millis(300))).await, async |world| {
         world.twin().disable_user("bob", true);
-        world.restart(|_| {}).await;
+        restarted(world).await;
         bob_stays(world).await;
     })
     .await;
@@ -168,10 +190,10 @@ async fn a_user_who_is_disabled_at_the_twin_is_told_so_and_stays_signed_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_whom_one_server_has_alone_signs_in_there() {
-    story(started(plan()).await, async |world| {
+    story(known(plan()).await, async |world| {
         world.twin().add_user("carol");
         world.cluster.add_user("dave");
-        world.restart(|_| {}).await;
+        restarted(world).await;
         for (user, pod) in [("carol", "b"), ("dave", "a")] {
             for number in 0..4 {
                 let mut client = world.client().without_cookies().device(&format!("device {number}"));
@@ -185,7 +207,7 @@ async fn a_user_whom_one_server_has_alone_signs_in_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_password_is_the_twins_too() {
-    story(started(plan()).await, async |world| {
+    story(known(plan()).await, async |world| {
         let (mut alice, home) = client_of(world, "alice", "sofa").await;
         let change = json!({"CurrentPw": "alice-pw", "NewPw": "another", "ResetPassword": false});
         assert_eq!(alice.post("/Users/Password", change).await.status, 204);
@@ -201,7 +223,7 @@ async fn a_new_password_is_the_twins_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_twin_had_of_its_own_is_left() {
-    story(started(plan()).await, async |world| {
+    story(known(plan()).await, async |world| {
         let mut direct = world.client().without_cookies().device("direct").at(world.pod("b"));
         direct.log_in("alice").await;
         favour(&mut direct, FILM).await;
@@ -218,7 +240,7 @@ async fn what_a_twin_had_of_its_own_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ids_that_clients_know_outlive_the_proxy() {
     let state = tempfile::tempdir().expect("a folder");
-    story(started(plan().state_path(&state.path().to_string_lossy())).await, async |world| {
+    story(known(plan().state_path(&state.path().to_string_lossy())).await, async |world| {
         let (mut alice, home) = client_of(world, "alice", "sofa").await;
         let id = me(&mut alice).await;
         let file = state.path().join("users-main.json");
