@@ -116,6 +116,9 @@ impl Fault {
                 why: "what the pod itself fails at is passed on: its transcodes",
                 ..none
             },
+            Fault::Overload => {
+                Allowed { stalls: true, why: "so little transcodes more slowly than films play", ..none }
+            }
             Fault::DatabaseHung => Allowed { stalls: true, why: "no pod can answer meanwhile", ..none },
             Fault::HalfOpen => Allowed {
                 failed_posts: true,

@@ -82,7 +82,9 @@ impl Proxy {
     /// Starts a proxy and waits until it serves with all pods.
     pub async fn start(kind: Kind, programs: &Programs, number: usize, surroundings: Surroundings) -> Proxy {
         let (address, admin, name) = (free_port(), free_port(), format!("{}-{number}", kind.name()));
-        let configuration = surroundings.folder.join(format!("{name}.conf"));
+        // Some judge a file by its ending.
+        let ending = if matches!(kind, Kind::Traefik | Kind::Envoy) { "yml" } else { "conf" };
+        let configuration = surroundings.folder.join(format!("{name}.{ending}"));
         let text = match kind {
             Kind::Jellypin => jellypin(address, admin, &name, &surroundings),
             kind => others::configuration(kind, address, &surroundings),

@@ -16,7 +16,7 @@ pub(crate) fn found_below(folder: &Path, tokens: &BTreeSet<String>) -> BTreeSet<
         let is_pods = path.file_name().is_some_and(|name| name == "cluster");
         if path.is_dir() && !is_pods {
             found.extend(found_below(&path, tokens));
-        } else if path.is_file() && path.extension().is_none_or(|end| end != "toml" && end != "conf") {
+        } else if path.is_file() && path.extension().is_none_or(|end| end != "conf" && end != "yml") {
             // A file may go while it is looked for.
             found.extend(found_in(&fs::read(&path).unwrap_or_default(), tokens));
         }

@@ -49,8 +49,9 @@ pub(super) async fn hang(stage: &mut Stage) -> String {
     let victim = stage.victim().await;
     stage.pods[victim].signal(Signal::STOP);
     let after = stage.until_state(victim, |state| state == "down").await;
-    // The others' clients without a proxy that says so.
-    sleep(stage.lasts(0.5, 15.0).saturating_sub(after)).await;
+    // Other proxies do not say when they have found it out.
+    let gate = if stage.plan.kind == Kind::Jellypin { 0.5 } else { 8.0 };
+    sleep(stage.lasts(gate, 15.0).saturating_sub(after)).await;
     stage.pods[victim].signal(Signal::CONT);
     stage.until_state(victim, |state| state == "ready").await;
     found(stage, after)
