@@ -107,12 +107,13 @@ async fn who_names_another_user_keeps_no_pod_from_hearing_of_that_users_writes()
         let logged_in = bob.log_in("bob").await;
         let home = world.pod(world.home(&logged_in));
         let (alice, token) = (world.cluster.user_id("alice").expect("alice"), bob.token.clone().expect("a token"));
-        // No item is named, so it might be about any of hers; and its body does not end.
+        // Its body does not end.
         let mut open = wire::client(world).await;
-        let target = format!("/UserItems/zzz/UserData?userId={alice}");
+        let path = format!("/UserItems/{film}/UserData");
+        let target = format!("{path}?userId={alice}");
         let fields = format!("Authorization: MediaBrowser Token=\"{token}\"\r\nContent-Type: application/json\r\n");
         open.send(format!("POST {target} HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: 1000\r\n\r\n ")).await;
-        home.until(|pod| pod.seen().iter().any(|seen| seen.path() == "/UserItems/zzz/UserData")).await;
+        home.until(|pod| pod.seen().iter().any(|seen| seen.path() == path)).await;
         let elsewhere = world.pods.iter().position(|pod| pod.name() != home.name()).expect("another pod");
         assert_done(&act(&mut devices[elsewhere], Method::POST, &format!("/UserFavoriteItems/{film}")).await);
         let is_told = || home.cached_user_data("alice", &film).is_some_and(|row| row.favorite);
