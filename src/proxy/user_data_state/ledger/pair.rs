@@ -54,6 +54,8 @@ pub(in crate::proxy) struct Pair {
     pub(super) unsettled: u32,
     /// The generation of the newest mark that changed a folder's children too.
     pub(super) children: Generation,
+    /// The newest generation that was carried to the item's other versions.
+    pub(in crate::proxy) versions: Generation,
     /// The last reported position, and by which pod.
     pub(super) position: Option<(PodInstance, i64)>,
     pub(super) playing_until: Option<Instant>,
@@ -87,6 +89,7 @@ impl Pair {
             is_overwritten: false,
             unsettled: 0,
             children: 0,
+            versions: 0,
             position: None,
             playing_until: None,
             players: Vec::new(),
@@ -205,11 +208,13 @@ impl Pair {
         self.late.push(Late { pod, failures: failures + 1, next: now + pause });
     }
 
-    /// The pods of the writes are asked again later, and later still after each failure.
-    pub(in crate::proxy) fn pause(&mut self, now: Instant) {
+    /// The pods of the writes are asked again later, and later still after each failure. Returns how
+    /// many there were.
+    pub(in crate::proxy) fn pause(&mut self, now: Instant) -> u32 {
         let failures = self.paused.map_or(0, |(_, failures)| failures);
         let pause = PAUSE.saturating_mul(1 << failures.min(8)).min(RETRY_LAST);
         self.paused = Some((now + pause, failures + 1));
+        failures + 1
     }
 
     /// What is still to be done once all pods were told.
@@ -232,6 +237,17 @@ impl Pair {
         self.late.clear();
         self.doubtful.clear();
         self.children = 0;
+    }
+
+    /// The fields that were written, as far as some pod may not have heard of it.
+    pub(in crate::proxy) fn written_fields(&self) -> Fields {
+        self.owners.written()
+    }
+
+    /// Those that the user has written after this moment.
+    pub(in crate::proxy) fn written_since(&self, at: SystemTime) -> Fields {
+        let later = self.acts.iter().filter(|act| act.at > at);
+        later.fold(Fields::NONE, |fields, act| fields.with(act.act.sets()))
     }
 
     /// Processes that are gone need not be told.
