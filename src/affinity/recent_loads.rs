@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_long_count_is_kept_and_those_who_come_meanwhile_are_added() {
-        let pod = Pod::new(&"main".into(), &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() }).id;
+        let pod =
+            Pod::new(&"main".into(), &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() }).id;
         let recent = RecentLoads::default();
         let slow = || {
             std::thread::sleep(LONGEST / TIMES);

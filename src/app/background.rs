@@ -52,7 +52,11 @@ pub(super) fn keep_triggers(
 
 /// Keeps known which users each pod has, where pods have databases of their own. Waits for what clients
 /// were shown before.
-pub(super) async fn know_users(config: &Config, (shared, keys): (&Arc<SharedState>, &[affinity::Secret]), ends: &Shutdown) {
+pub(super) async fn know_users(
+    config: &Config,
+    (shared, keys): (&Arc<SharedState>, &[affinity::Secret]),
+    ends: &Shutdown,
+) {
     for (index, pool) in shared.pools.iter().enumerate().filter(|(_, pool)| pool.is_configured) {
         if pool.shown_server.users.is_none() {
             continue;
