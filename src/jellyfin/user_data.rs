@@ -276,6 +276,11 @@ impl Act {
         matches!(self, Act::Reached(ticks) if *ticks > 0)
     }
 
+    /// Whether it may set `Played` for good: the server then marks the other versions too.
+    pub fn may_finish(&self) -> bool {
+        self.may_end() || matches!(self, Act::Played(_) | Act::Ended)
+    }
+
     /// Whether it changes the children of a folder.
     pub fn reaches_children(&self) -> bool {
         matches!(self, Act::Played(_) | Act::Unplayed)

@@ -6,7 +6,8 @@ use http::Method;
 use jellyfin_sim::{FILM, PhaseLengths, Pod, StartUp};
 use jellypin::pod::{Condition, State};
 
-use super::world::{Failed, World, body_of, millis, secs, story, until};
+use super::migration::revocation::at_home;
+use super::world::{Failed, World, body_of, millis, secs, story, until, until_so};
 
 const PUBLIC: &str = "/System/Info/Public";
 
@@ -113,6 +114,46 @@ async fn a_database_outage_takes_no_pod_out() {
         }
         world.proxy.until_condition(&home, Condition::Well).await;
         assert_eq!(world.proxy.pod(&home).status().epoch.0, 1, "it was the same process all the time");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_takes_no_pod_out_for_clients_of_a_dead_one() {
+    story(World::plan(3).with_api_key().hold(millis(200)), async |world| {
+        let [mut of_a, mut of_b, mut of_c] =
+            [at_home(world, "alice", "a").await, at_home(world, "bob", "b").await, at_home(world, "user0", "c").await];
+        let stay = || ["b", "c"].iter().all(|pod| world.proxy.pod(pod).status().state == State::Ready);
+        for pod in &world.pods {
+            pod.database_down(true);
+        }
+        for pod in ["a", "b", "c"] {
+            world.proxy.until_condition(pod, Condition::NoDatabase).await;
+        }
+        world.pod("a").kill().await;
+        world.until_state("a", State::Down).await;
+        for _ in 0..5 {
+            let answer = of_a.get("/Users/Me").await;
+            assert!([500, 503].contains(&answer.status) && stay(), "{}", answer.status);
+            let answer = of_b.get("/Users/Me").await;
+            assert_eq!(answer.status, 500, "the pod's own answer");
+            assert!(world.saw(&answer).iter().all(|pod| *pod == "b"));
+        }
+        let tries = |name: &str| world.pod(name).seen().iter().any(|seen| seen.path().starts_with("/QuickConnect/"));
+        assert!(tries("b") || tries("c"), "a new session was tried");
+
+        for pod in &world.pods {
+            pod.database_down(false);
+        }
+        for pod in ["b", "c"] {
+            world.proxy.until_condition(pod, Condition::Well).await;
+        }
+        for (client, home) in [(&mut of_b, "b"), (&mut of_c, "c")] {
+            let answer = client.get("/Users/Me").await;
+            assert_eq!((answer.status, world.home(&answer)), (200, home));
+            assert_eq!(world.proxy.pod(home).status().epoch.0, 1, "it was the same process all the time");
+        }
+        until_so("the client of the dead pod goes on", async || of_a.get("/Users/Me").await.status == 200).await;
     })
     .await;
 }

@@ -6,7 +6,7 @@ mod token_check;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use jellyfin_sim::Pod;
+use jellyfin_sim::{FILM, Pod};
 use serde_json::json;
 
 use super::world::{Answer, World, body_of, secs, story, until};
@@ -28,6 +28,25 @@ fn by_query(path: &str, token: &str) -> String {
 fn hits(world: &World, token: &str) -> usize {
     let bears = |pod: &Pod| pod.seen().iter().filter(|seen| seen.target.contains(token)).count();
     world.pods.iter().map(bears).sum()
+}
+
+#[tokio::test]
+async fn a_head_whose_pod_does_not_know_the_token_is_answered_by_another() {
+    story(World::plan(2), async |world| {
+        let token = token_of(world, world.pod("a"), "alice", "sofa").await;
+        let path = by_query(&format!("/Videos/{FILM}/master.m3u8"), &token);
+        let mut direct = world.client().without_cookies().at(world.pod("b"));
+        let refused = direct.send(direct.request(Method::HEAD, &path), body_of("")).await.expect("an answer");
+        assert_eq!((refused.status, refused.headers.get("content-length")), (401, None), "as Kestrel refuses");
+        // The cookie leads to b.
+        let mut player = world.client();
+        while world.home(&player.get("/System/Info/Public").await) != "b" {
+            player = world.client();
+        }
+        let answer = player.send(player.request(Method::HEAD, &path), body_of("")).await.expect("an answer");
+        assert_eq!((answer.status, world.saw(&answer)), (200, vec!["a", "b"]));
+    })
+    .await;
 }
 
 async fn all_stale(pods: usize) {
@@ -141,7 +160,7 @@ async fn only_a_small_body_is_sent_to_the_next_pod() {
     story(World::plan(3), async |world| {
         let token = token_of(world, world.pod("b"), "alice", "sofa").await;
         let mut client = world.client().without_cookies();
-        let progress = json!({"ItemId": jellyfin_sim::FILM, "PositionTicks": 10});
+        let progress = json!({"ItemId": FILM, "PositionTicks": 10});
         let answer = client.post(&by_query("/Sessions/Playing/Progress", &token), progress).await;
         assert_eq!(answer.status, 204);
         assert_eq!(world.saw(&answer).into_iter().filter(|pod| *pod == "b").count(), 1);

@@ -16,6 +16,7 @@ mod user_data;
 mod user_data_moves;
 mod user_data_orders;
 mod user_data_random;
+mod versions;
 
 use std::time::{Duration, Instant};
 

@@ -6,6 +6,7 @@ mod lead;
 use futures_util::future::join_all;
 use http::{Method, header};
 use jellyfin_sim::{FILM, Generation, Pod};
+use jellypin::pod::State;
 use serde_json::{Value, json};
 
 use super::world::{Answer, Client, Plan, World, body_of, millis, secs, story, until, until_so};
@@ -166,7 +167,7 @@ async fn while_the_writer_is_gone_a_write_waits_for_the_next_one_and_is_done_onc
         assert_eq!(overview(world), "while");
         assert_eq!(world.pod(&home).libraries(), ["Movies", "Shows"]);
         world.pod(&old).start_again().await.expect("its own port");
-        world.until_state(&old, jellypin::pod::State::Ready).await;
+        world.until_state(&old, State::Ready).await;
         write_all(world, &mut root, "after").await;
     })
     .await;
@@ -207,6 +208,29 @@ async fn a_write_that_no_pod_can_do_is_refused_in_time_and_no_follower_sees_it()
         assert!(world.saw(&answer).is_empty(), "{home} follows");
         assert_eq!(overview(world), Value::Null);
         assert_eq!(root.get("/Users/Me").await.status, 200, "the follower serves what it can");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_edit_is_done_though_the_seat_moved_to_a_pod_that_was_not_asked_yet() {
+    story(build(2), async |world| {
+        world.cluster.move_writer("a");
+        world.pod("b").kill().await;
+        world.pod("a").clear_seen();
+        // jellypin begins while the writer is alone.
+        world.restart(|_| {}).await;
+        until("it was asked", || questions(world)[0] >= 1).await;
+        let mut root = world.client().without_cookies().device("desk");
+        assert_eq!(world.home(&root.log_in("root").await), "a");
+        world.cluster.move_writer("b");
+        world.pod("b").start_again().await.expect("its own port");
+        world.until_state("b", State::Ready).await;
+        until("it was asked too", || questions(world)[1] >= 1).await;
+        let document = edited(&mut root.twin(), world, "moved").await;
+        let answer = root.post(&format!("/Items/{FILM}"), document).await;
+        assert_eq!((answer.status, world.saw(&answer)), (204, vec!["b"]));
+        assert_eq!(overview(world), "moved");
     })
     .await;
 }

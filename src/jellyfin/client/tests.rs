@@ -6,6 +6,7 @@ use super::{
     users::TokenStatus,
     *,
 };
+use crate::jellyfin::user_data::Id;
 
 fn answer(status: u16, body: &str) -> ApiResponse {
     let status = StatusCode::from_u16(status).expect("a status");
@@ -30,7 +31,24 @@ fn a_call_names_its_path_and_quotes_what_it_is_given() {
     let call = quick_connect::authenticate("s\"");
     assert_eq!(&call.body[..], br#"{"Secret":"s\""}"#);
     assert!(call.authorization.is_none(), "the secret is the credential");
+    let id = |digit: &str| Id::read(&digit.repeat(32)).expect("an id");
+    let one = format!("GET /Items/{}?userId={}", "b".repeat(32), "a".repeat(32));
+    assert_eq!(sent(&user_data::played_item(id("a"), id("b"))), one);
+    assert_eq!(sent(&user_data::versions(id("a"), id("b"))), one);
     assert!(sessions::log_out("t").authorization.is_some_and(|value| value.is_sensitive()));
+}
+
+#[test]
+fn the_versions_of_a_video_are_its_media_sources() {
+    let id = |digit: &str| Id::read(&digit.repeat(32)).expect("an id");
+    let read = |body: String| user_data::versions(id("a"), id("b")).read(answer(200, &body));
+    let sources = format!(r#"[{{"Id":"{}"}},{{"Id":"{}"}},{{"Id":"remote"}},{{}}]"#, "b".repeat(32), "c".repeat(32));
+    let item = |kind, media| format!(r#"{{"Type":"{kind}","MediaType":"{media}","MediaSources":{sources}}}"#);
+    use user_data::Answer::Got;
+    assert_eq!(read(item("Movie", "Video")), Some(Got(vec![id("b"), id("c")])));
+    assert_eq!(read(item("Audio", "Audio")), Some(Got(Vec::new())), "music is not marked");
+    assert_eq!(read(item("TvChannel", "Video")), Some(Got(Vec::new())), "its sources are streams");
+    assert_eq!(read(r#"{"Type":"Movie","MediaType":"Video"}"#.to_owned()), Some(Got(Vec::new())));
 }
 
 #[test]

@@ -12,6 +12,9 @@ use crate::jellyfin::user_data::{
 /// Children of a folder that one call asks for.
 const PAGE: usize = 100;
 
+/// Versions of a film that are told.
+const MOST_VERSIONS: usize = 64;
+
 /// A pod's answer about an item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer<T> {
@@ -49,11 +52,27 @@ pub fn act(user: Id, item: Id, act: &Act) -> Option<ApiCall<Answer<()>>> {
     })
 }
 
-/// What kind of item it is, and how long.
+/// What kind of item it is, and how long. Lists have no versions, so the item is asked for by its id.
 pub fn played_item(user: Id, item: Id) -> ApiCall<Answer<PlayedItem>> {
-    ApiCall::get(format!("/Items?ids={item}&userId={user}"), |response| {
-        Some(answered(&response, |json| json.get("Items")?.get(0).map(PlayedItem::of)))
+    ApiCall::get(one(user, item), |response| {
+        Some(answered(&response, |json| json.get("Type").is_some().then(|| PlayedItem::of(json))))
     })
+}
+
+/// All versions of a video: each is an item, and a media source of all of them.
+pub fn versions(user: Id, item: Id) -> ApiCall<Answer<Vec<Id>>> {
+    ApiCall::get(one(user, item), |response| Some(answered(&response, versions_of)))
+}
+
+fn one(user: Id, item: Id) -> String {
+    format!("/Items/{item}?userId={user}")
+}
+
+fn versions_of(item: &Value) -> Option<Vec<Id>> {
+    let is_video = item.get("MediaType")?.as_str()? == "Video" && item.get("Type")? != "TvChannel";
+    let sources = item.get("MediaSources").and_then(Value::as_array).filter(|_| is_video);
+    let ids = sources.into_iter().flatten().filter_map(|source| Id::read(source.get("Id")?.as_str()?));
+    Some(ids.take(MOST_VERSIONS).collect())
 }
 
 /// From where to where the server resumes what was played.

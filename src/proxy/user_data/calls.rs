@@ -164,6 +164,16 @@ impl PodCalls for Calls {
         }
     }
 
+    async fn other_versions(&self, at: PodInstance, user: UserKey, item: Id) -> Answer<Vec<Id>> {
+        if self.pod(at).is_some_and(|pod| pod.info.may_be_legacy()) {
+            return Answer::Got(Vec::new());
+        }
+        match self.call(at, user, user_data::versions(user.id, item)).await {
+            Answer::Got(versions) => Answer::Got(versions.into_iter().filter(|version| *version != item).collect()),
+            none => none,
+        }
+    }
+
     fn children(
         &self,
         at: PodInstance,

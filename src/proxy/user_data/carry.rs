@@ -6,7 +6,9 @@
 
 mod children;
 mod redo;
+mod rows;
 mod settle;
+mod versions;
 
 use std::{
     future::Future,
@@ -35,6 +37,7 @@ use crate::{
     },
     shutdown::Shutdown,
 };
+use rows::NoRows;
 
 /// How long a request waits for its pod to be told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -194,32 +197,14 @@ impl<P: PodCalls> Carrier<P> {
         if let Some(settling) = &round.settling {
             return usize::from(settle::settle(self, user, &round, &settling.pods).await);
         }
-        let read = |pod: PodInstance| async move {
-            let _permit = self.calls.permit(pod).await;
-            (pod, self.calls.read(pod, user, round.item).await)
+        let rows = match rows::read(self, user, round.item, &round.sources).await {
+            Ok(rows) => rows,
+            Err(why) => return usize::from(why == NoRows::Noted),
         };
-        // A report is being replayed there, and is taken back at once.
-        if !self.with(user, |ledger| ledger.begin_reading(user, Some(round.item), &round.sources)) {
-            return 0;
-        }
-        let answers = join_all(round.sources.iter().map(|pod| read(*pod))).await;
-        self.with(user, |ledger| ledger.end_reading(user, Some(round.item), &round.sources));
-        let mut rows = Vec::new();
-        for (pod, answer) in answers {
-            match answer {
-                Answer::Got(row) => rows.push((pod, row)),
-                Answer::Missing => {
-                    self.calls.observe(Event::Gone(pod));
-                    self.with(user, |ledger| ledger.forget(user, round.item));
-                    return 1;
-                }
-                Answer::Failed => {
-                    pause(self, user, round.item);
-                    return 1;
-                }
-            }
-        }
         let Some(newest) = round.newest(&rows) else { return 0 };
+        if !versions::record(self, user, &round, &newest.row).await {
+            return 1;
+        }
         let is_folder = newest.row.is_folder();
         let computed = if is_folder { Fields::PLAY_STATE } else { Fields::NONE };
         let folder = round.sources.first().filter(|_| is_folder && round.has_children);

@@ -27,8 +27,10 @@ pub(super) trait PodCalls: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<Row>> + Send;
     /// Does a user's act: favourite, rating, played or unplayed.
     fn act(&self, at: PodInstance, user: UserKey, item: Id, act: &Act) -> impl Future<Output = Answer<()>> + Send;
-    /// The item's length in ticks, if it has one.
+    /// What kind of item it is, and how long.
     fn played_item(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<PlayedItem>> + Send;
+    /// The other versions of the item, if the pod marks them as played with it.
+    fn other_versions(&self, at: PodInstance, user: UserKey, item: Id) -> impl Future<Output = Answer<Vec<Id>>> + Send;
     /// Some of the items below a folder, from the given place on; none at the end.
     fn children(
         &self,

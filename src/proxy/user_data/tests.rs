@@ -5,6 +5,7 @@ mod asleep;
 mod at_once;
 mod model;
 mod redone;
+mod versions;
 
 use std::{sync::Arc, time::Duration};
 

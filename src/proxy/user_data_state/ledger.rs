@@ -22,7 +22,7 @@ use crate::{
     },
     pod::PodInstance,
 };
-pub(in crate::proxy) use pair::Pair;
+pub(in crate::proxy) use pair::{Pair, written_fields, written_since};
 pub(in crate::proxy) use talk::{Access, Admission, Plan, PodView, TellOutcome, TellPermit, Ticket};
 use user::{Reading, User, Writing, make_room};
 
@@ -236,7 +236,8 @@ impl Ledger {
                 let is_known = |pod: PodInstance| {
                     !pair.doubtful.contains(&pod) && pods.iter().any(|view| view.instance == pod && view.is_alive)
                 };
-                work.push(Round::new(*item, pair.written, &pair.owners, &pair.acts, targets, pair.children, is_known));
+                let acts = (&*pair.acts, pair.versions);
+                work.push(Round::new(*item, pair.written, &pair.owners, acts, targets, pair.children, is_known));
             }
             true
         });
@@ -351,23 +352,22 @@ impl Ledger {
         self.users.get_mut(&user)?.pairs.get_mut(&item)
     }
 
-    /// A report was replayed to a pod, and what it changed was taken back: this part of the row. What
-    /// the user has written elsewhere meanwhile is newer.
-    pub(in crate::proxy) fn taken_back(
+    /// A pod has written this part of a row besides what a client wrote there, but for fields of which
+    /// something `newer` was written.
+    pub(in crate::proxy) fn written_besides(
         &mut self,
         (user, item, pod): (UserKey, Id, PodInstance),
         part: Row,
-        now: Instant,
-        clock: SystemTime,
+        newer: impl FnOnce(&Pair) -> Fields,
+        at: (Instant, SystemTime),
     ) {
         let entry = self.users.entry(user).or_insert_with(User::new);
-        let newer = entry.pairs.get(&item).map_or(Fields::NONE, |pair| pair.owners.written());
-        let part = part.without(newer);
+        let part = part.without(entry.pairs.get(&item).map_or(Fields::NONE, newer));
         if part.fields() != Fields::NONE {
             let before = entry.pairs.len();
             let is_full = before >= MOST_OF_USER || self.pairs >= MOST;
             let write = Write { user: None, item, act: Act::Update(part), is_urgent: true, is_playing: false };
-            entry.record(pod, &write, (now, clock), is_full);
+            entry.record(pod, &write, at, is_full);
             self.pairs += entry.pairs.len() - before;
         }
         if let Some(pair) = entry.pairs.get_mut(&item) {

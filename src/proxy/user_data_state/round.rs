@@ -52,6 +52,8 @@ pub(in crate::proxy) struct Round {
     pub(in crate::proxy) rewrites: bool,
     /// Whether children of a folder are to be told too.
     pub(in crate::proxy) has_children: bool,
+    /// The pod on which the item may have become played, and its other versions with it; and when.
+    pub(in crate::proxy) finished: Option<(PodInstance, SystemTime)>,
     /// All pods were told, and their rows are compared once more.
     pub(in crate::proxy) settling: Option<Settling>,
 }
@@ -139,7 +141,7 @@ impl Round {
         item: Id,
         generation: Generation,
         owners: &Owners,
-        acts: &[OwnedAct],
+        (acts, versions): (&[OwnedAct], Generation),
         targets: Vec<PodInstance>,
         children: Generation,
         is_known: impl Fn(PodInstance) -> bool,
@@ -154,10 +156,13 @@ impl Round {
         let owners = owners.clone();
         let lost_fields = gone.iter().fold(Fields::NONE, |fields, pod| fields.with(owners.of(*pod)));
         let lost = acts.iter().filter(|act| gone.contains(&act.pod)).filter_map(|act| act.only(lost_fields)).collect();
+        let is_finish = |act: &&OwnedAct| act.act.may_finish() && sources.contains(&act.pod) && versions < generation;
+        let finished = acts.iter().rfind(is_finish);
         Round {
             item,
             generation,
             owners,
+            finished: finished.map(|act| (act.pod, act.at)),
             sources,
             gone,
             lost,
@@ -180,6 +185,7 @@ impl Round {
             targets: Vec::new(),
             rewrites: true,
             has_children: false,
+            finished: None,
             settling: None,
         }
     }
@@ -196,6 +202,7 @@ impl Round {
             targets: Vec::new(),
             rewrites: false,
             has_children: false,
+            finished: None,
             settling: Some(settling),
         }
     }

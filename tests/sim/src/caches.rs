@@ -80,6 +80,17 @@ impl Caches {
         Some(Ok(data))
     }
 
+    /// `Video.PropagatePlayedState` of 12.0: all other versions of what was played are played too, and begin anew. Gives
+    /// those that were written.
+    pub(crate) fn mark_other_versions(&mut self, cluster: &Cluster, user_id: &str, id: &str) -> Vec<String> {
+        let mut versions = cluster.read(|database| database.other_versions(id));
+        versions.retain(|version| {
+            let mark = |data: &mut UserData, _: Length| (data.played, data.position) = (true, 0);
+            matches!(self.change_user_data(cluster, user_id, version, mark), Some(Ok(_)))
+        });
+        versions
+    }
+
     /// The user's row as a list shows it: 12.0 looks into its cache first, and keeps what it read of the database.
     pub(crate) fn listed_user_data(
         &mut self,
@@ -152,7 +163,7 @@ mod tests {
         favourite(&mut a, &cluster, "u");
         assert!(by_id(&mut b, &cluster, "u").is_some_and(|data| !data.favorite), "it is old");
         assert!(b.listed_user_data(&cluster, Generation::V12, "u", FILM).favorite, "a first list reads the database");
-        assert!(b.change_user_data(&cluster, "u", FILM, |data, _| data.start()).is_some());
+        assert!(b.change_user_data(&cluster, "u", FILM, |data, length| data.start(length)).is_some());
         let row = cluster.read(|database| database.user_data("u", FILM).cloned()).unwrap_or_default();
         assert_eq!((row.favorite, row.play_count), (false, 1));
     }

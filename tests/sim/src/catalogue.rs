@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::clock;
 use crate::identifiers::{guid_of, random_guid};
 use crate::library::{BULK, CHANNEL, FILM, Item, SEGMENT_TICKS, SEGMENTS, VIEW};
-use crate::user_data::Length;
+use crate::user_data::{Length, Plays};
 
 /// A row of the items' table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub(crate) struct ItemRow {
     pub(crate) year: i32,
     /// The folder that it lies in.
     pub(crate) parent: String,
+    /// The item of which this is another version (`PrimaryVersionId`): no list has it.
+    #[serde(default)]
+    pub(crate) version_of: Option<String>,
     /// What an editor has set, by its name in the item's document.
     pub(crate) edited: Map<String, Value>,
     pub(crate) pictures: Vec<Picture>,
@@ -40,9 +43,30 @@ pub(crate) struct ItemRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     Movie,
+    Song,
+    AudioBook,
     Channel,
     Collection,
     Playlist,
+}
+
+impl Kind {
+    /// Whether it is one file that is played.
+    pub(crate) fn is_file(self) -> bool {
+        matches!(self, Kind::Movie | Kind::Song | Kind::AudioBook)
+    }
+
+    /// `Type` and `MediaType` of its document.
+    pub(crate) fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Movie => ("Movie", "Video"),
+            Kind::Song => ("Audio", "Audio"),
+            Kind::AudioBook => ("AudioBook", "Audio"),
+            Kind::Channel => ("TvChannel", "Video"),
+            Kind::Collection => ("BoxSet", "Unknown"),
+            Kind::Playlist => ("Playlist", "Video"),
+        }
+    }
 }
 
 /// One picture of an item: the row says where its file lies, not that a pod has it.
@@ -106,6 +130,7 @@ impl ItemRow {
             run_time_ticks,
             year,
             parent: VIEW.to_owned(),
+            version_of: None,
             edited: Map::new(),
             pictures: vec![poster],
             members: Vec::new(),
@@ -119,6 +144,25 @@ impl ItemRow {
     pub(crate) fn found(name: &str, length: Duration) -> ItemRow {
         let ticks = i64::try_from(length.as_nanos() / 100).unwrap_or(i64::MAX);
         ItemRow::film(&guid_of(&format!("film {name}")), name, Some(ticks), 2024)
+    }
+
+    /// A song or an audio book of this length, in a folder that no list of films shows; a film may have no length.
+    pub(crate) fn of_kind(kind: Kind, name: &str, length: Option<Duration>) -> ItemRow {
+        let row = ItemRow::found(&format!("{kind:?} {name}"), length.unwrap_or_default());
+        let parent = if kind == Kind::Movie { VIEW.to_owned() } else { guid_of("music") };
+        ItemRow {
+            kind,
+            name: name.to_owned(),
+            parent,
+            run_time_ticks: row.run_time_ticks.filter(|_| length.is_some()),
+            ..row
+        }
+    }
+
+    /// Another version of a film: an item of its own.
+    pub(crate) fn version(primary: &ItemRow, name: &str) -> ItemRow {
+        let row = ItemRow::found(&format!("{} {name}", primary.name), Duration::ZERO);
+        ItemRow { run_time_ticks: primary.run_time_ticks, version_of: Some(primary.id.clone()), ..row }
     }
 
     /// A collection or playlist of these items.
@@ -155,6 +199,11 @@ impl ItemRow {
     }
 
     pub(crate) fn length(&self) -> Length {
-        Length { ticks: self.run_time_ticks, can_be_played: self.kind == Kind::Movie }
+        let plays = match self.kind {
+            Kind::Song => Plays::Anew,
+            Kind::AudioBook => Plays::ByMinutes,
+            _ => Plays::ByPercent,
+        };
+        Length { ticks: self.run_time_ticks, can_be_played: self.kind.is_file(), plays }
     }
 }

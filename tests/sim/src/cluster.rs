@@ -17,7 +17,7 @@ pub(crate) use database::{Database, DeviceRow, Stored, User};
 
 use serde_json::{Value, json};
 
-use crate::catalogue::ItemRow;
+use crate::catalogue::{ItemRow, Kind};
 use crate::disk::Disk;
 use crate::identifiers::guid_of;
 use crate::single_writer::Seat;
@@ -112,7 +112,31 @@ impl Cluster {
     /// A film of this length that a scan has found, which every pod sees at once; gives its id. It cannot be played, only
     /// reported on.
     pub fn add_film(&self, name: &str, length: Duration) -> String {
-        let row = ItemRow::found(name, length);
+        self.add(ItemRow::found(name, length))
+    }
+
+    /// A film of which no pod knows how long it is.
+    pub fn add_film_without_length(&self, name: &str) -> String {
+        self.add(ItemRow::of_kind(Kind::Movie, name, None))
+    }
+
+    /// Another version of a film, of the same length: an item of its own, which no list has.
+    pub fn add_version(&self, film: &str, name: &str) -> Option<String> {
+        let row = self.read(|database| database.item(film).map(|film| ItemRow::version(film, name)))?;
+        Some(self.add(row))
+    }
+
+    /// A song, which lists of films do not show.
+    pub fn add_song(&self, name: &str, length: Duration) -> String {
+        self.add(ItemRow::of_kind(Kind::Song, name, Some(length)))
+    }
+
+    /// An audio book, which lists of films do not show.
+    pub fn add_audio_book(&self, name: &str, length: Duration) -> String {
+        self.add(ItemRow::of_kind(Kind::AudioBook, name, Some(length)))
+    }
+
+    fn add(&self, row: ItemRow) -> String {
         let id = row.id.clone();
         self.change(|database| database.items.push(row));
         id

@@ -79,7 +79,7 @@ fn policy(user: &User) -> Value {
         "EnableAllFolders": user.all_folders,
         "InvalidLoginAttemptCount": user.invalid_log_ins,
         "LoginAttemptsBeforeLockout": -1,
-        "MaxActiveSessions": 0,
+        "MaxActiveSessions": user.most_sessions,
         "EnablePublicSharing": true,
         "RemoteClientBitrateLimit": 0,
         "AuthenticationProviderId": "Jellyfin.Server.Implementations.Users.DefaultAuthenticationProvider",

@@ -68,11 +68,10 @@ pub(crate) fn playing(row: &ItemRow, settings: &Settings) -> Value {
         }),
         Kind::Collection | Kind::Playlist => json!({
             "Name": row.name, "ServerId": server_id, "Id": row.id, "ChannelId": null, "IsFolder": true,
-            "Type": if row.kind == Kind::Collection { "BoxSet" } else { "Playlist" },
-            "MediaType": if row.kind == Kind::Collection { "Unknown" } else { "Video" },
+            "Type": row.kind.names().0, "MediaType": row.kind.names().1,
             "LocationType": "FileSystem", "ChildCount": row.members.len(),
         }),
-        Kind::Movie => film(row, settings),
+        Kind::Movie | Kind::Song | Kind::AudioBook => film(row, settings),
     };
     pictures(row, &mut dto);
     for (name, value) in &row.edited {
@@ -101,7 +100,7 @@ fn film(row: &ItemRow, settings: &Settings) -> Value {
         "ProviderIds": {},
         "IsFolder": false,
         "ParentId": row.parent,
-        "Type": "Movie",
+        "Type": row.kind.names().0,
         "Studios": [],
         "GenreItems": [],
         "LocalTrailerCount": 0,
@@ -112,7 +111,7 @@ fn film(row: &ItemRow, settings: &Settings) -> Value {
         "Chapters": [],
         "Trickplay": {},
         "LocationType": "FileSystem",
-        "MediaType": "Video",
+        "MediaType": row.kind.names().1,
         "Width": 320,
         "Height": 180,
     })
@@ -140,7 +139,7 @@ pub(crate) fn whole(row: &ItemRow, settings: &Settings) -> Value {
     let rest = json!({
         "Etag": row.etag(),
         "CanDelete": false,
-        "CanDownload": row.kind == Kind::Movie,
+        "CanDownload": row.kind.is_file(),
         "SortName": row.name.to_lowercase(),
         "ProductionLocations": [],
         "PlayAccess": "Full",

@@ -5,6 +5,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::call::property;
+use crate::generation::Generation;
+use crate::identifiers::plain;
 use crate::item_dto;
 use crate::pod::Life;
 use crate::sessions::Playing;
@@ -23,9 +26,9 @@ pub(crate) struct Report {
 
 /// `OnPlaybackStart`: it counts at once.
 pub(crate) fn started(life: &Arc<Life>, session: &str, report: Report) {
-    let item = report.item_id.clone();
+    let item = played_version(life, &report.item_id, &report.given);
     show(life, session, report);
-    for user in save(life, session, &item, |data, _| data.start()) {
+    for user in save(life, session, &item, |data, length| data.start(length)) {
         announce(life, &user, &item);
         log(life, session, "VideoPlayback", "is playing", &user, &item);
     }
@@ -33,7 +36,7 @@ pub(crate) fn started(life: &Arc<Life>, session: &str, report: Report) {
 
 /// `OnPlaybackProgress`: the whole row is written, and no socket is told.
 pub(crate) fn progress(life: &Arc<Life>, session: &str, report: Report) {
-    let (item, position) = (report.item_id.clone(), report.position);
+    let (item, position) = (played_version(life, &report.item_id, &report.given), report.position);
     show(life, session, report);
     save(life, session, &item, |data, length| {
         if let Some(position) = position {
@@ -43,7 +46,7 @@ pub(crate) fn progress(life: &Arc<Life>, session: &str, report: Report) {
 }
 
 /// `OnPlaybackStopped`.
-pub(crate) fn stopped(life: &Arc<Life>, session: &str, item: &str, position: Option<i64>, failed: bool) {
+pub(crate) fn stopped(life: &Arc<Life>, session: &str, report: &Report, failed: bool) {
     {
         let mut memory = life.memory();
         if let Some(session) = memory.sessions.get_mut(session) {
@@ -54,28 +57,40 @@ pub(crate) fn stopped(life: &Arc<Life>, session: &str, item: &str, position: Opt
     if failed {
         return;
     }
-    for user in save(life, session, item, |data, length| data.stop(position, length)) {
-        announce(life, &user, item);
-        log(life, session, "VideoPlaybackStopped", "has finished playing", &user, item);
+    let item = played_version(life, &report.item_id, &report.given);
+    for user in save(life, session, &item, |data, length| data.stop(report.position, length)) {
+        announce(life, &user, &item);
+        log(life, session, "VideoPlaybackStopped", "has finished playing", &user, &item);
     }
 }
 
 /// `CheckForIdlePlayback`: players of which nothing was heard for five minutes are stopped where they would be now.
 pub(crate) fn stop_idle(life: &Arc<Life>) {
-    let playing: Vec<(String, String, i64)> = {
+    let playing: Vec<(String, Report)> = {
         let memory = life.memory();
         let sessions = memory.sessions.all().into_iter();
         sessions
             .filter_map(|session| {
                 let playing = session.playing.as_ref()?;
-                Some((session.id.clone(), playing.item_id.clone(), playing.position_now()))
+                let (item_id, position) = (playing.item_id.clone(), Some(playing.position_now()));
+                let report = Report { item_id, position, is_paused: false, given: playing.report.clone() };
+                Some((session.id.clone(), report))
             })
             .collect()
     };
-    for (session, item, position) in playing {
-        stopped(life, &session, &item, Some(position), false);
+    for (session, report) in playing {
+        stopped(life, &session, &report, false);
     }
     life.shared.tell();
+}
+
+/// The item whose row a report writes: in 12.0 that of the version which `MediaSourceId` names, if it is one of the item
+/// (`SessionManager.GetProgressItem`), in 10.11 the item's always.
+fn played_version(life: &Life, item: &str, given: &Value) -> String {
+    let source = property(given, "MediaSourceId").and_then(|id| plain(id.as_str()?));
+    let is_version = |id: &String| life.shared.cluster.read(|database| database.other_versions(item).contains(id));
+    let version = source.filter(|_| life.shared.settings.generation == Generation::V12).filter(is_version);
+    version.unwrap_or_else(|| item.to_owned())
 }
 
 fn log(life: &Life, session: &str, kind: &str, does: &str, user: &str, item: &str) {
@@ -118,9 +133,11 @@ fn save(life: &Life, session: &str, item: &str, how: impl Fn(&mut UserData, Leng
     let cluster = &life.shared.cluster;
     let mut saved = Vec::new();
     for user in users {
-        if matches!(memory.caches.change_user_data(cluster, &user, item, &how), Some(Ok(_))) {
-            saved.push(user);
+        let Some(Ok(row)) = memory.caches.change_user_data(cluster, &user, item, &how) else { continue };
+        if row.played && life.shared.settings.generation == Generation::V12 {
+            memory.caches.mark_other_versions(cluster, &user, item);
         }
+        saved.push(user);
     }
     saved
 }

@@ -263,7 +263,8 @@ impl Pod {
         self.shared.controls.set_degraded(on);
     }
 
-    /// On: `/health` answers 503 `Unhealthy`; everything else goes on.
+    /// On: `/health` answers 503 `Unhealthy`, and 500 whatever comes with a token or key, but what needs no database. The
+    /// rest goes on.
     pub fn database_down(&self, on: bool) {
         self.shared.controls.set_database_down(on);
     }

@@ -140,6 +140,10 @@ pub(crate) fn authorize(call: &Call) -> Answer {
         Some(request) if request.is_authenticated => return Answer::error(StatusCode::INTERNAL_SERVER_ERROR),
         Some(request) => request,
     };
+    let user = call.life().shared.cluster.read(|database| database.user(&user_id).cloned());
+    if user.is_some_and(|user| !users::may_sign_in(call, &user, &request.client)) {
+        return Answer::error(StatusCode::FORBIDDEN);
+    }
     let result = users::new_session(call, &user_id, &request.client, "");
     if result.is_null() {
         return Answer::error(StatusCode::NOT_FOUND);

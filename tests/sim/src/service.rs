@@ -191,6 +191,10 @@ fn call_of(connection: &Connection, parts: &Parts, path: String) -> Result<Call,
     let life = &connection.life;
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let given = Credentials::read(&parts.headers, &query, life.shared.settings.legacy_authorization);
+    if given.token.is_some() && life.shared.controls.database_down() && machine::needs_database(&path) {
+        // Nobody can say whose it is. The answer is that of a stale row: 500.
+        return Err(StaleRow);
+    }
     let caller = Caller::look_up(life, &given)?;
     Ok(Call {
         connection: connection.clone(),

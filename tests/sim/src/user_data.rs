@@ -28,7 +28,19 @@ pub struct UserData {
 pub(crate) struct Length {
     /// `None` of a channel.
     pub(crate) ticks: Option<i64>,
+    /// `SupportsPlayedStatus`.
     pub(crate) can_be_played: bool,
+    pub(crate) plays: Plays,
+}
+
+/// Where an item of a kind is resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plays {
+    ByPercent,
+    /// Audio books, by minutes from the beginning and to the end.
+    ByMinutes,
+    /// Music: no position is kept (`SupportsPositionTicksResume`).
+    Anew,
 }
 
 /// `MinResumePct`, `MaxResumePct` and `MinResumeDurationSeconds` as they are by default.
@@ -36,14 +48,17 @@ const MIN_RESUME_PERCENT: i64 = 5;
 const MAX_RESUME_PERCENT: i64 = 90;
 const MIN_RESUME_SECONDS: i64 = 300;
 
+/// `MinAudiobookResume` and `MaxAudiobookResume`, in minutes.
+const AUDIO_BOOK_MINUTES: i64 = 5;
+
 const SECOND: i64 = 10_000_000;
 
 impl UserData {
     /// `OnPlaybackStart` of `SessionManager`.
-    pub(crate) fn start(&mut self) {
+    pub(crate) fn start(&mut self, length: Length) {
         self.play_count += 1;
         self.last_played = Some(clock::now());
-        self.played = false;
+        self.played = length.can_be_played && length.plays == Plays::Anew;
     }
 
     /// `OnPlaybackStopped` of `SessionManager`: without a position it was played to its end.
@@ -58,14 +73,22 @@ impl UserData {
         }
     }
 
-    /// `UserDataManager.UpdatePlayState` for a video: the beginning is no position, the end is played, and short films
-    /// are not resumed.
+    /// `UserDataManager.UpdatePlayState`: the beginning is no position, the end is played, and what is short is not
+    /// resumed. An audio book's ends are minutes long.
     pub(crate) fn reach(&mut self, position: i64, length: Length) {
         let total = length.ticks.unwrap_or(0);
         self.position = position;
         if total <= 0 {
             self.played = true;
             self.position = 0;
+        } else if position > 0 && length.plays == Plays::ByMinutes {
+            let limit = AUDIO_BOOK_MINUTES * 60 * SECOND;
+            if position < limit {
+                self.position = 0;
+            } else if total - position < limit || position >= total {
+                self.position = 0;
+                self.played = true;
+            }
         } else if position > 0 {
             let is_beginning = position * 100 < MIN_RESUME_PERCENT * total;
             let is_end = position * 100 > MAX_RESUME_PERCENT * total || position >= total - SECOND;
@@ -79,6 +102,9 @@ impl UserData {
         if !length.can_be_played {
             self.position = 0;
             self.played = false;
+        }
+        if length.plays == Plays::Anew {
+            self.position = 0;
         }
     }
 
@@ -147,9 +173,12 @@ impl UserData {
 mod tests {
     use super::*;
 
-    const HOUR: Length = Length { ticks: Some(3600 * SECOND), can_be_played: true };
-    const MINUTE: Length = Length { ticks: Some(60 * SECOND), can_be_played: true };
-    const CHANNEL: Length = Length { ticks: None, can_be_played: false };
+    const HOUR: Length = Length { ticks: Some(3600 * SECOND), can_be_played: true, plays: Plays::ByPercent };
+    const MINUTE: Length = Length { ticks: Some(60 * SECOND), ..HOUR };
+    const ENDLESS: Length = Length { ticks: None, ..HOUR };
+    const CHANNEL: Length = Length { ticks: None, can_be_played: false, ..HOUR };
+    const SONG: Length = Length { ticks: Some(600 * SECOND), plays: Plays::Anew, ..HOUR };
+    const BOOK: Length = Length { plays: Plays::ByMinutes, ..HOUR };
 
     #[test]
     fn a_position_is_kept_between_the_beginning_and_the_end() {
@@ -163,6 +192,13 @@ mod tests {
             (2, MINUTE, 0, false),
             (30, MINUTE, 0, true),
             (30, CHANNEL, 0, false),
+            (0, ENDLESS, 0, true),
+            (30, ENDLESS, 0, true),
+            (300, SONG, 0, false),
+            (595, SONG, 0, true),
+            (299, BOOK, 0, false),
+            (3290, BOOK, 3290, false),
+            (3301, BOOK, 0, true),
         ] {
             let mut data = UserData::default();
             data.reach(seconds * SECOND, length);

@@ -76,7 +76,7 @@ fn message(life: &Life, user_id: &str, items: &[String]) -> Value {
 /// A folder's data: how much below it is played.
 fn folder(life: &Life, user_id: &str) -> Value {
     let (played, total) = life.shared.cluster.read(|database| {
-        let films = database.items.iter().filter(|item| item.kind == Kind::Movie);
+        let films = database.items.iter().filter(|item| item.kind == Kind::Movie && item.version_of.is_none());
         let is_played = |id: &str| database.user_data(user_id, id).is_some_and(|data| data.played);
         films.fold((0, 0), |(played, total), film| (played + usize::from(is_played(&film.id)), total + 1))
     });

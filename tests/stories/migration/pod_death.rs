@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jellyfin_sim::{CallTime, MintTimes, Pod};
+use jellyfin_sim::{CallTime, MintTimes, Pod, Seen};
 use serde_json::json;
 
 use super::{client_of, count, kill, plan, revocation::at_home, start_again};
@@ -70,6 +70,38 @@ async fn two_clients_with_equal_codes_stay_two_users() {
         assert_eq!(crossed, 1, "the second finds its code authorized by the first");
         assert_eq!(mints(b), 2);
         assert_eq!(world.proxy.metric("jellypin_migrations_total", &[("outcome", "refused")]).await, 0.0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_sign_in_on_the_next_pod_is_held_for_the_first_one() {
+    story(plan(2), async |world| {
+        let mut key = world.client().without_cookies();
+        key.token = Some(world.cluster.api_key());
+        let mut elsewhere = world.client().without_cookies().device("elsewhere").at(world.pod("b"));
+        elsewhere.log_in("bob").await;
+        let mut clients = Vec::new();
+        for (user, policy) in [
+            ("alice", json!({"EnableAllDevices": false, "EnabledDevices": []})),
+            ("bob", json!({"MaxActiveSessions": 1})),
+        ] {
+            clients.push(at_home(world, user, "a").await);
+            let path = format!("/Users/{}/Policy", world.cluster.user_id(user).expect("a user"));
+            assert_eq!(key.post(&path, policy).await.status, 204);
+        }
+        kill(world, "a").await;
+        let asked = join_all(clients.iter_mut().map(|client| client.get("/Users/Me")));
+        let returns = async {
+            let is_refusal = |seen: &&Seen| seen.path() == "/QuickConnect/Authorize" && seen.status == 403;
+            world.pod("b").until(|pod| pod.seen().iter().filter(is_refusal).count() == 2).await;
+            start_again(world, "a").await;
+        };
+        let (answers, ()) = tokio::join!(asked, returns);
+        for answer in &answers {
+            assert_eq!((answer.status, world.saw(answer).first().copied()), (200, Some("a")));
+        }
+        assert_eq!(mints(world.pod("b")), 0);
     })
     .await;
 }

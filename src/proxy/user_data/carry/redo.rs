@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::Carrier;
+use super::{Carrier, versions};
 use crate::{
     jellyfin::user_data::{Act, Fields, Id, Row},
     pod::PodInstance,
@@ -83,8 +83,13 @@ impl<P: PodCalls> Carrier<P> {
         if part == Row::default() {
             return TellOutcome::Done;
         }
-        let told = self.calls.write_row(pod, user, item, &part).await;
-        if told == Answer::Failed { TellOutcome::Failed } else { TellOutcome::Done }
+        if self.calls.write_row(pod, user, item, &part).await == Answer::Failed {
+            return TellOutcome::Failed;
+        }
+        match lost.act.may_finish() && part.has_ended() {
+            true => versions::mark(self, pod, (user, item), lost.at).await,
+            false => TellOutcome::Done,
+        }
     }
 }
 

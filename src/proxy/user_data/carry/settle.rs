@@ -6,17 +6,19 @@
 
 use std::time::SystemTime;
 
-use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Carrier, pause};
+use super::{
+    Carrier, pause,
+    rows::{self, NoRows},
+};
 use crate::{
     jellyfin::user_data::{Fields, Id, Row, done},
     pod::PodInstance,
     proxy::{
         user_data::pod_calls::{Answer, Event, PodCalls},
         user_data_state::{
-            ledger::{TellOutcome, TellPermit, UserKey},
+            ledger::{TellOutcome, TellPermit, UserKey, written_fields},
             round::Round,
         },
     },
@@ -30,31 +32,10 @@ pub(super) async fn settle<P: PodCalls>(
     round: &Round,
     pods: &[PodInstance],
 ) -> bool {
-    let item = Some(round.item);
-    if !carrier.with(user, |ledger| ledger.begin_reading(user, item, pods)) {
-        return false;
-    }
-    let read = |pod: PodInstance| async move {
-        let _permit = carrier.calls.permit(pod).await;
-        (pod, carrier.calls.read(pod, user, round.item).await)
+    let rows = match rows::read(carrier, user, round.item, pods).await {
+        Ok(rows) => rows,
+        Err(why) => return why == NoRows::Noted,
     };
-    let answers = join_all(pods.iter().map(|pod| read(*pod))).await;
-    carrier.with(user, |ledger| ledger.end_reading(user, item, pods));
-    let mut rows = Vec::new();
-    for (pod, answer) in answers {
-        match answer {
-            Answer::Got(row) => rows.push((pod, row)),
-            Answer::Missing => {
-                carrier.calls.observe(Event::Gone(pod));
-                carrier.with(user, |ledger| ledger.forget(user, round.item));
-                return true;
-            }
-            Answer::Failed => {
-                pause(carrier, user, round.item);
-                return true;
-            }
-        }
-    }
     let Some(mut row) = round.settled(&rows, None) else { return false };
     let acts = || round.settling.iter().flat_map(|settling| &settling.acts);
     if acts().any(|act| done::needs_item(&row, act)) {
@@ -111,6 +92,8 @@ pub(super) async fn take_back<P: PodCalls>(
     carrier.tell_pod(pod, user, item, &row, Fields::NONE).await;
     let part = row.without(changed.complement());
     carrier.with(user, |ledger| {
-        ledger.taken_back((user, item, pod), part, Instant::now(), SystemTime::now());
+        // What the user has written elsewhere meanwhile is newer.
+        let now = (Instant::now(), SystemTime::now());
+        ledger.written_besides((user, item, pod), part, written_fields, now);
     });
 }

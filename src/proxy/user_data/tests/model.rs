@@ -31,6 +31,8 @@ pub(super) struct Model {
     pub(super) pods: Vec<ModelPod>,
     pub(super) database: HashMap<Id, Columns>,
     pub(super) folders: HashMap<Id, Vec<Id>>,
+    /// Items that are versions of each other.
+    pub(super) versions: Vec<Id>,
     pub(super) writes: Vec<Recorded>,
     pub(super) tick: u64,
     pub(super) told: usize,
@@ -39,6 +41,8 @@ pub(super) struct Model {
     pub(super) seed: u64,
     /// A pod that writes something of its own into every row.
     pub(super) stubborn: Option<usize>,
+    /// A pod that dies when it is asked for versions.
+    pub(super) dies_at_versions: Option<usize>,
     /// A pod that takes its next row late.
     pub(super) delay: Option<(usize, Duration)>,
 }
@@ -118,9 +122,23 @@ impl Model {
                 self.write(pod, child, |row| apply(row, act, tick));
             }),
             None => {
-                self.write(pod, item, |row| apply(row, act, tick));
+                let row = self.write(pod, item, |row| apply(row, act, tick));
+                if act.may_finish() && row["Played"] == json!(true) {
+                    self.finish_versions(pod, item);
+                }
             }
         }
+    }
+
+    fn finish_versions(&mut self, pod: usize, item: Id) {
+        for version in self.other_versions(item) {
+            self.write(pod, version, |row| apply(row, &Act::Ended, 0));
+        }
+    }
+
+    fn other_versions(&self, item: Id) -> Vec<Id> {
+        let others = self.versions.iter().copied().filter(|version| *version != item);
+        others.filter(|_| self.versions.contains(&item)).collect()
     }
 }
 
@@ -278,6 +296,18 @@ impl PodCalls for Pods {
 
     async fn played_item(&self, at: PodInstance, _user: UserKey, _item: Id) -> Answer<PlayedItem> {
         self.reach(at, |_, _| film()).await
+    }
+
+    async fn other_versions(&self, at: PodInstance, _user: UserKey, item: Id) -> Answer<Vec<Id>> {
+        {
+            let mut model = self.0.lock();
+            let pod = model.at(at);
+            if let Some(dying) = model.dies_at_versions.take_if(|dying| Some(*dying) == pod) {
+                model.pods[dying].is_alive = false;
+                model.pods[dying].memory.clear();
+            }
+        }
+        self.reach(at, |model, _| model.other_versions(item)).await
     }
 
     async fn children(&self, at: PodInstance, _user: UserKey, folder: Id, from: usize) -> Answer<Vec<(Id, Row)>> {

@@ -54,6 +54,8 @@ pub(in crate::proxy) struct Pair {
     pub(super) unsettled: u32,
     /// The generation of the newest mark that changed a folder's children too.
     pub(super) children: Generation,
+    /// The newest generation that was carried to the item's other versions.
+    pub(in crate::proxy) versions: Generation,
     /// The last reported position, and by which pod.
     pub(super) position: Option<(PodInstance, i64)>,
     pub(super) playing_until: Option<Instant>,
@@ -87,6 +89,7 @@ impl Pair {
             is_overwritten: false,
             unsettled: 0,
             children: 0,
+            versions: 0,
             position: None,
             playing_until: None,
             players: Vec::new(),
@@ -204,11 +207,13 @@ impl Pair {
         self.late.push(Late { pod, failures: failures + 1, next: now + pause });
     }
 
-    /// The pods of the writes are asked again later, and later still after each failure.
-    pub(in crate::proxy) fn pause(&mut self, now: Instant) {
+    /// The pods of the writes are asked again later, and later still after each failure. Returns how
+    /// many there were.
+    pub(in crate::proxy) fn pause(&mut self, now: Instant) -> u32 {
         let failures = self.paused.map_or(0, |(_, failures)| failures);
         let pause = PAUSE.saturating_mul(1 << failures.min(8)).min(RETRY_LAST);
         self.paused = Some((now + pause, failures + 1));
+        failures + 1
     }
 
     /// What is still to be done once all pods were told.
@@ -242,4 +247,15 @@ impl Pair {
         self.left.retain(|(pod, _)| is_there(*pod));
         self.players.retain(|pod| is_there(*pod));
     }
+}
+
+/// The fields that were written, as far as some pod may not have heard of it.
+pub(in crate::proxy) fn written_fields(pair: &Pair) -> Fields {
+    pair.owners.written()
+}
+
+/// Those that the user has written after this moment.
+pub(in crate::proxy) fn written_since(pair: &Pair, at: SystemTime) -> Fields {
+    let later = pair.acts.iter().filter(|act| act.at > at);
+    later.fold(Fields::NONE, |fields, act| fields.with(act.act.sets()))
 }

@@ -45,6 +45,9 @@ pub(crate) struct User {
     pub(crate) deletes_content: bool,
     /// `EnabledDevices`; `None` for `EnableAllDevices`.
     pub(crate) only_devices: Option<Vec<String>>,
+    /// `MaxActiveSessions`; below 1 for any number.
+    #[serde(default)]
+    pub(crate) most_sessions: i64,
     pub(crate) picture: Option<Picture>,
     pub(crate) invalid_log_ins: u32,
     pub(crate) last_log_in: Option<String>,
@@ -106,6 +109,14 @@ impl Database {
 
     pub(crate) fn item(&self, id: &str) -> Option<&ItemRow> {
         self.items.iter().find(|item| item.id == id)
+    }
+
+    /// The ids of all other versions of an item.
+    pub(crate) fn other_versions(&self, id: &str) -> Vec<String> {
+        let primary_of = |item: &ItemRow| item.version_of.clone().unwrap_or_else(|| item.id.clone());
+        let primary = self.item(id).map(primary_of);
+        let versions = self.items.iter().filter(|item| item.id != id && primary == Some(primary_of(item)));
+        versions.map(|item| item.id.clone()).collect()
     }
 
     /// False if the row is gone.
@@ -198,6 +209,7 @@ impl User {
             controls_shared: true,
             deletes_content: false,
             only_devices: None,
+            most_sessions: 0,
             picture: None,
             invalid_log_ins: 0,
             last_log_in: None,

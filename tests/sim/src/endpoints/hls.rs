@@ -117,13 +117,13 @@ pub(crate) fn live_segment(call: &Call) -> Answer {
 
 /// `DELETE /Videos/ActiveEncodings?deviceId=&playSessionId=`; 204 on a pod without the job as well.
 pub(crate) fn end(call: &Call) -> Answer {
-    let Some(device_id) = call.query.get("deviceId") else {
+    let Some(device_id) = call.query.get("deviceId").filter(|id| !id.is_empty()) else {
         return Answer::problem(StatusCode::BAD_REQUEST);
     };
-    let play_session = call.query.get("playSessionId").filter(|session| !session.is_empty());
-    if let Some(play_session) = &play_session {
-        call.life().memory().jobs.hear_of(play_session);
-    }
-    call.life().memory().jobs.end(Some(&device_id), play_session.as_deref());
+    let Some(play_session) = call.query.get("playSessionId").filter(|session| !session.is_empty()) else {
+        return Answer::problem(StatusCode::BAD_REQUEST);
+    };
+    call.life().memory().jobs.hear_of(&play_session);
+    call.life().memory().jobs.end(Some(&device_id), Some(&play_session));
     Answer::no_content()
 }

@@ -12,7 +12,7 @@ use crate::identifiers::{guid_of, plain};
 use crate::item_dto;
 use crate::library::VIEW;
 use crate::pod::Settings;
-use crate::user_data::{Length, UserData};
+use crate::user_data::{Length, Plays, UserData};
 
 /// `GET /Items?userId=&limit=&startIndex=&ids=&parentId=&recursive=&filters=&fields=`. Without any of `ids`, `parentId` and
 /// `recursive` it is the root's two folders, and the limit does not count.
@@ -49,6 +49,7 @@ fn list_for(call: &Call, user: Option<String>) -> Answer {
         true => matches!(row.kind, Kind::Movie | Kind::Channel),
         false => wanted.contains(&row.id),
     };
+    let is_wanted = |row: &ItemRow| row.version_of.is_none() && is_wanted(row);
     let rows = rows.into_iter().filter(|row| is_wanted(row) && is_filtered_in(call, user.as_ref(), row)).collect();
     listed(call, user.as_ref(), rows)
 }
@@ -63,7 +64,7 @@ fn members(call: &Call) -> Option<Vec<ItemRow>> {
     match row.kind {
         Kind::Collection => Some(rows_of(call, &row)),
         Kind::Playlist => cluster.read(|database| database.item(&parent).cloned()).map(|row| rows_of(call, &row)),
-        Kind::Movie | Kind::Channel => None,
+        _ => None,
     }
 }
 
@@ -144,7 +145,8 @@ pub(crate) fn resume(call: &Call) -> Answer {
         Err(refusal) => return *refusal,
     };
     let rows = call.life().shared.cluster.read(|database| {
-        let begun = |row: &&ItemRow| database.user_data(&user.id, &row.id).is_some_and(|data| data.position > 0);
+        let is_begun = |id: &str| database.user_data(&user.id, id).is_some_and(|data| data.position > 0);
+        let begun = |row: &&ItemRow| row.version_of.is_none() && is_begun(&row.id);
         let mut rows: Vec<ItemRow> = database.items.iter().filter(begun).cloned().collect();
         let last_played =
             |row: &ItemRow| database.user_data(&user.id, &row.id).and_then(|data| data.last_played.clone());
@@ -180,14 +182,23 @@ fn item(call: &Call, named: Option<&str>, id: &str) -> Answer {
             let mut dto = item_dto::whole(&item.row, settings);
             dto["UserData"] = item.user_data(&user.id).dto(id, item.row.length());
             dto["CanDelete"] = json!(user.administrator);
-            if item.row.kind == Kind::Movie {
-                dto["MediaSources"] = json!([super::playback::media_source(call, &item.row)]);
+            if item.row.kind.is_file() {
+                dto["MediaSources"] = media_sources(call, &item.row);
             }
             Answer::json(&dto)
         }
         None if id == VIEW => Answer::json(&view(settings)),
         None => Answer::problem(StatusCode::NOT_FOUND),
     }
+}
+
+/// The item's own, then those of its other versions.
+fn media_sources(call: &Call, row: &ItemRow) -> Value {
+    let others = call.life().shared.cluster.read(|database| {
+        let others = database.other_versions(&row.id);
+        others.iter().filter_map(|id| database.item(id).cloned()).collect::<Vec<_>>()
+    });
+    std::iter::once(row).chain(&others).map(|row| super::playback::media_source(call, row)).collect()
 }
 
 /// `GET /UserViews`.
@@ -244,7 +255,7 @@ fn playlists(settings: &Settings) -> Value {
     folder(settings, "Playlists", "1071671e7bffa0532e930debee501d2e", "ManualPlaylistsFolder", "playlists")
 }
 
-const FOLDER: Length = Length { ticks: None, can_be_played: false };
+const FOLDER: Length = Length { ticks: None, can_be_played: false, plays: Plays::ByPercent };
 
 fn folder(settings: &Settings, name: &str, id: &str, kind: &str, collection: &str) -> Value {
     json!({

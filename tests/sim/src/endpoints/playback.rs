@@ -19,7 +19,7 @@ pub(crate) fn info(call: &Call) -> Answer {
         let mut memory = call.life().memory();
         memory.caches.by_id(&call.life().shared.cluster, &call.guid(0)).map(|item| item.row.clone())
     };
-    let Some(item) = item.filter(|item| matches!(item.kind, Kind::Movie | Kind::Channel)) else {
+    let Some(item) = item.filter(|item| item.kind.is_file() || item.kind == Kind::Channel) else {
         return Answer::problem(StatusCode::NOT_FOUND);
     };
     let play_session = random_guid();

@@ -1,7 +1,7 @@
 //! Playback reports: `POST /Sessions/Playing*`, and the older `/PlayingItems/{id}` by query.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::answer::Answer;
 use crate::call::{Call, property};
@@ -21,11 +21,16 @@ pub(crate) fn progress(call: &Call) -> Answer {
 /// `POST /Sessions/Playing/Stopped`.
 pub(crate) fn stopped(call: &Call) -> Answer {
     let given = call.json();
-    let item = property(&given, "ItemId").and_then(|id| plain(id.as_str()?)).unwrap_or_default();
-    let position = property(&given, "PositionTicks").and_then(Value::as_i64);
     let failed = property(&given, "Failed").is_some_and(|value| value == true);
-    let play_session = property(&given, "PlaySessionId").and_then(|value| value.as_str()).unwrap_or_default();
-    stop(call, &item, position, failed, play_session)
+    let play_session =
+        property(&given, "PlaySessionId").and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+    let report = Report {
+        item_id: property(&given, "ItemId").and_then(|id| plain(id.as_str()?)).unwrap_or_default(),
+        position: property(&given, "PositionTicks").and_then(Value::as_i64),
+        is_paused: false,
+        given,
+    };
+    stop(call, &report, failed, &play_session)
 }
 
 /// `POST /Sessions/Playing/Ping?playSessionId=`: keeps a transcode alive, if this pod has it.
@@ -47,7 +52,7 @@ pub(crate) fn progress_by_query(call: &Call) -> Answer {
 /// `DELETE /PlayingItems/{id}?positionTicks=`.
 pub(crate) fn stopped_by_query(call: &Call) -> Answer {
     let play_session = call.query.get("playSessionId").unwrap_or_default();
-    stop(call, &call.guid(call.captured.len() - 1), ticks(call), false, &play_session)
+    stop(call, &report_of_query(call), false, &play_session)
 }
 
 type Apply = fn(&std::sync::Arc<crate::pod::Life>, &str, Report);
@@ -73,36 +78,40 @@ fn report_by_query(call: &Call, apply: Apply) -> Answer {
     if let Some(play_session) = call.query.get("playSessionId") {
         ping_job(call, &play_session);
     }
-    let given = json!({"CanSeek": call.query.is_true("canSeek"), "IsMuted": call.query.is_true("isMuted")});
-    let report = Report {
-        item_id: call.guid(call.captured.len() - 1),
-        position: ticks(call),
-        is_paused: call.query.is_true("isPaused"),
-        given,
-    };
     if let Some(session) = call.touch_session() {
-        apply(&call.connection.life, &session, report);
+        apply(&call.connection.life, &session, report_of_query(call));
     }
     Answer::no_content()
 }
 
-fn stop(call: &Call, item: &str, position: Option<i64>, failed: bool, play_session: &str) -> Answer {
+fn report_of_query(call: &Call) -> Report {
+    let mut given = Map::new();
+    given.insert("CanSeek".to_owned(), json!(call.query.is_true("canSeek")));
+    given.insert("IsMuted".to_owned(), json!(call.query.is_true("isMuted")));
+    if let Some(source) = call.query.get("mediaSourceId") {
+        given.insert("MediaSourceId".to_owned(), json!(source));
+    }
+    Report {
+        item_id: call.guid(call.captured.len() - 1),
+        position: call.query.get("positionTicks").and_then(|ticks| ticks.parse().ok()),
+        is_paused: call.query.is_true("isPaused"),
+        given: given.into(),
+    }
+}
+
+fn stop(call: &Call, report: &Report, failed: bool, play_session: &str) -> Answer {
     if !play_session.is_empty() {
         call.life().memory().jobs.hear_of(play_session);
         call.life().memory().jobs.end(None, Some(play_session));
     }
     let session = call.touch_session();
-    if position.is_some_and(|position| position < 0) {
+    if report.position.is_some_and(|position| position < 0) {
         return Answer::error(StatusCode::BAD_REQUEST);
     }
     if let Some(session) = session {
-        playback_state::stopped(&call.connection.life, &session, item, position, failed);
+        playback_state::stopped(&call.connection.life, &session, report, failed);
     }
     Answer::no_content()
-}
-
-fn ticks(call: &Call) -> Option<i64> {
-    call.query.get("positionTicks")?.parse().ok()
 }
 
 fn ping_job(call: &Call, play_session: &str) {

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::answer::Answer;
 use crate::call::{Call, property};
 use crate::clock;
+use crate::generation::Generation;
 use crate::identifiers::plain;
 use crate::user_data::{Length, UserData};
 use crate::user_data_changes::announce;
@@ -24,7 +25,11 @@ pub(crate) fn unfavorite(call: &Call) -> Answer {
 pub(crate) fn mark_played(call: &Call) -> Answer {
     call.touch_session();
     let date = call.query.get("datePlayed").and_then(|date| clock::read(&date));
-    change(call, |data, _| data.mark_played(date))
+    let answer = change(call, |data, _| data.mark_played(date));
+    if answer.status == StatusCode::OK && call.settings().generation == Generation::V12 {
+        mark_other_versions(call);
+    }
+    answer
 }
 
 /// `DELETE` of the same.
@@ -93,6 +98,13 @@ fn change(call: &Call, how: impl FnOnce(&mut UserData, Length)) -> Answer {
         (Some(Err(_)), _) => Answer::error(StatusCode::INTERNAL_SERVER_ERROR),
         _ => Answer::problem(StatusCode::NOT_FOUND),
     }
+}
+
+fn mark_other_versions(call: &Call) {
+    let Ok((user_id, item_id)) = target(call) else { return };
+    let cluster = &call.life().shared.cluster;
+    let versions = call.life().memory().caches.mark_other_versions(cluster, &user_id, &item_id);
+    versions.iter().for_each(|version| announce(&call.connection.life, &user_id, version));
 }
 
 /// Whose data of which item, from a path with the user in it or with the user in the query.

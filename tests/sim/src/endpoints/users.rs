@@ -45,7 +45,7 @@ fn log_in_as(call: &Call, user: Option<User>, password: &str) -> Answer {
         });
         return Answer::error(StatusCode::UNAUTHORIZED);
     }
-    if user.disabled {
+    if user.disabled || !may_sign_in(call, &user, &client) {
         return Answer::error(StatusCode::FORBIDDEN);
     }
     let note = |how: fn(&mut User)| cluster.change(|database| database.user_mut(&user.id).map(how));
@@ -62,6 +62,17 @@ fn log_in_as(call: &Call, user: Option<User>, password: &str) -> Answer {
         note(|user| user.invalid_log_ins = 0);
     }
     Answer::json(&result)
+}
+
+/// What `AuthenticateNewSessionInternal` checks of every log-in: whether the user may use the device
+/// (`DeviceManager.CanAccessDevice`), and has not too many sessions on this pod.
+pub(crate) fn may_sign_in(call: &Call, user: &User, client: &Client) -> bool {
+    let memory = call.life().memory();
+    let is_lasting = |capabilities: &Value| capabilities["SupportsPersistentIdentifier"] != false;
+    let is_kept_out =
+        !user.may_use_device(&client.device_id) && memory.capabilities.get(&client.device_id).is_none_or(is_lasting);
+    let sessions = memory.sessions.all().into_iter().filter(|session| session.user_id == user.id).count();
+    !is_kept_out && (user.most_sessions < 1 || (sessions as i64) < user.most_sessions)
 }
 
 /// `AuthenticateDirect`: ends the device's older tokens that this pod knows, mints a new one and makes the session. Gives
@@ -197,6 +208,7 @@ pub(crate) fn change_policy(call: &Call) -> Answer {
         user.controls_shared = switch("EnableSharedDeviceControl").unwrap_or(user.controls_shared);
         user.deletes_content = switch("EnableContentDeletion").unwrap_or(user.deletes_content);
         user.only_devices = (switch("EnableAllDevices") == Some(false)).then_some(devices);
+        user.most_sessions = property(&policy, "MaxActiveSessions").and_then(Value::as_i64).unwrap_or_default();
         Some(disable && !std::mem::replace(&mut user.disabled, disable))
     });
     match newly {
