@@ -22,7 +22,7 @@ use crate::{
     },
     pod::PodInstance,
 };
-pub(in crate::proxy) use pair::Pair;
+pub(in crate::proxy) use pair::{Pair, written_fields, written_since};
 pub(in crate::proxy) use talk::{Access, Admission, Plan, PodView, TellOutcome, TellPermit, Ticket};
 use user::{Reading, User, Writing, make_room};
 

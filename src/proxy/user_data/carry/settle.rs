@@ -18,7 +18,7 @@ use crate::{
     proxy::{
         user_data::pod_calls::{Answer, Event, PodCalls},
         user_data_state::{
-            ledger::{Pair, TellOutcome, TellPermit, UserKey},
+            ledger::{TellOutcome, TellPermit, UserKey, written_fields},
             round::Round,
         },
     },
@@ -96,6 +96,6 @@ pub(super) async fn take_back<P: PodCalls>(
     carrier.with(user, |ledger| {
         // What the user has written elsewhere meanwhile is newer.
         let now = (Instant::now(), SystemTime::now());
-        ledger.written_besides((user, item, pod), part, Pair::written_fields, now);
+        ledger.written_besides((user, item, pod), part, written_fields, now);
     });
 }

@@ -14,7 +14,7 @@ use crate::{
     proxy::{
         user_data::pod_calls::{Answer, PodCalls},
         user_data_state::{
-            ledger::{Pair, TellOutcome, UserKey},
+            ledger::{Pair, TellOutcome, UserKey, written_since},
             round::Round,
         },
     },
@@ -38,7 +38,7 @@ pub(super) async fn record<P: PodCalls>(carrier: &Carrier<P>, user: UserKey, rou
         let Answer::Got(versions) = versions else { return true };
         for version in versions {
             let of = (user, version, source);
-            ledger.written_besides(of, Row::at_end(), |pair| pair.written_since(at), (Instant::now(), at));
+            ledger.written_besides(of, Row::at_end(), |pair| written_since(pair, at), (Instant::now(), at));
         }
         if let Some(pair) = ledger.pair(user, round.item) {
             pair.versions = round.generation;
@@ -65,7 +65,7 @@ pub(super) async fn mark<P: PodCalls>(
         Answer::Failed => return TellOutcome::Failed,
     };
     for version in versions {
-        let is_played_since = |pair: &mut Pair| pair.written_since(at).meets(Fields::PLAY_STATE);
+        let is_played_since = |pair: &mut Pair| written_since(pair, at).meets(Fields::PLAY_STATE);
         if carrier.with(user, |ledger| ledger.pair(user, version).is_some_and(is_played_since)) {
             continue;
         }

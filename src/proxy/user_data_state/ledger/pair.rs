@@ -260,3 +260,14 @@ impl Pair {
         self.players.retain(|pod| is_there(*pod));
     }
 }
+
+/// The fields that were written, as far as some pod may not have heard of it.
+pub(in crate::proxy) fn written_fields(pair: &Pair) -> Fields {
+    pair.owners.written()
+}
+
+/// Those that the user has written after this moment.
+pub(in crate::proxy) fn written_since(pair: &Pair, at: SystemTime) -> Fields {
+    let later = pair.acts.iter().filter(|act| act.at > at);
+    later.fold(Fields::NONE, |fields, act| fields.with(act.act.sets()))
+}
