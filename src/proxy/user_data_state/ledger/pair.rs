@@ -239,17 +239,6 @@ impl Pair {
         self.children = 0;
     }
 
-    /// The fields that were written, as far as some pod may not have heard of it.
-    pub(in crate::proxy) fn written_fields(&self) -> Fields {
-        self.owners.written()
-    }
-
-    /// Those that the user has written after this moment.
-    pub(in crate::proxy) fn written_since(&self, at: SystemTime) -> Fields {
-        let later = self.acts.iter().filter(|act| act.at > at);
-        later.fold(Fields::NONE, |fields, act| fields.with(act.act.sets()))
-    }
-
     /// Processes that are gone need not be told.
     pub(super) fn forget_gone(&mut self, pods: &[PodView]) {
         let is_there = |pod: PodInstance| pods.iter().any(|view| view.instance == pod);
