@@ -65,11 +65,12 @@ async fn a_dead_pod_is_found_out_in_time() {
     let (busy, idle, stopped) = tokio::join!(
         times(Death::Killed, often, clients.max(4), &programs, &pods),
         times(Death::Killed, often, 0, &programs, &pods),
-        times(Death::Stopped, often / 2, clients.max(4), &programs, &pods),
+        times(Death::Stopped, if is_full { often } else { 1 }, clients.max(4), &programs, &pods),
     );
     // In the gate the machine is busy with other tests.
     let slack = if is_full { 1 } else { 5 };
     assert!(shown("killed under traffic", &busy) <= slack * Duration::from_millis(300));
     assert!(shown("killed without traffic", &idle) <= slack * Duration::from_secs(3));
-    assert!(shown("stopped", &stopped) <= slack * Duration::from_secs(8));
+    // 5 to 7 s for a pod that was quick; four times as long as it took lately for one that was not.
+    assert!(shown("stopped", &stopped) <= slack.max(2) * Duration::from_secs(6));
 }

@@ -116,12 +116,10 @@ fn version(program: &Path, kind: Kind) -> Option<String> {
 }
 
 fn page(arguments: &Arguments, versions: &[(Kind, String)], cells: &[Cell]) -> String {
-    let names: Vec<String> = versions.iter().map(|(kind, version)| format!("{} {version}", kind.name())).collect();
+    let names: String = versions.iter().map(|(kind, version)| format!("- {} {version}\n", kind.name())).collect();
     let mut text = format!(
-        "{}{} clients before each proxy, each with calls, a socket and a film; two pods.\n{}.\n",
-        if arguments.about.is_empty() { String::new() } else { format!("{} ", arguments.about) },
-        arguments.clients,
-        names.join(", ")
+        "{}\n{} clients before each proxy, and two pods. The proxies:\n\n{names}",
+        arguments.about, arguments.clients
     );
     for fault in FAULTS {
         // Writing to a string cannot fail.
