@@ -18,12 +18,12 @@ use super::syntax::is_id;
 pub struct GroupMessage {
     /// The group's id; the empty one where the client is in none.
     pub group: String,
-    pub told: Told,
+    pub event: GroupEvent,
 }
 
 /// What a pod says about a group.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
+pub enum GroupEvent {
     /// The client is a member of this group.
     Joined {
         name: String,
@@ -102,27 +102,29 @@ pub fn read(text: &str) -> Option<GroupMessage> {
     let message: Value = serde_json::from_str(text).ok()?;
     let data = &message["Data"];
     let group = group_id(data["GroupId"].as_str()?)?;
-    let told = match message["MessageType"].as_str()? {
-        "SyncPlayCommand" => Told::Command(command(data)?),
+    let event = match message["MessageType"].as_str()? {
+        "SyncPlayCommand" => GroupEvent::Command(command(data)?),
         _ => update(data["Type"].as_str()?, &data["Data"]),
     };
-    Some(GroupMessage { group, told })
+    Some(GroupMessage { group, event })
 }
 
-fn update(kind: &str, data: &Value) -> Told {
+fn update(kind: &str, data: &Value) -> GroupEvent {
     let name = || data.as_str().unwrap_or_default().to_owned();
     match kind {
-        "GroupJoined" => Told::Joined {
+        "GroupJoined" => GroupEvent::Joined {
             name: data["GroupName"].as_str().unwrap_or_default().to_owned(),
             state: state(&data["State"]),
             participants: strings(&data["Participants"]),
         },
-        "GroupLeft" | "NotInGroup" => Told::Left,
-        "UserJoined" => Told::UserJoined(name()),
-        "UserLeft" => Told::UserLeft(name()),
-        "PlayQueue" => Told::Queue(queue(data)),
-        "StateUpdate" => Told::State(state(&data["State"]), data["Reason"].as_str().unwrap_or_default().to_owned()),
-        _ => Told::Other,
+        "GroupLeft" | "NotInGroup" => GroupEvent::Left,
+        "UserJoined" => GroupEvent::UserJoined(name()),
+        "UserLeft" => GroupEvent::UserLeft(name()),
+        "PlayQueue" => GroupEvent::Queue(queue(data)),
+        "StateUpdate" => {
+            GroupEvent::State(state(&data["State"]), data["Reason"].as_str().unwrap_or_default().to_owned())
+        }
+        _ => GroupEvent::Other,
     }
 }
 
@@ -256,13 +258,13 @@ mod tests {
 
     const ID: &str = "822fe8d1854041a9bbb54c051f96824d";
 
-    fn told(kind: &str, data: &str) -> Option<Told> {
+    fn event(kind: &str, data: &str) -> Option<GroupEvent> {
         let text = format!(
             r#"{{"MessageId":"1","Data":{{"GroupId":"{ID}","Data":{data},"Type":"{kind}"}},"MessageType":"SyncPlayGroupUpdate"}}"#
         );
         let message = read(&text)?;
         assert_eq!(message.group, ID);
-        Some(message.told)
+        Some(message.event)
     }
 
     #[test]
@@ -271,8 +273,8 @@ mod tests {
         assert_eq!((group_id(dashed).as_deref(), group_id(ID).as_deref()), (Some(ID), Some(ID)));
         for wrong in ["", "a", "../../Users", &ID[1..], &format!("{ID}0"), "822fe8d1-8540-41a9bbb5-4c051f96824d/"] {
             assert_eq!(group_id(wrong), None, "{wrong}");
-            let told = format!(r#"{{"Data":{{"GroupId":"{wrong}","Data":"","Type":"GroupLeft"}},{}"#, &UPDATE);
-            assert_eq!(read(&told), None, "{wrong}");
+            let text = format!(r#"{{"Data":{{"GroupId":"{wrong}","Data":"","Type":"GroupLeft"}},{}"#, &UPDATE);
+            assert_eq!(read(&text), None, "{wrong}");
         }
         let last = moment("9999-12-31T23:59:59.9Z").expect("a moment");
         assert_eq!(written(last).as_deref(), Some("9999-12-31T23:59:59.900000Z"));
@@ -296,18 +298,21 @@ mod tests {
     #[test]
     fn updates_are_read_as_pods_write_them() {
         let info = r#"{"GroupId":"x","GroupName":"evening","State":"Paused","Participants":["alice","bob"]}"#;
-        let joined = Told::Joined {
+        let joined = GroupEvent::Joined {
             name: "evening".into(),
             state: GroupState::Paused,
             participants: vec!["alice".into(), "bob".into()],
         };
-        assert_eq!(told("GroupJoined", info), Some(joined));
-        assert_eq!(told("UserJoined", "\"bob\""), Some(Told::UserJoined("bob".into())));
-        assert_eq!(told("UserLeft", "\"bob\""), Some(Told::UserLeft("bob".into())));
-        assert_eq!((told("GroupLeft", "\"x\""), told("NotInGroup", "\"\"")), (Some(Told::Left), Some(Told::Left)));
-        assert_eq!(told("LibraryAccessDenied", "\"\""), Some(Told::Other));
-        let state = Told::State(GroupState::Waiting, "Seek".into());
-        assert_eq!(told("StateUpdate", r#"{"State":"Waiting","Reason":"Seek"}"#), Some(state));
+        assert_eq!(event("GroupJoined", info), Some(joined));
+        assert_eq!(event("UserJoined", "\"bob\""), Some(GroupEvent::UserJoined("bob".into())));
+        assert_eq!(event("UserLeft", "\"bob\""), Some(GroupEvent::UserLeft("bob".into())));
+        assert_eq!(
+            (event("GroupLeft", "\"x\""), event("NotInGroup", "\"\"")),
+            (Some(GroupEvent::Left), Some(GroupEvent::Left))
+        );
+        assert_eq!(event("LibraryAccessDenied", "\"\""), Some(GroupEvent::Other));
+        let state = GroupEvent::State(GroupState::Waiting, "Seek".into());
+        assert_eq!(event("StateUpdate", r#"{"State":"Waiting","Reason":"Seek"}"#), Some(state));
         let queue = r#"{"Reason":"NewPlaylist","LastUpdate":"2026-11-30T10:00:00.5Z","Playlist":[{"ItemId":"i","PlaylistItemId":"p"},{"ItemId":"j","PlaylistItemId":"q"}],"PlayingItemIndex":1,"StartPositionTicks":7,"IsPlaying":true,"ShuffleMode":"Sorted","RepeatMode":"RepeatAll"}"#;
         let expected = Queue {
             reason: "NewPlaylist".into(),
@@ -319,7 +324,7 @@ mod tests {
             repeat: "RepeatAll".into(),
             updated: "2026-11-30T10:00:00.5Z".into(),
         };
-        assert_eq!(told("PlayQueue", queue), Some(Told::Queue(expected)));
+        assert_eq!(event("PlayQueue", queue), Some(GroupEvent::Queue(expected)));
         assert_eq!(read(r#"{"MessageType":"Chat","Data":"GroupJoined SyncPlayGroupUpdate"}"#), None);
     }
 
@@ -329,7 +334,7 @@ mod tests {
             r#"{{"MessageId":"1","Data":{{"GroupId":"{ID}","PlaylistItemId":"p","When":"2026-11-30T10:00:01.5000000Z","PositionTicks":9,"Command":"Unpause","EmittedAt":"2026-11-30T10:00:01.0000000Z"}},"MessageType":"SyncPlayCommand"}}"#
         );
         let command = Command { kind: CommandKind::Unpause, position: 9, ahead: Duration::from_millis(500) };
-        assert_eq!(read(&text), Some(GroupMessage { group: ID.into(), told: Told::Command(command) }));
+        assert_eq!(read(&text), Some(GroupMessage { group: ID.into(), event: GroupEvent::Command(command) }));
     }
 
     #[test]

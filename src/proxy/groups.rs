@@ -4,10 +4,10 @@
 //! place and whether it plays, so that jellypin can make it again where its pod is gone. Only what
 //! pods say counts; a client's word changes nothing here.
 
-pub(super) mod course;
 pub(super) mod group;
 mod line;
 pub(super) mod membership;
+pub(super) mod playback;
 pub(super) mod roster;
 
 use std::{

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    course::Course,
+    playback::Playback,
     roster::{Member, Roster},
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(in crate::proxy) struct Group {
     pub(in crate::proxy) name: String,
     pub(in crate::proxy) location: Location,
     pub(in crate::proxy) roster: Roster,
-    pub(in crate::proxy) course: SharedCourse,
+    pub(in crate::proxy) playback: SharedPlayback,
     pub(in crate::proxy) moving: Moving,
 }
 
@@ -50,10 +50,10 @@ struct Located {
 }
 
 /// What a group plays, for all that hear of it.
-pub(in crate::proxy) struct SharedCourse {
-    now: Mutex<Course>,
-    /// Counts what was heard.
-    heard: watch::Sender<u64>,
+pub(in crate::proxy) struct SharedPlayback {
+    now: Mutex<Playback>,
+    /// Counts the changes.
+    changes: watch::Sender<u64>,
 }
 
 /// Whether a group is being made again.
@@ -71,7 +71,7 @@ enum Stage {
 
 /// To which life of a group a pod's message belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum IdOwner {
     /// The present one, by its number.
     Present(u32),
     /// An earlier one, or one that is not known yet.
@@ -87,14 +87,14 @@ impl Group {
             name,
             location: Location(Mutex::new(located)),
             roster: Roster::default(),
-            course: SharedCourse { now: Mutex::new(Course::of(state)), heard: watch::Sender::new(0) },
+            playback: SharedPlayback { now: Mutex::new(Playback::of(state)), changes: watch::Sender::new(0) },
             moving: Moving(watch::Sender::new(Stage::Settled)),
         }
     }
 
     /// It goes on at this pod, which knows it by this id.
     pub(in crate::proxy) fn move_to(&self, place: PodInstance, id: String) {
-        self.course.now.lock().begin_again();
+        self.playback.now.lock().begin_again();
         self.roster.begin_return();
         let located = &mut *self.location.0.lock();
         let earlier = std::mem::replace(&mut located.id, id);
@@ -135,9 +135,9 @@ impl Location {
         self.0.lock().id.clone()
     }
 
-    pub(super) fn standing(&self, id: &str) -> Standing {
+    pub(super) fn owner_of(&self, id: &str) -> IdOwner {
         let located = self.0.lock();
-        if located.id == id { Standing::Present(located.generation) } else { Standing::Other }
+        if located.id == id { IdOwner::Present(located.generation) } else { IdOwner::Other }
     }
 
     pub(in crate::proxy) fn generation(&self) -> u32 {
@@ -145,27 +145,27 @@ impl Location {
     }
 }
 
-impl SharedCourse {
-    pub(in crate::proxy) fn now(&self) -> Course {
+impl SharedPlayback {
+    pub(in crate::proxy) fn now(&self) -> Playback {
         self.now.lock().clone()
     }
 
-    /// Ends when what was heard satisfies `holds`, or after this time. Returns whether it does.
+    /// Ends when what is known satisfies `holds`, or after this time. Returns whether it does.
     /// Cancel safe.
-    pub(in crate::proxy) async fn until(&self, at_most: Duration, holds: impl Fn(&Course) -> bool) -> bool {
-        let mut heard = self.heard.subscribe();
+    pub(in crate::proxy) async fn until(&self, at_most: Duration, holds: impl Fn(&Playback) -> bool) -> bool {
+        let mut changes = self.changes.subscribe();
         let waits = async {
             while !holds(&self.now.lock()) {
                 // It cannot fail: `self` holds the sender.
-                let _ = heard.changed().await;
+                let _ = changes.changed().await;
             }
         };
         time::timeout(at_most, waits).await.is_ok()
     }
 
-    pub(in crate::proxy) fn hear(&self, change: impl FnOnce(&mut Course, Instant)) {
+    pub(in crate::proxy) fn update(&self, change: impl FnOnce(&mut Playback, Instant)) {
         change(&mut self.now.lock(), Instant::now());
-        self.heard.send_modify(|count| *count = count.wrapping_add(1));
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 

@@ -1,6 +1,6 @@
 //! One socket's view of its client's group: what the client hears of it, and what not.
 //!
-//! While a group is made again, its members hear nothing of it. Then they hear its queue once, told
+//! While a group is made again, its members hear nothing of it. Then they hear its queue once, sent
 //! so that their players go on, and the command by which all go on together.
 
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 pub(in crate::proxy) use super::line::GroupNews;
 use super::{
     Groups,
-    group::{Group, Standing},
+    group::{Group, IdOwner},
     line::Line,
     roster::Member,
 };
 use crate::{
-    jellyfin::sync_play::{self, CommandKind, GroupMessage, GroupState, Told},
+    jellyfin::sync_play::{self, CommandKind, GroupEvent, GroupMessage, GroupState},
     pod::{Pod, PodInstance},
     sessions::session::Socket,
     websocket::ForClient,
@@ -31,10 +31,10 @@ pub(in crate::proxy) struct Membership {
 
 struct Seat {
     group: Arc<Group>,
-    /// The life of the group of which the client has heard.
+    /// The life of the group of which the client has delivery.
     generation: u32,
     /// The client is still to hear how its group goes on.
-    settles: bool,
+    awaits_resume: bool,
 }
 
 impl Membership {
@@ -47,17 +47,17 @@ impl Membership {
         GroupNews(self.line.clone())
     }
 
-    /// Hears a message of this pod, and says what of it the client gets.
+    /// Takes a message of this pod, and says what of it the client gets.
     /// A pod that ends says that the members leave, one by one.
-    pub(in crate::proxy) fn hear(&self, socket: Option<&Socket>, pod: &Pod, text: &str) -> ForClient {
+    pub(in crate::proxy) fn receive(&self, socket: Option<&Socket>, pod: &Pod, text: &str) -> ForClient {
         let (place, ends) = (PodInstance::of(pod), !pod.status().is_alive());
-        let Some(GroupMessage { group: id, told }) = sync_play::read(text) else { return ForClient::Same };
+        let Some(GroupMessage { group: id, event }) = sync_play::read(text) else { return ForClient::Same };
         let mut seat = self.seat.lock();
         if self.line.take_dismissal() {
             *seat = None;
         }
         let is_of_seat = |seat: &Seat| seat.group.moving.is_under_way() || seat.group.is_known_as(&id);
-        if let Told::Joined { name, state, participants } = &told
+        if let GroupEvent::Joined { name, state, participants } = &event
             && !seat.as_ref().is_some_and(is_of_seat)
         {
             *seat = self.begin_seat((place, &id), (name, *state), participants.clone());
@@ -65,28 +65,28 @@ impl Membership {
         }
         let Some(sitting) = &mut *seat else { return self.shown(&id, text) };
         let group = sitting.group.clone();
-        let heard = match group.location.standing(&id) {
-            _ if ends && matches!(told, Told::Left | Told::UserLeft(_)) => Heard::Nothing,
-            Standing::Present(generation) if generation == sitting.generation => sitting.hear(&group, &told),
-            Standing::Present(generation) => sitting.catch_up(&group, generation, &told),
+        let delivery = match group.location.owner_of(&id) {
+            _ if ends && matches!(event, GroupEvent::Left | GroupEvent::UserLeft(_)) => Delivery::Suppressed,
+            IdOwner::Present(generation) if generation == sitting.generation => sitting.receive(&group, &event),
+            IdOwner::Present(generation) => sitting.catch_up(&group, generation, &event),
             // Of an earlier life of the group, or of a new one that is not known yet.
-            Standing::Other if group.is_known_as(&id) || group.moving.is_under_way() => Heard::Nothing,
-            Standing::Other if told == Told::Left => Heard::Left,
-            Standing::Other => Heard::AsItIs,
+            IdOwner::Other if group.is_known_as(&id) || group.moving.is_under_way() => Delivery::Suppressed,
+            IdOwner::Other if event == GroupEvent::Left => Delivery::Left,
+            IdOwner::Other => Delivery::Unchanged,
         };
-        match heard {
-            Heard::Nothing => return ForClient::Nothing,
-            Heard::AsItIs => {}
-            Heard::GoesOn => {
+        match delivery {
+            Delivery::Suppressed => return ForClient::Nothing,
+            Delivery::Unchanged => {}
+            Delivery::Resumed => {
                 if let Some(socket) = socket {
                     socket.session().group.record_joined(place);
                 }
                 return ForClient::Changed(sync_play::as_queue_that_plays(&self.with_shown_id(&id, text)));
             }
-            Heard::QueueAgain => {
+            Delivery::QueueAgain => {
                 return ForClient::Changed(sync_play::as_queue_that_plays(&self.with_shown_id(&id, text)));
             }
-            Heard::Left => {
+            Delivery::Left => {
                 *seat = None;
                 drop(seat);
                 let shown = self.shown(&id, text);
@@ -138,7 +138,7 @@ impl Membership {
         let group = self.groups.hear_of(&self.pool, id, begin)?;
         group.roster.set_names(participants);
         let generation = group.location.generation();
-        Some(Seat { group, generation, settles: false })
+        Some(Seat { group, generation, awaits_resume: false })
     }
 
     fn enroll_at(&self, seat: Option<&Seat>, socket: Option<&Socket>, place: PodInstance) {
@@ -185,68 +185,74 @@ impl Drop for Membership {
 }
 
 /// What a client gets of a message.
-enum Heard {
-    AsItIs,
-    Nothing,
+enum Delivery {
+    Unchanged,
+    Suppressed,
     /// The queue with which its group goes on.
-    GoesOn,
-    /// The same queue, told once more.
+    Resumed,
+    /// The same queue, once more.
     QueueAgain,
     Left,
 }
 
 impl Seat {
     /// A message of the life that the client knows.
-    fn hear(&mut self, group: &Group, told: &Told) -> Heard {
-        if group.moving.is_gathering() && matches!(told, Told::UserLeft(_)) {
+    fn receive(&mut self, group: &Group, event: &GroupEvent) -> Delivery {
+        if group.moving.is_gathering() && matches!(event, GroupEvent::UserLeft(_)) {
             // The pod that the group leaves tells its members that they leave one by one.
-            return Heard::Nothing;
+            return Delivery::Suppressed;
         }
-        if self.settles && !group.moving.is_under_way() && !group.course.now().resumes() {
-            self.settles = false;
+        if self.awaits_resume && !group.moving.is_under_way() && !group.playback.now().resumes() {
+            self.awaits_resume = false;
         }
-        match told {
-            Told::Joined { participants, .. } => group.roster.set_names(participants.clone()),
-            Told::Left => return Heard::Left,
-            Told::UserJoined(name) if !group.user_joined(name) => return Heard::Nothing,
-            Told::UserLeft(name) => group.roster.remove_name(name),
-            Told::Queue(queue) => {
-                group.course.hear(|course, now| course.hear_queue(queue, now));
-                if self.settles && queue.reason == "NewPlaylist" {
-                    return Heard::QueueAgain;
+        match event {
+            GroupEvent::Joined { participants, .. } => group.roster.set_names(participants.clone()),
+            GroupEvent::Left => return Delivery::Left,
+            GroupEvent::UserJoined(name) if !group.user_joined(name) => return Delivery::Suppressed,
+            GroupEvent::UserLeft(name) => group.roster.remove_name(name),
+            GroupEvent::Queue(queue) => {
+                group.playback.update(|playback, now| playback.record_queue(queue, now));
+                if self.awaits_resume && queue.reason == "NewPlaylist" {
+                    return Delivery::QueueAgain;
                 }
             }
             // A member that is ready before the others is told to wait for them. Its player goes on
             // meanwhile, since the wait is short.
-            Told::Command(command) if self.settles && command.kind != CommandKind::Unpause => return Heard::Nothing,
-            Told::State(..) if self.settles => return Heard::Nothing,
-            Told::Command(command) => {
-                self.settles = false;
-                group.course.hear(|course, now| course.hear_command(*command, now));
+            GroupEvent::Command(command) if self.awaits_resume && command.kind != CommandKind::Unpause => {
+                return Delivery::Suppressed;
             }
-            Told::State(state, reason) => group.course.hear(|course, _| course.hear_state(*state, reason)),
-            Told::UserJoined(_) | Told::Other => {}
+            GroupEvent::State(..) if self.awaits_resume => return Delivery::Suppressed,
+            GroupEvent::Command(command) => {
+                self.awaits_resume = false;
+                group.playback.update(|playback, now| playback.record_command(*command, now));
+            }
+            GroupEvent::State(state, reason) => {
+                group.playback.update(|playback, _| playback.record_state(*state, reason))
+            }
+            GroupEvent::UserJoined(_) | GroupEvent::Other => {}
         }
-        Heard::AsItIs
+        Delivery::Unchanged
     }
 
-    /// A message of a life of which the client has not heard yet.
-    fn catch_up(&mut self, group: &Group, generation: u32, told: &Told) -> Heard {
-        if *told == Told::Left {
-            return Heard::Left;
+    /// A message of a life of which the client has not delivery yet.
+    fn catch_up(&mut self, group: &Group, generation: u32, event: &GroupEvent) -> Delivery {
+        if *event == GroupEvent::Left {
+            return Delivery::Left;
         }
-        match told {
-            Told::Command(command) if command.kind == CommandKind::Stop && group.course.now().queue().is_none() => {
+        match event {
+            GroupEvent::Command(command)
+                if command.kind == CommandKind::Stop && group.playback.now().queue().is_none() =>
+            {
                 // A group that plays nothing has nothing more to say.
                 self.generation = generation;
-                Heard::Nothing
+                Delivery::Suppressed
             }
-            Told::Queue(queue) if !group.moving.is_gathering() => {
-                (self.generation, self.settles) = (generation, true);
-                group.course.hear(|course, now| course.hear_queue(queue, now));
-                Heard::GoesOn
+            GroupEvent::Queue(queue) if !group.moving.is_gathering() => {
+                (self.generation, self.awaits_resume) = (generation, true);
+                group.playback.update(|playback, now| playback.record_queue(queue, now));
+                Delivery::Resumed
             }
-            _ => Heard::Nothing,
+            _ => Delivery::Suppressed,
         }
     }
 }

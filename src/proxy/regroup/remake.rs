@@ -13,7 +13,7 @@ use crate::{
     },
     pod::{Pod, PodInstance},
     proxy::{
-        groups::{course::Course, group::Group, roster::Member},
+        groups::{group::Group, playback::Playback, roster::Member},
         migrate::{MigrationKind, MigrationRequest},
         pod_client::Caller,
         pool_state::PoolState,
@@ -54,7 +54,7 @@ impl Regrouper {
     /// Makes the group again on this pod. Gives the number of members that this process brought, or
     /// `None` if there is no group there.
     pub(super) async fn remake(&self, of: &PoolState, group: &Arc<Group>, leader: &Arc<Pod>) -> Option<usize> {
-        if !group.course.now().is_known() {
+        if !group.playback.now().is_known() {
             return None;
         }
         let members = group.roster.members();
@@ -70,7 +70,7 @@ impl Regrouper {
             None => (self.await_remade(&old).await?, arrived.len()),
         };
         // As late as possible: an earlier pod may still have said something.
-        let course = group.course.now();
+        let playback = group.playback.now();
         group.move_to(PodInstance::of(leader), id.clone());
         self.shared.groups.record_moved();
         if is_maker {
@@ -86,7 +86,7 @@ impl Regrouper {
         }
         arrived.iter().for_each(|other| other.member.session.group.record_joined(PodInstance::of(leader)));
         self.shared.sessions.groups.record(leader);
-        self.resume(group, leader, (&arrived, &id), (&course, is_maker)).await.then_some(arrived.len())
+        self.resume(group, leader, (&arrived, &id), (&playback, is_maker)).await.then_some(arrived.len())
     }
 
     /// Moves a member to the pod, with its sockets.
@@ -137,11 +137,11 @@ impl Regrouper {
         group: &Group,
         leader: &Arc<Pod>,
         (arrived, id): (&[Arrived], &str),
-        (course, is_maker): (&Course, bool),
+        (playback, is_maker): (&Playback, bool),
     ) -> bool {
         let Some(first) = arrived.first() else { return false };
-        let resumes = course.resumes();
-        let Some(queue) = course.queue().cloned() else {
+        let resumes = playback.resumes();
+        let Some(queue) = playback.queue().cloned() else {
             // Nobody played anything, so nobody has to hear anything.
             group.moving.resume();
             return true;
@@ -149,25 +149,25 @@ impl Regrouper {
         if is_maker {
             self.await_members(group, leader, (first, id)).await;
         }
-        let position = course.position_at(Instant::now() + AHEAD);
+        let position = playback.position_at(Instant::now() + AHEAD);
         group.moving.resume();
         if is_maker {
             self.set_queue(leader, first, (&queue, position), resumes).await;
         }
-        let is_there = |course: &Course| {
-            course.queue_heard_at().is_some()
-                && course.queue().is_some_and(|heard| heard.items.len() == queue.items.len())
+        let is_there = |playback: &Playback| {
+            playback.queue_recorded_at().is_some()
+                && playback.queue().is_some_and(|heard| heard.items.len() == queue.items.len())
         };
-        if !group.course.until(HEARD, is_there).await {
+        if !group.playback.until(HEARD, is_there).await {
             return false;
         }
         self.report_ready(group, leader, arrived, resumes).await;
         if resumes {
-            if !group.course.until(HEARD, Course::runs).await && is_maker {
+            if !group.playback.until(HEARD, Playback::runs).await && is_maker {
                 let _ = self.pods.call(leader, &first.caller, sync_play::unpause(first.as_member())).await;
             }
         } else {
-            group.course.hear(|course, _| course.hear_state(GroupState::Paused, "Pause"));
+            group.playback.update(|playback, _| playback.record_state(GroupState::Paused, "Pause"));
         }
         let alone = arrived.iter().filter(|one| one.member.ignores_wait);
         let said = alone.map(|one| self.pods.call(leader, &one.caller, sync_play::ignore_wait(one.as_member())));
@@ -208,8 +208,8 @@ impl Regrouper {
 
     /// Says for each member that it is ready: its player has gone on.
     async fn report_ready(&self, group: &Group, leader: &Arc<Pod>, arrived: &[Arrived], resumes: bool) {
-        let course = group.course.now();
-        let Some((queue, heard)) = course.queue().zip(course.queue_heard_at()) else { return };
+        let playback = group.playback.now();
+        let Some((queue, heard)) = playback.queue().zip(playback.queue_recorded_at()) else { return };
         let (Some(entry), Some(updated)) = (&queue.entry, messages::moment(&queue.updated)) else { return };
         // The pod compares the moment with its own clock.
         let Some(when) = updated.checked_add(heard.elapsed()).and_then(messages::written) else { return };

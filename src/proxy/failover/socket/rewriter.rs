@@ -60,7 +60,7 @@ impl MessageRewriter for SocketRewriter {
         }
         self.observe(text);
         let heard = match sync_play::is_about_group(text) {
-            true => self.membership.hear(self.socket.get(), &self.pod, text),
+            true => self.membership.receive(self.socket.get(), &self.pod, text),
             false => ForClient::Same,
         };
         let shown = |text| self.shown_server.message_to_client(&self.pod, text).map(ForClient::Changed);

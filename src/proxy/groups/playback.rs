@@ -14,10 +14,10 @@ const MOST_ITEMS: usize = 500;
 
 /// What a group does.
 #[derive(Clone, Debug, Default)]
-pub(in crate::proxy) struct Course {
+pub(in crate::proxy) struct Playback {
     queue: Option<Queue>,
-    /// When the present queue was heard of.
-    heard: Option<Instant>,
+    /// When the present queue was recorded.
+    recorded: Option<Instant>,
     state: GroupState,
     /// It plays, or will play once all are ready.
     resumes: bool,
@@ -27,15 +27,15 @@ pub(in crate::proxy) struct Course {
     is_too_long: bool,
 }
 
-impl Course {
+impl Playback {
     /// That of a group in this state.
-    pub(super) fn of(state: GroupState) -> Course {
+    pub(super) fn of(state: GroupState) -> Playback {
         let resumes = matches!(state, GroupState::Playing | GroupState::Waiting);
-        Course { state, resumes, ..Course::default() }
+        Playback { state, resumes, ..Playback::default() }
     }
 
     /// Takes in a queue. The same one comes to each member.
-    pub(super) fn hear_queue(&mut self, queue: &Queue, now: Instant) {
+    pub(super) fn record_queue(&mut self, queue: &Queue, now: Instant) {
         if self.queue.as_ref().is_some_and(|known| known.updated == queue.updated) {
             return;
         }
@@ -54,10 +54,10 @@ impl Course {
         self.is_too_long = queue.items.len() > MOST_ITEMS;
         let items = if self.is_too_long { Vec::new() } else { queue.items.clone() };
         self.queue = Some(Queue { items, ..queue.clone() });
-        self.heard = Some(now);
+        self.recorded = Some(now);
     }
 
-    pub(super) fn hear_command(&mut self, command: Command, now: Instant) {
+    pub(super) fn record_command(&mut self, command: Command, now: Instant) {
         self.position = command.position;
         self.since = None;
         match command.kind {
@@ -71,7 +71,7 @@ impl Course {
         }
     }
 
-    pub(in crate::proxy) fn hear_state(&mut self, state: GroupState, reason: &str) {
+    pub(in crate::proxy) fn record_state(&mut self, state: GroupState, reason: &str) {
         self.state = state;
         match (state, reason) {
             (GroupState::Playing, _) | (GroupState::Waiting, "Unpause") => self.resumes = true,
@@ -82,7 +82,7 @@ impl Course {
 
     /// The group begins anew on another pod, which says its own queue.
     pub(super) fn begin_again(&mut self) {
-        (self.heard, self.since) = (None, None);
+        (self.recorded, self.since) = (None, None);
     }
 
     /// Where the group is at this moment, in ticks.
@@ -96,9 +96,9 @@ impl Course {
         self.queue.as_ref().filter(|queue| self.state != GroupState::Idle && !queue.items.is_empty())
     }
 
-    /// When the queue of the present pod was heard of.
-    pub(in crate::proxy) fn queue_heard_at(&self) -> Option<Instant> {
-        self.heard
+    /// When the queue of the present pod was recorded.
+    pub(in crate::proxy) fn queue_recorded_at(&self) -> Option<Instant> {
+        self.recorded
     }
 
     /// Whether it plays, or will once all are ready.
@@ -139,38 +139,38 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_group_that_plays_goes_on_and_one_that_waits_stands() {
-        let mut course = Course::of(GroupState::Idle);
-        assert!(course.queue().is_none() && !course.resumes());
-        course.hear_queue(&queue("1", "NewPlaylist", 70), Instant::now());
-        assert!(course.queue().is_some() && course.resumes() && !course.runs());
+        let mut playback = Playback::of(GroupState::Idle);
+        assert!(playback.queue().is_none() && !playback.resumes());
+        playback.record_queue(&queue("1", "NewPlaylist", 70), Instant::now());
+        assert!(playback.queue().is_some() && playback.resumes() && !playback.runs());
         let told = Instant::now();
-        course.hear_command(command(CommandKind::Unpause, 70), told);
-        course.hear_state(GroupState::Playing, "Ready");
+        playback.record_command(command(CommandKind::Unpause, 70), told);
+        playback.record_state(GroupState::Playing, "Ready");
         let at = |ms| told + Duration::from_millis(ms);
-        assert_eq!((course.position_at(at(400)), course.position_at(at(1500))), (70, 70 + 10_000_000));
+        assert_eq!((playback.position_at(at(400)), playback.position_at(at(1500))), (70, 70 + 10_000_000));
         // The same queue, told to a member that joins, changes nothing; the group waits for it.
-        course.hear_queue(&queue("1", "NewPlaylist", 70), at(1500));
-        course.hear_command(command(CommandKind::Pause, 90), at(1500));
-        assert!(course.resumes() && !course.runs());
-        assert_eq!(course.position_at(at(9000)), 90);
-        course.hear_state(GroupState::Waiting, "Pause");
-        assert!(!course.resumes());
-        course.hear_state(GroupState::Paused, "Pause");
-        course.hear_queue(&queue("2", "Queue", 5), at(9000));
-        assert_eq!((course.position_at(at(9000)), course.resumes()), (90, false), "only the queue changed");
-        course.hear_queue(&queue("3", "NextItem", 0), at(9000));
-        assert_eq!((course.position_at(at(9000)), course.resumes()), (0, true));
-        course.hear_command(command(CommandKind::Stop, 0), at(9000));
-        assert!(course.queue().is_none());
+        playback.record_queue(&queue("1", "NewPlaylist", 70), at(1500));
+        playback.record_command(command(CommandKind::Pause, 90), at(1500));
+        assert!(playback.resumes() && !playback.runs());
+        assert_eq!(playback.position_at(at(9000)), 90);
+        playback.record_state(GroupState::Waiting, "Pause");
+        assert!(!playback.resumes());
+        playback.record_state(GroupState::Paused, "Pause");
+        playback.record_queue(&queue("2", "Queue", 5), at(9000));
+        assert_eq!((playback.position_at(at(9000)), playback.resumes()), (90, false), "only the queue changed");
+        playback.record_queue(&queue("3", "NextItem", 0), at(9000));
+        assert_eq!((playback.position_at(at(9000)), playback.resumes()), (0, true));
+        playback.record_command(command(CommandKind::Stop, 0), at(9000));
+        assert!(playback.queue().is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_group_that_is_found_paused_is_paused() {
-        let mut course = Course::of(GroupState::Paused);
-        course.hear_queue(&queue("1", "NewPlaylist", 5), Instant::now());
-        assert!(course.queue().is_some() && !course.resumes());
+        let mut playback = Playback::of(GroupState::Paused);
+        playback.record_queue(&queue("1", "NewPlaylist", 5), Instant::now());
+        assert!(playback.queue().is_some() && !playback.resumes());
         let long = Queue { items: vec!["i".into(); MOST_ITEMS + 1], ..queue("2", "Queue", 5) };
-        course.hear_queue(&long, Instant::now());
-        assert!(!course.is_known() && course.queue().is_none());
+        playback.record_queue(&long, Instant::now());
+        assert!(!playback.is_known() && playback.queue().is_none());
     }
 }
