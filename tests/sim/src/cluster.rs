@@ -8,6 +8,7 @@ mod file;
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,13 +38,22 @@ struct Shared {
     /// The folders of the pods that share theirs.
     disk: Disk,
     hangs: watch::Sender<bool>,
+    /// What each question takes, in microseconds.
+    takes_us: AtomicU64,
     seat: Mutex<Seat>,
 }
 
 impl Shared {
     fn new(database: Database, file: Option<DatabaseFile>) -> Arc<Shared> {
         let (database, hangs) = (Mutex::new(database), watch::Sender::new(false));
-        Arc::new(Shared { database, file, disk: Disk::new(), hangs, seat: Mutex::default() })
+        Arc::new(Shared {
+            database,
+            file,
+            disk: Disk::new(),
+            hangs,
+            takes_us: AtomicU64::new(0),
+            seat: Mutex::default(),
+        })
     }
 }
 
@@ -91,13 +101,22 @@ impl Cluster {
         self.change(|database| database.user_mut(user_id).map(|user| password.clone_into(&mut user.password)));
     }
 
-    /// On: the database takes questions and answers none, for all pods.
+    /// On: the database takes questions and answers none, for all pods of this process.
     pub fn hang_database(&self, on: bool) {
         self.shared.hangs.send_replace(on);
     }
 
+    /// Each question takes the database so long, for all pods of this process.
+    pub fn slow_database(&self, time: Duration) {
+        self.shared.takes_us.store(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
     /// Ends when the database answers.
     pub(crate) async fn answers(&self) {
+        let takes = Duration::from_micros(self.shared.takes_us.load(Ordering::SeqCst));
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         let mut hangs = self.shared.hangs.subscribe();
         // The sender lives as long as the cluster.
         let _ = hangs.wait_for(|hangs| !hangs).await;

@@ -154,3 +154,10 @@ pub(crate) fn needs_database(path: &str) -> bool {
     let does_without = ["/system/ping", "/system/info/public", "/getutctime", "/branding/configuration"];
     !does_without.iter().any(|end| path.ends_with(end)) && !path.contains("/web/") && !path.contains("/_sim/")
 }
+
+/// Whether a request makes the process write a file: a transcode, a picture, a document of the configuration.
+pub(crate) fn needs_disk(method: &Method, path: &str) -> bool {
+    let changes = *method == Method::POST || *method == Method::DELETE;
+    let below = path.to_ascii_lowercase();
+    is_transcoded(path) || (changes && (below.contains("/images/") || below.contains("/system/configuration")))
+}

@@ -198,6 +198,16 @@ impl Pod {
         self.shared.controls.set_sockets_refused(on);
     }
 
+    /// On: no request is answered, a health check neither, while open sockets go on: as when the thread pool is used up.
+    pub fn hold_http(&self, on: bool) {
+        self.shared.controls.set_http_held(on);
+    }
+
+    /// On: the pod's own disk takes nothing more. The database is on another machine. Not recorded: what needs the disk fails.
+    pub fn fill_disk(&self, on: bool) {
+        self.shared.controls.set_disk_full(on);
+    }
+
     /// On: a task that is begun goes on until this is switched off.
     pub fn hold_tasks(&self, on: bool) {
         self.shared.controls.set_tasks_held(on);

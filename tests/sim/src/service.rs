@@ -44,6 +44,7 @@ pub(crate) async fn answer(connection: Connection, request: Request<Incoming>) -
     let watch = Watch::begin(&connection, &request);
     let head = finish::Head::of(&request, &connection);
     let health = request.uri().path().ends_with("/health");
+    connection.life.shared.controls.await_http().await;
     let answer = work_on(&connection, request).await;
     if !health {
         connection.life.shared.controls.delay_first_byte().await;
@@ -83,6 +84,9 @@ async fn work_on(connection: &Connection, request: Request<Incoming>) -> Outcome
             Work::Health => system::health_of("Unhealthy", StatusCode::SERVICE_UNAVAILABLE),
             _ => Answer::error(StatusCode::INTERNAL_SERVER_ERROR),
         });
+    }
+    if life.shared.controls.disk_full() && machine::needs_disk(request.method(), uri.path()) {
+        return Outcome::Answered(Answer::error(StatusCode::INTERNAL_SERVER_ERROR));
     }
     if request.method() == Method::POST && uri.path().to_ascii_lowercase().ends_with("/triggers") {
         life.shared.controls.await_triggers().await;

@@ -16,6 +16,8 @@ pub(crate) struct Controls {
     degraded: AtomicBool,
     database_down: AtomicBool,
     sockets_refused: AtomicBool,
+    disk_full: AtomicBool,
+    http_held: watch::Sender<bool>,
     tasks_held: AtomicBool,
     triggers_held: watch::Sender<bool>,
     first_byte_delay_us: AtomicU64,
@@ -40,6 +42,8 @@ impl Controls {
             degraded: AtomicBool::new(false),
             database_down: AtomicBool::new(false),
             sockets_refused: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
+            http_held: watch::Sender::new(false),
             tasks_held: AtomicBool::new(false),
             triggers_held: watch::Sender::new(false),
             first_byte_delay_us: AtomicU64::new(0),
@@ -75,6 +79,26 @@ impl Controls {
 
     pub(crate) fn sockets_refused(&self) -> bool {
         self.sockets_refused.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_disk_full(&self, on: bool) {
+        self.disk_full.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_http_held(&self, on: bool) {
+        self.http_held.send_replace(on);
+    }
+
+    /// Waits as long as no request is answered.
+    pub(crate) async fn await_http(&self) {
+        if *self.http_held.borrow() {
+            // The sender is this object's own.
+            let _ = self.http_held.subscribe().wait_for(|held| !held).await;
+        }
     }
 
     pub(crate) fn set_tasks_held(&self, on: bool) {

@@ -1,8 +1,9 @@
 //! The control port: a few requests by which a test outside this process breaks the pod and asks what it saw.
 //!
 //! `POST /kill`, `/stop`, `/start`, `/hang?on=1`, `/refuse?on=1`, `/slow?ms=50`, `/cut?bytes=1000` (without a number:
-//! off), `/degrade?on=1`, `/database?down=1`, `/cores?of=0.2` (without
-//! a number: as fast as it can), `/record?on=1`, `/clear`; `GET /state`, `/seen`.
+//! off), `/degrade?on=1`, `/database?down=1`, `/database/hang?on=1`,
+//! `/database/slow?ms=500`, `/hold?on=1` (HTTP, while sockets go on), `/disk?full=1`, `/cores?of=0.2` (without a number: as fast
+//! as it can), `/record?on=1`, `/clear`; `GET /state`, `/seen`.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,9 +17,12 @@ use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use jellyfin_sim::{Machine, Pod, Seen};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+use crate::machine::Machine;
+use crate::pod::Pod;
+use crate::seen::Seen;
 
 /// Serves the controls of a pod; gives the address they are at.
 pub(crate) async fn serve(pod: Arc<Pod>, address: SocketAddr) -> io::Result<SocketAddr> {
@@ -67,6 +71,10 @@ async fn act(pod: &Pod, path: &str, value: &str, on: bool) -> (StatusCode, Value
         "/cut" => pod.cut_bodies_after(value.parse().ok()),
         "/degrade" => pod.degrade(on),
         "/database" => pod.database_down(on),
+        "/database/hang" => pod.cluster().hang_database(on),
+        "/database/slow" => pod.cluster().slow_database(Duration::from_millis(value.parse().unwrap_or(0))),
+        "/hold" => pod.hold_http(on),
+        "/disk" => pod.fill_disk(on),
         "/cores" => pod.run_on(value.parse().ok().map(|cores| Machine::RECORDED.warm().cores(cores))),
         "/record" => pod.set_recording(on),
         "/clear" => pod.clear_seen(),
