@@ -26,6 +26,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY src ./src
 # The workspace's other members: cargo reads their manifests, and builds nothing of them.
 COPY loadtest ./loadtest
+COPY tests/faults ./tests/faults
 COPY tests/sim ./tests/sim
 RUN cargo zigbuild --release --locked --package jellypin --bin jellypin --target "$(cat /target)" \
     && install -D "target/$(cat /target)/release/jellypin" /image/usr/local/bin/jellypin \
