@@ -18,7 +18,6 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use outbound::UpstreamBody;
-use socket2::SockRef;
 use tokio::{net::TcpStream, time};
 
 use crate::{
@@ -114,6 +113,8 @@ pub enum Cause {
     Lost,
     /// The client's own body broke off.
     ClientGone,
+    /// The client's body is no HTTP: its chunks are malformed.
+    ClientMalformed,
     /// The client announced a body, and has sent nothing of it for too long.
     ClientSilent,
     /// This machine has no port or file handle left: not the pod's fault.
@@ -133,6 +134,7 @@ impl Cause {
             Cause::TimedOut => "timed_out",
             Cause::Lost => "lost",
             Cause::ClientGone => "client_gone",
+            Cause::ClientMalformed => "client_malformed",
             Cause::ClientSilent => "client_silent",
             Cause::Exhausted => "exhausted",
             Cause::Overloaded => "overloaded",
@@ -232,6 +234,7 @@ impl Forward {
                 Cause::Broken if body.silence().is_some_and(|silence| silence >= PATIENCE_OF_PODS) => {
                     Cause::ClientSilent
                 }
+                Cause::ClientGone if body.is_malformed() => Cause::ClientMalformed,
                 cause => cause,
             };
             match failed.take_message() {
@@ -288,11 +291,7 @@ impl Forward {
             .await
             .map_err(|_| failure(Cause::ConnectTimedOut))?
             .map_err(|error| failure(refusal(&error)))?;
-        // Small requests must not wait for the peer's acknowledgement. A closed socket fails later.
-        let _ = stream.set_nodelay(true);
-        // For each film that a client reads at its own pace, the kernel's buffer would grow to
-        // megabytes. Some hundred of them strain the memory that the machine has for TCP.
-        let _ = SockRef::from(&stream).set_recv_buffer_size(self.config.receive_buffer);
+        connections::set_up(&stream, self.config.receive_buffer);
         self.connections.open(pod.id, stream).await.map_err(|_| failure(Cause::Broken))
     }
 }

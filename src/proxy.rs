@@ -279,6 +279,9 @@ impl Proxy {
         }
         // What the other pods must follow is looked at before it changes.
         let in_step = if self.in_step.concerns(ctx) { Box::pin(self.in_step.look(ctx, body)).await } else { None };
+        if body.is_broken() {
+            return Err(if body.is_malformed() { Refusal::MALFORMED_BODY } else { Refusal::ClientGone });
+        }
         Ok(Prepared { log_in, in_step })
     }
 

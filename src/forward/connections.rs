@@ -10,6 +10,7 @@ use std::{
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::TcpStream,
     task::AbortHandle,
@@ -18,6 +19,27 @@ use tokio::{
 
 use super::{outbound::UpstreamBody, pod_stream::PodStream};
 use crate::pod::PodId;
+
+/// How long what was sent to a pod may stay unacknowledged, or a quiet connection unanswered, before
+/// the connection counts as lost. Kernels acknowledge for programs that are slow, or hang.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+
+/// How long a connection is quiet until the pod's kernel is asked whether it is still there.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Sets a fresh connection to a pod up. What cannot be set is as the system has it.
+pub(super) fn set_up(stream: &TcpStream, receive_buffer: usize) {
+    let socket = SockRef::from(stream);
+    // Small requests must not wait for the peer's acknowledgement. A closed socket fails later.
+    let _ = socket.set_tcp_nodelay(true);
+    // For each film that a client reads at its own pace, the kernel's buffer would grow to
+    // megabytes. Some hundred of them strain the memory that the machine has for TCP.
+    let _ = socket.set_recv_buffer_size(receive_buffer);
+    // A machine without power, or a gateway that has forgotten a connection, sends no word. The
+    // request would wait for its answer as long as one that the pod works on.
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(QUIET).with_interval(QUIET));
+}
 
 /// Bytes of an answer that are read ahead of the client.
 const READ_BUFFER: usize = 128 * 1024;

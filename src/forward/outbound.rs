@@ -69,6 +69,7 @@ impl ReplayBody {
             is_gone,
             attempts: 0,
             is_broken: false,
+            is_malformed: false,
             is_held_back: false,
             bytes: 0,
             ended: None,
@@ -131,6 +132,11 @@ impl ReplayBody {
     /// Whether the client broke its body off.
     pub fn is_broken(&self) -> bool {
         self.0.as_ref().is_some_and(|held| held.lock().is_broken)
+    }
+
+    /// Whether it broke off since it is no HTTP.
+    pub fn is_malformed(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.lock().is_malformed)
     }
 
     /// Whether the end of the body has not been read yet.
@@ -262,6 +268,11 @@ impl Progress {
     /// How long the client has sent nothing although the proxy asked for more of the body.
     pub fn silence(&self) -> Option<Duration> {
         self.0.as_ref().and_then(|held| held.lock().silent_since).map(|since| since.elapsed())
+    }
+
+    /// Whether it broke off since it is no HTTP.
+    pub fn is_malformed(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.lock().is_malformed)
     }
 
     /// Whether all of it was passed on.

@@ -20,7 +20,7 @@ pub enum Next {
 /// things must hold before it is sent again. Doing it twice does no harm, its whole body is still
 /// there, and its pod died over it.
 pub fn next(failure: Failure, can_repeat: bool, can_replay: bool) -> Next {
-    if !can_replay || matches!(failure.cause, Cause::ClientGone | Cause::ClientSilent) {
+    if !can_replay || matches!(failure.cause, Cause::ClientGone | Cause::ClientMalformed | Cause::ClientSilent) {
         return Next::GiveUp;
     }
     if !failure.may_be_received {

@@ -160,7 +160,8 @@ impl Prober {
         let (mut outcome, took) = self.probe().await?;
         let suspicion = self.pod.suspicions.take();
         // By now it may be another process, of another version.
-        self.is_named &= outcome == Outcome::Healthy && suspicion.is_none();
+        let may_be_another = self.line_ended && self.false_alarms < FALSE_ALARMS;
+        self.is_named &= outcome == Outcome::Healthy && suspicion.is_none() && !may_be_another;
         if outcome == Outcome::Healthy && !self.is_named {
             self.is_named = self.fetch_info().await;
             outcome = if self.is_named { Outcome::Healthy } else { Outcome::Nameless };

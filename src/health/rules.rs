@@ -134,6 +134,11 @@ impl Streak {
         self.process_gone |= self.farewell.take().is_some();
     }
 
+    /// The pod says that it is another server than before: another process listens there.
+    pub fn server_changed(&mut self) {
+        self.process_gone = true;
+    }
+
     /// Whether a process that announced its end may still be there.
     pub fn is_leaving(&self) -> bool {
         self.farewell.is_some()

@@ -2,10 +2,12 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
+
+use super::Epoch;
 
 /// What a pod reports about itself in `GET /System/Info/Public`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +25,17 @@ pub struct Info {
 pub struct ReportedInfo {
     latest: ArcSwapOption<Info>,
     may_be_legacy: AtomicBool,
+    /// The first epoch of the server with the latest id, if another one was there before.
+    server_since: AtomicU32,
 }
 
 impl ReportedInfo {
     pub(super) fn new() -> ReportedInfo {
-        ReportedInfo { latest: ArcSwapOption::empty(), may_be_legacy: AtomicBool::new(true) }
+        ReportedInfo {
+            latest: ArcSwapOption::empty(),
+            may_be_legacy: AtomicBool::new(true),
+            server_since: AtomicU32::new(0),
+        }
     }
 
     pub fn latest(&self) -> Option<Arc<Info>> {
@@ -48,6 +56,16 @@ impl ReportedInfo {
     pub fn set(&self, info: Info) {
         self.may_be_legacy.store(info.version.starts_with("10."), Ordering::Relaxed);
         self.latest.store(Some(Arc::new(info)));
+    }
+
+    /// Another server than before answers at the pod's address from this epoch on.
+    pub fn record_other_server(&self, from: Epoch) {
+        self.server_since.store(from.0, Ordering::Relaxed);
+    }
+
+    /// Whether another server than in that epoch answers there now.
+    pub fn is_other_server_than_in(&self, epoch: Epoch) -> bool {
+        self.server_since.load(Ordering::Relaxed) > epoch.0
     }
 
     /// The pod's set-up wizard was completed just now.

@@ -237,7 +237,8 @@ impl SharedState {
                 }
             }
             Cause::Malformed => health::gateway_failure(pod, &self.health),
-            Cause::Lost | Cause::ClientGone | Cause::ClientSilent | Cause::Exhausted | Cause::Overloaded => {}
+            Cause::ClientGone | Cause::ClientMalformed | Cause::ClientSilent => {}
+            Cause::Lost | Cause::Exhausted | Cause::Overloaded => {}
         }
     }
 }

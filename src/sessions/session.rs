@@ -131,8 +131,9 @@ impl Session {
 
     /// Whether the session's home is alive, and is not this pod.
     pub fn lives_elsewhere(&self, pool: &Pool, pod: &Pod) -> bool {
-        let is_alive = |id| pool.pods().iter().any(|other| other.id == id && other.status().is_alive());
-        self.home().is_some_and(|home| home.pod != pod.id && is_alive(home.pod))
+        let Some(home) = self.home().filter(|home| home.pod != pod.id) else { return false };
+        let is_home = |other: &Pod| other.id == home.pod && !other.info.is_other_server_than_in(home.epoch);
+        pool.pods().iter().any(|other| is_home(other) && other.status().is_alive())
     }
 
     pub fn is_ended(&self) -> bool {

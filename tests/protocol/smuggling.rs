@@ -155,6 +155,9 @@ fn wrongs(outcome: &Outcome) -> Vec<String> {
     {
         wrong.push(format!("{}: an answer behind the canary's: {echoes:?}", case.name));
     }
+    if answers.is_empty() && !case.is_http2 {
+        wrong.push(format!("{}: no answer", case.name));
+    }
     if let Some(answer) = answers.iter().find(|answer| answer.status >= 500 && answer.status != 501) {
         wrong.push(format!("{}: answered with {}", case.name, answer.status));
     }

@@ -1,6 +1,8 @@
 //! What was read of a client's body, as far as it is kept.
 
 use std::{
+    error::Error,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -24,6 +26,8 @@ pub(super) struct ReplayBuffer {
     /// other.
     pub(super) attempts: u32,
     pub(super) is_broken: bool,
+    /// It broke off since it is no HTTP.
+    pub(super) is_malformed: bool,
     /// The pod has not asked for the body yet (`Expect: 100-continue`), nor the proxy the client.
     pub(super) is_held_back: bool,
     pub(super) bytes: u64,
@@ -51,6 +55,11 @@ impl ReplayBuffer {
         if self.ended.is_some() {
             return Poll::Ready(None);
         }
+        // After an error hyper says that the body has ended. A pod must not take it for whole.
+        if self.is_broken {
+            self.silent_since.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_pending() {
             self.silent_since.get_or_insert_with(Instant::now);
@@ -69,6 +78,7 @@ impl ReplayBuffer {
             }
             Some(Err(error)) => {
                 self.is_broken = true;
+                self.is_malformed = is_malformed(&error);
                 Poll::Ready(Some(Err(error)))
             }
             None => {
@@ -113,4 +123,11 @@ impl Piece {
             Piece::Trailers(_) => 0,
         }
     }
+}
+
+/// Whether hyper could not read the body, rather than that it ended early. hyper gives the decoder's
+/// error as the source of its own.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|error| matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
 }

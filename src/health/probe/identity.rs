@@ -9,7 +9,7 @@ use crate::{
         ApiResponse,
         system::{self, PublicInfo, ServerInfo},
     },
-    pod::Info,
+    pod::{Epoch, Info},
 };
 
 impl Prober {
@@ -28,7 +28,12 @@ impl Prober {
             return false;
         };
         let info = Info { id, version, name, is_set_up };
-        if self.pod.info.latest().as_deref() != Some(&info) {
+        let known = self.pod.info.latest();
+        if known.as_ref().is_some_and(|known| known.id != info.id) {
+            self.streak.server_changed();
+            self.pod.info.record_other_server(Epoch(self.pod.status().epoch.0 + 1));
+        }
+        if known.as_deref() != Some(&info) {
             tracing::info!(
                 pod.name = &*self.pod.name,
                 pod.server_id = info.id,

@@ -41,6 +41,19 @@ fn a_life_that_was_seen_to_begin_is_never_the_first() {
 }
 
 #[test]
+fn another_server_at_the_address_begins_a_new_life() {
+    let mut streak = Streak::default();
+    let mut status = UNKNOWN;
+    for (has_changed, epoch) in [(false, 1), (false, 1), (true, 2), (false, 2), (true, 3)] {
+        if has_changed {
+            streak.server_changed();
+        }
+        status = streak.judge(status, Outcome::Healthy, None, true, &config());
+        assert_eq!(status, Status { state: State::Ready, accepts: true, epoch: Epoch(epoch) });
+    }
+}
+
+#[test]
 fn a_pod_has_some_time_to_say_who_it_is_before_it_is_ready() {
     use Outcome::*;
     assert_eq!(after(&[Nameless]), UNKNOWN);

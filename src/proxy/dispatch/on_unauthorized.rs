@@ -1,14 +1,18 @@
 //! Step 6, judge: what to do after a pod refuses a token. Perhaps only this pod does not know the token,
 //! or the endpoint refused for its own reasons, or the token is dead.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 use crate::{
     forward::outbound::ReplayBody,
+    health,
     jellyfin::{
-        client::users::{self, TokenStatus},
+        client::{
+            system::{self, PublicInfo},
+            users::{self, TokenStatus},
+        },
         endpoint::Endpoint,
     },
     pod::{Pod, PodInstance},
@@ -23,6 +27,9 @@ use crate::{
     },
     sessions::{Session, Token},
 };
+
+/// The longest wait for a probe that tells who listens at a pod's address.
+const PROBED: Duration = Duration::from_secs(2);
 
 /// What to do after a refusal.
 pub(super) enum AfterUnauthorized {
@@ -99,6 +106,9 @@ impl TokenJudge {
             if self.selector.is_uncertain(ctx) {
                 return AfterUnauthorized::TryNextPod;
             }
+            if !self.is_same_server(ctx, pod).await {
+                return self.after_other_server(place, pod, replay_body).await;
+            }
             self.shared.sessions.ends.end_session(session);
             self.shared.negative_cache.insert_all(own, &ctx.pool.pool.pods());
             self.selector.forget_token(ctx);
@@ -147,11 +157,42 @@ impl TokenJudge {
             // A log-out may have happened meanwhile.
             return AfterUnauthorized::Answer;
         }
-        if self.selector.pinned_home(ctx) == Some(PodInstance::of(pod)) {
+        let place = PodInstance::of(pod);
+        if self.selector.pinned_home(ctx) == Some(place) {
+            if !self.is_same_server(ctx, pod).await {
+                return self.after_other_server(place, pod, replay_body).await;
+            }
             self.shared.negative_cache.insert_all(token, &pods);
             self.selector.forget_token(ctx);
             return AfterUnauthorized::Answer;
         }
         go_on()
+    }
+
+    /// Whether the pod is still the server that jellypin knows. Another one may have taken its address
+    /// a moment ago, and knows nobody.
+    async fn is_same_server(&self, ctx: &RequestContext<'_>, pod: &Arc<Pod>) -> bool {
+        let Some(known) = pod.info.latest() else { return true };
+        let info = self.pods.call(pod, &Caller::of(ctx), system::public_info()).await;
+        matches!(info, Ok(PublicInfo::Known(info)) if info.id == known.id)
+    }
+
+    /// Lets the prober look who is there; then the request goes on as after a restart of its home.
+    async fn after_other_server(
+        &self,
+        place: PodInstance,
+        pod: &Arc<Pod>,
+        replay_body: &ReplayBody,
+    ) -> AfterUnauthorized {
+        let mut probes = pod.suspicions.probes();
+        probes.mark_unchanged();
+        health::report_suspect(pod);
+        // If it does not come, the other pods are asked all the same.
+        let _ = time::timeout(PROBED, probes.changed()).await;
+        match PodInstance::of(pod) != place {
+            _ if !replay_body.can_replay() => AfterUnauthorized::Answer,
+            true => AfterUnauthorized::RetryPod,
+            false => AfterUnauthorized::TryNextPod,
+        }
     }
 }

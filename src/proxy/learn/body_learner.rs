@@ -115,6 +115,10 @@ async fn confirm(
         let gone = shared.sessions.log_ins.record(&pod, &user, Device { client, name, id, version }, &token);
         // Each user's share of the pins is limited too, so the pins of dropped tokens go.
         gone.iter().for_each(|token| shared.pins.forget(Kind::Token, token.as_str()));
+        // A log-in that the client has seen must outlive this process.
+        if !shared.sessions.keeper.flush().await {
+            tracing::debug!("a log-in is not kept beyond this process yet");
+        }
     }
 }
 

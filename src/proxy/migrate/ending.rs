@@ -11,6 +11,8 @@ pub(super) enum Ending {
     Minted,
     EndedMeanwhile,
     HomeForgotIt,
+    /// Another server answers at its home's address.
+    OtherServer,
     NoToken,
     NoApiKey,
     /// A pod refused the mint.
@@ -43,13 +45,13 @@ pub(super) enum MintRefusal {
 impl Ending {
     pub(super) fn outcome(self) -> MigrationOutcome {
         use Ending::{
-            EndedMeanwhile, Failure, HomeForgotIt, Known, LivesElsewhere, Mint, Minted, NoApiKey, NoToken, PodGone,
-            SessionsUnreadable, Stopping, StoreUnavailable,
+            EndedMeanwhile, Failure, HomeForgotIt, Known, LivesElsewhere, Mint, Minted, NoApiKey, NoToken, OtherServer,
+            PodGone, SessionsUnreadable, Stopping, StoreUnavailable,
         };
         match self {
             Known | Minted => MigrationOutcome::Done,
             EndedMeanwhile | HomeForgotIt | NoToken => MigrationOutcome::Ended,
-            NoApiKey | Mint(_) => MigrationOutcome::Refused,
+            NoApiKey | OtherServer | Mint(_) => MigrationOutcome::Refused,
             SessionsUnreadable | Stopping | LivesElsewhere | StoreUnavailable | PodGone | Failure(_) => {
                 MigrationOutcome::Failed
             }
@@ -73,6 +75,7 @@ impl Ending {
             Ending::Minted => "minted",
             Ending::EndedMeanwhile => "ended meanwhile",
             Ending::HomeForgotIt => "its home knows it no more",
+            Ending::OtherServer => "another server answers at its home's address",
             Ending::NoToken => "no token",
             Ending::NoApiKey => "no API key",
             Ending::Mint(refusal) => refusal.as_str(),

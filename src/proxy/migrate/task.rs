@@ -50,6 +50,9 @@ impl Migration {
         if let Some(ending) = self.try_known_tokens().await {
             return ending;
         }
+        if self.session.home().is_some_and(|home| at_home && self.pod.info.is_other_server_than_in(home.epoch)) {
+            return Ending::OtherServer;
+        }
         if at_home {
             return self.home_refused().await;
         }

@@ -65,6 +65,9 @@ const RETRY_OVERLOADED: &str = "5";
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 impl Refusal {
+    /// The client's body is no HTTP.
+    pub(in crate::proxy) const MALFORMED_BODY: Refusal = Refusal::Framing("the chunks of its body are malformed");
+
     /// While nobody knows whether the token is dead.
     pub(in crate::proxy) fn of_unknown_token(endpoint: Endpoint) -> Refusal {
         if endpoint.is_media() { Refusal::Media } else { Refusal::StoreUnavailable }
@@ -73,6 +76,7 @@ impl Refusal {
     pub(in crate::proxy) fn of(failure: Failure, endpoint: Endpoint) -> Refusal {
         match failure.cause {
             Cause::ClientGone => Refusal::ClientGone,
+            Cause::ClientMalformed => Refusal::MALFORMED_BODY,
             Cause::ClientSilent => Refusal::ClientSilent,
             Cause::Exhausted => Refusal::Exhausted,
             Cause::TimedOut if endpoint.is_media() => Refusal::MediaTimedOut,

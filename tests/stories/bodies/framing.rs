@@ -171,3 +171,29 @@ async fn requests_sent_ahead_are_answered_in_order() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn broken_chunks_get_a_400_and_reach_no_pod_as_a_whole_body() {
+    let mut pod = HandPod::start().await;
+    story(wire::before(&pod), async |world| {
+        // The second is read before a pod is asked, and so reaches none.
+        for (path, reaches_pod) in [("/up", true), ("/Users/AuthenticateByName", false)] {
+            let mut end = wire::client(world).await;
+            end.send(format!(
+                "POST {path} HTTP/1.1\r\nHost: story\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+            ))
+            .await;
+            if reaches_pod {
+                let mut call = pod.call().await;
+                assert_eq!(call.wire.chunk().await, b"hello");
+                end.send("nonsense\r\n").await;
+                assert!(!call.wire.chunks().await.2, "the pod sees that it is not whole");
+            } else {
+                end.send("nonsense\r\n").await;
+            }
+            let answer = end.answer().await;
+            assert_eq!((answer.status, answer.field("connection")), (400, Some("close")), "{path}: {}", answer.head);
+        }
+    })
+    .await;
+}

@@ -4,15 +4,16 @@ use std::time::Instant;
 
 use futures_util::{SinkExt, StreamExt, future::join_all};
 use jellyfin_sim::Machine;
+use jellypin::pod::{Condition, State};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::crowd::{Crowd, as_quick_as, cut, log_outs, times};
 use super::{Standing, for_long, warm};
-use crate::stories::migration::plan;
 use crate::stories::migration::storm::{clients_at, shares, socket_of};
-use crate::stories::world::{Client, Socket, World, elapse, secs, story};
+use crate::stories::migration::{client_of, plan};
+use crate::stories::world::{Client, Socket, World, elapse, secs, story, until};
 
 /// Starves pod `a` for a time in which nothing may change.
 async fn starve(world: &World, what: &str, starved: Machine, crowd: Crowd) {
@@ -104,6 +105,28 @@ async fn a_cold_pod_that_answers_nothing_for_seconds_keeps_them_too() {
         let what = "15 clients, 3 films at one of two pods, which has half a core and has just started";
         starve(world, what, Machine::RECORDED.cores(0.5), crowd).await;
         drop(sockets);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_of_which_sockets_alone_answer_is_alive() {
+    story(plan(2).silence(secs(2)), async |world| {
+        let (mut client, home) = client_of(world, "alice", "sofa").await;
+        let sockets = keep_alive(vec![socket_of(&mut client).await]);
+        let pod = world.proxy.pod(&home);
+        let mut changes = pod.life.changes();
+        changes.mark_unchanged();
+        world.pod(&home).hold_http(true);
+        until("its checks are late", || pod.vitals.condition() != Condition::Well).await;
+        elapse(secs(6)).await;
+        assert!(!changes.has_changed().expect("the pod"), "its pongs show that it lives");
+        // Without them nothing does.
+        drop(sockets);
+        world.until_state(&home, State::Down).await;
+        world.pod(&home).hold_http(false);
+        world.until_state(&home, State::Ready).await;
+        assert_eq!(client.get("/Users/Me").await.status, 200);
     })
     .await;
 }
