@@ -122,6 +122,10 @@ async fn confirm(learner: Arc<Learner>, pod: Arc<Pod>, (log_in, from): (LogIn, I
         {
             user_homes::place_device(shared, &pod, &session);
         }
+        // A log-in that the client has seen must outlive this process.
+        if !shared.sessions.keeper.flush().await {
+            tracing::debug!("a log-in is not kept beyond this process yet");
+        }
     }
 }
 

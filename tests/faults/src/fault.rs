@@ -122,8 +122,9 @@ impl Fault {
             Fault::DatabaseHung => Allowed { stalls: true, why: "no pod can answer meanwhile", ..none },
             Fault::HalfOpen => Allowed {
                 failed_posts: true,
+                broken_films: true,
                 stalls: true,
-                why: "what is sent is unacknowledged for 15 s until that shows",
+                why: "what is sent is unacknowledged for 15 s until that shows, or twice 15 s",
                 ..none
             },
             Fault::CutOff | Fault::OtherServer => {
