@@ -119,6 +119,14 @@ impl Fault {
             Fault::Overload => {
                 Allowed { stalls: true, why: "so little transcodes more slowly than films play", ..none }
             }
+            Fault::DatabaseStopped => Allowed {
+                failed: true,
+                failed_posts: true,
+                broken_films: true,
+                stalls: true,
+                why: "no pod can look a token up: each answers 500, and that is passed on",
+                ..none
+            },
             Fault::DatabaseHung => Allowed { stalls: true, why: "no pod can answer meanwhile", ..none },
             Fault::HalfOpen => Allowed {
                 failed_posts: true,

@@ -12,9 +12,9 @@ fn ended(name: &'static str, bytes: impl Into<Vec<u8>>) -> Attack {
     Attack { name, bytes: bytes.into(), then: Then::Reads, expected: Outcome::Ended, reaches: Vec::new() }
 }
 
-/// One whose body cannot be read on: the connection ends, and no pod gets a whole request.
+/// One whose body cannot be read on: it is refused, and no pod gets a whole request.
 fn breaks_off(name: &'static str, bytes: impl Into<Vec<u8>>) -> Attack {
-    Attack { then: Then::BreaksOff, ..ended(name, bytes) }
+    Attack { then: Then::BreaksOff, ..refused(name, 400, bytes) }
 }
 
 /// One that is odd and yet has one reading only, which reaches the pod.

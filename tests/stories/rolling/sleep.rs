@@ -154,7 +154,9 @@ async fn replicas_call_one_hook_and_one_keeps_awake_what_another_does_not_use() 
         };
         let (one, two, ()) = tokio::join!(alice.get("/Users/Me"), bob.get("/Branding/Configuration"), machine);
         assert_eq!((one.status, two.status), (200, 200));
-        assert!(hooks.acts.try_recv().is_err(), "one hook for both");
+        let further = hooks.acts.try_recv();
+        // On a slow machine the pod may be unused for long enough by now to sleep again.
+        assert_ne!(further.as_deref(), Ok("wake"), "one hook for both");
     })
     .await;
 }
