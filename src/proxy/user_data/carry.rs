@@ -32,7 +32,7 @@ use crate::{
     proxy::request::attempt::WriteUnderWay,
     proxy::user_data_state::{
         Ledgers,
-        ledger::{Access, Admission, Ledger, Pair, Plan, TellOutcome, TellPermit, Ticket, UserKey},
+        ledger::{Access, Admission, Ledger, Pair, Plan, TellOutcome, TellPermit, Ticket, UserKey, lose_write},
         round::Round,
     },
     shutdown::Shutdown,
@@ -337,6 +337,9 @@ impl<P: PodCalls> OpenWrite<P> {
 
 impl<P: PodCalls> Drop for OpenWrite<P> {
     fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.carrier.with(self.user, |ledger| lose_write(ledger, self.user, ticket));
+        }
         self.finish(None);
     }
 }

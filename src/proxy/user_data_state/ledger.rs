@@ -24,6 +24,7 @@ use crate::{
 };
 pub(in crate::proxy) use pair::{Pair, written_fields, written_since};
 pub(in crate::proxy) use talk::{Access, Admission, Plan, PodView, TellOutcome, TellPermit, Ticket};
+pub(in crate::proxy) use user::lose_write;
 use user::{Reading, User, Writing, make_room};
 
 /// A user of a pool.

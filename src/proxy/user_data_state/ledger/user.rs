@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use ahash::HashMap;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Ticket, UserKey, pair::Pair};
+use super::{Ledger, Ticket, UserKey, pair::Pair};
 use crate::{
     jellyfin::{endpoint::Write, user_data::Id},
     pod::PodInstance,
@@ -117,6 +117,18 @@ impl User {
         let pair = self.pairs.entry(write.item).or_insert_with(|| Pair::new(now));
         pair.record(Owner { pod, generation: self.generation }, write, now, clock, is_on_several);
         has_dropped
+    }
+}
+
+/// Nobody knows what became of a write. Its pod may have written the row into the database before it
+/// died, and an old one.
+pub(in crate::proxy) fn lose_write(ledger: &mut Ledger, user: UserKey, ticket: Ticket) {
+    let Some(user) = ledger.users.get_mut(&user) else { return };
+    let Some(lost) = user.writing.iter().find(|writing| writing.ticket == ticket) else { return };
+    let concerned = user.pairs.iter_mut().filter(|(item, _)| lost.item.is_none_or(|lost| lost == **item));
+    for (_, pair) in concerned {
+        pair.is_overwritten = true;
+        pair.unsettle();
     }
 }
 
