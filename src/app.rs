@@ -143,7 +143,7 @@ pub struct App {
     pub autodiscovery: Option<SocketAddr>,
     /// The metrics of this run.
     pub metrics: Metrics,
-    /// What operators ask for. Whoever can read the configuration again takes it.
+    /// What operators ask for. Taken by the part of the program that can read the configuration again.
     pub wishes: mpsc::Receiver<Wish>,
     current: Current,
     /// The key ring of the cookies.

@@ -142,13 +142,13 @@ fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
         Some(Task::Init(wishes)) => init(wishes),
-        Some(Task::Check(Check { file, diff: true, .. })) => ask(&file.config, Question::Difference),
+        Some(Task::Check(Check { file, diff: true, .. })) => ask_running(&file.config, Question::Difference),
         Some(Task::Check(Check { file, json, .. })) => check(&file.config, json),
         Some(Task::Health { file, ready }) => health(&file.config, if ready { "/ready" } else { "/live" }),
         Some(Task::Explain { file, key }) => explain(&file.config, key),
         Some(Task::Roll { file, pool }) => roll(&file.config, pool.as_deref()),
-        Some(Task::Status(file)) => ask(&file.config, Question::Status),
-        Some(Task::Upgrade(file)) => ask(&file.config, Question::HandOver),
+        Some(Task::Status(file)) => ask_running(&file.config, Question::Status),
+        Some(Task::Upgrade(file)) => ask_running(&file.config, Question::HandOver),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
             clap_complete::generate(shell, &mut Command::command(), "jellypin", &mut page);
@@ -177,7 +177,7 @@ fn init(wishes: Wishes) -> ExitCode {
         Ok(Err(error)) => return unusable(error),
         Err(error) => return failed(error),
     };
-    tell(path, &report);
+    print_findings(path, &report);
     if report.verdict() == Verdict::Wrong && !wishes.unchecked {
         return unusable("nothing was written: mend this first, or write it as it is with --unchecked");
     }
@@ -204,7 +204,7 @@ fn check(path: &Path, as_json: bool) -> ExitCode {
     if as_json {
         println!("{}", report.json());
     } else {
-        tell(path, &report);
+        print_findings(path, &report);
     }
     match report.verdict() {
         Verdict::Good if as_json => ExitCode::SUCCESS,
@@ -215,13 +215,13 @@ fn check(path: &Path, as_json: bool) -> ExitCode {
 }
 
 /// Asks the running proxy by its admin API, and prints what it says.
-fn ask(path: &Path, question: Question) -> ExitCode {
+fn ask_running(path: &Path, question: Question) -> ExitCode {
     let config = match config::load(path, &ProcessEnvironment) {
         Ok(config) => config,
         Err(error) => return unusable(error),
     };
-    match runtime().map(|runtime| runtime.block_on(app::ask::ask(&config.admin, question))) {
-        Ok(said) => told(said),
+    match runtime().map(|runtime| runtime.block_on(app::ask::send_question(&config.admin, question))) {
+        Ok(said) => print_reply(said),
         Err(error) => failed(error),
     }
 }
@@ -244,13 +244,13 @@ fn explain(path: &Path, key: ExplainedKey) -> ExitCode {
         None => return ExitCode::from(UNUSABLE),
     };
     match runtime().map(|runtime| runtime.block_on(app::ask::explain(&config.admin, name, &value))) {
-        Ok(said) => told(said),
+        Ok(said) => print_reply(said),
         Err(error) => failed(error),
     }
 }
 
 /// Prints the findings, one per line.
-fn tell(path: &Path, report: &Report) {
+fn print_findings(path: &Path, report: &Report) {
     for Finding { place, sentence, is_wrong } in &report.findings {
         let weight = if *is_wrong { "error" } else { "note" };
         let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
@@ -264,13 +264,13 @@ fn health(path: &Path, page: &str) -> ExitCode {
         Err(error) => return unusable(error),
     };
     match runtime().map(|runtime| runtime.block_on(app::ask::health(&config.admin, page))) {
-        Ok(well) => told(well.map(|()| String::new())),
+        Ok(well) => print_reply(well.map(|()| String::new())),
         Err(error) => failed(error),
     }
 }
 
 /// Prints what the running jellypin said, or why it said nothing.
-fn told(said: Result<String, AskError>) -> ExitCode {
+fn print_reply(said: Result<String, AskError>) -> ExitCode {
     match said {
         Ok(words) => print(words.as_bytes()),
         Err(error) => {

@@ -85,7 +85,7 @@ pub trait MessageRewriter: Sync {
     fn to_pod(&self, text: &str) -> Option<String>;
 
     /// Something came from the pod, whatever it is.
-    fn heard(&self) {}
+    fn on_pod_message(&self) {}
 
     /// Waits until the pod is to be pinged, although it has not been silent for long. Cancel safe.
     fn await_call(&self) -> impl Future<Output = ()> + Send {

@@ -54,10 +54,10 @@ impl Wishes {
         if !io::stdin().is_terminal() {
             return Err(io::Error::other("name a server: jellypin init --pod http://10.0.0.11:8096"));
         }
-        self.ask(&mut io::stdin().lock(), &mut io::stderr())
+        self.ask_questions(&mut io::stdin().lock(), &mut io::stderr())
     }
 
-    fn ask(mut self, answers: &mut impl BufRead, questions: &mut impl Write) -> io::Result<Wishes> {
+    fn ask_questions(mut self, answers: &mut impl BufRead, questions: &mut impl Write) -> io::Result<Wishes> {
         let mut ask = |question: &str| {
             write!(questions, "{question} ")?;
             questions.flush()?;
@@ -193,7 +193,7 @@ mod tests {
     fn the_questions_lead_to_several_servers_over_https() {
         let answers = "http://10.0.0.11:8096\nfilms=http://10.0.0.12:8096\n\n/key\nmedia.example.org\nme@example.org\n";
         let mut questions = Vec::new();
-        let asked = wishes(&[]).ask(&mut Cursor::new(answers), &mut questions).expect("answers");
+        let asked = wishes(&[]).ask_questions(&mut Cursor::new(answers), &mut questions).expect("answers");
         let text = asked.text();
         for part in [
             "http = \"0.0.0.0:80\"\nhttps = \"0.0.0.0:443\"\n",
@@ -206,8 +206,11 @@ mod tests {
         }
         let asked = String::from_utf8_lossy(&questions).into_owned();
         assert_eq!((asked.matches("URL of").count(), asked.matches("empty: ").count()), (3, 5), "{asked}");
-        assert!(wishes(&[]).ask(&mut Cursor::new("\n"), &mut Vec::new()).is_err(), "no server");
-        assert!(wishes(&[]).ask(&mut Cursor::new("http://a:1\n"), &mut Vec::new()).is_err(), "the terminal ends");
+        assert!(wishes(&[]).ask_questions(&mut Cursor::new("\n"), &mut Vec::new()).is_err(), "no server");
+        assert!(
+            wishes(&[]).ask_questions(&mut Cursor::new("http://a:1\n"), &mut Vec::new()).is_err(),
+            "the terminal ends"
+        );
     }
 
     #[test]

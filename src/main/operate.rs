@@ -174,7 +174,7 @@ impl Operator {
         match served {
             Ok(pid) => {
                 systemd::is_now(pid);
-                self.app.leave();
+                self.app.stop_serving();
             }
             Err(_) => self.app.resume(),
         }

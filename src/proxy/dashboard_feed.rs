@@ -26,7 +26,7 @@ use crate::{
     },
     jitter,
     pod::Pod,
-    sessions::board::Listener,
+    sessions::board::Subscription,
     websocket::OwnMessages,
 };
 pub(super) use polls::DashboardPolls;
@@ -66,7 +66,7 @@ struct SeriesFeed {
     watch: Arc<DashboardWatch>,
     news: News,
     wanted: watch::Receiver<Option<(Duration, Arc<Pod>)>>,
-    listener: Option<Listener<Bytes>>,
+    subscription: Option<Subscription<Bytes>>,
     seen: Option<Arc<Bytes>>,
 }
 
@@ -129,7 +129,7 @@ impl DashboardFeed {
             watch: watch.clone(),
             news,
             wanted: watch.series(news).wanted.subscribe(),
-            listener: None,
+            subscription: None,
             seen: None,
         };
         DashboardFeed { activity: series(News::Activity), tasks: series(News::Tasks) }
@@ -149,19 +149,19 @@ impl SeriesFeed {
     /// The next message. Cancel safe.
     async fn next(&mut self) -> Utf8Bytes {
         loop {
-            let Some(listener) = &mut self.listener else {
-                self.begin().await;
+            let Some(subscription) = &mut self.subscription else {
+                self.subscribe().await;
                 continue;
             };
             tokio::select! {
                 // It cannot fail: the pool's board lives as long as the process.
-                _ = listener.snapshots.changed() => {}
+                _ = subscription.snapshots.changed() => {}
                 _ = self.wanted.changed() => {
-                    self.listener = None;
+                    self.subscription = None;
                     continue;
                 }
             }
-            let Some(now) = listener.snapshots.borrow_and_update().clone() else { continue };
+            let Some(now) = subscription.snapshots.borrow_and_update().clone() else { continue };
             let before = self.seen.replace(now.clone());
             // What was there when the client began to listen is no news.
             if before.is_some_and(|before| before != now) {
@@ -171,7 +171,7 @@ impl SeriesFeed {
     }
 
     /// Waits until an administrator listens, and listens for the client.
-    async fn begin(&mut self) {
+    async fn subscribe(&mut self) {
         let Some((interval, pod)) = self.wanted.borrow_and_update().clone() else {
             // It cannot fail: `watch` holds the sender.
             let _ = self.wanted.changed().await;
@@ -185,7 +185,7 @@ impl SeriesFeed {
             // To an API key pods tell nothing: it is no user.
             Some(Viewer::User(user)) if user.is_administrator => {
                 self.seen = None;
-                self.listener = Some(self.watch.polls.listen(self.watch.pool, self.news, interval));
+                self.subscription = Some(self.watch.polls.listen(self.watch.pool, self.news, interval));
                 self.watch.series(self.news).is_replaced.store(true, Ordering::Relaxed);
             }
             Some(_) => drop(self.wanted.changed().await),

@@ -66,7 +66,7 @@ impl Returns {
         let Some(leader) = shared.leader.current().filter(is_other_and_alive) else { return };
         let caller = Caller::proxy(&shared.pool);
         let Some(carrier) = self.peers.carrier(&caller) else { return };
-        let _turn = self.peers.turn(pool_index).await;
+        let _turn = self.peers.wait_turn(pool_index).await;
         let mut missed = std::mem::take(&mut *memory.missed.lock());
         if !is_new_life && missed.is_empty() {
             return;

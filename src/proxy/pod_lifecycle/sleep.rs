@@ -156,7 +156,7 @@ impl SleepKeeper {
             pod.sleep.set_wakeable(config.is_some());
             if let Some(config) = config {
                 any = true;
-                let mut sleeper = self.sleepers.remove(&pod.id).unwrap_or_else(|| self.begin(pod));
+                let mut sleeper = self.sleepers.remove(&pod.id).unwrap_or_else(|| self.new_sleeper(pod));
                 self.look_at(pod, &config, &mut sleeper).await;
                 self.sleepers.insert(pod.id, sleeper);
             }
@@ -164,7 +164,7 @@ impl SleepKeeper {
         any
     }
 
-    fn begin(&self, pod: &Pod) -> Sleeper {
+    fn new_sleeper(&self, pod: &Pod) -> Sleeper {
         for act in Hook::ALL {
             ["done", "failed"].into_iter().for_each(|outcome| count(&self.metrics, pod, act, outcome, 0));
         }

@@ -28,7 +28,7 @@ use crate::{
     },
     pod::{Pod, PodInstance},
     proxy::{pod_client::Caller, request::context::RequestContext},
-    sessions::{Token, board::Listener, session::KnownSocket, session_board::Snapshot},
+    sessions::{Token, board::Subscription, session::KnownSocket, session_board::Snapshot},
     websocket::OwnMessages,
 };
 
@@ -65,7 +65,7 @@ struct Wanted {
 pub(in crate::proxy) struct SessionFeed {
     watch: Arc<SessionWatch>,
     wanted: watch::Receiver<Option<Wanted>>,
-    listener: Option<Listener<Snapshot>>,
+    subscription: Option<Subscription<Snapshot>>,
     last: Option<(Instant, Utf8Bytes)>,
 }
 
@@ -131,7 +131,7 @@ impl SessionWatch {
 impl SessionFeed {
     pub(in crate::proxy) fn new(watch: Arc<SessionWatch>) -> SessionFeed {
         let wanted = watch.wanted.subscribe();
-        SessionFeed { watch, wanted, listener: None, last: None }
+        SessionFeed { watch, wanted, subscription: None, last: None }
     }
 
     /// Waits until the client listens and may do so. Gives its interval.
@@ -166,27 +166,29 @@ impl SessionFeed {
 impl OwnMessages for SessionFeed {
     async fn next(&mut self) -> Utf8Bytes {
         loop {
-            if self.listener.is_none() {
+            if self.subscription.is_none() {
                 let interval = self.await_listener().await;
-                (self.listener, self.last) = (Some(self.watch.lists.listen(self.watch.pool, interval)), None);
+                (self.subscription, self.last) = (Some(self.watch.lists.listen(self.watch.pool, interval)), None);
             }
-            let (Some(listener), Some(viewer)) = (&mut self.listener, self.watch.viewer.get()) else { continue };
+            let (Some(subscription), Some(viewer)) = (&mut self.subscription, self.watch.viewer.get()) else {
+                continue;
+            };
             let interval = self.wanted.borrow().as_ref().map_or(INTERVAL, |wanted| wanted.interval);
             let changed = async {
                 if let Some((at, _)) = &self.last {
                     time::sleep_until(*at + interval).await;
                 }
                 // It cannot fail: the pool's board lives as long as the process.
-                let _ = listener.snapshots.changed().await;
+                let _ = subscription.snapshots.changed().await;
             };
             tokio::select! {
                 () = changed => {}
                 _ = self.wanted.changed() => {
-                    self.listener = None;
+                    self.subscription = None;
                     continue;
                 }
             }
-            let Some(snapshot) = listener.snapshots.borrow_and_update().clone() else { continue };
+            let Some(snapshot) = subscription.snapshots.borrow_and_update().clone() else { continue };
             let message = snapshot.message(viewer);
             if self.last.as_ref().is_some_and(|(_, last)| has_same_list(last, &message)) {
                 continue;

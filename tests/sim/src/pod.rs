@@ -157,7 +157,7 @@ impl Pod {
         }
         *life = Some(Life::begin(&self.shared)?);
         drop(life);
-        self.shared.tell();
+        self.shared.notify_changed();
         Ok(())
     }
 
@@ -442,7 +442,7 @@ async fn restart_when_asked(shared: Arc<Shared>, life: Arc<Mutex<Option<Arc<Life
             *life = Life::begin(&shared).ok();
         }
         drop(life);
-        shared.tell();
+        shared.notify_changed();
     }
 }
 
@@ -466,7 +466,7 @@ impl Shared {
     }
 
     /// Lets those who wait for a state look again.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn notify_changed(&self) {
         self.changed.notify_waiters();
     }
 
@@ -481,6 +481,6 @@ impl Shared {
 
     pub(crate) fn set_discovery(&self, address: Option<SocketAddr>) {
         *self.discovery.lock().unwrap_or_else(PoisonError::into_inner) = address;
-        self.tell();
+        self.notify_changed();
     }
 }

@@ -18,7 +18,7 @@ async fn on_link(stage: &mut Stage, mode: Mode, time: Duration) -> usize {
 
 pub(super) async fn accept_slowly(stage: &mut Stage) -> String {
     let victim = stage.victim().await;
-    // What is connected already is not concerned, so that all connect anew.
+    // What is connected already is not concerned, so that all connect again.
     let (target, time) = (stage.pods[victim].address, stage.lasts(3.0, 15.0));
     stage.links[victim].set(Mode::SlowAccept(Duration::from_secs(2)));
     stage.links[victim].lead_to(target);

@@ -1,6 +1,6 @@
 //! Compares the rows of all pods once they were told, where pods wrote at the same time.
 //!
-//! A pod that saves any user's row of an item reads all users' rows of it anew
+//! A pod that saves any user's row of an item reads all users' rows of it again
 //! (`UserDataManager.SaveUserData`). If the database has an old row of this user in that moment, the
 //! pod keeps that in place of the newest, even the one that it wrote itself.
 
@@ -26,7 +26,7 @@ use crate::{
 
 /// Reads the row on all pods, and tells it to those that have another one. Returns whether it
 /// could.
-pub(super) async fn settle<P: PodCalls>(
+pub(super) async fn reconcile<P: PodCalls>(
     carrier: &Carrier<P>,
     user: UserKey,
     round: &Round,
