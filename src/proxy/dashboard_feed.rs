@@ -26,7 +26,7 @@ use crate::{
     },
     jitter,
     pod::Pod,
-    sessions::board::Subscription,
+    sessions::board::BoardReader,
     websocket::OwnMessages,
 };
 pub(super) use polls::DashboardPolls;
@@ -66,7 +66,7 @@ struct SeriesFeed {
     watch: Arc<DashboardWatch>,
     news: News,
     wanted: watch::Receiver<Option<(Duration, Arc<Pod>)>>,
-    subscription: Option<Subscription<Bytes>>,
+    reader: Option<BoardReader<Bytes>>,
     seen: Option<Arc<Bytes>>,
 }
 
@@ -129,7 +129,7 @@ impl DashboardFeed {
             watch: watch.clone(),
             news,
             wanted: watch.series(news).wanted.subscribe(),
-            subscription: None,
+            reader: None,
             seen: None,
         };
         DashboardFeed { activity: series(News::Activity), tasks: series(News::Tasks) }
@@ -149,19 +149,19 @@ impl SeriesFeed {
     /// The next message. Cancel safe.
     async fn next(&mut self) -> Utf8Bytes {
         loop {
-            let Some(subscription) = &mut self.subscription else {
+            let Some(reader) = &mut self.reader else {
                 self.subscribe().await;
                 continue;
             };
             tokio::select! {
                 // It cannot fail: the pool's board lives as long as the process.
-                _ = subscription.snapshots.changed() => {}
+                _ = reader.snapshots.changed() => {}
                 _ = self.wanted.changed() => {
-                    self.subscription = None;
+                    self.reader = None;
                     continue;
                 }
             }
-            let Some(now) = subscription.snapshots.borrow_and_update().clone() else { continue };
+            let Some(now) = reader.snapshots.borrow_and_update().clone() else { continue };
             let before = self.seen.replace(now.clone());
             // What was there when the client began to listen is no news.
             if before.is_some_and(|before| before != now) {
@@ -185,7 +185,7 @@ impl SeriesFeed {
             // To an API key pods tell nothing: it is no user.
             Some(Viewer::User(user)) if user.is_administrator => {
                 self.seen = None;
-                self.subscription = Some(self.watch.polls.listen(self.watch.pool, self.news, interval));
+                self.reader = Some(self.watch.polls.listen(self.watch.pool, self.news, interval));
                 self.watch.series(self.news).is_replaced.store(true, Ordering::Relaxed);
             }
             Some(_) => drop(self.wanted.changed().await),

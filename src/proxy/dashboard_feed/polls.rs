@@ -12,7 +12,7 @@ use crate::{
         pool_state::PoolState,
         shared_state::SharedState,
     },
-    sessions::board::{Board, LEAST, Subscription},
+    sessions::board::{Board, BoardReader, LEAST},
     shutdown::Shutdown,
 };
 
@@ -53,7 +53,7 @@ impl DashboardPolls {
     }
 
     /// Listens to a pool's news. The first who listens begins the poll.
-    pub(super) fn listen(self: &Arc<Self>, pool: usize, news: News, interval: Duration) -> Subscription<Bytes> {
+    pub(super) fn listen(self: &Arc<Self>, pool: usize, news: News, interval: Duration) -> BoardReader<Bytes> {
         let poll = || drop(tokio::spawn(self.shutdown.track(self.clone().poll(pool, news))));
         self.board(pool, news).listen(interval, poll)
     }

@@ -28,7 +28,7 @@ use crate::{
     },
     pod::{Pod, PodInstance},
     proxy::{pod_client::Caller, request::context::RequestContext},
-    sessions::{Token, board::Subscription, session::KnownSocket, session_board::Snapshot},
+    sessions::{Token, board::BoardReader, session::KnownSocket, session_board::Snapshot},
     websocket::OwnMessages,
 };
 
@@ -65,7 +65,7 @@ struct Wanted {
 pub(in crate::proxy) struct SessionFeed {
     watch: Arc<SessionWatch>,
     wanted: watch::Receiver<Option<Wanted>>,
-    subscription: Option<Subscription<Snapshot>>,
+    reader: Option<BoardReader<Snapshot>>,
     last: Option<(Instant, Utf8Bytes)>,
 }
 
@@ -131,7 +131,7 @@ impl SessionWatch {
 impl SessionFeed {
     pub(in crate::proxy) fn new(watch: Arc<SessionWatch>) -> SessionFeed {
         let wanted = watch.wanted.subscribe();
-        SessionFeed { watch, wanted, subscription: None, last: None }
+        SessionFeed { watch, wanted, reader: None, last: None }
     }
 
     /// Waits until the client listens and may do so. Gives its interval.
@@ -166,11 +166,11 @@ impl SessionFeed {
 impl OwnMessages for SessionFeed {
     async fn next(&mut self) -> Utf8Bytes {
         loop {
-            if self.subscription.is_none() {
+            if self.reader.is_none() {
                 let interval = self.await_listener().await;
-                (self.subscription, self.last) = (Some(self.watch.lists.listen(self.watch.pool, interval)), None);
+                (self.reader, self.last) = (Some(self.watch.lists.listen(self.watch.pool, interval)), None);
             }
-            let (Some(subscription), Some(viewer)) = (&mut self.subscription, self.watch.viewer.get()) else {
+            let (Some(reader), Some(viewer)) = (&mut self.reader, self.watch.viewer.get()) else {
                 continue;
             };
             let interval = self.wanted.borrow().as_ref().map_or(INTERVAL, |wanted| wanted.interval);
@@ -179,16 +179,16 @@ impl OwnMessages for SessionFeed {
                     time::sleep_until(*at + interval).await;
                 }
                 // It cannot fail: the pool's board lives as long as the process.
-                let _ = subscription.snapshots.changed().await;
+                let _ = reader.snapshots.changed().await;
             };
             tokio::select! {
                 () = changed => {}
                 _ = self.wanted.changed() => {
-                    self.subscription = None;
+                    self.reader = None;
                     continue;
                 }
             }
-            let Some(snapshot) = subscription.snapshots.borrow_and_update().clone() else { continue };
+            let Some(snapshot) = reader.snapshots.borrow_and_update().clone() else { continue };
             let message = snapshot.message(viewer);
             if self.last.as_ref().is_some_and(|(_, last)| has_same_list(last, &message)) {
                 continue;
