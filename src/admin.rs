@@ -54,7 +54,7 @@ use live::Live;
 use overview::Views;
 use pages::Pages;
 use reload::Reloads;
-pub use reload::{Wanted, Wish};
+pub use reload::{OperatorRequest, Wanted};
 use sign_in::{SignIn, SignIns};
 
 /// Where operators connect.
@@ -141,15 +141,20 @@ impl AdminState {
 }
 
 impl Admin {
-    /// `wishes` takes what only the process can do.
-    pub fn new(view: View, metrics: Metrics, shutdown: Shutdown, wishes: mpsc::Sender<Wish>) -> Arc<Admin> {
+    /// `operator_requests` takes what only the process can do.
+    pub fn new(
+        view: View,
+        metrics: Metrics,
+        shutdown: Shutdown,
+        operator_requests: mpsc::Sender<OperatorRequest>,
+    ) -> Arc<Admin> {
         let state = Arc::new(AdminState { view: ArcSwap::from_pointee(view), metrics, shutdown });
         let pages = Arc::new(Pages { state: state.clone() });
         let (listed, history) = (Listed::default(), History::default());
         let views = Arc::new(Views { state: state.clone(), pages: pages.clone(), listed, history });
         let sign_in = SignIn { state: state.clone(), sign_ins: SignIns::default() };
         let (acts, live) = (Acts { state: state.clone() }, Live::new(views.clone()));
-        let reloads = Reloads { wishes };
+        let reloads = Reloads { operator_requests };
         Arc::new(Admin {
             state,
             pages,

@@ -23,7 +23,7 @@ use std::{
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use init::Wishes;
+use init::InitOptions;
 use jellypin::{
     app::{
         self,
@@ -56,7 +56,7 @@ struct Command {
 enum Task {
     /// Makes a first configuration of some flags, or of answers on the terminal. It asks the pods, says what they lack, and writes
     /// the file if nothing is wrong.
-    Init(Wishes),
+    Init(InitOptions),
     /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. It exits
     /// with 2 if something is wrong, and with 1 if no pod of a pool answers. One pod or a Redis that does not answer is named, and
     /// that is no error. Run it where jellypin runs, and as the same user.
@@ -141,7 +141,7 @@ const LONGEST_TOKEN: u64 = 4096;
 fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
-        Some(Task::Init(wishes)) => init(wishes),
+        Some(Task::Init(options)) => init(options),
         Some(Task::Check(Check { file, diff: true, .. })) => ask_running(&file.config, Question::Difference),
         Some(Task::Check(Check { file, json, .. })) => check(&file.config, json),
         Some(Task::Health { file, ready }) => health(&file.config, if ready { "/ready" } else { "/live" }),
@@ -162,26 +162,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn init(wishes: Wishes) -> ExitCode {
-    let wishes = match wishes.complete() {
-        Ok(wishes) => wishes,
+fn init(options: InitOptions) -> ExitCode {
+    let options = match options.complete() {
+        Ok(options) => options,
         Err(error) => return unusable(error),
     };
-    let (text, path) = (wishes.text(), &wishes.output);
+    let (text, path) = (options.text(), &options.output);
     let config = match config::parse(&text, path, &ProcessEnvironment) {
         Ok(config) => config,
         Err(error) => return unusable(error),
     };
-    let report = match runtime().map(|runtime| runtime.block_on(app::check::check(config, &wishes.secrets()))) {
+    let report = match runtime().map(|runtime| runtime.block_on(app::check::check(config, &options.secrets()))) {
         Ok(Ok(report)) => report,
         Ok(Err(error)) => return unusable(error),
         Err(error) => return failed(error),
     };
     print_findings(path, &report);
-    if report.verdict() == Verdict::Wrong && !wishes.unchecked {
+    if report.verdict() == Verdict::Wrong && !options.unchecked {
         return unusable("nothing was written: mend this first, or write it as it is with --unchecked");
     }
-    if let Err(error) = wishes.write(&text) {
+    if let Err(error) = options.write(&text) {
         return unusable(format_args!("{}: {error}; name another file with --output", path.display()));
     }
     println!("{} is written; start it with: jellypin --config {0}", path.display());

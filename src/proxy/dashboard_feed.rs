@@ -79,7 +79,7 @@ impl DashboardWatch {
 
     /// Reads a message of the client on its way to this pod.
     pub(super) fn read_from_client(&self, text: &str, pod: &Arc<Pod>) {
-        let Some(subscription) = message::wish(text) else { return };
+        let Some(subscription) = message::subscription(text) else { return };
         let (Subscription::Start(subject) | Subscription::Stop(subject)) = subscription;
         let series = match subject {
             Subject::ActivityLogEntry => &self.activity,

@@ -4,7 +4,7 @@ use http::Method;
 use jellypin::pod::State;
 use serde_json::json;
 
-use super::migration::{client_of, drain::tell, plan};
+use super::migration::{client_of, plan};
 use super::wire::{HandPod, before, client};
 use super::world::{Answer, Client, Visitors, World, body_of, millis, story, until};
 
@@ -150,7 +150,7 @@ async fn a_code_of_a_draining_leader_can_be_approved() {
         let first = world.leader().await;
         let mut approver = elsewhere(world, "alice", &first).await;
         let mut open = begin(world, "tv").await;
-        assert_eq!(tell(world, &format!("/pods/main/{first}/drain")).await.status, 202);
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{first}/drain")).await.status, 202);
         until("another leads", || {
             let shared = world.proxy.shared();
             shared.pools[0].leader.current().is_some_and(|leader| *leader.name != *first)

@@ -4,7 +4,7 @@ use http::Method;
 use jellypin::pod::State;
 use serde_json::json;
 
-use super::migration::{client_of, drain::tell, kill};
+use super::migration::{client_of, kill};
 use super::world::{Answer, Client, Plan, World, body_of, story, until_so};
 
 fn plan(pods: usize) -> Plan {
@@ -105,13 +105,13 @@ async fn a_flow_goes_on_where_it_began() {
         // One that drains gives up the lead, and has what it has begun.
         let now = world.leader().await;
         let state = begin(world, "/sso/OID/start/idp").await;
-        assert_eq!(tell(world, &format!("/pods/main/{now}/drain")).await.status, 202);
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{now}/drain")).await.status, 202);
         until_so("another leads", async || world.leader().await != now).await;
         let page = come_back(world, &state, "alice").await;
         assert_eq!((page.status, world.home(&page)), (200, now.as_str()));
         let log_in = finish(world, "OID", &state, "browser").await;
         assert_eq!((log_in.status, world.home(&log_in)), (200, now.as_str()));
-        assert_eq!(tell(world, &format!("/pods/main/{now}/undrain")).await.status, 202);
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{now}/undrain")).await.status, 202);
         // The one that dies takes it along, and says so as a pod does.
         let now = world.leader().await;
         let state = begin(world, "/sso/OID/start/idp").await;

@@ -92,7 +92,7 @@ impl SessionWatch {
 
     /// Reads a message of the client on its way to this pod.
     pub(in crate::proxy) fn read_from_client(&self, text: &str, pod: &Arc<Pod>) {
-        match message::wish(text) {
+        match message::subscription(text) {
             Some(Subscription::Start(Subject::Sessions)) => {
                 let interval = message::interval(text).unwrap_or(INTERVAL);
                 self.wanted.send_replace(Some(Wanted { interval, pod: pod.clone() }));

@@ -121,16 +121,16 @@ async fn text_of(peer: &mut Peer) -> String {
 async fn a_client_goes_on_with_another_pod_and_notices_nothing() {
     let (mut client, mut first, mut further, relay) = relayed_on(&Shutdown::new(), &[Moves::WhenLost]).await;
     let mut second = further.pop().expect("a pod");
-    let wish = r#"{"MessageType":"SessionsStart","Data":"0,1500"}"#;
-    client.send(Message::text(wish)).await.expect("sent");
-    assert_eq!(text_of(&mut first).await, wish);
+    let subscription = r#"{"MessageType":"SessionsStart","Data":"0,1500"}"#;
+    client.send(Message::text(subscription)).await.expect("sent");
+    assert_eq!(text_of(&mut first).await, subscription);
     first.send(Message::text("before")).await.expect("sent");
     first.send(Message::text(r#"{"MessageType":"ServerShuttingDown"}"#)).await.expect("sent");
     first.close(None).await.expect("a farewell");
     drop(first);
     client.send(Message::text("meanwhile")).await.expect("sent");
     assert_eq!(text_of(&mut client).await, "before");
-    assert_eq!(text_of(&mut second).await, wish, "what the client had asked for");
+    assert_eq!(text_of(&mut second).await, subscription, "what the client had asked for");
     assert_eq!(text_of(&mut second).await, "meanwhile");
     second.send(Message::text("after")).await.expect("sent");
     assert_eq!(text_of(&mut client).await, "after", "neither the farewell nor the end was heard");
