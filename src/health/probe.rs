@@ -270,7 +270,7 @@ impl Prober {
         let (pod, path) = (self.pod.clone(), format!("{}{}", self.pool.base_path, system::HEALTH));
         let ping_path = format!("{}{}", self.pool.base_path, system::PING);
         let mut question = Box::pin(probe_once(pod.clone(), path.clone(), self.connection.take()));
-        let (mut ping, mut looks, mut pings, mut asks_anew) = (None, 0_u32, false, false);
+        let (mut ping, mut looks, mut pings, mut probes_again) = (None, 0_u32, false, false);
         let (mut waited, mut last, mut asked) = (Duration::ZERO, Instant::now(), Instant::now());
         let answered = loop {
             tokio::select! {
@@ -284,7 +284,7 @@ impl Prober {
                 }
                 () = self.pod.suspicions.await_next() => {
                     // Only a fresh connection tells whether anybody listens there.
-                    if self.pod.suspicions.has_refusal() && !std::mem::replace(&mut asks_anew, true) {
+                    if self.pod.suspicions.has_refusal() && !std::mem::replace(&mut probes_again, true) {
                         question = Box::pin(probe_once(pod.clone(), path.clone(), None));
                     }
                 }
@@ -311,7 +311,7 @@ impl Prober {
                 }
             }
         };
-        if asks_anew {
+        if probes_again {
             // What was suspected meanwhile is looked at once more.
             self.pod.suspicions.probe_now();
         }

@@ -1,8 +1,8 @@
-//! What an administrator's socket hears of the whole pool: new entries of the activity log, and tasks.
+//! What an administrator's socket gets of the whole pool: new entries of the activity log, and tasks.
 //!
 //! A pod tells its own sockets what it does itself. The log is in the database, so any pod knows its
-//! newest entry. Tasks run on the leader. One poll asks for all sockets of a pool that listen. What
-//! their own pods say is then left out: it would be heard twice, or be of tasks that nobody sees.
+//! newest entry. Tasks run on the leader. One poll serves all sockets of a pool that listen. The
+//! relay drops the same messages of their own pods, which would come twice or be of other tasks.
 
 mod polls;
 
@@ -52,7 +52,7 @@ pub(super) struct DashboardWatch {
 struct Series {
     /// The client's interval, and the pod at which it subscribed.
     wanted: watch::Sender<Option<(Duration, Arc<Pod>)>>,
-    /// The client hears of the whole pool.
+    /// The client gets the news of the whole pool.
     is_replaced: AtomicBool,
 }
 
@@ -71,7 +71,7 @@ struct SeriesFeed {
 }
 
 impl DashboardWatch {
-    /// For a socket whose client may hear of other pods.
+    /// For a socket whose client may see other pods.
     pub(super) fn new(polls: &Arc<DashboardPolls>, pool: usize, sessions: Arc<SessionWatch>) -> Arc<DashboardWatch> {
         let series = || Series { wanted: watch::Sender::new(None), is_replaced: AtomicBool::new(false) };
         Arc::new(DashboardWatch { polls: polls.clone(), pool, sessions, activity: series(), tasks: series() })

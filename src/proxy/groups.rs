@@ -1,8 +1,8 @@
 //! SyncPlay groups, as the sockets of their members learn of them; shared by all workers.
 //!
-//! A group lives in one pod's memory. What passes to its members tells its name, its queue, its
-//! place and whether it plays, so that jellypin can make it again where its pod is gone. Only what
-//! pods say counts; a client's word changes nothing here.
+//! A group lives in one pod's memory. The messages to its members say its name, its queue, its place
+//! and whether it plays. From these jellypin makes the group again when its pod is gone. Messages of
+//! clients change nothing here.
 
 pub(super) mod group;
 mod line;

@@ -1,4 +1,4 @@
-//! Makes SyncPlay groups again where their pod is gone, or sends its clients away.
+//! Makes SyncPlay groups again when their pod is gone or sends its clients away.
 //!
 //! The new leader gets the group with all its members, its queue and its place. Their players go on
 //! meanwhile, and the new pod's first command brings them together. Everything is done in the

@@ -104,7 +104,7 @@ impl Group {
         (located.place, located.generation, located.moved_at) = (place, located.generation + 1, Some(Instant::now()));
     }
 
-    /// Ends a membership for which there is no place any more, and tells the client.
+    /// Ends a membership that cannot move along, and tells the client.
     pub(in crate::proxy) fn dismiss(&self, member: &Member) {
         member.session.group.record_left(self.location.place());
         self.roster.remove(&member.line);

@@ -20,7 +20,7 @@ struct LineState {
 }
 
 impl Line {
-    /// Tells the client that it is in its group no longer.
+    /// Tells the client that it has left its group.
     pub(super) fn dismiss(&self, message: String) {
         *self.state.lock() = LineState { unsent: Some(message), is_dismissed: true };
         self.has_more.notify_one();

@@ -1,8 +1,8 @@
 //! A pod begins a new life: it gets what it missed, and its settings are compared with the leader's.
 //!
-//! What the database has, the pod reads by itself. At first sight nothing is changed on a pod: it
-//! may differ on purpose. Such differences are said in the log, and stay until somebody changes
-//! that setting through jellypin.
+//! The pod itself reads what is in the database. jellypin changes no setting of a pod that it sees
+//! for the first time: it may differ on purpose. It logs such a difference, which stays until
+//! somebody changes that setting through jellypin.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,8 +1,8 @@
-//! Pods that sleep: woken when a request needs one, told that they may sleep when nobody used them.
+//! Pods that sleep: woken when a request needs one, put to sleep when nobody uses them.
 //!
-//! A sleeping pod is down, and nobody asks it for its health. Requests that need it are held as for
-//! a restart; however many they are, its hook is called once, and again with growing pauses as long
-//! as some wait. How it was put to sleep is not known, so it begins a new epoch.
+//! A sleeping pod counts as down, and is not probed. Requests that need it are held as for a restart.
+//! However many there are, its wake hook is called once, then again with growing pauses while some
+//! wait. Whether its process lived on is not known, so a woken pod begins a new epoch.
 
 mod others;
 

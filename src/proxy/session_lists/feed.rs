@@ -1,9 +1,8 @@
 //! The message `Sessions` of one client's socket, with the sessions of all pods.
 //!
-//! The client subscribes at its pod (`SessionsStart`). From then on the pod's own lists no longer
-//! reach the client, which gets the merged list in their place, at its own interval. A client whom
-//! the pod sends nothing gets nothing, unless it is an administrator's. While nobody knows who the
-//! client is, the pod's lists pass.
+//! The client subscribes at its pod (`SessionsStart`). jellypin then drops that pod's lists, and
+//! sends the merged list at the client's interval. A client to whom the pod sends nothing gets
+//! nothing, unless it is an administrator's. Until jellypin knows the user, the pod's lists pass.
 
 use std::{
     sync::{

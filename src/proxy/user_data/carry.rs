@@ -1,8 +1,8 @@
 //! Carries users' writes from the pods through which they went to all others.
 //!
-//! One task for each user with pairs on which a pod is behind. It reads the row where it was
-//! written, and makes each other pod take it. Meanwhile the user's own writes of it there wait: else
-//! the older row could overwrite them.
+//! Each user with pairs on which a pod is behind has one task. It reads the row on the pod where it
+//! was written, and writes it to each other pod. Meanwhile the user's own writes of that row wait:
+//! otherwise the older row could overwrite them.
 
 mod children;
 mod reconcile;
@@ -65,7 +65,7 @@ impl<P: PodCalls> Carrier<P> {
         Arc::new(Carrier { ledgers, calls, shutdown })
     }
 
-    /// Whether all pods have heard of everything.
+    /// Whether all pods have all writes.
     pub(super) fn is_empty(&self) -> bool {
         self.ledgers.is_empty()
     }

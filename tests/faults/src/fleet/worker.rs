@@ -55,7 +55,7 @@ impl Worker {
     }
 
     /// Asks until a proxy is there that may answer, and says what came of it. A client that is logged out logs in again.
-    async fn ask(&mut self, method: Method, path: &str, body: Value) -> Option<Answer> {
+    async fn answer_to(&mut self, method: Method, path: &str, body: Value) -> Option<Answer> {
         let what = format!("{method} {}", path.split('?').next().unwrap_or_default());
         loop {
             let (kills, began, token) = (self.kills(), Instant::now(), self.client.person.token());
@@ -105,7 +105,7 @@ impl Worker {
                 2 => (Method::GET, "/System/Info", Value::Null),
                 _ => (Method::POST, "/Sessions/Playing/Progress", json!({"ItemId": FILM, "PositionTicks": 10})),
             };
-            match self.ask(method, path, body).await {
+            match self.answer_to(method, path, body).await {
                 Some(_) => self.record_done(),
                 None => elapse(TRY_AGAIN).await,
             }
@@ -227,17 +227,17 @@ impl Worker {
         let profile = json!({"TranscodingProfiles": [{"Type": "Video", "Protocol": "hls", "Container": "ts"}]});
         let path = format!("/Items/{FILM}/PlaybackInfo");
         let body = json!({"DeviceProfile": profile, "EnableDirectPlay": false});
-        let info = self.ask(Method::POST, &path, body).await?.json();
+        let info = self.answer_to(Method::POST, &path, body).await?.json();
         let url = info["MediaSources"][0]["TranscodingUrl"].as_str()?.to_owned();
         let report = json!({"ItemId": FILM, "PlaySessionId": info["PlaySessionId"], "PositionTicks": 0});
-        self.ask(Method::POST, "/Sessions/Playing", report.clone()).await?;
-        let master = self.ask(Method::GET, &url, Value::Null).await?.text();
+        self.answer_to(Method::POST, "/Sessions/Playing", report.clone()).await?;
+        let master = self.answer_to(Method::GET, &url, Value::Null).await?.text();
         let folder = &url[..url.find("master")?];
         let variant = master.lines().find(|line| line.starts_with("main"))?;
-        let main = self.ask(Method::GET, &format!("{folder}{variant}"), Value::Null).await?.text();
+        let main = self.answer_to(Method::GET, &format!("{folder}{variant}"), Value::Null).await?.text();
         for segment in main.lines().filter(|line| !line.starts_with('#')) {
             let mut tries = 0;
-            while self.ask(Method::GET, &format!("{folder}{segment}"), Value::Null).await.is_none() {
+            while self.answer_to(Method::GET, &format!("{folder}{segment}"), Value::Null).await.is_none() {
                 tries += 1;
                 if tries == TRIES {
                     return None;
@@ -252,6 +252,6 @@ impl Worker {
             elapse(self.common.pace.piece).await;
             *wished = Instant::now();
         }
-        self.ask(Method::POST, "/Sessions/Playing/Stopped", report).await.map(|_| ())
+        self.answer_to(Method::POST, "/Sessions/Playing/Stopped", report).await.map(|_| ())
     }
 }

@@ -54,7 +54,7 @@ impl Worker {
     }
 
     /// Asks until a proxy is there that may answer.
-    async fn ask(&mut self, kind: Kind, method: Method, path: &str, body: Value) -> Result<Answer, Failed> {
+    async fn answer_to(&mut self, kind: Kind, method: Method, path: &str, body: Value) -> Result<Answer, Failed> {
         loop {
             let (mut request, mut text) = (self.client.request(method.clone(), path), String::new());
             if method == Method::POST {
@@ -81,7 +81,8 @@ impl Worker {
                 _ => (Method::POST, "/Sessions/Playing/Progress"),
             };
             let began = Instant::now();
-            let answer = self.ask(Kind::Call, method.clone(), path, json!({"ItemId": FILM, "PositionTicks": 10})).await;
+            let answer =
+                self.answer_to(Kind::Call, method.clone(), path, json!({"ItemId": FILM, "PositionTicks": 10})).await;
             {
                 let mut saw = self.common.saw();
                 saw.longest_wait = saw.longest_wait.max(began.elapsed());
@@ -216,7 +217,7 @@ impl Worker {
     }
 
     async fn fetch(&mut self, method: Method, path: &str, body: Value) -> Option<Answer> {
-        let answer = self.ask(Kind::Film, method.clone(), path, body).await;
+        let answer = self.answer_to(Kind::Film, method.clone(), path, body).await;
         let what = format!("{method} {}", path.split('?').next().unwrap_or_default());
         self.common.saw().takes(&what, &answer).then(|| answer.ok())?
     }
