@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     acme,
-    admin::{self, Admin, View, Wish},
+    admin::{self, Admin, OperatorRequest, View},
     affinity, compression, connection, discovery, forward, hand_over, health,
     jellyfin::Legacy,
     leader, limits, listen,
@@ -143,8 +143,8 @@ pub struct App {
     pub autodiscovery: Option<SocketAddr>,
     /// The metrics of this run.
     pub metrics: Metrics,
-    /// What operators ask for. Whoever can read the configuration again takes it.
-    pub wishes: mpsc::Receiver<Wish>,
+    /// What operators ask for. Taken by the part of the program that can read the configuration again.
+    pub operator_requests: mpsc::Receiver<OperatorRequest>,
     current: Current,
     /// The key ring of the cookies.
     keys: Vec<affinity::Secret>,
@@ -183,7 +183,7 @@ struct Listening {
 }
 
 /// Wishes that may wait.
-const WISHES: usize = 8;
+const OPERATOR_REQUESTS: usize = 8;
 
 /// Starts everything, or nothing.
 ///
@@ -268,14 +268,14 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
     if let Some(socket) = &autodiscovery {
         answer_apps(socket, &current, &metrics, &autodiscovery_ends);
     }
-    let (wish, wishes) = mpsc::channel(WISHES);
+    let (operator_request, operator_requests) = mpsc::channel(OPERATOR_REQUESTS);
     let view = View {
         config: config.admin.clone(),
         shared: shared.clone(),
         certificates: certificates.clone(),
         lifecycle: Arc::downgrade(&lifecycle),
     };
-    let pages = Admin::new(view, metrics.clone(), shutdown.clone(), wish);
+    let pages = Admin::new(view, metrics.clone(), shutdown.clone(), operator_request);
     let admin_ends = CancellationToken::new();
     let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());
     if let Some(admin_listener) = &admin_listener {
@@ -292,7 +292,7 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
         admin,
         autodiscovery: asked_at,
         metrics,
-        wishes,
+        operator_requests,
         current,
         keys,
         pools,

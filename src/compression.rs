@@ -63,7 +63,7 @@ impl Compression {
     /// What compresses the body of an answer whose head then says so. `None` if too many are
     /// compressed now, in all or for this address, or no encoder can be made. `address` is `None` for
     /// one who stands for many clients.
-    pub fn begin(&self, coding: Coding, address: Option<IpAddr>, answer: &mut HeaderMap) -> Option<Encoder> {
+    pub fn start_encoding(&self, coding: Coding, address: Option<IpAddr>, answer: &mut HeaderMap) -> Option<Encoder> {
         let permit = self.permits.take(address)?;
         let encoder = Encoder::new(coding, permit)?;
         head::show(answer, coding);

@@ -85,7 +85,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     let region = Region::new(ALLOCATOR);
     for text in [&*list, r#"{"MessageType":"KeepAlive"}"#] {
         assert_eq!(
-            (message::wish(text), message::is_shutdown_notice(text), sync_play::read(text)),
+            (message::subscription(text), message::is_shutdown_notice(text), sync_play::read(text)),
             (None, false, None)
         );
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time;
 
 use super::{
-    Site,
+    AdminState,
     certificates::{self, CertificateRow},
     listed::Listed,
     pages::{Pages, ReplicaPage},
@@ -134,7 +134,7 @@ pub(super) struct EventRow {
 
 /// Makes the parts of the dashboard.
 pub(super) struct Views {
-    pub(super) site: Arc<Site>,
+    pub(super) state: Arc<AdminState>,
     pub(super) pages: Arc<Pages>,
     /// What the pods list.
     pub(super) listed: Listed,
@@ -150,22 +150,22 @@ impl Views {
 
     /// Asks the pods for names and titles again if the last answer is old.
     pub(super) async fn renew_listed(&self) {
-        if let Some(lifecycle) = self.site.lifecycle() {
-            let shared = self.site.shared();
+        if let Some(lifecycle) = self.state.lifecycle() {
+            let shared = self.state.shared();
             self.listed.renew(&lifecycle, shared.pools.iter().map(|shared| &shared.pool)).await;
         }
     }
 
     pub(super) fn overview(&self) -> Overview {
         let (mut pods, mut facts) = (Vec::new(), Facts::default());
-        let now = self.site.shared().sessions.backend.clock.now();
-        for shared in &self.site.shared().pools {
+        let now = self.state.shared().sessions.backend.clock.now();
+        for shared in &self.state.shared().pools {
             let members = shared.pool.pods().to_vec();
             if members.is_empty() && shared.is_configured {
                 facts.empty_pools.push(shared.pool.name.to_string());
             }
             let leads = shared.leader.current().map(|pod| pod.id);
-            let clients: Vec<_> = members.iter().map(|pod| self.site.shared().clients_of(pod)).collect();
+            let clients: Vec<_> = members.iter().map(|pod| self.state.shared().clients_of(pod)).collect();
             for (pod, own) in members.iter().zip(&clients) {
                 let (status, since) = (pod.status(), millis(pod.life.since()));
                 let left = |session: &&Arc<Session>| has_left(session, pod, since, now);
@@ -201,22 +201,23 @@ impl Views {
             }
         }
         let replicas = self.pages.replicas();
-        facts.redis = self.site.shared().pins.persistence.redis().map(|_| self.site.metrics.redis_up.get() == 1);
-        facts.is_apart = self.site.shared().sessions.replicas.is_apart();
-        facts.held = self.site.shared().held();
-        facts.is_stopping = self.site.shutdown.is_stopping();
-        facts.is_refused = self.site.metrics.reload_success.get() == 0;
+        facts.redis = self.state.shared().pins.persistence.redis().map(|_| self.state.metrics.redis_up.get() == 1);
+        facts.is_apart = self.state.shared().sessions.replicas.is_apart();
+        facts.held = self.state.shared().held();
+        facts.is_stopping = self.state.shutdown.is_stopping();
+        facts.is_refused = self.state.metrics.reload_success.get() == 0;
         let disagreeing = replicas.iter().filter(|replica| !replica.disagrees.is_empty());
         facts.disagreeing = disagreeing.map(|replica| (replica.name.clone(), replica.disagrees.clone())).collect();
-        let certificates = certificates::rows(&self.site.certificates(), millis(SystemTime::now()) / 1000);
+        let certificates = certificates::rows(&self.state.certificates(), millis(SystemTime::now()) / 1000);
         facts.ending = certificates.iter().filter(|row| row.ends_soon).map(CertificateRow::end).collect();
-        let has_key = self.site.shared().migration.api_key.is_some();
-        let is_alone = !self.site.shared().sessions.replicas.has_others() || !self.site.shared().user_homes.are_kept();
+        let has_key = self.state.shared().migration.api_key.is_some();
+        let is_alone =
+            !self.state.shared().sessions.replicas.has_others() || !self.state.shared().user_homes.are_kept();
         Overview {
             verdict: verdict::of(&facts),
             version: env!("CARGO_PKG_VERSION"),
             held: facts.held,
-            sessions: self.site.shared().sessions.known.count(),
+            sessions: self.state.shared().sessions.known.count(),
             redis: facts.redis,
             replicas,
             certificates,
@@ -228,11 +229,11 @@ impl Views {
 
     pub(super) fn clients(&self) -> Clients {
         let (mut rows, mut hidden) = (Vec::new(), 0);
-        let now = self.site.shared().sessions.backend.clock.now();
-        for shared in &self.site.shared().pools {
+        let now = self.state.shared().sessions.backend.clock.now();
+        for shared in &self.state.shared().pools {
             let pods = shared.pool.pods().to_vec();
             for pod in &pods {
-                for session in self.site.shared().clients_of(pod) {
+                for session in self.state.shared().clients_of(pod) {
                     if session.is_ended() {
                         continue;
                     }
@@ -279,7 +280,7 @@ impl Views {
         loop {
             ticks.tick().await;
             self.pages.measure();
-            if let Ok(page) = self.site.metrics.page() {
+            if let Ok(page) = self.state.metrics.page() {
                 self.history.record(&page, SystemTime::now());
             }
         }

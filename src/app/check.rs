@@ -203,7 +203,7 @@ async fn check_pods(config: Config) -> Result<(Vec<Finding>, bool), Error> {
     let asked = shared.pools.iter().map(|shared| async {
         let base_path = &*shared.pool.base_path;
         let pods = shared.pool.pods().to_vec();
-        let asked = join_all(pods.into_iter().map(|pod| ask(lifecycle.checks(), pod, &shared.pool))).await;
+        let asked = join_all(pods.into_iter().map(|pod| check_pod(lifecycle.checks(), pod, &shared.pool))).await;
         let shares = shared.shown_server.users.is_none();
         let mut found = of_pool(&shared.pool.name, (base_path, shares), &asked);
         found.extend(check_same(lifecycle.checks(), &asked, &shared.pool).await);
@@ -269,7 +269,7 @@ async fn check_twins(checks: &PodChecks, pool: &Pool) -> Vec<Finding> {
     found
 }
 
-async fn ask(checks: &PodChecks, pod: Arc<Pod>, pool: &Pool) -> PodReport {
+async fn check_pod(checks: &PodChecks, pod: Arc<Pod>, pool: &Pool) -> PodReport {
     let asked = async {
         let info = checks.public_info(&pod, pool).await;
         let (mut missing_requirement, mut takes_all_for_local) = (None, false);

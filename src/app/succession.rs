@@ -69,7 +69,7 @@ impl App {
     }
 
     /// Another process serves. Requests, films and sockets that are under way go on here.
-    pub fn leave(&mut self) {
+    pub fn stop_serving(&mut self) {
         self.listening.clear();
         (self.admin_socket, self.autodiscovery_socket) = (None, None);
         self.admin_ends.cancel();
@@ -77,11 +77,11 @@ impl App {
         self.writers_end.stop();
         self.orders_end.stop();
         if let Some(lifecycle) = self.pages.lifecycle() {
-            lifecycle.leave();
+            lifecycle.retire();
         }
         self.leaders.stop();
-        self.shutdown.leave();
-        self.workers.leave();
+        self.shutdown.announce_leaving();
+        self.workers.end_when_idle();
     }
 
     /// Waits until nothing is under way any more, for `[timeouts] hand_over` at most. Then the proxy

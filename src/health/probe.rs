@@ -26,7 +26,7 @@ use crate::{
     jitter,
     pod::{Condition, Epoch, Moment, Pod, Pool, Pressure, Rest, Suspicion},
 };
-use connection::{Asked, FALSE_ALARMS, ProbeConnection, ProbeFailure, ask, ended};
+use connection::{Asked, FALSE_ALARMS, ProbeConnection, ProbeFailure, ended, probe_once};
 
 pub(super) struct Prober {
     pod: Arc<Pod>,
@@ -269,8 +269,8 @@ impl Prober {
     async fn probe(&mut self) -> Option<(Outcome, Duration)> {
         let (pod, path) = (self.pod.clone(), format!("{}{}", self.pool.base_path, system::HEALTH));
         let ping_path = format!("{}{}", self.pool.base_path, system::PING);
-        let mut question = Box::pin(ask(pod.clone(), path.clone(), self.connection.take()));
-        let (mut ping, mut looks, mut pings, mut asks_anew) = (None, 0_u32, false, false);
+        let mut question = Box::pin(probe_once(pod.clone(), path.clone(), self.connection.take()));
+        let (mut ping, mut looks, mut pings, mut probes_again) = (None, 0_u32, false, false);
         let (mut waited, mut last, mut asked) = (Duration::ZERO, Instant::now(), Instant::now());
         let answered = loop {
             tokio::select! {
@@ -284,8 +284,8 @@ impl Prober {
                 }
                 () = self.pod.suspicions.await_next() => {
                     // Only a fresh connection tells whether anybody listens there.
-                    if self.pod.suspicions.has_refusal() && !std::mem::replace(&mut asks_anew, true) {
-                        question = Box::pin(ask(pod.clone(), path.clone(), None));
+                    if self.pod.suspicions.has_refusal() && !std::mem::replace(&mut probes_again, true) {
+                        question = Box::pin(probe_once(pod.clone(), path.clone(), None));
                     }
                 }
                 () = time::sleep(LOOK) => {
@@ -298,20 +298,20 @@ impl Prober {
                         return Some((Outcome::Silent, waited));
                     }
                     if pings && asked.elapsed() > LOST {
-                        (question, asked) = (Box::pin(ask(pod.clone(), path.clone(), None)), Instant::now());
+                        (question, asked) = (Box::pin(probe_once(pod.clone(), path.clone(), None)), Instant::now());
                     }
                     let is_late = waited > self.config.timeout;
                     if is_late && looks.is_multiple_of(LOOKS_TO_PING) {
                         self.pod.load.call_sockets();
                     }
                     if is_late && looks.is_multiple_of(LOOKS_TO_PING) && ping.is_none() {
-                        let question = ask(pod.clone(), ping_path.clone(), None);
+                        let question = probe_once(pod.clone(), ping_path.clone(), None);
                         ping = Some((Box::pin(question), Instant::now() + self.config.timeout));
                     }
                 }
             }
         };
-        if asks_anew {
+        if probes_again {
             // What was suspected meanwhile is looked at once more.
             self.pod.suspicions.probe_now();
         }

@@ -12,7 +12,7 @@ use toml::Value;
 
 /// What a first configuration needs. Without `--pod` it is asked on the terminal.
 #[derive(Args, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct InitOptions {
     /// A Jellyfin server, such as http://10.0.0.11:8096 or a=http://10.0.0.11:8096; give it once for each server.
     #[arg(long = "pod", value_name = "[NAME=]URL")]
     pods: Vec<String>,
@@ -42,22 +42,22 @@ pub(crate) struct Wishes {
     pub(crate) unchecked: bool,
 }
 
-impl Wishes {
+impl InitOptions {
     /// Asks on the terminal for what the flags do not say.
     ///
     /// # Errors
     /// There is no terminal, or it ends.
-    pub(crate) fn complete(self) -> io::Result<Wishes> {
+    pub(crate) fn complete(self) -> io::Result<InitOptions> {
         if !self.pods.is_empty() {
             return Ok(self);
         }
         if !io::stdin().is_terminal() {
             return Err(io::Error::other("name a server: jellypin init --pod http://10.0.0.11:8096"));
         }
-        self.ask(&mut io::stdin().lock(), &mut io::stderr())
+        self.ask_questions(&mut io::stdin().lock(), &mut io::stderr())
     }
 
-    fn ask(mut self, answers: &mut impl BufRead, questions: &mut impl Write) -> io::Result<Wishes> {
+    fn ask_questions(mut self, answers: &mut impl BufRead, questions: &mut impl Write) -> io::Result<InitOptions> {
         let mut ask = |question: &str| {
             write!(questions, "{question} ")?;
             questions.flush()?;
@@ -169,18 +169,18 @@ mod tests {
 
     use super::*;
 
-    fn wishes(pods: &[&str]) -> Wishes {
-        Wishes {
+    fn options(pods: &[&str]) -> InitOptions {
+        InitOptions {
             pods: pods.iter().map(|pod| (*pod).to_owned()).collect(),
             state: "/var/lib/jellypin".into(),
-            ..Wishes::default()
+            ..InitOptions::default()
         }
     }
 
     #[test]
     fn one_server_in_clear() {
         assert_eq!(
-            wishes(&["http://jellyfin:8096"]).text(),
+            options(&["http://jellyfin:8096"]).text(),
             "# Made by `jellypin init`. All other keys have their defaults: see docs/configuration.md.\n\n\
              [listen]\nhttp = \"0.0.0.0:8096\"\n\n\
              # What must survive a restart.\n[state]\npath = \"/var/lib/jellypin\"\n\n\
@@ -193,7 +193,7 @@ mod tests {
     fn the_questions_lead_to_several_servers_over_https() {
         let answers = "http://10.0.0.11:8096\nfilms=http://10.0.0.12:8096\n\n/key\nmedia.example.org\nme@example.org\n";
         let mut questions = Vec::new();
-        let asked = wishes(&[]).ask(&mut Cursor::new(answers), &mut questions).expect("answers");
+        let asked = options(&[]).ask_questions(&mut Cursor::new(answers), &mut questions).expect("answers");
         let text = asked.text();
         for part in [
             "http = \"0.0.0.0:80\"\nhttps = \"0.0.0.0:443\"\n",
@@ -206,8 +206,11 @@ mod tests {
         }
         let asked = String::from_utf8_lossy(&questions).into_owned();
         assert_eq!((asked.matches("URL of").count(), asked.matches("empty: ").count()), (3, 5), "{asked}");
-        assert!(wishes(&[]).ask(&mut Cursor::new("\n"), &mut Vec::new()).is_err(), "no server");
-        assert!(wishes(&[]).ask(&mut Cursor::new("http://a:1\n"), &mut Vec::new()).is_err(), "the terminal ends");
+        assert!(options(&[]).ask_questions(&mut Cursor::new("\n"), &mut Vec::new()).is_err(), "no server");
+        assert!(
+            options(&[]).ask_questions(&mut Cursor::new("http://a:1\n"), &mut Vec::new()).is_err(),
+            "the terminal ends"
+        );
     }
 
     #[test]
@@ -219,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_is_given_stays_text() {
-        let text = wishes(&["a=http://x\"\n[evil]:1"]).text();
+        let text = options(&["a=http://x\"\n[evil]:1"]).text();
         assert!(toml::from_str::<toml::Table>(&text).is_ok_and(|table| !table.contains_key("evil")), "{text}");
     }
 }

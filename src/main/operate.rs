@@ -1,4 +1,4 @@
-//! A running proxy obeys its operator: signals, changed files, and wishes at the admin API.
+//! A running proxy obeys its operator: signals, changed files, and requests at the admin API.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use jellypin::{
-    admin::{Wanted, Wish},
+    admin::{OperatorRequest, Wanted},
     app::{self, App},
     config::{self, Keys, Loaded, ProcessEnvironment},
 };
@@ -49,7 +49,7 @@ pub(super) struct Operator {
 /// What ends the loop.
 enum Next {
     Reload(&'static str),
-    Wish(Wish),
+    OperatorRequest(OperatorRequest),
     HandOver,
     Stop,
 }
@@ -68,14 +68,14 @@ impl Operator {
                 _ = signals.hangup.recv() => Next::Reload("signal"),
                 () = self.watch.changed(), if self.watches_files => Next::Reload("file"),
                 _ = signals.upgrade.recv() => Next::HandOver,
-                Some(wish) = self.app.wishes.recv() => Next::Wish(wish),
+                Some(operator_request) = self.app.operator_requests.recv() => Next::OperatorRequest(operator_request),
                 _ = signals.terminate.recv() => Next::Stop,
                 _ = signals.interrupt.recv() => Next::Stop,
             };
             match next {
                 // The log has said why it failed.
                 Next::Reload(by) => drop(self.reload(by).await),
-                Next::Wish(Wish { what, answer }) => {
+                Next::OperatorRequest(OperatorRequest { what, answer }) => {
                     let said = match what {
                         Wanted::Reload => self.reload("admin").await,
                         Wanted::Difference => self.difference(),
@@ -174,7 +174,7 @@ impl Operator {
         match served {
             Ok(pid) => {
                 systemd::is_now(pid);
-                self.app.leave();
+                self.app.stop_serving();
             }
             Err(_) => self.app.resume(),
         }

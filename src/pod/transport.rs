@@ -65,7 +65,7 @@ pub async fn secure(pod: &Pod, stream: TcpStream, longest: Duration) -> Result<T
             Ok(TransportStream::Tls(Box::new(stream)))
         }
         Ok(Err(error)) => {
-            let Some(why) = tls::words(&error) else { return Err(HandshakeError::Broken) };
+            let Some(why) = tls::handshake_failure(&error) else { return Err(HandshakeError::Broken) };
             transport.record_trouble(pod, why);
             Err(HandshakeError::Untrusted)
         }
@@ -111,7 +111,7 @@ impl Transport {
         self.trouble.load_full()
     }
 
-    /// What was trusted until now is looked at anew, so that no kept connection hides the trouble.
+    /// What was trusted until now is looked at again, so that no kept connection hides the trouble.
     fn record_trouble(&self, pod: &Pod, why: String) {
         let before = self.trouble.swap(Some(Arc::new(why.clone())));
         if before.is_none() {

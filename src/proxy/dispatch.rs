@@ -368,7 +368,7 @@ impl Dispatcher {
         }
         loop {
             let refuses = |pod: &Pod| self.selector.has_refused(ctx, pod);
-            if hold.is_to_be_told() {
+            if hold.is_to_be_logged() {
                 self.hold_log.log_wait(hold, &ctx.pool.pool.name, self.shared.held());
             }
             if Instant::now() >= hold.end || self.shutdown.is_stopping() {

@@ -154,7 +154,7 @@ impl InStep {
                 match time::timeout(BEFORE, self.peers.judge(ctx)).await.unwrap_or(Right::Unknown) {
                     Right::Administrator(own) => {
                         begun.is_right = true;
-                        begun.turn = self.peers.turn(ctx.pool_index).await;
+                        begun.turn = self.peers.wait_turn(ctx.pool_index).await;
                         self.look_before(ctx, act, &own, &mut begun.told).await
                     }
                     Right::None => return None,

@@ -77,7 +77,7 @@ impl LogInBrake {
             },
         };
         let shown = shown(&user);
-        match self.shared.limits.log_in.begin(ctx.origin, &user, Instant::now()) {
+        match self.shared.limits.log_in.start_attempt(ctx.origin, &user, Instant::now()) {
             Ok(attempt) => Ok(LogIn { attempt, user: shown }),
             Err(braked) => Err(self.braked(braked, ctx, &shown)),
         }
@@ -89,8 +89,8 @@ impl LogInBrake {
     }
 
     fn braked(&self, braked: Braked, ctx: &RequestContext<'_>, user: &str) -> Refusal {
-        let Braked { scope, retry_after_s, is_to_be_told } = braked;
-        if is_to_be_told {
+        let Braked { scope, retry_after_s, is_to_be_logged } = braked;
+        if is_to_be_logged {
             tracing::warn!(
                 event = "log_in_braked",
                 client.address = %ctx.origin,

@@ -1,5 +1,5 @@
-//! Learns which users each pod has, where pods have databases of their own. Users are one by their
-//! names.
+//! Learns which users each pod has, if pods have databases of their own. Users of one name count as
+//! one user.
 //!
 //! What clients see of it is in `server_id/users`.
 

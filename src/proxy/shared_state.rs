@@ -120,7 +120,7 @@ pub struct SharedState {
     pub keeps_in_step: bool,
     /// Whether an answer whose request waited says so, in `Server-Timing`.
     pub server_timing: bool,
-    /// What of users' data the pods have not heard of.
+    /// The writes of users' data that some pod does not have yet.
     pub user_data: Arc<UserDataState>,
     /// What other pods must follow.
     pub in_step: Arc<InStepState>,

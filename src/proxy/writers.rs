@@ -1,7 +1,7 @@
 //! Finds the pod that writes the catalogue, by a question that changes nothing.
 //!
-//! A pool where every pod writes is asked once in each life of a pod. Where one pod writes, it is
-//! asked again before each write, since a pod that writes no more may answer as if it did.
+//! If every pod writes, each is asked once in its life. If one pod writes, it is asked again before
+//! each write: a pod that has lost that duty may answer as if it still had it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

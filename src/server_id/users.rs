@@ -260,7 +260,7 @@ mod tests {
         after.set(&b, users(&[("alice", "3")]));
         assert_eq!(to_client(&after, &b, "3"), "1", "the first pod is away");
         after.set(&a, users(&[("alice", "5")]));
-        assert_eq!((to_client(&after, &a, "5"), to_client(&after, &b, "3")), ("1".into(), "1".into()), "made anew");
+        assert_eq!((to_client(&after, &a, "5"), to_client(&after, &b, "3")), ("1".into(), "1".into()), "made again");
         after.set(&a, users(&[("alicia", "1")]));
         assert_eq!((to_client(&after, &a, "1"), to_client(&after, &b, "3")), ("1".into(), "3".into()), "renamed there");
         after.remember(b"no document");

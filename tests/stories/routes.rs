@@ -28,6 +28,12 @@ fn at(world: &World, host: &str) -> Client {
     client
 }
 
+/// One host, of which the other pool has what lies below one path.
+fn by_path(settings: &mut Settings) {
+    settings.route_rest("main");
+    settings.route_path("/_sim", "other");
+}
+
 #[tokio::test]
 async fn the_host_gives_the_pool() {
     let world = two_pools(|settings| {
@@ -57,20 +63,12 @@ async fn the_host_gives_the_pool() {
 
 #[tokio::test]
 async fn the_longest_path_gives_the_pool() {
-    story(
-        two_pools(|settings| {
-            settings.route_rest("main");
-            settings.route_path("/_sim", "other");
-        })
-        .await,
-        async |world| {
-            let rows =
-                [(PUBLIC, "a"), ("/_sim/status/200", "b"), ("/_SIM/status/200", "b"), ("/_simple", "a"), ("/", "a")];
-            for (path, pod) in rows {
-                assert_eq!(world.home(&world.client().get(path).await), pod, "{path}");
-            }
-        },
-    )
+    story(two_pools(by_path).await, async |world| {
+        let rows = [(PUBLIC, "a"), ("/_sim/status/200", "b"), ("/_SIM/status/200", "b"), ("/_simple", "a"), ("/", "a")];
+        for (path, pod) in rows {
+            assert_eq!(world.home(&world.client().get(path).await), pod, "{path}");
+        }
+    })
     .await;
 }
 
@@ -101,26 +99,19 @@ async fn pods_below_a_base_url_are_probed_and_pinned_like_others() {
 
 #[tokio::test]
 async fn two_pools_of_one_host_keep_their_cookies() {
-    story(
-        two_pools(|settings| {
-            settings.route_rest("main");
-            settings.route_path("/_sim", "other");
-        })
-        .await,
-        async |world| {
-            let mut browser = world.client().without_cookies();
-            let main = browser.get(PUBLIC).await.set_cookie().expect("a cookie").to_owned();
-            let other = browser.get("/_sim/status/200").await.set_cookie().expect("a cookie").to_owned();
-            assert!(main.ends_with("; Path=/"), "{main}");
-            assert!(other.ends_with("; Path=/_sim"), "{other}");
-            // Below the longer path a browser sends both, that of the longer path first.
-            let pair = |cookie: &str| cookie.split(';').next().expect("a pair").to_owned();
-            let both = format!("{}; {}", pair(&other), pair(&main));
-            for (path, cookies) in [(PUBLIC, pair(&main)), ("/_sim/status/200", both)] {
-                assert_eq!(browser.get_with(path, &[("cookie", &cookies)]).await.set_cookie(), None, "{path}");
-            }
-        },
-    )
+    story(two_pools(by_path).await, async |world| {
+        let mut browser = world.client().without_cookies();
+        let main = browser.get(PUBLIC).await.set_cookie().expect("a cookie").to_owned();
+        let other = browser.get("/_sim/status/200").await.set_cookie().expect("a cookie").to_owned();
+        assert!(main.ends_with("; Path=/"), "{main}");
+        assert!(other.ends_with("; Path=/_sim"), "{other}");
+        // Below the longer path a browser sends both, that of the longer path first.
+        let pair = |cookie: &str| cookie.split(';').next().expect("a pair").to_owned();
+        let both = format!("{}; {}", pair(&other), pair(&main));
+        for (path, cookies) in [(PUBLIC, pair(&main)), ("/_sim/status/200", both)] {
+            assert_eq!(browser.get_with(path, &[("cookie", &cookies)]).await.set_cookie(), None, "{path}");
+        }
+    })
     .await;
 }
 

@@ -33,8 +33,8 @@ pub(super) struct Asked {
     pub(super) line_ended: bool,
 }
 
-/// Asks over the kept connection, or over a fresh one.
-pub(super) async fn ask(pod: Arc<Pod>, path: String, kept: Option<ProbeConnection>) -> Asked {
+/// Probes over the kept connection, or over a fresh one.
+pub(super) async fn probe_once(pod: Arc<Pod>, path: String, kept: Option<ProbeConnection>) -> Asked {
     let mut line_ended = false;
     // One that was made in another way says nothing of the present one.
     if let Some(connection) = kept.filter(|kept| kept.transport == pod.transport.number()) {

@@ -174,7 +174,7 @@ fn after_a_farewell_no_good_probe_counts_until_the_process_has_ended() {
 }
 
 #[test]
-fn a_doubt_of_live_traffic_begins_the_streak_anew() {
+fn a_doubt_of_live_traffic_starts_the_streak_again() {
     let mut streak = Streak::default();
     let mut status = UNKNOWN;
     for _ in 0..5 {

@@ -1,4 +1,5 @@
-//! Why a pod's answer is not the client's: another pod may know better. Pure, but for the budget.
+//! Why the client does not get a pod's answer: another pod may have a better one. Pure, but for the
+//! budget.
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;

@@ -105,7 +105,7 @@ impl Job {
         let permit = peers.shared.in_step.jobs.clone().try_acquire_owned().ok();
         let Some(carrier) = peers.carrier(&caller) else { return };
         let _turn = match (turn, work.needs_turn()) {
-            (None, true) => peers.turn(pool_index).await,
+            (None, true) => peers.wait_turn(pool_index).await,
             (turn, _) => turn,
         };
         let prepared = match &permit {

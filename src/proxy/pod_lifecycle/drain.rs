@@ -12,8 +12,8 @@
 //! The session of an absent client stays: an app closed long ago would appear as a session of the
 //! next pod. It migrates with the client's next request.
 //!
-//! An operator starts a drain, or the pod's source does: DNS or the configuration no longer lists
-//! the pod, while it still serves.
+//! An operator starts a drain, or the pod's source does: DNS or the configuration stops listing the
+//! pod, while it still serves.
 
 use std::{future::pending, sync::Arc, time::Duration};
 

@@ -1,9 +1,9 @@
-//! Which pods have heard of which writes of a user's data. Pure: moments are arguments.
+//! Which pods have which writes of a user's data. Pure: moments are arguments.
 //!
-//! A pod keeps a row in memory for as long as it runs, and any user's read of an item fetches all
-//! users' rows of it. So every pod may have an old row of everything that another one has written.
-//! Each write gets a number, its generation. A pod is *behind* on a pair of user and item until it
-//! was told of the newest generation that another pod wrote.
+//! A pod keeps a row in memory for as long as it runs. When any user reads an item, the pod fetches
+//! all users' rows of it. So a pod may have an old row of anything that another pod wrote. Each write
+//! gets a number, its generation. A pod is *behind* on a pair of user and item until jellypin has
+//! told it the newest generation that another pod wrote.
 
 mod pair;
 mod talk;

@@ -31,7 +31,7 @@ async fn known(plan: Plan) -> World {
     world
 }
 
-/// The proxy begins anew, and reads who is there now.
+/// The proxy restarts, and reads who is there now.
 async fn restarted(world: &mut World) {
     world.restart(|_| {}).await;
     until_known(world).await;

@@ -40,7 +40,7 @@ async fn devices_write(seed: u64, devices: usize, (kills, moves): (bool, bool)) 
         }
     };
     let devices: Vec<_> = (0..devices).map(|number| tokio::spawn(device(number))).collect();
-    // What other users write reads this one's rows anew.
+    // What other users write makes a pod read this one's rows again.
     let others = tokio::spawn(others_write(pods.clone(), items));
     let mover = moves.then(|| tokio::spawn(sessions_move(carrier.clone(), pods.clone(), items)));
     for device in devices {

@@ -1,4 +1,4 @@
-//! One pair of user and item: what was written of it, and which pods have heard of it.
+//! One pair of user and item: what was written, and which pods have it.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use crate::{
     proxy::user_data_state::round::{Generation, OwnedAct, Owner, Owners, Round, Settling},
 };
 
-/// How often the other pods hear of progress, while the user is seen on several of them.
+/// How often the other pods are told of progress, while the user is seen on several of them.
 const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// How long the pair of a film is kept after its last report.
@@ -228,7 +228,7 @@ impl Pair {
         (self.unsettled > 0).then(|| Round::settling(item, self.written, &self.owners, settling()))
     }
 
-    /// All pods have heard of everything.
+    /// All pods have all writes.
     pub(super) fn forget_acts(&mut self) {
         self.due = None;
         self.owners = Owners::default();
@@ -250,7 +250,7 @@ impl Pair {
     }
 }
 
-/// The fields that were written, as far as some pod may not have heard of it.
+/// The written fields that some pod may not have yet.
 pub(in crate::proxy) fn written_fields(pair: &Pair) -> Fields {
     pair.owners.written()
 }

@@ -1,8 +1,8 @@
-//! Compares the rows of all pods once they were told, where pods wrote at the same time.
+//! Compares the rows of all pods after pods wrote at the same time and were told.
 //!
-//! A pod that saves any user's row of an item reads all users' rows of it anew
-//! (`UserDataManager.SaveUserData`). If the database has an old row of this user in that moment, the
-//! pod keeps that in place of the newest, even the one that it wrote itself.
+//! A pod that saves any user's row of an item reads all users' rows of it again
+//! (`UserDataManager.SaveUserData`). If the database has an old row of this user at that moment, the
+//! pod keeps the old one, even in place of a row that it wrote itself.
 
 use std::time::SystemTime;
 
@@ -24,9 +24,9 @@ use crate::{
     },
 };
 
-/// Reads the row on all pods, and tells it to those that have another one. Returns whether it
-/// could.
-pub(super) async fn settle<P: PodCalls>(
+/// Reads the row on all pods, and writes the newest to those that have another one. Returns whether
+/// it could.
+pub(super) async fn reconcile<P: PodCalls>(
     carrier: &Carrier<P>,
     user: UserKey,
     round: &Round,
