@@ -254,7 +254,8 @@ fn is_text(value: &HeaderValue) -> bool {
 /// The proxy drops headers that `Connection` names: the pod would not see what jellypin has read.
 fn hides_token(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CONNECTION).iter();
-    let mut named = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let unusual = lines.filter(|line| !line.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+    let mut named = unusual.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     named.any(|name| CARRIERS.iter().any(|carrier| name.trim_ascii().eq_ignore_ascii_case(carrier.as_str().as_bytes())))
 }
 
