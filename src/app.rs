@@ -9,11 +9,13 @@ mod advice;
 pub mod ask;
 mod autodiscovery;
 mod background;
+mod bind;
 mod certificates;
 pub mod check;
 mod loops;
 mod now;
 mod open_files;
+mod plain;
 mod reload;
 mod replicas;
 mod server_id_file;
@@ -54,7 +56,9 @@ use crate::{
 use background::{
     count_films, find_writers, keep_triggers, know_users, of_leader, renew_cookies, serve_pods, watch_pods,
 };
+use bind::{bind_admin, bind_autodiscovery};
 use now::{Current, Now};
+use plain::PlainPools;
 #[cfg(test)]
 pub(crate) use reload::applicable;
 use shared_state::shared;
@@ -73,6 +77,8 @@ pub struct Config {
     pub drain: drain_policy::Config,
     pub route: route::Config,
     pub pools: Vec<discovery::PoolConfig>,
+    /// Those whose pods are not Jellyfin's.
+    pub plain_pools: Vec<discovery::PoolConfig>,
     pub shown_server: server_id::Config,
     pub health: health::Config,
     pub leader: leader::Config,
@@ -124,7 +130,9 @@ pub enum Error {
     Leader(#[from] leader::Error),
     #[error("[log] access: cannot write the access log: {0}")]
     AccessLog(io::Error),
-    #[error("[pools.{pool}.pods] {pod}: {url} is an address of this jellypin itself; give the address of Jellyfin")]
+    #[error(
+        "[pools.{pool}.pods] {pod}: {url} is an address of this jellypin itself; give the address of what is behind it"
+    )]
     Loop { pool: String, pod: String, url: String },
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
@@ -151,6 +159,7 @@ pub struct App {
     pools: Pools,
     /// Where each pool's pods come from, in the order of the shared state's pools.
     sources: Vec<watch::Sender<discovery::PoolConfig>>,
+    plain: PlainPools,
     health: Arc<ArcSwap<health::Config>>,
     shutdown: Shutdown,
     leaders: Shutdown,
@@ -234,6 +243,8 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
     certificates::keep(&config, (&shared, &keys), &certificates, &metrics, &orders_end);
     tokio::spawn(certificates::watch(certificates.clone(), metrics.clone(), shutdown.clone()));
     let sources = watch_pods(pods, &health, &shutdown).await;
+    let mut plain = PlainPools::default();
+    plain.look_after(&config, &shared.plain, (&health, &shutdown)).await;
     renew_cookies(&shared, &keys, &shutdown);
 
     // Then who writes, and the leader of each pool. That task outlives the last request.
@@ -297,6 +308,7 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
         keys,
         pools,
         sources,
+        plain,
         health,
         shutdown,
         leaders,
@@ -314,29 +326,6 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
         autodiscovery_socket: autodiscovery,
         autodiscovery_ends,
     })
-}
-
-fn bind_admin(address: SocketAddr, handed: Option<hand_over::Admin>) -> Result<StdListener, listen::BindError> {
-    let failed = |source| listen::BindError { address, source };
-    let socket = match handed {
-        Some((configured, socket)) if configured == address => socket,
-        _ => StdListener::bind(address).map_err(failed)?,
-    };
-    socket.set_nonblocking(true).map_err(failed)?;
-    Ok(socket)
-}
-
-fn bind_autodiscovery(
-    address: SocketAddr,
-    handed: Option<(SocketAddr, StdUdpSocket)>,
-) -> Result<StdUdpSocket, listen::BindError> {
-    let failed = |source| listen::BindError { address, source };
-    let socket = match handed {
-        Some((configured, socket)) if configured == address => socket,
-        _ => StdUdpSocket::bind(address).map_err(failed)?,
-    };
-    socket.set_nonblocking(true).map_err(failed)?;
-    Ok(socket)
 }
 
 /// Answers apps that look for a server, as things stand at each moment.

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
-    pod::{Condition, Epoch, Pod, PodId, Pool, Rest, State, Status, Suspicion},
+    pod::{Check, Condition, Epoch, Pod, PodId, Pool, Rest, State, Status, Suspicion},
     shutdown::Shutdown,
 };
 
@@ -73,8 +73,14 @@ async fn supervise(pool: Arc<Pool>, config: Arc<ArcSwap<Config>>, asked: watch::
                 if !*asked.borrow() {
                     first_probes.push(probed);
                 }
-                let prober = probe::Prober::new(pod.clone(), pool.clone(), config.clone());
-                tokio::spawn(prober.run(done)).abort_handle()
+                let (pod, config) = (pod.clone(), config.clone());
+                match &*pool.check() {
+                    Check::Jellyfin => tokio::spawn(probe::Prober::new(pod, pool.clone(), config).run(done)),
+                    Check::Connection | Check::Path(_) => {
+                        tokio::spawn(probe::plain::run(pod, pool.clone(), config, done))
+                    }
+                }
+                .abort_handle()
             });
         }
         if !*asked.borrow() && !pods.is_empty() {
@@ -89,6 +95,11 @@ async fn supervise(pool: Arc<Pool>, config: Arc<ArcSwap<Config>>, asked: watch::
         }
     }
     probers.values().for_each(AbortHandle::abort);
+}
+
+/// What one check of a pod that is not Jellyfin's finds. `None`: no file handle was free for it.
+pub async fn look(pod: &Pod, pool: &Pool, longest: Duration) -> Option<rules::Outcome> {
+    probe::plain::check(pod, pool, longest).await
 }
 
 /// Whether a connection failed because this process, or its machine, has no file handle left

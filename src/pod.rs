@@ -32,7 +32,7 @@ pub use info::{Info, ReportedInfo};
 pub use instance::PodInstance;
 pub use life::Life;
 pub use load::{Load, LoadGuard};
-pub use pool::{Pool, Pools};
+pub use pool::{Check, Pool, Pools};
 pub use sleep::{Rest, Sleep, WakeCall};
 pub use status::{Epoch, State, Status};
 pub use suspicions::{Suspicion, Suspicions};

@@ -58,6 +58,8 @@ pub(super) struct Overview {
 #[derive(Serialize)]
 struct PodRow {
     pool: String,
+    /// As the configuration says: `jellyfin` or `http`.
+    kind: &'static str,
     name: String,
     address: String,
     state: &'static str,
@@ -167,38 +169,24 @@ impl Views {
             let leads = shared.leader.current().map(|pod| pod.id);
             let clients: Vec<_> = members.iter().map(|pod| self.state.shared().clients_of(pod)).collect();
             for (pod, own) in members.iter().zip(&clients) {
-                let (status, since) = (pod.status(), millis(pod.life.since()));
+                let since = millis(pod.life.since());
                 let left = |session: &&Arc<Session>| has_left(session, pod, since, now);
                 facts.pods.push(PodFacts {
-                    pool: pod.pool.to_string(),
-                    name: pod.name.to_string(),
-                    state: status.state,
-                    accepts: status.accepts,
-                    since: pod.life.since(),
+                    is_plain: false,
                     sessions: own.len(),
                     moved: clients.iter().flatten().filter(left).count(),
-                    is_removed: pod.drain.is_removed(),
-                    rest: pod.sleep.rest(),
-                    trouble: pod.transport.trouble().map(|trouble| trouble.to_string()),
+                    ..PodFacts::plain(pod)
                 });
-                let info = pod.info.latest();
-                pods.push(PodRow {
-                    pool: pod.pool.to_string(),
-                    name: pod.name.to_string(),
-                    address: pod.authority.to_string(),
-                    state: pod.shown_state(),
-                    since_ms: since,
-                    accepts: status.accepts,
-                    leads: leads == Some(pod.id),
-                    is_removed: pod.drain.is_removed(),
-                    epoch: status.epoch.0,
-                    requests: pod.load.requests(),
-                    sockets: pod.load.sockets(),
-                    sessions: own.len(),
-                    version: info.as_ref().map(|info| info.version.clone()),
-                    server_name: info.as_ref().map(|info| info.name.clone()),
-                });
+                pods.push(PodRow::of(pod, "jellyfin", leads == Some(pod.id), own.len()));
             }
+        }
+        for pool in &self.state.shared().plain {
+            let members = pool.pods().to_vec();
+            if members.is_empty() {
+                facts.empty_pools.push(pool.name.to_string());
+            }
+            facts.pods.extend(members.iter().map(|pod| PodFacts::plain(pod)));
+            pods.extend(members.iter().map(|pod| PodRow::of(pod, "http", false, 0)));
         }
         let replicas = self.pages.replicas();
         facts.redis = self.state.shared().pins.persistence.redis().map(|_| self.state.metrics.redis_up.get() == 1);
@@ -222,7 +210,9 @@ impl Views {
             replicas,
             certificates,
             has_key,
-            can_move: has_key && is_alone && facts.pods.iter().filter(|pod| pod.state == State::Ready).count() > 1,
+            can_move: has_key
+                && is_alone
+                && facts.pods.iter().filter(|pod| !pod.is_plain && pod.state == State::Ready).count() > 1,
             pods,
         }
     }
@@ -301,6 +291,29 @@ fn has_left(session: &Session, pod: &Pod, since: u64, now: UnixMillis) -> bool {
     let moved = session.residence.last_move();
     let lives_here = session.home().is_some_and(|home| home.pod == pod.id);
     moved.from.is_some_and(|from| from.pod == pod.id) && !lives_here && moved.at.min(now) >= since
+}
+
+impl PodRow {
+    fn of(pod: &Pod, kind: &'static str, leads: bool, sessions: usize) -> PodRow {
+        let (status, info) = (pod.status(), pod.info.latest());
+        PodRow {
+            pool: pod.pool.to_string(),
+            kind,
+            name: pod.name.to_string(),
+            address: pod.authority.to_string(),
+            state: pod.shown_state(),
+            since_ms: millis(pod.life.since()),
+            accepts: status.accepts,
+            leads,
+            is_removed: pod.drain.is_removed(),
+            epoch: status.epoch.0,
+            requests: pod.load.requests(),
+            sockets: pod.load.sockets(),
+            sessions,
+            version: info.as_ref().map(|info| info.version.clone()),
+            server_name: info.as_ref().map(|info| info.name.clone()),
+        }
+    }
 }
 
 impl ClientRow {

@@ -78,7 +78,7 @@ impl Pages {
         for leads in self.state.shared().pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
         }
-        for pod in self.state.shared().pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
+        for pod in self.state.shared().all_pools().flat_map(|pool| pool.pods().to_vec()) {
             let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
             let status = pod.status();
             let shown = pod.shown_state();
@@ -104,19 +104,26 @@ impl Pages {
     }
 
     pub(super) fn pods_page(&self) -> Answer {
-        let pods: Vec<PodPage> = self
-            .state
-            .shared()
+        let shared_state = self.state.shared();
+        let plain = shared_state.plain.iter().flat_map(|pool| pool.pods().to_vec());
+        let plain = plain.map(|pod| PodPage::of(&pod, "http", (false, false), 0));
+        let pods: Vec<PodPage> = shared_state
             .pools
             .iter()
             .flat_map(|shared| {
                 let leads = shared.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.state.shared().clients_of(pod).len();
+                let sessions = |pod: &Pod| shared_state.clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| {
-                    PodPage::of(pod, (leads == Some(pod.id), shared.pool.is_standby(&pod.name)), sessions(pod))
+                    PodPage::of(
+                        pod,
+                        "jellyfin",
+                        (leads == Some(pod.id), shared.pool.is_standby(&pod.name)),
+                        sessions(pod),
+                    )
                 };
                 shared.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
+            .chain(plain)
             .collect();
         json(&pods)
     }
@@ -167,6 +174,8 @@ impl Pages {
 #[serde(rename_all = "snake_case")]
 struct PodPage {
     pool: String,
+    /// As the configuration says: `jellyfin` or `http`.
+    kind: &'static str,
     name: String,
     address: String,
     state: &'static str,
@@ -196,10 +205,11 @@ struct PodPage {
 }
 
 impl PodPage {
-    fn of(pod: &Pod, (leads, standby): (bool, bool), sessions: usize) -> PodPage {
+    fn of(pod: &Pod, kind: &'static str, (leads, standby): (bool, bool), sessions: usize) -> PodPage {
         let (status, info) = (pod.status(), pod.info.latest());
         PodPage {
             pool: pod.pool.to_string(),
+            kind,
             name: pod.name.to_string(),
             address: pod.authority.to_string(),
             state: pod.shown_state(),

@@ -2,6 +2,7 @@
 //! It starts nothing and stores nothing.
 
 mod certificates;
+mod plain;
 
 use std::{
     fs::{self, OpenOptions},
@@ -213,7 +214,8 @@ async fn check_pods(config: Config) -> Result<(Vec<Finding>, bool), Error> {
         });
         (found, asked.is_empty() || asked.iter().any(|asked| asked.info.is_some()))
     });
-    let (found, answers): (Vec<_>, Vec<bool>) = join_all(asked).await.into_iter().unzip();
+    let plain = join_all(shared.plain.iter().map(|pool| plain::check(pool))).await;
+    let (found, answers): (Vec<_>, Vec<bool>) = join_all(asked).await.into_iter().chain(plain).unzip();
     Ok((found.into_iter().flatten().collect(), answers.into_iter().all(|answers| answers)))
 }
 

@@ -5,6 +5,7 @@
 
 mod connection;
 mod identity;
+pub(super) mod plain;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Step 1, route: which pool a request is for.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Response, StatusCode, header, request};
 
@@ -16,9 +16,17 @@ use crate::{
     forward::head::{self, Client},
     hop,
     jellyfin::{Legacy, canonical, controller_path, endpoint},
+    pod::Pool,
     route::{Target, https::ACME, rules},
     websocket::handshake::UpgradeKind,
 };
+
+/// Where a request goes.
+pub(super) enum Destination {
+    Jellyfin(Routed),
+    /// A pool that is not Jellyfin's. The head is as the client sent it.
+    Plain(Arc<Pool>),
+}
 
 /// Why a request goes to no pool.
 pub(super) enum Unrouted {
@@ -38,7 +46,7 @@ pub(super) fn route(
     head: &mut request::Parts,
     (client, origin, asked): (&Client, IpAddr, UpgradeKind),
     record: &mut RequestRecord,
-) -> Result<Routed, Unrouted> {
+) -> Result<Destination, Unrouted> {
     normalize(head)?;
     if let UpgradeKind::Malformed(why) = asked {
         return Err(Refusal::Malformed(why).into());
@@ -63,6 +71,14 @@ pub(super) fn route(
     }
     let index = match &route.target {
         Target::Pool(index) => *index,
+        Target::Plain(index) => {
+            if !shared.router.is_plainly(route, host, head.uri.path()) {
+                return Err(Refusal::Malformed("servers read its path in two ways").into());
+            }
+            let pool = shared.plain[*index].clone();
+            record.pool = Some(pool.clone());
+            return Ok(Destination::Plain(pool));
+        }
         Target::Redirect(to) => {
             let location = HeaderValue::try_from(rules::redirected(to, &route.prefix, &head.uri));
             return Err(location.map_or(Unrouted::Refused(Refusal::NoRoute), Unrouted::Redirected));
@@ -83,7 +99,7 @@ pub(super) fn route(
     if let Some(rules) = &route.rules {
         rules.request.apply(&mut head.headers);
     }
-    Ok(Routed { pool: index, legacy, endpoint })
+    Ok(Destination::Jellyfin(Routed { pool: index, legacy, endpoint }))
 }
 
 /// Whether it sets the server up, restarts it or shuts it down, however its path is written.

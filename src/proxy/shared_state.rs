@@ -39,7 +39,8 @@ use crate::{
     health,
     jellyfin::{authorization, canonical},
     limits::{self, AddressUse, Kind, Limits},
-    pod::{Moment, Pod},
+    passwords::Passwords,
+    pod::{Moment, Pod, Pool},
     route::Router,
     server_id,
     sessions::{self, Session, Sessions, Token, mint_codes::MintCodes, mint_limiter::MintLimiter, session::MoveReason},
@@ -62,6 +63,10 @@ pub struct SharedState {
     pub router: Router,
     /// In the order of the router's indices. A pool keeps its index as long as the process runs.
     pub pools: Vec<PoolState>,
+    /// Those whose pods are not Jellyfin's, in the order of the router's indices.
+    pub plain: Vec<Arc<Pool>>,
+    /// Checks the passwords of their users.
+    pub passwords: Arc<Passwords>,
     /// Homes of clients without a known session, and what runs on which pod.
     pub pins: Arc<Pins>,
     /// Which users' sessions belong on one pod, and whose name is whose.
@@ -139,6 +144,11 @@ pub(in crate::proxy) struct HoldPermit<'a> {
 }
 
 impl SharedState {
+    /// The pools of all kinds.
+    pub fn all_pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.iter().map(|shared| &shared.pool).chain(&self.plain)
+    }
+
     /// The key that lets jellypin migrate sessions. Without one no session can migrate.
     pub(super) fn api_key(&self) -> Option<&Token> {
         self.migration.api_key.as_ref()

@@ -17,6 +17,7 @@ use super::{
     log_in::LogInBrake,
     migrate::Migrator,
     observer::Observer,
+    plain::Plain,
     pod_client::PodClient,
     remote_control::RemoteController,
     replay::Replayer,
@@ -121,12 +122,14 @@ impl Proxy {
             (metrics.socket_messages.clone(), shutdown.clone()),
         ));
         let admission = Admission::new(shared.clone());
-        let brake = LogInBrake::new(shared.clone(), metrics.log_in_failures.clone());
+        let brake = Arc::new(LogInBrake::new(shared.clone(), metrics.log_in_failures.clone()));
+        let plain = Plain::new(shared.clone(), forward.clone(), brake.clone(), shutdown.clone());
         Arc::new(Proxy {
             admission,
             shared,
             identifier,
             brake,
+            plain,
             leader_router,
             remote_controller,
             session_lists,

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
 
+use super::auth::Auth;
+
 /// What a route does beside leading somewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -14,6 +16,8 @@ pub struct Rules {
     pub request: HeaderChanges,
     /// Changes of an answer, as clients get it.
     pub response: HeaderChanges,
+    /// Who decides about each request. Only for routes to pools that are not Jellyfin's.
+    pub auth: Option<Auth>,
 }
 
 /// Fields that are set, or that are taken away where there is no value.

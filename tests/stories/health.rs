@@ -172,7 +172,7 @@ async fn without_a_pod_requests_get_503_and_media_break_off() {
         assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
         assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
         assert_eq!(answer.header("cache-control"), "no-store");
-        assert_eq!(answer.text(), "No Jellyfin server can be reached at the moment.\n");
+        assert_eq!(answer.text(), "No server can be reached at the moment.\n");
         assert_eq!(answer.set_cookie(), None, "nobody is bound to a dead pod");
 
         let began = Instant::now();

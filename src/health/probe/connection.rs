@@ -58,17 +58,28 @@ async fn send_probe(
     pod: &Pod,
     path: &str,
 ) -> Result<(ProbeConnection, StatusCode, bool, Bytes), ProbeFailure> {
-    let host = pod.transport.host().map_or_else(|| HeaderValue::from_str(&pod.authority), Ok);
-    let request = Request::get(path)
-        .header(header::HOST, host.map_err(|_| ProbeFailure::Broken)?)
-        .header(header::USER_AGENT, USER_AGENT)
-        .header(header::VIA, hop::mark())
-        .body(Empty::new())
-        .map_err(|_| ProbeFailure::Broken)?;
+    let request = request(pod, path)?;
     let (head, body) = connection.requests.send_request(request).await.map_err(|_| ProbeFailure::Broken)?.into_parts();
     let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|_| ProbeFailure::Broken)?.to_bytes();
     let is_page = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     Ok((connection, head.status, is_page, body))
+}
+
+/// What a pod that is not Jellyfin's answers to a path, over a connection of its own. The body is left
+/// alone.
+pub(super) async fn status_of(pod: &Pod, path: &str) -> Result<StatusCode, ProbeFailure> {
+    let mut connection = connect(pod).await?;
+    let answered = connection.requests.send_request(request(pod, path)?).await;
+    answered.map(|answered| answered.status()).map_err(|_| ProbeFailure::Broken)
+}
+
+fn request(pod: &Pod, path: &str) -> Result<Request<Empty<Bytes>>, ProbeFailure> {
+    let host = pod.transport.host().map_or_else(|| HeaderValue::from_str(&pod.authority), Ok);
+    let request = Request::get(path)
+        .header(header::HOST, host.map_err(|_| ProbeFailure::Broken)?)
+        .header(header::USER_AGENT, USER_AGENT)
+        .header(header::VIA, hop::mark());
+    request.body(Empty::new()).map_err(|_| ProbeFailure::Broken)
 }
 
 /// A kept connection, and the task that drives it.
@@ -94,7 +105,7 @@ pub(super) enum ProbeFailure {
     Untrusted,
 }
 
-async fn connect(pod: &Pod) -> Result<ProbeConnection, ProbeFailure> {
+pub(super) async fn connect(pod: &Pod) -> Result<ProbeConnection, ProbeFailure> {
     let transport = pod.transport.number();
     let stream = TcpStream::connect(&*pod.authority).await.map_err(|error| match error {
         _ if is_out_of_handles(&error) => ProbeFailure::Unasked,

@@ -46,6 +46,10 @@ pub(in crate::proxy) enum Refusal {
     Limited(Scope),
     /// Too many log-ins have failed; the next is allowed after this many seconds.
     LogInBraked(u32),
+    /// The operator lets users in by their passwords, and the request names none, or a wrong one.
+    PasswordWanted,
+    /// The server that decides about requests of this route does not answer.
+    AuthAway,
     /// Every pod has refused the token; asking again is useless.
     DeadToken,
     /// Nobody knows whether another replica has ended the client's session.
@@ -68,6 +72,9 @@ const RETRY_OVERLOADED: &str = "5";
 /// Pods let pages of every origin read their answers (`CorsHosts`), also errors. Without this
 /// field, such a page sees a lost connection instead of the session's end, and does nothing.
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+
+/// Browsers then ask their user (RFC 7617).
+const ASKS_FOR_PASSWORD: HeaderValue = HeaderValue::from_static("Basic realm=\"jellypin\", charset=\"UTF-8\"");
 
 impl Refusal {
     /// The client's body is no HTTP.
@@ -119,6 +126,8 @@ impl Refusal {
             Refusal::Limited(Scope::All) => "limit_of_all",
             Refusal::Limited(_) => "limit_of_address",
             Refusal::LogInBraked(_) => "log_in_braked",
+            Refusal::PasswordWanted => "password_wanted",
+            Refusal::AuthAway => "auth_away",
             Refusal::StoreUnavailable => "undecided",
             Refusal::DeadToken | Refusal::DeadSocketToken => "dead_token",
             Refusal::Media | Refusal::MediaTimedOut => "aborted",
@@ -153,9 +162,7 @@ impl Refusal {
             Refusal::Loop => (StatusCode::LOOP_DETECTED, "This address leads back to the proxy that asks.\n".into()),
             Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
             Refusal::NotAllowed => (StatusCode::FORBIDDEN, "This is not allowed from your address.\n".into()),
-            Refusal::NoPod => {
-                (StatusCode::SERVICE_UNAVAILABLE, "No Jellyfin server can be reached at the moment.\n".into())
-            }
+            Refusal::NoPod => (StatusCode::SERVICE_UNAVAILABLE, "No server can be reached at the moment.\n".into()),
             Refusal::UserNotThere => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Your Jellyfin server cannot be reached at the moment, and your account is not on the other one.\n"
@@ -167,10 +174,10 @@ impl Refusal {
             ),
             Refusal::Exhausted => (StatusCode::SERVICE_UNAVAILABLE, "Too many connections at the moment.\n".into()),
             Refusal::Overloaded => {
-                (StatusCode::SERVICE_UNAVAILABLE, "The Jellyfin server has too much to do at the moment.\n".into())
+                (StatusCode::SERVICE_UNAVAILABLE, "The server has too much to do at the moment.\n".into())
             }
-            Refusal::Broken => (StatusCode::BAD_GATEWAY, "The Jellyfin server broke off before it answered.\n".into()),
-            Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The Jellyfin server did not answer in time.\n".into()),
+            Refusal::Broken => (StatusCode::BAD_GATEWAY, "The server broke off before it answered.\n".into()),
+            Refusal::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The server did not answer in time.\n".into()),
             Refusal::ClientSilent => (StatusCode::REQUEST_TIMEOUT, "The body of the request did not come.\n".into()),
             Refusal::Limited(Scope::All) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Too many requests are under way at the moment.\n".into())
@@ -180,6 +187,12 @@ impl Refusal {
             }
             Refusal::LogInBraked(_) => {
                 (StatusCode::TOO_MANY_REQUESTS, "Too many log-ins have failed. Try again later.\n".into())
+            }
+            Refusal::PasswordWanted => {
+                (StatusCode::UNAUTHORIZED, "A user name and a password are needed here.\n".into())
+            }
+            Refusal::AuthAway => {
+                (StatusCode::SERVICE_UNAVAILABLE, "The server that says who may come in does not answer.\n".into())
             }
             Refusal::DeadSocketToken => (StatusCode::FORBIDDEN, "Error processing request.".into()),
             Refusal::DeadToken => return Some(challenge()),
@@ -206,6 +219,7 @@ impl Refusal {
             {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"))
             }
+            StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, ASKS_FOR_PASSWORD),
             StatusCode::METHOD_NOT_ALLOWED => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"))
             }
