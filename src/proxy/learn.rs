@@ -181,7 +181,7 @@ impl Learner {
                 }
             }
             StateReport::Playing => session.calls.record_playing(&reported_by, replayed(sessions::PROGRESS)),
-            StateReport::Stopped => session.calls.record_playing(&reported_by, None),
+            StateReport::Stopped => session.calls.forget_playing(&reported_by),
         }
         if report != StateReport::Capabilities {
             self.notify_transcoder(ctx, session, replay_body, pod, report);
