@@ -233,7 +233,7 @@ impl Proxy {
         }
         let Attempt { answer: answered, decision, token, verdict, user_data_write } = match attempt {
             Ok(attempt) => attempt,
-            Err(refusal) => return refuse(record, refusal),
+            Err(refusal) => return refuse(record, refusal.shown_at(ctx.endpoint)),
         };
         let (mut head, answer_body) = answered.into_parts();
 
