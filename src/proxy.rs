@@ -296,7 +296,16 @@ impl Proxy {
             None if dispatch.ctx.endpoint == Endpoint::RemoteControl => {
                 Box::pin(self.remote_controller.dispatch(dispatch)).await
             }
-            None => self.leader_router.dispatch(dispatch).await,
+            None => {
+                let opened_at = self.live_streams.opened_at(dispatch.ctx);
+                match self.leader_router.dispatch(dispatch).await {
+                    // Boxed: this path is rare, and would make every request's future larger.
+                    Ok(failed) if self.live_streams.may_reopen(dispatch, &failed, opened_at) => {
+                        Box::pin(self.live_streams.dispatch_reopened(dispatch, failed)).await
+                    }
+                    attempt => attempt,
+                }
+            }
         }
     }
 
