@@ -147,9 +147,11 @@ async fn a_channel_is_played_another_way_after_its_pods_death() {
                 let body = json!({"LiveStreamId": id, "MediaSourceId": source, "EnableDirectPlay": false});
                 client.post(&live_tv::info(), body).await
             };
-            assert_eq!((again.status, stream_id(&again.json())), (200, id), "by query: {is_by_query}");
+            assert_eq!((again.status, stream_id(&again.json())), (200, id.clone()), "by query: {is_by_query}");
             assert_eq!(openings(world.pods_but(&home).next().expect("another pod")), 1);
             assert_eq!(status(&mut world.client().without_cookies(), &file(&again.json())).await, 200);
+            let closed = client.post(&format!("/LiveStreams/Close?liveStreamId={id}"), json!({})).await;
+            assert_eq!(closed.status, 204);
             start_again(world, &home).await;
         }
     })
