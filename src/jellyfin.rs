@@ -52,7 +52,7 @@ pub struct Identity<'a> {
     pub live_stream: Option<Cow<'a, str>>,
     /// The 32 hex digits of a live playlist, from a segment's path, which has no query.
     pub playlist: Option<&'a str>,
-    /// The id of a live stream's file, from its path.
+    /// The id of the file of a live stream or recording, from its path.
     pub live_file: Option<&'a str>,
 }
 

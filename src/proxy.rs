@@ -243,7 +243,7 @@ impl Proxy {
         }
         let Attempt { answer: answered, decision, token, verdict, user_data_write } = match attempt {
             Ok(attempt) => attempt,
-            Err(refusal) => return refuse(record, refusal),
+            Err(refusal) => return refuse(record, refusal.shown_at(ctx.endpoint)),
         };
         let (mut head, answer_body) = answered.into_parts();
 
@@ -306,7 +306,16 @@ impl Proxy {
             None if dispatch.ctx.endpoint == Endpoint::RemoteControl => {
                 Box::pin(self.remote_controller.dispatch(dispatch)).await
             }
-            None => self.leader_router.dispatch(dispatch).await,
+            None => {
+                let opened_at = self.live_streams.opened_at(dispatch.ctx);
+                match self.leader_router.dispatch(dispatch).await {
+                    // Boxed: this path is rare, and would make every request's future larger.
+                    Ok(failed) if self.live_streams.may_reopen(dispatch, &failed, opened_at) => {
+                        Box::pin(self.live_streams.dispatch_reopened(dispatch, failed)).await
+                    }
+                    attempt => attempt,
+                }
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! `Jellyfin.Api/Controllers`.
 
 mod leader_call;
-mod live;
+pub mod live;
 mod log_in;
 mod operation;
 mod query_keys;
@@ -28,7 +28,7 @@ pub use live::{
     LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session,
     reports_live_stream,
 };
-pub(in crate::jellyfin) use live::{opens_playback, path_ids};
+pub(in crate::jellyfin) use live::{live_file_in, opens_playback, path_ids};
 pub use log_in::{LogInBy, changes_names, log_in_by_password};
 pub use operation::operates_server;
 pub(in crate::jellyfin) use query_keys::{Keys, keys_of};

@@ -155,6 +155,7 @@ fn ids_that_only_a_path_carries_are_found() {
     let path = format!("/Videos/{md5}/hls/{md5}/{md5}0.ts");
     assert_eq!(endpoint::path_ids(&path), (Some(md5), None));
     assert_eq!(endpoint::path_ids("/livetv/livestreamfiles/abc/stream.ts"), (None, Some("abc")));
+    assert_eq!(endpoint::path_ids("/LiveTv/LiveRecordings/abc/stream"), (None, Some("abc")));
     assert_eq!(endpoint::path_ids("/Videos/x/hls1/main/0.ts"), (None, None));
     assert_eq!(endpoint::path_ids("/"), (None, None));
 }
@@ -190,6 +191,7 @@ fn endpoints_are_what_the_server_makes_of_them() {
         ("/Sessions/Playing/Ping", TranscodeControl),
         ("/Audio/ID/universal", AuthenticatedMedia),
         ("/LiveTv/LiveStreamFiles/x/stream.ts", AnonymousMedia),
+        ("/LiveTv/LiveRecordings/x/stream", AnonymousMedia),
         ("/LiveTv/Channels", Authenticated),
         ("/Sessions/Playing/Progress", Authenticated),
         ("/Library/MediaFolders", Authenticated),

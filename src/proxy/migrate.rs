@@ -136,6 +136,18 @@ impl Migrator {
         }
     }
 
+    /// The token for a call in the client's name to the pod that answered its request. Unlike the
+    /// request itself, the call needs one that the pod knows.
+    pub(super) async fn token_for_call(self: &Arc<Self>, ctx: &RequestContext<'_>, pod: &Arc<Pod>) -> Option<Token> {
+        let Some(session) = ctx.session() else { return ctx.keys.identity.token.as_deref().map(Token::new) };
+        let place = PodInstance::of(pod);
+        let is_refused = session.migrations.is_refused(place);
+        if session.token_at(place).is_none() && !is_refused && may_migrate_to(ctx, session, pod) {
+            self.migrate(session, pod, MigrationRequest::for_request(ctx)).await;
+        }
+        session.token_at(place).filter(|_| !session.is_ended())
+    }
+
     /// Makes a session known to a pod, or waits for the task that already does. Dropping this does
     /// not stop the migration.
     pub(super) async fn migrate(

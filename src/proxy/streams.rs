@@ -1,6 +1,8 @@
 //! The live playlists that clients play: the request that began each, the pod that runs its job,
 //! and what the client has seen. All workers share them; their number is bounded.
 
+mod openings;
+
 use std::{
     borrow::Cow,
     hash::Hasher,
@@ -28,6 +30,8 @@ use crate::{
     proxy::request::saved::SavedRequest,
     sessions::Session,
 };
+pub(in crate::proxy) use openings::OpeningRole;
+use openings::Openings;
 
 pub(in crate::proxy) const KIB: usize = 1024;
 
@@ -57,6 +61,8 @@ pub struct Streams {
     by_request: DashMap<u128, Arc<Stream>, ahash::RandomState>,
     /// Every name that a stream has had.
     by_name: DashMap<Name, Arc<Stream>, ahash::RandomState>,
+    /// Live streams that are being opened.
+    pub(in crate::proxy) openings: Openings,
     secret: (u64, u64),
     room: Arc<Semaphore>,
     began: Instant,
@@ -123,6 +129,7 @@ impl Streams {
         Streams {
             by_request: DashMap::default(),
             by_name: DashMap::default(),
+            openings: Openings::default(),
             secret,
             room: Arc::new(Semaphore::new(ROOM_KIB)),
             began: Instant::now(),

@@ -94,7 +94,7 @@ impl Proxy {
         let leader_router = LeaderRouter::new(
             shared.clone(),
             dispatcher.clone(),
-            (selector, migrator),
+            (selector, migrator.clone()),
             (pods.clone(), visits),
             (metrics.clone(), shutdown.clone()),
         );
@@ -110,7 +110,7 @@ impl Proxy {
             shared.clone(),
             identifier.clone(),
             (dispatcher.clone(), pods),
-            replayer.clone(),
+            (replayer.clone(), migrator),
             shutdown.clone(),
         ));
         let sockets = Arc::new(Sockets::new(

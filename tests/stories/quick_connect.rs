@@ -4,7 +4,7 @@ use http::Method;
 use jellypin::pod::State;
 use serde_json::json;
 
-use super::migration::{client_of, plan};
+use super::migration::{client_of, plan, start_again};
 use super::wire::{HandPod, before, client};
 use super::world::{Answer, Client, Visitors, World, body_of, millis, story, until};
 
@@ -106,6 +106,27 @@ async fn a_code_is_approved_by_its_own_user_only() {
         let path = format!("/QuickConnect/Authorize?code={}&userId={bob}", device.code);
         assert_eq!(post(&mut root, &path).await.status, 200, "an administrator may");
         assert_eq!(device.log_in().await.json()["User"]["Name"], "bob");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_approved_at_once_by_a_user_whose_pod_has_died() {
+    story(plan(3), async |world| {
+        let leader = world.leader().await;
+        // Some of them come to live on the leader, and some do not.
+        for user in ["alice", "bob", "user0", "user1"] {
+            let mut approver = elsewhere(world, user, &leader).await;
+            let home = world.home(&approver.get("/Users/Me").await).to_owned();
+            let mut device = begin(world, &format!("tv of {user}")).await;
+            world.pod(&home).kill().await;
+            let approved = approve(&mut approver, &device.code).await;
+            assert_eq!((approved.status, approved.text()), (200, "true"), "{user}");
+            assert_eq!(device.log_in().await.json()["User"]["Name"], user);
+            assert_eq!(approve(&mut approver, "none").await.status, 404, "no code of any pod");
+            world.until_state(&home, State::Down).await;
+            start_again(world, &home).await;
+        }
     })
     .await;
 }

@@ -97,9 +97,18 @@ impl QuickConnect {
             return self.authorize_with_own_token(dispatch, target).await;
         };
         let named = ctx.query("userId");
-        let Some(approver) = self.approving_user(ctx, session).await else {
-            // The user's own pod answers.
-            return self.dispatcher.dispatch(dispatch).await;
+        let approver = match self.approving_user(ctx, session).await {
+            Some(approver) => approver,
+            None => {
+                // The user's own pod answers. If that is gone, the session migrates, and its new pod
+                // knows nothing of a code that another has made.
+                let answered = self.dispatcher.dispatch(dispatch).await?;
+                if answered.answer.status() != StatusCode::NOT_FOUND {
+                    return Ok(answered);
+                }
+                let Some(approver) = self.approving_user(ctx, session).await else { return Ok(answered) };
+                approver
+            }
         };
         let is_own = named.as_ref().is_none_or(|named| plain_id(named) == plain_id(&approver.user));
         if !is_own && !approver.is_administrator {

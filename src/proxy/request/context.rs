@@ -161,6 +161,14 @@ impl RequestContext<'_> {
         self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
     }
 
+    /// Whether it asks for a live stream or recording that is in the memory of one pod, and nothing
+    /// but an id in the request tells of which. A known client has opened the stream on its own pod.
+    pub(in crate::proxy) fn is_for_open_stream(&self) -> bool {
+        let Identity { live_file, live_stream, .. } = &self.keys.identity;
+        self.endpoint == Endpoint::AnonymousMedia
+            && (live_file.is_some() || (live_stream.is_some() && self.session().is_none()))
+    }
+
     /// Whether the answer is merged with those of other pods.
     pub(in crate::proxy) fn is_to_be_merged(&self) -> bool {
         matches!(self.endpoint, Endpoint::SessionList | Endpoint::DeviceList) && self.pool.pool.pods().len() > 1

@@ -85,6 +85,15 @@ impl Refusal {
         if endpoint.is_media() { Refusal::Media } else { Refusal::StoreUnavailable }
     }
 
+    /// The refusal as its client gets it: a player must not get an error while no pod can answer.
+    pub(in crate::proxy) fn shown_at(self, endpoint: Endpoint) -> Refusal {
+        use Refusal::{Broken, Media, NoPod, Overloaded, StoreUnavailable, TimedOut, UserNotThere};
+        match self {
+            NoPod | UserNotThere | StoreUnavailable | Broken | TimedOut | Overloaded if endpoint.is_media() => Media,
+            refusal => refusal,
+        }
+    }
+
     pub(in crate::proxy) fn of(failure: Failure, endpoint: Endpoint) -> Refusal {
         match failure.cause {
             Cause::ClientGone => Refusal::ClientGone,
@@ -235,4 +244,30 @@ fn challenge() -> Response<Bytes> {
     *response.status_mut() = StatusCode::UNAUTHORIZED;
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_player_gets_no_error_while_no_pod_can_answer() {
+        let unanswered = [
+            Refusal::NoPod,
+            Refusal::UserNotThere,
+            Refusal::StoreUnavailable,
+            Refusal::Broken,
+            Refusal::TimedOut,
+            Refusal::Overloaded,
+        ];
+        for refusal in unanswered {
+            for media in [Endpoint::AnonymousMedia, Endpoint::AuthenticatedMedia] {
+                assert!(refusal.shown_at(media).response().is_none(), "{refusal:?}");
+            }
+            let page = refusal.shown_at(Endpoint::Authenticated);
+            assert!(page == refusal && page.response().is_some(), "{refusal:?}");
+        }
+        let dead = Refusal::DeadToken.shown_at(Endpoint::AuthenticatedMedia);
+        assert_eq!(dead, Refusal::DeadToken, "an ended session is told");
+    }
 }

@@ -270,6 +270,7 @@ static ROUTES: &[Route] = &[
     route(POST, "/livestreams/open", Authorized, live_tv::open),
     route(POST, "/livestreams/close", Authorized, live_tv::close),
     route(GET, "/livetv/livestreamfiles/{id}/stream.{ext}", Anonymous, live_tv::file),
+    route(GET, "/livetv/liverecordings/{id}/stream", Anonymous, live_tv::recording),
     route(GET, "/syncplay/list", SYNC_PLAY, sync_play::list),
     route(POST, "/syncplay/new", SYNC_PLAY, sync_play::new),
     route(POST, "/syncplay/join", SYNC_PLAY, sync_play::join),

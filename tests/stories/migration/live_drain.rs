@@ -10,7 +10,7 @@ use super::{client_of, count, kill, live_hls, live_tv, plan, player::Player, soc
 use crate::stories::world::{Client, World, body_of, story, until};
 
 /// Drains the pod at once, and waits until nobody lives there.
-async fn drain(world: &World, pod: &str) {
+pub(super) async fn drain(world: &World, pod: &str) {
     assert_eq!(world.proxy.post_admin(&format!("/pods/main/{pod}/drain")).await.status, 202);
     let shared = world.proxy.shared();
     let drained = world.proxy.pod(pod);

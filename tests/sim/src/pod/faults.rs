@@ -72,6 +72,11 @@ impl Pod {
         self.with_life(|life| scheduled_tasks::dto(life, task)["Triggers"].clone())
     }
 
+    /// Begins a recording, which ends with the process: `/LiveTv/LiveRecordings/{id}/stream` gives it.
+    pub fn record(&self, id: &str) {
+        self.with_life(|life| life.memory().live_streams.record(id));
+    }
+
     /// Delays the first byte of every answer but that of `/health`; zero ends it, for those that wait too.
     pub fn slow_first_byte(&self, delay: Duration) {
         self.shared.controls.set_first_byte_delay(delay);
