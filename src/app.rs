@@ -380,6 +380,8 @@ impl App {
         // Other replicas need not wait for a released lease to expire.
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
+        // What a pod is just making must be kept.
+        shared.mint_limiter.close(succession::MINTING).await;
         shared.sessions.depart().await;
         shared.pins.persistence.finish().await;
         shared.sessions.backend.finish().await;

@@ -88,7 +88,8 @@ impl Acts {
         match lifecycle.undrain(pod) {
             Undrained::Ready => {
                 tracing::info!(pod.name = name, pod.pool = of, by = %who, client.address = %from, "an operator takes a drain back");
-                text(StatusCode::ACCEPTED, format!("{name} is ready\n"))
+                let now = if state == "draining" { "is ready" } else { "will not drain when it is back" };
+                text(StatusCode::ACCEPTED, format!("{name} {now}\n"))
             }
             Undrained::DrainsNot => text(StatusCode::OK, format!("{name} is {state} and does not drain\n")),
             Undrained::Leaves => text(

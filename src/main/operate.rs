@@ -165,11 +165,14 @@ impl Operator {
     }
 
     async fn try_to_hand_over(&mut self) -> io::Result<u32> {
+        if self.app.is_rolling() {
+            return Err(io::Error::other("pods are being restarted one after the other; try again when that is over"));
+        }
         let successor = Successor::start()?;
         successor.prepare(self.app.sockets()?).await?;
         let served = match self.app.pause().await {
             true => successor.serve().await,
-            false => Err(io::Error::other("the files could not be closed")),
+            false => Err(io::Error::other("sessions still move, or the files could not be closed; try again")),
         };
         match served {
             Ok(pid) => {

@@ -210,13 +210,13 @@ fn wire(
 ) -> Arc<PodLifecycle> {
     let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone())), shared.own_databases()));
     let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
-    let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
+    let observers = (metrics.clone(), shutdown.clone());
+    let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, observers.clone()));
     let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
     let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
     let drainer = Arc::new(Drainer::new(shared.clone(), (migrator.clone(), visits.clone()), shutdown.clone()));
     let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
     let checks = PodChecks::new(shared.clone(), pods.clone());
-    let observers = (metrics.clone(), shutdown.clone());
     let roller = Roller::new(shared.clone(), (pods.clone(), drainer.clone()), observers, rolls);
     let is_replaced = CancellationToken::new();
     Arc::new(PodLifecycle {

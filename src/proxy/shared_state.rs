@@ -40,7 +40,7 @@ use crate::{
     jellyfin::{authorization, canonical},
     limits::{self, AddressUse, Kind, Limits},
     passwords::Passwords,
-    pod::{Moment, Pod, Pool},
+    pod::{Pod, Pool},
     route::Router,
     server_id,
     sessions::{self, Session, Sessions, Token, mint_codes::MintCodes, mint_limiter::MintLimiter, session::MoveReason},
@@ -260,10 +260,8 @@ impl SharedState {
             // One slow request does not mean that the pod is unwell, so the health checks decide.
             Cause::Broken | Cause::TimedOut => health::report_suspect(pod),
             Cause::ConnectTimedOut => {
-                health::report_suspect(pod);
-                // A pod that answers others has only too many connections waiting.
-                if !pod.vitals.was_heard_since(Moment::before_now(self.forward.connect_timeout * 2)) {
-                    health::gateway_failure(pod, &self.health);
+                if let Some(of) = self.pools.iter().find(|of| of.pool.name == pod.pool) {
+                    health::connect_timed_out(pod, &of.pool, &self.health, self.forward.connect_timeout);
                 }
             }
             Cause::Malformed => health::gateway_failure(pod, &self.health),

@@ -68,7 +68,8 @@ impl Proxy {
         let selector = Arc::new(Selector::new(shared.clone()));
         let identifier = Arc::new(Identifier::new(shared.clone(), selector.clone(), shutdown.clone()));
         let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
-        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data.clone(), metrics.clone()));
+        let observers = (metrics.clone(), shutdown.clone());
+        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data.clone(), observers));
         let revoker = Arc::new(Revoker::new(shared.clone(), selector.clone(), pods.clone(), shutdown.clone()));
         let in_step = InStep::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
         let learner = Arc::new(Learner::new(shared.clone(), pods.clone()));

@@ -1,16 +1,16 @@
 //! The connection over which a prober asks, and one question over it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{net::TcpStream, task::JoinHandle, time::Instant};
 
 use crate::{
-    health::{is_for_want_of_a_name_server, is_out_of_handles},
+    health::{is_for_want_of_a_name_server, is_out_of_handles, is_unreachable},
     hop,
     pod::{self, HandshakeError, Pod},
 };
@@ -100,6 +100,8 @@ pub(super) enum ProbeFailure {
     /// No file handle was free for a connection.
     Unasked,
     Refused,
+    /// No way leads to its machine.
+    Unreachable,
     Broken,
     /// [`crate::pod::Transport::trouble`] says why.
     Untrusted,
@@ -110,6 +112,7 @@ pub(super) async fn connect(pod: &Pod) -> Result<ProbeConnection, ProbeFailure> 
     let stream = TcpStream::connect(&*pod.authority).await.map_err(|error| match error {
         _ if is_out_of_handles(&error) => ProbeFailure::Unasked,
         _ if is_for_want_of_a_name_server(&error) => ProbeFailure::Broken,
+        _ if is_unreachable(&error) => ProbeFailure::Unreachable,
         _ => ProbeFailure::Refused,
     })?;
     let stream = pod::secure(pod, stream, HANDSHAKE).await.map_err(|error| match error {
@@ -122,6 +125,16 @@ pub(super) async fn connect(pod: &Pod) -> Result<ProbeConnection, ProbeFailure> 
         let _ = connection.await;
     });
     Ok(ProbeConnection { requests, driver, transport })
+}
+
+/// A question that needs no database, and until when its answer is in time.
+pub(super) type Ping<F> = (Pin<Box<F>>, Instant);
+
+/// Waits for the answer. Returns whether it came in time, or `None` if none came.
+pub(super) async fn pinged<F: Future<Output = Asked>>(ping: &mut Option<Ping<F>>) -> Option<bool> {
+    let (question, in_time) = ping.as_mut()?;
+    let answered = question.await;
+    answered.result.ok().map(|_| Instant::now() <= *in_time)
 }
 
 /// Ends when the kept connection ends; never if there is none.

@@ -204,6 +204,8 @@ impl Roller {
             let restarted = tokio::select! {
                 restarted = self.restart(pool, pod, key) => restarted,
                 () = self.shutdown.stopping() => Err("jellypin stops".to_owned()),
+                // Of the clients that the other process serves this one knows nothing.
+                () = self.shutdown.leaving() => Err("another process has taken over".to_owned()),
             };
             match restarted {
                 Ok(()) => {

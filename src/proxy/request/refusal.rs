@@ -100,9 +100,11 @@ impl Refusal {
             Cause::ClientMalformed => Refusal::MALFORMED_BODY,
             Cause::ClientSilent => Refusal::ClientSilent,
             Cause::Exhausted => Refusal::Exhausted,
-            Cause::TimedOut if endpoint.is_media() => Refusal::MediaTimedOut,
+            Cause::TimedOut if endpoint.is_media() && failure.may_be_received => Refusal::MediaTimedOut,
             _ if endpoint.is_media() => Refusal::Media,
             Cause::Refused | Cause::ConnectTimedOut | Cause::Untrusted => Refusal::NoPod,
+            // No pod has any of it, so it can wait for one, whatever it is.
+            Cause::Broken | Cause::TimedOut | Cause::Lost if !failure.may_be_received => Refusal::NoPod,
             Cause::Broken | Cause::Malformed | Cause::ServerError | Cause::Lost => Refusal::Broken,
             Cause::TimedOut => Refusal::TimedOut,
             Cause::Overloaded => Refusal::Overloaded,
@@ -269,5 +271,22 @@ mod tests {
         }
         let dead = Refusal::DeadToken.shown_at(Endpoint::AuthenticatedMedia);
         assert_eq!(dead, Refusal::DeadToken, "an ended session is told");
+    }
+
+    #[test]
+    fn what_no_pod_has_received_waits_for_one_and_what_one_may_have_does_not() {
+        let of = |cause, may_be_received, endpoint| {
+            Refusal::of(Failure { cause, may_be_received, on_reused_connection: false }, endpoint)
+        };
+        let media = Endpoint::AnonymousMedia;
+        for (cause, received) in
+            [(Cause::Broken, Refusal::Broken), (Cause::Lost, Refusal::Broken), (Cause::TimedOut, Refusal::TimedOut)]
+        {
+            assert_eq!(of(cause, false, Endpoint::Authenticated), Refusal::NoPod, "{cause:?}");
+            assert_eq!(of(cause, true, Endpoint::Authenticated), received, "{cause:?}");
+            assert_eq!(of(cause, false, media), Refusal::Media, "{cause:?}");
+        }
+        assert_eq!(of(Cause::TimedOut, true, media), Refusal::MediaTimedOut);
+        assert_eq!(of(Cause::Overloaded, false, Endpoint::Authenticated), Refusal::Overloaded);
     }
 }

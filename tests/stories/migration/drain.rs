@@ -2,11 +2,11 @@
 
 use futures_util::StreamExt;
 use http::Method;
-use jellypin::pod::State;
+use jellypin::{health, pod::State};
 use serde_json::{Value, json};
 
 use super::sockets::{next_of, socket_of};
-use super::{client_of, plan};
+use super::{client_of, plan, revocation::at_home};
 use crate::stories::world::{Client, World, body_of, story, until_so};
 
 pub(crate) async fn page(world: &World, pod: &str) -> Value {
@@ -118,6 +118,32 @@ async fn only_an_operator_drains() {
         assert_eq!(world.proxy.post_admin("/pods/main/a/drain").await.status, 409);
         let undrained = world.proxy.post_admin("/pods/main/a/undrain").await;
         assert_eq!((undrained.status, undrained.text()), (200, "a is down and does not drain\n"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_outlasts_a_broken_connection_and_ends_with_the_process() {
+    story(plan(2), async |world| {
+        let alice = at_home(world, "alice", "a").await;
+        let pod = world.proxy.pod("a");
+        assert_eq!(world.proxy.post_admin("/pods/main/a/drain").await.status, 202);
+        health::broken(&pod);
+        world.until_state("a", State::Draining).await;
+        until_so("its clients leave it all the same", async || page(world, "a").await["sessions"] == 0).await;
+        health::broken(&pod);
+        world.until_state("a", State::Draining).await;
+        assert_eq!(pod.status().epoch.0, 1, "it was the same process all the time");
+        super::kill(world, "a").await;
+        super::start_again(world, "a").await;
+
+        // One that is down for a moment can be told so too.
+        assert_eq!(world.proxy.post_admin("/pods/main/a/drain").await.status, 202);
+        health::broken(&pod);
+        let undrained = world.proxy.post_admin("/pods/main/a/undrain").await;
+        assert_eq!((undrained.status, undrained.text()), (202, "a will not drain when it is back\n"));
+        world.until_state("a", State::Ready).await;
+        drop(alice);
     })
     .await;
 }
