@@ -17,7 +17,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str,
 
 pub use super::path::{below_base, decoded_path};
 use super::{
-    EMBY_AUTHORIZATION, EMBY_TOKEN, Legacy, MEDIABROWSER_TOKEN, controller_path,
+    EMBY_AUTHORIZATION, EMBY_TOKEN, MEDIABROWSER_TOKEN, Prefixes, controller_path,
     endpoint::{self, Endpoint, Keys},
     query::{KNOWN, decoded_key, pairs},
     syntax::{is_id, pieces},
@@ -83,12 +83,12 @@ impl Ambiguity {
 pub fn canonicalize(
     head: &mut request::Parts,
     base: &str,
-    legacy: Legacy,
+    prefixes: Prefixes,
     is_upgrade: bool,
 ) -> Result<Endpoint, Ambiguity> {
     let raw = head.uri.path();
     let decoded = decoded_path(raw);
-    let path = controller_path(below_base(base, decoded.as_deref().unwrap_or(raw)), legacy);
+    let path = controller_path(below_base(base, decoded.as_deref().unwrap_or(raw)), prefixes);
     let endpoint = Endpoint::of(&head.method, path);
     if !endpoint.is_acted_upon() && !is_upgrade {
         return Ok(endpoint);
@@ -111,7 +111,7 @@ pub fn canonicalize(
     if !is_upgrade && let Some(path) = canonical? {
         head.uri = with_path(&head.uri, &path);
     }
-    let path = controller_path(below_base(base, head.uri.path()), legacy);
+    let path = controller_path(below_base(base, head.uri.path()), prefixes);
     if endpoint::user_in_path(&head.method, path).is_some_and(|user| !is_id(user)) {
         return Err(Ambiguity::UserId);
     }

@@ -136,10 +136,10 @@ fn a_token_in_a_carrier_of_old_still_tells_whose_request_it_is() {
 
 #[test]
 fn prefixes_of_old_are_taken_off_where_the_pods_do_it() {
-    assert_eq!(controller_path("/emby/Users/Me", Legacy::Accepted), "/Users/Me");
-    assert_eq!(controller_path("/MediaBrowser/SyncPlay/List", Legacy::Accepted), "/SyncPlay/List");
-    assert_eq!(controller_path("/embyfoo", Legacy::Accepted), "/embyfoo");
-    assert_eq!(controller_path("/emby/Users/Me", Legacy::Ignored), "/emby/Users/Me");
+    assert_eq!(controller_path("/emby/Users/Me", Prefixes::Stripped), "/Users/Me");
+    assert_eq!(controller_path("/MediaBrowser/SyncPlay/List", Prefixes::Stripped), "/SyncPlay/List");
+    assert_eq!(controller_path("/embyfoo", Prefixes::Stripped), "/embyfoo");
+    assert_eq!(controller_path("/emby/Users/Me", Prefixes::Kept), "/emby/Users/Me");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     forward::head::{self, Client},
     hop,
-    jellyfin::{Legacy, canonical, controller_path, endpoint},
+    jellyfin::{Prefixes, canonical, controller_path, endpoint},
     pod::Pool,
     route::{Target, https::ACME, rules},
     websocket::handshake::UpgradeKind,
@@ -86,11 +86,12 @@ pub(super) fn route(
     };
     let pool = &shared.pools[index];
     record.pool = Some(pool.pool.clone());
-    let (is_socket, legacy) = (asked == UpgradeKind::Socket, pool.legacy());
-    let endpoint = canonical::canonicalize(head, &pool.pool.base_path, legacy, is_socket);
+    let (prefixes, legacy) = pool.prefixes_and_legacy();
+    let is_socket = asked == UpgradeKind::Socket;
+    let endpoint = canonical::canonicalize(head, &pool.pool.base_path, prefixes, is_socket);
     let endpoint = endpoint.map_err(Refusal::Ambiguous)?;
     if !shared.operate_from.is_empty()
-        && operates_server(head, &pool.pool.base_path, legacy)
+        && operates_server(head, &pool.pool.base_path, prefixes)
         && !rules::is_in(&shared.operate_from, origin)
     {
         return Err(Refusal::NotAllowed.into());
@@ -99,13 +100,13 @@ pub(super) fn route(
     if let Some(rules) = &route.rules {
         rules.request.apply(&mut head.headers);
     }
-    Ok(Destination::Jellyfin(Routed { pool: index, legacy, endpoint }))
+    Ok(Destination::Jellyfin(Routed { pool: index, prefixes, legacy, endpoint }))
 }
 
 /// Whether it sets the server up, restarts it or shuts it down, however its path is written.
-fn operates_server(head: &request::Parts, base: &str, legacy: Legacy) -> bool {
+fn operates_server(head: &request::Parts, base: &str, prefixes: Prefixes) -> bool {
     let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
-    endpoint::operates_server(controller_path(canonical::below_base(base, &path), legacy))
+    endpoint::operates_server(controller_path(canonical::below_base(base, &path), prefixes))
 }
 
 /// The address over https of a request that came in clear and should not.

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use jellyfin_sim::Generation;
 use serde_json::json;
 
-use super::world::{Client, Settings, World, body_of, story};
+use super::{
+    migration::revocation::at_home,
+    world::{Client, Plan, Settings, World, body_of, story},
+};
 
 const PUBLIC: &str = "/System/Info/Public";
 
@@ -190,13 +194,27 @@ async fn a_route_leads_to_another_address() {
 
 #[tokio::test]
 async fn the_server_is_operated_from_named_networks_alone() {
-    let plan = World::plan(1).trusted_proxies(&["127.0.0.1"]).operate_from(&["10.0.0.0/8"]);
+    const PATHS: &[&str] =
+        &["/System/Restart", "/system/shutdown/", "/System/%52estart", "/x/../System/Restart", "/Startup/User"];
+    operated_from_named_networks(World::plan(1), PATHS).await;
+    // These pods strip the prefix, whatever they do with tokens of old.
+    const OLD: &[&str] = &["/emby/System/Restart", "/MediaBrowser/System/Shutdown", "/emby/Startup/User"];
+    operated_from_named_networks(of_10_11_without_old_tokens(1), OLD).await;
+}
+
+/// Pods of 10.11 with `EnableLegacyAuthorization` off, and a proxy that was told so.
+fn of_10_11_without_old_tokens(pods: usize) -> Plan {
+    World::plan(pods)
+        .build(|pod| pod.generation(Generation::V10_11).legacy_authorization(false))
+        .changed(|settings| settings.set("jellyfin.legacy_authorization", "\"off\""))
+}
+
+async fn operated_from_named_networks(plan: Plan, paths: &[&str]) {
+    let plan = plan.trusted_proxies(&["127.0.0.1"]).operate_from(&["10.0.0.0/8"]);
     story(plan, async |world| {
         let mut root = world.client().device("desk");
         assert_eq!(root.log_in("root").await.status, 200);
-        for path in
-            ["/System/Restart", "/system/shutdown/", "/System/%52estart", "/x/../System/Restart", "/Startup/User"]
-        {
+        for path in paths {
             let request = root.request(http::Method::POST, path).header("x-forwarded-for", "192.0.2.1");
             let answer = root.send(request, body_of("")).await.expect("an answer");
             assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
@@ -205,6 +223,20 @@ async fn the_server_is_operated_from_named_networks_alone() {
         let request = root.request(http::Method::POST, "/System/Restart").header("x-forwarded-for", "10.1.2.3");
         let answer = root.send(request, body_of("")).await.expect("an answer");
         assert_eq!((answer.status, world.saw(&answer).len()), (204, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_prefix_of_old_hides_no_end_of_a_session_from_the_other_pods() {
+    story(of_10_11_without_old_tokens(2).with_api_key(), async |world| {
+        let mut root = at_home(world, "root", "a").await;
+        let mut bob = at_home(world, "bob", "b").await;
+        let device = bob.device.clone().expect("a device").replace(' ', "%20");
+        let request = root.request(http::Method::DELETE, &format!("/emby/Devices?id={device}"));
+        assert_eq!(root.send(request, body_of("")).await.expect("an answer").status, 204);
+        // His pod keeps the token in its memory until it is told.
+        assert_eq!(bob.get("/Users/Me").await.status, 401);
     })
     .await;
 }

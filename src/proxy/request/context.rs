@@ -11,7 +11,7 @@ use super::select::Keys;
 use crate::{
     forward::head::Client,
     jellyfin::{
-        Identity, Legacy,
+        Identity, Legacy, Prefixes,
         endpoint::{self, Act, Duty, Endpoint},
     },
     pod::Pod,
@@ -48,6 +48,7 @@ pub(in crate::proxy) struct Routed {
     /// The pool's index in the shared state.
     pub(in crate::proxy) pool: usize,
     /// What the pool's pods accept at present.
+    pub(in crate::proxy) prefixes: Prefixes,
     pub(in crate::proxy) legacy: Legacy,
     pub(in crate::proxy) endpoint: Endpoint,
 }
