@@ -118,7 +118,7 @@ async fn a_code_is_approved_at_once_by_a_user_whose_pod_has_died() {
         for user in ["alice", "bob", "user0", "user1"] {
             let mut approver = elsewhere(world, user, &leader).await;
             let home = world.home(&approver.get("/Users/Me").await).to_owned();
-            let mut device = begin(world, &format!("tv of {user}")).await;
+            let mut device = initiate(world, &format!("tv of {user}")).await;
             world.pod(&home).kill().await;
             let approved = approve(&mut approver, &device.code).await;
             assert_eq!((approved.status, approved.text()), (200, "true"), "{user}");

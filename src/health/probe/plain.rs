@@ -67,14 +67,14 @@ pub(in crate::health) async fn check(pod: &Pod, pool: &Pool, longest: Duration) 
         Ok(Ok(status)) if status.is_success() || status.is_redirection() => Outcome::Healthy,
         Ok(Ok(_)) => Outcome::Unhealthy,
         Ok(Err(ProbeFailure::Unasked)) => return None,
-        Ok(Err(ProbeFailure::Refused)) => Outcome::Refused,
+        Ok(Err(ProbeFailure::Refused | ProbeFailure::Unreachable)) => Outcome::Refused,
         Ok(Err(ProbeFailure::Broken)) => Outcome::Broken,
         Ok(Err(ProbeFailure::Untrusted)) => Outcome::Untrusted,
     })
 }
 
 fn judge(pod: &Pod, pool: &Pool, streak: &mut Streak, outcome: Outcome, began: Moment, config: &Config) {
-    let suspicion = pod.suspicions.take();
+    let suspicion = pod.suspicions.take().gravest;
     pod.life.set_answers_probes(outcome.is_answer());
     let pods = pool.pods();
     let mut others = pods.iter().filter(|other| other.id != pod.id && other.status().is_alive());
