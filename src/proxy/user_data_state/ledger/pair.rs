@@ -42,16 +42,20 @@ pub(in crate::proxy) struct Pair {
     pub(super) told: Vec<(PodInstance, Generation)>,
     /// When the pods behind are to be told. `None`: at the next stop, move or read.
     pub(super) due: Option<Instant>,
+    /// All pods there were told, so that what was due is done.
+    pub(super) is_all_told: bool,
     pub(super) late: Vec<Late>,
     /// When the pods of the writes are asked again, and how often that has failed.
     pub(in crate::proxy) paused: Option<(Instant, u32)>,
     /// Pods that may have lost what a client wrote there.
     pub(super) doubtful: Vec<PodInstance>,
-    /// A pod that was behind has gone, and may have written its old row into the database before.
-    pub(in crate::proxy) is_overwritten: bool,
+    /// A pod that is gone may have written an old row into the database before.
+    is_overwritten: bool,
     /// How often the pods' rows are still compared, once all were told: pods wrote the row at the same
     /// time, or an old one.
-    pub(super) unsettled: u32,
+    unsettled: u32,
+    /// Counts what made rows doubtful: what is found out about them holds up to one of these.
+    doubts: u64,
     /// The generation of the newest mark that changed a folder's children too.
     pub(super) children: Generation,
     /// The newest generation that was carried to the item's other versions.
@@ -83,11 +87,13 @@ impl Pair {
             acts: Vec::new(),
             told: Vec::new(),
             due: None,
+            is_all_told: false,
             late: Vec::new(),
             paused: None,
             doubtful: Vec::new(),
             is_overwritten: false,
             unsettled: 0,
+            doubts: 0,
             children: 0,
             versions: 0,
             position: None,
@@ -121,6 +127,10 @@ impl Pair {
         self.acts.push(OwnedAct { pod: owner.pod, act: write.act.clone(), at: clock });
         if write.act.reaches_children() {
             self.children = owner.generation;
+        }
+        // What is written from now on is due by itself: a report of progress is not.
+        if std::mem::take(&mut self.is_all_told) {
+            self.due = None;
         }
         let due = match (write.is_urgent, is_on_several) {
             (true, _) => Some(now),
@@ -185,12 +195,26 @@ impl Pair {
     /// of the item then reads it, and keeps it in place of the newest.
     pub(in crate::proxy) fn unsettle(&mut self) {
         self.unsettled = COMPARED;
+        self.doubts += 1;
     }
 
-    /// The rows of all pods were compared, as they were written up to a generation: they are equal, or
+    /// A pod that is gone, or does not say, may have written an old row into the database.
+    pub(in crate::proxy) fn overwrite(&mut self) {
+        self.is_overwritten = true;
+        self.unsettle();
+    }
+
+    /// The row was written into the database once more. What was overwritten meanwhile is still so.
+    pub(in crate::proxy) fn rewritten(&mut self, doubts: u64) {
+        self.is_overwritten &= self.doubts != doubts;
+        self.paused = None;
+    }
+
+    /// The rows of all pods were compared, as they were when the round was planned: they are equal, or
     /// those that differed were told.
-    pub(in crate::proxy) fn compared(&mut self, generation: Generation, are_equal: bool) {
-        if self.written != generation {
+    pub(in crate::proxy) fn compared(&mut self, round: &Round, are_equal: bool) {
+        let is_about_now = round.settling.as_ref().is_some_and(|settling| settling.doubts == self.doubts);
+        if self.written != round.generation || !is_about_now {
             return;
         }
         self.unsettled = if are_equal { 0 } else { self.unsettled.saturating_sub(1) };
@@ -221,16 +245,16 @@ impl Pair {
     pub(super) fn last_round(&self, item: Id, alive: Vec<PodInstance>) -> Option<Round> {
         let first = *alive.first()?;
         if self.is_overwritten {
-            return Some(Round::rewriting(item, self.written, first));
+            return Some(Round::rewriting(item, self.written, first, self.doubts));
         }
         let acts = || self.acts.iter().map(|act| act.act.clone()).collect();
-        let settling = || Settling { acts: acts(), pods: alive };
+        let settling = || Settling { acts: acts(), pods: alive, doubts: self.doubts };
         (self.unsettled > 0).then(|| Round::settling(item, self.written, &self.owners, settling()))
     }
 
     /// All pods have heard of everything.
     pub(super) fn forget_acts(&mut self) {
-        self.due = None;
+        (self.due, self.is_all_told) = (None, false);
         self.owners = Owners::default();
         self.acts.clear();
         self.told.clear();
