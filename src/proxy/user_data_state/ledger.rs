@@ -86,7 +86,7 @@ impl Ledger {
                 Access::Other => false,
             };
             let concerns = concerns || is_new || pair.due.is_some_and(|due| due <= now);
-            if !concerns || !pair.is_behind(pod) || pair.is_late(pod) {
+            if !concerns || !pair.is_behind(pod) || pair.late.iter().any(|late| late.pod == pod) {
                 continue;
             }
             if insists {

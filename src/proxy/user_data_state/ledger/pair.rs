@@ -160,12 +160,8 @@ impl Pair {
         }
     }
 
-    pub(super) fn told(&self, pod: PodInstance) -> Generation {
-        self.told.iter().find(|(at, _)| *at == pod).map_or(0, |(_, generation)| *generation)
-    }
-
     pub(super) fn set_told(&mut self, pod: PodInstance, generation: Generation) {
-        let generation = generation.max(self.told(pod));
+        let generation = generation.max(told(&self.told, pod));
         self.told.retain(|(at, _)| *at != pod);
         self.told.push((pod, generation));
         self.late.retain(|late| late.pod != pod);
@@ -188,7 +184,7 @@ impl Pair {
 
     /// Whether another pod has written what this one was not told.
     pub(super) fn is_behind(&self, pod: PodInstance) -> bool {
-        self.owners.newest_but(pod) > self.told(pod)
+        self.owners.newest_but(pod) > told(&self.told, pod)
     }
 
     /// A pod may have written an old row, or a part of a new one. Another pod that saves any user's row
@@ -219,10 +215,6 @@ impl Pair {
         }
         self.unsettled = if are_equal { 0 } else { self.unsettled.saturating_sub(1) };
         self.paused = None;
-    }
-
-    pub(super) fn is_late(&self, pod: PodInstance) -> bool {
-        self.late.iter().any(|late| late.pod == pod)
     }
 
     pub(super) fn set_late(&mut self, pod: PodInstance, now: Instant) {
@@ -272,6 +264,11 @@ impl Pair {
         self.left.retain(|(pod, _)| is_there(*pod));
         self.players.retain(|pod| is_there(*pod));
     }
+}
+
+/// What a pod was told last.
+fn told(all: &[(PodInstance, Generation)], pod: PodInstance) -> Generation {
+    all.iter().find(|(at, _)| *at == pod).map_or(0, |(_, generation)| *generation)
 }
 
 /// The fields that were written, as far as some pod may not have heard of it.
