@@ -190,9 +190,8 @@ impl<P: PodCalls> Carrier<P> {
         if round.has_lost() {
             return usize::from(self.redo(user, &round).await);
         }
-        if round.rewrites {
-            self.rewrite(user, &round).await;
-            return 1;
+        if let Some(doubts) = round.rewrites {
+            return usize::from(self.rewrite(user, &round, doubts).await);
         }
         if let Some(settling) = &round.settling {
             return usize::from(reconcile::reconcile(self, user, &round, &settling.pods).await);
@@ -231,18 +230,23 @@ impl<P: PodCalls> Carrier<P> {
         join_all(tellings).await.into_iter().sum()
     }
 
-    /// A pod writes its row whole, even if it is told nothing.
-    async fn rewrite(&self, user: UserKey, round: &Round) {
-        let Some(pod) = round.sources.first().copied() else { return };
+    /// A pod writes its row whole, even if it is told nothing. Returns whether it was tried.
+    async fn rewrite(&self, user: UserKey, round: &Round, doubts: u64) -> bool {
+        let Some(pod) = round.sources.first().copied() else { return false };
         let _permit = self.calls.permit(pod).await;
-        let answer = self.calls.write_row(pod, user, round.item, &Row::default()).await;
-        match answer {
+        // Its row is the newest only if nothing was written since.
+        let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, Some(round.generation)));
+        if permit == TellPermit::Stale {
+            return false;
+        }
+        match self.calls.write_row(pod, user, round.item, &Row::default()).await {
             Answer::Failed => pause(self, user, round.item),
             Answer::Got(_) | Answer::Missing => {
-                let rewritten = |pair: &mut Pair| (pair.is_overwritten, pair.paused) = (false, None);
-                self.with(user, |ledger| ledger.pair(user, round.item).map(rewritten));
+                self.with(user, |ledger| ledger.pair(user, round.item).map(|pair| pair.rewritten(doubts)));
             }
         }
+        self.end_telling(user, round.item, pod, None);
+        true
     }
 
     /// Makes one pod take a row, but for what it wrote last itself. Also says whether the pod's row

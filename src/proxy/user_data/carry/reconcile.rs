@@ -42,7 +42,11 @@ pub(super) async fn reconcile<P: PodCalls>(
         let Some((pod, _)) = rows.first() else { return false };
         let item = match carrier.calls.played_item(*pod, user, round.item).await {
             Answer::Got(item) => Some(item),
-            Answer::Missing | Answer::Failed => None,
+            Answer::Missing => None,
+            Answer::Failed => {
+                pause(carrier, user, round.item);
+                return true;
+            }
         };
         row = round.settled(&rows, item).unwrap_or(row);
     }
@@ -70,7 +74,7 @@ pub(super) async fn reconcile<P: PodCalls>(
     let are_equal = differing().next().is_none();
     carrier.with(user, |ledger| {
         if let Some(pair) = ledger.pair(user, round.item) {
-            pair.compared(round.generation, are_equal);
+            pair.compared(round, are_equal);
         }
     });
     true
@@ -88,14 +92,23 @@ pub(super) async fn take_back<P: PodCalls>(
         Answer::Got(after) => done::differing(&row, &after),
         Answer::Missing | Answer::Failed => Fields::PLAY_STATE,
     };
-    if changed == Fields::NONE {
-        return;
-    }
-    carrier.tell_pod(pod, user, item, &row, Fields::NONE).await;
+    let told = match changed {
+        Fields::NONE => TellOutcome::Done,
+        _ => carrier.tell_pod(pod, user, item, &row, Fields::NONE).await.0,
+    };
     let part = row.without(changed.complement());
     carrier.with(user, |ledger| {
         // What the user has written elsewhere meanwhile is newer.
         let now = (Instant::now(), SystemTime::now());
-        ledger.written_besides((user, item, pod), part, written_fields, now);
+        if changed != Fields::NONE {
+            ledger.written_besides((user, item, pod), part, written_fields, now);
+        }
+        // The pod has written its row whole, with what it had not heard of.
+        if let Some(pair) = ledger.pair(user, item) {
+            match told {
+                TellOutcome::Done => pair.unsettle(),
+                TellOutcome::Failed => pair.overwrite(),
+            }
+        }
     });
 }
