@@ -152,6 +152,28 @@ async fn a_route_lets_in_whom_it_names_by_the_address_that_trusted_proxies_tell(
 }
 
 #[tokio::test]
+async fn no_spelling_of_a_path_passes_the_route_that_it_is_for() {
+    let plan = World::plan(1).changed(|settings| {
+        settings.route_rest("main");
+        settings.route("path = \"/System\"\npool = \"main\"\nallow = [\"10.0.0.0/8\"]");
+    });
+    story(plan, async |world| {
+        for path in [
+            PUBLIC,
+            "/%53ystem/Info/Public",
+            "/x/../System/Info/Public",
+            "/%53ystem/%FF/../Info/Public",
+            "/%ff/../System/Info/Public",
+        ] {
+            let answer = world.client().get(path).await;
+            assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
+        }
+        assert_eq!(world.client().get("/web/index.html").await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_route_sets_and_takes_away_headers_both_ways() {
     let plan = World::plan(1).changed(|settings| {
         settings.route(
@@ -203,9 +225,17 @@ async fn the_server_is_operated_from_named_networks_alone() {
     story(plan, async |world| {
         let mut root = world.client().device("desk");
         assert_eq!(root.log_in("root").await.status, 200);
-        for path in
-            ["/System/Restart", "/system/shutdown/", "/System/%52estart", "/x/../System/Restart", "/Startup/User"]
-        {
+        for path in [
+            "/System/Restart",
+            "/system/shutdown/",
+            "/System/%52estart",
+            "/x/../System/Restart",
+            "/Startup/User",
+            // Bytes that are no UTF-8 hide nothing.
+            "/%53ystem/Restart/%FF/..",
+            "/%53ystem/%C0%AF/../Restart",
+            "/%53tartup/User/%FF/..",
+        ] {
             let request = root.request(http::Method::POST, path).header("x-forwarded-for", "192.0.2.1");
             let answer = root.send(request, body_of("")).await.expect("an answer");
             assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");

@@ -240,6 +240,7 @@ static ROUTES: &[Route] = &[
     route(GET, "/items", Authorized, items::list),
     route(GET, "/items/latest", Authorized, items::none_as_list),
     route(GET, "/items/{itemid}", Authorized, items::one),
+    route(GET, "/items/{itemid}/ancestors", Authorized, items::ancestors),
     route(DELETE, "/items", Authorized, item_edits::delete_many),
     route(POST, "/items/{itemid}", Administrator, item_edits::edit),
     route(DELETE, "/items/{itemid}", Authorized, item_edits::delete),
