@@ -83,7 +83,10 @@ mod tests {
         assert_eq!((query.get("userId"), query.all("userId")), (None, vec!["", "b", "c"]));
         assert_eq!(query.joined("ApiKey").as_deref(), Some("t"));
         let list = |raw: &str| Query::parse(raw).list("ids").join("|");
-        assert_eq!((list("ids=a,,b,"), list("ids=a,&ids="), list("ids=a&IDS=b,c")), ("a|b".into(), "a,|".into(), "a|b,c".into()));
+        assert_eq!(
+            (list("ids=a,,b,"), list("ids=a,&ids="), list("ids=a&IDS=b,c")),
+            ("a|b".into(), "a,|".into(), "a|b,c".into())
+        );
         assert_eq!(Query::parse("ApiKey=t&ApiKey=u").joined("ApiKey").as_deref(), Some("t,u"));
     }
 
