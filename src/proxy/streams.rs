@@ -1,6 +1,8 @@
 //! The live playlists that clients play: the request that began each, the pod that runs its job,
 //! and what the client has seen. All workers share them; their number is bounded.
 
+mod room;
+
 use std::{
     borrow::Cow,
     hash::Hasher,
@@ -57,6 +59,8 @@ pub struct Streams {
     by_request: DashMap<u128, Arc<Stream>, ahash::RandomState>,
     /// Every name that a stream has had.
     by_name: DashMap<Name, Arc<Stream>, ahash::RandomState>,
+    /// The requests of each client's streams.
+    by_client: DashMap<u128, Vec<u128>, ahash::RandomState>,
     secret: (u64, u64),
     room: Arc<Semaphore>,
     began: Instant,
@@ -123,6 +127,7 @@ impl Streams {
         Streams {
             by_request: DashMap::default(),
             by_name: DashMap::default(),
+            by_client: DashMap::default(),
             secret,
             room: Arc::new(Semaphore::new(ROOM_KIB)),
             began: Instant::now(),
@@ -165,6 +170,7 @@ impl Streams {
         name: Name,
     ) -> Arc<Stream> {
         self.sweep();
+        self.make_room(request, (identity, saved_request.origin));
         let state = State {
             place,
             names: vec![name],
@@ -280,6 +286,7 @@ impl Streams {
         {
             return;
         }
+        self.forget_clients();
         for unused in [UNUSED, UNUSED / 10, 1, 0] {
             let is_kept = |stream: &Arc<Stream>| now.saturating_sub(stream.used.load(Ordering::Relaxed)) < unused;
             self.by_request.retain(|_, stream| is_kept(stream));
