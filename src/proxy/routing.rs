@@ -71,6 +71,12 @@ pub(super) fn route(
     let pool = &shared.pools[index];
     record.pool = Some(pool.pool.clone());
     let (is_socket, legacy) = (asked == UpgradeKind::Socket, pool.legacy());
+    if let Some(path) = without_prefix(&path, &pool.pool.base_path, legacy)
+        && let Some(route) = shared.router.find(host, &path).filter(|route| route.pool() == Some(index))
+        && route.rules.as_ref().is_some_and(|rules| !rules.admits(origin))
+    {
+        return Err(Refusal::NotAllowed.into());
+    }
     let endpoint = canonical::canonicalize(head, &pool.pool.base_path, legacy, is_socket);
     let endpoint = endpoint.map_err(Refusal::Ambiguous)?;
     if !shared.operate_from.is_empty()
@@ -84,6 +90,14 @@ pub(super) fn route(
         rules.request.apply(&mut head.headers);
     }
     Ok(Routed { pool: index, legacy, endpoint })
+}
+
+/// The path as the pod reads it, BaseUrl included, if the pod takes away a prefix that old clients
+/// put before it. What a route says of the path holds with the prefix too.
+fn without_prefix(path: &str, base: &str, legacy: Legacy) -> Option<String> {
+    let below = canonical::below_base(base, path);
+    let seen = controller_path(below, legacy);
+    (seen.len() < below.len()).then(|| format!("{}{seen}", &path[..path.len() - below.len()]))
 }
 
 /// Whether it sets the server up, restarts it or shuts it down, however its path is written.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jellyfin_sim::Generation;
 use serde_json::json;
 
 use super::world::{Client, Settings, World, body_of, story};
@@ -169,6 +170,24 @@ async fn no_spelling_of_a_path_passes_the_route_that_it_is_for() {
             assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
         }
         assert_eq!(world.client().get("/web/index.html").await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_prefix_that_the_pod_takes_away_passes_no_route() {
+    let plan = World::plan(1).build(|pod| pod.generation(Generation::V10_11)).changed(|settings| {
+        settings.route_rest("main");
+        settings.route("path = \"/System\"\npool = \"main\"\nallow = [\"10.0.0.0/8\"]");
+    });
+    story(plan, async |world| {
+        for path in
+            [PUBLIC, "/emby/System/Info/Public", "/MediaBrowser/system/info/public", "/%65mby/System/Info/Public"]
+        {
+            let answer = world.client().get(path).await;
+            assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
+        }
+        assert_eq!(world.client().get("/emby/Users/Public").await.status, 200);
     })
     .await;
 }
