@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::outcome::Outcome;
 use crate::{
     forward::Failure,
-    jellyfin::client::{ApiCall, items, users},
+    jellyfin::client::{ApiCall, users},
     pod::Pod,
     proxy::pod_client::{Caller, PodClient},
 };
@@ -30,16 +30,6 @@ impl Carrier<'_> {
         }
         let users = self.call(pod, users::list(self.key)).await.ok()?;
         users.into_iter().find(|user| user.is_administrator).map(|user| user.id)
-    }
-
-    /// Whether the pod says of each of these items that it does not have it any more.
-    pub(super) async fn are_gone(&self, pod: &Arc<Pod>, items: &[String]) -> bool {
-        for item in items {
-            if self.call(pod, items::is_there(item, self.key)).await.unwrap_or(true) {
-                return false;
-            }
-        }
-        true
     }
 
     /// Repeats a client's call. If `is_gone`, a 404 means that there is nothing left to do.

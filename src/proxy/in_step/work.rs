@@ -178,7 +178,7 @@ impl Work {
         match self {
             Work::Calls { calls, is_gone, in_files } => Prepared::Calls { calls, is_gone, in_files },
             // The key deletes whatever it is told, so the pod's answer alone is not enough.
-            Work::Items(items) => match carrier.are_gone(from, &items).await {
+            Work::Items(items) => match are_gone(carrier, from, &items).await {
                 true => {
                     let calls = items.iter().map(|item| items::delete(item, carrier.key)).collect();
                     Prepared::Calls { calls, is_gone: true, in_files: false }
@@ -252,6 +252,16 @@ impl Prepared {
             Prepared::Nothing(_) => {}
         }
     }
+}
+
+/// Whether the pod says of each of these items that it does not have it any more.
+async fn are_gone(carrier: &Carrier<'_>, pod: &Arc<Pod>, items: &[String]) -> bool {
+    for item in items {
+        if carrier.call(pod, items::is_there(item, carrier.key)).await.unwrap_or(true) {
+            return false;
+        }
+    }
+    true
 }
 
 /// All calls, one after the other. Gives the worst that became of them.
