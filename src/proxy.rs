@@ -291,6 +291,9 @@ impl Proxy {
         if user_homes::may_name_user(&self.shared, ctx) {
             Box::pin(user_homes::name_user(&self.shared, ctx, body)).await;
         }
+        if self.in_step.renames(ctx) && !Box::pin(self.in_step.is_administrator(ctx)).await {
+            return Err(Refusal::NotAdministrator);
+        }
         // What the other pods must follow is looked at before it changes.
         let in_step = if self.in_step.concerns(ctx) { Box::pin(self.in_step.look(ctx, body)).await } else { None };
         if body.is_broken() {

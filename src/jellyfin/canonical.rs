@@ -133,7 +133,8 @@ fn canonical_path(decoded: Option<&Cow<'_, str>>, path: &str, base: &str) -> Res
         return Err(Ambiguity::EmptySegment);
     }
     if path.contains('%') {
-        return Err(Ambiguity::EncodedSlash);
+        let is_text = percent_decode_str(path).decode_utf8().is_ok();
+        return Err(if is_text { Ambiguity::EncodedSlash } else { Ambiguity::NoText });
     }
     let below = below_base(base, decoded);
     if matches!(decoded, Cow::Borrowed(_)) && path.len() == below.len() {

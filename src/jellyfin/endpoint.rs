@@ -30,7 +30,7 @@ pub use live::{
 };
 pub(in crate::jellyfin) use live::{live_file_in, opens_playback, path_ids};
 pub use log_in::{LogInBy, changes_names, log_in_by_password};
-pub use operation::operates_server;
+pub use operation::{may_rename_user, operates_server};
 pub(in crate::jellyfin) use query_keys::{Keys, keys_of};
 pub use query_keys::{ids_in_query, query_replaced, query_value, query_with, query_without_tokens};
 pub use remote_control::{Control, RemoteControl};

@@ -98,6 +98,7 @@ impl Identifier {
             keys,
             client_session: ClientSession::Unknown,
             target: Target::Home,
+            is_by_key: false,
             may_be_executed: AtomicBool::new(false),
         }
     }

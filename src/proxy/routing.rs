@@ -87,6 +87,12 @@ pub(super) fn route(
     let pool = &shared.pools[index];
     record.pool = Some(pool.pool.clone());
     let (prefixes, legacy) = pool.prefixes_and_legacy();
+    if let Some(path) = without_prefix(&path, &pool.pool.base_path, prefixes)
+        && let Some(route) = shared.router.find(host, &path).filter(|route| route.pool() == Some(index))
+        && route.rules.as_ref().is_some_and(|rules| !rules.admits(origin))
+    {
+        return Err(Refusal::NotAllowed.into());
+    }
     let is_socket = asked == UpgradeKind::Socket;
     let endpoint = canonical::canonicalize(head, &pool.pool.base_path, prefixes, is_socket);
     let endpoint = endpoint.map_err(Refusal::Ambiguous)?;
@@ -101,6 +107,14 @@ pub(super) fn route(
         rules.request.apply(&mut head.headers);
     }
     Ok(Destination::Jellyfin(Routed { pool: index, prefixes, legacy, endpoint }))
+}
+
+/// The path as the pod reads it, BaseUrl included, if the pod takes away a prefix that old clients
+/// put before it. What a route says of the path holds with the prefix too.
+fn without_prefix(path: &str, base: &str, prefixes: Prefixes) -> Option<String> {
+    let below = canonical::below_base(base, path);
+    let seen = controller_path(below, prefixes);
+    (seen.len() < below.len()).then(|| format!("{}{seen}", &path[..path.len() - below.len()]))
 }
 
 /// Whether it sets the server up, restarts it or shuts it down, however its path is written.

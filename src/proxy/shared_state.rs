@@ -154,6 +154,13 @@ impl SharedState {
         self.migration.api_key.as_ref()
     }
 
+    /// The API key that a pod takes: its own, where pods have databases of their own.
+    pub(super) fn api_key_of(&self, pod: &Pod) -> Option<&Token> {
+        let mut keys = self.migration.keys_of_pods.iter();
+        let own = keys.find(|of| *of.pool == *pod.pool && *of.pod == *pod.name).map(|of| &of.key);
+        self.api_key().map(|key| own.unwrap_or(key))
+    }
+
     /// What jellypin's own calls need where pods have databases of their own.
     pub(super) fn own_databases(&self) -> Arc<OwnDatabases> {
         let own = self.pools.iter().filter(|pool| pool.shown_server.users.is_some());

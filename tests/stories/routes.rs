@@ -147,6 +147,46 @@ async fn a_route_lets_in_whom_it_names_by_the_address_that_trusted_proxies_tell(
 }
 
 #[tokio::test]
+async fn no_spelling_of_a_path_passes_the_route_that_it_is_for() {
+    let plan = World::plan(1).changed(|settings| {
+        settings.route_rest("main");
+        settings.route("path = \"/System\"\npool = \"main\"\nallow = [\"10.0.0.0/8\"]");
+    });
+    story(plan, async |world| {
+        for path in [
+            PUBLIC,
+            "/%53ystem/Info/Public",
+            "/x/../System/Info/Public",
+            "/%53ystem/%FF/../Info/Public",
+            "/%ff/../System/Info/Public",
+        ] {
+            let answer = world.client().get(path).await;
+            assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
+        }
+        assert_eq!(world.client().get("/web/index.html").await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_prefix_that_the_pod_takes_away_passes_no_route() {
+    let plan = World::plan(1).build(|pod| pod.generation(Generation::V10_11)).changed(|settings| {
+        settings.route_rest("main");
+        settings.route("path = \"/System\"\npool = \"main\"\nallow = [\"10.0.0.0/8\"]");
+    });
+    story(plan, async |world| {
+        for path in
+            [PUBLIC, "/emby/System/Info/Public", "/MediaBrowser/system/info/public", "/%65mby/System/Info/Public"]
+        {
+            let answer = world.client().get(path).await;
+            assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
+        }
+        assert_eq!(world.client().get("/emby/Users/Public").await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_route_sets_and_takes_away_headers_both_ways() {
     let plan = World::plan(1).changed(|settings| {
         settings.route(
@@ -194,8 +234,17 @@ async fn a_route_leads_to_another_address() {
 
 #[tokio::test]
 async fn the_server_is_operated_from_named_networks_alone() {
-    const PATHS: &[&str] =
-        &["/System/Restart", "/system/shutdown/", "/System/%52estart", "/x/../System/Restart", "/Startup/User"];
+    const PATHS: &[&str] = &[
+        "/System/Restart",
+        "/system/shutdown/",
+        "/System/%52estart",
+        "/x/../System/Restart",
+        "/Startup/User",
+        // Bytes that are no UTF-8 hide nothing.
+        "/%53ystem/Restart/%FF/..",
+        "/%53ystem/%C0%AF/../Restart",
+        "/%53tartup/User/%FF/..",
+    ];
     operated_from_named_networks(World::plan(1), PATHS).await;
     // These pods strip the prefix, whatever they do with tokens of old.
     const OLD: &[&str] = &["/emby/System/Restart", "/MediaBrowser/System/Shutdown", "/emby/Startup/User"];

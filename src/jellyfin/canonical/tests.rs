@@ -56,6 +56,8 @@ fn what_could_be_read_in_two_ways_is_refused() {
         (format!("/Users/Password?userId=%7B{BOB}%7D"), UserId),
         (format!("/Users/Password?userId=%20{BOB}"), UserId),
         ("/Users/Password?userId=%ff".to_owned(), NoText),
+        (format!("/Users/{BOB}%ff/Password"), NoText),
+        ("/%55sers/Password/%ff".to_owned(), NoText),
         (format!("/Users//{BOB}/Password"), EmptySegment),
         (format!("//Users/{BOB}/Password"), EmptySegment),
         (format!("/Users/{BOB}//"), EmptySegment),

@@ -10,6 +10,7 @@ use crate::{
     compression::ask_for_either_tag,
     forward::outbound::{ReplayBody, UpstreamBody},
     jellyfin::{
+        authorization,
         endpoint::{self, Endpoint, StateReport},
         sync_play,
         translation::{self, NO_TOKEN},
@@ -41,6 +42,11 @@ pub(super) fn upstream_request(
         ask_for_either_tag(request.headers_mut());
     }
     cookie::strip(request.headers_mut(), &[&shared.cookie.name, cookie::OF_ADMIN]);
+    if ctx.is_by_key
+        && let Some(key) = shared.api_key_of(pod)
+    {
+        request.headers_mut().insert(header::AUTHORIZATION, authorization::token_only(key.as_str()));
+    }
     translate(&mut request, ctx, token);
     name_play_session(&mut request, shared, ctx, replay_body, pod);
     name_group(&mut request, shared, ctx, replay_body);

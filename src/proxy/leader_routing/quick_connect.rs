@@ -121,9 +121,8 @@ impl QuickConnect {
         let user = named.unwrap_or(approver.user);
         let call = quick_connect::authorize(&code, &plain_id(&user), api_key.as_str());
         let head = head_for(ctx, &call.target);
-        let Some(mut head) = head else { return Err(Refusal::Malformed("the code is no code")) };
-        head.headers.extend(call.authorization.map(|authorization| (header::AUTHORIZATION, authorization)));
-        let by_key = RequestContext { head: &head, target, ..ctx.without_identity() };
+        let Some(head) = head else { return Err(Refusal::Malformed("the code is no code")) };
+        let by_key = RequestContext { head: &head, target, is_by_key: true, ..ctx.without_identity() };
         let body = ReplayBody::empty();
         let mut by_key = Dispatch { ctx: &by_key, body: &body, record: &mut *dispatch.record };
         self.dispatcher.dispatch(&mut by_key).await

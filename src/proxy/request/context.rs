@@ -38,6 +38,8 @@ pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) keys: Keys<'a>,
     pub(in crate::proxy) client_session: ClientSession,
     pub(in crate::proxy) target: Target,
+    /// Whether jellypin calls by the API key, of which each pod gets its own.
+    pub(in crate::proxy) is_by_key: bool,
     /// Whether a pod may have received the request without answering it.
     pub(in crate::proxy) may_be_executed: AtomicBool,
 }
@@ -102,6 +104,7 @@ impl RequestContext<'_> {
             keys: self.keys.clone(),
             client_session: self.client_session.clone(),
             target,
+            is_by_key: self.is_by_key,
             may_be_executed: AtomicBool::new(false),
         }
     }

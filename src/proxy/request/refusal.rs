@@ -25,6 +25,8 @@ pub(in crate::proxy) enum Refusal {
     NoRoute,
     /// The operator lets this address not do that.
     NotAllowed,
+    /// Where users are one by their names, only an administrator may change a name.
+    NotAdministrator,
     /// No pod accepts connections, or the pool is empty.
     NoPod,
     /// The home of the client's user is away, and the other pods, whose users are their own, do not have
@@ -125,7 +127,7 @@ impl Refusal {
             Refusal::Method => "method",
             Refusal::Loop => "loop",
             Refusal::NoRoute => "no_route",
-            Refusal::NotAllowed => "not_allowed",
+            Refusal::NotAllowed | Refusal::NotAdministrator => "not_allowed",
             Refusal::NoPod => "no_pod",
             Refusal::UserNotThere => "user_not_there",
             Refusal::Broken => "pod_broke",
@@ -173,6 +175,9 @@ impl Refusal {
             Refusal::Loop => (StatusCode::LOOP_DETECTED, "This address leads back to the proxy that asks.\n".into()),
             Refusal::NoRoute => (StatusCode::NOT_FOUND, "No route leads from this host and path to a server.\n".into()),
             Refusal::NotAllowed => (StatusCode::FORBIDDEN, "This is not allowed from your address.\n".into()),
+            Refusal::NotAdministrator => {
+                (StatusCode::FORBIDDEN, "Only an administrator may change a user here.\n".into())
+            }
             Refusal::NoPod => (StatusCode::SERVICE_UNAVAILABLE, "No server can be reached at the moment.\n".into()),
             Refusal::UserNotThere => (
                 StatusCode::SERVICE_UNAVAILABLE,
