@@ -50,6 +50,8 @@ pub enum Target<P> {
 pub struct Router {
     pub to_https: Option<ToHttps>,
     pub answers_acme: bool,
+    /// Whether some route is for one host alone.
+    pub reads_hosts: bool,
     routes: Vec<Route>,
 }
 
@@ -91,7 +93,8 @@ impl Router {
             (host.is_empty(), host.starts_with('*'), std::cmp::Reverse((host.len(), route.prefix.len())))
         };
         routes.sort_by_key(rank);
-        Router { to_https: config.to_https.clone(), answers_acme: config.answers_acme, routes }
+        let reads_hosts = routes.iter().any(|route| route.host.is_some());
+        Router { to_https: config.to_https.clone(), answers_acme: config.answers_acme, reads_hosts, routes }
     }
 
     /// The route for a host (as in the `Host` header, port and all) and a path.

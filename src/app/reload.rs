@@ -95,7 +95,7 @@ impl App {
             redis.renew(before, config)?;
         }
         if is_other_leader || new_pools {
-            self.find_leaders(&config, &shared).await?;
+            find_leaders(&mut self.leaders, &config, &shared).await?;
         }
         shared.latest_api_key.store(config.migration.api_key.clone().map(Arc::new));
         if let Some(id) = config.shown_server.server_id {
@@ -172,20 +172,6 @@ impl App {
         true
     }
 
-    /// Lets new tasks find the leaders. The present ones lead until these have found others.
-    async fn find_leaders(&mut self, config: &Config, shared: &SharedState) -> Result<(), Error> {
-        let before = std::mem::replace(&mut self.leaders, Shutdown::new());
-        before.stop();
-        before.ended(RELEASE).await;
-        let mut of_pools = Vec::new();
-        for shared in shared.pools.iter().filter(|shared| shared.is_configured) {
-            shared.leader.set_mode(config.leader.mode);
-            of_pools.push(of_leader(shared));
-        }
-        leader::start(&config.leader, config.redis.as_ref(), of_pools, &self.leaders).await?;
-        Ok(())
-    }
-
     /// Ends listeners first: one may come back with other settings at the same address.
     fn listen_at(&mut self, added: Added, ended: Vec<Listening>) {
         for one in ended {
@@ -227,6 +213,20 @@ impl App {
             self.autodiscovery_socket = autodiscovery;
         }
     }
+}
+
+/// Lets new tasks find the leaders. The present ones lead until these have found others.
+async fn find_leaders(leaders: &mut Shutdown, config: &Config, shared: &SharedState) -> Result<(), Error> {
+    let before = std::mem::replace(leaders, Shutdown::new());
+    before.stop();
+    before.ended(RELEASE).await;
+    let mut of_pools = Vec::new();
+    for shared in shared.pools.iter().filter(|shared| shared.is_configured) {
+        shared.leader.set_mode(config.leader.mode);
+        of_pools.push(of_leader(shared));
+    }
+    leader::start(&config.leader, config.redis.as_ref(), of_pools, leaders).await?;
+    Ok(())
 }
 
 /// The listeners to add, bound already, and those to end.

@@ -101,7 +101,11 @@ impl Dispatcher {
         let mut pause = LOOK;
         let mut breaks = 0;
         loop {
-            let attempt = self.try_pods(dispatch).await;
+            let attempt = match &dispatch.ctx.pool.shown_server.users {
+                None => self.try_pods(dispatch, Vec::new()).await,
+                // Boxed: this path is rare, and would make every request's future larger.
+                Some(_) => Box::pin(self.try_pods_of_user(dispatch)).await,
+            };
             breaks += u32::from(
                 matches!(attempt, Err(refusal) if !matches!(refusal, Refusal::NoPod | Refusal::UserNotThere | Refusal::StoreUnavailable)),
             );
@@ -167,13 +171,9 @@ impl Dispatcher {
     }
 
     /// One round, at the pods that have the user.
-    async fn try_pods(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
-        if dispatch.ctx.pool.shown_server.users.is_none() {
-            return self.try_others(dispatch, Vec::new()).await;
-        }
-        // Boxed: this path is rare, and would make every request's future larger.
-        let unfit = Box::pin(self.own_users.unfit(dispatch.ctx, dispatch.body)).await;
-        match Box::pin(self.try_others(dispatch, unfit.pods)).await {
+    async fn try_pods_of_user(&self, dispatch: &mut Dispatch<'_>) -> Result<Attempt, Refusal> {
+        let unfit = self.own_users.unfit(dispatch.ctx, dispatch.body).await;
+        match self.try_pods(dispatch, unfit.pods).await {
             Err(Refusal::NoPod) if unfit.lacks_user => {
                 self.own_users.warn(dispatch.ctx);
                 Err(Refusal::UserNotThere)
@@ -183,7 +183,7 @@ impl Dispatcher {
     }
 
     /// One round: tries each other pod at most once, except after a stale connection or a stale row.
-    async fn try_others(&self, dispatch: &mut Dispatch<'_>, mut tried: Vec<PodId>) -> Result<Attempt, Refusal> {
+    async fn try_pods(&self, dispatch: &mut Dispatch<'_>, mut tried: Vec<PodId>) -> Result<Attempt, Refusal> {
         let Dispatch { ctx, body, record } = dispatch;
         let (ctx, body) = (*ctx, *body);
         tried.extend(self.selector.known_to_refuse(ctx)?);

@@ -62,7 +62,8 @@ pub(super) fn route(
     if let Some(location) = over_https(shared, head, client) {
         return Err(Unrouted::Moved(location));
     }
-    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = if shared.router.reads_hosts { head.headers.get(header::HOST) } else { None };
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
     let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
     let route = shared.router.find(host, &path).ok_or(Refusal::NoRoute)?;
     record.set_route(&route.name, route.rules.as_ref());

@@ -55,7 +55,11 @@ async fn a_live_file_is_found_by_its_path_alone() {
 async fn a_live_file_plays_on_where_it_is_when_its_viewer_lives_elsewhere() {
     story(plan(2), async |world| {
         let (mut client, home) = client_of(world, "alice", "sofa").await;
-        let path = format!("{}?ApiKey={}", file(&open(&mut client).await), client.token.as_deref().expect("a token"));
+        let opened = open(&mut client).await;
+        let path = format!("{}?ApiKey={}", file(&opened), client.token.as_deref().expect("a token"));
+        // Who plays keeps its session on the pod that it has left: the channel would end with it.
+        let report = json!({"ItemId": CHANNEL, "LiveStreamId": stream_id(&opened), "PositionTicks": 0});
+        assert_eq!(client.post("/Sessions/Playing", report).await.status, 204);
         drain(world, &home).await;
         assert_eq!(status(&mut world.client().without_cookies(), &path).await, 200);
         assert_eq!(status(&mut client, &path).await, 200);

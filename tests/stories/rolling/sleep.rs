@@ -16,7 +16,7 @@ struct Hooks {
 }
 
 impl Hooks {
-    async fn start() -> Hooks {
+    async fn start(pod: &'static str) -> Hooks {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
         let (told, acts) = unbounded_channel();
@@ -27,7 +27,7 @@ impl Hooks {
                 while !got.ends_with(b"}") && stream.read_buf(&mut got).await.expect("bytes") > 0 {}
                 let body = got.split(|byte| *byte == b'\n').next_back().expect("a body");
                 let said: Value = serde_json::from_slice(body).expect("JSON");
-                assert_eq!((&said["pod"], &said["pool"]), (&"a".into(), &"main".into()));
+                assert_eq!((&said["pod"], &said["pool"]), (&pod.into(), &"main".into()));
                 stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("written");
                 if told.send(said["act"].as_str().expect("an act").to_owned()).is_err() {
                     return;
@@ -64,7 +64,7 @@ async fn until_shown(proxy: &Proxy, state: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_requests_wake_a_pod_once() {
-    let mut hooks = Hooks::start().await;
+    let mut hooks = Hooks::start("a").await;
     let plan =
         World::plan(1).holds_per_address(2000).requests_per_address(2000).connections_per_address(2000).queue(2000);
     story(world(plan, &hooks, millis(800)).await, async |world| {
@@ -109,7 +109,7 @@ async fn a_thousand_requests_wake_a_pod_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_sleeps_makes_no_request_to_another_one_a_second_attempt() {
-    let mut hooks = Hooks::start().await;
+    let mut hooks = Hooks::start("b").await;
     let mut world = started(quick_starters(World::plan(2).with_api_key())).await;
     let (address, url) = (world.pod("b").address(), hooks.url.clone());
     world.restart(|settings: &mut Settings| settings.pod_sleeps("b", address, &url, millis(300))).await;
@@ -130,7 +130,7 @@ async fn a_pod_that_sleeps_makes_no_request_to_another_one_a_second_attempt() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_used_stays_awake() {
-    let mut hooks = Hooks::start().await;
+    let mut hooks = Hooks::start("a").await;
     story(world(World::plan(1), &hooks, millis(600)).await, async |world| {
         let mut alice = world.client().without_cookies().device("sofa");
         alice.log_in("alice").await;
@@ -151,7 +151,7 @@ async fn a_pod_that_is_used_stays_awake() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_call_one_hook_and_one_keeps_awake_what_another_does_not_use() {
     let redis = RedisServer::start();
-    let mut hooks = Hooks::start().await;
+    let mut hooks = Hooks::start("a").await;
     story(world(replicas::plan(1, &redis), &hooks, secs(2)).await, async |world| {
         let other = replicas::known_replica(world, |_| {}).await;
         // Only one of them has a client.
