@@ -16,9 +16,10 @@ use crate::{
     jellyfin::client::sessions::Playing,
     observe::{
         history::{self, History, Sample},
+        metrics::MissingRequirement,
         recent::RecentEvent,
     },
-    pod::{Pod, PodInstance, State},
+    pod::{Condition, Pod, PodInstance, State},
     sessions::{Session, UnixMillis},
 };
 
@@ -61,6 +62,8 @@ struct PodRow {
     name: String,
     address: String,
     state: &'static str,
+    /// How it does while it serves; `well` if it does not.
+    condition: &'static str,
     since_ms: u64,
     accepts: bool,
     leads: bool,
@@ -168,6 +171,7 @@ impl Views {
             let clients: Vec<_> = members.iter().map(|pod| self.site.shared().clients_of(pod)).collect();
             for (pod, own) in members.iter().zip(&clients) {
                 let (status, since) = (pod.status(), millis(pod.life.since()));
+                let condition = if status.is_alive() { pod.vitals.condition() } else { Condition::Well };
                 let left = |session: &&Arc<Session>| has_left(session, pod, since, now);
                 facts.pods.push(PodFacts {
                     pool: pod.pool.to_string(),
@@ -179,6 +183,8 @@ impl Views {
                     moved: clients.iter().flatten().filter(left).count(),
                     is_removed: pod.drain.is_removed(),
                     rest: pod.sleep.rest(),
+                    condition,
+                    lacks: self.lacks(pod),
                     trouble: pod.transport.trouble().map(|trouble| trouble.to_string()),
                 });
                 let info = pod.info.latest();
@@ -187,6 +193,7 @@ impl Views {
                     name: pod.name.to_string(),
                     address: pod.authority.to_string(),
                     state: pod.shown_state(),
+                    condition: condition.as_str(),
                     since_ms: since,
                     accepts: status.accepts,
                     leads: leads == Some(pod.id),
@@ -224,6 +231,18 @@ impl Views {
             can_move: has_key && is_alone && facts.pods.iter().filter(|pod| pod.state == State::Ready).count() > 1,
             pods,
         }
+    }
+
+    /// What sessions need to migrate to the pod, and it did not have when it was last asked.
+    fn lacks(&self, pod: &Pod) -> Vec<&'static str> {
+        let is_missing = |what| {
+            let of = MissingRequirement { pool: pod.pool.clone(), pod: pod.name.clone(), what };
+            self.site.metrics.missing_requirements.get(&of).is_some_and(|gauge| gauge.get() == 1)
+        };
+        [("api_key", "refuses the API key"), ("quick_connect", "has Quick Connect disabled")]
+            .into_iter()
+            .filter_map(|(what, words)| is_missing(what).then_some(words))
+            .collect()
     }
 
     pub(super) fn clients(&self) -> Clients {

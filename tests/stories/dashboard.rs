@@ -122,6 +122,23 @@ async fn the_overview_says_who_plays_what_where() {
 }
 
 #[tokio::test]
+async fn what_pods_lack_for_migrations_is_in_the_verdict() {
+    let plan = World::plan(2).with_api_key().build_one("b", |pod| pod.quick_connect_enabled(false));
+    story(plan, async |world| {
+        let says = async |text: &str| {
+            let page = overview(world).await;
+            let verdict = &page["overview"]["verdict"];
+            let sentences = verdict["sentences"].as_array().expect("sentences");
+            verdict["level"] == "look" && sentences.iter().any(|said| said["text"] == text)
+        };
+        until_so("Quick Connect is missed", async || says("Pod b has Quick Connect disabled").await).await;
+        world.restart(|settings| settings.api_key("00000000000000000000000000000000")).await;
+        until_so("the key is refused", async || says("Pod a refuses the API key").await).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_an_api_key_the_overview_names_nobody() {
     story(World::plan(1), async |world| {
         world.client().device("sofa").log_in("alice").await;
